@@ -1,0 +1,3 @@
+//! trackpost: look, compare, promise, keep the promise.
+pub mod clock;
+pub mod domain;
