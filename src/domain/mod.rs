@@ -3,9 +3,11 @@
 //! Total functions of their arguments. No async, no I/O, no clock, no randomness, no SQL, no environment: `now` and
 //! `jitter` are arguments. The shell above fetches, stores and sends what is decided here.
 
+pub mod account;
 pub mod cadence;
 pub mod label;
 pub mod message;
+pub mod quota;
 pub mod secret;
 pub mod signature;
 pub mod subscriber;

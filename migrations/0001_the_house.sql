@@ -1,0 +1,160 @@
+-- The database of trackpost. Instants are integers: milliseconds since 1970, UTC.
+-- Migrations are never edited once they have landed.
+
+PRAGMA application_id = 1416646731; -- "TpPK": a database of ours, told from somebody else's
+
+-- What is watched, and where it stands.
+CREATE TABLE labels (
+    label_key          INTEGER PRIMARY KEY,
+    account            TEXT    NOT NULL,
+    label_id           TEXT    NOT NULL,
+    state              TEXT    NOT NULL CHECK (state IN ('active', 'finished', 'expired', 'unavailable', 'removed')),
+    -- Who asks for it: the configuration and its files, somebody by hand, discovery. Nobody: removed.
+    by_config          INTEGER NOT NULL DEFAULT 0 CHECK (by_config IN (0, 1)),
+    by_hand            INTEGER NOT NULL DEFAULT 0 CHECK (by_hand IN (0, 1)),
+    by_discovery       INTEGER NOT NULL DEFAULT 0 CHECK (by_discovery IN (0, 1)),
+    source             TEXT    NOT NULL CHECK (source IN ('config', 'file', 'cli', 'discovered')),
+    metadata           TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(metadata) = 'object'),
+    -- Counts what the registry does to the row; a poll that was asked under an older one is not recorded.
+    version            INTEGER NOT NULL DEFAULT 1,
+    registered_at      INTEGER NOT NULL,
+    first_answer_at    INTEGER,
+    last_polled_at     INTEGER,
+    last_changed_at    INTEGER,
+    finished_at        INTEGER,
+    next_poll_at       INTEGER,
+    cadence_row        TEXT,
+    interval_ms        INTEGER,
+    unchanged          INTEGER NOT NULL DEFAULT 0 CHECK (unchanged >= 0),
+    failures           INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
+    failing_since      INTEGER,
+    -- The last good answer, as far as it decides something.
+    tracking_number    TEXT,
+    carrier_code       TEXT,
+    status_code        TEXT,
+    status_description TEXT,
+    status_detail_code TEXT,
+    estimate           TEXT,
+    out_for_delivery   INTEGER NOT NULL DEFAULT 0 CHECK (out_for_delivery IN (0, 1)),
+    utc_offset_minutes INTEGER,
+    answer_digest      BLOB,
+    missing_events     INTEGER NOT NULL DEFAULT 0 CHECK (missing_events >= 0),
+    last_seq           INTEGER NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
+    recent_polls       TEXT    NOT NULL DEFAULT '[]' CHECK (json_type(recent_polls) = 'array'),
+    UNIQUE (account, label_id),
+    CONSTRAINT active_labels_have_a_next_poll   CHECK (state <> 'active' OR next_poll_at IS NOT NULL),
+    CONSTRAINT removed_labels_have_none         CHECK (state <> 'removed' OR next_poll_at IS NULL),
+    CONSTRAINT removed_means_nobody_asks        CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
+    CONSTRAINT finished_labels_say_when         CHECK (state <> 'finished' OR finished_at IS NOT NULL),
+    CONSTRAINT failing_has_a_beginning          CHECK ((failures > 0) = (failing_since IS NOT NULL))
+) STRICT;
+
+CREATE INDEX labels_due ON labels (account, next_poll_at) WHERE next_poll_at IS NOT NULL;
+CREATE INDEX labels_polled ON labels (account, last_polled_at) WHERE last_polled_at IS NOT NULL;
+
+-- Every carrier event ever seen, once, raw; its id never changes.
+CREATE TABLE tracking_events (
+    label_key     INTEGER NOT NULL REFERENCES labels (label_key) ON DELETE CASCADE,
+    event_id      TEXT    NOT NULL,
+    position      INTEGER NOT NULL,            -- in order of recording, oldest first
+    revision      INTEGER NOT NULL CHECK (revision >= 1),
+    late          INTEGER NOT NULL CHECK (late IN (0, 1)),
+    first_seen_at INTEGER NOT NULL,
+    changed_at    INTEGER NOT NULL,
+    missing_polls INTEGER NOT NULL DEFAULT 0 CHECK (missing_polls >= 0),
+    retracted_at  INTEGER,
+    flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
+    forms         TEXT    NOT NULL CHECK (json_type(forms) = 'array'),
+    raw           TEXT    NOT NULL CHECK (json_type(raw) = 'object'),
+    PRIMARY KEY (label_key, event_id),
+    UNIQUE (label_key, position)
+) STRICT, WITHOUT ROWID;
+
+-- What an event was before each revision.
+CREATE TABLE event_revisions (
+    label_key   INTEGER NOT NULL,
+    event_id    TEXT    NOT NULL,
+    revision    INTEGER NOT NULL CHECK (revision >= 1),
+    replaced_at INTEGER NOT NULL,
+    raw         TEXT    NOT NULL CHECK (json_type(raw) = 'object'),
+    PRIMARY KEY (label_key, event_id, revision),
+    FOREIGN KEY (label_key, event_id) REFERENCES tracking_events (label_key, event_id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- What we owe: immutable, one id for ever. A system message belongs to no label.
+CREATE TABLE messages (
+    message_key  INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id   TEXT    NOT NULL UNIQUE,
+    account      TEXT,
+    label_key    INTEGER REFERENCES labels (label_key) ON DELETE CASCADE,
+    label_id     TEXT,
+    seq          INTEGER CHECK (seq >= 1),
+    type         TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    resource_url TEXT,
+    body         TEXT    NOT NULL CHECK (json_type(body) = 'object'),
+    UNIQUE (label_key, seq),
+    CONSTRAINT a_label_message_has_a_place CHECK ((label_key IS NULL) = (seq IS NULL) AND (label_key IS NULL) = (label_id IS NULL))
+) STRICT;
+
+-- Every message to every subscriber that wants it. The head of a lane (a subscriber's pending messages of one label)
+-- has a next attempt; those behind it have none until it is settled.
+CREATE TABLE deliveries (
+    delivery_key    INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_key     INTEGER NOT NULL REFERENCES messages (message_key) ON DELETE CASCADE,
+    subscriber      TEXT    NOT NULL,
+    format          TEXT    NOT NULL CHECK (format IN ('shipstation', 'shipengine', 'standard')),
+    label_key       INTEGER,
+    seq             INTEGER,
+    state           TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
+    attempts        INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    created_at      INTEGER NOT NULL,
+    delivered_at    INTEGER,
+    next_attempt_at INTEGER,
+    last_outcome    TEXT,
+    UNIQUE (message_key, subscriber),
+    CONSTRAINT delivered_says_when      CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
+    CONSTRAINT only_pending_is_due      CHECK (state = 'pending' OR next_attempt_at IS NULL),
+    CONSTRAINT without_a_lane_it_is_due CHECK (label_key IS NOT NULL OR state <> 'pending' OR next_attempt_at IS NOT NULL)
+) STRICT;
+
+CREATE INDEX deliveries_due  ON deliveries (subscriber, (attempts > 0), next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX deliveries_lane ON deliveries (subscriber, label_key, seq) WHERE state = 'pending';
+
+-- What came of each attempt.
+CREATE TABLE attempts (
+    delivery_key   INTEGER NOT NULL REFERENCES deliveries (delivery_key) ON DELETE CASCADE,
+    attempt        INTEGER NOT NULL CHECK (attempt >= 1),
+    started_at     INTEGER NOT NULL,
+    duration_ms    INTEGER NOT NULL CHECK (duration_ms >= 0),
+    outcome        TEXT    NOT NULL,
+    status         INTEGER,
+    detail         TEXT,
+    answer         TEXT,
+    retry_after_ms INTEGER,
+    PRIMARY KEY (delivery_key, attempt)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX attempts_age ON attempts (started_at);
+
+-- How an account stands with the API.
+CREATE TABLE accounts (
+    account         TEXT    PRIMARY KEY,
+    standing        TEXT    NOT NULL CHECK (standing IN ('ok', 'unauthorized', 'misconfigured', 'down')),
+    since           INTEGER NOT NULL,
+    probes          INTEGER NOT NULL DEFAULT 0 CHECK (probes >= 0),
+    probe_at        INTEGER,
+    throttled_until INTEGER,
+    detail          TEXT,
+    CONSTRAINT a_fallen_account_is_probed CHECK ((standing = 'ok') = (probe_at IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- How a subscriber fares.
+CREATE TABLE subscribers (
+    subscriber      TEXT    PRIMARY KEY,
+    state           TEXT    NOT NULL DEFAULT 'ok' CHECK (state IN ('ok', 'failing', 'paused')),
+    held_until      INTEGER,
+    last_success_at INTEGER,
+    last_failure_at INTEGER,
+    last_failure    TEXT
+) STRICT, WITHOUT ROWID;

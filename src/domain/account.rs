@@ -1,0 +1,254 @@
+//! How an account stands with the API, and what each answer does to that.
+//!
+//! A refused key, a wrong URL or an outage is the account's matter and not any label's: none of its labels is polled
+//! but one probe at a time, and by itself it comes back (contract 3).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// What one poll says about its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The API answered about the label: the account is fine.
+    Fine,
+    /// 401 or 403.
+    Unauthorized { detail: String },
+    /// A 404 that speaks of the endpoint.
+    Misconfigured { detail: String },
+    /// 429: the whole account waits.
+    Throttled { retry_after: Duration },
+    /// 5xx, garbled, time-out, no connection: perhaps this label, perhaps everything.
+    Failed { detail: String },
+}
+
+/// Where an account stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Ok,
+    Unauthorized,
+    Misconfigured,
+    /// Every label failed: the vendor is down, or we are.
+    Down,
+}
+
+impl Standing {
+    pub const ALL: [Self; 4] = [Self::Ok, Self::Unauthorized, Self::Misconfigured, Self::Down];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unauthorized => "unauthorized",
+            Self::Misconfigured => "misconfigured",
+            Self::Down => "down",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|standing| standing.as_str() == text)
+    }
+
+    fn is_refused(self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Misconfigured)
+    }
+}
+
+/// An account's standing with what belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountState {
+    pub standing: Standing,
+    pub since: Timestamp,
+    /// Probes that failed since.
+    pub probes: u32,
+    /// When the next probe is due; set exactly while the standing is not `Ok`.
+    pub probe_at: Option<Timestamp>,
+    pub throttled_until: Option<Timestamp>,
+    pub detail: Option<String>,
+    /// Labels that failed in a row, with no good answer between; not stored.
+    pub streak: BTreeSet<i64>,
+    /// Failures in a row; not stored.
+    pub failures_in_a_row: u32,
+}
+
+/// What subscribers and labels are to be told of a change of standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountChange {
+    /// It fell: `system.account.unauthorized`.
+    Refused,
+    /// It is accepted again: `system.account.recovered`.
+    Accepted,
+    /// All labels fail; no label's failures count from here.
+    WentDown,
+    /// The API answers again: its overdue labels are to be spread.
+    CameBack,
+}
+
+/// So many failures in a row, over so many labels, are an outage and not a label's bad day.
+const OUTAGE_FAILURES: u32 = 5;
+const OUTAGE_LABELS: usize = 3;
+
+/// What a 429 without `Retry-After` means (contract 3).
+pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+impl AccountState {
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            standing: Standing::Ok,
+            since: now,
+            probes: 0,
+            probe_at: None,
+            throttled_until: None,
+            detail: None,
+            streak: BTreeSet::new(),
+            failures_in_a_row: 0,
+        }
+    }
+
+    /// From when on a request may go out: `None` is now.
+    pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
+        [self.throttled_until, self.probe_at].into_iter().flatten().max().filter(|at| *at > now)
+    }
+
+    /// Whether only one request at a time may go out.
+    pub fn probing(&self) -> bool {
+        self.standing != Standing::Ok
+    }
+
+    /// Takes in what a poll of `label` said. `probe` tells whether it was sent as the probe of a fallen account; what
+    /// was under way when the account fell says nothing new.
+    pub fn observe(
+        &mut self,
+        label: i64,
+        verdict: &Verdict,
+        probe: bool,
+        now: Timestamp,
+    ) -> Option<AccountChange> {
+        match verdict {
+            Verdict::Fine => self.fine(now),
+            Verdict::Throttled { retry_after } => {
+                let until = now.saturating_add(signed(*retry_after)).unwrap_or(Timestamp::MAX);
+                self.throttled_until = self.throttled_until.max(Some(until));
+                None
+            }
+            Verdict::Unauthorized { detail } => self.fall(Standing::Unauthorized, detail, probe, now),
+            Verdict::Misconfigured { detail } => self.fall(Standing::Misconfigured, detail, probe, now),
+            Verdict::Failed { detail } => {
+                self.failures_in_a_row += 1;
+                self.streak.insert(label);
+                let outage = self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= OUTAGE_LABELS;
+                if self.probing() || outage { self.fall(Standing::Down, detail, probe, now) } else { None }
+            }
+        }
+    }
+
+    fn fine(&mut self, now: Timestamp) -> Option<AccountChange> {
+        self.streak.clear();
+        self.failures_in_a_row = 0;
+        let change = match self.standing {
+            Standing::Ok => return None,
+            Standing::Down => AccountChange::CameBack,
+            Standing::Unauthorized | Standing::Misconfigured => AccountChange::Accepted,
+        };
+        *self = Self { throttled_until: self.throttled_until, ..Self::new(now) };
+        Some(change)
+    }
+
+    fn fall(&mut self, to: Standing, detail: &str, probe: bool, now: Timestamp) -> Option<AccountChange> {
+        // A refused account whose probe finds no connection stays refused: nobody has accepted the key yet.
+        let to = if to == Standing::Down && self.standing.is_refused() { self.standing } else { to };
+        if to == self.standing {
+            if probe {
+                self.probes += 1;
+                self.probe_at = now.checked_add(signed(backoff(self.probes))).ok();
+                self.detail = Some(detail.to_owned());
+            }
+            return None;
+        }
+        let was = self.standing;
+        self.standing = to;
+        self.since = now;
+        self.probes = 0;
+        self.probe_at = now.checked_add(signed(backoff(0))).ok();
+        self.detail = Some(detail.to_owned());
+        match to {
+            Standing::Down => Some(AccountChange::WentDown),
+            _ if was.is_refused() => None,
+            _ => Some(AccountChange::Refused),
+        }
+    }
+}
+
+/// 1 m to 1 h, doubling: for a label that fails and for the probe of an account (contract 3).
+pub fn backoff(failures: u32) -> Duration {
+    Duration::from_secs(60 * (1_u64 << failures.min(6))).min(Duration::from_secs(3600))
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    fn unauthorized() -> Verdict {
+        Verdict::Unauthorized { detail: "401".to_owned() }
+    }
+
+    fn failed() -> Verdict {
+        Verdict::Failed { detail: "500".to_owned() }
+    }
+
+    #[test]
+    fn a_refused_key_is_said_once_and_probed_ever_more_rarely() {
+        let mut account = AccountState::new(at(0));
+        assert_eq!(account.observe(1, &unauthorized(), false, at(0)), Some(AccountChange::Refused));
+        // Seven more were under way.
+        for label in 2..9 {
+            assert_eq!(account.observe(label, &unauthorized(), false, at(1)), None);
+        }
+        let mut now = 60;
+        for wait in [120, 240, 480, 960, 1920, 3600, 3600] {
+            assert_eq!(account.probe_at, Some(at(now)));
+            assert_eq!(account.observe(1, &unauthorized(), true, at(now)), None);
+            now += wait;
+        }
+        assert_eq!(account.observe(1, &Verdict::Fine, true, at(now)), Some(AccountChange::Accepted));
+        assert_eq!(account.open_at(at(now)), None);
+    }
+
+    #[test]
+    fn an_outage_needs_several_labels() {
+        let mut account = AccountState::new(at(0));
+        for _ in 0..20 {
+            assert_eq!(account.observe(1, &failed(), false, at(0)), None);
+        }
+        assert_eq!(account.observe(2, &failed(), false, at(0)), None);
+        assert_eq!(account.observe(3, &failed(), false, at(0)), Some(AccountChange::WentDown));
+        assert_eq!(account.observe(4, &failed(), false, at(1)), None);
+        assert_eq!(account.observe(1, &Verdict::Fine, true, at(60)), Some(AccountChange::CameBack));
+    }
+
+    #[test]
+    fn a_good_answer_ends_the_streak() {
+        let mut account = AccountState::new(at(0));
+        for label in 0..50 {
+            assert_eq!(account.observe(label, &failed(), false, at(0)), None);
+            assert_eq!(account.observe(99, &Verdict::Fine, false, at(0)), None);
+        }
+    }
+
+    #[test]
+    fn throttling_waits_for_the_later_of_two() {
+        let mut account = AccountState::new(at(0));
+        account.observe(1, &Verdict::Throttled { retry_after: Duration::from_secs(30) }, false, at(0));
+        account.observe(2, &Verdict::Throttled { retry_after: Duration::from_secs(10) }, false, at(1));
+        assert_eq!(account.open_at(at(2)), Some(at(30)));
+        assert_eq!(account.open_at(at(30)), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! Never more than so many requests in any 60 seconds.
+//!
+//! A slot is held while its request is under way and for 60 s after its answer. The request reached the server before
+//! its answer left, so whatever the network does, no 60 s window as the *server* sees it holds more than the limit.
+//! What the limit is shared with (buying labels) is the operator's share to set: `requests_per_minute`.
+
+use std::collections::VecDeque;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// The length of the vendor's window.
+pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
+
+/// The slots of one account.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    limit: usize,
+    in_flight: usize,
+    /// When each used slot was let go, oldest first.
+    released: VecDeque<Timestamp>,
+}
+
+impl Quota {
+    /// `limit` requests in any [`WINDOW`], at least 1.
+    pub fn new(limit: u32) -> Self {
+        Self { limit: limit.max(1) as usize, in_flight: 0, released: VecDeque::new() }
+    }
+
+    /// Takes over what an earlier process used: `used` requests that ended at `at` or before.
+    pub fn with_used(mut self, used: usize, at: Timestamp) -> Self {
+        self.released.extend(std::iter::repeat_n(at, used.min(self.limit)));
+        self
+    }
+
+    /// Another limit from now on; what is under way and used stays counted.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit.max(1) as usize;
+    }
+
+    /// Takes a slot, or says when to ask again; `None` if that depends on a request under way.
+    pub fn take(&mut self, now: Timestamp) -> Result<(), Option<Timestamp>> {
+        while self.released.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            self.released.pop_front();
+        }
+        if self.in_flight + self.released.len() < self.limit {
+            self.in_flight += 1;
+            return Ok(());
+        }
+        // So many slots must come free before one is left over.
+        let over = self.in_flight + self.released.len() - self.limit;
+        let free = self.released.get(over).map(|at| *at + WINDOW + SignedDuration::from_millis(1));
+        Err(free)
+    }
+
+    /// The answer of a request is here, or it was given up at `now`.
+    pub fn release(&mut self, now: Timestamp) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        // A clock that was set back must not put a slot before its elders: it would come free too early.
+        let at = self.released.back().map_or(now, |last| (*last).max(now));
+        self.released.push_back(at);
+    }
+
+    /// A slot that was taken and not used.
+    pub fn give_back(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
+    }
+
+    #[test]
+    fn says_when_to_come_again() {
+        let mut quota = Quota::new(2);
+        assert_eq!(quota.take(at(0)), Ok(()));
+        assert_eq!(quota.take(at(0)), Ok(()));
+        assert_eq!(quota.take(at(5)), Err(None));
+        quota.release(at(10));
+        assert_eq!(quota.take(at(20)), Err(Some(at(60_011))));
+        assert_eq!(quota.take(at(60_010)), Err(Some(at(60_011))));
+        assert_eq!(quota.take(at(60_011)), Ok(()));
+    }
+
+    #[test]
+    fn an_earlier_process_counts() {
+        let mut quota = Quota::new(3).with_used(7, at(0));
+        assert_eq!(quota.take(at(30_000)), Err(Some(at(60_001))));
+        assert_eq!(quota.take(at(60_001)), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_as_the_server_sees_it_is_overfull(
+            limit in 1u32..20,
+            steps in prop::collection::vec((0i64..4_000, 0i64..3_000, 0.0f64..1.0), 1..200),
+        ) {
+            let mut quota = Quota::new(limit);
+            let mut now = 0;
+            let mut arrivals = Vec::new();
+            let mut answers: Vec<i64> = Vec::new();
+            for (pause, latency, share) in steps {
+                now += pause;
+                answers.sort_unstable();
+                while answers.first().is_some_and(|ms| *ms <= now) {
+                    quota.release(at(answers.remove(0)));
+                }
+                if quota.take(at(now)).is_ok() {
+                    arrivals.push(now + (latency as f64 * share) as i64);
+                    answers.push(now + latency);
+                }
+            }
+            arrivals.sort_unstable();
+            for window in arrivals.windows(limit as usize + 1) {
+                prop_assert!(window[limit as usize] - window[0] > 60_000);
+            }
+        }
+    }
+}
