@@ -28,6 +28,8 @@ CREATE TABLE labels (
     unchanged          INTEGER NOT NULL DEFAULT 0 CHECK (unchanged >= 0),
     failures           INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
     failing_since      INTEGER,
+    refusals           INTEGER NOT NULL DEFAULT 0 CHECK (refusals >= 0),
+    refused_since      INTEGER,
     -- The last good answer, as far as it decides something.
     tracking_number    TEXT,
     carrier_code       TEXT,
@@ -46,7 +48,8 @@ CREATE TABLE labels (
     CONSTRAINT removed_labels_have_none         CHECK (state <> 'removed' OR next_poll_at IS NULL),
     CONSTRAINT removed_means_nobody_asks        CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
     CONSTRAINT finished_labels_say_when         CHECK (state <> 'finished' OR finished_at IS NOT NULL),
-    CONSTRAINT failing_has_a_beginning          CHECK ((failures > 0) = (failing_since IS NOT NULL))
+    CONSTRAINT failing_has_a_beginning          CHECK ((failures > 0) = (failing_since IS NOT NULL)),
+    CONSTRAINT refused_has_a_beginning          CHECK ((refusals > 0) = (refused_since IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX labels_due ON labels (account, next_poll_at) WHERE next_poll_at IS NOT NULL;
@@ -64,7 +67,7 @@ CREATE TABLE tracking_events (
     missing_polls INTEGER NOT NULL DEFAULT 0 CHECK (missing_polls >= 0),
     retracted_at  INTEGER,
     flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
-    forms         TEXT    NOT NULL CHECK (json_type(forms) = 'array'),
+    forms         BLOB    NOT NULL CHECK (length(forms) > 0 AND length(forms) % 16 = 0),
     raw           TEXT    NOT NULL CHECK (json_type(raw) = 'object'),
     PRIMARY KEY (label_key, event_id),
     UNIQUE (label_key, position)

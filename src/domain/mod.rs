@@ -5,10 +5,18 @@
 
 pub mod account;
 pub mod cadence;
+pub mod change;
+pub mod delivery;
+pub mod digest;
+pub mod event;
+pub mod history;
 pub mod label;
 pub mod message;
+pub mod poll;
 pub mod quota;
+pub mod reading;
 pub mod secret;
 pub mod signature;
+pub mod snapshot;
 pub mod subscriber;
 pub mod tracking;

@@ -1,0 +1,153 @@
+//! What we owe our subscribers: immutable messages, each with one id for ever.
+//!
+//! A message is composed once, in the moment its change is found, and its bytes are never made again. The id is derived
+//! from label, seq, type and content, so that a daemon restored from an older copy that sees the same again sends the
+//! same ids. The other forms of a callback ([`envelope`]) are cut from the standard body.
+
+pub mod body;
+pub mod envelope;
+mod splice;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::digest;
+use super::label::{AccountName, LabelKey};
+
+/// The types of messages (contract 5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MessageType {
+    EventAdded,
+    EventRevised,
+    EventRetracted,
+    EstimateChanged,
+    StatusChanged,
+    OutForDelivery,
+    Exception,
+    Delivered,
+    Reopened,
+    Updated,
+    Stalled,
+    Late,
+    Expired,
+    Unavailable,
+    AccountUnauthorized,
+    AccountRecovered,
+    SubscriberFailing,
+    SubscriberRecovered,
+}
+
+impl MessageType {
+    pub const ALL: [Self; 18] = [
+        Self::EventAdded,
+        Self::EventRevised,
+        Self::EventRetracted,
+        Self::EstimateChanged,
+        Self::StatusChanged,
+        Self::OutForDelivery,
+        Self::Exception,
+        Self::Delivered,
+        Self::Reopened,
+        Self::Updated,
+        Self::Stalled,
+        Self::Late,
+        Self::Expired,
+        Self::Unavailable,
+        Self::AccountUnauthorized,
+        Self::AccountRecovered,
+        Self::SubscriberFailing,
+        Self::SubscriberRecovered,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EventAdded => "tracking.event.added",
+            Self::EventRevised => "tracking.event.revised",
+            Self::EventRetracted => "tracking.event.retracted",
+            Self::EstimateChanged => "tracking.estimate.changed",
+            Self::StatusChanged => "tracking.status.changed",
+            Self::OutForDelivery => "tracking.out_for_delivery",
+            Self::Exception => "tracking.exception",
+            Self::Delivered => "tracking.delivered",
+            Self::Reopened => "tracking.reopened",
+            Self::Updated => "tracking.updated",
+            Self::Stalled => "tracking.stalled",
+            Self::Late => "tracking.late",
+            Self::Expired => "tracking.expired",
+            Self::Unavailable => "tracking.unavailable",
+            Self::AccountUnauthorized => "system.account.unauthorized",
+            Self::AccountRecovered => "system.account.recovered",
+            Self::SubscriberFailing => "system.subscriber.failing",
+            Self::SubscriberRecovered => "system.subscriber.recovered",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl MessageType {
+    /// Whether a poll makes it. What no poll made is not sent in ShipStation's own forms (contract 6.1).
+    pub fn is_made_by_polls(self) -> bool {
+        !matches!(self, Self::Stalled | Self::Late | Self::Expired | Self::Unavailable) && !self.is_system()
+    }
+
+    /// Whether it belongs to no label.
+    pub fn is_system(self) -> bool {
+        matches!(
+            self,
+            Self::AccountUnauthorized
+                | Self::AccountRecovered
+                | Self::SubscriberFailing
+                | Self::SubscriberRecovered
+        )
+    }
+}
+
+impl Serialize for MessageType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A message, ready to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub id: String,
+    pub kind: MessageType,
+    /// 1, 2, 3 … per label, without gaps; `None` for system messages.
+    pub seq: Option<i64>,
+    pub created_at: Timestamp,
+    /// The standard body, byte for byte as it is sent.
+    pub body: String,
+    /// Where the answer was read; only on `tracking.updated`, for the vendor's envelopes.
+    pub resource_url: Option<String>,
+}
+
+/// The id of a label's message. `content` is what happened, in canonical words; never a time of ours.
+fn label_message_id(label: &LabelKey, seq: i64, kind: MessageType, content: &[String]) -> String {
+    let seq = seq.to_string();
+    let mut parts = vec!["message", label.account.as_str(), label.id.as_str(), &seq, kind.as_str()];
+    parts.extend(content.iter().map(String::as_str));
+    format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)))
+}
+
+/// The id of a system message about `subject` that began at `since`.
+fn system_message_id(kind: MessageType, subject: &str, since: Timestamp) -> String {
+    let since = since.as_millisecond().to_string();
+    format!("msg_{}", digest::short_hex(&digest::of_parts(&["system", kind.as_str(), subject, &since])))
+}
+
+/// A message about an account: it was refused, or it is accepted again.
+pub fn about_account(
+    kind: MessageType,
+    account: &AccountName,
+    reason: &str,
+    detail: Option<&str>,
+    now: Timestamp,
+) -> Message {
+    let body = body::system(kind, now, &body::AccountData { account, reason, detail });
+    let id = system_message_id(kind, account.as_str(), now);
+    Message { id, kind, seq: None, created_at: now, body, resource_url: None }
+}

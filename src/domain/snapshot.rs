@@ -1,0 +1,135 @@
+//! A label as it stands between two polls.
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
+use super::cadence::{self, Situation};
+use super::digest::Digest;
+use super::label::{LabelKey, LabelState, Metadata};
+use super::message::body::{StatusPair, Subject};
+use super::tracking::StatusCode;
+
+/// What is kept of a label, as far as a poll can change it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    pub state: LabelState,
+    pub first_answer_at: Option<Timestamp>,
+    pub last_changed_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub next_poll_at: Option<Timestamp>,
+    /// The cadence's row and interval behind `next_poll_at`; none after a failure.
+    pub cadence_row: Option<String>,
+    pub interval_ms: Option<i64>,
+    /// Unchanged good answers in a row.
+    pub unchanged: u32,
+    /// Failures in a row (5xx, time-outs, garbled, no connection), since `failing_since`.
+    pub failures: u32,
+    pub failing_since: Option<Timestamp>,
+    /// Refusals in a row (400, 404), since `refused_since`.
+    pub refusals: u32,
+    pub refused_since: Option<Timestamp>,
+    pub tracking_number: Option<String>,
+    pub carrier_code: Option<String>,
+    /// In upper case if known, as spelled otherwise.
+    pub status_code: Option<String>,
+    pub status_description: Option<String>,
+    pub status_detail_code: Option<String>,
+    /// The estimated delivery as spelled.
+    pub estimate: Option<String>,
+    pub out_for_delivery: bool,
+    /// Minutes east of UTC at the destination, guessed.
+    pub utc_offset_minutes: Option<i32>,
+    pub answer_digest: Option<Digest>,
+    /// Events missing from the last good answer and not yet retracted.
+    pub missing_events: u32,
+    pub last_seq: i64,
+}
+
+impl Standing {
+    /// A label nobody has asked about yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            state: LabelState::Active,
+            first_answer_at: None,
+            last_changed_at: None,
+            finished_at: None,
+            next_poll_at: Some(now),
+            cadence_row: None,
+            interval_ms: None,
+            unchanged: 0,
+            failures: 0,
+            failing_since: None,
+            refusals: 0,
+            refused_since: None,
+            tracking_number: None,
+            carrier_code: None,
+            status_code: None,
+            status_description: None,
+            status_detail_code: None,
+            estimate: None,
+            out_for_delivery: false,
+            utc_offset_minutes: None,
+            answer_digest: None,
+            missing_events: 0,
+            last_seq: 0,
+        }
+    }
+
+    pub fn status(&self) -> Option<StatusCode> {
+        self.status_code.as_deref().and_then(StatusCode::parse)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.status().is_some_and(StatusCode::is_terminal)
+    }
+
+    pub fn pair(&self) -> StatusPair {
+        StatusPair { code: self.status_code.clone(), detail: self.status_detail_code.clone() }
+    }
+
+    /// What the cadence looks at.
+    pub fn situation(&self, label: &LabelKey, registered_at: Timestamp, first: bool) -> Situation {
+        Situation {
+            status: self.status(),
+            out_for_delivery: self.out_for_delivery,
+            estimate: self.estimate.as_deref().and_then(cadence::estimate_day),
+            utc_offset: self
+                .utc_offset_minutes
+                .and_then(|minutes| Offset::from_seconds(minutes * 60).ok())
+                .unwrap_or_else(|| cadence::guess_offset(None, None)),
+            quiet_since: self.last_changed_at.unwrap_or(registered_at),
+            unchanged: self.unchanged,
+            finished_at: self.finished_at.filter(|_| self.state == LabelState::Finished),
+            first: first.then(|| cadence::spread(label.id.as_str())),
+        }
+    }
+}
+
+/// A label taken up to be polled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The store's own key of the row.
+    pub row: i64,
+    pub key: LabelKey,
+    pub metadata: Metadata,
+    /// What the registry has counted; a poll under an older version is not recorded.
+    pub version: i64,
+    pub registered_at: Timestamp,
+    pub standing: Standing,
+    /// The last polls, newest last, as JSON; see [`super::poll::Glance`].
+    pub recent_polls: String,
+}
+
+impl Snapshot {
+    /// What messages say about the label, with `standing` as it is after the poll.
+    pub fn subject<'a>(&'a self, standing: &'a Standing) -> Subject<'a> {
+        Subject {
+            label: &self.key,
+            metadata: &self.metadata,
+            tracking_number: standing.tracking_number.as_deref(),
+            carrier_code: standing.carrier_code.as_deref(),
+            status_code: standing.status_code.as_deref(),
+            status_description: standing.status_description.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! How accounts stand with the API, kept across restarts: a fallen one is not announced twice.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::polls::{DeliveryWrite, MessageWrite, insert_messages};
+use super::{Store, StoreError, at, ms};
+use crate::domain::account::{AccountChange, AccountState, Standing};
+use crate::domain::label::AccountName;
+use crate::domain::message::Message;
+use crate::domain::poll::PlannedDelivery;
+
+/// An account's new standing, what is to be told of it, and what it does to the labels.
+#[derive(Clone, Debug)]
+pub struct AccountRecord {
+    pub name: AccountName,
+    pub state: AccountState,
+    pub change: Option<AccountChange>,
+    pub messages: Vec<Message>,
+    pub deliveries: Vec<PlannedDelivery>,
+    /// How far apart the first and the last overdue label are put after an outage.
+    pub spread_ms: i64,
+    pub now: Timestamp,
+}
+
+impl Store {
+    /// The account as an earlier process left it.
+    pub async fn account_state(
+        &self,
+        name: &AccountName,
+        now: Timestamp,
+    ) -> Result<AccountState, StoreError> {
+        let account = name.as_str();
+        let row = sqlx::query!(
+            "SELECT standing, since, probes, probe_at, throttled_until, detail FROM accounts WHERE account = ?",
+            account
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some(row) = row else { return Ok(AccountState::new(now)) };
+        Ok(AccountState {
+            standing: Standing::parse(&row.standing).unwrap_or(Standing::Ok),
+            since: at(row.since),
+            probes: u32::try_from(row.probes).unwrap_or(u32::MAX),
+            probe_at: row.probe_at.map(at),
+            throttled_until: row.throttled_until.map(at),
+            detail: row.detail,
+            streak: BTreeSet::new(),
+            failures_in_a_row: 0,
+        })
+    }
+}
+
+/// Writes an account's standing into an open transaction.
+pub(super) async fn keep(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
+    let state = &record.state;
+    let (name, standing) = (record.name.as_str(), state.standing.as_str());
+    let (since, probes) = (ms(state.since), i64::from(state.probes));
+    let (probe_at, throttled_until) = (state.probe_at.map(ms), state.throttled_until.map(ms));
+    sqlx::query!(
+        "INSERT INTO accounts (account, standing, since, probes, probe_at, throttled_until, detail)
+         VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (account) DO UPDATE SET standing = excluded.standing, since = excluded.since,
+            probes = excluded.probes, probe_at = excluded.probe_at,
+            throttled_until = excluded.throttled_until, detail = excluded.detail",
+        name,
+        standing,
+        since,
+        probes,
+        probe_at,
+        throttled_until,
+        state.detail
+    )
+    .execute(&mut *tx)
+    .await?;
+    if record.change == Some(AccountChange::CameBack) {
+        spread_overdue(tx, record).await?;
+    }
+    let account = Some(record.name.as_str());
+    let messages: Vec<_> =
+        record.messages.iter().map(|message| MessageWrite::of(message, account, None, None)).collect();
+    let deliveries: Vec<_> = record
+        .deliveries
+        .iter()
+        .map(|planned| DeliveryWrite::of(planned, &record.messages[planned.message], None))
+        .collect();
+    insert_messages(tx, &messages, &deliveries).await
+}
+
+/// After an outage the labels that fell behind are asked about one after the other, not all at once; their failures
+/// were not theirs.
+async fn spread_overdue(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
+    let (name, now) = (record.name.as_str(), ms(record.now));
+    let spread = record.spread_ms.max(1);
+    sqlx::query!(
+        "UPDATE labels SET failures = 0, failing_since = NULL, version = version + 1,
+            next_poll_at = ?2 + (label_key * 7919) % ?3
+         WHERE account = ?1 AND state = 'active' AND (failures > 0 OR next_poll_at <= ?2)",
+        name,
+        now,
+        spread
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}

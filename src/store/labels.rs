@@ -1,0 +1,391 @@
+//! The registry: which labels are watched, and who asks for it.
+//!
+//! Every change counts up the row's `version`, so that a poll asked before it is not recorded over it.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, at, ms};
+use crate::domain::digest;
+use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration, Source};
+use crate::domain::snapshot::{Snapshot, Standing};
+
+/// Rows per transaction when many are registered: the daemon goes on between two of them.
+const CHUNK: usize = 2_000;
+
+/// What a change of the configured labels did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub added: usize,
+    pub changed: usize,
+    pub retired: usize,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    account: &'a str,
+    label_id: &'a str,
+    source: &'a str,
+    metadata: String,
+}
+
+impl<'a> Row<'a> {
+    fn of(registration: &'a Registration) -> Self {
+        Self {
+            account: registration.key.account.as_str(),
+            label_id: registration.key.id.as_str(),
+            source: registration.source.as_str(),
+            metadata: serde_json::to_string(&registration.metadata).expect("metadata is JSON"),
+        }
+    }
+
+    /// What tells whether a registration is as it was; 64 bits of a hash, so that a million fit into little.
+    fn fingerprints(&self) -> (u64, u64) {
+        (fingerprint(&[self.account, self.label_id]), fingerprint(&[self.source, &self.metadata]))
+    }
+}
+
+fn fingerprint(parts: &[&str]) -> u64 {
+    let digest = digest::of_parts(parts);
+    u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
+}
+
+fn json<T: Serialize>(rows: &[T]) -> String {
+    serde_json::to_string(rows).expect("rows are plain values")
+}
+
+/// What became of a label that was to be removed by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    Removed,
+    /// Nobody had registered it.
+    Unknown,
+    /// It is in the configuration or its files too, and goes on.
+    StillConfigured,
+}
+
+impl Store {
+    /// Makes `wanted` the labels that the configuration asks for: new ones are due at once, those that are gone are no
+    /// longer polled, and their history stays.
+    ///
+    /// Written in chunks. If we die between two, the next start reads the same configuration and goes on.
+    pub async fn apply_configured(
+        &self,
+        wanted: &[Registration],
+        now: Timestamp,
+    ) -> Result<Applied, StoreError> {
+        let mut configured = self.configured().await?;
+        let mut applied = Applied::default();
+        let mut fresh = Vec::new();
+        for registration in wanted {
+            let row = Row::of(registration);
+            let (name, rest) = row.fingerprints();
+            match configured.remove(&name) {
+                Some((_, before)) if before == rest => continue,
+                Some(_) => applied.changed += 1,
+                None => applied.added += 1,
+            }
+            fresh.push(row);
+        }
+        for chunk in fresh.chunks(CHUNK) {
+            let rows = json(chunk);
+            self.writer
+                .write(move |tx| Box::pin(async move { register(tx, &rows, true, now).await }))
+                .await?;
+        }
+        let gone: Vec<i64> = configured.into_values().map(|(row, _)| row).collect();
+        applied.retired = gone.len();
+        for chunk in gone.chunks(CHUNK) {
+            let rows = json(chunk);
+            self.writer.write(move |tx| Box::pin(async move { retire_configured(tx, &rows).await })).await?;
+        }
+        Ok(applied)
+    }
+
+    /// (name, (row, rest)) of every label that the configuration asks for.
+    async fn configured(&self) -> Result<HashMap<u64, (i64, u64)>, StoreError> {
+        use futures_util::TryStreamExt as _;
+        let mut rows = sqlx::query!(
+            "SELECT label_key, account, label_id, source, metadata FROM labels WHERE by_config = 1"
+        )
+        .fetch(&self.readers);
+        let mut configured = HashMap::new();
+        while let Some(row) = rows.try_next().await? {
+            let name = fingerprint(&[&row.account, &row.label_id]);
+            configured.insert(name, (row.label_key, fingerprint(&[&row.source, &row.metadata])));
+        }
+        Ok(configured)
+    }
+
+    /// Registers labels by hand, beside those of the configuration. Returns how many are new.
+    pub async fn add_by_hand(&self, wanted: &[Registration], now: Timestamp) -> Result<u64, StoreError> {
+        let mut added = 0;
+        for chunk in wanted.chunks(CHUNK) {
+            let rows: Vec<Row<'_>> = chunk.iter().map(Row::of).collect();
+            let rows = json(&rows);
+            added += self
+                .writer
+                .write(move |tx| Box::pin(async move { register(tx, &rows, false, now).await }))
+                .await?;
+        }
+        Ok(added)
+    }
+
+    /// Takes back a registration by hand.
+    pub async fn remove_by_hand(&self, key: &LabelKey) -> Result<Removal, StoreError> {
+        let (account, id) = (key.account.to_string(), key.id.to_string());
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let row = sqlx::query!(
+                        "SELECT by_config, by_hand, by_discovery FROM labels WHERE account = ? AND label_id = ?",
+                        account,
+                        id
+                    )
+                    .fetch_optional(&mut *tx)
+                    .await?;
+                    let removal = match row {
+                        None => return Ok(Removal::Unknown),
+                        Some(row) if row.by_config == 1 => Removal::StillConfigured,
+                        Some(row) if row.by_hand + row.by_discovery == 0 => return Ok(Removal::Unknown),
+                        Some(_) => Removal::Removed,
+                    };
+                    sqlx::query!(
+                        "UPDATE labels SET by_hand = 0, by_discovery = 0, version = version + 1,
+                            state = CASE WHEN by_config = 1 THEN state ELSE 'removed' END,
+                            next_poll_at = CASE WHEN by_config = 1 THEN next_poll_at END
+                         WHERE account = ? AND label_id = ?",
+                        account,
+                        id
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    Ok(removal)
+                })
+            })
+            .await
+    }
+
+    /// Makes a label due now. `false` if it is not registered.
+    pub async fn poll_now(&self, key: &LabelKey, now: Timestamp) -> Result<bool, StoreError> {
+        let (account, id, now) = (key.account.to_string(), key.id.to_string(), ms(now));
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let done = sqlx::query!(
+                        "UPDATE labels SET next_poll_at = ?, version = version + 1
+                         WHERE account = ? AND label_id = ? AND state <> 'removed'",
+                        now,
+                        account,
+                        id
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    Ok(done.rows_affected() > 0)
+                })
+            })
+            .await
+    }
+
+    /// Up to `limit` labels of the account that are due at `now`, the longest overdue first.
+    pub async fn due_labels(
+        &self,
+        account: &AccountName,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Snapshot>, StoreError> {
+        let (account, now) = (account.as_str(), ms(now));
+        let rows = sqlx::query_as!(
+            LabelRow,
+            "SELECT label_key, account, label_id, state, metadata, version, registered_at, first_answer_at,
+                last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
+                failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
+                status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
+                answer_digest, missing_events, last_seq, recent_polls
+             FROM labels WHERE account = ? AND next_poll_at <= ?
+             ORDER BY next_poll_at LIMIT ?",
+            account,
+            now,
+            limit
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().filter_map(LabelRow::snapshot).collect())
+    }
+
+    /// When the account's next label is due.
+    pub async fn next_due(&self, account: &AccountName) -> Result<Option<Timestamp>, StoreError> {
+        let account = account.as_str();
+        let next = sqlx::query_scalar!(
+            r#"SELECT min(next_poll_at) AS "next: i64" FROM labels WHERE account = ? AND next_poll_at IS NOT NULL"#,
+            account
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(next.map(at))
+    }
+
+    /// How many of the account's labels were polled after `since`: what an earlier process used of the quota.
+    pub async fn polled_since(&self, account: &AccountName, since: Timestamp) -> Result<u64, StoreError> {
+        let (account, since) = (account.as_str(), ms(since));
+        let polls = sqlx::query_scalar!(
+            "SELECT count(*) FROM labels WHERE account = ? AND last_polled_at > ?",
+            account,
+            since
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(polls.unsigned_abs())
+    }
+
+    /// What the active labels of the account ask for: the sum of 1/interval, per second.
+    pub async fn demand(&self, account: &AccountName) -> Result<f64, StoreError> {
+        let account = account.as_str();
+        let demand = sqlx::query_scalar!(
+            r#"SELECT coalesce(sum(1000.0 / interval_ms), 0.0) AS "demand!: f64"
+               FROM labels WHERE account = ? AND next_poll_at IS NOT NULL AND interval_ms > 0"#,
+            account
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(demand)
+    }
+}
+
+/// Inserts what is new and takes over what is known. Returns how many are new.
+async fn register(
+    tx: &mut SqliteConnection,
+    rows: &str,
+    by_config: bool,
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    let now = ms(now);
+    let (by_config, by_hand) = (i64::from(by_config), i64::from(!by_config));
+    // A label that comes back goes on where it was: its history and its seq are still there.
+    sqlx::query!(
+        "UPDATE labels SET version = version + 1,
+            by_config = max(by_config, ?1), by_hand = max(by_hand, ?2),
+            source = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.source ELSE labels.source END,
+            metadata = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.metadata ELSE labels.metadata END,
+            state = CASE WHEN state <> 'removed' THEN state WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
+            next_poll_at = CASE WHEN state = 'removed' AND finished_at IS NULL THEN ?3 ELSE next_poll_at END
+         FROM (SELECT value ->> 'account' AS account, value ->> 'label_id' AS label_id,
+                      value ->> 'source' AS source, value ->> 'metadata' AS metadata FROM json_each(?4)) AS wanted
+         WHERE labels.account = wanted.account AND labels.label_id = wanted.label_id",
+        by_config,
+        by_hand,
+        now,
+        rows
+    )
+    .execute(&mut *tx)
+    .await?;
+    let inserted = sqlx::query!(
+        "INSERT INTO labels (account, label_id, state, by_config, by_hand, source, metadata, registered_at, next_poll_at)
+         SELECT value ->> 'account', value ->> 'label_id', 'active', ?1, ?2, value ->> 'source',
+                value ->> 'metadata', ?3, ?3
+         FROM json_each(?4) WHERE true
+         ON CONFLICT (account, label_id) DO NOTHING",
+        by_config,
+        by_hand,
+        now,
+        rows
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(inserted.rows_affected())
+}
+
+async fn retire_configured(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE labels SET by_config = 0, version = version + 1,
+            source = CASE WHEN by_hand = 1 THEN 'cli' WHEN by_discovery = 1 THEN 'discovered' ELSE source END,
+            state = CASE WHEN by_hand + by_discovery > 0 THEN state ELSE 'removed' END,
+            next_poll_at = CASE WHEN by_hand + by_discovery > 0 THEN next_poll_at END
+         WHERE label_key IN (SELECT value FROM json_each(?))",
+        rows
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+struct LabelRow {
+    label_key: i64,
+    account: String,
+    label_id: String,
+    state: String,
+    metadata: String,
+    version: i64,
+    registered_at: i64,
+    first_answer_at: Option<i64>,
+    last_changed_at: Option<i64>,
+    finished_at: Option<i64>,
+    next_poll_at: Option<i64>,
+    cadence_row: Option<String>,
+    interval_ms: Option<i64>,
+    unchanged: i64,
+    failures: i64,
+    failing_since: Option<i64>,
+    refusals: i64,
+    refused_since: Option<i64>,
+    tracking_number: Option<String>,
+    carrier_code: Option<String>,
+    status_code: Option<String>,
+    status_description: Option<String>,
+    status_detail_code: Option<String>,
+    estimate: Option<String>,
+    out_for_delivery: i64,
+    utc_offset_minutes: Option<i64>,
+    answer_digest: Option<Vec<u8>>,
+    missing_events: i64,
+    last_seq: i64,
+    recent_polls: String,
+}
+
+impl LabelRow {
+    /// `None` for a row whose id or state this version doesn't know: it is left alone.
+    fn snapshot(self) -> Option<Snapshot> {
+        let id: LabelId = self.label_id.parse().ok()?;
+        let metadata: Metadata = serde_json::from_str(&self.metadata).unwrap_or_default();
+        let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+        Some(Snapshot {
+            row: self.label_key,
+            key: LabelKey { account: AccountName::new(&self.account), id },
+            metadata,
+            version: self.version,
+            registered_at: at(self.registered_at),
+            standing: Standing {
+                state: LabelState::parse(&self.state)?,
+                first_answer_at: self.first_answer_at.map(at),
+                last_changed_at: self.last_changed_at.map(at),
+                finished_at: self.finished_at.map(at),
+                next_poll_at: self.next_poll_at.map(at),
+                cadence_row: self.cadence_row,
+                interval_ms: self.interval_ms,
+                unchanged: count(self.unchanged),
+                failures: count(self.failures),
+                failing_since: self.failing_since.map(at),
+                refusals: count(self.refusals),
+                refused_since: self.refused_since.map(at),
+                tracking_number: self.tracking_number,
+                carrier_code: self.carrier_code,
+                status_code: self.status_code,
+                status_description: self.status_description,
+                status_detail_code: self.status_detail_code,
+                estimate: self.estimate,
+                out_for_delivery: self.out_for_delivery == 1,
+                utc_offset_minutes: self.utc_offset_minutes.and_then(|minutes| i32::try_from(minutes).ok()),
+                answer_digest: self.answer_digest.and_then(|bytes| bytes.try_into().ok()),
+                missing_events: count(self.missing_events),
+                last_seq: self.last_seq,
+            },
+            recent_polls: self.recent_polls,
+        })
+    }
+}
+
+/// The source under which a registration by hand is kept.
+pub const BY_HAND: Source = Source::Cli;

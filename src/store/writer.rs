@@ -1,0 +1,213 @@
+//! The one writer: it takes whatever has arrived into one transaction, and nobody waits for a timer.
+//!
+//! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and settlements
+//! come often and are written many rows a statement; everything else is a job of its own, in a transaction of its own.
+//!
+//! If we die between two commits, nothing of the later one has happened: nobody was told, the next start finds the work
+//! still due.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::outbox::{self, SettledAttempt};
+use super::polls::{self, PollRecord, Recorded};
+use super::{StoreError, accounts};
+
+/// The most jobs one transaction takes.
+const BATCH: usize = 256;
+/// Jobs waiting before callers do.
+const QUEUE: usize = 1024;
+
+/// A future that borrows the writer's connection.
+pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
+
+type Alone = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
+
+enum Job {
+    Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
+    Settle(Box<SettledAttempt>, oneshot::Sender<Result<(), StoreError>>),
+    Alone(Alone),
+}
+
+/// Where jobs are put. Cheap to clone; when the last one is dropped, the writer ends.
+#[derive(Clone, Debug)]
+pub(super) struct WriteQueue(mpsc::Sender<Job>);
+
+/// A queue and its other end.
+pub(super) fn write_queue() -> (WriteQueue, Jobs) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (WriteQueue(sender), Jobs(receiver))
+}
+
+/// The writer's end of the queue.
+pub(super) struct Jobs(mpsc::Receiver<Job>);
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Jobs")
+    }
+}
+
+impl WriteQueue {
+    pub(super) async fn poll(&self, record: PollRecord) -> Result<Recorded, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Job::Poll(Box::new(record), reply)).await?;
+        answer.await.map_err(|_| StoreError::WriterGone)?
+    }
+
+    pub(super) async fn settle(&self, attempt: SettledAttempt) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Job::Settle(Box::new(attempt), reply)).await?;
+        answer.await.map_err(|_| StoreError::WriterGone)?
+    }
+
+    /// Does `work` in a transaction of its own.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let alone: Alone = Box::new(move |connection| {
+            Box::pin(async move {
+                let done = alone(connection, work).await;
+                // Whoever asked may have gone; what was done stays done.
+                let _ = reply.send(done);
+                Ok(())
+            })
+        });
+        self.put(Job::Alone(alone)).await?;
+        answer.await.map_err(|_| StoreError::WriterGone)?
+    }
+
+    async fn put(&self, job: Job) -> Result<(), StoreError> {
+        self.0.send(job).await.map_err(|_| StoreError::WriterGone)
+    }
+}
+
+async fn alone<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
+where
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
+{
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let done = work(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// Owns the only connection that writes.
+#[derive(Debug)]
+pub struct Writer {
+    connection: SqliteConnection,
+    jobs: Jobs,
+    outbox: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Batch {
+    polls: Vec<PollRecord>,
+    poll_replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
+    settled: Vec<SettledAttempt>,
+    settle_replies: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Writer {
+    pub(super) fn new(connection: SqliteConnection, jobs: Jobs, outbox: watch::Sender<u64>) -> Self {
+        Self { connection, jobs, outbox }
+    }
+
+    /// Writes until every handle to the store is gone.
+    pub async fn run(mut self) {
+        let mut arrived = Vec::with_capacity(BATCH);
+        while self.jobs.0.recv_many(&mut arrived, BATCH).await > 0 {
+            let mut batch = Batch::default();
+            for job in arrived.drain(..) {
+                match job {
+                    Job::Poll(record, reply) => {
+                        batch.polls.push(*record);
+                        batch.poll_replies.push(reply);
+                    }
+                    Job::Settle(attempt, reply) => {
+                        batch.settled.push(*attempt);
+                        batch.settle_replies.push(reply);
+                    }
+                    Job::Alone(work) => {
+                        // It answers its caller itself.
+                        let _ = work(&mut self.connection).await;
+                        self.outbox.send_modify(|count| *count += 1);
+                    }
+                }
+            }
+            self.write(batch).await;
+        }
+        // Leaves no WAL behind; a failure costs the next start a moment.
+        let _ = self.connection.close().await;
+    }
+
+    async fn write(&mut self, batch: Batch) {
+        if batch.polls.is_empty() && batch.settled.is_empty() {
+            return;
+        }
+        let Batch { polls, poll_replies, settled, settle_replies } = batch;
+        let together = self.commit(&polls, &settled).await;
+        let several = polls.len() + settled.len() > 1;
+        match together {
+            Ok(recorded) => {
+                if settled.iter().any(SettledAttempt::frees_a_lane)
+                    || polls.iter().any(PollRecord::feeds_outbox)
+                {
+                    self.outbox.send_modify(|count| *count += 1);
+                }
+                for (reply, recorded) in poll_replies.into_iter().zip(recorded) {
+                    let _ = reply.send(Ok(recorded));
+                }
+                for reply in settle_replies {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            // One bad row must not take the others with it: each for itself, so that only its own caller is told.
+            Err(_) if several => {
+                for (record, reply) in polls.into_iter().zip(poll_replies) {
+                    let done = self.commit(std::slice::from_ref(&record), &[]).await;
+                    let _ = reply.send(done.map(|mut recorded| recorded.remove(0)));
+                }
+                for (attempt, reply) in settled.into_iter().zip(settle_replies) {
+                    let _ = reply.send(self.commit(&[], std::slice::from_ref(&attempt)).await.map(|_| ()));
+                }
+                self.outbox.send_modify(|count| *count += 1);
+            }
+            Err(error) => {
+                for reply in poll_replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
+                for reply in settle_replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// One transaction. If we die before its commit, nothing in it happened; after, all of it did.
+    async fn commit(
+        &mut self,
+        polls: &[PollRecord],
+        settled: &[SettledAttempt],
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let recorded =
+            if polls.is_empty() { Vec::new() } else { polls::record(&mut transaction, polls).await? };
+        if !settled.is_empty() {
+            outbox::settle(&mut transaction, settled).await?;
+        }
+        for record in polls {
+            if let Some(account) = &record.account {
+                accounts::keep(&mut transaction, account).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(recorded)
+    }
+}
