@@ -4,6 +4,7 @@
 //! `jitter` are arguments. The shell above fetches, stores and sends what is decided here.
 
 pub mod cadence;
+pub mod event;
 pub mod label;
 pub mod message;
 pub mod secret;
