@@ -1,0 +1,222 @@
+//! Compares an answer with the history of its label and says what is new.
+//!
+//! The whole list comes every time, without ids, and is rewritten at will. Five steps, live events first: equal form;
+//! same time, code and place; a shifted time or a changed code where there is no choice; what is left over in the
+//! answer is added; what is left over in the history is missing, and retracted when missing twice. Then what is left of
+//! the answer is tried against retracted events, by the first two steps alone: a shift is evidence only while the
+//! unshifted event has just gone. The result is a value; whoever stores it decides nothing.
+
+use std::cell::OnceCell;
+
+use super::canonical::Form;
+use super::identity::{EventId, Mint};
+use super::pairing::Open;
+use super::sighting::{Moment, Sighting};
+use super::wall::WallClock;
+use super::{Added, KnownEvent, Matching, Revised, Update};
+use crate::domain::label::LabelKey;
+use crate::domain::tracking::TrackingEvent;
+
+/// Good polls in a row without it after which an event is retracted.
+pub const RETRACT_AFTER: u32 = 2;
+
+/// Both lists, each event taken apart only when somebody asks.
+pub struct Bench<'a> {
+    pub known: &'a [KnownEvent],
+    pub answer: &'a [TrackingEvent],
+    olds: Vec<OnceCell<Sighting>>,
+    news: Vec<OnceCell<Sighting>>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(known: &'a [KnownEvent], answer: &'a [TrackingEvent]) -> Self {
+        let empty = |count| std::iter::repeat_with(OnceCell::new).take(count).collect();
+        Self { known, answer, olds: empty(known.len()), news: empty(answer.len()) }
+    }
+
+    pub fn before(&self, old: usize) -> &Sighting {
+        self.olds[old].get_or_init(|| Sighting::of(&self.known[old].raw))
+    }
+
+    pub fn after(&self, new: usize) -> &Sighting {
+        self.news[new].get_or_init(|| Sighting::of(&self.answer[new].raw))
+    }
+
+    /// Among those who say the same: who was there last time comes first.
+    pub fn twin_rank(&self, old: usize) -> (u32, EventId) {
+        (self.known[old].missing_polls, self.known[old].event_id)
+    }
+
+    /// The total order by which ambiguities among old ones are resolved.
+    pub fn old_rank(&self, old: usize) -> (&Moment, Option<WallClock>, Form, (u32, EventId)) {
+        let sighting = self.before(old);
+        (&sighting.moment, sighting.clock, sighting.form, self.twin_rank(old))
+    }
+
+    /// The total order by which ambiguities among new ones are resolved. Equals are equal to the byte.
+    pub fn new_rank(&self, new: usize) -> (&Moment, Option<WallClock>, Form, &str) {
+        let sighting = self.after(new);
+        (&sighting.moment, sighting.clock, sighting.form, &self.answer[new].raw)
+    }
+}
+
+/// Tells what `answer` (newest first, as it came) says beyond `known` (everything ever recorded for the label).
+///
+/// Total and deterministic. The order of neither list matters, but for the order of what is announced, where equal or
+/// unreadable times go by their place in the answer.
+pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEvent]) -> Matching {
+    let (live, retracted): (Vec<_>, Vec<_>) = (0..known.len()).partition(|&old| !known[old].retracted);
+    if answer.is_empty() {
+        return Matching { empty_after_full: !live.is_empty(), ..Matching::default() };
+    }
+    let bench = Bench::new(known, answer);
+
+    let mut open = Open::new(live, (0..answer.len()).collect());
+    open.by_bytes(&bench);
+    open.by_form(&bench);
+    open.by_memory(&bench);
+    open.by_moment_and_code(&bench);
+    open.by_shift(&bench);
+    open.by_moment_and_place(&bench);
+
+    let mut gone = Open::new(retracted, std::mem::take(&mut open.news));
+    gone.by_bytes(&bench);
+    gone.by_form(&bench);
+    gone.by_memory(&bench);
+    gone.by_moment_and_code(&bench);
+
+    let mut matching = Matching::default();
+    for &(old, new) in &open.pairs {
+        matching.meet(&bench, old, new);
+    }
+    for &old in &open.olds {
+        matching.miss(&known[old], old);
+    }
+    let newest = newest_known(&bench, &open);
+    let late = |new: usize| {
+        WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest))
+    };
+    for &(old, new) in &gone.pairs {
+        matching.welcome_back(&bench, old, new, late(new));
+    }
+    let mut unknown = gone.news;
+    unknown.sort_unstable_by_key(|&new| (bench.after(new).form, &answer[new].raw));
+    let mut mint = Mint::new(label, known.iter().map(|event| event.event_id));
+    for new in unknown {
+        let form = bench.after(new).form;
+        let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form);
+        matching.added.push(Added { new, record, late: late(new), returned: None });
+    }
+    matching.put_in_order(answer);
+    matching
+}
+
+/// The newest time of the live history, as this answer corrects it.
+fn newest_known(bench: &Bench<'_>, open: &Open) -> Option<WallClock> {
+    let seen = open.pairs.iter().filter_map(|&(_, new)| WallClock::of(&bench.answer[new]));
+    let missing = open.olds.iter().filter_map(|&old| bench.before(old).clock);
+    seen.chain(missing).max()
+}
+
+impl Matching {
+    /// A live event and its place in the answer.
+    fn meet(&mut self, bench: &Bench<'_>, old: usize, new: usize) {
+        let (before, raw) = (&bench.known[old], bench.answer[new].raw.as_str());
+        if before.missing_polls > 0 {
+            self.reappeared.push(old);
+        }
+        if before.raw == raw {
+            self.same.push((old, new));
+            if before.missing_polls > 0 {
+                self.updates.push(Update { known: old, becomes: before.seen(raw) });
+            }
+            return;
+        }
+        let form = bench.after(new).form;
+        if before.form() == Some(form) || bench.before(old).form == form {
+            self.same.push((old, new));
+            let mut becomes = before.seen(raw);
+            becomes.remember(form);
+            self.updates.push(Update { known: old, becomes });
+            return;
+        }
+        let adopted = before.adopt(raw, form);
+        if adopted.announced {
+            let changed = bench.before(old).canonical.changed(&bench.after(new).canonical);
+            self.revised.push(Revised { known: old, new, revision: adopted.becomes.revision, changed });
+        } else {
+            self.flapped.push((old, new));
+        }
+        self.updates.push(Update { known: old, becomes: adopted.becomes });
+    }
+
+    /// A live event that the answer lacks.
+    fn miss(&mut self, before: &KnownEvent, old: usize) {
+        let missing_polls = before.missing_polls.saturating_add(1);
+        let retracted = missing_polls >= RETRACT_AFTER;
+        if retracted {
+            self.retracted.push(old);
+        } else {
+            self.missing.push(old);
+        }
+        self.updates
+            .push(Update { known: old, becomes: KnownEvent { missing_polls, retracted, ..before.clone() } });
+    }
+
+    /// A retracted event that the answer has again.
+    fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, late: bool) {
+        let (before, raw) = (&bench.known[old], bench.answer[new].raw.as_str());
+        let form = bench.after(new).form;
+        let record = if before.raw == raw || before.form() == Some(form) || bench.before(old).form == form {
+            let mut record = before.seen(raw);
+            record.remember(form);
+            record
+        } else {
+            before.adopt(raw, form).becomes
+        };
+        self.updates.push(Update { known: old, becomes: record.clone() });
+        self.added.push(Added { new, record, late, returned: Some(old) });
+    }
+
+    /// Oldest first, by the answer's own times and, where they are equal or unreadable, by its order.
+    fn put_in_order(&mut self, answer: &[TrackingEvent]) {
+        let mut place = vec![0; answer.len()];
+        for (at, new) in oldest_first(answer).into_iter().enumerate() {
+            place[new] = at;
+        }
+        self.added.sort_unstable_by_key(|added| place[added.new]);
+        self.revised.sort_unstable_by_key(|revised| place[revised.new]);
+        self.same.sort_unstable();
+        self.flapped.sort_unstable();
+        self.missing.sort_unstable();
+        self.retracted.sort_unstable();
+        self.reappeared.sort_unstable();
+        self.updates.sort_unstable_by_key(|update| update.known);
+    }
+}
+
+/// The indices of `answer`, a list with the newest first, from the oldest event to the newest.
+///
+/// By wall clock. Equal times stand as the answer has them; an unreadable time is that of the event listed before it in
+/// time.
+pub fn oldest_first(answer: &[TrackingEvent]) -> Vec<usize> {
+    let mut previous = None;
+    let mut order: Vec<_> = (0..answer.len())
+        .rev()
+        .enumerate()
+        .map(|(from_end, new)| {
+            previous = WallClock::of(&answer[new]).or(previous);
+            (previous, from_end, new)
+        })
+        .collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, _, new)| new).collect()
+}
+
+impl WallClock {
+    /// `carrier_occurred_at` as a wall clock, else `occurred_at`, else none.
+    pub fn of(event: &TrackingEvent) -> Option<Self> {
+        let times = [&event.carrier_occurred_at, &event.occurred_at];
+        times.into_iter().find_map(|time| Self::parse(time.as_deref()?))
+    }
+}
