@@ -1,4 +1,5 @@
 //! trackpost: look, compare, promise, keep the promise.
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod store;

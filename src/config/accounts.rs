@@ -1,0 +1,164 @@
+//! `[accounts.X]`: whom to ask, with which key, how often.
+//!
+//! Whether a key is accepted is for the API to say; here is only what can be seen without asking.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+
+use super::reader::{Entry, NAME_FORM, Table, is_name};
+use super::{secret, url};
+use crate::domain::label::{AccountName, LabelId};
+use crate::domain::secret::Hidden;
+
+/// An account: one API key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Account {
+    pub name: AccountName,
+    /// Without a slash at its end.
+    pub base_url: String,
+    /// Starts with a slash and holds `{label_id}`.
+    pub tracking_path: String,
+    pub api_key: Hidden<String>,
+    /// In any 60 s window.
+    pub requests_per_minute: u32,
+    /// In a calendar month; 0 is no budget.
+    pub requests_per_month: u64,
+    pub max_in_flight: u32,
+    pub timeout: Duration,
+    pub discover: Discover,
+}
+
+/// Registering new labels of an account by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discover {
+    pub enabled: bool,
+    pub interval: Duration,
+    /// How far back the first look goes.
+    pub lookback: Duration,
+}
+
+impl Account {
+    /// The URL of a label's tracking.
+    pub fn tracking_url(&self, label: &LabelId) -> String {
+        tracking_url(&self.base_url, &self.tracking_path, label.as_str())
+    }
+}
+
+const BASE_URL: &str = "https://api.shipstation.com";
+const TRACKING_PATH: &str = "/v2/labels/{label_id}/track";
+const REQUESTS_PER_MINUTE: u32 = 160;
+const MAX_IN_FLIGHT: u32 = 8;
+const TIMEOUT: Duration = Duration::from_secs(30);
+const DISCOVER: Discover = Discover {
+    enabled: false,
+    interval: Duration::from_secs(5 * 60),
+    lookback: Duration::from_secs(14 * 86_400),
+};
+
+/// All accounts; those at fault are left out and reported.
+pub(super) fn read(section: &Entry<'_>) -> BTreeMap<AccountName, Account> {
+    let named = section.named().unwrap_or_default();
+    let accounts = named.iter().filter_map(|(name, entry)| account(name, entry));
+    accounts.map(|account| (account.name.clone(), account)).collect()
+}
+
+/// The names of all accounts, also of those at fault: one mistake should not be reported as several.
+pub(super) fn names(section: Option<&Entry<'_>>) -> Vec<AccountName> {
+    let table = match section.map(|section| &section.value.kind) {
+        Some(config::ValueKind::Table(table)) => table,
+        _ => return Vec::new(),
+    };
+    let mut names: Vec<AccountName> = table.keys().map(|name| AccountName::new(name)).collect();
+    names.sort();
+    names
+}
+
+fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
+    let table = entry.table(&[
+        "base_url",
+        "tracking_path",
+        "api_key",
+        "requests_per_minute",
+        "requests_per_month",
+        "max_in_flight",
+        "timeout",
+        "discover",
+    ])?;
+    if !is_name(name) {
+        entry.fault_unshown::<()>("is no name of an account", NAME_FORM);
+    }
+    let base_url = table.get("base_url").map_or_else(|| Some(BASE_URL.to_owned()), base_url);
+    let tracking_path =
+        table.get("tracking_path").map_or_else(|| Some(TRACKING_PATH.to_owned()), tracking_path);
+    let api_key = table.required("api_key", "api_key = { credential = \"shipstation-api-key\" }");
+    let api_key = api_key.and_then(api_key_of);
+    let requests_per_month = table.get("requests_per_month").and_then(|entry| entry.whole(0..=i64::MAX));
+    Some(Account {
+        requests_per_minute: table.count("requests_per_minute", 60_000).unwrap_or(REQUESTS_PER_MINUTE),
+        requests_per_month: requests_per_month.map_or(0, i64::unsigned_abs),
+        max_in_flight: table.count("max_in_flight", u32::MAX).unwrap_or(MAX_IN_FLIGHT),
+        timeout: table.duration("timeout").unwrap_or(TIMEOUT),
+        discover: discover(&table).unwrap_or(DISCOVER),
+        name: AccountName::new(name),
+        base_url: base_url?,
+        tracking_path: tracking_path?,
+        api_key: api_key?,
+    })
+}
+
+fn base_url(entry: &Entry<'_>) -> Option<String> {
+    const HINT: &str = "as in \"https://api.shipstation.com\"";
+    let text = entry.text()?.trim();
+    let shown = url::masked(text);
+    match url::parse(text) {
+        Err(problem) => entry.fault_unshown(format!("{shown:?} {problem}"), HINT),
+        Ok(url) if url.has_user => {
+            entry.fault_unshown(format!("{shown:?} has a user or password"), "the key belongs in api_key")
+        }
+        Ok(url) if url.has_query || url.has_fragment => {
+            entry.fault_unshown(format!("{shown:?} goes on with ? or #"), HINT)
+        }
+        Ok(_) => Some(text.trim_end_matches('/').to_owned()),
+    }
+}
+
+fn tracking_path(entry: &Entry<'_>) -> Option<String> {
+    const HINT: &str = "as in \"/v2/labels/{label_id}/track\"";
+    let text = entry.text()?;
+    if !text.starts_with('/') {
+        return entry.fault("does not start with a slash", HINT);
+    }
+    if !text.contains("{label_id}") {
+        return entry.fault("does not hold {label_id}", HINT);
+    }
+    match url::parse(&tracking_url(BASE_URL, text, "se-1")) {
+        Ok(url) if !url.has_fragment => Some(text.to_owned()),
+        _ => entry.fault("is no path of a URL", HINT),
+    }
+}
+
+fn api_key_of(entry: &Entry<'_>) -> Option<Hidden<String>> {
+    let key = secret::read(entry)?;
+    match HeaderValue::from_str(key.expose()) {
+        _ if key.expose().trim().is_empty() => {
+            entry.fault_unshown("is empty", "the key is made in the account's API settings")
+        }
+        Ok(_) => Some(key),
+        Err(_) => entry.fault_unshown("holds characters that no header may hold", "one line of plain text"),
+    }
+}
+
+fn discover(account: &Table<'_>) -> Option<Discover> {
+    let table = account.get("discover")?.table(&["enabled", "interval", "lookback"])?;
+    Some(Discover {
+        enabled: table.flag("enabled").unwrap_or(DISCOVER.enabled),
+        interval: table.duration("interval").unwrap_or(DISCOVER.interval),
+        lookback: table.duration("lookback").unwrap_or(DISCOVER.lookback),
+    })
+}
+
+fn tracking_url(base_url: &str, path: &str, label: &str) -> String {
+    format!("{base_url}{}", path.replace("{label_id}", label))
+}

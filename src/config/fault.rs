@@ -1,0 +1,144 @@
+//! What is wrong with a configuration, said so that it can be put right.
+//!
+//! A fault names the place (file or environment variable), the key, the value and, where there is one, a hint. All of
+//! them are gathered before any is reported: nobody should have to start a daemon six times to find six slips. The
+//! value of a secret is never part of one.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::Serialize;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// The file or the environment variable.
+    pub place: String,
+    /// The dotted path of the key, or the row.
+    pub key: String,
+    /// The value as written; `None` where there is none or it might be a secret.
+    pub value: Option<String>,
+    pub problem: String,
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    pub fn new(place: impl Into<String>, key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { place: place.into(), key: key.into(), value: None, problem: problem.into(), hint: None }
+    }
+
+    pub fn value(mut self, value: &str) -> Self {
+        self.value = Some(shortened(value));
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    /// On one line, whatever the value holds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)?;
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        if let Some(value) = &self.value {
+            write!(f, " = {value:?}")?;
+        }
+        write!(f, ": {}", self.problem)?;
+        match &self.hint {
+            Some(hint) => write!(f, " (hint: {hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => f.write_str("the configuration has a fault")?,
+            count => write!(f, "the configuration has {count} faults")?,
+        }
+        self.0.iter().try_for_each(|fault| write!(f, "\n{fault}"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Where readers of sections leave what they find.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    faults: RefCell<Vec<Fault>>,
+    warnings: RefCell<Vec<Fault>>,
+}
+
+impl Findings {
+    pub(super) fn fault(&self, fault: Fault) {
+        self.faults.borrow_mut().push(fault);
+    }
+
+    pub(super) fn warn(&self, warning: Fault) {
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    /// The warnings, if nothing was at fault.
+    pub(super) fn settle(self) -> Result<Vec<Fault>, Faults> {
+        let faults = self.faults.into_inner();
+        if faults.is_empty() { Ok(self.warnings.into_inner()) } else { Err(Faults(faults)) }
+    }
+}
+
+/// The candidate that looks most like `word`, if there is any candidate.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (candidate, strsim::jaro_winkler(&word, &candidate.to_lowercase())))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(candidate, _)| candidate)
+}
+
+/// Enough of a value to recognise it.
+fn shortened(value: &str) -> String {
+    const ENOUGH: usize = 120;
+    match value.char_indices().nth(ENOUGH) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_one_line() {
+        let fault = Fault::new("a.toml", "log.level", "is no level").value("in\nfo").hint("say \"info\"");
+        assert_eq!(fault.to_string(), "a.toml: log.level = \"in\\nfo\": is no level (hint: say \"info\")");
+        let faults = Faults(vec![fault, Fault::new("a.toml", "", "cannot be read")]);
+        assert_eq!(faults.to_string().lines().count(), 3);
+    }
+
+    #[test]
+    fn the_nearest_is_named() {
+        assert_eq!(
+            nearest("keep_finisched", ["path", "keep_finished", "keep_attempts"]),
+            Some("keep_finished")
+        );
+        assert_eq!(nearest("PATH", ["path", "keep_finished"]), Some("path"));
+        assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn long_values_are_cut_between_characters() {
+        let fault = Fault::new("a", "b", "c").value(&"é".repeat(500));
+        assert_eq!(fault.value.map(|value| value.chars().count()), Some(121));
+    }
+}

@@ -1,0 +1,149 @@
+//! Reads the configuration: TOML text in, validated domain types out.
+//!
+//! Three layers lie over each other (compiled-in defaults, the file, the environment); then one reader per section
+//! takes what is its own, checks it, and leaves a fault for everything that is wrong. All faults come at once, each with
+//! place, key, value and a hint, and none ever shows a secret. Wrong rows of labels are no faults of the configuration:
+//! they are left out and told apart.
+//!
+//! It opens no connection and no database, resolves no name, watches no file, and reads no global state: the environment
+//! is an argument.
+
+mod accounts;
+mod cadence;
+pub mod duration;
+mod environment;
+mod fault;
+mod headers;
+mod http;
+mod label_files;
+mod layers;
+mod log;
+mod reader;
+mod registration;
+mod roll;
+mod rows;
+mod secret;
+mod store;
+mod subscribers;
+mod url;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use accounts::{Account, Discover};
+pub use environment::Environment;
+pub use fault::{Fault, Faults};
+pub use http::HttpConfig;
+pub use log::{LogConfig, LogFormat};
+pub use registration::{FirstPoll, RegistrationConfig};
+pub use roll::{Rows, SHOWN_PER_PLACE};
+pub use rows::{RowKind, RowSource, parse_rows};
+pub use store::StoreConfig;
+
+use crate::domain::cadence::Cadence;
+use crate::domain::label::{AccountName, Registration};
+use crate::domain::subscriber::{Subscriber, SubscriberName};
+use fault::Findings;
+use reader::{Context, Entry};
+
+/// The whole configuration but for the labels. A reload compares it part by part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub store: StoreConfig,
+    pub http: HttpConfig,
+    pub log: LogConfig,
+    pub accounts: BTreeMap<AccountName, Account>,
+    pub registration: RegistrationConfig,
+    pub cadence: Cadence,
+    pub subscribers: BTreeMap<SubscriberName, Subscriber>,
+}
+
+/// A sound configuration and the labels that came with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    /// Each label once: inline, then file by file.
+    pub labels: Vec<Registration>,
+    /// Wrong rows, which were left out: the first of each file, and a count of the rest.
+    pub label_faults: Vec<Fault>,
+    /// How many rows were left out in all.
+    pub label_fault_count: usize,
+    pub warnings: Vec<Fault>,
+    /// Label files, and the directories in which they are or may come to be.
+    pub watched: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Reads everything: the file at `path` over the defaults, `environment` over both, and the label files.
+    ///
+    /// # Errors
+    /// All faults of the configuration. Wrong rows of labels are none.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
+        load(Some(path), environment)
+    }
+
+    /// What is compiled in, with `environment` over it: no file is read.
+    ///
+    /// # Errors
+    /// All faults of the environment.
+    pub fn builtin(environment: &Environment) -> Result<Loaded, Faults> {
+        load(None, environment)
+    }
+
+    /// The accounts' names, in order.
+    pub fn account_names(&self) -> Vec<AccountName> {
+        self.accounts.keys().cloned().collect()
+    }
+}
+
+fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Faults> {
+    let findings = Findings::default();
+    let root = layers::lay(path, environment, &findings);
+    let file = path.map_or_else(|| "compiled-in default".to_owned(), |path| path.display().to_string());
+    let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    let context = Context { environment, directory, file: &file, findings: &findings };
+    let sections = reader::in_order(context, "", &root);
+    let section = |wanted: &str| -> Option<&Entry<'_>> {
+        sections.iter().find(|(name, _)| *name == wanted).map(|(_, entry)| entry)
+    };
+
+    let names = accounts::names(section("accounts"));
+    let store = section("store").and_then(store::read);
+    let http = section("http").and_then(http::read);
+    let log = section("log").and_then(log::read);
+    let accounts = section("accounts").map(accounts::read).unwrap_or_default();
+    let registered = registration::read(section("registration"), &names);
+    let cadence = section("cadence").and_then(cadence::read);
+    let subscribers =
+        section("subscribers").map(|entry| subscribers::read(entry, &names)).unwrap_or_default();
+    for (what, missing) in [("accounts", names.is_empty()), ("subscribers", subscribers.is_empty())] {
+        if missing {
+            let hint = format!("[{what}.NAME]; `trackpost demo` shows it all without any");
+            findings.warn(Fault::new(&file, what, "none is configured").hint(hint));
+        }
+    }
+
+    let mut warnings = findings.settle()?;
+    warnings.extend(registered.rows.warnings);
+    // Without a fault every section of the defaults has been read.
+    let incomplete = || Faults(vec![Fault::new(&file, "", "a section of the defaults is missing")]);
+    Ok(Loaded {
+        config: Config {
+            store: store.ok_or_else(incomplete)?,
+            http: http.ok_or_else(incomplete)?,
+            log: log.ok_or_else(incomplete)?,
+            accounts,
+            registration: registered.config,
+            cadence: cadence.ok_or_else(incomplete)?,
+            subscribers,
+        },
+        labels: registered.rows.labels,
+        label_faults: registered.rows.faults,
+        label_fault_count: registered.rows.fault_count,
+        warnings,
+        watched: registered.watched,
+    })
+}
+
+#[cfg(test)]
+mod tests;

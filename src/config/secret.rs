@@ -1,0 +1,80 @@
+//! Fetches secrets from where the configuration says they are.
+//!
+//! A text as it is, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. What cannot be fetched is a fault that names
+//! the place; the content is never part of one, not even when it has the wrong type.
+
+use std::io::Read;
+use std::path::Path;
+
+use config::ValueKind;
+
+use super::reader::Entry;
+use crate::domain::secret::Hidden;
+
+/// More than any secret has, in bytes: a wrong path such as a device must not be read for ever.
+const LONGEST: u64 = 64 * 1024;
+
+const FORM: &str = "a secret is a text, or { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
+
+/// The secret that `entry` holds or points to, without line breaks at its end.
+pub(super) fn read(entry: &Entry<'_>) -> Option<Hidden<String>> {
+    let text = match &entry.value.kind {
+        ValueKind::String(text) => text.clone(),
+        ValueKind::Table(_) => fetch(entry)?,
+        _ => return entry.fault_unshown("is no secret", FORM),
+    };
+    Some(Hidden::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn fetch(entry: &Entry<'_>) -> Option<String> {
+    let table = entry.table(&["file", "env", "credential"])?;
+    match (table.get("file"), table.get("env"), table.get("credential")) {
+        (Some(file), None, None) => {
+            let path = entry.context.directory.join(file.text()?);
+            from_file(entry, &path, "relative paths start at the configuration file")
+        }
+        (None, Some(env), None) => {
+            let name = env.text()?;
+            let found = entry.context.environment.get(name).map(str::to_owned);
+            found.or_else(|| {
+                entry.fault_unshown(
+                    format!("the environment variable {name} is not set"),
+                    "{ env = \"…\" } takes the name of a variable, not the secret",
+                )
+            })
+        }
+        (None, None, Some(credential)) => from_credential(entry, credential.text()?),
+        _ => entry.fault_unshown("should have exactly one of file, env, credential", FORM),
+    }
+}
+
+fn from_credential(entry: &Entry<'_>, name: &str) -> Option<String> {
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+        return entry.fault_unshown(
+            format!("{name:?} is no name of a credential"),
+            "the name in LoadCredential=, not a path",
+        );
+    }
+    let hint = format!("systemd sets it by LoadCredential={name}:/path");
+    match entry.context.environment.get("CREDENTIALS_DIRECTORY") {
+        Some(directory) => from_file(entry, &Path::new(directory).join(name), &hint),
+        None => entry.fault_unshown(
+            format!("the credential {name} is not there: CREDENTIALS_DIRECTORY is not set"),
+            hint,
+        ),
+    }
+}
+
+fn from_file(entry: &Entry<'_>, path: &Path, hint: &str) -> Option<String> {
+    let read = || {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    let cannot = |why: &str| entry.fault_unshown(format!("{} cannot be read: {why}", path.display()), hint);
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > LONGEST => cannot("it is larger than a secret can be"),
+        Ok(bytes) => String::from_utf8(bytes).map_or_else(|_| cannot("it is not UTF-8 text"), Some),
+        Err(error) => cannot(&error.to_string()),
+    }
+}

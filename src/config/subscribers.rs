@@ -1,0 +1,198 @@
+//! `[subscribers.X]`: who is told, about what, and in which form.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fault::nearest;
+use super::headers;
+use super::reader::{Entry, NAME_FORM, Table, is_name};
+use super::{secret, url};
+use crate::domain::label::AccountName;
+use crate::domain::message::MessageType;
+use crate::domain::secret::Hidden;
+use crate::domain::signature::SigningSecret;
+use crate::domain::subscriber::{EventPattern, Format, Subscriber, SubscriberName};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_IN_FLIGHT: u32 = 8;
+const HOUR: u64 = 3600;
+const RETRY: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * HOUR),
+    Duration::from_secs(5 * HOUR),
+    Duration::from_secs(10 * HOUR),
+    Duration::from_secs(14 * HOUR),
+    Duration::from_secs(20 * HOUR),
+    Duration::from_secs(24 * HOUR),
+];
+
+/// All subscribers; those at fault are left out and reported. `accounts` are the names they may choose from.
+pub(super) fn read(section: &Entry<'_>, accounts: &[AccountName]) -> BTreeMap<SubscriberName, Subscriber> {
+    let named = section.named().unwrap_or_default();
+    let subscribers = named.iter().filter_map(|(name, entry)| subscriber(name, entry, accounts));
+    subscribers.map(|subscriber| (subscriber.name.clone(), subscriber)).collect()
+}
+
+fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Subscriber> {
+    let table = entry.table(&[
+        "url",
+        "secret",
+        "secrets",
+        "format",
+        "events",
+        "accounts",
+        "headers",
+        "timeout",
+        "max_in_flight",
+        "retry",
+        "allow_insecure",
+        "enabled",
+    ])?;
+    if !is_name(name) {
+        entry.fault_unshown::<()>("is no name of a subscriber", NAME_FORM);
+    }
+    let allow_insecure = table.flag("allow_insecure").unwrap_or(false);
+    let target = table
+        .required("url", "as in \"https://example.com/hooks/tracking\"")
+        .and_then(|entry| target(entry, allow_insecure));
+    let secrets = secrets(&table);
+    let events = table.get("events").map_or_else(default_events, events);
+    let format = table.get("format").map_or(Some(Format::Shipstation), format);
+    let accounts = table.get("accounts").map_or_else(Vec::new, |entry| accounts(entry, known));
+    let headers = table.get("headers").map_or_else(Vec::new, headers::read);
+    let retry = table.get("retry").map_or_else(|| Some(RETRY.to_vec()), retry);
+    let timeout = table.duration("timeout").unwrap_or(TIMEOUT);
+    let max_in_flight = table.count("max_in_flight", u32::MAX).unwrap_or(MAX_IN_FLIGHT);
+    let enabled = table.flag("enabled").unwrap_or(true);
+    let (url, shown_url) = target?;
+    Some(Subscriber {
+        name: SubscriberName::new(name),
+        url,
+        secrets: secrets?,
+        format: format?,
+        events: events?,
+        accounts,
+        headers,
+        timeout,
+        max_in_flight,
+        retry: retry?,
+        allow_insecure,
+        enabled,
+        shown_url,
+    })
+}
+
+/// The URL, and what of it may be shown.
+fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, String)> {
+    let text = entry.text()?.trim();
+    match url::parse(text) {
+        Err(problem) => entry.fault_unshown(
+            format!("{:?} {problem}", url::masked(text)),
+            "as in \"https://example.com/hooks/tracking\"",
+        ),
+        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(url::is_public) => entry
+            .fault_unshown(
+                format!("{:?} is plain http to a public address", url.shown),
+                "https, or allow_insecure = true if anybody on the way may read the callbacks",
+            ),
+        Ok(url) => Some((Hidden::new(text.to_owned()), url.shown)),
+    }
+}
+
+fn secrets(table: &Table<'_>) -> Option<Vec<SigningSecret>> {
+    const HINT: &str = "secret = { credential = \"…\" }, or secrets = [new, old] while rotating";
+    match (table.get("secret"), table.get("secrets")) {
+        (Some(_), Some(_)) => {
+            table.fault("secrets", "is there beside secret", HINT);
+            None
+        }
+        (None, None) => {
+            table.fault("secret", "is missing", HINT);
+            None
+        }
+        (Some(one), None) => Some(vec![signing_secret(one)?]),
+        (None, Some(several)) => {
+            let entries = several.list()?;
+            if entries.is_empty() {
+                return several.fault_unshown("is empty", HINT);
+            }
+            let secrets: Vec<Option<SigningSecret>> = entries.iter().map(signing_secret).collect();
+            secrets.into_iter().collect()
+        }
+    }
+}
+
+fn signing_secret(entry: &Entry<'_>) -> Option<SigningSecret> {
+    let text = secret::read(entry)?;
+    match SigningSecret::parse(text.expose()) {
+        Ok(secret) => Some(secret),
+        Err(error) => entry.fault_unshown(
+            format!("is no signing secret: {error}"),
+            "make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"",
+        ),
+    }
+}
+
+fn format(entry: &Entry<'_>) -> Option<Format> {
+    let text = entry.text()?;
+    Format::parse(text).or_else(|| {
+        let names = Format::ALL.map(Format::as_str);
+        let meant = nearest(text, names).unwrap_or_default();
+        entry.fault(
+            "is no format of callbacks",
+            format!("did you mean \"{meant}\"? Formats: {}", names.join(", ")),
+        )
+    })
+}
+
+fn default_events() -> Option<Vec<EventPattern>> {
+    EventPattern::parse(MessageType::Updated.as_str()).ok().map(|updated| vec![updated])
+}
+
+fn events(entry: &Entry<'_>) -> Option<Vec<EventPattern>> {
+    let entries = entry.list()?;
+    if entries.is_empty() {
+        return entry
+            .fault_unshown("is empty: nothing would be sent", "enabled = false turns a subscriber off");
+    }
+    let patterns: Vec<Option<EventPattern>> = entries
+        .iter()
+        .map(|entry| {
+            let text = entry.text()?;
+            EventPattern::parse(text).map_or_else(
+                |error| {
+                    let meant = nearest(text, MessageType::ALL.map(MessageType::as_str)).unwrap_or_default();
+                    entry.fault(error.to_string(), format!("did you mean \"{meant}\"?"))
+                },
+                Some,
+            )
+        })
+        .collect();
+    patterns.into_iter().collect()
+}
+
+fn accounts(entry: &Entry<'_>, known: &[AccountName]) -> Vec<AccountName> {
+    let entries = entry.list().unwrap_or_default();
+    let account = |entry: &Entry<'_>| {
+        let name = entry.text()?;
+        let found = known.iter().find(|account| account.as_str() == name).cloned();
+        found.or_else(|| {
+            let hint = match nearest(name, known.iter().map(AccountName::as_str)) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => "no account is configured".to_owned(),
+            };
+            entry.fault("is no account of this configuration", hint)
+        })
+    };
+    entries.iter().filter_map(account).collect()
+}
+
+fn retry(entry: &Entry<'_>) -> Option<Vec<Duration>> {
+    let waits = entry.durations()?;
+    if waits.is_empty() {
+        return entry.fault_unshown("is empty", "at least one wait, as in [\"5s\", \"5m\", \"1h\"]");
+    }
+    Some(waits)
+}
