@@ -1,0 +1,121 @@
+//! The three carriers' habits: their names, null or "", and how each writes a time down.
+//!
+//! What looks wrong here is wrong in the real answers: `Z` on a local time (UPS), 7 h added twice (USPS), a delivery
+//! date hours before its own scan (FedEx).
+
+use fastrand::Rng;
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
+
+use super::journeys::Form;
+use super::places::Place;
+use super::vocabulary::Scan;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    Ups,
+    Fedex,
+    Usps,
+}
+
+/// The offset in which USPS times come, wherever the parcel is.
+const USPS_OFFSET: i8 = -7;
+
+impl Carrier {
+    pub const ALL: [Self; 3] = [Self::Ups, Self::Fedex, Self::Usps];
+
+    /// As a tracking answer names it.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Ups => "ups",
+            Self::Fedex => "fedex_walleted",
+            Self::Usps => "stamps_com",
+        }
+    }
+
+    /// The provider's number: not the `se-…` id of a label's carrier.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::Ups => 3,
+            Self::Fedex => 194,
+            Self::Usps => 1,
+        }
+    }
+
+    pub(super) fn draw_tracking_number(self, dice: &mut Rng) -> String {
+        let mut digits = |count: usize| -> String { (0..count).map(|_| dice.digit(10)).collect() };
+        match self {
+            Self::Ups => format!("1ZTP{}03{}", digits(4), digits(8)),
+            Self::Fedex => format!("39{}", digits(10)),
+            Self::Usps => format!("94001{}", digits(17)),
+        }
+    }
+
+    pub(super) fn tracking_url(self, number: &str) -> String {
+        match self {
+            Self::Ups => format!(
+                "http://wwwapps.ups.com/WebTracking/processRequest?HTMLVersion=5.0&Requester=NES&AgreeToTermsAndConditions=yes&loc=en_US&tracknum={number}"
+            ),
+            Self::Fedex => {
+                format!("https://www.fedex.com/fedextrack/?action=track&trackingnumber={number}")
+            }
+            Self::Usps => format!("https://tools.usps.com/go/TrackConfirmAction.action?tLabels={number}"),
+        }
+    }
+
+    /// What an unknown text is: most say null, UPS says "".
+    pub(super) fn nothing(self) -> Option<String> {
+        (self == Self::Ups).then(String::new)
+    }
+
+    /// `occurred_at` and `carrier_occurred_at` of a scan that happened at `at`.
+    pub(super) fn times(self, at: Timestamp, scan: Scan, place: &Place, form: Form) -> (String, String) {
+        let local = naive(at, place.utc_offset);
+        match self {
+            Self::Ups if scan == Scan::Label => (at.to_string(), local),
+            Self::Ups => (at.to_string(), format!("{local}Z")),
+            Self::Fedex => (at.to_string(), at.to_string()),
+            Self::Usps if form == Form::Shouted => (at.to_string(), format!("{local}Z")),
+            Self::Usps => {
+                let shifted = at + SignedDuration::from_hours(7);
+                (shifted.to_string(), format!("{}-07:00", naive(at, USPS_OFFSET)))
+            }
+        }
+    }
+
+    /// `ship_date`, for a parcel taken over at `at`.
+    pub(super) fn ship_date(self, at: Timestamp) -> String {
+        match self {
+            Self::Fedex => naive(at, 0),
+            _ => at.to_string(),
+        }
+    }
+
+    /// `estimated_delivery_date` for the day of `at` at the destination.
+    pub(super) fn estimate(self, at: Timestamp, place: &Place, moving: bool) -> String {
+        let day = Offset::constant(place.utc_offset).to_datetime(at).date();
+        match self {
+            Self::Ups if !moving => format!("{day}T00:00:00"),
+            Self::Ups => format!("{day}T23:00:00Z"),
+            Self::Fedex => format!("{day}T20:00:00"),
+            Self::Usps => format!("{day}T21:00:00Z"),
+        }
+    }
+
+    /// UPS promises from the label on, and never takes it back.
+    pub(super) fn shows_estimate(self, moving: bool, arrived: bool) -> bool {
+        self == Self::Ups || (moving && !arrived)
+    }
+
+    pub(super) fn actual_delivery_date(self, at: Timestamp) -> String {
+        match self {
+            Self::Fedex => naive(at - SignedDuration::from_hours(14), 0),
+            _ => at.to_string(),
+        }
+    }
+}
+
+/// A wall clock without its zone.
+fn naive(at: Timestamp, utc_offset: i8) -> String {
+    Offset::constant(utc_offset).to_datetime(at).to_string()
+}

@@ -1,0 +1,136 @@
+//! What was asked of the sandbox: every request counted, the refused ones too.
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::http::HeaderMap;
+use jiff::Timestamp;
+
+use super::journal::Journal;
+use super::limit::Window;
+
+/// How many requests are remembered one by one; the counters know all of them.
+const KEPT: usize = 200_000;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// By the real clock.
+    pub at: Timestamp,
+    /// Path and query.
+    pub target: String,
+    /// What stood where the label id stands, well-formed or not.
+    pub label: Option<String>,
+    /// None while it is being answered, and for ever if the client went away.
+    pub status: Option<u16>,
+}
+
+#[derive(Debug)]
+pub(super) struct Census {
+    total: u64,
+    wrong_key: u64,
+    by_label: HashMap<String, u64>,
+    by_status: BTreeMap<u16, u64>,
+    window: Window,
+    busiest_window: usize,
+    in_flight: usize,
+    most_in_flight: usize,
+    last_headers: HeaderMap,
+    journal: Journal<Asked>,
+}
+
+impl Default for Census {
+    fn default() -> Self {
+        Self {
+            total: 0,
+            wrong_key: 0,
+            by_label: HashMap::new(),
+            by_status: BTreeMap::new(),
+            window: Window::default(),
+            busiest_window: 0,
+            in_flight: 0,
+            most_in_flight: 0,
+            last_headers: HeaderMap::new(),
+            journal: Journal::new(KEPT),
+        }
+    }
+}
+
+impl Census {
+    /// Counts a request as it comes in; gives its number in the journal.
+    pub(super) fn arrived(
+        &mut self,
+        now: Timestamp,
+        target: &str,
+        label: Option<&str>,
+        headers: &HeaderMap,
+    ) -> u64 {
+        self.total += 1;
+        if let Some(label) = label {
+            *self.by_label.entry(label.to_owned()).or_default() += 1;
+        }
+        self.busiest_window = self.busiest_window.max(self.window.count(now));
+        self.in_flight += 1;
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        self.last_headers.clone_from(headers);
+        let label = label.map(str::to_owned);
+        self.journal.push(Asked { at: now, target: target.to_owned(), label, status: None })
+    }
+
+    pub(super) fn answered(&mut self, number: u64, status: u16) {
+        *self.by_status.entry(status).or_default() += 1;
+        if let Some(asked) = self.journal.get_mut(number) {
+            asked.status = Some(status);
+        }
+    }
+
+    /// The request is over, answered or given up by the client.
+    pub(super) fn left(&mut self) {
+        self.in_flight -= 1;
+    }
+
+    pub(super) fn wrong_key(&mut self) {
+        self.wrong_key += 1;
+    }
+
+    pub(super) fn requests_of(&self, label: &str) -> u64 {
+        self.by_label.get(label).copied().unwrap_or(0)
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            requests: self.total,
+            wrong_key: self.wrong_key,
+            by_status: self.by_status.clone(),
+            max_in_60s: self.busiest_window,
+            max_in_flight: self.most_in_flight,
+        }
+    }
+
+    pub(super) fn last_headers(&self) -> HeaderMap {
+        self.last_headers.clone()
+    }
+
+    pub(super) fn journal(&self) -> Vec<Asked> {
+        self.journal.iter().cloned().collect()
+    }
+}
+
+/// The sums of a run so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Every request, whatever became of it.
+    pub requests: u64,
+    /// Requests without a key, or with another than the configured ones.
+    pub wrong_key: u64,
+    pub by_status: BTreeMap<u16, u64>,
+    /// The most requests in any 60 s, over all keys.
+    pub max_in_60s: usize,
+    /// The most requests being answered at one moment.
+    pub max_in_flight: usize,
+}
+
+impl Counters {
+    pub fn answered(&self, status: u16) -> u64 {
+        self.by_status.get(&status).copied().unwrap_or(0)
+    }
+}

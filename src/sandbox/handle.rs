@@ -1,0 +1,128 @@
+//! The sandbox from outside the wire: what was asked of it, and what it shall answer.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use jiff::Timestamp;
+
+use crate::domain::label::LabelId;
+
+use super::answer::Answer;
+use super::carriers::Carrier;
+use super::census::{Asked, Counters};
+use super::faults::Fault;
+use super::journeys::Journey;
+use super::parcel::Parcel;
+use super::state::{Known, Shared, Source};
+
+/// Reads and steers a running sandbox; clones speak of the same one.
+#[derive(Clone)]
+pub struct SandboxHandle(pub(super) Arc<Shared>);
+
+impl SandboxHandle {
+    /// What stands before `/v2/labels/…`, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.0.base_url
+    }
+
+    /// The parcels' time.
+    pub fn virtual_now(&self) -> Timestamp {
+        self.0.virtual_now()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.0.lock().census.counters()
+    }
+
+    /// How often this label was asked for, answered or not.
+    pub fn requests_of(&self, label: &str) -> u64 {
+        self.0.lock().census.requests_of(label)
+    }
+
+    /// The requests one by one, oldest first; of a long run the last 200 000.
+    pub fn requests(&self) -> Vec<Asked> {
+        self.0.lock().census.journal()
+    }
+
+    /// The headers of the latest request.
+    pub fn last_headers(&self) -> HeaderMap {
+        self.0.lock().census.last_headers()
+    }
+
+    /// Answers the next request for `label` with this, whatever its parcel does; calls queue up, and the last answer
+    /// repeats until [`Self::unscript`]. Key and rate limit still come first; faults do not strike it.
+    pub fn script(&self, label: &str, answer: Answer) {
+        self.0.lock().scripts.entry(label.to_owned()).or_default().push(answer);
+    }
+
+    /// As [`Self::script`], but when this is used up the label goes back to its parcel.
+    pub fn script_once(&self, label: &str, answer: Answer) {
+        self.0.lock().scripts.entry(label.to_owned()).or_default().push_once(answer);
+    }
+
+    pub fn unscript(&self, label: &str) {
+        self.0.lock().scripts.remove(label);
+    }
+
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        self.0.lock().mischief.set(faults);
+    }
+
+    /// Requests per key in any 60 s.
+    pub fn set_rate_limit(&self, limit: Option<u32>) {
+        self.0.lock().rate_limit = limit;
+    }
+
+    /// The keys that are let in from now on; empty: any that is not empty.
+    pub fn set_api_keys(&self, keys: Vec<String>) {
+        self.0.lock().api_keys = keys;
+    }
+
+    /// Creates a label with the parcel of its hash.
+    pub fn create(&self, label: &LabelId) {
+        let now = self.virtual_now();
+        self.know(label, now, Parcel::new(label, self.0.seed, now));
+    }
+
+    /// Creates a label, or starts it again, on a journey of the caller's choice.
+    pub fn create_on(&self, label: &LabelId, journey: Journey, carrier: Carrier) {
+        let now = self.virtual_now();
+        self.know(label, now, Parcel::on(journey, carrier, label, self.0.seed, now));
+    }
+
+    fn know(&self, label: &LabelId, created_at: Timestamp, parcel: Parcel) {
+        let mut state = self.0.lock();
+        state.gone.remove(label);
+        state
+            .labels
+            .insert(label.clone(), Known { created_at, voided: false, source: Source::Parcel(parcel) });
+    }
+
+    /// Voids a known label: asked for its tracking, the API says `tracking_not_supported`.
+    pub fn void(&self, label: &LabelId) {
+        if let Some(known) = self.0.lock().labels.get_mut(label) {
+            known.voided = true;
+        }
+    }
+
+    /// From now on the label is not found.
+    pub fn forget(&self, label: &LabelId) {
+        self.0.lock().gone.insert(label.clone());
+    }
+
+    /// The labels on scripted journeys, and their parcels.
+    pub fn parcels(&self) -> Vec<(LabelId, Parcel)> {
+        let state = self.0.lock();
+        let parcel = |(id, known): (&LabelId, &Known)| match &known.source {
+            Source::Parcel(parcel) => Some((id.clone(), parcel.clone())),
+            Source::Recorded(_) | Source::Files => None,
+        };
+        state.labels.iter().filter_map(parcel).collect()
+    }
+
+    /// Whether nothing more will change: every parcel has come to the end of its script.
+    pub fn all_ended(&self) -> bool {
+        let now = self.virtual_now();
+        self.parcels().iter().all(|(_, parcel)| parcel.ends_at() <= now)
+    }
+}

@@ -1,0 +1,260 @@
+//! The journeys parcels take, as scripts: which scan, where, when it happened, and when the API first shows it.
+//!
+//! A script is a table of lines. A revised scan is two lines for the same moment, the second visible from where the
+//! first ends; a duplicated one is the same line twice. Minutes count from the registration.
+
+use super::vocabulary::Scan;
+
+/// What becomes of a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Journey {
+    /// Picked up, carried, out for delivery, delivered.
+    Delivered,
+    /// Held up (`EX`), attempted (`AT`), then delivered.
+    ExceptionThenDelivered,
+    /// Out for delivery, refused, carried back. Ends in `EX`: it is never delivered.
+    ReturnedToSender,
+    /// Left at a collection point (`SP`).
+    CollectionPoint,
+    /// Delivered, on a list that is rewritten, doubled and filled in behind the reader's back.
+    Revised,
+    /// A label that no carrier ever sees.
+    NeverScanned,
+}
+
+impl Journey {
+    pub const ALL: [Self; 6] = [
+        Self::Delivered,
+        Self::ExceptionThenDelivered,
+        Self::ReturnedToSender,
+        Self::CollectionPoint,
+        Self::Revised,
+        Self::NeverScanned,
+    ];
+
+    /// The journey of a parcel by lot: most arrive.
+    pub(super) fn draw(lot: u64) -> Self {
+        match lot % 20 {
+            0..=10 => Self::Delivered,
+            11..=13 => Self::ExceptionThenDelivered,
+            14 => Self::ReturnedToSender,
+            15 | 16 => Self::CollectionPoint,
+            17 | 18 => Self::Revised,
+            _ => Self::NeverScanned,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::ExceptionThenDelivered => "exception, then delivered",
+            Self::ReturnedToSender => "returned to sender",
+            Self::CollectionPoint => "collection point",
+            Self::Revised => "revised",
+            Self::NeverScanned => "never scanned",
+        }
+    }
+
+    pub(super) fn script(self) -> Script {
+        match self {
+            Self::Delivered => DELIVERED,
+            Self::ExceptionThenDelivered => EXCEPTION,
+            Self::ReturnedToSender => RETURNED,
+            Self::CollectionPoint => COLLECTION,
+            Self::Revised => REVISED,
+            Self::NeverScanned => Script { lines: &[], estimates: &[] },
+        }
+    }
+}
+
+/// One of the three places of a parcel's route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Origin,
+    Middle,
+    Destination,
+}
+
+/// How a scan is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Full,
+    /// The place is not yet known.
+    Bare,
+    /// As carriers push it before the vendor pulls the list: all capitals.
+    Shouted,
+    /// An hour off, until somebody looks up the zone.
+    WrongZone,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub(super) scan: Scan,
+    pub(super) stop: Stop,
+    pub(super) form: Form,
+    /// When it happened.
+    pub(super) scanned: u32,
+    /// When the API first shows it.
+    pub(super) seen: u32,
+    /// When the API shows it no longer (in this form).
+    pub(super) until: Option<u32>,
+}
+
+/// How long a scan takes from the carrier to the API, in minutes.
+const LAG: u32 = 6;
+
+const fn line(scan: Scan, stop: Stop, scanned: u32) -> Line {
+    Line { scan, stop, form: Form::Full, scanned, seen: scanned + LAG, until: None }
+}
+
+impl Line {
+    /// This form of the scan is shown until `until`.
+    const fn first_as(self, form: Form, until: u32) -> Self {
+        Self { form, until: Some(until), ..self }
+    }
+
+    const fn seen(self, seen: u32) -> Self {
+        Self { seen, ..self }
+    }
+}
+
+pub(super) struct Script {
+    pub(super) lines: &'static [Line],
+    /// From when (by what the API shows) which moment is promised; in force until the next.
+    pub(super) estimates: &'static [(u32, u32)],
+}
+
+use Scan::{
+    Attempt, Collection, Delay, Delivered, Depot, HubIn, HubOut, Label, OutForDelivery, PickedUp, Refused,
+    Returned, Transit,
+};
+use Stop::{Destination, Middle, Origin};
+
+const DELIVERED: Script = Script {
+    lines: &[
+        line(Label, Origin, 12),
+        line(PickedUp, Origin, 480),
+        line(HubIn, Origin, 700),
+        line(HubOut, Origin, 900),
+        line(HubIn, Middle, 1680),
+        line(HubOut, Middle, 1900),
+        line(Depot, Destination, 2760),
+        line(OutForDelivery, Destination, 2900),
+        line(Delivered, Destination, 3240),
+    ],
+    estimates: &[(18, 3240)],
+};
+
+const EXCEPTION: Script = Script {
+    lines: &[
+        line(Label, Origin, 12),
+        line(PickedUp, Origin, 480),
+        line(HubIn, Origin, 700),
+        line(HubOut, Origin, 900),
+        line(Delay, Middle, 1700),
+        line(HubIn, Middle, 2600),
+        line(HubOut, Middle, 2900),
+        line(Depot, Destination, 4200),
+        line(OutForDelivery, Destination, 4330),
+        line(Attempt, Destination, 4700),
+        line(OutForDelivery, Destination, 5760),
+        line(Delivered, Destination, 6100),
+    ],
+    estimates: &[(18, 3240), (1706, 4700), (4706, 6100)],
+};
+
+const RETURNED: Script = Script {
+    lines: &[
+        line(Label, Origin, 12),
+        line(PickedUp, Origin, 480),
+        line(HubIn, Origin, 700),
+        line(HubOut, Origin, 900),
+        line(HubIn, Middle, 1680),
+        line(Depot, Destination, 2760),
+        line(OutForDelivery, Destination, 2900),
+        line(Refused, Destination, 3240),
+        line(HubOut, Destination, 3900),
+        line(HubIn, Middle, 5300),
+        line(Returned, Origin, 7400),
+    ],
+    estimates: &[(18, 3240)],
+};
+
+const COLLECTION: Script = Script {
+    lines: &[
+        line(Label, Origin, 12),
+        line(PickedUp, Origin, 480),
+        line(HubIn, Origin, 700),
+        line(HubOut, Origin, 900),
+        line(HubIn, Middle, 1680),
+        line(HubOut, Middle, 1900),
+        line(Depot, Destination, 2760),
+        line(OutForDelivery, Destination, 2900),
+        line(Collection, Destination, 3200),
+    ],
+    estimates: &[(18, 3200)],
+};
+
+/// Every scan that stays is a line without an end: that many events are there in the end.
+const REVISED: Script = Script {
+    lines: &[
+        line(Label, Origin, 12),
+        line(PickedUp, Origin, 480),
+        // Enriched with its place later, beside a twin a minute younger.
+        line(HubIn, Origin, 700).first_as(Form::Bare, 1000),
+        line(HubIn, Origin, 700).seen(1000),
+        line(HubIn, Origin, 701),
+        // The very same event a second time.
+        line(HubOut, Origin, 900),
+        line(HubOut, Origin, 900).seen(960),
+        // Two rows rewritten at once, and a third that comes late, between them.
+        line(HubIn, Middle, 1680).first_as(Form::Shouted, 2300),
+        line(HubIn, Middle, 1680).seen(2300),
+        line(HubOut, Middle, 1900).first_as(Form::Shouted, 2300),
+        line(HubOut, Middle, 1900).seen(2300),
+        line(Transit, Middle, 1800).seen(2400),
+        // The hour put right.
+        line(Delay, Middle, 2100).first_as(Form::WrongZone, 2850),
+        line(Delay, Middle, 2100).seen(2850),
+        line(Depot, Destination, 2760),
+        line(OutForDelivery, Destination, 2900),
+        line(Delivered, Destination, 3240).first_as(Form::Bare, 3400),
+        line(Delivered, Destination, 3240).seen(3400),
+    ],
+    estimates: &[(18, 3240), (2406, 4680), (2906, 3240)],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_that_ends_is_followed_by_the_next() {
+        for journey in Journey::ALL {
+            let lines = journey.script().lines;
+            for line in lines {
+                assert!(line.seen >= line.scanned, "{journey:?} shows {:?} before it happens", line.scan);
+                let Some(until) = line.until else { continue };
+                let next = lines.iter().find(|next| next.scanned == line.scanned && next.seen == until);
+                assert!(next.is_some_and(|next| next.scan == line.scan), "{journey:?} loses {:?}", line.scan);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_was_out_for_delivery() {
+        for journey in Journey::ALL {
+            let scans: Vec<Scan> = journey.script().lines.iter().map(|line| line.scan).collect();
+            if scans.iter().any(|scan| matches!(scan, Delivered | Collection)) {
+                assert!(scans.contains(&OutForDelivery), "{journey:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn by_lot_every_journey_is_taken_and_most_arrive() {
+        let drawn: Vec<Journey> = (0..20).map(Journey::draw).collect();
+        assert!(Journey::ALL.iter().all(|journey| drawn.contains(journey)));
+        assert!(drawn.iter().filter(|&&journey| journey == Journey::Delivered).count() > 10);
+    }
+}

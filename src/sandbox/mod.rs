@@ -1,0 +1,121 @@
+//! A fake ShipStation to be tried against, and a receiver that verifies what comes of it.
+//!
+//! Nobody can test against the real one: its sandbox knows three carriers, fires no webhooks and is closed to most
+//! accounts. This one serves parcels on scripted journeys in compressed time, recorded journeys, or plain files, with
+//! the vendor's errors, its rate limit, and faults on order. Tests, `trackpost demo`, `sandbox` and `listen` run it.
+//!
+//! It knows the wire and never the store; it prints nothing and decides nothing about polling or delivery. Both servers
+//! run on the task that awaits `serve`, and are read and steered through a handle that is cheap to clone.
+
+mod answer;
+mod carriers;
+mod census;
+mod errors;
+mod faults;
+mod handle;
+mod journal;
+mod journeys;
+mod labels;
+mod limit;
+mod parcel;
+mod places;
+mod receiver;
+mod recorded;
+mod replay;
+mod script;
+mod server;
+mod state;
+mod tally;
+mod timeline;
+mod vocabulary;
+mod wire;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::clock;
+use crate::domain::label::LabelId;
+
+pub use answer::Answer;
+pub use carriers::Carrier;
+pub use census::{Asked, Counters};
+pub use faults::{Fault, FaultError, FaultKind};
+pub use handle::SandboxHandle;
+pub use journeys::Journey;
+pub use parcel::Parcel;
+pub use receiver::{Delivery, Receiver, ReceiverHandle, ReceiverOptions, Verified};
+pub use recorded::{JourneyFileError, Recorded};
+pub use server::Sandbox;
+pub use tally::{Counts, OrderViolation, Verdict};
+
+/// How a sandbox behaves from the start. The handle can change most of it later.
+#[derive(Clone, Debug)]
+pub struct SandboxOptions {
+    /// The keys that are let in; empty: any that is not empty.
+    pub api_keys: Vec<String>,
+    /// Requests per key in any 60 s; none: as many as come. The real default is 200.
+    pub rate_limit: Option<u32>,
+    /// Whether every well-formed label id is known, and gets a parcel by its hash when it is first asked for.
+    pub auto: bool,
+    /// Sets parcels and faults; the same seed makes the same run.
+    pub seed: u64,
+    /// How many times faster than the clock the parcels travel.
+    pub time_factor: f64,
+    /// Where the parcels' time starts; none: now.
+    pub start: Option<Timestamp>,
+    /// Labels with a parcel from the start, which `GET /v2/labels` lists.
+    pub labels: Vec<LabelId>,
+    /// Recorded journeys, which all start when the sandbox does.
+    pub journeys: Vec<Recorded>,
+    /// A directory of files to be served as they are.
+    pub replay: Option<PathBuf>,
+    pub faults: Vec<Fault>,
+    pub clock: Clock,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            rate_limit: None,
+            auto: true,
+            seed: 0,
+            time_factor: 1.0,
+            start: None,
+            labels: Vec::new(),
+            journeys: Vec::new(),
+            replay: None,
+            faults: Vec::new(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+/// Where the sandbox takes its instants from: [`clock::now`], or what a test says.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(in crate::sandbox) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::from_fn(clock::now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}

@@ -1,0 +1,50 @@
+//! Where the invented parcels travel: real American cities, invented facilities.
+
+/// A stop on the way.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) city: &'static str,
+    pub(super) state: &'static str,
+    pub(super) postal_code: &'static str,
+    pub(super) latitude: f64,
+    pub(super) longitude: f64,
+    /// Hours from UTC; summer time all year, as nobody here looks at a calendar.
+    pub(super) utc_offset: i8,
+}
+
+impl Place {
+    /// The name of the sorting centre, as USPS spells it.
+    pub(super) fn facility(&self) -> String {
+        format!("{} {} DISTRIBUTION CENTER", self.city.to_uppercase(), self.state)
+    }
+}
+
+const fn place(
+    city: &'static str,
+    state: &'static str,
+    postal_code: &'static str,
+    latitude: f64,
+    longitude: f64,
+    utc_offset: i8,
+) -> Place {
+    Place { city, state, postal_code, latitude, longitude, utc_offset }
+}
+
+pub(super) const PLACES: [Place; 16] = [
+    place("Seattle", "WA", "98108", 47.5416, -122.3138, -7),
+    place("Portland", "OR", "97217", 45.5946, -122.6861, -7),
+    place("Sacramento", "CA", "95814", 38.5804, -121.4922, -7),
+    place("Tucson", "AZ", "85706", 32.1416, -110.9462, -7),
+    place("Boise", "ID", "83705", 43.5852, -116.2194, -6),
+    place("Albuquerque", "NM", "87102", 35.0817, -106.6484, -6),
+    place("Denver", "CO", "80216", 39.7836, -104.9667, -6),
+    place("Omaha", "NE", "68102", 41.2587, -95.9341, -5),
+    place("Minneapolis", "MN", "55401", 44.9835, -93.2683, -5),
+    place("Tulsa", "OK", "74103", 36.1543, -95.9955, -5),
+    place("Memphis", "TN", "38118", 35.0514, -89.9263, -5),
+    place("Columbus", "OH", "43215", 39.9671, -83.0044, -4),
+    place("Raleigh", "NC", "27601", 35.7743, -78.6341, -4),
+    place("Savannah", "GA", "31401", 32.0749, -81.0883, -4),
+    place("Pittsburgh", "PA", "15222", 40.4475, -79.9935, -4),
+    place("Providence", "RI", "02903", 41.8204, -71.4128, -4),
+];

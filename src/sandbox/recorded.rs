@@ -1,0 +1,145 @@
+//! Recorded journeys: what an API answered, and from when on.
+//!
+//! The format is the one of `trackpost simulate` and `trackpost history --journeys`: a JSON object per line. Tracking
+//! bodies are kept verbatim.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::domain::label::LabelId;
+
+use super::timeline::elapsed;
+
+/// One label's journey, played from its registration on.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub label_id: LabelId,
+    /// Answers by how long after the registration they begin, in that order.
+    observations: Vec<(Duration, Bytes)>,
+    before: Bytes,
+}
+
+/// Why a file holds no journeys.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct JourneyFileError {
+    /// From 1.
+    pub line: usize,
+    pub reason: String,
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    label_id: &'a str,
+    registered_at: Timestamp,
+    #[serde(borrow)]
+    observations: Vec<Observation<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Observation<'a> {
+    at: Timestamp,
+    #[serde(borrow)]
+    tracking: &'a RawValue,
+}
+
+/// What is answered before the first observation: a label no carrier has seen.
+#[derive(Deserialize, Serialize)]
+struct Blank<'a> {
+    #[serde(borrow, default)]
+    tracking_number: Option<&'a RawValue>,
+    #[serde(default, skip_deserializing)]
+    status_code: &'static str,
+    #[serde(borrow, default)]
+    carrier_code: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    carrier_id: Option<&'a RawValue>,
+    #[serde(default, skip_deserializing)]
+    status_description: &'static str,
+    #[serde(default, skip_deserializing)]
+    events: [(); 0],
+}
+
+impl Recorded {
+    /// Reads a whole file; blank lines are passed over.
+    pub fn read(text: &str) -> Result<Vec<Self>, JourneyFileError> {
+        text.lines()
+            .enumerate()
+            .filter(|(_, row)| !row.trim().is_empty())
+            .map(|(index, row)| {
+                Self::read_row(row).map_err(|reason| JourneyFileError { line: index + 1, reason })
+            })
+            .collect()
+    }
+
+    fn read_row(row: &str) -> Result<Self, String> {
+        let row: Row<'_> = serde_json::from_str(row).map_err(|error| error.to_string())?;
+        let label_id = row.label_id.parse().map_err(|error| format!("{:?}: {error}", row.label_id))?;
+        let mut observations: Vec<(Duration, Bytes)> = row
+            .observations
+            .iter()
+            .map(|seen| {
+                let body = Bytes::copy_from_slice(seen.tracking.get().as_bytes());
+                (elapsed(row.registered_at, seen.at), body)
+            })
+            .collect();
+        observations.sort_by_key(|(from, _)| *from);
+        let first = observations.first().map_or(&b"{}"[..], |(_, body)| body);
+        let mut blank: Blank<'_> =
+            serde_json::from_slice(first).map_err(|_| "tracking is no JSON object".to_owned())?;
+        (blank.status_code, blank.status_description) = ("NY", "Not Yet In System");
+        let before = serde_json::to_vec(&blank).map_err(|error| error.to_string())?.into();
+        Ok(Self { label_id, observations, before })
+    }
+
+    /// The body of the tracking answer, this long after the registration.
+    pub fn answer(&self, elapsed: Duration) -> Bytes {
+        let past = self.observations.partition_point(|(from, _)| *from <= elapsed);
+        match past.checked_sub(1) {
+            Some(latest) => self.observations[latest].1.clone(),
+            None => self.before.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+{"label_id":"se-1","registered_at":"2026-11-22T10:00:00Z","observations":[{"at":"2026-11-22T12:00:00Z","tracking":{"tracking_number":"1Z", "status_code":"IT",  "carrier_id":3.0,"events":[ ]}},{"at":"2026-11-23T10:00:00Z","tracking":{"status_code":"DE","events":[]}}]}
+
+{"label_id":"se-2","registered_at":"2026-11-22T10:00:00Z","observations":[]}
+"#;
+
+    #[test]
+    fn plays_each_answer_from_its_moment_on_verbatim() {
+        let journeys = Recorded::read(FILE).unwrap();
+        assert_eq!(journeys.len(), 2);
+        let hours = |n: u64| journeys[0].answer(Duration::from_secs(n * 3600));
+        assert_eq!(
+            hours(1),
+            r#"{"tracking_number":"1Z","status_code":"NY","carrier_code":null,"carrier_id":3.0,"status_description":"Not Yet In System","events":[]}"#
+        );
+        assert_eq!(
+            hours(2),
+            r#"{"tracking_number":"1Z", "status_code":"IT",  "carrier_id":3.0,"events":[ ]}"#
+        );
+        assert_eq!(hours(23), hours(2));
+        assert_eq!(hours(24), r#"{"status_code":"DE","events":[]}"#);
+        assert_eq!(hours(9999), hours(24));
+        assert!(journeys[1].answer(Duration::ZERO).starts_with(b"{\"tracking_number\":null"));
+    }
+
+    #[test]
+    fn says_which_line_is_wrong() {
+        let error = Recorded::read("\n{\"label_id\":\"se-1\"}").unwrap_err();
+        assert!(error.to_string().starts_with("line 2: missing field `registered_at`"), "{error}");
+        let error = Recorded::read(&FILE.replace("se-2", "SE-2")).unwrap_err();
+        assert!(error.to_string().starts_with("line 4: \"SE-2\": a label id"), "{error}");
+    }
+}

@@ -1,0 +1,209 @@
+//! The sandbox's server: one request in, counted, judged and answered in the vendor's shape.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::clock::sleep;
+use crate::domain::label::LabelId;
+
+use super::SandboxOptions;
+use super::answer::Answer;
+use super::errors;
+use super::handle::SandboxHandle;
+use super::labels::{self, ListQuery};
+use super::state::{Looked, Shared};
+
+/// How long answers on their way may take after the shutdown.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A fake ShipStation that listens, and serves as soon as [`Sandbox::serve`] is awaited.
+pub struct Sandbox {
+    listener: TcpListener,
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Sandbox {
+    /// Listens on `listen`; port 0 takes a free one. Fails if it cannot, or if the replay directory cannot be read.
+    pub async fn bind(listen: SocketAddr, options: SandboxOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::new(Shared::new(format!("http://{addr}"), options)?);
+        Ok(Self { listener, addr, shared })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What belongs into `base_url` of an account.
+    pub fn base_url(&self) -> String {
+        self.shared.base_url.clone()
+    }
+
+    pub fn handle(&self) -> SandboxHandle {
+        SandboxHandle(self.shared.clone())
+    }
+
+    /// Serves until `shutdown`. Answers on their way go out, within two seconds.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let router = Router::new().fallback(respond).with_state(self.shared.clone());
+        serve(self.listener, router, self.shared.closing.clone(), shutdown).await
+    }
+}
+
+/// Serves `router` until `shutdown`, then tells `closing` and waits a little for what is on its way.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    closing: watch::Sender<bool>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let mut closed = closing.subscribe();
+    let graceful = axum::serve(listener, router).with_graceful_shutdown(async move {
+        shutdown.await;
+        closing.send_replace(true);
+    });
+    tokio::select! {
+        served = graceful => served,
+        () = async {
+            // An error here means that the server itself is gone.
+            let _ = closed.wait_for(|closing| *closing).await;
+            sleep(LINGER).await;
+        } => Ok(()),
+    }
+}
+
+/// Waits for an answer's delay, or until the server closes.
+pub(super) async fn delay(answer: &Answer, closing: &watch::Sender<bool>) {
+    if answer.delay.is_zero() {
+        return;
+    }
+    let mut closed = closing.subscribe();
+    tokio::select! {
+        () = sleep(answer.delay) => {}
+        _ = closed.wait_for(|closing| *closing) => {}
+    }
+}
+
+/// What a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Track(&'a str),
+    Labels,
+    Nowhere,
+}
+
+impl<'a> Route<'a> {
+    fn of(method: &Method, path: &'a str) -> Self {
+        if method != Method::GET {
+            return Self::Nowhere;
+        }
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts[..] {
+            ["", "v1" | "v2", "labels", id, "track"] if !id.is_empty() => Self::Track(id),
+            ["", "v2", "labels"] => Self::Labels,
+            _ => Self::Nowhere,
+        }
+    }
+
+    fn label(self) -> Option<&'a str> {
+        if let Self::Track(id) = self { Some(id) } else { None }
+    }
+}
+
+async fn respond(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let route = Route::of(request.method(), uri.path());
+    let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
+    let number = shared.lock().census.arrived(shared.clock.now(), target, route.label(), headers);
+    let _present = Present(&shared);
+    let request_id = shared.lock().next_request_id();
+    let mut answer = decide(&shared, route, request.method(), uri, headers, &request_id);
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        answer.headers.insert("x-shipengine-requestid", id);
+    }
+    delay(&answer, &shared.closing).await;
+    shared.lock().census.answered(number, answer.status.as_u16());
+    answer.into_response()
+}
+
+/// A request being answered. A client that goes away drops it, too.
+struct Present<'a>(&'a Shared);
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.lock().census.left();
+    }
+}
+
+fn decide(
+    shared: &Shared,
+    route: Route<'_>,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    request_id: &str,
+) -> Answer {
+    if route == Route::Nowhere {
+        return errors::no_such_endpoint(request_id, method.as_str(), uri.path());
+    }
+    let key = headers.get("api-key").and_then(|key| key.to_str().ok());
+    let mut state = shared.lock();
+    if !state.admits(key) {
+        state.census.wrong_key();
+        return errors::unauthorized(request_id);
+    }
+    if let (Some(limit), Some(key)) = (state.rate_limit, key) {
+        let window = state.windows.entry(key.to_owned()).or_default();
+        if let Err(wait) = window.admit(shared.clock.now(), limit) {
+            return errors::rate_limited(request_id, wait);
+        }
+    }
+    if let Some(scripted) = route.label().and_then(|label| state.scripts.get_mut(label)?.next()) {
+        return scripted;
+    }
+    drop(state);
+    let answer = match route {
+        Route::Track(id) => track(shared, id, request_id),
+        Route::Labels | Route::Nowhere => list(shared, uri, request_id),
+    };
+    shared.lock().mischief.spoil(answer, request_id)
+}
+
+fn track(shared: &Shared, id: &str, request_id: &str) -> Answer {
+    let Ok(label) = id.parse::<LabelId>() else { return errors::malformed_label(request_id, id) };
+    let now = shared.virtual_now();
+    match shared.lock().look(&label, now) {
+        Looked::Tracking(body) => Answer::json(200, body),
+        Looked::Untrackable => errors::untrackable(request_id, id),
+        Looked::Unknown => errors::unknown_label(request_id, id),
+    }
+}
+
+fn list(shared: &Shared, uri: &Uri, request_id: &str) -> Answer {
+    let parameters = Query::<HashMap<String, String>>::try_from_uri(uri).map(|Query(map)| map);
+    match ListQuery::read(&parameters.unwrap_or_default()) {
+        Ok(query) => {
+            let now = shared.virtual_now();
+            let state = shared.lock();
+            let url = format!("{}/v2/labels", shared.base_url);
+            let body = labels::list(&query, state.listed(), &url, |id| state.tracking_of(id, now));
+            Answer::json(200, body)
+        }
+        Err(bad) => errors::invalid_field(request_id, bad.name, &bad.value),
+    }
+}
+
+#[cfg(test)]
+mod tests;

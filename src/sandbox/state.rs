@@ -1,0 +1,195 @@
+//! What the sandbox knows: its labels, its limits, its orders.
+//!
+//! One lock around all of it, held for the length of an answer's making and never across an await.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::body::Bytes;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::domain::label::LabelId;
+use crate::domain::tracking::Tracking;
+
+use super::census::Census;
+use super::faults::Mischief;
+use super::labels::Listed;
+use super::limit::Window;
+use super::parcel::Parcel;
+use super::recorded::Recorded;
+use super::replay::Replay;
+use super::script::Script;
+use super::timeline::{Timeline, elapsed};
+use super::{Clock, SandboxOptions};
+
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) base_url: String,
+    pub(super) timeline: Timeline,
+    pub(super) seed: u64,
+    /// True once the server shuts down: no answer is waited for any longer.
+    pub(super) closing: watch::Sender<bool>,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    pub(super) fn new(base_url: String, options: SandboxOptions) -> io::Result<Self> {
+        let opened_at = options.clock.now();
+        let start = options.start.unwrap_or(opened_at);
+        Ok(Self {
+            base_url,
+            timeline: Timeline { opened_at, start, factor: options.time_factor },
+            seed: options.seed,
+            closing: watch::Sender::new(false),
+            clock: options.clock.clone(),
+            state: Mutex::new(State::new(start, options)?),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The parcels' time.
+    pub(super) fn virtual_now(&self) -> Timestamp {
+        self.timeline.at(self.clock.now())
+    }
+}
+
+/// A label the sandbox knows.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// In the parcels' time.
+    pub(super) created_at: Timestamp,
+    pub(super) voided: bool,
+    pub(super) source: Source,
+}
+
+/// Where the answers about a label come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Parcel(Parcel),
+    Recorded(Recorded),
+    Files,
+}
+
+/// What becomes of a request for a label.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    Tracking(Bytes),
+    Untrackable,
+    Unknown,
+}
+
+pub(super) struct State {
+    pub(super) api_keys: Vec<String>,
+    pub(super) rate_limit: Option<u32>,
+    auto: bool,
+    seed: u64,
+    pub(super) census: Census,
+    pub(super) mischief: Mischief,
+    pub(super) windows: HashMap<String, Window>,
+    pub(super) scripts: HashMap<String, Script>,
+    pub(super) labels: BTreeMap<LabelId, Known>,
+    /// Labels that are gone, whatever `auto` says.
+    pub(super) gone: HashSet<LabelId>,
+    replay: Option<Replay>,
+    answered: u64,
+}
+
+impl State {
+    fn new(start: Timestamp, options: SandboxOptions) -> io::Result<Self> {
+        let replay = options.replay.as_deref().map(Replay::open).transpose()?;
+        let mut labels = BTreeMap::new();
+        let mut know = |id: LabelId, source| {
+            labels.insert(id, Known { created_at: start, voided: false, source });
+        };
+        for id in options.labels {
+            let parcel = Parcel::new(&id, options.seed, start);
+            know(id, Source::Parcel(parcel));
+        }
+        for recorded in options.journeys {
+            know(recorded.label_id.clone(), Source::Recorded(recorded));
+        }
+        for id in replay.as_ref().map(Replay::labels).transpose()?.unwrap_or_default() {
+            know(id, Source::Files);
+        }
+        Ok(Self {
+            api_keys: options.api_keys,
+            rate_limit: options.rate_limit,
+            auto: options.auto,
+            seed: options.seed,
+            census: Census::default(),
+            mischief: Mischief::new(options.faults, options.seed),
+            windows: HashMap::new(),
+            scripts: HashMap::new(),
+            labels,
+            gone: HashSet::new(),
+            replay,
+            answered: 0,
+        })
+    }
+
+    /// A request id in the form of a UUID: the n-th answer's.
+    pub(super) fn next_request_id(&mut self) -> String {
+        self.answered += 1;
+        format!("{:08x}-7000-4000-8000-{:012x}", self.seed & 0xffff_ffff, self.answered)
+    }
+
+    pub(super) fn admits(&self, key: Option<&str>) -> bool {
+        key.is_some_and(|key| {
+            !key.is_empty() && (self.api_keys.is_empty() || self.api_keys.iter().any(|known| known == key))
+        })
+    }
+
+    /// One look at a label, which may be the one that makes it known.
+    pub(super) fn look(&mut self, id: &LabelId, virtual_now: Timestamp) -> Looked {
+        if self.gone.contains(id) {
+            return Looked::Unknown;
+        }
+        if !self.labels.contains_key(id) {
+            let Some(source) = self.discover(id, virtual_now) else { return Looked::Unknown };
+            self.labels.insert(id.clone(), Known { created_at: virtual_now, voided: false, source });
+        }
+        let known = &self.labels[id];
+        if known.voided {
+            return Looked::Untrackable;
+        }
+        let since = elapsed(known.created_at, virtual_now);
+        let body = match &known.source {
+            Source::Parcel(parcel) => Some(parcel.answer(since)),
+            Source::Recorded(recorded) => Some(recorded.answer(since)),
+            Source::Files => self.replay.as_mut().and_then(|replay| replay.next(id)),
+        };
+        body.map_or(Looked::Unknown, Looked::Tracking)
+    }
+
+    fn discover(&self, id: &LabelId, virtual_now: Timestamp) -> Option<Source> {
+        if self.replay.as_ref().is_some_and(|replay| replay.last(id).is_some()) {
+            return Some(Source::Files);
+        }
+        self.auto.then(|| Source::Parcel(Parcel::new(id, self.seed, virtual_now)))
+    }
+
+    /// What the list of labels says of a label's tracking. Takes no step of a replay.
+    pub(super) fn tracking_of(&self, id: &LabelId, virtual_now: Timestamp) -> Option<Tracking> {
+        let known = self.labels.get(id)?;
+        let since = elapsed(known.created_at, virtual_now);
+        let body = match &known.source {
+            Source::Parcel(parcel) => parcel.answer(since),
+            Source::Recorded(recorded) => recorded.answer(since),
+            Source::Files => self.replay.as_ref()?.last(id)?,
+        };
+        Tracking::parse(&body).ok()
+    }
+
+    pub(super) fn listed(&self) -> Vec<Listed> {
+        self.labels
+            .iter()
+            .filter(|(id, _)| !self.gone.contains(*id))
+            .map(|(id, known)| Listed { id: id.clone(), created_at: known.created_at, voided: known.voided })
+            .collect()
+    }
+}
