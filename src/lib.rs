@@ -3,4 +3,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod sandbox;
+pub mod shipstation;
 pub mod store;
+pub mod tls;
+pub mod webhook;

@@ -35,7 +35,7 @@ pub use environment::Environment;
 pub use fault::{Fault, Faults};
 pub use http::HttpConfig;
 pub use log::{LogConfig, LogFormat};
-pub use registration::{FirstPoll, RegistrationConfig};
+pub use registration::RegistrationConfig;
 pub use roll::{Rows, SHOWN_PER_PLACE};
 pub use rows::{RowKind, RowSource, parse_rows};
 pub use store::StoreConfig;

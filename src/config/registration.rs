@@ -14,21 +14,13 @@ use super::reader::Entry;
 use super::roll::{At, Roll, Rows};
 use super::rows::{Draft, Slip};
 use crate::domain::label::{AccountName, Source};
+use crate::domain::poll::FirstPoll;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistrationConfig {
     /// Paths and patterns as written.
     pub files: Vec<String>,
     pub first_poll: FirstPoll,
-}
-
-/// What the first poll of a label is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstPoll {
-    /// What is there already is news.
-    Deliver,
-    /// What is there already is recorded, and nothing is sent for it.
-    Baseline,
 }
 
 /// The section, its labels, and the paths to watch.

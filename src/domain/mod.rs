@@ -15,6 +15,7 @@ pub mod message;
 pub mod poll;
 pub mod quota;
 pub mod reading;
+pub mod retry_after;
 pub mod secret;
 pub mod signature;
 pub mod snapshot;

@@ -1,0 +1,168 @@
+//! The ear: asks ShipStation about one label and says what came back.
+//!
+//! Whatever the network does is a value ([`Reading`]), never an error. Redirects are not followed: the API key goes
+//! where it was configured to go, and nowhere else.
+
+mod wire;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Response, StatusCode};
+
+use crate::config::Account;
+use crate::domain::digest::{self, Digest};
+use crate::domain::label::LabelId;
+use crate::domain::reading::Reading;
+use crate::domain::retry_after;
+use crate::domain::tracking::Tracking;
+
+/// What we call ourselves, to the API and to subscribers.
+pub const USER_AGENT: &str = concat!("trackpost/", env!("CARGO_PKG_VERSION"));
+
+/// Bodies over this are refused while they are read.
+const LARGEST_BODY: usize = 4 * 1024 * 1024;
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// One pool of connections for all accounts. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client(reqwest::Client);
+
+impl Client {
+    /// Fails only if TLS can't be set up on this machine.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        crate::tls::install();
+        let client = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT)
+            .build()?;
+        Ok(Self(client))
+    }
+
+    /// Asks for the tracking of a label. `last` is the digest of the last good answer. `now` dates a `Retry-After`.
+    pub async fn read(
+        &self,
+        account: &Account,
+        label: &LabelId,
+        last: Option<&Digest>,
+        now: Timestamp,
+    ) -> Reading {
+        let exchange = self.exchange(account, label, last, now);
+        match tokio::time::timeout(account.timeout, exchange).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) if error.is_timeout() => Reading::TimedOut,
+            Ok(Err(error)) => Reading::NoConnection { detail: in_words(&error) },
+            Err(_) => Reading::TimedOut,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        account: &Account,
+        label: &LabelId,
+        last: Option<&Digest>,
+        now: Timestamp,
+    ) -> Result<Reading, reqwest::Error> {
+        let url = account.tracking_url(label);
+        let mut key = match HeaderValue::from_str(account.api_key.expose()) {
+            Ok(key) => key,
+            Err(_) => {
+                let detail = "the API key holds characters that no header can carry".to_owned();
+                return Ok(Reading::Unauthorized { status: 401, detail });
+            }
+        };
+        key.set_sensitive(true);
+        let response = self
+            .0
+            .get(&url)
+            .header(HeaderName::from_static("api-key"), key)
+            .header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .send()
+            .await?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Ok(Reading::Throttled { retry_after: asked_to_wait(response.headers(), now) });
+        }
+        if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+            return Ok(Reading::ServerError { status: status.as_u16() });
+        }
+        let body = match whole_body(response).await? {
+            Some(body) => body,
+            None => {
+                let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
+                return Ok(Reading::Garbled { status: status.as_u16(), detail });
+            }
+        };
+        Ok(understand(status, &body, last, url))
+    }
+}
+
+fn understand(status: StatusCode, body: &[u8], last: Option<&Digest>, url: String) -> Reading {
+    let code = status.as_u16();
+    match status {
+        StatusCode::OK => answer(body, last),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Reading::Unauthorized { status: code, detail: wire::said(body) }
+        }
+        StatusCode::NOT_FOUND if wire::speaks_of_endpoint(body) => {
+            Reading::WrongEndpoint { url, detail: wire::said(body) }
+        }
+        _ if status.is_client_error() => Reading::Refused {
+            status: code,
+            detail: format!("the server answered {code}: {}", wire::said(body)),
+        },
+        _ => Reading::Garbled {
+            status: code,
+            detail: format!("the server answered {code}, which is no tracking"),
+        },
+    }
+}
+
+fn answer(body: &[u8], last: Option<&Digest>) -> Reading {
+    let digest = digest::of_bytes(body);
+    if last == Some(&digest) {
+        return Reading::SameBytes;
+    }
+    match Tracking::parse(body) {
+        Ok(tracking) => Reading::Answer { tracking: Box::new(tracking), digest },
+        Err(error) => Reading::Garbled { status: 200, detail: error.to_string() },
+    }
+}
+
+fn asked_to_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    retry_after::parse(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+/// `None` if it is too large; no more than the limit is ever held.
+async fn whole_body(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+    if announced.is_some_and(|length| length > LARGEST_BODY) {
+        return Ok(None);
+    }
+    let mut body = Vec::with_capacity(announced.unwrap_or(0));
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > LARGEST_BODY {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// An error and its causes, without the URL.
+fn in_words(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push(error.to_string());
+        cause = error.source();
+    }
+    words.dedup();
+    if words.is_empty() { "the exchange failed".to_owned() } else { words.join(": ") }
+}

@@ -1,0 +1,62 @@
+//! The vendor's error bodies: what they say, in a line, and whether they speak of the endpoint.
+//!
+//! Their texts are not to be coded against, with one exception the vendor leaves us: a wrong URL is a 404 too, and only
+//! its words tell it from a label that doesn't exist.
+
+use serde::Deserialize;
+
+use crate::domain::tracking::Text;
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    errors: Vec<ErrorEntry>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    #[serde(default)]
+    error_code: Text,
+    #[serde(default)]
+    message: Text,
+    #[serde(default)]
+    path: Text,
+}
+
+/// The longest line made of an error body, in characters.
+const LONGEST: usize = 200;
+
+/// What an error body says, in a line.
+pub fn said(body: &[u8]) -> String {
+    let entry =
+        serde_json::from_slice::<ErrorBody>(body).ok().and_then(|body| body.errors.into_iter().next());
+    let parts: Vec<String> = match entry {
+        Some(entry) => {
+            [entry.error_code, entry.message, entry.path].into_iter().filter_map(Text::into_option).collect()
+        }
+        None => vec!["no error body in the vendor's form".to_owned()],
+    };
+    parts.join(": ").chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}
+
+/// Whether a 404 is about the URL and not about the label.
+pub fn speaks_of_endpoint(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).to_ascii_lowercase().contains("not a valid api endpoint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_a_wrong_url_from_an_unknown_label() {
+        let route = br#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security",
+            "error_code":"not_found","message":"GET","method":"/v1/x","path":"GET /v1/x is not a valid API endpoint."}]}"#;
+        assert!(speaks_of_endpoint(route));
+        assert_eq!(said(route), "not_found: GET: GET /v1/x is not a valid API endpoint.");
+        let label = br#"{"errors":[{"error_code":"not_found","message":"label not found","path":null}]}"#;
+        assert!(!speaks_of_endpoint(label));
+        assert_eq!(said(label), "not_found: label not found");
+        assert_eq!(said(b"<html>"), "no error body in the vendor's form");
+    }
+}

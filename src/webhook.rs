@@ -1,0 +1,208 @@
+//! The mouth: one signed POST, and what became of it.
+//!
+//! The same bytes at every attempt; timestamp, signature and attempt number are fresh. A status decides as soon as it is
+//! there; redirects are not followed and count as failure. It decides nothing about what comes next.
+
+use std::error::Error as _;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Response, Url};
+
+use crate::clock::Stopwatch;
+use crate::domain::delivery::{Attempt, Outcome};
+use crate::domain::retry_after;
+use crate::domain::signature::sign;
+use crate::domain::subscriber::Subscriber;
+use crate::shipstation::USER_AGENT;
+
+/// Of an answer's body no more is read.
+const READ: usize = 16 * 1024;
+/// Of what was read, so much is kept.
+const KEPT: usize = 1024;
+
+/// A callback, ready but for its signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Callback<'a> {
+    pub message_id: &'a str,
+    pub kind: &'a str,
+    pub label_id: Option<&'a str>,
+    pub seq: Option<i64>,
+    /// 1 …
+    pub attempt: u32,
+    pub body: &'a str,
+}
+
+/// The connections to one subscriber.
+#[derive(Clone, Debug)]
+pub struct Mouth {
+    client: reqwest::Client,
+}
+
+impl Mouth {
+    /// A pool as large as the subscriber's concurrency, so that a callback needs no new connection.
+    pub fn new(subscriber: &Subscriber) -> Result<Self, reqwest::Error> {
+        crate::tls::install();
+        let client = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(Policy::none())
+            .referer(false)
+            .pool_max_idle_per_host(subscriber.max_in_flight as usize)
+            .build()?;
+        Ok(Self { client })
+    }
+
+    /// Makes one attempt at `now`.
+    pub async fn post(&self, subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> Attempt {
+        let watch = Stopwatch::start();
+        let mut attempt = match Url::parse(subscriber.url.expose()) {
+            Ok(url) => self.exchange(subscriber, url, callback, now).await,
+            Err(error) => failed(now, Outcome::AddressRefused, error.to_string()),
+        };
+        attempt.duration = watch.elapsed();
+        attempt
+    }
+
+    async fn exchange(
+        &self,
+        subscriber: &Subscriber,
+        url: Url,
+        callback: &Callback<'_>,
+        now: Timestamp,
+    ) -> Attempt {
+        let watch = Stopwatch::start();
+        let request =
+            self.client.post(url).headers(headers(subscriber, callback, now)).body(callback.body.to_owned());
+        let response = match tokio::time::timeout(subscriber.timeout, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return failed(now, failure(&error), causes(&error)),
+            Err(_) => {
+                let detail = format!("no status within {:?}", subscriber.timeout);
+                return failed(now, Outcome::TimedOut { connected: true }, detail);
+            }
+        };
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
+        let left = subscriber.timeout.saturating_sub(watch.elapsed());
+        let answer = beginning(response, left).await;
+        let code = status.as_u16();
+        let accepted = status.is_success();
+        Attempt {
+            started_at: now,
+            duration: Duration::ZERO,
+            outcome: if accepted {
+                Outcome::Accepted { status: code }
+            } else {
+                Outcome::Refused { status: code }
+            },
+            detail: status.is_redirection().then(|| "redirects are not followed".to_owned()),
+            answer,
+            retry_after: retry_after.filter(|_| !accepted),
+        }
+    }
+}
+
+fn failed(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
+    Attempt {
+        started_at: now,
+        duration: Duration::ZERO,
+        outcome,
+        detail: Some(detail),
+        answer: None,
+        retry_after: None,
+    }
+}
+
+fn headers(subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &subscriber.headers {
+        // Both were validated with the configuration.
+        if let (Ok(name), Ok(mut value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()))
+        {
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+    }
+    let timestamp = now.as_second();
+    let signature = sign(&subscriber.secrets, callback.message_id, timestamp, callback.body.as_bytes());
+    let mut ours = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    ours("webhook-id", callback.message_id);
+    ours("webhook-timestamp", &timestamp.to_string());
+    ours("webhook-signature", &signature);
+    ours("trackpost-type", callback.kind);
+    ours("trackpost-attempt", &callback.attempt.to_string());
+    if let Some(label_id) = callback.label_id {
+        ours("trackpost-label-id", label_id);
+    }
+    if let Some(seq) = callback.seq {
+        ours("trackpost-seq", &seq.to_string());
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+}
+
+/// The first KiB of an answer, as text; whatever goes wrong now changes nothing.
+async fn beginning(mut response: Response, limit: Duration) -> Option<String> {
+    let mut read = Vec::new();
+    let reading = async {
+        while read.len() < READ
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            let room = READ - read.len();
+            read.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        }
+    };
+    let _ = tokio::time::timeout(limit, reading).await;
+    read.truncate(KEPT);
+    let text: String =
+        String::from_utf8_lossy(&read).chars().filter(|c| !c.is_control() || *c == '\n').collect();
+    (!text.is_empty()).then_some(text)
+}
+
+fn failure(error: &reqwest::Error) -> Outcome {
+    if error.is_dns() {
+        return Outcome::NameUnknown;
+    }
+    if error.is_timeout() {
+        return Outcome::TimedOut { connected: !error.is_connect() };
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return Outcome::Tls;
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            match io.kind() {
+                ErrorKind::ConnectionRefused => return Outcome::ConnectionRefused,
+                ErrorKind::TimedOut => return Outcome::TimedOut { connected: false },
+                _ => {}
+            }
+            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                return Outcome::Tls;
+            }
+        }
+        cause = error.source();
+    }
+    if error.is_connect() { Outcome::ConnectionRefused } else { Outcome::Reset }
+}
+
+/// What went wrong, without the URL: it may hold a secret.
+fn causes(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push(error.to_string());
+        cause = error.source();
+    }
+    words.dedup();
+    if words.is_empty() { "the exchange failed".to_owned() } else { words.join(": ") }
+}
