@@ -105,7 +105,14 @@ pub(super) fn read_into(
         RowKind::Csv => each_record(reader, &mut each),
     };
     roll.close(source.place);
-    outcome.map_err(|problem| Fault::new(source.place, "", problem))
+    outcome.map_err(|problem| {
+        Fault::new(source.place, "", problem).hint(match kind {
+            RowKind::Csv => {
+                "a header with label_id, optionally account, and what else is metadata; then the rows"
+            }
+            RowKind::Ids | RowKind::JsonLines => "trackpost needs to read it",
+        })
+    })
 }
 
 /// A row before it is checked.
@@ -347,7 +354,7 @@ mod tests {
         );
         assert!(parsed(RowKind::Csv, b"").labels.is_empty());
         let twice = parse_rows(RowKind::Csv, &b"label_id,a,a\n"[..], &[], STDIN).unwrap_err();
-        assert_eq!(twice.to_string(), "-: has the column \"a\" twice");
+        assert!(twice.to_string().starts_with("-: has the column \"a\" twice (hint: "), "{twice}");
     }
 
     #[test]
