@@ -113,12 +113,12 @@ fn base_url(entry: &Entry<'_>) -> Option<String> {
     let text = entry.text()?.trim();
     let shown = url::masked(text);
     match url::parse(text) {
-        Err(problem) => entry.fault_unshown(format!("{shown:?} {problem}"), HINT),
+        Err(problem) => entry.fault_masked(&shown, problem, HINT),
         Ok(url) if url.has_user => {
-            entry.fault_unshown(format!("{shown:?} has a user or password"), "the key belongs in api_key")
+            entry.fault_masked(&shown, "has a user or password", "the key belongs in api_key")
         }
         Ok(url) if url.has_query || url.has_fragment => {
-            entry.fault_unshown(format!("{shown:?} goes on with ? or #"), HINT)
+            entry.fault_masked(&shown, "goes on with ? or #", HINT)
         }
         Ok(_) => Some(text.trim_end_matches('/').to_owned()),
     }

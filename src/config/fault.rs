@@ -46,7 +46,8 @@ impl fmt::Display for Fault {
             write!(f, ": {}", self.key)?;
         }
         if let Some(value) = &self.value {
-            write!(f, " = {value:?}")?;
+            let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control());
+            if plain { write!(f, " = {value}")? } else { write!(f, " = {value:?}")? }
         }
         write!(f, ": {}", self.problem)?;
         match &self.hint {

@@ -89,7 +89,9 @@ fn read_file(path: &Path, entry: &Entry<'_>, roll: &mut Roll<'_>) {
         return findings.warn(warning.hint("label files end in .txt, .csv or .jsonl"));
     };
     let read = File::open(path)
-        .map_err(|error| Fault::new(&place, "", format!("cannot be read: {error}")))
+        .map_err(|error| {
+            Fault::new(&place, "", format!("cannot be read: {error}")).hint("trackpost needs to read it")
+        })
         .and_then(|file| {
             let source = RowSource { place: &place, source: Source::File };
             read_into(roll, kind, BufReader::with_capacity(1 << 16, file), source)

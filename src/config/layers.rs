@@ -132,6 +132,7 @@ fn syntax_fault(place: &str, error: &ConfigError) -> Fault {
     let mut message: Vec<&str> = behind_quote.map(str::trim).collect();
     message.reverse();
     Fault::new(place, position, format!("is no TOML: {}", message.join(" ").trim()))
+        .hint("texts stand in quotes, sections in [brackets], and each is there once")
 }
 
 fn stamped(value: Value, place: &str) -> Value {

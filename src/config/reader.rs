@@ -49,6 +49,18 @@ impl<'a> Entry<'a> {
         None
     }
 
+    /// Reports that the value is wrong, and shows `shown` for it.
+    pub(super) fn fault_masked<T>(
+        &self,
+        shown: &str,
+        problem: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Option<T> {
+        let fault = Fault::new(self.place(), &self.key, problem).value(shown).hint(hint);
+        self.context.findings.fault(fault);
+        None
+    }
+
     /// Reports that the value is wrong, and shows nothing of it.
     pub(super) fn fault_unshown<T>(&self, problem: impl Into<String>, hint: impl Into<String>) -> Option<T> {
         self.context.findings.fault(Fault::new(self.place(), &self.key, problem).hint(hint));

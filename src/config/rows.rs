@@ -46,15 +46,18 @@ impl RowKind {
             let line = String::from_utf8_lossy(&seen[start..]).to_ascii_lowercase();
             match line.trim_start_matches('\u{feff}').trim() {
                 "" if read > 0 && start < LONGEST => {}
-                line if line.starts_with(['{', '"']) && !line.starts_with("\"label_id\"") => {
-                    break Self::JsonLines;
-                }
+                line if line.starts_with('{') || is_quoted_id(line) => break Self::JsonLines,
                 line if !line.starts_with('#') && line.contains("label_id") => break Self::Csv,
                 _ => break Self::Ids,
             }
         };
         Ok((kind, io::Cursor::new(seen).chain(reader)))
     }
+}
+
+/// Whether a line is one JSON text, and not the header of a CSV with a single column.
+fn is_quoted_id(line: &str) -> bool {
+    serde_json::from_str::<String>(line).is_ok_and(|text| text != "label_id")
 }
 
 /// Where rows come from.
@@ -102,7 +105,14 @@ pub(super) fn read_into(
         RowKind::Csv => each_record(reader, &mut each),
     };
     roll.close(source.place);
-    outcome.map_err(|problem| Fault::new(source.place, "", problem))
+    outcome.map_err(|problem| {
+        Fault::new(source.place, "", problem).hint(match kind {
+            RowKind::Csv => {
+                "a header with label_id, optionally account, and what else is metadata; then the rows"
+            }
+            RowKind::Ids | RowKind::JsonLines => "trackpost needs to read it",
+        })
+    })
 }
 
 /// A row before it is checked.
@@ -274,4 +284,86 @@ fn cannot_be_read(error: io::Error) -> String {
 
 fn csv_error(error: &csv::Error) -> String {
     format!("cannot be read: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::roll::SHOWN_PER_PLACE;
+    use super::*;
+
+    const STDIN: RowSource<'_> = RowSource { place: "-", source: Source::Cli };
+
+    fn parsed(kind: RowKind, text: &[u8]) -> Rows {
+        parse_rows(kind, text, &[AccountName::new("main")], STDIN).unwrap()
+    }
+
+    fn ids(rows: &Rows) -> Vec<&str> {
+        rows.labels.iter().map(|label| label.key.id.as_str()).collect()
+    }
+
+    #[test]
+    fn the_first_line_tells_the_kind_and_is_not_lost() {
+        for (text, kind) in [
+            ("\n\nse-1\n", RowKind::Ids),
+            ("# label_id\nse-1\n", RowKind::Ids),
+            ("se-1", RowKind::Ids),
+            ("label_id,order\nse-1,A\n", RowKind::Csv),
+            ("\n\"order\",\"Label_ID\"\nA,se-1\n", RowKind::Csv),
+            ("\u{feff}label_id\nse-1\n", RowKind::Csv),
+            ("\"label_id\"\n\"se-1\"\n", RowKind::Csv),
+            (" {\"id\":\"se-1\"}\n", RowKind::JsonLines),
+            ("\"se-1\"\n", RowKind::JsonLines),
+        ] {
+            let (found, reader) = RowKind::detect(text.as_bytes()).unwrap();
+            assert_eq!(found, kind, "{text:?}");
+            let rows = parse_rows(found, reader, &[AccountName::new("main")], STDIN).unwrap();
+            assert_eq!(ids(&rows), ["se-1"], "{text:?}");
+            assert_eq!(rows.labels[0].source, Source::Cli);
+        }
+        assert_eq!(RowKind::detect(&b""[..]).unwrap().0, RowKind::Ids);
+    }
+
+    #[test]
+    fn two_hundred_thousand_rows_and_few_of_the_wrong_ones_are_kept() {
+        let text: String =
+            (0..200_000).map(|n| if n % 2 == 0 { format!("se-{n}\n") } else { "?\n".into() }).collect();
+        let rows = parsed(RowKind::Ids, text.as_bytes());
+        assert_eq!(rows.labels.len(), 100_000);
+        assert_eq!(rows.fault_count, 100_000);
+        assert_eq!(rows.faults.len(), SHOWN_PER_PLACE + 1);
+        assert_eq!(rows.faults[SHOWN_PER_PLACE].to_string(), "-: 99900 more rows are wrong and left out");
+    }
+
+    #[test]
+    fn a_row_that_never_ends_is_one_wrong_row() {
+        let mut text = vec![b'x'; 3 * LONGEST];
+        text.extend(b"\nse-1\n\xff\nse-2");
+        let rows = parsed(RowKind::Ids, &text);
+        assert_eq!(ids(&rows), ["se-1", "se-2"]);
+        let faults: Vec<&str> = rows.faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(faults, ["row 1", "row 3"]);
+    }
+
+    #[test]
+    fn cells_are_metadata() {
+        let rows = parsed(RowKind::Csv, b"order,label_id,,note\n A ,se-1,x,\"b, c\"\n\n,se-2,,\n");
+        assert_eq!(ids(&rows), ["se-1", "se-2"]);
+        assert_eq!(
+            Json::from(rows.labels[0].metadata.clone()),
+            serde_json::json!({"order": " A ", "note": "b, c"})
+        );
+        assert!(parsed(RowKind::Csv, b"").labels.is_empty());
+        let twice = parse_rows(RowKind::Csv, &b"label_id,a,a\n"[..], &[], STDIN).unwrap_err();
+        assert!(twice.to_string().starts_with("-: has the column \"a\" twice (hint: "), "{twice}");
+    }
+
+    #[test]
+    fn the_same_label_again_is_one_label() {
+        let text = b"{\"id\":\"se-1\",\"metadata\":{\"a\":1}}\n{\"label_id\":\"se-1\",\"metadata\":{\"a\":1}}\n{\"id\":\"se-1\"}\n";
+        let rows = parsed(RowKind::JsonLines, text);
+        assert_eq!(ids(&rows), ["se-1"]);
+        assert!(rows.labels[0].metadata.is_empty(), "the later wins");
+        assert_eq!(rows.warnings.len(), 1);
+        assert_eq!(rows.warnings[0].key, "row 3");
+    }
 }

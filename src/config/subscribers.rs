@@ -88,13 +88,13 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
 fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, String)> {
     let text = entry.text()?.trim();
     match url::parse(text) {
-        Err(problem) => entry.fault_unshown(
-            format!("{:?} {problem}", url::masked(text)),
-            "as in \"https://example.com/hooks/tracking\"",
-        ),
+        Err(problem) => {
+            entry.fault_masked(&url::masked(text), problem, "as in \"https://example.com/hooks/tracking\"")
+        }
         Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(url::is_public) => entry
-            .fault_unshown(
-                format!("{:?} is plain http to a public address", url.shown),
+            .fault_masked(
+                &url.shown,
+                "is plain http to a public address",
                 "https, or allow_insecure = true if anybody on the way may read the callbacks",
             ),
         Ok(url) => Some((Hidden::new(text.to_owned()), url.shown)),
