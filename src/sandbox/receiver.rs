@@ -3,21 +3,21 @@
 //! Written from the receiving side's documents alone, as any subscriber would be: it checks the signature over the raw
 //! body, answers what it was told to, and afterwards says whether every message came once and in order.
 
+mod delivery;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Response};
-use jiff::Timestamp;
+use axum::http::Response;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::domain::signature::{SignedHeaders, SigningSecret, VerifyError, verify};
+use crate::domain::signature::SigningSecret;
 
 use super::Clock;
 use super::answer::Answer;
@@ -25,6 +25,8 @@ use super::journal::Journal;
 use super::script::Script;
 use super::server::{delay, serve};
 use super::tally::{Counts, Tally, Verdict};
+
+pub use delivery::{Delivery, Verified};
 
 /// The longest body that is read, in bytes; a longer one is answered 413.
 const MAX_BODY: usize = 8 * 1024 * 1024;
@@ -52,40 +54,6 @@ impl Default for ReceiverOptions {
             watch: None,
             clock: Clock::default(),
         }
-    }
-}
-
-/// What the signature of a delivery is worth.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verified {
-    Good,
-    Bad(VerifyError),
-    /// There was no secret to check it with.
-    Unchecked,
-}
-
-/// One callback, as it came in.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// When its body was there.
-    pub at: Timestamp,
-    /// Path and query.
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    pub verified: Verified,
-    pub message_id: Option<String>,
-    pub label_id: Option<String>,
-    pub seq: Option<u64>,
-    pub kind: Option<String>,
-    pub attempt: Option<u32>,
-    /// None while it is waiting for its answer, and for ever if the sender went away.
-    pub answered: Option<u16>,
-}
-
-impl Delivery {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
@@ -215,45 +183,11 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return Answer::status(413).header("connection", "close").into_response();
     };
-    let delivery = read(&shared, parts, body);
+    let delivery = Delivery::read(parts, body, &shared.secrets, shared.clock.now());
     let (number, answer) = arrive(&shared, &delivery);
     delay(&answer, &shared.closing).await;
     settle(&shared, number, delivery, answer.status.as_u16());
     answer.into_response()
-}
-
-fn read(shared: &Shared, parts: Parts, body: Bytes) -> Delivery {
-    let now = shared.clock.now();
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let signed = SignedHeaders {
-        id: header("webhook-id"),
-        timestamp: header("webhook-timestamp"),
-        signature: header("webhook-signature"),
-    };
-    Delivery {
-        at: now,
-        path: parts.uri.path_and_query().map_or(parts.uri.path(), |target| target.as_str()).to_owned(),
-        verified: verify_with_any(&shared.secrets, signed, &body, now.as_second()),
-        message_id: header("webhook-id").map(str::to_owned),
-        label_id: header("trackpost-label-id").map(str::to_owned),
-        seq: header("trackpost-seq").and_then(|seq| seq.parse().ok()),
-        kind: header("trackpost-type").map(str::to_owned),
-        attempt: header("trackpost-attempt").and_then(|attempt| attempt.parse().ok()),
-        answered: None,
-        headers: parts.headers,
-        body,
-    }
-}
-
-fn verify_with_any(secrets: &[SigningSecret], headers: SignedHeaders<'_>, body: &[u8], now: i64) -> Verified {
-    let mut verified = Verified::Unchecked;
-    for secret in secrets {
-        match verify(secret, headers, body, now) {
-            Ok(()) => return Verified::Good,
-            Err(error) => verified = Verified::Bad(error),
-        }
-    }
-    verified
 }
 
 /// Enters the delivery into the books and chooses its answer: the steering's, the next of the script, 401 for a bad

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
-use crate::domain::signature::sign;
+use crate::domain::signature::{VerifyError, sign};
 
 const NOW: i64 = 1_800_000_000;
 
