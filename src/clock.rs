@@ -41,3 +41,9 @@ impl Stopwatch {
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
+
+/// Waits until `at`, or not at all if it has passed.
+pub async fn sleep_until(at: Timestamp) {
+    let wait = Duration::try_from(at.duration_since(now())).unwrap_or(Duration::ZERO);
+    tokio::time::sleep(wait).await;
+}

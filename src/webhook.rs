@@ -36,6 +36,11 @@ pub struct Callback<'a> {
     pub body: &'a str,
 }
 
+/// TLS can't be set up on this machine.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no HTTP client can be made: {0}")]
+pub struct NoTls(String);
+
 /// The connections to one subscriber.
 #[derive(Clone, Debug)]
 pub struct Mouth {
@@ -44,14 +49,15 @@ pub struct Mouth {
 
 impl Mouth {
     /// A pool as large as the subscriber's concurrency, so that a callback needs no new connection.
-    pub fn new(subscriber: &Subscriber) -> Result<Self, reqwest::Error> {
+    pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
         crate::tls::install();
         let client = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .referer(false)
             .pool_max_idle_per_host(subscriber.max_in_flight as usize)
-            .build()?;
+            .build()
+            .map_err(|error| NoTls(error.to_string()))?;
         Ok(Self { client })
     }
 

@@ -26,6 +26,8 @@ pub enum Outcome {
     TimedOut { connected: bool },
     /// The connection broke.
     Reset,
+    /// The message can't be put into the subscriber's form: our fault, and no receiver was asked.
+    Unsendable,
 }
 
 impl Outcome {
@@ -45,6 +47,7 @@ impl Outcome {
             Self::TimedOut { connected: false } => "connect_timeout",
             Self::TimedOut { connected: true } => "timeout",
             Self::Reset => "reset",
+            Self::Unsendable => "unsendable",
         }
     }
 

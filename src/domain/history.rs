@@ -94,7 +94,7 @@ fn told(known: &[KnownEvent], matching: &Matching) -> ToldEvents {
             ..telling(becomes(revised.known))
         })
         .collect();
-    let retracted = matching.retracted.iter().map(|retracted| telling(becomes(retracted.known))).collect();
+    let retracted = matching.retracted.iter().map(|retracted| telling(becomes(*retracted))).collect();
     ToldEvents { added, revised, retracted }
 }
 

@@ -27,20 +27,26 @@ const LARGEST_BODY: usize = 4 * 1024 * 1024;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// TLS can't be set up on this machine.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no HTTP client can be made: {0}")]
+pub struct NoClient(String);
+
 /// One pool of connections for all accounts. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client(reqwest::Client);
 
 impl Client {
     /// Fails only if TLS can't be set up on this machine.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new() -> Result<Self, NoClient> {
         crate::tls::install();
         let client = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(CONNECT)
-            .build()?;
+            .build()
+            .map_err(|error| NoClient(error.to_string()))?;
         Ok(Self(client))
     }
 

@@ -1,0 +1,246 @@
+//! What can be asked for on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as Section, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Polls ShipStation label tracking and posts signed callbacks.
+#[derive(Debug, Parser)]
+#[command(name = "trackpost", version, max_term_width = 100)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        env = "TRACKPOST_CONFIG",
+        default_value = "/etc/trackpost/trackpost.toml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Runs the daemon, in the foreground.
+    Run,
+    /// Reads the whole configuration, reports every fault at once, and prints what would run.
+    Check(Check),
+    /// Shows it all in a minute: sandbox, daemon and receiver on loopback.
+    Demo(Demo),
+    /// Serves a fake ShipStation on loopback.
+    Sandbox(Sandbox),
+    /// Receives callbacks for development: verifies, prints, answers.
+    Listen(Listen),
+    /// Says step by step whether a callback's signature holds.
+    Verify(Verify),
+    /// The registry of labels.
+    #[command(subcommand)]
+    Labels(Labels),
+    /// Every carrier event of a label ever seen, and the callbacks made of them.
+    History(OfLabel),
+    /// Why a label's next poll is when it is, and what its last polls said.
+    Explain(OfLabel),
+    /// The outbox and its attempts.
+    #[command(subcommand)]
+    Deliveries(Deliveries),
+    /// Prints completions for a shell.
+    Completions(Completions),
+    /// Prints the manual page.
+    Man,
+}
+
+#[derive(Debug, Section)]
+pub struct Check {
+    /// Sends nothing (the default).
+    #[arg(long, conflicts_with = "online")]
+    pub offline: bool,
+    /// Also makes one call per account and one ping per subscriber.
+    #[arg(long)]
+    pub online: bool,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Section)]
+pub struct Demo {
+    /// How many parcels travel.
+    #[arg(long, default_value_t = 12, value_name = "N")]
+    pub parcels: u32,
+    /// About how long it takes.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub seconds: u32,
+    /// The same seed, the same parcels.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Keeps the database and the configuration in this folder.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// The summary as a JSON object, and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Section)]
+pub struct Sandbox {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// How many times faster than the clock parcels travel.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    pub time_factor: f64,
+    /// Sets parcels and faults.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// An API key that is let in (repeatable); none: any.
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Vec<String>,
+    /// Requests a minute before 429; 0: as many as come.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub requests_per_minute: u32,
+    /// How many parcels there are from the start: se-1, se-2, …
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub parcels: u32,
+    /// Plays recorded journeys (JSON Lines).
+    #[arg(long, value_name = "FILE")]
+    pub journeys: Option<PathBuf>,
+    /// Serves files as they are: DIR/LABEL.json, or DIR/LABEL/*.json in the order of their names.
+    #[arg(long, value_name = "DIR")]
+    pub replay: Option<PathBuf>,
+    /// Answers a status for a share of the requests, as in 500:5% (repeatable).
+    #[arg(long, value_name = "STATUS:SHARE")]
+    pub fail: Vec<String>,
+    /// Delays a share of the answers, as in 2s:1% (repeatable).
+    #[arg(long, value_name = "TIME:SHARE")]
+    pub slow: Vec<String>,
+    /// Garbles a share of the answers, as in 1%.
+    #[arg(long, value_name = "SHARE")]
+    pub garble: Option<String>,
+}
+
+#[derive(Debug, Section)]
+pub struct Listen {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:9787", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// The signing secret, whsec_… (repeatable while rotating); none: nothing is verified.
+    #[arg(long, env = "TRACKPOST_LISTEN_SECRET", hide_env_values = true)]
+    pub secret: Vec<String>,
+    /// The status to answer.
+    #[arg(long, default_value_t = 200, value_name = "CODE", value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub status: u16,
+    /// One JSON object per callback.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Section)]
+pub struct Verify {
+    /// The signing secret, whsec_…
+    #[arg(long, env = "TRACKPOST_VERIFY_SECRET", hide_env_values = true)]
+    pub secret: String,
+    /// A header as it came, as in "webhook-id: msg_1" (repeatable).
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// The body as it came; none or -: from stdin.
+    #[arg(value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// The time to check against, in seconds since 1970; none: now.
+    #[arg(long, value_name = "SECONDS")]
+    pub at: Option<i64>,
+}
+
+#[derive(Debug, Section)]
+pub struct Listing {
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Labels {
+    /// All labels.
+    List {
+        /// Only those in this state.
+        #[arg(long)]
+        state: Option<String>,
+        /// Only those of this account.
+        #[arg(long)]
+        account: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// One label.
+    Show(OfLabel),
+    /// Registers labels by hand, beside those of the files.
+    Add {
+        /// Label ids; - reads ids, CSV or JSON Lines from stdin.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        /// Whose labels they are; may be left out if there is one account.
+        #[arg(long)]
+        account: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Takes back what was registered by hand. The history stays.
+    Remove {
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        #[arg(long)]
+        account: Option<String>,
+    },
+    /// Makes a label due now.
+    Poll {
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        #[arg(long)]
+        account: Option<String>,
+    },
+}
+
+#[derive(Debug, Section)]
+pub struct OfLabel {
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Whose label it is, where several accounts have the id.
+    #[arg(long)]
+    pub account: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Deliveries {
+    /// Deliveries, the newest last.
+    List {
+        #[arg(long)]
+        subscriber: Option<String>,
+        #[arg(long)]
+        label: Option<String>,
+        /// pending, delivered or dead.
+        #[arg(long)]
+        state: Option<String>,
+        /// Made after this: RFC 3339, or a duration ago as in 2h.
+        #[arg(long)]
+        since: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// One delivery and all its attempts.
+    Show {
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+}
+
+#[derive(Debug, Section)]
+pub struct Completions {
+    pub shell: Shell,
+}

@@ -1,0 +1,127 @@
+//! The command line: a file per family of verbs.
+//!
+//! The only rooms that print. Exit status 0: done; 1: it failed, with the reason on stderr; 2: wrong usage.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod check;
+mod deliveries;
+mod demo;
+mod generated;
+mod history;
+mod labels;
+mod listen;
+mod output;
+mod run;
+mod sandbox;
+mod telemetry;
+mod verify;
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::config::{Config, Environment, Loaded};
+use crate::daemon;
+use crate::store::Store;
+use args::{Args, Verb};
+
+/// Why a verb failed, and a way out where there is one.
+#[derive(Debug)]
+pub struct Failure {
+    what: Box<dyn Error + Send + Sync>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure in plain words.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into().into(), hint: None }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let hint = known_hint(&error);
+        Self { what: Box::new(error), hint }
+    }
+}
+
+fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<daemon::DaemonError>() {
+        return error.hint();
+    }
+    error.downcast_ref::<crate::store::StoreError>().and_then(|error| error.hint().map(str::to_owned))
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.what)?;
+        let mut cause = self.what.source();
+        while let Some(error) = cause {
+            write!(f, "\n  because: {error}")?;
+            cause = error.source();
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the verb that the arguments ask for.
+pub fn main() -> ExitCode {
+    // Clap ends wrong usage with 2 itself.
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::from(error)),
+    };
+    match runtime.block_on(verb(args)) {
+        Ok(code) => code,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("{failure}");
+    ExitCode::FAILURE
+}
+
+async fn verb(args: Args) -> Result<ExitCode, Failure> {
+    let config = args.config;
+    match args.verb {
+        Verb::Run => run::run(&config).await,
+        Verb::Check(what) => check::run(&config, &what).await,
+        Verb::Demo(what) => demo::run(&what).await,
+        Verb::Sandbox(what) => sandbox::run(&what).await,
+        Verb::Listen(what) => listen::run(&what).await,
+        Verb::Verify(what) => verify::run(&what),
+        Verb::Labels(what) => labels::run(&config, what).await,
+        Verb::History(what) => history::history(&config, &what).await,
+        Verb::Explain(what) => history::explain(&config, &what).await,
+        Verb::Deliveries(what) => deliveries::run(&config, what).await,
+        Verb::Completions(what) => generated::completions(&what),
+        Verb::Man => generated::man(),
+    }
+}
+
+/// Reads the configuration of a verb that needs one.
+#[allow(dead_code)]
+fn load(path: &std::path::Path) -> Result<Loaded, Failure> {
+    Config::load(path, &Environment::capture()).map_err(Failure::from)
+}
+
+/// Opens the database that the configuration names, beside a running daemon or without one.
+async fn open_store(path: &std::path::Path) -> Result<(Loaded, Store), Failure> {
+    let loaded = load(path)?;
+    let store = daemon::open_store(&loaded.config.store.path).await?;
+    Ok((loaded, store))
+}

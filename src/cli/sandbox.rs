@@ -1,0 +1,5 @@
+use super::{Failure, args};
+use std::process::ExitCode;
+pub async fn run(_what: &args::Sandbox) -> Result<ExitCode, Failure> {
+    Err(Failure::new("not built yet"))
+}

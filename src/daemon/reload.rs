@@ -1,0 +1,67 @@
+//! Reading the configuration again: all of it, or nothing (contract 2.2).
+
+use tracing::{error, info, warn};
+
+use super::Daemon;
+use crate::config::{Config, Loaded};
+use crate::systemd;
+
+impl Daemon {
+    /// Reads everything, and only if it is sound, applies it as a whole; otherwise what runs goes on.
+    pub(super) async fn reload(&mut self, why: &str) {
+        systemd::reloading();
+        info!(why, "reading the configuration again");
+        let (path, environment) = (self.path.clone(), self.environment.clone());
+        // A million labels take their time to read; meanwhile everything goes on.
+        let read = tokio::task::spawn_blocking(move || Config::load(&path, &environment)).await;
+        match read {
+            Ok(Ok(loaded)) => self.apply(loaded).await,
+            Ok(Err(faults)) => {
+                for fault in &faults.0 {
+                    error!(%fault, "the configuration is not sound");
+                }
+                error!(faults = faults.0.len(), "nothing was applied: what ran goes on");
+            }
+            Err(error) => error!(%error, "the configuration could not be read; what ran goes on"),
+        }
+        systemd::ready(&self.status());
+    }
+
+    async fn apply(&mut self, loaded: Loaded) {
+        for (key, before, after) in [
+            (
+                "store.path",
+                format!("{:?}", self.config.store.path),
+                format!("{:?}", loaded.config.store.path),
+            ),
+            (
+                "http.listen",
+                format!("{:?}", self.config.http.listen),
+                format!("{:?}", loaded.config.http.listen),
+            ),
+            ("log", format!("{:?}", self.config.log), format!("{:?}", loaded.config.log)),
+        ] {
+            if before != after {
+                warn!(key, "this takes effect at the next start");
+            }
+        }
+        report(&loaded);
+        if let Err(error) = self.trades.employ(&loaded.config).await {
+            error!(%error, "the new configuration could not be applied whole");
+        }
+        self.watching.follow(&loaded.watched);
+        self.trades.register(loaded.labels);
+        self.config = loaded.config;
+        info!("the configuration was applied");
+    }
+}
+
+/// Says what was left out and what is odd; none of it stops anything.
+pub(super) fn report(loaded: &Loaded) {
+    for fault in &loaded.label_faults {
+        warn!(%fault, "a label was left out");
+    }
+    for warning in &loaded.warnings {
+        warn!(%warning, "the configuration is odd");
+    }
+}

@@ -1,0 +1,217 @@
+//! Who is at work: the trades, each with the configuration it was started with.
+//!
+//! A reload stops only those whose part changed, and starts the new one when the old one has ended: never two couriers
+//! of one subscriber at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinSet};
+
+use super::DaemonError;
+use crate::clock;
+use crate::config::{Account, Config, StoreConfig};
+use crate::courier::Courier;
+use crate::domain::label::{AccountName, Registration};
+use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::http::{self, Health};
+use crate::janitor;
+use crate::poller::{self, Policy, Poller, SharedQuota};
+use crate::pulse::Pulses;
+use crate::registrar::{self, Wanted};
+use crate::shipstation::Client;
+use crate::store::{Store, StoreError};
+
+/// A trade that ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub trade: String,
+    pub outcome: Result<(), StoreError>,
+}
+
+/// A trade at work.
+struct Post {
+    name: String,
+    stop: watch::Sender<bool>,
+    task: AbortHandle,
+}
+
+pub struct Trades {
+    store: Store,
+    client: Client,
+    pulses: Pulses,
+    tasks: JoinSet<Ended>,
+    pollers: BTreeMap<AccountName, (Post, Account, Policy)>,
+    couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
+    quotas: BTreeMap<AccountName, SharedQuota>,
+    others: Vec<Post>,
+    wanted: watch::Sender<Wanted>,
+}
+
+impl Trades {
+    pub fn new(store: Store, client: Client, pulses: Pulses) -> Self {
+        Self {
+            store,
+            client,
+            pulses,
+            tasks: JoinSet::new(),
+            pollers: BTreeMap::new(),
+            couriers: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            others: Vec::new(),
+            wanted: watch::Sender::new(None),
+        }
+    }
+
+    /// The labels that the configuration asks for; applied in the background.
+    pub fn register(&mut self, labels: Vec<Registration>) {
+        self.wanted.send_replace(Some(Arc::new(labels)));
+    }
+
+    pub fn start_upkeep(&mut self, keep: &StoreConfig) {
+        let (store, wanted) = (self.store.clone(), self.wanted.subscribe());
+        let registrar = self.post("the registrar", |stop| registrar::run(store, wanted, stop));
+        let (store, keep) = (self.store.clone(), keep.clone());
+        let janitor = self.post("the janitor", |stop| janitor::run(store, keep, stop));
+        self.others.extend([registrar, janitor]);
+    }
+
+    pub fn serve(&mut self, listener: TcpListener, health: Health) {
+        let post = self.post("the HTTP server", |mut stop| async move {
+            let shutdown = async move {
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            // It ends when it is told to; an error of one connection is that connection's.
+            let _ = http::serve(listener, health, shutdown).await;
+            Ok(())
+        });
+        self.others.push(post);
+    }
+
+    /// Brings the pollers and couriers in step with `config`.
+    pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
+        let policy = Policy {
+            cadence: config.cadence.clone(),
+            first_poll: config.registration.first_poll,
+            subscribers: config.subscribers.values().cloned().collect(),
+        };
+        self.dismiss(config, &policy).await;
+        for (name, account) in &config.accounts {
+            if self.pollers.contains_key(name) {
+                continue;
+            }
+            let quota = self.quota(account).await?;
+            let trade = format!("the poller of {name}");
+            let now = clock::now();
+            let pulse = self.pulses.start(&trade, now);
+            let poller = Poller::new(
+                account.clone(),
+                policy.clone(),
+                self.store.clone(),
+                self.client.clone(),
+                pulse,
+                quota,
+                now,
+            )
+            .await?;
+            let post = self.post(&trade, |stop| poller.run(stop));
+            self.pollers.insert(name.clone(), (post, account.clone(), policy.clone()));
+        }
+        for (name, subscriber) in config.subscribers.iter().filter(|(_, subscriber)| subscriber.enabled) {
+            if self.couriers.contains_key(name) {
+                continue;
+            }
+            let trade = format!("the courier of {name}");
+            let pulse = self.pulses.start(&trade, clock::now());
+            let courier = Courier::new(subscriber.clone(), self.store.clone(), pulse)?;
+            let post = self.post(&trade, |stop| courier.run(stop));
+            self.couriers.insert(name.clone(), (post, subscriber.clone()));
+        }
+        Ok(())
+    }
+
+    /// Ends what is no longer wanted or is wanted otherwise, and waits until it has ended.
+    async fn dismiss(&mut self, config: &Config, policy: &Policy) {
+        let goes = |(name, (_, account, under)): &(&AccountName, &(Post, Account, Policy))| {
+            config.accounts.get(*name) != Some(account) || *under != *policy
+        };
+        let accounts: Vec<AccountName> =
+            self.pollers.iter().filter(goes).map(|(name, _)| name.clone()).collect();
+        let changed = |(name, (_, subscriber)): &(&SubscriberName, &(Post, Subscriber))| {
+            config.subscribers.get(*name) != Some(subscriber)
+        };
+        let subscribers: Vec<SubscriberName> =
+            self.couriers.iter().filter(changed).map(|(name, _)| name.clone()).collect();
+        let mut going: Vec<Post> = Vec::new();
+        going.extend(accounts.iter().filter_map(|name| self.pollers.remove(name)).map(|(post, ..)| post));
+        going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
+        for post in &going {
+            post.stop.send_replace(true);
+        }
+        for post in going {
+            self.wait_for(post.task.id()).await;
+            self.pulses.stop(&post.name);
+        }
+    }
+
+    async fn wait_for(&mut self, id: Id) {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            match ended {
+                Ok((ended, _)) if ended == id => return,
+                Err(error) if error.id() == id => return,
+                _ => {}
+            }
+        }
+    }
+
+    async fn quota(&mut self, account: &Account) -> Result<SharedQuota, StoreError> {
+        if let Some(quota) = self.quotas.get(&account.name) {
+            let shared = Arc::clone(quota);
+            shared
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .set_limit(account.requests_per_minute);
+            return Ok(shared);
+        }
+        let quota = poller::quota_left(&self.store, account, clock::now()).await?;
+        self.quotas.insert(account.name.clone(), Arc::clone(&quota));
+        Ok(quota)
+    }
+
+    fn post<F>(&mut self, name: &str, work: impl FnOnce(watch::Receiver<bool>) -> F) -> Post
+    where
+        F: Future<Output = Result<(), StoreError>> + Send + 'static,
+    {
+        let (stop, stopped) = watch::channel(false);
+        let work = work(stopped);
+        let trade = name.to_owned();
+        let task = self.tasks.spawn(async move { Ended { trade, outcome: work.await } });
+        Post { name: name.to_owned(), stop, task }
+    }
+
+    /// Waits until a trade ends, which none does by itself.
+    pub async fn ended(&mut self) -> Ended {
+        match self.tasks.join_next().await {
+            Some(Ok(ended)) => ended,
+            Some(Err(error)) => Ended { trade: format!("a trade ({error})"), outcome: Ok(()) },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells all to stop and waits until they have.
+    pub async fn drain(&mut self) {
+        let pollers = self.pollers.values().map(|(post, ..)| post);
+        let couriers = self.couriers.values().map(|(post, _)| post);
+        for post in pollers.chain(couriers).chain(&self.others) {
+            post.stop.send_replace(true);
+        }
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Ends whatever is left, at once.
+    pub fn abandon(&mut self) {
+        self.tasks.abort_all();
+    }
+}

@@ -1,0 +1,50 @@
+//! The trade that tidies up: what has been kept long enough goes.
+//!
+//! In small bites, so that nobody waits for it. It never touches what is still owed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::clock;
+use crate::config::StoreConfig;
+use crate::store::{Store, StoreError};
+
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_secs(3600);
+/// Between two bites of a round.
+const BREATH: Duration = Duration::from_millis(50);
+/// Rows per bite.
+pub const BITE: u32 = 500;
+
+/// Tidies up until `shutdown`.
+pub async fn run(
+    store: Store,
+    keep: StoreConfig,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), StoreError> {
+    loop {
+        let more = step(&store, &keep, clock::now()).await?;
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            () = clock::sleep(if more { BREATH } else { PAUSE }) => {}
+        }
+    }
+}
+
+/// One bite; says whether there is more.
+pub async fn step(store: &Store, keep: &StoreConfig, now: Timestamp) -> Result<bool, StoreError> {
+    let attempts = store.prune_attempts(before(now, keep.keep_attempts), BITE).await?;
+    let labels = store.prune_finished(before(now, keep.keep_finished), BITE).await?;
+    if attempts + labels > 0 {
+        info!(attempts, labels, "pruned what was kept long enough");
+    }
+    Ok(attempts >= u64::from(BITE) || labels >= u64::from(BITE))
+}
+
+fn before(now: Timestamp, kept: Duration) -> Timestamp {
+    let kept = SignedDuration::try_from(kept).unwrap_or(SignedDuration::MAX);
+    now.saturating_sub(kept).unwrap_or(Timestamp::MIN)
+}
