@@ -168,7 +168,8 @@ impl Poller {
             self.in_flight.push(Box::pin(poll_label(Arc::clone(&self.desk), label, probing, now)));
         }
         self.desk.pulse.beat(now);
-        Ok(soon)
+        let next = self.desk.store.next_due(&self.desk.account.name, now).await?;
+        Ok(next.map_or(soon, |next| next.min(soon)))
     }
 
     async fn take(&mut self, now: Timestamp) -> Result<Option<Snapshot>, StoreError> {

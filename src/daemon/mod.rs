@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::clock;
@@ -33,6 +34,9 @@ use watching::Watching;
 
 /// How long attempts in flight may take to end after SIGTERM (contract 9.2).
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long the database may take to close.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Why the daemon did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -70,10 +74,14 @@ impl DaemonError {
 
 /// Opens the database and runs its writer in the background, for as long as a handle is left.
 pub async fn open_store(path: &Path) -> Result<Store, StoreError> {
+    Ok(open_with_writer(path).await?.0)
+}
+
+async fn open_with_writer(path: &Path) -> Result<(Store, JoinHandle<()>), StoreError> {
     let (store, writer) = store::open(path).await?;
     #[allow(clippy::disallowed_methods, reason = "this is where spawning is done")]
-    tokio::spawn(writer.run());
-    Ok(store)
+    let writing = tokio::spawn(writer.run());
+    Ok((store, writing))
 }
 
 /// A daemon that has started.
@@ -82,6 +90,7 @@ pub struct Daemon {
     environment: Environment,
     config: Config,
     store: Store,
+    writing: JoinHandle<()>,
     _lock: DaemonLock,
     pulses: Pulses,
     ready: Arc<AtomicBool>,
@@ -100,7 +109,7 @@ impl Daemon {
             }
             None => None,
         };
-        let store = open_store(&loaded.config.store.path).await?;
+        let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
         let pulses = Pulses::default();
         let ready = Arc::new(AtomicBool::new(false));
         let client = Client::new()?;
@@ -133,6 +142,7 @@ impl Daemon {
             environment,
             config: loaded.config,
             store,
+            writing,
             _lock: lock,
             pulses,
             ready,
@@ -197,8 +207,12 @@ impl Daemon {
             () = clock::sleep(DRAIN) => warn!("stopped with attempts in flight: they are made again"),
             () = signals.stop() => warn!("stopped at once: attempts in flight are made again"),
         }
-        self.trades.abandon();
         self.store.close().await;
+        // The writer ends when the last handle is gone, and leaves no WAL behind.
+        drop((self.trades, self.store));
+        if tokio::time::timeout(LAST_WRITES, self.writing).await.is_err() {
+            warn!("stopped before the database was closed: the next start takes up its WAL");
+        }
     }
 }
 

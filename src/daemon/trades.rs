@@ -209,9 +209,4 @@ impl Trades {
         }
         while self.tasks.join_next().await.is_some() {}
     }
-
-    /// Ends whatever is left, at once.
-    pub fn abandon(&mut self) {
-        self.tasks.abort_all();
-    }
 }

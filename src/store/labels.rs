@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, at, ms};
 use crate::domain::digest;
-use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration, Source};
+use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration};
 use crate::domain::snapshot::{Snapshot, Standing};
 
 /// Rows per transaction when many are registered: the daemon goes on between two of them.
@@ -216,12 +216,17 @@ impl Store {
         Ok(rows.into_iter().filter_map(LabelRow::snapshot).collect())
     }
 
-    /// When the account's next label is due.
-    pub async fn next_due(&self, account: &AccountName) -> Result<Option<Timestamp>, StoreError> {
-        let account = account.as_str();
+    /// When the account's next label falls due after `now`.
+    pub async fn next_due(
+        &self,
+        account: &AccountName,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let (account, now) = (account.as_str(), ms(now));
         let next = sqlx::query_scalar!(
-            r#"SELECT min(next_poll_at) AS "next: i64" FROM labels WHERE account = ? AND next_poll_at IS NOT NULL"#,
-            account
+            r#"SELECT min(next_poll_at) AS "next: i64" FROM labels WHERE account = ? AND next_poll_at > ?"#,
+            account,
+            now
         )
         .fetch_one(&self.readers)
         .await?;
@@ -239,19 +244,6 @@ impl Store {
         .fetch_one(&self.readers)
         .await?;
         Ok(polls.unsigned_abs())
-    }
-
-    /// What the active labels of the account ask for: the sum of 1/interval, per second.
-    pub async fn demand(&self, account: &AccountName) -> Result<f64, StoreError> {
-        let account = account.as_str();
-        let demand = sqlx::query_scalar!(
-            r#"SELECT coalesce(sum(1000.0 / interval_ms), 0.0) AS "demand!: f64"
-               FROM labels WHERE account = ? AND next_poll_at IS NOT NULL AND interval_ms > 0"#,
-            account
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(demand)
     }
 }
 
@@ -386,6 +378,3 @@ impl LabelRow {
         })
     }
 }
-
-/// The source under which a registration by hand is kept.
-pub const BY_HAND: Source = Source::Cli;

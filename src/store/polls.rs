@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 
 use super::accounts::AccountRecord;
 use super::outbox::promote;
-use super::{Store, StoreError, at, ms};
+use super::{Store, StoreError, ms};
 use crate::domain::digest;
 use crate::domain::event::{EventId, Form, KnownEvent};
 use crate::domain::history::EventWrites;
@@ -461,9 +461,4 @@ pub(super) async fn insert_messages(
 
 fn json<T: Serialize>(rows: &[T]) -> String {
     serde_json::to_string(rows).expect("rows are plain values")
-}
-
-/// When a label's next poll is, for those who wait for it.
-pub fn due_at(next_poll_at: Option<i64>) -> Option<Timestamp> {
-    next_poll_at.map(at)
 }

@@ -347,3 +347,6 @@ pub fn fan_out(messages: &[Message], subscribers: &[Subscriber], label: &Snapsho
     }
     planned
 }
+
+#[cfg(test)]
+mod tests;
