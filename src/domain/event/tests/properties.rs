@@ -183,6 +183,18 @@ proptest! {
     }
 
     #[test]
+    fn nor_does_it_where_all_happens_at_once(
+        edits in vec((an_event(), an_enrichment()), 1..6),
+    ) {
+        let at_once = |draft: &Draft| draft.clone().with("carrier_occurred_at", TIMES[0]).with("event_code", "AR");
+        let list: Vec<_> = edits.iter().map(|(draft, _)| at_once(draft)).collect();
+        let enriched: Vec<_> = list.iter().zip(&edits).map(|(draft, (_, fills))| enrich(draft, fills)).collect();
+        let mut history = History::of(&list);
+        let matching = history.poll(&enriched);
+        prop_assert_eq!((matching.added.len(), matching.missing.len()), (0, 0));
+    }
+
+    #[test]
     fn history_only_grows_and_ids_never_change_nor_collide(life in a_life()) {
         let mut history = History::default();
         for answer in &life {
