@@ -167,13 +167,11 @@ impl Matching {
     fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, late: bool) {
         let (before, raw) = (&bench.known[old], bench.answer[new].raw.as_str());
         let form = bench.after(new).form;
-        let record = if before.raw == raw || before.form() == Some(form) || bench.before(old).form == form {
-            let mut record = before.seen(raw);
-            record.remember(form);
-            record
-        } else {
-            before.adopt(raw, form).becomes
-        };
+        let mut record = before.seen(raw);
+        record.remember(form);
+        if before.form() != Some(form) && bench.before(old).form != form {
+            record.revision = before.revision.saturating_add(1);
+        }
         self.updates.push(Update { known: old, becomes: record.clone() });
         self.added.push(Added { new, record, late, returned: Some(old) });
     }

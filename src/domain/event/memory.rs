@@ -41,6 +41,9 @@ impl KnownEvent {
     /// Makes `form` the current one. The first form stays in front for ever; behind it, without doubles, the others in
     /// the order in which they were last current.
     pub(super) fn remember(&mut self, form: Form) {
+        if self.form() == Some(form) {
+            return;
+        }
         let Some(&first) = self.forms.first() else {
             self.forms.push(form);
             return;

@@ -7,6 +7,7 @@
 //! It knows no messages, no status of the label and no store, and it never alters an event: what is recorded is raw.
 
 mod canonical;
+mod choice;
 mod identity;
 mod matching;
 mod memory;

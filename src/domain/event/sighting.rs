@@ -16,6 +16,8 @@ pub struct Sighting {
     pub moment: Moment,
     /// `event_code`, else `carrier_detail_code`, else `carrier_status_code`. Never a status code: they collide.
     pub code: Option<String>,
+    /// `carrier_detail_code`: where the code is as coarse as UPS's `I`, this is what tells an arrival from a departure.
+    pub detail: Option<String>,
     pub place: Place,
 }
 
@@ -44,6 +46,7 @@ impl Sighting {
             clock,
             moment,
             code: first_of(&["event_code", "carrier_detail_code", "carrier_status_code"]),
+            detail: first_of(&["carrier_detail_code"]),
             place: Place::of(&canonical),
             canonical,
         }
@@ -62,11 +65,18 @@ impl Sighting {
         self.canonical.get("carrier_occurred_at").is_some_and(|text| WallClock::parse(text).is_some())
     }
 
+    /// Whether one may be the other with its clock moved: place and detail code do not contradict.
+    pub fn fits(&self, other: &Self) -> bool {
+        let same_detail = self.detail == other.detail || self.detail.is_none() || other.detail.is_none();
+        same_detail && self.place.fits(&other.place)
+    }
+
     /// How alike two sightings are, the greater the closer; `None` when their places contradict.
     pub fn closeness(&self, other: &Self) -> Option<impl Ord + use<>> {
         self.place.fits(&other.place).then(|| {
             let same_place = self.place == other.place;
-            (same_place, self.clock == other.clock, self.canonical.agreement(&other.canonical))
+            let same_detail = self.detail == other.detail;
+            (same_place, same_detail, self.clock == other.clock, self.canonical.agreement(&other.canonical))
         })
     }
 }

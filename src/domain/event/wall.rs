@@ -28,6 +28,11 @@ impl WallClock {
         DateTime::new(date.0, date.1, date.2, hour, minute, second, nanosecond).ok().map(Self)
     }
 
+    /// The reading itself. What instant it was depends on a zone nobody told us.
+    pub fn civil(self) -> DateTime {
+        self.0
+    }
+
     /// Whole minutes since 1970, as that clock counts them.
     pub fn minute(self) -> i64 {
         self.0.duration_since(EPOCH).as_secs().div_euclid(60)

@@ -1,0 +1,173 @@
+//! Chooses partners within a bucket of events that might belong together.
+//!
+//! Who says the same, who is closest, who is without a rival: three ways to choose, each the same for any order of the
+//! lists. None looks at more than a bounded number of couples per event; real parcels never come near the bounds.
+
+use std::cmp::Reverse;
+
+use super::matching::Bench;
+use super::sighting::Sighting;
+
+/// One key's share of both sides.
+#[derive(Default)]
+pub struct Bucket {
+    pub olds: Vec<usize>,
+    pub news: Vec<usize>,
+}
+
+/// Within a bucket every old one is compared with every new one up to this many on each side.
+const PIECE: usize = 32;
+/// With more candidates than this, whom a shift or a changed code belongs to counts as ambiguous.
+const CANDIDATES: usize = 256;
+/// No zone is further from another.
+const LONGEST_SHIFT: i64 = 14 * 60;
+/// Every zone is a multiple of this from every other.
+pub const SHIFT_STEP: i64 = 15;
+
+/// Events that say the same: any pairing is right, so the one that changes least.
+pub fn in_order(mut bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
+    if bucket.olds.len() > 1 || bucket.news.len() > 1 {
+        bucket.olds.sort_unstable_by_key(|&old| bench.twin_rank(old));
+        bucket.news.sort_unstable_by_key(|&new| &bench.answer[new].raw);
+    }
+    bucket.olds.into_iter().zip(bucket.news).collect()
+}
+
+/// Joins as many as fit, the most alike first.
+pub fn closest(
+    mut bucket: Bucket,
+    bench: &Bench<'_>,
+    eligible: impl Fn(&Sighting, &Sighting) -> bool,
+) -> Vec<(usize, usize)> {
+    bucket.olds.sort_unstable_by_key(|&old| bench.old_rank(old));
+    bucket.news.sort_unstable_by_key(|&new| bench.new_rank(new));
+    let mut joined = Vec::new();
+    for (olds, news) in bucket.olds.chunks(PIECE).zip(bucket.news.chunks(PIECE)) {
+        let mut fitting = Vec::new();
+        for (i, &old) in olds.iter().enumerate() {
+            for (j, &new) in news.iter().enumerate() {
+                let (before, after) = (bench.before(old), bench.after(new));
+                if eligible(before, after) {
+                    fitting.extend(before.closeness(after).map(|closeness| (Reverse(closeness), i, j)));
+                }
+            }
+        }
+        fitting.sort_unstable();
+        let fitting: Vec<_> = fitting.into_iter().map(|(_, i, j)| (i, j)).collect();
+        joined.extend(most_couples(&fitting).into_iter().map(|(i, j)| (olds[i], news[j])));
+    }
+    joined
+}
+
+/// The first of `fitting` (both sides below [`PIECE`]) whose partners are free, then, so that nobody who could have a
+/// partner stays alone, others make room.
+fn most_couples(fitting: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let mut wishes = vec![Vec::new(); PIECE];
+    let mut partner_of_new: [Option<usize>; PIECE] = [None; PIECE];
+    let mut has_partner = [false; PIECE];
+    for &(old, new) in fitting {
+        wishes[old].push(new);
+        if !has_partner[old] && partner_of_new[new].is_none() {
+            partner_of_new[new] = Some(old);
+            has_partner[old] = true;
+        }
+    }
+    for old in (0..PIECE).filter(|&old| !has_partner[old]) {
+        find_room(old, &wishes, &mut partner_of_new, &mut [false; PIECE]);
+    }
+    let couples = partner_of_new.into_iter().enumerate();
+    couples.filter_map(|(new, old)| Some((old?, new))).collect()
+}
+
+fn find_room(
+    old: usize,
+    wishes: &[Vec<usize>],
+    partner_of_new: &mut [Option<usize>; PIECE],
+    asked: &mut [bool; PIECE],
+) -> bool {
+    for &new in &wishes[old] {
+        if std::mem::replace(&mut asked[new], true) {
+            continue;
+        }
+        if partner_of_new[new].is_none_or(|rival| find_room(rival, wishes, partner_of_new, asked)) {
+            partner_of_new[new] = Some(old);
+            return true;
+        }
+    }
+    false
+}
+
+fn is_shift(minutes: i64) -> bool {
+    minutes != 0 && minutes.abs() <= LONGEST_SHIFT && minutes % SHIFT_STEP == 0
+}
+
+/// As many old ones as new ones, at least two, and one shift leads from each to its partner.
+pub fn moved_together(mut bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
+    if bucket.olds.len() != bucket.news.len() || bucket.olds.len() < 2 {
+        return Vec::new();
+    }
+    bucket.olds.sort_unstable_by_key(|&old| bench.old_rank(old));
+    bucket.news.sort_unstable_by_key(|&new| bench.new_rank(new));
+    let pairs: Vec<_> = bucket.olds.into_iter().zip(bucket.news).collect();
+    let shift = |&(old, new): &(usize, usize)| Some(bench.after(new).minute()? - bench.before(old).minute()?);
+    let common = shift(&pairs[0]);
+    if common.is_some_and(is_shift) && pairs.iter().all(|pair| shift(pair) == common) {
+        pairs
+    } else {
+        Vec::new()
+    }
+}
+
+/// Who is the only candidate of its only candidate, among those in reach of a shift.
+pub fn sole_shifts(mut bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
+    let old_minute = |old: usize| bench.before(old).minute().unwrap_or_default();
+    let new_minute = |new: usize| bench.after(new).minute().unwrap_or_default();
+    bucket.olds.sort_unstable_by_key(|&old| old_minute(old));
+    bucket.news.sort_unstable_by_key(|&new| new_minute(new));
+    let fits = |old: usize, new: usize| {
+        is_shift(new_minute(new) - old_minute(old)) && bench.before(old).fits(bench.after(new))
+    };
+    let news_for = |old: usize| {
+        let reach = in_reach(&bucket.news, new_minute, old_minute(old));
+        only(reach, |new| fits(old, new))
+    };
+    let olds_for = |new: usize| {
+        let reach = in_reach(&bucket.olds, old_minute, new_minute(new));
+        only(reach, |old| fits(old, new))
+    };
+    sole(&bucket.olds, news_for, olds_for)
+}
+
+/// Who is the only candidate of its only candidate, among those of one moment.
+pub fn sole_neighbours(bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
+    let fits = |old: usize, new: usize| bench.before(old).place.fits(&bench.after(new).place);
+    let news_for = |old: usize| only(&bucket.news, |new| fits(old, new));
+    let olds_for = |new: usize| only(&bucket.olds, |old| fits(old, new));
+    sole(&bucket.olds, news_for, olds_for)
+}
+
+/// The part of `sorted` that is no further than a shift from `minute`.
+fn in_reach(sorted: &[usize], minute_of: impl Fn(usize) -> i64, minute: i64) -> &[usize] {
+    let from = sorted.partition_point(|&other| minute_of(other) < minute - LONGEST_SHIFT);
+    let to = sorted.partition_point(|&other| minute_of(other) <= minute + LONGEST_SHIFT);
+    &sorted[from..to]
+}
+
+/// The one candidate that fits. Where there are too many to look at, nothing is said to be the only one.
+fn only(candidates: &[usize], fits: impl Fn(usize) -> bool) -> Option<usize> {
+    if candidates.len() > CANDIDATES {
+        return None;
+    }
+    let mut fitting = candidates.iter().copied().filter(|&candidate| fits(candidate));
+    let first = fitting.next()?;
+    fitting.next().is_none().then_some(first)
+}
+
+fn sole(
+    olds: &[usize],
+    news_for: impl Fn(usize) -> Option<usize>,
+    olds_for: impl Fn(usize) -> Option<usize>,
+) -> Vec<(usize, usize)> {
+    let couples = olds.iter().filter_map(|&old| Some((old, news_for(old)?)));
+    couples.filter(|&(old, new)| olds_for(new) == Some(old)).collect()
+}

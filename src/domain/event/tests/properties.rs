@@ -1,0 +1,311 @@
+//! What must hold for any two lists, in any order, and for any sequence of them.
+//!
+//! The events are made of very few times, codes, places and texts, so that nearly every case has twins, near twins and
+//! shifts by a zone in it.
+
+use std::collections::BTreeSet;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+use serde_json::json;
+
+use super::super::oldest_first;
+use super::*;
+
+const TIMES: [&str; 8] = [
+    "2026-03-03T10:00:00",
+    "2026-03-03T10:00:30",
+    "2026-03-03T10:01:00",
+    "2026-03-03T10:15:00",
+    "2026-03-03T14:00:00",
+    "2026-03-04T00:15:00",
+    "soon",
+    "",
+];
+const CODES: [&str; 3] = ["AR", "DP", ""];
+const CITIES: [&str; 5] = ["", "Gastonia", "GASTONIA ", "Charlotte NC Dist", "Charlotte"];
+const TEXTS: [&str; 4] = ["", "Arrived", "ARRIVED", "In transit"];
+
+fn a_time() -> impl Strategy<Value = &'static str> {
+    prop_oneof![9 => select(&TIMES[..6]), 1 => select(&TIMES[6..])]
+}
+
+prop_compose! {
+    fn an_event()(
+        occurred in a_time(),
+        carrier in prop_oneof![1 => Just(""), 3 => a_time()],
+        code in select(&CODES[..]),
+        city in select(&CITIES[..]),
+        company in prop_oneof![3 => Just(""), 1 => select(&CITIES[..])],
+        text in select(&TEXTS[..]),
+    ) -> Draft {
+        draft([
+            ("occurred_at", occurred),
+            ("carrier_occurred_at", carrier),
+            ("event_code", code),
+            ("city_locality", city),
+            ("company_name", company),
+            ("description", text),
+        ])
+    }
+}
+
+fn draft(fields: [(&str, &str); 6]) -> Draft {
+    Draft(fields.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect())
+}
+
+fn a_list() -> impl Strategy<Value = Vec<Draft>> {
+    vec(an_event(), 0..8)
+}
+
+fn a_full_list() -> impl Strategy<Value = Vec<Draft>> {
+    vec(an_event(), 1..8)
+}
+
+/// A list and the same in another order.
+fn reordered() -> impl Strategy<Value = (Vec<Draft>, Vec<Draft>)> {
+    a_full_list().prop_flat_map(|list| (Just(list.clone()), Just(list).prop_shuffle()))
+}
+
+/// A list and a part of it that is not empty.
+fn shortened() -> impl Strategy<Value = (Vec<Draft>, Vec<Draft>)> {
+    a_full_list().prop_flat_map(|list| {
+        let count = list.len();
+        (Just(list.clone()), subsequence(list, 1..=count))
+    })
+}
+
+/// A label's life in answers: edits of one list, each a few events changed, dropped, doubled or invented.
+fn a_life() -> impl Strategy<Value = Vec<Vec<Draft>>> {
+    let edits = vec((any::<Index>(), 0..5_u8, an_event()), 0..4);
+    (a_list(), vec(edits, 0..7)).prop_map(|(mut list, polls)| {
+        let mut life = vec![list.clone()];
+        for edits in polls {
+            for (at, edit, other) in edits {
+                if list.is_empty() {
+                    list.push(other);
+                    continue;
+                }
+                let at = at.index(list.len());
+                match edit {
+                    0 => drop(list.remove(at)),
+                    1 => list.insert(at, other),
+                    2 => list.insert(at, list[at].clone()),
+                    3 => list[at] = other,
+                    _ => {
+                        let text = other.0["description"].clone();
+                        list[at] = list[at].clone().with("description", text);
+                    }
+                }
+            }
+            life.push(list.clone());
+        }
+        life
+    })
+}
+
+/// How an event may be enriched: empty fields filled in, texts replaced.
+fn an_enrichment() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+    let fills = [
+        ("city_locality", "Gastonia"),
+        ("city_locality", "Charlotte"),
+        ("company_name", "Depot 7"),
+        ("state_province", "NC"),
+        ("country_code", "US"),
+        ("signer", "J MOSS"),
+        ("description", "Something else"),
+        ("status_code", "DE"),
+        ("x_new", "1"),
+    ];
+    subsequence(fills.to_vec(), 0..5)
+}
+
+fn enrich(draft: &Draft, fills: &[(&str, &str)]) -> Draft {
+    let mut enriched = draft.clone();
+    for &(field, value) in fills {
+        let empty = enriched.0.get(field).is_none_or(|value| value == "");
+        if empty || field == "description" {
+            enriched = enriched.with(field, value);
+        }
+    }
+    enriched
+}
+
+fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<_> = items.into_iter().collect();
+    items.sort();
+    items
+}
+
+proptest! {
+    #[test]
+    fn a_list_compared_with_itself_says_nothing(list in a_list()) {
+        let mut history = History::of(&list);
+        let matching = history.poll(&list);
+        prop_assert!(matching.is_quiet() && matching.updates.is_empty());
+    }
+
+    #[test]
+    fn a_permutation_says_nothing((list, shuffled) in reordered()) {
+        let mut history = History::of(&list);
+        let matching = history.poll(&shuffled);
+        prop_assert!(matching.is_quiet() && matching.updates.is_empty());
+    }
+
+    #[test]
+    fn a_diff_applied_gives_the_answer(life in a_life()) {
+        let mut history = History::default();
+        for answer in life.iter().filter(|answer| !answer.is_empty()) {
+            history.poll(answer);
+            let present = history.known.iter().filter(|event| !event.retracted && event.missing_polls == 0);
+            let present = sorted(present.map(|event| event.raw.clone()));
+            prop_assert_eq!(present, sorted(answer.iter().map(|draft| draft.parse().raw)));
+        }
+    }
+
+    #[test]
+    fn appending_some_adds_as_many(list in a_full_list(), more in a_full_list()) {
+        let mut history = History::of(&list);
+        let matching = history.poll(&[more.clone(), list].concat());
+        prop_assert_eq!(told(&matching), (more.len(), 0, 0));
+    }
+
+    #[test]
+    fn enriching_anything_but_time_and_code_never_adds(
+        edits in vec((an_event(), an_enrichment()), 1..8),
+    ) {
+        let list: Vec<_> = edits.iter().map(|(draft, _)| draft.clone()).collect();
+        let enriched: Vec<_> = edits.iter().map(|(draft, fills)| enrich(draft, fills)).collect();
+        let mut history = History::of(&list);
+        let matching = history.poll(&enriched);
+        prop_assert_eq!((matching.added.len(), matching.missing.len()), (0, 0));
+    }
+
+    #[test]
+    fn nor_does_it_where_all_happens_at_once(
+        edits in vec((an_event(), an_enrichment()), 1..6),
+    ) {
+        let at_once = |draft: &Draft| draft.clone().with("carrier_occurred_at", TIMES[0]).with("event_code", "AR");
+        let list: Vec<_> = edits.iter().map(|(draft, _)| at_once(draft)).collect();
+        let enriched: Vec<_> = list.iter().zip(&edits).map(|(draft, (_, fills))| enrich(draft, fills)).collect();
+        let mut history = History::of(&list);
+        let matching = history.poll(&enriched);
+        prop_assert_eq!((matching.added.len(), matching.missing.len()), (0, 0));
+    }
+
+    #[test]
+    fn history_only_grows_and_ids_never_change_nor_collide(life in a_life()) {
+        let mut history = History::default();
+        for answer in &life {
+            let before = history.clone();
+            let matching = history.poll(answer);
+            prop_assert_eq!(&history.ids()[..before.known.len()], &before.ids()[..]);
+            prop_assert_eq!(history.ids().into_iter().collect::<BTreeSet<_>>().len(), history.known.len());
+            for (was, is) in before.known.iter().zip(&history.known) {
+                prop_assert_eq!(was.forms[0], is.forms[0]);
+                prop_assert!(was.revision <= is.revision && is.revision <= was.revision + 1);
+            }
+            let spoken = matching.revised.iter().map(|revised| revised.known);
+            for known in spoken {
+                prop_assert_eq!(before.known[known].revision + 1, history.known[known].revision);
+            }
+        }
+    }
+
+    #[test]
+    fn everything_is_accounted_for_once(life in a_life()) {
+        let mut history = History::default();
+        for answer in life.iter().filter(|answer| !answer.is_empty()) {
+            let before = history.clone();
+            let matching = history.poll(answer);
+            let pairs = matching.same.iter().chain(&matching.flapped).copied();
+            let pairs: Vec<_> =
+                pairs.chain(matching.revised.iter().map(|revised| (revised.known, revised.new))).collect();
+            let news = pairs.iter().map(|&(_, new)| new).chain(matching.added.iter().map(|added| added.new));
+            prop_assert_eq!(sorted(news), (0..answer.len()).collect::<Vec<_>>());
+            let gone = matching.missing.iter().chain(&matching.retracted).copied();
+            let live = (0..before.known.len()).filter(|&known| !before.known[known].retracted);
+            prop_assert_eq!(sorted(pairs.iter().map(|&(known, _)| known).chain(gone)), sorted(live));
+        }
+    }
+
+    #[test]
+    fn order_has_no_say(life in a_life(), answer in a_full_list(), seed in any::<u64>()) {
+        let mut history = History::default();
+        for answer in &life {
+            history.poll(answer);
+        }
+        let mut shuffled = history.clone();
+        let mut other = answer.clone();
+        shuffle(&mut shuffled.known, seed);
+        shuffle(&mut other, !seed);
+        let (one, two) = (history.poll(&answer), shuffled.poll(&other));
+        let result = |history: &History| {
+            let mut known = history.known.clone();
+            known.sort_by_key(|event| event.event_id);
+            known
+        };
+        prop_assert_eq!(result(&history), result(&shuffled));
+        let added = |matching: &Matching| {
+            sorted(matching.added.iter().map(|added| (added.record.event_id, added.late, added.returned.is_some())))
+        };
+        prop_assert_eq!(added(&one), added(&two));
+        let revised = |matching: &Matching, history: &History| {
+            let revised = matching.revised.iter();
+            sorted(revised.map(|revised| (history.known[revised.known].event_id, revised.changed.clone())))
+        };
+        prop_assert_eq!(revised(&one, &history), revised(&two, &shuffled));
+    }
+
+    #[test]
+    fn a_short_list_is_forgiven_once_and_believed_twice((list, part) in shortened(), twice in any::<bool>()) {
+        let mut history = History::of(&list);
+        let ids = history.ids();
+        let lost = list.len() - part.len();
+        prop_assert!(history.poll(&part).is_quiet());
+        if twice {
+            prop_assert_eq!(told(&history.poll(&part)), (0, 0, lost));
+        }
+        let back = history.poll(&list);
+        prop_assert_eq!(told(&back), (if twice { lost } else { 0 }, 0, 0));
+        prop_assert!(back.added.iter().all(|added| added.returned.is_some()));
+        prop_assert_eq!(history.ids(), ids);
+    }
+
+    #[test]
+    fn an_empty_list_changes_nothing(life in a_life()) {
+        let mut history = History::default();
+        for answer in &life {
+            history.poll(answer);
+        }
+        let before = history.known.clone();
+        let matching = history.poll(&[]);
+        prop_assert_eq!(matching.empty_after_full, before.iter().any(|event| !event.retracted));
+        prop_assert_eq!(history.known, before);
+    }
+
+    #[test]
+    fn announced_oldest_first(list in a_full_list()) {
+        let answer: Vec<_> = list.iter().map(Draft::parse).collect();
+        let matching = match_events(&label(), &[], &answer);
+        prop_assert_eq!(matching.added.iter().map(|added| added.new).collect::<Vec<_>>(), oldest_first(&answer));
+    }
+
+    #[test]
+    fn no_text_is_too_odd(raw in r#"\{("[a-z_]{0,3}":("[^"\\\x00-\x1f]{0,12}"|-?[1-9][0-9]{0,25}(\.[0-9]{1,3})?|null),){0,4}"occurred_at":"[^"\\\x00-\x1f]{0,24}"\}"#) {
+        let mut history = History::default();
+        if let Ok(event) = TrackingEvent::parse(&raw) {
+            history.poll_events(std::slice::from_ref(&event));
+            prop_assert!(history.poll_events(&[event]).is_quiet());
+        }
+    }
+}
+
+/// A permutation by `seed` (a linear congruential generator is random enough for an order).
+fn shuffle<T>(items: &mut [T], mut seed: u64) {
+    for end in (1..items.len()).rev() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        items.swap(end, (seed >> 33) as usize % (end + 1));
+    }
+}
