@@ -4,7 +4,7 @@
 //! The summary is made elsewhere, from this list.
 
 use super::cadence::estimate_day;
-use super::message::body::{Change, StatusPair, ToldEvent};
+use super::message::news::{Change, StatusPair, ToldEvent};
 use super::snapshot::Standing;
 use super::tracking::{StatusCode, Tracking, TrackingEvent};
 

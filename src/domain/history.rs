@@ -3,7 +3,7 @@
 use super::change::ToldEvents;
 use super::digest;
 use super::event::{KnownEvent, Matching};
-use super::message::body::ToldEvent;
+use super::message::news::ToldEvent;
 
 /// What is to be written of a label's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

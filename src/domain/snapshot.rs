@@ -6,7 +6,8 @@ use jiff::tz::Offset;
 use super::cadence::{self, Situation};
 use super::digest::Digest;
 use super::label::{LabelKey, LabelState, Metadata};
-use super::message::body::{StatusPair, Subject};
+use super::message::body::Subject;
+use super::message::news::StatusPair;
 use super::tracking::StatusCode;
 
 /// What is kept of a label, as far as a poll can change it.

@@ -1,14 +1,171 @@
 //! The standard bodies (contract 6.3): `{"type", "timestamp", "data"}`.
+//!
+//! These types are the bodies and the schemas in one: what is sent is written from them, and `config/schemas/` is
+//! generated from them.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::splice::ObjectWriter;
+use super::news::{Change, ToldEvent};
+use super::splice::Fields;
 use super::{Message, MessageType, label_message_id};
 use crate::domain::event::EventId;
-use crate::domain::label::{AccountName, LabelKey, Metadata};
+use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata};
 use crate::domain::tracking::StatusCode;
+
+/// A callback's body in the standard form.
+#[derive(Serialize, JsonSchema)]
+pub struct Body<D> {
+    /// What happened.
+    #[schemars(with = "String")]
+    r#type: MessageType,
+    /// When trackpost noticed: RFC 3339, UTC, milliseconds.
+    #[schemars(regex(pattern = r"^\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"))]
+    timestamp: String,
+    data: D,
+}
+
+/// What every message of a label says, and what this one has to tell.
+#[derive(Serialize, JsonSchema)]
+pub struct LabelData<'a, N> {
+    #[schemars(with = "String", length(max = 25), regex(pattern = r"^se(-[a-z0-9]+)+$"))]
+    label_id: &'a LabelId,
+    #[schemars(with = "String")]
+    account: &'a AccountName,
+    /// What was registered with the label.
+    metadata: &'a Metadata,
+    /// 1, 2, 3 … per label, without gaps.
+    #[schemars(range(min = 1))]
+    seq: i64,
+    tracking_number: Option<&'a str>,
+    carrier_code: Option<&'a str>,
+    /// In upper case if it is one of ShipStation's codes, as spelled otherwise.
+    status_code: Option<&'a str>,
+    status_description: Option<&'a str>,
+    /// ShipStation's own table from status codes to a label's status; null for AC and AT.
+    tracking_status: Option<&'a str>,
+    #[serde(flatten)]
+    news: N,
+}
+
+/// A carrier event: what trackpost knows of it, and the carrier event's own fields, verbatim.
+#[derive(Serialize, JsonSchema)]
+pub struct EventBody<'a> {
+    /// Never changes, whatever the carrier does to the event later.
+    #[schemars(with = "String", regex(pattern = "^evt_[0-9a-v]{26}$"))]
+    event_id: EventId,
+    /// 1 at first, one more with each revision.
+    #[schemars(range(min = 1))]
+    revision: u32,
+    /// Older than the newest event known before it.
+    late: bool,
+    /// Back after it was retracted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    returned: bool,
+    /// In a revision: the names of the fields that differ.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schemars(with = "Vec<String>", default)]
+    changed: &'a [String],
+    /// In a revision: the carrier event's own fields as they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<&'a RawValue>,
+    #[serde(flatten)]
+    #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
+    fields: Fields<'a>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct AddedNews<'a> {
+    event: EventBody<'a>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct EventsNews<'a> {
+    #[schemars(length(min = 1))]
+    events: Vec<EventBody<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct EstimateNews<'a> {
+    /// The estimated delivery as the API spelled it; null: there was none.
+    from: Option<&'a str>,
+    /// Null: it was dropped.
+    to: Option<&'a str>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct StatusNews<'a> {
+    /// The status code before; null: none was known.
+    from: Option<&'a str>,
+    to: Option<&'a str>,
+    from_detail_code: Option<&'a str>,
+    to_detail_code: Option<&'a str>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct MilestoneNews<'a> {
+    /// The carrier event that brought it; null if only the status says so.
+    event: Option<EventBody<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct StalledNews {
+    /// The newest scan, as far as its time is plausible, else when trackpost first saw the label.
+    since: String,
+    business_days: u32,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct LateNews<'a> {
+    /// The estimated delivery that passed, as the API spelled it.
+    estimate: &'a str,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct ExpiredNews {
+    /// The last change.
+    quiet_since: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct UnavailableNews<'a> {
+    /// The first of the refusals in a row.
+    since: String,
+    /// What the API said last.
+    detail: &'a str,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct UpdatedNews<'a> {
+    /// What this poll found, in the order of its messages.
+    #[schemars(length(min = 1))]
+    changes: Vec<SummaryEntry>,
+    /// The API's whole answer, verbatim.
+    #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
+    tracking: &'a RawValue,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct SummaryEntry {
+    #[schemars(with = "String")]
+    r#type: MessageType,
+    /// Null where the change is about no single event.
+    #[schemars(with = "Option<String>")]
+    event_id: Option<EventId>,
+}
+
+/// What a system message says about an account.
+#[derive(Serialize, JsonSchema)]
+pub struct AccountData<'a> {
+    #[schemars(with = "String")]
+    pub account: &'a AccountName,
+    /// `unauthorized`, `misconfigured` or `ok`.
+    pub reason: &'a str,
+    pub detail: Option<&'a str>,
+}
 
 /// What every message of a label says about it.
 #[derive(Clone, Copy, Debug)]
@@ -21,137 +178,41 @@ pub struct Subject<'a> {
     pub status_description: Option<&'a str>,
 }
 
-/// One carrier event as a message tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToldEvent {
-    pub event_id: EventId,
-    pub revision: u32,
-    pub late: bool,
-    /// Back after it was retracted.
-    pub returned: bool,
-    /// The event's own object, byte for byte.
-    pub raw: String,
-    /// What it was before, for a revision.
-    pub previous: Option<String>,
-    /// The names of the fields that differ from before.
-    pub changed: Vec<String>,
-    /// The digest of its canonical form: what its message's id is made of.
-    pub form: String,
-}
-
-/// Something that happened to a label.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    Added(ToldEvent),
-    Revised(Vec<ToldEvent>),
-    Retracted(Vec<ToldEvent>),
-    Estimate { from: Option<String>, to: Option<String> },
-    Status { from: StatusPair, to: StatusPair },
-    OutForDelivery(Option<ToldEvent>),
-    Exception(Option<ToldEvent>),
-    Delivered(Option<ToldEvent>),
-    Reopened { from: StatusPair, to: StatusPair },
-    Expired { quiet_since: Timestamp },
-    Unavailable { since: Timestamp, detail: String },
-}
-
-/// A status code and its detail code, as they are told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StatusPair {
-    pub code: Option<String>,
-    pub detail: Option<String>,
-}
-
-impl Change {
-    pub fn kind(&self) -> MessageType {
-        match self {
-            Self::Added(_) => MessageType::EventAdded,
-            Self::Revised(_) => MessageType::EventRevised,
-            Self::Retracted(_) => MessageType::EventRetracted,
-            Self::Estimate { .. } => MessageType::EstimateChanged,
-            Self::Status { .. } => MessageType::StatusChanged,
-            Self::OutForDelivery(_) => MessageType::OutForDelivery,
-            Self::Exception(_) => MessageType::Exception,
-            Self::Delivered(_) => MessageType::Delivered,
-            Self::Reopened { .. } => MessageType::Reopened,
-            Self::Expired { .. } => MessageType::Expired,
-            Self::Unavailable { .. } => MessageType::Unavailable,
-        }
-    }
-
-    fn events(&self) -> &[ToldEvent] {
-        match self {
-            Self::Added(event) => std::slice::from_ref(event),
-            Self::Revised(events) | Self::Retracted(events) => events,
-            Self::OutForDelivery(event) | Self::Exception(event) | Self::Delivered(event) => event.as_slice(),
-            _ => &[],
-        }
-    }
-
-    /// What makes this change this one and no other, in canonical words.
-    fn content(&self) -> Vec<String> {
-        match self {
-            Self::Estimate { from, to } => {
-                vec![from.clone().unwrap_or_default(), to.clone().unwrap_or_default()]
-            }
-            Self::Status { from, to } | Self::Reopened { from, to } => {
-                [&from.code, &from.detail, &to.code, &to.detail]
-                    .map(|part| part.clone().unwrap_or_default())
-                    .into()
-            }
-            _ => self
-                .events()
-                .iter()
-                .map(|event| {
-                    format!("{} {} {} {}", event.event_id, event.revision, event.returned, event.form)
-                })
-                .collect(),
+impl<'a> Subject<'a> {
+    fn data<N>(&self, seq: i64, news: N) -> LabelData<'a, N> {
+        let status = self.status_code.and_then(StatusCode::parse);
+        LabelData {
+            label_id: &self.label.id,
+            account: &self.label.account,
+            metadata: self.metadata,
+            seq,
+            tracking_number: self.tracking_number,
+            carrier_code: self.carrier_code,
+            status_code: self.status_code,
+            status_description: self.status_description,
+            tracking_status: status.and_then(StatusCode::tracking_status),
+            news,
         }
     }
 }
 
-/// Names of ours in a told event: a field of the API's by that name would make the object ambiguous.
-const OUR_EVENT_FIELDS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
+/// Names of ours in an event: a field of the API's by that name would make the object ambiguous.
+const OURS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
 
-fn told(event: &ToldEvent) -> String {
-    let mut object = ObjectWriter::new()
-        .field("event_id", &event.event_id)
-        .field("revision", &event.revision)
-        .field("late", &event.late);
-    if event.returned {
-        object = object.field("returned", &true);
+impl<'a> EventBody<'a> {
+    fn of(event: &'a ToldEvent) -> Self {
+        let mut fields = Fields::of(&event.raw).unwrap_or_default();
+        fields.0.retain(|(name, _)| !OURS.contains(&name.as_str()));
+        Self {
+            event_id: event.event_id,
+            revision: event.revision,
+            late: event.late,
+            returned: event.returned,
+            changed: &event.changed,
+            previous: event.previous.as_deref().and_then(|raw| serde_json::from_str(raw).ok()),
+            fields,
+        }
     }
-    if let Some(previous) = &event.previous {
-        object = object.field("changed", &event.changed).raw("previous", previous);
-    }
-    object.fields(&event.raw, &OUR_EVENT_FIELDS).end()
-}
-
-fn told_all(events: &[ToldEvent]) -> String {
-    let events: Vec<String> = events.iter().map(told).collect();
-    format!("[{}]", events.join(","))
-}
-
-fn told_or_null(event: &Option<ToldEvent>) -> String {
-    event.as_ref().map_or_else(|| "null".to_owned(), told)
-}
-
-fn subject_fields(subject: &Subject<'_>, seq: i64) -> ObjectWriter {
-    let status = subject.status_code.and_then(StatusCode::parse);
-    ObjectWriter::new()
-        .field("label_id", &subject.label.id)
-        .field("account", &subject.label.account)
-        .field("metadata", subject.metadata)
-        .field("seq", &seq)
-        .field("tracking_number", &subject.tracking_number)
-        .field("carrier_code", &subject.carrier_code)
-        .field("status_code", &subject.status_code)
-        .field("status_description", &subject.status_description)
-        .field("tracking_status", &status.and_then(StatusCode::tracking_status))
-}
-
-fn whole(kind: MessageType, now: Timestamp, data: &str) -> String {
-    ObjectWriter::new().field("type", &kind).field("timestamp", &instant(now)).raw("data", data).end()
 }
 
 /// An instant as every output of ours has it: RFC 3339, UTC, milliseconds, `Z`.
@@ -159,41 +220,59 @@ pub fn instant(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
+/// The body of a message that belongs to no label, or the whole of one that does.
+pub fn write<D: Serialize>(kind: MessageType, now: Timestamp, data: D) -> String {
+    serde_json::to_string(&Body { r#type: kind, timestamp: instant(now), data })
+        .expect("a body is made of texts, numbers and JSON")
+}
+
 /// The message of one change.
 pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change) -> Message {
-    let data = subject_fields(subject, seq);
-    let data = match change {
-        Change::Added(event) => data.raw("event", &told(event)),
-        Change::Revised(events) | Change::Retracted(events) => data.raw("events", &told_all(events)),
-        Change::Estimate { from, to } => data.field("from", from).field("to", to),
-        Change::Status { from, to } | Change::Reopened { from, to } => data
-            .field("from", &from.code)
-            .field("to", &to.code)
-            .field("from_detail_code", &from.detail)
-            .field("to_detail_code", &to.detail),
-        Change::OutForDelivery(event) | Change::Exception(event) | Change::Delivered(event) => {
-            data.raw("event", &told_or_null(event))
+    let kind = change.kind();
+    let body = match change {
+        Change::Added(event) => {
+            write(kind, now, subject.data(seq, AddedNews { event: EventBody::of(event) }))
         }
-        Change::Expired { quiet_since } => data.field("quiet_since", &instant(*quiet_since)),
+        Change::Revised(events) | Change::Retracted(events) => {
+            let events = events.iter().map(EventBody::of).collect();
+            write(kind, now, subject.data(seq, EventsNews { events }))
+        }
+        Change::Estimate { from, to } => {
+            write(kind, now, subject.data(seq, EstimateNews { from: from.as_deref(), to: to.as_deref() }))
+        }
+        Change::Status { from, to } | Change::Reopened { from, to } => {
+            let news = StatusNews {
+                from: from.code.as_deref(),
+                to: to.code.as_deref(),
+                from_detail_code: from.detail.as_deref(),
+                to_detail_code: to.detail.as_deref(),
+            };
+            write(kind, now, subject.data(seq, news))
+        }
+        Change::OutForDelivery(event) | Change::Exception(event) | Change::Delivered(event) => {
+            let event = event.as_ref().map(EventBody::of);
+            write(kind, now, subject.data(seq, MilestoneNews { event }))
+        }
+        Change::Stalled { since, business_days } => {
+            let news = StalledNews { since: instant(*since), business_days: *business_days };
+            write(kind, now, subject.data(seq, news))
+        }
+        Change::Late { estimate } => write(kind, now, subject.data(seq, LateNews { estimate })),
+        Change::Expired { quiet_since } => {
+            write(kind, now, subject.data(seq, ExpiredNews { quiet_since: instant(*quiet_since) }))
+        }
         Change::Unavailable { since, detail } => {
-            data.field("since", &instant(*since)).field("detail", detail)
+            write(kind, now, subject.data(seq, UnavailableNews { since: instant(*since), detail }))
         }
     };
-    let kind = change.kind();
     Message {
         id: label_message_id(subject.label, seq, kind, &change.content()),
         kind,
         seq: Some(seq),
         created_at: now,
-        body: whole(kind, now, &data.end()),
+        body,
         resource_url: None,
     }
-}
-
-#[derive(Serialize)]
-struct SummaryEntry<'a> {
-    r#type: MessageType,
-    event_id: Option<&'a EventId>,
 }
 
 /// The last message of a poll: what changed, and the whole answer verbatim.
@@ -205,43 +284,28 @@ pub fn summarize(
     tracking: &RawValue,
     resource_url: String,
 ) -> Message {
-    let entries: Vec<SummaryEntry<'_>> = changes
-        .iter()
-        .flat_map(|change| {
-            let kind = change.kind();
-            let ids: Vec<_> = match change.events() {
-                [] => vec![None],
-                events => events.iter().map(|event| Some(&event.event_id)).collect(),
-            };
-            ids.into_iter().map(move |event_id| SummaryEntry { r#type: kind, event_id })
-        })
-        .collect();
-    let data = subject_fields(subject, seq).field("changes", &entries).raw("tracking", tracking.get());
     let kind = MessageType::Updated;
     let content: Vec<String> = changes
         .iter()
         .flat_map(|change| std::iter::once(change.kind().as_str().to_owned()).chain(change.content()))
         .collect();
+    let news = UpdatedNews { changes: changes.iter().flat_map(entries).collect(), tracking };
     Message {
         id: label_message_id(subject.label, seq, kind, &content),
         kind,
         seq: Some(seq),
         created_at: now,
-        body: whole(kind, now, &data.end()),
+        body: write(kind, now, subject.data(seq, news)),
         resource_url: Some(resource_url),
     }
 }
 
-/// What a system message says about an account.
-#[derive(Serialize)]
-pub struct AccountData<'a> {
-    pub account: &'a AccountName,
-    pub reason: &'a str,
-    pub detail: Option<&'a str>,
-}
-
-/// The body of a message that belongs to no label.
-pub fn system<T: Serialize>(kind: MessageType, now: Timestamp, data: &T) -> String {
-    let data = serde_json::to_string(data).expect("plain values can be written as JSON");
-    whole(kind, now, &data)
+fn entries(change: &Change) -> Vec<SummaryEntry> {
+    let kind = change.kind();
+    match change.events() {
+        [] => vec![SummaryEntry { r#type: kind, event_id: None }],
+        events => {
+            events.iter().map(|event| SummaryEntry { r#type: kind, event_id: Some(event.event_id) }).collect()
+        }
+    }
 }

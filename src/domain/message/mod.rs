@@ -6,6 +6,8 @@
 
 pub mod body;
 pub mod envelope;
+pub mod news;
+pub mod schema;
 mod splice;
 
 use jiff::Timestamp;
@@ -147,7 +149,7 @@ pub fn about_account(
     detail: Option<&str>,
     now: Timestamp,
 ) -> Message {
-    let body = body::system(kind, now, &body::AccountData { account, reason, detail });
+    let body = body::write(kind, now, body::AccountData { account, reason, detail });
     let id = system_message_id(kind, account.as_str(), now);
     Message { id, kind, seq: None, created_at: now, body, resource_url: None }
 }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// The fields of a JSON object in their order, each value byte for byte.
+#[derive(Default)]
 pub struct Fields<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
@@ -40,6 +41,12 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
 /// A JSON object being written: keys in the order given.
 pub struct ObjectWriter(String);
 
@@ -60,19 +67,9 @@ impl ObjectWriter {
     }
 
     /// Adds a field.
-    pub fn field<T: serde::Serialize + ?Sized>(self, key: &str, value: &T) -> Self {
+    pub fn field<T: Serialize + ?Sized>(self, key: &str, value: &T) -> Self {
         let json = serde_json::to_string(value).expect("plain values can be written as JSON");
         self.raw(key, &json)
-    }
-
-    /// Adds all fields of a raw object but those named `except`.
-    pub fn fields(self, raw: &str, except: &[&str]) -> Self {
-        let Some(fields) = Fields::of(raw) else { return self };
-        fields
-            .0
-            .iter()
-            .filter(|(key, _)| !except.contains(&key.as_str()))
-            .fold(self, |writer, (key, value)| writer.raw(key, value.get()))
     }
 
     pub fn end(mut self) -> String {

@@ -274,3 +274,49 @@ fn ids_are_made_of_content_and_not_of_time() {
     assert_eq!(told(1), told(30));
     assert!(told(1).iter().all(|id| id.starts_with("msg_") && !id.contains('.')));
 }
+
+#[test]
+fn every_body_fits_its_schema() {
+    use crate::domain::message::{envelope, schema};
+
+    let mut life = Life::new();
+    let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "OF", "IT", "OUT_FOR_DELIVERY"));
+    let bad = scan(10, "21", "EX", "RETURN_TO_SENDER");
+    let revised = first.replace("RENO", "RENO NV");
+    let done = scan(12, "01", "DE", "DELIVERED");
+    let answers = [
+        tracking("AC", "PICKED_UP", "\"2026-11-03\"", &[first.clone()]),
+        tracking("IT", "OUT_FOR_DELIVERY", "\"2026-11-04\"", &[second.clone(), revised.clone()]),
+        tracking("EX", "RETURN_TO_SENDER", "null", &[bad.clone(), second.clone(), revised.clone()]),
+        tracking("DE", "DELIVERED", "null", &[done, bad.clone(), revised.clone()]),
+        tracking("IT", "IN_TRANSIT", "null", &[bad.clone(), revised.clone()]),
+        tracking("IT", "IN_TRANSIT", "null", &[bad, second, revised]),
+    ];
+    let mut messages = Vec::new();
+    for (hours, answer) in (0..).zip(&answers) {
+        messages.extend(life.answer(answer, hours).messages);
+    }
+    messages.extend(life.read(&Reading::SameBytes, at(24 * 90)).messages);
+    let mut refused = Life::new();
+    for hours in [0, 1, 7, 31, 90] {
+        messages.extend(refused.refusal(hours).messages);
+    }
+    let seen: std::collections::BTreeSet<_> = messages.iter().map(|message| message.kind).collect();
+    assert!(seen.len() >= 12, "{seen:?}");
+    for message in &messages {
+        let schema = schema::of_message(message.kind).unwrap();
+        let body = serde_json::from_str(&message.body).unwrap();
+        let faults: Vec<String> = jsonschema::validator_for(&schema)
+            .unwrap()
+            .iter_errors(&body)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(faults.is_empty(), "{} {faults:?}\n{}", message.kind.as_str(), message.body);
+        for format in [Format::Shipstation, Format::Shipengine] {
+            let Some(url) = &message.resource_url else { continue };
+            let body = envelope::render(format, &message.body, Some(url)).unwrap();
+            let schema = schema::of_envelope(format).unwrap();
+            assert!(jsonschema::is_valid(&schema, &serde_json::from_str(&body).unwrap()), "{body}");
+        }
+    }
+}
