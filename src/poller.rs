@@ -25,6 +25,7 @@ use crate::domain::message::{Message, MessageType, about_account};
 use crate::domain::poll::{self, FirstPoll, PlannedDelivery, PollPlan, Terms};
 use crate::domain::quota::{Quota, WINDOW};
 use crate::domain::reading::Reading;
+use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::subscriber::{Format, Subscriber};
 use crate::pulse::Pulse;
@@ -42,6 +43,7 @@ const STALE: SignedDuration = SignedDuration::from_millis(500);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub cadence: Cadence,
+    pub patience: Patience,
     pub first_poll: FirstPoll,
     pub subscribers: Vec<Subscriber>,
 }
@@ -235,6 +237,7 @@ async fn record(
     let account = observe(desk, label, &reading.verdict(), probe, now);
     let terms = Terms {
         cadence: &desk.policy.cadence,
+        patience: &desk.policy.patience,
         first_poll: desk.policy.first_poll,
         subscribers: &desk.policy.subscribers,
         resource_url: &desk.account.tracking_url(&label.key.id),

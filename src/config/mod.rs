@@ -23,6 +23,7 @@ mod registration;
 mod roll;
 mod rows;
 mod secret;
+mod silence;
 mod store;
 mod subscribers;
 mod url;
@@ -42,6 +43,7 @@ pub use store::StoreConfig;
 
 use crate::domain::cadence::Cadence;
 use crate::domain::label::{AccountName, Registration};
+use crate::domain::silence::Patience;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use fault::Findings;
 use reader::{Context, Entry};
@@ -55,6 +57,7 @@ pub struct Config {
     pub accounts: BTreeMap<AccountName, Account>,
     pub registration: RegistrationConfig,
     pub cadence: Cadence,
+    pub silence: Patience,
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,
 }
 
@@ -114,6 +117,7 @@ fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Faults
     let accounts = section("accounts").map(accounts::read).unwrap_or_default();
     let registered = registration::read(section("registration"), &names);
     let cadence = section("cadence").and_then(cadence::read);
+    let silence = section("silence").and_then(silence::read);
     let subscribers =
         section("subscribers").map(|entry| subscribers::read(entry, &names)).unwrap_or_default();
     for (what, missing) in [("accounts", names.is_empty()), ("subscribers", subscribers.is_empty())] {
@@ -135,6 +139,7 @@ fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Faults
             accounts,
             registration: registered.config,
             cadence: cadence.ok_or_else(incomplete)?,
+            silence: silence.ok_or_else(incomplete)?,
             subscribers,
         },
         labels: registered.rows.labels,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::DaemonError;
 use crate::clock;
@@ -31,6 +31,12 @@ pub struct Ended {
     pub outcome: Result<(), StoreError>,
 }
 
+impl Ended {
+    fn broken(error: &JoinError) -> Self {
+        Self { trade: format!("a trade ({error})"), outcome: Ok(()) }
+    }
+}
+
 /// A trade at work.
 struct Post {
     name: String,
@@ -47,6 +53,8 @@ pub struct Trades {
     couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
     quotas: BTreeMap<AccountName, SharedQuota>,
     others: Vec<Post>,
+    /// Ended while somebody else was waited for.
+    lost: Vec<Ended>,
     wanted: watch::Sender<Wanted>,
 }
 
@@ -61,6 +69,7 @@ impl Trades {
             couriers: BTreeMap::new(),
             quotas: BTreeMap::new(),
             others: Vec::new(),
+            lost: Vec::new(),
             wanted: watch::Sender::new(None),
         }
     }
@@ -94,6 +103,7 @@ impl Trades {
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
         let policy = Policy {
             cadence: config.cadence.clone(),
+            patience: config.silence.clone(),
             first_poll: config.registration.first_poll,
             subscribers: config.subscribers.values().cloned().collect(),
         };
@@ -161,7 +171,9 @@ impl Trades {
             match ended {
                 Ok((ended, _)) if ended == id => return,
                 Err(error) if error.id() == id => return,
-                _ => {}
+                // Somebody else ended, which none does by itself: that is heard later.
+                Ok((_, ended)) => self.lost.push(ended),
+                Err(error) => self.lost.push(Ended::broken(&error)),
             }
         }
     }
@@ -193,9 +205,12 @@ impl Trades {
 
     /// Waits until a trade ends, which none does by itself.
     pub async fn ended(&mut self) -> Ended {
+        if let Some(ended) = self.lost.pop() {
+            return ended;
+        }
         match self.tasks.join_next().await {
             Some(Ok(ended)) => ended,
-            Some(Err(error)) => Ended { trade: format!("a trade ({error})"), outcome: Ok(()) },
+            Some(Err(error)) => Ended::broken(&error),
             None => std::future::pending().await,
         }
     }

@@ -127,7 +127,9 @@ impl AccountState {
         match verdict {
             Verdict::Fine => self.fine(now),
             Verdict::Throttled { retry_after } => {
-                let until = now.saturating_add(signed(*retry_after)).unwrap_or(Timestamp::MAX);
+                // "At once" is no answer to "too many": a second at least.
+                let wait = signed((*retry_after).max(Duration::from_secs(1)));
+                let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
                 self.throttled_until = self.throttled_until.max(Some(until));
                 None
             }

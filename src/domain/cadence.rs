@@ -175,17 +175,14 @@ impl Cadence {
     fn row(&self, situation: &Situation, local: DateTime) -> (RowName, &Row, Option<(Timestamp, RowName)>) {
         let status = situation.status.unwrap_or(StatusCode::Unknown);
         let fallback = if status.is_terminal() { StatusCode::InTransit } else { status };
-        let plain = RowName::Status(fallback);
+        // Out for delivery, but outside of its hours: the IT row, whatever the status.
+        let plain =
+            RowName::Status(if situation.out_for_delivery { StatusCode::InTransit } else { fallback });
         let dense = if situation.out_for_delivery {
             Some((RowName::OutForDelivery, None))
         } else {
             let estimated = matches!(fallback, StatusCode::InTransit | StatusCode::Accepted);
             situation.estimate.filter(|_| estimated).map(|day| (RowName::EstimateDay, Some(day)))
-        };
-        let plain = if situation.out_for_delivery && fallback == StatusCode::Unknown {
-            RowName::Status(StatusCode::InTransit)
-        } else {
-            plain
         };
         let plain_row = &self.rows[&plain];
         let Some((name, day)) = dense else { return (plain, plain_row, None) };

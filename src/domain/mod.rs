@@ -18,6 +18,7 @@ pub mod reading;
 pub mod retry_after;
 pub mod secret;
 pub mod signature;
+pub mod silence;
 pub mod snapshot;
 pub mod subscriber;
 pub mod tracking;

@@ -44,6 +44,12 @@ pub struct Standing {
     /// Events missing from the last good answer and not yet retracted.
     pub missing_events: u32,
     pub last_seq: i64,
+    /// The newest scan as far as its time is plausible, else when we first saw it; none before the first scan.
+    pub newest_scan_at: Option<Timestamp>,
+    /// Said of this silence already.
+    pub stalled_told: bool,
+    /// Said of this estimate already.
+    pub late_told: bool,
 }
 
 impl Standing {
@@ -73,6 +79,9 @@ impl Standing {
             answer_digest: None,
             missing_events: 0,
             last_seq: 0,
+            newest_scan_at: None,
+            stalled_told: false,
+            late_told: false,
         }
     }
 
@@ -88,16 +97,20 @@ impl Standing {
         StatusPair { code: self.status_code.clone(), detail: self.status_detail_code.clone() }
     }
 
+    /// The destination's offset from UTC, as good a guess as there is.
+    pub fn utc_offset(&self) -> Offset {
+        self.utc_offset_minutes
+            .and_then(|minutes| Offset::from_seconds(minutes * 60).ok())
+            .unwrap_or_else(|| cadence::guess_offset(None, None))
+    }
+
     /// What the cadence looks at.
     pub fn situation(&self, label: &LabelKey, registered_at: Timestamp, first: bool) -> Situation {
         Situation {
             status: self.status(),
             out_for_delivery: self.out_for_delivery,
             estimate: self.estimate.as_deref().and_then(cadence::estimate_day),
-            utc_offset: self
-                .utc_offset_minutes
-                .and_then(|minutes| Offset::from_seconds(minutes * 60).ok())
-                .unwrap_or_else(|| cadence::guess_offset(None, None)),
+            utc_offset: self.utc_offset(),
             quiet_since: self.last_changed_at.unwrap_or(registered_at),
             unchanged: self.unchanged,
             finished_at: self.finished_at.filter(|_| self.state == LabelState::Finished),

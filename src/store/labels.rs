@@ -204,7 +204,7 @@ impl Store {
                 last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
                 failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
                 status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
-                answer_digest, missing_events, last_seq, recent_polls
+                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls
              FROM labels WHERE account = ? AND next_poll_at <= ?
              ORDER BY next_poll_at LIMIT ?",
             account,
@@ -334,6 +334,9 @@ struct LabelRow {
     answer_digest: Option<Vec<u8>>,
     missing_events: i64,
     last_seq: i64,
+    newest_scan_at: Option<i64>,
+    stalled_told: i64,
+    late_told: i64,
     recent_polls: String,
 }
 
@@ -373,6 +376,9 @@ impl LabelRow {
                 answer_digest: self.answer_digest.and_then(|bytes| bytes.try_into().ok()),
                 missing_events: count(self.missing_events),
                 last_seq: self.last_seq,
+                newest_scan_at: self.newest_scan_at.map(at),
+                stalled_told: self.stalled_told == 1,
+                late_told: self.late_told == 1,
             },
             recent_polls: self.recent_polls,
         })

@@ -134,6 +134,9 @@ struct LabelWrite<'a> {
     answer_digest: Option<String>,
     missing_events: u32,
     last_seq: i64,
+    newest_scan_at: Option<i64>,
+    stalled_told: i64,
+    late_told: i64,
     recent_polls: &'a str,
 }
 
@@ -167,6 +170,9 @@ impl<'a> LabelWrite<'a> {
             answer_digest: standing.answer_digest.map(|bytes| digest::hex(&bytes)),
             missing_events: standing.missing_events,
             last_seq: standing.last_seq,
+            newest_scan_at: standing.newest_scan_at.map(ms),
+            stalled_told: i64::from(standing.stalled_told),
+            late_told: i64::from(standing.late_told),
             recent_polls: &record.recent_polls,
         }
     }
@@ -207,6 +213,9 @@ pub(super) async fn record(
             answer_digest = unhex(new.v ->> 'answer_digest'),
             missing_events = new.v ->> 'missing_events',
             last_seq = new.v ->> 'last_seq',
+            newest_scan_at = new.v ->> 'newest_scan_at',
+            stalled_told = new.v ->> 'stalled_told',
+            late_told = new.v ->> 'late_told',
             recent_polls = new.v ->> 'recent_polls'
            FROM (SELECT value AS v, value ->> 'row' AS row, value ->> 'version' AS version FROM json_each(?)) AS new
            WHERE labels.label_key = new.row AND labels.version = new.version

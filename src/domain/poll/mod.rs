@@ -20,6 +20,7 @@ use super::message::body::{compose, summarize};
 use super::message::news::Change;
 use super::message::{Message, MessageType};
 use super::reading::Reading;
+use super::silence::{Patience, newest_scan};
 use super::snapshot::{Snapshot, Standing};
 use super::subscriber::{Format, Subscriber, SubscriberName};
 use super::tracking::Tracking;
@@ -36,6 +37,7 @@ pub enum FirstPoll {
 pub struct Terms<'a> {
     pub cadence: &'a Cadence,
     pub first_poll: FirstPoll,
+    pub patience: &'a Patience,
     pub subscribers: &'a [Subscriber],
     /// Where the label was read.
     pub resource_url: &'a str,
@@ -101,7 +103,7 @@ pub fn plan(
 ) -> PollPlan {
     let mut plan = match reading {
         Reading::Answer { tracking, digest } => answered(terms, label, known, tracking, *digest, now),
-        Reading::SameBytes => quiet(label),
+        Reading::SameBytes => quiet(terms, label, now),
         Reading::Refused { detail, .. } => refused(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
@@ -147,13 +149,32 @@ fn good(label: &Snapshot) -> PollPlan {
     plan
 }
 
-fn quiet(label: &Snapshot) -> PollPlan {
+fn quiet(terms: &Terms<'_>, label: &Snapshot, now: Timestamp) -> PollPlan {
     let mut plan = good(label);
     plan.standing.unchanged = plan.standing.unchanged.saturating_add(1);
     if plan.standing.state == LabelState::Unavailable {
         plan.standing.state = LabelState::Active;
     }
+    for change in silence(terms, label, &mut plan.standing, now) {
+        append(label, &mut plan, now, &change);
+    }
     plan
+}
+
+/// What the silence says; once per episode.
+fn silence(terms: &Terms<'_>, label: &Snapshot, after: &mut Standing, now: Timestamp) -> Vec<Change> {
+    if after.state != LabelState::Active {
+        return Vec::new();
+    }
+    let said = terms.patience.judge(after, label.registered_at, now);
+    for change in &said {
+        match change {
+            Change::Stalled { .. } => after.stalled_told = true,
+            Change::Late { .. } => after.late_told = true,
+            _ => {}
+        }
+    }
+    said
 }
 
 fn answered(
@@ -173,20 +194,33 @@ fn answered(
     after.missing_events = writes.missing_after;
     plan.events = writes;
 
-    let happened = !told.added.is_empty();
+    if !told.added.is_empty() {
+        let scan = newest_scan(&tracking.events, after.utc_offset(), now);
+        // A time that can't be is no time: then it is when we first saw the scan.
+        let scan = scan.or(Some(now)).max(after.newest_scan_at);
+        after.stalled_told &= scan == after.newest_scan_at;
+        after.newest_scan_at = scan;
+    }
     let changes = change::changes(&label.standing, after, tracking, told, first);
-    let silent = first && terms.first_poll == FirstPoll::Baseline;
+    after.late_told &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
     if changes.is_empty() {
         after.unchanged = if first { 0 } else { after.unchanged.saturating_add(1) };
     } else {
         after.unchanged = 0;
-        if !silent || happened {
-            after.last_changed_at = Some(now);
-        }
+        after.last_changed_at = Some(now);
     }
     settle_state(label, after, !changes.is_empty(), now);
-    if !silent && !changes.is_empty() {
-        plan.messages = told_of(terms, label, after, &changes, tracking, now);
+    // What the clock says comes first: the summary is the last of its poll.
+    let said = silence(terms, label, after, now);
+    if first && terms.first_poll == FirstPoll::Baseline {
+        return plan;
+    }
+    for change in &said {
+        append(label, &mut plan, now, change);
+    }
+    if !changes.is_empty() {
+        let news = told_of(terms, label, &mut plan.standing, &changes, tracking, now);
+        plan.messages.extend(news);
     }
     plan
 }
@@ -262,7 +296,11 @@ fn schedule(terms: &Terms<'_>, label: &Snapshot, plan: &mut PollPlan, now: Times
     let situation = after.situation(&label.key, label.registered_at, first);
     match terms.cadence.next(&situation, now, terms.stretch, jitter) {
         Look::Again(next) => {
-            after.next_poll_at = Some(whole_ms(next.at));
+            // A silence is to be judged when it is due, and only over a fresh answer.
+            let judged = terms.patience.next(after, label.registered_at, now);
+            let at =
+                judged.filter(|_| after.state == LabelState::Active).map_or(next.at, |at| at.min(next.at));
+            after.next_poll_at = Some(whole_ms(at));
             after.cadence_row = Some(next.row.to_owned());
             after.interval_ms = i64::try_from(next.interval.as_millis()).ok();
         }

@@ -8,6 +8,7 @@ use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelKey, Metadata};
 use crate::domain::secret::Hidden;
 use crate::domain::subscriber::EventPattern;
+use crate::domain::tracking::StatusCode;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -18,6 +19,7 @@ fn at(hours: i64) -> Timestamp {
 /// A label's life, poll by poll, as the store would keep it.
 struct Life {
     cadence: Cadence,
+    patience: Patience,
     first_poll: FirstPoll,
     subscribers: Vec<Subscriber>,
     label: Snapshot,
@@ -31,6 +33,7 @@ impl Life {
         let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
         Self {
             cadence: Cadence { rows, give_up_after: HOUR * 24 * 60, settle: vec![] },
+            patience: Patience::default(),
             first_poll: FirstPoll::Deliver,
             subscribers: vec![
                 subscriber("all", Format::Standard, "*"),
@@ -52,6 +55,7 @@ impl Life {
     fn read(&mut self, reading: &Reading, now: Timestamp) -> PollPlan {
         let terms = Terms {
             cadence: &self.cadence,
+            patience: &self.patience,
             first_poll: self.first_poll,
             subscribers: &self.subscribers,
             resource_url: "https://api.example/v2/labels/se-1/track",
@@ -319,4 +323,42 @@ fn every_body_fits_its_schema() {
             assert!(jsonschema::is_valid(&schema, &serde_json::from_str(&body).unwrap()), "{body}");
         }
     }
+}
+
+#[test]
+fn silence_is_said_once_per_episode() {
+    let patience = Patience { stalled_after: [(StatusCode::InTransit, 3)].into(), late_after: 1 };
+    let mut life = Life { patience, ..Life::new() };
+    // Sunday, 2026-11-01; registered long before, so that the scans' times are plausible.
+    let hours = |text: &str| text.parse::<Timestamp>().unwrap().duration_since(at(0)).as_hours();
+    let first = scan(8, "AR", "IT", "IN_TRANSIT");
+    let moving = life.answer(
+        &tracking("IT", "IN_TRANSIT", "\"2026-11-03\"", &[first.clone()]),
+        hours("2026-11-01T15:00:00Z"),
+    );
+    assert_eq!(kinds(&moving).last(), Some(&"updated"));
+    let late = life.read(&Reading::SameBytes, at(hours("2026-11-04T07:00:00Z")));
+    assert_eq!(kinds(&late), ["late"]);
+    let stalled = life.read(&Reading::SameBytes, at(hours("2026-11-05T07:00:00Z")));
+    assert_eq!(kinds(&stalled), ["stalled"]);
+    assert!(stalled.deliveries.iter().all(|delivery| delivery.format == Format::Standard));
+    assert_eq!(kinds(&life.read(&Reading::SameBytes, at(hours("2026-11-06T07:00:00Z")))), [""; 0]);
+    let next = scan(9, "AR", "IT", "IN_TRANSIT").replace("2026-11-01T09", "2026-11-06T09");
+    let moved = life.answer(
+        &tracking("IT", "IN_TRANSIT", "\"2026-11-07\"", &[next, first]),
+        hours("2026-11-06T20:00:00Z"),
+    );
+    assert_eq!(kinds(&moved), ["event.added", "estimate.changed", "updated"]);
+    let again = life.read(&Reading::SameBytes, at(hours("2026-11-12T20:00:00Z")));
+    assert_eq!(kinds(&again), ["stalled", "late"]);
+}
+
+#[test]
+fn the_next_poll_is_brought_forward_to_the_moment_of_judgement() {
+    let patience = Patience { stalled_after: BTreeMap::new(), late_after: 1 };
+    let mut life = Life { patience, ..Life::new() };
+    let now: Timestamp = "2026-11-04T05:30:00Z".parse().unwrap();
+    let plan = life.read(&answer(&tracking("IT", "", "\"2026-11-03\"", &[scan(8, "AR", "IT", "")])), now);
+    // 00:00 at UTC-6.
+    assert_eq!(plan.standing.next_poll_at, "2026-11-04T06:00:00Z".parse().ok());
 }

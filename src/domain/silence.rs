@@ -1,0 +1,193 @@
+//! What no scan says: a parcel that stands still, an estimate that passed (contract 5.3).
+//!
+//! Judged only over a good answer, so that our own silence is never taken for the parcel's; the next poll is brought
+//! forward to the moment when there is something to judge. Each is said once per episode: a new scan, or another
+//! estimated day, begins a new one.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::{Date, Weekday};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
+
+use super::cadence::estimate_day;
+use super::event::WallClock;
+use super::message::news::Change;
+use super::snapshot::Standing;
+use super::tracking::{StatusCode, TrackingEvent};
+
+/// How long silence is normal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// Business days without a scan, by status; absent or 0: never stalled.
+    pub stalled_after: BTreeMap<StatusCode, u32>,
+    /// Days after the estimated one; 0: never late.
+    pub late_after: u32,
+}
+
+/// Zones are guessed, and clocks are off: a scan may seem to lie so far ahead.
+const AHEAD: SignedDuration = SignedDuration::from_hours(14);
+/// An older scan than this is a recycled number's or a typing error.
+const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
+
+/// Details that say the parcel is only announced, whatever the status says.
+const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
+
+impl Patience {
+    /// What there is to say at `now`, over `after` as the answer left it.
+    pub fn judge(&self, after: &Standing, registered_at: Timestamp, now: Timestamp) -> Vec<Change> {
+        let mut found = Vec::new();
+        if let Some((at, business_days)) = self.stalled_at(after, registered_at)
+            && now >= at
+        {
+            let since = after.newest_scan_at.unwrap_or(registered_at);
+            found.push(Change::Stalled { since, business_days });
+        }
+        if let (Some(at), Some(estimate)) = (self.late_at(after), &after.estimate)
+            && now >= at
+        {
+            found.push(Change::Late { estimate: estimate.clone() });
+        }
+        found
+    }
+
+    /// The next moment after `now` when there is something to judge.
+    pub fn next(&self, after: &Standing, registered_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let stalled = self.stalled_at(after, registered_at).map(|(at, _)| at);
+        [stalled, self.late_at(after)].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    fn stalled_at(&self, after: &Standing, registered_at: Timestamp) -> Option<(Timestamp, u32)> {
+        if after.stalled_told || after.is_terminal() {
+            return None;
+        }
+        let announced = after.status_detail_code.as_deref().is_some_and(|detail| ANNOUNCED.contains(&detail));
+        let status = match after.status() {
+            _ if announced => StatusCode::NotYetInSystem,
+            status => status.unwrap_or(StatusCode::Unknown),
+        };
+        let days = self.stalled_after.get(&status).copied().filter(|days| *days > 0)?;
+        let since = after.newest_scan_at.unwrap_or(registered_at);
+        let offset = after.utc_offset();
+        let local = offset.to_datetime(since);
+        let day = business_days_after(local.date(), days)?;
+        let at = offset.to_timestamp(day.to_datetime(local.time())).ok()?;
+        Some((at, days))
+    }
+
+    fn late_at(&self, after: &Standing) -> Option<Timestamp> {
+        if after.late_told || after.is_terminal() || self.late_after == 0 {
+            return None;
+        }
+        let day = estimate_day(after.estimate.as_deref()?)?;
+        let late = day.checked_add(i64::from(self.late_after).days()).ok()?;
+        after.utc_offset().to_timestamp(late.at(0, 0, 0, 0)).ok()
+    }
+}
+
+/// The day `days` business days (Monday to Friday) after `day`.
+fn business_days_after(day: Date, days: u32) -> Option<Date> {
+    let mut at = day;
+    let mut left = days;
+    while left > 0 {
+        at = at.tomorrow().ok()?;
+        if !matches!(at.weekday(), Weekday::Saturday | Weekday::Sunday) {
+            left -= 1;
+        }
+    }
+    Some(at)
+}
+
+/// When the newest scan of an answer was, if its time is plausible at `now`.
+///
+/// The zone of a wall clock is not to be trusted; `offset`, the guess of the destination's, is near enough for days.
+pub fn newest_scan(events: &[TrackingEvent], offset: jiff::tz::Offset, now: Timestamp) -> Option<Timestamp> {
+    let clock = events.iter().filter_map(WallClock::of).max()?;
+    let at = offset.to_timestamp(clock.civil()).ok()?;
+    let plausible = at <= now.saturating_add(AHEAD).ok()? && at >= now.saturating_sub(OLDEST).ok()?;
+    plausible.then(|| at.min(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience() -> Patience {
+        Patience {
+            stalled_after: [(StatusCode::NotYetInSystem, 5), (StatusCode::InTransit, 3)].into(),
+            late_after: 1,
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn standing(status: &str, scan: &str) -> Standing {
+        let scan = at(scan);
+        Standing {
+            status_code: Some(status.to_owned()),
+            newest_scan_at: Some(scan),
+            utc_offset_minutes: Some(-300),
+            ..Standing::new(scan)
+        }
+    }
+
+    #[test]
+    fn weekends_are_no_business_days() {
+        // Friday afternoon.
+        let friday = standing("IT", "2026-11-20T20:00:00Z");
+        assert_eq!(
+            patience().next(&friday, at("2026-11-01T00:00:00Z"), at("2026-11-21T00:00:00Z")),
+            Some(at("2026-11-25T20:00:00Z"))
+        );
+        assert!(patience().judge(&friday, at("2026-11-01T00:00:00Z"), at("2026-11-25T19:59:59Z")).is_empty());
+        let said = patience().judge(&friday, at("2026-11-01T00:00:00Z"), at("2026-11-25T20:00:00Z"));
+        assert_eq!(said, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
+    }
+
+    #[test]
+    fn what_is_only_announced_has_more_time() {
+        let announced = Standing {
+            status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
+            ..standing("IT", "2026-11-20T20:00:00Z")
+        };
+        let next = patience().next(&announced, at("2026-11-01T00:00:00Z"), at("2026-11-21T00:00:00Z"));
+        assert_eq!(next, Some(at("2026-11-27T20:00:00Z")));
+    }
+
+    #[test]
+    fn late_is_the_day_after_the_estimate_there() {
+        let late = Standing {
+            estimate: Some("2026-11-23T10:00:00".to_owned()),
+            ..standing("IT", "2026-11-23T12:00:00Z")
+        };
+        assert!(patience().judge(&late, at("2026-11-01T00:00:00Z"), at("2026-11-24T04:59:59Z")).is_empty());
+        let said = patience().judge(&late, at("2026-11-01T00:00:00Z"), at("2026-11-24T05:00:00Z"));
+        assert_eq!(said.len(), 1);
+        let told = Standing { late_told: true, ..late };
+        assert!(patience().judge(&told, at("2026-11-01T00:00:00Z"), at("2026-11-24T06:00:00Z")).is_empty());
+    }
+
+    #[test]
+    fn the_delivered_are_neither() {
+        let done =
+            Standing { estimate: Some("2026-11-01".to_owned()), ..standing("DE", "2026-11-01T20:00:00Z") };
+        assert!(patience().judge(&done, at("2026-11-01T00:00:00Z"), at("2026-12-25T20:00:00Z")).is_empty());
+    }
+
+    #[test]
+    fn an_implausible_time_is_none() {
+        let scan = |time: &str| {
+            let raw = format!(r#"{{"carrier_occurred_at":"{time}"}}"#);
+            newest_scan(
+                &[TrackingEvent::parse(&raw).unwrap()],
+                jiff::tz::Offset::UTC,
+                at("2026-11-22T12:00:00Z"),
+            )
+        };
+        assert_eq!(scan("2026-11-22T11:00:00Z"), Some(at("2026-11-22T11:00:00Z")));
+        assert_eq!(scan("2026-11-22T19:00:00Z"), Some(at("2026-11-22T12:00:00Z")), "a false zone");
+        assert_eq!(scan("2027-11-22T11:00:00Z"), None);
+        assert_eq!(scan("1970-01-01T00:00:00Z"), None);
+    }
+}
