@@ -60,6 +60,11 @@ impl Quota {
         self.released.push_back(at);
     }
 
+    /// Slots in use: requests under way, and those of the last window as of the last call.
+    pub fn used(&self) -> usize {
+        self.in_flight + self.released.len()
+    }
+
     /// A slot that was taken and not used.
     pub fn give_back(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);

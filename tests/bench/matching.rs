@@ -1,0 +1,56 @@
+//! What comparing an answer with its history costs, beside only parsing the same answer.
+//!
+//! `cargo bench --bench matching`.
+#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use trackpost::domain::event::{KnownEvent, match_events};
+use trackpost::domain::label::{AccountName, LabelKey};
+use trackpost::domain::tracking::Tracking;
+
+fn event(number: usize, place: &str) -> String {
+    let (day, hour, minute) = (1 + number / 1440 % 28, number / 60 % 24, number % 60);
+    format!(
+        r#"{{"occurred_at":"2026-09-{day:02}T{hour:02}:{minute:02}:00Z","carrier_occurred_at":"2026-09-{day:02}T{hour:02}:{minute:02}:00Z","description":"Arrived at facility","city_locality":"{place}","state_province":"NV","postal_code":"89501","country_code":"US","company_name":null,"signer":null,"event_code":"A{}","carrier_detail_code":null,"status_code":"IT","status_description":"In Transit","carrier_status_code":"A1","carrier_status_description":"Arrived","status_detail_code":"HUB_SCAN_IN","status_detail_description":"Your parcel has arrived.","proof_of_delivery_url":null,"latitude":39.5,"longitude":-119.8}}"#,
+        number % 7
+    )
+}
+
+fn answer(events: usize, place: &str) -> String {
+    let events: Vec<String> = (0..events).rev().map(|number| event(number, place)).collect();
+    format!(r#"{{"tracking_number":"1","status_code":"IT","events":[{}]}}"#, events.join(","))
+}
+
+fn median(mut work: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..101)
+        .map(|_| {
+            let began = Instant::now();
+            work();
+            began.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[50]
+}
+
+fn main() {
+    let label = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
+    println!("{:>7} {:<22} {:>10} {:>10} {:>7}", "events", "the answer", "parse", "match", "ratio");
+    for count in [1, 15, 60, 1000] {
+        let before = Tracking::parse(answer(count, "RENO").as_bytes()).unwrap();
+        let known: Vec<KnownEvent> = match_events(&label, &[], &before.events).apply(Vec::new());
+        for (what, text) in [
+            ("is the same", answer(count, "RENO")),
+            ("has one more", answer(count + 1, "RENO")),
+            ("is written anew", answer(count, "Reno Distribution Center")),
+        ] {
+            let tracking = Tracking::parse(text.as_bytes()).unwrap();
+            let parse = median(|| drop(black_box(Tracking::parse(text.as_bytes()))));
+            let matching = median(|| drop(black_box(match_events(&label, &known, &tracking.events))));
+            let ratio = matching.as_secs_f64() / parse.as_secs_f64();
+            println!("{count:>7} {what:<22} {parse:>10.1?} {matching:>10.1?} {ratio:>7.2}");
+        }
+    }
+}
