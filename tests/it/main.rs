@@ -1,1 +1,3 @@
+//! trackpost from outside: what is shipped beside the code, and the laws of the house.
 
+mod deploy;
