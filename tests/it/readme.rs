@@ -1,0 +1,70 @@
+//! The README's promises: its two commands, its table of commands, and its examples, which are run.
+
+use std::process::Command;
+
+const README: &str = include_str!("../../README.md");
+const TRACKPOST: &str = env!("CARGO_BIN_EXE_trackpost");
+
+/// The contents of the fenced blocks whose fence says `tag`.
+fn blocks(tag: &str) -> Vec<String> {
+    let fence = format!("```{tag}");
+    let mut lines = README.lines();
+    let mut found = Vec::new();
+    while lines.any(|line| line == fence) {
+        let block = lines.by_ref().take_while(|line| *line != "```");
+        found.push(block.map(|line| format!("{line}\n")).collect());
+    }
+    found
+}
+
+#[test]
+fn the_first_commands_are_the_two_that_do_everything() {
+    let first = README.split("```").nth(1).unwrap();
+    assert_eq!(first, "sh\ncargo run --release -- demo\ncargo test\n");
+}
+
+#[test]
+fn every_command_in_the_table_is_one() {
+    let verbs: Vec<&str> =
+        README.lines().filter_map(|line| line.strip_prefix("| `trackpost ")?.split('`').next()).collect();
+    assert!(verbs.contains(&"run") && verbs.len() >= 12, "{verbs:?}");
+    for verb in &verbs {
+        let output = Command::new(TRACKPOST).args([verb, "--help"]).output().unwrap();
+        assert!(output.status.success(), "trackpost {verb} is no command");
+    }
+    let help = Command::new(TRACKPOST).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let listed = help.split("Commands:\n").nth(1).unwrap().lines().map_while(|line| line.strip_prefix("  "));
+    for verb in listed.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split(' ').next()) {
+        assert!(verb == "help" || verbs.contains(&verb), "the README's table lacks trackpost {verb}");
+    }
+}
+
+/// The blocks marked `sh run`, one after the other in one shell, in an empty folder.
+#[test]
+fn the_examples_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = std::path::Path::new(TRACKPOST).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path))).unwrap();
+    let script = blocks("sh run").concat();
+    let output = Command::new("bash")
+        .args(["-xeuo", "pipefail", "-c", &script])
+        .current_dir(&folder)
+        .env("PATH", path)
+        .env_remove("TRACKPOST_CONFIG")
+        .env_remove("STATE_DIRECTORY")
+        .output()
+        .unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", said(&output.stdout), said(&output.stderr));
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    for link in links.filter(|link| !link.starts_with("https://")) {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(link);
+        assert!(file.is_file(), "the README links to {link}, which is not there");
+    }
+}
