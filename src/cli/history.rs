@@ -1,9 +1,6 @@
 use super::{Failure, args};
 use std::path::Path;
 use std::process::ExitCode;
-pub async fn history(_path: &Path, _what: &args::OfLabel) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
-}
-pub async fn explain(_path: &Path, _what: &args::OfLabel) -> Result<ExitCode, Failure> {
+pub async fn run(_path: &Path, _what: &args::OfLabel) -> Result<ExitCode, Failure> {
     Err(Failure::new("not built yet"))
 }
