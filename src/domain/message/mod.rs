@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod envelope;
+pub mod ping;
 mod splice;
 
 use jiff::Timestamp;
