@@ -135,6 +135,12 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
 fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let mut reasons = vec![of_state(facts)];
     let Some(next) = facts.label.next_poll_at else { return reasons };
+    let first = facts.detail.first_answer_at;
+    if facts.detail.interval.is_some() && first.is_some() && first == facts.label.last_polled_at {
+        reasons.push(
+            "the first wait is shortened by the label's own phase, so that labels spread out".to_owned(),
+        );
+    }
     reasons.extend(of_account(facts));
     let overdue = facts.now.duration_since(next);
     if overdue >= SignedDuration::from_mins(1) && facts.account.open_at(facts.now).is_none() {
@@ -160,14 +166,14 @@ fn of_state(facts: &Facts<'_>) -> String {
             format!("finished with status {status} at {}: {further} is planned", shown(detail.finished_at))
         }
         _ if detail.refusals > 0 => format!(
-            "the API refused it {} times in a row since {}: asked again after 1h, 6h, 24h …, and unavailable after 5 \
+            "refused by the API, {} in a row since {}: asked again after 1h, 6h, 24h …, and unavailable after 5 \
              over at least 72h",
             detail.refusals,
             shown(detail.refused_since)
         ),
         "unavailable" => "unavailable: the API refused it too often, over too long".to_owned(),
         _ if detail.failures > 0 => format!(
-            "{} failures in a row since {}: backs off from 1m to 1h",
+            "failed, {} in a row since {}: backs off from 1m to 1h",
             detail.failures,
             shown(detail.failing_since)
         ),
@@ -317,7 +323,7 @@ mod tests {
         let failing =
             LabelDetail { failures: 3, failing_since: Some(at("2026-11-22T09:00:00Z")), ..detail() };
         let said = said(&label("active"), &failing, &account);
-        assert!(said[0].starts_with("3 failures in a row since 2026-11-22T09:00:00Z"), "{said:?}");
+        assert!(said[0].starts_with("failed, 3 in a row since 2026-11-22T09:00:00Z"), "{said:?}");
         assert!(said[1].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");
         assert!(said[2].ends_with("waits until 2026-11-22T10:00:30Z"), "{said:?}");
     }

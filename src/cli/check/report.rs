@@ -126,6 +126,7 @@ impl Report {
         }
         let left_out = match self.labels_left_out {
             0 => String::new(),
+            1 => "; one row is wrong and left out".to_owned(),
             some => format!("; {some} rows are wrong and left out"),
         };
         output::line(format!("{} labels are configured{left_out}", self.labels.unwrap_or(0)));
@@ -185,11 +186,14 @@ impl SubscriberLine {
 impl ForecastLine {
     fn shown(&self) -> String {
         let delay = duration::format(std::time::Duration::from_secs(self.delivered_delay_seconds as u64));
+        let share = match self.share_of_limit * 100.0 {
+            share if share > 0.0 && share < 0.1 => "under 0.1".to_owned(),
+            share => format!("{share:.1}"),
+        };
         format!(
-            "forecast, with all of them in transit: about {:.0} polls a day, {:.1} % of the limit; a delivery is noticed \
+            "forecast, with all of them in transit: about {:.0} polls a day, {share} % of the limit; a delivery is noticed \
              after {delay}, at the median",
-            self.polls_per_day,
-            self.share_of_limit * 100.0
+            self.polls_per_day
         )
     }
 }

@@ -3,6 +3,7 @@
 //! Rows are entered in batches, in the order in which they came, so that a million of them need neither much memory nor
 //! a transaction each. A wrong row is reported and keeps no other out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::ExitCode;
 
@@ -137,17 +138,23 @@ impl Counter<'_> {
 async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<Report>, Failure> {
     let mut of_account: BTreeMap<AccountName, Vec<&str>> = BTreeMap::new();
     // The same label again is one label, and the later row holds.
-    let mut wanted: HashMap<&LabelKey, &Registration> = HashMap::new();
+    let mut wanted: Vec<Registration> = Vec::new();
+    let mut places: HashMap<&LabelKey, usize> = HashMap::new();
     for registration in rows.iter().filter_map(|row| row.registration.as_ref().ok()) {
         of_account.entry(registration.key.account.clone()).or_default().push(registration.key.id.as_str());
-        wanted.insert(&registration.key, registration);
+        match places.entry(&registration.key) {
+            Entry::Occupied(place) => wanted[*place.get()] = registration.clone(),
+            Entry::Vacant(place) => {
+                place.insert(wanted.len());
+                wanted.push(registration.clone());
+            }
+        }
     }
     let mut known: HashSet<(AccountName, String)> = HashSet::new();
     for (account, ids) in &of_account {
         let registered = store.registered_among(account.as_str(), ids).await?;
         known.extend(registered.into_iter().map(|id| (account.clone(), id)));
     }
-    let wanted: Vec<Registration> = wanted.into_values().cloned().collect();
     store.add_by_hand(&wanted, clock::now()).await?;
     Ok(rows.into_iter().map(|row| report(row, &mut known)).collect())
 }
