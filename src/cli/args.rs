@@ -166,7 +166,7 @@ pub enum Labels {
     /// All labels.
     List {
         /// Only those in this state.
-        #[arg(long)]
+        #[arg(long, value_parser = ["active", "finished", "expired", "unavailable", "removed"])]
         state: Option<String>,
         /// Only those of this account.
         #[arg(long)]
@@ -222,10 +222,10 @@ pub enum Deliveries {
         subscriber: Option<String>,
         #[arg(long)]
         label: Option<String>,
-        /// pending, delivered or dead.
-        #[arg(long)]
+        /// Only those in this state.
+        #[arg(long, value_parser = ["pending", "delivered", "dead"])]
         state: Option<String>,
-        /// Made after this: RFC 3339, or a duration ago as in 2h.
+        /// Made since then: RFC 3339, or a duration ago as in 2h.
         #[arg(long)]
         since: Option<String>,
         #[command(flatten)]

@@ -1,9 +1,127 @@
-use super::{Failure, args};
+//! `trackpost history`: every carrier event of a label ever seen, and the callbacks made of them.
+
 use std::path::Path;
 use std::process::ExitCode;
-pub async fn history(_path: &Path, _what: &args::OfLabel) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
+
+use serde::Deserialize;
+
+use super::args::OfLabel;
+use super::output::{self, or_dash, shown};
+use super::{Failure, open_store, resolve};
+use crate::domain::tracking::Text;
+use crate::store::views::deliveries::DeliveryView;
+use crate::store::views::events::EventView;
+
+pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
+    let (loaded, store) = open_store(path).await?;
+    let (label, key) = resolve::label(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
+    let events = store.label_events(label.row).await?;
+    if what.listing.json {
+        output::json_lines(&events)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if events.is_empty() {
+        output::line(format!("no carrier event of {} was seen yet", key.id));
+    } else {
+        let rows: Vec<_> = events.iter().map(event_row).collect();
+        output::table(["FIRST SEEN", "CARRIER'S TIME", "PLACE", "DESCRIPTION", "EVENT", "REV", ""], &rows);
+    }
+    let callbacks = store.deliveries_of_label(label.row).await?;
+    output::line("");
+    if callbacks.is_empty() {
+        output::line("no callback was made of them");
+    } else {
+        let rows: Vec<_> = callbacks.iter().map(callback_row).collect();
+        output::table(["SEQ", "TYPE", "SUBSCRIBER", "STATE", "ATTEMPTS", "DELIVERED AT", "DELIVERY"], &rows);
+    }
+    Ok(ExitCode::SUCCESS)
 }
-pub async fn explain(_path: &Path, _what: &args::OfLabel) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
+
+/// Of the API's own object what people look for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Scan {
+    occurred_at: Text,
+    carrier_occurred_at: Text,
+    description: Text,
+    carrier_status_description: Text,
+    event_description: Text,
+    city_locality: Text,
+    state_province: Text,
+    country_code: Text,
+}
+
+impl Scan {
+    /// The carrier's own clock, where the API tells it.
+    fn time(&self) -> Option<&str> {
+        self.carrier_occurred_at.as_deref().or(self.occurred_at.as_deref())
+    }
+
+    fn place(&self) -> String {
+        let parts = [&self.city_locality, &self.state_province, &self.country_code];
+        let parts: Vec<&str> = parts.into_iter().filter_map(Text::as_deref).map(str::trim).collect();
+        or_dash(Some(parts.join(", ").as_str()).filter(|place| !place.is_empty()))
+    }
+
+    fn description(&self) -> Option<&str> {
+        [&self.description, &self.event_description, &self.carrier_status_description]
+            .into_iter()
+            .find_map(Text::as_deref)
+    }
+}
+
+fn event_row(event: &EventView) -> [String; 7] {
+    let scan: Scan = serde_json::from_str(event.event.get()).unwrap_or_default();
+    let marks = [
+        event.late.then(|| "late".to_owned()),
+        event.retracted_at.map(|at| format!("retracted {}", shown(Some(at)))),
+    ];
+    [
+        shown(Some(event.first_seen_at)),
+        or_dash(scan.time()),
+        scan.place(),
+        or_dash(scan.description()),
+        event.event_id.clone(),
+        event.revision.to_string(),
+        marks.into_iter().flatten().collect::<Vec<_>>().join(", "),
+    ]
+}
+
+fn callback_row(delivery: &DeliveryView) -> [String; 7] {
+    [
+        delivery.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
+        delivery.r#type.clone(),
+        delivery.subscriber.clone(),
+        delivery.state.clone(),
+        delivery.attempts.to_string(),
+        shown(delivery.delivered_at),
+        delivery.delivery_id.clone(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[test]
+    fn a_row_shows_what_there_is() {
+        let event = |raw: &str| EventView {
+            event_id: "evt_1".to_owned(),
+            label_id: "se-1".to_owned(),
+            first_seen_at: "2026-11-22T10:00:00.123Z".parse().unwrap(),
+            revision: 2,
+            late: true,
+            retracted_at: None,
+            event: RawValue::from_string(raw.to_owned()).unwrap(),
+        };
+        let full = event_row(&event(
+            r#"{"occurred_at":"2026-11-22T09:00:00Z","carrier_occurred_at":"2026-11-22T03:00:00",
+                "description":"Arrived","city_locality":"AUSTIN","state_province":null,"country_code":"US"}"#,
+        ));
+        assert_eq!(full[1..4], ["2026-11-22T03:00:00", "AUSTIN, US", "Arrived"]);
+        assert_eq!(full[5..], ["2", "late"]);
+        assert_eq!(event_row(&event("{}"))[1..4], ["-", "-", "-"]);
+    }
 }

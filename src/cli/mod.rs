@@ -7,11 +7,13 @@ mod args;
 mod check;
 mod deliveries;
 mod demo;
+mod explain;
 mod generated;
 mod history;
 mod labels;
 mod listen;
 mod output;
+mod resolve;
 mod run;
 mod sandbox;
 mod telemetry;
@@ -19,6 +21,8 @@ mod verify;
 
 use std::error::Error;
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -105,8 +109,8 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::Listen(what) => listen::run(&what).await,
         Verb::Verify(what) => verify::run(&what),
         Verb::Labels(what) => labels::run(&config, what).await,
-        Verb::History(what) => history::history(&config, &what).await,
-        Verb::Explain(what) => history::explain(&config, &what).await,
+        Verb::History(what) => history::run(&config, &what).await,
+        Verb::Explain(what) => explain::run(&config, &what).await,
         Verb::Deliveries(what) => deliveries::run(&config, what).await,
         Verb::Completions(what) => generated::completions(&what),
         Verb::Man => generated::man(),
@@ -114,14 +118,32 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
 }
 
 /// Reads the configuration of a verb that needs one.
-#[allow(dead_code)]
-fn load(path: &std::path::Path) -> Result<Loaded, Failure> {
-    Config::load(path, &Environment::capture()).map_err(Failure::from)
+fn load(path: &Path) -> Result<Loaded, Failure> {
+    Config::load(path, &Environment::capture()).map_err(|faults| {
+        Failure::from(faults).hint("trackpost check shows the same, and what would run once it is sound")
+    })
 }
 
-/// Opens the database that the configuration names, beside a running daemon or without one.
-async fn open_store(path: &std::path::Path) -> Result<(Loaded, Store), Failure> {
+/// Opens the database that the configuration names, beside a running daemon or without one. It must be there: a verb
+/// makes none, or it would be whoever called it that owns the daemon's database.
+async fn open_store(path: &Path) -> Result<(Loaded, Store), Failure> {
     let loaded = load(path)?;
-    let store = daemon::open_store(&loaded.config.store.path).await?;
+    let database = &loaded.config.store.path;
+    let size = std::fs::metadata(database).map(|file| file.len());
+    let shown = std::path::absolute(database).unwrap_or_else(|_| database.clone());
+    let shown = shown.display();
+    match size {
+        Ok(1..) => {}
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Failure::new(format!("the database {shown} can't be looked at: {error}")));
+        }
+        Ok(0) | Err(_) => {
+            return Err(Failure::new(format!("the database {shown} does not exist yet")).hint(
+                "the daemon makes it at its first start (trackpost run); a store.path that is relative is so to \
+                 $STATE_DIRECTORY, else to the working directory",
+            ));
+        }
+    }
+    let store = daemon::open_store(database).await?;
     Ok((loaded, store))
 }

@@ -38,7 +38,7 @@ pub use http::HttpConfig;
 pub use log::{LogConfig, LogFormat};
 pub use registration::RegistrationConfig;
 pub use roll::{Rows, SHOWN_PER_PLACE};
-pub use rows::{RowKind, RowSource, parse_rows};
+pub use rows::{CheckedRow, RowKind, RowSource, each_row, parse_rows};
 pub use store::StoreConfig;
 
 use crate::domain::cadence::Cadence;

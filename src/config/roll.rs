@@ -38,12 +38,17 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
-    fn fault(self, problem: String) -> Fault {
+    pub(super) fn fault(self, slip: Slip) -> Fault {
         let key = match self.list {
             Some(list) => format!("{list}, row {}", self.row),
             None => format!("row {}", self.row),
         };
-        Fault::new(self.place, key, problem)
+        let mut fault = Fault::new(self.place, key, slip.problem);
+        fault.hint = slip.hint;
+        match slip.value {
+            Some(value) => fault.value(&value),
+            None => fault,
+        }
     }
 }
 
@@ -68,16 +73,9 @@ impl<'a> Roll<'a> {
     }
 
     pub(super) fn add(&mut self, at: At<'_>, source: Source, draft: Result<Draft, Slip>) {
-        match draft.and_then(|draft| self.checked(draft, source)) {
+        match draft.and_then(|draft| check(self.accounts, draft, source)) {
             Ok(label) => self.enter(at, label),
-            Err(slip) => {
-                let mut fault = at.fault(slip.problem);
-                fault.hint = slip.hint;
-                self.faults.push(match slip.value {
-                    Some(value) => fault.value(&value),
-                    None => fault,
-                });
-            }
+            Err(slip) => self.faults.push(at.fault(slip)),
         }
     }
 
@@ -96,36 +94,6 @@ impl<'a> Roll<'a> {
         }
     }
 
-    fn checked(&self, draft: Draft, source: Source) -> Result<Registration, Slip> {
-        let id = draft.id.parse().map_err(|error| Slip {
-            value: Some(draft.id.clone()),
-            problem: format!("is no label id: {error}"),
-            hint: None,
-        })?;
-        let account = self.account(draft.account)?;
-        Ok(Registration { key: LabelKey { account, id }, metadata: draft.metadata, source })
-    }
-
-    fn account(&self, named: Option<String>) -> Result<AccountName, Slip> {
-        match (named, self.accounts) {
-            (None, [only]) => Ok(only.clone()),
-            (None, []) => Err(Slip::new("belongs to no account: none is configured")),
-            (None, _) => Err(Slip {
-                hint: Some("with several accounts each label names its own".to_owned()),
-                ..Slip::new("names no account")
-            }),
-            (Some(name), accounts) => {
-                let found = accounts.iter().find(|account| account.as_str() == name).cloned();
-                found.ok_or_else(|| Slip {
-                    hint: nearest(&name, accounts.iter().map(AccountName::as_str))
-                        .map(|meant| format!("did you mean \"{meant}\"?")),
-                    value: Some(name),
-                    problem: "is no account of this configuration".to_owned(),
-                })
-            }
-        }
-    }
-
     fn enter(&mut self, at: At<'_>, label: Registration) {
         match self.seen.entry(label.key.clone()) {
             Entry::Vacant(free) => {
@@ -136,10 +104,41 @@ impl<'a> Roll<'a> {
                 let earlier = &mut self.labels[*taken.get()];
                 if earlier.metadata != label.metadata {
                     let problem = "was there before with other metadata: these hold".to_owned();
-                    self.warnings.push(at.fault(problem).value(label.key.id.as_str()));
+                    self.warnings.push(at.fault(Slip::new(problem)).value(label.key.id.as_str()));
                     *earlier = label;
                 }
             }
+        }
+    }
+}
+
+/// A row's label, if `accounts` know its account and its id is one.
+pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> Result<Registration, Slip> {
+    let id = draft.id.parse().map_err(|error| Slip {
+        value: Some(draft.id.clone()),
+        problem: format!("is no label id: {error}"),
+        hint: None,
+    })?;
+    let account = account(accounts, draft.account)?;
+    Ok(Registration { key: LabelKey { account, id }, metadata: draft.metadata, source })
+}
+
+fn account(accounts: &[AccountName], named: Option<String>) -> Result<AccountName, Slip> {
+    match (named, accounts) {
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => Err(Slip::new("belongs to no account: none is configured")),
+        (None, _) => Err(Slip {
+            hint: Some("with several accounts each label names its own".to_owned()),
+            ..Slip::new("names no account")
+        }),
+        (Some(name), accounts) => {
+            let found = accounts.iter().find(|account| account.as_str() == name).cloned();
+            found.ok_or_else(|| Slip {
+                hint: nearest(&name, accounts.iter().map(AccountName::as_str))
+                    .map(|meant| format!("did you mean \"{meant}\"?")),
+                value: Some(name),
+                problem: "is no account of this configuration".to_owned(),
+            })
         }
     }
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::fault::{Fault, nearest};
-use super::roll::{At, Roll, Rows};
-use crate::domain::label::{AccountName, Metadata, Source};
+use super::roll::{At, Roll, Rows, check};
+use crate::domain::label::{AccountName, Metadata, Registration, Source};
 
 /// The longest row, in bytes. A longer one is no row but a mistake, such as a quote that is never closed.
 const LONGEST: usize = 64 * 1024;
@@ -80,6 +80,39 @@ pub fn parse_rows(
     Ok(roll.finish())
 }
 
+/// A row that was checked by itself.
+#[derive(Debug)]
+pub struct CheckedRow {
+    /// From 1 on.
+    pub row: u64,
+    /// The id as it was written, if the row has one.
+    pub written: Option<String>,
+    pub registration: Result<Registration, Fault>,
+}
+
+/// Hands every row of `reader` to `each`, in order and one at a time. Rows without an account are of `account`, if one is
+/// given. An error makes the whole unreadable, from there on.
+pub fn each_row(
+    kind: RowKind,
+    reader: impl BufRead,
+    accounts: &[AccountName],
+    account: Option<&AccountName>,
+    source: RowSource<'_>,
+    each: &mut dyn FnMut(CheckedRow),
+) -> Result<(), Fault> {
+    each_draft(kind, reader, source.place, &mut |row, draft| {
+        let draft = draft.map(|draft| Draft {
+            account: draft.account.or_else(|| account.map(AccountName::to_string)),
+            ..draft
+        });
+        let written = draft.as_ref().ok().map(|draft| draft.id.clone());
+        let registration = draft.and_then(|draft| check(accounts, draft, source.source));
+        let registration =
+            registration.map_err(|slip| At { place: source.place, list: None, row }.fault(slip));
+        each(CheckedRow { row, written, registration });
+    })
+}
+
 /// Puts the rows of one source on the roll.
 pub(super) fn read_into(
     roll: &mut Roll<'_>,
@@ -87,26 +120,30 @@ pub(super) fn read_into(
     reader: impl BufRead,
     source: RowSource<'_>,
 ) -> Result<(), Fault> {
-    let mut each = |row: u64, draft: Result<Draft, Slip>| {
+    let outcome = each_draft(kind, reader, source.place, &mut |row, draft| {
         roll.add(At { place: source.place, list: None, row }, source.source, draft);
-    };
+    });
+    roll.close(source.place);
+    outcome
+}
+
+fn each_draft(kind: RowKind, reader: impl BufRead, place: &str, each: Each<'_>) -> Result<(), Fault> {
     let outcome = match kind {
-        RowKind::Ids => each_line(reader, &mut each, |line| {
+        RowKind::Ids => each_line(reader, each, |line| {
             let id = line.split('#').next().unwrap_or_default().trim();
             (!id.is_empty()).then(|| Ok(Draft { id: id.to_owned(), ..Draft::default() }))
         }),
-        RowKind::JsonLines => each_line(reader, &mut each, |line| {
+        RowKind::JsonLines => each_line(reader, each, |line| {
             let line = line.trim();
             (!line.is_empty()).then(|| match serde_json::from_str(line) {
                 Ok(json) => Draft::of_json(json),
                 Err(error) => Err(Slip::new(format!("is no JSON: {error}"))),
             })
         }),
-        RowKind::Csv => each_record(reader, &mut each),
+        RowKind::Csv => each_record(reader, each),
     };
-    roll.close(source.place);
     outcome.map_err(|problem| {
-        Fault::new(source.place, "", problem).hint(match kind {
+        Fault::new(place, "", problem).hint(match kind {
             RowKind::Csv => {
                 "a header with label_id, optionally account, and what else is metadata; then the rows"
             }

@@ -9,6 +9,7 @@ pub mod change;
 pub mod delivery;
 pub mod digest;
 pub mod event;
+pub mod forecast;
 pub mod history;
 pub mod label;
 pub mod message;

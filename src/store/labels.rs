@@ -245,6 +245,19 @@ impl Store {
         .await?;
         Ok(polls.unsigned_abs())
     }
+
+    /// What the labels of the account ask for: the sum of 1/interval, per second.
+    pub async fn demand(&self, account: &AccountName) -> Result<f64, StoreError> {
+        let account = account.as_str();
+        let demand = sqlx::query_scalar!(
+            r#"SELECT coalesce(sum(1000.0 / interval_ms), 0.0) AS "demand!: f64"
+               FROM labels WHERE account = ? AND next_poll_at IS NOT NULL AND interval_ms > 0"#,
+            account
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(demand)
+    }
 }
 
 /// Inserts what is new and takes over what is known. Returns how many are new.

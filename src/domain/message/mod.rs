@@ -7,6 +7,7 @@
 pub mod body;
 pub mod envelope;
 pub mod news;
+pub mod ping;
 pub mod schema;
 mod splice;
 

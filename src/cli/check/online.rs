@@ -1,0 +1,133 @@
+//! What `check --online` asks: one call per account, one ping per subscriber.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::cli::{Failure, output};
+use crate::clock;
+use crate::config::{Account, Loaded, duration};
+use crate::domain::delivery::Attempt;
+use crate::domain::label::LabelId;
+use crate::domain::message::ping::{PING, Ping};
+use crate::domain::reading::Reading;
+use crate::domain::subscriber::Subscriber;
+use crate::shipstation::Client;
+use crate::webhook::{Callback, Mouth};
+
+/// Asked about where an account has no label of its own configured: that there is none is an answer too.
+const PROBE: &str = "se-1";
+
+/// What one of them said.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// `account` or `subscriber`.
+    what: &'static str,
+    name: String,
+    pub ok: bool,
+    detail: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.ok { "well" } else { "NOT WELL" };
+        write!(f, "{} {}: {verdict}: {}", self.what, self.name, output::plain(&self.detail))
+    }
+}
+
+/// Asks everybody, one after the other; `each` is told as they answer.
+pub async fn ask(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
+    let client = Client::new()?;
+    let mut findings = Vec::new();
+    for account in loaded.config.accounts.values() {
+        let finding = of_account(&client, loaded, account).await?;
+        each(&finding);
+        findings.push(finding);
+    }
+    for subscriber in loaded.config.subscribers.values().filter(|subscriber| subscriber.enabled) {
+        let finding = of_subscriber(subscriber).await?;
+        each(&finding);
+        findings.push(finding);
+    }
+    Ok(findings)
+}
+
+async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Result<Finding, Failure> {
+    let own = loaded.labels.iter().find(|label| label.key.account == account.name);
+    let label: LabelId = match own {
+        Some(label) => label.key.id.clone(),
+        None => PROBE.parse()?,
+    };
+    let reading = client.read(account, &label, None, clock::now()).await;
+    let (ok, detail) = judged(&reading, &label);
+    Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
+}
+
+/// Whether the API was reached and takes the key.
+fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
+    let said = reading.detail().unwrap_or_default();
+    match reading {
+        Reading::Answer { .. } | Reading::SameBytes => {
+            (true, format!("reachable, the key is accepted; it knows {label}"))
+        }
+        Reading::Refused { .. } => {
+            (true, format!("reachable, the key is accepted; asked about {label}, {said}"))
+        }
+        Reading::Throttled { .. } => (
+            true,
+            "reachable; the rate limit is used up, so that the key was perhaps not looked at".to_owned(),
+        ),
+        Reading::Unauthorized { .. } => (false, format!("the key is not accepted: {said}")),
+        Reading::WrongEndpoint { .. } => (false, format!("base_url or tracking_path is wrong: {said}")),
+        Reading::Garbled { .. } => (false, format!("it answers, but not as ShipStation does: {said}")),
+        Reading::ServerError { .. } => (false, format!("it is reachable, but {said}")),
+        Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reached: {said}")),
+    }
+}
+
+async fn of_subscriber(subscriber: &Subscriber) -> Result<Finding, Failure> {
+    let now = clock::now();
+    let ping = Ping::new(&subscriber.name, now);
+    let callback = Callback {
+        message_id: &ping.id,
+        kind: PING,
+        label_id: None,
+        seq: None,
+        attempt: 1,
+        body: &ping.body,
+    };
+    let attempt = Mouth::new(subscriber)?.post(subscriber, &callback, now).await;
+    let ok = attempt.outcome.is_accepted();
+    Ok(Finding { what: "subscriber", name: subscriber.name.to_string(), ok, detail: pinged(&attempt) })
+}
+
+fn pinged(attempt: &Attempt) -> String {
+    let took = duration::format(attempt.duration);
+    match &attempt.detail {
+        Some(detail) => format!("ping: {} after {took}: {detail}", attempt.outcome.shown()),
+        None => format!("ping: {} after {took}", attempt.outcome.shown()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_the_api_is_well() {
+        let label: LabelId = "se-1".parse().unwrap();
+        let detail = String::new;
+        for (reading, ok) in [
+            (Reading::SameBytes, true),
+            (Reading::Refused { status: 404, detail: detail() }, true),
+            (Reading::Throttled { retry_after: None }, true),
+            (Reading::Unauthorized { status: 401, detail: detail() }, false),
+            (Reading::WrongEndpoint { url: detail(), detail: detail() }, false),
+            (Reading::Garbled { status: 301, detail: detail() }, false),
+            (Reading::ServerError { status: 500 }, false),
+            (Reading::NoConnection { detail: detail() }, false),
+        ] {
+            assert_eq!(judged(&reading, &label).0, ok, "{reading:?}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What `check` found, for people and as one object.
+
+use serde::Serialize;
+
+use super::online::Finding;
+use crate::cli::output;
+use crate::config::{Account, Fault, Faults, Loaded, duration};
+use crate::domain::forecast::{Forecast, Load, forecast};
+use crate::domain::subscriber::{EventPattern, Subscriber};
+
+const MINUTES_PER_DAY: f64 = 1_440.0;
+const DAYS_PER_MONTH: f64 = 30.0;
+
+/// As `--json` has it.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub ok: bool,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+    accounts: Vec<AccountLine>,
+    labels: Option<usize>,
+    /// Rows of labels that were left out; of each place the first.
+    label_faults: Vec<Fault>,
+    labels_left_out: usize,
+    subscribers: Vec<SubscriberLine>,
+    forecast: Option<ForecastLine>,
+    /// What was asked with `--online`.
+    online: Option<Vec<Finding>>,
+}
+
+#[derive(Debug, Serialize)]
+struct AccountLine {
+    name: String,
+    base_url: String,
+    tracking_path: String,
+    requests_per_minute: u32,
+    requests_per_month: u64,
+    labels: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct SubscriberLine {
+    name: String,
+    url: String,
+    format: &'static str,
+    events: Vec<String>,
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ForecastLine {
+    polls_per_day: f64,
+    share_of_limit: f64,
+    delivered_delay_seconds: f64,
+}
+
+impl From<Forecast> for ForecastLine {
+    fn from(forecast: Forecast) -> Self {
+        Self {
+            polls_per_day: (forecast.polls_per_day * 10.0).round() / 10.0,
+            share_of_limit: (forecast.share_of_limit * 1e6).round() / 1e6,
+            delivered_delay_seconds: forecast.delivered_delay.as_secs_f64().round(),
+        }
+    }
+}
+
+impl Report {
+    pub fn of(loaded: &Loaded) -> Self {
+        let config = &loaded.config;
+        let labels_of = |account: &Account| {
+            loaded.labels.iter().filter(|label| label.key.account == account.name).count()
+        };
+        let accounts: Vec<AccountLine> = config
+            .accounts
+            .values()
+            .map(|account| AccountLine {
+                name: account.name.to_string(),
+                base_url: account.base_url.clone(),
+                tracking_path: account.tracking_path.clone(),
+                requests_per_minute: account.requests_per_minute,
+                requests_per_month: account.requests_per_month,
+                labels: labels_of(account),
+            })
+            .collect();
+        let loads: Vec<Load> = accounts
+            .iter()
+            .map(|account| Load { labels: account.labels, requests_per_day: account.requests_per_day() })
+            .collect();
+        Self {
+            ok: true,
+            faults: Vec::new(),
+            warnings: loaded.warnings.clone(),
+            labels: Some(loaded.labels.len()),
+            label_faults: loaded.label_faults.clone(),
+            labels_left_out: loaded.label_fault_count,
+            subscribers: config.subscribers.values().map(SubscriberLine::of).collect(),
+            forecast: Some(forecast(&config.cadence, &loads).into()),
+            online: None,
+            accounts,
+        }
+    }
+
+    pub fn unsound(faults: Faults) -> Self {
+        Self { faults: faults.0, ..Self::default() }
+    }
+
+    pub fn asked(&mut self, findings: Vec<Finding>) {
+        self.ok = findings.iter().all(|finding| finding.ok);
+        self.online = Some(findings);
+    }
+
+    pub fn print(&self) {
+        for left_out in &self.label_faults {
+            output::line(format!("left out: {left_out}"));
+        }
+        for warning in &self.warnings {
+            output::line(format!("warning: {warning}"));
+        }
+        if !self.accounts.is_empty() {
+            let rows: Vec<_> = self.accounts.iter().map(AccountLine::row).collect();
+            output::table(["ACCOUNT", "READS", "LIMIT", "LABELS"], &rows);
+        }
+        if !self.subscribers.is_empty() {
+            let rows: Vec<_> = self.subscribers.iter().map(SubscriberLine::row).collect();
+            output::table(["SUBSCRIBER", "POSTS TO", "FORMAT", "EVENTS", ""], &rows);
+        }
+        let left_out = match self.labels_left_out {
+            0 => String::new(),
+            1 => "; one row is wrong and left out".to_owned(),
+            some => format!("; {some} rows are wrong and left out"),
+        };
+        output::line(format!("{} labels are configured{left_out}", self.labels.unwrap_or(0)));
+        if let Some(forecast) = &self.forecast {
+            output::line(forecast.shown());
+        }
+        output::line("the configuration is sound");
+    }
+}
+
+impl AccountLine {
+    fn requests_per_day(&self) -> f64 {
+        let by_minute = f64::from(self.requests_per_minute) * MINUTES_PER_DAY;
+        match self.requests_per_month {
+            0 => by_minute,
+            budget => by_minute.min(budget as f64 / DAYS_PER_MONTH),
+        }
+    }
+
+    fn row(&self) -> [String; 4] {
+        let budget = match self.requests_per_month {
+            0 => String::new(),
+            budget => format!(", {budget} a month"),
+        };
+        [
+            self.name.clone(),
+            format!("{}{}", self.base_url, self.tracking_path),
+            format!("{} a minute{budget}", self.requests_per_minute),
+            self.labels.to_string(),
+        ]
+    }
+}
+
+impl SubscriberLine {
+    fn of(subscriber: &Subscriber) -> Self {
+        Self {
+            name: subscriber.name.to_string(),
+            url: subscriber.shown_url.clone(),
+            format: subscriber.format.as_str(),
+            events: subscriber.events.iter().map(EventPattern::as_str).map(str::to_owned).collect(),
+            enabled: subscriber.enabled,
+        }
+    }
+
+    fn row(&self) -> [String; 5] {
+        let enabled = if self.enabled { "" } else { "not enabled" };
+        [
+            self.name.clone(),
+            self.url.clone(),
+            self.format.to_owned(),
+            self.events.join(", "),
+            enabled.to_owned(),
+        ]
+    }
+}
+
+impl ForecastLine {
+    fn shown(&self) -> String {
+        let delay = duration::format(std::time::Duration::from_secs(self.delivered_delay_seconds as u64));
+        let share = match self.share_of_limit * 100.0 {
+            share if share > 0.0 && share < 0.1 => "under 0.1".to_owned(),
+            share => format!("{share:.1}"),
+        };
+        format!(
+            "forecast, with all of them in transit: about {:.0} polls a day, {share} % of the limit; a delivery is noticed \
+             after {delay}, at the median",
+            self.polls_per_day
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Environment};
+
+    #[test]
+    fn it_shows_what_would_run_and_no_secret() {
+        let environment: Environment = [
+            ("TRACKPOST__ACCOUNTS__MAIN__API_KEY", "k-very-secret"),
+            ("TRACKPOST__REGISTRATION__LABELS", "[\"se-1\", \"se-2\", \"nope\"]"),
+            ("TRACKPOST__SUBSCRIBERS__A__URL", "https://u:p-very-secret@example.com/hook?t=q-very-secret"),
+            ("TRACKPOST__SUBSCRIBERS__A__SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ]
+        .into_iter()
+        .collect();
+        let loaded = Config::builtin(&environment).unwrap();
+        let json = serde_json::to_value(Report::of(&loaded)).unwrap();
+        assert_eq!(json["ok"], true);
+        assert_eq!(json["labels"], 2);
+        assert_eq!(json["labels_left_out"], 1);
+        assert_eq!(json["accounts"][0]["labels"], 2);
+        assert_eq!(json["subscribers"][0]["name"], "a");
+        assert_eq!(json["forecast"]["polls_per_day"], 9.7);
+        assert_eq!(json["forecast"]["delivered_delay_seconds"], 600.0);
+        let text = json.to_string();
+        assert!(!text.contains("very-secret") && !text.contains("whsec"), "{text}");
+    }
+}

@@ -1,0 +1,330 @@
+//! `trackpost explain`: why a label's next poll is when it is, and what its last polls said.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::args::OfLabel;
+use super::output::{self, instant, or_dash, roughly, shown};
+use super::{Failure, open_store, resolve};
+use crate::clock;
+use crate::config::duration;
+use crate::domain::account::{AccountState, Standing};
+use crate::domain::poll::Glance;
+use crate::store::views::labels::{LabelDetail, LabelView};
+
+/// As `--json` has it.
+#[derive(Debug, Serialize)]
+struct Explanation<'a> {
+    label_id: &'a str,
+    account: &'a str,
+    state: &'a str,
+    next_poll_at: Option<String>,
+    row: Option<&'a str>,
+    interval: Option<String>,
+    stretch: f64,
+    reasons: Vec<String>,
+    recent: Vec<Recent<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Recent<'a> {
+    at: Option<String>,
+    outcome: &'a str,
+    status: Option<u16>,
+    detail: Option<&'a str>,
+    changes: usize,
+}
+
+/// All that is looked at.
+struct Facts<'a> {
+    label: &'a LabelView,
+    detail: &'a LabelDetail,
+    account: &'a AccountState,
+    /// What the account's labels ask for, and what it may; `None` if it isn't configured.
+    requests_per_minute: Option<(f64, u32)>,
+    now: Timestamp,
+}
+
+pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
+    let (loaded, store) = open_store(path).await?;
+    let (label, key) = resolve::label(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
+    let Some((view, detail)) = store.label_detail(label.row).await? else {
+        return Err(Failure::new(format!("{} is not registered any more", key.id)));
+    };
+    let now = clock::now();
+    let account = store.account_state(&key.account, now).await?;
+    let requests_per_minute = match loaded.config.accounts.get(&key.account) {
+        Some(configured) => Some((store.demand(&key.account).await? * 60.0, configured.requests_per_minute)),
+        None => None,
+    };
+    let facts = Facts { label: &view, detail: &detail, account: &account, requests_per_minute, now };
+    let explanation = Explanation {
+        label_id: &view.label_id,
+        account: &view.account,
+        state: &view.state,
+        next_poll_at: view.next_poll_at.map(instant),
+        row: detail.cadence_row.as_deref(),
+        interval: detail.interval.map(duration::format),
+        stretch: 1.0,
+        reasons: reasons(&facts),
+        recent: detail.recent_polls.iter().map(Recent::of).collect(),
+    };
+    if what.listing.json {
+        output::json_lines(&[explanation])?;
+    } else {
+        print(&facts, &explanation);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl<'a> Recent<'a> {
+    fn of(glance: &'a Glance) -> Self {
+        Self {
+            at: Timestamp::from_millisecond(glance.at).ok().map(instant),
+            outcome: &glance.outcome,
+            status: glance.status,
+            detail: glance.detail.as_deref(),
+            changes: glance.changes,
+        }
+    }
+}
+
+fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
+    let next = match facts.label.next_poll_at {
+        Some(at) if at > facts.now => {
+            format!("{} (in {})", instant(at), roughly(at.duration_since(facts.now)))
+        }
+        Some(at) => format!("{} (due)", instant(at)),
+        None => "never".to_owned(),
+    };
+    output::block(&[
+        ("label", Some(format!("{} ({})", facts.label.label_id, facts.label.account))),
+        ("state", Some(facts.label.state.clone())),
+        ("next poll", Some(next)),
+        ("row", explanation.row.map(str::to_owned)),
+        ("interval", explanation.interval.clone()),
+        ("stretch", Some(format!("{:.2}", explanation.stretch))),
+    ]);
+    for reason in &explanation.reasons {
+        output::line(format!("- {}", output::plain(reason)));
+    }
+    if explanation.recent.is_empty() {
+        return;
+    }
+    output::line("");
+    let rows: Vec<_> = explanation
+        .recent
+        .iter()
+        .map(|poll| {
+            [
+                or_dash(poll.at.as_deref()),
+                poll.outcome.to_owned(),
+                poll.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+                poll.changes.to_string(),
+                poll.detail.unwrap_or_default().to_owned(),
+            ]
+        })
+        .collect();
+    output::table(["POLLED AT", "SAID", "STATUS", "MESSAGES", "DETAIL"], &rows);
+}
+
+/// Why, in sentences; the most telling first.
+fn reasons(facts: &Facts<'_>) -> Vec<String> {
+    let mut reasons = vec![of_state(facts)];
+    let Some(next) = facts.label.next_poll_at else { return reasons };
+    let first = facts.detail.first_answer_at;
+    if facts.detail.interval.is_some() && first.is_some() && first == facts.label.last_polled_at {
+        reasons.push(
+            "the first wait is shortened by the label's own phase, so that labels spread out".to_owned(),
+        );
+    }
+    reasons.extend(of_account(facts));
+    let overdue = facts.now.duration_since(next);
+    if overdue >= SignedDuration::from_mins(1) && facts.account.open_at(facts.now).is_none() {
+        let since = roughly(overdue);
+        reasons.push(format!("it is due for {since} already: the quota is used up, or no daemon runs"));
+    } else if overdue >= SignedDuration::ZERO {
+        reasons.push("it is due: it is polled as soon as the quota allows".to_owned());
+    }
+    reasons
+}
+
+fn of_state(facts: &Facts<'_>) -> String {
+    let (label, detail) = (facts.label, facts.detail);
+    let status = label.status_code.as_deref().unwrap_or("none");
+    match label.state.as_str() {
+        "removed" => "removed: nobody asks for it any more; its history stays".to_owned(),
+        "expired" => {
+            let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
+            format!("expired: nothing changed for {}, so it was given up", roughly(quiet))
+        }
+        "finished" => {
+            let further = if label.next_poll_at.is_some() { "one further look" } else { "no further look" };
+            format!("finished with status {status} at {}: {further} is planned", shown(detail.finished_at))
+        }
+        _ if detail.refusals > 0 => format!(
+            "refused by the API, {} in a row since {}: asked again after 1h, 6h, 24h …, and unavailable after 5 \
+             over at least 72h",
+            detail.refusals,
+            shown(detail.refused_since)
+        ),
+        "unavailable" => "unavailable: the API refused it too often, over too long".to_owned(),
+        _ if detail.failures > 0 => format!(
+            "failed, {} in a row since {}: backs off from 1m to 1h",
+            detail.failures,
+            shown(detail.failing_since)
+        ),
+        _ if detail.first_answer_at.is_none() => {
+            "never answered yet: a new label is looked at as soon as the quota allows".to_owned()
+        }
+        _ => step(facts),
+    }
+}
+
+/// Which step of which row, and how long it has been quiet.
+fn step(facts: &Facts<'_>) -> String {
+    let (label, detail) = (facts.label, facts.detail);
+    let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
+    let so = match (&detail.cadence_row, detail.interval) {
+        (Some(row), Some(interval)) => {
+            format!(
+                "row {row}: looked at after {} (±8 %, and to the row's hours)",
+                duration::format(interval)
+            )
+        }
+        _ => "as soon as the quota allows".to_owned(),
+    };
+    let answers = match label.unchanged {
+        0 => "the last answer brought a change".to_owned(),
+        1 => "one unchanged answer".to_owned(),
+        many => format!("{many} unchanged answers in a row"),
+    };
+    let status = label.status_code.as_deref().unwrap_or("none");
+    let out = if detail.out_for_delivery { ", out for delivery" } else { "" };
+    format!("status {status}{out}, {answers}, quiet for {}: {so}", roughly(quiet))
+}
+
+fn of_account(facts: &Facts<'_>) -> Vec<String> {
+    let (name, account) = (&facts.label.account, facts.account);
+    let mut reasons = Vec::new();
+    if account.standing != Standing::Ok {
+        let said = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        reasons.push(format!(
+            "account {name} is {} since {}{said}: none of its labels is polled but one probe, the next at {}",
+            account.standing.as_str(),
+            shown(Some(account.since)),
+            shown(account.probe_at)
+        ));
+    }
+    if let Some(until) = account.throttled_until.filter(|until| *until > facts.now) {
+        reasons.push(format!("account {name} was throttled: it waits until {}", shown(Some(until))));
+    }
+    reasons.push(match facts.requests_per_minute {
+        Some((asked, limit)) => {
+            format!("the labels of account {name} ask for {asked:.2} requests a minute of {limit} allowed")
+        }
+        None => format!("account {name} is not in the configuration: none of its labels is polled"),
+    });
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn label(state: &str) -> LabelView {
+        LabelView {
+            row: 1,
+            label_id: "se-1".to_owned(),
+            account: "main".to_owned(),
+            state: state.to_owned(),
+            status_code: Some("IT".to_owned()),
+            tracking_number: None,
+            registered_at: at("2026-11-20T00:00:00Z"),
+            last_polled_at: Some(at("2026-11-22T09:00:00Z")),
+            last_changed_at: Some(at("2026-11-22T05:00:00Z")),
+            next_poll_at: Some(at("2026-11-22T13:00:00Z")),
+            unchanged: 1,
+            failures: 0,
+            metadata: RawValue::NULL.to_owned(),
+            source: "config".to_owned(),
+        }
+    }
+
+    fn detail() -> LabelDetail {
+        LabelDetail {
+            carrier_code: None,
+            status_description: None,
+            estimate: None,
+            out_for_delivery: false,
+            first_answer_at: Some(at("2026-11-20T00:01:00Z")),
+            finished_at: None,
+            cadence_row: Some("IT".to_owned()),
+            interval: Some(Duration::from_secs(4 * 3600)),
+            failures: 0,
+            failing_since: None,
+            refusals: 0,
+            refused_since: None,
+            asked_by: vec!["config"],
+            last_seq: 3,
+            recent_polls: Vec::new(),
+        }
+    }
+
+    fn said(label: &LabelView, detail: &LabelDetail, account: &AccountState) -> Vec<String> {
+        let now = at("2026-11-22T10:00:00Z");
+        reasons(&Facts { label, detail, account, requests_per_minute: Some((1.5, 160)), now })
+    }
+
+    #[test]
+    fn row_step_and_quota() {
+        let account = AccountState::new(at("2026-11-20T00:00:00Z"));
+        assert_eq!(
+            said(&label("active"), &detail(), &account),
+            [
+                "status IT, one unchanged answer, quiet for 5h: row IT: looked at after 4h (±8 %, and to the row's hours)",
+                "the labels of account main ask for 1.50 requests a minute of 160 allowed",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_polled_says_so_in_one_sentence() {
+        let account = AccountState::new(at("2026-11-20T00:00:00Z"));
+        for (state, beginning) in
+            [("removed", "removed: "), ("expired", "expired: "), ("finished", "finished with")]
+        {
+            let label = LabelView { next_poll_at: None, ..label(state) };
+            let said = said(&label, &detail(), &account);
+            assert_eq!(said.len(), 1);
+            assert!(said[0].starts_with(beginning), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn trouble_of_the_label_and_of_the_account() {
+        let account = AccountState {
+            standing: Standing::Unauthorized,
+            probe_at: Some(at("2026-11-22T10:01:00Z")),
+            throttled_until: Some(at("2026-11-22T10:00:30Z")),
+            ..AccountState::new(at("2026-11-22T09:00:00Z"))
+        };
+        let failing =
+            LabelDetail { failures: 3, failing_since: Some(at("2026-11-22T09:00:00Z")), ..detail() };
+        let said = said(&label("active"), &failing, &account);
+        assert!(said[0].starts_with("failed, 3 in a row since 2026-11-22T09:00:00Z"), "{said:?}");
+        assert!(said[1].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");
+        assert!(said[2].ends_with("waits until 2026-11-22T10:00:30Z"), "{said:?}");
+    }
+}

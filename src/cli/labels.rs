@@ -1,6 +1,0 @@
-use super::{Failure, args};
-use std::path::Path;
-use std::process::ExitCode;
-pub async fn run(_path: &Path, _what: args::Labels) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
-}

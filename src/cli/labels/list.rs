@@ -1,0 +1,118 @@
+//! `labels list` and `labels show`.
+
+use std::process::ExitCode;
+
+use super::Failure;
+use crate::cli::args::OfLabel;
+use crate::cli::output::{self, Table, instant, or_dash, shown};
+use crate::cli::resolve;
+use crate::config::{Config, duration};
+use crate::domain::label::AccountName;
+use crate::store::Store;
+use crate::store::views::labels::{LabelDetail, LabelView};
+
+pub async fn list(
+    store: &Store,
+    config: &Config,
+    state: Option<&str>,
+    account: Option<&str>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut table =
+        Table::new(["LABEL", "ACCOUNT", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"]);
+    let mut after = 0;
+    loop {
+        let page = store.label_page(state, account, after).await?;
+        if after == 0 && page.is_empty() {
+            none(config, account, state, json)?;
+        }
+        let Some(last) = page.last() else { break };
+        after = last.row;
+        if json {
+            output::json_lines(&page)?;
+        } else {
+            table.page(&page.iter().map(row).collect::<Vec<_>>());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nothing to list: a slip of the pen, or really nothing.
+fn none(config: &Config, account: Option<&str>, state: Option<&str>, json: bool) -> Result<(), Failure> {
+    if let Some(account) = account
+        && !config.accounts.contains_key(&AccountName::new(account))
+    {
+        return Err(resolve::unknown_account(config, account));
+    }
+    if !json {
+        let filtered = account.is_some() || state.is_some();
+        output::line(if filtered { "no such label" } else { "no label is registered" });
+    }
+    Ok(())
+}
+
+fn row(label: &LabelView) -> [String; 7] {
+    [
+        label.label_id.clone(),
+        label.account.clone(),
+        label.state.clone(),
+        or_dash(label.status_code.as_deref()),
+        or_dash(label.tracking_number.as_deref()),
+        shown(label.last_changed_at),
+        shown(label.next_poll_at),
+    ]
+}
+
+pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<ExitCode, Failure> {
+    let (label, key) = resolve::label(store, config, &what.id, what.account.as_deref()).await?;
+    let Some((view, detail)) = store.label_detail(label.row).await? else {
+        return Err(Failure::new(format!("{} is not registered any more", key.id)));
+    };
+    if what.listing.json {
+        output::json_lines(&[view])?;
+    } else {
+        output::block(&fields(&view, &detail));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<String>)> {
+    let in_a_row = |number: u64, since: Option<jiff::Timestamp>| {
+        (number > 0).then(|| format!("{number} in a row since {}", shown(since)))
+    };
+    let status = view.status_code.as_deref().map(|code| match &detail.status_description {
+        Some(words) => format!("{code} ({words})"),
+        None => code.to_owned(),
+    });
+    let metadata = view.metadata.get();
+    vec![
+        ("label", Some(view.label_id.clone())),
+        ("account", Some(view.account.clone())),
+        ("state", Some(view.state.clone())),
+        ("source", Some(view.source.clone())),
+        ("asked for by", Some(detail.asked_by.join(", ")).filter(|names| !names.is_empty())),
+        ("metadata", Some(metadata.to_owned()).filter(|_| metadata != "{}")),
+        ("status", status),
+        ("out for delivery", detail.out_for_delivery.then(|| "yes".to_owned())),
+        ("carrier", detail.carrier_code.clone()),
+        ("tracking number", view.tracking_number.clone()),
+        ("estimated delivery", detail.estimate.clone()),
+        ("registered at", Some(instant(view.registered_at))),
+        ("first answer at", detail.first_answer_at.map(instant)),
+        ("last polled at", view.last_polled_at.map(instant)),
+        ("last changed at", view.last_changed_at.map(instant)),
+        ("finished at", detail.finished_at.map(instant)),
+        ("next poll at", view.next_poll_at.map(instant)),
+        (
+            "cadence",
+            detail.cadence_row.as_ref().map(|row| match detail.interval {
+                Some(interval) => format!("row {row}, {}", duration::format(interval)),
+                None => format!("row {row}"),
+            }),
+        ),
+        ("unchanged answers", Some(view.unchanged.to_string())),
+        ("failures", in_a_row(detail.failures, detail.failing_since)),
+        ("refusals", in_a_row(detail.refusals, detail.refused_since)),
+        ("messages", Some(detail.last_seq.to_string())),
+    ]
+}

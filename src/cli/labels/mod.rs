@@ -1,0 +1,27 @@
+//! `trackpost labels`: the registry.
+
+mod add;
+mod change;
+mod list;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::args::Labels;
+use super::{Failure, open_store};
+
+pub async fn run(path: &Path, what: Labels) -> Result<ExitCode, Failure> {
+    let (loaded, store) = open_store(path).await?;
+    let config = &loaded.config;
+    match what {
+        Labels::List { state, account, listing } => {
+            list::list(&store, config, state.as_deref(), account.as_deref(), listing.json).await
+        }
+        Labels::Show(what) => list::show(&store, config, &what).await,
+        Labels::Add { ids, account, listing } => {
+            add::run(&store, config, &ids, account.as_deref(), listing.json).await
+        }
+        Labels::Remove { ids, account } => change::remove(&store, config, &ids, account.as_deref()).await,
+        Labels::Poll { ids, account } => change::poll(&store, config, &ids, account.as_deref()).await,
+    }
+}

@@ -1,0 +1,109 @@
+//! Which label, which account: from what was typed to what is registered.
+
+use super::Failure;
+use crate::config::Config;
+use crate::domain::label::{AccountName, LabelId, LabelKey};
+use crate::store::Store;
+use crate::store::views::labels::LabelRef;
+
+/// The id that `text` spells.
+pub fn label_id(text: &str) -> Result<LabelId, Failure> {
+    text.parse().map_err(|error| Failure::new(format!("{} is no label id: {error}", text.escape_debug())))
+}
+
+/// The one registered label with this id, whatever its state.
+pub async fn label(
+    store: &Store,
+    config: &Config,
+    id: &str,
+    account: Option<&str>,
+) -> Result<(LabelRef, LabelKey), Failure> {
+    let id = label_id(id)?;
+    let label = choose(store.labels_named(id.as_str()).await?, &id, account, config)?;
+    let key = LabelKey { account: AccountName::new(&label.account), id };
+    Ok((label, key))
+}
+
+fn choose(
+    named: Vec<LabelRef>,
+    id: &LabelId,
+    account: Option<&str>,
+    config: &Config,
+) -> Result<LabelRef, Failure> {
+    let accounts = named.iter().map(|label| label.account.as_str()).collect::<Vec<_>>().join(", ");
+    let mut fitting =
+        named.into_iter().filter(|label| account.is_none_or(|account| label.account == account));
+    match (fitting.next(), fitting.next(), account) {
+        (Some(label), None, _) => Ok(label),
+        (Some(_), Some(_), _) => {
+            Err(Failure::new(format!("{id} is registered in several accounts: {accounts}"))
+                .hint("say which with --account"))
+        }
+        (None, _, Some(account)) if !accounts.is_empty() => {
+            Err(Failure::new(format!("{id} is not registered in account {account}, but in {accounts}")))
+        }
+        (None, _, Some(account)) if !config.accounts.contains_key(&AccountName::new(account)) => {
+            Err(unknown_account(config, account))
+        }
+        (None, _, _) => {
+            Err(Failure::new(format!("{id} is not registered")).hint("trackpost labels list shows what is"))
+        }
+    }
+}
+
+/// The configured account of this name.
+pub fn account(config: &Config, name: &str) -> Result<AccountName, Failure> {
+    let name = AccountName::new(name);
+    if config.accounts.contains_key(&name) { Ok(name) } else { Err(unknown_account(config, name.as_str())) }
+}
+
+/// That there is no such account, and which there are.
+pub fn unknown_account(config: &Config, name: &str) -> Failure {
+    let failure = Failure::new(format!("there is no account {}", name.escape_debug()));
+    let known: Vec<&str> = config.accounts.keys().map(AccountName::as_str).collect();
+    failure.hint(if known.is_empty() {
+        "none is configured".to_owned()
+    } else {
+        format!("the configuration has {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+
+    fn said(accounts: &[&str], wanted: Option<&str>) -> String {
+        let environment: Environment = [("TRACKPOST__ACCOUNTS__MAIN__API_KEY", "k")].into_iter().collect();
+        let config = Config::builtin(&environment).unwrap().config;
+        let named =
+            |account: &&str| LabelRef { row: 1, account: (*account).to_owned(), label_id: "se-1".to_owned() };
+        let id = "se-1".parse().unwrap();
+        match choose(accounts.iter().map(named).collect(), &id, wanted, &config) {
+            Ok(label) => label.account,
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn one_is_meant_or_it_says_what_is_missing() {
+        assert_eq!(said(&["main"], None), "main");
+        assert_eq!(said(&["eu", "main"], Some("eu")), "eu");
+        assert_eq!(
+            said(&["eu", "main"], None),
+            "error: se-1 is registered in several accounts: eu, main\nhint: say which with --account"
+        );
+        assert_eq!(said(&["eu"], Some("main")), "error: se-1 is not registered in account main, but in eu");
+        assert_eq!(said(&[], Some("x")), "error: there is no account x\nhint: the configuration has main");
+        assert!(said(&[], None).contains("trackpost labels list"));
+    }
+
+    #[test]
+    fn a_wrong_id_says_how_a_right_one_reads() {
+        let failure = label_id("se-XX").unwrap_err().to_string();
+        assert!(
+            failure.starts_with("error: se-XX is no label id: a label id reads like se-324658"),
+            "{failure}"
+        );
+    }
+}

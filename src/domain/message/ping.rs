@@ -1,0 +1,59 @@
+//! A callback that tells nothing: whether a subscriber can be reached, and whether it takes our signature.
+//!
+//! It comes in the standard form, whatever the subscriber's (contract 6.1), and is kept nowhere.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::body::instant;
+use crate::domain::digest;
+use crate::domain::subscriber::SubscriberName;
+
+/// The type of a ping; no pattern of `events` need fit it.
+pub const PING: &str = "trackpost.ping";
+
+/// A ping, ready to be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    pub id: String,
+    pub body: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'a str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    subscriber: &'a SubscriberName,
+}
+
+impl Ping {
+    pub fn new(subscriber: &SubscriberName, now: Timestamp) -> Self {
+        let timestamp = instant(now);
+        let parts = [PING, subscriber.as_str(), &timestamp];
+        let id = format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)));
+        let body = Body { r#type: PING, timestamp, data: Data { subscriber } };
+        Self { id, body: serde_json::to_string(&body).expect("plain values can be written as JSON") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_is_a_standard_body() {
+        let now = "2026-11-22T10:15:30.1Z".parse().unwrap();
+        let ping = Ping::new(&SubscriberName::new("orders"), now);
+        assert_eq!(
+            ping.body,
+            r#"{"type":"trackpost.ping","timestamp":"2026-11-22T10:15:30.100Z","data":{"subscriber":"orders"}}"#
+        );
+        assert_eq!(ping, Ping::new(&SubscriberName::new("orders"), now));
+        assert!(ping.id.starts_with("msg_") && ping.id.len() == 36, "{}", ping.id);
+    }
+}

@@ -1,0 +1,195 @@
+//! The outbox and its attempts, as `deliveries` and `history` show them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{PAGE, count, instant, instant_or_null};
+use crate::store::{Store, StoreError, at, ms};
+
+/// What a delivery's id starts with; its row's number follows.
+pub const ID_PREFIX: &str = "dlv_";
+
+/// A message to one subscriber.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeliveryView {
+    /// The store's own key of the row.
+    #[serde(skip)]
+    pub row: i64,
+    pub delivery_id: String,
+    pub message_id: String,
+    pub label_id: Option<String>,
+    pub seq: Option<i64>,
+    pub r#type: String,
+    pub subscriber: String,
+    pub state: String,
+    pub attempts: u64,
+    #[serde(serialize_with = "instant")]
+    pub created_at: Timestamp,
+    #[serde(serialize_with = "instant_or_null")]
+    pub delivered_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub next_attempt_at: Option<Timestamp>,
+    pub last_outcome: Option<String>,
+}
+
+/// One attempt and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttemptView {
+    pub attempt: u64,
+    #[serde(serialize_with = "instant")]
+    pub started_at: Timestamp,
+    pub duration_ms: u64,
+    pub outcome: String,
+    pub status: Option<i64>,
+    pub detail: Option<String>,
+    #[serde(rename = "retry_after_seconds", serialize_with = "seconds")]
+    pub retry_after: Option<Duration>,
+    /// The first KiB of it.
+    pub answer: Option<String>,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+}
+
+/// Which deliveries are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub subscriber: Option<String>,
+    pub state: Option<String>,
+    /// Made at this or after.
+    pub since: Option<Timestamp>,
+}
+
+impl Wanted {
+    pub fn fits(&self, delivery: &DeliveryView) -> bool {
+        self.subscriber.as_ref().is_none_or(|name| *name == delivery.subscriber)
+            && self.state.as_ref().is_none_or(|state| *state == delivery.state)
+            && self.since.is_none_or(|since| delivery.created_at >= since)
+    }
+}
+
+struct Row {
+    delivery_key: i64,
+    message_id: String,
+    label_id: Option<String>,
+    seq: Option<i64>,
+    kind: String,
+    subscriber: String,
+    state: String,
+    attempts: i64,
+    created_at: i64,
+    delivered_at: Option<i64>,
+    next_attempt_at: Option<i64>,
+    last_outcome: Option<String>,
+}
+
+impl From<Row> for DeliveryView {
+    fn from(row: Row) -> Self {
+        Self {
+            row: row.delivery_key,
+            delivery_id: format!("{ID_PREFIX}{}", row.delivery_key),
+            message_id: row.message_id,
+            label_id: row.label_id,
+            seq: row.seq,
+            r#type: row.kind,
+            subscriber: row.subscriber,
+            state: row.state,
+            attempts: count(row.attempts),
+            created_at: at(row.created_at),
+            delivered_at: row.delivered_at.map(at),
+            next_attempt_at: row.next_attempt_at.map(at),
+            last_outcome: row.last_outcome,
+        }
+    }
+}
+
+fn views(rows: Vec<Row>) -> Vec<DeliveryView> {
+    rows.into_iter().map(DeliveryView::from).collect()
+}
+
+impl Store {
+    /// One page of deliveries after the row `after` (0 begins), the newest last.
+    pub async fn delivery_page(&self, wanted: &Wanted, after: i64) -> Result<Vec<DeliveryView>, StoreError> {
+        let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
+        let since = wanted.since.map_or(i64::MIN, ms);
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT d.delivery_key, m.message_id, m.label_id, m.seq, m.type AS kind, d.subscriber, d.state,
+                d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome
+             FROM deliveries d JOIN messages m USING (message_key)
+             WHERE d.delivery_key > ?1 AND (?2 IS NULL OR d.subscriber = ?2) AND (?3 IS NULL OR d.state = ?3)
+               AND d.created_at >= ?4
+             ORDER BY d.delivery_key LIMIT ?5"#,
+            after,
+            subscriber,
+            state,
+            since,
+            PAGE
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(views(rows))
+    }
+
+    /// All deliveries of a label's messages, by `seq`.
+    pub async fn deliveries_of_label(&self, row: i64) -> Result<Vec<DeliveryView>, StoreError> {
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
+                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome
+             FROM messages m JOIN deliveries d USING (message_key)
+             WHERE m.label_key = ? ORDER BY m.seq, d.delivery_key"#,
+            row
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(views(rows))
+    }
+
+    /// The delivery of this row, or all of the message with this id.
+    pub async fn deliveries_named(
+        &self,
+        row: Option<i64>,
+        message_id: Option<&str>,
+    ) -> Result<Vec<DeliveryView>, StoreError> {
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
+                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome
+             FROM deliveries d JOIN messages m USING (message_key)
+             WHERE d.delivery_key = ?1
+                OR d.message_key = (SELECT message_key FROM messages WHERE message_id = ?2)
+             ORDER BY d.delivery_key"#,
+            row,
+            message_id
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(views(rows))
+    }
+
+    /// Every recorded attempt of a delivery, in order. Old ones are pruned.
+    pub async fn attempts_of(&self, row: i64) -> Result<Vec<AttemptView>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms
+             FROM attempts WHERE delivery_key = ? ORDER BY attempt",
+            row
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let views = rows.into_iter().map(|row| AttemptView {
+            attempt: count(row.attempt),
+            started_at: at(row.started_at),
+            duration_ms: count(row.duration_ms),
+            outcome: row.outcome,
+            status: row.status,
+            detail: row.detail,
+            retry_after: row.retry_after_ms.map(|ms| Duration::from_millis(count(ms))),
+            answer: row.answer,
+        });
+        Ok(views.collect())
+    }
+}

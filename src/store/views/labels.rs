@@ -1,0 +1,212 @@
+//! Labels as `labels list`, `labels show` and `explain` show them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{PAGE, count, instant, instant_or_null, on_one_line};
+use crate::domain::poll::Glance;
+use crate::store::{Store, StoreError, at};
+
+/// A label as it is listed.
+#[derive(Clone, Debug, Serialize)]
+pub struct LabelView {
+    /// The store's own key of the row.
+    #[serde(skip)]
+    pub row: i64,
+    pub label_id: String,
+    pub account: String,
+    pub state: String,
+    pub status_code: Option<String>,
+    pub tracking_number: Option<String>,
+    #[serde(serialize_with = "instant")]
+    pub registered_at: Timestamp,
+    #[serde(serialize_with = "instant_or_null")]
+    pub last_polled_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub last_changed_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub next_poll_at: Option<Timestamp>,
+    pub unchanged: u64,
+    /// Failures and refusals in a row: only one of them counts at a time.
+    pub failures: u64,
+    pub metadata: Box<RawValue>,
+    pub source: String,
+}
+
+/// What else is known of a label, for people.
+#[derive(Clone, Debug)]
+pub struct LabelDetail {
+    pub carrier_code: Option<String>,
+    pub status_description: Option<String>,
+    /// As spelled by the API.
+    pub estimate: Option<String>,
+    pub out_for_delivery: bool,
+    pub first_answer_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// The cadence's row and interval behind the next poll; none after a failure.
+    pub cadence_row: Option<String>,
+    pub interval: Option<Duration>,
+    pub failures: u64,
+    pub failing_since: Option<Timestamp>,
+    pub refusals: u64,
+    pub refused_since: Option<Timestamp>,
+    /// `config`, `hand`, `discovery`: who asks for it.
+    pub asked_by: Vec<&'static str>,
+    /// The sequence number of the last message.
+    pub last_seq: i64,
+    /// Newest last.
+    pub recent_polls: Vec<Glance>,
+}
+
+/// Which label is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelRef {
+    pub row: i64,
+    pub account: String,
+    pub label_id: String,
+}
+
+struct ViewRow {
+    label_key: i64,
+    label_id: String,
+    account: String,
+    state: String,
+    status_code: Option<String>,
+    tracking_number: Option<String>,
+    registered_at: i64,
+    last_polled_at: Option<i64>,
+    last_changed_at: Option<i64>,
+    next_poll_at: Option<i64>,
+    unchanged: i64,
+    failures: i64,
+    metadata: String,
+    source: String,
+}
+
+impl From<ViewRow> for LabelView {
+    fn from(row: ViewRow) -> Self {
+        Self {
+            row: row.label_key,
+            label_id: row.label_id,
+            account: row.account,
+            state: row.state,
+            status_code: row.status_code,
+            tracking_number: row.tracking_number,
+            registered_at: at(row.registered_at),
+            last_polled_at: row.last_polled_at.map(at),
+            last_changed_at: row.last_changed_at.map(at),
+            next_poll_at: row.next_poll_at.map(at),
+            unchanged: count(row.unchanged),
+            failures: count(row.failures),
+            metadata: on_one_line(row.metadata),
+            source: row.source,
+        }
+    }
+}
+
+impl Store {
+    /// The labels with this id, one per account that has it.
+    pub async fn labels_named(&self, label_id: &str) -> Result<Vec<LabelRef>, StoreError> {
+        let rows = sqlx::query_as!(
+            LabelRef,
+            "SELECT label_key AS row, account, label_id FROM labels WHERE label_id = ? ORDER BY account",
+            label_id
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows)
+    }
+
+    /// One page of labels after the row `after` (0 begins), in the order of their registration.
+    pub async fn label_page(
+        &self,
+        state: Option<&str>,
+        account: Option<&str>,
+        after: i64,
+    ) -> Result<Vec<LabelView>, StoreError> {
+        let rows = sqlx::query_as!(
+            ViewRow,
+            r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
+                last_polled_at, last_changed_at, next_poll_at, unchanged,
+                failures + refusals AS "failures!: i64", metadata, source
+             FROM labels
+             WHERE label_key > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR account = ?3)
+             ORDER BY label_key LIMIT ?4"#,
+            after,
+            state,
+            account,
+            PAGE
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().map(LabelView::from).collect())
+    }
+
+    /// One label and what else is known of it; `None` if it has gone meanwhile.
+    pub async fn label_detail(&self, row: i64) -> Result<Option<(LabelView, LabelDetail)>, StoreError> {
+        let found = sqlx::query!(
+            r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
+                last_polled_at, last_changed_at, next_poll_at, unchanged, failures, refusals, metadata, source,
+                carrier_code, status_description, estimate, out_for_delivery, first_answer_at, finished_at,
+                cadence_row, interval_ms, failing_since, refused_since, by_config, by_hand, by_discovery,
+                last_seq, recent_polls
+             FROM labels WHERE label_key = ?"#,
+            row
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some(row) = found else { return Ok(None) };
+        let askers = [("config", row.by_config), ("hand", row.by_hand), ("discovery", row.by_discovery)];
+        let detail = LabelDetail {
+            carrier_code: row.carrier_code,
+            status_description: row.status_description,
+            estimate: row.estimate,
+            out_for_delivery: row.out_for_delivery == 1,
+            first_answer_at: row.first_answer_at.map(at),
+            finished_at: row.finished_at.map(at),
+            cadence_row: row.cadence_row,
+            interval: row.interval_ms.map(|ms| Duration::from_millis(count(ms))),
+            failures: count(row.failures),
+            failing_since: row.failing_since.map(at),
+            refusals: count(row.refusals),
+            refused_since: row.refused_since.map(at),
+            asked_by: askers.into_iter().filter(|(_, asks)| *asks == 1).map(|(name, _)| name).collect(),
+            last_seq: row.last_seq,
+            recent_polls: serde_json::from_str(&row.recent_polls).unwrap_or_default(),
+        };
+        let view = LabelView::from(ViewRow {
+            label_key: row.label_key,
+            label_id: row.label_id,
+            account: row.account,
+            state: row.state,
+            status_code: row.status_code,
+            tracking_number: row.tracking_number,
+            registered_at: row.registered_at,
+            last_polled_at: row.last_polled_at,
+            last_changed_at: row.last_changed_at,
+            next_poll_at: row.next_poll_at,
+            unchanged: row.unchanged,
+            failures: row.failures.saturating_add(row.refusals),
+            metadata: row.metadata,
+            source: row.source,
+        });
+        Ok(Some((view, detail)))
+    }
+
+    /// Which of `ids` the account has registered and not removed.
+    pub async fn registered_among(&self, account: &str, ids: &[&str]) -> Result<Vec<String>, StoreError> {
+        let ids = serde_json::to_string(ids).expect("texts are plain values");
+        let rows = sqlx::query_scalar!(
+            "SELECT label_id FROM labels
+             WHERE account = ?1 AND label_id IN (SELECT value FROM json_each(?2)) AND state <> 'removed'",
+            account,
+            ids
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows)
+    }
+}
