@@ -1,5 +1,213 @@
-use super::{Failure, args};
+//! `trackpost listen`: a receiver for development: verifies, prints, answers.
+//!
+//! It shows each callback as it came; whether a subscriber would like it is told by its signature alone. Nothing is kept.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::process::ExitCode;
-pub async fn run(_what: &args::Listen) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::args;
+use super::{Failure, output};
+use crate::daemon::told_to_stop;
+use crate::domain::signature::SigningSecret;
+use crate::sandbox::{Answer, Delivery, Receiver, ReceiverOptions, Verified};
+
+pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
+    let secrets = secrets(&what.secret)?;
+    let checked = !secrets.is_empty();
+    let told = told_to_stop()?;
+    let (watch, mut callbacks) = mpsc::unbounded_channel();
+    let options = ReceiverOptions {
+        secrets,
+        answer: Answer::status(what.status),
+        keep: 1,
+        watch: Some(watch),
+        ..ReceiverOptions::default()
+    };
+    let receiver = Receiver::bind(what.listen, options).await.map_err(|error| no_bind(what, &error))?;
+    announce(&receiver, checked, what)?;
+    let print = async {
+        while let Some(callback) = callbacks.recv().await {
+            show(&mut io::stdout(), &callback, what.json)?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    tokio::select! {
+        served = receiver.serve(told) => served?,
+        printed = print => printed?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
+    let secret = |text: &String| {
+        SigningSecret::parse(text).map_err(|error| {
+            Failure::new(format!("--secret: {error}"))
+                .hint("make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"")
+        })
+    };
+    texts.iter().map(secret).collect()
+}
+
+fn no_bind(what: &args::Listen, error: &io::Error) -> Failure {
+    let failure = Failure::new(format!("--listen {}: {error}", what.listen));
+    match error.kind() {
+        io::ErrorKind::AddrInUse => failure.hint("something else listens there; port 0 takes a free one"),
+        _ => failure,
+    }
+}
+
+/// The first line: where it listens, and what to configure.
+fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) -> io::Result<()> {
+    let (addr, url) = (receiver.addr(), receiver.url());
+    let mut out = io::stdout();
+    if what.json {
+        writeln!(out, "{}", serde_json::json!({ "listening": addr.to_string(), "url": url }))?;
+    } else {
+        let note = if checked { "" } else { "; no --secret, so nothing is verified" };
+        writeln!(out, "listening on {addr}: set url = \"{url}\", answers {}{note}", what.status)?;
+    }
+    out.flush()
+}
+
+fn show(out: &mut impl Write, callback: &Delivery, json: bool) -> io::Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&Shown::of(callback)).map_err(io::Error::other)?)?;
+    } else {
+        writeln!(out, "{}", line(callback))?;
+    }
+    out.flush()
+}
+
+/// What kind of callback a body says it is: `type` of the standard form, `resource_type` of the vendor's.
+fn kind(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type")]
+        standard: Option<String>,
+        resource_type: Option<String>,
+    }
+    let kind: Kind = serde_json::from_slice(body).ok()?;
+    kind.standard.or(kind.resource_type)
+}
+
+fn problem(callback: &Delivery) -> Option<String> {
+    match &callback.verified {
+        Verified::Bad(error) => Some(error.to_string()),
+        Verified::Good | Verified::Unchecked => None,
+    }
+}
+
+fn line(callback: &Delivery) -> String {
+    let dash = || "-".to_owned();
+    let kind = kind(&callback.body).unwrap_or_else(|| "no type".to_owned());
+    let label = callback.label_id.clone().unwrap_or_else(dash);
+    let seq = callback.seq.map_or_else(dash, |seq| seq.to_string());
+    let id = callback.message_id.clone().unwrap_or_else(dash);
+    let attempt = callback.attempt.map_or_else(dash, |attempt| attempt.to_string());
+    let verified = match problem(callback) {
+        Some(problem) => format!("✗ {problem}"),
+        None if callback.verified == Verified::Good => "✓ verified".to_owned(),
+        None => "not checked".to_owned(),
+    };
+    let answered = callback.answered.map_or_else(dash, |status| status.to_string());
+    let (at, bytes) = (output::instant(callback.at), callback.body.len());
+    format!(
+        "{at}  {kind:<27} {label:<12} seq {seq:<4} {id}  attempt {attempt}  {verified}  {bytes} bytes, answered {answered}"
+    )
+}
+
+/// One callback, for programs.
+#[derive(Serialize)]
+struct Shown<'a> {
+    at: String,
+    path: &'a str,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    label_id: Option<&'a str>,
+    seq: Option<u64>,
+    message_id: Option<&'a str>,
+    attempt: Option<u32>,
+    /// Null: there was no secret to check it with.
+    verified: Option<bool>,
+    problem: Option<String>,
+    answered: Option<u16>,
+    bytes: usize,
+    headers: BTreeMap<&'a str, String>,
+    body: Body<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Json(&'a RawValue),
+    Text(String),
+}
+
+impl<'a> Shown<'a> {
+    fn of(callback: &'a Delivery) -> Self {
+        let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+        for (name, value) in &callback.headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            let all = headers.entry(name.as_str()).or_default();
+            let comma = if all.is_empty() { "" } else { ", " };
+            *all = format!("{all}{comma}{value}");
+        }
+        Self {
+            at: output::instant(callback.at),
+            path: &callback.path,
+            kind: kind(&callback.body),
+            label_id: callback.label_id.as_deref(),
+            seq: callback.seq,
+            message_id: callback.message_id.as_deref(),
+            attempt: callback.attempt,
+            verified: (callback.verified != Verified::Unchecked).then(|| callback.verified == Verified::Good),
+            problem: problem(callback),
+            answered: callback.answered,
+            bytes: callback.body.len(),
+            headers,
+            body: body(&callback.body),
+        }
+    }
+}
+
+/// As it came if it is JSON on one line, else as a text.
+fn body(bytes: &[u8]) -> Body<'_> {
+    match serde_json::from_slice::<&RawValue>(bytes) {
+        Ok(raw) if !raw.get().contains(['\n', '\r']) => Body::Json(raw),
+        _ => Body::Text(String::from_utf8_lossy(bytes).into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_say_what_they_are() {
+        assert_eq!(kind(br#"{"type":"tracking.updated","data":{}}"#).as_deref(), Some("tracking.updated"));
+        assert_eq!(kind(br#"{"resource_type":"TRACK_EVENT_V2"}"#).as_deref(), Some("TRACK_EVENT_V2"));
+        assert_eq!(kind(b"hello"), None);
+        assert_eq!(kind(br#"{"type":7}"#), None);
+    }
+
+    #[test]
+    fn a_body_stays_what_it_is_and_on_one_line() {
+        let shown = |bytes: &[u8]| serde_json::to_string(&body(bytes)).unwrap();
+        assert_eq!(shown(br#"{"b":1.0, "a":null}"#), r#"{"b":1.0, "a":null}"#);
+        assert_eq!(shown(b"{\n}"), r#""{\n}""#);
+        assert_eq!(shown(b"no json"), r#""no json""#);
+        assert_eq!(shown(b""), r#""""#);
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_refused_without_showing_it() {
+        let error = secrets(&["s3cret".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("--secret: a signing secret starts with whsec_"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
 }

@@ -1,5 +1,136 @@
-use super::{Failure, args};
+//! `trackpost sandbox`: a fake ShipStation, in the foreground.
+//!
+//! One JSON line says where it listens, so that a script can wait for it; after that it is silent until a signal ends
+//! it. What it serves is [`crate::sandbox`]'s matter.
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
-pub async fn run(_what: &args::Sandbox) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
+
+use serde::Serialize;
+
+use super::Failure;
+use super::args;
+use crate::daemon::told_to_stop;
+use crate::domain::label::LabelId;
+use crate::sandbox::{Fault, Recorded, Sandbox, SandboxOptions};
+
+/// The fastest a parcel may travel: a week in less than a millisecond.
+const MAX_TIME_FACTOR: f64 = 1e9;
+
+#[derive(Serialize)]
+struct Listening {
+    listening: String,
+    base_url: String,
+}
+
+pub async fn run(what: &args::Sandbox) -> Result<ExitCode, Failure> {
+    let options = options(what)?;
+    let told = told_to_stop()?;
+    let sandbox = Sandbox::bind(what.listen, options).await.map_err(|error| no_bind(what, &error))?;
+    let line = Listening { listening: sandbox.addr().to_string(), base_url: sandbox.base_url() };
+    let mut out = io::stdout();
+    writeln!(out, "{}", serde_json::to_string(&line)?)?;
+    out.flush()?;
+    sandbox.serve(told).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn no_bind(what: &args::Sandbox, error: &io::Error) -> Failure {
+    let failure = Failure::new(format!("--listen {}: {error}", what.listen));
+    match error.kind() {
+        io::ErrorKind::AddrInUse => failure.hint("something else listens there; port 0 takes a free one"),
+        _ => failure,
+    }
+}
+
+fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
+    let factor = what.time_factor;
+    if !(factor.is_finite() && factor > 0.0 && factor <= MAX_TIME_FACTOR) {
+        return Err(Failure::new(format!(
+            "--time-factor {factor}: a number above 0 and up to {MAX_TIME_FACTOR}"
+        )));
+    }
+    let journeys = match &what.journeys {
+        Some(path) => {
+            let shown = path.display().to_string();
+            let text = fs::read_to_string(path).map_err(|error| wrong("--journeys", &shown, &error))?;
+            Recorded::read(&text).map_err(|error| wrong("--journeys", &shown, &error))?
+        }
+        None => Vec::new(),
+    };
+    if let Some(path) = &what.replay {
+        fs::read_dir(path).map_err(|error| wrong("--replay", path.display(), &error))?;
+    }
+    Ok(SandboxOptions {
+        api_keys: what.api_key.clone(),
+        rate_limit: Some(what.requests_per_minute).filter(|limit| *limit > 0),
+        // Who names labels gets these and no others; who names none gets a parcel for every id asked for.
+        auto: what.parcels == 0 && journeys.is_empty() && what.replay.is_none(),
+        seed: what.seed,
+        time_factor: factor,
+        labels: labels(what.parcels)?,
+        journeys,
+        replay: what.replay.clone(),
+        faults: faults(what)?,
+        ..SandboxOptions::default()
+    })
+}
+
+/// se-1, se-2, …
+pub(super) fn labels(count: u32) -> Result<Vec<LabelId>, Failure> {
+    (1..=count).map(|number| format!("se-{number}").parse().map_err(Failure::from)).collect()
+}
+
+fn faults(what: &args::Sandbox) -> Result<Vec<Fault>, Failure> {
+    let fail = what.fail.iter().map(|text| Fault::parse_fail(text).map_err(|e| wrong("--fail", text, &e)));
+    let slow = what.slow.iter().map(|text| Fault::parse_slow(text).map_err(|e| wrong("--slow", text, &e)));
+    let garble =
+        what.garble.iter().map(|text| Fault::parse_garble(text).map_err(|e| wrong("--garble", text, &e)));
+    fail.chain(slow).chain(garble).collect()
+}
+
+fn wrong(option: &str, value: impl Display, error: &dyn Display) -> Failure {
+    Failure::new(format!("{option} {value}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::args::{Args, Verb};
+    use super::*;
+
+    fn read(line: &str) -> Result<SandboxOptions, String> {
+        let args = Args::parse_from(["trackpost", "sandbox"].into_iter().chain(line.split_whitespace()));
+        let Verb::Sandbox(what) = args.verb else { panic!("another verb") };
+        options(&what).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn options_become_what_is_served() {
+        let options = read("--parcels 3 --fail 500:5% --fail 503:1% --slow 2s:1% --garble 1%").unwrap();
+        let labels: Vec<&str> = options.labels.iter().map(LabelId::as_str).collect();
+        assert_eq!(labels, ["se-1", "se-2", "se-3"]);
+        assert_eq!((options.faults.len(), options.auto, options.rate_limit), (4, false, Some(200)));
+        let options = read("--requests-per-minute 0").unwrap();
+        assert_eq!((options.auto, options.rate_limit), (true, None));
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_option() {
+        for (line, said) in [
+            ("--fail 500", "error: --fail 500: \"500\" has no share"),
+            ("--slow soon:1%", "error: --slow soon:1%: "),
+            ("--garble 200%", "error: --garble 200%: "),
+            ("--time-factor 0", "error: --time-factor 0: a number above 0"),
+            ("--time-factor=inf", "error: --time-factor inf: "),
+            ("--journeys /nowhere/j.jsonl", "error: --journeys /nowhere/j.jsonl: No such file"),
+            ("--replay /nowhere", "error: --replay /nowhere: No such file"),
+        ] {
+            let error = read(line).unwrap_err();
+            assert!(error.starts_with(said), "{line}: {error}");
+        }
+    }
 }

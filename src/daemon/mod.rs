@@ -4,6 +4,7 @@
 //! and the same code as every day, because all that is owed lies in the database.
 
 mod reload;
+mod told;
 mod trades;
 mod watching;
 
@@ -29,6 +30,7 @@ use crate::store::lock::DaemonLock;
 use crate::store::{self, Store, StoreError};
 use crate::systemd;
 use crate::webhook::NoTls;
+pub use told::told_to_stop;
 use trades::{Ended, Trades};
 use watching::Watching;
 

@@ -1,7 +1,9 @@
 //! Standard Webhooks signatures: `v1,<base64 HMAC-SHA256(secret, "{id}.{timestamp}.{body}")>`.
 //!
 //! As the official verifiers really behave: standard padded base64, whole seconds, one space between tokens. The
-//! receiving side ([`Verifier`]) tells step by step what is wrong, for `trackpost verify` and `trackpost listen`.
+//! receiving side is [`verify`]; [`inspect`] tells step by step what is wrong, for `trackpost verify`.
+
+pub mod inspect;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

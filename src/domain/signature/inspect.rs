@@ -1,0 +1,254 @@
+//! Says step by step whether a callback's signature holds, and what is likely wrong when it does not.
+//!
+//! The verdict itself is [`verify`]'s; here it is taken apart for people. A body whose signature does not match is tried
+//! in the forms in which bodies get damaged on the way from the socket to the check.
+
+use super::{SignedHeaders, SigningSecret, TOLERANCE_SECONDS, VerifyError, verify};
+
+/// One check and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub name: &'static str,
+    /// What was found, or what is wrong.
+    pub outcome: Result<String, String>,
+}
+
+/// All checks that could be made, in order; those that hang on one that failed are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    pub steps: Vec<Step>,
+    /// What may be behind it, the likeliest first.
+    pub causes: Vec<String>,
+}
+
+impl Inspection {
+    pub fn holds(&self) -> bool {
+        self.steps.iter().all(|step| step.outcome.is_ok())
+    }
+
+    fn step(&mut self, name: &'static str, outcome: Result<String, String>) {
+        self.steps.push(Step { name, outcome });
+    }
+}
+
+/// Inspects one callback at `now` (seconds). `secret` is the text as configured.
+pub fn inspect(secret: &str, headers: SignedHeaders<'_>, body: &[u8], now: i64) -> Inspection {
+    let mut found = Inspection::default();
+    let secret = read_secret(&mut found, secret);
+    let present = present(&mut found, headers);
+    let timestamp = headers.timestamp.and_then(|stamp| read_timestamp(&mut found, stamp, now));
+    let (Some(secret), true, Some(timestamp)) = (secret, present, timestamp) else {
+        return found;
+    };
+    let signature = headers.signature.unwrap_or_default();
+    // The age was judged above: here the signature alone counts.
+    let check = |body: &[u8]| verify(&secret, headers, body, timestamp);
+    match check(body) {
+        Err(error @ (VerifyError::Form(_) | VerifyError::NoV1)) => {
+            found.step("signature", Err(error.to_string()));
+            let glued = signature.contains("v1=") || signature.matches("v1,").count() > 1;
+            if glued {
+                found.causes.push("tokens read v1,<base64> and are parted by single spaces".to_owned());
+            }
+        }
+        outcome => {
+            let tokens = signature.split(' ').filter(|token| token.starts_with("v1,")).count();
+            found.step("signature", Ok(format!("{tokens} v1 token{}", if tokens == 1 { "" } else { "s" })));
+            let over = format!("HMAC-SHA256 over \"{{id}}.{{timestamp}}.\" and {} bytes of body", body.len());
+            match outcome {
+                Ok(()) => found.step("match", Ok(over)),
+                Err(error) => {
+                    found.step("match", Err(format!("{error} ({over})")));
+                    found.causes = causes(body, |body| check(body).is_ok());
+                }
+            }
+        }
+    }
+    found
+}
+
+fn read_secret(found: &mut Inspection, text: &str) -> Option<SigningSecret> {
+    match SigningSecret::parse(text) {
+        Ok(secret) => {
+            found.step("secret", Ok(format!("{} bytes", secret.0.expose().len())));
+            Some(secret)
+        }
+        Err(error) => {
+            if SigningSecret::parse(text.trim()).is_ok() {
+                found.causes.push("the secret has white space around it".to_owned());
+            }
+            found.step("secret", Err(error.to_string()));
+            None
+        }
+    }
+}
+
+fn present(found: &mut Inspection, headers: SignedHeaders<'_>) -> bool {
+    let named = [
+        ("webhook-id", headers.id),
+        ("webhook-timestamp", headers.timestamp),
+        ("webhook-signature", headers.signature),
+    ];
+    let missing: Vec<&str> =
+        named.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| *name).collect();
+    let outcome = match missing[..] {
+        [] => Ok(format!("all three, id {}", headers.id.unwrap_or_default())),
+        _ => Err(format!("missing: {}", missing.join(", "))),
+    };
+    found.step("headers", outcome);
+    missing.is_empty()
+}
+
+fn read_timestamp(found: &mut Inspection, stamp: &str, now: i64) -> Option<i64> {
+    let timestamp = stamp.parse::<i64>().ok().filter(|seconds| seconds.to_string() == stamp);
+    let Some(timestamp) = timestamp else {
+        found.step("timestamp", Err(VerifyError::Timestamp(stamp.to_owned()).to_string()));
+        return None;
+    };
+    found.step("timestamp", Ok(format!("{timestamp}, whole seconds")));
+    let skew = timestamp.saturating_sub(now);
+    if skew.saturating_abs() <= TOLERANCE_SECONDS {
+        let when = if skew > 0 { format!("{skew} s ahead") } else { format!("{} s ago", -skew) };
+        found.step("age", Ok(format!("{when}; receivers allow {TOLERANCE_SECONDS} s")));
+    } else {
+        found.step("age", Err(VerifyError::Skewed(skew).to_string()));
+        found.causes.push(if timestamp > 100_000_000_000 {
+            "the timestamp looks like milliseconds".to_owned()
+        } else {
+            "an old callback, or a clock that is wrong; --at SECONDS checks it as of then".to_owned()
+        });
+    }
+    Some(timestamp)
+}
+
+/// What was done to the body, if undoing it makes the signature match; else what remains.
+fn causes(body: &[u8], matches: impl Fn(&[u8]) -> bool) -> Vec<String> {
+    let proven = damages(body).into_iter().find(|(_, whole)| matches(whole)).map(|(damage, _)| damage);
+    match proven {
+        Some(damage) => vec![damage.to_owned()],
+        None => [
+            "another secret than the sender's: an old one after a rotation, or another subscriber's",
+            "the body was parsed and written again: check the bytes as they came from the socket",
+            "the headers are of another callback, or of another attempt (each has its own timestamp)",
+        ]
+        .map(str::to_owned)
+        .into(),
+    }
+}
+
+/// The body as it may have been, with what was done to it since.
+fn damages(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut damages = Vec::new();
+    if let Some(bare) = body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n")) {
+        damages.push((
+            "it matches without the line break at the end, which an editor or echo added",
+            bare.to_vec(),
+        ));
+    }
+    damages.push(("it matches with a line break at the end, which was cut off", [body, b"\n"].concat()));
+    if body.contains(&b'\r') {
+        let unix: Vec<u8> = body.iter().copied().filter(|byte| *byte != b'\r').collect();
+        damages.push(("it matches with \\n for \\r\\n: the line breaks were changed on the way", unix));
+    }
+    if let Some(marked) = body.strip_prefix(b"\xef\xbb\xbf") {
+        damages.push(("it matches without the byte order mark, which an editor added", marked.to_vec()));
+    }
+    damages.push((
+        "it matches without the white space between the values: the body was written again, indented",
+        compact(body),
+    ));
+    damages
+}
+
+/// JSON without white space outside of its texts.
+fn compact(json: &[u8]) -> Vec<u8> {
+    let (mut in_text, mut escaped) = (false, false);
+    let mut compact = Vec::with_capacity(json.len());
+    for &byte in json {
+        if in_text {
+            in_text = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_text = byte == b'"';
+        }
+        compact.push(byte);
+    }
+    compact
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sign;
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const BODY: &[u8] = br#"{"type":"a b","n":[1,2.0]}"#;
+    const NOW: i64 = 1_790_000_000;
+
+    fn signature() -> String {
+        sign(&[SigningSecret::parse(SECRET).unwrap()], "msg_1", NOW, BODY)
+    }
+
+    fn look(secret: &str, stamp: &str, signature: &str, body: &[u8], now: i64) -> Inspection {
+        let headers = SignedHeaders { id: Some("msg_1"), timestamp: Some(stamp), signature: Some(signature) };
+        inspect(secret, headers, body, now)
+    }
+
+    fn failed(found: &Inspection) -> Vec<&'static str> {
+        found.steps.iter().filter(|step| step.outcome.is_err()).map(|step| step.name).collect()
+    }
+
+    #[test]
+    fn a_good_one_holds_in_every_step() {
+        let found = look(SECRET, "1790000000", &signature(), BODY, NOW + 12);
+        assert!(found.holds() && found.causes.is_empty(), "{found:?}");
+        let names: Vec<&str> = found.steps.iter().map(|step| step.name).collect();
+        assert_eq!(names, ["secret", "headers", "timestamp", "age", "signature", "match"]);
+    }
+
+    #[test]
+    fn each_step_fails_by_itself() {
+        for (secret, stamp, signature, failing) in [
+            ("s3cret", "1790000000", signature(), "secret"),
+            (SECRET, "1790000000.5", signature(), "timestamp"),
+            (SECRET, "1789999000", signature(), "age"),
+            (SECRET, "1790000000", "v1=abc".to_owned(), "signature"),
+            (SECRET, "1790000000", "v2,AAAA".to_owned(), "signature"),
+            (SECRET, "1790000001", signature(), "match"),
+        ] {
+            let found = look(secret, stamp, &signature, BODY, NOW);
+            assert_eq!(failed(&found)[0], failing, "{found:?}");
+            assert!(!found.holds());
+        }
+        let found = inspect(SECRET, SignedHeaders::default(), BODY, NOW);
+        assert!(format!("{found:?}").contains("missing: webhook-id, webhook-timestamp, webhook-signature"));
+    }
+
+    #[test]
+    fn an_old_one_may_still_match() {
+        let found = look(SECRET, "1790000000", &signature(), BODY, NOW + 1000);
+        assert_eq!(failed(&found), ["age"]);
+    }
+
+    #[test]
+    fn finds_out_what_was_done_to_the_body() {
+        let newline = [BODY, b"\n"].concat();
+        let indented = b"{\n  \"type\": \"a b\",\n  \"n\": [\n    1,\n    2.0\n  ]\n}\n";
+        for (body, said) in [
+            (&newline[..], "without the line break at the end"),
+            (&indented[..], "without the white space between the values"),
+            (b"{}", "another secret"),
+        ] {
+            let found = look(SECRET, "1790000000", &signature(), body, NOW);
+            assert_eq!(failed(&found), ["match"]);
+            assert!(found.causes[0].contains(said), "{:?}", found.causes);
+        }
+    }
+
+    #[test]
+    fn white_space_in_texts_stays() {
+        assert_eq!(compact(br#"{ "a \" b" : "c\\" , "d":1 }"#), br#"{"a \" b":"c\\","d":1}"#);
+    }
+}
