@@ -1,1 +1,20 @@
+//! trackpost from outside: the law of the contract as behaviour.
+//!
+//! Most tests live in a [`house`]: the real store, poller and couriers, stepped with an instant as an argument, against
+//! the real sandbox and receiver over loopback. `process` starts the real binary. Virtual days pass by passing later
+//! instants; nobody sleeps where a step can be called.
+#![allow(clippy::disallowed_methods, reason = "tests spawn the servers that they talk to")]
 
+mod account;
+mod callbacks;
+mod crash;
+mod delivery;
+mod history;
+mod house;
+mod order;
+mod process;
+mod reading;
+mod restored;
+mod retry;
+mod service;
+mod startup;
