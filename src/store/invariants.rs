@@ -1,1 +1,194 @@
-//! invariants
+//! What must hold of the whole database, whatever happened to it: one checker of all of it.
+//!
+//! The schema makes most impossible rows unwritable; here is what spans rows and tables. Tests ask after every run,
+//! crashed ones too, and an operator may ask of a copy. It reads only, it repairs nothing, and it knows nothing that the
+//! wire knows.
+
+use super::{Store, StoreError};
+
+/// A query over everything, and the sentence for each row that it finds.
+macro_rules! each {
+    ($store:expr, $broken:expr, $query:literal, |$row:ident| $sentence:expr) => {
+        for $row in sqlx::query!($query).fetch_all(&$store.readers).await? {
+            $broken.push($sentence);
+        }
+    };
+}
+
+impl Store {
+    /// A sentence for each invariant that is broken, naming whose; none if all is well.
+    pub async fn broken(&self) -> Result<Vec<String>, StoreError> {
+        let mut broken = Vec::new();
+        self.broken_file(&mut broken).await?;
+        self.broken_labels(&mut broken).await?;
+        self.broken_history(&mut broken).await?;
+        self.broken_messages(&mut broken).await?;
+        self.broken_lanes(&mut broken).await?;
+        self.broken_attempts(&mut broken).await?;
+        Ok(broken)
+    }
+
+    async fn broken_file(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
+        broken.extend(said.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
+        let orphans: Vec<(String, i64)> =
+            sqlx::query_as(r#"SELECT "table", count(*) FROM pragma_foreign_key_check GROUP BY 1"#)
+                .fetch_all(&self.readers)
+                .await?;
+        broken.extend(orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} hang on nothing")));
+        Ok(())
+    }
+
+    async fn broken_labels(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        each!(
+            self,
+            broken,
+            "SELECT label_id FROM labels WHERE state = 'active' AND next_poll_at IS NULL",
+            |label| format!("{} is active, but is never polled again", label.label_id)
+        );
+        each!(
+            self,
+            broken,
+            "SELECT label_id, status_code FROM labels
+             WHERE state = 'finished' AND coalesce(status_code, '') NOT IN ('DE', 'SP')",
+            |label| format!("{} is finished, but its status is {:?}", label.label_id, label.status_code)
+        );
+        each!(
+            self,
+            broken,
+            r#"SELECT l.label_id, l.missing_events, count(e.event_id) AS "missing!: i64"
+               FROM labels l LEFT JOIN tracking_events e
+                 ON e.label_key = l.label_key AND e.missing_polls > 0 AND e.retracted_at IS NULL
+               GROUP BY l.label_key HAVING count(e.event_id) <> l.missing_events"#,
+            |label| format!(
+                "{} counts {} missing events, but {} are",
+                label.label_id, label.missing_events, label.missing
+            )
+        );
+        Ok(())
+    }
+
+    async fn broken_history(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        each!(
+            self,
+            broken,
+            r#"SELECT l.label_id, e.event_id, e.revision, count(r.revision) AS "kept!: i64"
+               FROM tracking_events e JOIN labels l USING (label_key)
+               LEFT JOIN event_revisions r ON r.label_key = e.label_key AND r.event_id = e.event_id
+               GROUP BY e.label_key, e.event_id HAVING e.revision <> count(r.revision) + 1"#,
+            |event| format!(
+                "{} of {} has revision {}, but {} earlier ones are kept",
+                event.event_id, event.label_id, event.revision, event.kept
+            )
+        );
+        each!(
+            self,
+            broken,
+            r#"SELECT l.label_id AS "label_id!", count(*) AS "events!: i64", max(e.position) AS "last!: i64"
+               FROM tracking_events e JOIN labels l USING (label_key)
+               GROUP BY e.label_key HAVING max(e.position) <> count(*) OR min(e.position) <> 1"#,
+            |label| format!(
+                "{} has {} events, but the last one is at place {}",
+                label.label_id, label.events, label.last
+            )
+        );
+        Ok(())
+    }
+
+    async fn broken_messages(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        each!(
+            self,
+            broken,
+            r#"SELECT l.label_id, l.last_seq, count(m.seq) AS "messages!: i64",
+                      coalesce(max(m.seq), 0) AS "last!: i64"
+               FROM labels l LEFT JOIN messages m USING (label_key)
+               GROUP BY l.label_key
+               HAVING coalesce(max(m.seq), 0) <> l.last_seq OR count(m.seq) <> l.last_seq"#,
+            |label| format!(
+                "{} has {} messages, the last one with seq {}, but counts {}",
+                label.label_id, label.messages, label.last, label.last_seq
+            )
+        );
+        each!(
+            self,
+            broken,
+            "SELECT m.message_id, d.subscriber FROM deliveries d JOIN messages m USING (message_key)
+             WHERE d.label_key IS NOT m.label_key OR d.seq IS NOT m.seq",
+            |delivery| format!(
+                "the delivery of {} to {} stands in another lane than its message",
+                delivery.message_id, delivery.subscriber
+            )
+        );
+        Ok(())
+    }
+
+    async fn broken_lanes(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        each!(
+            self,
+            broken,
+            r#"SELECT m.message_id, m.label_id, d.subscriber, d.seq, d.next_attempt_at IS NULL AS "idle!: bool"
+               FROM deliveries d JOIN messages m USING (message_key)
+               WHERE d.state = 'pending' AND d.label_key IS NOT NULL
+                 AND (d.next_attempt_at IS NULL) = (d.seq = (SELECT min(head.seq) FROM deliveries head
+                    WHERE head.subscriber = d.subscriber AND head.label_key = d.label_key
+                      AND head.state = 'pending'))"#,
+            |delivery| format!(
+                "{} (seq {:?} of {:?}) to {} {}",
+                delivery.message_id,
+                delivery.seq,
+                delivery.label_id,
+                delivery.subscriber,
+                if delivery.idle {
+                    "is the head of its lane, but is never due"
+                } else {
+                    "is due out of turn"
+                }
+            )
+        );
+        each!(
+            self,
+            broken,
+            "SELECT m.message_id, m.label_id, d.subscriber, d.seq
+             FROM deliveries d JOIN messages m USING (message_key)
+             WHERE d.state <> 'pending' AND EXISTS (SELECT 1 FROM deliveries earlier
+                WHERE earlier.subscriber = d.subscriber AND earlier.label_key = d.label_key
+                  AND earlier.seq < d.seq AND earlier.state = 'pending')",
+            |delivery| format!(
+                "{} (seq {:?} of {:?}) to {} was settled before an earlier one",
+                delivery.message_id, delivery.seq, delivery.label_id, delivery.subscriber
+            )
+        );
+        Ok(())
+    }
+
+    /// Attempts of settled deliveries are pruned in time, those of pending ones never.
+    async fn broken_attempts(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        each!(
+            self,
+            broken,
+            r#"SELECT m.message_id, d.subscriber, d.attempts, count(a.attempt) AS "logged!: i64",
+                      coalesce(max(a.attempt), 0) AS "last!: i64"
+               FROM deliveries d JOIN messages m USING (message_key) LEFT JOIN attempts a USING (delivery_key)
+               GROUP BY d.delivery_key
+               HAVING count(a.attempt) > d.attempts OR coalesce(max(a.attempt), d.attempts) <> d.attempts
+                   OR (d.state = 'pending' AND count(a.attempt) <> d.attempts)"#,
+            |delivery| format!(
+                "{} to {} counts {} attempts, but {} are logged, the last one as number {}",
+                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.logged, delivery.last
+            )
+        );
+        each!(
+            self,
+            broken,
+            r#"SELECT m.message_id, d.subscriber, d.attempts, a.outcome AS "outcome: Option<String>"
+               FROM deliveries d JOIN messages m USING (message_key)
+               LEFT JOIN attempts a ON a.delivery_key = d.delivery_key AND a.attempt = d.attempts
+               WHERE d.state = 'delivered' AND (d.attempts = 0 OR coalesce(a.outcome, 'accepted') <> 'accepted')"#,
+            |delivery| format!(
+                "{} to {} is delivered, but its last attempt ({}) ended as {:?}",
+                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.outcome
+            )
+        );
+        Ok(())
+    }
+}

@@ -1,5 +1,23 @@
-//! trackpost from outside: what is shipped beside the code, and the laws of the house.
+//! trackpost from outside: the law of the contract as behaviour, what is shipped beside the code, the laws of the house.
+//!
+//! Most tests live in a [`house`]: the real store, poller and couriers, stepped with an instant as an argument, against
+//! the real sandbox and receiver over loopback. `process` starts the real binary. Virtual days pass by passing later
+//! instants; nobody sleeps where a step can be called.
+#![allow(clippy::disallowed_methods, reason = "tests spawn the servers that they talk to")]
 
+mod account;
+mod callbacks;
+mod crash;
+mod delivery;
 mod deploy;
+mod history;
+mod house;
 mod law;
+mod order;
+mod process;
+mod reading;
 mod readme;
+mod restored;
+mod retry;
+mod service;
+mod startup;

@@ -1,0 +1,175 @@
+//! What is the account's matter and no label's (contract 3, 4.2).
+
+use serde_json::Value;
+use trackpost::sandbox::Answer;
+
+use crate::house::parcel::in_transit;
+use crate::house::{API_KEY, House, ORDERS, seconds};
+
+/// Polls `se-1`, which is told to wait; then says for how many seconds the whole account waited.
+async fn seconds_waited(throttle: impl FnOnce(&House) -> Answer) -> i64 {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.answers("se-1", throttle(&house));
+    assert_eq!(house.poll().await, 1);
+    assert_eq!(house.row("se-1").await.failures, 0, "no failure of the label");
+    house.register(&["se-2"]).await;
+    house.says("se-1", &in_transit());
+    for waited in 0..=7_200 {
+        match house.poll().await {
+            0 => house.pass(seconds(1)),
+            2 => return waited,
+            asked => panic!("{asked} labels were asked about"),
+        }
+    }
+    panic!("nobody was asked any more");
+}
+
+#[tokio::test]
+async fn a_429_stops_the_whole_account_for_as_many_seconds_as_it_says() {
+    assert_eq!(seconds_waited(|_| Answer::status(429).header("retry-after", "37")).await, 37);
+}
+
+#[tokio::test]
+async fn a_429_may_name_a_date() {
+    let until = |house: &House| {
+        let at = house.now() + seconds(90);
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
+        Answer::status(429).header("retry-after", &date)
+    };
+    assert_eq!(seconds_waited(until).await, 90);
+}
+
+#[tokio::test]
+async fn a_429_without_a_word_means_a_minute() {
+    assert_eq!(seconds_waited(|_| Answer::status(429)).await, 60);
+    assert_eq!(seconds_waited(|_| Answer::status(429).header("retry-after", "soon")).await, 60);
+}
+
+#[tokio::test]
+async fn the_wait_of_a_429_outlives_a_restart() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.answers("se-1", Answer::status(429).header("retry-after", "300"));
+    house.poll().await;
+    house.restart().await;
+    house.pass(seconds(299));
+    assert_eq!(house.poll().await, 0);
+    house.pass(seconds(1));
+    assert_eq!(house.poll().await, 1);
+}
+
+#[tokio::test]
+async fn a_refused_key_suspends_the_account_but_for_a_probe() {
+    let mut house = House::new().await;
+    let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
+    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    house.sandbox.set_api_keys(vec!["another".to_owned()]);
+    assert!(house.poll().await <= 8, "what was under way, and no more");
+    house.deliver().await;
+    assert_eq!(house.kinds(), ["system.account.unauthorized"]);
+
+    for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(house.poll().await, 0);
+        house.pass(seconds(minutes * 60 - 1));
+        assert_eq!(house.poll().await, 0, "not before {minutes} minutes");
+        house.pass(seconds(1));
+        assert_eq!(house.poll().await, 1, "one probe after {minutes} minutes");
+        house.restart().await;
+    }
+    house.deliver().await;
+    assert_eq!(house.kinds().len(), 1, "it is said once, restarts or not");
+
+    house.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
+    house.pass(seconds(3600));
+    assert!(house.poll().await >= 20, "by itself it comes back");
+    house.deliver().await;
+    let system: Vec<_> = house.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect();
+    assert_eq!(system, ["system.account.unauthorized", "system.account.recovered"]);
+    assert_eq!(house.row("se-7").await.failures, 0);
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_account_belongs_to_no_label() {
+    let shop = ORDERS.replace("orders", "shop").replace("standard", "shipstation");
+    let mut house = House::with(&(ORDERS.to_owned() + &shop)).await;
+    house.register(&["se-1"]).await;
+    house.answers("se-1", Answer::status(403));
+    house.poll_and_deliver().await;
+    let callback = house.callbacks("orders").remove(0);
+    assert_eq!((callback.label_id.as_deref(), callback.seq), (None, None));
+    let body: Value = serde_json::from_slice(&callback.body).unwrap();
+    assert_eq!(
+        (&body["type"], &body["data"]["account"]),
+        (&Value::from("system.account.unauthorized"), &Value::from("main"))
+    );
+    assert!(!callback.body.windows(API_KEY.len()).any(|part| part == API_KEY.as_bytes()));
+    assert!(house.callbacks("shop").is_empty(), "the vendor's form has no such thing");
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_the_accounts_matter_and_is_named() {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    let nowhere = r#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security","error_code":"not_found","message":"GET","method":"/v2/x","path":"GET /v2/x is not a valid API endpoint."}]}"#;
+    for label in ["se-1", "se-2"] {
+        house.answers(label, Answer::json(404, nowhere));
+    }
+    house.poll_and_deliver().await;
+    assert_eq!(house.kinds(), ["system.account.unauthorized"]);
+    let body: Value = serde_json::from_slice(&house.callbacks("orders")[0].body).unwrap();
+    assert_eq!(body["data"]["reason"], "misconfigured");
+    let detail = body["data"]["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("{}/v2/labels/se-", house.sandbox.base_url())), "{detail}");
+    assert_eq!(house.row("se-1").await.refusals, 0, "no refusal of the label");
+    house.pass(seconds(60));
+    assert_eq!(house.poll().await, 1, "one probe");
+}
+
+#[tokio::test]
+async fn an_outage_is_probed_and_counts_for_no_label() {
+    let mut house = House::new().await;
+    let labels: Vec<String> = (0..40).map(|n| format!("se-{n}")).collect();
+    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for label in &labels {
+        house.answers(label, Answer::status(502));
+    }
+    assert!(house.poll().await <= 8, "nobody asks forty times whether it is down");
+    for minutes in [1, 2, 4, 8, 16, 32, 60] {
+        house.pass(seconds(minutes * 60 - 1));
+        assert_eq!(house.poll().await, 0);
+        house.pass(seconds(1));
+        assert_eq!(house.poll().await, 1);
+    }
+    let counted = house.count("SELECT count(*) FROM labels WHERE failures > 1").await;
+    assert_eq!(counted, 0, "no label's failures count");
+
+    for label in &labels {
+        house.says(label, &in_transit());
+    }
+    house.pass(seconds(3600));
+    let at_once = house.poll().await;
+    assert!(at_once <= 2, "{at_once} at once: the rest is spread");
+    assert_eq!(house.count("SELECT count(*) FROM labels WHERE failures > 0").await, 0);
+    let instants = house.count("SELECT count(DISTINCT next_poll_at) FROM labels").await;
+    assert!(instants > 30, "{instants} different instants");
+    house.pass(seconds(302));
+    house.poll_and_deliver().await;
+    let told = house.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
+    assert_eq!(told, 40, "within five minutes all have caught up");
+    assert!(house.kinds().iter().all(|kind| !kind.starts_with("system.")));
+}
+
+#[tokio::test]
+async fn the_quota_holds_across_a_restart() {
+    let mut house = House::new().await;
+    let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
+    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(house.poll().await, 160);
+    house.restart().await;
+    assert_eq!(house.poll().await, 0);
+    house.pass(seconds(60));
+    assert_eq!(house.poll().await, 0);
+    house.pass(seconds(1));
+    assert_eq!(house.poll().await, 40);
+}

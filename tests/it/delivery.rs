@@ -1,0 +1,118 @@
+//! One attempt and what the other side may do to it (contract 7.4, 7.8).
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use trackpost::sandbox::Answer;
+
+use crate::house::parcel::in_transit;
+use crate::house::{House, ORDERS};
+
+/// A server that hands its first connection to `treat`, once the request's head is there.
+fn rude<T: Send + 'static>(
+    treat: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (SocketAddr, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut head = [0; 4096];
+        assert!(stream.read(&mut head).unwrap() > 0);
+        treat(stream)
+    });
+    (addr, thread)
+}
+
+/// A house whose one callback goes to `addr`, tried once.
+async fn posting_to(addr: &str) -> House {
+    let orders = ORDERS.replace("HOOK/orders", addr).replace("[\"*\"]", "[\"tracking.updated\"]");
+    let mut house = House::with(&(orders + "timeout = \"1s\"\n")).await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll().await;
+    house.deliver_once("orders").await;
+    house
+}
+
+async fn outcome(house: &House) -> String {
+    let outcome: String = sqlx::query_scalar("SELECT outcome FROM attempts")
+        .fetch_one(&mut crate::house::bystander(house.path()).await)
+        .await
+        .unwrap();
+    outcome
+}
+
+#[tokio::test]
+async fn a_status_decides_and_an_endless_body_is_dropped() {
+    let (addr, server) = rude(|mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+        let chunk = [b"4000\r\n".as_slice(), &[b'x'; 0x4000], b"\r\n"].concat();
+        // Ends only when the other side has had enough.
+        while stream.write_all(&chunk).is_ok() {}
+    });
+    let house = posting_to(&format!("http://{addr}/")).await;
+    server.join().unwrap();
+    assert_eq!(outcome(&house).await, "accepted");
+    let kept = house.count("SELECT length(answer) FROM attempts").await;
+    assert_eq!(kept, 1024, "of the answer the first KiB is kept");
+}
+
+#[tokio::test]
+async fn a_status_decides_though_its_body_never_comes() {
+    let (addr, server) = rude(|mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").unwrap();
+        // Until the other side hangs up.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    });
+    let house = posting_to(&format!("http://{addr}/")).await;
+    server.join().unwrap();
+    assert_eq!(outcome(&house).await, "accepted");
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    let (reset, server) = rude(drop);
+    let house = posting_to(&format!("http://{reset}/")).await;
+    server.join().unwrap();
+    assert_eq!(outcome(&house).await, "reset");
+
+    let (silent, server) = rude(|mut stream| {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    });
+    let house = posting_to(&format!("http://{silent}/")).await;
+    server.join().unwrap();
+    assert_eq!(outcome(&house).await, "timeout");
+
+    let (no_tls, server) = rude(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    let house = posting_to(&format!("https://{no_tls}/")).await;
+    server.join().unwrap().unwrap();
+    eprintln!(
+        "DETAIL {}",
+        sqlx::query_scalar::<_, String>("SELECT detail FROM attempts")
+            .fetch_one(&mut crate::house::bystander(house.path()).await)
+            .await
+            .unwrap()
+    );
+    assert_eq!(outcome(&house).await, "tls");
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(outcome(&posting_to(&format!("http://{nobody}/")).await).await, "refused");
+    assert_eq!(outcome(&posting_to("http://nobody.invalid/").await).await, "name");
+}
+
+#[tokio::test]
+async fn what_a_receiver_says_is_kept_in_short() {
+    let mut house = House::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
+    house.receiver.answer_always(Answer::status(422).body("ü".repeat(10_000)));
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    let bytes = house.count("SELECT length(CAST(answer AS BLOB)) FROM attempts").await;
+    assert_eq!(bytes, 1024);
+    assert_eq!(house.count("SELECT count(*) FROM attempts WHERE status = 422").await, 1);
+}

@@ -1,0 +1,249 @@
+//! What is new and what is not (contract 5).
+
+use serde_json::Value;
+
+use crate::house::parcel::{event, event_in, in_transit, tracking};
+use crate::house::{House, ORDERS, hours};
+
+/// A house in which `se-1` was seen with `answer`, and what it told so far is forgotten.
+async fn seen(answer: &str) -> (House, usize) {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", answer);
+    house.poll_and_deliver().await;
+    let told = house.kinds().len();
+    (house, told)
+}
+
+/// Looks at `se-1` with `answer` there now; the bodies of what is told of it.
+async fn told(house: &mut House, answer: &str) -> Vec<Value> {
+    let before = house.callbacks("orders").len();
+    house.says("se-1", answer);
+    house.pass(hours(3));
+    house.look_again("se-1").await;
+    house.deliver().await;
+    let callbacks = house.callbacks("orders");
+    callbacks[before..].iter().map(|callback| serde_json::from_slice(&callback.body).unwrap()).collect()
+}
+
+fn kinds(bodies: &[Value]) -> Vec<&str> {
+    bodies.iter().map(|body| body["type"].as_str().unwrap().strip_prefix("tracking.").unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_same_facts_told_otherwise_make_no_message() {
+    let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
+    let first = tracking("IT", &[&b, &a]);
+    let reversed = a.replace("\"country_code\":\"US\",", "").replacen('{', "{\"country_code\":\"US\",", 1);
+    for (what, again) in [
+        ("the same bytes", first.clone()),
+        ("another order of keys", tracking("IT", &[&b, &reversed])),
+        ("\"\" for null", first.replace("null", "\"\"")),
+        ("nothing for null", first.replace(r#","status_detail_code":null"#, "")),
+        ("white space", first.replace(',', " ,\n\t").replace(':', ": ").replace(": 00", ":00")),
+        ("events in another order", tracking("IT", &[&a, &b])),
+        ("another case of the status", first.replace("\"status_code\":\"IT\"", "\"status_code\":\"it\"")),
+        ("an unknown field", first.replacen('{', "{\"new_of_the_vendor\":[1],", 1)),
+    ] {
+        let (mut house, before) = seen(&first).await;
+        assert_eq!(kinds(&told(&mut house, &again).await), [""; 0], "{what}");
+        assert_eq!(kinds(&told(&mut house, &first).await), [""; 0], "{what}, and back");
+        assert_eq!(house.row("se-1").await.last_seq as usize, before);
+    }
+}
+
+#[tokio::test]
+async fn one_new_event_makes_one_message_and_the_summary() {
+    let (mut house, _) = seen(&in_transit()).await;
+    let (old, new) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
+    let bodies = told(&mut house, &tracking("IT", &[&new, &old])).await;
+    assert_eq!(kinds(&bodies), ["event.added", "updated"]);
+    assert_eq!(bodies[0]["data"]["event"]["event_code"], "AR");
+    assert_eq!(bodies[1]["data"]["changes"].as_array().unwrap().len(), 1);
+    let seqs: Vec<u64> = house.callbacks("orders").iter().map(|callback| callback.seq.unwrap()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn several_events_come_oldest_first_and_the_summary_last() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    let scans: Vec<String> = [(180, "DE", "DL"), (90, "EX", "X1"), (60, "IT", "OD"), (0, "AC", "PU")]
+        .map(|(m, s, c)| event(m, s, c))
+        .into();
+    let bodies =
+        told(&mut house, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    assert_eq!(
+        kinds(&bodies),
+        [
+            "event.added",
+            "event.added",
+            "event.added",
+            "event.added",
+            "status.changed",
+            "exception",
+            "delivered",
+            "updated"
+        ]
+    );
+    let codes: Vec<_> = bodies[..4].iter().map(|body| &body["data"]["event"]["event_code"]).collect();
+    assert_eq!(codes, ["PU", "OD", "X1", "DL"]);
+    assert_eq!(bodies[5]["data"]["event"]["event_code"], "X1", "the exception under a newer scan");
+    let row = house.row("se-1").await;
+    assert_eq!((row.state.as_str(), row.next_poll_at), ("finished", None));
+}
+
+#[tokio::test]
+async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
+    let bare = event_in(0, "AC", "PU", "");
+    let (mut house, _) = seen(&tracking("IT", &[&bare])).await;
+    let first: Value = serde_json::from_slice(&house.callbacks("orders")[0].body).unwrap();
+    let bodies = told(&mut house, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
+    assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
+    let revised = &bodies[0]["data"]["events"][0];
+    assert_eq!(revised["event_id"], first["data"]["event"]["event_id"]);
+    assert_eq!(
+        (&revised["revision"], &revised["changed"][0]),
+        (&Value::from(2), &Value::from("city_locality"))
+    );
+    assert_eq!(revised["previous"]["city_locality"], "");
+}
+
+#[tokio::test]
+async fn a_list_rewritten_as_a_whole_makes_one_message() {
+    let list = |city: &str| {
+        let scans: Vec<String> = (0..6).map(|n| event_in(n * 30, "IT", &format!("C{n}"), city)).collect();
+        tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (mut house, _) = seen(&list("")).await;
+    let bodies = told(&mut house, &list("OMAHA")).await;
+    assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
+    assert_eq!(bodies[0]["data"]["events"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() {
+    let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
+    let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
+    let (mut house, _) = seen(&full).await;
+    let id = |body: &Value| body["data"]["event"]["event_id"].clone();
+    let added: Value = serde_json::from_slice(&house.callbacks("orders")[1].body).unwrap();
+
+    assert_eq!(kinds(&told(&mut house, &short).await), [""; 0], "missing once");
+    assert_eq!(kinds(&told(&mut house, &full).await), [""; 0], "and there again");
+    assert_eq!(kinds(&told(&mut house, &short).await), [""; 0], "missing once");
+    let bodies = told(&mut house, &short).await;
+    assert_eq!(kinds(&bodies), ["event.retracted", "updated"]);
+    assert_eq!(bodies[0]["data"]["events"][0]["event_id"], id(&added));
+    assert_eq!(kinds(&told(&mut house, &short).await), [""; 0], "it is said once");
+
+    let bodies = told(&mut house, &full).await;
+    assert_eq!(kinds(&bodies), ["event.added", "updated"]);
+    assert_eq!((id(&bodies[0]), &bodies[0]["data"]["event"]["returned"]), (id(&added), &Value::from(true)));
+}
+
+#[tokio::test]
+async fn a_failure_between_two_good_polls_retracts_nothing() {
+    let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
+    let (mut house, _) = seen(&tracking("IT", &[&b, &a])).await;
+    told(&mut house, &tracking("IT", &[&a])).await;
+    for garbled in ["", "{}", "[]"] {
+        assert_eq!(kinds(&told(&mut house, garbled).await), [""; 0]);
+    }
+    assert_eq!(kinds(&told(&mut house, &tracking("IT", &[&b, &a])).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_empty_list_after_a_full_one_retracts_nothing() {
+    let (mut house, _) = seen(&in_transit()).await;
+    for _ in 0..5 {
+        assert_eq!(kinds(&told(&mut house, &tracking("IT", &[])).await), [""; 0]);
+    }
+    assert_eq!(kinds(&told(&mut house, &in_transit()).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_backfilled_event_is_late() {
+    let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
+    let (mut house, _) = seen(&tracking("IT", &[&b])).await;
+    let bodies = told(&mut house, &tracking("IT", &[&b, &a])).await;
+    assert_eq!(kinds(&bodies), ["event.added", "updated"]);
+    assert_eq!(bodies[0]["data"]["event"]["late"], true);
+}
+
+#[tokio::test]
+async fn a_finished_label_is_looked_at_once_and_reopened_if_it_moved() {
+    let (a, b) = (event(0, "AC", "PU"), event(60, "DE", "DL"));
+    let delivered = tracking("DE", &[&b, &a]);
+    let (mut house, _) = seen(&delivered).await;
+    assert_eq!(kinds(&told(&mut house, &delivered).await), [""; 0]);
+    assert_eq!(house.row("se-1").await.state, "finished");
+    assert_eq!(house.row("se-1").await.next_poll_at, None);
+
+    let c = event(90, "IT", "RS");
+    let bodies = told(&mut house, &tracking("IT", &[&c, &b, &a])).await;
+    assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
+    assert_eq!(
+        (&bodies[2]["data"]["from"], &bodies[2]["data"]["to"]),
+        (&Value::from("DE"), &Value::from("IT"))
+    );
+    let row = house.row("se-1").await;
+    assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), ("active", true));
+}
+
+#[tokio::test]
+async fn a_baseline_records_and_says_nothing() {
+    let mut house = House::with(&format!("[registration]\nfirst_poll = \"baseline\"\n{ORDERS}")).await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    assert_eq!(house.kinds(), [""; 0]);
+    assert_eq!(house.count("SELECT count(*) FROM tracking_events").await, 1);
+    let bodies = told(&mut house, &tracking("IT", &[&event(60, "IT", "AR"), &event(0, "AC", "PU")])).await;
+    assert_eq!(kinds(&bodies), ["event.added", "updated"]);
+    assert_eq!(bodies[0]["data"]["seq"], 1);
+}
+
+#[tokio::test]
+async fn an_estimate_is_news_when_its_day_changes() {
+    let with = |estimate: &str| {
+        in_transit()
+            .replace(r#""estimated_delivery_date":null"#, &format!(r#""estimated_delivery_date":{estimate}"#))
+    };
+    let (mut house, _) = seen(&with("null")).await;
+    for (estimate, from, to) in [
+        (r#""2030-03-06T00:00:00Z""#, Value::Null, "2030-03-06T00:00:00Z".into()),
+        (r#""2030-03-07T00:00:00Z""#, "2030-03-06T00:00:00Z".into(), "2030-03-07T00:00:00Z".into()),
+        ("null", "2030-03-07T00:00:00Z".into(), Value::Null),
+    ] {
+        let bodies = told(&mut house, &with(estimate)).await;
+        assert_eq!(kinds(&bodies), ["estimate.changed", "updated"], "{estimate}");
+        assert_eq!((&bodies[0]["data"]["from"], &bodies[0]["data"]["to"]), (&from, &to));
+    }
+    told(&mut house, &with(r#""2030-03-06T00:00:00Z""#)).await;
+    assert_eq!(kinds(&told(&mut house, &with(r#""2030-03-06T20:00:00Z""#)).await), [""; 0], "another hour");
+}
+
+#[tokio::test]
+async fn out_for_delivery_is_told_though_it_is_no_status() {
+    let (mut house, _) = seen(&in_transit()).await;
+    let out = event(120, "IT", "OD")
+        .replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);
+    let bodies = told(&mut house, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
+    assert_eq!(kinds(&bodies), ["event.added", "out_for_delivery", "updated"]);
+}
+
+#[tokio::test]
+async fn a_parcel_without_change_for_sixty_days_has_expired() {
+    let (mut house, before) = seen(&in_transit()).await;
+    let first = house.now();
+    while house.row("se-1").await.state == "active" {
+        house.pass_until_due().await;
+        house.poll().await;
+        assert!(house.now() <= first + hours(61 * 24), "it is given up in time");
+    }
+    house.deliver().await;
+    assert_eq!(house.kinds()[before..], ["tracking.expired"]);
+    assert!(house.now() >= first + hours(60 * 24));
+    assert_eq!(house.row("se-1").await.state, "expired");
+}

@@ -1,0 +1,205 @@
+//! The real binary as a child process, against a sandbox and a receiver of the test's.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use trackpost::clock;
+use trackpost::domain::signature::SigningSecret;
+use trackpost::sandbox::{
+    Counts, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions,
+};
+
+use super::{API_KEY, SECRET, inspection, loopback};
+
+/// How long anything may take before the test gives up on it; nothing is measured by it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a configuration and a database, and the two servers that the daemon talks to.
+pub struct Site {
+    pub sandbox: SandboxHandle,
+    pub receiver: ReceiverHandle,
+    api: String,
+    hook: String,
+    folder: TempDir,
+}
+
+impl Site {
+    pub async fn new(sandbox: SandboxOptions) -> Self {
+        let sandbox = SandboxOptions { api_keys: vec![API_KEY.to_owned()], ..sandbox };
+        let sandbox = Sandbox::bind(loopback(), sandbox).await.unwrap();
+        let secrets = vec![SigningSecret::parse(SECRET).unwrap()];
+        let options = ReceiverOptions { secrets, ..Default::default() };
+        let receiver = Receiver::bind(loopback(), options).await.unwrap();
+        let site = Self {
+            sandbox: sandbox.handle(),
+            receiver: receiver.handle(),
+            api: sandbox.base_url(),
+            hook: receiver.url(),
+            folder: TempDir::new().unwrap(),
+        };
+        tokio::spawn(async move { sandbox.serve(std::future::pending()).await.unwrap() });
+        tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() });
+        site.write("trackpost.toml", &site.configuration("[]", ""));
+        site
+    }
+
+    /// Looks every 100 ms at `labels` (TOML) and tells `orders` everything. `more` is appended.
+    pub fn configuration(&self, labels: &str, more: &str) -> String {
+        let rows: String = ["UN", "NY", "AC", "IT", "AT", "EX", "out_for_delivery", "estimate_day"]
+            .iter()
+            .map(|row| format!("[cadence.{row}]\nintervals = [\"100ms\"]\n"))
+            .collect();
+        format!(
+            r#"
+[store]
+path = "{database}"
+[http]
+listen = ""
+[accounts.main]
+base_url = "{api}"
+api_key = "{API_KEY}"
+requests_per_minute = 60000
+[registration]
+labels = {labels}
+files = ["labels.d/*"]
+[subscribers.orders]
+url = "{hook}orders"
+secret = "{SECRET}"
+format = "standard"
+events = ["*"]
+{rows}{more}
+"#,
+            database = self.database().display(),
+            api = self.api,
+            hook = self.hook,
+        )
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder().join("trackpost.db")
+    }
+
+    /// Writes a file of the site as a whole: nobody sees half of it.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.folder().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let draft = self.folder().join("draft");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(draft, path).unwrap();
+    }
+
+    /// Starts `trackpost run`.
+    pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let log = self.folder().join(format!("log-{}", std::fs::read_dir(self.folder()).unwrap().count()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
+        command
+            .args(["--config", self.folder().join("trackpost.toml").to_str().unwrap(), "run"])
+            .current_dir(self.folder())
+            .env_clear()
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap());
+        Daemon { child: command.spawn().unwrap(), log }
+    }
+
+    /// Waits until the receiver's counts are `enough`.
+    pub async fn received(&self, enough: impl Fn(&Counts) -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, self.receiver.wait_until(enough)).await;
+        assert!(waited.is_ok(), "the receiver has {:?}", self.receiver.counts());
+    }
+
+    /// What must hold of the database and of all callbacks, once no daemon runs.
+    pub fn inspect(&self) {
+        inspection::inspect(&self.database(), &self.receiver.deliveries(), true);
+    }
+}
+
+/// A running daemon; killed with the test.
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// As `TERM`, `HUP`.
+    pub fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        until(|| {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await
+        .unwrap_or_else(|()| panic!("it runs on:\n{}", self.log()));
+        status.unwrap()
+    }
+
+    /// Waits until it has logged `text` so many times.
+    pub async fn logged(&self, text: &str, times: usize) {
+        let said = until(|| self.log().matches(text).count() >= times).await;
+        said.unwrap_or_else(|()| panic!("it never said {text:?}:\n{}", self.log()));
+    }
+
+    /// Ends it in order.
+    pub async fn stop(self) {
+        self.signal("TERM");
+        self.stop_already_asked().await;
+    }
+
+    /// Waits for its end in order.
+    pub async fn stop_already_asked(mut self) {
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks every now and then whether something outside of this process has happened.
+pub async fn until(mut happened: impl FnMut() -> bool) -> Result<(), ()> {
+    let watch = clock::Stopwatch::start();
+    while !happened() {
+        if watch.elapsed() > PATIENCE {
+            return Err(());
+        }
+        clock::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What is asked of every house in the end: the database's invariants, and each callback's signature.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use standardwebhooks::Webhook;
+use trackpost::sandbox::Delivery;
+use trackpost::store;
+
+use super::SECRET;
+
+/// Panics if anything is wrong. Needs no runtime of the caller's: it is called when things are dropped.
+pub fn inspect(database: &Path, callbacks: &[Delivery], same_bodies: bool) {
+    let database = database.to_owned();
+    let checked = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (store, _writer) = store::open(&database).await.unwrap();
+            let broken = store.broken().await.unwrap();
+            store.close().await;
+            broken
+        })
+    });
+    let broken = checked.join().expect("the database can be inspected");
+    assert!(broken.is_empty(), "broken invariants:\n{}", broken.join("\n"));
+    callbacks.iter().for_each(signed);
+    if same_bodies {
+        one_body_per_id(callbacks);
+    }
+}
+
+/// By the verifier that receivers use. Its clock is not ours, so the timestamp is not held against it.
+fn signed(callback: &Delivery) {
+    let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
+    let timestamp = header("webhook-timestamp").parse().expect("whole seconds");
+    let token = Webhook::new(SECRET).unwrap().sign(header("webhook-id"), timestamp, &callback.body).unwrap();
+    assert!(
+        header("webhook-signature").split(' ').any(|theirs| theirs == token),
+        "the signature of {} to {} does not hold",
+        header("webhook-id"),
+        callback.path
+    );
+}
+
+/// The same bytes go out at every attempt.
+fn one_body_per_id(callbacks: &[Delivery]) {
+    let mut bodies = HashMap::new();
+    for callback in callbacks {
+        let key = (&callback.path, &callback.message_id);
+        let before = bodies.entry(key).or_insert(&callback.body);
+        assert_eq!(*before, &callback.body, "two bodies under {key:?}");
+    }
+}

@@ -1,0 +1,407 @@
+//! The house in which tests live: a real database, the real sandbox and receiver over loopback, and time as an argument.
+//!
+//! Whatever a test does, [`House`] checks every invariant of the database and every signature when it is dropped; it
+//! cannot be forgotten.
+
+pub mod child;
+mod inspection;
+pub mod parcel;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use trackpost::config::{Account, Config, Environment};
+use trackpost::courier::Courier;
+use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
+use trackpost::domain::signature::SigningSecret;
+use trackpost::domain::subscriber::SubscriberName;
+use trackpost::poller::{self, Policy, Poller};
+use trackpost::pulse::Pulse;
+use trackpost::sandbox::{
+    Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
+    SandboxOptions,
+};
+use trackpost::shipstation::Client;
+use trackpost::store::{self, Store};
+
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub const API_KEY: &str = "TEST_the_key_of_the_house";
+
+/// One subscriber, `orders`, that is told everything in the standard form.
+pub const ORDERS: &str = r#"
+[subscribers.orders]
+url = "HOOK/orders"
+secret = "SECRET"
+format = "standard"
+events = ["*"]
+"#;
+
+pub struct House {
+    pub sandbox: SandboxHandle,
+    pub receiver: ReceiverHandle,
+    pub account: Account,
+    pub policy: Policy,
+    /// Where the receiver listens, with a slash at the end.
+    pub hook: String,
+    /// A database restored from a copy tells the same with other timestamps.
+    one_body_per_id: bool,
+    clock: Arc<AtomicI64>,
+    path: PathBuf,
+    work: Option<Work>,
+    servers: Vec<JoinHandle<()>>,
+    _folder: TempDir,
+}
+
+/// What a restart makes anew.
+struct Work {
+    store: Store,
+    writer: JoinHandle<()>,
+    poller: Poller,
+    couriers: BTreeMap<SubscriberName, Courier>,
+}
+
+impl House {
+    /// One account, `main`, and [`ORDERS`], at noon of a day to come.
+    pub async fn new() -> Self {
+        Self::with(ORDERS).await
+    }
+
+    /// `configuration` is TOML in which HOOK, SECRET and API stand for what the house has.
+    pub async fn with(configuration: &str) -> Self {
+        Self::at("2030-03-04T12:00:00Z".parse().unwrap(), configuration).await
+    }
+
+    /// As [`Self::with`], at another time; not before today, since steps ask the clock, too.
+    pub async fn at(now: Timestamp, configuration: &str) -> Self {
+        let clock = Arc::new(AtomicI64::new(now.as_millisecond()));
+        let hand = {
+            let clock = Arc::clone(&clock);
+            Clock::from_fn(move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap())
+        };
+        let options =
+            SandboxOptions { api_keys: vec![API_KEY.to_owned()], clock: hand.clone(), ..Default::default() };
+        let sandbox = Sandbox::bind(loopback(), options).await.unwrap();
+        let options = ReceiverOptions {
+            secrets: vec![SigningSecret::parse(SECRET).unwrap()],
+            clock: hand,
+            ..Default::default()
+        };
+        let receiver = Receiver::bind(loopback(), options).await.unwrap();
+        let (sandbox_handle, receiver_handle) = (sandbox.handle(), receiver.handle());
+        let hook = receiver.url();
+        let text = format!(
+            "[accounts.main]\nbase_url = \"API\"\napi_key = \"{API_KEY}\"\ntimeout = \"2s\"\n{configuration}"
+        )
+        .replace("API/", &format!("{}/", sandbox.base_url()))
+        .replace("\"API\"", &format!("\"{}\"", sandbox.base_url()))
+        .replace("HOOK/", &hook)
+        .replace("SECRET", SECRET);
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("trackpost.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file, &Environment::default()).unwrap().config;
+        let account = config.accounts[&AccountName::new("main")].clone();
+        let policy = Policy {
+            cadence: config.cadence,
+            patience: config.silence,
+            first_poll: config.registration.first_poll,
+            subscribers: config.subscribers.into_values().collect(),
+        };
+        let servers = vec![
+            tokio::spawn(async move { sandbox.serve(std::future::pending()).await.unwrap() }),
+            tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }),
+        ];
+        let path = folder.path().join("trackpost.db");
+        let mut house = Self {
+            sandbox: sandbox_handle,
+            receiver: receiver_handle,
+            account,
+            policy,
+            hook,
+            one_body_per_id: true,
+            clock,
+            path,
+            work: None,
+            servers,
+            _folder: folder,
+        };
+        house.open().await;
+        house
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.clock.load(Ordering::Relaxed)).unwrap()
+    }
+
+    /// Virtual time passes.
+    pub fn pass(&self, time: SignedDuration) {
+        self.clock.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.work.as_ref().expect("the house is open").store
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn work(&mut self) -> &mut Work {
+        self.work.as_mut().expect("the house is open")
+    }
+
+    /// Has these labels watched from now on.
+    pub async fn register(&self, labels: &[&str]) {
+        let wanted: Vec<Registration> = labels
+            .iter()
+            .map(|id| Registration {
+                key: LabelKey { account: self.account.name.clone(), id: id.parse().unwrap() },
+                metadata: serde_json::from_str(r#"{"order":"A-1001"}"#).unwrap(),
+                source: Source::Config,
+            })
+            .collect();
+        self.store().add_by_hand(&wanted, self.now()).await.unwrap();
+    }
+
+    /// The API says this about `label` from now on.
+    pub fn says(&self, label: &str, body: &str) {
+        self.answers(label, Answer::json(200, body.to_owned()));
+    }
+
+    /// The API answers this for `label` from now on.
+    pub fn answers(&self, label: &str, answer: Answer) {
+        self.sandbox.unscript(label);
+        self.sandbox.script(label, answer);
+    }
+
+    /// One step of the poller.
+    pub async fn poll_once(&mut self) {
+        let now = self.now();
+        self.work().poller.step(now).await.unwrap();
+    }
+
+    /// Polls until nothing more is due, or nothing more may be asked. Returns how many requests that took.
+    pub async fn poll(&mut self) -> u64 {
+        let first = self.sandbox.counters().requests;
+        for _ in 0..1_000 {
+            let before = self.sandbox.counters().requests;
+            self.poll_once().await;
+            if self.sandbox.counters().requests == before {
+                return before - first;
+            }
+        }
+        panic!("polling finds no rest");
+    }
+
+    /// Makes the label due, and polls.
+    pub async fn look_again(&mut self, label: &str) {
+        let key = LabelKey { account: self.account.name.clone(), id: label.parse().unwrap() };
+        assert!(self.store().poll_now(&key, self.now()).await.unwrap(), "{label} is registered");
+        self.poll().await;
+    }
+
+    /// One step of a subscriber's courier.
+    pub async fn deliver_once(&mut self, subscriber: &str) {
+        let now = self.now();
+        let courier = self.work().couriers.get_mut(&SubscriberName::new(subscriber)).unwrap();
+        courier.step(now).await.unwrap();
+    }
+
+    /// Delivers to everybody until nothing more is due now.
+    pub async fn deliver(&mut self) {
+        let names: Vec<SubscriberName> = self.work().couriers.keys().cloned().collect();
+        for name in names {
+            for round in 0.. {
+                assert!(round < 1_000, "delivering finds no rest");
+                let (store, now) = (self.store().clone(), self.now());
+                let held = store.subscriber_health(&name).await.unwrap().held_until;
+                let due = store.due_deliveries(&name, now, &[], 1).await.unwrap();
+                if due.is_empty() || held.is_some_and(|until| until > now) {
+                    break;
+                }
+                self.deliver_once(name.as_str()).await;
+            }
+        }
+    }
+
+    pub async fn poll_and_deliver(&mut self) {
+        self.poll().await;
+        self.deliver().await;
+    }
+
+    /// What came in for a subscriber, whatever it was answered.
+    pub fn callbacks(&self, subscriber: &str) -> Vec<Delivery> {
+        let path = format!("/{subscriber}");
+        self.receiver.deliveries().into_iter().filter(|delivery| delivery.path == path).collect()
+    }
+
+    /// The types of what came in for `orders`, in order.
+    pub fn kinds(&self) -> Vec<String> {
+        self.callbacks("orders").into_iter().map(|delivery| delivery.kind.unwrap()).collect()
+    }
+
+    /// The poller and a courier, to be stepped, or dropped halfway, by a crash test.
+    pub fn poller(&mut self) -> &mut Poller {
+        &mut self.work().poller
+    }
+
+    pub fn courier(&mut self, subscriber: &str) -> &mut Courier {
+        self.work().couriers.get_mut(&SubscriberName::new(subscriber)).unwrap()
+    }
+
+    /// A courier to be stepped apart from the house.
+    pub fn take_courier(&mut self, subscriber: &str) -> Courier {
+        self.work().couriers.remove(&SubscriberName::new(subscriber)).unwrap()
+    }
+
+    async fn open(&mut self) {
+        let (store, writer) = store::open(&self.path).await.unwrap();
+        let writer = tokio::spawn(writer.run());
+        let now = self.now();
+        let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
+        let client = Client::new().unwrap();
+        let poller = Poller::new(
+            self.account.clone(),
+            self.policy.clone(),
+            store.clone(),
+            client,
+            Pulse::default(),
+            quota,
+            now,
+        )
+        .await
+        .unwrap();
+        let courier = |subscriber: &trackpost::domain::subscriber::Subscriber| {
+            let courier = Courier::new(subscriber.clone(), store.clone(), Pulse::default()).unwrap();
+            (subscriber.name.clone(), courier)
+        };
+        let couriers = self.policy.subscribers.iter().map(courier).collect();
+        self.work = Some(Work { store, writer, poller, couriers });
+    }
+
+    /// Ends everything in order, and starts again on the same file.
+    pub async fn restart(&mut self) {
+        self.shut().await;
+        self.open().await;
+    }
+
+    /// Ends everything in order; [`Self::restart`] goes on.
+    pub async fn shut(&mut self) {
+        let Some(Work { store, writer, poller, couriers }) = self.work.take() else { return };
+        drop((poller, couriers));
+        store.close().await;
+        drop(store);
+        writer.await.unwrap();
+    }
+
+    /// The database writes nothing more: to everybody else that is how a kill looks.
+    pub async fn lose_the_writer(&mut self) {
+        let writer = &mut self.work().writer;
+        writer.abort();
+        assert!(writer.await.unwrap_err().is_cancelled());
+    }
+
+    /// From now on bodies may be made anew: their ids stay.
+    pub fn expect_bodies_anew(&mut self) {
+        self.one_body_per_id = false;
+    }
+
+    /// Nobody answers for ShipStation any more.
+    pub async fn close_the_api(&mut self) {
+        self.servers[0].abort();
+        assert!((&mut self.servers[0]).await.unwrap_err().is_cancelled());
+    }
+
+    /// Ends everything at once, wherever it is, and starts again on the same file.
+    pub async fn crash(&mut self) {
+        if let Some(work) = self.work.take() {
+            work.writer.abort();
+            let _ = work.writer.await;
+        }
+        self.open().await;
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.work = None;
+        self.servers.iter().for_each(JoinHandle::abort);
+        if !std::thread::panicking() {
+            inspection::inspect(&self.path, &self.receiver.deliveries(), self.one_body_per_id);
+        }
+    }
+}
+
+pub fn loopback() -> std::net::SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// What one label looks like in the database.
+#[derive(Debug)]
+pub struct Row {
+    pub state: String,
+    pub failures: i64,
+    pub refusals: i64,
+    pub last_seq: i64,
+    pub next_poll_at: Option<i64>,
+}
+
+impl House {
+    /// Reads the database as a bystander would.
+    pub async fn row(&self, label: &str) -> Row {
+        let mut connection = bystander(&self.path).await;
+        let (state, failures, refusals, last_seq, next_poll_at) = sqlx::query_as(
+            "SELECT state, failures, refusals, last_seq, next_poll_at FROM labels WHERE label_id = ?",
+        )
+        .bind(label)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        Row { state, failures, refusals, last_seq, next_poll_at }
+    }
+
+    /// In how many seconds the label is polled again.
+    pub async fn wait_of(&self, label: &str) -> f64 {
+        let next = self.row(label).await.next_poll_at.expect("it is polled again");
+        (next - self.now().as_millisecond()) as f64 / 1000.0
+    }
+
+    /// One number out of the database.
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&mut bystander(&self.path).await).await.unwrap()
+    }
+
+    /// Virtual time passes until the next label is due.
+    pub async fn pass_until_due(&self) {
+        // What is due already is no reason to wait.
+        if !self.store().due_labels(&self.account.name, self.now(), 1).await.unwrap().is_empty() {
+            return;
+        }
+        let next = self.store().next_due(&self.account.name, self.now()).await.unwrap();
+        self.pass(next.expect("something is due").duration_since(self.now()));
+    }
+}
+
+/// A connection of one's own to a database that somebody else may have open.
+pub async fn bystander(path: &Path) -> sqlx::SqliteConnection {
+    use sqlx::ConnectOptions as _;
+    sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
+pub fn seconds(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}
+
+pub fn hours(hours: i64) -> SignedDuration {
+    SignedDuration::from_hours(hours)
+}
+
+/// Whether `actual` is `planned`, give or take a share of it.
+pub fn about(actual: f64, planned: f64, share: f64) -> bool {
+    (actual - planned).abs() <= planned * share + 0.002
+}

@@ -1,0 +1,125 @@
+//! Order within a label, and nobody waiting for anybody else (contract 7.2, 7.3).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use trackpost::sandbox::{Answer, Delivery};
+
+use crate::house::parcel::{event, in_transit, tracking};
+use crate::house::{House, ORDERS, seconds};
+
+fn two_subscribers() -> String {
+    ORDERS.to_owned() + &ORDERS.replace("orders", "slow")
+}
+
+/// (label, seq) of what was accepted, in order.
+fn accepted(callbacks: &[Delivery]) -> Vec<(String, u64)> {
+    let ok = callbacks.iter().filter(|callback| callback.answered == Some(200));
+    ok.map(|callback| (callback.label_id.clone().unwrap(), callback.seq.unwrap())).collect()
+}
+
+fn of_label(label: &str, all: &[(String, u64)]) -> Vec<u64> {
+    all.iter().filter(|(id, _)| id == label).map(|(_, seq)| *seq).collect()
+}
+
+#[tokio::test]
+async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    house.says("se-1", &in_transit());
+    house.says("se-2", &in_transit());
+    let bad = |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(1);
+    house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(500)));
+    house.poll_and_deliver().await;
+    let done = accepted(&house.callbacks("orders"));
+    assert_eq!(of_label("se-1", &done), [0; 0], "all wait for the first");
+    assert_eq!(of_label("se-2", &done), [1, 2, 3]);
+
+    house.receiver.answer_by(|_| None);
+    house.pass(seconds(6));
+    house.deliver().await;
+    assert_eq!(of_label("se-1", &accepted(&house.callbacks("orders"))), [1, 2, 3]);
+    assert_eq!(house.receiver.verdict().order_violations, []);
+}
+
+#[tokio::test]
+async fn order_holds_whatever_fails() {
+    let mut house = House::new().await;
+    let labels = ["se-1", "se-2", "se-3", "se-4"];
+    house.register(&labels).await;
+    let scans: Vec<String> = (0..8).rev().map(|n| event(n * 30, "IT", &format!("C{n}"))).collect();
+    let scans: Vec<&str> = scans.iter().map(String::as_str).collect();
+    labels.iter().for_each(|label| house.says(label, &tracking("IT", &scans)));
+    // Every third request fails, whatever it is.
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    house.receiver.answer_by(move |_| {
+        let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (nth % 3 == 0).then(|| Answer::status([500, 404, 301, 418][nth / 3 % 4]))
+    });
+    house.poll().await;
+    for _ in 0..40 {
+        house.deliver().await;
+        house.pass(seconds(6 * 3600));
+    }
+    let mut next: HashMap<String, u64> = HashMap::new();
+    for (label, seq) in accepted(&house.callbacks("orders")) {
+        let expected = next.entry(label).or_insert(1);
+        assert_eq!(seq, *expected);
+        *expected += 1;
+    }
+    assert_eq!(next.len(), 4);
+    assert!(next.values().all(|seq| *seq == 11), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_hanging_subscriber_holds_up_nobody_else() {
+    let mut house = House::with(&two_subscribers()).await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.receiver.answer_by(|callback| {
+        (callback.path == "/slow").then(|| Answer::status(200).after(Duration::from_secs(600)))
+    });
+    house.poll().await;
+    let (mut slow, now) = (house.take_courier("slow"), house.now());
+    let hanging = tokio::spawn(async move { slow.step(now).await });
+    house.receiver.wait_until(|counts| counts.received == 1).await;
+    house.deliver().await;
+    assert_eq!(accepted(&house.callbacks("orders")).len(), 3);
+    assert!(!hanging.is_finished(), "the other one still hangs");
+    hanging.abort();
+}
+
+#[tokio::test]
+async fn a_dead_subscriber_holds_up_nobody_else() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = ORDERS.replace("[subscribers.orders]", "[subscribers.dead]");
+    let dead = dead.replace("HOOK/orders", &format!("http://{nobody}/"));
+    let mut house = House::with(&(ORDERS.to_owned() + &dead)).await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    assert_eq!(accepted(&house.callbacks("orders")).len(), 3);
+    let outcome = "SELECT count(*) FROM attempts WHERE outcome = 'refused'";
+    assert_eq!(house.count(outcome).await, 1);
+    assert_eq!(
+        house.count("SELECT count(*) FROM deliveries WHERE subscriber = 'dead' AND state = 'pending'").await,
+        3
+    );
+}
+
+#[tokio::test]
+async fn first_attempts_never_wait_behind_retries() {
+    let mut house = House::with(&format!("{ORDERS}max_in_flight = 1\n")).await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.receiver.answer_always(Answer::status(500));
+    house.poll_and_deliver().await;
+    house.pass(seconds(6));
+    house.register(&["se-2"]).await;
+    house.says("se-2", &in_transit());
+    house.receiver.answer_always(Answer::status(200));
+    house.poll_and_deliver().await;
+    let order: Vec<(String, u64)> = accepted(&house.callbacks("orders"));
+    assert_eq!(of_label("se-2", &order[..3]), [1, 2, 3], "{order:?}");
+    assert_eq!(of_label("se-1", &order[3..]), [1, 2, 3], "{order:?}");
+}

@@ -1,0 +1,109 @@
+//! The real binary, and a real kill -9 (contract 9.2).
+
+use std::collections::BTreeSet;
+
+use trackpost::sandbox::{Answer, Carrier, Journey, SandboxOptions};
+
+use crate::house::bystander;
+use crate::house::child::Site;
+
+const PARCELS: usize = 24;
+
+/// Parcels that travel their days in seconds, all to be delivered in the end.
+async fn busy_site() -> Site {
+    let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
+    let ids: Vec<String> = (0..PARCELS).map(|n| format!("se-{n}")).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let journey = [Journey::Delivered, Journey::ExceptionThenDelivered, Journey::Revised][n % 3];
+        let carrier = [Carrier::Ups, Carrier::Fedex, Carrier::Usps][n / 3 % 3];
+        site.sandbox.create_on(&id.parse().unwrap(), journey, carrier);
+    }
+    site.write("trackpost.toml", &site.configuration(&format!("{ids:?}"), ""));
+    site
+}
+
+/// How many parcels the receiver knows to be delivered.
+fn delivered(site: &Site) -> usize {
+    let callbacks = site.receiver.deliveries().into_iter().filter(|callback| {
+        callback.kind.as_deref() == Some("tracking.delivered") && callback.answered == Some(200)
+    });
+    callbacks.filter_map(|callback| callback.label_id).collect::<BTreeSet<_>>().len()
+}
+
+/// Waits for the end of all parcels, stops the daemon, and compares what the receiver has with the database.
+async fn nothing_lost(site: &Site, daemon: crate::house::child::Daemon) {
+    site.received(|_| delivered(site) == PARCELS).await;
+    daemon.stop().await;
+    site.start_until_all_is_delivered().await;
+    site.inspect();
+
+    let mut connection = bystander(&site.database()).await;
+    let owed: Vec<String> =
+        sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&mut connection).await.unwrap();
+    let verdict = site.receiver.verdict();
+    let had: BTreeSet<&String> = verdict.unique.iter().collect();
+    assert_eq!(
+        had,
+        owed.iter().collect::<BTreeSet<_>>(),
+        "each message under its id, none lost, none invented"
+    );
+    assert_eq!(verdict.order_violations, []);
+    assert_eq!(verdict.counts.bad_signatures, 0);
+    let places: BTreeSet<_> =
+        site.receiver.deliveries().into_iter().map(|c| (c.label_id, c.seq, c.message_id)).collect();
+    assert_eq!(places.len(), owed.len(), "nothing under a second id");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_again_and_again_it_goes_on_and_loses_nothing() {
+    let site = busy_site().await;
+    let mut daemon = site.start();
+    for callbacks in [1, 20, 45, 80, 120] {
+        site.received(|counts| counts.received >= callbacks).await;
+        daemon.kill();
+        daemon = site.start();
+    }
+    nothing_lost(&site, daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_kill_every_message_comes_exactly_once() {
+    let site = busy_site().await;
+    // A receiver that stumbles changes nothing about that.
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    site.receiver.answer_by(move |_| {
+        let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (nth % 10 == 3).then(|| Answer::status(500))
+    });
+    let text =
+        site.configuration(&format!("{:?}", (0..PARCELS).map(|n| format!("se-{n}")).collect::<Vec<_>>()), "");
+    site.write(
+        "trackpost.toml",
+        &text.replace(
+            "events = [\"*\"]",
+            "events = [\"*\"]\nretry = [\"100ms\", \"200ms\", \"300ms\", \"400ms\", \"500ms\", \"1s\"]",
+        ),
+    );
+    let daemon = site.start();
+    nothing_lost(&site, daemon).await;
+    assert_eq!(site.receiver.counts().duplicates, 0);
+}
+
+impl Site {
+    /// A daemon that has nothing more to poll delivers what it still owes.
+    async fn start_until_all_is_delivered(&self) {
+        let daemon = self.start();
+        let mut connection = bystander(&self.database()).await;
+        for _ in 0..6_000 {
+            let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE state = 'pending'")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+            if owed == 0 {
+                return daemon.stop().await;
+            }
+            trackpost::clock::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("the outbox never empties:\n{}", daemon.log());
+    }
+}

@@ -1,0 +1,180 @@
+//! What each answer about a label leads to (contract 3).
+
+use std::time::Duration;
+
+use trackpost::sandbox::Answer;
+
+use crate::house::parcel::in_transit;
+use crate::house::{API_KEY, House, about};
+
+/// How far the cadence's jitter moves a wait.
+const JITTER: f64 = 0.08;
+
+#[tokio::test]
+async fn a_label_is_asked_for_with_the_headers_of_the_contract() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.poll().await;
+    let headers = house.sandbox.last_headers();
+    for (name, value) in [
+        ("api-key", API_KEY),
+        ("cache-control", "no-cache"),
+        ("accept", "application/json"),
+        ("user-agent", concat!("trackpost/", env!("CARGO_PKG_VERSION"))),
+    ] {
+        assert_eq!(headers[name], value, "{name}");
+    }
+    assert_eq!(house.sandbox.requests()[0].target, "/v2/labels/se-1/track");
+}
+
+#[tokio::test]
+async fn an_unknown_label_is_asked_for_ever_more_rarely_and_then_given_up() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.sandbox.forget(&"se-1".parse().unwrap());
+    for hours in [1.0, 6.0, 24.0, 24.0, 24.0] {
+        assert_eq!(house.poll().await, 1);
+        let wait = house.wait_of("se-1").await;
+        assert!(about(wait, hours * 3600.0, JITTER), "{wait} s for {hours} h");
+        house.pass_until_due().await;
+    }
+    house.deliver().await;
+    assert!(house.kinds().is_empty(), "five refusals, but not yet 72 hours");
+
+    house.poll_and_deliver().await;
+    assert_eq!(house.kinds(), ["tracking.unavailable"]);
+    let row = house.row("se-1").await;
+    assert_eq!((row.state.as_str(), row.next_poll_at, row.last_seq), ("unavailable", None, 1));
+}
+
+#[tokio::test]
+async fn a_voided_label_is_refused_like_an_unknown_one() {
+    let mut house = House::new().await;
+    let label = "se-1".parse().unwrap();
+    house.sandbox.create(&label);
+    house.sandbox.void(&label);
+    house.register(&["se-1"]).await;
+    house.poll().await;
+    let wait = house.wait_of("se-1").await;
+    assert!(about(wait, 3600.0, JITTER), "{wait} s");
+    assert_eq!(house.row("se-1").await.refusals, 1);
+}
+
+#[tokio::test]
+async fn a_good_answer_takes_the_refusals_back() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.answers("se-1", Answer::status(400));
+    house.poll().await;
+    house.says("se-1", &in_transit());
+    house.look_again("se-1").await;
+    assert_eq!(house.row("se-1").await.refusals, 0);
+    house.answers("se-1", Answer::status(404));
+    house.look_again("se-1").await;
+    let wait = house.wait_of("se-1").await;
+    assert!(about(wait, 3600.0, JITTER), "the ladder begins again: {wait} s");
+}
+
+#[tokio::test]
+async fn a_failing_label_backs_off_from_a_minute_to_an_hour() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.answers("se-1", Answer::status(503));
+    for minutes in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
+        assert_eq!(house.poll().await, 1);
+        let wait = house.wait_of("se-1").await;
+        assert!(about(wait, minutes * 60.0, JITTER), "{wait} s for {minutes} min");
+        house.pass_until_due().await;
+    }
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    assert_eq!(house.row("se-1").await.failures, 0);
+    assert_eq!(house.kinds().len(), 3, "and the first good answer is told");
+}
+
+#[tokio::test]
+async fn what_is_no_tracking_changes_nothing_and_backs_off() {
+    let good = in_transit();
+    let too_large = good.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(4 * 1024 * 1024)), 1);
+    let json = |status, body: &str| Answer::json(status, body.to_owned());
+    for (what, answer) in [
+        ("an object of another kind", json(200, r#"{"hello":"world"}"#)),
+        ("no object", json(200, "[]")),
+        ("a page", json(200, "<html>")),
+        ("nothing", json(200, "")),
+        ("cut short", json(200, &good[..good.len() - 9])),
+        ("no UTF-8", Answer::json(200, [b"{\"status_code\":\"".as_slice(), &[0xff], b"\"}"].concat())),
+        ("over 4 MiB", json(200, &too_large)),
+        ("another 2xx", json(202, &good)),
+        ("no content", Answer::status(204)),
+        ("a server error with a good body", json(500, &good)),
+    ] {
+        let mut house = House::new().await;
+        house.register(&["se-1"]).await;
+        house.says("se-1", &good);
+        house.poll_and_deliver().await;
+        let told = house.kinds().len();
+
+        house.answers("se-1", answer);
+        house.look_again("se-1").await;
+        house.deliver().await;
+        assert_eq!(house.kinds().len(), told, "{what}");
+        assert_eq!(house.row("se-1").await.failures, 1, "{what}");
+        let wait = house.wait_of("se-1").await;
+        assert!(about(wait, 60.0, JITTER), "{what}: {wait} s");
+
+        house.says("se-1", &good);
+        house.look_again("se-1").await;
+        house.deliver().await;
+        assert_eq!(house.kinds().len(), told, "{what}: the history is as it was");
+    }
+}
+
+#[tokio::test]
+async fn a_body_just_below_the_limit_is_read() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    let good = in_transit();
+    let pad = 4 * 1024 * 1024 - good.len() - "\"pad\":\"\",".len();
+    let large = good.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(pad)), 1);
+    assert_eq!(large.len(), 4 * 1024 * 1024);
+    house.says("se-1", &large);
+    house.poll_and_deliver().await;
+    assert_eq!(house.kinds().len(), 3);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_the_key_stays_here() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    let elsewhere = format!("{}v2/labels/se-1/track", house.hook);
+    for status in [301, 302, 303, 307, 308] {
+        house.answers("se-1", Answer::status(status).header("location", &elsewhere));
+        house.look_again("se-1").await;
+    }
+    assert_eq!(house.row("se-1").await.failures, 5);
+    assert_eq!(house.receiver.counts().received, 0);
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_a_failure_of_its_label_alone() {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    house.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
+    house.says("se-2", &in_transit());
+    house.poll_and_deliver().await;
+    assert_eq!(house.row("se-1").await.failures, 1);
+    assert_eq!(house.row("se-2").await.failures, 0);
+    assert_eq!(house.kinds().len(), 3);
+}
+
+#[tokio::test]
+async fn no_connection_is_a_failure() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.close_the_api().await;
+    house.poll_once().await;
+    assert_eq!(house.row("se-1").await.failures, 1);
+    let wait = house.wait_of("se-1").await;
+    assert!(about(wait, 60.0, JITTER), "{wait} s");
+}

@@ -1,0 +1,196 @@
+//! Signals, reloads and what the service manager is told (contract 2.2, 9.1, 9.2).
+
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use trackpost::sandbox::{Answer, SandboxOptions};
+
+use crate::house::child::{Daemon, Site, until};
+use crate::house::parcel::in_transit;
+
+async fn site(labels: &str) -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.write("trackpost.toml", &site.configuration(labels, ""));
+    site
+}
+
+async fn running(site: &Site) -> Daemon {
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+    daemon
+}
+
+async fn asked_about(site: &Site, label: &str) {
+    let asked = until(|| site.sandbox.requests_of(label) > 0).await;
+    assert!(asked.is_ok(), "nobody asked about {label}");
+}
+
+#[tokio::test]
+async fn sigterm_lets_attempts_end_and_exits_0() {
+    let site = site("[\"se-1\"]").await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    site.receiver.answer_next([Answer::status(200).after(Duration::from_millis(1500))]);
+    let daemon = running(&site).await;
+    site.received(|counts| counts.received == 1).await;
+    daemon.stop().await;
+    let accepted = site.receiver.counts().accepted;
+    assert!(accepted >= 1, "what was under way came to its end");
+    site.inspect();
+
+    let again = running(&site).await;
+    site.received(|counts| counts.accepted >= 3).await;
+    again.stop().await;
+    assert_eq!(site.receiver.counts().duplicates, 0, "and its end was recorded");
+    site.inspect();
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_at_once() {
+    let site = site("[\"se-1\"]").await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    site.receiver.answer_always(Answer::status(200).after(Duration::from_secs(600)));
+    let mut daemon = running(&site).await;
+    site.received(|counts| counts.received == 1).await;
+    daemon.signal("TERM");
+    daemon.logged("stopping", 1).await;
+    daemon.signal("TERM");
+    let status = daemon.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(daemon.log().contains("stopped at once"), "{}", daemon.log());
+    site.inspect();
+}
+
+#[tokio::test]
+async fn sighup_reads_the_files_again() {
+    let site = site("[\"se-1\"]").await;
+    let daemon = running(&site).await;
+    asked_about(&site, "se-1").await;
+    site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));
+    daemon.signal("HUP");
+    asked_about(&site, "se-2").await;
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn a_label_gone_from_the_files_is_no_longer_polled() {
+    let site = site("[\"se-1\", \"se-2\"]").await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    site.sandbox.script("se-2", Answer::json(200, in_transit()));
+    let daemon = running(&site).await;
+    asked_about(&site, "se-2").await;
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    daemon.signal("HUP");
+    daemon.logged("labels registered", 2).await;
+    let (gone, stays) = (site.sandbox.requests_of("se-2"), site.sandbox.requests_of("se-1"));
+    let polled = until(|| site.sandbox.requests_of("se-1") > stays + 10).await;
+    assert!(polled.is_ok(), "the other one is polled on");
+    assert!(site.sandbox.requests_of("se-2") <= gone + 1, "but for what was under way");
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn a_broken_file_keeps_what_runs() {
+    let site = site("[\"se-1\"]").await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    let daemon = running(&site).await;
+    asked_about(&site, "se-1").await;
+    let broken = site.configuration("[\"se-1\", \"se-2\"]", "[nonsense]\nx = 1\n");
+    site.write("trackpost.toml", &broken.replace("60000", "\"many\""));
+    daemon.signal("HUP");
+    daemon.logged("what ran goes on", 1).await;
+    let log = daemon.log();
+    assert!(log.contains("nonsense") && log.contains("requests_per_minute"), "{log}");
+    let before = site.sandbox.requests_of("se-1");
+    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "it polls on");
+    assert_eq!(site.sandbox.requests_of("se-2"), 0, "nothing of it was applied");
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn a_changed_label_file_is_noticed() {
+    let site = site("[]").await;
+    site.write("labels.d/today.txt", "se-1\n");
+    let daemon = running(&site).await;
+    asked_about(&site, "se-1").await;
+    site.write("labels.d/today.txt", "se-1\nse-2\n");
+    asked_about(&site, "se-2").await;
+    site.write("labels.d/more.csv", "label_id,order\nse-3,A-1\n");
+    asked_about(&site, "se-3").await;
+    daemon.stop().await;
+    site.inspect();
+}
+
+/// The service manager's end of the socket.
+struct Manager {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Manager {
+    fn new(site: &Site) -> (Self, String) {
+        let path = site.folder().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (Self { socket, heard: Vec::new() }, path.to_str().unwrap().to_owned())
+    }
+
+    /// Waits for the next message that says `word`; those before it are passed over.
+    async fn hears(&mut self, word: &str) -> String {
+        let mut found = None;
+        let heard = until(|| {
+            let mut message = [0; 4096];
+            while let Ok(length) = self.socket.recv(&mut message) {
+                let message = String::from_utf8_lossy(&message[..length]).into_owned();
+                self.heard.push(message.clone());
+                if message.lines().any(|line| line == word) {
+                    found = Some(message);
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+        assert!(heard.is_ok(), "{word} was never said: {:?}", self.heard);
+        found.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_of_every_step() {
+    let site = site("[\"se-1\"]").await;
+    let (mut manager, socket) = Manager::new(&site);
+    let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "200000")]);
+    manager.hears("READY=1").await;
+    manager.hears("WATCHDOG=1").await;
+    manager.hears("WATCHDOG=1").await;
+    daemon.signal("HUP");
+    let reloading = manager.hears("RELOADING=1").await;
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    manager.hears("READY=1").await;
+    manager.hears("WATCHDOG=1").await;
+    daemon.signal("TERM");
+    manager.hears("STOPPING=1").await;
+    daemon.stop_already_asked().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn without_a_watchdog_none_is_fed_and_a_bad_start_is_never_ready() {
+    let site = site("[]").await;
+    let (mut manager, socket) = Manager::new(&site);
+    let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
+    manager.hears("READY=1").await;
+    daemon.signal("TERM");
+    manager.hears("STOPPING=1").await;
+    assert!(manager.heard.iter().all(|message| !message.contains("WATCHDOG=1")), "{:?}", manager.heard);
+    daemon.stop_already_asked().await;
+
+    site.write("trackpost.toml", "[nonsense]\n");
+    let mut daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
+    assert_eq!(daemon.ended().await.code(), Some(1));
+    let mut message = [0; 16];
+    assert!(manager.socket.recv(&mut message).is_err(), "nothing was said");
+}

@@ -1,0 +1,156 @@
+//! A bad start: exit 1 before anything is sent, with the reason (contract 2.4).
+
+use trackpost::sandbox::SandboxOptions;
+use trackpost::store;
+
+use crate::house::child::Site;
+use crate::house::{bystander, loopback};
+
+/// Starts, expects exit 1 and nothing sent; what it said.
+async fn refused(site: &Site) -> String {
+    let mut daemon = site.start();
+    let status = daemon.ended().await;
+    assert_eq!(status.code(), Some(1), "{}", daemon.log());
+    assert_eq!(site.sandbox.counters().requests, 0, "nothing was asked");
+    assert_eq!(site.receiver.counts().received, 0, "nothing was sent");
+    daemon.log()
+}
+
+async fn site() -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    site
+}
+
+#[tokio::test]
+async fn all_faults_of_the_configuration_are_told_at_once() {
+    let site = site().await;
+    let text = site
+        .configuration("[\"se-1\"]", "[subscribers.second]\nurl = \"ftp://x\"\nsecret = \"whsec_short\"\n");
+    let text = text
+        .replace("requests_per_minute = 60000", "requests_per_minute = 0")
+        .replace("[http]", "[http]\nlisten_on = 1")
+        .replace("events = [\"*\"]", "events = [\"tracking.delivred\"]");
+    site.write("trackpost.toml", &text);
+    let said = refused(&site).await;
+    for fault in [
+        "requests_per_minute",
+        "listen_on",
+        "subscribers.second.url",
+        "subscribers.second.secret",
+        "delivred",
+    ] {
+        assert!(said.contains(fault), "{fault} is missing in:\n{said}");
+    }
+    assert!(!said.contains("whsec_short"), "a secret is shown:\n{said}");
+    assert!(!site.database().exists());
+}
+
+#[tokio::test]
+async fn an_unreadable_secret_is_a_fault() {
+    let site = site().await;
+    let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
+    let key = format!("api_key = \"{}\"", crate::house::API_KEY);
+    site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
+    let said = refused(&site).await;
+    assert!(said.contains("nowhere.key") && said.contains("accounts.main.api_key"), "{said}");
+}
+
+#[tokio::test]
+async fn a_missing_configuration_is_named() {
+    let site = site().await;
+    std::fs::remove_file(site.folder().join("trackpost.toml")).unwrap();
+    let said = refused(&site).await;
+    assert!(said.contains("trackpost.toml"), "{said}");
+}
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_database_is_refused() {
+    let site = site().await;
+    site.write("trackpost.toml", &site.configuration("[]", ""));
+    let first = site.start();
+    first.logged("trackpost runs", 1).await;
+    let said = refused(&site).await;
+    assert!(said.contains("another trackpost runs on it"), "{said}");
+    assert!(said.contains("hint:"), "{said}");
+    first.stop().await;
+    let third = site.start();
+    third.logged("trackpost runs", 1).await;
+    third.stop().await;
+}
+
+#[tokio::test]
+async fn the_lock_dies_with_its_holder() {
+    let site = site().await;
+    let mut first = site.start();
+    first.logged("trackpost runs", 1).await;
+    first.kill();
+    let second = site.start();
+    second.logged("trackpost runs", 1).await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let site = site().await;
+    let (store, writer) = store::open(&site.database()).await.unwrap();
+    store.close().await;
+    drop((store, writer));
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (9999, 'of tomorrow', 1, x'00', 0)";
+    sqlx::query(newer).execute(&mut bystander(&site.database()).await).await.unwrap();
+    let said = refused(&site).await;
+    assert!(said.contains("newer trackpost") && said.contains("9999"), "{said}");
+    assert!(said.contains("hint:"), "{said}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let site = site().await;
+    let text = "these are somebody's notes, ".repeat(200);
+    std::fs::write(site.database(), &text).unwrap();
+    let said = refused(&site).await;
+    assert!(said.contains("trackpost.db") && said.contains("no SQLite database"), "{said}");
+    assert_eq!(std::fs::read_to_string(site.database()).unwrap(), text);
+}
+
+#[tokio::test]
+async fn somebody_elses_database_is_refused_and_left_alone() {
+    use sqlx::ConnectOptions as _;
+    let site = site().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.database()).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    sqlx::query("CREATE TABLE bookmarks (url TEXT)").execute(&mut connection).await.unwrap();
+    let said = refused(&site).await;
+    assert!(said.contains("none of trackpost's"), "{said}");
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(tables, 1);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let site = site().await;
+    let taken = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    // The listener above is closed again; this one stays.
+    let holder = std::net::TcpListener::bind(taken).unwrap();
+    let text =
+        site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &format!("listen = \"{taken}\""));
+    site.write("trackpost.toml", &text);
+    let said = refused(&site).await;
+    assert!(said.contains(&taken.to_string()) && said.contains("hint:"), "{said}");
+    drop(holder);
+}
+
+#[tokio::test]
+async fn a_wrong_label_row_stops_nothing() {
+    let site = site().await;
+    site.write("labels.d/mine.txt", "se-2\nSE-BAD\nse-3\n");
+    let daemon = site.start();
+    daemon.logged("SE-BAD", 1).await;
+    site.received(|_| site.sandbox.requests_of("se-3") > 0).await;
+    daemon.stop().await;
+    assert!(site.sandbox.requests_of("se-1") > 0 && site.sandbox.requests_of("se-2") > 0);
+    assert_eq!(site.sandbox.requests_of("SE-BAD"), 0);
+    site.inspect();
+}
