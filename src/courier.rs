@@ -10,11 +10,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -37,7 +35,8 @@ pub struct Courier {
     pulse: Pulse,
     /// Deliveries under way, by row.
     busy: HashSet<i64>,
-    in_flight: FuturesUnordered<BoxFuture<'static, (i64, Result<(), StoreError>)>>,
+    /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
+    in_flight: JoinSet<(i64, Result<(), StoreError>)>,
 }
 
 impl Courier {
@@ -49,7 +48,7 @@ impl Courier {
             mouth,
             pulse,
             busy: HashSet::new(),
-            in_flight: FuturesUnordered::new(),
+            in_flight: JoinSet::new(),
         })
     }
 
@@ -62,7 +61,7 @@ impl Courier {
             let wake = self.fill(clock::now()).await?;
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.finish(done)?,
+                Some(done) = self.in_flight.join_next() => self.finish(done)?,
                 Ok(()) = outbox.changed(), if self.has_room() => {}
                 () = clock::sleep_until(wake) => {}
             }
@@ -79,13 +78,14 @@ impl Courier {
     }
 
     async fn drain(&mut self) -> Result<(), StoreError> {
-        while let Some(done) = self.in_flight.next().await {
+        while let Some(done) = self.in_flight.join_next().await {
             self.finish(done)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, (row, done): (i64, Result<(), StoreError>)) -> Result<(), StoreError> {
+    fn finish(&mut self, done: Result<(i64, Result<(), StoreError>), JoinError>) -> Result<(), StoreError> {
+        let (row, done) = done.map_err(|error| StoreError::Panicked(error.to_string()))?;
         self.busy.remove(&row);
         done
     }
@@ -111,7 +111,7 @@ impl Courier {
         for delivery in due {
             self.busy.insert(delivery.row);
             let accepted_others = health.last_success_at.is_some_and(|success| success > delivery.created_at);
-            self.in_flight.push(Box::pin(deliver(
+            self.in_flight.spawn(deliver(
                 Arc::clone(&self.subscriber),
                 self.store.clone(),
                 self.mouth.clone(),
@@ -119,7 +119,7 @@ impl Courier {
                 delivery,
                 accepted_others,
                 now,
-            )));
+            ));
         }
         let next = self.store.next_attempt(&self.subscriber.name, now).await?;
         Ok(next.map_or(soon, |next| next.min(soon)))

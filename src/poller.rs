@@ -10,11 +10,9 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -64,7 +62,8 @@ pub struct Poller {
     desk: Arc<Desk>,
     /// Labels under way, by row.
     busy: HashSet<i64>,
-    in_flight: FuturesUnordered<BoxFuture<'static, (i64, Result<(), StoreError>)>>,
+    /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
+    in_flight: JoinSet<(i64, Result<(), StoreError>)>,
     ahead: VecDeque<Snapshot>,
     read_ahead_at: Option<Timestamp>,
 }
@@ -106,7 +105,7 @@ impl Poller {
         Ok(Self {
             desk: Arc::new(desk),
             busy: HashSet::new(),
-            in_flight: FuturesUnordered::new(),
+            in_flight: JoinSet::new(),
             ahead: VecDeque::new(),
             read_ahead_at: None,
         })
@@ -118,7 +117,7 @@ impl Poller {
             let wake = self.fill(clock::now()).await?;
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => self.finish(done)?,
+                Some(done) = self.in_flight.join_next() => self.finish(done)?,
                 () = clock::sleep_until(wake) => {}
             }
         }
@@ -135,13 +134,14 @@ impl Poller {
     }
 
     async fn drain(&mut self) -> Result<(), StoreError> {
-        while let Some(done) = self.in_flight.next().await {
+        while let Some(done) = self.in_flight.join_next().await {
             self.finish(done)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, (row, done): (i64, Result<(), StoreError>)) -> Result<(), StoreError> {
+    fn finish(&mut self, done: Result<(i64, Result<(), StoreError>), JoinError>) -> Result<(), StoreError> {
+        let (row, done) = done.map_err(|error| StoreError::Panicked(error.to_string()))?;
         self.busy.remove(&row);
         done
     }
@@ -167,7 +167,7 @@ impl Poller {
                 return Ok(free_at.map_or(soon, |at| at.min(soon)));
             }
             self.busy.insert(label.row);
-            self.in_flight.push(Box::pin(poll_label(Arc::clone(&self.desk), label, probing, now)));
+            self.in_flight.spawn(poll_label(Arc::clone(&self.desk), label, probing, now));
         }
         self.desk.pulse.beat(now);
         let next = self.desk.store.next_due(&self.desk.account.name, now).await?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -168,6 +168,8 @@ impl Daemon {
         let mut signals = Signals::new().map_err(DaemonError::Signals)?;
         systemd::ready(&self.status());
         let beat = systemd::watchdog().map(|every| every / 2);
+        // A moment and not a wait: what happens in between must not put it off.
+        let mut beat_at = beat.map(|every| clock::after(clock::now(), every));
         let outcome = loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
@@ -177,7 +179,10 @@ impl Daemon {
                 },
                 () = self.watching.changed() => self.reload("a label file changed").await,
                 ended = self.trades.ended() => break Err(fatal(ended)),
-                () = clock::sleep(beat.unwrap_or(Duration::MAX)) => self.feed_watchdog().await,
+                () = clock::sleep_until(beat_at.unwrap_or(Timestamp::MAX)) => {
+                    self.feed_watchdog().await;
+                    beat_at = beat.map(|every| clock::after(clock::now(), every));
+                }
             }
         };
         self.stop(signals).await;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::clock;
+use crate::config::RowKind;
 
 /// A file is taken for written when nothing happened to it for so long.
 const REST: Duration = Duration::from_millis(250);
@@ -24,7 +25,7 @@ impl Watching {
     pub fn new(paths: &[PathBuf]) -> Self {
         let (tell, changes) = mpsc::channel(1);
         let heard = move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
+            if event.is_ok_and(|event| concerns_labels(&event)) {
                 // One waiting change is as good as many.
                 let _ = tell.try_send(());
             }
@@ -69,6 +70,12 @@ impl Watching {
             }
         }
     }
+}
+
+/// Whether a label file was touched: a database may lie in the same folder, and reading changes nothing.
+fn concerns_labels(event: &notify::Event) -> bool {
+    let written = !matches!(event.kind, EventKind::Access(_));
+    written && event.paths.iter().any(|path| RowKind::of_path(path).is_some() || path.is_dir())
 }
 
 /// A file that is replaced by renaming is only seen from its folder.

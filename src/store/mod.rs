@@ -64,6 +64,9 @@ pub enum StoreError {
     Failed(std::sync::Arc<sqlx::Error>),
     #[error("the database's writer has ended")]
     WriterGone,
+    /// A step that records did not come to its end: we no longer know what it did.
+    #[error("a step ended in a panic: {0}")]
+    Panicked(String),
 }
 
 impl StoreError {

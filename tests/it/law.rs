@@ -37,7 +37,9 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("sqlx", "store"),
     ("reqwest", "shipstation webhook"),
     ("clap clap_complete clap_mangen println! eprintln! print! eprint!", "cli main"),
-    ("tokio::spawn task::spawn spawn_blocking spawn_local thread::spawn JoinSet", "daemon"),
+    ("tokio::spawn task::spawn spawn_blocking spawn_local thread::spawn", "daemon"),
+    // What a trade has under way are tasks of its own, which end with it.
+    ("JoinSet", "daemon poller courier"),
     ("tokio::signal signal::unix signal::ctrl_c", "daemon"),
     ("sd_notify", "systemd"),
     ("SystemTime Instant Timestamp::now Zoned::now time::sleep", "clock"),
