@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::beside::beside;
 use crate::clock;
 use crate::domain::delivery::{Attempt, NextStep, Outcome, settle};
 use crate::domain::message::envelope;
@@ -100,14 +101,16 @@ impl Courier {
         if !self.has_room() {
             return Ok(soon);
         }
-        let health = self.store.subscriber_health(&self.subscriber.name).await?;
+        let (store, subscriber) = (self.store.clone(), Arc::clone(&self.subscriber));
+        let health = self.beside(store.subscriber_health(&subscriber.name)).await?;
         if let Some(until) = health.held_until.filter(|until| *until > now) {
             return Ok(until.min(soon));
         }
         let room = self.subscriber.max_in_flight as usize - self.in_flight.len();
         let busy: Vec<i64> = self.busy.iter().copied().collect();
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
-        let due = self.store.due_deliveries(&self.subscriber.name, now, &busy, limit).await?;
+        let due = self.beside(store.due_deliveries(&subscriber.name, now, &busy, limit)).await?;
+        let more_due = due.len() == room;
         for delivery in due {
             self.busy.insert(delivery.row);
             let accepted_others = health.last_success_at.is_some_and(|success| success > delivery.created_at);
@@ -121,8 +124,24 @@ impl Courier {
                 now,
             )));
         }
-        let next = self.store.next_attempt(&self.subscriber.name, now).await?;
+        let next = self.beside(store.next_attempt(&subscriber.name, now)).await?;
+        // One ended meanwhile and left room for what was due and not taken.
+        if more_due && self.has_room() {
+            return Ok(now);
+        }
         Ok(next.map_or(soon, |next| next.min(soon)))
+    }
+
+    /// Awaits `work` while what is under way goes on.
+    async fn beside<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let (done, ended) = beside(&mut self.in_flight, work).await;
+        for ended in ended {
+            self.finish(ended)?;
+        }
+        done
     }
 }
 

@@ -1,4 +1,5 @@
 //! trackpost: look, compare, promise, keep the promise.
+pub mod beside;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::beside::beside;
 use crate::clock;
 use crate::config::Account;
 use crate::domain::account::{AccountChange, AccountState, Verdict};
@@ -178,9 +179,15 @@ impl Poller {
         }
         if self.ahead.is_empty() && (stale || self.busy.is_empty() || self.read_full()) {
             let limit = AHEAD + u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
-            let due = self.desk.store.due_labels(&self.desk.account.name, now, limit).await?;
-            self.ahead = due.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
+            let desk = Arc::clone(&self.desk);
+            let (due, ended) =
+                beside(&mut self.in_flight, desk.store.due_labels(&desk.account.name, now, limit)).await;
+            // What ended during the look may have been read as it was before: it still counts as busy here.
+            self.ahead = due?.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
             self.read_ahead_at = Some(now);
+            for done in ended {
+                self.finish(done)?;
+            }
         }
         // One that ended meanwhile may have been read ahead as it was before.
         while let Some(label) = self.ahead.pop_front() {
