@@ -26,6 +26,7 @@ pub async fn beside<T, F: Future>(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -40,7 +41,7 @@ mod tests {
             7
         });
         // It holds the only permit now, and stands still.
-        assert!(futures_util::poll!(under_way.next()).is_pending());
+        assert!(under_way.next().now_or_never().is_none());
         let (permitted, ended) = beside(&mut under_way, only.acquire()).await;
         assert!(permitted.is_ok());
         assert_eq!(ended, [7]);

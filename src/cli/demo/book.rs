@@ -46,7 +46,8 @@ pub struct Book {
     pub events: BTreeSet<(String, String)>,
     /// What was told twice under two ids, in words.
     pub told_twice: Vec<String>,
-    places: HashMap<(String, String, u64), String>,
+    /// Which message came as which number of a label, per subscriber.
+    pub places: HashMap<(String, String, u64), String>,
 }
 
 impl Book {
