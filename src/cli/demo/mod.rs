@@ -119,7 +119,8 @@ async fn play(
             }
         }
         let progress = stage.store.progress().await?;
-        if let Some(told) = trouble.step(stage, &progress, passed.saturating_sub(began)).await? {
+        if let Some(told) = trouble.step(stage, &progress, book.refused, passed.saturating_sub(began)).await?
+        {
             screen.note(passed, &told)?;
         }
         screen.draw(&stage.plan, &book)?;

@@ -116,9 +116,9 @@ fn colour(state: State) -> (&'static str, &'static str) {
 fn line(cast: &Cast, page: Option<&Page>) -> String {
     let blank = Page::default();
     let page = page.unwrap_or(&blank);
-    let says: String = page.says.chars().take(24).collect();
+    let says: String = page.says.chars().take(22).collect();
     format!(
-        "{:<7} {:<5}  {}  {:<16}  {says:<24}  {:>3} callbacks",
+        "{:<7} {:<5}  {}  {:<16}  {says:<22}  {:>3} posts",
         cast.label.as_str(),
         carrier(cast.carrier),
         page.state.dots(),
@@ -159,9 +159,7 @@ mod tests {
             ..Page::default()
         };
         let line = line(&cast, Some(&page));
-        assert_eq!(
-            line,
-            "se-2000 FedEx  ● ● ● ● ✓  collection point  Delivered to UPS Access   199 callbacks"
-        );
+        assert_eq!(line, "se-2000 FedEx  ● ● ● ● ✓  collection point  Delivered to UPS Acces  199 posts");
+        assert!(line.chars().count() <= WIDTH);
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::book::Book;
 use super::folder::{CONFIG, DATABASE};
 use super::stage::Stage;
+use super::track::State;
 use super::verdict::Verdict;
 
 /// The object of `--json`.
@@ -34,6 +35,9 @@ pub struct Summary {
     /// Callbacks that the receiver refused on purpose.
     pub refused: usize,
     pub seconds: f64,
+    /// How many are in which state, in words.
+    #[serde(skip)]
+    ends: String,
     /// Why it is no success; null if it is one.
     pub failure: Option<String>,
 }
@@ -56,6 +60,7 @@ impl Summary {
             answers: counters.by_status,
             refused: book.refused,
             seconds: (seconds * 10.0).round() / 10.0,
+            ends: ends(book),
             failure,
         }
     }
@@ -78,7 +83,7 @@ impl Summary {
             // Writing into a text does not fail.
             let _ = writeln!(text, "  {name:<12}{value:>6}{note}");
         };
-        row("parcels", &self.parcels, "  all by way of real sockets and a real database");
+        row("parcels", &self.parcels, &self.ends);
         row("polls", &self.polls, &troubled);
         row("events", &self.events, "  carrier events found");
         row("callbacks", &self.callbacks, &refused);
@@ -105,6 +110,17 @@ fn next(stage: &Stage, kept: bool) -> String {
         "\nWhat next\n  less {config}\n  trackpost check --config {config}\n  \
          trackpost labels list --config {config}\n  trackpost history se-1 --config {config}\n"
     )
+}
+
+/// As in "  10 delivered, 2 collection point".
+fn ends(book: &Book) -> String {
+    let mut by_state: BTreeMap<State, usize> = BTreeMap::new();
+    for page in book.pages.values() {
+        *by_state.entry(page.state).or_default() += 1;
+    }
+    let counted: Vec<String> =
+        by_state.iter().map(|(state, count)| format!("{count} {}", state.name())).collect();
+    format!("  {}", counted.join(", "))
 }
 
 /// What went wrong, the first of each kind.

@@ -32,6 +32,7 @@ enum Act {
     Failing { labels: Vec<LabelId>, since: Duration },
     AskedAgain,
     Refusing,
+    Over,
 }
 
 /// Makes trouble when its time has come.
@@ -45,11 +46,12 @@ impl Trouble {
         Self { act: Act::Calm }
     }
 
-    /// Goes on with the acts; gives the line that tells of a new one.
+    /// Goes on with the acts, `passed` after the parcels set out and with so many callbacks `refused`; gives the line that tells of a new one.
     pub async fn step(
         &mut self,
         stage: &Stage,
         progress: &[LabelProgress],
+        refused: usize,
         passed: Duration,
     ) -> Result<Option<String>, Failure> {
         let share = passed.as_secs_f64() / stage.plan.travel.as_secs_f64();
@@ -58,7 +60,7 @@ impl Trouble {
                 stage.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(429), 1.0)]);
                 (
                     Act::Throttling { since: passed },
-                    "trouble: the API answers 429, the whole account waits as told".to_owned(),
+                    "the API answers 429: the whole account waits as it is told".to_owned(),
                 )
             }
             Act::Throttling { since } => {
@@ -75,7 +77,7 @@ impl Trouble {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     stage.sandbox.script_once(label.as_str(), server_error);
                 }
-                let told = format!("trouble: the API answers 500 about {}", listed(&labels));
+                let told = format!("the API answers 500 about {}", listed(&labels));
                 (Act::Failing { labels, since: passed }, told)
             }
             Act::Failing { labels, since } => {
@@ -90,16 +92,16 @@ impl Trouble {
                     stage.store.poll_now(&key, clock::now()).await?;
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
-                let told = format!(
-                    "their next look is a minute off; an operator asks: labels poll {}",
-                    ids.join(" ")
-                );
+                let told = format!("an operator asks again at once: trackpost labels poll {}", ids.join(" "));
                 (Act::AskedAgain, told)
             }
             Act::AskedAgain if share >= REFUSING => {
                 stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
-                let told = "trouble: the receiver answers 500 a few times; the same messages come again";
+                let told = "the receiver answers 500: the same messages come again";
                 (Act::Refusing, told.to_owned())
+            }
+            Act::Refusing if refused >= REFUSED_CALLBACKS => {
+                (Act::Over, format!("the receiver accepts again, after {refused} answers of 500"))
             }
             _ => return Ok(None),
         };
@@ -107,9 +109,9 @@ impl Trouble {
         Ok(Some(told))
     }
 
-    /// Whether all acts have been played.
+    /// Whether all acts have begun; in the last one there may be too few callbacks left to be refused.
     pub fn is_over(&self) -> bool {
-        matches!(self.act, Act::Refusing)
+        matches!(self.act, Act::Refusing | Act::Over)
     }
 }
 
