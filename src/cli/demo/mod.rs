@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use super::Failure;
 use super::args;
 use crate::clock::{self, Stopwatch};
+use crate::daemon::told_to_stop;
 use crate::domain::label::LabelState;
 use crate::store::progress::LabelProgress;
 use book::Book;
@@ -51,13 +52,15 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let mut receiver = pin!(servers.receiver.serve(pending()));
     let mut daemon = pin!(servers.daemon.run(stopped));
     let patience = Duration::from_secs(u64::from(what.seconds)) + PATIENCE;
+    let told = told_to_stop()?;
     let played = tokio::select! {
+        biased;
+        () = told => return Err(Failure::new("the demo was interrupted")),
         played = play(&mut stage, &mut screen, watch, patience) => played,
         served = &mut sandbox => return Err(ended("the sandbox", served.err())),
         served = &mut receiver => return Err(ended("the receiver", served.err())),
-        // It hears signals, too.
         ran = &mut daemon => return match ran {
-            Ok(()) => Err(Failure::new("the demo was interrupted")),
+            Ok(()) => Err(ended("the daemon", None)),
             Err(error) => Err(error.into()),
         },
     };
