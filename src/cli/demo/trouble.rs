@@ -14,8 +14,9 @@ const THROTTLED: f64 = 0.25;
 const FAILING: f64 = 0.40;
 const REFUSING: f64 = 0.60;
 
-/// How long the API answers 429 at most; each says to wait a second.
+/// How long the API answers 429, unless nobody asks or many do; each answer says to wait a second.
 const BURST: Duration = Duration::from_millis(400);
+const BURST_AT_MOST: Duration = Duration::from_secs(3);
 const BURST_ANSWERS: u64 = 4;
 /// How many labels get a 500.
 const FAILED_LABELS: usize = 2;
@@ -65,7 +66,10 @@ impl Trouble {
             }
             Act::Throttling { since } => {
                 let answered = stage.sandbox.counters().answered(429);
-                if answered < BURST_ANSWERS && passed.saturating_sub(*since) < BURST {
+                let lasted = passed.saturating_sub(*since);
+                // A pause between two polls must not swallow the whole burst.
+                let seen = answered >= BURST_ANSWERS || (answered > 0 && lasted >= BURST);
+                if !seen && lasted < BURST_AT_MOST {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());
