@@ -78,7 +78,7 @@ fn told(found: &Inspection) -> String {
         let _ = writeln!(told, "{mark} {:<10} {said}", step.name);
     }
     for cause in &found.causes {
-        let _ = writeln!(told, "  perhaps: {cause}");
+        let _ = writeln!(told, "  hint: {cause}");
     }
     told.push_str(if found.holds() { "the signature holds\n" } else { "the signature does not hold\n" });
     told

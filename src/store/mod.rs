@@ -10,6 +10,7 @@ pub mod lock;
 mod open;
 pub mod outbox;
 pub mod polls;
+pub mod progress;
 pub mod upkeep;
 pub mod views;
 pub mod writer;

@@ -1,0 +1,102 @@
+//! Where the demo's database and configuration lie: a folder of the user's, or one that is gone afterwards.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::Failure;
+use crate::clock;
+
+pub const DATABASE: &str = "trackpost.db";
+pub const CONFIG: &str = "trackpost.toml";
+pub const LABELS: &str = "labels.csv";
+
+/// A folder, which is removed when it is dropped unless it is kept.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Folder {
+    /// Makes `keep`, or a folder of its own among the temporary files.
+    pub fn open(keep: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = keep else {
+            let name: String = clock::random_bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+            let path = std::env::temp_dir().join(format!("trackpost-demo-{name}"));
+            fs::create_dir(&path).map_err(|error| cannot("the folder", &path, &error))?;
+            return Ok(Self { path, kept: false });
+        };
+        fs::create_dir_all(path).map_err(|error| cannot("--keep", path, &error))?;
+        let path = path.canonicalize().map_err(|error| cannot("--keep", path, &error))?;
+        for name in [DATABASE, CONFIG, LABELS] {
+            if path.join(name).exists() {
+                return Err(Failure::new(format!("--keep {}: {name} is there already", path.display()))
+                    .hint("the demo starts with an empty folder: name another one"));
+            }
+        }
+        Ok(Self { path, kept: true })
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn kept(&self) -> bool {
+        self.kept
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let path = self.file(name);
+        fs::write(&path, text).map_err(|error| cannot("the file", &path, &error))?;
+        Ok(path)
+    }
+
+    /// Leaves it where it is: somebody will want to look.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What is left among the temporary files does no harm.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("{what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_its_own_is_gone_afterwards() {
+        let folder = Folder::open(None).unwrap();
+        let path = folder.write(CONFIG, "").unwrap();
+        assert!(path.exists());
+        drop(folder);
+        assert!(!path.exists() && !path.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn a_kept_one_stays_and_is_not_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let keep = directory.path().join("a/b");
+        let folder = Folder::open(Some(&keep)).unwrap();
+        let path = folder.write(DATABASE, "").unwrap();
+        drop(folder);
+        assert!(path.exists());
+        let error = Folder::open(Some(&keep)).unwrap_err().to_string();
+        assert!(error.contains("trackpost.db is there already"), "{error}");
+    }
+}

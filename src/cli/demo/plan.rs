@@ -1,0 +1,139 @@
+//! What is played: which parcels travel, how fast, and how often they are asked about.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::{Failure, args, sandbox};
+use crate::domain::label::LabelId;
+use crate::sandbox::{Carrier, Journey, Parcel};
+
+/// In turn. Only journeys that end in `DE` or `SP`: of others nobody could say when the demo is over.
+const JOURNEYS: [Journey; 6] = [
+    Journey::ExceptionThenDelivered,
+    Journey::Delivered,
+    Journey::CollectionPoint,
+    Journey::Revised,
+    Journey::Delivered,
+    Journey::Delivered,
+];
+
+const MOST_PARCELS: u32 = 2_000;
+const SECONDS: std::ops::RangeInclusive<u32> = 5..=3_600;
+
+/// The carriers may put right what they said for so long after a delivery, in the parcels' minutes.
+const CORRECTIONS: u32 = 220;
+/// All parcels together are asked about so often a second.
+const POLLS_PER_SECOND: u32 = 60;
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
+
+/// One parcel of the demo.
+#[derive(Clone, Debug)]
+pub struct Cast {
+    pub label: LabelId,
+    pub journey: Journey,
+    pub carrier: Carrier,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub cast: Vec<Cast>,
+    pub seed: u64,
+    /// How long the slowest parcel takes.
+    pub travel: Duration,
+    /// How many times faster than the clock they travel.
+    pub factor: f64,
+    /// When they set out, in their own time: so that the last one arrives about now.
+    pub start: Timestamp,
+    /// The wait between two looks at a parcel.
+    pub interval: Duration,
+    /// Further looks so long after an arrival.
+    pub settle: [Duration; 3],
+}
+
+impl Plan {
+    pub fn new(what: &args::Demo, now: Timestamp) -> Result<Self, Failure> {
+        if !(1..=MOST_PARCELS).contains(&what.parcels) {
+            return Err(Failure::new(format!("--parcels {}: from 1 to {MOST_PARCELS}", what.parcels)));
+        }
+        if !SECONDS.contains(&what.seconds) {
+            let (least, most) = (SECONDS.start(), SECONDS.end());
+            return Err(Failure::new(format!("--seconds {}: from {least} to {most}", what.seconds)));
+        }
+        let cast: Vec<Cast> = sandbox::labels(what.parcels)?
+            .into_iter()
+            .enumerate()
+            .map(|(index, label)| role(index, label))
+            .collect();
+        let seconds = f64::from(what.seconds);
+        // What is left is for starting up, the looks after the last arrival, and the last callbacks.
+        let travel = Duration::from_secs_f64((seconds * 0.6).max(seconds - 4.0));
+        let days = slowest(&cast, what.seed, now);
+        let factor = days.as_secs_f64() / travel.as_secs_f64();
+        let corrected = Duration::from_secs(u64::from(CORRECTIONS) * 60).div_f64(factor);
+        let first = corrected.max(Duration::from_millis(400));
+        Ok(Self {
+            seed: what.seed,
+            travel,
+            factor,
+            start: now.saturating_sub(SignedDuration::try_from(days)?)?,
+            interval: SHORTEST_INTERVAL.max(Duration::from_secs(1) * what.parcels / POLLS_PER_SECOND),
+            settle: [first, first + Duration::from_millis(400), first + Duration::from_millis(800)],
+            cast,
+        })
+    }
+}
+
+fn role(index: usize, label: LabelId) -> Cast {
+    // Each turn of the journeys begins with another carrier, so that all meet.
+    let turn = index / JOURNEYS.len();
+    let carrier = Carrier::ALL[(index + turn) % Carrier::ALL.len()];
+    Cast { label, journey: JOURNEYS[index % JOURNEYS.len()], carrier }
+}
+
+/// How long the slowest parcel travels, in its own time.
+fn slowest(cast: &[Cast], seed: u64, now: Timestamp) -> Duration {
+    let takes = |cast: &Cast| Parcel::on(cast.journey, cast.carrier, &cast.label, seed, now).ends_after();
+    cast.iter().map(takes).max().unwrap_or_default().max(Duration::from_secs(60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(parcels: u32, seconds: u32) -> Result<Plan, String> {
+        let what = args::Demo { parcels, seconds, seed: 1, keep: None, json: false };
+        Plan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn a_dozen_shows_every_journey_and_carrier() {
+        let plan = plan(12, 20).unwrap();
+        for journey in JOURNEYS {
+            let of_journey: Vec<&Cast> = plan.cast.iter().filter(|cast| cast.journey == journey).collect();
+            assert!(of_journey.len() >= 2, "{journey:?}");
+        }
+        assert!(Carrier::ALL.iter().all(|carrier| plan.cast.iter().any(|cast| cast.carrier == *carrier)));
+        assert_eq!(plan.travel, Duration::from_secs(16));
+        assert_eq!(plan.interval, SHORTEST_INTERVAL);
+    }
+
+    #[test]
+    fn many_parcels_are_asked_about_less_often() {
+        assert_eq!(plan(120, 20).unwrap().interval, Duration::from_secs(2));
+        assert_eq!(plan(1, 5).unwrap().travel, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn looks_after_an_arrival_wait_for_corrections() {
+        let slow = plan(12, 3600).unwrap();
+        let virtual_wait = slow.settle[0].mul_f64(slow.factor);
+        assert!(virtual_wait >= Duration::from_secs(u64::from(CORRECTIONS) * 60 - 60));
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_played() {
+        assert_eq!(plan(0, 20).unwrap_err(), "error: --parcels 0: from 1 to 2000");
+        assert_eq!(plan(12, 1).unwrap_err(), "error: --seconds 1: from 5 to 3600");
+    }
+}

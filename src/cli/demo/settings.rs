@@ -1,0 +1,125 @@
+//! The demo's configuration and label file, as a newcomer would write them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::folder::LABELS;
+use super::plan::{Cast, Plan};
+
+/// The subscriber that gets every message in the standard form; also its path at the receiver.
+pub const EVERYTHING: &str = "everything";
+/// The one that gets ShipStation's own envelope.
+pub const SHOP: &str = "shop";
+
+/// What a configuration needs to know beside the plan.
+#[derive(Debug)]
+pub struct Addresses<'a> {
+    pub database: &'a Path,
+    pub base_url: &'a str,
+    pub api_key: &'a str,
+    /// With a slash at the end.
+    pub receiver: &'a str,
+    pub secret: &'a str,
+}
+
+pub fn config(plan: &Plan, addresses: &Addresses<'_>) -> String {
+    let Addresses { database, base_url, api_key, receiver, secret } = addresses;
+    let database = quoted(&database.display().to_string());
+    let (interval, out) = (shown(plan.interval), shown((plan.interval / 2).max(Duration::from_millis(100))));
+    let settle: Vec<String> = plan.settle.iter().map(|wait| shown(*wait)).collect();
+    let settle = settle.join(", ");
+    let mut rows = String::new();
+    for row in ["UN", "NY", "AC", "IT", "AT", "EX", "estimate_day"] {
+        let _ = writeln!(rows, "{row} = {{ intervals = [{interval}] }}");
+    }
+    format!(
+        r#"# Written by `trackpost demo`. The addresses were those of the demo's sandbox and receiver, which are gone:
+# put your own in, or start some with `trackpost sandbox` and `trackpost listen`.
+
+[store]
+path = {database}
+
+[http]
+listen = "127.0.0.1:0"
+
+[accounts.main]
+base_url = "{base_url}"
+api_key = "{api_key}"
+requests_per_minute = 60000 # the demo's days pass in seconds; a real account has 200
+
+[registration]
+files = ["{LABELS}"]
+
+# So that polls keep up with parcels that travel {factor:.0} times faster than real ones. Leave [cadence] out of a
+# configuration of your own: the defaults are made for real parcels.
+[cadence]
+settle = [{settle}]
+{rows}out_for_delivery = {{ intervals = [{out}] }}
+
+[subscribers.{EVERYTHING}]
+url = "{receiver}{EVERYTHING}"
+secret = "{secret}"
+format = "standard"
+events = ["tracking.*"]
+retry = ["300ms", "600ms", "1s", "1s", "2s", "2s", "2s", "5s"]
+
+[subscribers.{SHOP}]
+url = "{receiver}{SHOP}"
+secret = "{secret}"
+format = "shipstation"
+events = ["tracking.updated"]
+retry = ["300ms", "600ms", "1s", "1s", "2s", "2s", "2s", "5s"]
+"#,
+        factor = plan.factor,
+    )
+}
+
+pub fn labels(cast: &[Cast]) -> String {
+    let mut csv = "label_id,order\n".to_owned();
+    for (index, cast) in cast.iter().enumerate() {
+        let _ = writeln!(csv, "{},A-{}", cast.label, 1001 + index);
+    }
+    csv
+}
+
+/// In whole milliseconds, as TOML has it.
+fn shown(duration: Duration) -> String {
+    format!("\"{}ms\"", duration.as_millis())
+}
+
+/// A text as TOML has it; JSON's escapes are TOML's, too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::args;
+    use super::*;
+    use crate::config::{Config, Environment};
+
+    #[test]
+    fn it_is_a_sound_configuration() {
+        let what = args::Demo { parcels: 3, seconds: 20, seed: 1, keep: None, json: false };
+        let plan = Plan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.toml");
+        let addresses = Addresses {
+            database: Path::new("/tmp/a \"b\"/t.db"),
+            base_url: "http://127.0.0.1:1",
+            api_key: "k",
+            receiver: "http://127.0.0.1:2/",
+            secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        };
+        std::fs::write(&path, config(&plan, &addresses)).unwrap();
+        std::fs::write(directory.path().join(LABELS), labels(&plan.cast)).unwrap();
+        let loaded = Config::load(&path, &Environment::default()).unwrap();
+        assert_eq!(loaded.labels.len(), 3);
+        assert_eq!(loaded.labels[2].metadata["order"], "A-1003");
+        assert_eq!(loaded.config.subscribers.len(), 2);
+        assert_eq!(loaded.config.store.path, addresses.database);
+        assert!(loaded.config.cadence.rows.values().all(|row| row.hours.is_none()), "by day as by night");
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+}

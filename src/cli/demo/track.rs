@@ -1,0 +1,111 @@
+//! How far a parcel is, as the callbacks tell it.
+
+use serde_json::Value;
+
+use crate::domain::tracking::{StatusCode, TrackingEvent};
+
+/// The states a parcel is shown in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    #[default]
+    Unseen,
+    Label,
+    Accepted,
+    InTransit,
+    Exception,
+    OutForDelivery,
+    Attempted,
+    Delivered,
+    CollectionPoint,
+}
+
+/// How many dots a track has.
+const DOTS: usize = 5;
+
+impl State {
+    /// The state that a carrier event puts its parcel in.
+    pub fn of_event(event: &Value) -> Option<Self> {
+        let event = TrackingEvent::parse(&event.to_string()).ok()?;
+        if event.is_out_for_delivery() {
+            return Some(Self::OutForDelivery);
+        }
+        Some(match event.status()? {
+            StatusCode::Unknown | StatusCode::NotYetInSystem => Self::Label,
+            StatusCode::Accepted => Self::Accepted,
+            StatusCode::InTransit => Self::InTransit,
+            StatusCode::Exception => Self::Exception,
+            StatusCode::DeliveryAttempt => Self::Attempted,
+            StatusCode::Delivered => Self::Delivered,
+            StatusCode::ServicePoint => Self::CollectionPoint,
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unseen => "no scan yet",
+            Self::Label => "label",
+            Self::Accepted => "accepted",
+            Self::InTransit => "in transit",
+            Self::Exception => "exception",
+            Self::OutForDelivery => "out for delivery",
+            Self::Attempted => "attempted",
+            Self::Delivered => "delivered",
+            Self::CollectionPoint => "collection point",
+        }
+    }
+
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Delivered | Self::CollectionPoint)
+    }
+
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Self::Exception | Self::Attempted)
+    }
+
+    /// Label, accepted, in transit, out for delivery, arrived: a dot each.
+    pub fn dots(self) -> String {
+        let reached = match self {
+            Self::Unseen => 0,
+            Self::Label => 1,
+            Self::Accepted => 2,
+            Self::InTransit | Self::Exception => 3,
+            Self::OutForDelivery | Self::Attempted => 4,
+            Self::Delivered | Self::CollectionPoint => DOTS,
+        };
+        let dot = |number: usize| match number {
+            _ if self.is_trouble() && number == reached => "!",
+            DOTS if self.is_end() => "✓",
+            _ if number <= reached => "●",
+            _ => "○",
+        };
+        (1..=DOTS).map(dot).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(code: &str, detail: Option<&str>, carrier: Option<&str>) -> Option<State> {
+        State::of_event(&serde_json::json!({
+            "status_code": code, "status_detail_code": detail, "carrier_detail_code": carrier,
+        }))
+    }
+
+    #[test]
+    fn out_for_delivery_shows_in_the_details() {
+        assert_eq!(state("IT", Some("OUT_FOR_DELIVERY"), None), Some(State::OutForDelivery));
+        assert_eq!(state("IT", None, Some("OT")), Some(State::OutForDelivery));
+        assert_eq!(state("IT", Some("IN_TRANSIT"), None), Some(State::InTransit));
+        assert_eq!(state("SP", None, None), Some(State::CollectionPoint));
+        assert_eq!(state("??", None, None), None);
+    }
+
+    #[test]
+    fn dots() {
+        assert_eq!(State::Unseen.dots(), "○ ○ ○ ○ ○");
+        assert_eq!(State::Exception.dots(), "● ● ! ○ ○");
+        assert_eq!(State::OutForDelivery.dots(), "● ● ● ● ○");
+        assert_eq!(State::CollectionPoint.dots(), "● ● ● ● ✓");
+    }
+}

@@ -1,0 +1,65 @@
+//! How far everything has come: what `trackpost demo` waits for and judges by.
+
+use super::{Store, StoreError};
+use crate::domain::label::LabelState;
+
+/// Where a label stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelProgress {
+    pub label_id: String,
+    pub state: LabelState,
+    /// Whether it is to be polled again.
+    pub goes_on: bool,
+    /// Polls that failed in a row.
+    pub failures: u32,
+}
+
+/// A message that a subscriber is to get, or has got.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owed {
+    pub subscriber: String,
+    pub message_id: String,
+}
+
+impl Store {
+    /// Every label, in the order of registration.
+    pub async fn progress(&self) -> Result<Vec<LabelProgress>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT label_id, state, next_poll_at IS NOT NULL AS "goes_on!: bool", failures
+               FROM labels ORDER BY label_key"#
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let progress = rows.into_iter().filter_map(|row| {
+            Some(LabelProgress {
+                label_id: row.label_id,
+                state: LabelState::parse(&row.state)?,
+                goes_on: row.goes_on,
+                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
+            })
+        });
+        Ok(progress.collect())
+    }
+
+    /// How many deliveries are still to be made.
+    pub async fn pending_deliveries(&self) -> Result<u64, StoreError> {
+        let pending = sqlx::query_scalar!("SELECT count(*) FROM deliveries WHERE state = 'pending'")
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(pending.unsigned_abs())
+    }
+
+    /// Every message to every subscriber, delivered or not.
+    pub async fn owed(&self) -> Result<Vec<Owed>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT d.subscriber, m.message_id FROM deliveries d JOIN messages m USING (message_key)
+             ORDER BY d.delivery_key"
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Owed { subscriber: row.subscriber, message_id: row.message_id })
+            .collect())
+    }
+}
