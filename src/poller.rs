@@ -7,6 +7,7 @@
 //! If we die after asking and before recording, the call is lost and nothing else: the label is still due.
 
 use std::collections::{HashSet, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,12 +58,17 @@ pub async fn quota_left(store: &Store, account: &Account, now: Timestamp) -> Res
     Ok(Arc::new(Mutex::new(Quota::new(account.requests_per_minute).with_used(used, now))))
 }
 
+/// A label's row, and whether its poll could be recorded.
+type Ended = (i64, Result<(), StoreError>);
+
 /// Looks at the labels of one account.
 pub struct Poller {
     desk: Arc<Desk>,
     /// Labels under way, by row.
     busy: HashSet<i64>,
-    in_flight: FuturesUnordered<BoxFuture<'static, (i64, Result<(), StoreError>)>>,
+    in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
+    /// Polls that ended while we looked for more.
+    ended: Vec<Ended>,
     ahead: VecDeque<Snapshot>,
     read_ahead_at: Option<Timestamp>,
 }
@@ -105,6 +111,7 @@ impl Poller {
             desk: Arc::new(desk),
             busy: HashSet::new(),
             in_flight: FuturesUnordered::new(),
+            ended: Vec::new(),
             ahead: VecDeque::new(),
             read_ahead_at: None,
         })
@@ -139,13 +146,21 @@ impl Poller {
         Ok(())
     }
 
-    fn finish(&mut self, (row, done): (i64, Result<(), StoreError>)) -> Result<(), StoreError> {
+    fn finish(&mut self, (row, done): Ended) -> Result<(), StoreError> {
         self.busy.remove(&row);
         done
     }
 
     /// Starts as many polls as are due and allowed; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let wake = self.start_due(now).await?;
+        while let Some(done) = self.ended.pop() {
+            self.finish(done)?;
+        }
+        Ok(wake)
+    }
+
+    async fn start_due(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let soon = now.saturating_add(STALE).unwrap_or(Timestamp::MAX);
         let (open_at, probing) = {
             let state = self.desk.state();
@@ -178,7 +193,8 @@ impl Poller {
         }
         if self.ahead.is_empty() && (stale || self.busy.is_empty() || self.read_full()) {
             let limit = AHEAD + u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
-            let due = self.desk.store.due_labels(&self.desk.account.name, now, limit).await?;
+            let desk = Arc::clone(&self.desk);
+            let due = self.meanwhile(desk.store.due_labels(&desk.account.name, now, limit)).await?;
             self.ahead = due.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
             self.read_ahead_at = Some(now);
         }
@@ -189,6 +205,18 @@ impl Poller {
             }
         }
         Ok(None)
+    }
+
+    /// Awaits `work` while the polls under way go on: one of them may hold the very connection that `work` waits for,
+    /// and nobody else moves it. They stay busy until [`Self::fill`] has finished them.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Some(ended) = self.in_flight.next(), if !self.in_flight.is_empty() => self.ended.push(ended),
+            }
+        }
     }
 
     /// Whether the last reading ahead may have left due labels behind.
