@@ -29,8 +29,7 @@ impl Store {
     }
 
     async fn broken_file(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
-        let said: Vec<String> =
-            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
+        let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
         broken.extend(said.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
         let orphans: Vec<(String, i64)> =
             sqlx::query_as(r#"SELECT "table", count(*) FROM pragma_foreign_key_check GROUP BY 1"#)
@@ -139,7 +138,11 @@ impl Store {
                 delivery.seq,
                 delivery.label_id,
                 delivery.subscriber,
-                if delivery.idle { "is the head of its lane, but is never due" } else { "is due out of turn" }
+                if delivery.idle {
+                    "is the head of its lane, but is never due"
+                } else {
+                    "is due out of turn"
+                }
             )
         );
         each!(

@@ -99,10 +99,10 @@ async fn what_is_said_of_an_account_belongs_to_no_label() {
     let callback = house.callbacks("orders").remove(0);
     assert_eq!((callback.label_id.as_deref(), callback.seq), (None, None));
     let body: Value = serde_json::from_slice(&callback.body).unwrap();
-    assert_eq!((&body["type"], &body["data"]["account"]), (
-        &Value::from("system.account.unauthorized"),
-        &Value::from("main")
-    ));
+    assert_eq!(
+        (&body["type"], &body["data"]["account"]),
+        (&Value::from("system.account.unauthorized"), &Value::from("main"))
+    );
     assert!(!callback.body.windows(API_KEY.len()).any(|part| part == API_KEY.as_bytes()));
     assert!(house.callbacks("shop").is_empty(), "the vendor's form has no such thing");
 }

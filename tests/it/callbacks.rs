@@ -135,9 +135,10 @@ async fn every_header_is_there_and_no_other_of_ours() {
     ] {
         assert_eq!(callback.header(name), Some(value), "{name}");
     }
-    let ours = callback.headers.keys().filter(|name| {
-        name.as_str().starts_with("trackpost-") || name.as_str().starts_with("webhook-")
-    });
+    let ours = callback
+        .headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("trackpost-") || name.as_str().starts_with("webhook-"));
     assert_eq!(ours.count(), 7);
 }
 
@@ -158,10 +159,8 @@ async fn the_official_verifier_takes_every_callback() {
 
 #[tokio::test]
 async fn while_rotating_each_live_secret_signs() {
-    let rotating = ORDERS.replace(
-        "secret = \"SECRET\"",
-        &format!("secrets = [\"{OTHER_SECRET}\", \"SECRET\"]"),
-    );
+    let rotating =
+        ORDERS.replace("secret = \"SECRET\"", &format!("secrets = [\"{OTHER_SECRET}\", \"SECRET\"]"));
     let mut house = House::at(soon(), &rotating).await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
@@ -202,10 +201,17 @@ async fn attempts_differ_in_nothing_but_number_time_and_signature() {
 async fn only_what_was_asked_for_is_sent() {
     let picky = "events = [\"tracking.delivered\"]";
     let mut house = House::with(
-        &[subscriber("orders", "standard", ""), subscriber("shop", "shipstation", ""), subscriber("end", "standard", "")]
-            .concat()
-            .replace("format = \"shipstation\"\nevents = [\"*\"]", &format!("format = \"shipstation\"\n{picky}"))
-            .replace("/end\"\nsecret = \"SECRET\"\nformat = \"standard\"\nevents = [\"*\"]", &format!("/end\"\nsecret = \"SECRET\"\nformat = \"standard\"\n{picky}")),
+        &[
+            subscriber("orders", "standard", ""),
+            subscriber("shop", "shipstation", ""),
+            subscriber("end", "standard", ""),
+        ]
+        .concat()
+        .replace("format = \"shipstation\"\nevents = [\"*\"]", &format!("format = \"shipstation\"\n{picky}"))
+        .replace(
+            "/end\"\nsecret = \"SECRET\"\nformat = \"standard\"\nevents = [\"*\"]",
+            &format!("/end\"\nsecret = \"SECRET\"\nformat = \"standard\"\n{picky}"),
+        ),
     )
     .await;
     house.register(&["se-1"]).await;

@@ -68,8 +68,9 @@ async fn one_new_event_makes_one_message_and_the_summary() {
 async fn several_events_come_oldest_first_and_the_summary_last() {
     let mut house = House::new().await;
     house.register(&["se-1"]).await;
-    let scans: Vec<String> =
-        [(180, "DE", "DL"), (90, "EX", "X1"), (60, "IT", "OD"), (0, "AC", "PU")].map(|(m, s, c)| event(m, s, c)).into();
+    let scans: Vec<String> = [(180, "DE", "DL"), (90, "EX", "X1"), (60, "IT", "OD"), (0, "AC", "PU")]
+        .map(|(m, s, c)| event(m, s, c))
+        .into();
     let bodies =
         told(&mut house, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>())).await;
     assert_eq!(
@@ -101,7 +102,10 @@ async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     let revised = &bodies[0]["data"]["events"][0];
     assert_eq!(revised["event_id"], first["data"]["event"]["event_id"]);
-    assert_eq!((&revised["revision"], &revised["changed"][0]), (&Value::from(2), &Value::from("city_locality")));
+    assert_eq!(
+        (&revised["revision"], &revised["changed"][0]),
+        (&Value::from(2), &Value::from("city_locality"))
+    );
     assert_eq!(revised["previous"]["city_locality"], "");
 }
 
@@ -179,7 +183,10 @@ async fn a_finished_label_is_looked_at_once_and_reopened_if_it_moved() {
     let c = event(90, "IT", "RS");
     let bodies = told(&mut house, &tracking("IT", &[&c, &b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
-    assert_eq!((&bodies[2]["data"]["from"], &bodies[2]["data"]["to"]), (&Value::from("DE"), &Value::from("IT")));
+    assert_eq!(
+        (&bodies[2]["data"]["from"], &bodies[2]["data"]["to"]),
+        (&Value::from("DE"), &Value::from("IT"))
+    );
     let row = house.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), ("active", true));
 }
@@ -199,7 +206,10 @@ async fn a_baseline_records_and_says_nothing() {
 
 #[tokio::test]
 async fn an_estimate_is_news_when_its_day_changes() {
-    let with = |estimate: &str| in_transit().replace(r#""estimated_delivery_date":null"#, &format!(r#""estimated_delivery_date":{estimate}"#));
+    let with = |estimate: &str| {
+        in_transit()
+            .replace(r#""estimated_delivery_date":null"#, &format!(r#""estimated_delivery_date":{estimate}"#))
+    };
     let (mut house, _) = seen(&with("null")).await;
     for (estimate, from, to) in [
         (r#""2030-03-06T00:00:00Z""#, Value::Null, "2030-03-06T00:00:00Z".into()),
@@ -217,7 +227,8 @@ async fn an_estimate_is_news_when_its_day_changes() {
 #[tokio::test]
 async fn out_for_delivery_is_told_though_it_is_no_status() {
     let (mut house, _) = seen(&in_transit()).await;
-    let out = event(120, "IT", "OD").replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);
+    let out = event(120, "IT", "OD")
+        .replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);
     let bodies = told(&mut house, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
     assert_eq!(kinds(&bodies), ["event.added", "out_for_delivery", "updated"]);
 }

@@ -101,7 +101,10 @@ async fn a_dead_subscriber_holds_up_nobody_else() {
     assert_eq!(accepted(&house.callbacks("orders")).len(), 3);
     let outcome = "SELECT count(*) FROM attempts WHERE outcome = 'refused'";
     assert_eq!(house.count(outcome).await, 1);
-    assert_eq!(house.count("SELECT count(*) FROM deliveries WHERE subscriber = 'dead' AND state = 'pending'").await, 3);
+    assert_eq!(
+        house.count("SELECT count(*) FROM deliveries WHERE subscriber = 'dead' AND state = 'pending'").await,
+        3
+    );
 }
 
 #[tokio::test]

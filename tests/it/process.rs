@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use trackpost::sandbox::{Answer, Carrier, Journey, SandboxOptions};
 
 use crate::house::bystander;
-use crate::house::child::Site;
+use crate::house::child::{Site, until};
 
 const PARCELS: usize = 24;
 
@@ -32,16 +32,22 @@ fn delivered(site: &Site) -> usize {
 
 /// Waits for the end of all parcels, stops the daemon, and compares what the receiver has with the database.
 async fn nothing_lost(site: &Site, daemon: crate::house::child::Daemon) {
-    site.received(|_| delivered(site) == PARCELS).await;
+    let arrived = until(|| delivered(site) == PARCELS).await;
+    assert!(arrived.is_ok(), "{} of {PARCELS} arrived:\n{}", delivered(site), daemon.log());
     daemon.stop().await;
     site.start_until_all_is_delivered().await;
     site.inspect();
 
     let mut connection = bystander(&site.database()).await;
-    let owed: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&mut connection).await.unwrap();
+    let owed: Vec<String> =
+        sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&mut connection).await.unwrap();
     let verdict = site.receiver.verdict();
     let had: BTreeSet<&String> = verdict.unique.iter().collect();
-    assert_eq!(had, owed.iter().collect::<BTreeSet<_>>(), "each message under its id, none lost, none invented");
+    assert_eq!(
+        had,
+        owed.iter().collect::<BTreeSet<_>>(),
+        "each message under its id, none lost, none invented"
+    );
     assert_eq!(verdict.order_violations, []);
     assert_eq!(verdict.counts.bad_signatures, 0);
     let places: BTreeSet<_> =
@@ -70,8 +76,15 @@ async fn without_a_kill_every_message_comes_exactly_once() {
         let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         (nth % 10 == 3).then(|| Answer::status(500))
     });
-    let text = site.configuration(&format!("{:?}", (0..PARCELS).map(|n| format!("se-{n}")).collect::<Vec<_>>()), "");
-    site.write("trackpost.toml", &text.replace("events = [\"*\"]", "events = [\"*\"]\nretry = [\"100ms\", \"200ms\", \"300ms\", \"400ms\", \"500ms\", \"1s\"]"));
+    let text =
+        site.configuration(&format!("{:?}", (0..PARCELS).map(|n| format!("se-{n}")).collect::<Vec<_>>()), "");
+    site.write(
+        "trackpost.toml",
+        &text.replace(
+            "events = [\"*\"]",
+            "events = [\"*\"]\nretry = [\"100ms\", \"200ms\", \"300ms\", \"400ms\", \"500ms\", \"1s\"]",
+        ),
+    );
     let daemon = site.start();
     nothing_lost(&site, daemon).await;
     assert_eq!(site.receiver.counts().duplicates, 0);
