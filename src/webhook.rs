@@ -3,8 +3,8 @@
 //! The same bytes at every attempt; timestamp, signature and attempt number are fresh. A status decides as soon as it is
 //! there; redirects are not followed and count as failure. It decides nothing about what comes next.
 
-use std::error::Error as _;
-use std::io::ErrorKind;
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -186,19 +186,24 @@ fn failure(error: &reqwest::Error) -> Outcome {
         if error.is::<rustls::Error>() {
             return Outcome::Tls;
         }
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
             match io.kind() {
                 ErrorKind::ConnectionRefused => return Outcome::ConnectionRefused,
                 ErrorKind::TimedOut => return Outcome::TimedOut { connected: false },
                 _ => {}
             }
-            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                return Outcome::Tls;
-            }
         }
-        cause = error.source();
+        cause = beneath(error);
     }
     if error.is_connect() { Outcome::ConnectionRefused } else { Outcome::Reset }
+}
+
+/// The next cause. An I/O error that wraps another speaks in its words and passes over it as a source.
+fn beneath<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 /// What went wrong, without the URL: it may hold a secret.

@@ -99,11 +99,14 @@ pub struct Daemon {
     trades: Trades,
     watching: Watching,
     http: Option<SocketAddr>,
+    signals: Signals,
 }
 
 impl Daemon {
     /// Takes the lock, opens the database, starts every trade. Nothing is sent before all of that is sound.
     pub async fn start(path: PathBuf, environment: Environment, loaded: Loaded) -> Result<Self, DaemonError> {
+        // From here on a signal waits for [`Daemon::run`]: one that comes while we start must not end us halfway.
+        let signals = Signals::new().map_err(DaemonError::Signals)?;
         let lock = DaemonLock::acquire(&loaded.config.store.path)?;
         let listener = match loaded.config.http.listen {
             Some(listen) => {
@@ -151,6 +154,7 @@ impl Daemon {
             trades,
             watching,
             http,
+            signals,
         })
     }
 
@@ -165,7 +169,6 @@ impl Daemon {
 
     /// Goes on until a signal or `shutdown` ends it, then drains.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
-        let mut signals = Signals::new().map_err(DaemonError::Signals)?;
         systemd::ready(&self.status());
         let beat = systemd::watchdog().map(|every| every / 2);
         // A moment and not a wait: what happens in between must not put it off.
@@ -173,7 +176,7 @@ impl Daemon {
         let outcome = loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
-                heard = signals.next() => match heard {
+                heard = self.signals.next() => match heard {
                     Heard::Stop => break Ok(()),
                     Heard::Reload => self.reload("SIGHUP").await,
                 },
@@ -185,7 +188,7 @@ impl Daemon {
                 }
             }
         };
-        self.stop(signals).await;
+        self.stop().await;
         outcome
     }
 
@@ -205,14 +208,14 @@ impl Daemon {
         }
     }
 
-    async fn stop(mut self, mut signals: Signals) {
+    async fn stop(mut self) {
         systemd::stopping();
         self.ready.store(false, Ordering::Relaxed);
         info!("stopping: attempts in flight may end");
         tokio::select! {
             () = self.trades.drain() => {}
             () = clock::sleep(DRAIN) => warn!("stopped with attempts in flight: they are made again"),
-            () = signals.stop() => warn!("stopped at once: attempts in flight are made again"),
+            () = self.signals.stop() => warn!("stopped at once: attempts in flight are made again"),
         }
         self.store.close().await;
         // The writer ends when the last handle is gone, and leaves no WAL behind.

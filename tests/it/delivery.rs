@@ -91,13 +91,6 @@ async fn failures_are_told_apart() {
     let (no_tls, server) = rude(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     let house = posting_to(&format!("https://{no_tls}/")).await;
     server.join().unwrap().unwrap();
-    eprintln!(
-        "DETAIL {}",
-        sqlx::query_scalar::<_, String>("SELECT detail FROM attempts")
-            .fetch_one(&mut crate::house::bystander(house.path()).await)
-            .await
-            .unwrap()
-    );
     assert_eq!(outcome(&house).await, "tls");
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

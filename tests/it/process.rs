@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use trackpost::sandbox::{Answer, Carrier, Journey, SandboxOptions};
 
 use crate::house::bystander;
-use crate::house::child::Site;
+use crate::house::child::{Site, until};
 
 const PARCELS: usize = 24;
 
@@ -32,7 +32,8 @@ fn delivered(site: &Site) -> usize {
 
 /// Waits for the end of all parcels, stops the daemon, and compares what the receiver has with the database.
 async fn nothing_lost(site: &Site, daemon: crate::house::child::Daemon) {
-    site.received(|_| delivered(site) == PARCELS).await;
+    let arrived = until(|| delivered(site) == PARCELS).await;
+    assert!(arrived.is_ok(), "{} of {PARCELS} arrived:\n{}", delivered(site), daemon.log());
     daemon.stop().await;
     site.start_until_all_is_delivered().await;
     site.inspect();

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use trackpost::clock;
 use trackpost::sandbox::Answer;
 
+use crate::house::child::until;
 use crate::house::parcel::in_transit;
-use crate::house::{API_KEY, House, about};
+use crate::house::{API_KEY, House, ORDERS, about};
 
 /// How far the cadence's jitter moves a wait.
 const JITTER: f64 = 0.08;
@@ -177,4 +179,22 @@ async fn no_connection_is_a_failure() {
     assert_eq!(house.row("se-1").await.failures, 1);
     let wait = house.wait_of("se-1").await;
     assert!(about(wait, 60.0, JITTER), "{wait} s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_labels_with_news_at_once_never_wait_for_each_other() {
+    let quick = format!("max_in_flight = 64\nrequests_per_minute = 60000\n{ORDERS}");
+    let mut house = House::at(clock::now(), &quick).await;
+    let labels: Vec<String> = (0..1_000).map(|n| format!("se-{n}")).collect();
+    for label in &labels {
+        house.says(label, &in_transit());
+    }
+    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (stop, shutdown) = tokio::sync::watch::channel(false);
+    let running = tokio::spawn(house.take_poller().run(shutdown));
+    let sandbox = house.sandbox.clone();
+    assert!(until(|| sandbox.counters().requests == 1_000 || running.is_finished()).await.is_ok());
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+    assert_eq!(house.count("SELECT count(*) FROM labels WHERE last_seq = 3").await, 1_000);
 }

@@ -60,8 +60,10 @@ pub struct House {
 /// What a restart makes anew.
 struct Work {
     store: Store,
-    writer: JoinHandle<()>,
-    poller: Poller,
+    /// None once it was lost.
+    writer: Option<JoinHandle<()>>,
+    /// None once it was taken.
+    poller: Option<Poller>,
     couriers: BTreeMap<SubscriberName, Courier>,
 }
 
@@ -182,7 +184,7 @@ impl House {
     /// One step of the poller.
     pub async fn poll_once(&mut self) {
         let now = self.now();
-        self.work().poller.step(now).await.unwrap();
+        self.poller().step(now).await.unwrap();
     }
 
     /// Polls until nothing more is due, or nothing more may be asked. Returns how many requests that took.
@@ -247,11 +249,16 @@ impl House {
 
     /// The poller and a courier, to be stepped, or dropped halfway, by a crash test.
     pub fn poller(&mut self) -> &mut Poller {
-        &mut self.work().poller
+        self.work().poller.as_mut().expect("nobody has taken the poller")
     }
 
     pub fn courier(&mut self, subscriber: &str) -> &mut Courier {
         self.work().couriers.get_mut(&SubscriberName::new(subscriber)).unwrap()
+    }
+
+    /// The poller, to be run apart from the house.
+    pub fn take_poller(&mut self) -> Poller {
+        self.work().poller.take().expect("nobody has taken the poller")
     }
 
     /// A courier to be stepped apart from the house.
@@ -261,7 +268,7 @@ impl House {
 
     async fn open(&mut self) {
         let (store, writer) = store::open(&self.path).await.unwrap();
-        let writer = tokio::spawn(writer.run());
+        let writer = Some(tokio::spawn(writer.run()));
         let now = self.now();
         let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
         let client = Client::new().unwrap();
@@ -281,7 +288,7 @@ impl House {
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, poller, couriers });
+        self.work = Some(Work { store, writer, poller: Some(poller), couriers });
     }
 
     /// Ends everything in order, and starts again on the same file.
@@ -296,12 +303,14 @@ impl House {
         drop((poller, couriers));
         store.close().await;
         drop(store);
-        writer.await.unwrap();
+        if let Some(writer) = writer {
+            writer.await.unwrap();
+        }
     }
 
     /// The database writes nothing more: to everybody else that is how a kill looks.
     pub async fn lose_the_writer(&mut self) {
-        let writer = &mut self.work().writer;
+        let writer = self.work().writer.take().expect("it is lost once");
         writer.abort();
         assert!(writer.await.unwrap_err().is_cancelled());
     }
@@ -319,9 +328,9 @@ impl House {
 
     /// Ends everything at once, wherever it is, and starts again on the same file.
     pub async fn crash(&mut self) {
-        if let Some(work) = self.work.take() {
-            work.writer.abort();
-            let _ = work.writer.await;
+        if let Some(writer) = self.work.take().and_then(|work| work.writer) {
+            writer.abort();
+            let _ = writer.await;
         }
         self.open().await;
     }
