@@ -131,7 +131,7 @@ fn a_whole_life() {
     let nothing = life.answer(&tracking("NY", "", "null", &[]), 0);
     assert_eq!((kinds(&nothing), nothing.standing.last_seq), (vec![], 0));
 
-    let accepted = life.answer(&tracking("AC", "PICKED_UP", "\"2026-11-03T00:00:00\"", &[first.clone()]), 1);
+    let accepted = life.answer(&tracking("AC", "PICKED_UP", "\"2026-11-03T00:00:00\"", std::slice::from_ref(&first)), 1);
     assert_eq!(kinds(&accepted), ["event.added", "estimate.changed", "status.changed", "updated"]);
     assert_eq!(accepted.messages.iter().map(|m| m.seq.unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!(accepted.deliveries.len(), 4, "the native form asked for deliveries only");
@@ -159,7 +159,7 @@ fn an_exception_under_a_newer_scan_is_told_and_ends_nothing() {
         scan(9, "DE", "EX", "CARRIER_DELAYS"),
         scan(10, "AR", "IT", "IN_TRANSIT"),
     );
-    life.answer(&tracking("AC", "PICKED_UP", "null", &[first.clone()]), 0);
+    life.answer(&tracking("AC", "PICKED_UP", "null", std::slice::from_ref(&first)), 0);
     let plan = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[later, bad, first]), 1);
     assert_eq!(kinds(&plan), ["event.added", "event.added", "status.changed", "exception", "updated"]);
     assert_eq!(plan.standing.state, LabelState::Active);
@@ -169,7 +169,7 @@ fn an_exception_under_a_newer_scan_is_told_and_ends_nothing() {
 fn a_finished_label_that_moves_is_reopened() {
     let mut life = Life::new();
     let done = scan(9, "01", "DE", "DELIVERED");
-    life.answer(&tracking("DE", "DELIVERED", "null", &[done.clone()]), 0);
+    life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
     let same = life.read(&Reading::SameBytes, at(1));
     assert_eq!((kinds(&same), same.standing.state), (vec![], LabelState::Finished));
     let again = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[scan(10, "AR", "IT", ""), done]), 2);
@@ -182,7 +182,7 @@ fn a_finished_label_that_moves_is_reopened() {
 fn a_status_that_is_not_said_holds() {
     let mut life = Life::new();
     let done = scan(9, "01", "DE", "DELIVERED");
-    life.answer(&tracking("DE", "DELIVERED", "null", &[done.clone()]), 0);
+    life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
     let silent = life.answer(&format!(r#"{{"status_code":null,"events":[{done}]}}"#), 1);
     assert_eq!((kinds(&silent), silent.standing.state), (vec![], LabelState::Finished));
 }
@@ -191,7 +191,7 @@ fn a_status_that_is_not_said_holds() {
 fn a_baseline_is_recorded_and_not_told() {
     let mut life = Life { first_poll: FirstPoll::Baseline, ..Life::new() };
     let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "AR", "IT", "IN_TRANSIT"));
-    let silent = life.answer(&tracking("AC", "PICKED_UP", "null", &[first.clone()]), 0);
+    let silent = life.answer(&tracking("AC", "PICKED_UP", "null", std::slice::from_ref(&first)), 0);
     assert_eq!((kinds(&silent), silent.events.added.len()), (vec![], 1));
     let told = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[second, first]), 1);
     assert_eq!(kinds(&told), ["event.added", "status.changed", "updated"]);
@@ -289,7 +289,7 @@ fn every_body_fits_its_schema() {
     let revised = first.replace("RENO", "RENO NV");
     let done = scan(12, "01", "DE", "DELIVERED");
     let answers = [
-        tracking("AC", "PICKED_UP", "\"2026-11-03\"", &[first.clone()]),
+        tracking("AC", "PICKED_UP", "\"2026-11-03\"", std::slice::from_ref(&first)),
         tracking("IT", "OUT_FOR_DELIVERY", "\"2026-11-04\"", &[second.clone(), revised.clone()]),
         tracking("EX", "RETURN_TO_SENDER", "null", &[bad.clone(), second.clone(), revised.clone()]),
         tracking("DE", "DELIVERED", "null", &[done, bad.clone(), revised.clone()]),
@@ -333,7 +333,7 @@ fn silence_is_said_once_per_episode() {
     let hours = |text: &str| text.parse::<Timestamp>().unwrap().duration_since(at(0)).as_hours();
     let first = scan(8, "AR", "IT", "IN_TRANSIT");
     let moving = life.answer(
-        &tracking("IT", "IN_TRANSIT", "\"2026-11-03\"", &[first.clone()]),
+        &tracking("IT", "IN_TRANSIT", "\"2026-11-03\"", std::slice::from_ref(&first)),
         hours("2026-11-01T15:00:00Z"),
     );
     assert_eq!(kinds(&moving).last(), Some(&"updated"));
