@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Faults, Loaded};
 use crate::http::{self, Health};
 use crate::pulse::Pulses;
@@ -158,7 +158,8 @@ impl Daemon {
     /// Goes on until a signal or `shutdown` ends it, then drains.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
         systemd::ready(&self.status());
-        let beat = systemd::watchdog().map(|every| every / 2);
+        let beat = systemd::watchdog().map_or(Duration::MAX, |every| every / 2);
+        let mut fed = Stopwatch::start();
         let outcome = loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
@@ -168,7 +169,11 @@ impl Daemon {
                 },
                 () = self.watching.changed() => self.reload("a label file changed").await,
                 ended = self.trades.ended() => break Err(fatal(ended)),
-                () = clock::sleep(beat.unwrap_or(Duration::MAX)) => self.feed_watchdog().await,
+                // However often something else happens, the time since the last beat goes on.
+                () = clock::sleep(beat.saturating_sub(fed.elapsed())) => {
+                    self.feed_watchdog().await;
+                    fed = Stopwatch::start();
+                }
             }
         };
         self.stop().await;

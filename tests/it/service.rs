@@ -178,6 +178,35 @@ async fn the_service_manager_is_told_of_every_step() {
 }
 
 #[tokio::test]
+async fn a_changed_file_is_noticed_however_often_the_watchdog_is_fed() {
+    let site = site("[]").await;
+    site.write("labels.d/today.txt", "se-1\n");
+    let (mut manager, socket) = Manager::new(&site);
+    let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "100000")]);
+    manager.hears("WATCHDOG=1").await;
+    site.write("labels.d/today.txt", "se-1\nse-2\n");
+    asked_about(&site, "se-2").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_watchdog_is_fed_however_often_the_files_are_read() {
+    let site = site("[]").await;
+    let (mut manager, socket) = Manager::new(&site);
+    let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "2000000")]);
+    manager.hears("READY=1").await;
+    for reload in 0.. {
+        assert!(reload < 5_000, "it is never fed");
+        daemon.signal("HUP");
+        manager.hears("READY=1").await;
+        if manager.heard.iter().any(|message| message.contains("WATCHDOG=1")) {
+            break;
+        }
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_watchdog_none_is_fed_and_a_bad_start_is_never_ready() {
     let site = site("[]").await;
     let (mut manager, socket) = Manager::new(&site);

@@ -5,6 +5,7 @@
 
 pub mod child;
 mod inspection;
+mod looking;
 pub mod parcel;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ use trackpost::sandbox::{
 };
 use trackpost::shipstation::Client;
 use trackpost::store::{self, Store};
+
+pub use looking::{about, bystander};
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub const API_KEY: &str = "TEST_the_key_of_the_house";
@@ -345,60 +348,6 @@ impl Drop for House {
     }
 }
 
-pub fn loopback() -> std::net::SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-/// What one label looks like in the database.
-#[derive(Debug)]
-pub struct Row {
-    pub state: String,
-    pub failures: i64,
-    pub refusals: i64,
-    pub last_seq: i64,
-    pub next_poll_at: Option<i64>,
-}
-
-impl House {
-    /// Reads the database as a bystander would.
-    pub async fn row(&self, label: &str) -> Row {
-        let mut connection = bystander(&self.path).await;
-        let (state, failures, refusals, last_seq, next_poll_at) = sqlx::query_as(
-            "SELECT state, failures, refusals, last_seq, next_poll_at FROM labels WHERE label_id = ?",
-        )
-        .bind(label)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-        Row { state, failures, refusals, last_seq, next_poll_at }
-    }
-
-    /// In how many seconds the label is polled again.
-    pub async fn wait_of(&self, label: &str) -> f64 {
-        let next = self.row(label).await.next_poll_at.expect("it is polled again");
-        (next - self.now().as_millisecond()) as f64 / 1000.0
-    }
-
-    /// One number out of the database.
-    pub async fn count(&self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query).fetch_one(&mut bystander(&self.path).await).await.unwrap()
-    }
-
-    /// Virtual time passes until the next label is due.
-    pub async fn pass_until_due(&self) {
-        let next = self.store().next_due(&self.account.name).await.unwrap().expect("something is due");
-        if next > self.now() {
-            self.pass(next.duration_since(self.now()));
-        }
-    }
-}
-
-/// A connection of one's own to a database that somebody else may have open.
-pub async fn bystander(path: &Path) -> sqlx::SqliteConnection {
-    use sqlx::ConnectOptions as _;
-    sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap()
-}
-
 pub fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
@@ -407,7 +356,6 @@ pub fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-/// Whether `actual` is `planned`, give or take a share of it.
-pub fn about(actual: f64, planned: f64, share: f64) -> bool {
-    (actual - planned).abs() <= planned * share + 0.002
+pub fn loopback() -> std::net::SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
 }
