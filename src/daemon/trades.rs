@@ -3,12 +3,12 @@
 //! A reload stops only those whose part changed, and starts the new one when the old one has ended: never two couriers
 //! of one subscriber at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::DaemonError;
 use crate::clock;
@@ -48,6 +48,8 @@ pub struct Trades {
     quotas: BTreeMap<AccountName, SharedQuota>,
     others: Vec<Post>,
     wanted: watch::Sender<Wanted>,
+    /// Trades that ended while we waited for others to; the daemon hears of them next.
+    unexpected: Vec<Ended>,
 }
 
 impl Trades {
@@ -62,6 +64,7 @@ impl Trades {
             quotas: BTreeMap::new(),
             others: Vec::new(),
             wanted: watch::Sender::new(None),
+            unexpected: Vec::new(),
         }
     }
 
@@ -150,18 +153,26 @@ impl Trades {
         for post in &going {
             post.stop.send_replace(true);
         }
+        self.wait_for(going.iter().map(|post| post.task.id()).collect()).await;
         for post in going {
-            self.wait_for(post.task.id()).await;
             self.pulses.stop(&post.name);
         }
     }
 
-    async fn wait_for(&mut self, id: Id) {
-        while let Some(ended) = self.tasks.join_next_with_id().await {
-            match ended {
-                Ok((ended, _)) if ended == id => return,
-                Err(error) if error.id() == id => return,
-                _ => {}
+    /// They end in any order. What else ends meanwhile is not lost: the daemon hears of it next.
+    async fn wait_for(&mut self, mut going: HashSet<Id>) {
+        while !going.is_empty() {
+            match self.tasks.join_next_with_id().await {
+                // One that was told to stop may still say that the store is lost.
+                Some(Ok((id, ended))) if going.remove(&id) => {
+                    self.unexpected.extend(Some(ended).filter(|ended| ended.outcome.is_err()));
+                }
+                Some(Ok((_, ended))) => self.unexpected.push(ended),
+                Some(Err(error)) => {
+                    going.remove(&error.id());
+                    self.unexpected.push(panicked(&error));
+                }
+                None => return,
             }
         }
     }
@@ -193,9 +204,12 @@ impl Trades {
 
     /// Waits until a trade ends, which none does by itself.
     pub async fn ended(&mut self) -> Ended {
+        if let Some(ended) = self.unexpected.pop() {
+            return ended;
+        }
         match self.tasks.join_next().await {
             Some(Ok(ended)) => ended,
-            Some(Err(error)) => Ended { trade: format!("a trade ({error})"), outcome: Ok(()) },
+            Some(Err(error)) => panicked(&error),
             None => std::future::pending().await,
         }
     }
@@ -214,4 +228,8 @@ impl Trades {
     pub fn abandon(&mut self) {
         self.tasks.abort_all();
     }
+}
+
+fn panicked(error: &JoinError) -> Ended {
+    Ended { trade: format!("a trade ({error})"), outcome: Ok(()) }
 }
