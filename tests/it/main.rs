@@ -11,6 +11,7 @@ mod crash;
 mod delivery;
 mod history;
 mod house;
+mod invariants;
 mod order;
 mod process;
 mod reading;

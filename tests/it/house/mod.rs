@@ -4,6 +4,7 @@
 //! cannot be forgotten.
 
 pub mod child;
+mod ending;
 mod inspection;
 mod looking;
 pub mod parcel;
@@ -21,14 +22,12 @@ use trackpost::courier::Courier;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::SubscriberName;
-use trackpost::poller::{self, Policy, Poller};
-use trackpost::pulse::Pulse;
+use trackpost::poller::{Policy, Poller};
 use trackpost::sandbox::{
     Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
-use trackpost::shipstation::Client;
-use trackpost::store::{self, Store};
+use trackpost::store::Store;
 
 pub use looking::{about, bystander};
 
@@ -266,75 +265,6 @@ impl House {
     /// A courier to be stepped apart from the house.
     pub fn take_courier(&mut self, subscriber: &str) -> Courier {
         self.work().couriers.remove(&SubscriberName::new(subscriber)).unwrap()
-    }
-
-    async fn open(&mut self) {
-        let (store, writer) = store::open(&self.path).await.unwrap();
-        let writer = Some(tokio::spawn(writer.run()));
-        let now = self.now();
-        let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
-        let client = Client::new().unwrap();
-        let poller = Poller::new(
-            self.account.clone(),
-            self.policy.clone(),
-            store.clone(),
-            client,
-            Pulse::default(),
-            quota,
-            now,
-        )
-        .await
-        .unwrap();
-        let courier = |subscriber: &trackpost::domain::subscriber::Subscriber| {
-            let courier = Courier::new(subscriber.clone(), store.clone(), Pulse::default()).unwrap();
-            (subscriber.name.clone(), courier)
-        };
-        let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, poller: Some(poller), couriers });
-    }
-
-    /// Ends everything in order, and starts again on the same file.
-    pub async fn restart(&mut self) {
-        self.shut().await;
-        self.open().await;
-    }
-
-    /// Ends everything in order; [`Self::restart`] goes on.
-    pub async fn shut(&mut self) {
-        let Some(Work { store, writer, poller, couriers }) = self.work.take() else { return };
-        drop((poller, couriers));
-        store.close().await;
-        drop(store);
-        if let Some(writer) = writer {
-            writer.await.unwrap();
-        }
-    }
-
-    /// The database writes nothing more: to everybody else that is how a kill looks.
-    pub async fn lose_the_writer(&mut self) {
-        let writer = self.work().writer.take().expect("it is lost once");
-        writer.abort();
-        assert!(writer.await.unwrap_err().is_cancelled());
-    }
-
-    /// From now on bodies may be made anew: their ids stay.
-    pub fn expect_bodies_anew(&mut self) {
-        self.one_body_per_id = false;
-    }
-
-    /// Nobody answers for ShipStation any more.
-    pub async fn close_the_api(&mut self) {
-        self.servers[0].abort();
-        assert!((&mut self.servers[0]).await.unwrap_err().is_cancelled());
-    }
-
-    /// Ends everything at once, wherever it is, and starts again on the same file.
-    pub async fn crash(&mut self) {
-        if let Some(writer) = self.work.take().and_then(|work| work.writer) {
-            writer.abort();
-            let _ = writer.await;
-        }
-        self.open().await;
     }
 }
 
