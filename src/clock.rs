@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 /// The wall clock, cut to whole milliseconds: what the database keeps is what was decided with.
 pub fn now() -> Timestamp {
@@ -40,11 +40,6 @@ impl Stopwatch {
 /// Waits. The caller selects against its shutdown.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
-}
-
-/// The instant `wait` after `at`.
-pub fn after(at: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait).ok().and_then(|wait| at.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }
 
 /// Waits until `at`, or not at all if it has passed.

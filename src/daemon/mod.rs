@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Faults, Loaded};
 use crate::http::{self, Health};
 use crate::pulse::Pulses;
@@ -170,9 +170,8 @@ impl Daemon {
     /// Goes on until a signal or `shutdown` ends it, then drains.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
         systemd::ready(&self.status());
-        let beat = systemd::watchdog().map(|every| every / 2);
-        // A moment and not a wait: what happens in between must not put it off.
-        let mut beat_at = beat.map(|every| clock::after(clock::now(), every));
+        let beat = systemd::watchdog().map_or(Duration::MAX, |every| every / 2);
+        let mut fed = Stopwatch::start();
         let outcome = loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
@@ -182,9 +181,10 @@ impl Daemon {
                 },
                 () = self.watching.changed() => self.reload("a label file changed").await,
                 ended = self.trades.ended() => break Err(fatal(ended)),
-                () = clock::sleep_until(beat_at.unwrap_or(Timestamp::MAX)) => {
+                // However often something else happens, the time since the last beat goes on.
+                () = clock::sleep(beat.saturating_sub(fed.elapsed())) => {
                     self.feed_watchdog().await;
-                    beat_at = beat.map(|every| clock::after(clock::now(), every));
+                    fed = Stopwatch::start();
                 }
             }
         };

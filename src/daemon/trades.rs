@@ -3,7 +3,7 @@
 //! A reload stops only those whose part changed, and starts the new one when the old one has ended: never two couriers
 //! of one subscriber at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -31,12 +31,6 @@ pub struct Ended {
     pub outcome: Result<(), StoreError>,
 }
 
-impl Ended {
-    fn broken(error: &JoinError) -> Self {
-        Self { trade: format!("a trade ({error})"), outcome: Ok(()) }
-    }
-}
-
 /// A trade at work.
 struct Post {
     name: String,
@@ -53,9 +47,9 @@ pub struct Trades {
     couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
     quotas: BTreeMap<AccountName, SharedQuota>,
     others: Vec<Post>,
-    /// Ended while somebody else was waited for.
-    lost: Vec<Ended>,
     wanted: watch::Sender<Wanted>,
+    /// Trades that ended while we waited for others to; the daemon hears of them next.
+    unexpected: Vec<Ended>,
 }
 
 impl Trades {
@@ -69,8 +63,8 @@ impl Trades {
             couriers: BTreeMap::new(),
             quotas: BTreeMap::new(),
             others: Vec::new(),
-            lost: Vec::new(),
             wanted: watch::Sender::new(None),
+            unexpected: Vec::new(),
         }
     }
 
@@ -160,20 +154,26 @@ impl Trades {
         for post in &going {
             post.stop.send_replace(true);
         }
+        self.wait_for(going.iter().map(|post| post.task.id()).collect()).await;
         for post in going {
-            self.wait_for(post.task.id()).await;
             self.pulses.stop(&post.name);
         }
     }
 
-    async fn wait_for(&mut self, id: Id) {
-        while let Some(ended) = self.tasks.join_next_with_id().await {
-            match ended {
-                Ok((ended, _)) if ended == id => return,
-                Err(error) if error.id() == id => return,
-                // Somebody else ended, which none does by itself: that is heard later.
-                Ok((_, ended)) => self.lost.push(ended),
-                Err(error) => self.lost.push(Ended::broken(&error)),
+    /// They end in any order. What else ends meanwhile is not lost: the daemon hears of it next.
+    async fn wait_for(&mut self, mut going: HashSet<Id>) {
+        while !going.is_empty() {
+            match self.tasks.join_next_with_id().await {
+                // One that was told to stop may still say that the store is lost.
+                Some(Ok((id, ended))) if going.remove(&id) => {
+                    self.unexpected.extend(Some(ended).filter(|ended| ended.outcome.is_err()));
+                }
+                Some(Ok((_, ended))) => self.unexpected.push(ended),
+                Some(Err(error)) => {
+                    going.remove(&error.id());
+                    self.unexpected.push(panicked(&error));
+                }
+                None => return,
             }
         }
     }
@@ -205,12 +205,12 @@ impl Trades {
 
     /// Waits until a trade ends, which none does by itself.
     pub async fn ended(&mut self) -> Ended {
-        if let Some(ended) = self.lost.pop() {
+        if let Some(ended) = self.unexpected.pop() {
             return ended;
         }
         match self.tasks.join_next().await {
             Some(Ok(ended)) => ended,
-            Some(Err(error)) => Ended::broken(&error),
+            Some(Err(error)) => panicked(&error),
             None => std::future::pending().await,
         }
     }
@@ -224,4 +224,8 @@ impl Trades {
         }
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+fn panicked(error: &JoinError) -> Ended {
+    Ended { trade: format!("a trade ({error})"), outcome: Ok(()) }
 }

@@ -9,7 +9,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::RowKind;
 
 /// A file is taken for written when nothing happened to it for so long.
@@ -19,6 +19,9 @@ pub struct Watching {
     watcher: Option<RecommendedWatcher>,
     changes: mpsc::Receiver<()>,
     followed: BTreeSet<PathBuf>,
+    /// Runs since the last change that nobody was told of yet. Kept here, so that whoever waits may stop waiting and
+    /// come again.
+    stirred: Option<Stopwatch>,
 }
 
 impl Watching {
@@ -37,7 +40,7 @@ impl Watching {
                 None
             }
         };
-        let mut watching = Self { watcher, changes, followed: BTreeSet::new() };
+        let mut watching = Self { watcher, changes, followed: BTreeSet::new(), stirred: None };
         watching.follow(paths);
         watching
     }
@@ -58,15 +61,22 @@ impl Watching {
         self.followed = folders;
     }
 
-    /// Returns when something changed and has come to rest.
+    /// Returns when something changed and has come to rest. A call that is given up loses no change.
     pub async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            return std::future::pending().await;
-        }
         loop {
+            let Some(stirred) = self.stirred else {
+                match self.changes.recv().await {
+                    Some(()) => self.stirred = Some(Stopwatch::start()),
+                    None => return std::future::pending().await,
+                }
+                continue;
+            };
             tokio::select! {
-                more = self.changes.recv() => if more.is_none() { return },
-                () = clock::sleep(REST) => return,
+                Some(()) = self.changes.recv() => self.stirred = Some(Stopwatch::start()),
+                () = clock::sleep(REST.saturating_sub(stirred.elapsed())) => {
+                    self.stirred = None;
+                    return;
+                }
             }
         }
     }

@@ -180,7 +180,7 @@ impl Store {
         each!(
             self,
             broken,
-            r#"SELECT m.message_id, d.subscriber, d.attempts, a.outcome AS "outcome: Option<String>"
+            r#"SELECT m.message_id, d.subscriber, d.attempts, a.outcome AS "outcome?: String"
                FROM deliveries d JOIN messages m USING (message_key)
                LEFT JOIN attempts a ON a.delivery_key = d.delivery_key AND a.attempt = d.attempts
                WHERE d.state = 'delivered' AND (d.attempts = 0 OR coalesce(a.outcome, 'accepted') <> 'accepted')"#,

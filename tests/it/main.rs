@@ -12,6 +12,7 @@ mod delivery;
 mod deploy;
 mod history;
 mod house;
+mod invariants;
 mod law;
 mod order;
 mod process;

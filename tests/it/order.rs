@@ -54,7 +54,7 @@ async fn order_holds_whatever_fails() {
     let count = std::sync::atomic::AtomicUsize::new(0);
     house.receiver.answer_by(move |_| {
         let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        (nth % 3 == 0).then(|| Answer::status([500, 404, 301, 418][nth / 3 % 4]))
+        nth.is_multiple_of(3).then(|| Answer::status([500, 404, 301, 418][nth / 3 % 4]))
     });
     house.poll().await;
     for _ in 0..40 {

@@ -123,6 +123,34 @@ async fn a_changed_label_file_is_noticed() {
     site.inspect();
 }
 
+#[tokio::test]
+async fn a_reload_may_replace_several_that_end_in_any_order() {
+    let site = site("[]").await;
+    let second = |timeout: &str| {
+        let text = site.configuration("[\"se-1\"]", "");
+        let orders =
+            text[text.find("[subscribers.orders]").unwrap()..text.find("[cadence.").unwrap()].to_owned();
+        let first = orders.replace("orders", "a-first") + &format!("timeout = \"{timeout}\"\n");
+        text.replace("events = [\"*\"]", &format!("events = [\"*\"]\ntimeout = \"{timeout}\"")) + &first
+    };
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    // The one that comes first by name ends last.
+    site.receiver.answer_by(|callback| {
+        (callback.path == "/a-first").then(|| Answer::status(200).after(Duration::from_millis(1500)))
+    });
+    site.write("trackpost.toml", &second("20s"));
+    let daemon = running(&site).await;
+    let receiver = site.receiver.clone();
+    let under_way = until(|| receiver.deliveries().iter().any(|callback| callback.path == "/a-first")).await;
+    assert!(under_way.is_ok());
+    site.write("trackpost.toml", &second("21s"));
+    daemon.signal("HUP");
+    daemon.logged("the configuration was applied", 1).await;
+    site.received(|counts| counts.unique == 6).await;
+    daemon.stop().await;
+    site.inspect();
+}
+
 /// The service manager's end of the socket.
 struct Manager {
     socket: UnixDatagram,
@@ -175,6 +203,35 @@ async fn the_service_manager_is_told_of_every_step() {
     manager.hears("STOPPING=1").await;
     daemon.stop_already_asked().await;
     site.inspect();
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_however_often_the_watchdog_is_fed() {
+    let site = site("[]").await;
+    site.write("labels.d/today.txt", "se-1\n");
+    let (mut manager, socket) = Manager::new(&site);
+    let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "100000")]);
+    manager.hears("WATCHDOG=1").await;
+    site.write("labels.d/today.txt", "se-1\nse-2\n");
+    asked_about(&site, "se-2").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_watchdog_is_fed_however_often_the_files_are_read() {
+    let site = site("[]").await;
+    let (mut manager, socket) = Manager::new(&site);
+    let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "2000000")]);
+    manager.hears("READY=1").await;
+    for reload in 0.. {
+        assert!(reload < 5_000, "it is never fed");
+        daemon.signal("HUP");
+        manager.hears("READY=1").await;
+        if manager.heard.iter().any(|message| message.contains("WATCHDOG=1")) {
+            break;
+        }
+    }
+    daemon.stop().await;
 }
 
 #[tokio::test]

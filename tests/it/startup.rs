@@ -131,9 +131,8 @@ async fn somebody_elses_database_is_refused_and_left_alone() {
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let site = site().await;
-    let taken = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
-    // The listener above is closed again; this one stays.
-    let holder = std::net::TcpListener::bind(taken).unwrap();
+    let holder = std::net::TcpListener::bind(loopback()).unwrap();
+    let taken = holder.local_addr().unwrap();
     let text =
         site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &format!("listen = \"{taken}\""));
     site.write("trackpost.toml", &text);

@@ -131,7 +131,8 @@ fn a_whole_life() {
     let nothing = life.answer(&tracking("NY", "", "null", &[]), 0);
     assert_eq!((kinds(&nothing), nothing.standing.last_seq), (vec![], 0));
 
-    let accepted = life.answer(&tracking("AC", "PICKED_UP", "\"2026-11-03T00:00:00\"", std::slice::from_ref(&first)), 1);
+    let accepted =
+        life.answer(&tracking("AC", "PICKED_UP", "\"2026-11-03T00:00:00\"", std::slice::from_ref(&first)), 1);
     assert_eq!(kinds(&accepted), ["event.added", "estimate.changed", "status.changed", "updated"]);
     assert_eq!(accepted.messages.iter().map(|m| m.seq.unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!(accepted.deliveries.len(), 4, "the native form asked for deliveries only");

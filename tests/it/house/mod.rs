@@ -4,7 +4,9 @@
 //! cannot be forgotten.
 
 pub mod child;
+mod ending;
 mod inspection;
+mod looking;
 pub mod parcel;
 
 use std::collections::BTreeMap;
@@ -20,14 +22,14 @@ use trackpost::courier::Courier;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::SubscriberName;
-use trackpost::poller::{self, Policy, Poller};
-use trackpost::pulse::Pulse;
+use trackpost::poller::{Policy, Poller};
 use trackpost::sandbox::{
     Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
-use trackpost::shipstation::Client;
-use trackpost::store::{self, Store};
+use trackpost::store::Store;
+
+pub use looking::{about, bystander};
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub const API_KEY: &str = "TEST_the_key_of_the_house";
@@ -265,75 +267,6 @@ impl House {
     pub fn take_courier(&mut self, subscriber: &str) -> Courier {
         self.work().couriers.remove(&SubscriberName::new(subscriber)).unwrap()
     }
-
-    async fn open(&mut self) {
-        let (store, writer) = store::open(&self.path).await.unwrap();
-        let writer = Some(tokio::spawn(writer.run()));
-        let now = self.now();
-        let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
-        let client = Client::new().unwrap();
-        let poller = Poller::new(
-            self.account.clone(),
-            self.policy.clone(),
-            store.clone(),
-            client,
-            Pulse::default(),
-            quota,
-            now,
-        )
-        .await
-        .unwrap();
-        let courier = |subscriber: &trackpost::domain::subscriber::Subscriber| {
-            let courier = Courier::new(subscriber.clone(), store.clone(), Pulse::default()).unwrap();
-            (subscriber.name.clone(), courier)
-        };
-        let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, poller: Some(poller), couriers });
-    }
-
-    /// Ends everything in order, and starts again on the same file.
-    pub async fn restart(&mut self) {
-        self.shut().await;
-        self.open().await;
-    }
-
-    /// Ends everything in order; [`Self::restart`] goes on.
-    pub async fn shut(&mut self) {
-        let Some(Work { store, writer, poller, couriers }) = self.work.take() else { return };
-        drop((poller, couriers));
-        store.close().await;
-        drop(store);
-        if let Some(writer) = writer {
-            writer.await.unwrap();
-        }
-    }
-
-    /// The database writes nothing more: to everybody else that is how a kill looks.
-    pub async fn lose_the_writer(&mut self) {
-        let writer = self.work().writer.take().expect("it is lost once");
-        writer.abort();
-        assert!(writer.await.unwrap_err().is_cancelled());
-    }
-
-    /// From now on bodies may be made anew: their ids stay.
-    pub fn expect_bodies_anew(&mut self) {
-        self.one_body_per_id = false;
-    }
-
-    /// Nobody answers for ShipStation any more.
-    pub async fn close_the_api(&mut self) {
-        self.servers[0].abort();
-        assert!((&mut self.servers[0]).await.unwrap_err().is_cancelled());
-    }
-
-    /// Ends everything at once, wherever it is, and starts again on the same file.
-    pub async fn crash(&mut self) {
-        if let Some(writer) = self.work.take().and_then(|work| work.writer) {
-            writer.abort();
-            let _ = writer.await;
-        }
-        self.open().await;
-    }
 }
 
 impl Drop for House {
@@ -346,62 +279,6 @@ impl Drop for House {
     }
 }
 
-pub fn loopback() -> std::net::SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-/// What one label looks like in the database.
-#[derive(Debug)]
-pub struct Row {
-    pub state: String,
-    pub failures: i64,
-    pub refusals: i64,
-    pub last_seq: i64,
-    pub next_poll_at: Option<i64>,
-}
-
-impl House {
-    /// Reads the database as a bystander would.
-    pub async fn row(&self, label: &str) -> Row {
-        let mut connection = bystander(&self.path).await;
-        let (state, failures, refusals, last_seq, next_poll_at) = sqlx::query_as(
-            "SELECT state, failures, refusals, last_seq, next_poll_at FROM labels WHERE label_id = ?",
-        )
-        .bind(label)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-        Row { state, failures, refusals, last_seq, next_poll_at }
-    }
-
-    /// In how many seconds the label is polled again.
-    pub async fn wait_of(&self, label: &str) -> f64 {
-        let next = self.row(label).await.next_poll_at.expect("it is polled again");
-        (next - self.now().as_millisecond()) as f64 / 1000.0
-    }
-
-    /// One number out of the database.
-    pub async fn count(&self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query).fetch_one(&mut bystander(&self.path).await).await.unwrap()
-    }
-
-    /// Virtual time passes until the next label is due.
-    pub async fn pass_until_due(&self) {
-        // What is due already is no reason to wait.
-        if !self.store().due_labels(&self.account.name, self.now(), 1).await.unwrap().is_empty() {
-            return;
-        }
-        let next = self.store().next_due(&self.account.name, self.now()).await.unwrap();
-        self.pass(next.expect("something is due").duration_since(self.now()));
-    }
-}
-
-/// A connection of one's own to a database that somebody else may have open.
-pub async fn bystander(path: &Path) -> sqlx::SqliteConnection {
-    use sqlx::ConnectOptions as _;
-    sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap()
-}
-
 pub fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
@@ -410,7 +287,6 @@ pub fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-/// Whether `actual` is `planned`, give or take a share of it.
-pub fn about(actual: f64, planned: f64, share: f64) -> bool {
-    (actual - planned).abs() <= planned * share + 0.002
+pub fn loopback() -> std::net::SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
 }

@@ -1,0 +1,82 @@
+//! How a house is opened, and the ways in which it ends: in order, or wherever it stands.
+
+use trackpost::courier::Courier;
+use trackpost::domain::subscriber::Subscriber;
+use trackpost::poller::{self, Poller};
+use trackpost::pulse::Pulse;
+use trackpost::shipstation::Client;
+use trackpost::store;
+
+use super::{House, Work};
+
+impl House {
+    /// Opens the database and starts with it as every day.
+    pub(super) async fn open(&mut self) {
+        let (store, writer) = store::open(&self.path).await.unwrap();
+        let writer = Some(tokio::spawn(writer.run()));
+        let now = self.now();
+        let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
+        let client = Client::new().unwrap();
+        let poller = Poller::new(
+            self.account.clone(),
+            self.policy.clone(),
+            store.clone(),
+            client,
+            Pulse::default(),
+            quota,
+            now,
+        )
+        .await
+        .unwrap();
+        let courier = |subscriber: &Subscriber| {
+            let courier = Courier::new(subscriber.clone(), store.clone(), Pulse::default()).unwrap();
+            (subscriber.name.clone(), courier)
+        };
+        let couriers = self.policy.subscribers.iter().map(courier).collect();
+        self.work = Some(Work { store, writer, poller: Some(poller), couriers });
+    }
+
+    /// Ends everything in order, and starts again on the same file.
+    pub async fn restart(&mut self) {
+        self.shut().await;
+        self.open().await;
+    }
+
+    /// Ends everything in order; [`Self::restart`] goes on.
+    pub async fn shut(&mut self) {
+        let Some(Work { store, writer, poller, couriers }) = self.work.take() else { return };
+        drop((poller, couriers));
+        store.close().await;
+        drop(store);
+        if let Some(writer) = writer {
+            writer.await.unwrap();
+        }
+    }
+
+    /// The database writes nothing more: to everybody else that is how a kill looks.
+    pub async fn lose_the_writer(&mut self) {
+        let writer = self.work().writer.take().expect("it is lost once");
+        writer.abort();
+        assert!(writer.await.unwrap_err().is_cancelled());
+    }
+
+    /// From now on bodies may be made anew: their ids stay.
+    pub fn expect_bodies_anew(&mut self) {
+        self.one_body_per_id = false;
+    }
+
+    /// Nobody answers for ShipStation any more.
+    pub async fn close_the_api(&mut self) {
+        self.servers[0].abort();
+        assert!((&mut self.servers[0]).await.unwrap_err().is_cancelled());
+    }
+
+    /// Ends everything at once, wherever it is, and starts again on the same file.
+    pub async fn crash(&mut self) {
+        if let Some(writer) = self.work.take().and_then(|work| work.writer) {
+            writer.abort();
+            let _ = writer.await;
+        }
+        self.open().await;
+    }
+}

@@ -1,0 +1,62 @@
+//! Looking at a house's database from outside, as a bystander would.
+
+use std::path::Path;
+
+use super::House;
+
+/// What one label looks like in the database.
+#[derive(Debug)]
+pub struct Row {
+    pub state: String,
+    pub failures: i64,
+    pub refusals: i64,
+    pub last_seq: i64,
+    pub next_poll_at: Option<i64>,
+}
+
+impl House {
+    /// Reads the database as a bystander would.
+    pub async fn row(&self, label: &str) -> Row {
+        let mut connection = bystander(&self.path).await;
+        let (state, failures, refusals, last_seq, next_poll_at) = sqlx::query_as(
+            "SELECT state, failures, refusals, last_seq, next_poll_at FROM labels WHERE label_id = ?",
+        )
+        .bind(label)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        Row { state, failures, refusals, last_seq, next_poll_at }
+    }
+
+    /// In how many seconds the label is polled again.
+    pub async fn wait_of(&self, label: &str) -> f64 {
+        let next = self.row(label).await.next_poll_at.expect("it is polled again");
+        (next - self.now().as_millisecond()) as f64 / 1000.0
+    }
+
+    /// One number out of the database.
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&mut bystander(&self.path).await).await.unwrap()
+    }
+
+    /// Virtual time passes until the next label is due.
+    pub async fn pass_until_due(&self) {
+        // What is due already is no reason to wait.
+        if !self.store().due_labels(&self.account.name, self.now(), 1).await.unwrap().is_empty() {
+            return;
+        }
+        let next = self.store().next_due(&self.account.name, self.now()).await.unwrap();
+        self.pass(next.expect("something is due").duration_since(self.now()));
+    }
+}
+
+/// A connection of one's own to a database that somebody else may have open.
+pub async fn bystander(path: &Path) -> sqlx::SqliteConnection {
+    use sqlx::ConnectOptions as _;
+    sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
+/// Whether `actual` is `planned`, give or take a share of it.
+pub fn about(actual: f64, planned: f64, share: f64) -> bool {
+    (actual - planned).abs() <= planned * share + 0.002
+}

@@ -1,0 +1,68 @@
+//! The checker of all invariants sees what is broken, and says whose it is.
+
+use tempfile::TempDir;
+use trackpost::sandbox::Answer;
+use trackpost::store;
+
+use crate::house::parcel::{event, event_in, in_transit, tracking};
+use crate::house::{House, bystander};
+
+/// What is done to a copy of a sound database, and what is to be said of it.
+const BREAKAGES: [(&str, &str); 11] = [
+    ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "se-1 has"),
+    ("DELETE FROM messages WHERE label_id = 'se-1' AND seq = 2", "se-1 has"),
+    ("UPDATE labels SET missing_events = 3 WHERE label_id = 'se-1'", "se-1 counts 3 missing events"),
+    ("UPDATE labels SET status_code = 'IT' WHERE state = 'finished'", "se-1 is finished"),
+    ("DELETE FROM event_revisions", "of se-1 has revision 2"),
+    ("UPDATE tracking_events SET position = position + 1 WHERE position = 2", "se-1 has 2 events"),
+    ("UPDATE deliveries SET next_attempt_at = NULL WHERE state = 'pending'", "never due"),
+    ("UPDATE deliveries SET next_attempt_at = 1 WHERE state = 'pending'", "due out of turn"),
+    (
+        "UPDATE deliveries SET state = 'dead' WHERE delivery_key = (SELECT max(delivery_key) FROM deliveries WHERE state = 'pending')",
+        "settled before an earlier one",
+    ),
+    (
+        "UPDATE deliveries SET attempts = attempts + 1 WHERE state = 'pending' AND attempts > 0",
+        "counts 2 attempts",
+    ),
+    (
+        "UPDATE attempts SET outcome = 'reset' WHERE outcome = 'accepted'",
+        "is delivered, but its last attempt (1) ended as Some(\"reset\")",
+    ),
+];
+
+/// One label delivered, with a revision; one whose first message fails.
+async fn sound() -> House {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    house.says("se-1", &tracking("IT", &[&event_in(0, "AC", "PU", "")]));
+    house.says("se-2", &in_transit());
+    house
+        .receiver
+        .answer_by(|callback| (callback.label_id.as_deref() == Some("se-2")).then(|| Answer::status(500)));
+    house.poll_and_deliver().await;
+    house.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
+    house.look_again("se-1").await;
+    house.deliver().await;
+    house
+}
+
+#[tokio::test]
+async fn each_breakage_is_seen_and_named() {
+    let house = sound().await;
+    assert_eq!(house.store().broken().await.unwrap(), [""; 0]);
+    let attic = TempDir::new().unwrap();
+    for (number, (breakage, expected)) in BREAKAGES.into_iter().enumerate() {
+        let copy = attic.path().join(format!("{number}.db"));
+        sqlx::query("VACUUM INTO ?")
+            .bind(copy.to_str().unwrap())
+            .execute(&mut bystander(house.path()).await)
+            .await
+            .unwrap();
+        let broken = sqlx::query(breakage).execute(&mut bystander(&copy).await).await.unwrap();
+        assert!(broken.rows_affected() > 0, "{breakage} breaks nothing");
+        let (store, _writer) = store::open(&copy).await.unwrap();
+        let said = store.broken().await.unwrap().join("\n");
+        assert!(said.contains(expected), "{breakage}:\n{said}");
+    }
+}
