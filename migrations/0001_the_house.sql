@@ -76,16 +76,20 @@ CREATE TABLE tracking_events (
     UNIQUE (label_key, position)
 ) STRICT, WITHOUT ROWID;
 
--- What an event was before each revision.
-CREATE TABLE event_revisions (
-    label_key   INTEGER NOT NULL,
-    event_id    TEXT    NOT NULL,
-    revision    INTEGER NOT NULL CHECK (revision >= 1),
-    replaced_at INTEGER NOT NULL,
-    raw         TEXT    NOT NULL CHECK (json_type(raw) = 'object'),
-    PRIMARY KEY (label_key, event_id, revision),
-    FOREIGN KEY (label_key, event_id) REFERENCES tracking_events (label_key, event_id) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
+-- What became of an event after it was first seen, and what it was before each revision.
+CREATE TABLE event_changes (
+    change_key INTEGER PRIMARY KEY,
+    label_key  INTEGER NOT NULL,
+    event_id   TEXT    NOT NULL,
+    at         INTEGER NOT NULL,
+    kind       TEXT    NOT NULL CHECK (kind IN ('revised', 'retracted', 'returned')),
+    fields     TEXT    NOT NULL DEFAULT '[]' CHECK (json_type(fields) = 'array'),
+    before     TEXT    CHECK (json_type(before) = 'object'),
+    FOREIGN KEY (label_key, event_id) REFERENCES tracking_events (label_key, event_id) ON DELETE CASCADE,
+    CONSTRAINT a_revision_keeps_what_was CHECK ((kind = 'revised') = (before IS NOT NULL))
+) STRICT;
+
+CREATE INDEX event_changes_of ON event_changes (label_key, event_id);
 
 -- What we owe: immutable, one id for ever. A system message belongs to no label.
 CREATE TABLE messages (

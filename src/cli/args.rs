@@ -41,7 +41,7 @@ pub enum Verb {
     #[command(subcommand)]
     Labels(Labels),
     /// Every carrier event of a label ever seen, and the callbacks made of them.
-    History(OfLabel),
+    History(History),
     /// Why a label's next poll is when it is, and what its last polls said.
     Explain(OfLabel),
     /// The outbox and its attempts.
@@ -210,6 +210,20 @@ pub struct OfLabel {
     /// Whose label it is, where several accounts have the id.
     #[arg(long)]
     pub account: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Debug, Section)]
+pub struct History {
+    #[arg(value_name = "ID", required_unless_present = "journeys")]
+    pub id: Option<String>,
+    /// Whose label it is, where several accounts have the id.
+    #[arg(long)]
+    pub account: Option<String>,
+    /// Writes journeys for simulate and the sandbox (JSON Lines): of the label, or of all.
+    #[arg(long)]
+    pub journeys: bool,
     #[command(flatten)]
     pub listing: Listing,
 }

@@ -5,16 +5,22 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
-use super::args::OfLabel;
+use super::args::History;
 use super::output::{self, or_dash, shown};
 use super::{Failure, open_store, resolve};
 use crate::domain::tracking::Text;
+use crate::store::Store;
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::events::EventView;
 
-pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
-    let (label, key) = resolve::label(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
+    let Some(id) = &what.id else { return journeys(&store).await };
+    let (label, key) = resolve::label(&store, &loaded.config, id, what.account.as_deref()).await?;
+    if what.journeys {
+        output::json_lines(store.journey(label.row).await?.as_slice())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let events = store.label_events(label.row).await?;
     if what.listing.json {
         output::json_lines(&events)?;
@@ -25,6 +31,11 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     } else {
         let rows: Vec<_> = events.iter().map(event_row).collect();
         output::table(["FIRST SEEN", "CARRIER'S TIME", "PLACE", "DESCRIPTION", "EVENT", "REV", ""], &rows);
+    }
+    let changes: Vec<_> = events.iter().flat_map(change_rows).collect();
+    if !changes.is_empty() {
+        output::line("");
+        output::table(["EVENT", "CHANGED AT", "WHAT", "FIELDS"], &changes);
     }
     let callbacks = store.deliveries_of_label(label.row).await?;
     output::line("");
@@ -87,6 +98,26 @@ fn event_row(event: &EventView) -> [String; 7] {
     ]
 }
 
+fn change_rows(event: &EventView) -> impl Iterator<Item = [String; 4]> + '_ {
+    event.changes.iter().map(|change| {
+        let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
+        [event.event_id.clone(), shown(Some(change.at)), change.kind.clone(), fields.join(", ")]
+    })
+}
+
+/// Every label's journey, one a line, label by label.
+async fn journeys(store: &Store) -> Result<ExitCode, Failure> {
+    let mut after = 0;
+    loop {
+        let page = store.label_rows(after).await?;
+        let Some(last) = page.last() else { return Ok(ExitCode::SUCCESS) };
+        after = *last;
+        for row in page {
+            output::json_lines(store.journey(row).await?.as_slice())?;
+        }
+    }
+}
+
 fn callback_row(delivery: &DeliveryView) -> [String; 7] {
     [
         delivery.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
@@ -114,6 +145,7 @@ mod tests {
             revision: 2,
             late: true,
             retracted_at: None,
+            changes: Vec::new(),
             event: RawValue::from_string(raw.to_owned()).unwrap(),
         };
         let full = event_row(&event(

@@ -2,7 +2,7 @@
 
 use super::change::ToldEvents;
 use super::digest;
-use super::event::{KnownEvent, Matching};
+use super::event::{KnownEvent, Matching, Update};
 use super::message::news::ToldEvent;
 
 /// What is to be written of a label's events.
@@ -24,33 +24,54 @@ pub struct NewEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedEvent {
     pub becomes: KnownEvent,
-    /// What it was, if this is a new revision of it.
-    pub replaced: Option<Replaced>,
-    pub retracted_now: bool,
+    /// What is worth remembering of the change, in the order in which it happened; often nothing.
+    pub steps: Vec<Step>,
 }
 
-/// An earlier revision, to be kept.
+/// A step in an event's life after it was first seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaced {
-    pub revision: u32,
-    pub raw: String,
+pub enum Step {
+    Returned,
+    /// It says something else than before.
+    Revised {
+        fields: Vec<String>,
+        before: String,
+    },
+    Retracted,
+}
+
+impl Step {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Returned => "returned",
+            Self::Revised { .. } => "revised",
+            Self::Retracted => "retracted",
+        }
+    }
+}
+
+impl ChangedEvent {
+    fn of(update: &Update, known: &[KnownEvent], matching: &Matching) -> Self {
+        let (before, becomes) = (&known[update.known], update.becomes.clone());
+        let mut steps = Vec::new();
+        if before.retracted && !becomes.retracted {
+            steps.push(Step::Returned);
+        }
+        if becomes.revision > before.revision {
+            let revised = matching.revised.iter().find(|revised| revised.known == update.known);
+            let fields = revised.map(|revised| revised.changed.clone()).unwrap_or_default();
+            steps.push(Step::Revised { fields, before: before.raw.clone() });
+        }
+        if becomes.retracted && !before.retracted {
+            steps.push(Step::Retracted);
+        }
+        Self { becomes, steps }
+    }
 }
 
 /// Reads a matching as writes and as news.
 pub fn settle(known: &[KnownEvent], matching: &Matching) -> (EventWrites, ToldEvents) {
-    let updated: Vec<ChangedEvent> = matching
-        .updates
-        .iter()
-        .map(|update| {
-            let before = &known[update.known];
-            ChangedEvent {
-                becomes: update.becomes.clone(),
-                replaced: (update.becomes.revision > before.revision)
-                    .then(|| Replaced { revision: before.revision, raw: before.raw.clone() }),
-                retracted_now: update.becomes.retracted && !before.retracted,
-            }
-        })
-        .collect();
+    let updated = matching.updates.iter().map(|update| ChangedEvent::of(update, known, matching)).collect();
     let added = matching
         .added
         .iter()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::polls::{DeliveryWrite, MessageWrite, insert_messages};
+use super::messages::{DeliveryWrite, MessageWrite, insert_messages};
 use super::{Store, StoreError, at, ms};
 use crate::domain::account::{AccountChange, AccountState, Standing};
 use crate::domain::label::AccountName;

@@ -72,10 +72,11 @@ impl Store {
         each!(
             self,
             broken,
-            r#"SELECT l.label_id, e.event_id, e.revision, count(r.revision) AS "kept!: i64"
+            r#"SELECT l.label_id, e.event_id, e.revision, count(r.change_key) AS "kept!: i64"
                FROM tracking_events e JOIN labels l USING (label_key)
-               LEFT JOIN event_revisions r ON r.label_key = e.label_key AND r.event_id = e.event_id
-               GROUP BY e.label_key, e.event_id HAVING e.revision <> count(r.revision) + 1"#,
+               LEFT JOIN event_changes r
+                    ON r.label_key = e.label_key AND r.event_id = e.event_id AND r.kind = 'revised'
+               GROUP BY e.label_key, e.event_id HAVING e.revision <> count(r.change_key) + 1"#,
             |event| format!(
                 "{} of {} has revision {}, but {} earlier ones are kept",
                 event.event_id, event.label_id, event.revision, event.kept

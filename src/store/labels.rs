@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, at, ms};
+use super::{Store, StoreError, at, json, ms};
 use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration};
 use crate::domain::snapshot::{Snapshot, Standing};
@@ -51,10 +51,6 @@ impl<'a> Row<'a> {
 fn fingerprint(parts: &[&str]) -> u64 {
     let digest = digest::of_parts(parts);
     u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
-}
-
-fn json<T: Serialize>(rows: &[T]) -> String {
-    serde_json::to_string(rows).expect("rows are plain values")
 }
 
 /// What became of a label that was to be removed by hand.

@@ -4,9 +4,11 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+mod history;
 pub mod invariants;
 pub mod labels;
 pub mod lock;
+mod messages;
 mod open;
 pub mod outbox;
 pub mod polls;
@@ -18,6 +20,7 @@ pub mod writer;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use serde::Serialize;
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 
@@ -94,4 +97,9 @@ fn ms(at: Timestamp) -> i64 {
 /// An instant of a row.
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+/// Rows as a JSON array, for `json_each`: one statement for any number of them.
+fn json<T: Serialize>(rows: &[T]) -> String {
+    serde_json::to_string(rows).expect("rows are plain values")
 }

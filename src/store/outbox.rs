@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, at, ms};
+use super::{Store, StoreError, at, json, ms};
 use crate::domain::delivery::{Attempt, NextStep, Settlement};
 use crate::domain::subscriber::{Format, SubscriberName};
 
@@ -261,8 +261,4 @@ pub(super) async fn promote(tx: &mut SqliteConnection, rows: &str) -> Result<(),
     .execute(&mut *tx)
     .await?;
     Ok(())
-}
-
-fn json<T: Serialize>(rows: &[T]) -> String {
-    serde_json::to_string(rows).expect("rows are plain values")
 }

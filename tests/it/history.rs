@@ -143,6 +143,45 @@ async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() 
 }
 
 #[tokio::test]
+async fn the_whole_life_of_an_event_is_kept() {
+    let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
+    let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
+    let (mut house, _) = seen(&full).await;
+    let revised = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
+    told(&mut house, &tracking("IT", &[&revised, &a])).await;
+    told(&mut house, &short).await;
+    told(&mut house, &short).await;
+    told(&mut house, &tracking("IT", &[&revised, &a])).await;
+    let row = house.count("SELECT label_key FROM labels").await;
+    let events = house.store().label_events(row).await.unwrap();
+    let changes = &events[1].changes;
+    let kinds: Vec<&str> = changes.iter().map(|change| change.kind.as_str()).collect();
+    assert_eq!(kinds, ["revised", "retracted", "returned"]);
+    assert_eq!(changes[0].fields.get(), "[\"signer\"]");
+    assert_eq!(changes[0].before.as_ref().unwrap().get(), b);
+    assert_eq!((events[1].revision, events[1].retracted_at), (2, None));
+    assert!(events[0].changes.is_empty());
+}
+
+#[tokio::test]
+async fn a_journey_is_written_as_the_sandbox_plays_it() {
+    let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
+    let answers = [tracking("AC", &[&a]), tracking("IT", &[&b, &a])];
+    let (mut house, _) = seen(&answers[0]).await;
+    let noticed = house.now();
+    told(&mut house, &answers[1]).await;
+    let row = house.count("SELECT label_key FROM labels").await;
+    let journey = house.store().journey(row).await.unwrap().expect("there was news");
+    let line = serde_json::to_string(&journey).unwrap();
+    let recorded = trackpost::sandbox::Recorded::read(&line).unwrap();
+    assert_eq!(recorded.len(), 1);
+    let day = std::time::Duration::from_secs(86_400);
+    assert_eq!(recorded[0].answer(day), answers[1].as_bytes());
+    assert_eq!((journey.observations.len(), journey.label_id.as_str()), (2, "se-1"));
+    assert!(journey.observations[0].at >= journey.registered_at && journey.observations[1].at > noticed);
+}
+
+#[tokio::test]
 async fn a_failure_between_two_good_polls_retracts_nothing() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (mut house, _) = seen(&tracking("IT", &[&b, &a])).await;

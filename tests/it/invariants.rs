@@ -13,7 +13,7 @@ const BREAKAGES: [(&str, &str); 11] = [
     ("DELETE FROM messages WHERE label_id = 'se-1' AND seq = 2", "se-1 has"),
     ("UPDATE labels SET missing_events = 3 WHERE label_id = 'se-1'", "se-1 counts 3 missing events"),
     ("UPDATE labels SET status_code = 'IT' WHERE state = 'finished'", "se-1 is finished"),
-    ("DELETE FROM event_revisions", "of se-1 has revision 2"),
+    ("DELETE FROM event_changes", "of se-1 has revision 2"),
     ("UPDATE tracking_events SET position = position + 1 WHERE position = 2", "se-1 has 2 events"),
     ("UPDATE deliveries SET next_attempt_at = NULL WHERE state = 'pending'", "never due"),
     ("UPDATE deliveries SET next_attempt_at = 1 WHERE state = 'pending'", "due out of turn"),

@@ -25,14 +25,18 @@ struct Data<'a> {
     tracking: &'a RawValue,
 }
 
+/// The API's answer, as the body of a `tracking.updated` holds it.
+pub fn tracking_of(body: &str) -> Option<&RawValue> {
+    serde_json::from_str::<Updated<'_>>(body).ok().map(|updated| updated.data.tracking)
+}
+
 /// The bytes of a callback in `format`. The same arguments give the same bytes, at every attempt.
 pub fn render(format: Format, body: &str, resource_url: Option<&str>) -> Result<String, NoEnvelope> {
     if format == Format::Standard {
         return Ok(body.to_owned());
     }
     let resource_url = resource_url.ok_or(NoEnvelope(format))?;
-    let updated: Updated<'_> = serde_json::from_str(body).map_err(|_| NoEnvelope(format))?;
-    let tracking = updated.data.tracking.get();
+    let tracking = tracking_of(body).ok_or(NoEnvelope(format))?.get();
     Ok(match format {
         Format::Shipengine => shipengine(resource_url, tracking),
         Format::Shipstation | Format::Standard => ObjectWriter::new()

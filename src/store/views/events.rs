@@ -1,10 +1,13 @@
 //! Every carrier event of a label ever seen, as `history` shows it.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{count, instant, instant_or_null, on_one_line};
+use crate::domain::message::envelope::tracking_of;
 use crate::store::{Store, StoreError, at};
 
 /// A carrier event as it stands now.
@@ -18,8 +21,40 @@ pub struct EventView {
     pub late: bool,
     #[serde(serialize_with = "instant_or_null")]
     pub retracted_at: Option<Timestamp>,
+    /// What became of it since, oldest first.
+    pub changes: Vec<ChangeView>,
     /// The API's own object.
     pub event: Box<RawValue>,
+}
+
+/// A step in an event's life.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChangeView {
+    #[serde(serialize_with = "instant")]
+    pub at: Timestamp,
+    /// `revised`, `retracted` or `returned`.
+    pub kind: String,
+    /// For a revision: the names of the fields that changed.
+    pub fields: Box<RawValue>,
+    /// For a revision: the API's own object as it was.
+    pub before: Option<Box<RawValue>>,
+}
+
+/// A journey as `simulate` and the sandbox play it (contract 4.5).
+#[derive(Clone, Debug, Serialize)]
+pub struct JourneyView {
+    pub label_id: String,
+    #[serde(serialize_with = "instant")]
+    pub registered_at: Timestamp,
+    pub observations: Vec<ObservationView>,
+}
+
+/// What the API answered from a moment on.
+#[derive(Clone, Debug, Serialize)]
+pub struct ObservationView {
+    #[serde(serialize_with = "instant")]
+    pub at: Timestamp,
+    pub tracking: Box<RawValue>,
 }
 
 impl Store {
@@ -33,7 +68,9 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
+        let mut changes = self.event_changes(row).await?;
         let views = rows.into_iter().map(|row| EventView {
+            changes: changes.remove(&row.event_id).unwrap_or_default(),
             event_id: row.event_id,
             label_id: row.label_id,
             first_seen_at: at(row.first_seen_at),
@@ -43,5 +80,43 @@ impl Store {
             event: on_one_line(row.raw),
         });
         Ok(views.collect())
+    }
+
+    async fn event_changes(&self, row: i64) -> Result<HashMap<String, Vec<ChangeView>>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT event_id, at, kind, fields, before FROM event_changes WHERE label_key = ? ORDER BY change_key",
+            row
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let mut changes: HashMap<String, Vec<ChangeView>> = HashMap::new();
+        for row in rows {
+            changes.entry(row.event_id).or_default().push(ChangeView {
+                at: at(row.at),
+                kind: row.kind,
+                fields: on_one_line(row.fields),
+                before: row.before.map(on_one_line),
+            });
+        }
+        Ok(changes)
+    }
+
+    /// The journey of a label as it was noticed: every answer that was news.
+    pub async fn journey(&self, row: i64) -> Result<Option<JourneyView>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT l.label_id AS "label_id!", l.registered_at AS "registered_at!", m.created_at, m.body
+             FROM messages m JOIN labels l USING (label_key)
+             WHERE m.label_key = ? AND m.type = 'tracking.updated' ORDER BY m.seq"#,
+            row
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let (label_id, registered_at) = (first.label_id.clone(), at(first.registered_at));
+        let observations = rows.into_iter().filter_map(|row| {
+            let tracking = on_one_line(tracking_of(&row.body)?.get().to_owned());
+            Some(ObservationView { at: at(row.created_at), tracking })
+        });
+        Ok(Some(JourneyView { label_id, registered_at, observations: observations.collect() }))
     }
 }

@@ -145,6 +145,18 @@ impl Store {
         Ok(rows.into_iter().map(LabelView::from).collect())
     }
 
+    /// The rows of the next labels behind `after`, in the order of their registration; none at the end.
+    pub async fn label_rows(&self, after: i64) -> Result<Vec<i64>, StoreError> {
+        let rows = sqlx::query_scalar!(
+            "SELECT label_key FROM labels WHERE label_key > ? ORDER BY label_key LIMIT ?",
+            after,
+            PAGE
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows)
+    }
+
     /// One label and what else is known of it; `None` if it has gone meanwhile.
     pub async fn label_detail(&self, row: i64) -> Result<Option<(LabelView, LabelDetail)>, StoreError> {
         let found = sqlx::query!(

@@ -1,8 +1,10 @@
-//! What is asked of every house in the end: the database's invariants, and each callback's signature.
+//! What is asked of every house in the end: the database's invariants, each callback's signature, and its schema.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use jsonschema::Validator;
+use serde_json::Value;
 use standardwebhooks::Webhook;
 use trackpost::sandbox::Delivery;
 use trackpost::store;
@@ -24,6 +26,7 @@ pub fn inspect(database: &Path, callbacks: &[Delivery], same_bodies: bool) {
     let broken = checked.join().expect("the database can be inspected");
     assert!(broken.is_empty(), "broken invariants:\n{}", broken.join("\n"));
     callbacks.iter().for_each(signed);
+    in_form(callbacks);
     if same_bodies {
         one_body_per_id(callbacks);
     }
@@ -49,5 +52,27 @@ fn one_body_per_id(callbacks: &[Delivery]) {
         let key = (&callback.path, &callback.message_id);
         let before = bodies.entry(key).or_insert(&callback.body);
         assert_eq!(*before, &callback.body, "two bodies under {key:?}");
+    }
+}
+
+/// By the schemas that ship, as a receiver would find the right one: by `type`, else by `resource_type`.
+fn in_form(callbacks: &[Delivery]) {
+    let mut validators: HashMap<String, Validator> = HashMap::new();
+    for callback in callbacks {
+        let body: Value = serde_json::from_slice(&callback.body).expect("a body is JSON");
+        let file = match (body["type"].as_str(), body["resource_type"].as_str()) {
+            (Some(kind), _) => kind,
+            (None, Some("TRACK_EVENT_V2")) => "shipstation",
+            (None, _) => "shipengine",
+        };
+        let validator = validators.entry(file.to_owned()).or_insert_with(|| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
+            let text = std::fs::read_to_string(folder.join(format!("{file}.json")));
+            let schema = text.unwrap_or_else(|error| panic!("no schema of {file}: {error}"));
+            jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap()
+        });
+        let faults: Vec<String> =
+            validator.iter_errors(&body).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(faults.is_empty(), "{file}: {faults:?}\n{body}");
     }
 }
