@@ -3,6 +3,8 @@
 //! Order matters to receivers: events oldest first, revisions, retractions, the estimate, the status, then milestones.
 //! The summary is made elsewhere, from this list.
 
+use jiff::Timestamp;
+
 use super::cadence::estimate_day;
 use super::message::news::{Change, StatusPair, ToldEvent};
 use super::snapshot::Standing;
@@ -87,18 +89,42 @@ fn milestones(before: &Standing, after: &Standing, events: &ToldEvents) -> Vec<C
     found
 }
 
-/// Whether two estimates name the same day; spelling and hour are no news.
+/// Whether two estimates name the same day at the destination; hour and spelling are no news.
+///
+/// A carrier's wall clock often ends in a false `Z`, so the day is the one that is spelled. The same instant under two
+/// offsets is the same all the same.
 fn same_estimate(a: Option<&str>, b: Option<&str>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => match (estimate_day(a), estimate_day(b)) {
-            (Some(a), Some(b)) => a == b,
-            _ => a.trim() == b.trim(),
-        },
-        (a, b) => a.is_none() && b.is_none(),
+    let (Some(a), Some(b)) = (a, b) else { return a.is_none() && b.is_none() };
+    let instant = |text: &str| text.parse::<Timestamp>().ok();
+    let same_instant = instant(a).is_some() && instant(a) == instant(b);
+    match (estimate_day(a), estimate_day(b)) {
+        (Some(a), Some(b)) => a == b || same_instant,
+        _ => a.trim() == b.trim(),
     }
 }
 
 fn same_pair(a: &StatusPair, b: &StatusPair) -> bool {
     let folded = |text: &Option<String>| text.as_deref().map(|text| text.trim().to_ascii_uppercase());
     folded(&a.code) == folded(&b.code) && folded(&a.detail) == folded(&b.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_a_day_and_not_a_spelling() {
+        for (a, b, same) in [
+            ("2026-08-27T10:00:00", "2026-08-27T20:00:00Z", true),
+            ("2026-08-27", "8/27/2026", true),
+            ("2026-08-27T23:00:00-05:00", "2026-08-28T04:00:00Z", true),
+            ("2026-08-27T10:00:00", "2026-08-28T10:00:00", false),
+            ("soon", " soon ", true),
+            ("soon", "2026-08-28", false),
+        ] {
+            assert_eq!(same_estimate(Some(a), Some(b)), same, "{a} {b}");
+        }
+        assert!(same_estimate(None, None));
+        assert!(!same_estimate(None, Some("2026-08-28")));
+    }
 }

@@ -17,10 +17,9 @@ use crate::domain::tracking::StatusCode;
 
 /// A callback's body in the standard form.
 #[derive(Serialize, JsonSchema)]
-pub struct Body<D> {
+pub struct Body<'a, D> {
     /// What happened.
-    #[schemars(with = "String")]
-    r#type: MessageType,
+    r#type: &'a str,
     /// When trackpost noticed: RFC 3339, UTC, milliseconds.
     #[schemars(regex(pattern = r"^\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"))]
     timestamp: String,
@@ -221,14 +220,14 @@ pub fn instant(at: Timestamp) -> String {
 }
 
 /// The body of a message that belongs to no label, or the whole of one that does.
-pub fn write<D: Serialize>(kind: MessageType, now: Timestamp, data: D) -> String {
+pub fn write<D: Serialize>(kind: &str, now: Timestamp, data: D) -> String {
     serde_json::to_string(&Body { r#type: kind, timestamp: instant(now), data })
         .expect("a body is made of texts, numbers and JSON")
 }
 
 /// The message of one change.
 pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change) -> Message {
-    let kind = change.kind();
+    let kind = change.kind().as_str();
     let body = match change {
         Change::Added(event) => {
             write(kind, now, subject.data(seq, AddedNews { event: EventBody::of(event) }))
@@ -266,8 +265,8 @@ pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change)
         }
     };
     Message {
-        id: label_message_id(subject.label, seq, kind, &change.content()),
-        kind,
+        id: label_message_id(subject.label, seq, change.kind(), &change.content()),
+        kind: change.kind(),
         seq: Some(seq),
         created_at: now,
         body,
@@ -295,7 +294,7 @@ pub fn summarize(
         kind,
         seq: Some(seq),
         created_at: now,
-        body: write(kind, now, subject.data(seq, news)),
+        body: write(kind.as_str(), now, subject.data(seq, news)),
         resource_url: Some(resource_url),
     }
 }

@@ -150,7 +150,7 @@ pub fn about_account(
     detail: Option<&str>,
     now: Timestamp,
 ) -> Message {
-    let body = body::write(kind, now, body::AccountData { account, reason, detail });
+    let body = body::write(kind.as_str(), now, body::AccountData { account, reason, detail });
     let id = system_message_id(kind, account.as_str(), now);
     Message { id, kind, seq: None, created_at: now, body, resource_url: None }
 }

@@ -3,9 +3,10 @@
 //! It comes in the standard form, whatever the subscriber's (contract 6.1), and is kept nowhere.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::body::instant;
+use super::body;
 use crate::domain::digest;
 use crate::domain::subscriber::SubscriberName;
 
@@ -19,25 +20,18 @@ pub struct Ping {
     pub body: String,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: &'a str,
-    timestamp: String,
-    data: Data<'a>,
-}
-
-#[derive(Serialize)]
-struct Data<'a> {
+/// Whom the ping is for.
+#[derive(Serialize, JsonSchema)]
+pub struct PingData<'a> {
+    #[schemars(with = "String")]
     subscriber: &'a SubscriberName,
 }
 
 impl Ping {
     pub fn new(subscriber: &SubscriberName, now: Timestamp) -> Self {
-        let timestamp = instant(now);
-        let parts = [PING, subscriber.as_str(), &timestamp];
+        let parts = [PING, subscriber.as_str(), &body::instant(now)];
         let id = format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)));
-        let body = Body { r#type: PING, timestamp, data: Data { subscriber } };
-        Self { id, body: serde_json::to_string(&body).expect("plain values can be written as JSON") }
+        Self { id, body: body::write(PING, now, PingData { subscriber }) }
     }
 }
 

@@ -12,6 +12,7 @@ use super::body::{
     AccountData, AddedNews, Body, EstimateNews, EventsNews, ExpiredNews, LabelData, LateNews, MilestoneNews,
     StalledNews, StatusNews, UnavailableNews, UpdatedNews,
 };
+use super::ping::{PING, PingData};
 use crate::domain::subscriber::Format;
 
 /// The schema of a message's body in the standard form; `None` for a type that is not sent yet.
@@ -29,17 +30,26 @@ pub fn of_message(kind: MessageType) -> Option<Value> {
         MessageType::Late => label::<LateNews<'_>>(),
         MessageType::Expired => label::<ExpiredNews>(),
         MessageType::Unavailable => label::<UnavailableNews<'_>>(),
-        MessageType::AccountUnauthorized | MessageType::AccountRecovered => of::<Body<AccountData<'_>>>(),
+        MessageType::AccountUnauthorized | MessageType::AccountRecovered => of::<Body<'_, AccountData<'_>>>(),
         MessageType::SubscriberFailing | MessageType::SubscriberRecovered => return None,
     };
+    Some(named(schema, kind.as_str()))
+}
+
+/// The schema of a ping.
+pub fn of_ping() -> Value {
+    named(of::<Body<'_, PingData<'_>>>(), PING)
+}
+
+fn named(schema: Schema, kind: &str) -> Value {
     let mut schema = schema.to_value();
-    schema["title"] = json!(kind.as_str());
-    schema["properties"]["type"] = json!({ "const": kind.as_str() });
-    Some(schema)
+    schema["title"] = json!(kind);
+    schema["properties"]["type"] = json!({ "const": kind });
+    schema
 }
 
 fn label<N: JsonSchema>() -> Schema {
-    of::<Body<LabelData<'_, N>>>()
+    of::<Body<'_, LabelData<'_, N>>>()
 }
 
 fn of<T: JsonSchema>() -> Schema {
@@ -84,7 +94,7 @@ pub fn all() -> Vec<(String, Value)> {
     let envelopes = Format::ALL
         .into_iter()
         .filter_map(|format| Some((format!("{}.json", format.as_str()), of_envelope(format)?)));
-    messages.chain(envelopes).collect()
+    messages.chain(envelopes).chain([(format!("{PING}.json"), of_ping())]).collect()
 }
 
 #[cfg(test)]
