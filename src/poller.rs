@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::config::Account;
@@ -53,7 +53,9 @@ pub type SharedQuota = Arc<Mutex<Quota>>;
 pub async fn quota_left(store: &Store, account: &Account, now: Timestamp) -> Result<SharedQuota, StoreError> {
     let since = now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN);
     let used = store.polled_since(&account.name, since).await?;
-    let used = usize::try_from(used).unwrap_or(usize::MAX);
+    // What was under way when it ended is not remembered: it counts as if all of it had been sent.
+    let under_way = if used > 0 { u64::from(account.max_in_flight) } else { 0 };
+    let used = usize::try_from(used + under_way).unwrap_or(usize::MAX);
     Ok(Arc::new(Mutex::new(Quota::new(account.requests_per_minute).with_used(used, now))))
 }
 
@@ -71,7 +73,7 @@ pub struct Poller {
 /// What polls under way share.
 struct Desk {
     account: Account,
-    policy: Policy,
+    policy: watch::Receiver<Arc<Policy>>,
     store: Store,
     client: Client,
     pulse: Pulse,
@@ -93,7 +95,7 @@ impl Poller {
     /// Takes the account up where an earlier process left it.
     pub async fn new(
         account: Account,
-        policy: Policy,
+        policy: watch::Receiver<Arc<Policy>>,
         store: Store,
         client: Client,
         pulse: Pulse,
@@ -160,14 +162,16 @@ impl Poller {
         let slots = if probing { 1 } else { self.desk.account.max_in_flight as usize };
         while self.in_flight.len() < slots {
             let Some(label) = self.take(now).await? else { break };
-            let taken = self.desk.quota().take(now);
-            if let Err(free_at) = taken {
-                self.ahead.push_front(label);
-                self.desk.pulse.beat(now);
-                return Ok(free_at.map_or(soon, |at| at.min(soon)));
-            }
+            let slot = match Slot::take(&self.desk, now) {
+                Ok(slot) => slot,
+                Err(free_at) => {
+                    self.ahead.push_front(label);
+                    self.desk.pulse.beat(now);
+                    return Ok(free_at.map_or(soon, |at| at.min(soon)));
+                }
+            };
             self.busy.insert(label.row);
-            self.in_flight.spawn(poll_label(Arc::clone(&self.desk), label, probing, now));
+            self.in_flight.spawn(poll_label(slot, label, probing, now));
         }
         self.desk.pulse.beat(now);
         let next = self.desk.store.next_due(&self.desk.account.name, now).await?;
@@ -179,7 +183,7 @@ impl Poller {
         if stale {
             self.ahead.clear();
         }
-        if self.ahead.is_empty() && (stale || self.busy.is_empty() || self.read_full()) {
+        if self.ahead.is_empty() {
             let limit = AHEAD + u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
             let due = self.desk.store.due_labels(&self.desk.account.name, now, limit).await?;
             self.ahead = due.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
@@ -193,25 +197,40 @@ impl Poller {
         }
         Ok(None)
     }
+}
 
-    /// Whether the last reading ahead may have left due labels behind.
-    fn read_full(&self) -> bool {
-        self.busy.len() < self.desk.account.max_in_flight as usize
+/// A request's place in the quota, given back when its answer is here or nobody waits for it any more.
+struct Slot {
+    desk: Arc<Desk>,
+    taken_at: Timestamp,
+}
+
+impl Slot {
+    fn take(desk: &Arc<Desk>, now: Timestamp) -> Result<Self, Option<Timestamp>> {
+        desk.quota().take(now)?;
+        Ok(Self { desk: Arc::clone(desk), taken_at: now })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.desk.quota().release(clock::now().max(self.taken_at));
     }
 }
 
 /// Asks about one label and records what follows.
 async fn poll_label(
-    desk: Arc<Desk>,
+    slot: Slot,
     label: Snapshot,
     probe: bool,
     now: Timestamp,
 ) -> (i64, Result<(), StoreError>) {
     let row = label.row;
+    let desk = Arc::clone(&slot.desk);
     let reading = ask(&desk, &label, now).await;
+    drop(slot);
     // The instant of the step that records, read once: time has passed while we asked.
     let at = clock::now().max(now);
-    desk.quota().release(at);
     (row, record(&desk, &label, reading, probe, at).await)
 }
 
@@ -234,21 +253,33 @@ async fn record(
         }
         _ => Vec::new(),
     };
-    let account = observe(desk, label, &reading.verdict(), probe, now);
+    // One policy for the whole poll, whatever a reload does meanwhile.
+    let policy = Arc::clone(&desk.policy.borrow());
+    let account = observe(desk, &policy, label, &reading.verdict(), probe, now);
     let terms = Terms {
-        cadence: &desk.policy.cadence,
-        patience: &desk.policy.patience,
-        first_poll: desk.policy.first_poll,
-        subscribers: &desk.policy.subscribers,
+        cadence: &policy.cadence,
+        patience: &policy.patience,
+        first_poll: policy.first_poll,
+        subscribers: &policy.subscribers,
         resource_url: &desk.account.tracking_url(&label.key.id),
         stretch: 1.0,
         outage: desk.state().probing(),
     };
-    let plan = poll::plan(&terms, label, &known, &reading, now, clock::jitter());
-    report(label, &reading, &plan);
-    let record = PollRecord::new(label, plan, now, account);
+    let plan = |reading: &Reading| poll::plan(&terms, label, &known, reading, now, clock::jitter());
+    let found = plan(&reading);
+    report(label, &reading, &found);
     // If we die here, the label is still due and the API says the same again.
-    if desk.store.record_poll(record).await? == Recorded::Superseded {
+    let record = PollRecord::new(label, found, now, account.clone());
+    let recorded = match desk.store.record_poll(record).await {
+        Err(error) if error.is_refusal() => {
+            // An answer that no law of the database lets in is that label's failure, and nobody else's.
+            error!(label.id = %label.key.id, %error, "what the API said can't be recorded");
+            let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
+            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account)).await?
+        }
+        recorded => recorded?,
+    };
+    if recorded == Recorded::Superseded {
         debug!(label.id = %label.key.id, "the label was changed meanwhile; it is polled again");
     }
     desk.pulse.beat(now);
@@ -258,6 +289,7 @@ async fn record(
 /// What the poll says about the account; a record of it if that changed.
 fn observe(
     desk: &Desk,
+    policy: &Policy,
     label: &Snapshot,
     verdict: &Verdict,
     probe: bool,
@@ -290,7 +322,7 @@ fn observe(
     }
     let messages = change.and_then(|change| told(change, desk, &state, now)).into_iter().collect::<Vec<_>>();
     let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
-        desk.policy
+        policy
             .subscribers
             .iter()
             .filter(|subscriber| subscriber.format == Format::Standard)

@@ -118,7 +118,7 @@ impl Daemon {
         let pulses = Pulses::default();
         let ready = Arc::new(AtomicBool::new(false));
         let client = Client::new()?;
-        let mut trades = Trades::new(store.clone(), client, pulses.clone());
+        let mut trades = Trades::new(store.clone(), client, pulses.clone(), &loaded.config);
         let http = match listener {
             Some(listener) => {
                 let health =
@@ -177,9 +177,9 @@ impl Daemon {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
                 heard = self.signals.next() => match heard {
                     Heard::Stop => break Ok(()),
-                    Heard::Reload => self.reload("SIGHUP").await,
+                    Heard::Reload => if let Err(error) = self.reload("SIGHUP").await { break Err(error) },
                 },
-                () = self.watching.changed() => self.reload("a label file changed").await,
+                () = self.watching.changed() => if let Err(error) = self.reload("a label file changed").await { break Err(error) },
                 ended = self.trades.ended() => break Err(fatal(ended)),
                 // However often something else happens, the time since the last beat goes on.
                 () = clock::sleep(beat.saturating_sub(fed.elapsed())) => {

@@ -2,20 +2,20 @@
 
 use tracing::{error, info, warn};
 
-use super::Daemon;
+use super::{Daemon, DaemonError};
 use crate::config::{Config, Loaded};
 use crate::systemd;
 
 impl Daemon {
     /// Reads everything, and only if it is sound, applies it as a whole; otherwise what runs goes on.
-    pub(super) async fn reload(&mut self, why: &str) {
+    pub(super) async fn reload(&mut self, why: &str) -> Result<(), DaemonError> {
         systemd::reloading();
         info!(why, "reading the configuration again");
         let (path, environment) = (self.path.clone(), self.environment.clone());
         // A million labels take their time to read; meanwhile everything goes on.
         let read = tokio::task::spawn_blocking(move || Config::load(&path, &environment)).await;
         match read {
-            Ok(Ok(loaded)) => self.apply(loaded).await,
+            Ok(Ok(loaded)) => self.apply(loaded).await?,
             Ok(Err(faults)) => {
                 for fault in &faults.0 {
                     error!(%fault, "the configuration is not sound");
@@ -25,9 +25,10 @@ impl Daemon {
             Err(error) => error!(%error, "the configuration could not be read; what ran goes on"),
         }
         systemd::ready(&self.status());
+        Ok(())
     }
 
-    async fn apply(&mut self, loaded: Loaded) {
+    async fn apply(&mut self, loaded: Loaded) -> Result<(), DaemonError> {
         for (key, before, after) in [
             (
                 "store.path",
@@ -46,13 +47,13 @@ impl Daemon {
             }
         }
         report(&loaded);
-        if let Err(error) = self.trades.employ(&loaded.config).await {
-            error!(%error, "the new configuration could not be applied whole");
-        }
+        // Half of it would be worse than an end: the next start applies it whole, or says why not.
+        self.trades.employ(&loaded.config).await?;
         self.watching.follow(&loaded.watched);
         self.trades.register(loaded.labels);
         self.config = loaded.config;
         info!("the configuration was applied");
+        Ok(())
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tracing::warn;
 
-use super::DaemonError;
+use super::{DRAIN, DaemonError};
 use crate::clock;
 use crate::config::{Account, Config, StoreConfig};
 use crate::courier::Courier;
@@ -43,17 +44,18 @@ pub struct Trades {
     client: Client,
     pulses: Pulses,
     tasks: JoinSet<Ended>,
-    pollers: BTreeMap<AccountName, (Post, Account, Policy)>,
+    pollers: BTreeMap<AccountName, (Post, Account)>,
     couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
     quotas: BTreeMap<AccountName, SharedQuota>,
     others: Vec<Post>,
     wanted: watch::Sender<Wanted>,
+    policy: watch::Sender<Arc<Policy>>,
     /// Trades that ended while we waited for others to; the daemon hears of them next.
     unexpected: Vec<Ended>,
 }
 
 impl Trades {
-    pub fn new(store: Store, client: Client, pulses: Pulses) -> Self {
+    pub fn new(store: Store, client: Client, pulses: Pulses, config: &Config) -> Self {
         Self {
             store,
             client,
@@ -64,6 +66,7 @@ impl Trades {
             quotas: BTreeMap::new(),
             others: Vec::new(),
             wanted: watch::Sender::new(None),
+            policy: watch::Sender::new(policy(config)),
             unexpected: Vec::new(),
         }
     }
@@ -95,13 +98,8 @@ impl Trades {
 
     /// Brings the pollers and couriers in step with `config`.
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
-        let policy = Policy {
-            cadence: config.cadence.clone(),
-            patience: config.silence.clone(),
-            first_poll: config.registration.first_poll,
-            subscribers: config.subscribers.values().cloned().collect(),
-        };
-        self.dismiss(config, &policy).await;
+        self.policy.send_replace(policy(config));
+        self.dismiss(config).await;
         for (name, account) in &config.accounts {
             if self.pollers.contains_key(name) {
                 continue;
@@ -112,7 +110,7 @@ impl Trades {
             let pulse = self.pulses.start(&trade, now);
             let poller = Poller::new(
                 account.clone(),
-                policy.clone(),
+                self.policy.subscribe(),
                 self.store.clone(),
                 self.client.clone(),
                 pulse,
@@ -121,7 +119,7 @@ impl Trades {
             )
             .await?;
             let post = self.post(&trade, |stop| poller.run(stop));
-            self.pollers.insert(name.clone(), (post, account.clone(), policy.clone()));
+            self.pollers.insert(name.clone(), (post, account.clone()));
         }
         for (name, subscriber) in config.subscribers.iter().filter(|(_, subscriber)| subscriber.enabled) {
             if self.couriers.contains_key(name) {
@@ -137,9 +135,9 @@ impl Trades {
     }
 
     /// Ends what is no longer wanted or is wanted otherwise, and waits until it has ended.
-    async fn dismiss(&mut self, config: &Config, policy: &Policy) {
-        let goes = |(name, (_, account, under)): &(&AccountName, &(Post, Account, Policy))| {
-            config.accounts.get(*name) != Some(account) || *under != *policy
+    async fn dismiss(&mut self, config: &Config) {
+        let goes = |(name, (_, account)): &(&AccountName, &(Post, Account))| {
+            config.accounts.get(*name) != Some(account)
         };
         let accounts: Vec<AccountName> =
             self.pollers.iter().filter(goes).map(|(name, _)| name.clone()).collect();
@@ -149,19 +147,24 @@ impl Trades {
         let subscribers: Vec<SubscriberName> =
             self.couriers.iter().filter(changed).map(|(name, _)| name.clone()).collect();
         let mut going: Vec<Post> = Vec::new();
-        going.extend(accounts.iter().filter_map(|name| self.pollers.remove(name)).map(|(post, ..)| post));
+        going.extend(accounts.iter().filter_map(|name| self.pollers.remove(name)).map(|(post, _)| post));
         going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
         for post in &going {
             post.stop.send_replace(true);
         }
-        self.wait_for(going.iter().map(|post| post.task.id()).collect()).await;
+        let mut left: HashSet<Id> = going.iter().map(|post| post.task.id()).collect();
+        if tokio::time::timeout(DRAIN, self.wait_for(&mut left)).await.is_err() {
+            warn!("a reload ended calls in flight: they are made again");
+            going.iter().filter(|post| left.contains(&post.task.id())).for_each(|post| post.task.abort());
+            self.wait_for(&mut left).await;
+        }
         for post in going {
             self.pulses.stop(&post.name);
         }
     }
 
     /// They end in any order. What else ends meanwhile is not lost: the daemon hears of it next.
-    async fn wait_for(&mut self, mut going: HashSet<Id>) {
+    async fn wait_for(&mut self, going: &mut HashSet<Id>) {
         while !going.is_empty() {
             match self.tasks.join_next_with_id().await {
                 // One that was told to stop may still say that the store is lost.
@@ -169,10 +172,8 @@ impl Trades {
                     self.unexpected.extend(Some(ended).filter(|ended| ended.outcome.is_err()));
                 }
                 Some(Ok((_, ended))) => self.unexpected.push(ended),
-                Some(Err(error)) => {
-                    going.remove(&error.id());
-                    self.unexpected.push(panicked(&error));
-                }
+                Some(Err(error)) if going.remove(&error.id()) && error.is_cancelled() => {}
+                Some(Err(error)) => self.unexpected.push(panicked(&error)),
                 None => return,
             }
         }
@@ -224,6 +225,15 @@ impl Trades {
         }
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+fn policy(config: &Config) -> Arc<Policy> {
+    Arc::new(Policy {
+        cadence: config.cadence.clone(),
+        patience: config.silence.clone(),
+        first_poll: config.registration.first_poll,
+        subscribers: config.subscribers.values().cloned().collect(),
+    })
 }
 
 fn panicked(error: &JoinError) -> Ended {

@@ -85,7 +85,8 @@ impl Watching {
 /// Whether a label file was touched: a database may lie in the same folder, and reading changes nothing.
 fn concerns_labels(event: &notify::Event) -> bool {
     let written = !matches!(event.kind, EventKind::Access(_));
-    written && event.paths.iter().any(|path| RowKind::of_path(path).is_some() || path.is_dir())
+    event.need_rescan()
+        || written && event.paths.iter().any(|path| RowKind::of_path(path).is_some() || path.is_dir())
 }
 
 /// A file that is replaced by renaming is only seen from its folder.

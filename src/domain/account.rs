@@ -125,6 +125,8 @@ impl AccountState {
         now: Timestamp,
     ) -> Option<AccountChange> {
         match verdict {
+            // What was under way when it fell says nothing of now.
+            Verdict::Fine if self.probing() && !probe => None,
             Verdict::Fine => self.fine(now),
             Verdict::Throttled { retry_after } => {
                 // "At once" is no answer to "too many": a second at least.

@@ -39,6 +39,10 @@ impl Quota {
 
     /// Takes a slot, or says when to ask again; `None` if that depends on a request under way.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Option<Timestamp>> {
+        // A clock that was set back would hold slots for as long as it jumped.
+        for at in self.released.iter_mut().rev().take_while(|at| **at > now) {
+            *at = now;
+        }
         while self.released.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
             self.released.pop_front();
         }
@@ -64,11 +68,6 @@ impl Quota {
     pub fn used(&self) -> usize {
         self.in_flight + self.released.len()
     }
-
-    /// A slot that was taken and not used.
-    pub fn give_back(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-    }
 }
 
 #[cfg(test)]
@@ -91,6 +90,14 @@ mod tests {
         assert_eq!(quota.take(at(20)), Err(Some(at(60_011))));
         assert_eq!(quota.take(at(60_010)), Err(Some(at(60_011))));
         assert_eq!(quota.take(at(60_011)), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_for_longer() {
+        let mut quota = Quota::new(1);
+        quota.take(at(3_600_000)).unwrap();
+        quota.release(at(3_600_000));
+        assert_eq!(quota.take(at(0)), Err(Some(at(60_001))));
     }
 
     #[test]

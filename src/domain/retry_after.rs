@@ -5,14 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
-/// How long to wait from `now`, if `text` is one of the two forms. A date that has passed is no wait at all.
+/// Nobody means more than this, and what is stored must fit.
+const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+
+/// How long to wait from `now`, if `text` is one of the two forms. A date that has passed is no wait at all; more than
+/// a month is a month.
 pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(LONGEST));
     }
     let at = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 
 #[cfg(test)]
@@ -26,6 +30,8 @@ mod tests {
         assert_eq!(parse(" 0 ", now), Some(Duration::ZERO));
         assert_eq!(parse("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(parse("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(parse("9999999999999999", now), Some(LONGEST));
+        assert_eq!(parse("Tue, 31 Dec 2999 23:59:59 GMT", now), Some(LONGEST));
         assert_eq!(parse("soon", now), None);
         assert_eq!(parse("-5", now), None);
     }

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
-use super::cadence::estimate_day;
+use super::cadence::{estimate_day, spread};
 use super::event::WallClock;
 use super::message::news::Change;
-use super::snapshot::Standing;
+use super::snapshot::{Snapshot, Standing};
 use super::tracking::{StatusCode, TrackingEvent};
 
 /// How long silence is normal.
@@ -29,20 +29,23 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(14);
 /// An older scan than this is a recycled number's or a typing error.
 const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
 
+/// The hours after midnight over which labels that are late on the same day are looked at.
+const LATE_SPREAD: SignedDuration = SignedDuration::from_hours(2);
+
 /// Details that say the parcel is only announced, whatever the status says.
 const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
 
 impl Patience {
     /// What there is to say at `now`, over `after` as the answer left it.
-    pub fn judge(&self, after: &Standing, registered_at: Timestamp, now: Timestamp) -> Vec<Change> {
+    pub fn judge(&self, after: &Standing, label: &Snapshot, now: Timestamp) -> Vec<Change> {
         let mut found = Vec::new();
-        if let Some((at, business_days)) = self.stalled_at(after, registered_at)
+        if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
             && now >= at
         {
-            let since = after.newest_scan_at.unwrap_or(registered_at);
+            let since = after.newest_scan_at.unwrap_or(label.registered_at);
             found.push(Change::Stalled { since, business_days });
         }
-        if let (Some(at), Some(estimate)) = (self.late_at(after), &after.estimate)
+        if let (Some(at), Some(estimate)) = (self.late_at(after, label), &after.estimate)
             && now >= at
         {
             found.push(Change::Late { estimate: estimate.clone() });
@@ -51,9 +54,9 @@ impl Patience {
     }
 
     /// The next moment after `now` when there is something to judge.
-    pub fn next(&self, after: &Standing, registered_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let stalled = self.stalled_at(after, registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(after)].into_iter().flatten().filter(|at| *at > now).min()
+    pub fn next(&self, after: &Standing, label: &Snapshot, now: Timestamp) -> Option<Timestamp> {
+        let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
+        [stalled, self.late_at(after, label)].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     fn stalled_at(&self, after: &Standing, registered_at: Timestamp) -> Option<(Timestamp, u32)> {
@@ -74,13 +77,15 @@ impl Patience {
         Some((at, days))
     }
 
-    fn late_at(&self, after: &Standing) -> Option<Timestamp> {
+    fn late_at(&self, after: &Standing, label: &Snapshot) -> Option<Timestamp> {
         if after.late_told || after.is_terminal() || self.late_after == 0 {
             return None;
         }
         let day = estimate_day(after.estimate.as_deref()?)?;
         let late = day.checked_add(i64::from(self.late_after).days()).ok()?;
-        after.utc_offset().to_timestamp(late.at(0, 0, 0, 0)).ok()
+        let midnight = after.utc_offset().to_timestamp(late.at(0, 0, 0, 0)).ok()?;
+        // Ten thousand parcels may be late on the same day: not all are asked about in the same second.
+        midnight.checked_add(LATE_SPREAD.mul_f64(spread(label.key.id.as_str()))).ok()
     }
 }
 
@@ -110,6 +115,7 @@ pub fn newest_scan(events: &[TrackingEvent], offset: jiff::tz::Offset, now: Time
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::label::{AccountName, LabelKey, Metadata};
 
     fn patience() -> Patience {
         Patience {
@@ -120,6 +126,19 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    /// A label whose share of the hours after midnight is small.
+    fn label() -> Snapshot {
+        Snapshot {
+            row: 1,
+            key: LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() },
+            metadata: Metadata::new(),
+            version: 1,
+            registered_at: at("2026-11-01T00:00:00Z"),
+            standing: Standing::new(at("2026-11-01T00:00:00Z")),
+            recent_polls: String::new(),
+        }
     }
 
     fn standing(status: &str, scan: &str) -> Standing {
@@ -137,11 +156,11 @@ mod tests {
         // Friday afternoon.
         let friday = standing("IT", "2026-11-20T20:00:00Z");
         assert_eq!(
-            patience().next(&friday, at("2026-11-01T00:00:00Z"), at("2026-11-21T00:00:00Z")),
+            patience().next(&friday, &label(), at("2026-11-21T00:00:00Z")),
             Some(at("2026-11-25T20:00:00Z"))
         );
-        assert!(patience().judge(&friday, at("2026-11-01T00:00:00Z"), at("2026-11-25T19:59:59Z")).is_empty());
-        let said = patience().judge(&friday, at("2026-11-01T00:00:00Z"), at("2026-11-25T20:00:00Z"));
+        assert!(patience().judge(&friday, &label(), at("2026-11-25T19:59:59Z")).is_empty());
+        let said = patience().judge(&friday, &label(), at("2026-11-25T20:00:00Z"));
         assert_eq!(said, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
     }
 
@@ -151,7 +170,7 @@ mod tests {
             status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
             ..standing("IT", "2026-11-20T20:00:00Z")
         };
-        let next = patience().next(&announced, at("2026-11-01T00:00:00Z"), at("2026-11-21T00:00:00Z"));
+        let next = patience().next(&announced, &label(), at("2026-11-21T00:00:00Z"));
         assert_eq!(next, Some(at("2026-11-27T20:00:00Z")));
     }
 
@@ -161,18 +180,18 @@ mod tests {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
             ..standing("IT", "2026-11-23T12:00:00Z")
         };
-        assert!(patience().judge(&late, at("2026-11-01T00:00:00Z"), at("2026-11-24T04:59:59Z")).is_empty());
-        let said = patience().judge(&late, at("2026-11-01T00:00:00Z"), at("2026-11-24T05:00:00Z"));
+        assert!(patience().judge(&late, &label(), at("2026-11-24T04:59:59Z")).is_empty());
+        let said = patience().judge(&late, &label(), at("2026-11-24T07:00:00Z"));
         assert_eq!(said.len(), 1);
         let told = Standing { late_told: true, ..late };
-        assert!(patience().judge(&told, at("2026-11-01T00:00:00Z"), at("2026-11-24T06:00:00Z")).is_empty());
+        assert!(patience().judge(&told, &label(), at("2026-11-24T08:00:00Z")).is_empty());
     }
 
     #[test]
     fn the_delivered_are_neither() {
         let done =
             Standing { estimate: Some("2026-11-01".to_owned()), ..standing("DE", "2026-11-01T20:00:00Z") };
-        assert!(patience().judge(&done, at("2026-11-01T00:00:00Z"), at("2026-12-25T20:00:00Z")).is_empty());
+        assert!(patience().judge(&done, &label(), at("2026-12-25T20:00:00Z")).is_empty());
     }
 
     #[test]

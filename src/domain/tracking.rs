@@ -275,6 +275,28 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// Deeper than any real answer, and well below what the database and receivers' parsers take.
+const DEEPEST: usize = 100;
+
+/// Whether brackets are nested deeper than [`DEEPEST`]. Raw values are passed on unread, so nobody else looks.
+fn is_too_deep(text: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return true;
+        }
+    }
+    false
+}
+
 /// Why a 200 is no tracking object.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTracking {
@@ -282,6 +304,8 @@ pub enum NotTracking {
     NotUtf8,
     #[error("the answer is no JSON object of the expected form: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the answer is nested deeper than {DEEPEST} levels")]
+    TooDeep,
     #[error("the answer is a JSON object, but neither status_code nor events is in it")]
     NoTrackingKeys,
 }
@@ -292,6 +316,9 @@ impl Tracking {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| NotTracking::NotUtf8)?
             .trim_matches([' ', '\t', '\r', '\n']);
+        if is_too_deep(text) {
+            return Err(NotTracking::TooDeep);
+        }
         let wire: WireTracking<'_> = serde_json::from_str(text)?;
         if wire.status_code.is_none() && wire.events.is_none() {
             return Err(NotTracking::NoTrackingKeys);
@@ -327,5 +354,57 @@ impl Tracking {
     pub fn is_out_for_delivery(&self) -> bool {
         self.status().is_none_or(|status| !status.is_terminal())
             && is_out_for_delivery(self.status_detail_code.as_deref(), self.carrier_detail_code.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_fields_may_be_null_and_numbers_may_be_texts() {
+        let tracking =
+            Tracking::parse(br#" {"status_code":null,"tracking_number":12.50,"events":[null,{}]} "#).unwrap();
+        assert_eq!((tracking.status(), tracking.events.len()), (None, 1));
+        assert_eq!(tracking.raw, r#"{"status_code":null,"tracking_number":12.50,"events":[null,{}]}"#);
+    }
+
+    #[test]
+    fn what_is_no_tracking_object_is_told_apart() {
+        for (body, why) in [
+            ("", "no JSON object"),
+            ("<html>", "no JSON object"),
+            ("[]", "no JSON object"),
+            ("{}", "neither status_code nor events"),
+            (r#"{"errors":[]}"#, "neither status_code nor events"),
+            (r#"{"status_code":"IT","events":[{"occurred_at":"2026"#, "no JSON object"),
+            (r#"{"status_code":"IT","events":{}}"#, "no JSON object"),
+        ] {
+            let said = Tracking::parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(said.contains(why), "{body}: {said}");
+        }
+        let deep =
+            format!(r#"{{"status_code":"IT","events":[],"x":{}1{}}}"#, "[".repeat(2000), "]".repeat(2000));
+        assert!(matches!(Tracking::parse(deep.as_bytes()), Err(NotTracking::TooDeep)));
+        let quoted =
+            format!(r#"{{"status_code":"IT","x":"{}\\""}}"#, "[".repeat(2000)).replace("\\\"\"", "\\\\\"");
+        assert!(!is_too_deep(&quoted));
+        assert!(matches!(Tracking::parse(b"\xff{}"), Err(NotTracking::NotUtf8)));
+    }
+
+    #[test]
+    fn a_code_is_read_in_any_case_and_an_unknown_one_ends_nothing() {
+        assert_eq!(StatusCode::parse(" de "), Some(StatusCode::Delivered));
+        assert_eq!(StatusCode::parse("DELIVERED"), Some(StatusCode::Delivered));
+        assert_eq!(StatusCode::parse("MY"), None);
+        assert!(!StatusCode::Exception.is_terminal());
+    }
+
+    #[test]
+    fn out_for_delivery_hides_in_details() {
+        let of = |json: &str| TrackingEvent::parse(json).unwrap().is_out_for_delivery();
+        assert!(of(r#"{"status_detail_code":"OUT_FOR_DELIVERY"}"#));
+        assert!(of(r#"{"status_detail_code":null,"carrier_detail_code":"OT"}"#));
+        assert!(!of(r#"{"status_detail_code":"IN_TRANSIT","carrier_detail_code":"OT"}"#));
     }
 }

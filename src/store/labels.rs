@@ -229,11 +229,12 @@ impl Store {
         Ok(next.map(at))
     }
 
-    /// How many of the account's labels were polled after `since`: what an earlier process used of the quota.
+    /// How many polls of the account after `since` are remembered: what an earlier process used of the quota.
     pub async fn polled_since(&self, account: &AccountName, since: Timestamp) -> Result<u64, StoreError> {
         let (account, since) = (account.as_str(), ms(since));
         let polls = sqlx::query_scalar!(
-            "SELECT count(*) FROM labels WHERE account = ? AND last_polled_at > ?",
+            "SELECT count(*) FROM labels, json_each(recent_polls) AS glance
+             WHERE account = ?1 AND last_polled_at > ?2 AND glance.value ->> 'at' > ?2",
             account,
             since
         )
@@ -265,14 +266,19 @@ async fn register(
 ) -> Result<u64, sqlx::Error> {
     let now = ms(now);
     let (by_config, by_hand) = (i64::from(by_config), i64::from(!by_config));
-    // A label that comes back goes on where it was: its history and its seq are still there.
+    // A label that comes back goes on where it was, with its history and its seq; its silence begins anew.
     sqlx::query!(
         "UPDATE labels SET version = version + 1,
             by_config = max(by_config, ?1), by_hand = max(by_hand, ?2),
             source = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.source ELSE labels.source END,
             metadata = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.metadata ELSE labels.metadata END,
             state = CASE WHEN state <> 'removed' THEN state WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
-            next_poll_at = CASE WHEN state = 'removed' AND finished_at IS NULL THEN ?3 ELSE next_poll_at END
+            next_poll_at = CASE WHEN state = 'removed' AND finished_at IS NULL THEN ?3 ELSE next_poll_at END,
+            last_changed_at = CASE WHEN state = 'removed' THEN ?3 ELSE last_changed_at END,
+            failures = CASE WHEN state = 'removed' THEN 0 ELSE failures END,
+            failing_since = CASE WHEN state = 'removed' THEN NULL ELSE failing_since END,
+            refusals = CASE WHEN state = 'removed' THEN 0 ELSE refusals END,
+            refused_since = CASE WHEN state = 'removed' THEN NULL ELSE refused_since END
          FROM (SELECT value ->> 'account' AS account, value ->> 'label_id' AS label_id,
                       value ->> 'source' AS source, value ->> 'metadata' AS metadata FROM json_each(?4)) AS wanted
          WHERE labels.account = wanted.account AND labels.label_id = wanted.label_id",

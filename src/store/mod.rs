@@ -83,6 +83,18 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the database is well and only would not take these rows.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        let Some(error) = error.as_database_error() else { return false };
+        // Of the extended code the low byte is the primary one: 1 is a fault in the statement or its data, 18 too
+        // large, 19 a constraint, 20 a type.
+        let code = error.code().and_then(|code| code.parse::<u32>().ok());
+        code.is_some_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::Failed(std::sync::Arc::new(error))

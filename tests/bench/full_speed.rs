@@ -147,9 +147,17 @@ async fn polls(account: Account, labels: u64, run: Duration) -> Measure {
     let quota = quota_left(&store, &account, clock::now()).await.unwrap();
     let pulse = Pulses::default().start("bench", clock::now());
     let client = Client::new().unwrap();
-    let poller = Poller::new(account, policy, store.clone(), client, pulse, quota.clone(), clock::now())
-        .await
-        .unwrap();
+    let poller = Poller::new(
+        account,
+        tokio::sync::watch::channel(policy.into()).1,
+        store.clone(),
+        client,
+        pulse,
+        quota.clone(),
+        clock::now(),
+    )
+    .await
+    .unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let polling = tokio::spawn(poller.run(stopped));

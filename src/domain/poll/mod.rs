@@ -86,6 +86,9 @@ const REFUSALS: u32 = 5;
 /// … over at least this long (contract 3).
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
 
+/// The row of a label that was answered with 401 or 403.
+const BEHIND: &str = "behind_others";
+
 /// Whether the history is needed to plan: the bytes differ, or an event is missing and may have to be retracted.
 pub fn needs_history(standing: &Standing, digest: &Digest) -> bool {
     standing.answer_digest.as_ref() != Some(digest) || standing.missing_events > 0
@@ -109,10 +112,9 @@ pub fn plan(
         | Reading::ServerError { .. }
         | Reading::TimedOut
         | Reading::NoConnection { .. } => failed(terms, label, now, jitter),
+        Reading::Unauthorized { .. } => stepped_back(label, now),
         // The account's matter: the label stays due, and is asked about when the account may be.
-        Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => {
-            untouched(label)
-        }
+        Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => untouched(label),
     };
     if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
         schedule(terms, label, &mut plan, now, jitter);
@@ -166,7 +168,7 @@ fn silence(terms: &Terms<'_>, label: &Snapshot, after: &mut Standing, now: Times
     if after.state != LabelState::Active {
         return Vec::new();
     }
-    let said = terms.patience.judge(after, label.registered_at, now);
+    let said = terms.patience.judge(after, label, now);
     for change in &said {
         match change {
             Change::Stalled { .. } => after.stalled_told = true,
@@ -297,7 +299,7 @@ fn schedule(terms: &Terms<'_>, label: &Snapshot, plan: &mut PollPlan, now: Times
     match terms.cadence.next(&situation, now, terms.stretch, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
-            let judged = terms.patience.next(after, label.registered_at, now);
+            let judged = terms.patience.next(after, label, now);
             let at =
                 judged.filter(|_| after.state == LabelState::Active).map_or(next.at, |at| at.min(next.at));
             after.next_poll_at = Some(whole_ms(at));
@@ -324,7 +326,8 @@ fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f64) -> PollP
     let after = &mut plan.standing;
     after.refusals = after.refusals.saturating_add(1);
     let since = *after.refused_since.get_or_insert(now);
-    if after.refusals >= REFUSALS && now.duration_since(since) >= REFUSED_FOR {
+    let patient = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
+    if !patient && after.state == LabelState::Active {
         after.state = LabelState::Unavailable;
         after.next_poll_at = None;
         append(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
@@ -336,6 +339,20 @@ fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f64) -> PollP
         _ => 24,
     };
     retry(label, after, Duration::from_secs(hours * 3600), now, jitter);
+    plan
+}
+
+/// The account's matter, most likely. But should it be this label's alone, it must not be the next probe too: it goes
+/// behind the others, ever further. No failure is counted.
+fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
+    let mut plan = untouched(label);
+    let after = &mut plan.standing;
+    let before = label.standing.interval_ms.filter(|_| label.standing.cadence_row.as_deref() == Some(BEHIND));
+    let wait = before.map_or(Duration::from_secs(60), |ms| Duration::from_millis(ms.unsigned_abs()) * 2);
+    let wait = wait.min(Duration::from_secs(24 * 3600));
+    retry(label, after, wait, now, 0.0);
+    after.cadence_row = Some(BEHIND.to_owned());
+    after.interval_ms = i64::try_from(wait.as_millis()).ok();
     plan
 }
 
@@ -355,8 +372,8 @@ fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter: f64) -> P
 fn retry(label: &Snapshot, after: &mut Standing, wait: Duration, now: Timestamp, jitter: f64) {
     let wait = wait.mul_f64(1.0 + super::cadence::JITTER * jitter.clamp(-1.0, 1.0));
     let at = now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
-    let idle = matches!(label.standing.state, LabelState::Expired | LabelState::Unavailable);
-    after.next_poll_at = if idle { None } else { at.ok().map(whole_ms) };
+    let asked_by_hand = label.standing.state != LabelState::Active;
+    after.next_poll_at = if asked_by_hand { None } else { at.ok().map(whole_ms) };
     after.cadence_row = None;
     after.interval_ms = None;
 }

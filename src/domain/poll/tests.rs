@@ -209,6 +209,8 @@ fn refusals_climb_a_ladder_and_end_after_five_over_three_days() {
     assert_eq!(waits, [1, 6, 24, 24, 24]);
     let gone = life.refusal(79);
     assert_eq!((kinds(&gone), gone.standing.state), (vec!["unavailable"], LabelState::Unavailable));
+    let asked = life.refusal(80);
+    assert_eq!((kinds(&asked), asked.standing.next_poll_at), (vec![], None), "asked by hand: said once");
     assert_eq!(gone.deliveries.len(), 1, "no poll's summary, so nothing in the native form");
 }
 
@@ -240,6 +242,12 @@ fn what_is_the_accounts_matter_leaves_the_label_as_it_is() {
     let before = life.label.standing.clone();
     let plan = life.read(&Reading::Throttled { retry_after: None }, at(1));
     assert_eq!(plan.standing, before);
+    let refused = Reading::Unauthorized { status: 401, detail: String::new() };
+    let waits: Vec<i64> = (0..3)
+        .map(|_| life.read(&refused, at(1)).standing.next_poll_at.unwrap().duration_since(at(1)).as_mins())
+        .collect();
+    assert_eq!(waits, [1, 2, 4], "it goes behind the others");
+    assert_eq!(life.label.standing.refusals, 0);
     assert_eq!(plan.verdict, Verdict::Throttled { retry_after: Duration::from_secs(60) });
 }
 
@@ -338,7 +346,7 @@ fn silence_is_said_once_per_episode() {
         hours("2026-11-01T15:00:00Z"),
     );
     assert_eq!(kinds(&moving).last(), Some(&"updated"));
-    let late = life.read(&Reading::SameBytes, at(hours("2026-11-04T07:00:00Z")));
+    let late = life.read(&Reading::SameBytes, at(hours("2026-11-04T09:00:00Z")));
     assert_eq!(kinds(&late), ["late"]);
     let stalled = life.read(&Reading::SameBytes, at(hours("2026-11-05T07:00:00Z")));
     assert_eq!(kinds(&stalled), ["stalled"]);
@@ -360,6 +368,8 @@ fn the_next_poll_is_brought_forward_to_the_moment_of_judgement() {
     let mut life = Life { patience, ..Life::new() };
     let now: Timestamp = "2026-11-04T05:30:00Z".parse().unwrap();
     let plan = life.read(&answer(&tracking("IT", "", "\"2026-11-03\"", &[scan(8, "AR", "IT", "")])), now);
-    // 00:00 at UTC-6.
-    assert_eq!(plan.standing.next_poll_at, "2026-11-04T06:00:00Z".parse().ok());
+    // 00:00 at UTC-6, and the label's own share of the two hours after.
+    let midnight: Timestamp = "2026-11-04T06:00:00Z".parse().unwrap();
+    let after = plan.standing.next_poll_at.unwrap().duration_since(midnight);
+    assert!(after.is_positive() && after < SignedDuration::from_hours(2), "{after}");
 }

@@ -19,7 +19,7 @@ impl House {
         let client = Client::new().unwrap();
         let poller = Poller::new(
             self.account.clone(),
-            self.policy.clone(),
+            tokio::sync::watch::channel(self.policy.clone().into()).1,
             store.clone(),
             client,
             Pulse::default(),
