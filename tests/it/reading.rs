@@ -105,6 +105,10 @@ async fn what_is_no_tracking_changes_nothing_and_backs_off() {
         ("a page", json(200, "<html>")),
         ("nothing", json(200, "")),
         ("cut short", json(200, &good[..good.len() - 9])),
+        (
+            "nested without end",
+            json(200, &good.replacen('{', &format!("{{\"x\":{}1{},", "[".repeat(5000), "]".repeat(5000)), 1)),
+        ),
         ("no UTF-8", Answer::json(200, [b"{\"status_code\":\"".as_slice(), &[0xff], b"\"}"].concat())),
         ("over 4 MiB", json(200, &too_large)),
         ("another 2xx", json(202, &good)),

@@ -106,9 +106,13 @@ async fn a_message_is_dead_only_when_others_were_accepted_meanwhile() {
 
 #[tokio::test]
 async fn retry_after_is_honoured_exactly_and_up_to_a_day() {
-    for (status, said, expected) in
-        [(500, "3600", 3600.0), (404, "77", 77.0), (503, "86400", 86400.0), (429, "999999", 86400.0)]
-    {
+    for (status, said, expected) in [
+        (500, "3600", 3600.0),
+        (404, "77", 77.0),
+        (503, "86400", 86400.0),
+        (429, "999999", 86400.0),
+        (500, "9999999999999999", 86400.0),
+    ] {
         let house = answered(Answer::status(status).header("retry-after", said)).await;
         let wait = wait(&house).await;
         assert!(about(wait, expected, 0.0), "{status} {said}: {wait} s");
