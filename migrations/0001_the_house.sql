@@ -56,6 +56,8 @@ CREATE TABLE labels (
 ) STRICT;
 
 CREATE INDEX labels_due ON labels (account, next_poll_at) WHERE next_poll_at IS NOT NULL;
+CREATE INDEX labels_new ON labels (account, next_poll_at) WHERE first_answer_at IS NULL AND next_poll_at IS NOT NULL;
+CREATE INDEX labels_idle ON labels (coalesce(finished_at, last_polled_at, registered_at)) WHERE next_poll_at IS NULL;
 CREATE INDEX labels_polled ON labels (account, last_polled_at) WHERE last_polled_at IS NOT NULL;
 
 -- Every carrier event ever seen, once, raw; its id never changes.

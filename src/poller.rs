@@ -7,8 +7,8 @@
 //! If we die after asking and before recording, the call is lost and nothing else: the label is still due.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::config::Account;
-use crate::domain::account::{AccountChange, AccountState, Verdict};
+use crate::domain::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
 use crate::domain::cadence::Cadence;
 use crate::domain::message::{Message, MessageType, about_account};
 use crate::domain::poll::{self, FirstPoll, PlannedDelivery, PollPlan, Terms};
@@ -79,6 +79,8 @@ struct Desk {
     pulse: Pulse,
     quota: SharedQuota,
     state: Mutex<AccountState>,
+    /// How many labels the account has polled, as far as it matters.
+    labels: AtomicUsize,
 }
 
 impl Desk {
@@ -103,7 +105,16 @@ impl Poller {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let state = store.account_state(&account.name, now).await?;
-        let desk = Desk { account, policy, store, client, pulse, quota, state: Mutex::new(state) };
+        let desk = Desk {
+            account,
+            policy,
+            store,
+            client,
+            pulse,
+            quota,
+            state: Mutex::new(state),
+            labels: AtomicUsize::new(ALL_LABELS),
+        };
         Ok(Self {
             desk: Arc::new(desk),
             busy: HashSet::new(),
@@ -188,6 +199,8 @@ impl Poller {
             let due = self.desk.store.due_labels(&self.desk.account.name, now, limit).await?;
             self.ahead = due.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
             self.read_ahead_at = Some(now);
+            let labels = self.desk.store.polled_labels(&self.desk.account.name, ALL_LABELS).await?;
+            self.desk.labels.store(labels, Ordering::Relaxed);
         }
         // One that ended meanwhile may have been read ahead as it was before.
         while let Some(label) = self.ahead.pop_front() {
@@ -267,7 +280,7 @@ async fn record(
     };
     let plan = |reading: &Reading| poll::plan(&terms, label, &known, reading, now, clock::jitter());
     let found = plan(&reading);
-    report(label, &reading, &found);
+    let news = News::of(&found);
     // If we die here, the label is still due and the API says the same again.
     let record = PollRecord::new(label, found, now, account.clone());
     let recorded = match desk.store.record_poll(record).await {
@@ -279,8 +292,11 @@ async fn record(
         }
         recorded => recorded?,
     };
-    if recorded == Recorded::Superseded {
-        debug!(label.id = %label.key.id, "the label was changed meanwhile; it is polled again");
+    match recorded {
+        Recorded::Done => report(label, &reading, &news),
+        Recorded::Superseded => {
+            debug!(label.id = %label.key.id, "the label was changed meanwhile; it is polled again");
+        }
     }
     desk.pulse.beat(now);
     Ok(())
@@ -298,7 +314,7 @@ fn observe(
     let (change, state) = {
         let mut state = desk.state();
         let before = (state.standing, state.probe_at, state.throttled_until);
-        let change = state.observe(label.row, verdict, probe, now);
+        let change = state.observe(label.row, verdict, desk.labels.load(Ordering::Relaxed), probe, now);
         if before == (state.standing, state.probe_at, state.throttled_until) {
             return None;
         }
@@ -338,7 +354,7 @@ fn observe(
         change,
         deliveries: deliveries.collect(),
         messages,
-        spread_ms: catch_up(&desk.account),
+        requests_per_minute: desk.account.requests_per_minute,
         state,
         now,
     })
@@ -353,21 +369,28 @@ fn told(change: AccountChange, desk: &Desk, state: &AccountState, now: Timestamp
     Some(about_account(kind, &desk.account.name, state.standing.as_str(), state.detail.as_deref(), now))
 }
 
-/// How long the catch-up after an outage is spread over.
-fn catch_up(account: &Account) -> i64 {
-    let spread = Duration::from_secs(300) + account.timeout;
-    i64::try_from(spread.as_millis()).unwrap_or(i64::MAX)
+/// What the log says of a plan once it is recorded.
+struct News {
+    status: String,
+    messages: usize,
 }
 
-fn report(label: &Snapshot, reading: &Reading, plan: &PollPlan) {
+impl News {
+    fn of(plan: &PollPlan) -> Self {
+        let status = plan.standing.status_code.clone().unwrap_or_default();
+        Self { status, messages: plan.messages.len() }
+    }
+}
+
+fn report(label: &Snapshot, reading: &Reading, news: &News) {
     let (id, account) = (&label.key.id, &label.key.account);
     match reading.detail() {
-        None if plan.messages.is_empty() => {
+        None if news.messages == 0 => {
             debug!(label.id = %id, account = %account, "looked: nothing new");
         }
         None => {
-            let status = plan.standing.status_code.as_deref().unwrap_or_default();
-            info!(label.id = %id, account = %account, status, messages = plan.messages.len(), "looked: news");
+            let News { status, messages } = news;
+            info!(label.id = %id, account = %account, status, messages, "looked: news");
         }
         Some(detail) => {
             warn!(label.id = %id, account = %account, outcome = reading.as_str(), detail, "looked: no tracking");

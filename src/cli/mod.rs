@@ -117,9 +117,9 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Reads the configuration of a verb that needs one.
+/// Reads the configuration of a verb that works on the database: the daemon's secrets may be out of its reach.
 fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load(path, &Environment::capture()).map_err(|faults| {
+    Config::load_beside(path, &Environment::capture()).map_err(|faults| {
         Failure::from(faults).hint("trackpost check shows the same, and what would run once it is sound")
     })
 }

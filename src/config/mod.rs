@@ -46,7 +46,7 @@ use crate::domain::label::{AccountName, Registration};
 use crate::domain::silence::Patience;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use fault::Findings;
-use reader::{Context, Entry};
+use reader::{Context, Entry, Extent};
 
 /// The whole configuration but for the labels. A reload compares it part by part.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +82,16 @@ impl Config {
     /// # Errors
     /// All faults of the configuration. Wrong rows of labels are none.
     pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
-        load(Some(path), environment)
+        load(Some(path), environment, Extent::Everything)
+    }
+
+    /// The same for a verb that works on the database beside a daemon: the secrets may be out of its reach and are not
+    /// fetched, and labels are not read.
+    ///
+    /// # Errors
+    /// All faults of the configuration, but for those of secrets and labels.
+    pub fn load_beside(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
+        load(Some(path), environment, Extent::BesideDaemon)
     }
 
     /// What is compiled in, with `environment` over it: no file is read.
@@ -90,7 +99,7 @@ impl Config {
     /// # Errors
     /// All faults of the environment.
     pub fn builtin(environment: &Environment) -> Result<Loaded, Faults> {
-        load(None, environment)
+        load(None, environment, Extent::Everything)
     }
 
     /// The accounts' names, in order.
@@ -99,12 +108,12 @@ impl Config {
     }
 }
 
-fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Faults> {
+fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Result<Loaded, Faults> {
     let findings = Findings::default();
     let root = layers::lay(path, environment, &findings);
     let file = path.map_or_else(|| "compiled-in default".to_owned(), |path| path.display().to_string());
     let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
-    let context = Context { environment, directory, file: &file, findings: &findings };
+    let context = Context { environment, directory, file: &file, findings: &findings, extent };
     let sections = reader::in_order(context, "", &root);
     let section = |wanted: &str| -> Option<&Entry<'_>> {
         sections.iter().find(|(name, _)| *name == wanted).map(|(_, entry)| entry)
@@ -127,7 +136,11 @@ fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Faults
         }
     }
 
-    let mut warnings = findings.settle()?;
+    let mut warnings = findings.settle().map_err(|mut faults| {
+        // They would stop nothing by themselves, but whoever mends the one wants to mend the other.
+        faults.0.extend(registered.rows.faults.iter().cloned());
+        faults
+    })?;
     warnings.extend(registered.rows.warnings);
     // Without a fault every section of the defaults has been read.
     let incomplete = || Faults(vec![Fault::new(&file, "", "a section of the defaults is missing")]);

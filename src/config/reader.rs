@@ -24,6 +24,15 @@ pub(super) struct Context<'a> {
     /// The configuration file as it was named.
     pub(super) file: &'a str,
     pub(super) findings: &'a Findings,
+    pub(super) extent: Extent,
+}
+
+/// How much of the configuration is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Everything,
+    /// For a verb that works on the database only: no secret is fetched, no label is read.
+    BesideDaemon,
 }
 
 /// A value, with its key and its origin.

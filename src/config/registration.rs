@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::fault::nearest;
 use super::label_files;
-use super::reader::Entry;
+use super::reader::{Entry, Extent};
 use super::roll::{At, Roll, Rows};
 use super::rows::{Draft, Slip};
 use crate::domain::label::{AccountName, Source};
@@ -35,10 +35,11 @@ pub(super) fn read(section: Option<&Entry<'_>>, accounts: &[AccountName]) -> Reg
     let mut config = RegistrationConfig { files: Vec::new(), first_poll: FirstPoll::Deliver };
     let mut watched = Vec::new();
     if let Some(table) = section.and_then(|section| section.table(&["labels", "files", "first_poll"])) {
-        if let Some(labels) = table.get("labels") {
+        let wanted = section.is_some_and(|section| section.context.extent == Extent::Everything);
+        if let Some(labels) = table.get("labels").filter(|_| wanted) {
             inline(labels, &mut roll);
         }
-        if let Some(entries) = table.get("files").and_then(Entry::list) {
+        if let Some(entries) = table.get("files").and_then(Entry::list).filter(|_| wanted) {
             watched = label_files::read(&entries, &mut roll);
             config.files = entries.iter().filter_map(Entry::text_if_any).map(str::to_owned).collect();
         }

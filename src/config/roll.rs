@@ -119,7 +119,12 @@ pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> R
         problem: format!("is no label id: {error}"),
         hint: None,
     })?;
-    let account = account(accounts, draft.account)?;
+    // Whatever is wrong with the account, the row is found by its id.
+    let named = |slip: Slip| match slip.value {
+        Some(_) => Slip { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
+        None => Slip { value: Some(draft.id.clone()), ..slip },
+    };
+    let account = account(accounts, draft.account.clone()).map_err(named)?;
     Ok(Registration { key: LabelKey { account, id }, metadata: draft.metadata, source })
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use config::ValueKind;
 
-use super::reader::Entry;
+use super::reader::{Entry, Extent};
 use crate::domain::secret::Hidden;
 
 /// More than any secret has, in bytes: a wrong path such as a device must not be read for ever.
@@ -16,8 +16,14 @@ const LONGEST: u64 = 64 * 1024;
 
 const FORM: &str = "a secret is a text, or { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
 
+/// Stands for a secret that nobody wanted to read. It has the form of every kind of secret, and is none.
+const UNREAD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 /// The secret that `entry` holds or points to, without line breaks at its end.
 pub(super) fn read(entry: &Entry<'_>) -> Option<Hidden<String>> {
+    if entry.context.extent == Extent::BesideDaemon {
+        return Some(Hidden::new(UNREAD.to_owned()));
+    }
     let text = match &entry.value.kind {
         ValueKind::String(text) => text.clone(),
         ValueKind::Table(_) => fetch(entry)?,

@@ -409,7 +409,7 @@ fn labels_of_every_kind_of_file() {
         "trackpost.toml: registration.labels, row 3: has the unknown key \"acount\" (hint: did you mean \"account\"?",
         "labels.d/a.txt: row 4 = nonsense: is no label id",
         "labels.d/b.jsonl: row 3: is no JSON",
-        "extra.csv: row 3 = mian: is no account of this configuration (hint: did you mean \"main\"?)",
+        "extra.csv: row 3 = mian: is no account of this configuration (label se-41) (hint: did you mean \"main\"?)",
         "extra.csv: row 4: has 1 cells where the header has 3",
     ];
     for (fault, expected) in faults.iter().zip(expected) {
@@ -449,7 +449,7 @@ fn with_several_accounts_each_label_names_its_own() {
     )
     .loaded();
     assert_eq!(loaded.labels.len(), 2);
-    assert!(loaded.label_faults[0].to_string().contains("row 1: names no account"));
+    assert!(loaded.label_faults[0].to_string().contains("row 1 = se-1: names no account"));
 }
 
 #[test]

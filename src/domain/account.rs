@@ -84,9 +84,12 @@ pub enum AccountChange {
     CameBack,
 }
 
-/// So many failures in a row, over so many labels, are an outage and not a label's bad day.
+/// So many failures in a row are an outage, if they are those of all labels of the account.
 const OUTAGE_FAILURES: u32 = 5;
-const OUTAGE_LABELS: usize = 3;
+/// With fewer labels their own backing off is as good as a probe.
+const FEWEST_LABELS: usize = 3;
+/// So many labels in a row stand for all of them.
+pub const ALL_LABELS: usize = 20;
 
 /// What a 429 without `Retry-After` means (contract 3).
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -115,12 +118,14 @@ impl AccountState {
         self.standing != Standing::Ok
     }
 
-    /// Takes in what a poll of `label` said. `probe` tells whether it was sent as the probe of a fallen account; what
+    /// Takes in what a poll of `label` said. `labels` is how many labels the account has polled, of which the first
+    /// [`ALL_LABELS`] count; `probe` tells whether it was sent as the probe of a fallen account; what
     /// was under way when the account fell says nothing new.
     pub fn observe(
         &mut self,
         label: i64,
         verdict: &Verdict,
+        labels: usize,
         probe: bool,
         now: Timestamp,
     ) -> Option<AccountChange> {
@@ -140,7 +145,8 @@ impl AccountState {
             Verdict::Failed { detail } => {
                 self.failures_in_a_row += 1;
                 self.streak.insert(label);
-                let outage = self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= OUTAGE_LABELS;
+                let all = labels.clamp(FEWEST_LABELS, ALL_LABELS);
+                let outage = self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
                 if self.probing() || outage { self.fall(Standing::Down, detail, probe, now) } else { None }
             }
         }
@@ -211,18 +217,18 @@ mod tests {
     #[test]
     fn a_refused_key_is_said_once_and_probed_ever_more_rarely() {
         let mut account = AccountState::new(at(0));
-        assert_eq!(account.observe(1, &unauthorized(), false, at(0)), Some(AccountChange::Refused));
+        assert_eq!(account.observe(1, &unauthorized(), 3, false, at(0)), Some(AccountChange::Refused));
         // Seven more were under way.
         for label in 2..9 {
-            assert_eq!(account.observe(label, &unauthorized(), false, at(1)), None);
+            assert_eq!(account.observe(label, &unauthorized(), 3, false, at(1)), None);
         }
         let mut now = 60;
         for wait in [120, 240, 480, 960, 1920, 3600, 3600] {
             assert_eq!(account.probe_at, Some(at(now)));
-            assert_eq!(account.observe(1, &unauthorized(), true, at(now)), None);
+            assert_eq!(account.observe(1, &unauthorized(), 3, true, at(now)), None);
             now += wait;
         }
-        assert_eq!(account.observe(1, &Verdict::Fine, true, at(now)), Some(AccountChange::Accepted));
+        assert_eq!(account.observe(1, &Verdict::Fine, 3, true, at(now)), Some(AccountChange::Accepted));
         assert_eq!(account.open_at(at(now)), None);
     }
 
@@ -230,28 +236,28 @@ mod tests {
     fn an_outage_needs_several_labels() {
         let mut account = AccountState::new(at(0));
         for _ in 0..20 {
-            assert_eq!(account.observe(1, &failed(), false, at(0)), None);
+            assert_eq!(account.observe(1, &failed(), 3, false, at(0)), None);
         }
-        assert_eq!(account.observe(2, &failed(), false, at(0)), None);
-        assert_eq!(account.observe(3, &failed(), false, at(0)), Some(AccountChange::WentDown));
-        assert_eq!(account.observe(4, &failed(), false, at(1)), None);
-        assert_eq!(account.observe(1, &Verdict::Fine, true, at(60)), Some(AccountChange::CameBack));
+        assert_eq!(account.observe(2, &failed(), 3, false, at(0)), None);
+        assert_eq!(account.observe(3, &failed(), 3, false, at(0)), Some(AccountChange::WentDown));
+        assert_eq!(account.observe(4, &failed(), 3, false, at(1)), None);
+        assert_eq!(account.observe(1, &Verdict::Fine, 3, true, at(60)), Some(AccountChange::CameBack));
     }
 
     #[test]
     fn a_good_answer_ends_the_streak() {
         let mut account = AccountState::new(at(0));
         for label in 0..50 {
-            assert_eq!(account.observe(label, &failed(), false, at(0)), None);
-            assert_eq!(account.observe(99, &Verdict::Fine, false, at(0)), None);
+            assert_eq!(account.observe(label, &failed(), 3, false, at(0)), None);
+            assert_eq!(account.observe(99, &Verdict::Fine, 3, false, at(0)), None);
         }
     }
 
     #[test]
     fn throttling_waits_for_the_later_of_two() {
         let mut account = AccountState::new(at(0));
-        account.observe(1, &Verdict::Throttled { retry_after: Duration::from_secs(30) }, false, at(0));
-        account.observe(2, &Verdict::Throttled { retry_after: Duration::from_secs(10) }, false, at(1));
+        account.observe(1, &Verdict::Throttled { retry_after: Duration::from_secs(30) }, 3, false, at(0));
+        account.observe(2, &Verdict::Throttled { retry_after: Duration::from_secs(10) }, 3, false, at(1));
         assert_eq!(account.open_at(at(2)), Some(at(30)));
         assert_eq!(account.open_at(at(30)), None);
     }

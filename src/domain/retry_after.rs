@@ -12,7 +12,9 @@ const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 /// a month is a month.
 pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // What doesn't fit is long.
+        let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(LONGEST));
     }
     let at = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
@@ -32,6 +34,8 @@ mod tests {
         assert_eq!(parse("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(parse("9999999999999999", now), Some(LONGEST));
         assert_eq!(parse("Tue, 31 Dec 2999 23:59:59 GMT", now), Some(LONGEST));
+        assert_eq!(parse("99999999999999999999999", now), Some(LONGEST));
+        assert_eq!(parse("", now), None);
         assert_eq!(parse("soon", now), None);
         assert_eq!(parse("-5", now), None);
     }

@@ -315,7 +315,7 @@ impl Tracking {
     pub fn parse(bytes: &[u8]) -> Result<Self, NotTracking> {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| NotTracking::NotUtf8)?
-            .trim_matches([' ', '\t', '\r', '\n']);
+            .trim_matches([' ', '\t', '\r', '\n', '\u{feff}']);
         if is_too_deep(text) {
             return Err(NotTracking::TooDeep);
         }

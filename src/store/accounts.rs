@@ -20,8 +20,8 @@ pub struct AccountRecord {
     pub change: Option<AccountChange>,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
-    /// How far apart the first and the last overdue label are put after an outage.
-    pub spread_ms: i64,
+    /// How fast overdue labels may be asked about after an outage.
+    pub requests_per_minute: u32,
     pub now: Timestamp,
 }
 
@@ -89,18 +89,20 @@ pub(super) async fn keep(tx: &mut SqliteConnection, record: &AccountRecord) -> R
     insert_messages(tx, &messages, &deliveries).await
 }
 
-/// After an outage the labels that fell behind are asked about one after the other, not all at once; their failures
-/// were not theirs.
+/// After an outage the labels that fell behind are asked about one after the other, as fast as the quota gives; their
+/// failures were not theirs. Rows under way are not touched by their version: what they bring is recorded.
 async fn spread_overdue(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
     let (name, now) = (record.name.as_str(), ms(record.now));
-    let spread = record.spread_ms.max(1);
+    let pause_ms = 60_000.0 / f64::from(record.requests_per_minute.max(1));
     sqlx::query!(
-        "UPDATE labels SET failures = 0, failing_since = NULL, version = version + 1,
-            next_poll_at = ?2 + (label_key * 7919) % ?3
-         WHERE account = ?1 AND state = 'active' AND (failures > 0 OR next_poll_at <= ?2)",
+        "UPDATE labels SET failures = 0, failing_since = NULL,
+            next_poll_at = ?2 + CAST(behind.place * ?3 AS INTEGER)
+         FROM (SELECT label_key AS row, row_number() OVER (ORDER BY next_poll_at) - 1 AS place
+               FROM labels WHERE account = ?1 AND state = 'active' AND (failures > 0 OR next_poll_at <= ?2)) AS behind
+         WHERE labels.label_key = behind.row",
         name,
         now,
-        spread
+        pause_ms
     )
     .execute(&mut *tx)
     .await?;

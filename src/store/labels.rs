@@ -186,7 +186,8 @@ impl Store {
             .await
     }
 
-    /// Up to `limit` labels of the account that are due at `now`, the longest overdue first.
+    /// Up to `limit` labels of the account that are due at `now`: the longest overdue first, and between them, one in
+    /// four, the newest that nobody has asked about yet. A new label is looked at soon, and none starves.
     pub async fn due_labels(
         &self,
         account: &AccountName,
@@ -196,13 +197,23 @@ impl Store {
         let (account, now) = (account.as_str(), ms(now));
         let rows = sqlx::query_as!(
             LabelRow,
-            "SELECT label_key, account, label_id, state, metadata, version, registered_at, first_answer_at,
+            "WITH due AS (
+                SELECT label_key, 4 * row_number() OVER (ORDER BY next_poll_at DESC, label_key DESC) AS place FROM (
+                    SELECT label_key, next_poll_at FROM labels
+                    WHERE account = ?1 AND next_poll_at <= ?2 AND first_answer_at IS NULL AND failures + refusals = 0
+                    ORDER BY next_poll_at DESC LIMIT ?3 / 4)
+                UNION ALL
+                SELECT label_key, (4 * row_number() OVER (ORDER BY next_poll_at) + 5) / 3 AS place FROM (
+                    SELECT label_key, next_poll_at FROM labels
+                    WHERE account = ?1 AND next_poll_at <= ?2 ORDER BY next_poll_at LIMIT ?3)
+             )
+             SELECT label_key, account, label_id, state, metadata, version, registered_at, first_answer_at,
                 last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
                 failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
                 status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
                 answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls
-             FROM labels WHERE account = ? AND next_poll_at <= ?
-             ORDER BY next_poll_at LIMIT ?",
+             FROM labels JOIN (SELECT label_key, min(place) AS place FROM due GROUP BY label_key) AS turn USING (label_key)
+             ORDER BY turn.place LIMIT ?3",
             account,
             now,
             limit
@@ -210,6 +221,19 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         Ok(rows.into_iter().filter_map(LabelRow::snapshot).collect())
+    }
+
+    /// How many labels of the account are polled; counted up to `most`.
+    pub async fn polled_labels(&self, account: &AccountName, most: usize) -> Result<usize, StoreError> {
+        let (account, most) = (account.as_str(), i64::try_from(most).unwrap_or(i64::MAX));
+        let labels = sqlx::query_scalar!(
+            "SELECT count(*) FROM (SELECT 1 FROM labels WHERE account = ? AND next_poll_at IS NOT NULL LIMIT ?)",
+            account,
+            most
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(usize::try_from(labels).unwrap_or(0))
     }
 
     /// When the account's next label falls due after `now`.

@@ -35,7 +35,7 @@ impl Store {
                 Box::pin(async move {
                     let done = sqlx::query!(
                         "DELETE FROM labels WHERE label_key IN (
-                            SELECT label_key FROM labels l
+                            SELECT label_key FROM labels l INDEXED BY labels_idle
                             WHERE l.state <> 'active' AND l.next_poll_at IS NULL AND l.by_config = 0
                               AND coalesce(l.finished_at, l.last_polled_at, l.registered_at) < ?
                               AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN messages m USING (message_key)

@@ -134,7 +134,8 @@ async fn an_outage_is_probed_and_counts_for_no_label() {
     for label in &labels {
         house.answers(label, Answer::status(502));
     }
-    assert!(house.poll().await <= 8, "nobody asks forty times whether it is down");
+    // Twenty in a row stand for all, and what was under way with them.
+    assert!(house.poll().await <= 27, "nobody asks forty times whether it is down");
     for minutes in [1, 2, 4, 8, 16, 32, 60] {
         house.pass(seconds(minutes * 60 - 1));
         assert_eq!(house.poll().await, 0);
