@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args as Section, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::sandbox::Fault;
+
 /// Polls ShipStation label tracking and posts signed callbacks.
 #[derive(Debug, Parser)]
 #[command(name = "trackpost", version, max_term_width = 100)]
@@ -102,7 +104,7 @@ pub struct Sandbox {
     /// Requests a minute before 429; 0: as many as come.
     #[arg(long, default_value_t = 200, value_name = "N")]
     pub requests_per_minute: u32,
-    /// How many parcels there are from the start: se-1, se-2, …
+    /// How many parcels there are from the start: se-1, se-2, … Who names none gets a parcel for every id asked for.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub parcels: u32,
     /// Plays recorded journeys (JSON Lines).
@@ -112,14 +114,14 @@ pub struct Sandbox {
     #[arg(long, value_name = "DIR")]
     pub replay: Option<PathBuf>,
     /// Answers a status for a share of the requests, as in 500:5% (repeatable).
-    #[arg(long, value_name = "STATUS:SHARE")]
-    pub fail: Vec<String>,
+    #[arg(long, value_name = "STATUS:SHARE", value_parser = Fault::parse_fail)]
+    pub fail: Vec<Fault>,
     /// Delays a share of the answers, as in 2s:1% (repeatable).
-    #[arg(long, value_name = "TIME:SHARE")]
-    pub slow: Vec<String>,
+    #[arg(long, value_name = "TIME:SHARE", value_parser = Fault::parse_slow)]
+    pub slow: Vec<Fault>,
     /// Garbles a share of the answers, as in 1%.
-    #[arg(long, value_name = "SHARE")]
-    pub garble: Option<String>,
+    #[arg(long, value_name = "SHARE", value_parser = Fault::parse_garble)]
+    pub garble: Option<Fault>,
 }
 
 #[derive(Debug, Section)]

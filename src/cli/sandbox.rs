@@ -14,7 +14,7 @@ use super::Failure;
 use super::args;
 use crate::daemon::told_to_stop;
 use crate::domain::label::LabelId;
-use crate::sandbox::{Fault, Recorded, Sandbox, SandboxOptions};
+use crate::sandbox::{Recorded, Sandbox, SandboxOptions};
 
 /// The fastest a parcel may travel: a week in less than a millisecond.
 const MAX_TIME_FACTOR: f64 = 1e9;
@@ -73,7 +73,7 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
         labels: labels(what.parcels)?,
         journeys,
         replay: what.replay.clone(),
-        faults: faults(what)?,
+        faults: what.fail.iter().chain(&what.slow).chain(&what.garble).copied().collect(),
         ..SandboxOptions::default()
     })
 }
@@ -81,14 +81,6 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
 /// se-1, se-2, …
 pub(super) fn labels(count: u32) -> Result<Vec<LabelId>, Failure> {
     (1..=count).map(|number| format!("se-{number}").parse().map_err(Failure::from)).collect()
-}
-
-fn faults(what: &args::Sandbox) -> Result<Vec<Fault>, Failure> {
-    let fail = what.fail.iter().map(|text| Fault::parse_fail(text).map_err(|e| wrong("--fail", text, &e)));
-    let slow = what.slow.iter().map(|text| Fault::parse_slow(text).map_err(|e| wrong("--slow", text, &e)));
-    let garble =
-        what.garble.iter().map(|text| Fault::parse_garble(text).map_err(|e| wrong("--garble", text, &e)));
-    fail.chain(slow).chain(garble).collect()
 }
 
 fn wrong(option: &str, value: impl Display, error: &dyn Display) -> Failure {
@@ -103,7 +95,8 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<SandboxOptions, String> {
-        let args = Args::parse_from(["trackpost", "sandbox"].into_iter().chain(line.split_whitespace()));
+        let args = Args::try_parse_from(["trackpost", "sandbox"].into_iter().chain(line.split_whitespace()))
+            .map_err(|error| error.to_string())?;
         let Verb::Sandbox(what) = args.verb else { panic!("another verb") };
         options(&what).map_err(|failure| failure.to_string())
     }
@@ -121,9 +114,9 @@ mod tests {
     #[test]
     fn what_is_wrong_names_its_option() {
         for (line, said) in [
-            ("--fail 500", "error: --fail 500: \"500\" has no share"),
-            ("--slow soon:1%", "error: --slow soon:1%: "),
-            ("--garble 200%", "error: --garble 200%: "),
+            ("--fail 500", "error: invalid value '500' for '--fail <STATUS:SHARE>': \"500\" has no share"),
+            ("--slow soon:1%", "error: invalid value 'soon:1%' for '--slow <TIME:SHARE>': "),
+            ("--garble 200%", "error: invalid value '200%' for '--garble <SHARE>': "),
             ("--time-factor 0", "error: --time-factor 0: a number above 0"),
             ("--time-factor=inf", "error: --time-factor inf: "),
             ("--journeys /nowhere/j.jsonl", "error: --journeys /nowhere/j.jsonl: No such file"),
