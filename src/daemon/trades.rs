@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use super::DaemonError;
 use crate::clock;
 use crate::config::{Account, Config, StoreConfig};
-use crate::courier::Courier;
+use crate::courier::{Audience, Courier};
 use crate::domain::label::{AccountName, Registration};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::http::{self, Health};
@@ -48,6 +48,7 @@ pub struct Trades {
     quotas: BTreeMap<AccountName, SharedQuota>,
     others: Vec<Post>,
     wanted: watch::Sender<Wanted>,
+    audience: watch::Sender<Arc<Vec<Subscriber>>>,
     /// Trades that ended while we waited for others to; the daemon hears of them next.
     unexpected: Vec<Ended>,
 }
@@ -64,6 +65,7 @@ impl Trades {
             quotas: BTreeMap::new(),
             others: Vec::new(),
             wanted: watch::Sender::new(None),
+            audience: watch::Sender::default(),
             unexpected: Vec::new(),
         }
     }
@@ -102,6 +104,7 @@ impl Trades {
             subscribers: config.subscribers.values().cloned().collect(),
         };
         self.dismiss(config, &policy).await;
+        self.audience.send_replace(Arc::new(policy.subscribers.clone()));
         for (name, account) in &config.accounts {
             if self.pollers.contains_key(name) {
                 continue;
@@ -129,7 +132,8 @@ impl Trades {
             }
             let trade = format!("the courier of {name}");
             let pulse = self.pulses.start(&trade, clock::now());
-            let courier = Courier::new(subscriber.clone(), self.store.clone(), pulse)?;
+            let audience: Audience = self.audience.subscribe();
+            let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), pulse)?;
             let post = self.post(&trade, |stop| courier.run(stop));
             self.couriers.insert(name.clone(), (post, subscriber.clone()));
         }

@@ -6,6 +6,7 @@
 pub mod accounts;
 mod history;
 pub mod invariants;
+mod health;
 pub mod labels;
 pub mod lock;
 mod messages;
