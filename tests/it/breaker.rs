@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use trackpost::domain::breaker::{Health, State};
+use trackpost::domain::secret::Hidden;
 use trackpost::domain::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
 
@@ -190,7 +191,7 @@ async fn another_url_is_another_receiver() {
         house.deliver().await;
     }
     assert_eq!(health(&house, "orders").await.state, State::Paused);
-    house.policy.subscribers[0].url = format!("{}moved", house.hook).into();
+    house.policy.subscribers[0].url = Hidden::new(format!("{}moved", house.hook));
     house.restart().await;
     house.deliver_once("orders").await;
     house.deliver().await;
