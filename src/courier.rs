@@ -62,12 +62,7 @@ impl Courier {
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let desk = Desk { subscriber: Arc::new(subscriber), audience, store, mouth, pulse };
-        Ok(Self {
-            desk: Arc::new(desk),
-            introduced: false,
-            busy: HashSet::new(),
-            in_flight: JoinSet::new(),
-        })
+        Ok(Self { desk: Arc::new(desk), introduced: false, busy: HashSet::new(), in_flight: JoinSet::new() })
     }
 
     /// Delivers until `shutdown` says so, then lets what is under way end.
@@ -217,7 +212,13 @@ async fn attempt(
     }
 }
 
-fn report(subscriber: &Subscriber, delivery: &DueDelivery, number: u32, attempt: &Attempt, settled: &Settled) {
+fn report(
+    subscriber: &Subscriber,
+    delivery: &DueDelivery,
+    number: u32,
+    attempt: &Attempt,
+    settled: &Settled,
+) {
     let (name, id) = (&subscriber.name, &delivery.message_id);
     let duration_ms = attempt.duration.as_millis();
     let (label, kind) = (delivery.label_id.as_deref(), &delivery.kind);
@@ -251,7 +252,9 @@ fn report(subscriber: &Subscriber, delivery: &DueDelivery, number: u32, attempt:
         Some(HealthChange::Fell | HealthChange::Paused) => {
             warn!(subscriber = %name, outcome, detail, "the subscriber fails as a whole: one probe at a time");
         }
-        Some(HealthChange::Recovered) => info!(subscriber = %name, "the subscriber is well again; its backlog drains"),
+        Some(HealthChange::Recovered) => {
+            info!(subscriber = %name, "the subscriber is well again; its backlog drains")
+        }
         None => {}
     }
 }

@@ -187,11 +187,7 @@ pub(super) async fn follow(
     let told = attempt.audience.iter().filter(|other| other.format == Format::Standard);
     let deliveries: Vec<PlannedDelivery> = told
         .filter(|other| other.wants(kind, None))
-        .map(|other| PlannedDelivery {
-            message: 0,
-            subscriber: other.name.clone(),
-            format: Format::Standard,
-        })
+        .map(|other| PlannedDelivery { message: 0, subscriber: other.name.clone(), format: Format::Standard })
         .collect();
     let deliveries: Vec<_> =
         deliveries.iter().map(|planned| DeliveryWrite::of(planned, &message, None)).collect();

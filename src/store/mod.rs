@@ -4,9 +4,9 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+mod health;
 mod history;
 pub mod invariants;
-mod health;
 pub mod labels;
 pub mod lock;
 mod messages;

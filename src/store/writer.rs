@@ -156,9 +156,7 @@ impl Writer {
         let several = polls.len() + ended.len() > 1;
         match together {
             Ok((recorded, settled)) => {
-                if settled.iter().any(Settled::feeds_outbox)
-                    || polls.iter().any(PollRecord::feeds_outbox)
-                {
+                if settled.iter().any(Settled::feeds_outbox) || polls.iter().any(PollRecord::feeds_outbox) {
                     self.outbox.send_modify(|count| *count += 1);
                 }
                 for (reply, recorded) in poll_replies.into_iter().zip(recorded) {

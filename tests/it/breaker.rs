@@ -111,9 +111,9 @@ async fn one_probe_at_a_time_while_news_come_in() {
 #[tokio::test]
 async fn one_message_that_is_never_taken_harms_no_other() {
     let mut house = House::with(&(ORDERS.to_owned() + "retry = [\"5s\", \"10s\"]\n")).await;
-    house.receiver.answer_by(|callback| {
-        (callback.label_id.as_deref() == Some("se-1")).then(|| Answer::status(422))
-    });
+    house
+        .receiver
+        .answer_by(|callback| (callback.label_id.as_deref() == Some("se-1")).then(|| Answer::status(422)));
     for (index, label) in LABELS.iter().enumerate() {
         house.register(&[label]).await;
         house.says(label, &in_transit());
@@ -171,8 +171,7 @@ async fn gone_twice_pauses_until_somebody_resumes_it() {
     house.deliver().await;
     assert_eq!(house.receiver.counts().received, received, "nothing is sent while it is paused");
     let (orders, now) = (SubscriberName::new("orders"), house.now());
-    let (resumed, _) =
-        house.store().change_health(&orders, move |health| health.resume(now)).await.unwrap();
+    let (resumed, _) = house.store().change_health(&orders, move |health| health.resume(now)).await.unwrap();
     assert!(resumed);
     house.deliver().await;
     assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (0, 0));

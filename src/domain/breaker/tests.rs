@@ -263,9 +263,9 @@ impl World {
 
 fn any_failure() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        (400_u16..600).prop_filter("410 is believed", |status| *status != 410).prop_map(|status| {
-            Outcome::Refused { status }
-        }),
+        (400_u16..600)
+            .prop_filter("410 is believed", |status| *status != 410)
+            .prop_map(|status| { Outcome::Refused { status } }),
         Just(Outcome::ConnectionRefused),
         Just(Outcome::NameUnknown),
         Just(Outcome::Reset),

@@ -81,8 +81,7 @@ impl House {
         };
         let receiver = Receiver::bind(address, options).await.unwrap();
         self.receiver = receiver.handle();
-        self.servers
-            .push(tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }));
+        self.servers.push(tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }));
     }
 
     /// Nobody answers for ShipStation any more.
