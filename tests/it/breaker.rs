@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use trackpost::domain::breaker::{Health, State};
 use trackpost::domain::secret::Hidden;
 use trackpost::domain::subscriber::SubscriberName;
-use trackpost::sandbox::Answer;
+use trackpost::sandbox::{Answer, SandboxOptions};
 
+use crate::house::child::Site;
 use crate::house::parcel::{event, in_transit, tracking};
 use crate::house::{House, ORDERS, seconds};
 
@@ -214,4 +215,84 @@ async fn a_hold_goes_before_the_probe() {
     house.pass(seconds(15));
     house.deliver().await;
     assert_eq!(house.count(PENDING).await, 0);
+}
+
+/// A daemon that looks every 100 ms, and a subscriber with little patience.
+async fn site() -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    let configuration = site.configuration("[]", "");
+    let quick = configuration.replace("events = [\"*\"]", "events = [\"*\"]\ntimeout = \"500ms\"");
+    site.write("trackpost.toml", &quick);
+    site
+}
+
+async fn listed(site: &Site) -> serde_json::Value {
+    let (done, said, failed) = site.verb(&["subscribers", "list", "--json"]).await;
+    assert!(done, "{failed}");
+    serde_json::from_str(&said).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
+    let site = site().await;
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+
+    let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(done && said.starts_with("orders: accepted 200 after "), "{said}{failed}");
+    let pings = site.receiver.deliveries();
+    assert_eq!(pings.len(), 1);
+    assert_eq!((pings[0].kind.as_deref(), &pings[0].label_id), (Some("trackpost.ping"), &None));
+
+    assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
+    // What was about to be taken when it was paused.
+    trackpost::clock::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(site.verb(&["labels", "add", "se-1"]).await.0);
+    let mut row = listed(&site).await;
+    for _ in 0..100 {
+        if row["pending"] == 3 {
+            break;
+        }
+        trackpost::clock::sleep(std::time::Duration::from_millis(100)).await;
+        row = listed(&site).await;
+    }
+    assert_eq!(
+        (&row["name"], &row["state"], &row["pending"]),
+        (&"orders".into(), &"paused".into(), &3.into())
+    );
+    assert!(row["oldest_pending_at"].is_string() && row["last_success_at"].is_string(), "{row}");
+    assert!(row["last_failure"].is_null(), "{row}");
+    assert_eq!(site.receiver.counts().received, 1, "nothing is sent while it is paused");
+    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(!done && failed.contains("orders is paused"), "{failed}");
+
+    assert!(site.verb(&["subscribers", "resume", "orders"]).await.0);
+    site.received(|counts| counts.received == 4).await;
+
+    site.receiver.answer_next([Answer::status(418).body("a teapot")]);
+    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(!done && failed.contains("orders: status 418") && failed.contains("a teapot"), "{failed}");
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_daemon_a_ping_says_so_and_an_unknown_name_its_neighbour() {
+    let site = site().await;
+    let daemon = site.start();
+    daemon.stop().await;
+    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(
+        !done && failed.contains("nobody has attempted it") && failed.contains("trackpost run"),
+        "{failed}"
+    );
+    for verb in ["ping", "pause", "resume"] {
+        let (done, _, failed) = site.verb(&["subscribers", verb, "ordrs"]).await;
+        assert!(!done && failed.contains("no subscriber ordrs") && failed.contains("orders"), "{failed}");
+    }
+    assert_eq!(listed(&site).await["pending"], 1, "it waits for the daemon");
+    let (done, said, _) = site.verb(&["subscribers", "list"]).await;
+    assert!(done && said.starts_with("NAME"), "{said}");
+    site.inspect();
 }
