@@ -165,8 +165,24 @@ CREATE TABLE accounts (
 CREATE TABLE subscribers (
     subscriber      TEXT    PRIMARY KEY,
     state           TEXT    NOT NULL DEFAULT 'ok' CHECK (state IN ('ok', 'failing', 'paused')),
+    since           INTEGER,
+    reason          TEXT    CHECK (reason IN ('no_connection', 'failures', 'gone', 'asked')),
+    detail          TEXT,
+    -- When it began to fail, as subscribers were told; it names the episode, through a pause too.
+    episode_at      INTEGER,
+    probes          INTEGER NOT NULL DEFAULT 0 CHECK (probes >= 0),
+    probe_at        INTEGER,
+    failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),  -- in a row
+    failures_of     INTEGER,                                           -- the one delivery they are of; null: several
+    gone_at         INTEGER,                                           -- the first 410 of a row
+    pace            INTEGER CHECK (pace >= 1),                         -- attempts at once while it drains; null: all
+    spared          TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(spared) = 'object'),
+    url_digest      TEXT,
     held_until      INTEGER,
     last_success_at INTEGER,
     last_failure_at INTEGER,
-    last_failure    TEXT
+    last_failure    TEXT,
+    CONSTRAINT only_a_failing_one_is_probed CHECK ((state = 'failing') = (probe_at IS NOT NULL)),
+    CONSTRAINT who_fails_has_an_episode     CHECK (state <> 'failing' OR episode_at IS NOT NULL),
+    CONSTRAINT who_is_well_has_none         CHECK (state <> 'ok' OR (episode_at IS NULL AND reason IS NULL))
 ) STRICT, WITHOUT ROWID;

@@ -1,7 +1,8 @@
 //! The trade that keeps the promise: one courier per subscriber.
 //!
 //! Takes what is due from the outbox, posts it, records what became of it. Per label only the oldest undelivered
-//! message is ever due, so order holds; a subscriber's couriers are its own, so nobody waits for another.
+//! message is ever due, so order holds; a subscriber's couriers are its own, so nobody waits for another. One that fails
+//! as a whole gets one probe at a time, and a paused one nothing.
 //!
 //! One attempt of a message at a time, by construction: what is under way is remembered here, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
@@ -16,45 +17,57 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::domain::delivery::{Attempt, NextStep, Outcome, settle};
+use crate::domain::breaker::{Gate, HealthChange, State};
+use crate::domain::delivery::{Attempt, NextStep, Outcome};
+use crate::domain::digest;
 use crate::domain::message::envelope;
 use crate::domain::subscriber::Subscriber;
 use crate::pulse::Pulse;
-use crate::store::outbox::{DueDelivery, SettledAttempt};
+use crate::store::outbox::{DueDelivery, EndedAttempt, Settled, Turn};
 use crate::store::{Store, StoreError};
 use crate::webhook::{Callback, Mouth, NoTls};
 
 /// What another process does to the outbox is noticed within this.
 const LOOK: SignedDuration = SignedDuration::from_millis(500);
 
+/// All subscribers there are; who asks for it is told how another one fares. It changes with a reload.
+pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
+
 /// Delivers to one subscriber.
 pub struct Courier {
-    subscriber: Arc<Subscriber>,
-    store: Store,
-    mouth: Mouth,
-    pulse: Pulse,
+    desk: Arc<Desk>,
+    /// Whether the store knows where we deliver to.
+    introduced: bool,
     /// Deliveries under way, by row.
     busy: HashSet<i64>,
     /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
     in_flight: JoinSet<(i64, Result<(), StoreError>)>,
 }
 
+/// What attempts under way share.
+struct Desk {
+    subscriber: Arc<Subscriber>,
+    audience: Audience,
+    store: Store,
+    mouth: Mouth,
+    pulse: Pulse,
+}
+
 impl Courier {
-    pub fn new(subscriber: Subscriber, store: Store, pulse: Pulse) -> Result<Self, NoTls> {
+    pub fn new(
+        subscriber: Subscriber,
+        audience: Audience,
+        store: Store,
+        pulse: Pulse,
+    ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
-        Ok(Self {
-            subscriber: Arc::new(subscriber),
-            store,
-            mouth,
-            pulse,
-            busy: HashSet::new(),
-            in_flight: JoinSet::new(),
-        })
+        let desk = Desk { subscriber: Arc::new(subscriber), audience, store, mouth, pulse };
+        Ok(Self { desk: Arc::new(desk), introduced: false, busy: HashSet::new(), in_flight: JoinSet::new() })
     }
 
     /// Delivers until `shutdown` says so, then lets what is under way end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        let mut outbox = self.store.outbox_changes();
+        let mut outbox = self.desk.store.outbox_changes();
         loop {
             // Seen before the look: what comes after it wakes us.
             outbox.mark_unchanged();
@@ -91,70 +104,82 @@ impl Courier {
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight.len() < self.subscriber.max_in_flight as usize
+        self.in_flight.len() < self.desk.subscriber.max_in_flight as usize
     }
 
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let soon = now.saturating_add(LOOK).unwrap_or(Timestamp::MAX);
-        self.pulse.beat(now);
+        self.desk.pulse.beat(now);
         if !self.has_room() {
             return Ok(soon);
         }
-        let health = self.store.subscriber_health(&self.subscriber.name).await?;
-        if let Some(until) = health.held_until.filter(|until| *until > now) {
-            return Ok(until.min(soon));
+        self.introduce(now).await?;
+        let Desk { subscriber, store, .. } = &*self.desk;
+        // Each time anew: another process may have paused it.
+        let health = store.subscriber_health(&subscriber.name).await?;
+        let (at_once, turn) = match health.gate(subscriber.max_in_flight, now) {
+            Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
+            Gate::Open { at_once } => (at_once as usize, Turn::FreshFirst),
+            Gate::Probe => (1, Turn::LongestDue),
+        };
+        let room = at_once.saturating_sub(self.in_flight.len());
+        if room == 0 {
+            return Ok(soon);
         }
-        let room = self.subscriber.max_in_flight as usize - self.in_flight.len();
         let busy: Vec<i64> = self.busy.iter().copied().collect();
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
-        let due = self.store.due_deliveries(&self.subscriber.name, now, &busy, limit).await?;
+        let due = store.due_deliveries(&subscriber.name, now, &busy, turn, limit).await?;
+        let next = store.next_attempt(&subscriber.name, now).await?;
         for delivery in due {
             self.busy.insert(delivery.row);
-            let accepted_others = health.last_success_at.is_some_and(|success| success > delivery.created_at);
-            self.in_flight.spawn(deliver(
-                Arc::clone(&self.subscriber),
-                self.store.clone(),
-                self.mouth.clone(),
-                self.pulse.clone(),
-                delivery,
-                accepted_others,
-                now,
-            ));
+            let probe = turn == Turn::LongestDue;
+            self.in_flight.spawn(deliver(Arc::clone(&self.desk), delivery, probe, now));
         }
-        let next = self.store.next_attempt(&self.subscriber.name, now).await?;
         Ok(next.map_or(soon, |next| next.min(soon)))
+    }
+
+    /// Another URL is another receiver, whatever the last one did.
+    async fn introduce(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.introduced {
+            return Ok(());
+        }
+        let Desk { subscriber, store, .. } = &*self.desk;
+        let url = digest::short_hex(&digest::of_parts(&["url", subscriber.url.expose()]));
+        if store.subscriber_health(&subscriber.name).await?.url_digest.as_ref() != Some(&url) {
+            store.change_health(&subscriber.name, move |health| health.meet(&url, now)).await?;
+        }
+        self.introduced = true;
+        Ok(())
     }
 }
 
 /// One attempt and its record.
 async fn deliver(
-    subscriber: Arc<Subscriber>,
-    store: Store,
-    mouth: Mouth,
-    pulse: Pulse,
+    desk: Arc<Desk>,
     delivery: DueDelivery,
-    accepted_others: bool,
+    probe: bool,
     now: Timestamp,
 ) -> (i64, Result<(), StoreError>) {
     let number = delivery.attempts.saturating_add(1);
-    let attempt = attempt(&subscriber, &mouth, &delivery, number, now).await;
+    let attempt = attempt(&desk.subscriber, &desk.mouth, &delivery, number, now).await;
     let at = clock::now().max(now);
-    let settlement = settle(number, &attempt, &subscriber.retry, accepted_others, at, clock::jitter());
-    report(&subscriber, &delivery, number, &attempt, settlement.next);
-    let row = delivery.row;
-    let settled = SettledAttempt {
-        subscriber: subscriber.name.clone(),
-        row,
+    let ended = EndedAttempt {
+        subscriber: Arc::clone(&desk.subscriber),
+        row: delivery.row,
         label_row: delivery.label_row,
         number,
-        attempt,
-        settlement,
+        attempt: attempt.clone(),
+        probe,
+        created_at: delivery.created_at,
+        jitter: clock::jitter(),
+        audience: Arc::clone(&desk.audience.borrow()),
         settled_at: at,
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
-    let done = store.settle(settled).await;
-    pulse.beat(at);
-    (row, done)
+    let done = desk.store.settle(ended).await;
+    desk.pulse.beat(at);
+    let done = done.map(|settled| report(&desk.subscriber, &delivery, number, &attempt, &settled));
+    (delivery.row, done)
 }
 
 async fn attempt(
@@ -187,18 +212,29 @@ async fn attempt(
     }
 }
 
-fn report(subscriber: &Subscriber, delivery: &DueDelivery, number: u32, attempt: &Attempt, next: NextStep) {
+fn report(
+    subscriber: &Subscriber,
+    delivery: &DueDelivery,
+    number: u32,
+    attempt: &Attempt,
+    settled: &Settled,
+) {
     let (name, id) = (&subscriber.name, &delivery.message_id);
     let duration_ms = attempt.duration.as_millis();
     let (label, kind) = (delivery.label_id.as_deref(), &delivery.kind);
     let outcome = attempt.outcome.shown();
     let detail = attempt.detail.as_deref();
-    match next {
+    match settled.settlement.next {
         NextStep::Delivered if number == 1 => {
             debug!(subscriber = %name, message.id = %id, label.id = label, kind, duration_ms, "delivered");
         }
         NextStep::Delivered => {
             info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, "delivered at last");
+        }
+        NextStep::Again { .. } if settled.state != State::Ok => {
+            let probe_at = settled.probe_at.map(tracing::field::display);
+            info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
+                probe_at, "not delivered; the subscriber is not well");
         }
         NextStep::Again { at } => {
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
@@ -208,5 +244,17 @@ fn report(subscriber: &Subscriber, delivery: &DueDelivery, number: u32, attempt:
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 "not delivered, and given up: others were accepted meanwhile");
         }
+    }
+    match settled.change {
+        Some(HealthChange::Fell | HealthChange::Paused) if settled.state == State::Paused => {
+            warn!(subscriber = %name, outcome, "the subscriber is gone: paused until it is resumed or its url changes");
+        }
+        Some(HealthChange::Fell | HealthChange::Paused) => {
+            warn!(subscriber = %name, outcome, detail, "the subscriber fails as a whole: one probe at a time");
+        }
+        Some(HealthChange::Recovered) => {
+            info!(subscriber = %name, "the subscriber is well again; its backlog drains")
+        }
+        None => {}
     }
 }

@@ -49,6 +49,9 @@ pub enum Verb {
     /// The outbox and its attempts.
     #[command(subcommand)]
     Deliveries(Deliveries),
+    /// Those who are told, and how they fare.
+    #[command(subcommand)]
+    Subscribers(Subscribers),
     /// Prints completions for a shell.
     Completions(Completions),
     /// Prints the manual page.
@@ -253,6 +256,27 @@ pub enum Deliveries {
         id: String,
         #[command(flatten)]
         listing: Listing,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Subscribers {
+    /// All subscribers: their state, and what is owed to them.
+    List(Listing),
+    /// Has the daemon send a signed ping, and says what came of it.
+    Ping {
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Sends nothing more until it is resumed; what is owed is kept.
+    Pause {
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Goes on with what is owed.
+    Resume {
+        #[arg(value_name = "NAME")]
+        name: String,
     },
 }
 

@@ -16,6 +16,7 @@ mod output;
 mod resolve;
 mod run;
 mod sandbox;
+mod subscribers;
 mod telemetry;
 mod verify;
 
@@ -112,6 +113,7 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::History(what) => history::run(&config, &what).await,
         Verb::Explain(what) => explain::run(&config, &what).await,
         Verb::Deliveries(what) => deliveries::run(&config, what).await,
+        Verb::Subscribers(what) => subscribers::run(&config, what).await,
         Verb::Completions(what) => generated::completions(&what),
         Verb::Man => generated::man(),
     }

@@ -1,8 +1,9 @@
-//! Which label, which account: from what was typed to what is registered.
+//! Which label, which account, which subscriber: from what was typed to what is registered.
 
 use super::Failure;
-use crate::config::Config;
+use crate::config::{Config, nearest};
 use crate::domain::label::{AccountName, LabelId, LabelKey};
+use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
 use crate::store::views::labels::LabelRef;
 
@@ -65,6 +66,23 @@ pub fn unknown_account(config: &Config, name: &str) -> Failure {
         "none is configured".to_owned()
     } else {
         format!("the configuration has {}", known.join(", "))
+    })
+}
+
+/// The configured subscriber of this name.
+pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, Failure> {
+    let known = || config.subscribers.keys().map(SubscriberName::as_str);
+    config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| {
+        let failure = Failure::new(format!("there is no subscriber {}", name.escape_debug()));
+        failure.hint(match nearest(name, known()) {
+            Some(meant) => {
+                format!(
+                    "did you mean {meant}? the configuration has {}",
+                    known().collect::<Vec<_>>().join(", ")
+                )
+            }
+            None => "none is configured".to_owned(),
+        })
     })
 }
 

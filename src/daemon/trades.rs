@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{DRAIN, DaemonError};
 use crate::clock;
 use crate::config::{Account, Config, StoreConfig};
-use crate::courier::Courier;
+use crate::courier::{Audience, Courier};
 use crate::domain::label::{AccountName, Registration};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::http::{self, Health};
@@ -50,6 +50,7 @@ pub struct Trades {
     others: Vec<Post>,
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
+    audience: watch::Sender<Arc<Vec<Subscriber>>>,
     /// Trades that ended while we waited for others to; the daemon hears of them next.
     unexpected: Vec<Ended>,
 }
@@ -67,6 +68,7 @@ impl Trades {
             others: Vec::new(),
             wanted: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
+            audience: watch::Sender::default(),
             unexpected: Vec::new(),
         }
     }
@@ -100,6 +102,7 @@ impl Trades {
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
         self.dismiss(config).await;
+        self.audience.send_replace(Arc::new(config.subscribers.values().cloned().collect()));
         for (name, account) in &config.accounts {
             if self.pollers.contains_key(name) {
                 continue;
@@ -127,7 +130,8 @@ impl Trades {
             }
             let trade = format!("the courier of {name}");
             let pulse = self.pulses.start(&trade, clock::now());
-            let courier = Courier::new(subscriber.clone(), self.store.clone(), pulse)?;
+            let audience: Audience = self.audience.subscribe();
+            let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), pulse)?;
             let post = self.post(&trade, |stop| courier.run(stop));
             self.couriers.insert(name.clone(), (post, subscriber.clone()));
         }

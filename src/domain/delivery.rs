@@ -1,7 +1,7 @@
 //! What became of an attempt, and what is next for its delivery.
 //!
 //! Pure: the schedule, `Retry-After` and the end of a message that fails. What a subscriber that fails as a whole is
-//! due is not decided here.
+//! due is decided in [`super::breaker`].
 
 use std::time::Duration;
 
@@ -105,6 +105,11 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How far jitter moves a wait of the schedule, as a share of it.
 pub const JITTER: f64 = 0.10;
 
+/// Until when the answer asked that this message be left alone.
+pub fn asked_until(attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
+    attempt.retry_after.map(|wait| after(now, wait.min(LONGEST_RETRY_AFTER)))
+}
+
 /// Decides what follows the `number`-th attempt (1 …) that ended at `now`. `schedule` is the subscriber's `retry`;
 /// `accepted_others` tells whether it has accepted other messages since this one was first tried; `jitter` is -1 to 1.
 pub fn settle(
@@ -118,7 +123,7 @@ pub fn settle(
     if attempt.outcome.is_accepted() {
         return Settlement { next: NextStep::Delivered, hold_until: None };
     }
-    let asked = attempt.retry_after.map(|wait| after(now, wait.min(LONGEST_RETRY_AFTER)));
+    let asked = asked_until(attempt, now);
     let for_all = matches!(attempt.outcome.status(), Some(429 | 503));
     let hold_until = asked.filter(|_| for_all);
     let step = number.saturating_sub(1) as usize;

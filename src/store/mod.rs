@@ -4,6 +4,7 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+mod health;
 mod history;
 pub mod invariants;
 pub mod labels;

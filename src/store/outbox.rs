@@ -3,13 +3,18 @@
 //! Per subscriber and label there is a lane, and only its head is due; settling the head brings up the next. So order
 //! holds by construction, and one label never waits for another.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, at, json, ms};
+use super::{Store, StoreError, at, health, json, ms};
+use crate::domain::breaker::{Ended, Health, HealthChange, State};
 use crate::domain::delivery::{Attempt, NextStep, Settlement};
-use crate::domain::subscriber::{Format, SubscriberName};
+use crate::domain::subscriber::{Format, Subscriber, SubscriberName};
 
 /// A delivery taken up to be attempted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,57 +33,115 @@ pub struct DueDelivery {
     pub created_at: Timestamp,
 }
 
-/// One attempt and what it leads to, ready to be written.
+/// An attempt that ended, and what it is judged by; what it leads to is decided as it is written, by how the subscriber
+/// fares at that moment.
 #[derive(Clone, Debug)]
-pub struct SettledAttempt {
-    pub subscriber: SubscriberName,
+pub struct EndedAttempt {
+    pub subscriber: Arc<Subscriber>,
     pub row: i64,
     pub label_row: Option<i64>,
     /// The number of the attempt, 1 …
     pub number: u32,
     pub attempt: Attempt,
-    pub settlement: Settlement,
+    /// It was the probe of a failing subscriber.
+    pub probe: bool,
+    pub created_at: Timestamp,
+    /// -1 to 1.
+    pub jitter: f64,
+    /// All subscribers there are: who asks for it is told how this one fares.
+    pub audience: Arc<Vec<Subscriber>>,
     pub settled_at: Timestamp,
 }
 
-impl SettledAttempt {
-    pub(super) fn frees_a_lane(&self) -> bool {
-        self.label_row.is_some() && !matches!(self.settlement.next, NextStep::Again { .. })
+/// What an attempt led to, as it was written.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    pub settlement: Settlement,
+    pub change: Option<HealthChange>,
+    /// How the subscriber fares from here, and when it is probed if it is failing.
+    pub state: State,
+    pub probe_at: Option<Timestamp>,
+    in_a_lane: bool,
+}
+
+impl EndedAttempt {
+    fn judged(&self) -> Ended<'_> {
+        Ended {
+            delivery: self.row,
+            number: self.number,
+            attempt: &self.attempt,
+            probe: self.probe,
+            created_at: self.created_at,
+            schedule: &self.subscriber.retry,
+            max_in_flight: self.subscriber.max_in_flight,
+            jitter: self.jitter,
+        }
     }
 }
 
-/// How a subscriber fares, as stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubscriberHealth {
-    pub held_until: Option<Timestamp>,
-    pub last_success_at: Option<Timestamp>,
+impl Settled {
+    pub(super) fn feeds_outbox(&self) -> bool {
+        let frees_a_lane = self.in_a_lane && !matches!(self.settlement.next, NextStep::Again { .. });
+        frees_a_lane || self.change.is_some()
+    }
+}
+
+/// Which of the due deliveries come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// First attempts before retries, then by time.
+    FreshFirst,
+    /// By time alone: what was just tried lets all others be tried before it.
+    LongestDue,
 }
 
 impl Store {
-    /// Up to `limit` deliveries of the subscriber that are due at `now` and not among `busy`: first attempts before
-    /// retries, then by time.
+    /// Up to `limit` deliveries of the subscriber that are due at `now` and not among `busy`, in turn.
     pub async fn due_deliveries(
         &self,
         subscriber: &SubscriberName,
         now: Timestamp,
         busy: &[i64],
+        turn: Turn,
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let (name, now, busy) = (subscriber.as_str(), ms(now), json(busy));
-        let rows = sqlx::query!(
-            r#"SELECT d.delivery_key, d.label_key, d.seq, d.format, d.attempts, d.created_at,
-                m.message_id, m.label_id, m.type AS kind, m.body, m.resource_url
-             FROM deliveries d JOIN messages m USING (message_key)
-             WHERE d.subscriber = ?1 AND d.next_attempt_at <= ?2
-               AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
-             ORDER BY d.attempts > 0, d.next_attempt_at LIMIT ?4"#,
-            name,
-            now,
-            busy,
-            limit
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = match turn {
+            Turn::FreshFirst => {
+                sqlx::query_as!(
+                    DueRow,
+                    r#"SELECT d.delivery_key, d.label_key, d.seq, d.format, d.attempts, d.created_at,
+                        m.message_id, m.label_id, m.type AS kind, m.body, m.resource_url
+                     FROM deliveries d JOIN messages m USING (message_key)
+                     WHERE d.subscriber = ?1 AND d.next_attempt_at <= ?2
+                       AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
+                     ORDER BY d.attempts > 0, d.next_attempt_at LIMIT ?4"#,
+                    name,
+                    now,
+                    busy,
+                    limit
+                )
+                .fetch_all(&self.readers)
+                .await?
+            }
+            Turn::LongestDue => {
+                sqlx::query_as!(
+                    DueRow,
+                    r#"SELECT d.delivery_key, d.label_key, d.seq, d.format, d.attempts, d.created_at,
+                        m.message_id, m.label_id, m.type AS kind, m.body, m.resource_url
+                     FROM deliveries d JOIN messages m USING (message_key)
+                     WHERE d.subscriber = ?1 AND d.next_attempt_at <= ?2
+                       AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
+                     ORDER BY d.next_attempt_at, d.delivery_key LIMIT ?4"#,
+                    name,
+                    now,
+                    busy,
+                    limit
+                )
+                .fetch_all(&self.readers)
+                .await?
+            }
+        };
         let due = rows.into_iter().filter_map(|row| {
             Some(DueDelivery {
                 row: row.delivery_key,
@@ -115,25 +178,25 @@ impl Store {
         Ok(next.map(at))
     }
 
-    /// Writes what became of an attempt, together with whatever else has arrived.
-    pub async fn settle(&self, attempt: SettledAttempt) -> Result<(), StoreError> {
+    /// Judges an attempt by how the subscriber fares, and writes what became of it, together with whatever else has
+    /// arrived.
+    pub async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
         self.writer.settle(attempt).await
     }
+}
 
-    pub async fn subscriber_health(
-        &self,
-        subscriber: &SubscriberName,
-    ) -> Result<SubscriberHealth, StoreError> {
-        let name = subscriber.as_str();
-        let row =
-            sqlx::query!("SELECT held_until, last_success_at FROM subscribers WHERE subscriber = ?", name)
-                .fetch_optional(&self.readers)
-                .await?;
-        Ok(row.map_or_else(SubscriberHealth::default, |row| SubscriberHealth {
-            held_until: row.held_until.map(at),
-            last_success_at: row.last_success_at.map(at),
-        }))
-    }
+struct DueRow {
+    delivery_key: i64,
+    label_key: Option<i64>,
+    seq: Option<i64>,
+    format: String,
+    attempts: i64,
+    created_at: i64,
+    message_id: String,
+    label_id: Option<String>,
+    kind: String,
+    body: String,
+    resource_url: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -154,27 +217,23 @@ struct SettleWrite<'a> {
     delivered_at: Option<i64>,
     created_at: i64,
     shown: String,
-    succeeded_at: Option<i64>,
-    failed_at: Option<i64>,
-    held_until: Option<i64>,
 }
 
 impl<'a> SettleWrite<'a> {
-    fn of(settled: &'a SettledAttempt) -> Self {
-        let attempt = &settled.attempt;
-        let now = ms(settled.settled_at);
-        let accepted = attempt.outcome.is_accepted();
+    fn of(ended: &'a EndedAttempt, next: NextStep) -> Self {
+        let attempt = &ended.attempt;
+        let now = ms(ended.settled_at);
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (state, next_attempt_at, delivered_at) = match settled.settlement.next {
+        let (state, next_attempt_at, delivered_at) = match next {
             NextStep::Delivered => ("delivered", None, Some(now)),
             NextStep::Again { at } => ("pending", Some(ms(at)), None),
             NextStep::Dead => ("dead", None, None),
         };
         Self {
-            delivery: settled.row,
-            subscriber: settled.subscriber.as_str(),
-            row: settled.label_row,
-            attempt: settled.number,
+            delivery: ended.row,
+            subscriber: ended.subscriber.name.as_str(),
+            row: ended.label_row,
+            attempt: ended.number,
             started_at: ms(attempt.started_at),
             duration_ms: millis(attempt.duration),
             outcome: attempt.outcome.as_str(),
@@ -187,9 +246,6 @@ impl<'a> SettleWrite<'a> {
             delivered_at,
             created_at: now,
             shown: attempt.outcome.shown(),
-            succeeded_at: accepted.then_some(now),
-            failed_at: (!accepted).then_some(now),
-            held_until: settled.settlement.hold_until.map(ms),
         }
     }
 }
@@ -198,8 +254,53 @@ impl<'a> SettleWrite<'a> {
 ///
 /// If we die before the commit, the receiver may have had the message and we don't know it: it is sent again under the
 /// same id. At least once, never under a second id.
-pub(super) async fn settle(tx: &mut SqliteConnection, settled: &[SettledAttempt]) -> Result<(), sqlx::Error> {
-    let mut writes: Vec<SettleWrite<'_>> = settled.iter().map(SettleWrite::of).collect();
+///
+/// How the subscribers fare is read, judged and written here, too: a restart goes on where it was, and what begins or
+/// ends is told once.
+pub(super) async fn settle(
+    tx: &mut SqliteConnection,
+    ended: &[EndedAttempt],
+) -> Result<Vec<Settled>, sqlx::Error> {
+    let mut fares: HashMap<&SubscriberName, Health> = HashMap::new();
+    let mut settled = Vec::with_capacity(ended.len());
+    let mut changes = Vec::new();
+    for attempt in ended {
+        let name = &attempt.subscriber.name;
+        let health = match fares.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(health::read(tx, name).await?.unwrap_or_default()),
+        };
+        let episode_at = health.episode_at;
+        let (settlement, change) = health.settle(&attempt.judged(), attempt.settled_at);
+        if let Some(change) = change {
+            let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
+            changes.push((attempt, change, health.clone(), episode_at));
+        }
+        settled.push(Settled {
+            settlement,
+            change,
+            state: health.state,
+            probe_at: health.probe_at,
+            in_a_lane: attempt.label_row.is_some(),
+        });
+    }
+    write_attempts(tx, ended, &settled).await?;
+    for (name, health) in fares {
+        health::write(tx, name, &health).await?;
+    }
+    for (attempt, change, health, episode_at) in changes {
+        health::follow(tx, attempt, change, &health, episode_at).await?;
+    }
+    Ok(settled)
+}
+
+async fn write_attempts(
+    tx: &mut SqliteConnection,
+    ended: &[EndedAttempt],
+    settled: &[Settled],
+) -> Result<(), sqlx::Error> {
+    let mut writes: Vec<SettleWrite<'_>> =
+        ended.iter().zip(settled).map(|(ended, to)| SettleWrite::of(ended, to.settlement.next)).collect();
     writes.sort_unstable_by_key(|write| write.delivery);
     let rows = json(&writes);
     sqlx::query!(
@@ -226,22 +327,7 @@ pub(super) async fn settle(tx: &mut SqliteConnection, settled: &[SettledAttempt]
     )
     .execute(&mut *tx)
     .await?;
-    promote(tx, &rows).await?;
-    sqlx::query!(
-        "INSERT INTO subscribers (subscriber, held_until, last_success_at, last_failure_at, last_failure)
-         SELECT value ->> 'subscriber', max(value ->> 'held_until'), max(value ->> 'succeeded_at'),
-                max(value ->> 'failed_at'), max(CASE WHEN value ->> 'failed_at' IS NOT NULL THEN value ->> 'shown' END)
-         FROM json_each(?) WHERE true GROUP BY 1
-         ON CONFLICT (subscriber) DO UPDATE SET
-            held_until = coalesce(max(held_until, excluded.held_until), held_until, excluded.held_until),
-            last_success_at = coalesce(excluded.last_success_at, last_success_at),
-            last_failure_at = coalesce(excluded.last_failure_at, last_failure_at),
-            last_failure = coalesce(excluded.last_failure, last_failure)",
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
+    promote(tx, &rows).await
 }
 
 /// Makes the head of every lane named in `rows` (JSON objects with `subscriber`, `row`, `created_at`) due, if it is not

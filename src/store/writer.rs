@@ -12,7 +12,7 @@ use std::pin::Pin;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::outbox::{self, SettledAttempt};
+use super::outbox::{self, EndedAttempt, Settled};
 use super::polls::{self, PollRecord, Recorded};
 use super::{StoreError, accounts};
 
@@ -28,7 +28,7 @@ type Alone = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + 
 
 enum Job {
     Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
-    Settle(Box<SettledAttempt>, oneshot::Sender<Result<(), StoreError>>),
+    Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     Alone(Alone),
 }
 
@@ -58,7 +58,7 @@ impl WriteQueue {
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
-    pub(super) async fn settle(&self, attempt: SettledAttempt) -> Result<(), StoreError> {
+    pub(super) async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.put(Job::Settle(Box::new(attempt), reply)).await?;
         answer.await.map_err(|_| StoreError::WriterGone)?
@@ -110,8 +110,8 @@ pub struct Writer {
 struct Batch {
     polls: Vec<PollRecord>,
     poll_replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
-    settled: Vec<SettledAttempt>,
-    settle_replies: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    ended: Vec<EndedAttempt>,
+    settle_replies: Vec<oneshot::Sender<Result<Settled, StoreError>>>,
 }
 
 impl Writer {
@@ -131,7 +131,7 @@ impl Writer {
                         batch.poll_replies.push(reply);
                     }
                     Job::Settle(attempt, reply) => {
-                        batch.settled.push(*attempt);
+                        batch.ended.push(*attempt);
                         batch.settle_replies.push(reply);
                     }
                     Job::Alone(work) => {
@@ -148,34 +148,33 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: Batch) {
-        if batch.polls.is_empty() && batch.settled.is_empty() {
+        if batch.polls.is_empty() && batch.ended.is_empty() {
             return;
         }
-        let Batch { polls, poll_replies, settled, settle_replies } = batch;
-        let together = self.commit(&polls, &settled).await;
-        let several = polls.len() + settled.len() > 1;
+        let Batch { polls, poll_replies, ended, settle_replies } = batch;
+        let together = self.commit(&polls, &ended).await;
+        let several = polls.len() + ended.len() > 1;
         match together {
-            Ok(recorded) => {
-                if settled.iter().any(SettledAttempt::frees_a_lane)
-                    || polls.iter().any(PollRecord::feeds_outbox)
-                {
+            Ok((recorded, settled)) => {
+                if settled.iter().any(Settled::feeds_outbox) || polls.iter().any(PollRecord::feeds_outbox) {
                     self.outbox.send_modify(|count| *count += 1);
                 }
                 for (reply, recorded) in poll_replies.into_iter().zip(recorded) {
                     let _ = reply.send(Ok(recorded));
                 }
-                for reply in settle_replies {
-                    let _ = reply.send(Ok(()));
+                for (reply, settled) in settle_replies.into_iter().zip(settled) {
+                    let _ = reply.send(Ok(settled));
                 }
             }
             // One bad row must not take the others with it: each for itself, so that only its own caller is told.
             Err(_) if several => {
                 for (record, reply) in polls.into_iter().zip(poll_replies) {
                     let done = self.commit(std::slice::from_ref(&record), &[]).await;
-                    let _ = reply.send(done.map(|mut recorded| recorded.remove(0)));
+                    let _ = reply.send(done.map(|(mut recorded, _)| recorded.remove(0)));
                 }
-                for (attempt, reply) in settled.into_iter().zip(settle_replies) {
-                    let _ = reply.send(self.commit(&[], std::slice::from_ref(&attempt)).await.map(|_| ()));
+                for (attempt, reply) in ended.into_iter().zip(settle_replies) {
+                    let done = self.commit(&[], std::slice::from_ref(&attempt)).await;
+                    let _ = reply.send(done.map(|(_, mut settled)| settled.remove(0)));
                 }
                 self.outbox.send_modify(|count| *count += 1);
             }
@@ -194,20 +193,19 @@ impl Writer {
     async fn commit(
         &mut self,
         polls: &[PollRecord],
-        settled: &[SettledAttempt],
-    ) -> Result<Vec<Recorded>, StoreError> {
+        ended: &[EndedAttempt],
+    ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         let recorded =
             if polls.is_empty() { Vec::new() } else { polls::record(&mut transaction, polls).await? };
-        if !settled.is_empty() {
-            outbox::settle(&mut transaction, settled).await?;
-        }
+        let settled =
+            if ended.is_empty() { Vec::new() } else { outbox::settle(&mut transaction, ended).await? };
         for record in polls {
             if let Some(account) = &record.account {
                 accounts::keep(&mut transaction, account).await?;
             }
         }
         transaction.commit().await?;
-        Ok(recorded)
+        Ok((recorded, settled))
     }
 }

@@ -13,6 +13,7 @@ use super::splice::Fields;
 use super::{Message, MessageType, label_message_id};
 use crate::domain::event::EventId;
 use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata};
+use crate::domain::subscriber::SubscriberName;
 use crate::domain::tracking::StatusCode;
 
 /// A callback's body in the standard form.
@@ -163,6 +164,21 @@ pub struct AccountData<'a> {
     pub account: &'a AccountName,
     /// `unauthorized`, `misconfigured` or `ok`.
     pub reason: &'a str,
+    pub detail: Option<&'a str>,
+}
+
+/// What a system message says about a subscriber.
+#[derive(Serialize, JsonSchema)]
+pub struct SubscriberData<'a> {
+    #[schemars(with = "String")]
+    pub subscriber: &'a SubscriberName,
+    /// `failing` (one probe at a time), `paused` (until it is resumed) or `ok`.
+    pub state: &'a str,
+    /// `no_connection`, `failures` or `gone`; null when it is well.
+    pub reason: Option<&'a str>,
+    /// When it began to fail.
+    pub since: String,
+    /// What the last failure was.
     pub detail: Option<&'a str>,
 }
 

@@ -14,8 +14,10 @@ mod splice;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::breaker::{Health, Reason};
 use super::digest;
 use super::label::{AccountName, LabelKey};
+use super::subscriber::SubscriberName;
 
 /// The types of messages (contract 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,6 +142,32 @@ fn label_message_id(label: &LabelKey, seq: i64, kind: MessageType, content: &[St
 fn system_message_id(kind: MessageType, subject: &str, since: Timestamp) -> String {
     let since = since.as_millisecond().to_string();
     format!("msg_{}", digest::short_hex(&digest::of_parts(&["system", kind.as_str(), subject, &since])))
+}
+
+/// A message about a subscriber: it fails as a whole, or is well again. Both are named by when it began to fail.
+pub fn about_subscriber(
+    kind: MessageType,
+    subscriber: &SubscriberName,
+    health: &Health,
+    episode_at: Timestamp,
+    now: Timestamp,
+) -> Message {
+    let data = body::SubscriberData {
+        subscriber,
+        state: health.state.as_str(),
+        reason: health.reason.map(Reason::as_str),
+        since: body::instant(episode_at),
+        detail: health.detail.as_deref(),
+    };
+    let id = system_message_id(kind, subscriber.as_str(), episode_at);
+    Message {
+        id,
+        kind,
+        seq: None,
+        created_at: now,
+        body: body::write(kind.as_str(), now, data),
+        resource_url: None,
+    }
 }
 
 /// A message about an account: it was refused, or it is accepted again.

@@ -1,6 +1,6 @@
 //! A callback that tells nothing: whether a subscriber can be reached, and whether it takes our signature.
 //!
-//! It comes in the standard form, whatever the subscriber's (contract 6.1), and is kept nowhere.
+//! It comes in the standard form, whatever the subscriber's (contract 6.1), and belongs to no label.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use super::MessageType;
 use super::body::{
     AccountData, AddedNews, Body, EstimateNews, EventsNews, ExpiredNews, LabelData, LateNews, MilestoneNews,
-    StalledNews, StatusNews, UnavailableNews, UpdatedNews,
+    StalledNews, StatusNews, SubscriberData, UnavailableNews, UpdatedNews,
 };
 use super::ping::{PING, PingData};
 use crate::domain::subscriber::Format;
 
-/// The schema of a message's body in the standard form; `None` for a type that is not sent yet.
-pub fn of_message(kind: MessageType) -> Option<Value> {
+/// The schema of a message's body in the standard form.
+pub fn of_message(kind: MessageType) -> Value {
     let schema = match kind {
         MessageType::EventAdded => label::<AddedNews<'_>>(),
         MessageType::EventRevised | MessageType::EventRetracted => label::<EventsNews<'_>>(),
@@ -31,9 +31,11 @@ pub fn of_message(kind: MessageType) -> Option<Value> {
         MessageType::Expired => label::<ExpiredNews>(),
         MessageType::Unavailable => label::<UnavailableNews<'_>>(),
         MessageType::AccountUnauthorized | MessageType::AccountRecovered => of::<Body<'_, AccountData<'_>>>(),
-        MessageType::SubscriberFailing | MessageType::SubscriberRecovered => return None,
+        MessageType::SubscriberFailing | MessageType::SubscriberRecovered => {
+            of::<Body<'_, SubscriberData<'_>>>()
+        }
     };
-    Some(named(schema, kind.as_str()))
+    named(schema, kind.as_str())
 }
 
 /// The schema of a ping.
@@ -88,9 +90,8 @@ pub fn of_envelope(format: Format) -> Option<Value> {
 
 /// Every schema with the name of its file.
 pub fn all() -> Vec<(String, Value)> {
-    let messages = MessageType::ALL
-        .into_iter()
-        .filter_map(|kind| Some((format!("{}.json", kind.as_str()), of_message(kind)?)));
+    let messages =
+        MessageType::ALL.into_iter().map(|kind| (format!("{}.json", kind.as_str()), of_message(kind)));
     let envelopes = Format::ALL
         .into_iter()
         .filter_map(|format| Some((format!("{}.json", format.as_str()), of_envelope(format)?)));

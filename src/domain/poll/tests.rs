@@ -317,7 +317,7 @@ fn every_body_fits_its_schema() {
     let seen: std::collections::BTreeSet<_> = messages.iter().map(|message| message.kind).collect();
     assert!(seen.len() >= 12, "{seen:?}");
     for message in &messages {
-        let schema = schema::of_message(message.kind).unwrap();
+        let schema = schema::of_message(message.kind);
         let body = serde_json::from_str(&message.body).unwrap();
         let faults: Vec<String> = jsonschema::validator_for(&schema)
             .unwrap()

@@ -1,4 +1,4 @@
-//! What the command line shows of the database: labels, their history, the outbox.
+//! What the command line shows of the database: labels, their history, the outbox, the subscribers.
 //!
 //! Plain rows under the names that `--json` gives them (contract 10). Lists that may be huge are read page by page, each
 //! page a short read of its own, so that a slow terminal never holds up a checkpoint. Nothing is decided here.
@@ -6,6 +6,7 @@
 pub mod deliveries;
 pub mod events;
 pub mod labels;
+pub mod subscribers;
 
 use jiff::Timestamp;
 use serde::{Serialize as _, Serializer};

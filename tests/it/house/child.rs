@@ -114,6 +114,16 @@ events = ["*"]
         Daemon { child: command.spawn().unwrap(), log }
     }
 
+    /// Runs a verb to its end, beside whatever runs: whether it succeeded, stdout and stderr.
+    pub async fn verb(&self, arguments: &[&str]) -> (bool, String, String) {
+        let config = self.folder().join("trackpost.toml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
+        command.arg("--config").arg(config).args(arguments).current_dir(self.folder()).env_clear();
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
     /// Waits until the receiver's counts are `enough`.
     pub async fn received(&self, enough: impl Fn(&Counts) -> bool) {
         let waited = tokio::time::timeout(PATIENCE, self.receiver.wait_until(enough)).await;

@@ -1,13 +1,18 @@
 //! How a house is opened, and the ways in which it ends: in order, or wherever it stands.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
 use trackpost::courier::Courier;
+use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::Subscriber;
 use trackpost::poller::{self, Poller};
 use trackpost::pulse::Pulse;
+use trackpost::sandbox::{Receiver, ReceiverOptions};
 use trackpost::shipstation::Client;
 use trackpost::store;
 
-use super::{House, Work};
+use super::{House, SECRET, Work};
 
 impl House {
     /// Opens the database and starts with it as every day.
@@ -19,7 +24,7 @@ impl House {
         let client = Client::new().unwrap();
         let poller = Poller::new(
             self.account.clone(),
-            tokio::sync::watch::channel(self.policy.clone().into()).1,
+            watch::channel(self.policy.clone().into()).1,
             store.clone(),
             client,
             Pulse::default(),
@@ -28,8 +33,10 @@ impl House {
         )
         .await
         .unwrap();
+        let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
         let courier = |subscriber: &Subscriber| {
-            let courier = Courier::new(subscriber.clone(), store.clone(), Pulse::default()).unwrap();
+            let courier =
+                Courier::new(subscriber.clone(), audience.clone(), store.clone(), Pulse::default()).unwrap();
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
@@ -63,6 +70,18 @@ impl House {
     /// From now on bodies may be made anew: their ids stay.
     pub fn expect_bodies_anew(&mut self) {
         self.one_body_per_id = false;
+    }
+
+    /// Somebody listens there from now on; its books are those of [`Self::receiver`].
+    pub async fn open_a_receiver_at(&mut self, address: std::net::SocketAddr) {
+        let options = ReceiverOptions {
+            secrets: vec![SigningSecret::parse(SECRET).unwrap()],
+            clock: self.hand(),
+            ..Default::default()
+        };
+        let receiver = Receiver::bind(address, options).await.unwrap();
+        self.receiver = receiver.handle();
+        self.servers.push(tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }));
     }
 
     /// Nobody answers for ShipStation any more.

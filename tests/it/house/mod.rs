@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use trackpost::config::{Account, Config, Environment};
 use trackpost::courier::Courier;
+use trackpost::domain::breaker::Gate;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::SubscriberName;
@@ -28,6 +29,7 @@ use trackpost::sandbox::{
     SandboxOptions,
 };
 use trackpost::store::Store;
+use trackpost::store::outbox::Turn;
 
 pub use looking::{about, bystander};
 
@@ -83,10 +85,7 @@ impl House {
     /// As [`Self::with`], at another time; not before today, since steps ask the clock, too.
     pub async fn at(now: Timestamp, configuration: &str) -> Self {
         let clock = Arc::new(AtomicI64::new(now.as_millisecond()));
-        let hand = {
-            let clock = Arc::clone(&clock);
-            Clock::from_fn(move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap())
-        };
+        let hand = reading(&clock);
         let options =
             SandboxOptions { api_keys: vec![API_KEY.to_owned()], clock: hand.clone(), ..Default::default() };
         let sandbox = Sandbox::bind(loopback(), options).await.unwrap();
@@ -136,6 +135,11 @@ impl House {
         };
         house.open().await;
         house
+    }
+
+    /// The house's clock, for servers.
+    fn hand(&self) -> Clock {
+        reading(&self.clock)
     }
 
     pub fn now(&self) -> Timestamp {
@@ -223,9 +227,9 @@ impl House {
             for round in 0.. {
                 assert!(round < 1_000, "delivering finds no rest");
                 let (store, now) = (self.store().clone(), self.now());
-                let held = store.subscriber_health(&name).await.unwrap().held_until;
-                let due = store.due_deliveries(&name, now, &[], 1).await.unwrap();
-                if due.is_empty() || held.is_some_and(|until| until > now) {
+                let gate = store.subscriber_health(&name).await.unwrap().gate(1, now);
+                let due = store.due_deliveries(&name, now, &[], Turn::LongestDue, 1).await.unwrap();
+                if due.is_empty() || matches!(gate, Gate::Shut { .. }) {
                     break;
                 }
                 self.deliver_once(name.as_str()).await;
@@ -277,6 +281,11 @@ impl Drop for House {
             inspection::inspect(&self.path, &self.receiver.deliveries(), self.one_body_per_id);
         }
     }
+}
+
+fn reading(clock: &Arc<AtomicI64>) -> Clock {
+    let clock = Arc::clone(clock);
+    Clock::from_fn(move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap())
 }
 
 pub fn seconds(seconds: i64) -> SignedDuration {

@@ -1,0 +1,159 @@
+//! `trackpost subscribers`: how they fare, a ping, a pause.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::args::Subscribers;
+use super::output::{self, or_dash, shown};
+use super::{Failure, open_store, resolve};
+use crate::clock::{self, Stopwatch};
+use crate::config::{Config, duration};
+use crate::domain::breaker::{Health, State};
+use crate::domain::message::ping::Ping;
+use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::store::Store;
+use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
+use crate::store::views::subscribers::SubscriberView;
+
+/// Beyond the subscriber's own time limit: the daemon has to notice the ping, and to write down what became of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(100);
+
+pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
+    let (loaded, store) = open_store(path).await?;
+    let config = &loaded.config;
+    match what {
+        Subscribers::List(listing) => list(&store, config, listing.json).await?,
+        Subscribers::Ping { name } => ping(&store, resolve::subscriber(config, &name)?).await?,
+        Subscribers::Pause { name } => pause(&store, &resolve::subscriber(config, &name)?.name).await?,
+        Subscribers::Resume { name } => resume(&store, &resolve::subscriber(config, &name)?.name).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure> {
+    let names: Vec<SubscriberName> = config.subscribers.keys().cloned().collect();
+    let views = store.subscriber_views(&names).await?;
+    if json {
+        return output::json_lines(&views);
+    }
+    if views.is_empty() {
+        output::line("no subscriber is configured");
+        return Ok(());
+    }
+    let heading = ["NAME", "STATE", "PENDING", "OLDEST PENDING", "LAST SUCCESS", "LAST FAILURE"];
+    output::table(heading, &views.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}
+
+fn row(view: &SubscriberView) -> [String; 6] {
+    let state = match view.since.filter(|_| view.state != State::Ok.as_str()) {
+        Some(since) => {
+            format!(
+                "{} since {} ({})",
+                view.state,
+                shown(Some(since)),
+                or_dash(view.reason).replace('_', " ")
+            )
+        }
+        None => view.state.to_owned(),
+    };
+    let failure = match &view.last_failure {
+        Some(failure) => format!("{} {failure}", shown(view.last_failure_at)),
+        None => "-".to_owned(),
+    };
+    [
+        view.name.clone(),
+        state,
+        view.pending.to_string(),
+        shown(view.oldest_pending_at),
+        shown(view.last_success_at),
+        failure,
+    ]
+}
+
+/// Through the outbox and the daemon's courier, as any message: what it says of the way holds for the others.
+async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
+    let name = &subscriber.name;
+    if !subscriber.enabled {
+        return Err(Failure::new(format!("{name} is turned off (enabled = false): nothing is sent to it")));
+    }
+    if store.subscriber_health(name).await?.state == State::Paused {
+        return Err(Failure::new(format!("{name} is paused: nothing is sent to it"))
+            .hint(format!("trackpost subscribers resume {name}")));
+    }
+    let now = clock::now();
+    let row = store.add_ping(name, Ping::new(name, now), now).await?;
+    let watch = Stopwatch::start();
+    while watch.elapsed() < subscriber.timeout + PATIENCE {
+        if let Some(attempt) = store.attempts_of(row).await?.pop() {
+            return pinged(name, row, &attempt);
+        }
+        clock::sleep(LOOK).await;
+    }
+    Err(untouched(store, subscriber, row).await?)
+}
+
+fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), Failure> {
+    let status = attempt.status.map(|status| format!(" {status}")).unwrap_or_default();
+    let took = duration::format(Duration::from_millis(attempt.duration_ms));
+    let said = format!("{name}: {}{status} after {took} ({ID_PREFIX}{row})", attempt.outcome);
+    if attempt.outcome == "accepted" {
+        output::line(said);
+        return Ok(());
+    }
+    let detail = attempt.detail.as_ref().or(attempt.answer.as_ref());
+    let detail = detail.map(|detail| format!(": {}", output::plain(detail))).unwrap_or_default();
+    Err(Failure::new(format!("{said}{detail}"))
+        .hint(format!("it is tried again, as every message; trackpost deliveries show {ID_PREFIX}{row}")))
+}
+
+/// Why nobody has attempted the ping.
+async fn untouched(store: &Store, subscriber: &Subscriber, row: i64) -> Result<Failure, Failure> {
+    let name = &subscriber.name;
+    let waits = format!("the ping waits in the outbox as {ID_PREFIX}{row}");
+    let health = store.subscriber_health(name).await?;
+    Ok(match health.held_until.filter(|until| *until > clock::now()) {
+        Some(until) => {
+            Failure::new(format!("{name} asked to be left alone until {}; {waits}", shown(Some(until))))
+        }
+        None if health.state == State::Paused => Failure::new(format!("{name} was paused; {waits}")),
+        None => Failure::new(format!("nobody has attempted it within {}; {waits}", waited(subscriber)))
+            .hint("does the daemon run on this database (trackpost run), and with this subscriber?"),
+    })
+}
+
+fn waited(subscriber: &Subscriber) -> String {
+    duration::format(subscriber.timeout + PATIENCE)
+}
+
+async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
+    let now = clock::now();
+    let (news, _) = store.change_health(name, move |health| health.pause(now)).await?;
+    output::line(if news {
+        format!("{name}: paused; what is owed to it is kept until it is resumed")
+    } else {
+        format!("{name}: paused already")
+    });
+    Ok(())
+}
+
+async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
+    let now = clock::now();
+    let change = move |health: &mut Health| {
+        let news = health.resume(now);
+        health.hasten(now);
+        news
+    };
+    let (news, health) = store.change_health(name, change).await?;
+    output::line(match (news, health.state) {
+        (true, State::Failing) => {
+            format!("{name}: resumed; a probe goes first, and the rest when it is taken")
+        }
+        (true, _) => format!("{name}: resumed"),
+        (false, State::Failing) => format!("{name}: not paused, but failing; it is probed now"),
+        (false, _) => format!("{name}: not paused"),
+    });
+    Ok(())
+}

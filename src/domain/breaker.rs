@@ -1,0 +1,375 @@
+//! How a subscriber fares as a whole, and what each outcome does to that (contract 7.6).
+//!
+//! A receiver that is down, moved or gone is the subscriber's matter and not any message's: it is asked by one probe at
+//! a time, no message's schedule is used up by that, and nothing goes dead. At the first success it is well again, and
+//! its backlog drains at a rising pace.
+//!
+//! One message that a receiver will never take does not make it fail: it takes failures in a row over several. Which
+//! delivery is attempted next is not decided here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::delivery::{self, Attempt, NextStep, Outcome, Settlement};
+
+/// Where a subscriber stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum State {
+    #[default]
+    Ok,
+    Failing,
+    Paused,
+}
+
+impl State {
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Failing, Self::Paused];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failing => "failing",
+            Self::Paused => "paused",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// Why it is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Name, refused, TLS, connect time-out.
+    NoConnection,
+    /// Too many in a row, over several messages.
+    Failures,
+    /// It says 410, and said so before.
+    Gone,
+    /// Somebody paused it.
+    Asked,
+}
+
+impl Reason {
+    pub const ALL: [Self; 4] = [Self::NoConnection, Self::Failures, Self::Gone, Self::Asked];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoConnection => "no_connection",
+            Self::Failures => "failures",
+            Self::Gone => "gone",
+            Self::Asked => "asked",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+/// How a subscriber fares, as stored.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Health {
+    pub state: State,
+    /// Since when it is in this state; `None`: it was never in another.
+    pub since: Option<Timestamp>,
+    /// Set exactly while it is not well.
+    pub reason: Option<Reason>,
+    pub detail: Option<String>,
+    /// When it began to fail, as was told; it goes on through a pause.
+    pub episode_at: Option<Timestamp>,
+    /// Probes that failed since.
+    pub probes: u32,
+    /// When the next probe is due; set exactly while it is failing.
+    pub probe_at: Option<Timestamp>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The one delivery that all of them are of; `None` if there is none, or several.
+    pub failures_of: Option<i64>,
+    /// The first 410 of those with no other answer between.
+    pub gone_at: Option<Timestamp>,
+    /// Attempts at once while the backlog drains; `None`: as many as are configured.
+    pub pace: Option<u32>,
+    /// Attempts that are not held against a delivery, by delivery.
+    pub spared: BTreeMap<i64, u32>,
+    /// A changed URL is a changed receiver.
+    pub url_digest: Option<String>,
+    /// It asked to be left alone until then.
+    pub held_until: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
+    pub last_failure_at: Option<Timestamp>,
+    pub last_failure: Option<String>,
+}
+
+/// What subscribers are to be told of, and what makes the backlog due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthChange {
+    /// An episode begins: `system.subscriber.failing`.
+    Fell,
+    /// In the middle of an episode the receiver says that it is gone for good.
+    Paused,
+    /// The episode is over: `system.subscriber.recovered`.
+    Recovered,
+}
+
+/// Whether an attempt may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// So many at once.
+    Open { at_once: u32 },
+    /// One, and only if no other is under way.
+    Probe,
+    /// None, until then at least; `None`: until somebody says so.
+    Shut { until: Option<Timestamp> },
+}
+
+/// An attempt that has ended, and what it is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a> {
+    pub delivery: i64,
+    /// The number of the attempt, 1 …
+    pub number: u32,
+    pub attempt: &'a Attempt,
+    /// It was sent as the probe of a failing subscriber.
+    pub probe: bool,
+    pub created_at: Timestamp,
+    /// The subscriber's `retry`.
+    pub schedule: &'a [Duration],
+    pub max_in_flight: u32,
+    /// -1 to 1.
+    pub jitter: f64,
+}
+
+/// So many failures in a row, over several messages, are the receiver's and not a message's (contract 7.6).
+const FAILURES: u32 = 5;
+/// 410 is believed when it is said again after this.
+const GONE_FOR: SignedDuration = SignedDuration::from_mins(10);
+const FIRST_PROBE: Duration = Duration::from_secs(5);
+const SLOWEST_PROBE: Duration = Duration::from_secs(300);
+
+impl Health {
+    /// What may go out at `now`.
+    pub fn gate(&self, max_in_flight: u32, now: Timestamp) -> Gate {
+        let open_at = self.probe_at.max(self.held_until).filter(|at| *at > now);
+        match (self.state, open_at) {
+            (State::Paused, _) => Gate::Shut { until: None },
+            (_, Some(until)) => Gate::Shut { until: Some(until) },
+            (State::Failing, None) => Gate::Probe,
+            (State::Ok, None) => {
+                Gate::Open { at_once: self.pace.map_or(max_in_flight, |pace| pace.min(max_in_flight)) }
+            }
+        }
+    }
+
+    /// Takes in an attempt that ended at `now`: what is next for its delivery, and for the subscriber.
+    pub fn settle(&mut self, ended: &Ended<'_>, now: Timestamp) -> (Settlement, Option<HealthChange>) {
+        let attempt = ended.attempt;
+        let was_well = self.state == State::Ok;
+        let accepted_others = self.last_success_at.is_some_and(|success| success > ended.created_at);
+        let change = if attempt.outcome.is_accepted() {
+            self.succeed(ended.max_in_flight, now)
+        } else {
+            self.fail(ended, now)
+        };
+        // What we can't put into form was shown to nobody: that stays between us and the message.
+        let refused = !attempt.outcome.is_accepted() && attempt.outcome != Outcome::Unsendable;
+        if refused && !(was_well && self.state == State::Ok) {
+            *self.spared.entry(ended.delivery).or_default() += 1;
+        }
+        let spared = self.spared.get(&ended.delivery).copied().unwrap_or_default();
+        let mut settlement = delivery::settle(
+            ended.number.saturating_sub(spared),
+            attempt,
+            ended.schedule,
+            accepted_others && self.state == State::Ok,
+            now,
+            ended.jitter,
+        );
+        if refused && self.state != State::Ok {
+            // The probes are the subscriber's; a message that was just tried lets the others be tried before it.
+            let asked = delivery::asked_until(attempt, now);
+            let at = self.probe_at.unwrap_or(now);
+            settlement.next = NextStep::Again { at: asked.map_or(at, |asked| asked.max(at)) };
+        }
+        if !matches!(settlement.next, NextStep::Again { .. }) {
+            self.spared.remove(&ended.delivery);
+        }
+        self.held_until = self.held_until.max(settlement.hold_until);
+        (settlement, change)
+    }
+
+    /// Stops all attempts until [`Self::resume`]; whether that is news.
+    pub fn pause(&mut self, now: Timestamp) -> bool {
+        if self.state == State::Paused {
+            // Who asks for it now means it, whatever the URL will be.
+            return self.reason.replace(Reason::Asked) != Some(Reason::Asked);
+        }
+        self.enter(State::Paused, now);
+        self.reason = Some(Reason::Asked);
+        true
+    }
+
+    /// Goes on at once: with a probe if it was failing; whether that is news.
+    pub fn resume(&mut self, now: Timestamp) -> bool {
+        if self.state != State::Paused {
+            return false;
+        }
+        self.gone_at = None;
+        if self.episode_at.is_some() {
+            self.enter(State::Failing, now);
+            self.probe_at = Some(now);
+            self.reason = self.reason.filter(|reason| *reason != Reason::Asked).or(Some(Reason::Failures));
+        } else {
+            self.enter(State::Ok, now);
+            self.pace = Some(1);
+        }
+        true
+    }
+
+    /// Has a failing subscriber probed at `now`.
+    pub fn hasten(&mut self, now: Timestamp) {
+        self.probe_at = self.probe_at.map(|at| at.min(now));
+    }
+
+    /// Learns where callbacks go from now on. Another receiver has not failed yet: it is asked at once.
+    pub fn meet(&mut self, url_digest: &str, now: Timestamp) {
+        let before = self.url_digest.replace(url_digest.to_owned());
+        if before.is_none() || before == self.url_digest {
+            return;
+        }
+        self.held_until = None;
+        self.gone_at = None;
+        self.failures = 0;
+        self.failures_of = None;
+        if self.reason == Some(Reason::Gone) {
+            self.resume(now);
+        }
+        if self.state == State::Failing {
+            self.probes = 0;
+            self.probe_at = Some(now);
+        }
+    }
+
+    fn succeed(&mut self, max_in_flight: u32, now: Timestamp) -> Option<HealthChange> {
+        self.last_success_at = self.last_success_at.max(Some(now));
+        self.failures = 0;
+        self.failures_of = None;
+        self.gone_at = None;
+        match self.state {
+            State::Failing => {
+                self.enter(State::Ok, now);
+                self.pace = Some(1);
+                Some(HealthChange::Recovered)
+            }
+            State::Ok => {
+                self.pace = self.pace.map(|pace| pace.saturating_add(1)).filter(|pace| *pace < max_in_flight);
+                None
+            }
+            State::Paused => None,
+        }
+    }
+
+    fn fail(&mut self, ended: &Ended<'_>, now: Timestamp) -> Option<HealthChange> {
+        let outcome = &ended.attempt.outcome;
+        self.last_failure_at = self.last_failure_at.max(Some(now));
+        self.last_failure = Some(outcome.shown());
+        if *outcome == Outcome::Unsendable {
+            return None;
+        }
+        self.pace = self.pace.map(|pace| (pace / 2).max(1));
+        self.failures_of = match self.failures {
+            0 => Some(ended.delivery),
+            _ => self.failures_of.filter(|of| *of == ended.delivery),
+        };
+        self.failures = self.failures.saturating_add(1);
+        let gone = self.is_gone(outcome, now);
+        if self.state == State::Paused {
+            return None;
+        }
+        let several = self.failures >= FAILURES && self.failures_of.is_none();
+        let reason = if gone {
+            Reason::Gone
+        } else if no_connection(outcome) {
+            Reason::NoConnection
+        } else if several || self.state == State::Failing {
+            Reason::Failures
+        } else {
+            return None;
+        };
+        let told = self.episode_at.is_some();
+        if gone || self.state == State::Ok {
+            self.enter(if gone { State::Paused } else { State::Failing }, now);
+            self.episode_at = self.episode_at.or(self.since);
+            self.probe_at = if gone { None } else { after(now, probe_wait(0)) };
+        } else if ended.probe {
+            self.probes = self.probes.saturating_add(1);
+            self.probe_at = after(now, probe_wait(self.probes));
+        }
+        self.reason = Some(reason);
+        self.detail = Some(match &ended.attempt.detail {
+            Some(detail) => format!("{}: {detail}", outcome.shown()),
+            None => outcome.shown(),
+        });
+        match (told, self.state) {
+            (false, _) => Some(HealthChange::Fell),
+            (true, State::Paused) => Some(HealthChange::Paused),
+            (true, _) => None,
+        }
+    }
+
+    /// Whether 410 was said and is said again after a while, with no other answer between.
+    fn is_gone(&mut self, outcome: &Outcome, now: Timestamp) -> bool {
+        match outcome.status() {
+            Some(410) => {
+                let first = *self.gone_at.get_or_insert(now);
+                now.duration_since(first) >= GONE_FOR
+            }
+            Some(_) => {
+                self.gone_at = None;
+                false
+            }
+            // Who can't be reached has not taken it back.
+            None => false,
+        }
+    }
+
+    /// Enters a state with nothing of the last one, but for the episode, which ends when all is well. Two states never
+    /// begin at the same instant: episodes are named by theirs.
+    fn enter(&mut self, state: State, now: Timestamp) {
+        let next = self.since.and_then(|since| since.checked_add(SignedDuration::from_millis(1)).ok());
+        self.state = state;
+        self.since = next.max(Some(now));
+        self.probes = 0;
+        self.probe_at = None;
+        if state == State::Ok {
+            (self.reason, self.detail, self.episode_at) = (None, None, None);
+        }
+    }
+}
+
+/// The receiver was not even reached: that is about no message.
+fn no_connection(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::NameUnknown
+            | Outcome::AddressRefused
+            | Outcome::ConnectionRefused
+            | Outcome::Tls
+            | Outcome::TimedOut { connected: false }
+    )
+}
+
+/// 5 s to 5 m, doubling: how long after the fall, or after a failed probe, the next one is due.
+fn probe_wait(probes: u32) -> Duration {
+    FIRST_PROBE.saturating_mul(1 << probes.min(16)).min(SLOWEST_PROBE)
+}
+
+fn after(now: Timestamp, wait: Duration) -> Option<Timestamp> {
+    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+    Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const SCHEDULE: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
+const OK: Outcome = Outcome::Accepted { status: 200 };
+const DOWN: Outcome = Outcome::Refused { status: 500 };
+const GONE: Outcome = Outcome::Refused { status: 410 };
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+}
+
+fn attempt(outcome: Outcome, retry_after: Option<u64>) -> Attempt {
+    Attempt {
+        started_at: at(0),
+        duration: Duration::ZERO,
+        outcome,
+        detail: None,
+        answer: None,
+        retry_after: retry_after.map(Duration::from_secs),
+    }
+}
+
+fn ended(attempt: &Attempt, delivery: i64, number: u32, probe: bool) -> Ended<'_> {
+    Ended {
+        delivery,
+        number,
+        attempt,
+        probe,
+        created_at: at(0),
+        schedule: &SCHEDULE,
+        max_in_flight: 8,
+        jitter: 0.0,
+    }
+}
+
+/// Of `delivery`, its `number`-th attempt, `seconds` later.
+fn said(
+    health: &mut Health,
+    outcome: Outcome,
+    delivery: i64,
+    number: u32,
+    seconds: i64,
+) -> Option<HealthChange> {
+    let probe = health.gate(8, at(seconds)) == Gate::Probe;
+    health.settle(&ended(&attempt(outcome, None), delivery, number, probe), at(seconds)).1
+}
+
+#[test]
+fn five_failures_over_two_messages_are_the_receivers() {
+    let mut health = Health::default();
+    for number in 1..5 {
+        assert_eq!(said(&mut health, DOWN, 1, number, 0), None);
+    }
+    assert_eq!(said(&mut health, DOWN, 2, 1, 0), Some(HealthChange::Fell));
+    assert_eq!((health.state, health.reason), (State::Failing, Some(Reason::Failures)));
+    assert_eq!(health.gate(8, at(4)), Gate::Shut { until: Some(at(5)) });
+    assert_eq!(health.gate(8, at(5)), Gate::Probe);
+}
+
+#[test]
+fn one_message_that_is_never_taken_is_a_messages_matter() {
+    let mut health = Health::default();
+    for number in 1..100 {
+        assert_eq!(said(&mut health, DOWN, 1, number, 0), None);
+    }
+    let mut health = Health::default();
+    for number in 1..100 {
+        assert_eq!(said(&mut health, DOWN, 1 + i64::from(number % 4), number, 0), None);
+        if number % 4 == 0 {
+            said(&mut health, OK, 9, 1, 0);
+        }
+    }
+    assert_eq!(health.state, State::Ok);
+}
+
+#[test]
+fn no_connection_is_the_receivers_at_once() {
+    for outcome in [
+        Outcome::NameUnknown,
+        Outcome::AddressRefused,
+        Outcome::ConnectionRefused,
+        Outcome::Tls,
+        Outcome::TimedOut { connected: false },
+    ] {
+        assert_eq!(said(&mut Health::default(), outcome, 1, 1, 0), Some(HealthChange::Fell));
+    }
+    for outcome in [Outcome::Reset, Outcome::TimedOut { connected: true }, Outcome::Unsendable] {
+        assert_eq!(said(&mut Health::default(), outcome, 1, 1, 0), None);
+    }
+}
+
+#[test]
+fn probes_double_from_five_seconds_to_five_minutes() {
+    let mut health = Health::default();
+    said(&mut health, Outcome::ConnectionRefused, 1, 1, 0);
+    let mut now = 0;
+    for wait in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
+        now += wait;
+        assert_eq!(health.probe_at, Some(at(now)));
+        // What was under way when it fell is no probe.
+        health.settle(&ended(&attempt(DOWN, None), 2, 1, false), at(now - 1));
+        assert_eq!(health.probe_at, Some(at(now)));
+        assert_eq!(said(&mut health, DOWN, 1, 2, now), None, "it is told once");
+    }
+    assert_eq!(said(&mut health, OK, 1, 3, now), Some(HealthChange::Recovered));
+    assert_eq!(health.gate(8, at(now)), Gate::Open { at_once: 1 });
+}
+
+#[test]
+fn the_backlog_drains_at_a_rising_pace() {
+    let mut health = Health { pace: Some(1), ..Health::default() };
+    let mut rounds = Vec::new();
+    while health.pace.is_some() {
+        let Gate::Open { at_once } = health.gate(8, at(0)) else { panic!("it is open") };
+        rounds.push(at_once);
+        for delivery in 0..at_once {
+            said(&mut health, OK, delivery.into(), 1, 0);
+        }
+    }
+    assert_eq!(rounds, [1, 2, 4]);
+    assert_eq!(health.gate(8, at(0)), Gate::Open { at_once: 8 });
+    health.pace = Some(6);
+    said(&mut health, DOWN, 1, 1, 0);
+    assert_eq!(health.pace, Some(3));
+}
+
+#[test]
+fn what_fails_while_the_subscriber_does_is_not_held_against_the_message() {
+    let mut health = Health { last_success_at: Some(at(1)), ..Health::default() };
+    said(&mut health, Outcome::ConnectionRefused, 1, 1, 10);
+    for number in 2..50 {
+        let next = health.settle(&ended(&attempt(DOWN, None), 1, number, true), at(20)).0.next;
+        assert_eq!(next, NextStep::Again { at: health.probe_at.unwrap() });
+    }
+    said(&mut health, OK, 2, 1, 4000);
+    let again = health.settle(&ended(&attempt(DOWN, None), 1, 50, false), at(4000)).0.next;
+    assert_eq!(again, NextStep::Again { at: at(4005) }, "its schedule begins here");
+    for (number, dead) in [(51, false), (52, false), (53, true)] {
+        let next = health.settle(&ended(&attempt(DOWN, None), 1, number, false), at(4000)).0.next;
+        assert_eq!(next == NextStep::Dead, dead, "{number}");
+    }
+    assert!(health.spared.is_empty(), "what is settled is forgotten");
+}
+
+#[test]
+fn a_hold_counts_for_probes_and_a_messages_own_wait_for_it() {
+    let mut health = Health::default();
+    let busy = attempt(Outcome::Refused { status: 503 }, Some(3600));
+    said(&mut health, Outcome::ConnectionRefused, 1, 1, 0);
+    health.settle(&ended(&busy, 1, 2, true), at(5));
+    assert_eq!(health.gate(8, at(3604)), Gate::Shut { until: Some(at(3605)) });
+    assert_eq!(health.gate(8, at(3605)), Gate::Probe);
+    let later = attempt(DOWN, Some(7200));
+    let next = health.settle(&ended(&later, 2, 1, true), at(3605)).0.next;
+    assert_eq!(next, NextStep::Again { at: at(3605 + 7200) });
+}
+
+#[test]
+fn gone_is_believed_the_second_time_ten_minutes_later() {
+    let mut health = Health::default();
+    assert_eq!(said(&mut health, GONE, 1, 1, 0), None);
+    assert_eq!(said(&mut health, GONE, 1, 2, 599), None);
+    assert_eq!(said(&mut health, OK, 2, 1, 599), None);
+    assert_eq!(said(&mut health, GONE, 1, 3, 700), None, "it was not gone between");
+    assert_eq!(said(&mut health, GONE, 1, 4, 1300), Some(HealthChange::Fell));
+    assert_eq!((health.state, health.reason), (State::Paused, Some(Reason::Gone)));
+    assert_eq!(health.gate(8, at(999_999)), Gate::Shut { until: None });
+
+    assert!(health.clone().resume(at(2000)));
+    health.meet("a", at(2000));
+    assert_eq!(health.state, State::Paused, "the first URL we hear of is no other");
+    health.meet("b", at(2000));
+    assert_eq!(health.gate(8, at(2000)), Gate::Probe);
+    assert_eq!(said(&mut health, OK, 1, 5, 2000), Some(HealthChange::Recovered));
+}
+
+#[test]
+fn in_the_middle_of_an_episode_gone_pauses_and_is_not_told_again() {
+    let mut health = Health::default();
+    assert_eq!(said(&mut health, Outcome::ConnectionRefused, 1, 1, 0), Some(HealthChange::Fell));
+    assert_eq!(said(&mut health, GONE, 1, 2, 5), None);
+    assert_eq!(said(&mut health, GONE, 1, 3, 700), Some(HealthChange::Paused));
+    assert_eq!(health.episode_at, Some(at(0)));
+}
+
+#[test]
+fn pausing_and_resuming_are_no_episode() {
+    let mut health = Health::default();
+    assert!(health.pause(at(0)) && !health.pause(at(1)));
+    health.meet("a", at(2));
+    health.meet("b", at(2));
+    assert_eq!(health.state, State::Paused, "who paused it resumes it");
+    assert!(health.resume(at(3)) && !health.resume(at(4)));
+    assert_eq!(health.gate(8, at(4)), Gate::Open { at_once: 1 });
+    said(&mut health, Outcome::ConnectionRefused, 1, 1, 5);
+    assert!(health.pause(at(6)) && health.resume(at(7)));
+    assert_eq!(health.gate(8, at(7)), Gate::Probe, "it was failing before");
+}
+
+/// A receiver and a courier in virtual time: lanes of one message each, and what the receiver does.
+struct World {
+    health: Health,
+    now: i64,
+    /// Attempts and when the next is due; `None` once delivered.
+    pending: Vec<Option<(u32, Timestamp)>>,
+    attempts: u32,
+    changes: Vec<HealthChange>,
+}
+
+impl World {
+    fn new(messages: usize) -> Self {
+        let pending = vec![Some((0, at(0))); messages];
+        Self { health: Health::default(), now: 0, pending, attempts: 0, changes: Vec::new() }
+    }
+
+    /// What the courier does at this moment.
+    fn step(&mut self, answer: &mut impl FnMut(usize) -> Outcome) {
+        let now = at(self.now);
+        let at_once = match self.health.gate(8, now) {
+            Gate::Open { at_once } => at_once as usize,
+            Gate::Probe => 1,
+            Gate::Shut { .. } => return,
+        };
+        assert!((1..=8).contains(&at_once));
+        let probe = self.health.state == State::Failing;
+        let mut due: Vec<usize> = (0..self.pending.len())
+            .filter(|index| self.pending[*index].is_some_and(|(_, due)| due <= now))
+            .collect();
+        due.sort_by_key(|index| self.pending[*index].map(|(_, due)| due));
+        for index in due.into_iter().take(at_once) {
+            let (number, _) = self.pending[index].unwrap();
+            self.attempts += 1;
+            let attempt = attempt(answer(index), None);
+            let ended = ended(&attempt, index as i64, number + 1, probe);
+            let (settlement, change) = self.health.settle(&ended, now);
+            self.pending[index] = match settlement.next {
+                NextStep::Delivered => None,
+                NextStep::Again { at } => Some((number + 1, at)),
+                NextStep::Dead => panic!("a message is given up"),
+            };
+            if change.is_some() {
+                // As the store does: heads no longer wait for their schedule.
+                for (other, waiting) in self.pending.iter_mut().enumerate() {
+                    if let Some((_, due)) = waiting.as_mut().filter(|_| other != index) {
+                        *due = (*due).min(now);
+                    }
+                }
+            }
+            self.changes.extend(change);
+        }
+    }
+
+    fn until(&mut self, seconds: i64, mut answer: impl FnMut(usize) -> Outcome) {
+        while self.now < seconds {
+            self.step(&mut answer);
+            self.now += 1;
+        }
+    }
+}
+
+fn any_failure() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        (400_u16..600)
+            .prop_filter("410 is believed", |status| *status != 410)
+            .prop_map(|status| { Outcome::Refused { status } }),
+        Just(Outcome::ConnectionRefused),
+        Just(Outcome::NameUnknown),
+        Just(Outcome::Reset),
+        any::<bool>().prop_map(|connected| Outcome::TimedOut { connected }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_day_of_failures_costs_some_hundreds_of_attempts_and_no_message(
+        messages in 2_usize..60,
+        failures in vec(any_failure(), 1..30),
+    ) {
+        let mut world = World::new(messages);
+        let mut nth = 0;
+        world.until(86_400, |_| {
+            nth += 1;
+            failures[nth % failures.len()].clone()
+        });
+        prop_assert!((20..330).contains(&world.attempts), "{} attempts", world.attempts);
+        prop_assert_eq!(&world.changes, &[HealthChange::Fell]);
+        prop_assert!(world.pending.iter().all(Option::is_some));
+        world.until(86_400 + 301 + 60, |_| OK);
+        prop_assert!(world.pending.iter().all(Option::is_none), "all has drained");
+        prop_assert_eq!(world.changes, [HealthChange::Fell, HealthChange::Recovered]);
+    }
+
+    #[test]
+    fn one_that_is_never_taken_does_not_keep_the_others_waiting(messages in 3_usize..40) {
+        let mut world = World::new(messages);
+        world.until(7_200, |_| DOWN);
+        // The receiver is back, and will never take the first.
+        world.until(7_200 + 900, |index| if index == 0 { DOWN } else { OK });
+        let waiting = world.pending.iter().filter(|pending| pending.is_some()).count();
+        prop_assert_eq!(waiting, 1);
+        prop_assert_eq!(world.health.state, State::Ok);
+    }
+
+    #[test]
+    fn whatever_happens_the_row_is_one_that_may_be_written(
+        events in vec((0_u8..9, any_failure(), 0_i64..4, 0_i64..700), 1..200),
+    ) {
+        let mut health = Health::default();
+        let (mut now, mut told) = (0, false);
+        for (what, failure, delivery, later) in events {
+            now += later;
+            let before = health.since;
+            let change = match what {
+                0 => { health.pause(at(now)); None }
+                1 => { health.resume(at(now)); None }
+                2 => { health.meet(if later % 2 == 0 { "a" } else { "b" }, at(now)); None }
+                3 => said(&mut health, GONE, delivery, 1, now),
+                4 => said(&mut health, OK, delivery, 1, now),
+                _ => said(&mut health, failure, delivery, 1, now),
+            };
+            match change {
+                Some(HealthChange::Fell) => prop_assert!(!std::mem::replace(&mut told, true)),
+                Some(HealthChange::Recovered) => prop_assert!(std::mem::replace(&mut told, false)),
+                _ => {}
+            }
+            prop_assert!(health.since >= before);
+            prop_assert_eq!(health.state == State::Failing, health.probe_at.is_some());
+            prop_assert_eq!(health.state == State::Ok, health.reason.is_none());
+            prop_assert_eq!(told, health.episode_at.is_some());
+            prop_assert!(health.probe_at.is_none_or(|probe| probe <= at(now + 300)), "it is never starved");
+        }
+    }
+}

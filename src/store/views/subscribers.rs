@@ -1,0 +1,79 @@
+//! How subscribers fare, as `subscribers list` shows it.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{count, instant_or_null};
+use crate::domain::breaker::{Health, Reason};
+use crate::domain::subscriber::SubscriberName;
+use crate::store::{Store, StoreError, at};
+
+/// A subscriber and what is owed to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubscriberView {
+    pub name: String,
+    pub state: &'static str,
+    /// Deliveries still to be made.
+    pub pending: u64,
+    #[serde(serialize_with = "instant_or_null")]
+    pub oldest_pending_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub last_success_at: Option<Timestamp>,
+    /// How the last attempt that failed ended.
+    pub last_failure: Option<String>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub last_failure_at: Option<Timestamp>,
+    /// Since when it is in this state; null: always.
+    #[serde(serialize_with = "instant_or_null")]
+    pub since: Option<Timestamp>,
+    pub reason: Option<&'static str>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub next_probe_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub held_until: Option<Timestamp>,
+}
+
+impl SubscriberView {
+    fn of(name: &SubscriberName, health: Health, pending: u64, oldest_pending_at: Option<Timestamp>) -> Self {
+        Self {
+            name: name.to_string(),
+            state: health.state.as_str(),
+            pending,
+            oldest_pending_at,
+            last_success_at: health.last_success_at,
+            last_failure: health.last_failure,
+            last_failure_at: health.last_failure_at,
+            since: health.since,
+            reason: health.reason.map(Reason::as_str),
+            next_probe_at: health.probe_at,
+            held_until: health.held_until,
+        }
+    }
+}
+
+impl Store {
+    /// How each of `names` fares, in their order.
+    pub async fn subscriber_views(
+        &self,
+        names: &[SubscriberName],
+    ) -> Result<Vec<SubscriberView>, StoreError> {
+        let owed = sqlx::query!(
+            r#"SELECT subscriber AS "subscriber!", count(*) AS "pending!: i64", min(created_at) AS "oldest!: i64"
+               FROM deliveries WHERE state = 'pending' GROUP BY subscriber"#
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let owed: HashMap<String, (u64, Timestamp)> =
+            owed.into_iter().map(|row| (row.subscriber, (count(row.pending), at(row.oldest)))).collect();
+        let mut views = Vec::with_capacity(names.len());
+        for name in names {
+            let owed = owed.get(name.as_str());
+            let health = self.subscriber_health(name).await?;
+            let pending = owed.map_or(0, |(pending, _)| *pending);
+            views.push(SubscriberView::of(name, health, pending, owed.map(|(_, oldest)| *oldest)));
+        }
+        Ok(views)
+    }
+}

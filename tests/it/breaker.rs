@@ -1,0 +1,298 @@
+//! A subscriber that fails as a whole (contract 7.6).
+
+use std::collections::BTreeMap;
+
+use trackpost::domain::breaker::{Health, State};
+use trackpost::domain::secret::Hidden;
+use trackpost::domain::subscriber::SubscriberName;
+use trackpost::sandbox::{Answer, SandboxOptions};
+
+use crate::house::child::Site;
+use crate::house::parcel::{event, in_transit, tracking};
+use crate::house::{House, ORDERS, seconds};
+
+const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
+const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
+const ATTEMPTS: &str = "SELECT count(*) FROM attempts";
+const LABELS: [&str; 6] = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
+
+async fn health(house: &House, subscriber: &str) -> Health {
+    house.store().subscriber_health(&SubscriberName::new(subscriber)).await.unwrap()
+}
+
+/// Six labels with several messages each, and a receiver that does not answer for a day; `tick` goes on in between.
+async fn down_for_a_day(house: &mut House) {
+    house.register(&LABELS).await;
+    LABELS.iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll().await;
+    let noon = house.now();
+    while house.now() < noon + seconds(86_400) {
+        let next = health(house, "orders").await.probe_at.unwrap_or(house.now() + seconds(2));
+        house.pass(next.max(house.now() + seconds(1)).duration_since(house.now()));
+        house.deliver().await;
+        if house.now().duration_since(noon) > seconds(40_000) && house.row("se-1").await.last_seq == 3 {
+            // News comes in the meantime.
+            house.says("se-1", &tracking("IT", &[&event(30, "IT", "AR"), &event(0, "AC", "PU")]));
+            house.look_again("se-1").await;
+            house.restart().await;
+        }
+    }
+    let attempts = house.count(ATTEMPTS).await;
+    assert!((50..400).contains(&attempts), "{attempts} attempts in a day");
+    assert_eq!((health(house, "orders").await.state, house.count(DEAD).await), (State::Failing, 0));
+    let told = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
+    assert_eq!(house.count(told).await, 1, "it is told once, through a restart too");
+}
+
+/// Everything comes within the longest wait for a probe and a moment to drain, each once, in order.
+async fn comes_back(house: &mut House) {
+    house.pass(seconds(301));
+    house.deliver().await;
+    assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (0, 0));
+    assert_eq!(health(house, "orders").await.state, State::Ok);
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    let mut ids = std::collections::BTreeSet::new();
+    for callback in house.callbacks("orders").into_iter().filter(|callback| callback.answered == Some(200)) {
+        assert!(ids.insert(callback.message_id.unwrap()), "twice");
+        if let (Some(label), Some(seq)) = (callback.label_id, callback.seq) {
+            assert_eq!(last.insert(label, seq).unwrap_or_default() + 1, seq);
+        }
+    }
+    assert_eq!(last.len(), LABELS.len());
+    assert_eq!(house.count("SELECT count(*) FROM messages").await, ids.len() as i64);
+    let kinds = house.kinds();
+    for kind in ["system.subscriber.failing", "system.subscriber.recovered"] {
+        assert!(kinds.iter().any(|other| other == kind), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_answers_500_for_a_day_gets_everything_once_and_in_order() {
+    let mut house = House::new().await;
+    house.receiver.answer_always(Answer::status(500));
+    down_for_a_day(&mut house).await;
+    house.receiver.answer_always(Answer::status(200));
+    comes_back(&mut house).await;
+}
+
+#[tokio::test]
+async fn nobody_listening_for_a_day_costs_nothing_either() {
+    // A door that is shut, and later opened at the same place.
+    let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = door.local_addr().unwrap();
+    drop(door);
+    let mut house = House::with(&ORDERS.replace("HOOK/orders", &format!("http://{address}/orders"))).await;
+    down_for_a_day(&mut house).await;
+    assert_eq!(house.count("SELECT count(*) FROM attempts WHERE outcome <> 'refused'").await, 0);
+    house.open_a_receiver_at(address).await;
+    comes_back(&mut house).await;
+}
+
+#[tokio::test]
+async fn one_probe_at_a_time_while_news_come_in() {
+    let mut house = House::new().await;
+    house.receiver.answer_always(Answer::status(500));
+    house.register(&LABELS).await;
+    LABELS.iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll_and_deliver().await;
+    let before = house.receiver.counts().received;
+    assert!(before <= 8, "{before}: at most those that were under way when it fell");
+    for wait in [5, 10, 20, 40] {
+        house.pass(seconds(wait - 1));
+        house.deliver().await;
+        let before = house.receiver.counts().received;
+        house.pass(seconds(1));
+        house.register(&[&format!("se-{wait}0")]).await;
+        house.says(&format!("se-{wait}0"), &in_transit());
+        house.poll_and_deliver().await;
+        assert_eq!(house.receiver.counts().received, before + 1, "after {wait} s");
+    }
+}
+
+#[tokio::test]
+async fn one_message_that_is_never_taken_harms_no_other() {
+    let mut house = House::with(&(ORDERS.to_owned() + "retry = [\"5s\", \"10s\"]\n")).await;
+    house
+        .receiver
+        .answer_by(|callback| (callback.label_id.as_deref() == Some("se-1")).then(|| Answer::status(422)));
+    for (index, label) in LABELS.iter().enumerate() {
+        house.register(&[label]).await;
+        house.says(label, &in_transit());
+        house.poll_and_deliver().await;
+        house.pass(seconds(12));
+        house.deliver().await;
+        assert_eq!(health(&house, "orders").await.state, State::Ok, "{index}");
+    }
+    assert!(house.count(DEAD).await > 0, "it is given up, others were accepted");
+    assert!(house.kinds().iter().all(|kind| !kind.starts_with("system.")));
+}
+
+#[tokio::test]
+async fn others_are_told_and_those_who_did_not_ask_are_not() {
+    let watching = ORDERS.replace("orders", "watching").replace("[\"*\"]", "[\"system.subscriber.failing\"]");
+    let quiet = ORDERS.replace("orders", "quiet").replace("[\"*\"]", "[\"tracking.*\"]");
+    let mut house = House::with(&(watching + &quiet + ORDERS)).await;
+    house.receiver.answer_by(|callback| (callback.path == "/orders").then(|| Answer::status(500)));
+    house.register(&LABELS).await;
+    LABELS.iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll_and_deliver().await;
+    house.deliver().await;
+    let told = house.callbacks("watching");
+    assert_eq!(told.len(), 1);
+    let body: serde_json::Value = serde_json::from_slice(&told[0].body).unwrap();
+    assert_eq!(body["data"]["subscriber"], "orders");
+    assert_eq!(body["data"]["state"], "failing");
+    assert_eq!(body["data"]["reason"], "failures");
+    assert_eq!(body["data"]["detail"], "status 500");
+    house.receiver.answer_by(|_| None);
+    house.pass(seconds(6));
+    house.deliver().await;
+    house.deliver().await;
+    assert_eq!(house.callbacks("watching").len(), 1, "it did not ask about recoveries");
+    assert!(house.callbacks("quiet").iter().all(|callback| callback.label_id.is_some()));
+}
+
+#[tokio::test]
+async fn gone_twice_pauses_until_somebody_resumes_it() {
+    let mut house = House::new().await;
+    house.receiver.answer_always(Answer::status(410));
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    for _ in 0..4 {
+        house.pass(seconds(1_900));
+        house.deliver().await;
+    }
+    assert_eq!(health(&house, "orders").await.state, State::Paused);
+    let received = house.receiver.counts().received;
+    house.receiver.answer_always(Answer::status(200));
+    house.pass(seconds(86_400));
+    house.deliver().await;
+    house.restart().await;
+    house.deliver().await;
+    assert_eq!(house.receiver.counts().received, received, "nothing is sent while it is paused");
+    let (orders, now) = (SubscriberName::new("orders"), house.now());
+    let (resumed, _) = house.store().change_health(&orders, move |health| health.resume(now)).await.unwrap();
+    assert!(resumed);
+    house.deliver().await;
+    assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (0, 0));
+    assert_eq!(health(&house, "orders").await.state, State::Ok);
+}
+
+#[tokio::test]
+async fn another_url_is_another_receiver() {
+    let mut house = House::new().await;
+    house.receiver.answer_by(|callback| (callback.path == "/orders").then(|| Answer::status(410)));
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    for _ in 0..2 {
+        house.pass(seconds(700));
+        house.deliver().await;
+    }
+    assert_eq!(health(&house, "orders").await.state, State::Paused);
+    house.policy.subscribers[0].url = Hidden::new(format!("{}moved", house.hook));
+    house.restart().await;
+    house.deliver_once("orders").await;
+    house.deliver().await;
+    assert_eq!(house.count(PENDING).await, 0);
+    let stored = "SELECT count(*) FROM subscribers WHERE url_digest LIKE '%http%'";
+    assert_eq!(house.count(stored).await, 0, "of the URL only a digest is kept");
+}
+
+#[tokio::test]
+async fn a_hold_goes_before_the_probe() {
+    let mut house = House::new().await;
+    house.register(&LABELS).await;
+    LABELS.iter().for_each(|label| house.says(label, &in_transit()));
+    house.receiver.answer_always(Answer::status(503).header("retry-after", "3600"));
+    house.poll_and_deliver().await;
+    let received = house.receiver.counts().received;
+    house.receiver.answer_always(Answer::status(200));
+    house.pass(seconds(3_590));
+    house.deliver().await;
+    assert_eq!(house.receiver.counts().received, received);
+    house.pass(seconds(15));
+    house.deliver().await;
+    assert_eq!(house.count(PENDING).await, 0);
+}
+
+/// A daemon that looks every 100 ms, and a subscriber with little patience.
+async fn site() -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    let configuration = site.configuration("[]", "");
+    let quick = configuration.replace("events = [\"*\"]", "events = [\"*\"]\ntimeout = \"500ms\"");
+    site.write("trackpost.toml", &quick);
+    site
+}
+
+async fn listed(site: &Site) -> serde_json::Value {
+    let (done, said, failed) = site.verb(&["subscribers", "list", "--json"]).await;
+    assert!(done, "{failed}");
+    serde_json::from_str(&said).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
+    let site = site().await;
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+
+    let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(done && said.starts_with("orders: accepted 200 after "), "{said}{failed}");
+    let pings = site.receiver.deliveries();
+    assert_eq!(pings.len(), 1);
+    assert_eq!((pings[0].kind.as_deref(), &pings[0].label_id), (Some("trackpost.ping"), &None));
+
+    assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
+    // What was about to be taken when it was paused.
+    trackpost::clock::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(site.verb(&["labels", "add", "se-1"]).await.0);
+    let mut row = listed(&site).await;
+    for _ in 0..100 {
+        if row["pending"] == 3 {
+            break;
+        }
+        trackpost::clock::sleep(std::time::Duration::from_millis(100)).await;
+        row = listed(&site).await;
+    }
+    assert_eq!(
+        (&row["name"], &row["state"], &row["pending"]),
+        (&"orders".into(), &"paused".into(), &3.into())
+    );
+    assert!(row["oldest_pending_at"].is_string() && row["last_success_at"].is_string(), "{row}");
+    assert!(row["last_failure"].is_null(), "{row}");
+    assert_eq!(site.receiver.counts().received, 1, "nothing is sent while it is paused");
+    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(!done && failed.contains("orders is paused"), "{failed}");
+
+    assert!(site.verb(&["subscribers", "resume", "orders"]).await.0);
+    site.received(|counts| counts.received == 4).await;
+
+    site.receiver.answer_next([Answer::status(418).body("a teapot")]);
+    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(!done && failed.contains("orders: status 418") && failed.contains("a teapot"), "{failed}");
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_daemon_a_ping_says_so_and_an_unknown_name_its_neighbour() {
+    let site = site().await;
+    let daemon = site.start();
+    daemon.stop().await;
+    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    assert!(
+        !done && failed.contains("nobody has attempted it") && failed.contains("trackpost run"),
+        "{failed}"
+    );
+    for verb in ["ping", "pause", "resume"] {
+        let (done, _, failed) = site.verb(&["subscribers", verb, "ordrs"]).await;
+        assert!(!done && failed.contains("no subscriber ordrs") && failed.contains("orders"), "{failed}");
+    }
+    assert_eq!(listed(&site).await["pending"], 1, "it waits for the daemon");
+    let (done, said, _) = site.verb(&["subscribers", "list"]).await;
+    assert!(done && said.starts_with("NAME"), "{said}");
+    site.inspect();
+}
