@@ -1,7 +1,8 @@
 //! The outbox: what is still to be delivered, and what became of each attempt.
 //!
 //! Per subscriber and label there is a lane, and only its head is due; settling the head brings up the next. So order
-//! holds by construction, and one label never waits for another.
+//! holds by construction, and one label never waits for another. What is sent again ([`super::replay`]) becomes the head
+//! of its lane in front of what was there, which then waits, as soon as it is not under way.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -55,8 +56,8 @@ pub struct SubscriberHealth {
 }
 
 impl Store {
-    /// Up to `limit` deliveries of the subscriber that are due at `now` and not among `busy`: first attempts before
-    /// retries, then by time.
+    /// Up to `limit` deliveries of the subscriber that are due at `now` and whose lane has none among `busy`: first
+    /// attempts before retries, then by time.
     pub async fn due_deliveries(
         &self,
         subscriber: &SubscriberName,
@@ -71,6 +72,9 @@ impl Store {
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.subscriber = ?1 AND d.next_attempt_at <= ?2
                AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
+               AND (d.label_key IS NULL OR d.label_key NOT IN (
+                    SELECT busy.label_key FROM json_each(?3) CROSS JOIN deliveries busy ON busy.delivery_key = value
+                    WHERE busy.label_key IS NOT NULL))
              ORDER BY d.attempts > 0, d.next_attempt_at LIMIT ?4"#,
             name,
             now,
@@ -245,17 +249,24 @@ pub(super) async fn settle(tx: &mut SqliteConnection, settled: &[SettledAttempt]
 }
 
 /// Makes the head of every lane named in `rows` (JSON objects with `subscriber`, `row`, `created_at`) due, if it is not
-/// yet.
+/// yet, and nothing else in it: one that is queued again may have come before what was the head.
+///
+/// A head that waited for its turn keeps the `Retry-After` of its last attempt, at most 24 h.
 pub(super) async fn promote(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = lane.since
-         FROM (SELECT since, (SELECT d.delivery_key FROM deliveries d
+        "UPDATE deliveries SET next_attempt_at = CASE WHEN delivery_key = lane.head THEN
+            max(lane.since, coalesce((SELECT a.started_at + a.duration_ms + min(a.retry_after_ms, 86400000)
+                FROM attempts a WHERE a.delivery_key = lane.head AND a.attempt = deliveries.attempts), 0)) END
+         FROM (SELECT touched.subscriber AS name, touched.row AS label, since,
+                      (SELECT d.delivery_key FROM deliveries d
                        WHERE d.subscriber = touched.subscriber AND d.label_key = touched.row AND d.state = 'pending'
                        ORDER BY d.seq LIMIT 1) AS head
                FROM (SELECT value ->> 'subscriber' AS subscriber, value ->> 'row' AS row,
                             max(value ->> 'created_at') AS since
                      FROM json_each(?) WHERE value ->> 'row' IS NOT NULL GROUP BY 1, 2) AS touched) AS lane
-         WHERE deliveries.delivery_key = lane.head AND deliveries.next_attempt_at IS NULL",
+         WHERE deliveries.subscriber = lane.name AND deliveries.label_key = lane.label
+           AND deliveries.state = 'pending'
+           AND (deliveries.next_attempt_at IS NULL) = (deliveries.delivery_key = lane.head)",
         rows
     )
     .execute(&mut *tx)
