@@ -45,6 +45,10 @@ impl Daemon {
                 warn!(key, "this takes effect at the next start");
             }
         }
+        // Apart from those above: a secret can't be compared by what is shown of it.
+        if self.config.http.token != loaded.config.http.token {
+            warn!(key = "http.token", "this takes effect at the next start");
+        }
         report(&loaded);
         if let Err(error) = self.trades.employ(&loaded.config).await {
             error!(%error, "the new configuration could not be applied whole");

@@ -46,6 +46,7 @@ pub struct Stored {
     pub row: i64,
     pub message_id: String,
     pub label_row: Option<i64>,
+    pub label_id: Option<String>,
     pub seq: Option<i64>,
     pub kind: String,
     pub account: Option<String>,
@@ -68,6 +69,7 @@ struct Row {
     message_key: i64,
     message_id: String,
     label_key: Option<i64>,
+    label_id: Option<String>,
     seq: Option<i64>,
     kind: String,
     account: Option<String>,
@@ -81,6 +83,7 @@ impl From<Row> for Stored {
             row: row.message_key,
             message_id: row.message_id,
             label_row: row.label_key,
+            label_id: row.label_id,
             seq: row.seq,
             kind: row.kind,
             account: row.account,
@@ -132,7 +135,7 @@ impl Store {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT m.message_key, m.message_id, m.label_key, m.seq, m.type AS kind, m.account, m.created_at,
+            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.type AS kind, m.account, m.created_at,
                       d.state AS "state?"
                FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE m.label_key IS NULL AND m.message_key > ?2 AND m.created_at >= ?3 AND m.created_at < ?4
@@ -159,7 +162,7 @@ impl Store {
         let last = span.label.unwrap_or(i64::MAX);
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT m.message_key, m.message_id, m.label_key, m.seq, m.type AS kind, m.account, m.created_at,
+            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.type AS kind, m.account, m.created_at,
                       d.state AS "state?"
                FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE (m.label_key, m.seq) > (?2, ?3) AND m.label_key <= ?4
@@ -176,6 +179,28 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         Ok(rows.into_iter().map(Stored::from).collect())
+    }
+
+    /// Makes one delivery due at `now`, if it is its turn; one that is settled is queued again. Returns 0 if it has
+    /// changed meanwhile.
+    pub async fn retry(&self, delivery: i64, now: Timestamp) -> Result<u64, StoreError> {
+        let found = sqlx::query_as!(
+            Row,
+            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.type AS kind, m.account,
+                      m.created_at, d.state AS "state?"
+               FROM deliveries d JOIN messages m USING (message_key) WHERE d.delivery_key = ?"#,
+            delivery
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        let to = sqlx::query!("SELECT subscriber, format FROM deliveries WHERE delivery_key = ?", delivery)
+            .fetch_optional(&self.readers)
+            .await?;
+        let (Some(stored), Some(to)) = (found.map(Stored::from), to) else { return Ok(0) };
+        let again =
+            Again { message: stored.row, label_row: stored.label_row, before: stored.before, at: now };
+        let format = Format::parse(&to.format).unwrap_or(Format::Standard);
+        self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await
     }
 
     /// Queues messages again, each label's by `seq`; new deliveries get `format`. Those that are pending are made due, if
