@@ -147,8 +147,9 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
     let subscriber = resolve::subscriber(config, &delivery.subscriber)?;
     let to = format!("{} to {}", delivery.message_id, subscriber.name);
     if store.retry(delivery.row, clock::now()).await? == 0 {
-        return Err(Failure::new(format!("{} changed in this moment", delivery.delivery_id))
-            .hint("it may have been delivered; trackpost deliveries show tells, and retry can be asked again"));
+        return Err(Failure::new(format!("{} changed in this moment", delivery.delivery_id)).hint(
+            "it may have been delivered; trackpost deliveries show tells, and retry can be asked again",
+        ));
     }
     let now = store.deliveries_named(Some(delivery.row), None).await?;
     let waits = now.first().is_some_and(|now| now.state == "pending" && now.next_attempt_at.is_none());

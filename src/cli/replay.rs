@@ -193,7 +193,8 @@ fn tell(sum: &Sum, what: &Replay, subscriber: &Subscriber) {
 }
 
 fn shown(stored: &Stored) -> String {
-    let place = stored.seq.zip(stored.label_id.as_deref()).map(|(seq, label)| format!(", seq {seq} of {label}"));
+    let place =
+        stored.seq.zip(stored.label_id.as_deref()).map(|(seq, label)| format!(", seq {seq} of {label}"));
     format!(
         "{} {} {}{}",
         instant(stored.created_at),

@@ -44,3 +44,56 @@ impl<'a> Wants<'a> {
         kind == MessageType::Updated && self.found.take() == Some(poll)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Environment};
+    use crate::domain::subscriber::EventPattern;
+
+    /// Which of `kinds` (with the second at which they were made) a subscriber takes.
+    fn taken(format: &str, events: &str, kinds: &[(i64, MessageType)]) -> Vec<usize> {
+        let environment: Environment = [
+            ("TRACKPOST__SUBSCRIBERS__S__URL", "https://example.com/"),
+            ("TRACKPOST__SUBSCRIBERS__S__SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ]
+        .into_iter()
+        .collect();
+        let mut config = Config::builtin(&environment).unwrap().config;
+        let mut subscriber = config.subscribers.pop_first().unwrap().1;
+        subscriber.format = Format::parse(format).unwrap();
+        subscriber.events = vec![EventPattern::parse(events).unwrap()];
+        let mut wants = Wants::new(&subscriber);
+        let mut takes = |(at, kind): &(i64, MessageType)| {
+            let label = (!kind.is_system()).then_some(1);
+            wants.takes(label, Timestamp::from_second(*at).unwrap(), *kind, None)
+        };
+        (0..kinds.len()).filter(|index| takes(&kinds[*index])).collect()
+    }
+
+    use MessageType::{AccountRecovered, Delivered, EventAdded, Stalled, Updated};
+
+    const STORED: [(i64, MessageType); 7] = [
+        (0, AccountRecovered),
+        (1, EventAdded),
+        (1, Updated),
+        (2, Stalled),
+        (3, EventAdded),
+        (3, Delivered),
+        (3, Updated),
+    ];
+
+    #[test]
+    fn the_standard_form_takes_what_fits() {
+        assert_eq!(taken("standard", "*", &STORED), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(taken("standard", "tracking.delivered", &STORED), [5]);
+    }
+
+    #[test]
+    fn the_vendors_forms_take_the_summary_of_a_poll_that_fits() {
+        assert_eq!(taken("shipstation", "*", &STORED), [2, 6]);
+        assert_eq!(taken("shipstation", "tracking.delivered", &STORED), [6]);
+        assert_eq!(taken("shipengine", "system.*", &STORED), [0; 0]);
+        assert_eq!(taken("shipengine", "tracking.stalled", &STORED), [0; 0]);
+    }
+}

@@ -21,7 +21,8 @@ pub(super) async fn let_in(State(sources): State<Sources>, request: Request, nex
 }
 
 fn has_token(headers: &HeaderMap, token: &str) -> bool {
-    let Some(sent) = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7))
+    let Some(sent) =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7))
     else {
         return false;
     };
@@ -47,7 +48,9 @@ mod tests {
             has_token(&headers, "open sesame")
         };
         assert!(has("Bearer open sesame") && has("bearer  open sesame"));
-        for wrong in ["Bearer open sesam", "Bearer open sesame2", "Bearer ", "Bearer", "Basic open sesame", "é"] {
+        for wrong in
+            ["Bearer open sesam", "Bearer open sesame2", "Bearer ", "Bearer", "Basic open sesame", "é"]
+        {
             assert!(!has(wrong), "{wrong}");
         }
         assert!(!has_token(&HeaderMap::new(), "open sesame"));

@@ -39,7 +39,8 @@ impl Cursor {
         let (key, mark) = text.split_once('-')?;
         let digits = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
         let key = key.parse().ok().filter(|key| digits && *key > 0)?;
-        let fits = !mark.is_empty() && mark.len() <= MARK && mark.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let fits =
+            !mark.is_empty() && mark.len() <= MARK && mark.bytes().all(|byte| byte.is_ascii_alphanumeric());
         fits.then(|| Self { key, mark: mark.to_owned() })
     }
 }

@@ -254,19 +254,29 @@ pub(super) async fn settle(tx: &mut SqliteConnection, settled: &[SettledAttempt]
 /// A head that waited for its turn keeps the `Retry-After` of its last attempt, at most 24 h.
 pub(super) async fn promote(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = CASE WHEN delivery_key = lane.head THEN
-            max(lane.since, coalesce((SELECT a.started_at + a.duration_ms + min(a.retry_after_ms, 86400000)
-                FROM attempts a WHERE a.delivery_key = lane.head AND a.attempt = deliveries.attempts), 0)) END
-         FROM (SELECT touched.subscriber AS name, touched.row AS label, since,
-                      (SELECT d.delivery_key FROM deliveries d
+        "UPDATE deliveries SET next_attempt_at = NULL
+         FROM (SELECT DISTINCT value ->> 'subscriber' AS name, value ->> 'row' AS label FROM json_each(?)
+               WHERE value ->> 'row' IS NOT NULL) AS lane
+         WHERE deliveries.subscriber = lane.name AND deliveries.label_key = lane.label
+           AND deliveries.state = 'pending' AND deliveries.next_attempt_at IS NOT NULL
+           AND EXISTS (SELECT 1 FROM deliveries earlier
+                       WHERE earlier.subscriber = lane.name AND earlier.label_key = lane.label
+                         AND earlier.state = 'pending' AND earlier.seq < deliveries.seq)",
+        rows
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE deliveries SET next_attempt_at = max(lane.since, coalesce(
+            (SELECT a.started_at + a.duration_ms + min(a.retry_after_ms, 86400000) FROM attempts a
+             WHERE a.delivery_key = lane.head AND a.attempt = deliveries.attempts), 0))
+         FROM (SELECT since, (SELECT d.delivery_key FROM deliveries d
                        WHERE d.subscriber = touched.subscriber AND d.label_key = touched.row AND d.state = 'pending'
                        ORDER BY d.seq LIMIT 1) AS head
                FROM (SELECT value ->> 'subscriber' AS subscriber, value ->> 'row' AS row,
                             max(value ->> 'created_at') AS since
                      FROM json_each(?) WHERE value ->> 'row' IS NOT NULL GROUP BY 1, 2) AS touched) AS lane
-         WHERE deliveries.subscriber = lane.name AND deliveries.label_key = lane.label
-           AND deliveries.state = 'pending'
-           AND (deliveries.next_attempt_at IS NULL) = (deliveries.delivery_key = lane.head)",
+         WHERE deliveries.delivery_key = lane.head AND deliveries.next_attempt_at IS NULL",
         rows
     )
     .execute(&mut *tx)

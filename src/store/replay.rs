@@ -117,7 +117,8 @@ impl Store {
         after: Option<&Stored>,
     ) -> Result<Vec<Stored>, StoreError> {
         if span.label.is_none() && after.is_none_or(|stored| stored.label_row.is_none()) {
-            let page = self.stored_of_no_label(subscriber, span, after.map_or(0, |stored| stored.row)).await?;
+            let page =
+                self.stored_of_no_label(subscriber, span, after.map_or(0, |stored| stored.row)).await?;
             if !page.is_empty() {
                 return Ok(page);
             }
