@@ -154,7 +154,8 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
     let now = store.deliveries_named(Some(delivery.row), None).await?;
     let waits = now.first().is_some_and(|now| now.state == "pending" && now.next_attempt_at.is_none());
     Ok(match (waits, delivery.state.as_str()) {
-        (true, _) => format!("{to} waits until those of the label before it are settled"),
+        (true, "pending") => format!("{to} waits until those of the label before it are settled"),
+        (true, _) => format!("{to} is queued again, behind those of the label before it"),
         (false, "pending") => format!("{to} is due now"),
         (false, _) => format!("{to} is queued again"),
     })

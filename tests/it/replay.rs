@@ -182,7 +182,9 @@ async fn a_dead_one_is_tried_again_by_hand() {
     house.says("se-2", &in_transit());
     let bad = |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(1);
     house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(400)));
-    house.poll_and_deliver().await;
+    house.poll().await;
+    house.pass(seconds(1));
+    house.deliver().await;
     house.pass(seconds(2));
     house.deliver().await;
     const DEAD: &str = "SELECT delivery_key FROM deliveries WHERE state = 'dead'";
