@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 use trackpost::domain::secret::Hidden;
 use trackpost::http::{self, Sources};
 use trackpost::pulse::Pulses;
+use trackpost::sandbox::{Answer, SandboxOptions};
 
+use crate::house::child::Site;
 use crate::house::parcel::in_transit;
 use crate::house::{House, ORDERS, bystander, loopback};
 
@@ -214,4 +216,24 @@ async fn with_a_token_only_its_bearer_reads() {
     for open in ["/healthz", "/readyz"] {
         assert_eq!(server.get(open).await.0, 200, "{open}");
     }
+}
+
+#[tokio::test]
+async fn the_daemon_serves_it_behind_its_token() {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    // Free a moment ago; nobody else asks for this one by name.
+    let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    let http = format!("listen = \"{addr}\"\ntoken = \"open sesame\"");
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &http));
+    let daemon = site.start();
+    site.received(|counts| counts.accepted == 3).await;
+    let server = Server { addr, task: tokio::spawn(async {}) };
+    assert_eq!(server.get("/messages").await.0, 401);
+    let (status, body) = server.get_with("/messages?limit=2", "authorization: Bearer open sesame\r\n").await;
+    assert_eq!(status, 200, "{body}");
+    let page: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(page["messages"].as_array().unwrap().len(), 2);
+    daemon.stop().await;
+    site.inspect();
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trackpost::domain::message::{MessageType, about_account};
 use trackpost::domain::subscriber::{Format, SubscriberName};
 use trackpost::sandbox::{Answer, Delivery, SandboxOptions};
 use trackpost::store::replay::{Again, Before, Span, Stored};
@@ -214,6 +215,63 @@ async fn a_pending_one_is_due_now_if_it_is_its_turn() {
     house.store().retry(head, house.now()).await.unwrap();
     house.deliver().await;
     assert_eq!(came(&house, 4), [(4, 200), (5, 200), (6, 200), (7, 200)]);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_and_what_has_no_label_is_among_them() {
+    let mut house = House::with(&format!("requests_per_minute = 60000\n{ORDERS}")).await;
+    let labels: Vec<String> = (0..180).map(|n| format!("se-{n}")).collect();
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    house.register(&labels).await;
+    labels.iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll().await;
+    let account = house.account.name.clone();
+    let recovered = about_account(MessageType::AccountRecovered, &account, "it is back", None, house.now());
+    sqlx::query(
+        "INSERT INTO messages (message_id, account, type, created_at, body) VALUES (?, 'main', ?, ?, ?)",
+    )
+    .bind(&recovered.id)
+    .bind(recovered.kind.as_str())
+    .bind(recovered.created_at.as_millisecond())
+    .bind(&recovered.body)
+    .execute(&mut bystander(house.path()).await)
+    .await
+    .unwrap();
+    let all = stored(&house).await;
+    assert_eq!(all.len(), 541);
+    assert_eq!((all[0].label_row, all[0].before), (None, Before::Never));
+    let places: Vec<_> = all[1..].iter().map(|stored| (stored.label_row, stored.seq)).collect();
+    assert!(places.is_sorted_by(|a, b| a < b), "label by label, by seq");
+    let last = Span { label: all[540].label_row, ..everything() };
+    let of_last = house.store().stored_messages(&orders(), &last, None).await.unwrap();
+    assert_eq!(of_last, all[538..]);
+    let after = Span { since: house.now() + seconds(1), ..everything() };
+    assert!(house.store().stored_messages(&orders(), &after, None).await.unwrap().is_empty());
+
+    assert_eq!(queue(&house, |stored| stored.before == Before::Never, 0).await, 1);
+    sound(&house).await;
+    house.deliver().await;
+    let told = house.callbacks("orders");
+    assert_eq!(told.iter().filter(|callback| callback.message_id.as_ref() == Some(&recovered.id)).count(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_that_died_halfway_is_asked_again() {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    house.says("se-1", &in_transit());
+    house.says("se-2", &in_transit());
+    house.poll_and_deliver().await;
+    assert_eq!(queue(&house, |stored| stored.row <= 3, 0).await, 3);
+    house.crash().await;
+    sound(&house).await;
+    assert_eq!(queue(&house, |stored| stored.before == Before::Delivered, 0).await, 3, "the rest");
+    house.deliver().await;
+    let mut ids: Vec<_> =
+        house.callbacks("orders")[6..].iter().map(|again| again.message_id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), house.callbacks("orders").len()), (6, 12), "each once more");
 }
 
 #[tokio::test]
