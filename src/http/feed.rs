@@ -12,6 +12,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::{Sources, json};
+use crate::store::StoreError;
 use crate::store::feed::{Cursor, Fed};
 
 /// Messages in a page, unless it is asked for more or fewer.
@@ -93,7 +94,7 @@ async fn page(sources: &Sources, wanted: Wanted) -> Response {
     let store = &sources.store;
     let read = async {
         if !store.knows(&wanted.after).await? {
-            return Ok(None);
+            return Ok::<_, StoreError>(None);
         }
         store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await.map(Some)
     };
@@ -108,7 +109,7 @@ async fn page(sources: &Sources, wanted: Wanted) -> Response {
             "after is no cursor of this database, which may have been restored from a copy: begin again without it",
         )),
         Err(error) => {
-            let body = serde_json::json!({ "error": crate::store::StoreError::to_string(&error) });
+            let body = serde_json::json!({ "error": error.to_string() });
             json(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
         }
     }
