@@ -52,6 +52,8 @@ pub enum Verb {
     /// Those who are told, and how they fare.
     #[command(subcommand)]
     Subscribers(Subscribers),
+    /// Sends stored messages again to a subscriber.
+    Replay(Replay),
     /// Prints completions for a shell.
     Completions(Completions),
     /// Prints the manual page.
@@ -257,6 +259,38 @@ pub enum Deliveries {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Makes a delivery due now; one that is delivered or dead is sent again.
+    Retry {
+        /// Deliveries (dlv_1), or messages (msg_…): to all their subscribers.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+}
+
+/// Same webhook-id, same body, fresh signature. Within a label what is repeated goes before what still waits.
+#[derive(Debug, Section)]
+pub struct Replay {
+    /// To whom.
+    #[arg(long, value_name = "NAME")]
+    pub subscriber: String,
+    /// Made since then: RFC 3339, or a duration ago as in 2h.
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Made before then: RFC 3339, or a duration ago.
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// Only the messages of this label.
+    #[arg(long, value_name = "ID")]
+    pub label: Option<String>,
+    /// Only those in this state; without it those that are delivered or dead, and those it wants but was never owed.
+    #[arg(long, value_parser = ["pending", "delivered", "dead"])]
+    pub state: Option<String>,
+    /// Sends nothing: counts, and shows the first and the last.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Spreads the labels so that about this many messages a second go out; none: as fast as they are taken.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

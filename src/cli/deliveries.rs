@@ -4,14 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::args::Deliveries;
 use super::output::{self, Table, instant, or_dash, shown};
 use super::{Failure, open_store, resolve};
 use crate::clock;
-use crate::config::duration;
+use crate::config::{Config, duration};
 use crate::store::Store;
 use crate::store::views::deliveries::{AttemptView, DeliveryView, ID_PREFIX, Wanted};
 
@@ -24,10 +23,10 @@ struct Shown {
 }
 
 pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
-    let (_, store) = open_store(path).await?;
+    let (loaded, store) = open_store(path).await?;
     match what {
         Deliveries::List { subscriber, label, state, since, listing } => {
-            let since = since.map(|text| moment(&text, clock::now())).transpose()?;
+            let since = since.map(|text| resolve::moment("--since", &text, clock::now())).transpose()?;
             let wanted = Wanted { subscriber, state, since };
             let mut printed = Printed { json: listing.json, table: Table::new(HEADING), any: false };
             match label {
@@ -53,6 +52,7 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
         Deliveries::Show { id, listing } => {
             show(&store, &id, listing.json).await?;
         }
+        Deliveries::Retry { ids } => return retry(&store, &loaded.config, &ids).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -107,26 +107,62 @@ fn row(delivery: &DeliveryView) -> [String; 8] {
     ]
 }
 
-/// The moment that `text` names: RFC 3339, or a duration before `now`.
-fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
-    if let Ok(at) = text.trim().parse::<Timestamp>() {
-        return Ok(at);
-    }
-    let ago = duration::parse(text).map_err(|error| {
-        Failure::new(format!("--since {} {error}, and no instant either", text.escape_debug()))
-            .hint("as in 2h or 2026-11-22T10:00:00Z")
-    })?;
-    let ago = SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX);
-    Ok(now.saturating_sub(ago).unwrap_or(Timestamp::MIN))
-}
-
-async fn show(store: &Store, id: &str, json: bool) -> Result<(), Failure> {
+/// The delivery with this id, or all of the message with it; at least one.
+async fn named(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
     let row = id.strip_prefix(ID_PREFIX).and_then(|number| number.parse::<i64>().ok());
     let found = store.deliveries_named(row, row.is_none().then_some(id)).await?;
     if found.is_empty() {
         return Err(Failure::new(format!("there is no delivery or message {}", id.escape_debug()))
             .hint("deliveries are called dlv_1, messages msg_…; trackpost deliveries list shows them"));
     }
+    Ok(found)
+}
+
+/// One id after the other; what is wrong with one stops no other.
+async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for id in ids {
+        let found = match named(store, id).await {
+            Ok(found) => found,
+            Err(failure) => {
+                eprintln!("{failure}");
+                code = ExitCode::FAILURE;
+                continue;
+            }
+        };
+        for delivery in found {
+            match retry_one(store, config, &delivery).await {
+                Ok(done) => output::line(format!("{}: {done}", delivery.delivery_id)),
+                Err(failure) => {
+                    eprintln!("{failure}");
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+    }
+    Ok(code)
+}
+
+async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> Result<String, Failure> {
+    let subscriber = resolve::enabled_subscriber(config, &delivery.subscriber)?;
+    let to = format!("{} to {}", delivery.message_id, subscriber.name);
+    if store.retry(delivery.row, clock::now()).await? == 0 {
+        return Err(Failure::new(format!("{} changed in this moment", delivery.delivery_id)).hint(
+            "it may have been delivered; trackpost deliveries show tells, and retry can be asked again",
+        ));
+    }
+    let now = store.deliveries_named(Some(delivery.row), None).await?;
+    let waits = now.first().is_some_and(|now| now.state == "pending" && now.next_attempt_at.is_none());
+    Ok(match (waits, delivery.state.as_str()) {
+        (true, "pending") => format!("{to} waits until those of the label before it are settled"),
+        (true, _) => format!("{to} is queued again, behind those of the label before it"),
+        (false, "pending") => format!("{to} is due now"),
+        (false, _) => format!("{to} is queued again"),
+    })
+}
+
+async fn show(store: &Store, id: &str, json: bool) -> Result<(), Failure> {
+    let found = named(store, id).await?;
     let mut first = true;
     for delivery in found {
         let log = store.attempts_of(delivery.row).await?;
@@ -182,20 +218,4 @@ fn told(attempt: &AttemptView) -> Vec<(&'static str, Option<String>)> {
         ("  retry after", attempt.retry_after.map(duration::format)),
         ("  answer", attempt.answer.clone()),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_is_an_instant_or_a_while_ago() {
-        let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
-        assert_eq!(moment("2h", now).unwrap().to_string(), "2026-11-22T08:00:00Z");
-        assert_eq!(moment("2026-11-01T00:00:00+01:00", now).unwrap().to_string(), "2026-10-31T23:00:00Z");
-        assert_eq!(
-            moment("yesterday", now).unwrap_err().to_string(),
-            "error: --since yesterday is no duration, and no instant either\nhint: as in 2h or 2026-11-22T10:00:00Z"
-        );
-    }
 }

@@ -13,6 +13,7 @@ mod history;
 mod labels;
 mod listen;
 mod output;
+mod replay;
 mod resolve;
 mod run;
 mod sandbox;
@@ -114,6 +115,7 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::Explain(what) => explain::run(&config, &what).await,
         Verb::Deliveries(what) => deliveries::run(&config, what).await,
         Verb::Subscribers(what) => subscribers::run(&config, what).await,
+        Verb::Replay(what) => replay::run(&config, &what).await,
         Verb::Completions(what) => generated::completions(&what),
         Verb::Man => generated::man(),
     }

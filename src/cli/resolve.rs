@@ -1,7 +1,9 @@
-//! Which label, which account, which subscriber: from what was typed to what is registered.
+//! Which label, which account, which subscriber, when: from what was typed to what is registered.
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::Failure;
-use crate::config::{Config, nearest};
+use crate::config::{Config, duration, nearest};
 use crate::domain::label::{AccountName, LabelId, LabelKey};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
@@ -86,10 +88,45 @@ pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, 
     })
 }
 
+/// The same, if callbacks are sent to it.
+pub fn enabled_subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, Failure> {
+    let subscriber = subscriber(config, name)?;
+    if subscriber.enabled {
+        return Ok(subscriber);
+    }
+    Err(Failure::new(format!("the subscriber {} is turned off: nothing is sent to it", subscriber.name))
+        .hint("enabled = true in its section of the configuration"))
+}
+
+/// The moment that `text`, given with `option`, names: RFC 3339, or a duration before `now`.
+pub fn moment(option: &str, text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    if let Ok(at) = text.trim().parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let ago = duration::parse(text).map_err(|error| {
+        Failure::new(format!("{option} {} {error}, and no instant either", text.escape_debug()))
+            .hint("as in 2h or 2026-11-22T10:00:00Z")
+    })?;
+    let ago = SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX);
+    Ok(now.saturating_sub(ago).unwrap_or(Timestamp::MIN))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Environment;
+
+    #[test]
+    fn a_moment_is_an_instant_or_a_while_ago() {
+        let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let moment = |text| moment("--since", text, now);
+        assert_eq!(moment("2h").unwrap().to_string(), "2026-11-22T08:00:00Z");
+        assert_eq!(moment("2026-11-01T00:00:00+01:00").unwrap().to_string(), "2026-10-31T23:00:00Z");
+        assert_eq!(
+            moment("yesterday").unwrap_err().to_string(),
+            "error: --since yesterday is no duration, and no instant either\nhint: as in 2h or 2026-11-22T10:00:00Z"
+        );
+    }
 
     fn said(accounts: &[&str], wanted: Option<&str>) -> String {
         let environment: Environment = [("TRACKPOST__ACCOUNTS__MAIN__API_KEY", "k")].into_iter().collect();

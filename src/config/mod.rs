@@ -33,8 +33,7 @@ use std::path::{Path, PathBuf};
 
 pub use accounts::{Account, Discover};
 pub use environment::Environment;
-pub(crate) use fault::nearest;
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, nearest};
 pub use http::HttpConfig;
 pub use log::{LogConfig, LogFormat};
 pub use registration::RegistrationConfig;

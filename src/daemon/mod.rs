@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Faults, Loaded};
-use crate::http::{self, Health};
+use crate::http::{self, Sources};
 use crate::pulse::Pulses;
 use crate::shipstation::{Client, NoClient};
 use crate::store::lock::DaemonLock;
@@ -121,10 +121,14 @@ impl Daemon {
         let mut trades = Trades::new(store.clone(), client, pulses.clone(), &loaded.config);
         let http = match listener {
             Some(listener) => {
-                let health =
-                    Health { store: store.clone(), pulses: pulses.clone(), ready: Arc::clone(&ready) };
+                let sources = Sources {
+                    store: store.clone(),
+                    pulses: pulses.clone(),
+                    ready: Arc::clone(&ready),
+                    token: loaded.config.http.token.clone(),
+                };
                 let bound = listener.local_addr().ok();
-                trades.serve(listener, health);
+                trades.serve(listener, sources);
                 bound
             }
             None => None,

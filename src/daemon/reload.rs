@@ -46,6 +46,10 @@ impl Daemon {
                 warn!(key, "this takes effect at the next start");
             }
         }
+        // Apart from those above: a secret can't be compared by what is shown of it.
+        if self.config.http.token != loaded.config.http.token {
+            warn!(key = "http.token", "this takes effect at the next start");
+        }
         report(&loaded);
         // Half of it would be worse than an end: the next start applies it whole, or says why not.
         self.trades.employ(&loaded.config).await?;

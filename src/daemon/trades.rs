@@ -17,7 +17,7 @@ use crate::config::{Account, Config, StoreConfig};
 use crate::courier::{Audience, Courier};
 use crate::domain::label::{AccountName, Registration};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
-use crate::http::{self, Health};
+use crate::http::{self, Sources};
 use crate::janitor;
 use crate::poller::{self, Policy, Poller, SharedQuota};
 use crate::pulse::Pulses;
@@ -86,13 +86,13 @@ impl Trades {
         self.others.extend([registrar, janitor]);
     }
 
-    pub fn serve(&mut self, listener: TcpListener, health: Health) {
+    pub fn serve(&mut self, listener: TcpListener, sources: Sources) {
         let post = self.post("the HTTP server", |mut stop| async move {
             let shutdown = async move {
                 let _ = stop.wait_for(|stop| *stop).await;
             };
             // It ends when it is told to; an error of one connection is that connection's.
-            let _ = http::serve(listener, health, shutdown).await;
+            let _ = http::serve(listener, sources, shutdown).await;
             Ok(())
         });
         self.others.push(post);

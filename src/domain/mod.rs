@@ -17,6 +17,7 @@ pub mod message;
 pub mod poll;
 pub mod quota;
 pub mod reading;
+pub mod replay;
 pub mod retry_after;
 pub mod secret;
 pub mod signature;

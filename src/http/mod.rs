@@ -1,7 +1,11 @@
-//! What the daemon answers about itself.
+//! What the daemon answers about itself, and the feed of its messages.
 //!
 //! `/healthz` is 200 while the store answers and every trade gets something done, else 503 and why; `/readyz` is 200
-//! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people.
+//! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, so both
+//! are open. [`feed`] does, and asks for the token where one is configured.
+
+mod feed;
+mod guard;
 
 use std::future::Future;
 use std::io;
@@ -12,12 +16,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
 use crate::clock;
+use crate::domain::secret::Hidden;
 use crate::pulse::Pulses;
 use crate::store::Store;
 
@@ -26,13 +32,15 @@ pub const STILL: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the answers are made of.
 #[derive(Clone, Debug)]
-pub struct Health {
+pub struct Sources {
     pub store: Store,
     pub pulses: Pulses,
     pub ready: Arc<AtomicBool>,
+    /// What readers of anything but health must know (`http.token`).
+    pub token: Option<Hidden<String>>,
 }
 
-impl Health {
+impl Sources {
     /// What is wrong; nothing if all is well.
     pub async fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self
@@ -58,27 +66,36 @@ pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
 /// Answers until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
-    health: Health,
+    sources: Sources,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let routes =
-        Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health);
+    let guarded = Router::new()
+        .route("/messages", get(feed::messages))
+        .route_layer(middleware::from_fn_with_state(sources.clone(), guard::let_in));
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .merge(guarded)
+        .with_state(sources);
     axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
 }
 
-async fn healthz(State(health): State<Health>) -> impl IntoResponse {
-    let faults = health.faults().await;
+async fn healthz(State(sources): State<Sources>) -> impl IntoResponse {
+    let faults = sources.faults().await;
     let well = faults.is_empty();
     answer(well, &serde_json::json!({ "status": if well { "ok" } else { "failing" }, "faults": faults }))
 }
 
-async fn readyz(State(health): State<Health>) -> impl IntoResponse {
-    let ready = health.ready.load(Ordering::Relaxed);
+async fn readyz(State(sources): State<Sources>) -> impl IntoResponse {
+    let ready = sources.ready.load(Ordering::Relaxed);
     answer(ready, &serde_json::json!({ "ready": ready }))
 }
 
-fn answer(well: bool, body: &serde_json::Value) -> impl IntoResponse + use<> {
-    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+fn answer(well: bool, body: &serde_json::Value) -> Response {
+    json(if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body.to_string())
+}
+
+fn json(status: StatusCode, body: String) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, body.to_string())
+    (status, headers, body).into_response()
 }

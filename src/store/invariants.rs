@@ -153,7 +153,7 @@ impl Store {
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.state <> 'pending' AND EXISTS (SELECT 1 FROM deliveries earlier
                 WHERE earlier.subscriber = d.subscriber AND earlier.label_key = d.label_key
-                  AND earlier.seq < d.seq AND earlier.state = 'pending')",
+                  AND earlier.seq < d.seq AND earlier.state = 'pending' AND earlier.queued_again_at IS NULL)",
             |delivery| format!(
                 "{} (seq {:?} of {:?}) to {} was settled before an earlier one",
                 delivery.message_id, delivery.seq, delivery.label_id, delivery.subscriber
@@ -162,7 +162,7 @@ impl Store {
         Ok(())
     }
 
-    /// Attempts of settled deliveries are pruned in time, those of pending ones never.
+    /// Attempts of settled deliveries are pruned in time, those of pending ones never, unless it was queued again.
     async fn broken_attempts(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
@@ -172,7 +172,7 @@ impl Store {
                FROM deliveries d JOIN messages m USING (message_key) LEFT JOIN attempts a USING (delivery_key)
                GROUP BY d.delivery_key
                HAVING count(a.attempt) > d.attempts OR coalesce(max(a.attempt), d.attempts) <> d.attempts
-                   OR (d.state = 'pending' AND count(a.attempt) <> d.attempts)"#,
+                   OR (d.state = 'pending' AND d.queued_again_at IS NULL AND count(a.attempt) <> d.attempts)"#,
             |delivery| format!(
                 "{} to {} counts {} attempts, but {} are logged, the last one as number {}",
                 delivery.message_id, delivery.subscriber, delivery.attempts, delivery.logged, delivery.last

@@ -4,6 +4,7 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+pub mod feed;
 mod health;
 mod history;
 pub mod invariants;
@@ -14,6 +15,7 @@ mod open;
 pub mod outbox;
 pub mod polls;
 pub mod progress;
+pub mod replay;
 pub mod upkeep;
 pub mod views;
 pub mod writer;

@@ -1,7 +1,8 @@
 //! The outbox: what is still to be delivered, and what became of each attempt.
 //!
 //! Per subscriber and label there is a lane, and only its head is due; settling the head brings up the next. So order
-//! holds by construction, and one label never waits for another.
+//! holds by construction, and one label never waits for another. What is sent again ([`super::replay`]) becomes the head
+//! of its lane in front of what was there, which then waits, as soon as it is not under way.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -96,7 +97,7 @@ pub enum Turn {
 }
 
 impl Store {
-    /// Up to `limit` deliveries of the subscriber that are due at `now` and not among `busy`, in turn.
+    /// Up to `limit` deliveries of the subscriber that are due at `now` and whose lane has none among `busy`, in turn.
     pub async fn due_deliveries(
         &self,
         subscriber: &SubscriberName,
@@ -113,8 +114,11 @@ impl Store {
                     r#"SELECT d.delivery_key, d.label_key, d.seq, d.format, d.attempts, d.created_at,
                         m.message_id, m.label_id, m.type AS kind, m.body, m.resource_url
                      FROM deliveries d JOIN messages m USING (message_key)
-                     WHERE d.subscriber = ?1 AND d.next_attempt_at <= ?2
+                     WHERE d.subscriber = ?1 AND (d.attempts > 0) IN (0, 1) AND d.next_attempt_at <= ?2
                        AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
+                       AND (d.label_key IS NULL OR d.label_key NOT IN (
+                            SELECT busy.label_key FROM json_each(?3) CROSS JOIN deliveries busy ON busy.delivery_key = value
+                            WHERE busy.label_key IS NOT NULL))
                      ORDER BY d.attempts > 0, d.next_attempt_at LIMIT ?4"#,
                     name,
                     now,
@@ -130,8 +134,11 @@ impl Store {
                     r#"SELECT d.delivery_key, d.label_key, d.seq, d.format, d.attempts, d.created_at,
                         m.message_id, m.label_id, m.type AS kind, m.body, m.resource_url
                      FROM deliveries d JOIN messages m USING (message_key)
-                     WHERE d.subscriber = ?1 AND d.next_attempt_at <= ?2
+                     WHERE d.subscriber = ?1 AND (d.attempts > 0) IN (0, 1) AND d.next_attempt_at <= ?2
                        AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
+                       AND (d.label_key IS NULL OR d.label_key NOT IN (
+                            SELECT busy.label_key FROM json_each(?3) CROSS JOIN deliveries busy ON busy.delivery_key = value
+                            WHERE busy.label_key IS NOT NULL))
                      ORDER BY d.next_attempt_at, d.delivery_key LIMIT ?4"#,
                     name,
                     now,
@@ -331,10 +338,27 @@ async fn write_attempts(
 }
 
 /// Makes the head of every lane named in `rows` (JSON objects with `subscriber`, `row`, `created_at`) due, if it is not
-/// yet.
+/// yet, and nothing else in it: one that is queued again may have come before what was the head.
+///
+/// A head that waited for its turn keeps the `Retry-After` of its last attempt, at most 24 h.
 pub(super) async fn promote(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = lane.since
+        "UPDATE deliveries SET next_attempt_at = NULL
+         FROM (SELECT DISTINCT value ->> 'subscriber' AS name, value ->> 'row' AS label FROM json_each(?)
+               WHERE value ->> 'row' IS NOT NULL) AS lane
+         WHERE deliveries.subscriber = lane.name AND deliveries.label_key = lane.label
+           AND deliveries.state = 'pending' AND deliveries.next_attempt_at IS NOT NULL
+           AND EXISTS (SELECT 1 FROM deliveries earlier
+                       WHERE earlier.subscriber = lane.name AND earlier.label_key = lane.label
+                         AND earlier.state = 'pending' AND earlier.seq < deliveries.seq)",
+        rows
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "UPDATE deliveries SET next_attempt_at = max(lane.since, coalesce(
+            (SELECT a.started_at + a.duration_ms + min(a.retry_after_ms, 86400000) FROM attempts a
+             WHERE a.delivery_key = lane.head AND a.attempt = deliveries.attempts), 0))
          FROM (SELECT since, (SELECT d.delivery_key FROM deliveries d
                        WHERE d.subscriber = touched.subscriber AND d.label_key = touched.row AND d.state = 'pending'
                        ORDER BY d.seq LIMIT 1) AS head

@@ -17,7 +17,7 @@ use crate::domain::message::body;
 /// Rows a page has at most.
 pub const PAGE: u32 = 500;
 
-fn instant<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn instant<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&body::instant(*at))
 }
 

@@ -78,6 +78,11 @@ events = ["*"]
         )
     }
 
+    /// With a slash at the end.
+    pub fn receiver_url(&self) -> &str {
+        &self.hook
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -122,6 +127,19 @@ events = ["*"]
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Runs a verb beside the daemon, or without one: exit status, stdout, stderr.
+    pub fn run_verb(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_trackpost"))
+            .args(["--config", self.folder().join("trackpost.toml").to_str().unwrap()])
+            .args(arguments)
+            .current_dir(self.folder())
+            .env_clear()
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
     /// Waits until the receiver's counts are `enough`.

@@ -267,6 +267,11 @@ impl House {
         self.work().poller.take().expect("nobody has taken the poller")
     }
 
+    /// A courier that was taken comes back.
+    pub fn employ(&mut self, courier: Courier, subscriber: &str) {
+        self.work().couriers.insert(SubscriberName::new(subscriber), courier);
+    }
+
     /// A courier to be stepped apart from the house.
     pub fn take_courier(&mut self, subscriber: &str) -> Courier {
         self.work().couriers.remove(&SubscriberName::new(subscriber)).unwrap()

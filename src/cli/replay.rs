@@ -1,0 +1,217 @@
+//! `trackpost replay`: sends stored messages again to a subscriber.
+//!
+//! Chooses page by page and queues each page; the courier of a running daemon notices within a second, and without one
+//! the next start sends them.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::args::Replay;
+use super::output::{self, instant};
+use super::{Failure, open_store, resolve};
+use crate::clock;
+use crate::config::duration;
+use crate::domain::label::AccountName;
+use crate::domain::message::MessageType;
+use crate::domain::replay::Wants;
+use crate::domain::subscriber::Subscriber;
+use crate::store::Store;
+use crate::store::replay::{Again, Before, Span, Stored};
+
+pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
+    let (loaded, store) = open_store(path).await?;
+    let now = clock::now();
+    let subscriber = resolve::enabled_subscriber(&loaded.config, &what.subscriber)?;
+    let moment = |option, text: &Option<String>| {
+        text.as_ref().map(|text| resolve::moment(option, text, now)).transpose()
+    };
+    let since = moment("--since", &what.since)?.unwrap_or(Timestamp::MIN);
+    let until = moment("--until", &what.until)?.unwrap_or(Timestamp::MAX);
+    if since >= until {
+        return Err(Failure::new("--since is not before --until: there is nothing between them")
+            .hint("a duration means so long ago, as in --since 2h --until 1h"));
+    }
+    let mut choice = Choice { state: what.state.as_deref(), wants: Wants::new(subscriber) };
+    let mut sum = Sum::default();
+    for label in labels(&store, what.label.as_deref()).await? {
+        let span = Span { since, until, label };
+        let mut last: Option<Stored> = None;
+        loop {
+            let page = store.stored_messages(&subscriber.name, &span, last.as_ref()).await?;
+            if page.is_empty() {
+                break;
+            }
+            let chosen = choice.among(&page);
+            let first = sum.chosen;
+            chosen.iter().for_each(|stored| sum.add(stored));
+            if !what.dry_run {
+                sum.queued += queue(&store, subscriber, &chosen, first, what.rate, now).await?;
+            }
+            last = page.into_iter().next_back();
+        }
+    }
+    tell(&sum, what, subscriber);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rows of the label with this id, in every account that has it; `None` stands for all labels.
+async fn labels(store: &Store, id: Option<&str>) -> Result<Vec<Option<i64>>, Failure> {
+    let Some(id) = id else { return Ok(vec![None]) };
+    let id = resolve::label_id(id)?;
+    let named = store.labels_named(id.as_str()).await?;
+    if named.is_empty() {
+        return Err(
+            Failure::new(format!("{id} is not registered")).hint("trackpost labels list shows what is")
+        );
+    }
+    Ok(named.into_iter().map(|label| Some(label.row)).collect())
+}
+
+/// What is repeated of the pages that go by.
+struct Choice<'a> {
+    state: Option<&'a str>,
+    wants: Wants<'a>,
+}
+
+impl Choice<'_> {
+    fn among(&mut self, page: &[Stored]) -> Vec<Stored> {
+        page.iter().filter(|stored| self.fits(stored)).cloned().collect()
+    }
+
+    fn fits(&mut self, stored: &Stored) -> bool {
+        // Asked of every message, also of those that don't matter: a poll's messages are judged together.
+        let account = stored.account.as_deref().map(AccountName::new);
+        // What is of no type that can be asked for, as a ping, was meant for one subscriber.
+        let wanted = MessageType::parse(&stored.kind).is_some_and(|kind| {
+            self.wants.takes(stored.label_row, stored.created_at, kind, account.as_ref())
+        });
+        match (self.state, stored.before) {
+            (None, Before::Delivered | Before::Dead) => true,
+            (None, Before::Never) => wanted,
+            (None, Before::Pending) | (Some(_), Before::Never) => false,
+            (Some(state), Before::Pending) => state == "pending",
+            (Some(state), Before::Delivered) => state == "delivered",
+            (Some(state), Before::Dead) => state == "dead",
+        }
+    }
+}
+
+async fn queue(
+    store: &Store,
+    subscriber: &Subscriber,
+    chosen: &[Stored],
+    first: u64,
+    rate: Option<u32>,
+    now: Timestamp,
+) -> Result<u64, Failure> {
+    let again: Vec<Again> = (first..)
+        .zip(chosen)
+        .map(|(place, stored)| Again {
+            message: stored.row,
+            label_row: stored.label_row,
+            before: stored.before,
+            at: now.saturating_add(wait(place, rate)).unwrap_or(Timestamp::MAX),
+        })
+        .collect();
+    if again.is_empty() {
+        return Ok(0);
+    }
+    Ok(store.queue_again(&subscriber.name, subscriber.format, &again, now).await?)
+}
+
+/// How long the message at this place (0, 1 …) waits. They come label by label, so that a label that goes out as a whole
+/// when its first message is due leaves the time that it takes to itself.
+fn wait(place: u64, rate: Option<u32>) -> SignedDuration {
+    let ms = rate.map_or(0, |rate| place.saturating_mul(1000) / u64::from(rate.max(1)));
+    SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    chosen: u64,
+    pending: u64,
+    delivered: u64,
+    dead: u64,
+    never: u64,
+    queued: u64,
+    first: Option<Stored>,
+    last: Option<Stored>,
+}
+
+impl Sum {
+    fn add(&mut self, stored: &Stored) {
+        self.chosen += 1;
+        *match stored.before {
+            Before::Pending => &mut self.pending,
+            Before::Delivered => &mut self.delivered,
+            Before::Dead => &mut self.dead,
+            Before::Never => &mut self.never,
+        } += 1;
+        let age = |stored: &Stored| (stored.created_at, stored.row);
+        if self.first.as_ref().is_none_or(|first| age(stored) < age(first)) {
+            self.first = Some(stored.clone());
+        }
+        if self.last.as_ref().is_none_or(|last| age(stored) > age(last)) {
+            self.last = Some(stored.clone());
+        }
+    }
+
+    fn parts(&self) -> String {
+        let parts = [
+            (self.delivered, "delivered before"),
+            (self.dead, "dead"),
+            (self.never, "never owed to it"),
+            (self.pending, "pending"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        parts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn tell(sum: &Sum, what: &Replay, subscriber: &Subscriber) {
+    let name = &subscriber.name;
+    if sum.chosen == 0 {
+        return output::line(format!("no stored message fits: nothing to send again to {name}"));
+    }
+    let messages = |count: u64| if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
+    if what.dry_run {
+        output::line(format!(
+            "{} would be sent again to {name} ({}); nothing was queued",
+            messages(sum.chosen),
+            sum.parts()
+        ));
+    } else {
+        output::line(format!("{} queued for {name} ({})", messages(sum.queued), sum.parts()));
+    }
+    output::block(&[("first", sum.first.as_ref().map(shown)), ("last", sum.last.as_ref().map(shown))]);
+    if let Some(rate) = what.rate {
+        let takes = std::time::Duration::from_secs(sum.chosen.div_ceil(u64::from(rate.max(1))));
+        output::line(format!("at {rate} a second this takes about {}", duration::format(takes)));
+    }
+}
+
+fn shown(stored: &Stored) -> String {
+    let place =
+        stored.seq.zip(stored.label_id.as_deref()).map(|(seq, label)| format!(", seq {seq} of {label}"));
+    format!(
+        "{} {} {}{}",
+        instant(stored.created_at),
+        stored.message_id,
+        stored.kind,
+        place.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_gives_each_its_second() {
+        assert_eq!(wait(100, None), SignedDuration::ZERO);
+        assert_eq!(wait(0, Some(5)), SignedDuration::ZERO);
+        assert_eq!(wait(12, Some(5)), SignedDuration::from_millis(2400));
+    }
+}

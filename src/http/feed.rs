@@ -1,0 +1,154 @@
+//! `GET /messages?after=CURSOR&limit=N&subscriber=NAME`: all messages in their order, to catch up from (contract 9.3).
+//!
+//! Whoever keeps `next` and asks again behind it gets every message once, whatever became of the callbacks. A page that
+//! is empty is the end for now; its `next` is where it began. What a wrong parameter would hide is refused: the answer
+//! names the parameter.
+
+use std::borrow::Cow;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::{Sources, json};
+use crate::store::StoreError;
+use crate::store::feed::{Cursor, Fed};
+
+/// Messages in a page, unless it is asked for more or fewer.
+const LIMIT: u32 = 100;
+/// The most that can be asked for.
+const MOST: u32 = 1000;
+
+#[derive(Debug, Serialize)]
+struct Page {
+    messages: Vec<Fed>,
+    /// Goes on behind these.
+    next: Cursor,
+}
+
+/// What a page is asked for with.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    after: Cursor,
+    limit: u32,
+    subscriber: Option<String>,
+}
+
+/// What is wrong with a parameter.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Refusal {
+    error: Cow<'static, str>,
+    parameter: String,
+}
+
+fn refusal(parameter: &str, error: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal { error: error.into(), parameter: parameter.to_owned() }
+}
+
+impl Wanted {
+    fn read(parameters: Vec<(String, String)>) -> Result<Self, Refusal> {
+        let (mut after, mut limit, mut subscriber) = (None, None, None);
+        for (name, value) in parameters {
+            let place = match name.as_str() {
+                "after" => &mut after,
+                "limit" => &mut limit,
+                "subscriber" => &mut subscriber,
+                _ => return Err(refusal(&name, "there is no such parameter: after, limit, subscriber")),
+            };
+            if place.replace(value).is_some() {
+                return Err(refusal(&name, format!("{name} is there twice")));
+            }
+        }
+        let after = match after.as_deref() {
+            None | Some("") => Cursor::default(),
+            Some(text) => Cursor::parse(text)
+                .ok_or_else(|| refusal("after", "after is no cursor: it is the next of an earlier answer"))?,
+        };
+        let limit = match limit.as_deref() {
+            None => LIMIT,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=MOST).contains(limit))
+                .ok_or_else(|| refusal("limit", format!("limit is no number from 1 to {MOST}")))?,
+        };
+        if subscriber.as_deref() == Some("") {
+            return Err(refusal("subscriber", "subscriber is empty"));
+        }
+        Ok(Self { after, limit, subscriber })
+    }
+}
+
+pub(super) async fn messages(
+    State(sources): State<Sources>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Response {
+    match Wanted::read(parameters) {
+        Ok(wanted) => page(&sources, wanted).await,
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn page(sources: &Sources, wanted: Wanted) -> Response {
+    let store = &sources.store;
+    let read = async {
+        if !store.knows(&wanted.after).await? {
+            return Ok::<_, StoreError>(None);
+        }
+        store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await.map(Some)
+    };
+    match read.await {
+        Ok(Some(messages)) => {
+            let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
+            let page = Page { messages, next };
+            json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values"))
+        }
+        Ok(None) => refused(&refusal(
+            "after",
+            "after is no cursor of this database, which may have been restored from a copy: begin again without it",
+        )),
+        Err(error) => {
+            let body = serde_json::json!({ "error": error.to_string() });
+            json(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    json(StatusCode::BAD_REQUEST, serde_json::to_string(refusal).expect("a refusal is plain text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(parameters: &[(&str, &str)]) -> Result<Wanted, String> {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Wanted::read(parameters.collect()).map_err(|refusal| refusal.parameter)
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let bare = Wanted { after: Cursor::default(), limit: 100, subscriber: None };
+        assert_eq!(read(&[]).unwrap(), bare);
+        assert_eq!(read(&[("after", "")]).unwrap(), bare);
+        assert_eq!(read(&[("limit", "1000"), ("subscriber", "orders")]).unwrap().limit, 1000);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (name, value) in [
+            ("after", "yesterday"),
+            ("limit", "0"),
+            ("limit", "1001"),
+            ("limit", "ten"),
+            ("limit", ""),
+            ("subscriber", ""),
+            ("cursor", "0"),
+        ] {
+            assert_eq!(read(&[(name, value)]).unwrap_err(), name, "{value}");
+        }
+        assert_eq!(read(&[("limit", "1"), ("limit", "2")]).unwrap_err(), "limit");
+    }
+}

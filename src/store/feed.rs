@@ -1,0 +1,154 @@
+//! The feed: stored messages in the order in which they became visible, for those who come to fetch.
+//!
+//! There is one writer, it assigns ascending keys that are never used twice (AUTOINCREMENT), and its transactions come
+//! one after the other. So keys become visible in their order: once a reader has seen a key, nothing below it can still
+//! come, and whoever goes on behind the last key that it saw misses nothing. What is never fed is what retention has
+//! removed, and what a replay gave to a subscriber whose feed had passed it: that is sent.
+
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::views::instant;
+use super::{Store, StoreError, at};
+
+/// Bytes of bodies after which a page ends early, so that a page of long answers does not fill the memory.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A place in the feed: behind a message.
+///
+/// It names the message by more than its key, so that a cursor kept from before a restore is known not to fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// 0: the beginning.
+    key: i64,
+    mark: String,
+}
+
+impl Cursor {
+    fn behind(key: i64, message_id: &str) -> Self {
+        Self { key, mark: mark(message_id).to_owned() }
+    }
+
+    /// The cursor that `text` is, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "0" {
+            return Some(Self::default());
+        }
+        let (key, mark) = text.split_once('-')?;
+        let digits = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
+        let key = key.parse().ok().filter(|key| digits && *key > 0)?;
+        let fits =
+            !mark.is_empty() && mark.len() <= MARK && mark.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        fits.then(|| Self { key, mark: mark.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.key == 0 { f.write_str("0") } else { write!(f, "{}-{}", self.key, self.mark) }
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Characters of a message's id that a cursor holds.
+const MARK: usize = 8;
+
+fn mark(message_id: &str) -> &str {
+    message_id.len().checked_sub(MARK).and_then(|start| message_id.get(start..)).unwrap_or("none")
+}
+
+/// A message as it is fed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fed {
+    /// Goes on behind this message.
+    pub cursor: Cursor,
+    pub message_id: String,
+    pub label_id: Option<String>,
+    pub account: Option<String>,
+    pub seq: Option<i64>,
+    pub r#type: String,
+    #[serde(serialize_with = "instant")]
+    pub created_at: Timestamp,
+    /// The standard body, byte for byte.
+    pub body: Box<RawValue>,
+}
+
+impl Store {
+    /// Whether the cursor was given out by this database: its message is there, or was.
+    pub async fn knows(&self, cursor: &Cursor) -> Result<bool, StoreError> {
+        let key = cursor.key;
+        let there = sqlx::query_scalar!("SELECT message_id FROM messages WHERE message_key = ?", key)
+            .fetch_optional(&self.readers)
+            .await?;
+        if let Some(message_id) = there {
+            return Ok(mark(&message_id) == cursor.mark);
+        }
+        let highest: i64 =
+            sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'")
+                .fetch_one(&self.readers)
+                .await?;
+        Ok(key <= highest)
+    }
+
+    /// Up to `limit` messages behind `after`; of a subscriber, those that it was or is to be sent.
+    pub async fn feed(
+        &self,
+        after: &Cursor,
+        limit: u32,
+        subscriber: Option<&str>,
+    ) -> Result<Vec<Fed>, StoreError> {
+        let key = after.key;
+        let mut rows = sqlx::query!(
+            "SELECT m.message_key, m.message_id, m.label_id, m.account, m.seq, m.type AS kind, m.created_at, m.body
+             FROM messages m
+             WHERE m.message_key > ?1 AND (?2 IS NULL OR EXISTS (
+                SELECT 1 FROM deliveries d WHERE d.message_key = m.message_key AND d.subscriber = ?2))
+             ORDER BY m.message_key LIMIT ?3",
+            key,
+            subscriber,
+            limit
+        )
+        .fetch(&self.readers);
+        let (mut fed, mut bytes) = (Vec::new(), 0);
+        while bytes < PAGE_BYTES
+            && let Some(row) = rows.try_next().await?
+        {
+            bytes += row.body.len();
+            fed.push(Fed {
+                cursor: Cursor::behind(row.message_key, &row.message_id),
+                message_id: row.message_id,
+                label_id: row.label_id,
+                account: row.account,
+                seq: row.seq,
+                r#type: row.kind,
+                created_at: at(row.created_at),
+                // The table's CHECK says that it is an object.
+                body: RawValue::from_string(row.body).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            });
+        }
+        Ok(fed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_as_it_is_written() {
+        let cursor = Cursor::behind(7, "msg_0123456789abcdef");
+        assert_eq!(cursor.to_string(), "7-89abcdef");
+        assert_eq!(Cursor::parse("7-89abcdef"), Some(cursor));
+        assert_eq!(Cursor::parse(&Cursor::default().to_string()), Some(Cursor::default()));
+        for text in ["", "7", "-7", "00", "0-89abcdef", "+7-89abcdef", "7-", "7-89abcdef0", "7-89 b", "x-1"] {
+            assert_eq!(Cursor::parse(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The feed of messages: nothing is skipped, nothing twice, and not for everybody (contract 9.3).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use trackpost::domain::secret::Hidden;
+use trackpost::http::{self, Sources};
+use trackpost::pulse::Pulses;
+use trackpost::sandbox::{Answer, SandboxOptions};
+
+use crate::house::child::Site;
+use crate::house::parcel::in_transit;
+use crate::house::{House, ORDERS, bystander, loopback};
+
+/// The HTTP server of a house; it ends with the test.
+struct Server {
+    addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn of(house: &House, token: Option<&str>) -> Self {
+        let listener = http::bind(loopback()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let sources = Sources {
+            store: house.store().clone(),
+            pulses: Pulses::default(),
+            ready: Arc::new(AtomicBool::new(true)),
+            token: token.map(|token| Hidden::new(token.to_owned())),
+        };
+        let task =
+            tokio::spawn(
+                async move { http::serve(listener, sources, std::future::pending()).await.unwrap() },
+            );
+        Self { addr, task }
+    }
+
+    async fn get(&self, target: &str) -> (u16, String) {
+        self.get_with(target, "").await
+    }
+
+    /// Status and body; `head` holds more header lines.
+    async fn get_with(&self, target: &str, head: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{head}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    async fn page(&self, query: &str) -> Value {
+        let (status, body) = self.get(&format!("/messages{query}")).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn told() -> House {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    house.says("se-1", &in_transit());
+    house.says("se-2", &in_transit());
+    house.poll_and_deliver().await;
+    house
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
+    let house = told().await;
+    let server = Server::of(&house, None).await;
+    let (mut after, mut ids) = (String::new(), Vec::new());
+    loop {
+        let page = server.page(&format!("?limit=4&after={after}")).await;
+        let next = page["next"].as_str().unwrap().to_owned();
+        let messages = page["messages"].as_array().unwrap();
+        let Some(last) = messages.last() else {
+            assert_eq!(next, after, "at the end one stays where one is");
+            break;
+        };
+        assert_eq!(last["cursor"], next.as_str());
+        ids.extend(messages.iter().map(|message| message["message_id"].as_str().unwrap().to_owned()));
+        after = next;
+    }
+    assert_eq!(ids.len(), 6);
+
+    #[derive(serde::Deserialize)]
+    struct Page {
+        messages: Vec<Message>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Message {
+        message_id: String,
+        body: Box<RawValue>,
+    }
+    let (_, text) = server.get("/messages").await;
+    let page: Page = serde_json::from_str(&text).unwrap();
+    for callback in house.callbacks("orders") {
+        let fed = page.messages.iter().find(|fed| Some(&fed.message_id) == callback.message_id.as_ref());
+        assert_eq!(fed.unwrap().body.get().as_bytes(), &callback.body[..], "byte for byte");
+    }
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let first = &whole["messages"][0];
+    assert_eq!((&first["account"], &first["seq"]), (&"main".into(), &1.into()));
+    assert_eq!(first["type"], "tracking.event.added");
+    assert!(first["label_id"].as_str().unwrap().starts_with("se-"));
+    assert_eq!(first["created_at"], "2030-03-04T12:00:00.000Z");
+}
+
+#[tokio::test]
+async fn a_reader_beside_the_writer_skips_nothing() {
+    let mut house = House::new().await;
+    let labels: Vec<String> = (0..60).map(|n| format!("se-{n}")).collect();
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    house.register(&labels).await;
+    labels.iter().for_each(|label| house.says(label, &in_transit()));
+    let server = Server::of(&house, None).await;
+    let total = labels.len() * 3;
+    let reader = tokio::spawn(async move {
+        let (mut after, mut ids) = ("0".to_owned(), Vec::new());
+        while ids.len() < total {
+            let page = server.page(&format!("?limit=7&after={after}")).await;
+            let messages = page["messages"].as_array().unwrap();
+            ids.extend(messages.iter().map(|message| message["message_id"].as_str().unwrap().to_owned()));
+            after = page["next"].as_str().unwrap().to_owned();
+        }
+        ids
+    });
+    house.poll().await;
+    let read = tokio::time::timeout(std::time::Duration::from_secs(60), reader).await;
+    let read = read.expect("the reader gets everything").unwrap();
+    let stored: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages ORDER BY message_key")
+        .fetch_all(&mut bystander(house.path()).await)
+        .await
+        .unwrap();
+    assert_eq!(read, stored);
+}
+
+#[tokio::test]
+async fn a_subscribers_feed_is_what_is_owed_to_it() {
+    let few = ORDERS.replace("orders", "few").replace("[\"*\"]", "[\"tracking.updated\"]");
+    let mut house = House::with(&(ORDERS.to_owned() + &few)).await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll().await;
+    let server = Server::of(&house, None).await;
+    let count = async |query: &str| server.page(query).await["messages"].as_array().unwrap().len();
+    assert_eq!(count("").await, 3);
+    assert_eq!(count("?subscriber=orders").await, 3);
+    assert_eq!(count("?subscriber=few").await, 1);
+    assert_eq!(count("?subscriber=nobody").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let house = told().await;
+    let server = Server::of(&house, None).await;
+    let end = server.page("").await["next"].as_str().unwrap().to_owned();
+    let (key, mark) = end.split_once('-').unwrap();
+    let other = format!("after={key}-{}", mark.chars().rev().collect::<String>());
+    let beyond = format!("after=999-{mark}");
+    for (query, parameter) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("after=x", "after"),
+        (other.as_str(), "after"),
+        (beyond.as_str(), "after"),
+        ("subscriber=", "subscriber"),
+        ("cursor=1", "cursor"),
+    ] {
+        let (status, body) = server.get(&format!("/messages?{query}")).await;
+        assert_eq!(status, 400, "{query}: {body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["parameter"], parameter, "{query}");
+        assert!(body["error"].as_str().is_some_and(|error| !error.is_empty()));
+    }
+    assert_eq!(server.page("?limit=1000").await["messages"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_after_its_message_was_pruned() {
+    let house = told().await;
+    let server = Server::of(&house, None).await;
+    let end = server.page("").await["next"].as_str().unwrap().to_owned();
+    sqlx::query("DELETE FROM labels").execute(&mut bystander(house.path()).await).await.unwrap();
+    let page = server.page(&format!("?after={end}")).await;
+    assert_eq!(page["next"], end.as_str());
+}
+
+#[tokio::test]
+async fn with_a_token_only_its_bearer_reads() {
+    let house = told().await;
+    let server = Server::of(&house, Some("open sesame")).await;
+    for head in ["", "authorization: Bearer open\r\n", "authorization: Basic open sesame\r\n"] {
+        let (status, body) = server.get_with("/messages", head).await;
+        assert_eq!(status, 401, "{head}");
+        assert!(!body.contains("se-1"));
+    }
+    let (status, _) = server.get_with("/messages", "authorization: Bearer open sesame\r\n").await;
+    assert_eq!(status, 200);
+    for open in ["/healthz", "/readyz"] {
+        assert_eq!(server.get(open).await.0, 200, "{open}");
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_serves_it_behind_its_token() {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    // Free a moment ago; nobody else asks for this one by name.
+    let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+    let http = format!("listen = \"{addr}\"\ntoken = \"open sesame\"");
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &http));
+    let daemon = site.start();
+    site.received(|counts| counts.accepted == 3).await;
+    let server = Server { addr, task: tokio::spawn(async {}) };
+    assert_eq!(server.get("/messages").await.0, 401);
+    let (status, body) = server.get_with("/messages?limit=2", "authorization: Bearer open sesame\r\n").await;
+    assert_eq!(status, 200, "{body}");
+    let page: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(page["messages"].as_array().unwrap().len(), 2);
+    daemon.stop().await;
+    site.inspect();
+}

@@ -1,0 +1,408 @@
+//! Sending again: by hand and by replay, in order, under the same ids (contract 1, 5.3, 7.2).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use trackpost::domain::message::{MessageType, about_account};
+use trackpost::domain::subscriber::{Format, SubscriberName};
+use trackpost::sandbox::{Answer, Delivery, SandboxOptions};
+use trackpost::store::outbox::Turn;
+use trackpost::store::replay::{Again, Before, Span, Stored};
+
+use crate::house::child::Site;
+use crate::house::parcel::{event, in_transit, tracking};
+use crate::house::{House, ORDERS, bystander, hours, seconds};
+
+const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
+
+fn orders() -> SubscriberName {
+    SubscriberName::new("orders")
+}
+
+fn everything() -> Span {
+    Span { since: Timestamp::MIN, until: Timestamp::MAX, label: None }
+}
+
+async fn stored(house: &House) -> Vec<Stored> {
+    let (mut all, mut last) = (Vec::new(), None);
+    loop {
+        let page = house.store().stored_messages(&orders(), &everything(), last.as_ref()).await.unwrap();
+        let Some(end) = page.last() else { return all };
+        last = Some(end.clone());
+        all.extend(page);
+    }
+}
+
+/// Queues what `chosen` picks again, each after `wait` seconds times its place.
+async fn queue(house: &House, chosen: impl Fn(&Stored) -> bool, wait: i64) -> u64 {
+    let all = stored(house).await;
+    let again: Vec<Again> = (0..)
+        .zip(all.iter().filter(|stored| chosen(stored)))
+        .map(|(place, stored)| Again {
+            message: stored.row,
+            label_row: stored.label_row,
+            before: stored.before,
+            at: house.now() + seconds(place * wait),
+        })
+        .collect();
+    house.store().queue_again(&orders(), Format::Standard, &again, house.now()).await.unwrap()
+}
+
+async fn sound(house: &House) {
+    assert_eq!(house.store().broken().await.unwrap(), [""; 0]);
+}
+
+/// Seq and answer of what came in from `start` on.
+fn came(house: &House, start: usize) -> Vec<(u64, u16)> {
+    let callbacks = house.callbacks("orders");
+    callbacks[start..].iter().map(|callback| (callback.seq.unwrap(), callback.answered.unwrap())).collect()
+}
+
+fn head(callback: &Delivery) -> (Option<String>, Option<u64>, Vec<u8>) {
+    (callback.message_id.clone(), callback.seq, callback.body.to_vec())
+}
+
+/// One label: seq 1 to 3 are delivered, 4 to 6 wait behind a 500.
+async fn half_delivered() -> House {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    house.receiver.answer_by(|callback| (callback.seq >= Some(4)).then(|| Answer::status(500)));
+    house.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
+    house.look_again("se-1").await;
+    house.deliver().await;
+    assert_eq!(came(&house, 0), [(1, 200), (2, 200), (3, 200), (4, 500)]);
+    house
+}
+
+#[tokio::test]
+async fn what_was_delivered_is_sent_again_as_it_was() {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    house.says("se-1", &in_transit());
+    house.says("se-2", &in_transit());
+    house.poll_and_deliver().await;
+    let first = house.callbacks("orders");
+    house.pass(hours(1));
+    assert_eq!(queue(&house, |_| true, 0).await, 6);
+    sound(&house).await;
+    house.deliver().await;
+    sound(&house).await;
+    let all = house.callbacks("orders");
+    assert_eq!(all.len(), 12);
+    for again in &all[6..] {
+        let before = first.iter().find(|callback| callback.message_id == again.message_id).unwrap();
+        assert_eq!(head(before), head(again));
+        assert_eq!((before.attempt, again.attempt), (Some(1), Some(2)));
+        assert_ne!(before.header("webhook-timestamp"), again.header("webhook-timestamp"));
+        assert_ne!(before.header("webhook-signature"), again.header("webhook-signature"));
+    }
+    assert_eq!(house.count(PENDING).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_repeated_goes_before_what_waits() {
+    let mut house = half_delivered().await;
+    let retry = house.count("SELECT max(next_attempt_at) FROM deliveries").await;
+    assert_eq!(queue(&house, |stored| stored.seq < Some(3), 0).await, 2);
+    sound(&house).await;
+    assert_ne!(house.count("SELECT max(next_attempt_at) FROM deliveries").await, retry, "4 lost its turn");
+    house.receiver.answer_by(|callback| (callback.seq == Some(2)).then(|| Answer::status(500)));
+    house.deliver().await;
+    assert_eq!(came(&house, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
+    sound(&house).await;
+    house.receiver.answer_by(|_| None);
+    house.pass(hours(24));
+    house.deliver().await;
+    assert_eq!(came(&house, 6), [(2, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
+}
+
+/// What is repeated while a newer message of the label is under way, answered `status`.
+async fn beside(status: u16) -> House {
+    let mut house = half_delivered().await;
+    let before = house.callbacks("orders").len();
+    house.receiver.answer_by(move |callback| {
+        let slow = Answer::status(status).after(Duration::from_millis(600));
+        (callback.seq == Some(4) && callback.attempt == Some(2)).then_some(slow)
+    });
+    house.pass(seconds(6));
+    let now = house.now();
+    let mut courier = house.take_courier("orders");
+    let under_way = tokio::spawn(async move {
+        courier.step(now).await.unwrap();
+        courier
+    });
+    house.receiver.wait_until(|counts| counts.received == before + 1).await;
+    let busy = house.store().due_deliveries(&orders(), now, &[], Turn::FreshFirst, 8).await.unwrap();
+    assert_eq!(busy.iter().map(|due| due.seq).collect::<Vec<_>>(), [Some(4)]);
+    assert_eq!(queue(&house, |stored| stored.seq == Some(1), 0).await, 1);
+    sound(&house).await;
+    let due =
+        house.store().due_deliveries(&orders(), now, &[busy[0].row], Turn::FreshFirst, 8).await.unwrap();
+    assert!(due.is_empty(), "nothing of the lane is sent beside it: {due:?}");
+    let courier = under_way.await.unwrap();
+    sound(&house).await;
+    house.employ(courier, "orders");
+    house.receiver.answer_by(|_| None);
+    house
+}
+
+#[tokio::test]
+async fn a_newer_one_under_way_ends_first_and_is_not_doubled() {
+    let mut house = beside(200).await;
+    house.deliver().await;
+    assert_eq!(came(&house, 4), [(4, 200), (1, 200), (5, 200), (6, 200), (7, 200)]);
+}
+
+#[tokio::test]
+async fn a_newer_one_that_failed_meanwhile_waits_behind() {
+    let mut house = beside(500).await;
+    house.deliver().await;
+    assert_eq!(came(&house, 4), [(4, 500), (1, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
+}
+
+#[tokio::test]
+async fn a_rate_spreads_the_labels() {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2", "se-3"]).await;
+    ["se-1", "se-2", "se-3"].iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll_and_deliver().await;
+    let before = house.callbacks("orders").len();
+    assert_eq!(queue(&house, |_| true, 1).await, 9);
+    for done in [3, 6, 9] {
+        house.deliver().await;
+        assert_eq!(house.callbacks("orders").len(), before + done, "a label is due every three seconds");
+        house.pass(seconds(3));
+    }
+}
+
+#[tokio::test]
+async fn a_dead_one_is_tried_again_by_hand() {
+    let mut house = House::with(&format!("{ORDERS}retry = [\"1s\"]\n")).await;
+    house.register(&["se-1", "se-2"]).await;
+    house.says("se-1", &in_transit());
+    house.says("se-2", &in_transit());
+    let bad = |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(1);
+    house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(400)));
+    house.poll().await;
+    house.pass(seconds(1));
+    house.deliver().await;
+    house.pass(seconds(2));
+    house.deliver().await;
+    const DEAD: &str = "SELECT delivery_key FROM deliveries WHERE state = 'dead'";
+    let dead = house.count(DEAD).await;
+    house.receiver.answer_by(|_| None);
+    assert_eq!(house.store().retry(dead, house.now()).await.unwrap(), 1);
+    sound(&house).await;
+    house.deliver().await;
+    let last = house.callbacks("orders").pop().unwrap();
+    assert_eq!((last.seq, last.attempt, last.answered), (Some(1), Some(3), Some(200)));
+    assert_eq!(house.count(PENDING).await, 0);
+}
+
+#[tokio::test]
+async fn a_pending_one_is_due_now_if_it_is_its_turn() {
+    let mut house = half_delivered().await;
+    house.receiver.answer_by(|_| None);
+    let pending = stored(&house).await;
+    let due = house.store().due_deliveries(&orders(), house.now(), &[], Turn::FreshFirst, 9).await.unwrap();
+    assert!(due.is_empty());
+    assert!(pending.iter().filter(|stored| stored.before == Before::Pending).count() >= 3);
+    let behind = house.count("SELECT max(delivery_key) FROM deliveries").await;
+    house.store().retry(behind, house.now()).await.unwrap();
+    house.deliver().await;
+    assert_eq!(came(&house, 4), [], "it waits for those before it");
+    let head = house.count("SELECT min(delivery_key) FROM deliveries WHERE state = 'pending'").await;
+    house.store().retry(head, house.now()).await.unwrap();
+    house.deliver().await;
+    assert_eq!(came(&house, 4), [(4, 200), (5, 200), (6, 200), (7, 200)]);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_and_what_has_no_label_is_among_them() {
+    let mut house = House::with(&format!("requests_per_minute = 60000\n{ORDERS}")).await;
+    let labels: Vec<String> = (0..180).map(|n| format!("se-{n}")).collect();
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    house.register(&labels).await;
+    labels.iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll().await;
+    let account = house.account.name.clone();
+    let recovered = about_account(MessageType::AccountRecovered, &account, "it is back", None, house.now());
+    sqlx::query(
+        "INSERT INTO messages (message_id, account, type, created_at, body) VALUES (?, 'main', ?, ?, ?)",
+    )
+    .bind(&recovered.id)
+    .bind(recovered.kind.as_str())
+    .bind(recovered.created_at.as_millisecond())
+    .bind(&recovered.body)
+    .execute(&mut bystander(house.path()).await)
+    .await
+    .unwrap();
+    let all = stored(&house).await;
+    assert_eq!(all.len(), 541);
+    assert_eq!((all[0].label_row, all[0].before), (None, Before::Never));
+    let places: Vec<_> = all[1..].iter().map(|stored| (stored.label_row, stored.seq)).collect();
+    assert!(places.is_sorted_by(|a, b| a < b), "label by label, by seq");
+    let last = Span { label: all[540].label_row, ..everything() };
+    let of_last = house.store().stored_messages(&orders(), &last, None).await.unwrap();
+    assert_eq!(of_last, all[538..]);
+    let after = Span { since: house.now() + seconds(1), ..everything() };
+    assert!(house.store().stored_messages(&orders(), &after, None).await.unwrap().is_empty());
+
+    assert_eq!(queue(&house, |stored| stored.before == Before::Never, 0).await, 1);
+    sound(&house).await;
+    house.deliver().await;
+    let told = house.callbacks("orders");
+    assert_eq!(told.iter().filter(|callback| callback.message_id.as_ref() == Some(&recovered.id)).count(), 1);
+}
+
+#[tokio::test]
+async fn a_replay_that_died_halfway_is_asked_again() {
+    let mut house = House::new().await;
+    house.register(&["se-1", "se-2"]).await;
+    house.says("se-1", &in_transit());
+    house.says("se-2", &in_transit());
+    house.poll_and_deliver().await;
+    assert_eq!(queue(&house, |stored| stored.row <= 3, 0).await, 3);
+    house.crash().await;
+    sound(&house).await;
+    assert_eq!(queue(&house, |stored| stored.before == Before::Delivered, 0).await, 3, "the rest");
+    house.deliver().await;
+    let mut ids: Vec<_> =
+        house.callbacks("orders")[6..].iter().map(|again| again.message_id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), house.callbacks("orders").len()), (6, 12), "each once more");
+}
+
+#[tokio::test]
+async fn the_record_of_old_attempts_may_be_gone() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll_and_deliver().await;
+    house.store().prune_attempts(Timestamp::MAX, 100).await.unwrap();
+    queue(&house, |_| true, 0).await;
+    sound(&house).await;
+    house.deliver().await;
+    assert!(house.callbacks("orders")[3..].iter().all(|callback| callback.attempt == Some(2)));
+}
+
+/// A site whose daemon has told `orders` of one delivered parcel and was stopped.
+async fn told_site() -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox
+        .script("se-1", Answer::json(200, tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")])));
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    let daemon = site.start();
+    site.received(|counts| counts.accepted >= 1).await;
+    let told = crate::house::child::until(|| {
+        let last = site.receiver.deliveries();
+        last.iter().any(|callback| callback.kind.as_deref() == Some("tracking.updated"))
+    });
+    told.await.unwrap();
+    daemon.stop().await;
+    site
+}
+
+#[tokio::test]
+async fn replay_says_what_it_would_do_and_does_it() {
+    let site = told_site().await;
+    let before = site.receiver.deliveries();
+    let count = before.len();
+    let (code, out, error) = site.run_verb(&["replay", "--subscriber", "orders", "--dry-run"]);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    assert!(out.starts_with(&format!("{count} messages would be sent again to orders")), "{out}");
+    assert!(
+        out.contains("nothing was queued") && out.contains("first:") && out.contains("seq 1 of se-1"),
+        "{out}"
+    );
+    let (_, out, _) = site.run_verb(&["replay", "--subscriber", "orders", "--until", "1h"]);
+    assert!(out.contains("nothing to send again"), "{out}");
+    let (_, out, _) =
+        site.run_verb(&["replay", "--subscriber", "orders", "--state", "dead", "--label", "se-1"]);
+    assert!(out.contains("nothing to send again"), "{out}");
+    let mut connection = bystander(&site.database()).await;
+    let pending: i64 = sqlx::query_scalar(PENDING).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(pending, 0);
+
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+    let (code, out, _) =
+        site.run_verb(&["replay", "--subscriber", "orders", "--since", "1h", "--rate", "1000"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        out.starts_with(&format!("{count} messages queued for orders ({count} delivered before)")),
+        "{out}"
+    );
+    site.received(|counts| counts.duplicates == count).await;
+    let (code, out, _) =
+        site.run_verb(&["deliveries", "retry", "dlv_1", before[1].message_id.as_deref().unwrap()]);
+    assert_eq!(code, Some(0), "{out}");
+    assert_eq!(out.matches("is queued again").count(), 2, "{out}");
+    site.received(|counts| counts.duplicates == count + 2).await;
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn who_came_later_gets_what_it_wants() {
+    let site = told_site().await;
+    let late = |name: &str, rest: &str| {
+        let url = site.receiver_url();
+        format!(
+            "[subscribers.{name}]\nurl = \"{url}{name}\"\nsecret = \"{}\"\n{rest}\n",
+            crate::house::SECRET
+        )
+    };
+    let more = late("shop", "") + &late("few", "format = \"standard\"\nevents = [\"tracking.delivered\"]");
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", &more));
+    for name in ["shop", "few"] {
+        let (code, out, error) = site.run_verb(&["replay", "--subscriber", name]);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(out.starts_with(&format!("1 message queued for {name} (1 never owed to it)")), "{out}");
+        let (_, out, _) = site.run_verb(&["replay", "--subscriber", name]);
+        assert!(out.contains("nothing to send again"), "what is pending is not queued twice: {out}");
+    }
+    let count = site.receiver.deliveries().len();
+    let daemon = site.start();
+    site.received(|counts| counts.received == count + 2).await;
+    daemon.stop().await;
+    let all = site.receiver.deliveries();
+    let of = |path: &str| all.iter().filter(|callback| callback.path == path).collect::<Vec<_>>();
+    let updated = |callback: &Delivery| callback.kind.as_deref() == Some("tracking.updated");
+    let told = of("/orders").into_iter().find(|callback| updated(callback)).unwrap();
+    assert_eq!(of("/shop")[0].message_id, told.message_id);
+    assert_eq!(of("/few")[0].kind.as_deref(), Some("tracking.delivered"));
+    site.inspect();
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said() {
+    let site = told_site().await;
+    for (arguments, expected) in [
+        (
+            &["replay", "--subscriber", "ordrs"][..],
+            "there is no subscriber ordrs\nhint: did you mean orders?",
+        ),
+        (&["replay", "--subscriber", "orders", "--since", "yesterday"], "--since yesterday is no duration"),
+        (&["replay", "--subscriber", "orders", "--until", "soon"], "--until soon is no duration"),
+        (&["replay", "--subscriber", "orders", "--since", "1h", "--until", "2h"], "is not before --until"),
+        (&["replay", "--subscriber", "orders", "--label", "se-9"], "se-9 is not registered"),
+        (&["deliveries", "retry", "dlv_999"], "there is no delivery or message dlv_999"),
+        (&["deliveries", "retry", "msg_x"], "there is no delivery or message msg_x"),
+    ] {
+        let (code, out, error) = site.run_verb(arguments);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    for arguments in [&["replay"][..], &["replay", "--subscriber", "orders", "--state", "lost"]] {
+        assert_eq!(site.run_verb(arguments).0, Some(2), "{arguments:?}");
+    }
+    let off = site.configuration("[]", "").replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false");
+    site.write("trackpost.toml", &off);
+    let (code, _, error) = site.run_verb(&["deliveries", "retry", "dlv_1"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("orders is turned off"), "{error}");
+}
