@@ -7,6 +7,7 @@ use super::fault::nearest;
 use super::headers;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
 use super::{secret, url};
+use crate::domain::address::is_public;
 use crate::domain::label::AccountName;
 use crate::domain::message::MessageType;
 use crate::domain::secret::Hidden;
@@ -79,6 +80,9 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
         max_in_flight,
         retry: retry?,
         allow_insecure,
+        roots: Vec::new(),
+        identity: None,
+        proxies: Default::default(),
         enabled,
         shown_url,
     })
@@ -91,12 +95,11 @@ fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, St
         Err(problem) => {
             entry.fault_masked(&url::masked(text), problem, "as in \"https://example.com/hooks/tracking\"")
         }
-        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(url::is_public) => entry
-            .fault_masked(
-                &url.shown,
-                "is plain http to a public address",
-                "https, or allow_insecure = true if anybody on the way may read the callbacks",
-            ),
+        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(is_public) => entry.fault_masked(
+            &url.shown,
+            "is plain http to a public address",
+            "https, or allow_insecure = true if anybody on the way may read the callbacks",
+        ),
         Ok(url) => Some((Hidden::new(text.to_owned()), url.shown)),
     }
 }

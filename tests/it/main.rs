@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests spawn the servers that they talk to")]
 
 mod account;
+mod addresses;
 mod callbacks;
 mod crash;
 mod delivery;
