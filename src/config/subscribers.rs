@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fault::nearest;
 use super::headers;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
-use super::{secret, url};
+use super::{connection, secret, url};
 use crate::domain::address::is_public;
 use crate::domain::label::AccountName;
 use crate::domain::message::MessageType;
@@ -49,6 +49,10 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
         "max_in_flight",
         "retry",
         "allow_insecure",
+        "ca_file",
+        "client_certificate",
+        "client_key",
+        "proxy",
         "enabled",
     ])?;
     if !is_name(name) {
@@ -66,8 +70,10 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
     let retry = table.get("retry").map_or_else(|| Some(RETRY.to_vec()), retry);
     let timeout = table.duration("timeout").unwrap_or(TIMEOUT);
     let max_in_flight = table.count("max_in_flight", u32::MAX).unwrap_or(MAX_IN_FLIGHT);
+    let connection = connection::read(&table);
     let enabled = table.flag("enabled").unwrap_or(true);
     let (url, shown_url) = target?;
+    let connection = connection?;
     Some(Subscriber {
         name: SubscriberName::new(name),
         url,
@@ -80,9 +86,9 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
         max_in_flight,
         retry: retry?,
         allow_insecure,
-        roots: Vec::new(),
-        identity: None,
-        proxies: Default::default(),
+        roots: connection.roots,
+        identity: connection.identity,
+        proxies: connection.proxies,
         enabled,
         shown_url,
     })
@@ -100,7 +106,10 @@ fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, St
             "is plain http to a public address",
             "https, or allow_insecure = true if anybody on the way may read the callbacks",
         ),
-        Ok(url) => Some((Hidden::new(text.to_owned()), url.shown)),
+        Ok(url) => {
+            connection::warn_if_never(entry, &url);
+            Some((Hidden::new(text.to_owned()), url.shown))
+        }
     }
 }
 
