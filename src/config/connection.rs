@@ -159,9 +159,9 @@ fn proxy(entry: &Entry<'_>, text: &str, whose: &str) -> Option<Hidden<String>> {
     match url::parse(text) {
         Err(problem) => entry.fault_masked(&url::masked(text), format!("{whose}{problem}"), PROXY_FORM),
         Ok(url) => match url.address.and_then(never) {
-            Some(rule) => entry.fault_masked(
+            Some(refusal) => entry.fault_masked(
                 &url.shown,
-                format!("{whose}has an address that is never connected to (rule: {})", rule.as_str()),
+                format!("{whose}has an address that won't do: {refusal}"),
                 PROXY_FORM,
             ),
             None => Some(Hidden::new(text.to_owned())),
@@ -171,8 +171,8 @@ fn proxy(entry: &Entry<'_>, text: &str, whose: &str) -> Option<Hidden<String>> {
 
 /// Warns of a URL whose address no callback will ever be sent to.
 pub(super) fn warn_if_never(entry: &Entry<'_>, url: &url::HttpUrl) {
-    if let Some(rule) = url.address.and_then(never) {
-        let problem = format!("has an address that is never sent to (rule: {})", rule.as_str());
+    if let Some(refusal) = url.address.and_then(never) {
+        let problem = format!("has an address that won't do: {refusal}");
         let fault = Fault::new(entry.place(), &entry.key, problem).value(&url.shown);
         entry
             .context

@@ -1,13 +1,14 @@
 //! `[subscribers.X]`: who is told, about what, and in which form.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fault::nearest;
 use super::headers;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
 use super::{connection, secret, url};
-use crate::domain::address::is_public;
+use crate::domain::address::{Manner, Rule};
 use crate::domain::label::AccountName;
 use crate::domain::message::MessageType;
 use crate::domain::secret::Hidden;
@@ -101,16 +102,22 @@ fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, St
         Err(problem) => {
             entry.fault_masked(&url::masked(text), problem, "as in \"https://example.com/hooks/tracking\"")
         }
-        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(is_public) => entry.fault_masked(
-            &url.shown,
-            "is plain http to a public address",
-            "https, or allow_insecure = true if anybody on the way may read the callbacks",
-        ),
+        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(in_the_open) => entry
+            .fault_masked(
+                &url.shown,
+                "is plain http to a public address",
+                "https, or allow_insecure = true if anybody on the way may read the callbacks",
+            ),
         Ok(url) => {
             connection::warn_if_never(entry, &url);
             Some((Hidden::new(text.to_owned()), url.shown))
         }
     }
+}
+
+fn in_the_open(address: IpAddr) -> bool {
+    let plain = Manner { encrypted: false, allow_insecure: false };
+    plain.judge(address).is_err_and(|refusal| refusal.rule == Rule::PlainHttp)
 }
 
 fn secrets(table: &Table<'_>) -> Option<Vec<SigningSecret>> {

@@ -87,12 +87,10 @@ pub struct Manner {
 impl Manner {
     /// Whether `address` may be connected to.
     pub fn judge(self, address: IpAddr) -> Result<(), Refusal> {
-        let readings = readings(address);
-        for meant in readings.clone() {
-            if let Some(rule) = never(meant) {
-                return Err(Refusal { address, meant, rule });
-            }
+        if let Some(refusal) = never(address) {
+            return Err(refusal);
         }
+        let readings = readings(address);
         if self.encrypted || self.allow_insecure {
             return Ok(());
         }
@@ -105,8 +103,13 @@ impl Manner {
     }
 }
 
-/// The rule by which an address is refused to all.
-pub fn never(address: IpAddr) -> Option<Rule> {
+/// Why `address` is refused to all, if it is.
+pub fn never(address: IpAddr) -> Option<Refusal> {
+    let refused = |meant| Some(Refusal { address, meant, rule: refused_to_all(meant)? });
+    readings(address).find_map(refused)
+}
+
+fn refused_to_all(address: IpAddr) -> Option<Rule> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -132,7 +135,7 @@ pub fn never(address: IpAddr) -> Option<Rule> {
 }
 
 /// Whether an address lies in the open: neither this machine nor a private network.
-pub fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [first, second, ..] = v4.octets();

@@ -23,3 +23,4 @@ mod restored;
 mod retry;
 mod service;
 mod startup;
+mod tls;
