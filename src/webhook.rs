@@ -6,8 +6,10 @@
 mod connections;
 mod failure;
 mod phase;
+mod redaction;
 mod resolver;
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +23,7 @@ use crate::domain::retry_after;
 use crate::domain::signature::sign;
 use crate::domain::subscriber::Subscriber;
 use phase::Progress;
+use redaction::Redaction;
 
 /// Of an answer's body no more is read.
 const READ: usize = 16 * 1024;
@@ -45,10 +48,18 @@ pub struct Callback<'a> {
 pub struct NoTls(String);
 
 /// The connections to one subscriber.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Mouth {
     client: reqwest::Client,
     manner: Manner,
+    redaction: Redaction,
+}
+
+impl fmt::Debug for Mouth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A client would show its proxies, credentials and all.
+        f.debug_struct("Mouth").field("manner", &self.manner).finish_non_exhaustive()
+    }
 }
 
 impl Mouth {
@@ -56,7 +67,8 @@ impl Mouth {
         crate::tls::install();
         let encrypted = Url::parse(subscriber.url.expose()).is_ok_and(|url| url.scheme() == "https");
         let manner = Manner { encrypted, allow_insecure: subscriber.allow_insecure };
-        Ok(Self { client: connections::client(subscriber, manner)?, manner })
+        let client = connections::client(subscriber, manner)?;
+        Ok(Self { client, manner, redaction: Redaction::of(subscriber) })
     }
 
     /// Makes one attempt at `now`.
@@ -88,7 +100,7 @@ impl Mouth {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let (outcome, detail) = failure::of(&error);
-                return failed(now, outcome, detail);
+                return failed(now, outcome, self.redaction.apply(detail));
             }
             Err(_) => {
                 let reached = progress.reached();
@@ -101,6 +113,7 @@ impl Mouth {
         let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
         let left = subscriber.timeout.saturating_sub(watch.elapsed());
         let answer = beginning(response, left).await;
+        let answer = answer.map(|text| shortened(self.redaction.apply(text)));
         let code = status.as_u16();
         let accepted = status.is_success();
         Attempt {
@@ -162,7 +175,13 @@ fn headers(subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> 
     headers
 }
 
-/// The first KiB of an answer, as text; whatever goes wrong now changes nothing.
+/// The first KiB; a secret must be taken out before, as half a one would not be known.
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(KEPT));
+    text
+}
+
+/// The beginning of an answer, as text; whatever goes wrong now changes nothing.
 async fn beginning(mut response: Response, limit: Duration) -> Option<String> {
     let mut read = Vec::new();
     let reading = async {
@@ -174,7 +193,6 @@ async fn beginning(mut response: Response, limit: Duration) -> Option<String> {
         }
     };
     let _ = tokio::time::timeout(limit, reading).await;
-    read.truncate(KEPT);
     let text: String =
         String::from_utf8_lossy(&read).chars().filter(|c| !c.is_control() || *c == '\n').collect();
     (!text.is_empty()).then_some(text)

@@ -18,7 +18,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 
 use crate::house::parcel::in_transit;
-use crate::house::{House, ORDERS};
+use crate::house::{House, ORDERS, bystander};
 
 /// A certificate authority of one's own, with a folder for what it makes.
 struct Authority {
@@ -298,4 +298,25 @@ async fn a_proxy_is_asked_if_one_is_configured() {
     // The receiver is looked at as far as it can be seen.
     let (outcome, _) = attempt("http://169.254.169.254/", "proxy = \"http://127.0.0.1:9\"").await;
     assert_eq!(outcome, "address");
+}
+
+#[tokio::test]
+async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
+    let echo = "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n\
+                POST /x?token=t0%20ken Authorization: Basic dXNlcjpwQDU1NQ== X-Api: Bearer h3ader p@555, t0 ken";
+    let (addr, server) = served(None, echo);
+    let orders = ORDERS
+        .replace("HOOK/orders", &format!("http://user:p%40555@{addr}/x?token=t0%20ken"))
+        .replace("[\"*\"]", "[\"tracking.updated\"]");
+    let mut house = House::with(&format!("{orders}headers = {{ X-Api = \"Bearer h3ader\" }}\n")).await;
+    house.register(&["se-1"]).await;
+    house.says("se-1", &in_transit());
+    house.poll().await;
+    house.deliver_once("orders").await;
+    server.join().unwrap();
+    let answer: String = sqlx::query_scalar("SELECT answer FROM attempts")
+        .fetch_one(&mut bystander(house.path()).await)
+        .await
+        .unwrap();
+    assert_eq!(answer, "POST /x?(hidden) Authorization: Basic (hidden) X-Api: (hidden) (hidden), (hidden)");
 }
