@@ -7,8 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
-/// Where clouds hand out credentials. Sources: the documentation of AWS (also ECS and EKS), Azure, Google, Alibaba,
-/// Oracle and Scaleway.
+/// Where clouds hand out credentials: AWS (also ECS and EKS), Azure, Google, Alibaba, Oracle, Scaleway.
 const METADATA: [IpAddr; 11] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
