@@ -3,21 +3,27 @@
 //! The same bytes at every attempt; timestamp, signature and attempt number are fresh. A status decides as soon as it is
 //! there; redirects are not followed and count as failure. It decides nothing about what comes next.
 
-use std::error::Error;
-use std::io::{self, ErrorKind};
+mod connections;
+mod failure;
+mod phase;
+mod redaction;
+mod resolver;
+
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
 
 use crate::clock::Stopwatch;
+use crate::domain::address::Manner;
 use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::retry_after;
 use crate::domain::signature::sign;
 use crate::domain::subscriber::Subscriber;
-use crate::shipstation::USER_AGENT;
+use phase::Progress;
+use redaction::Redaction;
 
 /// Of an answer's body no more is read.
 const READ: usize = 16 * 1024;
@@ -42,23 +48,27 @@ pub struct Callback<'a> {
 pub struct NoTls(String);
 
 /// The connections to one subscriber.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Mouth {
     client: reqwest::Client,
+    manner: Manner,
+    redaction: Redaction,
+}
+
+impl fmt::Debug for Mouth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A client would show its proxies, credentials and all.
+        f.debug_struct("Mouth").field("manner", &self.manner).finish_non_exhaustive()
+    }
 }
 
 impl Mouth {
-    /// A pool as large as the subscriber's concurrency, so that a callback needs no new connection.
     pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
         crate::tls::install();
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(Policy::none())
-            .referer(false)
-            .pool_max_idle_per_host(subscriber.max_in_flight as usize)
-            .build()
-            .map_err(|error| NoTls(error.to_string()))?;
-        Ok(Self { client })
+        let encrypted = Url::parse(subscriber.url.expose()).is_ok_and(|url| url.scheme() == "https");
+        let manner = Manner { encrypted, allow_insecure: subscriber.allow_insecure };
+        let client = connections::client(subscriber, manner)?;
+        Ok(Self { client, manner, redaction: Redaction::of(subscriber) })
     }
 
     /// Makes one attempt at `now`.
@@ -79,15 +89,23 @@ impl Mouth {
         callback: &Callback<'_>,
         now: Timestamp,
     ) -> Attempt {
-        let watch = Stopwatch::start();
+        // The resolver sees names only.
+        if let Err(refusal) = resolver::check_literal(self.manner, &url) {
+            return failed(now, Outcome::AddressRefused, refusal.to_string());
+        }
+        let (watch, progress) = (Stopwatch::start(), Progress::new());
         let request =
             self.client.post(url).headers(headers(subscriber, callback, now)).body(callback.body.to_owned());
-        let response = match tokio::time::timeout(subscriber.timeout, request.send()).await {
+        let response = match tokio::time::timeout(subscriber.timeout, progress.of(request.send())).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return failed(now, failure(&error), causes(&error)),
+            Ok(Err(error)) => {
+                let (outcome, detail) = failure::of(&error);
+                return failed(now, outcome, self.redaction.apply(detail));
+            }
             Err(_) => {
-                let detail = format!("no status within {:?}", subscriber.timeout);
-                return failed(now, Outcome::TimedOut { connected: true }, detail);
+                let reached = progress.reached();
+                let detail = format!("{} within {:?}", reached.missed(), subscriber.timeout);
+                return failed(now, Outcome::TimedOut { connected: reached.is_connected() }, detail);
             }
         };
         let status = response.status();
@@ -95,6 +113,7 @@ impl Mouth {
         let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
         let left = subscriber.timeout.saturating_sub(watch.elapsed());
         let answer = beginning(response, left).await;
+        let answer = answer.map(|text| shortened(self.redaction.apply(text)));
         let code = status.as_u16();
         let accepted = status.is_success();
         Attempt {
@@ -156,7 +175,13 @@ fn headers(subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> 
     headers
 }
 
-/// The first KiB of an answer, as text; whatever goes wrong now changes nothing.
+/// The first KiB; a secret must be taken out before, as half a one would not be known.
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(KEPT));
+    text
+}
+
+/// The beginning of an answer, as text; whatever goes wrong now changes nothing.
 async fn beginning(mut response: Response, limit: Duration) -> Option<String> {
     let mut read = Vec::new();
     let reading = async {
@@ -168,52 +193,7 @@ async fn beginning(mut response: Response, limit: Duration) -> Option<String> {
         }
     };
     let _ = tokio::time::timeout(limit, reading).await;
-    read.truncate(KEPT);
     let text: String =
         String::from_utf8_lossy(&read).chars().filter(|c| !c.is_control() || *c == '\n').collect();
     (!text.is_empty()).then_some(text)
-}
-
-fn failure(error: &reqwest::Error) -> Outcome {
-    if error.is_dns() {
-        return Outcome::NameUnknown;
-    }
-    if error.is_timeout() {
-        return Outcome::TimedOut { connected: !error.is_connect() };
-    }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return Outcome::Tls;
-        }
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            match io.kind() {
-                ErrorKind::ConnectionRefused => return Outcome::ConnectionRefused,
-                ErrorKind::TimedOut => return Outcome::TimedOut { connected: false },
-                _ => {}
-            }
-        }
-        cause = beneath(error);
-    }
-    if error.is_connect() { Outcome::ConnectionRefused } else { Outcome::Reset }
-}
-
-/// The next cause. An I/O error that wraps another speaks in its words and passes over it as a source.
-fn beneath<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
-    }
-}
-
-/// What went wrong, without the URL: it may hold a secret.
-fn causes(error: &reqwest::Error) -> String {
-    let mut words = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push(error.to_string());
-        cause = error.source();
-    }
-    words.dedup();
-    if words.is_empty() { "the exchange failed".to_owned() } else { words.join(": ") }
 }

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod cadence;
+mod connection;
 pub mod duration;
 mod environment;
 mod fault;

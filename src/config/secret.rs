@@ -37,7 +37,7 @@ fn fetch(entry: &Entry<'_>) -> Option<String> {
     match (table.get("file"), table.get("env"), table.get("credential")) {
         (Some(file), None, None) => {
             let path = entry.context.directory.join(file.text()?);
-            from_file(entry, &path, "relative paths start at the configuration file")
+            from_file(entry, &path, LONGEST, "relative paths start at the configuration file")
         }
         (None, Some(env), None) => {
             let name = env.text()?;
@@ -63,7 +63,7 @@ fn from_credential(entry: &Entry<'_>, name: &str) -> Option<String> {
     }
     let hint = format!("systemd sets it by LoadCredential={name}:/path");
     match entry.context.environment.get("CREDENTIALS_DIRECTORY") {
-        Some(directory) => from_file(entry, &Path::new(directory).join(name), &hint),
+        Some(directory) => from_file(entry, &Path::new(directory).join(name), LONGEST, &hint),
         None => entry.fault_unshown(
             format!("the credential {name} is not there: CREDENTIALS_DIRECTORY is not set"),
             hint,
@@ -71,15 +71,16 @@ fn from_credential(entry: &Entry<'_>, name: &str) -> Option<String> {
     }
 }
 
-fn from_file(entry: &Entry<'_>, path: &Path, hint: &str) -> Option<String> {
+/// The text of a file of at most `longest` bytes.
+pub(super) fn from_file(entry: &Entry<'_>, path: &Path, longest: u64, hint: &str) -> Option<String> {
     let read = || {
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
         std::io::Result::Ok(bytes)
     };
     let cannot = |why: &str| entry.fault_unshown(format!("{} cannot be read: {why}", path.display()), hint);
     match read() {
-        Ok(bytes) if bytes.len() as u64 > LONGEST => cannot("it is larger than a secret can be"),
+        Ok(bytes) if bytes.len() as u64 > longest => cannot("it is larger than such a file can be"),
         Ok(bytes) => String::from_utf8(bytes).map_or_else(|_| cannot("it is not UTF-8 text"), Some),
         Err(error) => cannot(&error.to_string()),
     }

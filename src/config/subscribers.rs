@@ -1,12 +1,14 @@
 //! `[subscribers.X]`: who is told, about what, and in which form.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fault::nearest;
 use super::headers;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
-use super::{secret, url};
+use super::{connection, secret, url};
+use crate::domain::address::{Manner, Rule};
 use crate::domain::label::AccountName;
 use crate::domain::message::MessageType;
 use crate::domain::secret::Hidden;
@@ -48,6 +50,10 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
         "max_in_flight",
         "retry",
         "allow_insecure",
+        "ca_file",
+        "client_certificate",
+        "client_key",
+        "proxy",
         "enabled",
     ])?;
     if !is_name(name) {
@@ -65,8 +71,10 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
     let retry = table.get("retry").map_or_else(|| Some(RETRY.to_vec()), retry);
     let timeout = table.duration("timeout").unwrap_or(TIMEOUT);
     let max_in_flight = table.count("max_in_flight", u32::MAX).unwrap_or(MAX_IN_FLIGHT);
+    let connection = connection::read(&table);
     let enabled = table.flag("enabled").unwrap_or(true);
     let (url, shown_url) = target?;
+    let connection = connection?;
     Some(Subscriber {
         name: SubscriberName::new(name),
         url,
@@ -79,6 +87,9 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
         max_in_flight,
         retry: retry?,
         allow_insecure,
+        roots: connection.roots,
+        identity: connection.identity,
+        proxies: connection.proxies,
         enabled,
         shown_url,
     })
@@ -91,14 +102,22 @@ fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, St
         Err(problem) => {
             entry.fault_masked(&url::masked(text), problem, "as in \"https://example.com/hooks/tracking\"")
         }
-        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(url::is_public) => entry
+        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(in_the_open) => entry
             .fault_masked(
                 &url.shown,
                 "is plain http to a public address",
                 "https, or allow_insecure = true if anybody on the way may read the callbacks",
             ),
-        Ok(url) => Some((Hidden::new(text.to_owned()), url.shown)),
+        Ok(url) => {
+            connection::warn_if_never(entry, &url);
+            Some((Hidden::new(text.to_owned()), url.shown))
+        }
     }
+}
+
+fn in_the_open(address: IpAddr) -> bool {
+    let plain = Manner { encrypted: false, allow_insecure: false };
+    plain.judge(address).is_err_and(|refusal| refusal.rule == Rule::PlainHttp)
 }
 
 fn secrets(table: &Table<'_>) -> Option<Vec<SigningSecret>> {

@@ -10,6 +10,7 @@ use super::*;
 use crate::domain::cadence::{Hours, Row, RowName};
 use crate::domain::label::{LabelId, Source};
 use crate::domain::message::MessageType;
+use crate::domain::secret::Hidden;
 use crate::domain::subscriber::Format;
 use crate::domain::tracking::StatusCode;
 
@@ -86,7 +87,7 @@ fn the_defaults_are_the_balanced_table() {
 
     let cadence = config.cadence;
     assert_eq!(cadence.give_up_after, Duration::from_secs(60 * 86_400));
-    assert_eq!(cadence.settle, []);
+    assert!(cadence.settle.is_empty());
     let early = Row {
         intervals: hours(&[2, 3, 4, 6, 8]),
         slow_after: vec![(hours(&[120])[0], hours(&[24])[0])],
@@ -384,6 +385,100 @@ fn subscribers_and_accounts_as_configured() {
     .report();
     assert!(report.contains("subscribers.a.secret: is missing"), "{report}");
     assert!(report.contains("subscribers.b.secrets: is empty"), "{report}");
+}
+
+/// A subscriber with `more` in its table, a certificate and its key in files.
+fn connected(more: &str) -> Place {
+    let pair = rcgen::generate_simple_self_signed(vec!["trackpost".to_owned()]).unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
+    Place::new(&format!("{}{more}\n", sound()))
+        .file("a.pem", &pair.cert.pem())
+        .file("a.key", &pair.signing_key.serialize_pem())
+        .file("other.key", &other.serialize_pem())
+        .file("noise.pem", "no certificate\n")
+        .file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+}
+
+#[test]
+fn certificates_and_keys_are_looked_into() {
+    let sound = "ca_file = \"a.pem\"\nclient_certificate = \"a.pem\"\nclient_key = ";
+    for key in ["\"a.key\"", "{ file = \"a.key\" }"] {
+        let config = connected(&format!("{sound}{key}")).loaded().config;
+        let orders = &config.subscribers[&SubscriberName::new("orders")];
+        assert_eq!(orders.roots.len(), 1);
+        let identity = orders.identity.as_ref().unwrap();
+        assert_eq!(identity.chain, orders.roots);
+        assert!(format!("{config:?}").contains("key: (hidden)"));
+    }
+    for (more, key, problem) in [
+        ("ca_file = \"none.pem\"", "ca_file", "none.pem cannot be read: No such file"),
+        ("ca_file = \"noise.pem\"", "ca_file", "is no file of certificates in PEM"),
+        ("ca_file = \"a.key\"", "ca_file", "is no file of certificates in PEM"),
+        ("ca_file = \"broken.pem\"", "ca_file", "holds a certificate that cannot be read"),
+        ("client_certificate = \"a.pem\"", "client_key", "is missing"),
+        ("client_key = \"a.key\"", "client_certificate", "is missing"),
+        ("client_certificate = \"a.pem\"\nclient_key = \"a.pem\"", "client_key", "is no private key in PEM"),
+        ("client_certificate = \"a.pem\"\nclient_key = \"other.key\"", "client_key", "does not belong to"),
+        (
+            "client_certificate = \"a.pem\"\nclient_key = \"-----BEGIN s3cret\"",
+            "client_key",
+            "holds a key where the path of a file should be",
+        ),
+    ] {
+        let place = connected(more);
+        let (report, faults) = (place.report(), place.faults());
+        assert_eq!(faults.len(), 1, "{more}: {report}");
+        assert_eq!(faults[0].key, format!("subscribers.orders.{key}"), "{more}");
+        assert!(report.contains(problem) && !report.contains("s3cret"), "{more}: {report}");
+    }
+}
+
+#[test]
+fn a_proxy_is_a_url_or_the_environments() {
+    let proxies = |place: Place| {
+        let config = place.loaded().config;
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let proxies = config.subscribers[&SubscriberName::new("orders")].proxies.clone();
+        let of = |proxy: Option<Hidden<String>>| proxy.map(|url| url.expose().clone()).unwrap_or_default();
+        [of(proxies.http), of(proxies.https), proxies.except]
+    };
+    let environment = |place: Place| {
+        place.env("https_proxy", "http://me:s3cret@b:1").env("ALL_PROXY", "c:3").env("NO_PROXY", "x.example")
+    };
+    assert_eq!(proxies(environment(connected(""))), ["", "", ""], "none unless it is asked for");
+    assert_eq!(proxies(environment(connected("proxy = \"\""))), ["", "", ""]);
+    let of_environment = environment(connected("proxy = \"environment\""));
+    assert_eq!(proxies(of_environment), ["http://c:3", "http://me:s3cret@b:1", "x.example"]);
+    assert_eq!(proxies(connected("proxy = \"environment\"")), ["", "", ""]);
+    let url = "http://me:s3cret@proxy:3128";
+    assert_eq!(proxies(connected(&format!("proxy = \"{url}\""))), [url, url, ""]);
+    let secret = connected("proxy = { env = \"PROXY\" }").env("PROXY", url);
+    assert_eq!(proxies(secret), [url, url, ""]);
+
+    for (proxy, problem) in [
+        ("socks5://me:s3cret@a:1", "is no http or https URL"),
+        ("me:s3cret@a", "is no"),
+        ("http://me:s3cret@169.254.1.1:1", "169.254.1.1 is a link-local address"),
+    ] {
+        let report = connected(&format!("proxy = \"{proxy}\"")).report();
+        assert!(report.contains(problem) && !report.contains("s3cret"), "{report}");
+    }
+    let report = connected("proxy = \"environment\"")
+        .env("HTTP_PROXY", "http://me:s3cret@[::ffff:169.254.1.1]")
+        .report();
+    assert!(report.contains("HTTP_PROXY has an address") && !report.contains("s3cret"), "{report}");
+}
+
+#[test]
+fn an_address_that_is_never_sent_to_is_warned_of() {
+    let place =
+        Place::new(&sound().replace("https://example.com/h", "http://u:s3cret@169.254.169.254/?t=s3cret"));
+    let warnings: Vec<String> = place.loaded().warnings.iter().map(Fault::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("cloud metadata address") && !warnings[0].contains("s3cret"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

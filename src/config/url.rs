@@ -64,26 +64,6 @@ fn address(host: &str) -> Result<Option<IpAddr>, &'static str> {
     if numeric { Err("has an address that is not of the form 192.0.2.1") } else { Ok(None) }
 }
 
-/// Whether an address lies in the open: neither this machine nor a private network.
-pub(super) fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            let shared = first == 100 && (64..128).contains(&second);
-            !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified() || shared)
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public(v4.into()),
-            None => {
-                !(v6.is_loopback()
-                    || v6.is_unspecified()
-                    || v6.is_unique_local()
-                    || v6.is_unicast_link_local())
-            }
-        },
-    }
-}
-
 /// As much of what is no URL as can be shown: nothing before an `@`, nothing from a `?` or `#` on.
 pub(super) fn masked(text: &str) -> String {
     let (hidden, shown) = text.rsplit_once('@').unwrap_or(("", text));
@@ -128,25 +108,6 @@ mod tests {
             "http://[::zz]/",
         ] {
             assert!(parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn tells_the_open_from_the_private() {
-        for text in ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "172.32.0.1"] {
-            assert!(is_public(text.parse().unwrap()), "{text}");
-        }
-        for text in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.1.1",
-            "100.64.0.1",
-            "::1",
-            "fd00::1",
-        ] {
-            assert!(!is_public(text.parse().unwrap()), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! `jitter` are arguments. The shell above fetches, stores and sends what is decided here.
 
 pub mod account;
+pub mod address;
 pub mod breaker;
 pub mod cadence;
 pub mod change;

@@ -116,6 +116,23 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
+/// A client certificate with its key, both DER; they belong together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// The client's own first.
+    pub chain: Vec<Vec<u8>>,
+    pub key: Hidden<Vec<u8>>,
+}
+
+/// The proxies on the way to a subscriber, by the scheme of its URL. They may hold credentials.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Proxies {
+    pub http: Option<Hidden<String>>,
+    pub https: Option<Hidden<String>>,
+    /// Hosts that are reached without, in the form of `NO_PROXY`.
+    pub except: String,
+}
+
 /// A subscriber as configured and validated: `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscriber {
@@ -134,6 +151,11 @@ pub struct Subscriber {
     /// The wait before the second attempt, the third, …
     pub retry: Vec<Duration>,
     pub allow_insecure: bool,
+    /// Certificates (DER) that are trusted beside the system's.
+    pub roots: Vec<Vec<u8>>,
+    /// What it is shown when it asks who calls.
+    pub identity: Option<Identity>,
+    pub proxies: Proxies,
     pub enabled: bool,
     /// The URL without user, password and query: fit for logs.
     pub shown_url: String,

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests spawn the servers that they talk to")]
 
 mod account;
+mod addresses;
 mod breaker;
 mod callbacks;
 mod crash;
@@ -25,3 +26,4 @@ mod restored;
 mod retry;
 mod service;
 mod startup;
+mod tls;

@@ -7,7 +7,7 @@ use crate::domain::cadence::{Row, RowName};
 use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelKey, Metadata};
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::EventPattern;
+use crate::domain::subscriber::{EventPattern, Proxies};
 use crate::domain::tracking::StatusCode;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -95,6 +95,9 @@ fn subscriber(name: &str, format: Format, pattern: &str) -> Subscriber {
         max_in_flight: 1,
         retry: vec![HOUR],
         allow_insecure: false,
+        roots: vec![],
+        identity: None,
+        proxies: Proxies::default(),
         enabled: true,
         shown_url: String::new(),
     }

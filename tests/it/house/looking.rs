@@ -15,6 +15,14 @@ pub struct Row {
 }
 
 impl House {
+    /// Outcome and detail of every attempt, in order.
+    pub async fn attempts(&self) -> Vec<(String, String)> {
+        sqlx::query_as("SELECT outcome, coalesce(detail, '') FROM attempts ORDER BY started_at")
+            .fetch_all(&mut bystander(self.path()).await)
+            .await
+            .unwrap()
+    }
+
     /// Reads the database as a bystander would.
     pub async fn row(&self, label: &str) -> Row {
         let mut connection = bystander(&self.path).await;

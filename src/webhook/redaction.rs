@@ -1,0 +1,78 @@
+//! What a receiver may have been told in confidence, taken out of what it answers.
+//!
+//! Many receivers echo the request when they refuse it, and answers are kept and shown. Every secret that goes along
+//! with a callback is looked for, in each spelling in which it goes; signing secrets never go.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Url;
+
+use crate::domain::subscriber::Subscriber;
+
+/// Shorter texts are found in any answer, and are no secrets.
+const SHORTEST: usize = 4;
+const INSTEAD: &str = "(hidden)";
+
+/// The secrets of one subscriber's requests, the longest first.
+#[derive(Clone)]
+pub(super) struct Redaction(Vec<String>);
+
+impl Redaction {
+    pub(super) fn of(subscriber: &Subscriber) -> Self {
+        let mut secrets: Vec<String> = Vec::new();
+        for (_, value) in &subscriber.headers {
+            // "Bearer s3cret": the word that counts is the second.
+            secrets.extend(value.expose().split_whitespace().skip(1).map(str::to_owned));
+            secrets.push(value.expose().clone());
+        }
+        if let Ok(url) = Url::parse(subscriber.url.expose()) {
+            secrets.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+            secrets.extend(url.query().map(str::to_owned));
+            let raw = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+            secrets.extend(raw.map(|(_, value)| value.to_owned()));
+            if let Some(password) = url.password() {
+                let (name, word) = (decoded(url.username()), decoded(password));
+                secrets.push(STANDARD.encode(format!("{name}:{word}")));
+                secrets.extend([password.to_owned(), word]);
+            } else if !url.username().is_empty() {
+                let name = decoded(url.username());
+                secrets.push(STANDARD.encode(format!("{name}:")));
+                secrets.extend([url.username().to_owned(), name]);
+            }
+        }
+        secrets.retain(|secret| secret.len() >= SHORTEST);
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Self(secrets)
+    }
+
+    pub(super) fn apply(&self, text: String) -> String {
+        self.0.iter().fold(text, |text, secret| {
+            if text.contains(secret.as_str()) { text.replace(secret.as_str(), INSTEAD) } else { text }
+        })
+    }
+}
+
+/// Without percent signs; as a query would be read, but for the plus sign.
+fn decoded(part: &str) -> String {
+    let escaped = format!("https://x/?{}", part.replace('+', "%2B").replace('&', "%26").replace('=', "%3D"));
+    let url = Url::parse(&escaped).ok();
+    url.and_then(|url| url.query_pairs().next().map(|(name, _)| name.into_owned())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_url_are_read_as_they_were_meant() {
+        assert_eq!(decoded("p%4055+x%2B"), "p@55+x+");
+        assert_eq!(decoded(""), "");
+    }
+
+    #[test]
+    fn the_longest_goes_first() {
+        let redaction = Redaction(vec!["Bearer s3cret".to_owned(), "s3cret".to_owned()]);
+        assert_eq!(redaction.apply("x: Bearer s3cret, s3cret".to_owned()), "x: (hidden), (hidden)");
+    }
+}
