@@ -19,7 +19,6 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::domain::breaker::{Gate, HealthChange, State};
 use crate::domain::delivery::{Attempt, NextStep, Outcome};
-use crate::domain::digest;
 use crate::domain::message::envelope;
 use crate::domain::subscriber::Subscriber;
 use crate::pulse::Pulse;
@@ -36,8 +35,6 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 /// Delivers to one subscriber.
 pub struct Courier {
     desk: Arc<Desk>,
-    /// Whether the store knows where we deliver to.
-    introduced: bool,
     /// Deliveries under way, by row.
     busy: HashSet<i64>,
     /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
@@ -62,7 +59,7 @@ impl Courier {
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let desk = Desk { subscriber: Arc::new(subscriber), audience, store, mouth, pulse };
-        Ok(Self { desk: Arc::new(desk), introduced: false, busy: HashSet::new(), in_flight: JoinSet::new() })
+        Ok(Self { desk: Arc::new(desk), busy: HashSet::new(), in_flight: JoinSet::new() })
     }
 
     /// Delivers until `shutdown` says so, then lets what is under way end.
@@ -113,10 +110,11 @@ impl Courier {
         if !self.has_room() {
             return Ok(soon);
         }
-        self.introduce(now).await?;
         let Desk { subscriber, store, .. } = &*self.desk;
         // Each time anew: another process may have paused it.
-        let health = store.subscriber_health(&subscriber.name).await?;
+        let mut health = store.subscriber_health(&subscriber.name).await?;
+        // Written with the first attempt there.
+        health.meet(&subscriber.url_digest(), now);
         let (at_once, turn) = match health.gate(subscriber.max_in_flight, now) {
             Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
             Gate::Open { at_once } => (at_once as usize, Turn::FreshFirst),
@@ -136,20 +134,6 @@ impl Courier {
             self.in_flight.spawn(deliver(Arc::clone(&self.desk), delivery, probe, now));
         }
         Ok(next.map_or(soon, |next| next.min(soon)))
-    }
-
-    /// Another URL is another receiver, whatever the last one did.
-    async fn introduce(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.introduced {
-            return Ok(());
-        }
-        let Desk { subscriber, store, .. } = &*self.desk;
-        let url = digest::short_hex(&digest::of_parts(&["url", subscriber.url.expose()]));
-        if store.subscriber_health(&subscriber.name).await?.url_digest.as_ref() != Some(&url) {
-            store.change_health(&subscriber.name, move |health| health.meet(&url, now)).await?;
-        }
-        self.introduced = true;
-        Ok(())
     }
 }
 

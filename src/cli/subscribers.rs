@@ -79,11 +79,14 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     if !subscriber.enabled {
         return Err(Failure::new(format!("{name} is turned off (enabled = false): nothing is sent to it")));
     }
-    if store.subscriber_health(name).await?.state == State::Paused {
+    let now = clock::now();
+    let mut health = store.subscriber_health(name).await?;
+    // One that is gone is not gone from another URL.
+    health.meet(&subscriber.url_digest(), now);
+    if health.state == State::Paused {
         return Err(Failure::new(format!("{name} is paused: nothing is sent to it"))
             .hint(format!("trackpost subscribers resume {name}")));
     }
-    let now = clock::now();
     let row = store.add_ping(name, Ping::new(name, now), now).await?;
     let watch = Stopwatch::start();
     while watch.elapsed() < subscriber.timeout + PATIENCE {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::digest;
 use super::label::AccountName;
 use super::message::MessageType;
 use super::secret::Hidden;
@@ -162,6 +163,11 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
+    /// Tells whether the URL is still the same, and nothing else of it.
+    pub fn url_digest(&self) -> String {
+        digest::short_hex(&digest::of_parts(&["url", self.url.expose()]))
+    }
+
     pub fn wants(&self, kind: MessageType, account: Option<&AccountName>) -> bool {
         let of_account =
             self.accounts.is_empty() || account.is_none_or(|account| self.accounts.contains(account));

@@ -277,6 +277,7 @@ pub(super) async fn settle(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(health::read(tx, name).await?.unwrap_or_default()),
         };
+        health.meet(&attempt.subscriber.url_digest(), attempt.settled_at);
         let episode_at = health.episode_at;
         let (settlement, change) = health.settle(&attempt.judged(), attempt.settled_at);
         if let Some(change) = change {
