@@ -7,7 +7,7 @@
 //! One attempt of a message at a time, by construction: what is under way is remembered here, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 /// Delivers to one subscriber.
 pub struct Courier {
     desk: Arc<Desk>,
-    /// Deliveries under way, by row.
-    busy: HashSet<i64>,
+    /// Deliveries under way, by row, and whether each is a retry.
+    busy: HashMap<i64, bool>,
     /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
     in_flight: JoinSet<(i64, Result<(), StoreError>)>,
 }
@@ -59,7 +59,7 @@ impl Courier {
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let desk = Desk { subscriber: Arc::new(subscriber), audience, store, mouth, pulse };
-        Ok(Self { desk: Arc::new(desk), busy: HashSet::new(), in_flight: JoinSet::new() })
+        Ok(Self { desk: Arc::new(desk), busy: HashMap::new(), in_flight: JoinSet::new() })
     }
 
     /// Delivers until `shutdown` says so, then lets what is under way end.
@@ -104,6 +104,15 @@ impl Courier {
         self.in_flight.len() < self.desk.subscriber.max_in_flight as usize
     }
 
+    /// Retries may hang for the whole time limit: a quarter of the room is kept for first attempts, which never wait
+    /// behind them.
+    fn room_for_retries(&self) -> usize {
+        let all = self.desk.subscriber.max_in_flight as usize;
+        let kept = if all > 1 { (all / 4).max(1) } else { 0 };
+        let under_way = self.busy.values().filter(|retry| **retry).count();
+        (all - kept).saturating_sub(under_way)
+    }
+
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let soon = now.saturating_add(LOOK).unwrap_or(Timestamp::MAX);
         self.desk.pulse.beat(now);
@@ -124,13 +133,19 @@ impl Courier {
         if room == 0 {
             return Ok(soon);
         }
-        let busy: Vec<i64> = self.busy.iter().copied().collect();
+        let busy: Vec<i64> = self.busy.keys().copied().collect();
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
         let due = store.due_deliveries(&subscriber.name, now, &busy, turn, limit).await?;
         let next = store.next_attempt(&subscriber.name, now).await?;
+        let probe = turn == Turn::LongestDue;
+        let mut room_for_retries = self.room_for_retries();
         for delivery in due {
-            self.busy.insert(delivery.row);
-            let probe = turn == Turn::LongestDue;
+            let retry = delivery.attempts > 0;
+            if retry && !probe {
+                let Some(left) = room_for_retries.checked_sub(1) else { continue };
+                room_for_retries = left;
+            }
+            self.busy.insert(delivery.row, retry);
             self.in_flight.spawn(deliver(Arc::clone(&self.desk), delivery, probe, now));
         }
         Ok(next.map_or(soon, |next| next.min(soon)))

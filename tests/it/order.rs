@@ -124,3 +124,32 @@ async fn first_attempts_never_wait_behind_retries() {
     assert_eq!(of_label("se-2", &order[..3]), [1, 2, 3], "{order:?}");
     assert_eq!(of_label("se-1", &order[3..]), [1, 2, 3], "{order:?}");
 }
+
+#[tokio::test]
+async fn hanging_retries_leave_room_for_first_attempts() {
+    let mut house = House::with(&format!("{ORDERS}max_in_flight = 4\n")).await;
+    // Four failures in a row are still the messages' matter, and not yet the subscriber's.
+    house.register(&["se-1", "se-2", "se-3", "se-4"]).await;
+    for label in ["se-1", "se-2", "se-3", "se-4"] {
+        house.says(label, &in_transit());
+    }
+    house.receiver.answer_by(|callback| match (callback.attempt, callback.label_id.as_deref()) {
+        (Some(2), _) => Some(Answer::status(200).after(Duration::from_secs(600))),
+        (_, Some("se-9")) => None,
+        _ => Some(Answer::status(500)),
+    });
+    house.poll().await;
+    house.deliver_once("orders").await;
+    house.pass(seconds(6));
+    house.register(&["se-9"]).await;
+    house.says("se-9", &in_transit());
+    house.poll().await;
+    let (receiver, now) = (house.receiver.clone(), house.now());
+    tokio::select! {
+        _ = house.courier("orders").step(now) => panic!("the retries hang"),
+        () = receiver.wait_until(|counts| counts.accepted == 1) => {}
+    }
+    let of_nine = house.callbacks("orders").iter().filter(|c| c.label_id.as_deref() == Some("se-9")).count();
+    assert_eq!(of_nine, 1);
+    house.crash().await;
+}
