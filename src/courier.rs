@@ -136,7 +136,7 @@ impl Courier {
         let busy: Vec<i64> = self.busy.keys().copied().collect();
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
         let due = store.due_deliveries(&subscriber.name, now, &busy, turn, limit).await?;
-        let next = store.next_attempt(&subscriber.name, now).await?;
+        let next = store.next_attempt(&subscriber.name, now, soon).await?;
         let probe = turn == Turn::LongestDue;
         let mut room_for_retries = self.room_for_retries();
         for delivery in due {

@@ -150,6 +150,7 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
         news
     };
     let (news, health) = store.change_health(name, change).await?;
+    store.hasten_heads(name, now).await?;
     output::line(match (news, health.state) {
         (true, State::Failing) => {
             format!("{name}: resumed; a probe goes first, and the rest when it is taken")

@@ -200,6 +200,14 @@ impl Health {
         (settlement, change)
     }
 
+    /// Deliveries that are tried before their time, because the subscriber's health changed: should they fail, that is
+    /// not held against them.
+    pub fn spare(&mut self, hastened: &[i64]) {
+        for delivery in hastened {
+            *self.spared.entry(*delivery).or_default() += 1;
+        }
+    }
+
     /// Stops all attempts until [`Self::resume`]; whether that is news.
     pub fn pause(&mut self, now: Timestamp) -> bool {
         if self.state == State::Paused {

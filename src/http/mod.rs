@@ -2,7 +2,7 @@
 //!
 //! `/healthz` is 200 while the store answers and every trade gets something done, else 503 and why; `/readyz` is 200
 //! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, so both
-//! are open. [`feed`] does, and asks for the token where one is configured.
+//! are open. The feed does, and asks for the token where one is configured.
 
 mod feed;
 mod guard;

@@ -43,6 +43,20 @@ impl Store {
             .await
     }
 
+    /// Has what waits for a time of our own tried at `now`, as far as the subscriber's health lets it.
+    pub async fn hasten_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
+        let name = subscriber.clone();
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let mut health = read(tx, &name).await?.unwrap_or_default();
+                    health.spare(&make_heads_due(tx, &name, 0, now).await?);
+                    write(tx, &name, &health).await
+                })
+            })
+            .await
+    }
+
     /// Puts a ping into the subscriber's outbox, before what waits there; a failing subscriber is probed with it at once.
     /// Returns the row of its delivery.
     pub async fn add_ping(
@@ -174,14 +188,14 @@ pub(super) async fn follow(
     change: HealthChange,
     health: &Health,
     episode_at: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<i64>, sqlx::Error> {
     let now = attempt.settled_at;
     let name = &attempt.subscriber.name;
-    make_heads_due(tx, name, attempt.row, now).await?;
+    let hastened = make_heads_due(tx, name, attempt.row, now).await?;
     let kind = match change {
         HealthChange::Fell => MessageType::SubscriberFailing,
         HealthChange::Recovered => MessageType::SubscriberRecovered,
-        HealthChange::Paused => return Ok(()),
+        HealthChange::Paused => return Ok(hastened),
     };
     let message = about_subscriber(kind, name, health, episode_at, now);
     let told = attempt.audience.iter().filter(|other| other.format == Format::Standard);
@@ -191,28 +205,33 @@ pub(super) async fn follow(
         .collect();
     let deliveries: Vec<_> =
         deliveries.iter().map(|planned| DeliveryWrite::of(planned, &message, None)).collect();
-    insert_messages(tx, &[MessageWrite::of(&message, None, None, None)], &deliveries).await
+    insert_messages(tx, &[MessageWrite::of(&message, None, None, None)], &deliveries).await?;
+    Ok(hastened)
 }
 
 /// Those that wait for a time of our own are due now; those that the receiver asked to leave alone, when it said. All
-/// but `tried`, which was just attempted.
+/// but `tried`, which was just attempted, and what is sent again at a pace. Returns those that are tried before their
+/// time.
 async fn make_heads_due(
     tx: &mut SqliteConnection,
     subscriber: &SubscriberName,
     tried: i64,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<i64>, sqlx::Error> {
     let (name, now) = (subscriber.as_str(), ms(now));
-    sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = max(?2, min(next_attempt_at, coalesce(
+    let hastened = sqlx::query_scalar!(
+        r#"UPDATE deliveries SET next_attempt_at = max(?2, min(next_attempt_at, coalesce(
             (SELECT a.started_at + a.duration_ms + min(a.retry_after_ms, 86400000) FROM attempts a
              WHERE a.delivery_key = deliveries.delivery_key AND a.attempt = deliveries.attempts), ?2)))
-         WHERE subscriber = ?1 AND next_attempt_at > ?2 AND delivery_key <> ?3",
+           WHERE subscriber = ?1 AND next_attempt_at > ?2 AND delivery_key <> ?3
+             AND (queued_again_at IS NULL OR EXISTS (SELECT 1 FROM attempts a
+                  WHERE a.delivery_key = deliveries.delivery_key AND a.started_at >= queued_again_at))
+           RETURNING delivery_key AS "key!""#,
         name,
         now,
         tried
     )
-    .execute(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(())
+    Ok(hastened)
 }

@@ -167,18 +167,21 @@ impl Store {
         Ok(due.collect())
     }
 
-    /// When the subscriber's next delivery after `now` is due.
+    /// When the subscriber's next delivery after `after` is due, if that is before `until`.
     pub async fn next_attempt(
         &self,
         subscriber: &SubscriberName,
         after: Timestamp,
+        until: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let (name, after) = (subscriber.as_str(), ms(after));
+        let (name, after, until) = (subscriber.as_str(), ms(after), ms(until));
+        // Both kinds are named, or the index would be of no use for the time.
         let next = sqlx::query_scalar!(
             r#"SELECT min(next_attempt_at) AS "next: i64" FROM deliveries
-               WHERE subscriber = ? AND next_attempt_at IS NOT NULL AND next_attempt_at > ?"#,
+               WHERE subscriber = ? AND (attempts > 0) IN (0, 1) AND next_attempt_at > ? AND next_attempt_at <= ?"#,
             name,
-            after
+            after,
+            until
         )
         .fetch_one(&self.readers)
         .await?;
@@ -293,11 +296,14 @@ pub(super) async fn settle(
         });
     }
     write_attempts(tx, ended, &settled).await?;
+    for (attempt, change, health, episode_at) in changes {
+        let hastened = health::follow(tx, attempt, change, &health, episode_at).await?;
+        if let Some(health) = fares.get_mut(&attempt.subscriber.name) {
+            health.spare(&hastened);
+        }
+    }
     for (name, health) in fares {
         health::write(tx, name, &health).await?;
-    }
-    for (attempt, change, health, episode_at) in changes {
-        health::follow(tx, attempt, change, &health, episode_at).await?;
     }
     Ok(settled)
 }
@@ -317,7 +323,8 @@ async fn write_attempts(
          SELECT value ->> 'delivery', value ->> 'attempt', value ->> 'started_at', value ->> 'duration_ms',
                 value ->> 'outcome', value ->> 'status', value ->> 'detail', value ->> 'answer',
                 value ->> 'retry_after_ms'
-         FROM json_each(?)",
+         FROM json_each(?) WHERE true
+         ON CONFLICT (delivery_key, attempt) DO NOTHING",
         rows
     )
     .execute(&mut *tx)
