@@ -172,7 +172,7 @@ impl Poller {
         }
         let slots = if probing { 1 } else { self.desk.account.max_in_flight as usize };
         while self.in_flight.len() < slots {
-            let Some(label) = self.take(now).await? else { break };
+            let Some(label) = self.take(now, probing).await? else { break };
             let slot = match Slot::take(&self.desk, now) {
                 Ok(slot) => slot,
                 Err(free_at) => {
@@ -189,7 +189,7 @@ impl Poller {
         Ok(next.map_or(soon, |next| next.min(soon)))
     }
 
-    async fn take(&mut self, now: Timestamp) -> Result<Option<Snapshot>, StoreError> {
+    async fn take(&mut self, now: Timestamp, probing: bool) -> Result<Option<Snapshot>, StoreError> {
         let stale = self.read_ahead_at.is_none_or(|at| now.duration_since(at).abs() >= STALE);
         if stale {
             self.ahead.clear();
@@ -201,6 +201,10 @@ impl Poller {
             self.read_ahead_at = Some(now);
             let labels = self.desk.store.polled_labels(&self.desk.account.name, ALL_LABELS).await?;
             self.desk.labels.store(labels, Ordering::Relaxed);
+        }
+        // Who answered last time is the best probe: a label that fails by itself proves nothing.
+        if probing && let Some(well) = self.ahead.iter().position(|label| label.standing.failures == 0) {
+            self.ahead.swap(0, well);
         }
         // One that ended meanwhile may have been read ahead as it was before.
         while let Some(label) = self.ahead.pop_front() {

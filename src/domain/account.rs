@@ -69,6 +69,8 @@ pub struct AccountState {
     pub streak: BTreeSet<i64>,
     /// Failures in a row; not stored.
     pub failures_in_a_row: u32,
+    /// The last good answer; not stored.
+    pub last_fine_at: Option<Timestamp>,
 }
 
 /// What subscribers and labels are to be told of a change of standing.
@@ -88,6 +90,8 @@ pub enum AccountChange {
 const OUTAGE_FAILURES: u32 = 5;
 /// With fewer labels their own backing off is as good as a probe.
 const FEWEST_LABELS: usize = 3;
+/// A good answer this young says that it is not everything that fails.
+const LATELY: SignedDuration = SignedDuration::from_secs(30);
 /// So many labels in a row stand for all of them.
 pub const ALL_LABELS: usize = 20;
 
@@ -105,6 +109,7 @@ impl AccountState {
             detail: None,
             streak: BTreeSet::new(),
             failures_in_a_row: 0,
+            last_fine_at: None,
         }
     }
 
@@ -146,7 +151,8 @@ impl AccountState {
                 self.failures_in_a_row += 1;
                 self.streak.insert(label);
                 let all = labels.clamp(FEWEST_LABELS, ALL_LABELS);
-                let outage = self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
+                let lately = self.last_fine_at.is_some_and(|at| now.duration_since(at) < LATELY);
+                let outage = !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
                 if self.probing() || outage { self.fall(Standing::Down, detail, probe, now) } else { None }
             }
         }
@@ -155,12 +161,13 @@ impl AccountState {
     fn fine(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.streak.clear();
         self.failures_in_a_row = 0;
+        self.last_fine_at = Some(now);
         let change = match self.standing {
             Standing::Ok => return None,
             Standing::Down => AccountChange::CameBack,
             Standing::Unauthorized | Standing::Misconfigured => AccountChange::Accepted,
         };
-        *self = Self { throttled_until: self.throttled_until, ..Self::new(now) };
+        *self = Self { throttled_until: self.throttled_until, last_fine_at: Some(now), ..Self::new(now) };
         Some(change)
     }
 
@@ -242,6 +249,16 @@ mod tests {
         assert_eq!(account.observe(3, &failed(), 3, false, at(0)), Some(AccountChange::WentDown));
         assert_eq!(account.observe(4, &failed(), 3, false, at(1)), None);
         assert_eq!(account.observe(1, &Verdict::Fine, 3, true, at(60)), Some(AccountChange::CameBack));
+    }
+
+    #[test]
+    fn it_is_no_outage_while_somebody_is_answered() {
+        let mut account = AccountState::new(at(0));
+        account.observe(99, &Verdict::Fine, 100, false, at(0));
+        for label in 0..90 {
+            assert_eq!(account.observe(label, &failed(), 100, false, at(29)), None);
+        }
+        assert_eq!(account.observe(90, &failed(), 100, false, at(30)), Some(AccountChange::WentDown));
     }
 
     #[test]

@@ -105,23 +105,23 @@ impl Client {
                 return Ok(Reading::Garbled { status: status.as_u16(), detail });
             }
         };
-        Ok(understand(status, &body, last, url))
+        Ok(understand(status, &body, last, url, account.api_key.expose()))
     }
 }
 
-fn understand(status: StatusCode, body: &[u8], last: Option<&Digest>, url: String) -> Reading {
+fn understand(status: StatusCode, body: &[u8], last: Option<&Digest>, url: String, key: &str) -> Reading {
     let code = status.as_u16();
     match status {
         StatusCode::OK => answer(body, last),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Reading::Unauthorized { status: code, detail: wire::said(body) }
+            Reading::Unauthorized { status: code, detail: wire::said(body, key) }
         }
         StatusCode::NOT_FOUND if wire::speaks_of_endpoint(body) => {
-            Reading::WrongEndpoint { url, detail: wire::said(body) }
+            Reading::WrongEndpoint { url, detail: wire::said(body, key) }
         }
         _ if status.is_client_error() => Reading::Refused {
             status: code,
-            detail: format!("the server answered {code}: {}", wire::said(body)),
+            detail: format!("the server answered {code}: {}", wire::said(body, key)),
         },
         _ => Reading::Garbled {
             status: code,

@@ -26,8 +26,8 @@ struct ErrorEntry {
 /// The longest line made of an error body, in characters.
 const LONGEST: usize = 200;
 
-/// What an error body says, in a line.
-pub fn said(body: &[u8]) -> String {
+/// What an error body says, in a line. Should it repeat the API key, `key` is taken out before anything else.
+pub fn said(body: &[u8], key: &str) -> String {
     let entry =
         serde_json::from_slice::<ErrorBody>(body).ok().and_then(|body| body.errors.into_iter().next());
     let parts: Vec<String> = match entry {
@@ -36,7 +36,9 @@ pub fn said(body: &[u8]) -> String {
         }
         None => vec!["no error body in the vendor's form".to_owned()],
     };
-    parts.join(": ").chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    let line = parts.join(": ");
+    let line = if key.is_empty() { line } else { line.replace(key, "(hidden)") };
+    line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 
 /// Whether a 404 is about the URL and not about the label.
@@ -53,10 +55,12 @@ mod tests {
         let route = br#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security",
             "error_code":"not_found","message":"GET","method":"/v1/x","path":"GET /v1/x is not a valid API endpoint."}]}"#;
         assert!(speaks_of_endpoint(route));
-        assert_eq!(said(route), "not_found: GET: GET /v1/x is not a valid API endpoint.");
+        assert_eq!(said(route, "KEY"), "not_found: GET: GET /v1/x is not a valid API endpoint.");
         let label = br#"{"errors":[{"error_code":"not_found","message":"label not found","path":null}]}"#;
         assert!(!speaks_of_endpoint(label));
-        assert_eq!(said(label), "not_found: label not found");
-        assert_eq!(said(b"<html>"), "no error body in the vendor's form");
+        assert_eq!(said(label, "KEY"), "not_found: label not found");
+        let echo = br#"{"errors":[{"error_code":"unauthorized","message":"bad key KEY123"}]}"#;
+        assert_eq!(said(echo, "KEY123"), "unauthorized: bad key (hidden)");
+        assert_eq!(said(b"<html>", "KEY"), "no error body in the vendor's form");
     }
 }

@@ -49,6 +49,7 @@ impl Store {
             detail: row.detail,
             streak: BTreeSet::new(),
             failures_in_a_row: 0,
+            last_fine_at: None,
         })
     }
 }

@@ -212,27 +212,23 @@ fn answered(
         after.last_changed_at = Some(now);
     }
     settle_state(label, after, !changes.is_empty(), now);
-    // What the clock says comes first: the summary is the last of its poll.
     let said = silence(terms, label, after, now);
     if first && terms.first_poll == FirstPoll::Baseline {
         return plan;
     }
-    for change in &said {
-        append(label, &mut plan, now, change);
-    }
-    if !changes.is_empty() {
-        let news = told_of(terms, label, &mut plan.standing, &changes, tracking, now);
-        plan.messages.extend(news);
+    if !changes.is_empty() || !said.is_empty() {
+        plan.messages = told_of(terms, label, &mut plan.standing, &changes, &said, tracking, now);
     }
     plan
 }
 
-/// The messages of a poll, and the summary last; `seq` goes on from where the label is.
+/// The messages of a poll: what changed, what the clock says, and of the changes the summary, which is always last; `seq` goes on from where the label is.
 fn told_of(
     terms: &Terms<'_>,
     label: &Snapshot,
     after: &mut Standing,
     changes: &[Change],
+    said: &[Change],
     tracking: &Tracking,
     now: Timestamp,
 ) -> Vec<Message> {
@@ -243,9 +239,11 @@ fn told_of(
         seq
     };
     let mut messages: Vec<Message> =
-        changes.iter().map(|change| compose(&subject, next(), now, change)).collect();
+        changes.iter().chain(said).map(|change| compose(&subject, next(), now, change)).collect();
     // The answer was parsed from this text: it is JSON.
-    if let Ok(raw) = serde_json::from_str::<&RawValue>(&tracking.raw) {
+    if !changes.is_empty()
+        && let Ok(raw) = serde_json::from_str::<&RawValue>(&tracking.raw)
+    {
         messages.push(summarize(&subject, next(), now, changes, raw, terms.resource_url.to_owned()));
     }
     after.last_seq = seq;
