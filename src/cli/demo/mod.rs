@@ -85,10 +85,10 @@ fn ended(who: &str, error: Option<std::io::Error>) -> Failure {
 }
 
 fn intro(stage: &Stage, seconds: u32) -> String {
-    let status = stage.status_url.as_deref().map(|url| format!(", its status at {url}")).unwrap_or_default();
+    let health = stage.health_url.as_deref().map(|url| format!(", its health at {url}")).unwrap_or_default();
     format!(
         "{} parcels travel for days in about {seconds} s: a fake ShipStation at {}\n\
-         is polled by the real daemon{status},\n\
+         is polled by the real daemon{health},\n\
          which posts signed callbacks to two subscribers at {}, where they are verified.\n",
         stage.plan.cast.len(),
         stage.sandbox_url,

@@ -41,7 +41,7 @@ pub struct Stage {
     pub callbacks: mpsc::UnboundedReceiver<Delivery>,
     pub sandbox_url: String,
     pub receiver_url: String,
-    pub status_url: Option<String>,
+    pub health_url: Option<String>,
 }
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -84,7 +84,7 @@ pub async fn set(what: &args::Demo) -> Result<(Stage, Servers), Failure> {
         callbacks,
         sandbox_url,
         receiver_url,
-        status_url: daemon.http_addr().map(|addr| format!("http://{addr}/")),
+        health_url: daemon.http_addr().map(|addr| format!("http://{addr}/healthz")),
         plan,
     };
     Ok((stage, Servers { sandbox, receiver, daemon }))
