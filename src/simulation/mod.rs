@@ -13,3 +13,6 @@ mod travel;
 
 pub use run::{Outcome, Terms, run};
 pub use travel::{Passage, Travel, recorded};
+
+#[cfg(test)]
+mod tests;

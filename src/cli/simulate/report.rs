@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::output;
 use crate::simulation::Outcome;
-use crate::simulation::bound::Bound;
+use crate::simulation::bound::{Bound, DELIVERY};
 use crate::simulation::delays::Delays;
 
 #[derive(Debug, Serialize)]
@@ -35,13 +35,20 @@ struct Bounds {
     mean: Option<f64>,
     times: Option<f64>,
     delivered_mean: Option<f64>,
+    /// Where a delivery is worth ten other changes: the least mean, and how many times that the policy needs.
+    weighed_mean: Option<f64>,
+    weighed_times: Option<f64>,
 }
 
 impl Report {
     pub(super) fn of(policy: String, labels: usize, outcome: Outcome, bound: Bound) -> Self {
         let detected = outcome.delays.len();
+        let (mean, weighed_mean) = (bound.mean(outcome.polls), bound.weighed_mean(outcome.polls));
+        let sum = |delays: &[Duration]| delays.iter().sum::<Duration>().as_secs_f64();
+        let extra = DELIVERY - 1.0;
+        let weighed = (sum(&outcome.delays) + extra * sum(&outcome.delivered_delays))
+            / (detected as f64 + extra * outcome.delivered_delays.len() as f64);
         let delay_seconds = Delays::of(outcome.delays);
-        let mean = bound.mean(outcome.polls);
         let round = |value: f64| (value * 1000.0).round() / 1000.0;
         Self {
             policy,
@@ -58,6 +65,10 @@ impl Report {
                 mean: mean.map(round),
                 times: delay_seconds.mean.zip(mean).map(|(ours, least)| round(ours / least)),
                 delivered_mean: bound.delivered_mean(outcome.polls).map(round),
+                weighed_mean: weighed_mean.map(round),
+                weighed_times: weighed_mean
+                    .filter(|_| weighed.is_finite())
+                    .map(|least| round(weighed / least)),
             },
             delivered: outcome.delivered_delays,
         }
@@ -65,7 +76,7 @@ impl Report {
 }
 
 pub(super) fn print(reports: &[Report]) {
-    let rows: Vec<[String; 12]> = reports
+    let rows: Vec<[String; 13]> = reports
         .iter()
         .map(|report| {
             let (all, delivered) = (report.delay_seconds, report.delivered_delay_seconds);
@@ -79,7 +90,8 @@ pub(super) fn print(reports: &[Report]) {
                 shown(delivered.p50),
                 shown(delivered.p95),
                 shown(report.bound.mean),
-                report.bound.times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}")),
+                times(report.bound.times),
+                times(report.bound.weighed_times),
                 format!("{}/{}", report.detected, report.changes),
                 report.max_requests_in_60s.to_string(),
             ]
@@ -96,15 +108,20 @@ pub(super) fn print(reports: &[Report]) {
         "P95",
         "BEST MEAN",
         "TIMES THAT",
+        "WEIGHED",
         "SEEN",
         "MOST/60S",
     ];
     output::table(heading, &rows);
     output::line("");
     output::line(
-        "Delays from the change to the poll that saw it. BEST MEAN: the least possible with as many polls for one who \
-         knows the true rates.",
+        "Delays from the change to the poll that saw it. BEST MEAN: the least possible with as many polls, for one who \
+         knows the true rates and states. WEIGHED: times the best where a delivery is worth ten other changes.",
     );
+}
+
+fn times(times: Option<f64>) -> String {
+    times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"))
 }
 
 /// Seconds for people.

@@ -27,9 +27,9 @@ struct Pace<'a> {
 /// So many changes are believed half.
 const HALF: f64 = 30.0;
 /// The share of the table's looks that is needed when they come at the right time …
-const THRIFT: f64 = 0.84;
+const THRIFT: f64 = 0.8;
 /// … and of those for parcels that are out for delivery, where the table looks through the night and the early hours.
-const THRIFT_OUT: f64 = 0.57;
+const THRIFT_OUT: f64 = 0.62;
 /// How finely the rate is summed up.
 const STEP: SignedDuration = SignedDuration::from_mins(10);
 /// No wait is longer.
