@@ -29,7 +29,7 @@ const HALF: f64 = 30.0;
 /// The share of the table's looks that is needed when they come at the right time …
 const THRIFT: f64 = 0.8;
 /// … and of those for parcels that are out for delivery, where the table looks through the night and the early hours.
-const THRIFT_OUT: f64 = 0.62;
+const THRIFT_OUT: f64 = 0.66;
 /// How finely the rate is summed up.
 const STEP: SignedDuration = SignedDuration::from_mins(10);
 /// No wait is longer.
