@@ -64,6 +64,11 @@ impl Quota {
         self.released.push_back(at);
     }
 
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     /// Slots in use: requests under way, and those of the last window as of the last call.
     pub fn used(&self) -> usize {
         self.in_flight + self.released.len()

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use trackpost::courier::Courier;
+use trackpost::desk::Desk;
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::Subscriber;
-use trackpost::poller::{self, Poller};
+use trackpost::poller::Poller;
 use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
 use trackpost::shipstation::Client;
@@ -19,20 +20,10 @@ impl House {
     pub(super) async fn open(&mut self) {
         let (store, writer) = store::open(&self.path).await.unwrap();
         let writer = Some(tokio::spawn(writer.run()));
-        let now = self.now();
-        let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
         let client = Client::new().unwrap();
-        let poller = Poller::new(
-            self.account.clone(),
-            watch::channel(self.policy.clone().into()).1,
-            store.clone(),
-            client,
-            Pulse::default(),
-            quota,
-            now,
-        )
-        .await
-        .unwrap();
+        let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
+        let policy = watch::channel(self.policy.clone().into()).1;
+        let poller = Poller::new(Arc::new(desk), policy, Pulse::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
         let courier = |subscriber: &Subscriber| {
             let courier =
