@@ -22,8 +22,9 @@ impl House {
         let writer = Some(tokio::spawn(writer.run()));
         let client = Client::new().unwrap();
         let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
+        let desk = Arc::new(desk);
         let policy = watch::channel(self.policy.clone().into()).1;
-        let poller = Poller::new(Arc::new(desk), policy, Pulse::default());
+        let poller = Poller::new(Arc::clone(&desk), policy, Pulse::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
         let courier = |subscriber: &Subscriber| {
             let courier =
@@ -31,7 +32,7 @@ impl House {
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, poller: Some(poller), couriers });
+        self.work = Some(Work { store, writer, desk, poller: Some(poller), couriers });
     }
 
     /// Ends everything in order, and starts again on the same file.
@@ -42,8 +43,11 @@ impl House {
 
     /// Ends everything in order; [`Self::restart`] goes on.
     pub async fn shut(&mut self) {
-        let Some(Work { store, writer, poller, couriers }) = self.work.take() else { return };
-        drop((poller, couriers));
+        let Some(Work { store, writer, desk, poller, couriers }) = self.work.take() else { return };
+        if writer.is_some() {
+            desk.close().await.unwrap();
+        }
+        drop((desk, poller, couriers));
         store.close().await;
         drop(store);
         if let Some(writer) = writer {
