@@ -20,6 +20,7 @@
 //! | the door | [`cli`]: arguments and printing |
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
 //! | the trades | [`poller`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
+//! | the desk | [`desk`]: an account's use of the API, shared by the trades that call it |
 //! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`] |
 //! | the ground | [`domain`]: everything that decides; pure |
 //! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies |
@@ -47,6 +48,7 @@ pub mod clock;
 pub mod config;
 pub mod courier;
 pub mod daemon;
+pub mod desk;
 pub mod domain;
 pub mod http;
 pub mod janitor;

@@ -7,8 +7,7 @@
 //! If we die after asking and before recording, the call is lost and nothing else: the label is still due.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -16,21 +15,20 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
-use crate::config::Account;
+use crate::desk::{Call, Desk, Errand, Observed, Slot};
 use crate::domain::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
 use crate::domain::cadence::Cadence;
 use crate::domain::message::{Message, MessageType, about_account};
+use crate::domain::pace;
 use crate::domain::poll::{self, FirstPoll, PlannedDelivery, PollPlan, Terms};
-use crate::domain::quota::{Quota, WINDOW};
 use crate::domain::reading::Reading;
 use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::subscriber::{Format, Subscriber};
 use crate::pulse::Pulse;
-use crate::shipstation::Client;
+use crate::store::StoreError;
 use crate::store::accounts::AccountRecord;
 use crate::store::polls::{PollRecord, Recorded};
-use crate::store::{Store, StoreError};
 
 /// Due labels read ahead; what the registry does to one meanwhile is noticed when its poll is recorded.
 const AHEAD: u32 = 64;
@@ -46,22 +44,9 @@ pub struct Policy {
     pub subscribers: Vec<Subscriber>,
 }
 
-/// An account's use of its quota; it outlives a poller that is replaced by a reload.
-pub type SharedQuota = Arc<Mutex<Quota>>;
-
-/// The quota of an account as an earlier process left it: what it asked in the last window counts.
-pub async fn quota_left(store: &Store, account: &Account, now: Timestamp) -> Result<SharedQuota, StoreError> {
-    let since = now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN);
-    let used = store.polled_since(&account.name, since).await?;
-    // What was under way when it ended is not remembered: it counts as if all of it had been sent.
-    let under_way = if used > 0 { u64::from(account.max_in_flight) } else { 0 };
-    let used = usize::try_from(used + under_way).unwrap_or(usize::MAX);
-    Ok(Arc::new(Mutex::new(Quota::new(account.requests_per_minute).with_used(used, now))))
-}
-
 /// Looks at the labels of one account.
 pub struct Poller {
-    desk: Arc<Desk>,
+    looking: Arc<Looking>,
     /// Labels under way, by row.
     busy: HashSet<i64>,
     /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
@@ -71,57 +56,21 @@ pub struct Poller {
 }
 
 /// What polls under way share.
-struct Desk {
-    account: Account,
+struct Looking {
+    desk: Arc<Desk>,
     policy: watch::Receiver<Arc<Policy>>,
-    store: Store,
-    client: Client,
     pulse: Pulse,
-    quota: SharedQuota,
-    state: Mutex<AccountState>,
-    /// How many labels the account has polled, as far as it matters.
-    labels: AtomicUsize,
-}
-
-impl Desk {
-    fn quota(&self) -> MutexGuard<'_, Quota> {
-        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state(&self) -> MutexGuard<'_, AccountState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Poller {
-    /// Takes the account up where an earlier process left it.
-    pub async fn new(
-        account: Account,
-        policy: watch::Receiver<Arc<Policy>>,
-        store: Store,
-        client: Client,
-        pulse: Pulse,
-        quota: SharedQuota,
-        now: Timestamp,
-    ) -> Result<Self, StoreError> {
-        let state = store.account_state(&account.name, now).await?;
-        let desk = Desk {
-            account,
-            policy,
-            store,
-            client,
-            pulse,
-            quota,
-            state: Mutex::new(state),
-            labels: AtomicUsize::new(ALL_LABELS),
-        };
-        Ok(Self {
-            desk: Arc::new(desk),
+    pub fn new(desk: Arc<Desk>, policy: watch::Receiver<Arc<Policy>>, pulse: Pulse) -> Self {
+        Self {
+            looking: Arc::new(Looking { desk, policy, pulse }),
             busy: HashSet::new(),
             in_flight: JoinSet::new(),
             ahead: VecDeque::new(),
             read_ahead_at: None,
-        })
+        }
     }
 
     /// Polls until `shutdown` says so, then lets what is under way end.
@@ -161,32 +110,47 @@ impl Poller {
 
     /// Starts as many polls as are due and allowed; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let desk = Arc::clone(&self.looking.desk);
         let soon = now.saturating_add(STALE).unwrap_or(Timestamp::MAX);
-        let (open_at, probing) = {
-            let state = self.desk.state();
-            (state.open_at(now), state.probing())
-        };
-        if let Some(open_at) = open_at {
-            self.desk.pulse.beat(now);
+        if let Some(open_at) = desk.open_at(now) {
+            self.looking.pulse.beat(now);
             return Ok(open_at.min(soon));
         }
-        let slots = if probing { 1 } else { self.desk.account.max_in_flight as usize };
+        let probing = desk.probing();
+        let slots = if probing { 1 } else { desk.account.max_in_flight as usize };
         while self.in_flight.len() < slots {
             let Some(label) = self.take(now, probing).await? else { break };
-            let slot = match Slot::take(&self.desk, now) {
+            let slot = match desk.take(Errand::Look, now) {
                 Ok(slot) => slot,
                 Err(free_at) => {
                     self.ahead.push_front(label);
-                    self.desk.pulse.beat(now);
+                    self.looking.pulse.beat(now);
                     return Ok(free_at.map_or(soon, |at| at.min(soon)));
                 }
             };
+            desk.serves(label.standing.next_poll_at, label.standing.wait, now);
             self.busy.insert(label.row);
-            self.in_flight.spawn(poll_label(slot, label, probing, now));
+            self.in_flight.spawn(poll_label(Arc::clone(&self.looking), slot, label, now));
         }
-        self.desk.pulse.beat(now);
-        let next = self.desk.store.next_due(&self.desk.account.name, now).await?;
+        self.looking.pulse.beat(now);
+        let next = desk.store.next_due(&desk.account.name, now).await?;
         Ok(next.map_or(soon, |next| next.min(soon)))
+    }
+
+    /// What is served next, in order, and what all labels together ask for.
+    async fn read_ahead(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let desk = &self.looking.desk;
+        let (store, account) = (&desk.store, &desk.account.name);
+        let queues = store.due_queues(account, now, AHEAD, self.busy.len()).await?;
+        let mut rows = pace::order(&queues, desk.turn(), now, AHEAD as usize + self.busy.len());
+        rows.retain(|row| !self.busy.contains(row));
+        if rows.is_empty() && self.busy.is_empty() {
+            desk.caught_up();
+        }
+        self.ahead = store.due_labels(&rows, now).await?.into();
+        self.read_ahead_at = Some(now);
+        desk.asks(store.polled_labels(account, ALL_LABELS).await?, store.demand(account).await?, now);
+        Ok(())
     }
 
     async fn take(&mut self, now: Timestamp, probing: bool) -> Result<Option<Snapshot>, StoreError> {
@@ -195,12 +159,7 @@ impl Poller {
             self.ahead.clear();
         }
         if self.ahead.is_empty() {
-            let limit = AHEAD + u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
-            let due = self.desk.store.due_labels(&self.desk.account.name, now, limit).await?;
-            self.ahead = due.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
-            self.read_ahead_at = Some(now);
-            let labels = self.desk.store.polled_labels(&self.desk.account.name, ALL_LABELS).await?;
-            self.desk.labels.store(labels, Ordering::Relaxed);
+            self.read_ahead(now).await?;
         }
         // Who answered last time is the best probe: a label that fails by itself proves nothing.
         if probing && let Some(well) = self.ahead.iter().position(|label| label.standing.failures == 0) {
@@ -216,39 +175,19 @@ impl Poller {
     }
 }
 
-/// A request's place in the quota, given back when its answer is here or nobody waits for it any more.
-struct Slot {
-    desk: Arc<Desk>,
-    taken_at: Timestamp,
-}
-
-impl Slot {
-    fn take(desk: &Arc<Desk>, now: Timestamp) -> Result<Self, Option<Timestamp>> {
-        desk.quota().take(now)?;
-        Ok(Self { desk: Arc::clone(desk), taken_at: now })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.desk.quota().release(clock::now().max(self.taken_at));
-    }
-}
-
 /// Asks about one label and records what follows.
 async fn poll_label(
+    looking: Arc<Looking>,
     slot: Slot,
     label: Snapshot,
-    probe: bool,
     now: Timestamp,
 ) -> (i64, Result<(), StoreError>) {
-    let row = label.row;
-    let desk = Arc::clone(&slot.desk);
-    let reading = ask(&desk, &label, now).await;
+    let (row, call) = (label.row, slot.call);
+    let reading = ask(&looking.desk, &label, now).await;
     drop(slot);
     // The instant of the step that records, read once: time has passed while we asked.
     let at = clock::now().max(now);
-    (row, record(&desk, &label, reading, probe, at).await)
+    (row, record(&looking, &label, reading, call, at).await)
 }
 
 async fn ask(desk: &Desk, label: &Snapshot, now: Timestamp) -> Reading {
@@ -258,12 +197,13 @@ async fn ask(desk: &Desk, label: &Snapshot, now: Timestamp) -> Reading {
 }
 
 async fn record(
-    desk: &Desk,
+    looking: &Looking,
     label: &Snapshot,
     reading: Reading,
-    probe: bool,
+    call: Call,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let desk = &looking.desk;
     let known = match &reading {
         Reading::Answer { digest, .. } if poll::needs_history(&label.standing, digest) => {
             desk.store.known_events(label.row).await?
@@ -271,8 +211,8 @@ async fn record(
         _ => Vec::new(),
     };
     // One policy for the whole poll, whatever a reload does meanwhile.
-    let policy = Arc::clone(&desk.policy.borrow());
-    let account = observe(desk, &policy, label, &reading.verdict(), probe, now);
+    let policy = Arc::clone(&looking.policy.borrow());
+    let account = observe(desk, &policy, label, &reading.verdict(), call, now);
     let terms = Terms {
         cadence: &policy.cadence,
         patience: &policy.patience,
@@ -280,19 +220,21 @@ async fn record(
         subscribers: &policy.subscribers,
         resource_url: &desk.account.tracking_url(&label.key.id),
         stretch: 1.0,
-        outage: desk.state().probing(),
+        outage: desk.probing(),
     };
     let plan = |reading: &Reading| poll::plan(&terms, label, &known, reading, now, clock::jitter());
     let found = plan(&reading);
     let news = News::of(&found);
     // If we die here, the label is still due and the API says the same again.
-    let record = PollRecord::new(label, found, now, account.clone());
+    let held = poll::held_carrier(&reading, label, now);
+    let usage = desk.usage(call, held, now);
+    let record = PollRecord::new(label, found, now, account.clone(), usage.clone());
     let recorded = match desk.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
             // An answer that no law of the database lets in is that label's failure, and nobody else's.
             error!(label.id = %label.key.id, %error, "what the API said can't be recorded");
             let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
-            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account)).await?
+            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account, usage)).await?
         }
         recorded => recorded?,
     };
@@ -302,7 +244,7 @@ async fn record(
             debug!(label.id = %label.key.id, "the label was changed meanwhile; it is polled again");
         }
     }
-    desk.pulse.beat(now);
+    looking.pulse.beat(now);
     Ok(())
 }
 
@@ -312,34 +254,11 @@ fn observe(
     policy: &Policy,
     label: &Snapshot,
     verdict: &Verdict,
-    probe: bool,
+    call: Call,
     now: Timestamp,
 ) -> Option<AccountRecord> {
-    let (change, state) = {
-        let mut state = desk.state();
-        let before = (state.standing, state.probe_at, state.throttled_until);
-        let change = state.observe(label.row, verdict, desk.labels.load(Ordering::Relaxed), probe, now);
-        if before == (state.standing, state.probe_at, state.throttled_until) {
-            return None;
-        }
-        (change, state.clone())
-    };
+    let Observed { change, state } = desk.observe(Some(label.row), verdict, call, now)?;
     let account = &desk.account.name;
-    let detail = state.detail.as_deref().unwrap_or_default();
-    match change {
-        Some(AccountChange::Refused) => {
-            warn!(account = %account, detail, "the account is refused: polling is suspended but for a probe")
-        }
-        Some(AccountChange::Accepted) => info!(account = %account, "the account is accepted again"),
-        Some(AccountChange::WentDown) => {
-            warn!(account = %account, detail, "all labels fail: one probe at a time until the API answers")
-        }
-        Some(AccountChange::CameBack) => info!(account = %account, "the API answers again"),
-        None => {}
-    }
-    if let Verdict::Throttled { retry_after } = verdict {
-        warn!(account = %account, wait_s = retry_after.as_secs(), "the API says 429: the account waits");
-    }
     let messages = change.and_then(|change| told(change, desk, &state, now)).into_iter().collect::<Vec<_>>();
     let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
         policy
@@ -358,7 +277,6 @@ fn observe(
         change,
         deliveries: deliveries.collect(),
         messages,
-        requests_per_minute: desk.account.requests_per_minute,
         state,
         now,
     })

@@ -15,11 +15,12 @@ use super::{DRAIN, DaemonError};
 use crate::clock;
 use crate::config::{Account, Config, StoreConfig};
 use crate::courier::{Audience, Courier};
+use crate::desk::Desk;
 use crate::domain::label::{AccountName, Registration};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::http::{self, Sources};
 use crate::janitor;
-use crate::poller::{self, Policy, Poller, SharedQuota};
+use crate::poller::{Policy, Poller};
 use crate::pulse::Pulses;
 use crate::registrar::{self, Wanted};
 use crate::shipstation::Client;
@@ -46,7 +47,7 @@ pub struct Trades {
     tasks: JoinSet<Ended>,
     pollers: BTreeMap<AccountName, (Post, Account)>,
     couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
-    quotas: BTreeMap<AccountName, SharedQuota>,
+    desks: BTreeMap<AccountName, Arc<Desk>>,
     others: Vec<Post>,
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
@@ -64,7 +65,7 @@ impl Trades {
             tasks: JoinSet::new(),
             pollers: BTreeMap::new(),
             couriers: BTreeMap::new(),
-            quotas: BTreeMap::new(),
+            desks: BTreeMap::new(),
             others: Vec::new(),
             wanted: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
@@ -107,20 +108,10 @@ impl Trades {
             if self.pollers.contains_key(name) {
                 continue;
             }
-            let quota = self.quota(account).await?;
+            let desk = self.desk(account).await?;
             let trade = format!("the poller of {name}");
-            let now = clock::now();
-            let pulse = self.pulses.start(&trade, now);
-            let poller = Poller::new(
-                account.clone(),
-                self.policy.subscribe(),
-                self.store.clone(),
-                self.client.clone(),
-                pulse,
-                quota,
-                now,
-            )
-            .await?;
+            let pulse = self.pulses.start(&trade, clock::now());
+            let poller = Poller::new(desk, self.policy.subscribe(), pulse);
             let post = self.post(&trade, |stop| poller.run(stop));
             self.pollers.insert(name.clone(), (post, account.clone()));
         }
@@ -183,18 +174,16 @@ impl Trades {
         }
     }
 
-    async fn quota(&mut self, account: &Account) -> Result<SharedQuota, StoreError> {
-        if let Some(quota) = self.quotas.get(&account.name) {
-            let shared = Arc::clone(quota);
-            shared
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .set_limit(account.requests_per_minute);
-            return Ok(shared);
-        }
-        let quota = poller::quota_left(&self.store, account, clock::now()).await?;
-        self.quotas.insert(account.name.clone(), Arc::clone(&quota));
-        Ok(quota)
+    /// The account's desk; one that was there before a reload goes on with its ledger.
+    async fn desk(&mut self, account: &Account) -> Result<Arc<Desk>, StoreError> {
+        let now = clock::now();
+        let desk = match self.desks.get(&account.name) {
+            Some(desk) => desk.reopened(account.clone(), now).await?,
+            None => Desk::open(account.clone(), self.store.clone(), self.client.clone(), now).await?,
+        };
+        let desk = Arc::new(desk);
+        self.desks.insert(account.name.clone(), Arc::clone(&desk));
+        Ok(desk)
     }
 
     fn post<F>(&mut self, name: &str, work: impl FnOnce(watch::Receiver<bool>) -> F) -> Post
@@ -228,6 +217,10 @@ impl Trades {
             post.stop.send_replace(true);
         }
         while self.tasks.join_next().await.is_some() {}
+        for desk in self.desks.values() {
+            // If it can't be written, what was not under way counts as sent at the next start: no harm.
+            let _ = desk.close().await;
+        }
     }
 }
 

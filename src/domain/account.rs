@@ -123,12 +123,12 @@ impl AccountState {
         self.standing != Standing::Ok
     }
 
-    /// Takes in what a poll of `label` said. `labels` is how many labels the account has polled, of which the first
-    /// [`ALL_LABELS`] count; `probe` tells whether it was sent as the probe of a fallen account; what
-    /// was under way when the account fell says nothing new.
+    /// Takes in what a call said, about `label` if it was about one. `labels` is how many labels the account has
+    /// polled, of which the first [`ALL_LABELS`] count; `probe` tells whether it was sent as the probe of a fallen
+    /// account; what was under way when the account fell says nothing new.
     pub fn observe(
         &mut self,
-        label: i64,
+        label: Option<i64>,
         verdict: &Verdict,
         labels: usize,
         probe: bool,
@@ -149,7 +149,7 @@ impl AccountState {
             Verdict::Misconfigured { detail } => self.fall(Standing::Misconfigured, detail, probe, now),
             Verdict::Failed { detail } => {
                 self.failures_in_a_row += 1;
-                self.streak.insert(label);
+                self.streak.extend(label);
                 let all = labels.clamp(FEWEST_LABELS, ALL_LABELS);
                 let lately = self.last_fine_at.is_some_and(|at| now.duration_since(at) < LATELY);
                 let outage = !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
@@ -224,18 +224,18 @@ mod tests {
     #[test]
     fn a_refused_key_is_said_once_and_probed_ever_more_rarely() {
         let mut account = AccountState::new(at(0));
-        assert_eq!(account.observe(1, &unauthorized(), 3, false, at(0)), Some(AccountChange::Refused));
+        assert_eq!(account.observe(Some(1), &unauthorized(), 3, false, at(0)), Some(AccountChange::Refused));
         // Seven more were under way.
         for label in 2..9 {
-            assert_eq!(account.observe(label, &unauthorized(), 3, false, at(1)), None);
+            assert_eq!(account.observe(Some(label), &unauthorized(), 3, false, at(1)), None);
         }
         let mut now = 60;
         for wait in [120, 240, 480, 960, 1920, 3600, 3600] {
             assert_eq!(account.probe_at, Some(at(now)));
-            assert_eq!(account.observe(1, &unauthorized(), 3, true, at(now)), None);
+            assert_eq!(account.observe(Some(1), &unauthorized(), 3, true, at(now)), None);
             now += wait;
         }
-        assert_eq!(account.observe(1, &Verdict::Fine, 3, true, at(now)), Some(AccountChange::Accepted));
+        assert_eq!(account.observe(Some(1), &Verdict::Fine, 3, true, at(now)), Some(AccountChange::Accepted));
         assert_eq!(account.open_at(at(now)), None);
     }
 
@@ -243,38 +243,50 @@ mod tests {
     fn an_outage_needs_several_labels() {
         let mut account = AccountState::new(at(0));
         for _ in 0..20 {
-            assert_eq!(account.observe(1, &failed(), 3, false, at(0)), None);
+            assert_eq!(account.observe(Some(1), &failed(), 3, false, at(0)), None);
         }
-        assert_eq!(account.observe(2, &failed(), 3, false, at(0)), None);
-        assert_eq!(account.observe(3, &failed(), 3, false, at(0)), Some(AccountChange::WentDown));
-        assert_eq!(account.observe(4, &failed(), 3, false, at(1)), None);
-        assert_eq!(account.observe(1, &Verdict::Fine, 3, true, at(60)), Some(AccountChange::CameBack));
+        assert_eq!(account.observe(Some(2), &failed(), 3, false, at(0)), None);
+        assert_eq!(account.observe(Some(3), &failed(), 3, false, at(0)), Some(AccountChange::WentDown));
+        assert_eq!(account.observe(Some(4), &failed(), 3, false, at(1)), None);
+        assert_eq!(account.observe(Some(1), &Verdict::Fine, 3, true, at(60)), Some(AccountChange::CameBack));
     }
 
     #[test]
     fn it_is_no_outage_while_somebody_is_answered() {
         let mut account = AccountState::new(at(0));
-        account.observe(99, &Verdict::Fine, 100, false, at(0));
+        account.observe(Some(99), &Verdict::Fine, 100, false, at(0));
         for label in 0..90 {
-            assert_eq!(account.observe(label, &failed(), 100, false, at(29)), None);
+            assert_eq!(account.observe(Some(label), &failed(), 100, false, at(29)), None);
         }
-        assert_eq!(account.observe(90, &failed(), 100, false, at(30)), Some(AccountChange::WentDown));
+        assert_eq!(account.observe(Some(90), &failed(), 100, false, at(30)), Some(AccountChange::WentDown));
     }
 
     #[test]
     fn a_good_answer_ends_the_streak() {
         let mut account = AccountState::new(at(0));
         for label in 0..50 {
-            assert_eq!(account.observe(label, &failed(), 3, false, at(0)), None);
-            assert_eq!(account.observe(99, &Verdict::Fine, 3, false, at(0)), None);
+            assert_eq!(account.observe(Some(label), &failed(), 3, false, at(0)), None);
+            assert_eq!(account.observe(Some(99), &Verdict::Fine, 3, false, at(0)), None);
         }
     }
 
     #[test]
     fn throttling_waits_for_the_later_of_two() {
         let mut account = AccountState::new(at(0));
-        account.observe(1, &Verdict::Throttled { retry_after: Duration::from_secs(30) }, 3, false, at(0));
-        account.observe(2, &Verdict::Throttled { retry_after: Duration::from_secs(10) }, 3, false, at(1));
+        account.observe(
+            Some(1),
+            &Verdict::Throttled { retry_after: Duration::from_secs(30) },
+            3,
+            false,
+            at(0),
+        );
+        account.observe(
+            Some(2),
+            &Verdict::Throttled { retry_after: Duration::from_secs(10) },
+            3,
+            false,
+            at(1),
+        );
         assert_eq!(account.open_at(at(2)), Some(at(30)));
         assert_eq!(account.open_at(at(30)), None);
     }

@@ -6,15 +6,17 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trackpost::clock;
 use trackpost::config::{Account, Config, Discover, Environment};
 use trackpost::daemon::open_store;
+use trackpost::desk::Desk;
 use trackpost::domain::label::{AccountName, LabelKey, Metadata, Registration, Source};
 use trackpost::domain::poll::FirstPoll;
 use trackpost::domain::secret::Hidden;
-use trackpost::poller::{Policy, Poller, quota_left};
+use trackpost::poller::{Policy, Poller};
 use trackpost::pulse::Pulses;
 use trackpost::shipstation::Client;
 
@@ -144,20 +146,11 @@ async fn polls(account: Account, labels: u64, run: Duration) -> Measure {
         subscribers: Vec::new(),
     };
     store.apply_configured(&wanted, clock::now()).await.unwrap();
-    let quota = quota_left(&store, &account, clock::now()).await.unwrap();
     let pulse = Pulses::default().start("bench", clock::now());
     let client = Client::new().unwrap();
-    let poller = Poller::new(
-        account,
-        tokio::sync::watch::channel(policy.into()).1,
-        store.clone(),
-        client,
-        pulse,
-        quota.clone(),
-        clock::now(),
-    )
-    .await
-    .unwrap();
+    let desk = Arc::new(Desk::open(account, store.clone(), client, clock::now()).await.unwrap());
+    let policy = tokio::sync::watch::channel(policy.into()).1;
+    let poller = Poller::new(Arc::clone(&desk), policy, pulse);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let polling = tokio::spawn(poller.run(stopped));
@@ -165,7 +158,7 @@ async fn polls(account: Account, labels: u64, run: Duration) -> Measure {
     stop.send_replace(true);
     polling.await.unwrap().unwrap();
     let measure = Measure {
-        requests: quota.lock().unwrap().used() as u64,
+        requests: desk.used() as u64,
         seconds: began.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds() - cpu,
     };

@@ -73,7 +73,7 @@ fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
         Reading::Refused { .. } => {
             (true, format!("reachable, the key is accepted; asked about {label}, {said}"))
         }
-        Reading::Throttled { .. } => (
+        Reading::Throttled { .. } | Reading::CarrierThrottled { .. } => (
             true,
             "reachable; the rate limit is used up, so that the key was perhaps not looked at".to_owned(),
         ),

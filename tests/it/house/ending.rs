@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use trackpost::courier::Courier;
+use trackpost::desk::Desk;
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::Subscriber;
-use trackpost::poller::{self, Poller};
+use trackpost::poller::Poller;
 use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
 use trackpost::shipstation::Client;
@@ -19,20 +20,11 @@ impl House {
     pub(super) async fn open(&mut self) {
         let (store, writer) = store::open(&self.path).await.unwrap();
         let writer = Some(tokio::spawn(writer.run()));
-        let now = self.now();
-        let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
         let client = Client::new().unwrap();
-        let poller = Poller::new(
-            self.account.clone(),
-            watch::channel(self.policy.clone().into()).1,
-            store.clone(),
-            client,
-            Pulse::default(),
-            quota,
-            now,
-        )
-        .await
-        .unwrap();
+        let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
+        let desk = Arc::new(desk);
+        let policy = watch::channel(self.policy.clone().into()).1;
+        let poller = Poller::new(Arc::clone(&desk), policy, Pulse::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
         let courier = |subscriber: &Subscriber| {
             let courier =
@@ -40,7 +32,7 @@ impl House {
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, poller: Some(poller), couriers });
+        self.work = Some(Work { store, writer, desk, poller: Some(poller), couriers });
     }
 
     /// Ends everything in order, and starts again on the same file.
@@ -51,8 +43,11 @@ impl House {
 
     /// Ends everything in order; [`Self::restart`] goes on.
     pub async fn shut(&mut self) {
-        let Some(Work { store, writer, poller, couriers }) = self.work.take() else { return };
-        drop((poller, couriers));
+        let Some(Work { store, writer, desk, poller, couriers }) = self.work.take() else { return };
+        if writer.is_some() {
+            desk.close().await.unwrap();
+        }
+        drop((desk, poller, couriers));
         store.close().await;
         drop(store);
         if let Some(writer) = writer {

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use trackpost::config::{Account, Config, Environment};
 use trackpost::courier::Courier;
+use trackpost::desk::Desk;
 use trackpost::domain::breaker::Gate;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
@@ -66,6 +67,7 @@ struct Work {
     store: Store,
     /// None once it was lost.
     writer: Option<JoinHandle<()>>,
+    desk: Arc<Desk>,
     /// None once it was taken.
     poller: Option<Poller>,
     couriers: BTreeMap<SubscriberName, Courier>,
@@ -260,6 +262,18 @@ impl House {
 
     pub fn courier(&mut self, subscriber: &str) -> &mut Courier {
         self.work().couriers.get_mut(&SubscriberName::new(subscriber)).unwrap()
+    }
+
+    /// What all callers of the account share.
+    pub fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.work.as_ref().expect("the house is open").desk)
+    }
+
+    /// The desk of another account in the same database.
+    pub async fn of_account(&self, name: &str) -> Arc<Desk> {
+        let account = Account { name: AccountName::new(name), ..self.account.clone() };
+        let client = self.desk().client.clone();
+        Arc::new(Desk::open(account, self.store().clone(), client, self.now()).await.unwrap())
     }
 
     /// The poller, to be run apart from the house.
