@@ -42,6 +42,12 @@ impl<'a> Bench<'a> {
         self.news[new].get_or_init(|| Sighting::of(&self.answer[new].raw))
     }
 
+    /// Whether there is nothing to revise. Forms stored by a version that folded otherwise are no reason to speak: the
+    /// raw event decides.
+    fn says_the_same(&self, old: usize, new: usize) -> bool {
+        self.known[old].form() == Some(self.after(new).form) || self.before(old).form == self.after(new).form
+    }
+
     /// Among those who say the same: who was there last time comes first.
     pub fn twin_rank(&self, old: usize) -> (u32, EventId) {
         (self.known[old].missing_polls, self.known[old].event_id)
@@ -103,9 +109,9 @@ pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEv
     unknown.sort_unstable_by_key(|&new| (bench.after(new).form, &answer[new].raw));
     let mut mint = Mint::new(label, known.iter().map(|event| event.event_id));
     for new in unknown {
-        let form = bench.after(new).form;
-        let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form);
-        matching.added.push(Added { new, record, late: late(new), returned: None });
+        let (form, behind) = (bench.after(new).form, late(new));
+        let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form, behind);
+        matching.added.push(Added { new, record, behind, returned: None, changed: Vec::new() });
     }
     matching.put_in_order(answer);
     matching
@@ -125,29 +131,21 @@ impl Matching {
         if before.missing_polls > 0 {
             self.reappeared.push(old);
         }
+        let mut becomes = before.seen();
         if before.raw == raw {
             self.same.push((old, new));
-            if before.missing_polls > 0 {
-                self.updates.push(Update { known: old, becomes: before.seen(raw) });
-            }
-            return;
-        }
-        let form = bench.after(new).form;
-        if before.form() == Some(form) || bench.before(old).form == form {
+        } else if bench.says_the_same(old, new) {
             self.same.push((old, new));
-            let mut becomes = before.seen(raw);
-            becomes.remember(form);
-            self.updates.push(Update { known: old, becomes });
-            return;
-        }
-        let adopted = before.adopt(raw, form);
-        if adopted.announced {
+            becomes.remember(bench.after(new).form);
+        } else if becomes.revise(raw, bench.after(new).form) {
             let changed = bench.before(old).canonical.changed(&bench.after(new).canonical);
-            self.revised.push(Revised { known: old, new, revision: adopted.becomes.revision, changed });
+            self.revised.push(Revised { known: old, new, revision: becomes.revision, changed });
         } else {
             self.flapped.push((old, new));
         }
-        self.updates.push(Update { known: old, becomes: adopted.becomes });
+        if becomes != *before {
+            self.updates.push(Update { known: old, becomes });
+        }
     }
 
     /// A live event that the answer lacks.
@@ -164,16 +162,20 @@ impl Matching {
     }
 
     /// A retracted event that the answer has again.
-    fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, late: bool) {
-        let (before, raw) = (&bench.known[old], bench.answer[new].raw.as_str());
-        let form = bench.after(new).form;
-        let mut record = before.seen(raw);
-        record.remember(form);
-        if before.form() != Some(form) && bench.before(old).form != form {
-            record.revision = before.revision.saturating_add(1);
+    ///
+    /// It is announced in any case, so what it says now may be said as well, whatever it flapped before.
+    fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, behind: bool) {
+        let (before, form) = (&bench.known[old], bench.after(new).form);
+        let mut record = before.seen();
+        let mut changed = Vec::new();
+        if bench.says_the_same(old, new) {
+            record.remember(form);
+        } else {
+            record.announce(&bench.answer[new].raw, form);
+            changed = bench.before(old).canonical.changed(&bench.after(new).canonical);
         }
         self.updates.push(Update { known: old, becomes: record.clone() });
-        self.added.push(Added { new, record, late, returned: Some(old) });
+        self.added.push(Added { new, record, behind, returned: Some(old), changed });
     }
 
     /// Oldest first, by the answer's own times and, where they are equal or unreadable, by its order.
