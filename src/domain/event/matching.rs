@@ -6,10 +6,11 @@
 //! the answer is tried against retracted events, by the first two steps alone: a shift is evidence only while the
 //! unshifted event has just gone. The result is a value; whoever stores it decides nothing.
 
-use std::cell::OnceCell;
+use std::cell::{LazyCell, OnceCell};
 
 use super::canonical::Form;
 use super::identity::{EventId, Mint};
+use super::layout::Layouts;
 use super::pairing::Open;
 use super::sighting::{Moment, Sighting};
 use super::wall::WallClock;
@@ -26,26 +27,30 @@ pub struct Bench<'a> {
     pub answer: &'a [TrackingEvent],
     olds: Vec<OnceCell<Sighting>>,
     news: Vec<OnceCell<Sighting>>,
+    layouts: Layouts,
 }
 
 impl<'a> Bench<'a> {
     fn new(known: &'a [KnownEvent], answer: &'a [TrackingEvent]) -> Self {
         let empty = |count| std::iter::repeat_with(OnceCell::new).take(count).collect();
-        Self { known, answer, olds: empty(known.len()), news: empty(answer.len()) }
+        Self { known, answer, olds: empty(known.len()), news: empty(answer.len()), layouts: Layouts::default() }
     }
 
     pub fn before(&self, old: usize) -> &Sighting {
-        self.olds[old].get_or_init(|| Sighting::of(&self.known[old].raw))
+        self.olds[old].get_or_init(|| Sighting::of(&self.known[old].raw, &self.layouts))
     }
 
     pub fn after(&self, new: usize) -> &Sighting {
-        self.news[new].get_or_init(|| Sighting::of(&self.answer[new].raw))
+        self.news[new].get_or_init(|| Sighting::of(&self.answer[new].raw, &self.layouts))
     }
 
-    /// Whether there is nothing to revise. Forms stored by a version that folded otherwise are no reason to speak: the
-    /// raw event decides.
-    fn says_the_same(&self, old: usize, new: usize) -> bool {
-        self.known[old].form() == Some(self.after(new).form) || self.before(old).form == self.after(new).form
+    /// The names of the fields that the new one changes. Forms stored by a version that folded otherwise are no reason
+    /// to speak: the raw event decides.
+    fn changed(&self, old: usize, new: usize) -> Vec<String> {
+        if self.known[old].form() == Some(self.after(new).form()) {
+            return Vec::new();
+        }
+        self.before(old).canonical.changed(&self.after(new).canonical)
     }
 
     /// Among those who say the same: who was there last time comes first.
@@ -54,15 +59,15 @@ impl<'a> Bench<'a> {
     }
 
     /// The total order by which ambiguities among old ones are resolved.
-    pub fn old_rank(&self, old: usize) -> (&Moment, Option<WallClock>, Form, (u32, EventId)) {
+    pub fn old_rank(&self, old: usize) -> (Moment<'_>, Option<WallClock>, Option<Form>, (u32, EventId)) {
         let sighting = self.before(old);
-        (&sighting.moment, sighting.clock, sighting.form, self.twin_rank(old))
+        (sighting.moment(), sighting.clock, self.known[old].form(), self.twin_rank(old))
     }
 
     /// The total order by which ambiguities among new ones are resolved. Equals are equal to the byte.
-    pub fn new_rank(&self, new: usize) -> (&Moment, Option<WallClock>, Form, &str) {
+    pub fn new_rank(&self, new: usize) -> (Moment<'_>, Option<WallClock>, Form, &str) {
         let sighting = self.after(new);
-        (&sighting.moment, sighting.clock, sighting.form, &self.answer[new].raw)
+        (sighting.moment(), sighting.clock, sighting.form(), &self.answer[new].raw)
     }
 }
 
@@ -98,18 +103,17 @@ pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEv
     for &old in &open.olds {
         matching.miss(&known[old], old);
     }
-    let newest = newest_known(&bench, &open);
-    let late = |new: usize| {
-        WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest))
-    };
+    let newest = LazyCell::new(|| newest_known(&bench, &open));
+    let late =
+        |new: usize| WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest));
     for &(old, new) in &gone.pairs {
         matching.welcome_back(&bench, old, new, late(new));
     }
     let mut unknown = gone.news;
-    unknown.sort_unstable_by_key(|&new| (bench.after(new).form, &answer[new].raw));
+    unknown.sort_unstable_by_key(|&new| (bench.after(new).form(), &answer[new].raw));
     let mut mint = Mint::new(label, known.iter().map(|event| event.event_id));
     for new in unknown {
-        let (form, behind) = (bench.after(new).form, late(new));
+        let (form, behind) = (bench.after(new).form(), late(new));
         let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form, behind);
         matching.added.push(Added { new, record, behind, returned: None, changed: Vec::new() });
     }
@@ -131,21 +135,22 @@ impl Matching {
         if before.missing_polls > 0 {
             self.reappeared.push(old);
         }
-        let mut becomes = before.seen();
-        if before.raw == raw {
+        let (changed, form) = if before.raw == raw {
+            (Vec::new(), before.form())
+        } else {
+            (bench.changed(old, new), Some(bench.after(new).form()))
+        };
+        let becomes = if changed.is_empty() {
             self.same.push((old, new));
-        } else if bench.says_the_same(old, new) {
-            self.same.push((old, new));
-            becomes.remember(bench.after(new).form);
-        } else if becomes.revise(raw, bench.after(new).form) {
-            let changed = bench.before(old).canonical.changed(&bench.after(new).canonical);
+            before.seen(form)
+        } else if let Some(becomes) = before.revised(raw, bench.after(new).form()) {
             self.revised.push(Revised { known: old, new, revision: becomes.revision, changed });
+            Some(becomes)
         } else {
             self.flapped.push((old, new));
-        }
-        if becomes != *before {
-            self.updates.push(Update { known: old, becomes });
-        }
+            before.seen(None)
+        };
+        self.updates.extend(becomes.map(|becomes| Update { known: old, becomes }));
     }
 
     /// A live event that the answer lacks.
@@ -165,27 +170,28 @@ impl Matching {
     ///
     /// It is announced in any case, so what it says now may be said as well, whatever it flapped before.
     fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, behind: bool) {
-        let (before, form) = (&bench.known[old], bench.after(new).form);
-        let mut record = before.seen();
-        let mut changed = Vec::new();
-        if bench.says_the_same(old, new) {
-            record.remember(form);
-        } else {
-            record.announce(&bench.answer[new].raw, form);
-            changed = bench.before(old).canonical.changed(&bench.after(new).canonical);
+        let (before, form) = (&bench.known[old], bench.after(new).form());
+        let changed = bench.changed(old, new);
+        let mut record = before.clone();
+        if !changed.is_empty() {
+            record.announce(&bench.answer[new].raw);
         }
+        record.remember(form);
+        (record.missing_polls, record.retracted) = (0, false);
         self.updates.push(Update { known: old, becomes: record.clone() });
         self.added.push(Added { new, record, behind, returned: Some(old), changed });
     }
 
     /// Oldest first, by the answer's own times and, where they are equal or unreadable, by its order.
     fn put_in_order(&mut self, answer: &[TrackingEvent]) {
-        let mut place = vec![0; answer.len()];
-        for (at, new) in oldest_first(answer).into_iter().enumerate() {
-            place[new] = at;
+        if self.added.len() + self.revised.len() > 1 {
+            let mut place = vec![0; answer.len()];
+            for (at, new) in oldest_first(answer).into_iter().enumerate() {
+                place[new] = at;
+            }
+            self.added.sort_unstable_by_key(|added| place[added.new]);
+            self.revised.sort_unstable_by_key(|revised| place[revised.new]);
         }
-        self.added.sort_unstable_by_key(|added| place[added.new]);
-        self.revised.sort_unstable_by_key(|revised| place[revised.new]);
         self.same.sort_unstable();
         self.flapped.sort_unstable();
         self.missing.sort_unstable();

@@ -16,28 +16,43 @@ impl KnownEvent {
         self.forms.last().copied()
     }
 
-    /// The same event, seen again just now.
-    pub(super) fn seen(&self) -> Self {
-        Self { missing_polls: 0, retracted: false, ..self.clone() }
+    /// The record of the same event, seen again just now with nothing to say; `None` if it is what it was. A `form` is
+    /// taken down as the current one.
+    pub(super) fn seen(&self, form: Option<Form>) -> Option<Self> {
+        let new_form = form.filter(|&form| self.form() != Some(form));
+        (self.missing_polls > 0 || new_form.is_some()).then(|| {
+            let mut seen = Self { missing_polls: 0, ..self.clone() };
+            new_form.into_iter().for_each(|form| seen.remember(form));
+            seen
+        })
     }
 
-    /// Takes on what the event says now, if that is to be announced. Else the form is an old acquaintance that has had
-    /// its announcement, and what was announced last stands.
-    pub(super) fn revise(&mut self, raw: &str, form: Form) -> bool {
+    /// The record of the same event saying something else, if that is to be announced. Else the form is an old
+    /// acquaintance that has had its announcement, and what was announced last stands.
+    pub(super) fn revised(&self, raw: &str, form: Form) -> Option<Self> {
         let returning = self.forms.contains(&form);
         if returning && self.flapped {
-            return false;
+            return None;
         }
-        self.flapped |= returning;
-        self.announce(raw, form);
-        true
+        let mut revised = Self {
+            event_id: self.event_id,
+            revision: self.revision,
+            late: self.late,
+            raw: String::new(),
+            forms: self.forms.clone(),
+            flapped: self.flapped || returning,
+            missing_polls: 0,
+            retracted: false,
+        };
+        revised.announce(raw);
+        revised.remember(form);
+        Some(revised)
     }
 
-    /// Takes on what the event says now, as its next revision.
-    pub(super) fn announce(&mut self, raw: &str, form: Form) {
+    /// What it says from now on, as its next revision.
+    pub(super) fn announce(&mut self, raw: &str) {
         raw.clone_into(&mut self.raw);
         self.revision = self.revision.saturating_add(1);
-        self.remember(form);
     }
 
     /// Makes `form` the current one. The first form stays in front for ever; behind it, without doubles, the others in

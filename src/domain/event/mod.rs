@@ -9,11 +9,13 @@
 mod canonical;
 mod choice;
 mod identity;
+mod layout;
 mod matching;
 mod memory;
 mod pairing;
 mod sighting;
 mod text;
+mod value;
 mod wall;
 
 #[cfg(test)]
