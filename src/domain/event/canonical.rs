@@ -6,6 +6,7 @@
 //! `a_form_is_for_ever` in the tests holds it still.
 
 use std::fmt;
+use std::ops::Range;
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -87,10 +88,13 @@ impl Canonical {
         Self { layout: Rc::new(layout), said, ends }
     }
 
-    /// What a column says; "" is null, "", or missing.
+    /// Where in `said` a column stands; an empty range is null, "", or missing.
+    fn range(&self, column: usize) -> Range<usize> {
+        column.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[column]
+    }
+
     fn value(&self, column: usize) -> &str {
-        let start = column.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.said[start..self.ends[column]]
+        &self.said[self.range(column)]
     }
 
     fn value_named(&self, name: &str) -> &str {
@@ -111,10 +115,12 @@ impl Canonical {
 
     pub fn form(&self) -> Form {
         let mut framed = Vec::with_capacity(1024);
-        for (name, value) in self.fields() {
-            for part in [name, value] {
-                framed.extend_from_slice(&(part.len() as u64).to_be_bytes());
-                framed.extend_from_slice(part.as_bytes());
+        for &column in self.layout.sorted() {
+            let value = &self.said.as_bytes()[self.range(column)];
+            if !value.is_empty() {
+                framed.extend_from_slice(self.layout.framed_name(column));
+                framed.extend_from_slice(&(value.len() as u64).to_be_bytes());
+                framed.extend_from_slice(value);
             }
         }
         let mut form = [0; Form::LEN];
@@ -126,7 +132,9 @@ impl Canonical {
     pub fn changed(&self, other: &Self) -> Vec<String> {
         if Rc::ptr_eq(&self.layout, &other.layout) {
             let columns = self.layout.sorted().iter().copied();
-            let changed = columns.filter(|&column| self.value(column) != other.value(column));
+            let (mine, theirs) = (self.said.as_bytes(), other.said.as_bytes());
+            let changed =
+                columns.filter(|&column| mine[self.range(column)] != theirs[other.range(column)]);
             return changed.map(|column| self.layout.name(column).to_owned()).collect();
         }
         let names = self.fields().chain(other.fields()).map(|(name, _)| name);

@@ -1,7 +1,7 @@
 //! The order in which an event object has its fields.
 //!
 //! The events of a list are laid out alike, and so are those of the list before. So names are read, sorted and looked
-//! up once, and of every other event only the values are.
+//! up once. Many values are those of the event before, too: the same bytes say the same.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -58,13 +58,25 @@ pub struct Layout {
     /// The columns by name.
     sorted: Vec<usize>,
     known: [Option<usize>; Field::ALL.len()],
+    /// How much of an object's length the names make up.
+    names_len: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Column {
     /// The name, in quotes.
     quoted: String,
+    /// The name with its length before it, as a form has it.
+    framed: Vec<u8>,
     is_clock: bool,
+}
+
+/// A field as it was read last.
+#[derive(Debug, Default)]
+struct Last {
+    /// From the comma before its name to its value.
+    raw: String,
+    said: String,
 }
 
 impl Column {
@@ -76,13 +88,18 @@ impl Column {
 impl Layout {
     /// `None` if a name comes twice.
     pub fn new<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
-        let column = |name: &str| Column { quoted: format!("\"{name}\""), is_clock: is_clock(name) };
+        let column = |name: &str| Column {
+            quoted: format!("\"{name}\""),
+            framed: [&(name.len() as u64).to_be_bytes(), name.as_bytes()].concat(),
+            is_clock: is_clock(name),
+        };
         let columns: Vec<_> = names.into_iter().map(column).collect();
         let mut sorted: Vec<_> = (0..columns.len()).collect();
         sorted.sort_unstable_by_key(|&column| columns[column].name());
         if sorted.is_sorted_by(|&one, &next| columns[one].name() < columns[next].name()) {
             let known = Field::ALL.map(|(_, name)| columns.iter().position(|column| column.name() == name));
-            Some(Self { columns, sorted, known })
+            let names_len = columns.iter().map(|column| column.quoted.len()).sum();
+            Some(Self { columns, sorted, known, names_len })
         } else {
             None
         }
@@ -105,16 +122,29 @@ impl Layout {
     }
 
     /// What the values of `raw` say, if it is laid out so: all in one text, and where each ends, in the object's order.
-    fn read(&self, raw: &str) -> Option<(String, Vec<usize>)> {
-        let (mut said, mut ends) = (String::with_capacity(raw.len()), Vec::with_capacity(self.columns.len()));
+    fn read(&self, raw: &str, last: &mut [Last]) -> Option<(String, Vec<usize>)> {
+        let mut said = String::with_capacity(raw.len().saturating_sub(self.names_len));
+        let mut ends = Vec::with_capacity(self.columns.len());
         let mut rest = raw.strip_prefix('{')?;
-        for (at, column) in self.columns.iter().enumerate() {
-            if at > 0 {
-                rest = unspaced(rest).strip_prefix(',')?;
+        for (at, (column, last)) in self.columns.iter().zip(last).enumerate() {
+            match rest.strip_prefix(last.raw.as_str()) {
+                // A number is over only where something else begins.
+                Some(behind) if !last.raw.is_empty() && matches!(behind.as_bytes().first(), Some(b',' | b'}')) => {
+                    said.push_str(&last.said);
+                    rest = behind;
+                }
+                _ => {
+                    let (field, start) = (rest, said.len());
+                    if at > 0 {
+                        rest = unspaced(rest).strip_prefix(',')?;
+                    }
+                    rest = unspaced(rest).strip_prefix(column.quoted.as_str())?;
+                    rest = unspaced(rest).strip_prefix(':')?;
+                    rest = value::read(unspaced(rest), column.is_clock, &mut said)?;
+                    field[..field.len() - rest.len()].clone_into(&mut last.raw);
+                    said[start..].clone_into(&mut last.said);
+                }
             }
-            rest = unspaced(rest).strip_prefix(column.quoted.as_str())?;
-            rest = unspaced(rest).strip_prefix(':')?;
-            rest = value::read(unspaced(rest), column.is_clock, &mut said)?;
             ends.push(said.len());
         }
         (unspaced(rest) == "}").then_some((said, ends))
@@ -122,6 +152,11 @@ impl Layout {
 
     pub fn name(&self, column: usize) -> &str {
         self.columns[column].name()
+    }
+
+    /// The name with its length before it, as a form has it.
+    pub fn framed_name(&self, column: usize) -> &[u8] {
+        &self.columns[column].framed
     }
 
     /// The columns by name.
@@ -139,9 +174,9 @@ impl Layout {
     }
 }
 
-/// The layouts met so far.
+/// The layouts met so far, and how each was filled last.
 #[derive(Debug, Default)]
-pub struct Layouts(RefCell<Vec<Rc<Layout>>>);
+pub struct Layouts(RefCell<Vec<(Rc<Layout>, Vec<Last>)>>);
 
 /// A list made of more than so many feeds has its events laid out anew each time.
 const MOST: usize = 8;
@@ -149,18 +184,19 @@ const MOST: usize = 8;
 impl Layouts {
     /// What the values of `raw` say, and how it is laid out; `None` as for [`Layout::of`].
     pub fn read(&self, raw: &str) -> Option<(Rc<Layout>, String, Vec<usize>)> {
-        let met = |layout: &Rc<Layout>| {
-            let (said, ends) = layout.read(raw)?;
+        let met = |(layout, last): &mut (Rc<Layout>, Vec<Last>)| {
+            let (said, ends) = layout.read(raw, last)?;
             Some((Rc::clone(layout), said, ends))
         };
-        if let Some(read) = self.0.borrow().iter().find_map(met) {
+        let mut layouts = self.0.borrow_mut();
+        if let Some(read) = layouts.iter_mut().find_map(met) {
             return Some(read);
         }
-        let layout = Rc::new(Layout::of(raw)?);
-        let mut layouts = self.0.borrow_mut();
+        let layout = Layout::of(raw)?;
+        let last = layout.columns.iter().map(|_| Last::default()).collect();
         layouts.truncate(MOST - 1);
-        layouts.insert(0, Rc::clone(&layout));
-        met(&layout)
+        layouts.insert(0, (Rc::new(layout), last));
+        layouts.first_mut().and_then(met)
     }
 }
 

@@ -34,12 +34,14 @@ impl KnownEvent {
         if returning && self.flapped {
             return None;
         }
+        let mut forms = Vec::with_capacity(self.forms.len() + 1);
+        forms.extend_from_slice(&self.forms);
         let mut revised = Self {
             event_id: self.event_id,
             revision: self.revision,
             late: self.late,
             raw: String::new(),
-            forms: self.forms.clone(),
+            forms,
             flapped: self.flapped || returning,
             missing_polls: 0,
             retracted: false,
@@ -61,14 +63,18 @@ impl KnownEvent {
         if self.form() == Some(form) {
             return;
         }
-        let Some(&first) = self.forms.first() else {
-            self.forms.push(form);
-            return;
-        };
-        let mut others = self.forms.split_off(1);
-        others.retain(|&other| other != form && other != first);
-        others.push(form);
-        let forgotten = others.len().saturating_sub(REMEMBERED);
-        self.forms.extend(others.drain(forgotten..));
+        // The first one may be there twice: in front, and as the current one.
+        if let Some(before) = self.forms.iter().skip(1).position(|&other| other == form) {
+            self.forms.remove(before + 1);
+        }
+        if let [first, .., last] = self.forms[..]
+            && first == last
+        {
+            self.forms.pop();
+        }
+        self.forms.push(form);
+        if self.forms.len() > REMEMBERED + 1 {
+            self.forms.remove(1);
+        }
     }
 }

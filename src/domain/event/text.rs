@@ -16,26 +16,6 @@ pub fn fold(text: &str) -> String {
     spaced(caseless.nfc(), plain.len())
 }
 
-/// Appends the fold of a text that is as texts nearly always are: printable ASCII without markup, its words apart by one
-/// space. Else appends nothing and says so.
-pub fn fold_plain(text: &str, folded: &mut String) -> bool {
-    let mut after_space = true;
-    for byte in text.bytes() {
-        let space = byte == b' ';
-        if !matches!(byte, b' '..=b'~') || matches!(byte, b'<' | b'&') || (space && after_space) {
-            return false;
-        }
-        after_space = space;
-    }
-    if after_space {
-        return text.is_empty();
-    }
-    let start = folded.len();
-    folded.push_str(text);
-    folded[start..].make_ascii_lowercase();
-    true
-}
-
 /// Runs of white space and control characters become one space, the ends are trimmed, invisible characters go.
 fn spaced(characters: impl Iterator<Item = char>, capacity: usize) -> String {
     let mut folded = String::with_capacity(capacity);

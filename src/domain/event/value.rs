@@ -5,8 +5,36 @@
 
 use serde_json::{Deserializer, Value};
 
-use super::text::{fold, fold_plain};
+use super::text::fold;
 use super::wall::WallClock;
+
+/// What a byte is in a text: the end of it or of its plain part, …
+const END: u8 = 1;
+/// … a space, …
+const SPACE: u8 = 2;
+/// … something that takes folding, …
+const ODD: u8 = 4;
+/// … a capital, …
+const CAPITAL: u8 = 8;
+/// … something that no plain decimal has.
+const WORDS: u8 = 16;
+
+const MARKS: [u8; 256] = {
+    let mut marks = [ODD | WORDS; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        marks[byte as usize] = match byte {
+            b'"' | b'\\' => END,
+            b'<' | b'&' => ODD | WORDS,
+            b'A'..=b'Z' => CAPITAL | WORDS,
+            b'0'..=b'9' | b'.' | b'-' => 0,
+            _ => WORDS,
+        };
+        byte += 1;
+    }
+    marks[b' ' as usize] = SPACE;
+    marks
+};
 
 /// Appends what the value at the head of `json` says (nothing for null, "", and what holds nothing else), and returns
 /// the rest of `json`. A text that is `clock` and shows a time is read as one. `None` if there is no value.
@@ -14,10 +42,21 @@ pub fn read<'j>(json: &'j str, clock: bool, said: &mut String) -> Option<&'j str
     let bytes = json.as_bytes();
     match bytes.first()? {
         b'"' => {
-            let (text, rest) = json[1..].split_at(bytes[1..].iter().position(|byte| b"\"\\".contains(byte))?);
-            if let Some(rest) = rest.strip_prefix('"') {
-                say_text(text, clock, said);
-                return Some(rest);
+            let body = &bytes[1..];
+            let (mut marks, mut last, mut end) = (0, SPACE, 0);
+            loop {
+                let mark = MARKS[usize::from(*body.get(end)?)];
+                if mark == END {
+                    break;
+                }
+                // A space behind a space, or in front.
+                marks |= mark | (mark & last & SPACE) << 1;
+                (last, end) = (mark, end + 1);
+            }
+            if body[end] == b'"' {
+                let odd = marks & ODD != 0 || (last == SPACE && end > 0);
+                say_text(&json[1..=end], clock, if odd { ODD } else { marks }, said);
+                return Some(&json[end + 2..]);
             }
         }
         b'n' => return json.strip_prefix("null"),
@@ -54,7 +93,7 @@ pub fn of(value: &Value, clock: bool) -> Option<String> {
             }
             _ => said = number.to_string(),
         },
-        Value::String(text) => say_text(text, clock, &mut said),
+        Value::String(text) => say_text(text, clock, ODD, &mut said),
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(|item| of(item, false)).collect();
             if items.iter().any(Option::is_some) {
@@ -73,15 +112,23 @@ pub fn of(value: &Value, clock: bool) -> Option<String> {
     (!said.is_empty()).then_some(said)
 }
 
-fn say_text(text: &str, clock: bool, said: &mut String) {
-    if let Some(time) = clock.then(|| WallClock::parse(text)).flatten() {
-        return time.write(said);
+/// `marks`: what of [`MARKS`] is in the text.
+fn say_text(text: &str, clock: bool, marks: u8, said: &mut String) {
+    if clock && WallClock::respell(text, said) {
+        return;
     }
     let start = said.len();
-    if !fold_plain(text, said) {
+    if marks & ODD != 0 {
         said.push_str(&fold(text));
+    } else {
+        said.push_str(text);
     }
-    plain_decimal(said, start);
+    if marks & (CAPITAL | ODD) == CAPITAL {
+        said[start..].make_ascii_lowercase();
+    }
+    if marks & ODD != 0 || marks & (WORDS | SPACE) == 0 {
+        plain_decimal(said, start);
+    }
 }
 
 /// So that no two nestings read alike.

@@ -46,25 +46,16 @@ impl WallClock {
         DateTime::new(year, two(mo, nth)?, two(d, ay)?, time[0], time[1], time[2], 0).ok().map(Self)
     }
 
-    /// Appends the reading as [`fmt::Display`] shows it.
-    pub fn write(self, text: &mut String) {
-        let (date, time) = (self.0.date(), self.0.time());
-        if self.0.subsec_nanosecond() != 0 || date.year() < 0 {
-            text.push_str(&self.to_string());
-            return;
+    /// Appends the reading that `text` spells, as [`fmt::Display`] shows it. `false` if it spells none.
+    pub fn respell(text: &str, shown: &mut String) -> bool {
+        if Self::parse_plain(text.as_bytes()).is_some() {
+            // But for the zone, the usual spelling is ours.
+            shown.push_str(text.strip_suffix('Z').unwrap_or(text));
+            return true;
         }
-        let mut two = |number: i8, behind: &str| {
-            text.push((b'0' + number.unsigned_abs() / 10) as char);
-            text.push((b'0' + number.unsigned_abs() % 10) as char);
-            text.push_str(behind);
-        };
-        two((date.year() / 100) as i8, "");
-        two((date.year() % 100) as i8, "-");
-        two(date.month(), "-");
-        two(date.day(), "T");
-        two(time.hour(), ":");
-        two(time.minute(), ":");
-        two(time.second(), "");
+        let clock = Self::parse(text);
+        shown.extend(clock.map(|clock| clock.to_string()));
+        clock.is_some()
     }
 
     /// The reading itself. What instant it was depends on a zone nobody told us.
