@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -55,7 +55,7 @@ impl fmt::Debug for Form {
 /// The fields that say something, in one spelling.
 #[derive(Clone, Debug)]
 pub struct Canonical {
-    layout: Rc<Layout>,
+    layout: Arc<Layout>,
     /// What the fields say, one behind the other, in the order of the layout.
     said: String,
     /// Where in `said` each ends.
@@ -85,7 +85,11 @@ impl Canonical {
             ends.push(said.len());
         }
         let layout = Layout::new(names).expect("the names differ");
-        Self { layout: Rc::new(layout), said, ends }
+        Self { layout: Arc::new(layout), said, ends }
+    }
+
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 
     /// Where in `said` a column stands; an empty range is null, "", or missing.
@@ -109,7 +113,8 @@ impl Canonical {
 
     /// Names and values of the fields that say something, sorted by name.
     fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        let fields = self.layout.sorted().iter().map(|&column| (self.layout.name(column), self.value(column)));
+        let fields =
+            self.layout.sorted().iter().map(|&column| (self.layout.name(column), self.value(column)));
         fields.filter(|(_, value)| !value.is_empty())
     }
 
@@ -130,16 +135,17 @@ impl Canonical {
 
     /// The names of the fields that differ, sorted.
     pub fn changed(&self, other: &Self) -> Vec<String> {
-        if Rc::ptr_eq(&self.layout, &other.layout) {
+        if Arc::ptr_eq(&self.layout, &other.layout) {
             let columns = self.layout.sorted().iter().copied();
             let (mine, theirs) = (self.said.as_bytes(), other.said.as_bytes());
-            let changed =
-                columns.filter(|&column| mine[self.range(column)] != theirs[other.range(column)]);
+            let changed = columns.filter(|&column| mine[self.range(column)] != theirs[other.range(column)]);
             return changed.map(|column| self.layout.name(column).to_owned()).collect();
         }
         let names = self.fields().chain(other.fields()).map(|(name, _)| name);
-        let mut changed: Vec<_> =
-            names.filter(|name| self.value_named(name) != other.value_named(name)).map(str::to_owned).collect();
+        let mut changed: Vec<_> = names
+            .filter(|name| self.value_named(name) != other.value_named(name))
+            .map(str::to_owned)
+            .collect();
         changed.sort_unstable();
         changed.dedup();
         changed

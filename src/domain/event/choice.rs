@@ -123,8 +123,7 @@ pub fn moved_together(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couple
     bucket.olds.sort_unstable_by_key(|&old| bench.old_rank(old));
     bucket.news.sort_unstable_by_key(|&new| bench.new_rank(new));
     let pairs = || bucket.olds.iter().copied().zip(bucket.news.iter().copied());
-    let mut shifts =
-        pairs().map(|(old, new)| Some(bench.after(new).minute()? - bench.before(old).minute()?));
+    let mut shifts = pairs().map(|(old, new)| Some(bench.after(new).minute()? - bench.before(old).minute()?));
     let common = shifts.next().flatten();
     if common.is_some_and(is_shift) && shifts.all(|shift| shift == common) {
         joined.extend(pairs());

@@ -4,8 +4,9 @@
 //! up once. Many values are those of the event before, too: the same bytes say the same.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
+use super::canonical::Canonical;
 use super::value;
 
 /// The fields that decide who is who.
@@ -129,7 +130,9 @@ impl Layout {
         for (at, (column, last)) in self.columns.iter().zip(last).enumerate() {
             match rest.strip_prefix(last.raw.as_str()) {
                 // A number is over only where something else begins.
-                Some(behind) if !last.raw.is_empty() && matches!(behind.as_bytes().first(), Some(b',' | b'}')) => {
+                Some(behind)
+                    if !last.raw.is_empty() && matches!(behind.as_bytes().first(), Some(b',' | b'}')) =>
+                {
                     said.push_str(&last.said);
                     rest = behind;
                 }
@@ -148,6 +151,10 @@ impl Layout {
             ends.push(said.len());
         }
         (unspaced(rest) == "}").then_some((said, ends))
+    }
+
+    fn blank(&self) -> Vec<Last> {
+        self.columns.iter().map(|_| Last::default()).collect()
     }
 
     pub fn name(&self, column: usize) -> &str {
@@ -176,26 +183,38 @@ impl Layout {
 
 /// The layouts met so far, and how each was filled last.
 #[derive(Debug, Default)]
-pub struct Layouts(RefCell<Vec<(Rc<Layout>, Vec<Last>)>>);
+pub struct Layouts(RefCell<Vec<(Arc<Layout>, Vec<Last>)>>);
 
 /// A list made of more than so many feeds has its events laid out anew each time.
 const MOST: usize = 8;
 
 impl Layouts {
+    /// Those of events that have been read.
+    pub fn of<'c>(read: impl IntoIterator<Item = &'c Canonical>) -> Self {
+        let mut layouts: Vec<(Arc<Layout>, Vec<Last>)> = Vec::new();
+        for canonical in read {
+            let layout = canonical.layout();
+            if layouts.len() < MOST && !layouts.iter().any(|(met, _)| Arc::ptr_eq(met, layout)) {
+                layouts.push((Arc::clone(layout), layout.blank()));
+            }
+        }
+        Self(RefCell::new(layouts))
+    }
+
     /// What the values of `raw` say, and how it is laid out; `None` as for [`Layout::of`].
-    pub fn read(&self, raw: &str) -> Option<(Rc<Layout>, String, Vec<usize>)> {
-        let met = |(layout, last): &mut (Rc<Layout>, Vec<Last>)| {
+    pub fn read(&self, raw: &str) -> Option<(Arc<Layout>, String, Vec<usize>)> {
+        let met = |(layout, last): &mut (Arc<Layout>, Vec<Last>)| {
             let (said, ends) = layout.read(raw, last)?;
-            Some((Rc::clone(layout), said, ends))
+            Some((Arc::clone(layout), said, ends))
         };
         let mut layouts = self.0.borrow_mut();
         if let Some(read) = layouts.iter_mut().find_map(met) {
             return Some(read);
         }
         let layout = Layout::of(raw)?;
-        let last = layout.columns.iter().map(|_| Last::default()).collect();
+        let last = layout.blank();
         layouts.truncate(MOST - 1);
-        layouts.insert(0, (Rc::new(layout), last));
+        layouts.insert(0, (Arc::new(layout), last));
         layouts.first_mut().and_then(met)
     }
 }

@@ -21,19 +21,19 @@ use crate::domain::tracking::TrackingEvent;
 /// Good polls in a row without it after which an event is retracted.
 pub const RETRACT_AFTER: u32 = 2;
 
-/// Both lists, each event taken apart only when somebody asks.
+/// Both lists; the known ones are taken apart only when somebody asks.
 pub struct Bench<'a> {
     pub known: &'a [KnownEvent],
     pub answer: &'a [TrackingEvent],
     olds: Vec<OnceCell<Sighting>>,
-    news: Vec<OnceCell<Sighting>>,
     layouts: Layouts,
 }
 
 impl<'a> Bench<'a> {
     fn new(known: &'a [KnownEvent], answer: &'a [TrackingEvent]) -> Self {
-        let empty = |count| std::iter::repeat_with(OnceCell::new).take(count).collect();
-        Self { known, answer, olds: empty(known.len()), news: empty(answer.len()), layouts: Layouts::default() }
+        let olds = std::iter::repeat_with(OnceCell::new).take(known.len()).collect();
+        let layouts = Layouts::of(answer.iter().map(|event| &event.sighting.canonical));
+        Self { known, answer, olds, layouts }
     }
 
     pub fn before(&self, old: usize) -> &Sighting {
@@ -41,13 +41,13 @@ impl<'a> Bench<'a> {
     }
 
     pub fn after(&self, new: usize) -> &Sighting {
-        self.news[new].get_or_init(|| Sighting::of(&self.answer[new].raw, &self.layouts))
+        &self.answer[new].sighting
     }
 
     /// The names of the fields that the new one changes. Forms stored by a version that folded otherwise are no reason
     /// to speak: the raw event decides.
     fn changed(&self, old: usize, new: usize) -> Vec<String> {
-        if self.known[old].form() == Some(self.after(new).form()) {
+        if self.known[old].form() == Some(self.answer[new].form) {
             return Vec::new();
         }
         self.before(old).canonical.changed(&self.after(new).canonical)
@@ -67,7 +67,7 @@ impl<'a> Bench<'a> {
     /// The total order by which ambiguities among new ones are resolved. Equals are equal to the byte.
     pub fn new_rank(&self, new: usize) -> (Moment<'_>, Option<WallClock>, Form, &str) {
         let sighting = self.after(new);
-        (sighting.moment(), sighting.clock, sighting.form(), &self.answer[new].raw)
+        (sighting.moment(), sighting.clock, self.answer[new].form, &self.answer[new].raw)
     }
 }
 
@@ -104,16 +104,17 @@ pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEv
         matching.miss(&known[old], old);
     }
     let newest = LazyCell::new(|| newest_known(&bench, &open));
-    let late =
-        |new: usize| WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest));
+    let late = |new: usize| {
+        WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest))
+    };
     for &(old, new) in &gone.pairs {
         matching.welcome_back(&bench, old, new, late(new));
     }
     let mut unknown = gone.news;
-    unknown.sort_unstable_by_key(|&new| (bench.after(new).form(), &answer[new].raw));
+    unknown.sort_unstable_by_key(|&new| (bench.answer[new].form, &answer[new].raw));
     let mut mint = Mint::new(label, known.iter().map(|event| event.event_id));
     for new in unknown {
-        let (form, behind) = (bench.after(new).form(), late(new));
+        let (form, behind) = (bench.answer[new].form, late(new));
         let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form, behind);
         matching.added.push(Added { new, record, behind, returned: None, changed: Vec::new() });
     }
@@ -138,12 +139,12 @@ impl Matching {
         let (changed, form) = if before.raw == raw {
             (Vec::new(), before.form())
         } else {
-            (bench.changed(old, new), Some(bench.after(new).form()))
+            (bench.changed(old, new), Some(bench.answer[new].form))
         };
         let becomes = if changed.is_empty() {
             self.same.push((old, new));
             before.seen(form)
-        } else if let Some(becomes) = before.revised(raw, bench.after(new).form()) {
+        } else if let Some(becomes) = before.revised(raw, bench.answer[new].form) {
             self.revised.push(Revised { known: old, new, revision: becomes.revision, changed });
             Some(becomes)
         } else {
@@ -170,7 +171,7 @@ impl Matching {
     ///
     /// It is announced in any case, so what it says now may be said as well, whatever it flapped before.
     fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, behind: bool) {
-        let (before, form) = (&bench.known[old], bench.after(new).form());
+        let (before, form) = (&bench.known[old], bench.answer[new].form);
         let changed = bench.changed(old, new);
         let mut record = before.clone();
         if !changed.is_empty() {
@@ -222,7 +223,6 @@ pub fn oldest_first(answer: &[TrackingEvent]) -> Vec<usize> {
 impl WallClock {
     /// `carrier_occurred_at` as a wall clock, else `occurred_at`, else none.
     pub fn of(event: &TrackingEvent) -> Option<Self> {
-        let times = [&event.carrier_occurred_at, &event.occurred_at];
-        times.into_iter().find_map(|time| Self::parse(time.as_deref()?))
+        event.sighting.clock
     }
 }

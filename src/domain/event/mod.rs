@@ -23,8 +23,10 @@ mod tests;
 
 pub use canonical::Form;
 pub use identity::{EventId, NotAnEventId};
+pub use layout::Layouts;
 pub use matching::{RETRACT_AFTER, match_events, oldest_first};
 pub use memory::REMEMBERED;
+pub use sighting::Sighting;
 pub use wall::WallClock;
 
 /// An event as the history has it.

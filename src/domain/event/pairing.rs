@@ -92,7 +92,7 @@ impl Open {
 
     /// Step 1: equal canonical form.
     pub fn by_form(&mut self, bench: &Bench<'_>) {
-        let new_form = |new: usize| Some(bench.after(new).form());
+        let new_form = |new: usize| Some(bench.answer[new].form);
         let joined = |bucket: Bucket<'_>, joined: &mut Couples| in_order(bucket, bench, joined);
         self.pass(|old| bench.known[old].form(), new_form, joined);
     }
@@ -102,7 +102,7 @@ impl Open {
         if self.is_settled() {
             return;
         }
-        let mut wanted: Vec<_> = self.news.iter().map(|&new| bench.after(new).form()).collect();
+        let mut wanted: Vec<_> = self.news.iter().map(|&new| bench.answer[new].form).collect();
         wanted.sort_unstable();
         let mut remembering: BTreeMap<Form, Vec<usize>> = BTreeMap::new();
         for &old in &self.olds {
@@ -121,7 +121,7 @@ impl Open {
         let mut taken = vec![false; bench.known.len()];
         let mut joined = Vec::new();
         for new in news {
-            let Some(candidates) = remembering.get_mut(&bench.after(new).form()) else { continue };
+            let Some(candidates) = remembering.get_mut(&bench.answer[new].form) else { continue };
             while let Some(old) = candidates.pop() {
                 if !taken[old] {
                     taken[old] = true;

@@ -3,19 +3,16 @@
 //! Nothing of it is stored. Time and code carry identity; the place may be missing, cut short or moved between fields,
 //! so it only must not contradict; every text merely helps to choose among several that fit.
 
-use std::cell::OnceCell;
-
-use super::canonical::{Canonical, Form};
+use super::canonical::Canonical;
 use super::layout::{Field, Layouts};
 use super::wall::WallClock;
 
 /// A carrier event, taken apart.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sighting {
     pub canonical: Canonical,
     /// `carrier_occurred_at` as a wall clock, else `occurred_at`.
     pub clock: Option<WallClock>,
-    form: OnceCell<Form>,
 }
 
 /// The key of time: to the minute, since feeds differ in whether they know seconds.
@@ -32,12 +29,7 @@ impl Sighting {
         let canonical = Canonical::of(raw, layouts);
         let clock = clock_in(&canonical, Field::CarrierOccurredAt);
         let clock = clock.or_else(|| clock_in(&canonical, Field::OccurredAt));
-        Self { canonical, clock, form: OnceCell::new() }
-    }
-
-    /// A digest: the dearest thing to ask for.
-    pub fn form(&self) -> Form {
-        *self.form.get_or_init(|| self.canonical.form())
+        Self { canonical, clock }
     }
 
     fn first_of(&self, fields: &[Field]) -> Option<&str> {
@@ -119,10 +111,9 @@ impl Place<'_> {
     /// Whether two places may be one: the city of the one begins the city or company of the other, or the other way
     /// round; where a side has no city, nothing else may say otherwise.
     pub fn fits(&self, other: &Self) -> bool {
-        let named_alike =
-            [(self.city, other.city), (self.city, other.company), (self.company, other.city)]
-                .into_iter()
-                .any(|(mine, theirs)| mine.is_some() && theirs.is_some() && agree(mine, theirs));
+        let named_alike = [(self.city, other.city), (self.city, other.company), (self.company, other.city)]
+            .into_iter()
+            .any(|(mine, theirs)| mine.is_some() && theirs.is_some() && agree(mine, theirs));
         if named_alike || (self.city.is_some() && other.city.is_some()) {
             return named_alike;
         }

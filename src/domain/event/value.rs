@@ -142,7 +142,9 @@ fn plain_decimal(text: &mut String, start: usize) {
     let number = &text[start..];
     let unsigned = number.strip_prefix('-').unwrap_or(number);
     let negative = unsigned.len() < number.len();
-    let Some((whole, fraction)) = unsigned.split_once('.').or(negative.then_some((unsigned, "0"))) else { return };
+    let Some((whole, fraction)) = unsigned.split_once('.').or(negative.then_some((unsigned, "0"))) else {
+        return;
+    };
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(fraction) || (whole.len() > 1 && whole.starts_with('0')) {
         return;

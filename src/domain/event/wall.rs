@@ -34,7 +34,8 @@ impl WallClock {
     /// The usual spelling, `2026-09-03T11:45:00` with or without `Z`.
     fn parse_plain(text: &[u8]) -> Option<Self> {
         let text = text.strip_suffix(b"Z").unwrap_or(text);
-        let &[m, c, y, z, b'-', mo, nth, b'-', d, ay, b'T', h, our, b':', mi, nute, b':', s, econd] = text else {
+        let &[m, c, y, z, b'-', mo, nth, b'-', d, ay, b'T', h, our, b':', mi, nute, b':', s, econd] = text
+        else {
             return None;
         };
         let two = |tens: u8, ones: u8| {
