@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use super::matching::Bench;
 use super::sighting::Sighting;
 
-/// One key's share of both sides; neither is empty.
+/// One key's share of both sides.
 pub struct Bucket<'b> {
     pub olds: &'b mut [usize],
     pub news: &'b mut [usize],

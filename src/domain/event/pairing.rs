@@ -146,10 +146,16 @@ impl Open {
     /// Step 3: same code and a place that does not contradict, the time moved by as much as a zone can.
     pub fn by_shift(&mut self, bench: &Bench<'_>) {
         let dial = |sighting| Some((Sighting::minute(sighting)?.rem_euclid(SHIFT_STEP), sighting.code()));
-        // Several of a kind that all moved alike: one zone was corrected for all of them.
-        let dial_and_place = |sighting| Some((dial(sighting)?, sighting.place()));
-        self.pass_by(bench, dial_and_place, |bucket, joined| moved_together(bucket, bench, joined));
-        self.pass_by(bench, dial, |bucket, joined| sole_shifts(bucket, bench, joined));
+        self.pass_by(bench, dial, |bucket, joined| {
+            let mut open = Self::new(bucket.olds.to_vec(), bucket.news.to_vec());
+            if open.olds.len() > 1 && open.news.len() > 1 {
+                // Several of a kind that all moved alike: one zone was corrected for all of them.
+                let place = |sighting| Some(Sighting::place(sighting));
+                open.pass_by(bench, place, |bucket, joined| moved_together(bucket, bench, joined));
+            }
+            joined.append(&mut open.pairs);
+            sole_shifts(Bucket { olds: &mut open.olds, news: &mut open.news }, bench, joined);
+        });
     }
 
     /// Step 3: same time key and place under another code, when there is no other choice.

@@ -13,6 +13,9 @@ pub struct Sighting {
     pub canonical: Canonical,
     /// `carrier_occurred_at` as a wall clock, else `occurred_at`.
     pub clock: Option<WallClock>,
+    minute: Option<i64>,
+    occurred_minute: Option<i64>,
+    has_carrier_time: bool,
 }
 
 /// The key of time: to the minute, since feeds differ in whether they know seconds.
@@ -27,9 +30,12 @@ pub enum Moment<'s> {
 impl Sighting {
     pub fn of(raw: &str, layouts: &Layouts) -> Self {
         let canonical = Canonical::of(raw, layouts);
-        let clock = clock_in(&canonical, Field::CarrierOccurredAt);
-        let clock = clock.or_else(|| clock_in(&canonical, Field::OccurredAt));
-        Self { canonical, clock }
+        let clock_in = |field| WallClock::parse(canonical.get(field)?);
+        let (carrier, occurred) = (clock_in(Field::CarrierOccurredAt), clock_in(Field::OccurredAt));
+        let occurred_minute = occurred.map(WallClock::minute);
+        let minute = carrier.map(WallClock::minute).or(occurred_minute);
+        let clock = carrier.or(occurred);
+        Self { canonical, clock, minute, occurred_minute, has_carrier_time: carrier.is_some() }
     }
 
     fn first_of(&self, fields: &[Field]) -> Option<&str> {
@@ -64,16 +70,16 @@ impl Sighting {
     }
 
     pub fn minute(&self) -> Option<i64> {
-        self.clock.map(WallClock::minute)
+        self.minute
     }
 
     /// The minute of `occurred_at`, whatever `carrier_occurred_at` says.
     pub fn occurred_minute(&self) -> Option<i64> {
-        clock_in(&self.canonical, Field::OccurredAt).map(WallClock::minute)
+        self.occurred_minute
     }
 
     pub fn has_carrier_time(&self) -> bool {
-        clock_in(&self.canonical, Field::CarrierOccurredAt).is_some()
+        self.has_carrier_time
     }
 
     /// Whether one may be the other with its clock moved: place and detail code do not contradict.
@@ -91,10 +97,6 @@ impl Sighting {
             (place == theirs, same_detail, self.clock == other.clock, agreement)
         })
     }
-}
-
-fn clock_in(canonical: &Canonical, field: Field) -> Option<WallClock> {
-    WallClock::parse(canonical.get(field)?)
 }
 
 /// Where it happened.

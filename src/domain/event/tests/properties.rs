@@ -321,6 +321,48 @@ proptest! {
     }
 
     #[test]
+    fn what_is_said_again_and_again_is_told_once(life in a_life(), answer in a_full_list()) {
+        let mut history = History::default();
+        for answer in &life {
+            history.poll(answer);
+        }
+        // The second time what is missing is gone for good; from then on there is nothing left to find.
+        history.poll(&answer);
+        history.poll(&answer);
+        for _ in 0..2 {
+            let matching = history.poll(&answer);
+            prop_assert!(matching.is_quiet() && matching.updates.is_empty());
+        }
+    }
+
+    #[test]
+    fn two_answers_in_turns_come_to_rest((one, other) in (a_full_list(), a_full_list())) {
+        let mut history = History::default();
+        for _ in 0..6 {
+            history.poll(&one);
+            history.poll(&other);
+        }
+        for answer in [&one, &other, &one, &other] {
+            prop_assert_eq!(told(&history.poll(answer)), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn two_tellings_of_the_same_scans_in_turns_come_to_rest(
+        edits in vec((an_event(), an_enrichment()), 1..8),
+    ) {
+        let one: Vec<_> = edits.iter().map(|(draft, _)| draft.clone()).collect();
+        let other: Vec<_> = edits.iter().map(|(draft, fills)| enrich(draft, fills)).collect();
+        let mut history = History::of(&one);
+        for turn in 0..12 {
+            let answer = if turn % 2 == 0 { &other } else { &one };
+            let matching = history.poll(answer);
+            prop_assert_eq!((matching.added.len(), matching.missing.len()), (0, 0));
+            prop_assert!(turn < 8 || matching.is_quiet());
+        }
+    }
+
+    #[test]
     fn an_empty_list_changes_nothing(life in a_life()) {
         let mut history = History::default();
         for answer in &life {
