@@ -201,7 +201,7 @@ impl Layouts {
         Self(RefCell::new(layouts))
     }
 
-    /// What the values of `raw` say, and how it is laid out; `None` as for [`Layout::of`].
+    /// What the values of `raw` say, and how it is laid out; `None` if names are spelled with escapes or come twice.
     pub fn read(&self, raw: &str) -> Option<(Arc<Layout>, String, Vec<usize>)> {
         let met = |(layout, last): &mut (Arc<Layout>, Vec<Last>)| {
             let (said, ends) = layout.read(raw, last)?;
