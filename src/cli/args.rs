@@ -54,6 +54,8 @@ pub enum Verb {
     Subscribers(Subscribers),
     /// Sends stored messages again to a subscriber.
     Replay(Replay),
+    /// Prints the public keys that rsa_signature is verified with, as served at /jwks.
+    Jwks,
     /// Prints completions for a shell.
     Completions(Completions),
     /// Prints the manual page.
@@ -148,8 +150,25 @@ pub struct Listen {
 #[derive(Debug, Section)]
 pub struct Verify {
     /// The signing secret, whsec_…
-    #[arg(long, env = "TRACKPOST_VERIFY_SECRET", hide_env_values = true)]
-    pub secret: String,
+    #[arg(
+        long,
+        env = "TRACKPOST_VERIFY_SECRET",
+        hide_env_values = true,
+        required_unless_present_any = ["jwks", "hmac_secret"]
+    )]
+    pub secret: Option<String>,
+    /// Also checks the RSA signature, with the keys of this file (trackpost jwks, or what /jwks answered).
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+    /// Also checks the plain hex HMAC, with this secret.
+    #[arg(long, env = "TRACKPOST_VERIFY_HMAC_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub hmac_secret: Option<String>,
+    /// The header that the HMAC is in.
+    #[arg(long, value_name = "NAME", default_value = "X-Hub-Signature-256", requires = "hmac_secret")]
+    pub hmac_header: String,
+    /// What stands before the hex.
+    #[arg(long, value_name = "TEXT", default_value = crate::domain::signature::hmac_header::PREFIX, requires = "hmac_secret")]
+    pub hmac_prefix: String,
     /// A header as it came, as in "webhook-id: msg_1" (repeatable).
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     pub header: Vec<String>,

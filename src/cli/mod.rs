@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod generated;
 mod history;
+mod jwks;
 mod labels;
 mod listen;
 mod output;
@@ -116,6 +117,7 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::Deliveries(what) => deliveries::run(&config, what).await,
         Verb::Subscribers(what) => subscribers::run(&config, what).await,
         Verb::Replay(what) => replay::run(&config, &what).await,
+        Verb::Jwks => jwks::run(&config),
         Verb::Completions(what) => generated::completions(&what),
         Verb::Man => generated::man(),
     }

@@ -1,6 +1,6 @@
 //! `trackpost verify`: whether a callback's signature holds, step by step.
 //!
-//! Reads headers, body and secret as they were received; the checks are [`crate::domain::signature::inspect`]'s.
+//! Reads headers, body and secret as they were received; the checks are [`crate::domain::signature`]'s.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,19 +9,50 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
 use super::Failure;
 use super::args;
 use crate::clock;
-use crate::domain::signature::SignedHeaders;
+use crate::domain::secret::Hidden;
+use crate::domain::signature::hmac_header::HmacHeader;
 use crate::domain::signature::inspect::{Inspection, inspect};
+use crate::domain::signature::jwks::{PublicKey, VendorHeaders};
+use crate::domain::signature::{SignedHeaders, jwks, rsa};
 
 pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     let headers = Headers::read(&what.header)?;
     let body = body(what.body.as_deref())?;
-    let now = what.at.unwrap_or_else(|| clock::now().as_second());
-    let found = inspect(&what.secret, headers.signed(), &body, now);
+    let now = match what.at {
+        Some(seconds) => Timestamp::from_second(seconds)?,
+        None => clock::now(),
+    };
+    let mut found = Inspection::default();
+    if let Some(secret) = &what.secret {
+        found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
+    }
+    if let Some(path) = &what.jwks {
+        found = found.and(jwks::inspect(&keys(path)?, headers.vendor(), &body, now));
+    }
+    if let Some(secret) = &what.hmac_secret {
+        let header = HmacHeader {
+            name: what.hmac_header.clone(),
+            prefix: what.hmac_prefix.clone(),
+            secret: Hidden::new(secret.clone()),
+        };
+        found = found.and(header.inspect(headers.named(&header.name), &body));
+    }
     io::stdout().write_all(told(&found).as_bytes())?;
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn keys(path: &Path) -> Result<Vec<PublicKey>, Failure> {
+    let wrong = |what: String| {
+        Failure::new(format!("--jwks {}: {what}", path.display()))
+            .hint("what trackpost jwks prints, or curl http://127.0.0.1:8787/jwks")
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    jwks::parse(&text).map_err(wrong)
 }
 
 fn body(path: Option<&Path>) -> Result<Vec<u8>, Failure> {
@@ -58,6 +89,18 @@ impl Headers {
         under("webhook").or_else(|| under("svix"))
     }
 
+    fn named(&self, name: &str) -> Option<&str> {
+        self.0.get(&name.to_ascii_lowercase()).map(String::as_str)
+    }
+
+    fn vendor(&self) -> VendorHeaders<'_> {
+        VendorHeaders {
+            signature: self.named(rsa::SIGNATURE),
+            key_id: self.named(rsa::KEY_ID),
+            timestamp: self.named(rsa::TIMESTAMP),
+        }
+    }
+
     fn signed(&self) -> SignedHeaders<'_> {
         SignedHeaders {
             id: self.get("id"),
@@ -69,13 +112,14 @@ impl Headers {
 
 fn told(found: &Inspection) -> String {
     let mut told = String::new();
+    let width = found.steps.iter().map(|step| step.name.len()).max().unwrap_or(0).max(10);
     for step in &found.steps {
         let (mark, said) = match &step.outcome {
             Ok(said) => ('✓', said),
             Err(said) => ('✗', said),
         };
         // Writing into a text does not fail.
-        let _ = writeln!(told, "{mark} {:<10} {said}", step.name);
+        let _ = writeln!(told, "{mark} {:<width$} {said}", step.name);
     }
     for cause in &found.causes {
         let _ = writeln!(told, "  hint: {cause}");

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 
 use super::fault::Fault;
-use super::reader::{Entry, Table};
+use super::reader::{Entry, Extent, Table};
 use super::{secret, url};
 use crate::domain::address::never;
 use crate::domain::secret::Hidden;
@@ -71,6 +71,8 @@ fn certificates(entry: &Entry<'_>) -> Option<Vec<Vec<u8>>> {
 fn identity(table: &Table<'_>) -> Option<Option<Identity>> {
     match (present(table, "client_certificate"), present(table, "client_key")) {
         (None, None) => Some(None),
+        // The key may be out of reach, and what goes over no connection needs none.
+        (Some(_), Some(key)) if key.context.extent == Extent::BesideDaemon => Some(None),
         (Some(certificate), Some(key_entry)) => {
             let chain = certificates(certificate);
             let key = key(key_entry);
@@ -127,6 +129,9 @@ fn matching(entry: &Entry<'_>, chain: &[Vec<u8>], key: &PrivateKeyDer<'static>) 
 }
 
 fn proxies(entry: &Entry<'_>) -> Option<Proxies> {
+    if entry.context.extent == Extent::BesideDaemon {
+        return Some(Proxies::default());
+    }
     let text = secret::read(entry)?;
     if text.expose() == "environment" {
         return environment(entry);

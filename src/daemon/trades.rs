@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::{Account, Config, StoreConfig};
 use crate::courier::{Audience, Courier};
 use crate::domain::label::{AccountName, Registration};
+use crate::domain::signature::jwks;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::http::{self, Sources};
 use crate::janitor;
@@ -51,6 +52,7 @@ pub struct Trades {
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
+    jwks: watch::Sender<Arc<str>>,
     /// Trades that ended while we waited for others to; the daemon hears of them next.
     unexpected: Vec<Ended>,
 }
@@ -69,6 +71,7 @@ impl Trades {
             wanted: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
             audience: watch::Sender::default(),
+            jwks: watch::Sender::new(published(config)),
             unexpected: Vec::new(),
         }
     }
@@ -76,6 +79,11 @@ impl Trades {
     /// The labels that the configuration asks for; applied in the background.
     pub fn register(&mut self, labels: Vec<Registration>) {
         self.wanted.send_replace(Some(Arc::new(labels)));
+    }
+
+    /// The key set to be published, as it changes.
+    pub fn jwks(&self) -> watch::Receiver<Arc<str>> {
+        self.jwks.subscribe()
     }
 
     pub fn start_upkeep(&mut self, keep: &StoreConfig) {
@@ -101,6 +109,8 @@ impl Trades {
     /// Brings the pollers and couriers in step with `config`.
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
+        // Before anybody signs with a new key.
+        self.jwks.send_replace(published(config));
         self.dismiss(config).await;
         self.audience.send_replace(Arc::new(config.subscribers.values().cloned().collect()));
         for (name, account) in &config.accounts {
@@ -229,6 +239,10 @@ impl Trades {
         }
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+fn published(config: &Config) -> Arc<str> {
+    jwks::publish(&config.rsa_keys).into()
 }
 
 fn policy(config: &Config) -> Arc<Policy> {

@@ -11,6 +11,8 @@ use super::label::AccountName;
 use super::message::MessageType;
 use super::secret::Hidden;
 use super::signature::SigningSecret;
+use super::signature::hmac_header::HmacHeader;
+use super::signature::rsa::RsaKey;
 
 /// The `X` of `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -147,6 +149,10 @@ pub struct Subscriber {
     /// Empty: all accounts.
     pub accounts: Vec<AccountName>,
     pub headers: Vec<(String, Hidden<String>)>,
+    /// Signs in addition, as the vendor does.
+    pub rsa_key: Option<RsaKey>,
+    /// A plain HMAC in addition.
+    pub hmac_header: Option<HmacHeader>,
     pub timeout: Duration,
     pub max_in_flight: u32,
     /// The wait before the second attempt, the third, …

@@ -91,6 +91,8 @@ fn subscriber(name: &str, format: Format, pattern: &str) -> Subscriber {
         events: vec![EventPattern::parse(pattern).unwrap()],
         accounts: vec![],
         headers: vec![],
+        rsa_key: None,
+        hmac_header: None,
         timeout: HOUR,
         max_in_flight: 1,
         retry: vec![HOUR],
