@@ -25,5 +25,6 @@ mod replay;
 mod restored;
 mod retry;
 mod service;
+mod signing;
 mod startup;
 mod tls;
