@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as Section, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::resolve::Moment;
 use crate::sandbox::Fault;
 
 /// Polls ShipStation label tracking and posts signed callbacks.
@@ -266,8 +267,8 @@ pub enum Deliveries {
         #[arg(long, value_parser = ["pending", "delivered", "dead"])]
         state: Option<String>,
         /// Made since then: RFC 3339, or a duration ago as in 2h.
-        #[arg(long)]
-        since: Option<String>,
+        #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
+        since: Option<Moment>,
         #[command(flatten)]
         listing: Listing,
     },
@@ -293,11 +294,11 @@ pub struct Replay {
     #[arg(long, value_name = "NAME")]
     pub subscriber: String,
     /// Made since then: RFC 3339, or a duration ago as in 2h.
-    #[arg(long, value_name = "WHEN")]
-    pub since: Option<String>,
+    #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
+    pub since: Option<Moment>,
     /// Made before then: RFC 3339, or a duration ago.
-    #[arg(long, value_name = "WHEN")]
-    pub until: Option<String>,
+    #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
+    pub until: Option<Moment>,
     /// Only the messages of this label.
     #[arg(long, value_name = "ID")]
     pub label: Option<String>,

@@ -26,7 +26,7 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
     match what {
         Deliveries::List { subscriber, label, state, since, listing } => {
-            let since = since.map(|text| resolve::moment("--since", &text, clock::now())).transpose()?;
+            let since = since.map(|since| since.before(clock::now()));
             let wanted = Wanted { subscriber, state, since };
             let mut printed = Printed { json: listing.json, table: Table::new(HEADING), any: false };
             match label {

@@ -20,6 +20,7 @@ mod http;
 mod label_files;
 mod layers;
 mod log;
+mod proxies;
 mod reader;
 mod registration;
 mod roll;
@@ -146,14 +147,14 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Resul
         }
     }
 
-    let mut warnings = findings.settle().map_err(|mut faults| {
-        // They would stop nothing by themselves, but whoever mends the one wants to mend the other.
-        faults.0.extend(registered.rows.faults.iter().cloned());
-        faults
+    let mut warnings = findings.settle().map_err(|faults| Faults {
+        label_faults: registered.rows.faults.clone(),
+        label_fault_count: registered.rows.fault_count,
+        ..faults
     })?;
     warnings.extend(registered.rows.warnings);
     // Without a fault every section of the defaults has been read.
-    let incomplete = || Faults(vec![Fault::new(&file, "", "a section of the defaults is missing")]);
+    let incomplete = || Faults::of(vec![Fault::new(&file, "", "a section of the defaults is missing")]);
     Ok(Loaded {
         config: Config {
             store: store.ok_or_else(incomplete)?,

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fault::nearest;
-use super::signing::Signing;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
+use super::signing::Signing;
 use super::{connection, headers, hmac_header, secret, url};
 use crate::domain::address::{Manner, Rule};
 use crate::domain::label::AccountName;
@@ -177,7 +177,8 @@ fn rsa_key(table: &Table<'_>, signing: Option<&Signing>) -> Option<RsaKey> {
     }
     let signing = signing?;
     if !signing.configured {
-        return asked.fault("needs a key, and none is configured", "[signing], rsa_key = { file = \"rsa.pem\" }");
+        return asked
+            .fault("needs a key, and none is configured", "[signing], rsa_key = { file = \"rsa.pem\" }");
     }
     signing.keys.first().cloned()
 }

@@ -54,7 +54,7 @@ impl Place {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        self.load().map(|_| Vec::new()).unwrap_or_else(|faults| faults.0)
+        self.load().map(|_| Vec::new()).unwrap_or_else(|faults| faults.faults)
     }
 
     /// All faults, a line each.
@@ -499,7 +499,8 @@ fn the_first_rsa_key_signs_for_those_who_ask_for_it() {
     let (all, signs) = keys(signing("rsa_key = { file = \"a.pem\" }", ""));
     assert_eq!((all.len(), signs), (1, None));
     let one = all[0].clone();
-    for key in ["rsa_key = { file = \"a.pkcs1.pem\" }".to_owned(), format!("rsa_key = \"\"\"{RSA_KEY}\"\"\"")] {
+    for key in ["rsa_key = { file = \"a.pkcs1.pem\" }".to_owned(), format!("rsa_key = \"\"\"{RSA_KEY}\"\"\"")]
+    {
         let (all, signs) = keys(signing(&key, "rsa_signature = true"));
         assert_eq!((all.as_slice(), signs.as_ref()), (&[one.clone()][..], Some(&one)));
     }
@@ -580,6 +581,35 @@ fn beside_the_daemon_no_secret_is_needed() {
     let loaded = Config::load_beside(&place.path("trackpost.toml"), &Environment::default());
     assert!(loaded.is_ok(), "{loaded:?}");
     assert!(place.load().is_err());
+}
+
+#[test]
+fn an_account_has_a_proxy_of_its_own_or_none() {
+    let account = |more: &str| {
+        let text = sound().replace("api_key", &format!("{more}\napi_key"));
+        let place = Place::new(&text).env("HTTPS_PROXY", "http://me:s3cret@b:1");
+        let config = place.loaded().config;
+        assert!(!format!("{config:?}").contains("s3cret"));
+        config.accounts[&AccountName::new("main")].proxies.https.as_ref().map(|url| url.expose().clone())
+    };
+    assert_eq!(account(""), None);
+    assert_eq!(account("proxy = \"\""), None);
+    assert_eq!(account("proxy = \"environment\"").as_deref(), Some("http://me:s3cret@b:1"));
+    assert_eq!(account("proxy = \"http://c:2\"").as_deref(), Some("http://c:2"));
+}
+
+#[test]
+fn a_wrong_row_is_no_fault_of_the_configuration() {
+    let place = Place::new(
+        "[store]\npath = 7\n[accounts.main]\napi_key = \"k\"\n[registration]\nlabels = [\"nope\"]",
+    );
+    let faults = place.load().unwrap_err();
+    assert_eq!((faults.faults.len(), faults.label_faults.len(), faults.label_fault_count), (1, 1, 1));
+    let report = faults.to_string();
+    assert!(
+        report.starts_with("the configuration has a fault\n") && report.contains("\nleft out: "),
+        "{report}"
+    );
 }
 
 #[test]

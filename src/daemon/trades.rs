@@ -125,7 +125,7 @@ impl Trades {
                 account.clone(),
                 self.policy.subscribe(),
                 self.store.clone(),
-                self.client.clone(),
+                self.client.for_account(account)?,
                 pulse,
                 quota,
                 now,

@@ -16,6 +16,7 @@ pub mod history;
 pub mod label;
 pub mod message;
 pub mod poll;
+pub mod proxies;
 pub mod quota;
 pub mod reading;
 pub mod replay;

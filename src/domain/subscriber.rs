@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::digest;
 use super::label::AccountName;
 use super::message::MessageType;
+use super::proxies::Proxies;
 use super::secret::Hidden;
 use super::signature::SigningSecret;
 use super::signature::hmac_header::HmacHeader;
@@ -125,15 +126,6 @@ pub struct Identity {
     /// The client's own first.
     pub chain: Vec<Vec<u8>>,
     pub key: Hidden<Vec<u8>>,
-}
-
-/// The proxies on the way to a subscriber, by the scheme of its URL. They may hold credentials.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Proxies {
-    pub http: Option<Hidden<String>>,
-    pub https: Option<Hidden<String>>,
-    /// Hosts that are reached without, in the form of `NO_PROXY`.
-    pub except: String,
 }
 
 /// A subscriber as configured and validated: `[subscribers.X]`.

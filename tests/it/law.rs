@@ -8,15 +8,15 @@ use std::path::Path;
 /// Arrows point down only, and siblings never meet: the rooms that each room may name beside itself.
 const PLAN: &[(&str, &str)] = &[
     ("domain", ""),
+    ("agent", ""),
     ("clock", ""),
     ("pulse", ""),
     ("systemd", ""),
     ("tls", ""),
     ("config", "domain"),
     ("store", "domain"),
-    ("shipstation", "clock config domain tls"),
-    // Names shipstation only for the user agent, which both send.
-    ("webhook", "clock domain shipstation tls"),
+    ("shipstation", "agent clock config domain tls"),
+    ("webhook", "agent clock domain tls"),
     ("sandbox", "clock domain"),
     ("http", "clock config domain pulse store"),
     ("poller", "clock config domain pulse shipstation store"),

@@ -49,11 +49,8 @@ impl Place {
                 self.site.receiver_url()
             )
         };
-        let more = format!(
-            "[signing]\n{signing}\n{}{}",
-            more("shop", "shipstation"),
-            more("old", "shipengine")
-        );
+        let more =
+            format!("[signing]\n{signing}\n{}{}", more("shop", "shipstation"), more("old", "shipengine"));
         let text = self.site.configuration("[\"se-1\"]", &more);
         let text = text
             .replace("listen = \"\"", &format!("listen = \"{}\"", self.http))
@@ -169,11 +166,8 @@ async fn every_attempt_is_signed_anew_in_every_form_of_body() {
     place.site.write("jwks.json", &jwks);
     let callback = &callbacks[0];
     place.site.write("body.json", std::str::from_utf8(&callback.body).unwrap());
-    let lines: Vec<String> = callback
-        .headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-        .collect();
+    let lines: Vec<String> =
+        callback.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     let (body, jwks) = (place.site.folder().join("body.json"), place.site.folder().join("jwks.json"));
     let mut arguments = vec!["verify", "--secret", SECRET, "--jwks", jwks.to_str().unwrap()];
     arguments.extend(["--hmac-secret", HMAC_SECRET]);
@@ -233,7 +227,10 @@ async fn check_says_who_signs_and_where_the_keys_are() {
     let (ok, said, error) = place.site.verb(&["check"]).await;
     assert!(ok, "{said}{error}");
     let url = format!("http://{}/jwks", place.http);
-    assert!(said.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")), "{said}");
+    assert!(
+        said.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")),
+        "{said}"
+    );
     let (_, json, _) = place.site.verb(&["check", "--json"]).await;
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["signing"], serde_json::json!({ "key_ids": [KEY_ID_B, KEY_ID_A], "jwks": url }));

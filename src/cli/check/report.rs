@@ -115,7 +115,12 @@ impl Report {
     }
 
     pub fn unsound(faults: Faults) -> Self {
-        Self { faults: faults.0, ..Self::default() }
+        Self {
+            faults: faults.faults,
+            label_faults: faults.label_faults,
+            labels_left_out: faults.label_fault_count,
+            ..Self::default()
+        }
     }
 
     pub fn asked(&mut self, findings: Vec<Finding>) {

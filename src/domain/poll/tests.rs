@@ -6,8 +6,9 @@ use super::*;
 use crate::domain::cadence::{Row, RowName};
 use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelKey, Metadata};
+use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::{EventPattern, Proxies};
+use crate::domain::subscriber::EventPattern;
 use crate::domain::tracking::StatusCode;
 
 const HOUR: Duration = Duration::from_secs(3600);

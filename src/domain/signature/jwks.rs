@@ -122,9 +122,8 @@ pub fn inspect(keys: &[PublicKey], headers: VendorHeaders<'_>, body: &[u8], now:
         return found;
     };
     found.step("RSA key", Ok(format!("{key_id}, {} bits", key.bits())));
-    let holds = STANDARD
-        .decode(signature)
-        .is_ok_and(|signature| key.verifies(&signed_text(stamp, body), &signature));
+    let holds =
+        STANDARD.decode(signature).is_ok_and(|signature| key.verifies(&signed_text(stamp, body), &signature));
     let over = format!("RSA-SHA256 over \"{{timestamp}}.\" and {} bytes of body", body.len());
     found.step("RSA match", if holds { Ok(over) } else { Err(format!("not made by this key: {over}")) });
     found
@@ -134,7 +133,9 @@ fn age(stamp: &str, now: Timestamp) -> Result<String, String> {
     let at: Timestamp = stamp.parse().map_err(|_| format!("{TIMESTAMP} is no instant: {stamp:?}"))?;
     let skew = at.duration_since(now).as_secs();
     if skew.saturating_abs() > TOLERANCE_SECONDS {
-        return Err(format!("{TIMESTAMP} is {skew} s from now; receivers refuse more than {TOLERANCE_SECONDS}"));
+        return Err(format!(
+            "{TIMESTAMP} is {skew} s from now; receivers refuse more than {TOLERANCE_SECONDS}"
+        ));
     }
     Ok(format!("{} s from now; receivers allow {TOLERANCE_SECONDS} s", skew.saturating_abs()))
 }
@@ -149,7 +150,8 @@ mod tests {
     const N_OF_A: &str = "mER0u0F4HE9vpJSGsOiYO2Cw81g1_A5ARqY5Npybpm0Cefp66P8xfoKPjEpIwARprym0_SjjWlvIarOEbMt5jyoLZCe3LyrgWZjdQdLnhrOVWyXclvMUA2sROTQb6bKf68nArrR_nuwEkCBo6r7--ApF1jSGOMuGyObSw1MiPVEVWgiEjHfwmy_6enhA0EgUBXUk-dYPQycN4eEywVYLxg1Dm3PxAstaaKxl0eg0fI2rw-bXoDUD3_PCQ37a-PQHHCe6NwZKWP-qj0T1bE727fD5-MYbFYLmQFQS6Yk7k5c-qiXhaIIMgP7hHUj94FAoUSWR5eZBQMyOimOolaohMQ";
 
     fn look(headers: VendorHeaders<'_>, body: &[u8], now: &str) -> Vec<String> {
-        let published = publish(&[read(include_str!("../../../tests/keys/b.pem")).unwrap(), read(A).unwrap()]);
+        let published =
+            publish(&[read(include_str!("../../../tests/keys/b.pem")).unwrap(), read(A).unwrap()]);
         let found = inspect(&parse(&published).unwrap(), headers, body, now.parse().unwrap());
         let wrong = found.steps.into_iter().filter_map(|step| step.outcome.err().map(|_| step.name));
         wrong.map(str::to_owned).collect()

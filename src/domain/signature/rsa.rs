@@ -160,7 +160,8 @@ pub(super) mod tests {
     fn the_timestamp_has_milliseconds_and_is_signed() {
         let key = read(include_str!("../../../tests/keys/b.pem")).unwrap();
         let now: Timestamp = "2026-08-04T12:00:00.7Z".parse().unwrap();
-        let (signed, later) = (key.sign(now, BODY), key.sign("2026-08-04T12:00:00.8Z".parse().unwrap(), BODY));
+        let (signed, later) =
+            (key.sign(now, BODY), key.sign("2026-08-04T12:00:00.8Z".parse().unwrap(), BODY));
         assert_eq!(signed.timestamp, "2026-08-04T12:00:00.700Z");
         assert_ne!(signed.signature, later.signature);
         assert_eq!(signed, key.sign(now, BODY), "nothing is left to chance");

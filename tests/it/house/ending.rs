@@ -21,7 +21,7 @@ impl House {
         let writer = Some(tokio::spawn(writer.run()));
         let now = self.now();
         let quota = poller::quota_left(&store, &self.account, now).await.unwrap();
-        let client = Client::new().unwrap();
+        let client = Client::new().unwrap().for_account(&self.account).unwrap();
         let poller = Poller::new(
             self.account.clone(),
             watch::channel(self.policy.clone().into()).1,
