@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod address;
+pub mod attempt;
 pub mod breaker;
 pub mod cadence;
 pub mod change;
@@ -15,6 +16,7 @@ pub mod forecast;
 pub mod history;
 pub mod label;
 pub mod message;
+pub mod outlook;
 pub mod poll;
 pub mod proxies;
 pub mod quota;
