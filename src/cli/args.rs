@@ -7,6 +7,7 @@ use clap::{Args as Section, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::resolve::Moment;
+use crate::domain::signature::hmac_header;
 use crate::sandbox::Fault;
 
 /// Polls ShipStation label tracking and posts signed callbacks.
@@ -146,6 +147,8 @@ pub struct Listen {
     /// One JSON object per callback.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub beside: Beside,
 }
 
 #[derive(Debug, Section)]
@@ -158,18 +161,6 @@ pub struct Verify {
         required_unless_present_any = ["jwks", "hmac_secret"]
     )]
     pub secret: Option<String>,
-    /// Also checks the RSA signature, with the keys of this file (trackpost jwks, or what /jwks answered).
-    #[arg(long, value_name = "FILE")]
-    pub jwks: Option<PathBuf>,
-    /// Also checks the plain hex HMAC, with this secret.
-    #[arg(long, env = "TRACKPOST_VERIFY_HMAC_SECRET", hide_env_values = true, value_name = "SECRET")]
-    pub hmac_secret: Option<String>,
-    /// The header that the HMAC is in.
-    #[arg(long, value_name = "NAME", default_value = "X-Hub-Signature-256", requires = "hmac_secret")]
-    pub hmac_header: String,
-    /// What stands before the hex.
-    #[arg(long, value_name = "TEXT", default_value = crate::domain::signature::hmac_header::PREFIX, requires = "hmac_secret")]
-    pub hmac_prefix: String,
     /// A header as it came, as in "webhook-id: msg_1" (repeatable).
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     pub header: Vec<String>,
@@ -179,6 +170,25 @@ pub struct Verify {
     /// The time to check against, in seconds since 1970; none: now.
     #[arg(long, value_name = "SECONDS")]
     pub at: Option<i64>,
+    #[command(flatten)]
+    pub beside: Beside,
+}
+
+/// Signatures beside the standard one.
+#[derive(Debug, Section)]
+pub struct Beside {
+    /// Also checks the RSA signature, with the keys of this file (trackpost jwks, or what /jwks answered).
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+    /// Also checks the plain hex HMAC, with this secret.
+    #[arg(long, env = "TRACKPOST_HMAC_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub hmac_secret: Option<String>,
+    /// The header that the HMAC is in.
+    #[arg(long, value_name = "NAME", default_value = "X-Hub-Signature-256")]
+    pub hmac_header: String,
+    /// What stands before the hex.
+    #[arg(long, value_name = "TEXT", default_value = hmac_header::PREFIX)]
+    pub hmac_prefix: String,
 }
 
 #[derive(Debug, Section)]

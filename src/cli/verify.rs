@@ -13,12 +13,10 @@ use jiff::Timestamp;
 
 use super::Failure;
 use super::args;
+use super::beside::Checks;
 use crate::clock;
-use crate::domain::secret::Hidden;
-use crate::domain::signature::hmac_header::HmacHeader;
+use crate::domain::signature::SignedHeaders;
 use crate::domain::signature::inspect::{Inspection, inspect};
-use crate::domain::signature::jwks::{PublicKey, VendorHeaders};
-use crate::domain::signature::{SignedHeaders, jwks, rsa};
 
 pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     let headers = Headers::read(&what.header)?;
@@ -31,28 +29,9 @@ pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     if let Some(secret) = &what.secret {
         found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
     }
-    if let Some(path) = &what.jwks {
-        found = found.and(jwks::inspect(&keys(path)?, headers.vendor(), &body, now));
-    }
-    if let Some(secret) = &what.hmac_secret {
-        let header = HmacHeader {
-            name: what.hmac_header.clone(),
-            prefix: what.hmac_prefix.clone(),
-            secret: Hidden::new(secret.clone()),
-        };
-        found = found.and(header.inspect(headers.named(&header.name), &body));
-    }
+    found = found.and(Checks::read(&what.beside)?.inspect(|name| headers.named(name), &body, now));
     io::stdout().write_all(told(&found).as_bytes())?;
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn keys(path: &Path) -> Result<Vec<PublicKey>, Failure> {
-    let wrong = |what: String| {
-        Failure::new(format!("--jwks {}: {what}", path.display()))
-            .hint("what trackpost jwks prints, or curl http://127.0.0.1:8787/jwks")
-    };
-    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    jwks::parse(&text).map_err(wrong)
 }
 
 fn body(path: Option<&Path>) -> Result<Vec<u8>, Failure> {
@@ -89,16 +68,9 @@ impl Headers {
         under("webhook").or_else(|| under("svix"))
     }
 
+    /// `name` in lower case.
     fn named(&self, name: &str) -> Option<&str> {
-        self.0.get(&name.to_ascii_lowercase()).map(String::as_str)
-    }
-
-    fn vendor(&self) -> VendorHeaders<'_> {
-        VendorHeaders {
-            signature: self.named(rsa::SIGNATURE),
-            key_id: self.named(rsa::KEY_ID),
-            timestamp: self.named(rsa::TIMESTAMP),
-        }
+        self.0.get(name).map(String::as_str)
     }
 
     fn signed(&self) -> SignedHeaders<'_> {

@@ -126,7 +126,13 @@ pub(super) fn then(
     again: Option<Timestamp>,
 ) -> Option<String> {
     let accepted = attempt.outcome == "accepted";
-    let after = waited.map(|waited| format!("tried again after {}", duration::format(waited)));
+    let why = match (attempt.outcome.as_str(), attempt.status) {
+        ("accepted", _) => String::new(),
+        (_, Some(status)) => format!("{status} is no 2xx: "),
+        ("unsendable", _) => "it can't be put into the subscriber's form: ".to_owned(),
+        _ => "no answer came: ".to_owned(),
+    };
+    let after = waited.map(|waited| format!("{why}tried again after {}", duration::format(waited)));
     let by_hand = again.map(|at| format!("queued again at {}", shown(Some(at))));
     Some(match (by_hand, after) {
         (Some(by_hand), Some(after)) => format!("{by_hand}; {after}"),
@@ -134,8 +140,8 @@ pub(super) fn then(
         (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
         (None, Some(after)) => after,
         (None, None) if accepted => return None,
-        (None, None) if delivery.state == "dead" => "given up, as others were taken meanwhile".to_owned(),
-        (None, None) => "tried again when it is time, above".to_owned(),
+        (None, None) if delivery.state == "dead" => format!("{why}given up, as others were taken meanwhile"),
+        (None, None) => format!("{why}tried again when it is time, as said above"),
     })
 }
 
