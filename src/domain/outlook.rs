@@ -51,10 +51,10 @@ pub struct LastAttempt {
 /// All that bears on a delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
-    /// The row, as the subscriber's health knows it.
-    pub delivery: i64,
     pub state: State,
     pub attempts: u32,
+    /// Those of them that failed and count for the schedule.
+    pub failures: u32,
     pub next_attempt_at: Option<Timestamp>,
     pub queued_again_at: Option<Timestamp>,
     /// None: there was none, or its record was kept long enough.
@@ -90,7 +90,7 @@ pub enum Because {
     First,
     /// Queued again by hand, and not attempted since.
     QueuedAgain { at: Timestamp },
-    /// So many attempts count; this is the wait after them, of so many waits.
+    /// So many failures count; this is the wait after them, of so many waits.
     Step { number: usize, of: usize, wait: Duration },
     /// All waits are used up, but no other message got through either: the last one repeats.
     LastStep { wait: Duration },
@@ -211,8 +211,7 @@ fn own_reason(case: &Case<'_>, own: Timestamp) -> Option<Because> {
         return None;
     }
     let Addressee::Served { schedule } = case.addressee else { return None };
-    let spared = case.health.spared.get(&case.delivery).copied().unwrap_or_default();
-    let number = case.attempts.saturating_sub(spared) as usize;
+    let number = case.failures as usize;
     let wait = schedule.get(number.saturating_sub(1)).or(schedule.last()).copied()?;
     let planned = after(last.ended_at, wait);
     let jitter = SignedDuration::try_from(wait.mul_f64(JITTER)).unwrap_or(SignedDuration::MAX);
@@ -235,29 +234,13 @@ fn after(at: Timestamp, wait: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const SCHEDULE: [Duration; 3] =
         [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
-    static WELL: Health = Health {
-        state: breaker::State::Ok,
-        since: None,
-        reason: None,
-        detail: None,
-        episode_at: None,
-        probes: 0,
-        probe_at: None,
-        failures: 0,
-        failures_of: None,
-        gone_at: None,
-        pace: None,
-        spared: std::collections::BTreeMap::new(),
-        url_digest: None,
-        held_until: None,
-        last_success_at: None,
-        last_failure_at: None,
-        last_failure: None,
-    };
+    static WELL: LazyLock<Health> = LazyLock::new(Health::default);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + seconds).unwrap()
@@ -266,9 +249,9 @@ mod tests {
     /// Attempted twice, the last time at 0; next after the second wait.
     fn case(health: &Health) -> Case<'_> {
         Case {
-            delivery: 7,
             state: State::Pending,
             attempts: 2,
+            failures: 2,
             next_attempt_at: Some(at(310)),
             queued_again_at: None,
             last: Some(LastAttempt { ended_at: at(0), retry_after: None }),
@@ -287,11 +270,11 @@ mod tests {
     fn a_step_of_the_schedule() {
         let step = |number, seconds| Because::Step { number, of: 3, wait: Duration::from_secs(seconds) };
         assert_eq!(said(&case(&WELL)), (Some(310), vec![step(2, 300)]));
-        let first = Case { attempts: 1, next_attempt_at: Some(at(5)), ..case(&WELL) };
+        let first = Case { attempts: 1, failures: 1, next_attempt_at: Some(at(5)), ..case(&WELL) };
         assert_eq!(said(&first), (Some(5), vec![Because::Due { since: at(5) }, step(1, 5)]));
-        let spared = Health { spared: [(7, 1), (8, 9)].into(), ..WELL.clone() };
-        assert_eq!(said(&Case { attempts: 3, ..case(&spared) }), (Some(310), vec![step(2, 300)]));
-        let last = Case { attempts: 9, next_attempt_at: Some(at(1700)), ..case(&WELL) };
+        // What a failing subscriber did not take does not count.
+        assert_eq!(said(&Case { attempts: 30, ..case(&WELL) }), (Some(310), vec![step(2, 300)]));
+        let last = Case { attempts: 9, failures: 9, next_attempt_at: Some(at(1700)), ..case(&WELL) };
         assert_eq!(said(&last).1, [Because::LastStep { wait: SCHEDULE[2] }]);
         assert_eq!(said(&Case { next_attempt_at: Some(at(200)), ..case(&WELL) }).1, [Because::Hastened]);
         assert_eq!(said(&Case { next_attempt_at: Some(at(4000)), ..case(&WELL) }).1, [Because::Planned]);

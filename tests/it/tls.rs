@@ -343,12 +343,12 @@ async fn a_proxy_of_the_environment_is_asked_only_if_the_configuration_says_so()
 #[tokio::test]
 async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
     let echo = "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n\
-                POST /x?token=t0%20ken Authorization: Basic dXNlcjpwQDU1NQ== X-Api: Bearer h3ader p@555, t0 ken";
+                POST /x?token=t0%20ken Authorization: Basic dXNlcjpwQDU1NQ== X-Api: Bearer h3ader p@555, t0 ken, not s1gned";
     let (addr, server) = served(None, echo);
     let orders = ORDERS
         .replace("HOOK/orders", &format!("http://user:p%40555@{addr}/x?token=t0%20ken"))
         .replace("[\"*\"]", "[\"tracking.updated\"]");
-    let mut house = House::with(&format!("{orders}headers = {{ X-Api = \"Bearer h3ader\" }}\n")).await;
+    let mut house = House::with(&format!("{orders}headers = {{ X-Api = \"Bearer h3ader\" }}\nhmac_header = {{ name = \"X-Sum\", secret = \"s1gned\" }}\n")).await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
     house.poll().await;
@@ -358,5 +358,8 @@ async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
         .fetch_one(&mut bystander(house.path()).await)
         .await
         .unwrap();
-    assert_eq!(answer, "POST /x?(hidden) Authorization: Basic (hidden) X-Api: (hidden) (hidden), (hidden)");
+    assert_eq!(
+        answer,
+        "POST /x?(hidden) Authorization: Basic (hidden) X-Api: (hidden) (hidden), (hidden), not (hidden)"
+    );
 }

@@ -155,11 +155,13 @@ impl Record {
             Some(subscriber) => Addressee::Served { schedule: &subscriber.retry },
         };
         let last = self.log.last().filter(|last| last.attempt == delivery.attempts);
+        let attempts = u32::try_from(delivery.attempts).unwrap_or(u32::MAX);
+        let spared = self.health.spared.get(&delivery.row).copied().unwrap_or_default();
         let case = Case {
-            delivery: delivery.row,
             // The table's CHECK knows no others.
             state: State::parse(&delivery.state).unwrap_or(State::Pending),
-            attempts: u32::try_from(delivery.attempts).unwrap_or(u32::MAX),
+            attempts,
+            failures: attempts.saturating_sub(spared),
             next_attempt_at: delivery.next_attempt_at,
             queued_again_at: self.place.queued_again_at,
             last: last.map(|last| LastAttempt { ended_at: ended_at(last), retry_after: last.retry_after }),
