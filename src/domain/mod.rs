@@ -19,7 +19,7 @@ pub mod journey;
 pub mod label;
 pub mod ledger;
 pub mod message;
-pub mod outlook;
+pub mod next_attempt;
 pub mod pace;
 pub mod poll;
 pub mod proxies;
