@@ -12,6 +12,7 @@ mod generated;
 mod history;
 mod labels;
 mod listen;
+mod outlook;
 mod output;
 mod replay;
 mod resolve;

@@ -17,6 +17,7 @@ pub mod history;
 pub mod label;
 pub mod ledger;
 pub mod message;
+pub mod outlook;
 pub mod pace;
 pub mod poll;
 pub mod quota;
