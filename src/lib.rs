@@ -57,6 +57,7 @@ pub mod pulse;
 pub mod registrar;
 pub mod sandbox;
 pub mod shipstation;
+pub mod simulation;
 pub mod store;
 pub mod systemd;
 pub mod tls;
