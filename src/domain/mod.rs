@@ -20,6 +20,7 @@ pub mod label;
 pub mod ledger;
 pub mod message;
 pub mod next_attempt;
+pub mod outlook;
 pub mod pace;
 pub mod poll;
 pub mod proxies;
