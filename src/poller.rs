@@ -22,9 +22,11 @@ use crate::domain::message::{Message, MessageType, about_account};
 use crate::domain::pace;
 use crate::domain::poll::{self, FirstPoll, PlannedDelivery, PollPlan, Terms};
 use crate::domain::reading::Reading;
+use crate::domain::rhythm::Rhythms;
 use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::subscriber::{Format, Subscriber};
+use crate::experience::Experience;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
 use crate::store::accounts::AccountRecord;
@@ -59,13 +61,19 @@ pub struct Poller {
 struct Looking {
     desk: Arc<Desk>,
     policy: watch::Receiver<Arc<Policy>>,
+    experience: Experience,
     pulse: Pulse,
 }
 
 impl Poller {
-    pub fn new(desk: Arc<Desk>, policy: watch::Receiver<Arc<Policy>>, pulse: Pulse) -> Self {
+    pub fn new(
+        desk: Arc<Desk>,
+        policy: watch::Receiver<Arc<Policy>>,
+        experience: Experience,
+        pulse: Pulse,
+    ) -> Self {
         Self {
-            looking: Arc::new(Looking { desk, policy, pulse }),
+            looking: Arc::new(Looking { desk, policy, experience, pulse }),
             busy: HashSet::new(),
             in_flight: JoinSet::new(),
             ahead: VecDeque::new(),
@@ -215,6 +223,7 @@ async fn record(
     let account = observe(desk, &policy, label, &reading.verdict(), call, now);
     let terms = Terms {
         cadence: &policy.cadence,
+        rhythms: &Rhythms::default(),
         patience: &policy.patience,
         first_poll: policy.first_poll,
         subscribers: &policy.subscribers,
@@ -222,9 +231,14 @@ async fn record(
         stretch: 1.0,
         outage: desk.probing(),
     };
-    let plan = |reading: &Reading| poll::plan(&terms, label, &known, reading, now, clock::jitter());
+    let plan = |reading: &Reading| {
+        looking.experience.with(|rhythms| {
+            poll::plan(&Terms { rhythms, ..terms }, label, &known, reading, now, clock::jitter())
+        })
+    };
     let found = plan(&reading);
     let news = News::of(&found);
+    let after = found.standing.clone();
     // If we die here, the label is still due and the API says the same again.
     let held = poll::held_carrier(&reading, label, now);
     let usage = desk.usage(call, held, now);
@@ -239,7 +253,12 @@ async fn record(
         recorded => recorded?,
     };
     match recorded {
-        Recorded::Done => report(label, &reading, &news),
+        Recorded::Done => {
+            if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
+                looking.experience.learn(label, &after, now);
+            }
+            report(label, &reading, &news);
+        }
         Recorded::Superseded => {
             debug!(label.id = %label.key.id, "the label was changed meanwhile; it is polled again");
         }

@@ -19,6 +19,7 @@ use crate::desk::Desk;
 use crate::domain::label::{AccountName, Registration};
 use crate::domain::signature::jwks;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::experience::Experience;
 use crate::http::{self, Sources};
 use crate::janitor;
 use crate::poller::{Policy, Poller};
@@ -53,17 +54,25 @@ pub struct Trades {
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
+    experience: Experience,
     jwks: watch::Sender<Arc<str>>,
     /// Trades that ended while we waited for others to; the daemon hears of them next.
     unexpected: Vec<Ended>,
 }
 
 impl Trades {
-    pub fn new(store: Store, client: Client, pulses: Pulses, config: &Config) -> Self {
+    pub fn new(
+        store: Store,
+        client: Client,
+        pulses: Pulses,
+        experience: Experience,
+        config: &Config,
+    ) -> Self {
         Self {
             store,
             client,
             pulses,
+            experience,
             tasks: JoinSet::new(),
             pollers: BTreeMap::new(),
             couriers: BTreeMap::new(),
@@ -90,8 +99,8 @@ impl Trades {
     pub fn start_upkeep(&mut self, keep: &StoreConfig) {
         let (store, wanted) = (self.store.clone(), self.wanted.subscribe());
         let registrar = self.post("the registrar", |stop| registrar::run(store, wanted, stop));
-        let (store, keep) = (self.store.clone(), keep.clone());
-        let janitor = self.post("the janitor", |stop| janitor::run(store, keep, stop));
+        let (store, keep, experience) = (self.store.clone(), keep.clone(), self.experience.clone());
+        let janitor = self.post("the janitor", |stop| janitor::run(store, keep, experience, stop));
         self.others.extend([registrar, janitor]);
     }
 
@@ -121,7 +130,7 @@ impl Trades {
             let desk = self.desk(account).await?;
             let trade = format!("the poller of {name}");
             let pulse = self.pulses.start(&trade, clock::now());
-            let poller = Poller::new(desk, self.policy.subscribe(), pulse);
+            let poller = Poller::new(desk, self.policy.subscribe(), self.experience.clone(), pulse);
             let post = self.post(&trade, |stop| poller.run(stop));
             self.pollers.insert(name.clone(), (post, account.clone()));
         }

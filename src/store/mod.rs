@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod polls;
 pub mod progress;
 pub mod replay;
+pub mod rhythms;
 pub mod upkeep;
 pub mod usage;
 pub mod views;

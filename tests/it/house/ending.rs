@@ -7,6 +7,7 @@ use trackpost::courier::Courier;
 use trackpost::desk::Desk;
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::Subscriber;
+use trackpost::experience::Experience;
 use trackpost::poller::Poller;
 use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
@@ -24,7 +25,7 @@ impl House {
         let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
         let desk = Arc::new(desk);
         let policy = watch::channel(self.policy.clone().into()).1;
-        let poller = Poller::new(Arc::clone(&desk), policy, Pulse::default());
+        let poller = Poller::new(Arc::clone(&desk), policy, Experience::default(), Pulse::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
         let courier = |subscriber: &Subscriber| {
             let courier =
