@@ -8,7 +8,7 @@ use crate::house::parcel::{event, event_in, in_transit, tracking};
 use crate::house::{House, bystander};
 
 /// What is done to a copy of a sound database, and what is to be said of it.
-const BREAKAGES: [(&str, &str); 13] = [
+const BREAKAGES: [(&str, &str); 15] = [
     ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "se-1 has"),
     ("DELETE FROM messages WHERE label_id = 'se-1' AND seq = 2", "se-1 has"),
     ("UPDATE labels SET missing_events = 3 WHERE label_id = 'se-1'", "se-1 counts 3 missing events"),
