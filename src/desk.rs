@@ -136,11 +136,12 @@ impl Desk {
         let account = &self.account.name;
         let asked = format!("{:.1}", demand * 60.0);
         if stretch > 1.0 {
+            let allowed = format!("{:.1}", demand * 60.0 / stretch);
             let stretch = format!("{stretch:.2}");
-            warn!(account = %account, stretch, requests_per_minute = asked,
+            warn!(account = %account, stretch, asked_per_minute = asked, allowed_per_minute = allowed,
                 "the labels ask for more than the quota gives: all their waits are stretched by this factor");
         } else {
-            info!(account = %account, requests_per_minute = asked,
+            info!(account = %account, asked_per_minute = asked,
                 "the quota gives what the labels ask for: no wait is stretched any more");
         }
     }
@@ -177,7 +178,8 @@ impl Desk {
         drop(ledger);
         if let Some(share) = seen.share {
             let percent = (share * 100.0).round();
-            warn!(account = %account, percent, "429 again within the limit: somebody else uses it too, and the account takes only so many percent of it for now");
+            warn!(account = %account, percent,
+                "429 again within the limit: somebody else uses it too, and the account takes so much less for now");
         }
         if !seen.changed {
             return None;

@@ -1,6 +1,7 @@
 //! An account's quota: never over it, whatever is due, and shared out so that all waits stretch alike (contract 4.2).
 //!
 //! The sandbox counts by the same virtual clock as the house, so what it says is what the vendor would have counted.
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use std::collections::BTreeMap;
 
