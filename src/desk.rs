@@ -75,14 +75,19 @@ impl Desk {
     }
 
     /// The desk as `account` is configured from now on. Another key or URL is tried at once.
-    pub async fn reopened(&self, account: Account, now: Timestamp) -> Result<Self, StoreError> {
+    pub async fn reopened(
+        &self,
+        account: Account,
+        client: Client,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
         let same = (&account.base_url, &account.tracking_path, &account.api_key)
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
         self.ledger().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
         if account.max_in_flight != self.account.max_in_flight {
             self.store.expect_under_way(&account.name, account.max_in_flight + OTHERS).await?;
         }
-        let (client, store, ledger) = (self.client.clone(), self.store.clone(), Arc::clone(&self.ledger));
+        let (store, ledger) = (self.store.clone(), Arc::clone(&self.ledger));
         Ok(Self { account, client, store, ledger })
     }
 

@@ -21,9 +21,9 @@
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
 //! | the trades | [`poller`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
 //! | the desk | [`desk`]: an account's use of the API, shared by the trades that call it |
-//! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`] |
+//! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`], [`agent`], [`tls`] |
 //! | the ground | [`domain`]: everything that decides; pure |
-//! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies |
+//! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies; [`simulation`]: polls in virtual time |
 //!
 //! Arrows point down only; siblings never meet.
 //!
@@ -43,6 +43,7 @@
 //! **Delivery**: a message on its way to one subscriber. **Attempt**: one POST of it. **Lane**: the undelivered messages
 //! of one label to one subscriber, in order. **Baseline**: a first answer that is recorded and not told.
 
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -20,7 +20,7 @@ use crate::clock::Stopwatch;
 use crate::domain::address::Manner;
 use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::retry_after;
-use crate::domain::signature::sign;
+use crate::domain::signature::{rsa, sign};
 use crate::domain::subscriber::Subscriber;
 use phase::Progress;
 use redaction::Redaction;
@@ -170,6 +170,20 @@ fn headers(subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> 
     }
     if let Some(seq) = callback.seq {
         ours("trackpost-seq", &seq.to_string());
+    }
+    if let Some(key) = &subscriber.rsa_key {
+        let signed = key.sign(now, callback.body.as_bytes());
+        ours(rsa::SIGNATURE, &signed.signature);
+        ours(rsa::KEY_ID, &signed.key_id);
+        ours(rsa::TIMESTAMP, &signed.timestamp);
+    }
+    if let Some(hmac) = &subscriber.hmac_header
+        && let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(hmac.name.as_bytes()),
+            HeaderValue::from_str(&hmac.value(callback.body.as_bytes())),
+        )
+    {
+        headers.insert(name, value);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args as Section, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::resolve::Moment;
+use crate::domain::signature::hmac_header;
 use crate::sandbox::Fault;
 
 /// Polls ShipStation label tracking and posts signed callbacks.
@@ -56,6 +58,8 @@ pub enum Verb {
     Replay(Replay),
     /// What a cadence costs and how fresh it is, on recorded or generated journeys, in virtual time.
     Simulate(Simulate),
+    /// Prints the public keys that rsa_signature is verified with, as served at /jwks.
+    Jwks,
     /// Prints completions for a shell.
     Completions(Completions),
     /// Prints the manual page.
@@ -145,13 +149,20 @@ pub struct Listen {
     /// One JSON object per callback.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub beside: Beside,
 }
 
 #[derive(Debug, Section)]
 pub struct Verify {
     /// The signing secret, whsec_…
-    #[arg(long, env = "TRACKPOST_VERIFY_SECRET", hide_env_values = true)]
-    pub secret: String,
+    #[arg(
+        long,
+        env = "TRACKPOST_VERIFY_SECRET",
+        hide_env_values = true,
+        required_unless_present_any = ["jwks", "hmac_secret"]
+    )]
+    pub secret: Option<String>,
     /// A header as it came, as in "webhook-id: msg_1" (repeatable).
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     pub header: Vec<String>,
@@ -161,6 +172,25 @@ pub struct Verify {
     /// The time to check against, in seconds since 1970; none: now.
     #[arg(long, value_name = "SECONDS")]
     pub at: Option<i64>,
+    #[command(flatten)]
+    pub beside: Beside,
+}
+
+/// Signatures beside the standard one.
+#[derive(Debug, Section)]
+pub struct Beside {
+    /// Also checks the RSA signature, with the keys of this file (trackpost jwks, or what /jwks answered).
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+    /// Also checks the plain hex HMAC, with this secret.
+    #[arg(long, env = "TRACKPOST_HMAC_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub hmac_secret: Option<String>,
+    /// The header that the HMAC is in.
+    #[arg(long, value_name = "NAME", default_value = "X-Hub-Signature-256")]
+    pub hmac_header: String,
+    /// What stands before the hex.
+    #[arg(long, value_name = "TEXT", default_value = hmac_header::PREFIX)]
+    pub hmac_prefix: String,
 }
 
 #[derive(Debug, Section)]
@@ -249,8 +279,8 @@ pub enum Deliveries {
         #[arg(long, value_parser = ["pending", "delivered", "dead"])]
         state: Option<String>,
         /// Made since then: RFC 3339, or a duration ago as in 2h.
-        #[arg(long)]
-        since: Option<String>,
+        #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
+        since: Option<Moment>,
         #[command(flatten)]
         listing: Listing,
     },
@@ -276,11 +306,11 @@ pub struct Replay {
     #[arg(long, value_name = "NAME")]
     pub subscriber: String,
     /// Made since then: RFC 3339, or a duration ago as in 2h.
-    #[arg(long, value_name = "WHEN")]
-    pub since: Option<String>,
+    #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
+    pub since: Option<Moment>,
     /// Made before then: RFC 3339, or a duration ago.
-    #[arg(long, value_name = "WHEN")]
-    pub until: Option<String>,
+    #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
+    pub until: Option<Moment>,
     /// Only the messages of this label.
     #[arg(long, value_name = "ID")]
     pub label: Option<String>,

@@ -1,6 +1,7 @@
 //! `trackpost listen`: a receiver for development: verifies, prints, answers.
 //!
-//! It shows each callback as it came; whether a subscriber would like it is told by its signature alone. Nothing is kept.
+//! It shows each callback as it came; whether a subscriber would like it is told by its signature alone. What else it is
+//! signed with is told where there is something to check it with, and changes no answer. Nothing is kept.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -11,14 +12,17 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::args;
+use super::beside::Checks;
 use super::{Failure, output};
 use crate::daemon::told_to_stop;
 use crate::domain::signature::SigningSecret;
+use crate::domain::signature::inspect::Inspection;
 use crate::sandbox::{Answer, Delivery, Receiver, ReceiverOptions, Verified};
 
 pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     let secrets = secrets(&what.secret)?;
     let checked = !secrets.is_empty();
+    let checks = Checks::read(&what.beside)?;
     let told = told_to_stop()?;
     let (watch, mut callbacks) = mpsc::unbounded_channel();
     let options = ReceiverOptions {
@@ -32,7 +36,7 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     announce(&receiver, checked, what)?;
     let print = async {
         while let Some(callback) = callbacks.recv().await {
-            show(&mut io::stdout(), &callback, what.json)?;
+            show(&mut io::stdout(), &callback, &checks, what.json)?;
         }
         Ok::<(), io::Error>(())
     };
@@ -74,11 +78,14 @@ fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) -> io::Resu
     out.flush()
 }
 
-fn show(out: &mut impl Write, callback: &Delivery, json: bool) -> io::Result<()> {
+fn show(out: &mut impl Write, callback: &Delivery, checks: &Checks, json: bool) -> io::Result<()> {
+    let beside =
+        checks.any().then(|| checks.inspect(|name| callback.header(name), &callback.body, callback.at));
     if json {
-        writeln!(out, "{}", serde_json::to_string(&Shown::of(callback)).map_err(io::Error::other)?)?;
+        let shown = Shown::of(callback, beside.as_ref());
+        writeln!(out, "{}", serde_json::to_string(&shown).map_err(io::Error::other)?)?;
     } else {
-        writeln!(out, "{}", line(callback))?;
+        writeln!(out, "{}{}", line(callback), beside.as_ref().map(told).unwrap_or_default())?;
     }
     out.flush()
 }
@@ -100,6 +107,17 @@ fn problem(callback: &Delivery) -> Option<String> {
         Verified::Bad(error) => Some(error.to_string()),
         Verified::Good | Verified::Unchecked => None,
     }
+}
+
+/// What came of the signatures beside the standard one.
+fn told(beside: &Inspection) -> String {
+    let failed = beside.steps.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
+    if let Some((name, error)) = failed {
+        return format!("; ✗ {name}: {error}");
+    }
+    let mut kinds: Vec<&str> = beside.steps.iter().filter_map(|step| step.name.split(' ').next()).collect();
+    kinds.dedup();
+    format!("; ✓ {}", kinds.join(" and "))
 }
 
 fn line(callback: &Delivery) -> String {
@@ -135,6 +153,8 @@ struct Shown<'a> {
     /// Null: there was no secret to check it with.
     verified: Option<bool>,
     problem: Option<String>,
+    /// Whether all signatures beside the standard one hold. Null: nothing was given to check them with.
+    beside_verified: Option<bool>,
     answered: Option<u16>,
     bytes: usize,
     headers: BTreeMap<&'a str, String>,
@@ -149,7 +169,7 @@ enum Body<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(callback: &'a Delivery) -> Self {
+    fn of(callback: &'a Delivery, beside: Option<&Inspection>) -> Self {
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in &callback.headers {
             let value = String::from_utf8_lossy(value.as_bytes());
@@ -167,6 +187,7 @@ impl<'a> Shown<'a> {
             attempt: callback.attempt,
             verified: (callback.verified != Verified::Unchecked).then(|| callback.verified == Verified::Good),
             problem: problem(callback),
+            beside_verified: beside.map(Inspection::holds),
             answered: callback.answered,
             bytes: callback.body.len(),
             headers,
@@ -185,7 +206,10 @@ fn body(bytes: &[u8]) -> Body<'_> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::domain::signature::inspect::Step;
 
     #[test]
     fn both_forms_say_what_they_are() {
@@ -202,6 +226,28 @@ mod tests {
         assert_eq!(shown(b"{\n}"), r#""{\n}""#);
         assert_eq!(shown(b"no json"), r#""no json""#);
         assert_eq!(shown(b""), r#""""#);
+    }
+
+    #[test]
+    fn what_is_beside_the_standard_signature_is_told() {
+        use crate::domain::signature::jwks::{self, VendorHeaders};
+
+        let beside = args::Beside {
+            jwks: None,
+            hmac_secret: Some("s3cret".to_owned()),
+            hmac_header: "X-Sum".to_owned(),
+            hmac_prefix: String::new(),
+        };
+        let checks = Checks::read(&beside).unwrap();
+        let sum = "f6ee94e5c0dd6f0ef9bc2bd1e3d2d4cd4d2a4bd6dcbc4d0d80ea8ae2f5c2d3a1";
+        let found =
+            |value| checks.inspect(|name| (name == "x-sum").then_some(value), b"{}", Timestamp::UNIX_EPOCH);
+        assert!(checks.any() && told(&found(sum)).starts_with("; ✗ HMAC header: X-Sum is not made with"));
+        let none = jwks::inspect(&[], VendorHeaders::default(), b"{}", Timestamp::UNIX_EPOCH);
+        assert!(told(&none).starts_with("; ✗ RSA headers: missing: x-shipengine-rsa"));
+        let step = |name| Step { name, outcome: Ok(String::new()) };
+        let held = ["RSA headers", "RSA age", "HMAC header"].map(step).into();
+        assert_eq!(told(&Inspection { steps: held, causes: vec![] }), "; ✓ RSA and HMAC");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod beside;
 mod check;
 mod deliveries;
 mod demo;
 mod explain;
 mod generated;
 mod history;
+mod jwks;
 mod labels;
 mod listen;
 mod outlook;
@@ -119,6 +121,7 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::Subscribers(what) => subscribers::run(&config, what).await,
         Verb::Replay(what) => replay::run(&config, &what).await,
         Verb::Simulate(what) => simulate::run(&what),
+        Verb::Jwks => jwks::run(&config),
         Verb::Completions(what) => generated::completions(&what),
         Verb::Man => generated::man(),
     }

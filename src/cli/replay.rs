@@ -24,11 +24,8 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
     let now = clock::now();
     let subscriber = resolve::enabled_subscriber(&loaded.config, &what.subscriber)?;
-    let moment = |option, text: &Option<String>| {
-        text.as_ref().map(|text| resolve::moment(option, text, now)).transpose()
-    };
-    let since = moment("--since", &what.since)?.unwrap_or(Timestamp::MIN);
-    let until = moment("--until", &what.until)?.unwrap_or(Timestamp::MAX);
+    let since = what.since.map_or(Timestamp::MIN, |since| since.before(now));
+    let until = what.until.map_or(Timestamp::MAX, |until| until.before(now));
     if since >= until {
         return Err(Failure::new("--since is not before --until: there is nothing between them")
             .hint("a duration means so long ago, as in --since 2h --until 1h"));

@@ -98,17 +98,31 @@ pub fn enabled_subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subs
         .hint("enabled = true in its section of the configuration"))
 }
 
-/// The moment that `text`, given with `option`, names: RFC 3339, or a duration before `now`.
-pub fn moment(option: &str, text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
-    if let Ok(at) = text.trim().parse::<Timestamp>() {
-        return Ok(at);
+/// A moment as typed: an instant, or a while ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    At(Timestamp),
+    Ago(SignedDuration),
+}
+
+impl Moment {
+    /// Reads RFC 3339 or a duration. What is neither is wrong usage.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(at) = text.trim().parse() {
+            return Ok(Self::At(at));
+        }
+        let ago = duration::parse(text).map_err(|error| {
+            format!("it {error}, and no instant either: as in 2h or 2026-11-22T10:00:00Z")
+        })?;
+        Ok(Self::Ago(SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX)))
     }
-    let ago = duration::parse(text).map_err(|error| {
-        Failure::new(format!("{option} {} {error}, and no instant either", text.escape_debug()))
-            .hint("as in 2h or 2026-11-22T10:00:00Z")
-    })?;
-    let ago = SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX);
-    Ok(now.saturating_sub(ago).unwrap_or(Timestamp::MIN))
+
+    pub fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => now.saturating_sub(ago).unwrap_or(Timestamp::MIN),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,13 +133,11 @@ mod tests {
     #[test]
     fn a_moment_is_an_instant_or_a_while_ago() {
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
-        let moment = |text| moment("--since", text, now);
-        assert_eq!(moment("2h").unwrap().to_string(), "2026-11-22T08:00:00Z");
-        assert_eq!(moment("2026-11-01T00:00:00+01:00").unwrap().to_string(), "2026-10-31T23:00:00Z");
-        assert_eq!(
-            moment("yesterday").unwrap_err().to_string(),
-            "error: --since yesterday is no duration, and no instant either\nhint: as in 2h or 2026-11-22T10:00:00Z"
-        );
+        let moment = |text| Moment::parse(text).unwrap().before(now).to_string();
+        assert_eq!(moment("2h"), "2026-11-22T08:00:00Z");
+        assert_eq!(moment("2026-11-01T00:00:00+01:00"), "2026-10-31T23:00:00Z");
+        let refusal = Moment::parse("yesterday").unwrap_err();
+        assert!(refusal.starts_with("it is no duration, and no instant either: as in 2h"), "{refusal}");
     }
 
     fn said(accounts: &[&str], wanted: Option<&str>) -> String {

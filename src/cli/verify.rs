@@ -1,6 +1,6 @@
 //! `trackpost verify`: whether a callback's signature holds, step by step.
 //!
-//! Reads headers, body and secret as they were received; the checks are [`crate::domain::signature::inspect`]'s.
+//! Reads headers, body and secret as they were received; the checks are [`crate::domain::signature`]'s.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,8 +9,11 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
 use super::Failure;
 use super::args;
+use super::beside::Checks;
 use crate::clock;
 use crate::domain::signature::SignedHeaders;
 use crate::domain::signature::inspect::{Inspection, inspect};
@@ -18,8 +21,15 @@ use crate::domain::signature::inspect::{Inspection, inspect};
 pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     let headers = Headers::read(&what.header)?;
     let body = body(what.body.as_deref())?;
-    let now = what.at.unwrap_or_else(|| clock::now().as_second());
-    let found = inspect(&what.secret, headers.signed(), &body, now);
+    let now = match what.at {
+        Some(seconds) => Timestamp::from_second(seconds)?,
+        None => clock::now(),
+    };
+    let mut found = Inspection::default();
+    if let Some(secret) = &what.secret {
+        found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
+    }
+    found = found.and(Checks::read(&what.beside)?.inspect(|name| headers.named(name), &body, now));
     io::stdout().write_all(told(&found).as_bytes())?;
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -58,6 +68,11 @@ impl Headers {
         under("webhook").or_else(|| under("svix"))
     }
 
+    /// `name` in lower case.
+    fn named(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     fn signed(&self) -> SignedHeaders<'_> {
         SignedHeaders {
             id: self.get("id"),
@@ -69,13 +84,14 @@ impl Headers {
 
 fn told(found: &Inspection) -> String {
     let mut told = String::new();
+    let width = found.steps.iter().map(|step| step.name.len()).max().unwrap_or(0).max(10);
     for step in &found.steps {
         let (mark, said) = match &step.outcome {
             Ok(said) => ('✓', said),
             Err(said) => ('✗', said),
         };
         // Writing into a text does not fail.
-        let _ = writeln!(told, "{mark} {:<10} {said}", step.name);
+        let _ = writeln!(told, "{mark} {:<width$} {said}", step.name);
     }
     for cause in &found.causes {
         let _ = writeln!(told, "  hint: {cause}");

@@ -8,8 +8,9 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 
 use super::reader::{Entry, NAME_FORM, Table, is_name};
-use super::{secret, url};
+use super::{proxies, secret, url};
 use crate::domain::label::{AccountName, LabelId};
+use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
 /// An account: one API key.
@@ -27,6 +28,7 @@ pub struct Account {
     pub requests_per_month: u64,
     pub max_in_flight: u32,
     pub timeout: Duration,
+    pub proxies: Proxies,
     pub discover: Discover,
 }
 
@@ -84,6 +86,7 @@ fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
         "requests_per_month",
         "max_in_flight",
         "timeout",
+        "proxy",
         "discover",
     ])?;
     if !is_name(name) {
@@ -94,6 +97,7 @@ fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
         table.get("tracking_path").map_or_else(|| Some(TRACKING_PATH.to_owned()), tracking_path);
     let api_key = table.required("api_key", "api_key = { credential = \"shipstation-api-key\" }");
     let api_key = api_key.and_then(api_key_of);
+    let proxies = proxies::of(&table);
     let requests_per_month = table.get("requests_per_month").and_then(|entry| entry.whole(0..=i64::MAX));
     Some(Account {
         requests_per_minute: table.count("requests_per_minute", 60_000).unwrap_or(REQUESTS_PER_MINUTE),
@@ -105,6 +109,7 @@ fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
         base_url: base_url?,
         tracking_path: tracking_path?,
         api_key: api_key?,
+        proxies: proxies?,
     })
 }
 

@@ -12,16 +12,16 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 
 use super::fault::Fault;
-use super::reader::{Entry, Table};
-use super::{secret, url};
+use super::reader::{Entry, Extent, Table};
+use super::{proxies, secret, url};
 use crate::domain::address::never;
+use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::{Identity, Proxies};
+use crate::domain::subscriber::Identity;
 
 /// A bundle of all the roots there are has a quarter of it.
 const LONGEST: u64 = 1024 * 1024;
 const RELATIVE: &str = "relative paths start at the configuration file";
-const PROXY_FORM: &str = "as in \"http://proxy.internal:3128\", or \"environment\"";
 
 /// The keys this reads.
 pub(super) struct Connection {
@@ -32,15 +32,10 @@ pub(super) struct Connection {
 
 /// What a subscriber's table says about connections; none if something is at fault.
 pub(super) fn read(table: &Table<'_>) -> Option<Connection> {
-    let roots = present(table, "ca_file").map_or_else(|| Some(Vec::new()), roots);
+    let roots = table.present("ca_file").map_or_else(|| Some(Vec::new()), roots);
     let identity = identity(table);
-    let proxies = present(table, "proxy").map_or_else(|| Some(Proxies::default()), proxies);
+    let proxies = proxies::of(table);
     Some(Connection { roots: roots?, identity: identity?, proxies: proxies? })
-}
-
-/// The entry, unless it is the empty text, which is none.
-fn present<'t, 'a>(table: &'t Table<'a>, key: &str) -> Option<&'t Entry<'a>> {
-    table.get(key).filter(|entry| entry.text_if_any().is_none_or(|text| !text.is_empty()))
 }
 
 fn roots(entry: &Entry<'_>) -> Option<Vec<Vec<u8>>> {
@@ -69,8 +64,10 @@ fn certificates(entry: &Entry<'_>) -> Option<Vec<Vec<u8>>> {
 
 /// None within is "no client certificate".
 fn identity(table: &Table<'_>) -> Option<Option<Identity>> {
-    match (present(table, "client_certificate"), present(table, "client_key")) {
+    match (table.present("client_certificate"), table.present("client_key")) {
         (None, None) => Some(None),
+        // The key may be out of reach, and what goes over no connection needs none.
+        (Some(_), Some(key)) if key.context.extent == Extent::BesideDaemon => Some(None),
         (Some(certificate), Some(key_entry)) => {
             let chain = certificates(certificate);
             let key = key(key_entry);
@@ -123,49 +120,6 @@ fn matching(entry: &Entry<'_>, chain: &[Vec<u8>], key: &PrivateKeyDer<'static>) 
         Err(_) => {
             entry.fault_unshown("cannot be used with client_certificate", "an RSA, ECDSA or Ed25519 key")
         }
-    }
-}
-
-fn proxies(entry: &Entry<'_>) -> Option<Proxies> {
-    let text = secret::read(entry)?;
-    if text.expose() == "environment" {
-        return environment(entry);
-    }
-    let proxy = proxy(entry, text.expose().trim(), "")?;
-    Some(Proxies { http: Some(proxy.clone()), https: Some(proxy), except: String::new() })
-}
-
-/// What the usual variables say, in capitals or not.
-fn environment(entry: &Entry<'_>) -> Option<Proxies> {
-    let variable = |names: [&'static str; 2]| {
-        let set = |name| entry.context.environment.get(name).map(|value| (name, value.trim()));
-        names.into_iter().filter_map(set).find(|(_, value)| !value.is_empty())
-    };
-    let all = variable(["ALL_PROXY", "all_proxy"]);
-    let of = |names| match variable(names).or(all) {
-        None => Some(None),
-        Some((name, value)) => {
-            let scheme = if value.contains("://") { "" } else { "http://" };
-            proxy(entry, &format!("{scheme}{value}"), &format!("{name} ")).map(Some)
-        }
-    };
-    let (http, https) = (of(["HTTP_PROXY", "http_proxy"]), of(["HTTPS_PROXY", "https_proxy"]));
-    let except = variable(["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, hosts)| hosts.to_owned());
-    Some(Proxies { http: http?, https: https?, except })
-}
-
-/// `whose` names a variable, or nobody.
-fn proxy(entry: &Entry<'_>, text: &str, whose: &str) -> Option<Hidden<String>> {
-    match url::parse(text) {
-        Err(problem) => entry.fault_masked(&url::masked(text), format!("{whose}{problem}"), PROXY_FORM),
-        Ok(url) => match url.address.and_then(never) {
-            Some(refusal) => entry.fault_masked(
-                &url.shown,
-                format!("{whose}has an address that won't do: {refusal}"),
-                PROXY_FORM,
-            ),
-            None => Some(Hidden::new(text.to_owned())),
-        },
     }
 }
 

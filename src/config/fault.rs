@@ -57,17 +57,31 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong; never empty.
+/// Everything that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct Faults {
+    /// What is at fault; never empty.
+    pub faults: Vec<Fault>,
+    /// Rows of labels that are left out. They stop nothing by themselves, but whoever mends the one wants to mend the other.
+    pub label_faults: Vec<Fault>,
+    /// How many rows in all.
+    pub label_fault_count: usize,
+}
+
+impl Faults {
+    pub(super) fn of(faults: Vec<Fault>) -> Self {
+        Self { faults, label_faults: Vec::new(), label_fault_count: 0 }
+    }
+}
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.len() {
+        match self.faults.len() {
             1 => f.write_str("the configuration has a fault")?,
             count => write!(f, "the configuration has {count} faults")?,
         }
-        self.0.iter().try_for_each(|fault| write!(f, "\n{fault}"))
+        self.faults.iter().try_for_each(|fault| write!(f, "\n{fault}"))?;
+        self.label_faults.iter().try_for_each(|fault| write!(f, "\nleft out: {fault}"))
     }
 }
 
@@ -92,7 +106,7 @@ impl Findings {
     /// The warnings, if nothing was at fault.
     pub(super) fn settle(self) -> Result<Vec<Fault>, Faults> {
         let faults = self.faults.into_inner();
-        if faults.is_empty() { Ok(self.warnings.into_inner()) } else { Err(Faults(faults)) }
+        if faults.is_empty() { Ok(self.warnings.into_inner()) } else { Err(Faults::of(faults)) }
     }
 }
 
@@ -123,7 +137,7 @@ mod tests {
     fn a_fault_is_one_line() {
         let fault = Fault::new("a.toml", "log.level", "is no level").value("in\nfo").hint("say \"info\"");
         assert_eq!(fault.to_string(), "a.toml: log.level = \"in\\nfo\": is no level (hint: say \"info\")");
-        let faults = Faults(vec![fault, Fault::new("a.toml", "", "cannot be read")]);
+        let faults = Faults::of(vec![fault, Fault::new("a.toml", "", "cannot be read")]);
         assert_eq!(faults.to_string().lines().count(), 3);
     }
 

@@ -7,9 +7,25 @@ use axum::http::{HeaderName, HeaderValue};
 use super::reader::Entry;
 use super::secret;
 use crate::domain::secret::Hidden;
+use crate::domain::signature::rsa;
 
 /// Those that trackpost or HTTP itself writes.
-const OURS: [&str; 5] = ["content-type", "content-length", "host", "transfer-encoding", "connection"];
+const OURS: [&str; 13] = [
+    "content-type",
+    "content-length",
+    "host",
+    rsa::SIGNATURE,
+    rsa::KEY_ID,
+    rsa::TIMESTAMP,
+    // These are about the connection and go no farther than it.
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 const OUR_PREFIXES: [&str; 2] = ["webhook-", "trackpost-"];
 
 /// The headers of one subscriber, in the order of their names; those at fault are left out and reported.
@@ -29,7 +45,8 @@ pub(super) fn read(entry: &Entry<'_>) -> Vec<(String, Hidden<String>)> {
     named.iter().enumerate().filter_map(header).collect()
 }
 
-fn legal_name(name: &str, entry: &Entry<'_>) -> Option<String> {
+/// The name, if it is one and nobody else writes that header.
+pub(super) fn legal_name(name: &str, entry: &Entry<'_>) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     if OURS.contains(&lower.as_str()) || OUR_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
         return entry.fault_unshown("is a header that trackpost sets itself", "choose another name");

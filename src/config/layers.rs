@@ -22,8 +22,8 @@ pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");
 /// What variables start with. `TRACKPOST_CONFIG` does not: one underscore.
 pub(super) const PREFIX: &str = "TRACKPOST__";
 
-const SECTIONS: [&str; 8] =
-    ["store", "http", "log", "accounts", "registration", "cadence", "silence", "subscribers"];
+const SECTIONS: [&str; 9] =
+    ["store", "http", "log", "accounts", "registration", "cadence", "silence", "signing", "subscribers"];
 
 /// All layers as one table. Every scalar and array in it knows its origin.
 pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> Map<String, Value> {

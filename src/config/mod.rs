@@ -15,15 +15,18 @@ pub mod duration;
 mod environment;
 mod fault;
 mod headers;
+mod hmac_header;
 mod http;
 mod label_files;
 mod layers;
 mod log;
+mod proxies;
 mod reader;
 mod registration;
 mod roll;
 mod rows;
 mod secret;
+mod signing;
 mod silence;
 mod store;
 mod subscribers;
@@ -44,10 +47,13 @@ pub use store::StoreConfig;
 
 use crate::domain::cadence::Cadence;
 use crate::domain::label::{AccountName, Registration};
+use crate::domain::signature::rsa::RsaKey;
 use crate::domain::silence::Patience;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use fault::Findings;
 use reader::{Context, Entry, Extent};
+use signing::Signing;
+use subscribers::Choices;
 
 /// The whole configuration but for the labels. A reload compares it part by part.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +65,8 @@ pub struct Config {
     pub registration: RegistrationConfig,
     pub cadence: Cadence,
     pub silence: Patience,
+    /// The first signs, where a subscriber asks for it; all are published.
+    pub rsa_keys: Vec<RsaKey>,
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,
 }
 
@@ -128,8 +136,10 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Resul
     let registered = registration::read(section("registration"), &names);
     let cadence = section("cadence").and_then(cadence::read);
     let silence = section("silence").and_then(silence::read);
+    let signing = section("signing").map_or_else(|| Some(Signing::default()), signing::read);
+    let choices = Choices { accounts: &names, signing: signing.as_ref() };
     let subscribers =
-        section("subscribers").map(|entry| subscribers::read(entry, &names)).unwrap_or_default();
+        section("subscribers").map(|entry| subscribers::read(entry, choices)).unwrap_or_default();
     for (what, missing) in [("accounts", names.is_empty()), ("subscribers", subscribers.is_empty())] {
         if missing {
             let hint = format!("[{what}.NAME]; `trackpost demo` shows it all without any");
@@ -137,14 +147,14 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Resul
         }
     }
 
-    let mut warnings = findings.settle().map_err(|mut faults| {
-        // They would stop nothing by themselves, but whoever mends the one wants to mend the other.
-        faults.0.extend(registered.rows.faults.iter().cloned());
-        faults
+    let mut warnings = findings.settle().map_err(|faults| Faults {
+        label_faults: registered.rows.faults.clone(),
+        label_fault_count: registered.rows.fault_count,
+        ..faults
     })?;
     warnings.extend(registered.rows.warnings);
     // Without a fault every section of the defaults has been read.
-    let incomplete = || Faults(vec![Fault::new(&file, "", "a section of the defaults is missing")]);
+    let incomplete = || Faults::of(vec![Fault::new(&file, "", "a section of the defaults is missing")]);
     Ok(Loaded {
         config: Config {
             store: store.ok_or_else(incomplete)?,
@@ -154,6 +164,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Resul
             registration: registered.config,
             cadence: cadence.ok_or_else(incomplete)?,
             silence: silence.ok_or_else(incomplete)?,
+            rsa_keys: signing.unwrap_or_default().keys,
             subscribers,
         },
         labels: registered.rows.labels,

@@ -201,6 +201,11 @@ impl<'a> Table<'a> {
         self.named.iter().find(|(name, _)| *name == key).map(|(_, entry)| entry)
     }
 
+    /// The value, unless it is the empty text, which is none.
+    pub(super) fn present(&self, key: &str) -> Option<&Entry<'a>> {
+        self.get(key).filter(|entry| entry.text_if_any().is_none_or(|text| !text.is_empty()))
+    }
+
     /// The value, or a fault that there is none.
     pub(super) fn required(&self, key: &str, hint: &str) -> Option<&Entry<'a>> {
         let entry = self.get(key);

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fault::nearest;
-use super::headers;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
-use super::{connection, secret, url};
+use super::signing::Signing;
+use super::{connection, headers, hmac_header, secret, url};
 use crate::domain::address::{Manner, Rule};
 use crate::domain::label::AccountName;
 use crate::domain::message::MessageType;
 use crate::domain::secret::Hidden;
 use crate::domain::signature::SigningSecret;
+use crate::domain::signature::rsa::RsaKey;
 use crate::domain::subscriber::{EventPattern, Format, Subscriber, SubscriberName};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -30,14 +31,22 @@ const RETRY: [Duration; 9] = [
     Duration::from_secs(24 * HOUR),
 ];
 
-/// All subscribers; those at fault are left out and reported. `accounts` are the names they may choose from.
-pub(super) fn read(section: &Entry<'_>, accounts: &[AccountName]) -> BTreeMap<SubscriberName, Subscriber> {
+/// What other sections offer to choose from.
+#[derive(Clone, Copy)]
+pub(super) struct Choices<'a> {
+    pub(super) accounts: &'a [AccountName],
+    /// None: the section is at fault.
+    pub(super) signing: Option<&'a Signing>,
+}
+
+/// All subscribers; those at fault are left out and reported.
+pub(super) fn read(section: &Entry<'_>, choices: Choices<'_>) -> BTreeMap<SubscriberName, Subscriber> {
     let named = section.named().unwrap_or_default();
-    let subscribers = named.iter().filter_map(|(name, entry)| subscriber(name, entry, accounts));
+    let subscribers = named.iter().filter_map(|(name, entry)| subscriber(name, entry, choices));
     subscribers.map(|subscriber| (subscriber.name.clone(), subscriber)).collect()
 }
 
-fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Subscriber> {
+fn subscriber(name: &str, entry: &Entry<'_>, choices: Choices<'_>) -> Option<Subscriber> {
     let table = entry.table(&[
         "url",
         "secret",
@@ -46,6 +55,8 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
         "events",
         "accounts",
         "headers",
+        "rsa_signature",
+        "hmac_header",
         "timeout",
         "max_in_flight",
         "retry",
@@ -66,8 +77,10 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
     let secrets = secrets(&table);
     let events = table.get("events").map_or_else(default_events, events);
     let format = table.get("format").map_or(Some(Format::Shipstation), format);
-    let accounts = table.get("accounts").map_or_else(Vec::new, |entry| accounts(entry, known));
+    let accounts = table.get("accounts").map_or_else(Vec::new, |entry| accounts(entry, choices.accounts));
     let headers = table.get("headers").map_or_else(Vec::new, headers::read);
+    let rsa_key = rsa_key(&table, choices.signing);
+    let hmac_header = table.get("hmac_header").and_then(|entry| hmac_header::read(entry, &headers));
     let retry = table.get("retry").map_or_else(|| Some(RETRY.to_vec()), retry);
     let timeout = table.duration("timeout").unwrap_or(TIMEOUT);
     let max_in_flight = table.count("max_in_flight", u32::MAX).unwrap_or(MAX_IN_FLIGHT);
@@ -83,6 +96,8 @@ fn subscriber(name: &str, entry: &Entry<'_>, known: &[AccountName]) -> Option<Su
         events: events?,
         accounts,
         headers,
+        rsa_key,
+        hmac_header,
         timeout,
         max_in_flight,
         retry: retry?,
@@ -152,6 +167,20 @@ fn signing_secret(entry: &Entry<'_>) -> Option<SigningSecret> {
             "make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"",
         ),
     }
+}
+
+/// The key that signs, if the subscriber asks for it.
+fn rsa_key(table: &Table<'_>, signing: Option<&Signing>) -> Option<RsaKey> {
+    let asked = table.get("rsa_signature")?;
+    if !asked.flag()? {
+        return None;
+    }
+    let signing = signing?;
+    if !signing.configured {
+        return asked
+            .fault("needs a key, and none is configured", "[signing], rsa_key = { file = \"rsa.pem\" }");
+    }
+    signing.keys.first().cloned()
 }
 
 fn format(entry: &Entry<'_>) -> Option<Format> {

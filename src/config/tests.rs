@@ -14,6 +14,7 @@ use crate::domain::secret::Hidden;
 use crate::domain::subscriber::Format;
 use crate::domain::tracking::StatusCode;
 
+const RSA_KEY: &str = include_str!("../../tests/keys/a.pem");
 const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A directory with a configuration file, and whatever else a test puts there.
@@ -53,7 +54,7 @@ impl Place {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        self.load().map(|_| Vec::new()).unwrap_or_else(|faults| faults.0)
+        self.load().map(|_| Vec::new()).unwrap_or_else(|faults| faults.faults)
     }
 
     /// All faults, a line each.
@@ -152,7 +153,9 @@ fn the_examples_that_ship_are_a_sound_configuration_and_show_the_defaults() {
         .file("credentials/shipstation-api-key", "k3y\n")
         .file("credentials/orders-secret", &format!("{WHSEC}\n"))
         .file("labels.d/a.txt", "se-1\n")
-        .env("ORDERS_TOKEN", "t0ken");
+        .file("credentials/rsa-key", RSA_KEY)
+        .env("ORDERS_TOKEN", "t0ken")
+        .env("ORDERS_HMAC", "hm4c");
     let directory = place.path("credentials").display().to_string();
     let place = place.env("CREDENTIALS_DIRECTORY", &directory);
     let loaded = place.loaded();
@@ -169,11 +172,16 @@ fn the_examples_that_ship_are_a_sound_configuration_and_show_the_defaults() {
     let headers = &shown.subscribers[&SubscriberName::new("orders")].headers;
     assert_eq!(headers[0].0, "X-Api-Token");
     assert_eq!(headers[0].1.expose(), "t0ken");
+    assert_eq!(shown.rsa_keys.len(), 1);
     let bare = Place::new(
         "accounts.main.api_key = \"k3y\"\n[subscribers.orders]\nurl = \"https://example.com/hooks/tracking\"\n",
     )
     .env("TRACKPOST__SUBSCRIBERS__ORDERS__SECRET", WHSEC)
-    .env("TRACKPOST__SUBSCRIBERS__ORDERS__HEADERS", "{ X-Api-Token = \"t0ken\" }");
+    .env("TRACKPOST__SUBSCRIBERS__ORDERS__HEADERS", "{ X-Api-Token = \"t0ken\" }")
+    .env(
+        "TRACKPOST__SUBSCRIBERS__ORDERS__HMAC_HEADER",
+        "{ name = \"X-Hub-Signature-256\", secret = \"hm4c\" }",
+    );
     let bare = bare.loaded().config;
     assert_eq!(bare.accounts, shown.accounts);
     assert_eq!(bare.subscribers, shown.subscribers);
@@ -474,6 +482,141 @@ fn a_proxy_is_a_url_or_the_environments() {
         .env("HTTP_PROXY", "http://me:s3cret@[::ffff:169.254.1.1]")
         .report();
     assert!(report.contains("HTTP_PROXY has an address") && !report.contains("s3cret"), "{report}");
+}
+
+/// A subscriber with `more` in its table, below `signing`, with the keys of `tests/keys` in files.
+fn signing(signing: &str, more: &str) -> Place {
+    Place::new(&format!("[signing]\n{signing}\n{}{more}\n", sound()))
+        .file("a.pem", RSA_KEY)
+        .file("a.pkcs1.pem", include_str!("../../tests/keys/a.pkcs1.pem"))
+        .file("b.pem", include_str!("../../tests/keys/b.pem"))
+        .file("short.pem", include_str!("../../tests/keys/short.pem"))
+        .file("long.pem", include_str!("../../tests/keys/long.pem"))
+        .file("curve.pem", include_str!("../../tests/keys/curve.pem"))
+        .file("locked.pem", include_str!("../../tests/keys/locked.pem"))
+}
+
+#[test]
+fn the_first_rsa_key_signs_for_those_who_ask_for_it() {
+    let keys = |signing: Place| {
+        let config = signing.loaded().config;
+        let signs = config.subscribers[&SubscriberName::new("orders")].rsa_key.clone();
+        (config.rsa_keys, signs)
+    };
+    let (all, signs) = keys(signing("rsa_key = { file = \"a.pem\" }", ""));
+    assert_eq!((all.len(), signs), (1, None));
+    let one = all[0].clone();
+    for key in ["rsa_key = { file = \"a.pkcs1.pem\" }".to_owned(), format!("rsa_key = \"\"\"{RSA_KEY}\"\"\"")]
+    {
+        let (all, signs) = keys(signing(&key, "rsa_signature = true"));
+        assert_eq!((all.as_slice(), signs.as_ref()), (&[one.clone()][..], Some(&one)));
+    }
+    let (all, signs) =
+        keys(signing("rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]", "rsa_signature = true"));
+    assert_eq!((&all[1], signs.as_ref()), (&one, Some(&all[0])));
+    assert_ne!(all[0], one);
+}
+
+#[test]
+fn an_rsa_key_that_will_not_do_is_a_fault() {
+    let file = |name: &str| format!("rsa_key = {{ file = \"{name}\" }}");
+    let make = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+    for (key, problem, hint) in [
+        (file("short.pem"), "is an RSA key of less than 2048 bits", make),
+        (file("long.pem"), "is an RSA key of more than 4096 bits", make),
+        (file("curve.pem"), "is no RSA key", make),
+        (file("locked.pem"), "is an encrypted private key", "openssl pkey -in"),
+        (file("trackpost.toml"), "is no private key in PEM", "{ file ="),
+        ("rsa_key = \"a.pem\"".to_owned(), "is no private key in PEM", "{ file = \"rsa.pem\" }"),
+        (file("none.pem"), "none.pem cannot be read: No such file", ""),
+        ("rsa_key = { env = \"NONE\" }".to_owned(), "the environment variable NONE is not set", ""),
+    ] {
+        let faults = signing(&key, "rsa_signature = true").faults();
+        assert_eq!(faults.len(), 1, "{key}: {faults:?}");
+        assert_eq!(faults[0].key.split_once("rsa_key").map(|(before, _)| before), Some("signing."), "{key}");
+        let fault = faults[0].to_string();
+        assert!(fault.contains(problem) && fault.contains(hint), "{key}: {fault}");
+        assert!(!fault.contains("PRIVATE KEY"), "{fault}");
+    }
+    let twice = signing("rsa_keys = [{ file = \"a.pem\" }, { file = \"a.pkcs1.pem\" }]", "").report();
+    assert!(twice.contains("signing.rsa_keys[1]: is there twice"), "{twice}");
+    let both = signing("rsa_key = { file = \"a.pem\" }\nrsa_keys = []", "").report();
+    assert!(both.contains("signing.rsa_keys: stands beside rsa_key"), "{both}");
+    for none in ["", "rsa_keys = []"] {
+        let report = signing(none, "rsa_signature = true").report();
+        assert!(report.contains("subscribers.orders.rsa_signature = true: needs a key"), "{report}");
+    }
+}
+
+#[test]
+fn a_plain_hmac_takes_any_name_that_is_free() {
+    let own = "headers = { X-Own = \"1\" }\n";
+    let with = |header: &str| signing("", &format!("{own}hmac_header = {header}"));
+    let config = with("{ name = \"X-Signature\", prefix = \"\", secret = \"hm4c-s3cret\" }").loaded().config;
+    assert!(!format!("{config:?}").contains("s3cret"));
+    let header = config.subscribers[&SubscriberName::new("orders")].hmac_header.clone().unwrap();
+    assert_eq!((header.name.as_str(), header.prefix.as_str()), ("X-Signature", ""));
+    for (header, key, problem) in [
+        ("{ name = \"webhook-signature\", secret = \"s3cret\" }", "name", "is a header that trackpost sets"),
+        ("{ name = \"Connection\", secret = \"s3cret\" }", "name", "is a header that trackpost sets"),
+        ("{ name = \"X-ShipEngine-Timestamp\", secret = \"s3cret\" }", "name", "is a header that trackpost"),
+        ("{ name = \"x-own\", secret = \"s3cret\" }", "name", "is one of the subscriber's own headers"),
+        ("{ name = \"a b\", secret = \"s3cret\" }", "name", "is no name of a header"),
+        ("{ secret = \"s3cret\" }", "name", "is missing"),
+        ("{ name = \"x\" }", "secret", "is missing"),
+        ("{ name = \"x\", secret = \"\" }", "secret", "is empty"),
+        ("{ name = \"x\", secret = \"s3cret\", prefix = \" v\" }", "prefix", "no header may hold"),
+        ("{ name = \"x\", secrte = \"s3cret\", secret = \"s3cret\" }", "secrte", "did you mean \"secret\""),
+    ] {
+        let (faults, report) = (with(header).faults(), with(header).report());
+        assert_eq!(faults.len(), 1, "{report}");
+        assert_eq!(faults[0].key, format!("subscribers.orders.hmac_header.{key}"));
+        assert!(report.contains(problem) && !report.contains("s3cret"), "{report}");
+    }
+}
+
+#[test]
+fn beside_the_daemon_no_secret_is_needed() {
+    let away = "{ credential = \"away\" }";
+    let place = signing(
+        &format!("rsa_keys = [{away}, {away}]"),
+        &format!(
+            "rsa_signature = true\nhmac_header = {{ name = \"x\", secret = {away} }}\nproxy = {away}\n\
+             client_certificate = \"away.pem\"\nclient_key = {away}\n"
+        ),
+    );
+    let loaded = Config::load_beside(&place.path("trackpost.toml"), &Environment::default());
+    assert!(loaded.is_ok(), "{loaded:?}");
+    assert!(place.load().is_err());
+}
+
+#[test]
+fn an_account_has_a_proxy_of_its_own_or_none() {
+    let account = |more: &str| {
+        let text = sound().replace("api_key", &format!("{more}\napi_key"));
+        let place = Place::new(&text).env("HTTPS_PROXY", "http://me:s3cret@b:1");
+        let config = place.loaded().config;
+        assert!(!format!("{config:?}").contains("s3cret"));
+        config.accounts[&AccountName::new("main")].proxies.https.as_ref().map(|url| url.expose().clone())
+    };
+    assert_eq!(account(""), None);
+    assert_eq!(account("proxy = \"\""), None);
+    assert_eq!(account("proxy = \"environment\"").as_deref(), Some("http://me:s3cret@b:1"));
+    assert_eq!(account("proxy = \"http://c:2\"").as_deref(), Some("http://c:2"));
+}
+
+#[test]
+fn a_wrong_row_is_no_fault_of_the_configuration() {
+    let place = Place::new(
+        "[store]\npath = 7\n[accounts.main]\napi_key = \"k\"\n[registration]\nlabels = [\"nope\"]",
+    );
+    let faults = place.load().unwrap_err();
+    assert_eq!((faults.faults.len(), faults.label_faults.len(), faults.label_fault_count), (1, 1, 1));
+    let report = faults.to_string();
+    assert!(
+        report.starts_with("the configuration has a fault\n") && report.contains("\nleft out: "),
+        "{report}"
+    );
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Daemon {
                     pulses: pulses.clone(),
                     ready: Arc::clone(&ready),
                     token: loaded.config.http.token.clone(),
+                    jwks: trades.jwks(),
                 };
                 let bound = listener.local_addr().ok();
                 trades.serve(listener, sources);

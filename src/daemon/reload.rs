@@ -17,10 +17,13 @@ impl Daemon {
         match read {
             Ok(Ok(loaded)) => self.apply(loaded).await?,
             Ok(Err(faults)) => {
-                for fault in &faults.0 {
+                for fault in &faults.faults {
                     error!(%fault, "the configuration is not sound");
                 }
-                error!(faults = faults.0.len(), "nothing was applied: what ran goes on");
+                for fault in &faults.label_faults {
+                    warn!(%fault, "a label would be left out");
+                }
+                error!(faults = faults.faults.len(), "nothing was applied: what ran goes on");
             }
             Err(error) => error!(%error, "the configuration could not be read; what ran goes on"),
         }

@@ -17,6 +17,7 @@ use crate::config::{Account, Config, StoreConfig};
 use crate::courier::{Audience, Courier};
 use crate::desk::Desk;
 use crate::domain::label::{AccountName, Registration};
+use crate::domain::signature::jwks;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::http::{self, Sources};
 use crate::janitor;
@@ -52,6 +53,7 @@ pub struct Trades {
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
+    jwks: watch::Sender<Arc<str>>,
     /// Trades that ended while we waited for others to; the daemon hears of them next.
     unexpected: Vec<Ended>,
 }
@@ -70,6 +72,7 @@ impl Trades {
             wanted: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
             audience: watch::Sender::default(),
+            jwks: watch::Sender::new(published(config)),
             unexpected: Vec::new(),
         }
     }
@@ -77,6 +80,11 @@ impl Trades {
     /// The labels that the configuration asks for; applied in the background.
     pub fn register(&mut self, labels: Vec<Registration>) {
         self.wanted.send_replace(Some(Arc::new(labels)));
+    }
+
+    /// The key set to be published, as it changes.
+    pub fn jwks(&self) -> watch::Receiver<Arc<str>> {
+        self.jwks.subscribe()
     }
 
     pub fn start_upkeep(&mut self, keep: &StoreConfig) {
@@ -102,6 +110,8 @@ impl Trades {
     /// Brings the pollers and couriers in step with `config`.
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
+        // Before anybody signs with a new key.
+        self.jwks.send_replace(published(config));
         self.dismiss(config).await;
         self.audience.send_replace(Arc::new(config.subscribers.values().cloned().collect()));
         for (name, account) in &config.accounts {
@@ -175,11 +185,11 @@ impl Trades {
     }
 
     /// The account's desk; one that was there before a reload goes on with its ledger.
-    async fn desk(&mut self, account: &Account) -> Result<Arc<Desk>, StoreError> {
-        let now = clock::now();
+    async fn desk(&mut self, account: &Account) -> Result<Arc<Desk>, DaemonError> {
+        let (now, client) = (clock::now(), self.client.for_account(account)?);
         let desk = match self.desks.get(&account.name) {
-            Some(desk) => desk.reopened(account.clone(), now).await?,
-            None => Desk::open(account.clone(), self.store.clone(), self.client.clone(), now).await?,
+            Some(desk) => desk.reopened(account.clone(), client, now).await?,
+            None => Desk::open(account.clone(), self.store.clone(), client, now).await?,
         };
         let desk = Arc::new(desk);
         self.desks.insert(account.name.clone(), Arc::clone(&desk));
@@ -222,6 +232,10 @@ impl Trades {
             let _ = desk.close().await;
         }
     }
+}
+
+fn published(config: &Config) -> Arc<str> {
+    jwks::publish(&config.rsa_keys).into()
 }
 
 fn policy(config: &Config) -> Arc<Policy> {

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod address;
+pub mod attempt;
 pub mod breaker;
 pub mod budget;
 pub mod cadence;
@@ -18,9 +19,11 @@ pub mod journey;
 pub mod label;
 pub mod ledger;
 pub mod message;
+pub mod next_attempt;
 pub mod outlook;
 pub mod pace;
 pub mod poll;
+pub mod proxies;
 pub mod quota;
 pub mod reading;
 pub mod replay;

@@ -1,9 +1,13 @@
 //! Standard Webhooks signatures: `v1,<base64 HMAC-SHA256(secret, "{id}.{timestamp}.{body}")>`.
 //!
 //! As the official verifiers really behave: standard padded base64, whole seconds, one space between tokens. The
-//! receiving side is [`verify`]; [`inspect`] tells step by step what is wrong, for `trackpost verify`.
+//! receiving side is [`verify`]; [`inspect`] tells step by step what is wrong, for `trackpost verify`. Two other ways to
+//! sign go beside it where a subscriber asks for them: [`rsa`], the vendor's own, and a plain [`hmac_header`].
 
+pub mod hmac_header;
 pub mod inspect;
+pub mod jwks;
+pub mod rsa;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -9,8 +9,11 @@ use serde::Serialize;
 use super::digest;
 use super::label::AccountName;
 use super::message::MessageType;
+use super::proxies::Proxies;
 use super::secret::Hidden;
 use super::signature::SigningSecret;
+use super::signature::hmac_header::HmacHeader;
+use super::signature::rsa::RsaKey;
 
 /// The `X` of `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -125,15 +128,6 @@ pub struct Identity {
     pub key: Hidden<Vec<u8>>,
 }
 
-/// The proxies on the way to a subscriber, by the scheme of its URL. They may hold credentials.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Proxies {
-    pub http: Option<Hidden<String>>,
-    pub https: Option<Hidden<String>>,
-    /// Hosts that are reached without, in the form of `NO_PROXY`.
-    pub except: String,
-}
-
 /// A subscriber as configured and validated: `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscriber {
@@ -147,6 +141,10 @@ pub struct Subscriber {
     /// Empty: all accounts.
     pub accounts: Vec<AccountName>,
     pub headers: Vec<(String, Hidden<String>)>,
+    /// Signs in addition, as the vendor does.
+    pub rsa_key: Option<RsaKey>,
+    /// A plain HMAC in addition.
+    pub hmac_header: Option<HmacHeader>,
     pub timeout: Duration,
     pub max_in_flight: u32,
     /// The wait before the second attempt, the third, …

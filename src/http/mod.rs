@@ -1,11 +1,12 @@
 //! What the daemon answers about itself, and the feed of its messages.
 //!
 //! `/healthz` is 200 while the store answers and every trade gets something done, else 503 and why; `/readyz` is 200
-//! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, so both
-//! are open. The feed does, and asks for the token where one is configured.
+//! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, nor do
+//! the public keys at `/jwks`, so they are open. The feed does, and asks for the token where one is configured.
 
 mod feed;
 mod guard;
+mod keys;
 
 use std::future::Future;
 use std::io;
@@ -21,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::domain::secret::Hidden;
@@ -38,6 +40,8 @@ pub struct Sources {
     pub ready: Arc<AtomicBool>,
     /// What readers of anything but health must know (`http.token`).
     pub token: Option<Hidden<String>>,
+    /// The key set that is published; it changes with a reload.
+    pub jwks: watch::Receiver<Arc<str>>,
 }
 
 impl Sources {
@@ -75,6 +79,7 @@ pub async fn serve(
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/jwks", get(keys::jwks))
         .merge(guarded)
         .with_state(sources);
     axum::serve(listener, routes).with_graceful_shutdown(shutdown).await

@@ -5,23 +5,23 @@
 
 mod wire;
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode};
+use reqwest::{NoProxy, Proxy, Response, StatusCode};
 
+use crate::agent::USER_AGENT;
 use crate::config::Account;
 use crate::domain::digest::{self, Digest};
 use crate::domain::label::LabelId;
+use crate::domain::proxies::Proxies;
 use crate::domain::reading::Reading;
 use crate::domain::retry_after;
 use crate::domain::tracking::Tracking;
 use wire::Limit;
-
-/// What we call ourselves, to the API and to subscribers.
-pub const USER_AGENT: &str = concat!("trackpost/", env!("CARGO_PKG_VERSION"));
 
 /// Bodies over this are refused while they are read.
 const LARGEST_BODY: usize = 4 * 1024 * 1024;
@@ -35,22 +35,50 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[error("no HTTP client can be made: {0}")]
 pub struct NoClient(String);
 
-/// One pool of connections for all accounts. Cheap to clone.
-#[derive(Clone, Debug)]
+/// One pool of connections for all accounts but those behind a proxy, which have their own. Cheap to clone.
+#[derive(Clone)]
 pub struct Client(reqwest::Client);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It would show its proxies, credentials and all.
+        f.write_str("Client")
+    }
+}
 
 impl Client {
     /// Fails only if TLS can't be set up on this machine.
     pub fn new() -> Result<Self, NoClient> {
+        Self::by_way_of(&Proxies::default())
+    }
+
+    /// The client that asks for `account`: by way of its proxies, if it has some.
+    pub fn for_account(&self, account: &Account) -> Result<Self, NoClient> {
+        if account.proxies == Proxies::default() {
+            return Ok(self.clone());
+        }
+        Self::by_way_of(&account.proxies)
+    }
+
+    fn by_way_of(proxies: &Proxies) -> Result<Self, NoClient> {
         crate::tls::install();
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(CONNECT)
-            .build()
-            .map_err(|error| NoClient(error.to_string()))?;
-        Ok(Self(client))
+            // Else the client takes the environment's by itself.
+            .no_proxy();
+        let except = NoProxy::from_string(&proxies.except);
+        // An error would show the URL.
+        let no_url = |_| NoClient("the proxy's URL is none".to_owned());
+        if let Some(url) = &proxies.http {
+            builder = builder.proxy(Proxy::http(url.expose()).map_err(no_url)?.no_proxy(except.clone()));
+        }
+        if let Some(url) = &proxies.https {
+            builder = builder.proxy(Proxy::https(url.expose()).map_err(no_url)?.no_proxy(except));
+        }
+        builder.build().map(Self).map_err(|error| NoClient(error.to_string()))
     }
 
     /// Asks for the tracking of a label. `last` is the digest of the last good answer. `now` dates a `Retry-After`.

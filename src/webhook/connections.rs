@@ -12,9 +12,9 @@ use rustls_platform_verifier::Verifier;
 use super::NoTls;
 use super::phase::{Sessions, Watched};
 use super::resolver::Guard;
+use crate::agent::USER_AGENT;
 use crate::domain::address::Manner;
 use crate::domain::subscriber::Subscriber;
-use crate::shipstation::USER_AGENT;
 
 /// Sessions kept for resumption: one host needs few.
 const SESSIONS: usize = 32;

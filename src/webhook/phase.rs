@@ -1,7 +1,7 @@
 //! How far an attempt has come: when its time runs out, this tells what it waited for.
 //!
 //! Resolver, connector and TLS serve a pool and know of no attempt. But they run within the task that waits for them, so
-//! each marks its phase there and the attempt reads it. A connection that the pool goes on with in a task of its own,
+//! each marks its stage there and the attempt reads it. A connection that the pool goes on with in a task of its own,
 //! because another became free first, marks nothing any more.
 
 use std::future::{Future, poll_fn};
@@ -18,57 +18,30 @@ use rustls::pki_types::ServerName;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::domain::attempt::Stage;
+
 tokio::task_local! {
     static REACHED: Arc<AtomicU8>;
 }
 
-/// What an attempt waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Phase {
-    Resolving,
-    Connecting,
-    Handshaking,
-    /// For the status.
-    Waiting,
+/// Marks that the attempt of this task is so far; nothing outside of one.
+pub(super) fn enter(stage: Stage) {
+    let _ = REACHED.try_with(|reached| reached.store(stage as u8, Ordering::Relaxed));
 }
 
-impl Phase {
-    /// Marks that the attempt of this task is so far; nothing outside of one.
-    pub(super) fn enter(self) {
-        let _ = REACHED.try_with(|reached| reached.store(self as u8, Ordering::Relaxed));
-    }
-
-    /// Whether there was a connection to send over.
-    pub(super) fn is_connected(self) -> bool {
-        self == Self::Waiting
-    }
-
-    /// What there was not.
-    pub(super) fn missed(self) -> &'static str {
-        match self {
-            Self::Resolving => "the name was not resolved",
-            Self::Connecting => "no connection",
-            Self::Handshaking => "connected, but no TLS handshake",
-            Self::Waiting => "connected, but no status",
-        }
-    }
-}
-
-/// The phases of one attempt.
+/// How far one attempt is.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<AtomicU8>);
 
 impl Progress {
-    /// A connection that is open already needs no other phase.
+    /// A connection that is open already needs no other stage.
     pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(Phase::Waiting as u8)))
+        Self(Arc::new(AtomicU8::new(Stage::Waiting as u8)))
     }
 
-    pub(super) fn reached(&self) -> Phase {
+    pub(super) fn reached(&self) -> Stage {
         let reached = self.0.load(Ordering::Relaxed);
-        let before = [Phase::Resolving, Phase::Connecting, Phase::Handshaking];
-        before.into_iter().find(|phase| *phase as u8 == reached).unwrap_or(Phase::Waiting)
+        Stage::ALL.into_iter().find(|stage| *stage as u8 == reached).unwrap_or(Stage::Waiting)
     }
 
     /// Runs `exchange` as what this tells about.
@@ -108,17 +81,17 @@ where
     }
 
     fn call(&mut self, destination: R) -> Self::Future {
-        Phase::Connecting.enter();
+        enter(Stage::Connecting);
         let own = REACHED.try_with(Arc::clone).ok();
         let mut connecting = Box::pin(self.0.call(destination));
         Box::pin(poll_fn(move |cx| {
             if let (Some(own), Err(_)) = (&own, REACHED.try_with(|_| ())) {
                 // The pool has moved it into the background: the attempt goes over another connection.
-                own.store(Phase::Waiting as u8, Ordering::Relaxed);
+                own.store(Stage::Waiting as u8, Ordering::Relaxed);
             }
             let polled = connecting.as_mut().poll(cx);
             if let Poll::Ready(Ok(_)) = polled {
-                Phase::Waiting.enter();
+                enter(Stage::Waiting);
             }
             polled
         }))
@@ -141,7 +114,7 @@ impl ClientSessionStore for Sessions {
     }
 
     fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
-        Phase::Handshaking.enter();
+        enter(Stage::Handshaking);
         self.0.kx_hint(server_name)
     }
 

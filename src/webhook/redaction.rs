@@ -1,7 +1,8 @@
 //! What a receiver may have been told in confidence, taken out of what it answers.
 //!
 //! Many receivers echo the request when they refuse it, and answers are kept and shown. Every secret that goes along
-//! with a callback is looked for, in each spelling in which it goes; signing secrets never go.
+//! with a callback is looked for, in each spelling in which it goes. Signing secrets never go, but the one of a plain HMAC
+//! may be a short word that a receiver shows when it finds it wrong.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +26,7 @@ impl Redaction {
             secrets.extend(value.expose().split_whitespace().skip(1).map(str::to_owned));
             secrets.push(value.expose().clone());
         }
+        secrets.extend(subscriber.hmac_header.iter().map(|hmac| hmac.secret.expose().clone()));
         if let Ok(url) = Url::parse(subscriber.url.expose()) {
             secrets.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
             secrets.extend(url.query().map(str::to_owned));

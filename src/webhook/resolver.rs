@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::phase::Phase;
+use super::phase;
 use crate::domain::address::{Manner, Refusal};
+use crate::domain::attempt::Stage;
 
 /// The resolver of one subscriber's connections.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +20,11 @@ impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
         let manner = self.0;
         Box::pin(async move {
-            Phase::Resolving.enter();
+            phase::enter(Stage::Resolving);
             // The port is the URL's: the connector puts it in the place of 0.
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let allowed = allowed(manner, found)?;
-            Phase::Connecting.enter();
+            phase::enter(Stage::Connecting);
             let addrs: Addrs = Box::new(allowed.into_iter());
             Ok(addrs)
         })

@@ -88,6 +88,7 @@ fn account(base_url: &str) -> Account {
         requests_per_month: 0,
         max_in_flight: IN_FLIGHT,
         timeout: Duration::from_secs(10),
+        proxies: Default::default(),
         discover: Discover {
             enabled: false,
             interval: Duration::from_secs(300),

@@ -8,16 +8,17 @@ use std::path::Path;
 /// Arrows point down only, and siblings never meet: the rooms that each room may name beside itself.
 const PLAN: &[(&str, &str)] = &[
     ("domain", ""),
+    ("agent", ""),
     ("clock", ""),
     ("pulse", ""),
     ("systemd", ""),
     ("tls", ""),
     ("config", "domain"),
     ("store", "domain"),
-    ("shipstation", "clock config domain tls"),
-    // Names shipstation only for the user agent, which both send.
-    ("webhook", "clock domain shipstation tls"),
+    ("shipstation", "agent clock config domain tls"),
+    ("webhook", "agent clock domain tls"),
     ("sandbox", "clock domain"),
+    ("simulation", "domain"),
     ("http", "clock config domain pulse store"),
     ("desk", "clock config domain shipstation store"),
     ("poller", "clock desk domain pulse store"),
@@ -28,7 +29,7 @@ const PLAN: &[(&str, &str)] = &[
         "daemon",
         "clock config courier desk domain http janitor poller pulse registrar shipstation store systemd tls webhook",
     ),
-    ("cli", "clock config daemon domain http sandbox shipstation store tls webhook"),
+    ("cli", "clock config daemon domain http sandbox shipstation simulation store tls webhook"),
     ("main", "cli"),
     ("lib", ""),
 ];
@@ -45,7 +46,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("sd_notify", "systemd"),
     ("SystemTime Instant Timestamp::now Zoned::now time::sleep", "clock"),
     // Parcels follow a seed: `fastrand::Rng` with a seed is no chance, the rest of fastrand is.
-    ("fastrand", "clock sandbox"),
+    ("fastrand", "clock sandbox simulation"),
     ("fastrand::f64 fastrand::u64 fastrand::u32 fastrand::u8 Rng::new", "clock"),
 ];
 

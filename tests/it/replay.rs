@@ -386,8 +386,6 @@ async fn what_is_wrong_is_said() {
             &["replay", "--subscriber", "ordrs"][..],
             "there is no subscriber ordrs\nhint: did you mean orders?",
         ),
-        (&["replay", "--subscriber", "orders", "--since", "yesterday"], "--since yesterday is no duration"),
-        (&["replay", "--subscriber", "orders", "--until", "soon"], "--until soon is no duration"),
         (&["replay", "--subscriber", "orders", "--since", "1h", "--until", "2h"], "is not before --until"),
         (&["replay", "--subscriber", "orders", "--label", "se-9"], "se-9 is not registered"),
         (&["deliveries", "retry", "dlv_999"], "there is no delivery or message dlv_999"),
@@ -397,8 +395,19 @@ async fn what_is_wrong_is_said() {
         assert_eq!((code, out.as_str()), (Some(1), ""), "{arguments:?}");
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
-    for arguments in [&["replay"][..], &["replay", "--subscriber", "orders", "--state", "lost"]] {
-        assert_eq!(site.run_verb(arguments).0, Some(2), "{arguments:?}");
+    for (arguments, expected) in [
+        (&["replay"][..], "--subscriber <NAME>"),
+        (&["replay", "--subscriber", "orders", "--state", "lost"], "possible values"),
+        (
+            &["replay", "--subscriber", "orders", "--since", "yesterday"],
+            "it is no duration, and no instant either",
+        ),
+        (&["replay", "--subscriber", "orders", "--until", "soon"], "'soon' for '--until <WHEN>'"),
+        (&["deliveries", "list", "--since", "nope"], "'nope' for '--since <WHEN>'"),
+    ] {
+        let (code, _, error) = site.run_verb(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
     }
     let off = site.configuration("[]", "").replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false");
     site.write("trackpost.toml", &off);

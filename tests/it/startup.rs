@@ -57,6 +57,18 @@ async fn an_unreadable_secret_is_a_fault() {
 }
 
 #[tokio::test]
+async fn an_rsa_key_that_will_not_do_is_a_fault() {
+    let site = site().await;
+    site.write("short.pem", include_str!("../keys/short.pem"));
+    let signing = "rsa_signature = true\n[signing]\nrsa_key = { file = \"short.pem\" }\n[cadence.UN]";
+    let text = site.configuration("[\"se-1\"]", "").replace("[cadence.UN]", signing);
+    site.write("trackpost.toml", &text);
+    let said = refused(&site).await;
+    assert!(said.contains("signing.rsa_key: is an RSA key of less than 2048 bits"), "{said}");
+    assert!(said.contains("openssl genpkey -algorithm RSA") && !said.contains("PRIVATE KEY"), "{said}");
+}
+
+#[tokio::test]
 async fn a_missing_configuration_is_named() {
     let site = site().await;
     std::fs::remove_file(site.folder().join("trackpost.toml")).unwrap();

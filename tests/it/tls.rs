@@ -16,7 +16,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
+use trackpost::sandbox::{Answer, SandboxOptions};
 
+use crate::house::child::Site;
 use crate::house::parcel::in_transit;
 use crate::house::{House, ORDERS, bystander};
 
@@ -301,14 +303,52 @@ async fn a_proxy_is_asked_if_one_is_configured() {
 }
 
 #[tokio::test]
+async fn polls_go_by_way_of_the_proxy_of_their_account() {
+    let (addr, server) = served(None, "HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n");
+    let mut house = House::with(&format!("proxy = \"http://me:s3cret@{addr}\"\n{ORDERS}")).await;
+    house.register(&["se-1"]).await;
+    house.poll_once().await;
+    let head = server.join().unwrap().to_lowercase();
+    assert!(
+        head.starts_with(&format!("get {}/v2/labels/se-1/track http/1.1", house.sandbox.base_url())),
+        "{head}"
+    );
+    assert!(head.contains("proxy-authorization: basic "), "{head}");
+    assert_eq!(house.sandbox.counters().requests, 0);
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_asked_only_if_the_configuration_says_so() {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    // Nobody listens there.
+    let environment = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9"));
+    let daemon = site.start_with(&environment);
+    site.received(|counts| counts.accepted >= 3).await;
+    daemon.stop().await;
+
+    let text = site
+        .configuration("[\"se-1\"]", "")
+        .replace("[accounts.main]", "[accounts.main]\nproxy = \"environment\"");
+    site.write("trackpost.toml", &text);
+    let asked = site.sandbox.counters().requests;
+    let daemon = site.start_with(&environment);
+    daemon.logged("no_connection", 1).await;
+    daemon.stop().await;
+    assert_eq!(site.sandbox.counters().requests, asked);
+    site.inspect();
+}
+
+#[tokio::test]
 async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
     let echo = "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n\
-                POST /x?token=t0%20ken Authorization: Basic dXNlcjpwQDU1NQ== X-Api: Bearer h3ader p@555, t0 ken";
+                POST /x?token=t0%20ken Authorization: Basic dXNlcjpwQDU1NQ== X-Api: Bearer h3ader p@555, t0 ken, not s1gned";
     let (addr, server) = served(None, echo);
     let orders = ORDERS
         .replace("HOOK/orders", &format!("http://user:p%40555@{addr}/x?token=t0%20ken"))
         .replace("[\"*\"]", "[\"tracking.updated\"]");
-    let mut house = House::with(&format!("{orders}headers = {{ X-Api = \"Bearer h3ader\" }}\n")).await;
+    let mut house = House::with(&format!("{orders}headers = {{ X-Api = \"Bearer h3ader\" }}\nhmac_header = {{ name = \"X-Sum\", secret = \"s1gned\" }}\n")).await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
     house.poll().await;
@@ -318,5 +358,8 @@ async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
         .fetch_one(&mut bystander(house.path()).await)
         .await
         .unwrap();
-    assert_eq!(answer, "POST /x?(hidden) Authorization: Basic (hidden) X-Api: (hidden) (hidden), (hidden)");
+    assert_eq!(
+        answer,
+        "POST /x?(hidden) Authorization: Basic (hidden) X-Api: (hidden) (hidden), (hidden), not (hidden)"
+    );
 }

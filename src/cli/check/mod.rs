@@ -39,12 +39,15 @@ pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
 }
 
 fn unsound(faults: Faults, json: bool) -> Result<ExitCode, Failure> {
-    let count = faults.0.len();
+    let count = faults.faults.len();
     if json {
         output::json_lines(&[Report::unsound(faults)])?;
     } else {
-        for fault in &faults.0 {
+        for fault in &faults.faults {
             output::line(fault);
+        }
+        for left_out in &faults.label_faults {
+            output::line(format!("left out: {left_out}"));
         }
     }
     let word = if count == 1 { "fault" } else { "faults" };

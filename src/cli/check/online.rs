@@ -58,7 +58,7 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
         Some(label) => label.key.id.clone(),
         None => PROBE.parse()?,
     };
-    let reading = client.read(account, &label, None, clock::now()).await;
+    let reading = client.for_account(account)?.read(account, &label, None, clock::now()).await;
     let (ok, detail) = judged(&reading, &label);
     Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::online::Finding;
 use crate::cli::output;
-use crate::config::{Account, Fault, Faults, Loaded, duration};
+use crate::config::{Account, Config, Fault, Faults, Loaded, duration};
 use crate::domain::forecast::{Forecast, Load, forecast};
 use crate::domain::subscriber::{EventPattern, Subscriber};
 
@@ -23,6 +23,8 @@ pub struct Report {
     label_faults: Vec<Fault>,
     labels_left_out: usize,
     subscribers: Vec<SubscriberLine>,
+    /// The RSA keys; null without any.
+    signing: Option<SigningLine>,
     forecast: Option<ForecastLine>,
     /// What was asked with `--online`.
     online: Option<Vec<Finding>>,
@@ -45,6 +47,17 @@ struct SubscriberLine {
     format: &'static str,
     events: Vec<String>,
     enabled: bool,
+    /// What it is signed with beside Standard Webhooks.
+    rsa_signature: bool,
+    hmac_header: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SigningLine {
+    /// The first one signs.
+    key_ids: Vec<String>,
+    /// Where the daemon publishes them; null: nowhere.
+    jwks: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +107,7 @@ impl Report {
             label_faults: loaded.label_faults.clone(),
             labels_left_out: loaded.label_fault_count,
             subscribers: config.subscribers.values().map(SubscriberLine::of).collect(),
+            signing: SigningLine::of(config),
             forecast: Some(forecast(&config.cadence, &loads).into()),
             online: None,
             accounts,
@@ -101,7 +115,12 @@ impl Report {
     }
 
     pub fn unsound(faults: Faults) -> Self {
-        Self { faults: faults.0, ..Self::default() }
+        Self {
+            faults: faults.faults,
+            label_faults: faults.label_faults,
+            labels_left_out: faults.label_fault_count,
+            ..Self::default()
+        }
     }
 
     pub fn asked(&mut self, findings: Vec<Finding>) {
@@ -123,6 +142,9 @@ impl Report {
         if !self.subscribers.is_empty() {
             let rows: Vec<_> = self.subscribers.iter().map(SubscriberLine::row).collect();
             output::table(["SUBSCRIBER", "POSTS TO", "FORMAT", "EVENTS", ""], &rows);
+        }
+        if let Some(signing) = &self.signing {
+            output::line(signing.shown());
         }
         let left_out = match self.labels_left_out {
             0 => String::new(),
@@ -160,6 +182,28 @@ impl AccountLine {
     }
 }
 
+impl SigningLine {
+    fn of(config: &Config) -> Option<Self> {
+        let key_ids: Vec<String> = config.rsa_keys.iter().map(|key| key.public().key_id.clone()).collect();
+        let jwks = config.http.listen.map(|listen| format!("http://{listen}/jwks"));
+        (!key_ids.is_empty()).then_some(Self { key_ids, jwks })
+    }
+
+    fn shown(&self) -> String {
+        let (signs, others) = self.key_ids.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        let others = match others {
+            [] => String::new(),
+            others => format!(" (also known: {})", others.join(", ")),
+        };
+        match &self.jwks {
+            Some(url) => format!("signs with RSA key {signs}{others}; published at {url}"),
+            None => format!(
+                "signs with RSA key {signs}{others}; http.listen is \"\", so publish what trackpost jwks prints"
+            ),
+        }
+    }
+}
+
 impl SubscriberLine {
     fn of(subscriber: &Subscriber) -> Self {
         Self {
@@ -168,6 +212,8 @@ impl SubscriberLine {
             format: subscriber.format.as_str(),
             events: subscriber.events.iter().map(EventPattern::as_str).map(str::to_owned).collect(),
             enabled: subscriber.enabled,
+            rsa_signature: subscriber.rsa_key.is_some(),
+            hmac_header: subscriber.hmac_header.as_ref().map(|hmac| hmac.name.clone()),
         }
     }
 
@@ -201,7 +247,7 @@ impl ForecastLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Environment};
+    use crate::config::Environment;
 
     #[test]
     fn it_shows_what_would_run_and_no_secret() {

@@ -6,8 +6,9 @@ use super::*;
 use crate::domain::cadence::{Row, RowName};
 use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelKey, Metadata};
+use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::{EventPattern, Proxies};
+use crate::domain::subscriber::EventPattern;
 use crate::domain::tracking::StatusCode;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -91,6 +92,8 @@ fn subscriber(name: &str, format: Format, pattern: &str) -> Subscriber {
         events: vec![EventPattern::parse(pattern).unwrap()],
         accounts: vec![],
         headers: vec![],
+        rsa_key: None,
+        hmac_header: None,
         timeout: HOUR,
         max_in_flight: 1,
         retry: vec![HOUR],

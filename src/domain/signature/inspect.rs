@@ -26,7 +26,14 @@ impl Inspection {
         self.steps.iter().all(|step| step.outcome.is_ok())
     }
 
-    fn step(&mut self, name: &'static str, outcome: Result<String, String>) {
+    /// Both, one after the other.
+    pub fn and(mut self, other: Self) -> Self {
+        self.steps.extend(other.steps);
+        self.causes.extend(other.causes);
+        self
+    }
+
+    pub(super) fn step(&mut self, name: &'static str, outcome: Result<String, String>) {
         self.steps.push(Step { name, outcome });
     }
 }

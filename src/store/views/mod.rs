@@ -7,6 +7,7 @@ pub mod deliveries;
 pub mod events;
 pub mod labels;
 pub mod subscribers;
+pub mod waiting;
 
 use jiff::Timestamp;
 use serde::{Serialize as _, Serializer};

@@ -20,7 +20,7 @@ impl House {
     pub(super) async fn open(&mut self) {
         let (store, writer) = store::open(&self.path).await.unwrap();
         let writer = Some(tokio::spawn(writer.run()));
-        let client = Client::new().unwrap();
+        let client = Client::new().unwrap().for_account(&self.account).unwrap();
         let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
         let desk = Arc::new(desk);
         let policy = watch::channel(self.policy.clone().into()).1;

@@ -1,32 +1,24 @@
 //! `trackpost deliveries`: the outbox and its attempts.
 
+mod show;
+mod story;
+
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
-
-use serde::Serialize;
 
 use super::args::Deliveries;
-use super::output::{self, Table, instant, or_dash, shown};
+use super::output::{self, Table, or_dash, shown};
 use super::{Failure, open_store, resolve};
 use crate::clock;
-use crate::config::{Config, duration};
+use crate::config::Config;
 use crate::store::Store;
-use crate::store::views::deliveries::{AttemptView, DeliveryView, ID_PREFIX, Wanted};
-
-/// A delivery and what came of it, as `show --json` has it.
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    delivery: DeliveryView,
-    log: Vec<AttemptView>,
-}
+use crate::store::views::deliveries::{DeliveryView, ID_PREFIX, Wanted};
 
 pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
     match what {
         Deliveries::List { subscriber, label, state, since, listing } => {
-            let since = since.map(|text| resolve::moment("--since", &text, clock::now())).transpose()?;
+            let since = since.map(|since| since.before(clock::now()));
             let wanted = Wanted { subscriber, state, since };
             let mut printed = Printed { json: listing.json, table: Table::new(HEADING), any: false };
             match label {
@@ -50,7 +42,8 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
             }
         }
         Deliveries::Show { id, listing } => {
-            show(&store, &id, listing.json).await?;
+            let found = named(&store, &id).await?;
+            show::run(&store, &loaded.config, found, listing.json).await?;
         }
         Deliveries::Retry { ids } => return retry(&store, &loaded.config, &ids).await,
     }
@@ -159,63 +152,4 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
         (false, "pending") => format!("{to} is due now"),
         (false, _) => format!("{to} is queued again"),
     })
-}
-
-async fn show(store: &Store, id: &str, json: bool) -> Result<(), Failure> {
-    let found = named(store, id).await?;
-    let mut first = true;
-    for delivery in found {
-        let log = store.attempts_of(delivery.row).await?;
-        if json {
-            output::json_lines(&[Shown { delivery, log }])?;
-            continue;
-        }
-        if !std::mem::take(&mut first) {
-            output::line("");
-        }
-        output::block(&fields(&delivery));
-        if delivery.attempts > log.len() as u64 {
-            output::line("the record of older attempts was kept long enough and is gone");
-        }
-        for attempt in &log {
-            output::line("");
-            output::block(&told(attempt));
-        }
-    }
-    Ok(())
-}
-
-fn fields(delivery: &DeliveryView) -> Vec<(&'static str, Option<String>)> {
-    vec![
-        ("delivery", Some(delivery.delivery_id.clone())),
-        ("message", Some(delivery.message_id.clone())),
-        ("type", Some(delivery.r#type.clone())),
-        ("label", delivery.label_id.clone()),
-        ("seq", delivery.seq.map(|seq| seq.to_string())),
-        ("subscriber", Some(delivery.subscriber.clone())),
-        ("state", Some(delivery.state.clone())),
-        ("attempts", Some(delivery.attempts.to_string())),
-        ("created at", Some(instant(delivery.created_at))),
-        ("delivered at", delivery.delivered_at.map(instant)),
-        ("next attempt at", delivery.next_attempt_at.map(instant).or_else(|| waits(delivery))),
-        ("last outcome", delivery.last_outcome.clone()),
-    ]
-}
-
-/// Why a pending delivery has no time of its own.
-fn waits(delivery: &DeliveryView) -> Option<String> {
-    (delivery.state == "pending").then(|| "when those of the label before it are settled".to_owned())
-}
-
-fn told(attempt: &AttemptView) -> Vec<(&'static str, Option<String>)> {
-    vec![
-        ("attempt", Some(attempt.attempt.to_string())),
-        ("  started at", Some(instant(attempt.started_at))),
-        ("  took", Some(duration::format(Duration::from_millis(attempt.duration_ms)))),
-        ("  outcome", Some(attempt.outcome.clone())),
-        ("  status", attempt.status.map(|status| status.to_string())),
-        ("  detail", attempt.detail.clone()),
-        ("  retry after", attempt.retry_after.map(duration::format)),
-        ("  answer", attempt.answer.clone()),
-    ]
 }

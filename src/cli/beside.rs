@@ -1,0 +1,69 @@
+//! The signatures beside the standard one, for the verbs that check callbacks: the vendor's RSA and the plain HMAC.
+
+use std::fs;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::Failure;
+use super::args::Beside;
+use crate::domain::secret::Hidden;
+use crate::domain::signature::hmac_header::HmacHeader;
+use crate::domain::signature::inspect::Inspection;
+use crate::domain::signature::jwks::{self, PublicKey, VendorHeaders};
+use crate::domain::signature::rsa;
+
+/// What is checked, and with what.
+#[derive(Debug)]
+pub struct Checks {
+    keys: Option<Vec<PublicKey>>,
+    hmac: Option<HmacHeader>,
+}
+
+impl Checks {
+    pub fn read(what: &Beside) -> Result<Self, Failure> {
+        let keys = what.jwks.as_deref().map(keys).transpose()?;
+        let hmac = what.hmac_secret.as_ref().map(|secret| HmacHeader {
+            name: what.hmac_header.clone(),
+            prefix: what.hmac_prefix.clone(),
+            secret: Hidden::new(secret.clone()),
+        });
+        Ok(Self { keys, hmac })
+    }
+
+    /// Inspects one callback at `now`. `header` finds a header by its name in lower case.
+    pub fn inspect<'a>(
+        &self,
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Inspection {
+        let mut found = Inspection::default();
+        if let Some(keys) = &self.keys {
+            let headers = VendorHeaders {
+                signature: header(rsa::SIGNATURE),
+                key_id: header(rsa::KEY_ID),
+                timestamp: header(rsa::TIMESTAMP),
+            };
+            found = found.and(jwks::inspect(keys, headers, body, now));
+        }
+        if let Some(hmac) = &self.hmac {
+            found = found.and(hmac.inspect(header(&hmac.name.to_ascii_lowercase()), body));
+        }
+        found
+    }
+
+    /// Whether anything is checked at all.
+    pub fn any(&self) -> bool {
+        self.keys.is_some() || self.hmac.is_some()
+    }
+}
+
+fn keys(path: &Path) -> Result<Vec<PublicKey>, Failure> {
+    let wrong = |what: String| {
+        Failure::new(format!("--jwks {}: {what}", path.display()))
+            .hint("what trackpost jwks prints, or curl http://127.0.0.1:8787/jwks")
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    jwks::parse(&text).map_err(wrong)
+}

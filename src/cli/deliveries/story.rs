@@ -1,0 +1,206 @@
+//! The words in which a delivery's story is told.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cli::output::{roughly, shown};
+use crate::config::duration;
+use crate::domain::attempt::{Heeded, Reached, Stage};
+use crate::domain::breaker;
+use crate::domain::next_attempt::{Because, Outlook};
+use crate::store::views::deliveries::{AttemptView, DeliveryView};
+
+/// Why a delivery's next attempt is when it is.
+pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
+    let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
+    let since =
+        |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
+    match why {
+        Because::Delivered => "delivered: the receiver has it".to_owned(),
+        Because::Dead => format!(
+            "dead: it used up its schedule while {name} took others; trackpost deliveries retry {id} sends it again"
+        ),
+        Because::NoSubscriber => format!("no subscriber {name} is configured: it waits until one is"),
+        Because::TurnedOff => format!("{name} is turned off (enabled = false): it waits until it is on"),
+        Because::Paused { since: at, reason } => {
+            let (by, end) = match reason {
+                Some(breaker::Reason::Gone) => ("it said 410 Gone", ", or until its url changes"),
+                Some(breaker::Reason::Asked) => ("by hand", ""),
+                _ => ("it failed", ""),
+            };
+            let since = since(at);
+            format!("{name} is paused{since} ({by}): until trackpost subscribers resume {name}{end}")
+        }
+        Because::Behind => "an earlier message of its label goes first, as they come in order".to_owned(),
+        Because::Probed { at, since: from } => format!(
+            "{name} fails as a whole{}: one probe at a time, the next at {}, with what has been due longest; the others \
+             follow when one is taken",
+            since(from),
+            shown(at)
+        ),
+        Because::Held { until } => format!(
+            "{name} asked by Retry-After, with 429 or 503, to be left alone until {}: that holds all that it is owed",
+            shown(Some(until))
+        ),
+        Because::AskedToWait { until, capped } => {
+            let so = if capped { "for more than 24h, which is as long as we wait: " } else { "" };
+            format!(
+                "the receiver asked by Retry-After to wait with this message {so}until {}",
+                shown(Some(until))
+            )
+        }
+        Because::First => "never attempted yet: first attempts go before retries".to_owned(),
+        Because::QueuedAgain { at } => {
+            format!("queued again at {}, by deliveries retry or a replay", shown(Some(at)))
+        }
+        Because::Step { number, of, wait } => {
+            format!(
+                "step {number} of {of} of retry: {} (±10 %) after the last attempt",
+                duration::format(wait)
+            )
+        }
+        Because::LastStep { wait } => format!(
+            "retry is used up, but no other message got through either: its last step, {}, repeats",
+            duration::format(wait)
+        ),
+        Because::Hastened => format!("sooner than retry has it, as {name} fell or is well again"),
+        Because::Planned => {
+            "planned by what held then: retry was another, or the record of the last attempt is gone"
+                .to_owned()
+        }
+        Because::Due { since } => format!(
+            "due for {}: it is under way, waits for a free place among max_in_flight, or no daemon runs",
+            roughly(now.duration_since(since))
+        ),
+        Because::Draining { at_once } => {
+            format!("{name} is well again: its backlog drains, {at_once} at once for now")
+        }
+    }
+}
+
+/// What goes before a delivery, and what that waits for.
+pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
+    let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
+    let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
+    let when = match outlook.at {
+        Some(at) if at > now => format!("next attempted at {}", shown(Some(at))),
+        Some(_) => "due".to_owned(),
+        None => "not attempted before something changes".to_owned(),
+    };
+    let why =
+        outlook.because.first().map_or_else(String::new, |why| format!(": {}", reason(*why, head, now)));
+    format!("it waits for {} ({}{seq}{among}), which is {when}{why}", head.delivery_id, head.message_id)
+}
+
+/// Where an attempt ended.
+pub(super) fn ended(reached: Reached) -> &'static str {
+    match reached {
+        Reached::Nothing => "before anything was sent",
+        Reached::Stage(Stage::Resolving) => "while the name was resolved",
+        Reached::Stage(Stage::Connecting) => "while connecting",
+        Reached::Stage(Stage::Handshaking) => "in the TLS handshake",
+        Reached::Stage(Stage::Waiting) => "sent, while waiting for the status",
+        Reached::Answer => "with an answer",
+    }
+}
+
+/// What a `Retry-After` asked for, and what came of it.
+pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
+    let whom = if matches!(status, Some(429 | 503)) { ", of the whole subscriber" } else { "" };
+    let came = match heeded {
+        None => "",
+        Some(Heeded::Honoured) => ": honoured",
+        Some(Heeded::Capped) => ": honoured up to 24h",
+        Some(Heeded::LaterAnyway) => ": the next attempt was due later anyway",
+        Some(Heeded::Overruled) => ": overruled, by hand or as the receiver moved",
+    };
+    format!("{}{whom}{came}", duration::format(asked))
+}
+
+/// What followed an attempt. `waited` is the time to the next one, if it was made; `again`: when somebody asked for it.
+pub(super) fn then(
+    attempt: &AttemptView,
+    delivery: &DeliveryView,
+    waited: Option<Duration>,
+    again: Option<Timestamp>,
+) -> Option<String> {
+    let accepted = attempt.outcome == "accepted";
+    let why = match (attempt.outcome.as_str(), attempt.status) {
+        ("accepted", _) => String::new(),
+        (_, Some(status)) => format!("{status} is no 2xx: "),
+        ("unsendable", _) => "it can't be put into the subscriber's form: ".to_owned(),
+        _ => "no answer came: ".to_owned(),
+    };
+    let after = waited.map(|waited| format!("{why}tried again after {}", duration::format(waited)));
+    let by_hand = again.map(|at| format!("queued again at {}", shown(Some(at))));
+    Some(match (by_hand, after) {
+        (Some(by_hand), Some(after)) => format!("{by_hand}; {after}"),
+        (Some(by_hand), None) => by_hand,
+        (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
+        (None, Some(after)) => after,
+        (None, None) if accepted => return None,
+        (None, None) if delivery.state == "dead" => format!("{why}given up, as others were taken meanwhile"),
+        (None, None) => format!("{why}tried again when it is time, as said above"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery() -> DeliveryView {
+        DeliveryView {
+            row: 7,
+            delivery_id: "dlv_7".to_owned(),
+            message_id: "msg_a".to_owned(),
+            label_id: Some("se-1".to_owned()),
+            seq: Some(3),
+            r#type: "tracking.updated".to_owned(),
+            subscriber: "orders".to_owned(),
+            state: "pending".to_owned(),
+            attempts: 1,
+            created_at: at(0),
+            delivered_at: None,
+            next_attempt_at: None,
+            last_outcome: None,
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn every_reason_names_what_can_be_done_about_it() {
+        let said = |why| reason(why, &delivery(), at(90));
+        let gone = Because::Paused { since: Some(at(0)), reason: Some(breaker::Reason::Gone) };
+        assert_eq!(
+            said(gone),
+            "orders is paused since 2026-09-21T14:13:20Z (it said 410 Gone): until trackpost subscribers resume orders, \
+             or until its url changes"
+        );
+        assert!(said(Because::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
+        assert!(said(Because::Due { since: at(0) }).starts_with("due for 1m: "));
+        let capped = Because::AskedToWait { until: at(0), capped: true };
+        assert!(said(capped).contains("for more than 24h"), "{}", said(capped));
+    }
+
+    #[test]
+    fn the_head_of_a_lane_says_what_it_waits_for_itself() {
+        let wait = Duration::from_secs(300);
+        let outlook = Outlook { at: Some(at(400)), because: vec![Because::Step { number: 2, of: 9, wait }] };
+        assert_eq!(
+            head(&delivery(), 2, &outlook, at(90)),
+            "it waits for dlv_7 (msg_a, seq 3, the first of 2), which is next attempted at 2026-09-21T14:20:00Z: step 2 \
+             of 9 of retry: 5m (±10 %) after the last attempt"
+        );
+    }
+
+    #[test]
+    fn a_retry_after_says_what_came_of_it() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(asked(minute, Some(503), Some(Heeded::Honoured)), "1m, of the whole subscriber: honoured");
+        assert_eq!(asked(minute, Some(500), None), "1m");
+    }
+}

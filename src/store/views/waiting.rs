@@ -1,0 +1,39 @@
+//! What a delivery waits behind, as `deliveries show` tells it.
+
+use jiff::Timestamp;
+
+use super::count;
+use crate::store::{Store, StoreError, at};
+
+/// The place of a delivery in its lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub queued_again_at: Option<Timestamp>,
+    /// The row of the first one in its lane, if that is another.
+    pub head: Option<i64>,
+    /// How many go before it.
+    pub before: u64,
+}
+
+impl Store {
+    pub async fn place_of(&self, row: i64) -> Result<Place, StoreError> {
+        let found = sqlx::query!(
+            r#"SELECT d.queued_again_at,
+                 (SELECT e.delivery_key FROM deliveries e
+                  WHERE e.subscriber = d.subscriber AND e.label_key = d.label_key AND e.state = 'pending'
+                    AND e.seq < d.seq ORDER BY e.seq LIMIT 1) AS "head: i64",
+                 (SELECT count(*) FROM deliveries e
+                  WHERE e.subscriber = d.subscriber AND e.label_key = d.label_key AND e.state = 'pending'
+                    AND e.seq < d.seq) AS "before!: i64"
+               FROM deliveries d WHERE d.delivery_key = ?"#,
+            row
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(found.map_or_else(Place::default, |found| Place {
+            queued_again_at: found.queued_again_at.map(at),
+            head: found.head,
+            before: count(found.before),
+        }))
+    }
+}

@@ -1,0 +1,107 @@
+//! `deliveries show` tells the whole story of a delivery: what was tried, how far it came, when next, and why then.
+
+use serde_json::Value;
+use trackpost::sandbox::{Answer, SandboxOptions};
+
+use crate::house::child::{Site, until};
+use crate::house::parcel::in_transit;
+
+/// What `show --json` says of the label's deliveries to `subscriber`, by `seq`.
+fn shown(site: &Site, subscriber: &str) -> Vec<Value> {
+    let (code, out, error) =
+        site.run_verb(&["deliveries", "list", "--subscriber", subscriber, "--label", "se-1", "--json"]);
+    assert_eq!(code, Some(0), "{error}");
+    let show = |line: &str| -> Value {
+        let listed: Value = serde_json::from_str(line).unwrap();
+        let id = listed["delivery_id"].as_str().unwrap().to_owned();
+        let (code, out, error) = site.run_verb(&["deliveries", "show", &id, "--json"]);
+        assert_eq!(code, Some(0), "{error}");
+        let shown: Value = serde_json::from_str(&out).unwrap();
+        for (field, value) in listed.as_object().unwrap() {
+            assert!(shown.get(field).is_some(), "{field}: {value} is missing in {shown}");
+        }
+        shown
+    };
+    out.lines().map(show).collect()
+}
+
+fn text(site: &Site, delivery: &Value) -> String {
+    let (code, out, error) =
+        site.run_verb(&["deliveries", "show", delivery["delivery_id"].as_str().unwrap()]);
+    assert_eq!(code, Some(0), "{error}");
+    out
+}
+
+#[tokio::test]
+async fn a_delivery_tells_its_story() {
+    let site = Site::new(SandboxOptions::default()).await;
+    let down = "[subscribers.down]\nurl = \"http://127.0.0.1:9/\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+                format = \"standard\"\nevents = [\"tracking.updated\"]\n";
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", down));
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    site.receiver.answer_next([Answer::status(500).header("retry-after", "3600")]);
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+    let settled = || {
+        let (orders, down) = (shown(&site, "orders"), shown(&site, "down"));
+        [orders, down].iter().all(|of| of.first().is_some_and(|first| first["attempts"] == 1))
+    };
+    until(settled).await.unwrap();
+
+    let orders = shown(&site, "orders");
+    assert_eq!(orders.len(), 3);
+    let (first, last) = (&orders[0], &orders[2]);
+    assert_eq!(first["next"]["because"], serde_json::json!(["asked_to_wait"]));
+    assert_eq!(first["next"]["at"], first["next_attempt_at"]);
+    assert_eq!(first["log"][0]["reached"], "answered");
+    assert_eq!(first["log"][0]["retry_after_heeded"], "honoured");
+    let said = text(&site, first);
+    for line in
+        ["retry after: 1h: honoured", "ended:       with an answer", "to wait with this message until"]
+    {
+        assert!(said.contains(line), "{line} is missing in:\n{said}");
+    }
+    assert_eq!(last["next"]["because"], serde_json::json!(["behind"]));
+    assert_eq!(last["next"]["at"], Value::Null);
+    assert_eq!(last["next"]["behind"]["message_id"], first["message_id"]);
+    assert_eq!(last["next"]["behind"]["before"], 2);
+    let said = text(&site, last);
+    let waits = format!("- it waits for {} (", first["delivery_id"].as_str().unwrap());
+    assert!(said.contains(&waits) && said.contains("the first of 2), which is next attempted at"), "{said}");
+    assert!(said.contains(" not before something changes"), "{said}");
+
+    let unreached = &shown(&site, "down")[0];
+    assert_eq!(unreached["log"][0]["reached"], "connecting");
+    let because = unreached["next"]["because"].as_array().unwrap();
+    assert!(because.contains(&"probed".into()), "{unreached}");
+    assert!(text(&site, unreached).contains("down fails as a whole since"), "{unreached}");
+
+    // By hand it goes at once, and the rest follows.
+    let id = first["delivery_id"].as_str().unwrap();
+    assert_eq!(site.run_verb(&["deliveries", "retry", id]).0, Some(0));
+    let done = || shown(&site, "orders").iter().all(|delivery| delivery["state"] == "delivered");
+    until(done).await.unwrap();
+    daemon.stop().await;
+    let first = &shown(&site, "orders")[0];
+    assert_eq!(first["next"]["because"], serde_json::json!(["delivered"]));
+    assert_eq!(first["log"][0]["retry_after_heeded"], "overruled");
+    assert_eq!(first["log"][1]["reached"], "answered");
+
+    // Sent again by hand, while the subscriber is paused, and nobody runs.
+    assert_eq!(site.run_verb(&["subscribers", "pause", "orders"]).0, Some(0));
+    assert_eq!(site.run_verb(&["deliveries", "retry", id]).0, Some(0));
+    let first = &shown(&site, "orders")[0];
+    assert_eq!(first["next"]["because"], serde_json::json!(["paused"]));
+    assert!(first["queued_again_at"].is_string());
+    let said = text(&site, first);
+    assert!(said.contains("(by hand): until trackpost subscribers resume orders"), "{said}");
+    assert_eq!(site.run_verb(&["subscribers", "resume", "orders"]).0, Some(0));
+    let first = &shown(&site, "orders")[0];
+    assert_eq!(first["next"]["because"], serde_json::json!(["due", "queued_again", "draining"]));
+
+    let off = site.configuration("[]", "").replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false");
+    site.write("trackpost.toml", &off);
+    assert_eq!(shown(&site, "orders")[0]["next"]["because"], serde_json::json!(["turned_off"]));
+    assert_eq!(shown(&site, "down")[0]["next"]["because"], serde_json::json!(["no_subscriber"]));
+    site.inspect();
+}

@@ -1,0 +1,239 @@
+//! The vendor's signature with a key of ours, and the plain HMAC, as receivers check them: with the keys that the running
+//! daemon publishes, at every attempt, in every form of body.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use ring::rsa::PublicKeyComponents;
+use ring::signature::RSA_PKCS1_2048_8192_SHA256;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use trackpost::sandbox::{Answer, Delivery, SandboxOptions};
+
+use crate::house::child::{Daemon, Site, until};
+use crate::house::parcel::in_transit;
+use crate::house::{SECRET, loopback};
+
+const A: &str = include_str!("../keys/a.pem");
+const B: &str = include_str!("../keys/b.pem");
+const KEY_ID_A: &str = "-UpRbVLXKw2fkwrZJVYwrR0aZkpFoZB6HoJXphVI6Ks";
+const KEY_ID_B: &str = "kbto-XVCnm0TgsmJFZJd28dlZln6gXUWun6ucKVfAIQ";
+const HMAC_SECRET: &str = "It's a Secret to Everybody";
+
+/// A daemon with HTTP, RSA keys in files and subscribers that want every signature there is.
+struct Place {
+    site: Site,
+    http: SocketAddr,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let site = Site::new(SandboxOptions::default()).await;
+        site.write("a.pem", A);
+        site.write("b.pem", B);
+        // Free now, and most likely still so in a moment.
+        let http = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+        Self { site, http }
+    }
+
+    /// `signing` is what `[signing]` holds.
+    fn configure(&self, signing: &str) {
+        let more = |name: &str, format: &str| {
+            format!(
+                "[subscribers.{name}]\nurl = \"{}{name}\"\nsecret = \"{SECRET}\"\nformat = \"{format}\"\n{SIGNED}",
+                self.site.receiver_url()
+            )
+        };
+        let more =
+            format!("[signing]\n{signing}\n{}{}", more("shop", "shipstation"), more("old", "shipengine"));
+        let text = self.site.configuration("[\"se-1\"]", &more);
+        let text = text
+            .replace("listen = \"\"", &format!("listen = \"{}\"", self.http))
+            .replace("events = [\"*\"]\n", &format!("events = [\"*\"]\n{SIGNED}"));
+        self.site.write("trackpost.toml", &text);
+    }
+
+    async fn run(&self) -> Daemon {
+        let daemon = self.site.start();
+        daemon.logged("trackpost runs", 1).await;
+        daemon
+    }
+
+    /// Head and body of the answer.
+    async fn get(&self, target: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+
+    async fn key_ids(&self) -> Vec<String> {
+        let set: Value = serde_json::from_str(&self.get("/jwks").await.1).unwrap();
+        set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Has the daemon read `signing` in the place of what there was.
+    async fn reload(&self, daemon: &Daemon, signing: &str, times: usize) {
+        self.configure(signing);
+        daemon.signal("HUP");
+        daemon.logged("the configuration was applied", times).await;
+    }
+
+    /// The callback of a ping.
+    async fn ping(&self) -> Delivery {
+        let before = self.site.receiver.deliveries().len();
+        let (ok, said, error) = self.site.verb(&["subscribers", "ping", "orders"]).await;
+        assert!(ok, "{said}{error}");
+        self.site.receiver.deliveries().into_iter().skip(before).find(is_ping).expect("it was received")
+    }
+}
+
+const SIGNED: &str = r#"retry = ["100ms"]
+rsa_signature = true
+hmac_header = { name = "X-Hub-Signature-256", secret = "It's a Secret to Everybody" }
+"#;
+
+fn is_ping(callback: &Delivery) -> bool {
+    callback.kind.as_deref() == Some("trackpost.ping")
+}
+
+/// Checks a callback as the vendor's documents tell receivers to, against a key set; the id of the key.
+fn vendor_signature(jwks: &str, callback: &Delivery) -> String {
+    let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
+    let stamp = header("x-shipengine-timestamp");
+    let at: Timestamp = stamp.parse().unwrap();
+    assert_eq!(format!("{at:.3}"), stamp, "UTC, with milliseconds");
+    assert!(callback.at.duration_since(at).as_secs().abs() < 300, "made for this attempt");
+    let set: Value = serde_json::from_str(jwks).unwrap();
+    let key_id = header("x-shipengine-rsa-sha256-key-id");
+    let key = set["keys"].as_array().unwrap().iter().find(|key| key["kid"] == key_id);
+    let key = key.unwrap_or_else(|| panic!("{key_id} is not published"));
+    assert_eq!((&key["kty"], &key["alg"], &key["use"]), (&"RSA".into(), &"RS256".into(), &"sig".into()));
+    let number = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
+    let text = [stamp.as_bytes(), b".", &callback.body].concat();
+    let signature = STANDARD.decode(header("x-shipengine-rsa-sha256-signature")).unwrap();
+    PublicKeyComponents { n: number("n"), e: number("e") }
+        .verify(&RSA_PKCS1_2048_8192_SHA256, &text, &signature)
+        .expect("the signature holds");
+    key_id.to_owned()
+}
+
+#[tokio::test]
+async fn every_attempt_is_signed_anew_in_every_form_of_body() {
+    let place = Place::new().await;
+    place.configure("rsa_key = { file = \"a.pem\" }");
+    place.site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    let refused = Mutex::new(BTreeSet::new());
+    place.site.receiver.answer_by(move |callback| {
+        // The first attempt of each subscriber fails.
+        let first = refused.lock().unwrap().insert(callback.path.clone());
+        first.then(|| Answer::status(500))
+    });
+    let daemon = place.run().await;
+    place.site.received(|counts| counts.accepted >= 5).await;
+    let (head, jwks) = place.get("/jwks").await;
+    let (ok, printed, _) = place.site.verb(&["jwks"]).await;
+    daemon.stop().await;
+
+    assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
+    assert!(head.contains("cache-control: public, max-age=300"), "{head}");
+    assert!(ok && printed.trim_end() == jwks, "the verb prints what is served");
+    assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "nothing private: {jwks}");
+    let callbacks = place.site.receiver.deliveries();
+    for path in ["/orders", "/shop", "/old"] {
+        let of: Vec<&Delivery> = callbacks.iter().filter(|callback| callback.path == path).collect();
+        let id = of[0].message_id.clone();
+        let attempts: Vec<&&Delivery> = of.iter().filter(|callback| callback.message_id == id).collect();
+        assert_eq!(attempts.len(), 2, "{path}: one failed and one was taken");
+        let stamps = attempts.iter().map(|callback| callback.header("x-shipengine-timestamp").unwrap());
+        let stamps: Vec<&str> = stamps.collect();
+        assert!(stamps[0] < stamps[1], "{path}: {stamps:?}");
+        assert_eq!(attempts[0].body, attempts[1].body);
+        let hmac = |callback: &Delivery| callback.header("x-hub-signature-256").unwrap().to_owned();
+        assert_eq!(hmac(attempts[0]), hmac(attempts[1]), "it covers nothing but the body");
+    }
+    assert!(callbacks.iter().all(|callback| vendor_signature(&jwks, callback) == KEY_ID_A));
+
+    // What the daemon signed, taken apart by the verb that tells what is wrong.
+    place.site.write("jwks.json", &jwks);
+    let callback = &callbacks[0];
+    place.site.write("body.json", std::str::from_utf8(&callback.body).unwrap());
+    let lines: Vec<String> =
+        callback.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    let (body, jwks) = (place.site.folder().join("body.json"), place.site.folder().join("jwks.json"));
+    let mut arguments = vec!["verify", "--secret", SECRET, "--jwks", jwks.to_str().unwrap()];
+    arguments.extend(["--hmac-secret", HMAC_SECRET]);
+    arguments.extend(lines.iter().flat_map(|line| ["-H", line.as_str()]));
+    arguments.push(body.to_str().unwrap());
+    let (ok, said, error) = place.site.verb(&arguments).await;
+    assert!(ok, "{said}{error}");
+    for step in ["✓ match", "✓ RSA match", "✓ HMAC header"] {
+        assert!(said.contains(step), "{step} is missing in:\n{said}");
+    }
+    place.site.inspect();
+}
+
+#[tokio::test]
+async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
+    let place = Place::new().await;
+    place.configure("rsa_key = { file = \"a.pem\" }");
+    let daemon = place.run().await;
+    assert_eq!(place.key_ids().await, [KEY_ID_A]);
+    let first = place.ping().await;
+
+    place.reload(&daemon, "rsa_keys = [{ file = \"a.pem\" }, { file = \"b.pem\" }]", 1).await;
+    assert_eq!(place.key_ids().await, [KEY_ID_A, KEY_ID_B]);
+    let old = place.ping().await;
+    let (_, cached) = place.get("/jwks").await;
+
+    place.reload(&daemon, "rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]", 2).await;
+    let new = place.ping().await;
+    let by = [&first, &old, &new].map(|callback| vendor_signature(&cached, callback));
+    assert_eq!(by, [KEY_ID_A, KEY_ID_A, KEY_ID_B], "what was fetched before the change still serves");
+
+    // Sent again under its old id, and signed with what is live now.
+    let id = first.message_id.clone().unwrap();
+    let (ok, said, error) = place.site.verb(&["deliveries", "retry", &id]).await;
+    assert!(ok, "{said}{error}");
+    let again = || {
+        let mut callbacks = place.site.receiver.deliveries().into_iter();
+        callbacks.rfind(|callback| callback.message_id.as_ref() == Some(&id) && callback.attempt == Some(2))
+    };
+    until(|| again().is_some()).await.unwrap();
+    assert_eq!(vendor_signature(&cached, &again().unwrap()), KEY_ID_B);
+
+    // A key that can't be read changes nothing.
+    place.configure("rsa_key = { file = \"gone.pem\" }");
+    daemon.signal("HUP");
+    daemon.logged("nothing was applied", 1).await;
+    assert_eq!(place.key_ids().await, [KEY_ID_B, KEY_ID_A]);
+    assert!(!daemon.log().contains("PRIVATE KEY"));
+    daemon.stop().await;
+    place.site.inspect();
+}
+
+#[tokio::test]
+async fn check_says_who_signs_and_where_the_keys_are() {
+    let place = Place::new().await;
+    place.configure("rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]");
+    let (ok, said, error) = place.site.verb(&["check"]).await;
+    assert!(ok, "{said}{error}");
+    let url = format!("http://{}/jwks", place.http);
+    assert!(
+        said.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")),
+        "{said}"
+    );
+    let (_, json, _) = place.site.verb(&["check", "--json"]).await;
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["signing"], serde_json::json!({ "key_ids": [KEY_ID_B, KEY_ID_A], "jwks": url }));
+    assert_eq!(report["subscribers"][0]["hmac_header"], "X-Hub-Signature-256");
+    assert!(!json.contains("Everybody") && !json.contains("PRIVATE"), "{json}");
+}
