@@ -93,7 +93,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         next_poll_at: expected.map(instant),
         row: detail.cadence_row.as_deref(),
         interval: detail.interval.map(duration::format),
-        stretch: outlook.map_or(1.0, |outlook| outlook.stretch),
+        stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
         reasons: reasons(&facts),
         recent: detail.recent_polls.iter().map(Recent::of).collect(),
     };
