@@ -14,8 +14,12 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::config::Account;
 use crate::domain::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
+use crate::domain::message::{MessageType, about_account};
+use crate::domain::poll::PlannedDelivery;
 use crate::domain::quota::{Quota, WINDOW};
+use crate::domain::subscriber::{Format, Subscriber};
 use crate::shipstation::Client;
+use crate::store::accounts::AccountRecord;
 use crate::store::{Store, StoreError};
 
 /// An account and what its callers share.
@@ -157,6 +161,39 @@ impl Desk {
         };
         self.say(change, &state, verdict);
         Some(Observed { change, state })
+    }
+
+    /// What is written of a change, with what is told of it to those `subscribers` who want it.
+    pub fn to_record(&self, observed: Observed, subscribers: &[Subscriber], now: Timestamp) -> AccountRecord {
+        let Observed { change, state } = observed;
+        let account = &self.account.name;
+        let kind = match change {
+            Some(AccountChange::Refused) => Some(MessageType::AccountUnauthorized),
+            Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
+            Some(AccountChange::WentDown | AccountChange::CameBack) | None => None,
+        };
+        let about = |kind| about_account(kind, account, state.standing.as_str(), state.detail.as_deref(), now);
+        let messages: Vec<_> = kind.map(about).into_iter().collect();
+        let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
+            subscribers
+                .iter()
+                .filter(|subscriber| subscriber.format == Format::Standard)
+                .filter(|subscriber| subscriber.wants(message.kind, Some(account)))
+                .map(move |subscriber| PlannedDelivery {
+                    message: index,
+                    subscriber: subscriber.name.clone(),
+                    format: Format::Standard,
+                })
+        });
+        AccountRecord {
+            name: account.clone(),
+            change,
+            deliveries: deliveries.collect(),
+            messages,
+            requests_per_minute: self.account.requests_per_minute,
+            state,
+            now,
+        }
     }
 
     fn say(&self, change: Option<AccountChange>, state: &AccountState, verdict: &Verdict) {

@@ -130,7 +130,7 @@ impl Store {
         Ok(added)
     }
 
-    /// Takes back a registration by hand.
+    /// Takes back a registration by hand, and one by discovery for good.
     pub async fn remove_by_hand(&self, key: &LabelKey) -> Result<Removal, StoreError> {
         let (account, id) = (key.account.to_string(), key.id.to_string());
         self.writer
@@ -150,9 +150,8 @@ impl Store {
                         Some(_) => Removal::Removed,
                     };
                     sqlx::query!(
-                        "UPDATE labels SET by_hand = 0, by_discovery = 0, version = version + 1,
-                            state = CASE WHEN by_config = 1 THEN state ELSE 'removed' END,
-                            next_poll_at = CASE WHEN by_config = 1 THEN next_poll_at END
+                        "UPDATE labels SET by_hand = 0, by_discovery = 0, dismissed = 1, version = version + 1,
+                            state = 'removed', next_poll_at = NULL
                          WHERE account = ? AND label_id = ?",
                         account,
                         id
@@ -293,7 +292,7 @@ async fn register(
     // A label that comes back goes on where it was, with its history and its seq; its silence begins anew.
     sqlx::query!(
         "UPDATE labels SET version = version + 1,
-            by_config = max(by_config, ?1), by_hand = max(by_hand, ?2),
+            by_config = max(by_config, ?1), by_hand = max(by_hand, ?2), dismissed = 0,
             source = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.source ELSE labels.source END,
             metadata = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.metadata ELSE labels.metadata END,
             state = CASE WHEN state <> 'removed' THEN state WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
