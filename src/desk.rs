@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
 use crate::clock;
@@ -38,14 +38,19 @@ struct Ledger {
     state: AccountState,
     /// How many labels the account has polled, as far as it matters.
     labels: usize,
+    /// From when on a slot is kept for an errand that found none.
+    promised_at: Option<Timestamp>,
 }
+
+/// How long a slot is kept: looks would take every one that comes free.
+const KEPT: SignedDuration = SignedDuration::from_secs(1);
 
 /// What a call is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
-    /// A look at a label. Of a fallen account one at a time goes out as its probe.
+    /// A look at a label, or what stands in for one. Of a fallen account one at a time goes out as its probe.
     Look,
-    /// Anything else; it waits until the account stands.
+    /// Anything else; it waits until the account stands, and a slot that it waited for is kept for it.
     Other,
 }
 
@@ -86,7 +91,7 @@ impl Desk {
         let under_way = if used > 0 { u64::from(account.max_in_flight) } else { 0 };
         let used = usize::try_from(used + under_way).unwrap_or(usize::MAX);
         let quota = Quota::new(account.requests_per_minute).with_used(used, now);
-        let ledger = Ledger { quota, state, labels: ALL_LABELS };
+        let ledger = Ledger { quota, state, labels: ALL_LABELS, promised_at: None };
         Ok(Self { account, client, store, ledger: Arc::new(Mutex::new(ledger)) })
     }
 
@@ -115,7 +120,14 @@ impl Desk {
         if probe && (errand != Errand::Look || ledger.quota.in_flight() > 0) {
             return Err(None);
         }
-        ledger.quota.take(now)?;
+        match errand {
+            Errand::Look => ledger.leave_what_is_promised(now)?,
+            Errand::Other => ledger.promised_at = None,
+        }
+        if let Err(free_at) = ledger.quota.take(now) {
+            ledger.promised_at = free_at.filter(|_| errand == Errand::Other).or(ledger.promised_at);
+            return Err(free_at);
+        }
         drop(ledger);
         Ok(Slot { desk: Arc::clone(self), call: Call { sent_at: now, probe } })
     }
@@ -128,6 +140,11 @@ impl Desk {
     /// Whether only one call at a time may go out.
     pub fn probing(&self) -> bool {
         self.ledger().state.probing()
+    }
+
+    /// Whether a call was answered well after `since`, as far as this process knows.
+    pub fn answered_since(&self, since: Timestamp) -> bool {
+        self.ledger().state.last_fine_at.is_some_and(|at| at > since)
     }
 
     /// How many slots are in use.
@@ -172,7 +189,8 @@ impl Desk {
             Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
             Some(AccountChange::WentDown | AccountChange::CameBack) | None => None,
         };
-        let about = |kind| about_account(kind, account, state.standing.as_str(), state.detail.as_deref(), now);
+        let about =
+            |kind| about_account(kind, account, state.standing.as_str(), state.detail.as_deref(), now);
         let messages: Vec<_> = kind.map(about).into_iter().collect();
         let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
             subscribers
@@ -217,6 +235,16 @@ impl Desk {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    /// An error while a slot is kept for another errand, with when that ends.
+    fn leave_what_is_promised(&self, now: Timestamp) -> Result<(), Option<Timestamp>> {
+        let Some(promised_at) = self.promised_at else { return Ok(()) };
+        let kept_until = promised_at.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+        let kept = (promised_at..kept_until).contains(&now);
+        if kept { Err(Some(kept_until)) } else { Ok(()) }
     }
 }
 

@@ -19,7 +19,7 @@
 //! |---|---|
 //! | the door | [`cli`]: arguments and printing |
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
-//! | the trades | [`poller`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
+//! | the trades | [`poller`], [`scout`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
 //! | the desk | [`desk`]: an account's use of the API, shared by the trades that call it |
 //! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`] |
 //! | the ground | [`domain`]: everything that decides; pure |
@@ -56,6 +56,7 @@ pub mod poller;
 pub mod pulse;
 pub mod registrar;
 pub mod sandbox;
+pub mod scout;
 pub mod shipstation;
 pub mod store;
 pub mod systemd;

@@ -40,13 +40,27 @@ impl Store {
     /// How far the account's walks have come.
     pub async fn discovery_progress(&self, account: &AccountName) -> Result<Progress, StoreError> {
         let account = account.as_str();
-        let row = sqlx::query!("SELECT position, voids_sought_at FROM discoveries WHERE account = ?", account)
-            .fetch_optional(&self.readers)
-            .await?;
+        let row =
+            sqlx::query!("SELECT position, voids_sought_at FROM discoveries WHERE account = ?", account)
+                .fetch_optional(&self.readers)
+                .await?;
         Ok(row.map_or(Progress::default(), |row| Progress {
             position: row.position.map(at),
             voids_sought_at: row.voids_sought_at.map(at),
         }))
+    }
+
+    /// Whether a label of the account is due at `now`.
+    pub async fn any_due(&self, account: &AccountName, now: Timestamp) -> Result<bool, StoreError> {
+        let (account, now) = (account.as_str(), ms(now));
+        let due = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM labels WHERE account = ? AND next_poll_at <= ?) AS "due: bool""#,
+            account,
+            now
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(due)
     }
 
     /// Registers what is to be watched, drops what was voided and keeps the progress, at once or not at all.

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::account::backoff;
+use super::account::{Verdict, backoff};
 use super::label::{LabelId, Metadata};
+use super::reading::Reading;
 pub use walk::{Ask, Taken, Walk};
 
 /// A label as the list has it.
@@ -123,6 +124,21 @@ pub fn pause(requests_per_minute: u32) -> SignedDuration {
 /// How long to leave the list alone after so many failures in a row; as with a label that fails.
 pub fn retry_in(failures: u32) -> SignedDuration {
     signed(backoff(failures.saturating_sub(1)))
+}
+
+/// What a call for the list says about the account, if it says anything. `failure` is what came in place of a list;
+/// `probe` whether the call was the probe of a fallen account; `vouched` whether labels were answered about lately.
+///
+/// That the list came says nothing of the labels, but that the key is taken. That it is forbidden or not there is no
+/// reason to stop asking about labels, as long as that goes well: a plan or a gateway may lack the list alone.
+pub fn concerns_account(failure: Option<&Reading>, probe: bool, vouched: bool) -> Option<Verdict> {
+    let verdict = failure.map_or(Verdict::Fine, Reading::verdict);
+    let concerns = match failure {
+        Some(Reading::Unauthorized { status: 401, .. }) => true,
+        Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !vouched,
+        _ => verdict != Verdict::Fine,
+    };
+    (concerns || probe).then_some(verdict)
 }
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {

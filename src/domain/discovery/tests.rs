@@ -151,6 +151,26 @@ fn a_walk_leaves_three_calls_in_four_to_the_polls() {
     assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
 }
 
+#[test]
+fn a_list_that_is_refused_stops_no_polls_that_go_well() {
+    let refused = |status| Reading::Unauthorized { status, detail: String::new() };
+    let nowhere = Reading::WrongEndpoint { url: String::new(), detail: String::new() };
+    for (failure, concerns, vouched_for) in [
+        (None, false, false),
+        (Some(refused(401)), true, true),
+        (Some(refused(403)), true, false),
+        (Some(nowhere), true, false),
+        (Some(Reading::Throttled { retry_after: None }), true, true),
+        (Some(Reading::ServerError { status: 500 }), true, true),
+        (Some(Reading::Refused { status: 400, detail: String::new() }), false, false),
+    ] {
+        let concerned = |probe, vouched| concerns_account(failure.as_ref(), probe, vouched).is_some();
+        assert_eq!(concerned(false, false), concerns, "{failure:?}");
+        assert_eq!(concerned(false, true), vouched_for, "{failure:?}");
+        assert!(concerned(true, true), "a probe always says something");
+    }
+}
+
 /// A label of the vendor's, as time reveals it.
 #[derive(Clone, Debug)]
 struct Made {
