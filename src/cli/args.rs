@@ -65,7 +65,7 @@ pub struct Check {
     /// Sends nothing (the default).
     #[arg(long, conflicts_with = "online")]
     pub offline: bool,
-    /// Also makes one call per account and one ping per subscriber.
+    /// Also makes one call per account, one more where labels are discovered, and one ping per subscriber.
     #[arg(long)]
     pub online: bool,
     /// One JSON object instead of text.
