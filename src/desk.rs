@@ -1,26 +1,33 @@
 //! The desk: an account's use of the API, shared by the trades that call it.
 //!
-//! Whoever asks for an account takes a slot first and says afterwards what came back. So its quota, its waiting after a
-//! 429 and its single probe hold for all of its calls together, whoever makes them. The ledger behind a desk outlives a
-//! reload: the next desk goes on with it.
+//! Whoever asks for an account takes a slot first and says afterwards what came back. So its quota, its budget, its
+//! waiting after a 429 and its single probe hold for all of its calls together, whoever makes them. The ledger behind a
+//! desk outlives a reload: the next desk goes on with it.
 //!
-//! It sends nothing and plans nothing; what it is told is weighed by [`crate::domain::account`].
+//! It sends nothing and plans nothing; what it is told is weighed by [`crate::domain`], and what it counts is written by
+//! the caller, with what the call brought.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::Account;
-use crate::domain::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
+use crate::domain::account::{AccountChange, AccountState, Verdict};
+use crate::domain::ledger::{Ledger, Refusal};
 use crate::domain::message::{MessageType, about_account};
 use crate::domain::poll::PlannedDelivery;
-use crate::domain::quota::{Quota, WINDOW};
+use crate::domain::quota::Quota;
 use crate::domain::subscriber::{Format, Subscriber};
+use crate::domain::{budget::Budget, pace};
 use crate::shipstation::Client;
 use crate::store::accounts::AccountRecord;
+use crate::store::usage::Usage;
 use crate::store::{Store, StoreError};
+
+/// Calls of an account that are no looks, at once.
+const OTHERS: u32 = 1;
 
 /// An account and what its callers share.
 #[derive(Debug)]
@@ -31,36 +38,7 @@ pub struct Desk {
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// What holds for all calls of an account, before and after a reload.
-#[derive(Debug)]
-struct Ledger {
-    quota: Quota,
-    state: AccountState,
-    /// How many labels the account has polled, as far as it matters.
-    labels: usize,
-    /// From when on a slot is kept for an errand that found none.
-    promised_at: Option<Timestamp>,
-}
-
-/// How long a slot is kept: looks would take every one that comes free.
-const KEPT: SignedDuration = SignedDuration::from_secs(1);
-
-/// What a call is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
-    /// A look at a label, or what stands in for one. Of a fallen account one at a time goes out as its probe.
-    Look,
-    /// Anything else; it waits until the account stands, and a slot that it waited for is kept for it.
-    Other,
-}
-
-/// A call that was allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub sent_at: Timestamp,
-    /// Sent as the probe of a fallen account.
-    pub probe: bool,
-}
+pub use crate::domain::ledger::{Call, Errand};
 
 /// What a call changed about its account: to be recorded.
 #[derive(Clone, Debug)]
@@ -77,7 +55,7 @@ pub struct Slot {
 }
 
 impl Desk {
-    /// Takes the account up where an earlier process left it: what that asked in the last window counts.
+    /// Takes the account up where an earlier process left it. Should we die, what is under way counts as sent.
     pub async fn open(
         account: Account,
         store: Store,
@@ -85,51 +63,56 @@ impl Desk {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let state = store.account_state(&account.name, now).await?;
-        let since = now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN);
-        let used = store.polled_since(&account.name, since).await?;
-        // What was under way when it ended is not remembered: it counts as if all of it had been sent.
-        let under_way = if used > 0 { u64::from(account.max_in_flight) } else { 0 };
-        let used = usize::try_from(used + under_way).unwrap_or(usize::MAX);
-        let quota = Quota::new(account.requests_per_minute).with_used(used, now);
-        let ledger = Ledger { quota, state, labels: ALL_LABELS, promised_at: None };
+        let used = store.take_up_quota(&account.name, account.max_in_flight + OTHERS, now).await?;
+        let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
+        let ledger = Ledger::new(
+            Quota::new(account.requests_per_minute).with_used(used.lately),
+            Budget::new(account.requests_per_month, used.this_month, lately, now),
+            used.share,
+            state,
+            account.requests_per_minute,
+            used.lateness,
+        );
         Ok(Self { account, client, store, ledger: Arc::new(Mutex::new(ledger)) })
     }
 
     /// The desk as `account` is configured from now on. Another key or URL is tried at once.
-    pub fn reopened(&self, account: Account, now: Timestamp) -> Self {
+    pub async fn reopened(&self, account: Account, now: Timestamp) -> Result<Self, StoreError> {
         let same = (&account.base_url, &account.tracking_path, &account.api_key)
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
-        {
-            let mut ledger = self.ledger();
-            ledger.quota.set_limit(account.requests_per_minute);
-            if let Some(probe_at) = ledger.state.probe_at.as_mut().filter(|_| !same) {
-                *probe_at = now.min(*probe_at);
-            }
+        self.ledger().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
+        if account.max_in_flight != self.account.max_in_flight {
+            self.store.take_up_quota(&account.name, account.max_in_flight + OTHERS, now).await?;
         }
         let (client, store, ledger) = (self.client.clone(), self.store.clone(), Arc::clone(&self.ledger));
-        Self { account, client, store, ledger }
+        Ok(Self { account, client, store, ledger })
+    }
+
+    /// A clean end: nothing is under way any more.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.store.lay_down_quota(&self.account.name).await
     }
 
     /// Allows a call at `now`, or says when to come again; `None` if that depends on a call under way.
     pub fn take(self: &Arc<Self>, errand: Errand, now: Timestamp) -> Result<Slot, Option<Timestamp>> {
+        let account = &self.account.name;
         let mut ledger = self.ledger();
-        if let Some(open_at) = ledger.state.open_at(now) {
-            return Err(Some(open_at));
+        if ledger.share_recovered(now) {
+            info!(account = %account, "no 429 came for long: the account uses its whole limit again");
         }
-        let probe = ledger.state.probing();
-        if probe && (errand != Errand::Look || ledger.quota.in_flight() > 0) {
-            return Err(None);
+        match ledger.take(errand, now) {
+            Ok(call) => {
+                drop(ledger);
+                Ok(Slot { desk: Arc::clone(self), call })
+            }
+            Err(Refusal { free_at, used_up }) => {
+                if used_up {
+                    let until = free_at.unwrap_or(Timestamp::MAX);
+                    warn!(account = %account, %until, "the account's monthly budget is used up: no call until then");
+                }
+                Err(free_at)
+            }
         }
-        match errand {
-            Errand::Look => ledger.leave_what_is_promised(now)?,
-            Errand::Other => ledger.promised_at = None,
-        }
-        if let Err(free_at) = ledger.quota.take(now) {
-            ledger.promised_at = free_at.filter(|_| errand == Errand::Other).or(ledger.promised_at);
-            return Err(free_at);
-        }
-        drop(ledger);
-        Ok(Slot { desk: Arc::clone(self), call: Call { sent_at: now, probe } })
     }
 
     /// When calls may go out again: `None` is now, as far as the account's standing decides.
@@ -147,14 +130,47 @@ impl Desk {
         self.ledger().state.last_fine_at.is_some_and(|at| at > since)
     }
 
-    /// How many slots are in use.
-    pub fn used(&self) -> usize {
-        self.ledger().quota.used()
+    /// What the account may ask at `now`, in requests per second.
+    pub fn allowed(&self, now: Timestamp) -> f64 {
+        self.ledger().allowed(now)
     }
 
-    /// How many labels the account has polled, counted up to [`ALL_LABELS`].
-    pub fn polls_labels(&self, labels: usize) {
-        self.ledger().labels = labels;
+    /// How many slots are in use.
+    pub fn used(&self) -> usize {
+        self.ledger().used()
+    }
+
+    /// How many labels the account has polled, counted up to [`crate::domain::account::ALL_LABELS`], and what they ask
+    /// for, in requests per second: how far that stretches their waits.
+    pub fn asks(&self, labels: usize, demand: f64, now: Timestamp) {
+        let told = self.ledger().asks(labels, demand, now);
+        let Some(stretch) = told else { return };
+        let account = &self.account.name;
+        let asked = format!("{:.1}", demand * 60.0);
+        if stretch > 1.0 {
+            let stretch = format!("{stretch:.2}");
+            warn!(account = %account, stretch, requests_per_minute = asked,
+                "the labels ask for more than the quota gives: all their waits are stretched by this factor");
+        } else {
+            info!(account = %account, requests_per_minute = asked,
+                "the quota gives what the labels ask for: no wait is stretched any more");
+        }
+    }
+
+    /// The next turn; see [`pace::order`].
+    pub fn turn(&self) -> u64 {
+        self.ledger().turn
+    }
+
+    /// A label that was due at `due_at`, after a planned wait, has its turn.
+    pub fn serves(&self, due_at: Option<Timestamp>, wait: Option<std::time::Duration>, now: Timestamp) {
+        let late = due_at.zip(wait).map(|(due_at, wait)| pace::Pace::of(wait).lateness(due_at, now));
+        self.ledger().serves(late);
+    }
+
+    /// Nothing is due any more.
+    pub fn caught_up(&self) {
+        self.ledger().catching_up = false;
     }
 
     /// Takes in what a call said, about the label of the row `label` if it was about one. `Some` if that changed how
@@ -166,18 +182,20 @@ impl Desk {
         call: Call,
         now: Timestamp,
     ) -> Option<Observed> {
-        let (change, state) = {
-            let ledger = &mut *self.ledger();
-            let state = &mut ledger.state;
-            let before = (state.standing, state.probe_at, state.throttled_until);
-            let change = state.observe(label, verdict, ledger.labels, call.probe, now);
-            if before == (state.standing, state.probe_at, state.throttled_until) {
-                return None;
-            }
-            (change, state.clone())
-        };
-        self.say(change, &state, verdict);
-        Some(Observed { change, state })
+        let account = &self.account.name;
+        let mut ledger = self.ledger();
+        let seen = ledger.observe(label, verdict, call, now);
+        let state = ledger.state.clone();
+        drop(ledger);
+        if let Some(share) = seen.share {
+            let percent = (share * 100.0).round();
+            warn!(account = %account, percent, "429 again within the limit: somebody else uses it too, and the account takes only so many percent of it for now");
+        }
+        if !seen.changed {
+            return None;
+        }
+        self.say(seen.change, &state, verdict);
+        Some(Observed { change: seen.change, state })
     }
 
     /// What is written of a change, with what is told of it to those `subscribers` who want it.
@@ -208,7 +226,6 @@ impl Desk {
             change,
             deliveries: deliveries.collect(),
             messages,
-            requests_per_minute: self.account.requests_per_minute,
             state,
             now,
         }
@@ -233,23 +250,31 @@ impl Desk {
         }
     }
 
+    /// What is to be written of a call that was observed, and of those before it that came to no record. `held` is a
+    /// carrier whose labels wait, and until when.
+    pub fn usage(&self, call: Call, held: Option<(String, Timestamp)>, now: Timestamp) -> Usage {
+        if let Some((carrier, until)) = &held {
+            warn!(account = %self.account.name, carrier, %until, "the carrier is asked too often: its labels wait");
+        }
+        let mut ledger = self.ledger();
+        Usage {
+            account: self.account.name.clone(),
+            requests: ledger.count(),
+            sent_at: call.sent_at,
+            ended_at: now,
+            lateness: ledger.lateness,
+            share: ledger.share_to_record(),
+            held,
+        }
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ledger {
-    /// An error while a slot is kept for another errand, with when that ends.
-    fn leave_what_is_promised(&self, now: Timestamp) -> Result<(), Option<Timestamp>> {
-        let Some(promised_at) = self.promised_at else { return Ok(()) };
-        let kept_until = promised_at.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
-        let kept = (promised_at..kept_until).contains(&now);
-        if kept { Err(Some(kept_until)) } else { Ok(()) }
-    }
-}
-
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.desk.ledger().quota.release(clock::now().max(self.call.sent_at));
+        self.desk.ledger().ended(clock::now().max(self.call.sent_at));
     }
 }

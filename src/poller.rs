@@ -18,6 +18,7 @@ use crate::clock;
 use crate::desk::{Call, Desk, Errand, Slot};
 use crate::domain::account::ALL_LABELS;
 use crate::domain::cadence::Cadence;
+use crate::domain::pace;
 use crate::domain::poll::{self, FirstPoll, PollPlan, Terms};
 use crate::domain::reading::Reading;
 use crate::domain::silence::Patience;
@@ -125,6 +126,7 @@ impl Poller {
                     return Ok(free_at.map_or(soon, |at| at.min(soon)));
                 }
             };
+            desk.serves(label.standing.next_poll_at, label.standing.wait, now);
             self.busy.insert(label.row);
             self.in_flight.spawn(poll_label(Arc::clone(&self.looking), slot, label, now));
         }
@@ -133,18 +135,29 @@ impl Poller {
         Ok(next.map_or(soon, |next| next.min(soon)))
     }
 
-    async fn take(&mut self, now: Timestamp, probing: bool) -> Result<Option<Snapshot>, StoreError> {
+    /// What is served next, in order, and what all labels together ask for.
+    async fn read_ahead(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let desk = &self.looking.desk;
+        let (store, account) = (&desk.store, &desk.account.name);
+        let queues = store.due_queues(account, now, AHEAD, self.busy.len()).await?;
+        let mut rows = pace::order(&queues, desk.turn(), now, AHEAD as usize + self.busy.len());
+        rows.retain(|row| !self.busy.contains(row));
+        if rows.is_empty() && self.busy.is_empty() {
+            desk.caught_up();
+        }
+        self.ahead = store.due_labels(&rows, now).await?.into();
+        self.read_ahead_at = Some(now);
+        desk.asks(store.polled_labels(account, ALL_LABELS).await?, store.demand(account).await?, now);
+        Ok(())
+    }
+
+    async fn take(&mut self, now: Timestamp, probing: bool) -> Result<Option<Snapshot>, StoreError> {
         let stale = self.read_ahead_at.is_none_or(|at| now.duration_since(at).abs() >= STALE);
         if stale {
             self.ahead.clear();
         }
         if self.ahead.is_empty() {
-            let limit = AHEAD + u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
-            let due = desk.store.due_labels(&desk.account.name, now, limit).await?;
-            self.ahead = due.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
-            self.read_ahead_at = Some(now);
-            desk.polls_labels(desk.store.polled_labels(&desk.account.name, ALL_LABELS).await?);
+            self.read_ahead(now).await?;
         }
         // Who answered last time is the best probe: a label that fails by itself proves nothing.
         if probing && let Some(well) = self.ahead.iter().position(|label| label.standing.failures == 0) {
@@ -212,13 +225,15 @@ async fn record(
     let found = plan(&reading);
     let news = News::of(&found);
     // If we die here, the label is still due and the API says the same again.
-    let record = PollRecord::new(label, found, now, account.clone());
+    let held = poll::held_carrier(&reading, label, now);
+    let usage = desk.usage(call, held, now);
+    let record = PollRecord::new(label, found, now, account.clone(), usage.clone());
     let recorded = match desk.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
             // An answer that no law of the database lets in is that label's failure, and nobody else's.
             error!(label.id = %label.key.id, %error, "what the API said can't be recorded");
             let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
-            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account)).await?
+            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account, usage)).await?
         }
         recorded => recorded?,
     };

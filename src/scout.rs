@@ -16,7 +16,9 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::desk::{Call, Desk, Errand, Slot};
-use crate::domain::discovery::{Aim, Ask, Page, Progress, Taken, Walk, concerns_account, pause, retry_in};
+use crate::domain::discovery::{
+    Aim, Ask, LONGEST_REST, Page, Progress, Taken, Walk, concerns_account, pause, retry_in,
+};
 use crate::domain::reading::Reading;
 use crate::domain::subscriber::Subscriber;
 use crate::pulse::Pulse;
@@ -26,8 +28,6 @@ use crate::store::discovery::Discovered;
 /// How long a slot is waited for when nobody knows when one comes free, and how often a sign of life is given.
 const SOON: SignedDuration = SignedDuration::from_millis(500);
 const BEAT: Duration = Duration::from_secs(10);
-/// No rest is longer: a clock that was set back must not make it so.
-const LONGEST_REST: SignedDuration = SignedDuration::from_hours(1);
 /// While a label was answered about so lately, a list that is refused says nothing of the account.
 const VOUCHED: SignedDuration = SignedDuration::from_hours(1);
 
@@ -62,13 +62,10 @@ impl Scout {
         Ok(Some(Self { desk, url, audience, pulse, progress, walk, news_at, rests_until, failures }))
     }
 
-    /// Walks until `shutdown`. A call that is under way then is given up: the next start makes it again.
+    /// Walks until `shutdown` says so, and lets a call that is under way then end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
         loop {
-            let wake = tokio::select! {
-                _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
-                wake = self.step(clock::now()) => wake?,
-            };
+            let wake = self.step(clock::now()).await?;
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
                 () = clock::sleep_until(wake) => {}
@@ -81,8 +78,11 @@ impl Scout {
     /// more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.pulse.beat(now);
-        if let Some(until) = self.rests_until.filter(|until| *until > now) {
-            return Ok(until.min(later(now, LONGEST_REST)));
+        // A clock that was set back must not make a rest longer.
+        if let Some(until) =
+            self.rests_until.filter(|until| *until > now && *until <= later(now, LONGEST_REST))
+        {
+            return Ok(until);
         }
         let discover = &self.desk.account.discover;
         let walk = match self.walk.take() {
@@ -132,6 +132,7 @@ impl Scout {
         }
     }
 
+    /// What the call used, and what it says about the account.
     async fn tell_account(
         &self,
         failure: Option<&Reading>,
@@ -139,8 +140,10 @@ impl Scout {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let vouched = self.desk.answered_since(now.saturating_sub(VOUCHED).unwrap_or(Timestamp::MIN));
-        let Some(verdict) = concerns_account(failure, call.probe, vouched) else { return Ok(()) };
-        let Some(observed) = self.desk.observe(None, &verdict, call, now) else { return Ok(()) };
+        let verdict = concerns_account(failure, call.probe, vouched);
+        let observed = verdict.and_then(|verdict| self.desk.observe(None, &verdict, call, now));
+        self.desk.store.record_usage(self.desk.usage(call, None, now)).await?;
+        let Some(observed) = observed else { return Ok(()) };
         let record = self.desk.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
         self.desk.store.record_account(record).await
     }
@@ -170,7 +173,7 @@ impl Scout {
         }
         self.progress = progress;
         self.failures = 0;
-        self.rests_until = Some(later(now, pause(account.requests_per_minute)));
+        self.rests_until = Some(later(now, pause(self.desk.allowed(now))));
         match (done, walk.aim()) {
             (false, _) => self.walk = Some(walk),
             (true, Aim::News) => {

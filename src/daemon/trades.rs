@@ -188,7 +188,7 @@ impl Trades {
     async fn desk(&mut self, account: &Account) -> Result<Arc<Desk>, StoreError> {
         let now = clock::now();
         let desk = match self.desks.get(&account.name) {
-            Some(desk) => desk.reopened(account.clone(), now),
+            Some(desk) => desk.reopened(account.clone(), now).await?,
             None => Desk::open(account.clone(), self.store.clone(), self.client.clone(), now).await?,
         };
         let desk = Arc::new(desk);
@@ -227,6 +227,10 @@ impl Trades {
             post.stop.send_replace(true);
         }
         while self.tasks.join_next().await.is_some() {}
+        for desk in self.desks.values() {
+            // If it can't be written, what was not under way counts as sent at the next start: no harm.
+            let _ = desk.close().await;
+        }
     }
 }
 

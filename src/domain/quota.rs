@@ -26,9 +26,11 @@ impl Quota {
         Self { limit: limit.max(1) as usize, in_flight: 0, released: VecDeque::new() }
     }
 
-    /// Takes over what an earlier process used: `used` requests that ended at `at` or before.
-    pub fn with_used(mut self, used: usize, at: Timestamp) -> Self {
-        self.released.extend(std::iter::repeat_n(at, used.min(self.limit)));
+    /// Takes over what an earlier process used: so many requests that ended at an instant or before, oldest first.
+    pub fn with_used(mut self, used: impl IntoIterator<Item = (Timestamp, usize)>) -> Self {
+        for (at, requests) in used {
+            self.released.extend(std::iter::repeat_n(at, requests.min(self.limit)));
+        }
         self
     }
 
@@ -75,6 +77,45 @@ impl Quota {
     }
 }
 
+/// Requests one after the other at an even pace, where a quota would let a minute's worth go out at once: while more is
+/// asked for than the quota gives, and while an account catches up after an outage.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spacing {
+    /// When the next one would go out if none ever came early.
+    next_at: Option<Timestamp>,
+}
+
+/// So much may be made up for of a step that came late, but not at the beginning.
+const LATE_STEP: SignedDuration = SignedDuration::from_secs(5);
+
+impl Spacing {
+    /// When the next of `limit` requests a [`WINDOW`] may go out; `None` is now.
+    pub fn free_at(&self, now: Timestamp, limit: u32) -> Option<Timestamp> {
+        let leeway = leeway(limit);
+        let next_at = self.next_at(now, limit);
+        (next_at.duration_since(now) > leeway).then(|| next_at - leeway)
+    }
+
+    /// A request goes out; whether it might was asked before.
+    pub fn spend(&mut self, now: Timestamp, limit: u32) {
+        self.next_at = Some(self.next_at(now, limit) + gap(limit));
+    }
+
+    fn next_at(&self, now: Timestamp, limit: u32) -> Timestamp {
+        // A clock that was set back would hold everything for as long as it jumped.
+        let furthest = now + leeway(limit) + gap(limit);
+        self.next_at.unwrap_or(now + leeway(limit)).clamp(now, furthest)
+    }
+}
+
+fn gap(limit: u32) -> SignedDuration {
+    WINDOW / i32::try_from(limit.max(1)).unwrap_or(i32::MAX)
+}
+
+fn leeway(limit: u32) -> SignedDuration {
+    gap(limit).max(LATE_STEP)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -107,9 +148,40 @@ mod tests {
 
     #[test]
     fn an_earlier_process_counts() {
-        let mut quota = Quota::new(3).with_used(7, at(0));
+        let mut quota = Quota::new(3).with_used([(at(-5), 1), (at(0), 7)]);
         assert_eq!(quota.take(at(30_000)), Err(Some(at(60_001))));
         assert_eq!(quota.take(at(60_001)), Ok(()));
+    }
+
+    #[test]
+    fn spaced_requests_are_even_and_lose_nothing() {
+        let take = |spacing: &mut Spacing, now| {
+            let free = spacing.free_at(at(now), 160).is_none();
+            free.then(|| spacing.spend(at(now), 160)).is_some()
+        };
+        let mut spacing = Spacing::default();
+        let (mut now, mut sent) = (0, Vec::new());
+        while sent.len() < 161 {
+            match spacing.free_at(at(now), 160) {
+                Some(free_at) => now = free_at.as_millisecond() - at(0).as_millisecond(),
+                None => {
+                    spacing.spend(at(now), 160);
+                    sent.push(now);
+                }
+            }
+        }
+        assert_eq!(sent[..3], [0, 375, 750]);
+        assert_eq!(sent[160], 60_000);
+        assert_eq!(
+            (0..99).take_while(|_| take(&mut spacing, 70_000)).count(),
+            14,
+            "a late step is made up for"
+        );
+        assert_eq!(
+            spacing.free_at(at(-9_000_000), 160),
+            Some(at(-8_999_625)),
+            "no longer, if the clock is set back"
+        );
     }
 
     proptest! {

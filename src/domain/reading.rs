@@ -40,6 +40,12 @@ pub enum Reading {
     Throttled {
         retry_after: Option<Duration>,
     },
+    /// 429, but it is the carrier whom the API asks too often: only that carrier's labels wait.
+    CarrierThrottled {
+        /// As the API names it; `None` if it doesn't.
+        carrier: Option<String>,
+        retry_after: Option<Duration>,
+    },
     /// 5xx.
     ServerError {
         status: u16,
@@ -61,7 +67,7 @@ impl Reading {
             | Self::Refused { status, .. }
             | Self::ServerError { status } => Some(*status),
             Self::WrongEndpoint { .. } => Some(404),
-            Self::Throttled { .. } => Some(429),
+            Self::Throttled { .. } | Self::CarrierThrottled { .. } => Some(429),
             Self::TimedOut | Self::NoConnection { .. } => None,
         }
     }
@@ -74,10 +80,11 @@ impl Reading {
             | Self::Unauthorized { detail, .. }
             | Self::Refused { detail, .. } => Some(detail.clone()),
             Self::WrongEndpoint { url, detail } => Some(format!("{url}: {detail}")),
-            Self::Throttled { retry_after } => Some(match retry_after {
-                Some(wait) => format!("Retry-After {wait:?}"),
-                None => "no Retry-After".to_owned(),
-            }),
+            Self::Throttled { retry_after } => Some(in_words(*retry_after)),
+            Self::CarrierThrottled { carrier, retry_after } => {
+                let carrier = carrier.as_deref().unwrap_or("the carrier");
+                Some(format!("{carrier} is asked too often: {}", in_words(*retry_after)))
+            }
             Self::ServerError { status } => Some(format!("the server answered {status}")),
             Self::TimedOut => Some("no whole answer within the time limit".to_owned()),
             Self::NoConnection { detail } => Some(detail.clone()),
@@ -94,6 +101,7 @@ impl Reading {
             Self::WrongEndpoint { .. } => "wrong_endpoint",
             Self::Refused { .. } => "refused",
             Self::Throttled { .. } => "throttled",
+            Self::CarrierThrottled { .. } => "carrier_throttled",
             Self::ServerError { .. } => "server_error",
             Self::TimedOut => "timed_out",
             Self::NoConnection { .. } => "no_connection",
@@ -104,7 +112,9 @@ impl Reading {
     pub fn verdict(&self) -> Verdict {
         let detail = || self.detail().unwrap_or_default();
         match self {
-            Self::Answer { .. } | Self::SameBytes | Self::Refused { .. } => Verdict::Fine,
+            Self::Answer { .. } | Self::SameBytes | Self::Refused { .. } | Self::CarrierThrottled { .. } => {
+                Verdict::Fine
+            }
             Self::Unauthorized { status, .. } => {
                 Verdict::Unauthorized { detail: format!("the server answered {status}: {}", detail()) }
             }
@@ -116,5 +126,12 @@ impl Reading {
                 Verdict::Failed { detail: detail() }
             }
         }
+    }
+}
+
+fn in_words(retry_after: Option<Duration>) -> String {
+    match retry_after {
+        Some(wait) => format!("Retry-After {wait:?}"),
+        None => "no Retry-After".to_owned(),
     }
 }

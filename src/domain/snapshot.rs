@@ -1,5 +1,7 @@
 //! A label as it stands between two polls.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
@@ -21,6 +23,9 @@ pub struct Standing {
     /// The cadence's row and interval behind `next_poll_at`; none after a failure.
     pub cadence_row: Option<String>,
     pub interval_ms: Option<i64>,
+    /// The whole wait that was planned before `next_poll_at`; none if it is due without one: never answered, or asked
+    /// for by hand.
+    pub wait: Option<Duration>,
     /// Unchanged good answers in a row.
     pub unchanged: u32,
     /// Failures in a row (5xx, time-outs, garbled, no connection), since `failing_since`.
@@ -63,6 +68,7 @@ impl Standing {
             next_poll_at: Some(now),
             cadence_row: None,
             interval_ms: None,
+            wait: None,
             unchanged: 0,
             failures: 0,
             failing_since: None,

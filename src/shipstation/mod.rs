@@ -19,6 +19,7 @@ use crate::domain::label::LabelId;
 use crate::domain::reading::Reading;
 use crate::domain::retry_after;
 use crate::domain::tracking::Tracking;
+use wire::Limit;
 
 /// What we call ourselves, to the API and to subscribers.
 pub const USER_AGENT: &str = concat!("trackpost/", env!("CARGO_PKG_VERSION"));
@@ -27,6 +28,8 @@ pub const USER_AGENT: &str = concat!("trackpost/", env!("CARGO_PKG_VERSION"));
 const LARGEST_BODY: usize = 4 * 1024 * 1024;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long the body of a 429 may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// TLS can't be set up on this machine.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -101,7 +104,14 @@ impl Client {
             .await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return Ok(Err(Reading::Throttled { retry_after: asked_to_wait(response.headers(), now) }));
+            let retry_after = asked_to_wait(response.headers(), now);
+            // Whatever becomes of its body, it is a 429.
+            let body = tokio::time::timeout(LAST_WORDS, whole_body(response)).await;
+            let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
+            return Ok(Err(match wire::limit_of(&body) {
+                Limit::Account => Reading::Throttled { retry_after },
+                Limit::Carrier(carrier) => Reading::CarrierThrottled { carrier, retry_after },
+            }));
         }
         if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
             return Ok(Err(Reading::ServerError { status: status.as_u16() }));

@@ -16,6 +16,10 @@ struct ErrorBody {
 #[derive(Deserialize)]
 struct ErrorEntry {
     #[serde(default)]
+    error_source: Text,
+    #[serde(default)]
+    carrier_code: Text,
+    #[serde(default)]
     error_code: Text,
     #[serde(default)]
     message: Text,
@@ -58,6 +62,29 @@ fn said_code(body: &[u8]) -> Option<String> {
     body.errors.into_iter().next()?.error_code.into_option()
 }
 
+/// Whom a 429 is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The account asks too often.
+    Account,
+    /// The API asks this carrier too often, should it be named.
+    Carrier(Option<String>),
+}
+
+/// Whose limit a 429 speaks of: the carrier's if that is the source of its errors.
+pub fn limit_of(body: &[u8]) -> Limit {
+    let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return Limit::Account };
+    let mut carriers =
+        errors.into_iter().map(|error| (error.error_source.into_option(), error.carrier_code.into_option()));
+    let of_carrier = |source: &Option<String>| {
+        source.as_deref().is_some_and(|source| source.trim().eq_ignore_ascii_case("carrier"))
+    };
+    match carriers.find(|(source, _)| of_carrier(source)) {
+        Some((_, code)) => Limit::Carrier(code),
+        None => Limit::Account,
+    }
+}
+
 /// Whether a 404 is about the URL and not about the label.
 pub fn speaks_of_endpoint(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).to_ascii_lowercase().contains("not a valid api endpoint")
@@ -66,6 +93,16 @@ pub fn speaks_of_endpoint(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_a_carriers_limit_from_the_accounts() {
+        let ours = br#"{"errors":[{"error_source":"shipengine","error_code":"rate_limit_exceeded","carrier_code":null}]}"#;
+        assert_eq!(limit_of(ours), Limit::Account);
+        assert_eq!(limit_of(b""), Limit::Account);
+        let ups = br#"{"errors":[{"error_source":"Carrier","error_code":"rate_limit_exceeded","carrier_code":"ups"}]}"#;
+        assert_eq!(limit_of(ups), Limit::Carrier(Some("ups".to_owned())));
+        assert_eq!(limit_of(br#"{"errors":[{"error_source":"carrier"}]}"#), Limit::Carrier(None));
+    }
 
     #[test]
     fn tells_a_wrong_url_from_an_unknown_label() {

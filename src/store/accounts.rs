@@ -20,8 +20,6 @@ pub struct AccountRecord {
     pub change: Option<AccountChange>,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
-    /// How fast overdue labels may be asked about after an outage.
-    pub requests_per_minute: u32,
     pub now: Timestamp,
 }
 
@@ -82,7 +80,7 @@ pub(super) async fn keep(tx: &mut SqliteConnection, record: &AccountRecord) -> R
     .execute(&mut *tx)
     .await?;
     if record.change == Some(AccountChange::CameBack) {
-        spread_overdue(tx, record).await?;
+        forgive(tx, record).await?;
     }
     let account = Some(record.name.as_str());
     let messages: Vec<_> =
@@ -95,20 +93,16 @@ pub(super) async fn keep(tx: &mut SqliteConnection, record: &AccountRecord) -> R
     insert_messages(tx, &messages, &deliveries).await
 }
 
-/// After an outage the labels that fell behind are asked about one after the other, as fast as the quota gives; their
-/// failures were not theirs. Rows under way are not touched by their version: what they bring is recorded.
-async fn spread_overdue(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
+/// After an outage the failures of labels were not theirs, and they need not sit out what they backed off. All others are
+/// as overdue as they are, and that is the order in which they are caught up with. Rows under way are not touched by
+/// their version: what they bring is recorded.
+async fn forgive(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
     let (name, now) = (record.name.as_str(), ms(record.now));
-    let pause_ms = 60_000.0 / f64::from(record.requests_per_minute.max(1));
     sqlx::query!(
-        "UPDATE labels SET failures = 0, failing_since = NULL,
-            next_poll_at = ?2 + CAST(behind.place * ?3 AS INTEGER)
-         FROM (SELECT label_key AS row, row_number() OVER (ORDER BY next_poll_at) - 1 AS place
-               FROM labels WHERE account = ?1 AND state = 'active' AND (failures > 0 OR next_poll_at <= ?2)) AS behind
-         WHERE labels.label_key = behind.row",
+        "UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = min(next_poll_at, ?2)
+         WHERE account = ?1 AND state = 'active' AND failures > 0",
         name,
-        now,
-        pause_ms
+        now
     )
     .execute(&mut *tx)
     .await?;

@@ -8,10 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, at, json, ms};
+use super::{Store, StoreError, json, ms};
 use crate::domain::digest;
-use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration};
-use crate::domain::snapshot::{Snapshot, Standing};
+use crate::domain::label::{LabelKey, Registration};
 
 /// Rows per transaction when many are registered: the daemon goes on between two of them.
 const CHUNK: usize = 2_000;
@@ -164,14 +163,14 @@ impl Store {
             .await
     }
 
-    /// Makes a label due now. `false` if it is not registered.
+    /// Makes a label due now, before those that only wait their turn. `false` if it is not registered.
     pub async fn poll_now(&self, key: &LabelKey, now: Timestamp) -> Result<bool, StoreError> {
         let (account, id, now) = (key.account.to_string(), key.id.to_string(), ms(now));
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
                     let done = sqlx::query!(
-                        "UPDATE labels SET next_poll_at = ?, version = version + 1
+                        "UPDATE labels SET next_poll_at = ?, wait_ms = 0, pace_ms = 0, version = version + 1
                          WHERE account = ? AND label_id = ? AND state <> 'removed'",
                         now,
                         account,
@@ -183,100 +182,6 @@ impl Store {
                 })
             })
             .await
-    }
-
-    /// Up to `limit` labels of the account that are due at `now`: the longest overdue first, and between them, one in
-    /// four, the newest that nobody has asked about yet. A new label is looked at soon, and none starves.
-    pub async fn due_labels(
-        &self,
-        account: &AccountName,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Snapshot>, StoreError> {
-        let (account, now) = (account.as_str(), ms(now));
-        let rows = sqlx::query_as!(
-            LabelRow,
-            "WITH due AS (
-                SELECT label_key, 4 * row_number() OVER (ORDER BY next_poll_at DESC, label_key DESC) AS place FROM (
-                    SELECT label_key, next_poll_at FROM labels
-                    WHERE account = ?1 AND next_poll_at <= ?2 AND first_answer_at IS NULL AND failures + refusals = 0
-                    ORDER BY next_poll_at DESC LIMIT ?3 / 4)
-                UNION ALL
-                SELECT label_key, (4 * row_number() OVER (ORDER BY next_poll_at) + 5) / 3 AS place FROM (
-                    SELECT label_key, next_poll_at FROM labels
-                    WHERE account = ?1 AND next_poll_at <= ?2 ORDER BY next_poll_at LIMIT ?3)
-             )
-             SELECT label_key, account, label_id, state, metadata, version, registered_at, first_answer_at,
-                last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
-                failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
-                status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
-                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls
-             FROM labels JOIN (SELECT label_key, min(place) AS place FROM due GROUP BY label_key) AS turn USING (label_key)
-             ORDER BY turn.place LIMIT ?3",
-            account,
-            now,
-            limit
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.into_iter().filter_map(LabelRow::snapshot).collect())
-    }
-
-    /// How many labels of the account are polled; counted up to `most`.
-    pub async fn polled_labels(&self, account: &AccountName, most: usize) -> Result<usize, StoreError> {
-        let (account, most) = (account.as_str(), i64::try_from(most).unwrap_or(i64::MAX));
-        let labels = sqlx::query_scalar!(
-            "SELECT count(*) FROM (SELECT 1 FROM labels WHERE account = ? AND next_poll_at IS NOT NULL LIMIT ?)",
-            account,
-            most
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(usize::try_from(labels).unwrap_or(0))
-    }
-
-    /// When the account's next label falls due after `now`.
-    pub async fn next_due(
-        &self,
-        account: &AccountName,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let (account, now) = (account.as_str(), ms(now));
-        let next = sqlx::query_scalar!(
-            r#"SELECT min(next_poll_at) AS "next: i64" FROM labels WHERE account = ? AND next_poll_at > ?"#,
-            account,
-            now
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(next.map(at))
-    }
-
-    /// How many polls of the account after `since` are remembered: what an earlier process used of the quota.
-    pub async fn polled_since(&self, account: &AccountName, since: Timestamp) -> Result<u64, StoreError> {
-        let (account, since) = (account.as_str(), ms(since));
-        let polls = sqlx::query_scalar!(
-            "SELECT count(*) FROM labels, json_each(recent_polls) AS glance
-             WHERE account = ?1 AND last_polled_at > ?2 AND glance.value ->> 'at' > ?2",
-            account,
-            since
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(polls.unsigned_abs())
-    }
-
-    /// What the labels of the account ask for: the sum of 1/interval, per second.
-    pub async fn demand(&self, account: &AccountName) -> Result<f64, StoreError> {
-        let account = account.as_str();
-        let demand = sqlx::query_scalar!(
-            r#"SELECT coalesce(sum(1000.0 / interval_ms), 0.0) AS "demand!: f64"
-               FROM labels WHERE account = ? AND next_poll_at IS NOT NULL AND interval_ms > 0"#,
-            account
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(demand)
     }
 }
 
@@ -297,6 +202,8 @@ async fn register(
             metadata = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.metadata ELSE labels.metadata END,
             state = CASE WHEN state <> 'removed' THEN state WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
             next_poll_at = CASE WHEN state = 'removed' AND finished_at IS NULL THEN ?3 ELSE next_poll_at END,
+            wait_ms = CASE WHEN state = 'removed' THEN 0 ELSE wait_ms END,
+            pace_ms = CASE WHEN state = 'removed' THEN 0 ELSE pace_ms END,
             last_changed_at = CASE WHEN state = 'removed' THEN ?3 ELSE last_changed_at END,
             failures = CASE WHEN state = 'removed' THEN 0 ELSE failures END,
             failing_since = CASE WHEN state = 'removed' THEN NULL ELSE failing_since END,
@@ -340,85 +247,4 @@ async fn retire_configured(tx: &mut SqliteConnection, rows: &str) -> Result<(), 
     .execute(&mut *tx)
     .await?;
     Ok(())
-}
-
-struct LabelRow {
-    label_key: i64,
-    account: String,
-    label_id: String,
-    state: String,
-    metadata: String,
-    version: i64,
-    registered_at: i64,
-    first_answer_at: Option<i64>,
-    last_changed_at: Option<i64>,
-    finished_at: Option<i64>,
-    next_poll_at: Option<i64>,
-    cadence_row: Option<String>,
-    interval_ms: Option<i64>,
-    unchanged: i64,
-    failures: i64,
-    failing_since: Option<i64>,
-    refusals: i64,
-    refused_since: Option<i64>,
-    tracking_number: Option<String>,
-    carrier_code: Option<String>,
-    status_code: Option<String>,
-    status_description: Option<String>,
-    status_detail_code: Option<String>,
-    estimate: Option<String>,
-    out_for_delivery: i64,
-    utc_offset_minutes: Option<i64>,
-    answer_digest: Option<Vec<u8>>,
-    missing_events: i64,
-    last_seq: i64,
-    newest_scan_at: Option<i64>,
-    stalled_told: i64,
-    late_told: i64,
-    recent_polls: String,
-}
-
-impl LabelRow {
-    /// `None` for a row whose id or state this version doesn't know: it is left alone.
-    fn snapshot(self) -> Option<Snapshot> {
-        let id: LabelId = self.label_id.parse().ok()?;
-        let metadata: Metadata = serde_json::from_str(&self.metadata).unwrap_or_default();
-        let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-        Some(Snapshot {
-            row: self.label_key,
-            key: LabelKey { account: AccountName::new(&self.account), id },
-            metadata,
-            version: self.version,
-            registered_at: at(self.registered_at),
-            standing: Standing {
-                state: LabelState::parse(&self.state)?,
-                first_answer_at: self.first_answer_at.map(at),
-                last_changed_at: self.last_changed_at.map(at),
-                finished_at: self.finished_at.map(at),
-                next_poll_at: self.next_poll_at.map(at),
-                cadence_row: self.cadence_row,
-                interval_ms: self.interval_ms,
-                unchanged: count(self.unchanged),
-                failures: count(self.failures),
-                failing_since: self.failing_since.map(at),
-                refusals: count(self.refusals),
-                refused_since: self.refused_since.map(at),
-                tracking_number: self.tracking_number,
-                carrier_code: self.carrier_code,
-                status_code: self.status_code,
-                status_description: self.status_description,
-                status_detail_code: self.status_detail_code,
-                estimate: self.estimate,
-                out_for_delivery: self.out_for_delivery == 1,
-                utc_offset_minutes: self.utc_offset_minutes.and_then(|minutes| i32::try_from(minutes).ok()),
-                answer_digest: self.answer_digest.and_then(|bytes| bytes.try_into().ok()),
-                missing_events: count(self.missing_events),
-                last_seq: self.last_seq,
-                newest_scan_at: self.newest_scan_at.map(at),
-                stalled_told: self.stalled_told == 1,
-                late_told: self.late_told == 1,
-            },
-            recent_polls: self.recent_polls,
-        })
-    }
 }

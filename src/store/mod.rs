@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod discovery;
+pub mod due;
 pub mod feed;
 mod health;
 mod history;
@@ -18,6 +19,7 @@ pub mod polls;
 pub mod progress;
 pub mod replay;
 pub mod upkeep;
+pub mod usage;
 pub mod views;
 pub mod writer;
 

@@ -10,11 +10,13 @@ use sqlx::SqliteConnection;
 use super::accounts::AccountRecord;
 use super::history::write_events;
 use super::messages::write_messages;
+use super::usage::{self, Usage};
 use super::{Store, StoreError, json, ms};
 use crate::domain::digest;
 use crate::domain::history::EventWrites;
 use crate::domain::label::AccountName;
 use crate::domain::message::Message;
+use crate::domain::pace::Pace;
 use crate::domain::poll::{GLANCES, Glance, PlannedDelivery, PollPlan};
 use crate::domain::snapshot::{Snapshot, Standing};
 
@@ -34,6 +36,8 @@ pub struct PollRecord {
     pub deliveries: Vec<PlannedDelivery>,
     /// The account's new standing, if this poll changed it, with what is to be told of it.
     pub account: Option<AccountRecord>,
+    /// What it used of the account's quota.
+    pub usage: Usage,
 }
 
 /// What became of a record.
@@ -46,7 +50,13 @@ pub enum Recorded {
 
 impl PollRecord {
     /// Puts a plan and the label it was made for together.
-    pub fn new(label: &Snapshot, plan: PollPlan, now: Timestamp, account: Option<AccountRecord>) -> Self {
+    pub fn new(
+        label: &Snapshot,
+        plan: PollPlan,
+        now: Timestamp,
+        account: Option<AccountRecord>,
+        usage: Usage,
+    ) -> Self {
         Self {
             row: label.row,
             version: label.version,
@@ -59,6 +69,7 @@ impl PollRecord {
             messages: plan.messages,
             deliveries: plan.deliveries,
             account,
+            usage,
         }
     }
 
@@ -94,6 +105,8 @@ struct LabelWrite<'a> {
     next_poll_at: Option<i64>,
     cadence_row: Option<&'a str>,
     interval_ms: Option<i64>,
+    wait_ms: i64,
+    pace_ms: i64,
     unchanged: u32,
     failures: u32,
     failing_since: Option<i64>,
@@ -130,6 +143,8 @@ impl<'a> LabelWrite<'a> {
             next_poll_at: standing.next_poll_at.map(ms),
             cadence_row: standing.cadence_row.as_deref(),
             interval_ms: standing.interval_ms,
+            wait_ms: standing.wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+            pace_ms: standing.wait.map_or(Pace::NONE, Pace::of).as_millis(),
             unchanged: standing.unchanged,
             failures: standing.failures,
             failing_since: standing.failing_since.map(ms),
@@ -173,6 +188,8 @@ pub(super) async fn record(
             next_poll_at = new.v ->> 'next_poll_at',
             cadence_row = new.v ->> 'cadence_row',
             interval_ms = new.v ->> 'interval_ms',
+            wait_ms = new.v ->> 'wait_ms',
+            pace_ms = new.v ->> 'pace_ms',
             unchanged = new.v ->> 'unchanged',
             failures = new.v ->> 'failures',
             failing_since = new.v ->> 'failing_since',
@@ -201,6 +218,9 @@ pub(super) async fn record(
     .fetch_all(&mut *tx)
     .await?;
     let accepted: std::collections::HashSet<i64> = accepted.into_iter().collect();
+    // Also of a poll that is left out: it was made.
+    let used: Vec<&Usage> = records.iter().map(|record| &record.usage).collect();
+    usage::count(tx, &used).await?;
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
     write_messages(tx, &taken).await?;

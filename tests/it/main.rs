@@ -20,6 +20,7 @@ mod invariants;
 mod law;
 mod order;
 mod process;
+mod quota;
 mod reading;
 mod readme;
 mod replay;

@@ -76,7 +76,7 @@ async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding 
     let ask = Ask { created_from: now, page: 1, voided_only: false };
     let (ok, detail) = match client.list(account, url, ask, now).await {
         Ok(_) => (true, format!("the list of labels answers at {url}")),
-        Err(reading @ Reading::Throttled { .. }) => {
+        Err(reading @ (Reading::Throttled { .. } | Reading::CarrierThrottled { .. })) => {
             (true, format!("the rate limit is used up: {}", said(&reading)))
         }
         Err(reading @ Reading::Unauthorized { .. }) => {
@@ -101,7 +101,7 @@ fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
         Reading::Refused { .. } => {
             (true, format!("reachable, the key is accepted; asked about {label}, {said}"))
         }
-        Reading::Throttled { .. } => (
+        Reading::Throttled { .. } | Reading::CarrierThrottled { .. } => (
             true,
             "reachable; the rate limit is used up, so that the key was perhaps not looked at".to_owned(),
         ),

@@ -115,10 +115,14 @@ impl Progress {
     }
 }
 
-/// The least time between two calls for the list: a walk, however long, takes at most one call in four of what the
-/// account may make, and the polls have the rest.
-pub fn pause(requests_per_minute: u32) -> SignedDuration {
-    SignedDuration::from_millis(4 * 60_000 / i64::from(requests_per_minute.max(1)))
+/// No rest between two calls for the list is longer.
+pub const LONGEST_REST: SignedDuration = SignedDuration::from_hours(24);
+
+/// The least time between two calls for the list, of an account that may make `allowed` calls a second: a walk, however
+/// long, takes at most one call in four, and the polls have the rest.
+pub fn pause(allowed: f64) -> SignedDuration {
+    let seconds = 4.0 / allowed.max(f64::MIN_POSITIVE);
+    SignedDuration::try_from_secs_f64(seconds).map_or(LONGEST_REST, |pause| pause.min(LONGEST_REST))
 }
 
 /// How long to leave the list alone after so many failures in a row; as with a label that fails.

@@ -146,8 +146,9 @@ fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
 
 #[test]
 fn a_walk_leaves_three_calls_in_four_to_the_polls() {
-    assert_eq!(pause(160), SignedDuration::from_millis(1500));
-    assert_eq!(pause(1), SignedDuration::from_secs(240));
+    assert_eq!(pause(160.0 / 60.0), SignedDuration::from_millis(1500));
+    assert_eq!(pause(1.0 / 60.0), SignedDuration::from_secs(240));
+    assert_eq!([pause(0.0), pause(1e-9), pause(-1.0)], [LONGEST_REST; 3]);
     assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
 }
 

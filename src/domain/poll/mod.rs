@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::account::{Verdict, backoff};
+use super::account::{DEFAULT_RETRY_AFTER, Verdict, backoff};
 use super::cadence::{Cadence, Look, guess_offset};
 use super::change;
 use super::digest::Digest;
@@ -113,11 +113,17 @@ pub fn plan(
         | Reading::TimedOut
         | Reading::NoConnection { .. } => failed(terms, label, now, jitter),
         Reading::Unauthorized { .. } => stepped_back(label, now),
+        Reading::CarrierThrottled { carrier, retry_after } => {
+            held(label, carrier.as_deref(), *retry_after, now)
+        }
         // The account's matter: the label stays due, and is asked about when the account may be.
         Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => untouched(label),
     };
     if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
         schedule(terms, label, &mut plan, now, jitter);
+    }
+    if plan.standing.next_poll_at != label.standing.next_poll_at {
+        plan.standing.wait = planned_wait(plan.standing.next_poll_at, now);
     }
     plan.deliveries = fan_out(&plan.messages, terms.subscribers, label);
     plan.verdict = reading.verdict();
@@ -129,6 +135,35 @@ pub fn plan(
         changes: plan.messages.len(),
     };
     plan
+}
+
+/// From this poll to the next.
+fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    let wait = Duration::try_from(next_poll_at?.duration_since(now)).unwrap_or_default();
+    Some(wait.max(Duration::from_millis(1)))
+}
+
+/// Its carrier is asked too often, which is no failure. If that is the carrier we know the label to be with, it stays
+/// due, and is asked about when the carrier may be; else it is asked about later by itself.
+fn held(label: &Snapshot, carrier: Option<&str>, retry_after: Option<Duration>, now: Timestamp) -> PollPlan {
+    let mut plan = untouched(label);
+    let own = label.standing.carrier_code.as_deref();
+    if own.is_none() || (carrier.is_some() && carrier != own) {
+        retry(label, &mut plan.standing, carriers_wait(retry_after), now, 0.0);
+    }
+    plan
+}
+
+/// The carrier whose labels wait after this reading, and until when.
+pub fn held_carrier(reading: &Reading, label: &Snapshot, now: Timestamp) -> Option<(String, Timestamp)> {
+    let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
+    let carrier = carrier.as_ref().or(label.standing.carrier_code.as_ref())?.clone();
+    let until = now.saturating_add(SignedDuration::try_from(carriers_wait(*retry_after)).ok()?);
+    Some((carrier, until.unwrap_or(Timestamp::MAX)))
+}
+
+fn carriers_wait(retry_after: Option<Duration>) -> Duration {
+    retry_after.unwrap_or(DEFAULT_RETRY_AFTER).max(Duration::from_secs(1))
 }
 
 fn untouched(label: &Snapshot) -> PollPlan {

@@ -23,18 +23,18 @@ impl House {
         let writer = Some(tokio::spawn(writer.run()));
         let client = Client::new().unwrap();
         let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
-        let policy = watch::channel(self.policy.clone().into()).1;
         let desk = Arc::new(desk);
+        let policy = watch::channel(self.policy.clone().into()).1;
         let poller = Poller::new(Arc::clone(&desk), policy, Pulse::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
-        let scout = Scout::new(desk, audience.clone(), Pulse::default()).await.unwrap();
+        let scout = Scout::new(Arc::clone(&desk), audience.clone(), Pulse::default()).await.unwrap();
         let courier = |subscriber: &Subscriber| {
             let courier =
                 Courier::new(subscriber.clone(), audience.clone(), store.clone(), Pulse::default()).unwrap();
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, poller: Some(poller), scout, couriers });
+        self.work = Some(Work { store, writer, desk, poller: Some(poller), scout, couriers });
     }
 
     /// Ends everything in order, and starts again on the same file.
@@ -45,8 +45,11 @@ impl House {
 
     /// Ends everything in order; [`Self::restart`] goes on.
     pub async fn shut(&mut self) {
-        let Some(Work { store, writer, poller, scout, couriers }) = self.work.take() else { return };
-        drop((poller, scout, couriers));
+        let Some(Work { store, writer, desk, poller, scout, couriers }) = self.work.take() else { return };
+        if writer.is_some() {
+            desk.close().await.unwrap();
+        }
+        drop((desk, poller, scout, couriers));
         store.close().await;
         drop(store);
         if let Some(writer) = writer {

@@ -50,7 +50,7 @@ impl House {
     /// Virtual time passes until the next label is due.
     pub async fn pass_until_due(&self) {
         // What is due already is no reason to wait.
-        if !self.store().due_labels(&self.account.name, self.now(), 1).await.unwrap().is_empty() {
+        if !self.store().due_queues(&self.account.name, self.now(), 1, 0).await.unwrap().is_empty() {
             return;
         }
         let next = self.store().next_due(&self.account.name, self.now()).await.unwrap();

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use trackpost::config::{Account, Config, Environment};
 use trackpost::courier::Courier;
+use trackpost::desk::Desk;
 use trackpost::domain::breaker::Gate;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
@@ -67,6 +68,7 @@ struct Work {
     store: Store,
     /// None once it was lost.
     writer: Option<JoinHandle<()>>,
+    desk: Arc<Desk>,
     /// None once it was taken.
     poller: Option<Poller>,
     /// None without discovery.

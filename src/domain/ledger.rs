@@ -1,0 +1,349 @@
+//! Whether an account may make a call now: its quota, its budget, its share of the limit and its standing at once.
+//!
+//! One value under one lock, so that trades that call side by side can't both take the last slot. It keeps what its
+//! parts decide together, and decides nothing of its own but their order.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
+use super::budget::Budget;
+use super::pace;
+use super::quota::{Quota, Spacing};
+use super::share::Share;
+
+/// What a call is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A look at a label. Of a fallen account one at a time goes out as its probe.
+    Look,
+    /// Anything else; it waits until the account stands. When it has to wait, the next free slot is kept for it: there
+    /// are few of them, and looks would take every one.
+    Other,
+}
+
+/// A call that was allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub sent_at: Timestamp,
+    /// Sent as the probe of a fallen account.
+    pub probe: bool,
+}
+
+/// A call that has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// When to come again; `None` if that depends on a call under way.
+    pub free_at: Option<Timestamp>,
+    /// The month's budget is used up, and it was not said yet.
+    pub used_up: bool,
+}
+
+/// What an answer changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    /// The standing, or when the next call may go out.
+    pub changed: bool,
+    pub change: Option<AccountChange>,
+    /// The share of the limit that is used from now on, if it got smaller.
+    pub share: Option<f64>,
+}
+
+/// What holds for all calls of an account.
+#[derive(Debug)]
+pub struct Ledger {
+    pub state: AccountState,
+    /// Turns served; see [`pace::order`].
+    pub turn: u64,
+    /// How late labels are served, as a share of their wait: a mean of the last.
+    pub lateness: f64,
+    /// After an outage: what fell behind is asked about evenly, until nothing is due any more.
+    pub catching_up: bool,
+    quota: Quota,
+    spacing: Spacing,
+    budget: Budget,
+    share: Share,
+    share_changed: bool,
+    requests_per_minute: u32,
+    labels: usize,
+    stretch: f64,
+    told_stretch: f64,
+    /// The month whose end was said.
+    told_used_up: Option<Timestamp>,
+    /// The next free slot is for a call that is no look, until then.
+    kept_until: Option<Timestamp>,
+    /// Calls that are over and in nobody's record.
+    uncounted: u32,
+}
+
+/// How long a free slot is kept for who had to wait for it.
+const KEPT: SignedDuration = SignedDuration::from_secs(2);
+/// So many turns count in the mean of lateness.
+const MEAN_OF: f64 = 32.0;
+
+impl Ledger {
+    pub fn new(
+        quota: Quota,
+        budget: Budget,
+        share: Share,
+        state: AccountState,
+        requests_per_minute: u32,
+        lateness: f64,
+    ) -> Self {
+        Self {
+            state,
+            turn: 0,
+            lateness,
+            catching_up: false,
+            quota,
+            spacing: Spacing::default(),
+            budget,
+            share,
+            share_changed: false,
+            requests_per_minute,
+            labels: ALL_LABELS,
+            stretch: 1.0,
+            told_stretch: 1.0,
+            told_used_up: None,
+            kept_until: None,
+            uncounted: 0,
+        }
+    }
+
+    /// Other limits from now on; what was used stays used. `anew`: another key or URL, to be tried at once.
+    pub fn reopen(&mut self, requests_per_minute: u32, requests_per_month: u64, anew: bool, now: Timestamp) {
+        self.requests_per_minute = requests_per_minute;
+        self.budget.set_limit(requests_per_month, now);
+        if let Some(probe_at) = self.state.probe_at.as_mut().filter(|_| anew) {
+            *probe_at = now.min(*probe_at);
+        }
+    }
+
+    /// Allows a call at `now`, or says when to come again.
+    pub fn take(&mut self, errand: Errand, now: Timestamp) -> Result<Call, Refusal> {
+        let refusal = |free_at| Refusal { free_at, used_up: false };
+        if let Some(open_at) = self.state.open_at(now) {
+            return Err(refusal(Some(open_at)));
+        }
+        let probe = self.state.probing();
+        if probe && (errand == Errand::Other || self.quota.in_flight() > 0) {
+            return Err(refusal(None));
+        }
+        if errand == Errand::Look && self.kept_until.is_some_and(|until| until > now) {
+            return Err(refusal(self.kept_until));
+        }
+        if let Some(end) = self.budget.used_up_until().filter(|end| *end > now) {
+            let used_up = self.told_used_up.replace(end) != Some(end);
+            return Err(Refusal { free_at: Some(end), used_up });
+        }
+        let limit = self.share.of(self.requests_per_minute, now);
+        self.quota.set_limit(limit);
+        let spaced = errand == Errand::Look && self.spaced();
+        let held = self.budget.free_at(now).or_else(|| self.spacing.free_at(now, limit).filter(|_| spaced));
+        let taken = held.map_or_else(|| self.quota.take(now), |at| Err(Some(at)));
+        if let Err(free_at) = taken {
+            if errand == Errand::Other {
+                self.kept_until = free_at.unwrap_or(now).checked_add(KEPT).ok();
+            }
+            return Err(refusal(free_at));
+        }
+        self.budget.spend();
+        if self.spaced() {
+            self.spacing.spend(now, limit);
+        } else {
+            self.spacing = Spacing::default();
+        }
+        if errand == Errand::Other {
+            self.kept_until = None;
+        }
+        Ok(Call { sent_at: now, probe })
+    }
+
+    /// Whether calls go out evenly, and not as fast as the quota lets them.
+    fn spaced(&self) -> bool {
+        self.catching_up || self.stretch > 1.0
+    }
+
+    /// A call's answer is here, or it was given up at `now`.
+    pub fn ended(&mut self, now: Timestamp) {
+        self.quota.release(now);
+        self.uncounted += 1;
+    }
+
+    /// The calls that are over and in nobody's record, which is now made.
+    pub fn count(&mut self) -> u32 {
+        std::mem::take(&mut self.uncounted)
+    }
+
+    /// Slots in use.
+    pub fn used(&self) -> usize {
+        self.quota.used()
+    }
+
+    /// Takes in what a call said; see [`AccountState::observe`].
+    pub fn observe(&mut self, label: Option<i64>, verdict: &Verdict, call: Call, now: Timestamp) -> Seen {
+        let state = &mut self.state;
+        let before = (state.standing, state.probe_at, state.throttled_until);
+        let change = state.observe(label, verdict, self.labels, call.probe, now);
+        let changed = before != (state.standing, state.probe_at, state.throttled_until);
+        self.catching_up |= change == Some(AccountChange::CameBack);
+        let mut share = None;
+        if let (Verdict::Throttled { .. }, Some(until)) = (verdict, state.throttled_until) {
+            let used = self.quota.used();
+            let before = self.share;
+            share = self.share.throttled(call.sent_at, used, self.requests_per_minute, until, now);
+            self.share_changed |= before != self.share;
+        }
+        Seen { changed, change, share }
+    }
+
+    /// Whether the share has just grown back to all of the limit.
+    pub fn share_recovered(&mut self, now: Timestamp) -> bool {
+        let recovered = self.share.recovered(now);
+        self.share_changed |= recovered;
+        recovered
+    }
+
+    /// The share, if it changed since it was last asked for.
+    pub fn share_to_record(&mut self) -> Option<Share> {
+        std::mem::take(&mut self.share_changed).then_some(self.share)
+    }
+
+    /// What the account may ask at `now`, in requests per second.
+    pub fn allowed(&mut self, now: Timestamp) -> f64 {
+        self.budget.fill(now);
+        pace::allowed(self.requests_per_minute, &self.share, &self.budget, now)
+    }
+
+    /// The account has `labels` polled, which ask for `demand` requests a second. Some(factor) if how far that stretches
+    /// their waits is to be told.
+    pub fn asks(&mut self, labels: usize, demand: f64, now: Timestamp) -> Option<f64> {
+        self.labels = labels;
+        self.stretch = pace::stretch(demand, self.allowed(now));
+        // That the month is used up is said by itself.
+        if !self.stretch.is_finite() || !pace::is_worth_telling(self.told_stretch, self.stretch) {
+            return None;
+        }
+        self.told_stretch = self.stretch;
+        Some(self.stretch)
+    }
+
+    /// A label has its turn, so late as a share of its wait, if it had one.
+    pub fn serves(&mut self, lateness: Option<f64>) {
+        self.turn += 1;
+        if let Some(lateness) = lateness {
+            self.lateness += (lateness.max(0.0) - self.lateness) / MEAN_OF;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        // 2026-11-10, so that no month ends.
+        Timestamp::from_second(1_794_300_000 + seconds).unwrap()
+    }
+
+    fn ledger(per_minute: u32, per_month: u64) -> Ledger {
+        Ledger::new(
+            Quota::new(per_minute),
+            Budget::new(per_month, 0, 0, at(0)),
+            Share::default(),
+            AccountState::new(at(0)),
+            per_minute,
+            0.0,
+        )
+    }
+
+    fn looks(ledger: &mut Ledger, now: Timestamp) -> usize {
+        let looks = (0..1_000).take_while(|_| ledger.take(Errand::Look, now).is_ok()).count();
+        (0..looks).for_each(|_| ledger.ended(now));
+        looks
+    }
+
+    #[test]
+    fn looks_and_other_errands_share_one_quota() {
+        let mut ledger = ledger(10, 0);
+        ledger.take(Errand::Other, at(0)).unwrap();
+        ledger.ended(at(0));
+        assert_eq!(looks(&mut ledger, at(0)), 9);
+        assert_eq!(ledger.count(), 10, "all are counted");
+    }
+
+    #[test]
+    fn the_next_free_slot_is_kept_for_who_is_no_look() {
+        let mut ledger = ledger(3, 0);
+        assert_eq!(looks(&mut ledger, at(0)), 3);
+        let free_at = ledger.take(Errand::Other, at(30)).unwrap_err().free_at.unwrap();
+        assert!(ledger.take(Errand::Look, free_at).is_err());
+        assert!(ledger.take(Errand::Other, free_at).is_ok());
+        assert!(ledger.take(Errand::Look, free_at).is_ok());
+    }
+
+    #[test]
+    fn a_fallen_account_is_probed_by_one_look() {
+        let mut ledger = ledger(100, 0);
+        let call = ledger.take(Errand::Look, at(0)).unwrap();
+        ledger.ended(at(0));
+        let refused = Verdict::Unauthorized { detail: "401".to_owned() };
+        assert_eq!(ledger.observe(Some(1), &refused, call, at(0)).change, Some(AccountChange::Refused));
+        assert_eq!(ledger.take(Errand::Look, at(1)).unwrap_err().free_at, Some(at(60)));
+        assert!(ledger.take(Errand::Other, at(60)).is_err());
+        assert!(ledger.take(Errand::Look, at(60)).unwrap().probe);
+        assert!(ledger.take(Errand::Look, at(60)).is_err());
+        ledger.ended(at(60));
+        ledger.reopen(100, 0, true, at(61));
+        assert!(ledger.take(Errand::Look, at(61)).unwrap().probe, "another key is tried at once");
+    }
+
+    #[test]
+    fn a_429_stops_everybody_and_a_second_one_shrinks_the_share() {
+        let mut ledger = ledger(100, 0);
+        for now in [0, 100] {
+            let call = ledger.take(Errand::Look, at(now)).unwrap();
+            assert!((1..80).all(|_| ledger.take(Errand::Look, at(now)).is_ok()));
+            (0..80).for_each(|_| ledger.ended(at(now)));
+            let throttled = Verdict::Throttled { retry_after: Duration::from_secs(30) };
+            let seen = ledger.observe(Some(1), &throttled, call, at(now));
+            assert_eq!(seen.share, (now > 0).then_some(0.6000000000000001));
+            for errand in [Errand::Look, Errand::Other] {
+                assert_eq!(ledger.take(errand, at(now + 29)).unwrap_err().free_at, Some(at(now + 30)));
+            }
+        }
+        assert!(ledger.share_to_record().is_some());
+        assert_eq!(ledger.share_to_record(), None);
+        assert_eq!(looks(&mut ledger, at(200)), 61);
+    }
+
+    #[test]
+    fn a_month_that_is_used_up_is_said_once() {
+        let mut ledger = ledger(100, 3);
+        let mut now = at(0);
+        for _ in 0..3 {
+            while let Err(refusal) = ledger.take(Errand::Look, now) {
+                now = refusal.free_at.unwrap();
+            }
+            ledger.ended(now);
+        }
+        let end = super::super::budget::Month::of(now).end;
+        let refusals: Vec<Refusal> = (0..2).map(|_| ledger.take(Errand::Look, now).unwrap_err()).collect();
+        assert_eq!(refusals.iter().map(|refusal| refusal.used_up).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(refusals[1].free_at, Some(end));
+        assert!(ledger.take(Errand::Look, end).is_ok());
+    }
+
+    #[test]
+    fn while_more_is_asked_than_given_calls_are_even() {
+        let mut ledger = ledger(60, 0);
+        assert_eq!(ledger.asks(9, 0.5, at(0)), None);
+        assert_eq!(looks(&mut ledger, at(0)), 60);
+        assert_eq!(ledger.asks(9, 1.5, at(100)), Some(1.5));
+        assert_eq!(ledger.asks(9, 1.6, at(100)), None);
+        assert_eq!(looks(&mut ledger, at(100)), 1);
+        assert_eq!(looks(&mut ledger, at(101)), 1);
+        assert_eq!(ledger.asks(9, 0.9, at(102)), Some(1.0));
+    }
+}
