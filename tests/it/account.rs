@@ -1,10 +1,10 @@
 //! What is the account's matter and no label's (contract 3, 4.2).
 
 use serde_json::Value;
-use trackpost::sandbox::Answer;
+use trackpost::sandbox::{Answer, Asked, Fault, FaultKind};
 
-use crate::house::parcel::in_transit;
-use crate::house::{API_KEY, House, ORDERS, seconds};
+use crate::house::parcel::{event, in_transit, tracking};
+use crate::house::{API_KEY, House, ORDERS, hours, seconds};
 
 /// Polls `se-1`, which is told to wait; then says for how many seconds the whole account waited.
 async fn seconds_waited(throttle: impl FnOnce(&House) -> Answer) -> i64 {
@@ -152,12 +152,17 @@ async fn an_outage_is_probed_and_counts_for_no_label() {
     let at_once = house.poll().await;
     assert!(at_once <= 2, "{at_once} at once: the rest is spread");
     assert_eq!(house.count("SELECT count(*) FROM labels WHERE failures > 0").await, 0);
-    let instants = house.count("SELECT count(DISTINCT next_poll_at) FROM labels").await;
-    assert!(instants > 30, "{instants} different instants");
-    house.pass(seconds(302));
-    house.poll_and_deliver().await;
+    let mut caught_up = at_once;
+    for _ in 0..60 {
+        house.pass(seconds(1));
+        let now = house.poll().await;
+        assert!(now <= 3, "{now} within a second");
+        caught_up += now;
+    }
+    assert!(caught_up >= 40, "{caught_up} have caught up within a minute");
+    house.deliver().await;
     let told = house.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
-    assert_eq!(told, 40, "within five minutes all have caught up");
+    assert_eq!(told, 40);
     assert!(house.kinds().iter().all(|kind| !kind.starts_with("system.")));
 }
 
@@ -173,4 +178,79 @@ async fn the_quota_holds_across_a_restart() {
     assert_eq!(house.poll().await, 0);
     house.pass(seconds(1));
     assert_eq!(house.poll().await, 40);
+}
+
+/// Two urgencies; whoever has had no news for half a day is given up.
+const IMPATIENT: &str = r#"
+[cadence]
+give_up_after = "12h"
+[cadence.EX]
+intervals = ["10m"]
+[cadence.IT]
+intervals = ["2h"]
+[silence]
+stalled_after = { IT = 1, EX = 1 }
+late_after = 1
+"#;
+
+#[tokio::test]
+async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
+    let mut house = House::with(&format!("{IMPATIENT}{ORDERS}")).await;
+    let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
+    let status = |n: usize| if n.is_multiple_of(2) { "EX" } else { "IT" };
+    for (n, label) in labels.iter().enumerate() {
+        house.says(label, &tracking(status(n), &[&event(60, status(n), "AR")]));
+    }
+    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    house.poll().await;
+    house.pass(seconds(61));
+    house.poll_and_deliver().await;
+    let told = house.kinds().len();
+
+    house.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(503), 1.0)]);
+    labels.iter().for_each(|label| house.sandbox.unscript(label));
+    let dawn = house.now() + hours(24);
+    let (mut first, mut probes) = (0, 0);
+    while house.now() < dawn {
+        house.pass(seconds(60));
+        let down = house.count("SELECT count(*) FROM accounts WHERE standing = 'down'").await == 1;
+        let asked = house.poll().await;
+        if down {
+            assert!(asked <= 1, "{asked} probes at once");
+            probes += asked;
+        } else {
+            first += asked;
+        }
+    }
+    println!("a day without the API: {first} failed before it was known, then {probes} probes");
+    assert!(probes <= 32, "{probes} probes in a day");
+    house.deliver().await;
+    assert_eq!(house.kinds().len(), told, "nothing is said while nobody knows anything");
+    assert_eq!(house.count("SELECT count(*) FROM labels WHERE state = 'active'").await, 200);
+
+    house.sandbox.set_faults(vec![]);
+    for (n, label) in labels.iter().enumerate() {
+        let scans = [&*event(90, status(n), "DP"), &*event(60, status(n), "AR")];
+        house.says(label, &tracking(status(n), &scans));
+    }
+    let back = house.sandbox.requests().len();
+    let mut seconds_taken = 0;
+    while house.sandbox.requests().len() < back + 200 {
+        house.pass(seconds(1));
+        let asked = house.poll().await;
+        assert!(asked <= 3, "{asked} within a second");
+        seconds_taken += 1;
+        assert!(seconds_taken < 4_000, "the last probe is an hour away at most");
+    }
+    house.deliver().await;
+    let silent = ["tracking.expired", "tracking.stalled", "tracking.late", "tracking.unavailable"];
+    assert!(house.kinds().iter().all(|kind| !silent.contains(&kind.as_str())), "news came first");
+    assert_eq!(house.count("SELECT count(*) FROM labels WHERE state <> 'active' OR failures > 0").await, 0);
+
+    // A day is 144 waits of ten minutes, and 12 of two hours.
+    let asked = house.sandbox.requests().split_off(back);
+    let urgent =
+        |asked: &&Asked| asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2);
+    let among_first = asked[..100].iter().filter(urgent).count();
+    assert!(among_first >= 90, "{among_first} of the first hundred are the more urgent ones");
 }

@@ -292,6 +292,18 @@ impl House {
         self.work().couriers.get_mut(&SubscriberName::new(subscriber)).unwrap()
     }
 
+    /// What all callers of the account share.
+    pub fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.work.as_ref().expect("the house is open").desk)
+    }
+
+    /// The desk of another account in the same database.
+    pub async fn of_account(&self, name: &str) -> Arc<Desk> {
+        let account = Account { name: AccountName::new(name), ..self.account.clone() };
+        let client = self.desk().client.clone();
+        Arc::new(Desk::open(account, self.store().clone(), client, self.now()).await.unwrap())
+    }
+
     /// The poller, to be run apart from the house.
     pub fn take_poller(&mut self) -> Poller {
         self.work().poller.take().expect("nobody has taken the poller")
