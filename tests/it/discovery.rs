@@ -364,6 +364,39 @@ async fn a_full_quota_keeps_a_slot_for_the_list() {
     assert_eq!(wake.duration_since(house.now()).as_secs(), 30, "and then the polls have their turn");
 }
 
+#[tokio::test]
+async fn calls_for_the_list_count_against_the_quota_also_across_a_restart() {
+    let mut house = House::with(&format!("requests_per_minute = 20\n{DISCOVER}{ORDERS}")).await;
+    house.sandbox.set_largest_page(1);
+    for number in 0..4 {
+        house.make([number]);
+        house.pass(seconds(2));
+    }
+    for _ in 0..3 {
+        let wake = house.discover_once().await;
+        assert_eq!(wake.duration_since(house.now()).as_secs(), 12, "one call in four of twenty a minute");
+        house.pass(seconds(12));
+    }
+    let labels: Vec<String> = (100..200).map(|n| format!("se-{n}")).collect();
+    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    house.restart().await;
+    assert_eq!(house.poll().await, 17);
+}
+
+#[tokio::test]
+async fn a_small_budget_is_left_to_the_polls() {
+    // A call every two minutes or so, the list less often than its interval.
+    let mut house = House::with(&format!("requests_per_month = 20000\n{DISCOVER}{ORDERS}")).await;
+    house.make([1]);
+    for _ in 0..2 {
+        let wake = house.discover_once().await;
+        let rest = wake.duration_since(house.now()).as_secs();
+        assert!((420..560).contains(&rest), "{rest} s");
+        house.pass(seconds(rest + 1));
+    }
+    assert_eq!(house.listings().len(), 2);
+}
+
 /// The bytes of every file of the site, with its name.
 fn everything_written(site: &Site) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(site.folder()).unwrap().map(|entry| entry.unwrap().path());
@@ -401,25 +434,40 @@ async fn nobodys_name_or_address_is_written_anywhere() {
     site.inspect();
 }
 
+/// `[accounts.main.discover]` of a site, which may be written anew.
+fn discover_at(site: &Site, enabled: bool) {
+    let more = format!("[accounts.main.discover]\nenabled = {enabled}\ninterval = \"100ms\"\n");
+    site.write("trackpost.toml", &site.configuration("[]", &more));
+}
+
+#[tokio::test]
+async fn a_check_asks_whether_the_list_answers() {
+    let site = Site::new(SandboxOptions::default()).await;
+    discover_at(&site, true);
+    let (_, said, _) = site.verb(&["check", "--online"]).await;
+    assert!(said.contains("0, and new ones every 100ms, at first 14d back"), "{said}");
+    assert!(said.contains("discovery main: well: the list of labels answers at http://"), "{said}");
+    site.sandbox.script_list(Answer::status(403));
+    let (ok, said, _) = site.verb(&["check", "--online"]).await;
+    assert!(!ok, "{said}");
+    assert!(said.contains("discovery main: NOT WELL: the key may not read the list of labels"), "{said}");
+}
+
 #[tokio::test]
 async fn a_reload_turns_it_on_and_off() {
     let site = Site::new(SandboxOptions::default()).await;
-    let discover = |enabled: bool| {
-        let more = format!("[accounts.main.discover]\nenabled = {enabled}\ninterval = \"100ms\"\n");
-        site.write("trackpost.toml", &site.configuration("[]", &more));
-    };
     let listings =
         || site.sandbox.requests().iter().filter(|asked| asked.target.contains("/labels?")).count();
     site.sandbox.create(&id("se-1"));
-    discover(false);
+    discover_at(&site, false);
     let daemon = site.start();
     daemon.logged("trackpost runs", 1).await;
     assert_eq!(listings(), 0);
-    discover(true);
+    discover_at(&site, true);
     daemon.signal("HUP");
     let polled = until(|| site.sandbox.requests_of("se-1") > 0).await;
     assert!(polled.is_ok(), "{}", daemon.log());
-    discover(false);
+    discover_at(&site, false);
     daemon.signal("HUP");
     daemon.logged("the configuration was applied", 2).await;
     let (listed, polled) = (listings(), site.sandbox.requests_of("se-1"));
