@@ -58,6 +58,7 @@ pub mod registrar;
 pub mod sandbox;
 pub mod scout;
 pub mod shipstation;
+pub mod simulation;
 pub mod store;
 pub mod systemd;
 pub mod tls;

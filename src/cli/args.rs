@@ -54,6 +54,8 @@ pub enum Verb {
     Subscribers(Subscribers),
     /// Sends stored messages again to a subscriber.
     Replay(Replay),
+    /// What a cadence costs and how fresh it is, on recorded or generated journeys, in virtual time.
+    Simulate(Simulate),
     /// Prints completions for a shell.
     Completions(Completions),
     /// Prints the manual page.
@@ -315,6 +317,29 @@ pub enum Subscribers {
         #[arg(value_name = "NAME")]
         name: String,
     },
+}
+
+/// Without --journeys and --generate: 2,000 generated ones. Without --policy: default, hourly and fixed:2h.
+#[derive(Debug, Section)]
+pub struct Simulate {
+    /// Plays recorded journeys (JSON Lines), as trackpost history --journeys writes them.
+    #[arg(long, value_name = "FILE", conflicts_with = "generate")]
+    pub journeys: Option<PathBuf>,
+    /// Makes up so many journeys within a year.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub generate: Option<u32>,
+    /// The same seed, the same journeys and the same jitter.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// default (the compiled-in cadence), hourly, fixed:2h, or a configuration file with [cadence] (repeatable).
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Vec<String>,
+    /// Calls in any 60 s, 1 to 60000.
+    #[arg(long, default_value_t = 160, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub requests_per_minute: u32,
+    /// One JSON object per policy.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Section)]

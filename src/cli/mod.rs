@@ -12,11 +12,13 @@ mod generated;
 mod history;
 mod labels;
 mod listen;
+mod outlook;
 mod output;
 mod replay;
 mod resolve;
 mod run;
 mod sandbox;
+mod simulate;
 mod subscribers;
 mod telemetry;
 mod verify;
@@ -116,6 +118,7 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::Deliveries(what) => deliveries::run(&config, what).await,
         Verb::Subscribers(what) => subscribers::run(&config, what).await,
         Verb::Replay(what) => replay::run(&config, &what).await,
+        Verb::Simulate(what) => simulate::run(&what),
         Verb::Completions(what) => generated::completions(&what),
         Verb::Man => generated::man(),
     }

@@ -45,7 +45,7 @@ fn unknown(name: &str, entry: &Entry<'_>) {
 }
 
 fn row(name: RowName, entry: &Entry<'_>) -> Option<Row> {
-    let table = entry.table(&["intervals", "slow_after", "hours"])?;
+    let table = entry.table(&["intervals", "slow_after", "hours", "learn"])?;
     let intervals = table.required("intervals", "intervals = [\"3h\", \"4h\", \"6h\"]").and_then(intervals);
     let slow_after = table.get("slow_after").map_or_else(|| Some(Vec::new()), slow_after);
     let hours = match table.get("hours") {
@@ -55,7 +55,8 @@ fn row(name: RowName, entry: &Entry<'_>) -> Option<Row> {
         }
         Some(entry) => hours(entry).map(Some),
     };
-    Some(Row { intervals: intervals?, slow_after: slow_after?, hours: hours? })
+    let learn = table.get("learn").map_or(Some(false), Entry::flag);
+    Some(Row { intervals: intervals?, slow_after: slow_after?, hours: hours?, learn: learn? })
 }
 
 fn intervals(entry: &Entry<'_>) -> Option<Vec<Duration>> {

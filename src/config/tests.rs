@@ -92,10 +92,15 @@ fn the_defaults_are_the_balanced_table() {
         intervals: hours(&[2, 3, 4, 6, 8]),
         slow_after: vec![(hours(&[120])[0], hours(&[24])[0])],
         hours: None,
+        learn: true,
     };
     let days = |quiet: u64, every: u64| (Duration::from_secs(quiet * 86_400), hours(&[every])[0]);
-    let moving =
-        Row { intervals: hours(&[3, 4, 6]), slow_after: vec![days(4, 12), days(10, 24)], hours: None };
+    let moving = Row {
+        intervals: hours(&[3, 4, 6]),
+        slow_after: vec![days(4, 12), days(10, 24)],
+        hours: None,
+        learn: true,
+    };
     let minutes = |minutes: u64| vec![Duration::from_secs(minutes * 60)];
     let expected = [
         (RowName::Status(StatusCode::Unknown), early.clone()),
@@ -104,11 +109,11 @@ fn the_defaults_are_the_balanced_table() {
         (RowName::Status(StatusCode::InTransit), moving),
         (
             RowName::Status(StatusCode::DeliveryAttempt),
-            Row { intervals: hours(&[3]), slow_after: vec![], hours: None },
+            Row { intervals: hours(&[3]), slow_after: vec![], hours: None, learn: true },
         ),
         (
             RowName::Status(StatusCode::Exception),
-            Row { intervals: hours(&[3, 4, 6, 8]), slow_after: vec![], hours: None },
+            Row { intervals: hours(&[3, 4, 6, 8]), slow_after: vec![], hours: None, learn: true },
         ),
         (
             RowName::OutForDelivery,
@@ -116,6 +121,7 @@ fn the_defaults_are_the_balanced_table() {
                 intervals: minutes(20),
                 slow_after: vec![(hours(&[16])[0], hours(&[2])[0]), (hours(&[24])[0], hours(&[6])[0])],
                 hours: Some(Hours { start: time(7, 0, 0, 0), end: time(21, 0, 0, 0) }),
+                learn: true,
             },
         ),
         (
@@ -124,6 +130,7 @@ fn the_defaults_are_the_balanced_table() {
                 intervals: minutes(45),
                 slow_after: vec![],
                 hours: Some(Hours { start: time(6, 30, 0, 0), end: time(11, 0, 0, 0) }),
+                learn: true,
             },
         ),
     ];

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{Cadence, Look, RowName, Situation, guess_offset};
+use super::rhythm::Learnt;
 use super::tracking::StatusCode;
 
 /// An account's labels, and how many requests a day it may make.
@@ -63,7 +64,7 @@ fn polls_per_label(cadence: &Cadence) -> f64 {
             finished_at: None,
             first: None,
         };
-        let Look::Again(next) = cadence.next(&situation, now, 1.0, 0.0) else { break };
+        let Look::Again(next) = cadence.next(&situation, Learnt::NOTHING, now, 1.0, 0.0) else { break };
         let (past, interval) = (now.duration_since(start), next.at.duration_since(now));
         let left = SignedDuration::try_from(DAY).unwrap_or(SignedDuration::MAX) - past;
         if interval >= left {
@@ -87,6 +88,7 @@ mod tests {
             intervals: seconds.iter().copied().map(Duration::from_secs).collect(),
             slow_after: Vec::new(),
             hours: None,
+            learn: false,
         };
         let mut rows: BTreeMap<RowName, Row> =
             RowName::ALL.into_iter().map(|name| (name, row(in_transit))).collect();

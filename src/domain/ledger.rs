@@ -332,7 +332,12 @@ mod tests {
         let refusals: Vec<Refusal> = (0..2).map(|_| ledger.take(Errand::Look, now).unwrap_err()).collect();
         assert_eq!(refusals.iter().map(|refusal| refusal.used_up).collect::<Vec<_>>(), [true, false]);
         assert_eq!(refusals[1].free_at, Some(end));
-        assert!(ledger.take(Errand::Look, end).is_ok());
+        let next =
+            ledger.take(Errand::Look, end).map_or_else(|refusal| refusal.free_at, |call| Some(call.sent_at));
+        assert!(
+            next.unwrap().duration_since(end) < SignedDuration::from_hours(24 * 8),
+            "a new month's even share"
+        );
     }
 
     #[test]

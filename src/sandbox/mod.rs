@@ -47,7 +47,7 @@ pub use handle::SandboxHandle;
 pub use journeys::Journey;
 pub use parcel::Parcel;
 pub use receiver::{Delivery, Receiver, ReceiverHandle, ReceiverOptions, Verified};
-pub use recorded::{JourneyFileError, Recorded};
+pub use recorded::Recorded;
 pub use server::Sandbox;
 pub use tally::{Counts, OrderViolation, Verdict};
 

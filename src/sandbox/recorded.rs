@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::domain::journey::{Journey, JourneyFileError};
 use crate::domain::label::LabelId;
 
 use super::timeline::elapsed;
@@ -21,30 +21,6 @@ pub struct Recorded {
     /// Answers by how long after the registration they begin, in that order.
     observations: Vec<(Duration, Bytes)>,
     before: Bytes,
-}
-
-/// Why a file holds no journeys.
-#[derive(Debug, thiserror::Error)]
-#[error("line {line}: {reason}")]
-pub struct JourneyFileError {
-    /// From 1.
-    pub line: usize,
-    pub reason: String,
-}
-
-#[derive(Deserialize)]
-struct Row<'a> {
-    label_id: &'a str,
-    registered_at: Timestamp,
-    #[serde(borrow)]
-    observations: Vec<Observation<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Observation<'a> {
-    at: Timestamp,
-    #[serde(borrow)]
-    tracking: &'a RawValue,
 }
 
 /// What is answered before the first observation: a label no carrier has seen.
@@ -67,27 +43,20 @@ struct Blank<'a> {
 impl Recorded {
     /// Reads a whole file; blank lines are passed over.
     pub fn read(text: &str) -> Result<Vec<Self>, JourneyFileError> {
-        text.lines()
-            .enumerate()
-            .filter(|(_, row)| !row.trim().is_empty())
-            .map(|(index, row)| {
-                Self::read_row(row).map_err(|reason| JourneyFileError { line: index + 1, reason })
-            })
-            .collect()
+        Journey::read_all(text, Self::of)
     }
 
-    fn read_row(row: &str) -> Result<Self, String> {
-        let row: Row<'_> = serde_json::from_str(row).map_err(|error| error.to_string())?;
-        let label_id = row.label_id.parse().map_err(|error| format!("{:?}: {error}", row.label_id))?;
-        let mut observations: Vec<(Duration, Bytes)> = row
+    fn of(journey: Journey<'_>) -> Result<Self, String> {
+        let label_id =
+            journey.label_id.parse().map_err(|error| format!("{:?}: {error}", journey.label_id))?;
+        let observations: Vec<(Duration, Bytes)> = journey
             .observations
             .iter()
             .map(|seen| {
                 let body = Bytes::copy_from_slice(seen.tracking.get().as_bytes());
-                (elapsed(row.registered_at, seen.at), body)
+                (elapsed(journey.registered_at, seen.at), body)
             })
             .collect();
-        observations.sort_by_key(|(from, _)| *from);
         let first = observations.first().map_or(&b"{}"[..], |(_, body)| body);
         let mut blank: Blank<'_> =
             serde_json::from_slice(first).map_err(|_| "tracking is no JSON object".to_owned())?;

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use super::Failure;
 use crate::cli::args::OfLabel;
+use crate::cli::outlook::Outlooks;
 use crate::cli::output::{self, Table, instant, or_dash, shown};
 use crate::cli::resolve;
+use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::label::AccountName;
 use crate::store::Store;
@@ -28,9 +30,11 @@ pub async fn list(
         "LAST CHANGE",
         "NEXT POLL",
     ]);
+    let outlooks = Outlooks::of(store, config, clock::now()).await?;
     let mut after = 0;
     loop {
         let page = store.label_page(state, account, after).await?;
+        let page: Vec<_> = page.into_iter().map(|label| outlooks.foretell(label)).collect();
         if after == 0 && page.is_empty() {
             none(config, account, state, json)?;
         }
@@ -77,6 +81,7 @@ pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<Exit
     let Some((view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} is not registered any more", key.id)));
     };
+    let view = Outlooks::of(store, config, clock::now()).await?.foretell(view);
     if what.listing.json {
         output::json_lines(&[view])?;
     } else {

@@ -20,6 +20,7 @@ use super::message::body::{compose, summarize};
 use super::message::news::Change;
 use super::message::{Message, MessageType};
 use super::reading::Reading;
+use super::rhythm::Learnt;
 use super::silence::{Patience, newest_scan};
 use super::snapshot::{Snapshot, Standing};
 use super::subscriber::{Format, Subscriber, SubscriberName};
@@ -329,7 +330,7 @@ fn schedule(terms: &Terms<'_>, label: &Snapshot, plan: &mut PollPlan, now: Times
     }
     let first = label.standing.first_answer_at.is_none();
     let situation = after.situation(&label.key, label.registered_at, first);
-    match terms.cadence.next(&situation, now, terms.stretch, jitter) {
+    match terms.cadence.next(&situation, Learnt::NOTHING, now, terms.stretch, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
             let judged = terms.patience.next(after, label, now);

@@ -28,7 +28,7 @@ struct Life {
 
 impl Life {
     fn new() -> Self {
-        let row = Row { intervals: vec![HOUR * 3], slow_after: vec![], hours: None };
+        let row = Row { intervals: vec![HOUR * 3], slow_after: vec![], hours: None, learn: false };
         let rows: BTreeMap<RowName, Row> = RowName::ALL.into_iter().map(|name| (name, row.clone())).collect();
         let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
         Self {

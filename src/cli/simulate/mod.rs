@@ -1,0 +1,61 @@
+//! `trackpost simulate`: what a cadence costs and how fresh it is, on journeys, in virtual time.
+
+mod picture;
+mod policy;
+mod report;
+
+use std::fs;
+use std::process::ExitCode;
+
+use super::args::Simulate;
+use super::{Failure, output};
+use crate::simulation::bound::Bound;
+use crate::simulation::{Terms, Travel, generate, recorded, run as simulated};
+use policy::Policy;
+use report::Report;
+
+/// Journeys that are made up when nobody says which to play.
+const GENERATED: u32 = 2_000;
+const POLICIES: [&str; 3] = ["default", "hourly", "fixed:2h"];
+
+pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
+    let named: Vec<String> = match what.policy.is_empty() {
+        true => POLICIES.map(str::to_owned).to_vec(),
+        false => what.policy.clone(),
+    };
+    let policies = named.iter().map(|name| Policy::named(name)).collect::<Result<Vec<_>, _>>()?;
+    let travels = travels(what)?;
+    let mut reports = Vec::with_capacity(policies.len());
+    for policy in policies {
+        let terms = Terms {
+            cadence: &policy.cadence,
+            requests_per_minute: what.requests_per_minute,
+            seed: what.seed,
+        };
+        let outcome = simulated(&travels, terms);
+        let bound = Bound::of(&travels, policy.cadence.give_up_after);
+        let report = Report::of(policy.name, travels.len(), outcome, bound);
+        if what.json {
+            output::json_lines(std::slice::from_ref(&report))?;
+        }
+        reports.push(report);
+    }
+    if !what.json {
+        report::print(&reports);
+        picture::print(&reports);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn travels(what: &Simulate) -> Result<Vec<Travel>, Failure> {
+    let Some(path) = &what.journeys else {
+        return Ok(generate::journeys(what.generate.unwrap_or(GENERATED), what.seed));
+    };
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("--journeys {}: {error}", path.display()))
+            .hint("a JSON object a line, as trackpost history --journeys writes them")
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let travels = recorded(&text).map_err(|error| wrong(&error))?;
+    if travels.is_empty() { Err(wrong(&"no journey is in it")) } else { Ok(travels) }
+}

@@ -1,0 +1,59 @@
+//! The policies that can be named.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::Failure;
+use crate::config::{Config, Environment, duration};
+use crate::domain::cadence::Cadence;
+
+/// A cadence and what it is called.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) name: String,
+    pub(super) cadence: Cadence,
+}
+
+impl Policy {
+    /// `default`, `hourly`, `fixed:2h`, or a configuration file.
+    pub(super) fn named(name: &str) -> Result<Self, Failure> {
+        let compiled_in = || Ok::<_, Failure>(Config::builtin(&Environment::default())?.config.cadence);
+        let flat = |interval| Ok(Cadence::flat(interval, compiled_in()?.give_up_after));
+        let cadence = match (name, name.strip_prefix("fixed:")) {
+            ("default", _) => compiled_in(),
+            ("hourly", _) => flat(Duration::from_secs(3_600)),
+            (_, Some(interval)) => match duration::parse(interval) {
+                Ok(interval) => flat(interval),
+                Err(error) => {
+                    return Err(Failure::new(format!("--policy {name}: {interval:?} {error}"))
+                        .hint("an interval as in fixed:2h"));
+                }
+            },
+            (path, None) if Path::new(path).is_file() => {
+                Ok(Config::load_beside(Path::new(path), &Environment::default())?.config.cadence)
+            }
+            _ => {
+                return Err(Failure::new(format!("--policy {name}: no such policy, and no such file"))
+                    .hint("default, hourly, fixed:2h, or a configuration file with [cadence]"));
+            }
+        };
+        Ok(Self { name: name.to_owned(), cadence: cadence? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_have_names() {
+        let flat = Policy::named("fixed:90m").unwrap().cadence;
+        assert!(flat.rows.values().all(|row| row.intervals == [Duration::from_secs(5_400)]));
+        assert_eq!(Policy::named("hourly").unwrap().cadence, Policy::named("fixed:1h").unwrap().cadence);
+        assert_ne!(Policy::named("default").unwrap().cadence, flat);
+        for (name, told) in [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "no such policy")] {
+            let error = Policy::named(name).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What came of a policy: as JSON (contract 4.5), and as a table.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::output;
+use crate::simulation::Outcome;
+use crate::simulation::bound::{Bound, DELIVERY};
+use crate::simulation::delays::Delays;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) policy: String,
+    labels: usize,
+    polls: u64,
+    pub(super) polls_per_label: f64,
+    changes: u64,
+    detected: usize,
+    delay_seconds: Delays,
+    delivered_delay_seconds: Delays,
+    max_requests_in_60s: usize,
+    /// Polls by the row of the cadence that asked for them; "first": nothing was known yet.
+    polls_by_row: BTreeMap<&'static str, u64>,
+    bound: Bounds,
+    /// Of deliveries, for the picture.
+    #[serde(skip)]
+    pub(super) delivered: Vec<Duration>,
+}
+
+/// The least mean delays for as many polls, and how many times that the policy needs.
+#[derive(Debug, Serialize)]
+struct Bounds {
+    mean: Option<f64>,
+    times: Option<f64>,
+    delivered_mean: Option<f64>,
+    /// Where a delivery is worth ten other changes: the least mean, and how many times that the policy needs.
+    weighed_mean: Option<f64>,
+    weighed_times: Option<f64>,
+}
+
+impl Report {
+    pub(super) fn of(policy: String, labels: usize, outcome: Outcome, bound: Bound) -> Self {
+        let detected = outcome.delays.len();
+        let (mean, weighed_mean) = (bound.mean(outcome.polls), bound.weighed_mean(outcome.polls));
+        let sum = |delays: &[Duration]| delays.iter().sum::<Duration>().as_secs_f64();
+        let extra = DELIVERY - 1.0;
+        let weighed = (sum(&outcome.delays) + extra * sum(&outcome.delivered_delays))
+            / (detected as f64 + extra * outcome.delivered_delays.len() as f64);
+        let delay_seconds = Delays::of(outcome.delays);
+        let round = |value: f64| (value * 1000.0).round() / 1000.0;
+        Self {
+            policy,
+            labels,
+            polls: outcome.polls,
+            polls_per_label: round(outcome.polls as f64 / labels.max(1) as f64),
+            changes: outcome.changes,
+            detected,
+            delay_seconds,
+            delivered_delay_seconds: Delays::of(outcome.delivered_delays.clone()),
+            max_requests_in_60s: outcome.max_requests_in_60s,
+            polls_by_row: outcome.rows,
+            bound: Bounds {
+                mean: mean.map(round),
+                times: delay_seconds.mean.zip(mean).map(|(ours, least)| round(ours / least)),
+                delivered_mean: bound.delivered_mean(outcome.polls).map(round),
+                weighed_mean: weighed_mean.map(round),
+                weighed_times: weighed_mean
+                    .filter(|_| weighed.is_finite())
+                    .map(|least| round(weighed / least)),
+            },
+            delivered: outcome.delivered_delays,
+        }
+    }
+}
+
+pub(super) fn print(reports: &[Report]) {
+    let rows: Vec<[String; 13]> = reports
+        .iter()
+        .map(|report| {
+            let (all, delivered) = (report.delay_seconds, report.delivered_delay_seconds);
+            [
+                report.policy.clone(),
+                format!("{:.1}", report.polls_per_label),
+                shown(all.mean),
+                shown(all.p50),
+                shown(all.p95),
+                shown(delivered.mean),
+                shown(delivered.p50),
+                shown(delivered.p95),
+                shown(report.bound.mean),
+                times(report.bound.times),
+                times(report.bound.weighed_times),
+                format!("{}/{}", report.detected, report.changes),
+                report.max_requests_in_60s.to_string(),
+            ]
+        })
+        .collect();
+    let heading = [
+        "POLICY",
+        "POLLS/LABEL",
+        "MEAN",
+        "P50",
+        "P95",
+        "DELIVERED MEAN",
+        "P50",
+        "P95",
+        "BEST MEAN",
+        "TIMES THAT",
+        "WEIGHED",
+        "SEEN",
+        "MOST/60S",
+    ];
+    output::table(heading, &rows);
+    output::line("");
+    output::line(
+        "Delays from the change to the poll that saw it. BEST MEAN: the least possible with as many polls, for one who \
+         knows the true rates and states. WEIGHED: times the best where a delivery is worth ten other changes.",
+    );
+}
+
+fn times(times: Option<f64>) -> String {
+    times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"))
+}
+
+/// Seconds for people.
+fn shown(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(seconds) if seconds < 5_400.0 => format!("{:.1}m", seconds / 60.0),
+        Some(seconds) => format!("{:.1}h", seconds / 3_600.0),
+    }
+}

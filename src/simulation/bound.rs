@@ -1,0 +1,184 @@
+//! How fresh the best policy could be for as many polls, if it knew the true rates: a bound to compare with.
+//!
+//! For changes at rates λ and polls at rates r the mean delay is Σ λ/(2r), least under Σ r = B for r ∝ √λ; that is
+//! (Σ t√λ)² / (2·polls·changes), over cells in which λ is constant and labels spend the times t (Cho and Garcia-Molina
+//! 2003; Azar et al. 2018). A cell is a true state of the parcel, out for delivery included, how long it has been in it,
+//! and the time of day at the destination; rates are those of the very journeys that were played. Such a policy knows
+//! each parcel's true state at once and at no cost, which nobody who must ask can.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::travel::{Passage, Travel};
+use crate::domain::tracking::StatusCode;
+
+/// Which part of life a moment belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Cell {
+    status: Option<StatusCode>,
+    out_for_delivery: bool,
+    /// Of [`AGES`].
+    age: usize,
+    /// Of the day, two hours each.
+    part_of_day: i8,
+    estimated_today: bool,
+}
+
+/// Since the last change: less than so many hours.
+const AGES: [i64; 9] = [1, 3, 6, 12, 24, 48, 96, 240, 1_440];
+/// Cells are told apart this finely.
+const STEP: SignedDuration = SignedDuration::from_mins(30);
+
+/// What happens in a cell.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    seconds: f64,
+    changes: f64,
+    deliveries: f64,
+}
+
+/// How many other changes a delivery is worth, where they are weighed.
+pub const DELIVERY: f64 = 10.0;
+
+/// The least possible mean delays for a number of polls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound {
+    all: Least,
+    deliveries: Least,
+    weighed: Least,
+}
+
+/// Of some changes: the least sum of their delays, times the polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Least {
+    product: f64,
+    changes: f64,
+}
+
+impl Least {
+    fn of(cells: &BTreeMap<Cell, Rate>, worth: impl Fn(&Rate) -> f64) -> Self {
+        let roots: f64 = cells.values().map(|rate| (rate.seconds * worth(rate)).sqrt()).sum();
+        Self { product: roots * roots / 2.0, changes: cells.values().map(worth).sum() }
+    }
+
+    fn mean(self, polls: u64) -> Option<f64> {
+        (polls > 0 && self.changes > 0.0).then(|| self.product / (polls as f64 * self.changes))
+    }
+}
+
+impl Bound {
+    /// Of these journeys, each watched until its end or until `give_up_after` without a change.
+    pub fn of(travels: &[Travel], give_up_after: Duration) -> Self {
+        let mut cells: BTreeMap<Cell, Rate> = BTreeMap::new();
+        for travel in travels {
+            tread(travel, give_up_after, &mut cells);
+        }
+        Self {
+            all: Least::of(&cells, |rate| rate.changes),
+            deliveries: Least::of(&cells, |rate| rate.deliveries),
+            weighed: Least::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
+        }
+    }
+
+    /// The least mean delay of all changes with so many polls, in seconds.
+    pub fn mean(&self, polls: u64) -> Option<f64> {
+        self.all.mean(polls)
+    }
+
+    /// The least mean delay of deliveries if all polls were spent on them alone, in seconds.
+    pub fn delivered_mean(&self, polls: u64) -> Option<f64> {
+        self.deliveries.mean(polls)
+    }
+
+    /// The least mean delay where a delivery is worth [`DELIVERY`] changes, in seconds.
+    pub fn weighed_mean(&self, polls: u64) -> Option<f64> {
+        self.weighed.mean(polls)
+    }
+}
+
+/// Adds a journey's times and changes to the cells.
+fn tread(travel: &Travel, give_up_after: Duration, cells: &mut BTreeMap<Cell, Rate>) {
+    let patience = SignedDuration::try_from(give_up_after).unwrap_or(SignedDuration::MAX);
+    let (mut now, mut since) = (travel.registered_at, travel.registered_at);
+    let mut before: Option<&Passage> = None;
+    for passage in travel.passages.iter().filter(|passage| passage.news) {
+        let at = passage.at.max(now);
+        if at.duration_since(since) > patience {
+            break;
+        }
+        stay(before, since, now, at, cells);
+        let rate = cells.entry(cell(before, since, at)).or_default();
+        rate.changes += 1.0;
+        rate.deliveries += f64::from(u8::from(passage.is_terminal()));
+        (now, since, before) = (at, at, Some(passage));
+        if passage.is_terminal() {
+            return;
+        }
+    }
+    stay(before, since, now, since + patience, cells);
+}
+
+fn stay(
+    before: Option<&Passage>,
+    since: Timestamp,
+    mut from: Timestamp,
+    until: Timestamp,
+    cells: &mut BTreeMap<Cell, Rate>,
+) {
+    while from < until {
+        // A parcel that has stood still for days is told apart less finely.
+        let step = if from.duration_since(since) > SignedDuration::from_hours(96) { STEP * 4 } else { STEP };
+        let next = (from + step).min(until);
+        let middle = from + next.duration_since(from) / 2;
+        cells.entry(cell(before, since, middle)).or_default().seconds +=
+            next.duration_since(from).as_secs_f64();
+        from = next;
+    }
+}
+
+fn cell(before: Option<&Passage>, since: Timestamp, at: Timestamp) -> Cell {
+    let age = at.duration_since(since).as_hours();
+    let age = AGES.iter().position(|hours| age < *hours).unwrap_or(AGES.len());
+    let sight = before.map(|passage| &passage.sight);
+    let offset = sight.and_then(|sight| sight.utc_offset).unwrap_or(jiff::tz::Offset::constant(-6));
+    let local = offset.to_datetime(at);
+    Cell {
+        status: sight.and_then(|sight| sight.status),
+        out_for_delivery: sight.is_some_and(|sight| sight.out_for_delivery),
+        age,
+        part_of_day: local.hour() / 2,
+        estimated_today: sight.and_then(|sight| sight.estimate).is_some_and(|day| day <= local.date()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cadence::Sight;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + hours * 3_600).unwrap()
+    }
+
+    #[test]
+    fn at_one_rate_nothing_beats_even_looks() {
+        // Changes without a memory, of whom nothing tells them apart: the bound is half the interval.
+        let sight = Sight { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
+        let mut dice = fastrand::Rng::with_seed(1);
+        let mut hours = 0.0;
+        let passages = (0..40_000).map(|_| {
+            hours -= 0.5 * (1.0 - dice.f64()).ln();
+            let at = at(0) + SignedDuration::from_secs_f64(hours * 3_600.0);
+            Passage { at, sight: sight.clone(), news: true }
+        });
+        let passages: Vec<Passage> = passages.collect();
+        let travel = Travel { label_id: "se-1".to_owned(), registered_at: at(0), carrier: None, passages };
+        let bound = Bound::of(&[travel], Duration::from_secs(86_400 * 365));
+        // A poll every quarter of an hour is 7.5 minutes late on average.
+        let least = bound.mean((hours * 4.0) as u64).unwrap();
+        assert!((440.0..=450.5).contains(&least), "{least}");
+        assert_eq!((bound.delivered_mean(100), bound.mean(0)), (None, None));
+    }
+}

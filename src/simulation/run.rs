@@ -1,0 +1,150 @@
+//! The run itself: from one due label to the next, until all journeys have ended.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::line::Line;
+use super::travel::Travel;
+use crate::domain::cadence::{Cadence, Look, Situation};
+use crate::domain::quota::{Quota, WINDOW};
+use crate::domain::rhythm::{Learnt, Rhythms, Wait};
+
+/// What a run is made under.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    pub cadence: &'a Cadence,
+    /// Calls in any 60 s.
+    pub requests_per_minute: u32,
+    /// Of the jitter.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    pub polls: u64,
+    /// All there were to see, those after the end of polling included.
+    pub changes: u64,
+    /// From each change that was seen to the poll that saw it.
+    pub delays: Vec<Duration>,
+    /// The same of deliveries alone.
+    pub delivered_delays: Vec<Duration>,
+    pub max_requests_in_60s: usize,
+    /// Where the calls went: polls by the row of the cadence that asked for them.
+    pub rows: BTreeMap<&'static str, u64>,
+}
+
+/// One label on its way.
+struct Watched<'a> {
+    travel: &'a Travel,
+    situation: Situation,
+    /// How many passages were seen.
+    seen: usize,
+    /// The row behind the next poll.
+    row: &'static str,
+    asked_at: Option<Timestamp>,
+}
+
+/// The row of a label's first poll.
+const FIRST: &str = "first";
+
+/// Polls all journeys until each has ended: at DE or SP, or after `give_up_after` without a change.
+pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
+    let mut dice = fastrand::Rng::with_seed(terms.seed);
+    let mut quota = Quota::new(terms.requests_per_minute);
+    let mut line = Line::default();
+    let mut rhythms = Rhythms::default();
+    let mut recent = VecDeque::new();
+    let changes = travels.iter().flat_map(|travel| &travel.passages).filter(|passage| passage.news).count();
+    let mut outcome = Outcome { changes: changes as u64, ..Outcome::default() };
+    let mut labels: Vec<Watched<'_>> = travels.iter().map(Watched::new).collect();
+    for (index, label) in labels.iter().enumerate() {
+        line.push(index, label.travel.registered_at, Duration::ZERO);
+    }
+    let mut now = Timestamp::MIN;
+    while let Some(due) = line.next_due(now) {
+        now = now.max(due);
+        if let Err(free_at) = quota.take(now) {
+            // Answers come at once, so a slot is never under way.
+            now = free_at.unwrap_or(now);
+            continue;
+        }
+        quota.release(now);
+        let Some(index) = line.pop(now) else { continue };
+        outcome.count(&mut recent, now);
+        let label = &mut labels[index];
+        let before = label.situation.clone();
+        *outcome.rows.entry(label.row).or_default() += 1;
+        label.look(now, &mut outcome);
+        let carrier = label.travel.carrier.as_deref();
+        if let Some(from) = label.asked_at.replace(now) {
+            let changed = label.situation.quiet_since == now;
+            rhythms.learn(Wait { carrier, service: None, situation: &before, from, until: now, changed });
+        }
+        let learnt = Learnt { rhythms: Some(&rhythms), carrier, service: None };
+        if let Look::Again(next) =
+            terms.cadence.next(&label.situation, learnt, now, 1.0, dice.f64() * 2.0 - 1.0)
+            && label.situation.finished_at.is_none()
+        {
+            line.push(index, next.at, next.pace);
+            label.row = next.row;
+        }
+        label.situation.first = None;
+    }
+    outcome
+}
+
+impl<'a> Watched<'a> {
+    fn new(travel: &'a Travel) -> Self {
+        Self {
+            travel,
+            situation: Situation::of_new(&travel.label_id, travel.registered_at),
+            seen: 0,
+            row: FIRST,
+            asked_at: None,
+        }
+    }
+
+    /// What a poll at `now` finds.
+    fn look(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        let fresh = &self.travel.passages[self.seen..];
+        let fresh = &fresh[..fresh.partition_point(|passage| passage.at <= now)];
+        self.seen += fresh.len();
+        let mut news = false;
+        for passage in fresh.iter().filter(|passage| passage.news) {
+            news = true;
+            // Nobody could have seen it before the label was registered.
+            let delay = since(passage.at.max(self.travel.registered_at), now);
+            outcome.delays.push(delay);
+            if passage.is_terminal() && self.situation.finished_at.is_none() {
+                outcome.delivered_delays.push(delay);
+                self.situation.finished_at = Some(now);
+            }
+        }
+        let (quiet_since, unchanged) = (self.situation.quiet_since, self.situation.unchanged);
+        if let Some(latest) = fresh.last() {
+            self.situation.see(&latest.sight, now);
+        }
+        if !news {
+            self.situation.quiet_since = quiet_since;
+            self.situation.unchanged = if self.situation.first.is_some() { 0 } else { unchanged + 1 };
+        }
+    }
+}
+
+impl Outcome {
+    fn count(&mut self, recent: &mut VecDeque<Timestamp>, now: Timestamp) {
+        self.polls += 1;
+        recent.push_back(now);
+        while recent.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+            recent.pop_front();
+        }
+        self.max_requests_in_60s = self.max_requests_in_60s.max(recent.len());
+    }
+}
+
+fn since(earlier: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(earlier).max(SignedDuration::ZERO)).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,157 @@
+use std::time::Duration;
+
+use jiff::civil::Weekday;
+use jiff::{SignedDuration, Timestamp};
+
+use super::bound::Bound;
+use super::delays::Delays;
+use super::*;
+use crate::config::{Config, Environment};
+use crate::domain::cadence::Cadence;
+use crate::domain::tracking::StatusCode;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn policy() -> Cadence {
+    Config::builtin(&Environment::default()).unwrap().config.cadence
+}
+
+fn terms(cadence: &Cadence) -> Terms<'_> {
+    Terms { cadence, requests_per_minute: 160, seed: 1 }
+}
+
+fn played(journeys: &str, cadence: &Cadence) -> Outcome {
+    run(&recorded(journeys).unwrap(), terms(cadence))
+}
+
+const TWO: &str = r#"
+{"label_id":"se-1","registered_at":"2026-03-02T10:00:00Z","observations":[
+ {"at":"2026-03-02T10:00:00Z","tracking":{"status_code":"NY","events":[]}},
+ {"at":"2026-03-02T10:30:00Z","tracking":{"status_code":"NY","events":[],"ship_date":null}},
+ {"at":"2026-03-02T12:30:00Z","tracking":{"status_code":"IT","events":[{"occurred_at":"2026-03-02T12:00:00Z"}]}},
+ {"at":"2026-03-02T13:30:00Z","tracking":{"events":[{"occurred_at":"2026-03-02T12:00:00Z"}],"status_code":"IT"}},
+ {"at":"2026-03-02T20:15:00Z","tracking":{"status_code":"DE","events":[]}},
+ {"at":"2026-03-03T20:15:00Z","tracking":{"status_code":"DE","events":[],"late":1}}]}
+{"label_id":"se-2","registered_at":"2026-03-02T10:00:00Z","observations":[]}
+"#;
+
+fn on_one_line(text: &str) -> String {
+    text.replace("\n ", "")
+}
+
+#[test]
+fn a_change_is_what_differs_and_a_poll_sees_all_before_it() {
+    let outcome = played(&on_one_line(TWO), &Cadence::flat(HOUR, 48 * HOUR));
+    // The first without events is none, nor is the same in another order; a key more is; what comes after DE is
+    // never seen.
+    assert_eq!((outcome.changes, outcome.delays.len()), (4, 3));
+    assert_eq!(outcome.delivered_delays.len(), 1);
+    assert!(outcome.delays.iter().all(|delay| *delay <= HOUR.mul_f64(1.08)));
+    // Ten hours of one, two days of the other, at an hour give or take; the first wait is a part of one.
+    assert!((55..=64).contains(&outcome.polls), "{}", outcome.polls);
+    assert_eq!(outcome.max_requests_in_60s, 2);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let (one, two) = (generate::journeys(50, 7), generate::journeys(50, 7));
+    assert_eq!(one, two);
+    assert_ne!(one, generate::journeys(50, 8));
+    assert_eq!(run(&one, terms(&policy())), run(&two, terms(&policy())));
+}
+
+#[test]
+fn the_quota_holds_and_nobody_starves() {
+    let registered_at: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
+    let mut travels = generate::journeys(600, 3);
+    for travel in &mut travels {
+        let earlier = travel.registered_at.duration_since(registered_at);
+        travel.registered_at = registered_at;
+        for passage in &mut travel.passages {
+            passage.at -= earlier;
+        }
+    }
+    let flat = Cadence::flat(Duration::from_secs(600), 480 * HOUR);
+    let outcome = run(&travels, Terms { requests_per_minute: 10, ..terms(&flat) });
+    assert_eq!(outcome.max_requests_in_60s, 10);
+    // All ask for 60 a minute and get 10: six times as late, and none much later than that while all are on their way.
+    let delays = Delays::of(outcome.delays);
+    assert!(delays.p95.unwrap() < 6.5 * 600.0, "{delays:?}");
+    assert_eq!(outcome.delivered_delays.len(), travels.iter().filter(|travel| ends(travel)).count());
+}
+
+fn ends(travel: &Travel) -> bool {
+    travel.passages.iter().any(Passage::is_terminal)
+}
+
+#[test]
+fn journeys_fall_as_it_is_written() {
+    let travels = generate::journeys(4_000, 5);
+    let share = |of: &dyn Fn(&Travel) -> bool| {
+        travels.iter().filter(|travel| of(travel)).count() as f64 / travels.len() as f64
+    };
+    let has =
+        |status| move |travel: &Travel| travel.passages.iter().any(|one| one.sight.status == Some(status));
+    let within =
+        |share: f64, expected: f64| assert!((share - expected).abs() < 0.02, "{share} for {expected}");
+    within(share(&has(StatusCode::Exception)), 0.12);
+    within(share(&|travel| !ends(travel)), 0.04);
+    within(share(&has(StatusCode::DeliveryAttempt)), 0.06 * 0.96);
+    within(share(&has(StatusCode::ServicePoint)), 0.03 * 0.96);
+    within(share(&|travel| travel.carrier.as_deref() == Some("stamps_com")), 0.45);
+    let on_weekend = |travel: &Travel| {
+        let day = travel.registered_at.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(-6))).weekday();
+        matches!(day, Weekday::Saturday | Weekday::Sunday)
+    };
+    within(share(&on_weekend), 0.15);
+    let right = |travel: &Travel| {
+        let Some(end) = travel.passages.iter().find(|one| one.is_terminal()) else { return false };
+        let day = end.sight.utc_offset.map(|offset| offset.to_datetime(end.at).date());
+        travel.passages.iter().find_map(|one| one.sight.estimate) == day
+    };
+    within(share(&right) / share(&ends), 0.75);
+    for travel in &travels {
+        assert!(travel.passages.is_sorted_by_key(|passage| passage.at));
+        assert!(travel.passages[0].at >= travel.registered_at);
+        let first_scan = travel.passages[1].at.duration_since(travel.passages[0].at);
+        assert!(first_scan >= SignedDuration::from_hours(3) && first_scan <= SignedDuration::from_hours(111));
+    }
+}
+
+#[test]
+fn deliveries_are_noticed_early_for_few_calls() {
+    let travels = generate::journeys(1_000, 11);
+    let cadence = policy();
+    let ours = run(&travels, terms(&cadence));
+    let hourly = run(&travels, terms(&Cadence::flat(HOUR, cadence.give_up_after)));
+    let polls = ours.polls as f64 / travels.len() as f64;
+    let (delivered, flat) =
+        (Delays::of(ours.delivered_delays.clone()), Delays::of(hourly.delivered_delays.clone()));
+    assert!(polls <= 41.0, "{polls} polls a label");
+    assert!(delivered.p50.unwrap() <= 600.0, "{delivered:?}");
+    assert!(ours.polls * 4 < hourly.polls && delivered.p50 < flat.p50 && delivered.mean < flat.mean);
+    // Nobody is better than the bound.
+    for outcome in [&ours, &hourly] {
+        let bound = Bound::of(&travels, cadence.give_up_after).mean(outcome.polls).unwrap();
+        let mean = Delays::of(outcome.delays.clone()).mean.unwrap();
+        assert!(mean > bound, "{mean} against {bound}");
+    }
+}
+
+#[test]
+fn a_file_that_holds_no_journeys_says_where() {
+    for (text, told) in [
+        ("{}", "line 1: missing field `label_id`"),
+        (
+            "\n{\"label_id\":\"x\",\"registered_at\":\"2026-03-02T10:00:00Z\",\"observations\":[]}",
+            "line 2: \"x\": a label",
+        ),
+        (
+            r#"{"label_id":"se-1","registered_at":"2026-03-02T10:00:00Z","observations":[{"at":"2026-03-02T10:00:00Z","tracking":{}}]}"#,
+            "line 1: at 2026-03-02T10:00:00Z: ",
+        ),
+    ] {
+        let error = recorded(text).unwrap_err().to_string();
+        assert!(error.starts_with(told), "{error}");
+    }
+}
