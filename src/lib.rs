@@ -19,7 +19,7 @@
 //! |---|---|
 //! | the door | [`cli`]: arguments and printing |
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
-//! | the trades | [`poller`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
+//! | the trades | [`poller`], [`scout`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
 //! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers |
 //! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`], [`agent`], [`tls`] |
 //! | the ground | [`domain`]: everything that decides; pure |
@@ -58,6 +58,7 @@ pub mod poller;
 pub mod pulse;
 pub mod registrar;
 pub mod sandbox;
+pub mod scout;
 pub mod shipstation;
 pub mod simulation;
 pub mod store;

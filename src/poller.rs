@@ -15,21 +15,19 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
-use crate::desk::{Call, Desk, Errand, Observed, Slot};
-use crate::domain::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
+use crate::desk::{Call, Desk, Errand, Slot};
+use crate::domain::account::ALL_LABELS;
 use crate::domain::cadence::Cadence;
-use crate::domain::message::{Message, MessageType, about_account};
 use crate::domain::pace;
-use crate::domain::poll::{self, FirstPoll, PlannedDelivery, PollPlan, Terms};
+use crate::domain::poll::{self, FirstPoll, PollPlan, Terms};
 use crate::domain::reading::Reading;
 use crate::domain::rhythm::Rhythms;
 use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
-use crate::domain::subscriber::{Format, Subscriber};
+use crate::domain::subscriber::Subscriber;
 use crate::experience::Experience;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
-use crate::store::accounts::AccountRecord;
 use crate::store::polls::{PollRecord, Recorded};
 
 /// Due labels read ahead; what the registry does to one meanwhile is noticed when its poll is recorded.
@@ -220,7 +218,8 @@ async fn record(
     };
     // One policy for the whole poll, whatever a reload does meanwhile.
     let policy = Arc::clone(&looking.policy.borrow());
-    let account = observe(desk, &policy, label, &reading.verdict(), call, now);
+    let observed = desk.observe(Some(label.row), &reading.verdict(), call, now);
+    let account = observed.map(|observed| desk.to_record(observed, &policy.subscribers, now));
     let terms = Terms {
         cadence: &policy.cadence,
         rhythms: &Rhythms::default(),
@@ -265,49 +264,6 @@ async fn record(
     }
     looking.pulse.beat(now);
     Ok(())
-}
-
-/// What the poll says about the account; a record of it if that changed.
-fn observe(
-    desk: &Desk,
-    policy: &Policy,
-    label: &Snapshot,
-    verdict: &Verdict,
-    call: Call,
-    now: Timestamp,
-) -> Option<AccountRecord> {
-    let Observed { change, state } = desk.observe(Some(label.row), verdict, call, now)?;
-    let account = &desk.account.name;
-    let messages = change.and_then(|change| told(change, desk, &state, now)).into_iter().collect::<Vec<_>>();
-    let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
-        policy
-            .subscribers
-            .iter()
-            .filter(|subscriber| subscriber.format == Format::Standard)
-            .filter(|subscriber| subscriber.wants(message.kind, Some(account)))
-            .map(move |subscriber| PlannedDelivery {
-                message: index,
-                subscriber: subscriber.name.clone(),
-                format: Format::Standard,
-            })
-    });
-    Some(AccountRecord {
-        name: account.clone(),
-        change,
-        deliveries: deliveries.collect(),
-        messages,
-        state,
-        now,
-    })
-}
-
-fn told(change: AccountChange, desk: &Desk, state: &AccountState, now: Timestamp) -> Option<Message> {
-    let kind = match change {
-        AccountChange::Refused => MessageType::AccountUnauthorized,
-        AccountChange::Accepted => MessageType::AccountRecovered,
-        AccountChange::WentDown | AccountChange::CameBack => return None,
-    };
-    Some(about_account(kind, &desk.account.name, state.standing.as_str(), state.detail.as_deref(), now))
 }
 
 /// What the log says of a plan once it is recorded.

@@ -12,6 +12,7 @@ pub mod cadence;
 pub mod change;
 pub mod delivery;
 pub mod digest;
+pub mod discovery;
 pub mod event;
 pub mod forecast;
 pub mod history;

@@ -4,6 +4,7 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+pub mod discovery;
 pub mod due;
 pub mod feed;
 mod health;

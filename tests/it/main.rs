@@ -12,6 +12,7 @@ mod callbacks;
 mod crash;
 mod delivery;
 mod deploy;
+mod discovery;
 mod explained;
 mod feed;
 mod history;

@@ -11,6 +11,7 @@ use trackpost::experience::Experience;
 use trackpost::poller::Poller;
 use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
+use trackpost::scout::Scout;
 use trackpost::shipstation::Client;
 use trackpost::store;
 
@@ -27,13 +28,14 @@ impl House {
         let policy = watch::channel(self.policy.clone().into()).1;
         let poller = Poller::new(Arc::clone(&desk), policy, Experience::default(), Pulse::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
+        let scout = Scout::new(Arc::clone(&desk), audience.clone(), Pulse::default()).await.unwrap();
         let courier = |subscriber: &Subscriber| {
             let courier =
                 Courier::new(subscriber.clone(), audience.clone(), store.clone(), Pulse::default()).unwrap();
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, desk, poller: Some(poller), couriers });
+        self.work = Some(Work { store, writer, desk, poller: Some(poller), scout, couriers });
     }
 
     /// Ends everything in order, and starts again on the same file.
@@ -44,11 +46,11 @@ impl House {
 
     /// Ends everything in order; [`Self::restart`] goes on.
     pub async fn shut(&mut self) {
-        let Some(Work { store, writer, desk, poller, couriers }) = self.work.take() else { return };
+        let Some(Work { store, writer, desk, poller, scout, couriers }) = self.work.take() else { return };
         if writer.is_some() {
             desk.close().await.unwrap();
         }
-        drop((desk, poller, couriers));
+        drop((desk, poller, scout, couriers));
         store.close().await;
         drop(store);
         if let Some(writer) = writer {
