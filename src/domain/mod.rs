@@ -14,7 +14,6 @@ pub mod delivery;
 pub mod digest;
 pub mod discovery;
 pub mod event;
-pub mod forecast;
 pub mod history;
 pub mod journey;
 pub mod label;

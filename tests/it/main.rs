@@ -27,6 +27,7 @@ mod readme;
 mod replay;
 mod restored;
 mod retry;
+mod rhythm;
 mod service;
 mod signing;
 mod startup;

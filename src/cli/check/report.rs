@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::online::Finding;
 use crate::cli::output;
 use crate::config::{Account, Config, Fault, Faults, Loaded, duration};
-use crate::domain::forecast::{Forecast, Load, forecast};
 use crate::domain::subscriber::{EventPattern, Subscriber};
+use crate::simulation::forecast::{Forecast, Load, forecast};
 
 const MINUTES_PER_DAY: f64 = 1_440.0;
 const DAYS_PER_MONTH: f64 = 30.0;

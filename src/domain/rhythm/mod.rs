@@ -56,6 +56,8 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(48);
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// So many changes make a kind known by itself.
 const KNOWN: f64 = 200.0;
+/// Fewer changes say nothing.
+const LEAST: f64 = 25.0;
 
 impl Rhythms {
     /// Counts a wait in.
@@ -120,7 +122,8 @@ impl Rhythms {
             .into_iter()
             .rev()
             .filter_map(|carrier| self.kinds.get_key_value(&Kind { carrier, state }));
-        fits.clone().find(|(_, tally)| tally.changes() >= KNOWN).or_else(|| fits.next_back())
+        let best = fits.clone().find(|(_, tally)| tally.changes() >= KNOWN).or_else(|| fits.next_back());
+        best.filter(|(_, tally)| tally.changes() >= LEAST)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Kind, &Tally)> {

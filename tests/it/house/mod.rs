@@ -24,6 +24,7 @@ use trackpost::domain::breaker::Gate;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::SubscriberName;
+use trackpost::experience::Experience;
 use trackpost::poller::{Policy, Poller};
 use trackpost::sandbox::{
     Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
@@ -69,6 +70,7 @@ struct Work {
     /// None once it was lost.
     writer: Option<JoinHandle<()>>,
     desk: Arc<Desk>,
+    experience: Experience,
     /// None once it was taken.
     poller: Option<Poller>,
     /// None without discovery.
