@@ -8,6 +8,7 @@
 //! the caller, with what the call brought.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -15,16 +16,19 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::config::Account;
 use crate::domain::account::{AccountChange, AccountState, Verdict};
+use crate::domain::budget::Budget;
 use crate::domain::ledger::{Ledger, Refusal};
 use crate::domain::message::{MessageType, about_account};
+use crate::domain::pace::Pace;
 use crate::domain::poll::PlannedDelivery;
 use crate::domain::quota::Quota;
 use crate::domain::subscriber::{Format, Subscriber};
-use crate::domain::{budget::Budget, pace};
 use crate::shipstation::Client;
 use crate::store::accounts::AccountRecord;
 use crate::store::usage::Usage;
 use crate::store::{Store, StoreError};
+
+pub use crate::domain::ledger::{Call, Errand};
 
 /// Calls of an account that are no looks, at once.
 const OTHERS: u32 = 1;
@@ -37,8 +41,6 @@ pub struct Desk {
     pub store: Store,
     ledger: Arc<Mutex<Ledger>>,
 }
-
-pub use crate::domain::ledger::{Call, Errand};
 
 /// What a call changed about its account: to be recorded.
 #[derive(Clone, Debug)]
@@ -82,7 +84,7 @@ impl Desk {
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
         self.ledger().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
         if account.max_in_flight != self.account.max_in_flight {
-            self.store.take_up_quota(&account.name, account.max_in_flight + OTHERS, now).await?;
+            self.store.expect_under_way(&account.name, account.max_in_flight + OTHERS).await?;
         }
         let (client, store, ledger) = (self.client.clone(), self.store.clone(), Arc::clone(&self.ledger));
         Ok(Self { account, client, store, ledger })
@@ -90,7 +92,7 @@ impl Desk {
 
     /// A clean end: nothing is under way any more.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.store.lay_down_quota(&self.account.name).await
+        self.store.expect_under_way(&self.account.name, 0).await
     }
 
     /// Allows a call at `now`, or says when to come again; `None` if that depends on a call under way.
@@ -157,14 +159,14 @@ impl Desk {
         }
     }
 
-    /// The next turn; see [`pace::order`].
+    /// The next turn; see [`crate::domain::pace::order`].
     pub fn turn(&self) -> u64 {
         self.ledger().turn
     }
 
     /// A label that was due at `due_at`, after a planned wait, has its turn.
-    pub fn serves(&self, due_at: Option<Timestamp>, wait: Option<std::time::Duration>, now: Timestamp) {
-        let late = due_at.zip(wait).map(|(due_at, wait)| pace::Pace::of(wait).lateness(due_at, now));
+    pub fn serves(&self, due_at: Option<Timestamp>, wait: Option<Duration>, now: Timestamp) {
+        let late = due_at.zip(wait).map(|(due_at, wait)| Pace::of(wait).lateness(due_at, now));
         self.ledger().serves(late);
     }
 

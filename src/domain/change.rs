@@ -61,7 +61,7 @@ fn milestones(before: &Standing, after: &Standing, events: &ToldEvents) -> Vec<C
             .added
             .iter()
             .rev()
-            .filter(|event| late_too || !event.late)
+            .filter(|event| late_too || !event.behind)
             .find(|event| TrackingEvent::parse(&event.raw).is_ok_and(|event| wanted(&event)))
             .cloned()
     };

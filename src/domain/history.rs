@@ -1,5 +1,7 @@
 //! A label's history after an answer: what is to be written of its events, and what is to be told of them.
 
+use std::collections::HashMap;
+
 use super::change::ToldEvents;
 use super::digest;
 use super::event::{KnownEvent, Matching, Update};
@@ -9,16 +11,10 @@ use super::message::news::ToldEvent;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventWrites {
     /// Never seen before; recorded behind all others, oldest first.
-    pub added: Vec<NewEvent>,
+    pub added: Vec<KnownEvent>,
     pub updated: Vec<ChangedEvent>,
     /// Events that this answer lacks and that are not retracted.
     pub missing_after: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewEvent {
-    pub record: KnownEvent,
-    pub late: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,16 +47,15 @@ impl Step {
 }
 
 impl ChangedEvent {
-    fn of(update: &Update, known: &[KnownEvent], matching: &Matching) -> Self {
+    /// `fields` are those that a revision changed.
+    fn of(update: &Update, known: &[KnownEvent], fields: &[String]) -> Self {
         let (before, becomes) = (&known[update.known], update.becomes.clone());
         let mut steps = Vec::new();
         if before.retracted && !becomes.retracted {
             steps.push(Step::Returned);
         }
         if becomes.revision > before.revision {
-            let revised = matching.revised.iter().find(|revised| revised.known == update.known);
-            let fields = revised.map(|revised| revised.changed.clone()).unwrap_or_default();
-            steps.push(Step::Revised { fields, before: before.raw.clone() });
+            steps.push(Step::Revised { fields: fields.to_vec(), before: before.raw.clone() });
         }
         if becomes.retracted && !before.retracted {
             steps.push(Step::Retracted);
@@ -71,13 +66,17 @@ impl ChangedEvent {
 
 /// Reads a matching as writes and as news.
 pub fn settle(known: &[KnownEvent], matching: &Matching) -> (EventWrites, ToldEvents) {
-    let updated = matching.updates.iter().map(|update| ChangedEvent::of(update, known, matching)).collect();
-    let added = matching
-        .added
-        .iter()
-        .filter(|added| added.returned.is_none())
-        .map(|added| NewEvent { record: added.record.clone(), late: added.late })
-        .collect();
+    let revised = matching.revised.iter().map(|revised| (revised.known, revised.changed.as_slice()));
+    let returned =
+        matching.added.iter().filter_map(|added| Some((added.returned?, added.changed.as_slice())));
+    let fields: HashMap<usize, &[String]> = revised.chain(returned).collect();
+    let updated = matching.updates.iter().map(|update| {
+        let fields = fields.get(&update.known).copied().unwrap_or_default();
+        ChangedEvent::of(update, known, fields)
+    });
+    let updated = updated.collect();
+    let unseen = matching.added.iter().filter(|added| added.returned.is_none());
+    let added = unseen.map(|added| added.record.clone()).collect();
     let missing_after = if matching.empty_after_full {
         // Nothing follows of an empty list: who was missing is so still.
         known.iter().filter(|event| event.missing_polls > 0 && !event.retracted).count()
@@ -91,19 +90,21 @@ pub fn settle(known: &[KnownEvent], matching: &Matching) -> (EventWrites, ToldEv
 
 fn told(known: &[KnownEvent], matching: &Matching) -> ToldEvents {
     let becomes = |index: usize| {
-        matching
-            .updates
-            .iter()
-            .find(|update| update.known == index)
-            .map_or(&known[index], |update| &update.becomes)
+        let update = matching.updates.binary_search_by_key(&index, |update| update.known);
+        update.map_or(&known[index], |at| &matching.updates[at].becomes)
     };
     let added = matching
         .added
         .iter()
-        .map(|added| ToldEvent {
-            late: added.late,
-            returned: added.returned.is_some(),
-            ..telling(&added.record)
+        .map(|added| {
+            let was = added.returned.map(|old| &known[old]);
+            ToldEvent {
+                behind: added.behind,
+                returned: was.is_some(),
+                previous: was.filter(|was| was.revision < added.record.revision).map(|was| was.raw.clone()),
+                changed: added.changed.clone(),
+                ..telling(&added.record)
+            }
         })
         .collect();
     let revised = matching
@@ -123,7 +124,8 @@ fn telling(record: &KnownEvent) -> ToldEvent {
     ToldEvent {
         event_id: record.event_id,
         revision: record.revision,
-        late: false,
+        late: record.late,
+        behind: false,
         returned: false,
         raw: record.raw.clone(),
         previous: None,

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::event::{Form, Layouts, Sighting};
+
 /// ShipStation's status codes. Any of them must be expected from any carrier, in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StatusCode {
@@ -150,19 +152,16 @@ pub struct TrackingEvent {
     pub occurred_at: Option<String>,
     /// Wall clock at the place, often with a false `Z`.
     pub carrier_occurred_at: Option<String>,
-    pub description: Option<String>,
-    pub city_locality: Option<String>,
-    pub state_province: Option<String>,
-    pub postal_code: Option<String>,
     pub country_code: Option<String>,
-    /// The carrier's own code: its vocabulary collides with status codes (FedEx `DE` is a delivery exception).
-    pub event_code: Option<String>,
     pub carrier_detail_code: Option<String>,
     pub status_code: Option<String>,
     pub status_detail_code: Option<String>,
-    pub carrier_status_code: Option<String>,
     /// Degrees, east positive.
     pub longitude: Option<f64>,
+    /// What it says, for telling it from others, …
+    pub sighting: Sighting,
+    /// … and the digest of that.
+    pub form: Form,
 }
 
 #[derive(Deserialize)]
@@ -172,17 +171,7 @@ struct WireEvent {
     #[serde(default)]
     carrier_occurred_at: Text,
     #[serde(default)]
-    description: Text,
-    #[serde(default)]
-    city_locality: Text,
-    #[serde(default)]
-    state_province: Text,
-    #[serde(default)]
-    postal_code: Text,
-    #[serde(default)]
     country_code: Text,
-    #[serde(default)]
-    event_code: Text,
     #[serde(default)]
     carrier_detail_code: Text,
     #[serde(default)]
@@ -190,30 +179,30 @@ struct WireEvent {
     #[serde(default)]
     status_detail_code: Text,
     #[serde(default)]
-    carrier_status_code: Text,
-    #[serde(default)]
     longitude: Text,
 }
 
 impl TrackingEvent {
     /// Reads one raw event object.
     pub fn parse(raw: &str) -> Result<Self, serde_json::Error> {
+        Self::parse_among(raw, &Layouts::default())
+    }
+
+    /// Reads one of a list, whose layouts are kept from one to the next.
+    fn parse_among(raw: &str, layouts: &Layouts) -> Result<Self, serde_json::Error> {
         let wire: WireEvent = serde_json::from_str(raw)?;
+        let sighting = Sighting::of(raw, layouts);
         Ok(Self {
             raw: raw.to_owned(),
             occurred_at: wire.occurred_at.into_option(),
             carrier_occurred_at: wire.carrier_occurred_at.into_option(),
-            description: wire.description.into_option(),
-            city_locality: wire.city_locality.into_option(),
-            state_province: wire.state_province.into_option(),
-            postal_code: wire.postal_code.into_option(),
             country_code: wire.country_code.into_option(),
-            event_code: wire.event_code.into_option(),
             carrier_detail_code: wire.carrier_detail_code.into_option(),
             status_code: wire.status_code.into_option(),
             status_detail_code: wire.status_detail_code.into_option(),
-            carrier_status_code: wire.carrier_status_code.into_option(),
             longitude: wire.longitude.as_deref().and_then(|text| text.parse().ok()),
+            form: sighting.canonical.form(),
+            sighting,
         })
     }
 
@@ -267,12 +256,12 @@ struct WireTracking<'a> {
     #[serde(default)]
     estimated_delivery_date: Text,
     #[serde(borrow, default, deserialize_with = "present")]
-    events: Option<&'a RawValue>,
+    events: Option<Option<Vec<Option<&'a RawValue>>>>,
 }
 
 /// Tells a null from a missing key: `null` comes as `Some`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Deeper than any real answer, and well below what the database and receivers' parsers take.
@@ -280,6 +269,9 @@ const DEEPEST: usize = 100;
 
 /// Whether brackets are nested deeper than [`DEEPEST`]. Raw values are passed on unread, so nobody else looks.
 fn is_too_deep(text: &str) -> bool {
+    if text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= DEEPEST {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         match byte {
@@ -323,15 +315,14 @@ impl Tracking {
         if wire.status_code.is_none() && wire.events.is_none() {
             return Err(NotTracking::NoTrackingKeys);
         }
-        let raw_events: Option<Vec<Option<&RawValue>>> = match wire.events {
-            Some(list) => serde_json::from_str(list.get())?,
-            None => None,
-        };
-        let events = raw_events
+        let layouts = Layouts::default();
+        let events = wire
+            .events
+            .flatten()
             .unwrap_or_default()
             .into_iter()
             .flatten()
-            .map(|event| TrackingEvent::parse(event.get()))
+            .map(|event| TrackingEvent::parse_among(event.get(), &layouts))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             raw: text.to_owned(),

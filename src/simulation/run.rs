@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::line::Line;
 use super::travel::Travel;
 use crate::domain::cadence::{Cadence, Look, Situation};
+use crate::domain::pace::Pace;
 use crate::domain::quota::{Quota, WINDOW};
 use crate::domain::rhythm::{Learnt, Rhythms, Wait};
 
@@ -60,8 +61,8 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
     let changes = travels.iter().flat_map(|travel| &travel.passages).filter(|passage| passage.news).count();
     let mut outcome = Outcome { changes: changes as u64, ..Outcome::default() };
     let mut labels: Vec<Watched<'_>> = travels.iter().map(Watched::new).collect();
-    for (index, label) in labels.iter().enumerate() {
-        line.push(index, label.travel.registered_at, Duration::ZERO);
+    for (index, label) in (0..).zip(&labels) {
+        line.push(index, label.travel.registered_at, Pace::NONE);
     }
     let mut now = Timestamp::MIN;
     while let Some(due) = line.next_due(now) {
@@ -74,7 +75,7 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
         quota.release(now);
         let Some(index) = line.pop(now) else { continue };
         outcome.count(&mut recent, now);
-        let label = &mut labels[index];
+        let label = &mut labels[usize::try_from(index).unwrap_or_default()];
         let before = label.situation.clone();
         *outcome.rows.entry(label.row).or_default() += 1;
         label.look(now, &mut outcome);
@@ -88,7 +89,7 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
             terms.cadence.next(&label.situation, learnt, now, 1.0, dice.f64() * 2.0 - 1.0)
             && label.situation.finished_at.is_none()
         {
-            line.push(index, next.at, next.pace);
+            line.push(index, next.at, Pace::of(next.pace));
             label.row = next.row;
         }
         label.situation.first = None;

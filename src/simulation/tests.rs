@@ -74,9 +74,9 @@ fn the_quota_holds_and_nobody_starves() {
     let flat = Cadence::flat(Duration::from_secs(600), 480 * HOUR);
     let outcome = run(&travels, Terms { requests_per_minute: 10, ..terms(&flat) });
     assert_eq!(outcome.max_requests_in_60s, 10);
-    // All ask for 60 a minute and get 10: six times as late, and none much later than that while all are on their way.
+    // All ask for 60 a minute and get 10, so a wait is of an hour: half of that on average, and nobody much later.
     let delays = Delays::of(outcome.delays);
-    assert!(delays.p95.unwrap() < 6.5 * 600.0, "{delays:?}");
+    assert!(delays.mean.unwrap() < 1_900.0 && delays.p95.unwrap() < 5_400.0, "{delays:?}");
     assert_eq!(outcome.delivered_delays.len(), travels.iter().filter(|travel| ends(travel)).count());
 }
 

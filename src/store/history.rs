@@ -15,7 +15,7 @@ impl Store {
     /// A label's whole history, in the order of recording.
     pub async fn known_events(&self, row: i64) -> Result<Vec<KnownEvent>, StoreError> {
         let rows = sqlx::query!(
-            "SELECT event_id, revision, missing_polls, retracted_at, flapped, forms, raw
+            "SELECT event_id, revision, late, missing_polls, retracted_at, flapped, forms, raw
              FROM tracking_events WHERE label_key = ? ORDER BY position",
             row
         )
@@ -26,6 +26,7 @@ impl Store {
             Ok(KnownEvent {
                 event_id: row.event_id.parse().map_err(|_| unreadable())?,
                 revision: u32::try_from(row.revision).map_err(|_| unreadable())?,
+                late: row.late == 1,
                 forms: Form::unpack(&row.forms).ok_or_else(unreadable)?,
                 flapped: row.flapped == 1,
                 missing_polls: u32::try_from(row.missing_polls).map_err(|_| unreadable())?,
@@ -54,13 +55,13 @@ struct EventWrite<'a> {
 }
 
 impl<'a> EventWrite<'a> {
-    fn of(record: &PollRecord, event: &'a KnownEvent, place: usize, late: bool) -> Self {
+    fn of(record: &PollRecord, event: &'a KnownEvent, place: usize) -> Self {
         Self {
             row: record.row,
             event_id: event.event_id,
             place,
             revision: event.revision,
-            late: i64::from(late),
+            late: i64::from(event.late),
             now: ms(record.polled_at),
             missing_polls: event.missing_polls,
             retracted: i64::from(event.retracted),
@@ -101,9 +102,9 @@ pub(super) async fn write_events(
     let mut steps = Vec::new();
     for record in records {
         let news = record.events.added.iter().enumerate();
-        added.extend(news.map(|(place, new)| EventWrite::of(record, &new.record, place + 1, new.late)));
+        added.extend(news.map(|(place, new)| EventWrite::of(record, new, place + 1)));
         for change in &record.events.updated {
-            updated.push(EventWrite::of(record, &change.becomes, 0, false));
+            updated.push(EventWrite::of(record, &change.becomes, 0));
             let event_id = change.becomes.event_id;
             steps.extend(change.steps.iter().map(|step| StepWrite::of(record, event_id, step)));
         }

@@ -23,6 +23,7 @@ impl Store {
         self.broken_labels(&mut broken).await?;
         self.broken_paces(&mut broken).await?;
         self.broken_history(&mut broken).await?;
+        self.broken_revisions(&mut broken).await?;
         self.broken_messages(&mut broken).await?;
         self.broken_lanes(&mut broken).await?;
         self.broken_attempts(&mut broken).await?;
@@ -112,6 +113,39 @@ impl Store {
             |label| format!(
                 "{} has {} events, but the last one is at place {}",
                 label.label_id, label.events, label.last
+            )
+        );
+        Ok(())
+    }
+
+    /// Whoever shows a revision of an event, shows the same: its messages, the history, and what was before the next.
+    async fn broken_revisions(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        each!(
+            self,
+            broken,
+            r#"WITH told AS (
+                   SELECT m.label_key, told.value AS event
+                   FROM messages m, json_each(coalesce(m.body -> '$.data.events', json_array(m.body -> '$.data.event'))) told
+                   WHERE m.label_key IS NOT NULL AND told.type = 'object'),
+               shown (label_key, event_id, revision, late, content) AS (
+                   SELECT label_key, event ->> 'event_id', event ->> 'revision', event ->> 'late', event FROM told
+                   UNION ALL
+                   SELECT label_key, event ->> 'event_id', (event ->> 'revision') - 1, event ->> 'late', event -> 'previous'
+                   FROM told WHERE event ->> 'previous' IS NOT NULL
+                   UNION ALL
+                   SELECT label_key, event_id, revision, late, raw FROM tracking_events
+                   UNION ALL
+                   SELECT c.label_key, c.event_id,
+                          row_number() OVER (PARTITION BY c.label_key, c.event_id ORDER BY c.change_key), e.late, c.before
+                   FROM event_changes c JOIN tracking_events e USING (label_key, event_id) WHERE c.kind = 'revised')
+               SELECT l.label_id AS "label_id!", s.event_id AS "event_id!: String", s.revision AS "revision!: i64"
+               FROM shown s JOIN labels l USING (label_key)
+               GROUP BY s.label_key, s.event_id, s.revision
+               HAVING count(DISTINCT s.late) > 1 OR count(DISTINCT json_remove(s.content, '$.event_id',
+                   '$.revision', '$.late', '$.returned', '$.changed', '$.previous')) > 1"#,
+            |event| format!(
+                "{} of {} is shown in two ways as revision {}",
+                event.event_id, event.label_id, event.revision
             )
         );
         Ok(())

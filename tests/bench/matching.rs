@@ -10,16 +10,28 @@ use trackpost::domain::event::{KnownEvent, match_events};
 use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::tracking::Tracking;
 
-fn event(number: usize, place: &str) -> String {
-    let (day, hour, minute) = (1 + number / 1440 % 28, number / 60 % 24, number % 60);
+/// How the events of an answer are told.
+#[derive(Clone, Copy)]
+struct Telling {
+    place: fn(usize) -> &'static str,
+    /// Added to the hour, as by another zone.
+    hours: usize,
+}
+
+const FIRST: Telling = Telling { place: |_| "RENO", hours: 0 };
+
+fn event(number: usize, telling: Telling) -> String {
+    let number_there = number + 60 * telling.hours;
+    let (day, hour, minute) = (1 + number_there / 1440 % 28, number_there / 60 % 24, number_there % 60);
+    let place = (telling.place)(number);
     format!(
         r#"{{"occurred_at":"2026-09-{day:02}T{hour:02}:{minute:02}:00Z","carrier_occurred_at":"2026-09-{day:02}T{hour:02}:{minute:02}:00Z","description":"Arrived at facility","city_locality":"{place}","state_province":"NV","postal_code":"89501","country_code":"US","company_name":null,"signer":null,"event_code":"A{}","carrier_detail_code":null,"status_code":"IT","status_description":"In Transit","carrier_status_code":"A1","carrier_status_description":"Arrived","status_detail_code":"HUB_SCAN_IN","status_detail_description":"Your parcel has arrived.","proof_of_delivery_url":null,"latitude":39.5,"longitude":-119.8}}"#,
         number % 7
     )
 }
 
-fn answer(events: usize, place: &str) -> String {
-    let events: Vec<String> = (0..events).rev().map(|number| event(number, place)).collect();
+fn answer(events: usize, telling: Telling) -> String {
+    let events: Vec<String> = (0..events).rev().map(|number| event(number, telling)).collect();
     format!(r#"{{"tracking_number":"1","status_code":"IT","events":[{}]}}"#, events.join(","))
 }
 
@@ -39,12 +51,17 @@ fn main() {
     let label = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
     println!("{:>7} {:<22} {:>10} {:>10} {:>7}", "events", "the answer", "parse", "match", "ratio");
     for count in [1, 15, 60, 1000] {
-        let before = Tracking::parse(answer(count, "RENO").as_bytes()).unwrap();
+        let before = Tracking::parse(answer(count, FIRST).as_bytes()).unwrap();
         let known: Vec<KnownEvent> = match_events(&label, &[], &before.events).apply(Vec::new());
+        let half: fn(usize) -> &'static str =
+            |number| if number % 2 == 0 { "RENO" } else { "Reno Distribution Center" };
         for (what, text) in [
-            ("is the same", answer(count, "RENO")),
-            ("has one more", answer(count + 1, "RENO")),
-            ("is written anew", answer(count, "Reno Distribution Center")),
+            ("is the same", answer(count, FIRST)),
+            ("is spelled otherwise", answer(count, FIRST).replace("null", "\"\"")),
+            ("has one more", answer(count + 1, FIRST)),
+            ("is half written anew", answer(count, Telling { place: half, ..FIRST })),
+            ("is written anew", answer(count, Telling { place: |_| "Reno Distribution Center", ..FIRST })),
+            ("is of another zone", answer(count, Telling { hours: 7, ..FIRST })),
         ] {
             let tracking = Tracking::parse(text.as_bytes()).unwrap();
             let parse = median(|| drop(black_box(Tracking::parse(text.as_bytes()))));

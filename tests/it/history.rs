@@ -143,6 +143,70 @@ async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() 
 }
 
 #[tokio::test]
+async fn late_is_said_once_and_for_all() {
+    let (a, it, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
+    // It comes beside `first`, goes, and returns beside `others`, by whom it would be judged otherwise.
+    for (first, others, late) in [(&c, vec![a.as_str()], true), (&a, vec![&c, &a], false)] {
+        let (mut house, _) = seen(&tracking("IT", &[first])).await;
+        let added = told(&mut house, &tracking("IT", &[&it, first])).await;
+        assert_eq!(added[0]["data"]["event"]["late"], late);
+        told(&mut house, &tracking("IT", &others)).await;
+        let gone = told(&mut house, &tracking("IT", &others)).await;
+        let gone = gone[0]["data"]["events"].as_array().unwrap();
+        assert_eq!(gone.iter().find(|event| event["event_code"] == "AR").unwrap()["late"], late);
+        let back = told(&mut house, &tracking("IT", &[&[it.as_str()], &others[..]].concat())).await;
+        assert_eq!(kinds(&back), ["event.added", "updated"]);
+        let event = &back[0]["data"]["event"];
+        assert_eq!((&event["returned"], &event["late"]), (&Value::from(true), &Value::from(late)));
+    }
+}
+
+#[tokio::test]
+async fn what_was_announced_stands_while_a_feed_flaps() {
+    let (a, other) = (event_in(0, "AC", "PU", ""), event(60, "IT", "AR"));
+    let b = event_in(0, "AC", "PU", "MEMPHIS");
+    let list = |first: &str| tracking("IT", &[&other, first]);
+    let (mut house, _) = seen(&list(&a)).await;
+    assert_eq!(kinds(&told(&mut house, &list(&b)).await), ["event.revised", "updated"]);
+    let back = told(&mut house, &list(&a)).await;
+    assert_eq!(kinds(&back), ["event.revised", "updated"]);
+    assert_eq!(kinds(&told(&mut house, &list(&b)).await), [""; 0]);
+
+    let row = house.count("SELECT label_key FROM labels").await;
+    let events = house.store().label_events(row).await.unwrap();
+    let id = &back[0]["data"]["events"][0]["event_id"];
+    let shown = events.iter().find(|event| event.event_id == *id).expect("it is in the history");
+    assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "as the last message of it said");
+
+    let c = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
+    let news = told(&mut house, &list(&c)).await;
+    let revised = &news[0]["data"]["events"][0];
+    assert_eq!(revised["revision"], 4);
+    assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "what was announced last");
+    assert_eq!(revised["changed"], serde_json::json!(["city_locality", "signer"]));
+}
+
+#[tokio::test]
+async fn a_return_that_says_something_else_names_it() {
+    let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
+    let (mut house, _) = seen(&tracking("IT", &[&b, &a])).await;
+    told(&mut house, &tracking("IT", &[&a])).await;
+    told(&mut house, &tracking("IT", &[&a])).await;
+    let filled = event_in(60, "IT", "AR", "MEMPHIS");
+    let back = told(&mut house, &tracking("IT", &[&filled, &a])).await;
+    assert_eq!(kinds(&back), ["event.added", "updated"]);
+    let event = &back[0]["data"]["event"];
+    assert_eq!((&event["revision"], &event["returned"]), (&Value::from(2), &Value::from(true)));
+    assert_eq!(event["changed"], serde_json::json!(["city_locality"]));
+    assert_eq!(event["previous"]["city_locality"], "");
+    let row = house.count("SELECT label_key FROM labels").await;
+    let events = house.store().label_events(row).await.unwrap();
+    let steps: Vec<_> =
+        events[1].changes.iter().map(|step| (step.kind.as_str(), step.fields.get())).collect();
+    assert_eq!(steps, [("retracted", "[]"), ("returned", "[]"), ("revised", "[\"city_locality\"]")]);
+}
+
+#[tokio::test]
 async fn the_whole_life_of_an_event_is_kept() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
@@ -179,6 +243,20 @@ async fn a_journey_is_written_as_the_sandbox_plays_it() {
     assert_eq!(recorded[0].answer(day), answers[1].as_bytes());
     assert_eq!((journey.observations.len(), journey.label_id.as_str()), (2, "se-1"));
     assert!(journey.observations[0].at >= journey.registered_at && journey.observations[1].at > noticed);
+}
+
+#[tokio::test]
+async fn a_journey_leaves_out_what_only_became_certain() {
+    let (a, b, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
+    let (full, other) = (tracking("IT", &[&b, &a]), tracking("IT", &[&c, &a]));
+    let (mut house, _) = seen(&full).await;
+    assert_eq!(kinds(&told(&mut house, &other).await), ["event.added", "updated"]);
+    assert_eq!(kinds(&told(&mut house, &other).await), ["event.retracted", "updated"]);
+    assert_eq!(kinds(&told(&mut house, &full).await), ["event.added", "updated"]);
+    let row = house.count("SELECT label_key FROM labels").await;
+    let journey = house.store().journey(row).await.unwrap().expect("there was news");
+    let said: Vec<&str> = journey.observations.iter().map(|observation| observation.tracking.get()).collect();
+    assert_eq!(said, [&full, &other, &full]);
 }
 
 #[tokio::test]

@@ -6,12 +6,15 @@
 //! `a_form_is_for_ever` in the tests holds it still.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::layout::{Field, Layout, Layouts, is_clock};
 use super::text::fold;
-use super::wall::WallClock;
+use super::value;
 
 /// The digest of a canonical form: the first 16 bytes of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +25,7 @@ impl Form {
 
     /// Of one raw event object.
     pub fn of(raw: &str) -> Self {
-        Canonical::of(raw).form()
+        Canonical::of(raw, &Layouts::default()).form()
     }
 
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
@@ -49,52 +52,105 @@ impl fmt::Debug for Form {
     }
 }
 
-/// The fields that say something, sorted by name, in one spelling.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The fields that say something, in one spelling.
+#[derive(Clone, Debug)]
 pub struct Canonical {
-    fields: Vec<(String, String)>,
+    layout: Arc<Layout>,
+    /// What the fields say, one behind the other, in the order of the layout.
+    said: String,
+    /// Where in `said` each ends.
+    ends: Vec<usize>,
 }
-
-/// The fields that are read as wall clocks.
-const TIMES: [&str; 2] = ["occurred_at", "carrier_occurred_at"];
 
 impl Canonical {
     /// Total: a raw text that is no JSON object is one nameless field.
-    pub fn of(raw: &str) -> Self {
-        let fields = match serde_json::from_str(raw) {
-            Ok(Value::Object(object)) => object
-                .into_iter()
-                .filter_map(|(name, value)| Some((canonical_field(&name, &value)?, name)))
-                .map(|(value, name)| (name, value))
-                .collect(),
-            _ => vec![(String::new(), fold(raw))],
-        };
-        Self { fields }
+    pub fn of(raw: &str, layouts: &Layouts) -> Self {
+        if let Some((layout, said, ends)) = layouts.read(raw) {
+            return Self { layout, said, ends };
+        }
+        Self::without_layout(raw)
+    }
+
+    /// The same by a parser, for the odd ones: slower, and the measure of the other way.
+    pub fn without_layout(raw: &str) -> Self {
+        match serde_json::from_str(raw) {
+            Ok(Value::Object(object)) => Self::made_of(
+                object.iter().map(|(name, value)| (name.as_str(), value::of(value, is_clock(name)))),
+            ),
+            _ => Self::made_of([("", Some(fold(raw)))]),
+        }
+    }
+
+    /// Of fields whose names differ.
+    fn made_of<'n>(fields: impl IntoIterator<Item = (&'n str, Option<String>)>) -> Self {
+        let (names, values): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
+        let (mut said, mut ends) = (String::new(), Vec::new());
+        for value in values {
+            said.push_str(&value.unwrap_or_default());
+            ends.push(said.len());
+        }
+        let layout = Layout::new(names).expect("the names differ");
+        Self { layout: Arc::new(layout), said, ends }
+    }
+
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Where in `said` a column stands; an empty range is null, "", or missing.
+    fn range(&self, column: usize) -> Range<usize> {
+        column.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[column]
+    }
+
+    fn value(&self, column: usize) -> &str {
+        &self.said[self.range(column)]
+    }
+
+    fn value_named(&self, name: &str) -> &str {
+        self.layout.column_named(name).map_or("", |column| self.value(column))
     }
 
     /// `None` is null, "", or missing.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let at = self.fields.binary_search_by(|(field, _)| field.as_str().cmp(name)).ok()?;
-        Some(&self.fields[at].1)
+    pub fn get(&self, field: Field) -> Option<&str> {
+        let value = self.value(self.layout.column(field)?);
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// Names and values of the fields that say something, sorted by name.
+    fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields =
+            self.layout.sorted().iter().map(|&column| (self.layout.name(column), self.value(column)));
+        fields.filter(|(_, value)| !value.is_empty())
     }
 
     pub fn form(&self) -> Form {
-        let mut hash = Sha256::new();
-        for (name, value) in &self.fields {
-            for part in [name, value] {
-                hash.update((part.len() as u64).to_be_bytes());
-                hash.update(part);
+        let mut framed = Vec::with_capacity(1024);
+        for &column in self.layout.sorted() {
+            let value = &self.said.as_bytes()[self.range(column)];
+            if !value.is_empty() {
+                framed.extend_from_slice(self.layout.framed_name(column));
+                framed.extend_from_slice(&(value.len() as u64).to_be_bytes());
+                framed.extend_from_slice(value);
             }
         }
         let mut form = [0; Form::LEN];
-        form.copy_from_slice(&hash.finalize()[..Form::LEN]);
+        form.copy_from_slice(&Sha256::digest(&framed)[..Form::LEN]);
         Form(form)
     }
 
     /// The names of the fields that differ, sorted.
     pub fn changed(&self, other: &Self) -> Vec<String> {
-        let names = self.fields.iter().chain(&other.fields).map(|(name, _)| name);
-        let mut changed: Vec<_> = names.filter(|name| self.get(name) != other.get(name)).cloned().collect();
+        if Arc::ptr_eq(&self.layout, &other.layout) {
+            let columns = self.layout.sorted().iter().copied();
+            let (mine, theirs) = (self.said.as_bytes(), other.said.as_bytes());
+            let changed = columns.filter(|&column| mine[self.range(column)] != theirs[other.range(column)]);
+            return changed.map(|column| self.layout.name(column).to_owned()).collect();
+        }
+        let names = self.fields().chain(other.fields()).map(|(name, _)| name);
+        let mut changed: Vec<_> = names
+            .filter(|name| self.value_named(name) != other.value_named(name))
+            .map(str::to_owned)
+            .collect();
         changed.sort_unstable();
         changed.dedup();
         changed
@@ -102,69 +158,6 @@ impl Canonical {
 
     /// How many fields say the same in both.
     pub fn agreement(&self, other: &Self) -> usize {
-        let mut theirs = other.fields.iter().peekable();
-        let agrees = |(name, value): &&(String, String)| {
-            while theirs.next_if(|(other, _)| other < name).is_some() {}
-            theirs.next_if(|(other, _)| other == name).is_some_and(|(_, other)| other == value)
-        };
-        self.fields.iter().filter(agrees).count()
+        self.fields().filter(|(name, value)| other.value_named(name) == *value).count()
     }
-}
-
-fn canonical_field(name: &str, value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) if TIMES.contains(&name) => match WallClock::parse(text) {
-            Some(clock) => Some(clock.to_string()),
-            None => canonical(value),
-        },
-        _ => canonical(value),
-    }
-}
-
-fn canonical(value: &Value) -> Option<String> {
-    let text = match value {
-        Value::Null => return None,
-        Value::Bool(truth) => truth.to_string(),
-        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (None, None, Some(float)) => plain_decimal(float.to_string()),
-            _ => number.to_string(),
-        },
-        Value::String(text) => plain_decimal(fold(text)),
-        Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(canonical).collect();
-            if items.iter().all(Option::is_none) {
-                return None;
-            }
-            let items = items.iter().map(|item| counted(item.as_deref().unwrap_or_default()));
-            format!("[{}]", items.collect::<String>())
-        }
-        Value::Object(object) => {
-            let fields = object.iter().filter_map(|(name, value)| Some((name, canonical(value)?)));
-            let fields: String = fields.map(|(name, value)| counted(name) + &counted(&value)).collect();
-            if fields.is_empty() {
-                return None;
-            }
-            format!("{{{fields}}}")
-        }
-    };
-    (!text.is_empty()).then_some(text)
-}
-
-/// So that no two nestings read alike.
-fn counted(text: &str) -> String {
-    format!("{}:{text}", text.len())
-}
-
-/// `1.0` and `1.00` are `1`, `-0` is `0`; what is no plain decimal, like `01`, stays as it is.
-fn plain_decimal(text: String) -> String {
-    let unsigned = text.strip_prefix('-').unwrap_or(&text);
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (whole.len() > 1 && whole.starts_with('0')) {
-        return text;
-    }
-    let fraction = fraction.trim_end_matches('0');
-    let sign = if text.len() > unsigned.len() && (whole != "0" || !fraction.is_empty()) { "-" } else { "" };
-    let point = if fraction.is_empty() { "" } else { "." };
-    format!("{sign}{whole}{point}{fraction}")
 }

@@ -9,11 +9,23 @@ use super::matching::Bench;
 use super::sighting::Sighting;
 
 /// One key's share of both sides.
-#[derive(Default)]
-pub struct Bucket {
-    pub olds: Vec<usize>,
-    pub news: Vec<usize>,
+pub struct Bucket<'b> {
+    pub olds: &'b mut [usize],
+    pub news: &'b mut [usize],
 }
+
+impl Bucket<'_> {
+    /// The only one of either side.
+    fn only_couple(&self) -> Option<(usize, usize)> {
+        match (&*self.olds, &*self.news) {
+            (&[old], &[new]) => Some((old, new)),
+            _ => None,
+        }
+    }
+}
+
+/// Who has found each other: an old one and a new one.
+pub type Couples = Vec<(usize, usize)>;
 
 /// Within a bucket every old one is compared with every new one up to this many on each side.
 const PIECE: usize = 32;
@@ -25,23 +37,26 @@ const LONGEST_SHIFT: i64 = 14 * 60;
 pub const SHIFT_STEP: i64 = 15;
 
 /// Events that say the same: any pairing is right, so the one that changes least.
-pub fn in_order(mut bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
-    if bucket.olds.len() > 1 || bucket.news.len() > 1 {
-        bucket.olds.sort_unstable_by_key(|&old| bench.twin_rank(old));
-        bucket.news.sort_unstable_by_key(|&new| &bench.answer[new].raw);
-    }
-    bucket.olds.into_iter().zip(bucket.news).collect()
+pub fn in_order(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) {
+    bucket.olds.sort_unstable_by_key(|&old| bench.twin_rank(old));
+    bucket.news.sort_unstable_by_key(|&new| &bench.answer[new].raw);
+    joined.extend(bucket.olds.iter().copied().zip(bucket.news.iter().copied()));
 }
 
 /// Joins as many as fit, the most alike first.
 pub fn closest(
-    mut bucket: Bucket,
+    bucket: Bucket<'_>,
     bench: &Bench<'_>,
     eligible: impl Fn(&Sighting, &Sighting) -> bool,
-) -> Vec<(usize, usize)> {
+    joined: &mut Couples,
+) {
+    if let Some((old, new)) = bucket.only_couple() {
+        let (before, after) = (bench.before(old), bench.after(new));
+        joined.extend((eligible(before, after) && before.place().fits(&after.place())).then_some((old, new)));
+        return;
+    }
     bucket.olds.sort_unstable_by_key(|&old| bench.old_rank(old));
     bucket.news.sort_unstable_by_key(|&new| bench.new_rank(new));
-    let mut joined = Vec::new();
     for (olds, news) in bucket.olds.chunks(PIECE).zip(bucket.news.chunks(PIECE)) {
         let mut fitting = Vec::new();
         for (i, &old) in olds.iter().enumerate() {
@@ -56,12 +71,11 @@ pub fn closest(
         let fitting: Vec<_> = fitting.into_iter().map(|(_, i, j)| (i, j)).collect();
         joined.extend(most_couples(&fitting).into_iter().map(|(i, j)| (olds[i], news[j])));
     }
-    joined
 }
 
 /// The first of `fitting` (both sides below [`PIECE`]) whose partners are free, then, so that nobody who could have a
 /// partner stays alone, others make room.
-fn most_couples(fitting: &[(usize, usize)]) -> Vec<(usize, usize)> {
+fn most_couples(fitting: &[(usize, usize)]) -> Couples {
     let mut wishes = vec![Vec::new(); PIECE];
     let mut partner_of_new: [Option<usize>; PIECE] = [None; PIECE];
     let mut has_partner = [false; PIECE];
@@ -102,24 +116,22 @@ fn is_shift(minutes: i64) -> bool {
 }
 
 /// As many old ones as new ones, at least two, and one shift leads from each to its partner.
-pub fn moved_together(mut bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
+pub fn moved_together(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) {
     if bucket.olds.len() != bucket.news.len() || bucket.olds.len() < 2 {
-        return Vec::new();
+        return;
     }
     bucket.olds.sort_unstable_by_key(|&old| bench.old_rank(old));
     bucket.news.sort_unstable_by_key(|&new| bench.new_rank(new));
-    let pairs: Vec<_> = bucket.olds.into_iter().zip(bucket.news).collect();
-    let shift = |&(old, new): &(usize, usize)| Some(bench.after(new).minute()? - bench.before(old).minute()?);
-    let common = shift(&pairs[0]);
-    if common.is_some_and(is_shift) && pairs.iter().all(|pair| shift(pair) == common) {
-        pairs
-    } else {
-        Vec::new()
+    let pairs = || bucket.olds.iter().copied().zip(bucket.news.iter().copied());
+    let mut shifts = pairs().map(|(old, new)| Some(bench.after(new).minute()? - bench.before(old).minute()?));
+    let common = shifts.next().flatten();
+    if common.is_some_and(is_shift) && shifts.all(|shift| shift == common) {
+        joined.extend(pairs());
     }
 }
 
 /// Who is the only candidate of its only candidate, among those in reach of a shift.
-pub fn sole_shifts(mut bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
+pub fn sole_shifts(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) {
     let old_minute = |old: usize| bench.before(old).minute().unwrap_or_default();
     let new_minute = |new: usize| bench.after(new).minute().unwrap_or_default();
     bucket.olds.sort_unstable_by_key(|&old| old_minute(old));
@@ -128,22 +140,22 @@ pub fn sole_shifts(mut bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)>
         is_shift(new_minute(new) - old_minute(old)) && bench.before(old).fits(bench.after(new))
     };
     let news_for = |old: usize| {
-        let reach = in_reach(&bucket.news, new_minute, old_minute(old));
+        let reach = in_reach(bucket.news, new_minute, old_minute(old));
         only(reach, |new| fits(old, new))
     };
     let olds_for = |new: usize| {
-        let reach = in_reach(&bucket.olds, old_minute, new_minute(new));
+        let reach = in_reach(bucket.olds, old_minute, new_minute(new));
         only(reach, |old| fits(old, new))
     };
-    sole(&bucket.olds, news_for, olds_for)
+    joined.extend(sole(bucket.olds, news_for, olds_for));
 }
 
 /// Who is the only candidate of its only candidate, among those of one moment.
-pub fn sole_neighbours(bucket: Bucket, bench: &Bench<'_>) -> Vec<(usize, usize)> {
-    let fits = |old: usize, new: usize| bench.before(old).place.fits(&bench.after(new).place);
-    let news_for = |old: usize| only(&bucket.news, |new| fits(old, new));
-    let olds_for = |new: usize| only(&bucket.olds, |old| fits(old, new));
-    sole(&bucket.olds, news_for, olds_for)
+pub fn sole_neighbours(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) {
+    let fits = |old: usize, new: usize| bench.before(old).place().fits(&bench.after(new).place());
+    let news_for = |old: usize| only(bucket.news, |new| fits(old, new));
+    let olds_for = |new: usize| only(bucket.olds, |old| fits(old, new));
+    joined.extend(sole(bucket.olds, news_for, olds_for));
 }
 
 /// The part of `sorted` that is no further than a shift from `minute`.
@@ -167,7 +179,7 @@ fn sole(
     olds: &[usize],
     news_for: impl Fn(usize) -> Option<usize>,
     olds_for: impl Fn(usize) -> Option<usize>,
-) -> Vec<(usize, usize)> {
+) -> Couples {
     let couples = olds.iter().filter_map(|&old| Some((old, news_for(old)?)));
     couples.filter(|&(old, new)| olds_for(new) == Some(old)).collect()
 }

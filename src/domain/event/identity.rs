@@ -91,19 +91,22 @@ impl Serialize for EventId {
 }
 
 /// Hands out the ids of one label: for each form the first ordinal whose id nobody has, or ever had.
-pub struct Mint<'a> {
+pub struct Mint<'a, I> {
     label: &'a LabelKey,
+    given_out: Option<I>,
     taken: HashSet<EventId>,
     next: HashMap<Form, u32>,
 }
 
-impl<'a> Mint<'a> {
-    /// `taken`: every id the label has given out, those of retracted events too.
-    pub fn new(label: &'a LabelKey, taken: impl IntoIterator<Item = EventId>) -> Self {
-        Self { label, taken: taken.into_iter().collect(), next: HashMap::new() }
+impl<'a, I: IntoIterator<Item = EventId>> Mint<'a, I> {
+    /// `given_out`: every id the label has given out, those of retracted events too.
+    pub fn new(label: &'a LabelKey, given_out: I) -> Self {
+        Self { label, given_out: Some(given_out), taken: HashSet::new(), next: HashMap::new() }
     }
 
     pub fn mint(&mut self, first: Form) -> EventId {
+        // Mostly there is nothing to mint.
+        self.taken.extend(self.given_out.take().into_iter().flatten());
         let ordinal = self.next.entry(first).or_default();
         loop {
             let id = EventId::derive(self.label, first, *ordinal);

@@ -6,10 +6,11 @@
 //! the answer is tried against retracted events, by the first two steps alone: a shift is evidence only while the
 //! unshifted event has just gone. The result is a value; whoever stores it decides nothing.
 
-use std::cell::OnceCell;
+use std::cell::{LazyCell, OnceCell};
 
 use super::canonical::Form;
 use super::identity::{EventId, Mint};
+use super::layout::Layouts;
 use super::pairing::Open;
 use super::sighting::{Moment, Sighting};
 use super::wall::WallClock;
@@ -20,26 +21,36 @@ use crate::domain::tracking::TrackingEvent;
 /// Good polls in a row without it after which an event is retracted.
 pub const RETRACT_AFTER: u32 = 2;
 
-/// Both lists, each event taken apart only when somebody asks.
+/// Both lists; the known ones are taken apart only when somebody asks.
 pub struct Bench<'a> {
     pub known: &'a [KnownEvent],
     pub answer: &'a [TrackingEvent],
     olds: Vec<OnceCell<Sighting>>,
-    news: Vec<OnceCell<Sighting>>,
+    layouts: Layouts,
 }
 
 impl<'a> Bench<'a> {
     fn new(known: &'a [KnownEvent], answer: &'a [TrackingEvent]) -> Self {
-        let empty = |count| std::iter::repeat_with(OnceCell::new).take(count).collect();
-        Self { known, answer, olds: empty(known.len()), news: empty(answer.len()) }
+        let olds = std::iter::repeat_with(OnceCell::new).take(known.len()).collect();
+        let layouts = Layouts::of(answer.iter().map(|event| &event.sighting.canonical));
+        Self { known, answer, olds, layouts }
     }
 
     pub fn before(&self, old: usize) -> &Sighting {
-        self.olds[old].get_or_init(|| Sighting::of(&self.known[old].raw))
+        self.olds[old].get_or_init(|| Sighting::of(&self.known[old].raw, &self.layouts))
     }
 
     pub fn after(&self, new: usize) -> &Sighting {
-        self.news[new].get_or_init(|| Sighting::of(&self.answer[new].raw))
+        &self.answer[new].sighting
+    }
+
+    /// The names of the fields that the new one changes. Forms stored by a version that folded otherwise are no reason
+    /// to speak: the raw event decides.
+    fn changed(&self, old: usize, new: usize) -> Vec<String> {
+        if self.known[old].form() == Some(self.answer[new].form) {
+            return Vec::new();
+        }
+        self.before(old).canonical.changed(&self.after(new).canonical)
     }
 
     /// Among those who say the same: who was there last time comes first.
@@ -48,15 +59,15 @@ impl<'a> Bench<'a> {
     }
 
     /// The total order by which ambiguities among old ones are resolved.
-    pub fn old_rank(&self, old: usize) -> (&Moment, Option<WallClock>, Form, (u32, EventId)) {
+    pub fn old_rank(&self, old: usize) -> (Moment<'_>, Option<WallClock>, Option<Form>, (u32, EventId)) {
         let sighting = self.before(old);
-        (&sighting.moment, sighting.clock, sighting.form, self.twin_rank(old))
+        (sighting.moment(), sighting.clock, self.known[old].form(), self.twin_rank(old))
     }
 
     /// The total order by which ambiguities among new ones are resolved. Equals are equal to the byte.
-    pub fn new_rank(&self, new: usize) -> (&Moment, Option<WallClock>, Form, &str) {
+    pub fn new_rank(&self, new: usize) -> (Moment<'_>, Option<WallClock>, Form, &str) {
         let sighting = self.after(new);
-        (&sighting.moment, sighting.clock, sighting.form, &self.answer[new].raw)
+        (sighting.moment(), sighting.clock, self.answer[new].form, &self.answer[new].raw)
     }
 }
 
@@ -92,7 +103,7 @@ pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEv
     for &old in &open.olds {
         matching.miss(&known[old], old);
     }
-    let newest = newest_known(&bench, &open);
+    let newest = LazyCell::new(|| newest_known(&bench, &open));
     let late = |new: usize| {
         WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest))
     };
@@ -100,12 +111,12 @@ pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEv
         matching.welcome_back(&bench, old, new, late(new));
     }
     let mut unknown = gone.news;
-    unknown.sort_unstable_by_key(|&new| (bench.after(new).form, &answer[new].raw));
+    unknown.sort_unstable_by_key(|&new| (bench.answer[new].form, &answer[new].raw));
     let mut mint = Mint::new(label, known.iter().map(|event| event.event_id));
     for new in unknown {
-        let form = bench.after(new).form;
-        let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form);
-        matching.added.push(Added { new, record, late: late(new), returned: None });
+        let (form, behind) = (bench.answer[new].form, late(new));
+        let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form, behind);
+        matching.added.push(Added { new, record, behind, returned: None, changed: Vec::new() });
     }
     matching.put_in_order(answer);
     matching
@@ -125,29 +136,22 @@ impl Matching {
         if before.missing_polls > 0 {
             self.reappeared.push(old);
         }
-        if before.raw == raw {
+        let (changed, form) = if before.raw == raw {
+            (Vec::new(), before.form())
+        } else {
+            (bench.changed(old, new), Some(bench.answer[new].form))
+        };
+        let becomes = if changed.is_empty() {
             self.same.push((old, new));
-            if before.missing_polls > 0 {
-                self.updates.push(Update { known: old, becomes: before.seen(raw) });
-            }
-            return;
-        }
-        let form = bench.after(new).form;
-        if before.form() == Some(form) || bench.before(old).form == form {
-            self.same.push((old, new));
-            let mut becomes = before.seen(raw);
-            becomes.remember(form);
-            self.updates.push(Update { known: old, becomes });
-            return;
-        }
-        let adopted = before.adopt(raw, form);
-        if adopted.announced {
-            let changed = bench.before(old).canonical.changed(&bench.after(new).canonical);
-            self.revised.push(Revised { known: old, new, revision: adopted.becomes.revision, changed });
+            before.seen(form)
+        } else if let Some(becomes) = before.revised(raw, bench.answer[new].form) {
+            self.revised.push(Revised { known: old, new, revision: becomes.revision, changed });
+            Some(becomes)
         } else {
             self.flapped.push((old, new));
-        }
-        self.updates.push(Update { known: old, becomes: adopted.becomes });
+            before.seen(None)
+        };
+        self.updates.extend(becomes.map(|becomes| Update { known: old, becomes }));
     }
 
     /// A live event that the answer lacks.
@@ -164,26 +168,31 @@ impl Matching {
     }
 
     /// A retracted event that the answer has again.
-    fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, late: bool) {
-        let (before, raw) = (&bench.known[old], bench.answer[new].raw.as_str());
-        let form = bench.after(new).form;
-        let mut record = before.seen(raw);
-        record.remember(form);
-        if before.form() != Some(form) && bench.before(old).form != form {
-            record.revision = before.revision.saturating_add(1);
+    ///
+    /// It is announced in any case, so what it says now may be said as well, whatever it flapped before.
+    fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, behind: bool) {
+        let (before, form) = (&bench.known[old], bench.answer[new].form);
+        let changed = bench.changed(old, new);
+        let mut record = before.clone();
+        if !changed.is_empty() {
+            record.announce(&bench.answer[new].raw);
         }
+        record.remember(form);
+        (record.missing_polls, record.retracted) = (0, false);
         self.updates.push(Update { known: old, becomes: record.clone() });
-        self.added.push(Added { new, record, late, returned: Some(old) });
+        self.added.push(Added { new, record, behind, returned: Some(old), changed });
     }
 
     /// Oldest first, by the answer's own times and, where they are equal or unreadable, by its order.
     fn put_in_order(&mut self, answer: &[TrackingEvent]) {
-        let mut place = vec![0; answer.len()];
-        for (at, new) in oldest_first(answer).into_iter().enumerate() {
-            place[new] = at;
+        if self.added.len() + self.revised.len() > 1 {
+            let mut place = vec![0; answer.len()];
+            for (at, new) in oldest_first(answer).into_iter().enumerate() {
+                place[new] = at;
+            }
+            self.added.sort_unstable_by_key(|added| place[added.new]);
+            self.revised.sort_unstable_by_key(|revised| place[revised.new]);
         }
-        self.added.sort_unstable_by_key(|added| place[added.new]);
-        self.revised.sort_unstable_by_key(|revised| place[revised.new]);
         self.same.sort_unstable();
         self.flapped.sort_unstable();
         self.missing.sort_unstable();
@@ -214,7 +223,6 @@ pub fn oldest_first(answer: &[TrackingEvent]) -> Vec<usize> {
 impl WallClock {
     /// `carrier_occurred_at` as a wall clock, else `occurred_at`, else none.
     pub fn of(event: &TrackingEvent) -> Option<Self> {
-        let times = [&event.carrier_occurred_at, &event.occurred_at];
-        times.into_iter().find_map(|time| Self::parse(time.as_deref()?))
+        event.sighting.clock
     }
 }

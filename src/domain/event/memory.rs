@@ -1,7 +1,8 @@
 //! What an event was before: the forms it has had, and how often it may speak of them.
 //!
 //! A feed can flap between two spellings of a fact at every poll. A form we have seen on the event before is therefore
-//! announced once as a revision and adopted in silence ever after. What fell out of memory is new again.
+//! announced once as a revision and passed over in silence ever after: what was announced last stands, for receivers and
+//! history alike. What fell out of memory is new again.
 
 use super::KnownEvent;
 use super::canonical::Form;
@@ -9,33 +10,51 @@ use super::canonical::Form;
 /// Forms kept per event beside the first one.
 pub const REMEMBERED: usize = 16;
 
-/// An event in its new form.
-pub struct Adopted {
-    pub becomes: KnownEvent,
-    /// Whether it is to be announced; else the form is an old acquaintance that has had its announcement.
-    pub announced: bool,
-}
-
 impl KnownEvent {
-    /// The form of what is recorded. Always the last one.
+    /// The form of what was announced last.
     pub fn form(&self) -> Option<Form> {
         self.forms.last().copied()
     }
 
-    /// The same event, seen again just now in the words of `raw`; no other form, so nothing to say.
-    pub(super) fn seen(&self, raw: &str) -> Self {
-        Self { raw: raw.to_owned(), missing_polls: 0, retracted: false, ..self.clone() }
+    /// The record of the same event, seen again just now with nothing to say; `None` if it is what it was. A `form` is
+    /// taken down as the current one.
+    pub(super) fn seen(&self, form: Option<Form>) -> Option<Self> {
+        let new_form = form.filter(|&form| self.form() != Some(form));
+        (self.missing_polls > 0 || new_form.is_some()).then(|| {
+            let mut seen = Self { missing_polls: 0, ..self.clone() };
+            new_form.into_iter().for_each(|form| seen.remember(form));
+            seen
+        })
     }
 
-    /// The same event, seen again just now in another form.
-    pub(super) fn adopt(&self, raw: &str, form: Form) -> Adopted {
+    /// The record of the same event saying something else, if that is to be announced. Else the form is an old
+    /// acquaintance that has had its announcement, and what was announced last stands.
+    pub(super) fn revised(&self, raw: &str, form: Form) -> Option<Self> {
         let returning = self.forms.contains(&form);
-        let announced = !(returning && self.flapped);
-        let mut becomes = self.seen(raw);
-        becomes.remember(form);
-        becomes.flapped |= returning;
-        becomes.revision = self.revision.saturating_add(u32::from(announced));
-        Adopted { becomes, announced }
+        if returning && self.flapped {
+            return None;
+        }
+        let mut forms = Vec::with_capacity(self.forms.len() + 1);
+        forms.extend_from_slice(&self.forms);
+        let mut revised = Self {
+            event_id: self.event_id,
+            revision: self.revision,
+            late: self.late,
+            raw: String::new(),
+            forms,
+            flapped: self.flapped || returning,
+            missing_polls: 0,
+            retracted: false,
+        };
+        revised.announce(raw);
+        revised.remember(form);
+        Some(revised)
+    }
+
+    /// What it says from now on, as its next revision.
+    pub(super) fn announce(&mut self, raw: &str) {
+        raw.clone_into(&mut self.raw);
+        self.revision = self.revision.saturating_add(1);
     }
 
     /// Makes `form` the current one. The first form stays in front for ever; behind it, without doubles, the others in
@@ -44,14 +63,18 @@ impl KnownEvent {
         if self.form() == Some(form) {
             return;
         }
-        let Some(&first) = self.forms.first() else {
-            self.forms.push(form);
-            return;
-        };
-        let mut others = self.forms.split_off(1);
-        others.retain(|&other| other != form && other != first);
-        others.push(form);
-        let forgotten = others.len().saturating_sub(REMEMBERED);
-        self.forms.extend(others.drain(forgotten..));
+        // The first one may be there twice: in front, and as the current one.
+        if let Some(before) = self.forms.iter().skip(1).position(|&other| other == form) {
+            self.forms.remove(before + 1);
+        }
+        if let [first, .., last] = self.forms[..]
+            && first == last
+        {
+            self.forms.pop();
+        }
+        self.forms.push(form);
+        if self.forms.len() > REMEMBERED + 1 {
+            self.forms.remove(1);
+        }
     }
 }

@@ -9,11 +9,13 @@
 mod canonical;
 mod choice;
 mod identity;
+mod layout;
 mod matching;
 mod memory;
 mod pairing;
 mod sighting;
 mod text;
+mod value;
 mod wall;
 
 #[cfg(test)]
@@ -21,8 +23,10 @@ mod tests;
 
 pub use canonical::Form;
 pub use identity::{EventId, NotAnEventId};
+pub use layout::Layouts;
 pub use matching::{RETRACT_AFTER, match_events, oldest_first};
 pub use memory::REMEMBERED;
+pub use sighting::Sighting;
 pub use wall::WallClock;
 
 /// An event as the history has it.
@@ -31,9 +35,12 @@ pub struct KnownEvent {
     pub event_id: EventId,
     /// 1 at first, one more with every announced revision.
     pub revision: u32,
-    /// The event's JSON object as it last came.
+    /// Older than the newest event known when it was first seen.
+    pub late: bool,
+    /// The event's JSON object as it was announced with this revision. Other spellings of it, and forms adopted in
+    /// silence, leave it alone: a revision has one content for ever.
     pub raw: String,
-    /// Every form it has had, up to [`REMEMBERED`] and the first: the first in front, the current one last.
+    /// Every form announced of it, up to [`REMEMBERED`] and the first: the first in front, that of `raw` last.
     pub forms: Vec<Form>,
     /// A return to an earlier form has been announced; later ones are not.
     pub flapped: bool,
@@ -43,10 +50,11 @@ pub struct KnownEvent {
 }
 
 impl KnownEvent {
-    fn first_seen(event_id: EventId, raw: &str, form: Form) -> Self {
+    fn first_seen(event_id: EventId, raw: &str, form: Form, late: bool) -> Self {
         Self {
             event_id,
             revision: 1,
+            late,
             raw: raw.to_owned(),
             forms: vec![form],
             flapped: false,
@@ -75,7 +83,8 @@ pub struct Matching {
     pub reappeared: Vec<usize>,
     /// An empty list where there were events: an anomaly, of which nothing follows.
     pub empty_after_full: bool,
-    /// Every event of the history whose record changes, whatever of the above it is, and the whole record it becomes.
+    /// Every event of the history whose record changes, whatever of the above it is, and the whole record it becomes; in
+    /// the order of the history.
     /// New records are in `added`, where `returned` is `None`.
     pub updates: Vec<Update>,
 }
@@ -86,10 +95,12 @@ pub struct Added {
     pub new: usize,
     /// What to store, if `returned` is `None`; else `updates` has it too.
     pub record: KnownEvent,
-    /// Older than the newest event known.
-    pub late: bool,
+    /// Older than the newest event known. For one never seen that is what `record.late` keeps.
+    pub behind: bool,
     /// The retracted event that came back under its old id.
     pub returned: Option<usize>,
+    /// Of one that came back saying something else: the names of the fields that differ, sorted.
+    pub changed: Vec<String>,
 }
 
 /// An event that says something else than before.

@@ -1,13 +1,15 @@
 //! Finds partners: the passes by which the old and the new side are joined.
 //!
-//! Each pass takes what the ones before left open, sorts both sides into buckets by a key, and joins within a bucket.
+//! Each pass takes what the ones before left open, sorts both sides by a key into buckets, and joins within a bucket.
 //! Passes run from the surest to the boldest; this module knows which keys they go by, not whom to choose in a bucket.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use super::canonical::Form;
-use super::choice::{Bucket, SHIFT_STEP, closest, in_order, moved_together, sole_neighbours, sole_shifts};
+use super::choice::{
+    Bucket, Couples, SHIFT_STEP, closest, in_order, moved_together, sole_neighbours, sole_shifts,
+};
 use super::matching::Bench;
 use super::sighting::{Moment, Sighting};
 
@@ -15,7 +17,7 @@ use super::sighting::{Moment, Sighting};
 pub struct Open {
     pub olds: Vec<usize>,
     pub news: Vec<usize>,
-    pub pairs: Vec<(usize, usize)>,
+    pub pairs: Couples,
 }
 
 impl Open {
@@ -27,43 +29,51 @@ impl Open {
         self.olds.is_empty() || self.news.is_empty()
     }
 
-    /// One pass. A key of `None` sits it out.
+    /// One pass: who has the same key may be joined. A key of `None` sits it out.
     fn pass<K: Ord>(
         &mut self,
         old_key: impl Fn(usize) -> Option<K>,
         new_key: impl Fn(usize) -> Option<K>,
-        mut join: impl FnMut(Bucket) -> Vec<(usize, usize)>,
+        mut join: impl FnMut(Bucket<'_>, &mut Couples),
     ) {
         if self.is_settled() {
             return;
         }
-        let mut buckets: BTreeMap<K, Bucket> = BTreeMap::new();
-        for &old in &self.olds {
-            if let Some(key) = old_key(old) {
-                buckets.entry(key).or_default().olds.push(old);
+        let (old_keys, mut olds) = sorted(&self.olds, old_key);
+        let (new_keys, mut news) = sorted(&self.news, new_key);
+        let mut joined = Vec::with_capacity(olds.len().min(news.len()));
+        let (mut old, mut new) = (0, 0);
+        while old < olds.len() && new < news.len() {
+            match old_keys[old].cmp(&new_keys[new]) {
+                Ordering::Less => old += 1,
+                Ordering::Greater => new += 1,
+                Ordering::Equal => {
+                    let (old_end, new_end) = (end_of_run(&old_keys, old), end_of_run(&new_keys, new));
+                    join(
+                        Bucket { olds: &mut olds[old..old_end], news: &mut news[new..new_end] },
+                        &mut joined,
+                    );
+                    (old, new) = (old_end, new_end);
+                }
             }
         }
-        for &new in &self.news {
-            if let Some(bucket) = new_key(new).and_then(|key| buckets.get_mut(&key)) {
-                bucket.news.push(new);
-            }
-        }
-        let met = buckets.into_values().filter(|bucket| !bucket.news.is_empty());
-        let joined = met.flat_map(&mut join).collect();
         self.settle(joined);
     }
 
     /// One pass by what the events say.
-    fn pass_by<K: Ord>(
+    fn pass_by<'b, K: Ord>(
         &mut self,
-        bench: &Bench<'_>,
-        key: impl Fn(&Sighting) -> Option<K>,
-        join: impl FnMut(Bucket) -> Vec<(usize, usize)>,
+        bench: &'b Bench<'_>,
+        key: impl Fn(&'b Sighting) -> Option<K>,
+        join: impl FnMut(Bucket<'_>, &mut Couples),
     ) {
         self.pass(|old| key(bench.before(old)), |new| key(bench.after(new)), join);
     }
 
-    fn settle(&mut self, joined: Vec<(usize, usize)>) {
+    fn settle(&mut self, joined: Couples) {
+        if joined.is_empty() {
+            return;
+        }
         let mut olds: Vec<_> = joined.iter().map(|&(old, _)| old).collect();
         let mut news: Vec<_> = joined.iter().map(|&(_, new)| new).collect();
         olds.sort_unstable();
@@ -76,15 +86,15 @@ impl Open {
     /// Step 1, for the bytes that did not even change.
     pub fn by_bytes(&mut self, bench: &Bench<'_>) {
         let (old_raw, new_raw) = (|old: usize| &bench.known[old].raw, |new: usize| &bench.answer[new].raw);
-        self.pass(|old| Some(old_raw(old)), |new| Some(new_raw(new)), |bucket| in_order(bucket, bench));
+        let joined = |bucket: Bucket<'_>, joined: &mut Couples| in_order(bucket, bench, joined);
+        self.pass(|old| Some(old_raw(old)), |new| Some(new_raw(new)), joined);
     }
 
     /// Step 1: equal canonical form.
     pub fn by_form(&mut self, bench: &Bench<'_>) {
-        let new_form = |new: usize| Some(bench.after(new).form);
-        self.pass(|old| bench.known[old].form(), new_form, |bucket| in_order(bucket, bench));
-        // Forms stored by a version that folded otherwise are no reason to speak: the raw event decides.
-        self.pass_by(bench, |sighting| Some(sighting.form), |bucket| in_order(bucket, bench));
+        let new_form = |new: usize| Some(bench.answer[new].form);
+        let joined = |bucket: Bucket<'_>, joined: &mut Couples| in_order(bucket, bench, joined);
+        self.pass(|old| bench.known[old].form(), new_form, joined);
     }
 
     /// Step 1 for a feed that flaps: a form the event has had before.
@@ -92,20 +102,26 @@ impl Open {
         if self.is_settled() {
             return;
         }
-        let mut olds = self.olds.clone();
-        olds.sort_unstable_by_key(|&old| Reverse(bench.old_rank(old)));
+        let mut wanted: Vec<_> = self.news.iter().map(|&new| bench.answer[new].form).collect();
+        wanted.sort_unstable();
         let mut remembering: BTreeMap<Form, Vec<usize>> = BTreeMap::new();
-        for old in olds {
-            for &form in &bench.known[old].forms {
+        for &old in &self.olds {
+            for &form in bench.known[old].forms.iter().filter(|form| wanted.binary_search(form).is_ok()) {
                 remembering.entry(form).or_default().push(old);
             }
+        }
+        if remembering.is_empty() {
+            return;
+        }
+        for candidates in remembering.values_mut() {
+            candidates.sort_unstable_by_key(|&old| Reverse(bench.old_rank(old)));
         }
         let mut news = self.news.clone();
         news.sort_unstable_by_key(|&new| bench.new_rank(new));
         let mut taken = vec![false; bench.known.len()];
         let mut joined = Vec::new();
         for new in news {
-            let Some(candidates) = remembering.get_mut(&bench.after(new).form) else { continue };
+            let Some(candidates) = remembering.get_mut(&bench.answer[new].form) else { continue };
             while let Some(old) = candidates.pop() {
                 if !taken[old] {
                     taken[old] = true;
@@ -119,29 +135,45 @@ impl Open {
 
     /// Step 2: same time key, same code, a place that does not contradict; the closest first.
     pub fn by_moment_and_code(&mut self, bench: &Bench<'_>) {
-        let moment_and_code = |sighting: &Sighting| Some((sighting.moment.clone(), sighting.code.clone()));
-        self.pass_by(bench, moment_and_code, |bucket| closest(bucket, bench, |_, _| true));
+        let moment_and_code = |sighting| Some((Sighting::moment(sighting), sighting.code()));
+        self.pass_by(bench, moment_and_code, |bucket, joined| closest(bucket, bench, |_, _| true, joined));
         // The carrier's time was filled in, or fell away: the other clock still tells.
-        let occurred_and_code =
-            |sighting: &Sighting| Some((sighting.occurred_minute()?, sighting.code.clone()));
+        let occurred_and_code = |sighting| Some((Sighting::occurred_minute(sighting)?, sighting.code()));
         let one_clock = |old: &Sighting, new: &Sighting| !(old.has_carrier_time() && new.has_carrier_time());
-        self.pass_by(bench, occurred_and_code, |bucket| closest(bucket, bench, one_clock));
+        self.pass_by(bench, occurred_and_code, |bucket, joined| closest(bucket, bench, one_clock, joined));
     }
 
     /// Step 3: same code and a place that does not contradict, the time moved by as much as a zone can.
     pub fn by_shift(&mut self, bench: &Bench<'_>) {
-        let dial =
-            |sighting: &Sighting| Some((sighting.minute()?.rem_euclid(SHIFT_STEP), sighting.code.clone()));
-        // Several of a kind that all moved alike: one zone was corrected for all of them.
-        let dial_and_place = |sighting: &Sighting| Some((dial(sighting)?, sighting.place.clone()));
-        self.pass_by(bench, dial_and_place, |bucket| moved_together(bucket, bench));
-        self.pass_by(bench, dial, |bucket| sole_shifts(bucket, bench));
+        let dial = |sighting| Some((Sighting::minute(sighting)?.rem_euclid(SHIFT_STEP), sighting.code()));
+        self.pass_by(bench, dial, |bucket, joined| {
+            let mut open = Self::new(bucket.olds.to_vec(), bucket.news.to_vec());
+            if open.olds.len() > 1 && open.news.len() > 1 {
+                // Several of a kind that all moved alike: one zone was corrected for all of them.
+                let place = |sighting| Some(Sighting::place(sighting));
+                open.pass_by(bench, place, |bucket, joined| moved_together(bucket, bench, joined));
+            }
+            joined.append(&mut open.pairs);
+            sole_shifts(Bucket { olds: &mut open.olds, news: &mut open.news }, bench, joined);
+        });
     }
 
     /// Step 3: same time key and place under another code, when there is no other choice.
     pub fn by_moment_and_place(&mut self, bench: &Bench<'_>) {
         let known_moment =
-            |sighting: &Sighting| Some(sighting.moment.clone()).filter(|moment| *moment != Moment::Unknown);
-        self.pass_by(bench, known_moment, |bucket| sole_neighbours(bucket, bench));
+            |sighting| Some(Sighting::moment(sighting)).filter(|moment| *moment != Moment::Unknown);
+        self.pass_by(bench, known_moment, |bucket, joined| sole_neighbours(bucket, bench, joined));
     }
+}
+
+/// The keys in order, and who has them.
+fn sorted<K: Ord>(side: &[usize], key: impl Fn(usize) -> Option<K>) -> (Vec<K>, Vec<usize>) {
+    let mut keyed: Vec<_> = side.iter().filter_map(|&one| Some((key(one)?, one))).collect();
+    keyed.sort_unstable();
+    keyed.into_iter().unzip()
+}
+
+/// Where the equals of `keys[start]` end.
+fn end_of_run<K: PartialEq>(keys: &[K], start: usize) -> usize {
+    start + keys[start..].iter().take_while(|key| **key == keys[start]).count()
 }

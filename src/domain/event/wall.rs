@@ -18,6 +18,9 @@ impl WallClock {
     /// Reads every spelling seen: `2026-09-03T11:45:00` with or without fraction, seconds, `Z`, offset or even time,
     /// and `8/4/2021` (month first) with or without a time. `None` is everything else.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(clock) = Self::parse_plain(text.as_bytes()) {
+            return Some(clock);
+        }
         let text = text.trim();
         let (date, rest) = iso_date(text).or_else(|| us_date(text))?;
         let (hour, minute, second, nanosecond) = match rest.trim_start_matches(['T', 't', ' ']) {
@@ -26,6 +29,34 @@ impl WallClock {
             _ => return None,
         };
         DateTime::new(date.0, date.1, date.2, hour, minute, second, nanosecond).ok().map(Self)
+    }
+
+    /// The usual spelling, `2026-09-03T11:45:00` with or without `Z`.
+    fn parse_plain(text: &[u8]) -> Option<Self> {
+        let text = text.strip_suffix(b"Z").unwrap_or(text);
+        let &[m, c, y, z, b'-', mo, nth, b'-', d, ay, b'T', h, our, b':', mi, nute, b':', s, econd] = text
+        else {
+            return None;
+        };
+        let two = |tens: u8, ones: u8| {
+            let is_number = tens.is_ascii_digit() && ones.is_ascii_digit();
+            is_number.then(|| (tens - b'0') as i8 * 10 + (ones - b'0') as i8)
+        };
+        let year = i16::from(two(m, c)?) * 100 + i16::from(two(y, z)?);
+        let time = [two(h, our)?, two(mi, nute)?, two(s, econd)?];
+        DateTime::new(year, two(mo, nth)?, two(d, ay)?, time[0], time[1], time[2], 0).ok().map(Self)
+    }
+
+    /// Appends the reading that `text` spells, as [`fmt::Display`] shows it. `false` if it spells none.
+    pub fn respell(text: &str, shown: &mut String) -> bool {
+        if Self::parse_plain(text.as_bytes()).is_some() {
+            // But for the zone, the usual spelling is ours.
+            shown.push_str(text.strip_suffix('Z').unwrap_or(text));
+            return true;
+        }
+        let clock = Self::parse(text);
+        shown.extend(clock.map(|clock| clock.to_string()));
+        clock.is_some()
     }
 
     /// The reading itself. What instant it was depends on a zone nobody told us.

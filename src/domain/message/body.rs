@@ -59,17 +59,17 @@ pub struct EventBody<'a> {
     /// 1 at first, one more with each revision.
     #[schemars(range(min = 1))]
     revision: u32,
-    /// Older than the newest event known before it.
+    /// Older than the newest event known when it was first seen.
     late: bool,
     /// Back after it was retracted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
     returned: bool,
-    /// In a revision: the names of the fields that differ.
+    /// In a revision, also one that comes with a return: the names of the fields that differ.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     #[schemars(with = "Vec<String>", default)]
     changed: &'a [String],
-    /// In a revision: the carrier event's own fields as they were.
+    /// In a revision, also one that comes with a return: the carrier event's own fields as they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<&'a RawValue>,
     #[serde(flatten)]

@@ -10,8 +10,10 @@ use crate::domain::event::EventId;
 pub struct ToldEvent {
     pub event_id: EventId,
     pub revision: u32,
-    /// Older than the newest event known before.
+    /// Older than the newest event known when it was first seen.
     pub late: bool,
+    /// Older than the newest event known now; not told.
+    pub behind: bool,
     /// Back after it was retracted.
     pub returned: bool,
     /// The event's own object, byte for byte.

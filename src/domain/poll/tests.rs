@@ -68,7 +68,7 @@ impl Life {
             let known = self.known.iter_mut().find(|event| event.event_id == id).expect("it was known");
             *known = change.becomes.clone();
         }
-        self.known.extend(plan.events.added.iter().map(|new| new.record.clone()));
+        self.known.extend(plan.events.added.iter().cloned());
         self.label.standing = plan.standing.clone();
         plan
     }

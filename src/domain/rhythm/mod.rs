@@ -5,7 +5,7 @@
 //! when a look is worth most. Waits without a change count too, so silence is not taken for speed. Nothing is kept of a
 //! single label.
 
-mod pace;
+mod looks;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::cadence::{RowName, Situation};
 use super::tracking::StatusCode;
 
-pub use pace::{Found, Learnt, Lesson};
+pub use looks::{Found, Learnt, Lesson};
 pub use tally::{Quantiles, Tally};
 
 /// Whose parcels, in which state.

@@ -101,7 +101,8 @@ impl Store {
         Ok(changes)
     }
 
-    /// The journey of a label as it was noticed: every answer that was news.
+    /// The journey of a label as it was noticed: every answer that was news. One that only made an event's absence
+    /// certain says what the answer before it said, and is left out.
     pub async fn journey(&self, row: i64) -> Result<Option<JourneyView>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT l.label_id AS "label_id!", l.registered_at AS "registered_at!", m.created_at, m.body
@@ -113,10 +114,20 @@ impl Store {
         .await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let (label_id, registered_at) = (first.label_id.clone(), at(first.registered_at));
-        let observations = rows.into_iter().filter_map(|row| {
-            let tracking = on_one_line(tracking_of(&row.body)?.get().to_owned());
-            Some(ObservationView { at: at(row.created_at), tracking })
-        });
-        Ok(Some(JourneyView { label_id, registered_at, observations: observations.collect() }))
+        let mut observations: Vec<ObservationView> = Vec::new();
+        for row in rows {
+            let Some(tracking) = tracking_of(&row.body) else { continue };
+            let tracking = on_one_line(tracking.get().to_owned());
+            if observations.last().is_none_or(|last| !say_the_same(&last.tracking, &tracking)) {
+                observations.push(ObservationView { at: at(row.created_at), tracking });
+            }
+        }
+        Ok(Some(JourneyView { label_id, registered_at, observations }))
     }
+}
+
+/// Whether two answers are one JSON value, in whatever order of keys.
+fn say_the_same(one: &RawValue, other: &RawValue) -> bool {
+    let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(raw.get()).ok();
+    one.get() == other.get() || value(one) == value(other)
 }

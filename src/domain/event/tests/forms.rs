@@ -1,7 +1,12 @@
 //! Canonical forms: what is the same statement and what is not, and what is remembered of them.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::canonical::Canonical;
 use super::super::memory::REMEMBERED;
-use super::super::{Form, oldest_first};
+use super::super::{Form, Layouts, oldest_first};
 use super::*;
 
 fn form(raw: &str) -> Form {
@@ -109,4 +114,44 @@ fn oldest_first_goes_by_the_wall_and_then_by_the_list() {
         garbage(),
     ];
     assert_eq!(oldest_first(&list), [5, 3, 2, 1, 0, 4]);
+}
+
+const NAMES: [&str; 6] = [r#""a""#, r#""b""#, r#""occurred_at""#, r#""event_code""#, r#""\u0061""#, r#""é""#];
+
+/// A JSON object in any spelling: of few names, so that layouts repeat and names come twice.
+fn an_object() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        4 => select(&["null", "\"\"", "\"x\"", "\"X \"", "1", "1.50", "true", "\"2026-03-03T01:17:00Z\""][..])
+            .prop_map(str::to_owned),
+        2 => r#""[ -!#-\[\]-~é&<>.0-9-]{0,8}""#,
+        1 => r#""-?[0-9.]{0,6}""#,
+        1 => "-?(0|[1-9][0-9]{0,18})(\\.[0-9]{1,4})?([eE][+-]?[0-9])?",
+        1 => select(&[r#""a\nb""#, r#""\"""#, r#""\\""#, r#""\u0041b""#, r#"[1,null,"A"]"#, "[]", r#"{"x":{"y":"}"}}"#,
+            r#""8/4/2021""#, r#""2026-03-03 01:17""#, r#""2026-03-03T01:17:60""#, "false"][..]).prop_map(str::to_owned),
+    ];
+    let space = select(&["", "", "", "", " ", "\n\t"][..]);
+    let field = (0..5_u8, select(&NAMES[..]), space.clone(), value, space.clone());
+    (vec(field, 0..5), any::<bool>(), space).prop_map(move |(mut fields, tidy, space)| {
+        if tidy {
+            fields.sort_by_key(|(_, name, ..)| *name);
+            fields.dedup_by_key(|(_, name, ..)| *name);
+        }
+        let fields = fields
+            .iter()
+            .map(|(_, name, before, value, after)| format!("{before}{name}{after}:{before}{value}{after}"));
+        format!("{{{space}{}}}", fields.collect::<Vec<_>>().join(","))
+    })
+}
+
+proptest! {
+    #[test]
+    fn by_layout_or_by_a_parser_a_form_is_the_same(objects in vec(an_object(), 1..8)) {
+        let layouts = Layouts::default();
+        for raw in &objects {
+            prop_assert!(serde_json::from_str::<Value>(raw).is_ok(), "{}", raw);
+            let parsed = Canonical::without_layout(raw).form();
+            prop_assert_eq!(Canonical::of(raw, &layouts).form(), parsed, "{}", raw);
+            prop_assert_eq!(Form::of(raw), parsed, "{}", raw);
+        }
+    }
 }

@@ -3,15 +3,16 @@
 //! The events are made of very few times, codes, places and texts, so that nearly every case has twins, near twins and
 //! shifts by a zone in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use serde_json::json;
 
-use super::super::oldest_first;
+use super::super::{Form, oldest_first};
 use super::*;
+use crate::domain::history::{Step, settle};
 
 const TIMES: [&str; 8] = [
     "2026-03-03T10:00:00",
@@ -157,10 +158,56 @@ proptest! {
     fn a_diff_applied_gives_the_answer(life in a_life()) {
         let mut history = History::default();
         for answer in life.iter().filter(|answer| !answer.is_empty()) {
-            history.poll(answer);
+            let matching = history.poll(answer);
             let present = history.known.iter().filter(|event| !event.retracted && event.missing_polls == 0);
-            let present = sorted(present.map(|event| event.raw.clone()));
-            prop_assert_eq!(present, sorted(answer.iter().map(|draft| draft.parse().raw)));
+            prop_assert_eq!(present.count(), answer.len());
+            let raw = |new: usize| answer[new].parse().raw;
+            for &(known, new) in &matching.same {
+                prop_assert_eq!(history.known[known].form(), Some(Form::of(&raw(new))));
+            }
+            for &(known, new) in &matching.flapped {
+                prop_assert!(history.known[known].forms.contains(&Form::of(&raw(new))));
+            }
+            for revised in &matching.revised {
+                prop_assert_eq!(&history.known[revised.known].raw, &raw(revised.new));
+            }
+        }
+    }
+
+    #[test]
+    fn a_revision_has_one_content_for_ever(life in a_life(), flaps in vec(any::<Index>(), 0..8)) {
+        let mut history = History::default();
+        let mut shown: BTreeMap<(EventId, u32), (String, bool)> = BTreeMap::new();
+        let flaps = flaps.iter().map(|at| &life[at.index(life.len())]);
+        for answer in life.iter().chain(flaps) {
+            let before = history.known.clone();
+            let answer: Vec<_> = answer.iter().map(Draft::parse).collect();
+            let matching = history.poll_events(&answer);
+            let (writes, told) = settle(&before, &matching);
+            let mut shows = |id, revision, raw: &str, late| {
+                let first = shown.entry((id, revision)).or_insert_with(|| (raw.to_owned(), late));
+                prop_assert_eq!((&*first.0, first.1), (raw, late));
+                Ok(())
+            };
+            for event in told.added.iter().chain(&told.revised).chain(&told.retracted) {
+                shows(event.event_id, event.revision, &event.raw, event.late)?;
+                if let Some(previous) = &event.previous {
+                    shows(event.event_id, event.revision - 1, previous, event.late)?;
+                    prop_assert!(!event.changed.is_empty());
+                }
+            }
+            for change in &writes.updated {
+                for step in &change.steps {
+                    if let Step::Revised { fields, before } = step {
+                        shows(change.becomes.event_id, change.becomes.revision - 1, before, change.becomes.late)?;
+                        prop_assert!(!fields.is_empty());
+                    }
+                }
+            }
+            for event in &history.known {
+                shows(event.event_id, event.revision, &event.raw, event.late)?;
+                prop_assert_eq!(event.form(), Some(Form::of(&event.raw)));
+            }
         }
     }
 
@@ -248,7 +295,7 @@ proptest! {
         };
         prop_assert_eq!(result(&history), result(&shuffled));
         let added = |matching: &Matching| {
-            sorted(matching.added.iter().map(|added| (added.record.event_id, added.late, added.returned.is_some())))
+            sorted(matching.added.iter().map(|added| (added.record.event_id, added.behind, added.returned.is_some())))
         };
         prop_assert_eq!(added(&one), added(&two));
         let revised = |matching: &Matching, history: &History| {
@@ -271,6 +318,48 @@ proptest! {
         prop_assert_eq!(told(&back), (if twice { lost } else { 0 }, 0, 0));
         prop_assert!(back.added.iter().all(|added| added.returned.is_some()));
         prop_assert_eq!(history.ids(), ids);
+    }
+
+    #[test]
+    fn what_is_said_again_and_again_is_told_once(life in a_life(), answer in a_full_list()) {
+        let mut history = History::default();
+        for answer in &life {
+            history.poll(answer);
+        }
+        // The second time what is missing is gone for good; from then on there is nothing left to find.
+        history.poll(&answer);
+        history.poll(&answer);
+        for _ in 0..2 {
+            let matching = history.poll(&answer);
+            prop_assert!(matching.is_quiet() && matching.updates.is_empty());
+        }
+    }
+
+    #[test]
+    fn two_answers_in_turns_come_to_rest((one, other) in (a_full_list(), a_full_list())) {
+        let mut history = History::default();
+        for _ in 0..6 {
+            history.poll(&one);
+            history.poll(&other);
+        }
+        for answer in [&one, &other, &one, &other] {
+            prop_assert_eq!(told(&history.poll(answer)), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn two_tellings_of_the_same_scans_in_turns_come_to_rest(
+        edits in vec((an_event(), an_enrichment()), 1..8),
+    ) {
+        let one: Vec<_> = edits.iter().map(|(draft, _)| draft.clone()).collect();
+        let other: Vec<_> = edits.iter().map(|(draft, fills)| enrich(draft, fills)).collect();
+        let mut history = History::of(&one);
+        for turn in 0..12 {
+            let answer = if turn % 2 == 0 { &other } else { &one };
+            let matching = history.poll(answer);
+            prop_assert_eq!((matching.added.len(), matching.missing.len()), (0, 0));
+            prop_assert!(turn < 8 || matching.is_quiet());
+        }
     }
 
     #[test]

@@ -17,11 +17,11 @@ use crate::domain::tracking::StatusCode;
 
 /// How often to look at parcels of a kind.
 #[derive(Clone, Debug, PartialEq)]
-struct Pace<'a> {
+struct Looks<'a> {
     kind: &'a Kind,
     tally: &'a Tally,
     /// Looks a second at the base rate of changes.
-    looks: f64,
+    base: f64,
 }
 
 /// So many changes are believed half.
@@ -35,7 +35,7 @@ const STEP: SignedDuration = SignedDuration::from_mins(10);
 /// No wait is longer.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
-impl<'a> Pace<'a> {
+impl<'a> Looks<'a> {
     /// For `kind`, which has `row` in the table and, outside of its hours, `outside`.
     fn new(kind: &'a Kind, tally: &'a Tally, row: &Row, outside: &Row) -> Self {
         let asked: f64 = match row.hours {
@@ -49,20 +49,20 @@ impl<'a> Pace<'a> {
             }
             None => tally.ages.iter().zip(rates(row)).map(|(count, rate)| count.seconds * rate).sum(),
         };
-        let base = tally.base();
+        let rate = tally.base();
         // The mean of the square root of the ratios, over the time watched: what makes the looks add up.
         let mean_root = |counts: &[Count]| {
-            let roots: f64 = counts.iter().map(|count| (count.seconds * count.changes / base).sqrt()).sum();
+            let roots: f64 = counts.iter().map(|count| (count.seconds * count.changes / rate).sqrt()).sum();
             roots / tally.seconds()
         };
         let roots = mean_root(&tally.ages) * mean_root(&tally.hours) * mean_root(&tally.weekdays);
         let thrift = if kind.state == RowName::OutForDelivery { THRIFT_OUT } else { THRIFT };
-        Self { kind, tally, looks: thrift * asked / (tally.seconds() * roots) }
+        Self { kind, tally, base: thrift * asked / (tally.seconds() * roots) }
     }
 
     /// Looks a second at such a moment.
     fn rate(&self, moment: Moment) -> f64 {
-        self.looks * self.tally.ratio(moment).sqrt()
+        self.base * self.tally.ratio(moment).sqrt()
     }
 }
 
@@ -106,13 +106,13 @@ impl Learnt<'_> {
     ) -> Option<Found> {
         let rhythms = self.rhythms?;
         let outside = &cadence.rows[&RowName::Status(StatusCode::InTransit)];
-        let pace = |state| {
+        let looks = |state| {
             let row = cadence.rows.get(&state).filter(|row| row.learn)?;
             let (kind, tally) = rhythms.best(self.carrier, self.service, state)?;
-            Some(Pace::new(kind, tally, row, outside))
+            Some(Looks::new(kind, tally, row, outside))
         };
         let mut state = super::state(situation, now);
-        let here = pace(state)?;
+        let here = looks(state)?;
         let mut current = here.clone();
         let (mut sum, mut at) = (0.0, now);
         let rate = loop {
@@ -120,15 +120,15 @@ impl Learnt<'_> {
             let then = super::state(situation, middle);
             if then != state {
                 state = then;
-                current = pace(then).unwrap_or(current);
+                current = looks(then).unwrap_or(current);
             }
             let rate = current.rate(Moment::of(situation.quiet_since, middle, situation.utc_offset));
-            let looks = rate * STEP.as_secs_f64();
-            if sum + looks >= 1.0 {
+            let piece = rate * STEP.as_secs_f64();
+            if sum + piece >= 1.0 {
                 at += SignedDuration::from_secs_f64((1.0 - sum) / rate);
                 break rate;
             }
-            sum += looks;
+            sum += piece;
             at += STEP;
             if at.duration_since(now) >= LONGEST {
                 break rate;
@@ -142,16 +142,10 @@ impl Learnt<'_> {
         };
         Some(Found {
             wait: blend(at.duration_since(now).as_secs_f64()),
-            pace: rung(blend(1.0 / rate.max(1e-6))),
+            pace: blend(1.0 / rate.max(1e-6)),
             lesson: Lesson { kind: here.kind.clone(), changes, quantiles: here.tally.quantiles() },
         })
     }
-}
-
-/// The nearest of a few, so that labels of one pace stand together.
-fn rung(pace: Duration) -> Duration {
-    let halves = (pace.as_secs_f64() / 60.0).max(1.0).log2() * 2.0;
-    Duration::from_secs((60.0 * (halves.round() / 2.0).exp2()).round() as u64)
 }
 
 fn first(row: &Row) -> f64 {
