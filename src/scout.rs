@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::desk::{Call, Desk, Errand, Slot};
 use crate::domain::discovery::{
-    Aim, Ask, LONGEST_REST, Page, Progress, Taken, Walk, concerns_account, pause, retry_in,
+    Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
 };
 use crate::domain::reading::Reading;
 use crate::domain::subscriber::Subscriber;
@@ -41,6 +41,7 @@ pub struct Scout {
     pulse: Pulse,
     progress: Progress,
     walk: Option<Walk>,
+    page_size: PageSize,
     /// When new labels are looked for next; none: now.
     news_at: Option<Timestamp>,
     rests_until: Option<Timestamp>,
@@ -58,8 +59,18 @@ impl Scout {
         let url = desk.account.labels_url().filter(|_| desk.account.discover.enabled);
         let Some(url) = url else { return Ok(None) };
         let progress = desk.store.discovery_progress(&desk.account.name).await?;
-        let (walk, news_at, rests_until, failures) = (None, None, None, 0);
-        Ok(Some(Self { desk, url, audience, pulse, progress, walk, news_at, rests_until, failures }))
+        Ok(Some(Self {
+            desk,
+            url,
+            audience,
+            pulse,
+            progress,
+            walk: None,
+            page_size: PageSize::default(),
+            news_at: None,
+            rests_until: None,
+            failures: 0,
+        }))
     }
 
     /// Walks until `shutdown` says so, and lets a call that is under way then end.
@@ -88,8 +99,10 @@ impl Scout {
         let walk = match self.walk.take() {
             Some(walk) => walk,
             None => match self.progress.next_aim(self.news_at, discover.interval, now) {
-                Ok(Aim::News) => Walk::for_news(self.progress.position, discover.lookback, now),
-                Ok(Aim::Voids) => Walk::for_voids(discover.lookback, now),
+                Ok(Aim::News) => {
+                    Walk::for_news(self.progress.position, discover.lookback, now).in_pages_of(self.page_size)
+                }
+                Ok(Aim::Voids) => Walk::for_voids(discover.lookback, now).in_pages_of(self.page_size),
                 Err(at) => return Ok(at),
             },
         };
@@ -174,6 +187,9 @@ impl Scout {
         self.progress = progress;
         self.failures = 0;
         self.rests_until = Some(later(now, pause(self.desk.allowed(now))));
+        if done {
+            self.page_size = self.page_size.larger();
+        }
         match (done, walk.aim()) {
             (false, _) => self.walk = Some(walk),
             (true, Aim::News) => {
@@ -188,8 +204,13 @@ impl Scout {
     /// A 429 is the account's matter, which the desk sees to; anything else is a failure of the list.
     fn put_off(&mut self, walk: Walk, reading: &Reading, now: Timestamp) {
         let (account, detail) = (&self.desk.account.name, reading.detail().unwrap_or_default());
-        // A page that is refused as such may never come.
-        self.walk = Some(walk).filter(|_| !matches!(reading, Reading::Refused { .. }));
+        match reading {
+            // It may be the page that can't be had: begun anew from the position, in smaller ones.
+            Reading::Refused { .. } | Reading::Garbled { .. } | Reading::TimedOut => {
+                self.page_size = self.page_size.smaller();
+            }
+            _ => self.walk = Some(walk),
+        }
         if matches!(reading, Reading::Throttled { .. }) {
             return;
         }

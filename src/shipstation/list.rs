@@ -15,8 +15,6 @@ use crate::domain::label::{LabelId, Metadata};
 use crate::domain::reading::Reading;
 use crate::domain::tracking::Text;
 
-/// Labels asked for at a time. The vendor documents no maximum, and may give fewer.
-const PAGE_SIZE: u32 = 100;
 /// A longer id or code is none, and left out, in bytes.
 const LONGEST: usize = 128;
 
@@ -33,10 +31,10 @@ impl Client {
         now: Timestamp,
     ) -> Result<Page, Reading> {
         let exchange = async {
-            let (page, from) = (ask.page, ask.created_from);
-            let voided = if ask.voided_only { "&label_status=voided" } else { "" };
+            let Ask { created_from: from, page, page_size, voided_only } = ask;
+            let voided = if voided_only { "&label_status=voided" } else { "" };
             let asked = format!(
-                "{url}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={PAGE_SIZE}{voided}"
+                "{url}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
             );
             self.get(account, &asked, now).await
         };

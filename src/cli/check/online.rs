@@ -73,7 +73,7 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
 /// Whether the list of labels can be had. What is in it is not looked at: it is that of people.
 async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding {
     let now = clock::now();
-    let ask = Ask { created_from: now, page: 1, voided_only: false };
+    let ask = Ask { created_from: now, page: 1, page_size: 1, voided_only: false };
     let (ok, detail) = match client.list(account, url, ask, now).await {
         Ok(_) => (true, format!("the list of labels answers at {url}")),
         Err(reading @ (Reading::Throttled { .. } | Reading::CarrierThrottled { .. })) => {

@@ -20,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::account::{Verdict, backoff};
 use super::label::{LabelId, Metadata};
 use super::reading::Reading;
-pub use walk::{Ask, Taken, Walk};
+pub use walk::{Ask, PageSize, Taken, Walk};
 
 /// A label as the list has it.
 #[derive(Clone, Debug, PartialEq)]

@@ -25,7 +25,32 @@ pub struct Ask {
     pub created_from: Timestamp,
     /// From 1 on.
     pub page: u32,
+    /// Labels on a page; the vendor may give fewer.
+    pub page_size: u32,
     pub voided_only: bool,
+}
+
+/// How many labels a walk asks for at a time. The vendor documents no maximum; but an answer may be too large or take
+/// too long, and then the next walk is content with fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize(u32);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(100)
+    }
+}
+
+impl PageSize {
+    /// After a page that could not be had.
+    pub fn smaller(self) -> Self {
+        Self((self.0 / 2).max(5))
+    }
+
+    /// After a walk that came to its end.
+    pub fn larger(self) -> Self {
+        Self((self.0 * 2).min(Self::default().0))
+    }
 }
 
 /// What follows from a page.
@@ -54,6 +79,7 @@ pub struct Walk {
     base: Timestamp,
     created_from: Timestamp,
     page: u32,
+    page_size: u32,
     newest: Option<Timestamp>,
     /// Whether the list is in the order that was asked for.
     orderly: bool,
@@ -85,10 +111,16 @@ impl Walk {
             base,
             created_from: whole_second(since),
             page: 1,
+            page_size: PageSize::default().0,
             newest: None,
             orderly: true,
             held: None,
         }
+    }
+
+    #[must_use]
+    pub fn in_pages_of(self, size: PageSize) -> Self {
+        Self { page_size: size.0, ..self }
     }
 
     pub fn aim(&self) -> Aim {
@@ -102,7 +134,7 @@ impl Walk {
     /// What to ask for next.
     pub fn ask(&self) -> Ask {
         let voided_only = self.aim == Aim::Voids;
-        Ask { created_from: self.created_from, page: self.page, voided_only }
+        Ask { created_from: self.created_from, page: self.page, page_size: self.page_size, voided_only }
     }
 
     /// Takes in the answer to [`Self::ask`] and goes on behind it.

@@ -82,6 +82,23 @@ async fn a_list_that_is_forbidden_or_broken_stops_no_polls() {
 }
 
 #[tokio::test]
+async fn a_page_that_cannot_be_had_is_asked_for_in_smaller_ones() {
+    let mut house = house().await;
+    house.make([1]);
+    house.sandbox.script_list_once(Answer::json(200, vec![b' '; 5 * 1024 * 1024]));
+    house.sandbox.script_list_once(Answer::json(200, "{"));
+    for _ in 0..4 {
+        let wake = house.discover_once().await;
+        house.pass(wake.duration_since(house.now()).max(seconds(1)));
+    }
+    let sizes: Vec<String> = house.listings();
+    let size = |listing: &String| listing.split("page_size=").nth(1).unwrap().to_owned();
+    let sizes: Vec<String> = sizes.iter().map(size).collect();
+    assert_eq!(sizes, ["100", "50", "25", "50&label_status=voided"]);
+    assert_eq!(house.watched().await, 1);
+}
+
+#[tokio::test]
 async fn a_full_quota_keeps_a_slot_for_the_list() {
     let mut house = House::with(&format!("requests_per_minute = 8\n{DISCOVER}{ORDERS}")).await;
     let labels: Vec<String> = (100..200).map(|n| format!("se-{n}")).collect();
