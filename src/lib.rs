@@ -20,7 +20,7 @@
 //! | the door | [`cli`]: arguments and printing |
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
 //! | the trades | [`poller`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
-//! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`] |
+//! | the tools | [`in_flight`] (what a trade has under way), [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`] |
 //! | the ground | [`domain`]: everything that decides; pure |
 //! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies |
 //!
@@ -49,6 +49,7 @@ pub mod courier;
 pub mod daemon;
 pub mod domain;
 pub mod http;
+pub mod in_flight;
 pub mod janitor;
 pub mod poller;
 pub mod pulse;

@@ -6,13 +6,12 @@
 //!
 //! If we die after asking and before recording, the call is lost and nothing else: the label is still due.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
@@ -20,12 +19,14 @@ use crate::config::Account;
 use crate::domain::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
 use crate::domain::cadence::Cadence;
 use crate::domain::message::{Message, MessageType, about_account};
-use crate::domain::poll::{self, FirstPoll, PlannedDelivery, PollPlan, Terms};
+use crate::domain::poll::{self, FirstPoll, PollPlan, Terms};
 use crate::domain::quota::{Quota, WINDOW};
 use crate::domain::reading::Reading;
 use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
-use crate::domain::subscriber::{Format, Subscriber};
+use crate::domain::subscriber::Subscriber;
+use crate::domain::system;
+use crate::in_flight::InFlight;
 use crate::pulse::Pulse;
 use crate::shipstation::Client;
 use crate::store::accounts::AccountRecord;
@@ -62,10 +63,8 @@ pub async fn quota_left(store: &Store, account: &Account, now: Timestamp) -> Res
 /// Looks at the labels of one account.
 pub struct Poller {
     desk: Arc<Desk>,
-    /// Labels under way, by row.
-    busy: HashSet<i64>,
-    /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
-    in_flight: JoinSet<(i64, Result<(), StoreError>)>,
+    /// Labels under way.
+    in_flight: InFlight<(), ()>,
     ahead: VecDeque<Snapshot>,
     read_ahead_at: Option<Timestamp>,
 }
@@ -117,8 +116,7 @@ impl Poller {
         };
         Ok(Self {
             desk: Arc::new(desk),
-            busy: HashSet::new(),
-            in_flight: JoinSet::new(),
+            in_flight: InFlight::default(),
             ahead: VecDeque::new(),
             read_ahead_at: None,
         })
@@ -130,11 +128,11 @@ impl Poller {
             let wake = self.fill(clock::now()).await?;
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                Some(done) = self.in_flight.join_next() => self.finish(done)?,
+                Some(done) = self.in_flight.ended() => done?,
                 () = clock::sleep_until(wake) => {}
             }
         }
-        self.drain().await
+        self.in_flight.drain().await
     }
 
     /// One bounded piece of work: takes up what is due at `now` and may be asked about, and sees it through. Returns
@@ -142,21 +140,8 @@ impl Poller {
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.read_ahead_at = None;
         let wake = self.fill(now).await?;
-        self.drain().await?;
+        self.in_flight.drain().await?;
         Ok(wake)
-    }
-
-    async fn drain(&mut self) -> Result<(), StoreError> {
-        while let Some(done) = self.in_flight.join_next().await {
-            self.finish(done)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, done: Result<(i64, Result<(), StoreError>), JoinError>) -> Result<(), StoreError> {
-        let (row, done) = done.map_err(|error| StoreError::Panicked(error.to_string()))?;
-        self.busy.remove(&row);
-        done
     }
 
     /// Starts as many polls as are due and allowed; says when to look again.
@@ -181,8 +166,7 @@ impl Poller {
                     return Ok(free_at.map_or(soon, |at| at.min(soon)));
                 }
             };
-            self.busy.insert(label.row);
-            self.in_flight.spawn(poll_label(slot, label, probing, now));
+            self.in_flight.start(label.row, (), poll_label(slot, label, probing, now));
         }
         self.desk.pulse.beat(now);
         let next = self.desk.store.next_due(&self.desk.account.name, now).await?;
@@ -195,9 +179,9 @@ impl Poller {
             self.ahead.clear();
         }
         if self.ahead.is_empty() {
-            let limit = AHEAD + u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
+            let limit = AHEAD + u32::try_from(self.in_flight.len()).unwrap_or(u32::MAX);
             let due = self.desk.store.due_labels(&self.desk.account.name, now, limit).await?;
-            self.ahead = due.into_iter().filter(|label| !self.busy.contains(&label.row)).collect();
+            self.ahead = due.into_iter().filter(|label| !self.in_flight.has(label.row)).collect();
             self.read_ahead_at = Some(now);
             let labels = self.desk.store.polled_labels(&self.desk.account.name, ALL_LABELS).await?;
             self.desk.labels.store(labels, Ordering::Relaxed);
@@ -208,7 +192,7 @@ impl Poller {
         }
         // One that ended meanwhile may have been read ahead as it was before.
         while let Some(label) = self.ahead.pop_front() {
-            if !self.busy.contains(&label.row) {
+            if !self.in_flight.has(label.row) {
                 return Ok(Some(label));
             }
         }
@@ -236,19 +220,13 @@ impl Drop for Slot {
 }
 
 /// Asks about one label and records what follows.
-async fn poll_label(
-    slot: Slot,
-    label: Snapshot,
-    probe: bool,
-    now: Timestamp,
-) -> (i64, Result<(), StoreError>) {
-    let row = label.row;
+async fn poll_label(slot: Slot, label: Snapshot, probe: bool, now: Timestamp) -> Result<(), StoreError> {
     let desk = Arc::clone(&slot.desk);
     let reading = ask(&desk, &label, now).await;
     drop(slot);
     // The instant of the step that records, read once: time has passed while we asked.
     let at = clock::now().max(now);
-    (row, record(&desk, &label, reading, probe, at).await)
+    record(&desk, &label, reading, probe, at).await
 }
 
 async fn ask(desk: &Desk, label: &Snapshot, now: Timestamp) -> Reading {
@@ -341,22 +319,11 @@ fn observe(
         warn!(account = %account, wait_s = retry_after.as_secs(), "the API says 429: the account waits");
     }
     let messages = change.and_then(|change| told(change, desk, &state, now)).into_iter().collect::<Vec<_>>();
-    let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
-        policy
-            .subscribers
-            .iter()
-            .filter(|subscriber| subscriber.format == Format::Standard)
-            .filter(|subscriber| subscriber.wants(message.kind, Some(account)))
-            .map(move |subscriber| PlannedDelivery {
-                message: index,
-                subscriber: subscriber.name.clone(),
-                format: Format::Standard,
-            })
-    });
+    let deliveries = system::fan_out(&messages, Some(account), &policy.subscribers);
     Some(AccountRecord {
         name: account.clone(),
         change,
-        deliveries: deliveries.collect(),
+        deliveries,
         messages,
         requests_per_minute: desk.account.requests_per_minute,
         state,

@@ -23,6 +23,8 @@ pub mod retry_after;
 pub mod secret;
 pub mod signature;
 pub mod silence;
+pub mod slots;
 pub mod snapshot;
 pub mod subscriber;
+pub mod system;
 pub mod tracking;

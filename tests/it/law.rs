@@ -19,8 +19,9 @@ const PLAN: &[(&str, &str)] = &[
     ("webhook", "clock domain shipstation tls"),
     ("sandbox", "clock domain"),
     ("http", "clock config domain pulse store"),
-    ("poller", "clock config domain pulse shipstation store"),
-    ("courier", "clock domain pulse store webhook"),
+    ("in_flight", "store"),
+    ("poller", "clock config domain in_flight pulse shipstation store"),
+    ("courier", "clock domain in_flight pulse store webhook"),
     ("registrar", "clock config domain pulse store"),
     ("janitor", "clock config domain pulse store"),
     (
@@ -39,7 +40,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("clap clap_complete clap_mangen println! eprintln! print! eprint!", "cli main"),
     ("tokio::spawn task::spawn spawn_blocking spawn_local thread::spawn", "daemon"),
     // What a trade has under way are tasks of its own, which end with it.
-    ("JoinSet", "daemon poller courier"),
+    ("JoinSet", "daemon in_flight"),
     ("tokio::signal signal::unix signal::ctrl_c", "daemon"),
     ("sd_notify", "systemd"),
     ("SystemTime Instant Timestamp::now Zoned::now time::sleep", "clock"),
