@@ -15,6 +15,8 @@ pub mod forecast;
 pub mod history;
 pub mod label;
 pub mod message;
+#[cfg(test)]
+mod model;
 pub mod poll;
 pub mod quota;
 pub mod reading;
