@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outbox::{Receiver, cpu, forget_peak, peak_mib, subscriber};
+use outbox::{Receiver, cpu, subscriber};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use trackpost::clock;
@@ -152,4 +152,15 @@ async fn pending(outside: &mut SqliteConnection) -> bool {
 
 fn size(path: &Path) -> f64 {
     std::fs::metadata(path).unwrap().len() as f64 / (1024.0 * 1024.0)
+}
+
+/// The most memory that this process had resident since [`forget_peak`], in MiB.
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
 }

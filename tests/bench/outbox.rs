@@ -75,14 +75,3 @@ pub fn cpu() -> Duration {
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)
 }
-
-/// The most memory that this process had resident since [`forget_peak`], in MiB.
-pub fn peak_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-}
-
-pub fn forget_peak() {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-}
