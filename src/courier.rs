@@ -83,7 +83,7 @@ impl Courier {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(done) = self.in_flight.ended() => self.finish(done?)?,
-                Ok(()) = outbox.changed(), if self.has_room() => self.view = None,
+                Ok(()) = outbox.changed(), if self.has_room() => {}
                 () = clock::sleep_until(wake) => {}
             }
         }
@@ -173,8 +173,8 @@ impl Courier {
         }
     }
 
-    /// Reads what is due unless enough is known of it. Only heads of lanes are: what is read ahead stands in no other's
-    /// way.
+    /// Reads what is due unless enough is known of it; so what is new is seen whenever there is room for it. Only heads of
+    /// lanes are due: what is read ahead stands in no other's way.
     async fn look_ahead(&self, view: &mut View, slots: &Slots, now: Timestamp) -> Result<(), StoreError> {
         if view.first.len() >= slots.room() {
             return Ok(());

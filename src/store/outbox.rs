@@ -320,31 +320,24 @@ async fn write_attempts(
     )
     .execute(&mut *tx)
     .await?;
-    // There is none, one attempt at a time. If there were: it counts, and what is settled stays so.
-    sqlx::query!(
-        "UPDATE deliveries SET attempts = attempts + 1
-         WHERE delivery_key IN (SELECT value ->> 'delivery' FROM json_each(?)) AND state <> 'pending'",
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    // One that was sent again meanwhile may stand before it: then it waits for its turn.
+    // One that was sent again meanwhile may stand before it: then it waits for its turn. One that is settled already was
+    // under way twice, which nobody knows a way to: what was accepted stays so.
     sqlx::query!(
         "UPDATE deliveries SET
-            state = new.v ->> 'state',
+            state = CASE state WHEN 'pending' THEN new.v ->> 'state' ELSE state END,
             attempts = attempts + 1,
-            next_attempt_at = CASE WHEN EXISTS (
+            next_attempt_at = CASE WHEN state <> 'pending' OR EXISTS (
                 SELECT 1 FROM deliveries earlier
                 WHERE earlier.subscriber = deliveries.subscriber AND earlier.lane = deliveries.lane
                   AND earlier.state = 'pending' AND earlier.place < deliveries.place)
                 THEN NULL ELSE new.v ->> 'next_attempt_at' END,
-            delivered_at = new.v ->> 'delivered_at',
+            delivered_at = CASE state WHEN 'pending' THEN new.v ->> 'delivered_at' ELSE delivered_at END,
             tried = new.v ->> 'tried',
             tried_since = new.v ->> 'tried_since',
             asked_until = new.v ->> 'asked_until',
             last_outcome = new.v ->> 'shown'
          FROM (SELECT value AS v, value ->> 'delivery' AS delivery FROM json_each(?)) AS new
-         WHERE deliveries.delivery_key = new.delivery AND deliveries.state = 'pending'",
+         WHERE deliveries.delivery_key = new.delivery",
         rows
     )
     .execute(&mut *tx)
