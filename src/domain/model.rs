@@ -361,9 +361,9 @@ impl World {
         let end = self.calm_from() + LONGEST_ASKED + 300 + wait + 60;
         while self.now <= end {
             self.tick();
-            let open = !matches!(self.health.gate(1, at(self.now)), Gate::Shut { .. });
-            let more = open && !(self.due(false).is_empty() && self.due(true).is_empty());
-            self.now = if more { self.now + 1 } else { self.next() };
+            // What is due and found no place waits for an end, or for the gate.
+            let ended = self.under_way.iter().any(|under_way| under_way.ends <= self.now);
+            self.now = if ended { self.now + 1 } else { self.next() };
         }
     }
 
