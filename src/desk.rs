@@ -18,9 +18,13 @@ use crate::config::Account;
 use crate::domain::account::{AccountChange, AccountState, Verdict};
 use crate::domain::budget::Budget;
 use crate::domain::ledger::{Ledger, Refusal};
+use crate::domain::message::{MessageType, about_account};
 use crate::domain::pace::Pace;
+use crate::domain::poll::PlannedDelivery;
 use crate::domain::quota::Quota;
+use crate::domain::subscriber::{Format, Subscriber};
 use crate::shipstation::Client;
+use crate::store::accounts::AccountRecord;
 use crate::store::usage::Usage;
 use crate::store::{Store, StoreError};
 
@@ -128,6 +132,16 @@ impl Desk {
         self.ledger().state.probing()
     }
 
+    /// Whether a call was answered well after `since`, as far as this process knows.
+    pub fn answered_since(&self, since: Timestamp) -> bool {
+        self.ledger().state.last_fine_at.is_some_and(|at| at > since)
+    }
+
+    /// What the account may ask at `now`, in requests per second.
+    pub fn allowed(&self, now: Timestamp) -> f64 {
+        self.ledger().allowed(now)
+    }
+
     /// How many slots are in use.
     pub fn used(&self) -> usize {
         self.ledger().used()
@@ -191,6 +205,39 @@ impl Desk {
         }
         self.say(seen.change, &state, verdict);
         Some(Observed { change: seen.change, state })
+    }
+
+    /// What is written of a change, with what is told of it to those `subscribers` who want it.
+    pub fn to_record(&self, observed: Observed, subscribers: &[Subscriber], now: Timestamp) -> AccountRecord {
+        let Observed { change, state } = observed;
+        let account = &self.account.name;
+        let kind = match change {
+            Some(AccountChange::Refused) => Some(MessageType::AccountUnauthorized),
+            Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
+            Some(AccountChange::WentDown | AccountChange::CameBack) | None => None,
+        };
+        let about =
+            |kind| about_account(kind, account, state.standing.as_str(), state.detail.as_deref(), now);
+        let messages: Vec<_> = kind.map(about).into_iter().collect();
+        let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
+            subscribers
+                .iter()
+                .filter(|subscriber| subscriber.format == Format::Standard)
+                .filter(|subscriber| subscriber.wants(message.kind, Some(account)))
+                .map(move |subscriber| PlannedDelivery {
+                    message: index,
+                    subscriber: subscriber.name.clone(),
+                    format: Format::Standard,
+                })
+        });
+        AccountRecord {
+            name: account.clone(),
+            change,
+            deliveries: deliveries.collect(),
+            messages,
+            state,
+            now,
+        }
     }
 
     fn say(&self, change: Option<AccountChange>, state: &AccountState, verdict: &Verdict) {

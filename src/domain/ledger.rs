@@ -208,13 +208,17 @@ impl Ledger {
         std::mem::take(&mut self.share_changed).then_some(self.share)
     }
 
+    /// What the account may ask at `now`, in requests per second.
+    pub fn allowed(&mut self, now: Timestamp) -> f64 {
+        self.budget.fill(now);
+        pace::allowed(self.requests_per_minute, &self.share, &self.budget, now)
+    }
+
     /// The account has `labels` polled, which ask for `demand` requests a second. Some(factor) if how far that stretches
     /// their waits is to be told.
     pub fn asks(&mut self, labels: usize, demand: f64, now: Timestamp) -> Option<f64> {
         self.labels = labels;
-        self.budget.fill(now);
-        let allowed = pace::allowed(self.requests_per_minute, &self.share, &self.budget, now);
-        self.stretch = pace::stretch(demand, allowed);
+        self.stretch = pace::stretch(demand, self.allowed(now));
         // That the month is used up is said by itself.
         if !self.stretch.is_finite() || !pace::is_worth_telling(self.told_stretch, self.stretch) {
             return None;

@@ -135,12 +135,19 @@ pub struct Snapshot {
     /// What the registry has counted; a poll under an older version is not recorded.
     pub version: i64,
     pub registered_at: Timestamp,
+    /// The last answer of whatever kind; none before the first.
+    pub last_polled_at: Option<Timestamp>,
     pub standing: Standing,
     /// The last polls, newest last, as JSON; see [`super::poll::Glance`].
     pub recent_polls: String,
 }
 
 impl Snapshot {
+    /// The carrier's service, where the registration names it.
+    pub fn service(&self) -> Option<&str> {
+        self.metadata.get("service").and_then(|service| service.as_str())
+    }
+
     /// What messages say about the label, with `standing` as it is after the poll.
     pub fn subject<'a>(&'a self, standing: &'a Standing) -> Subject<'a> {
         Subject {

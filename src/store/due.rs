@@ -74,7 +74,8 @@ impl Store {
                 last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
                 failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
                 status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
-                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls, wait_ms
+                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls, wait_ms,
+                last_polled_at
              FROM labels WHERE label_key IN (SELECT value FROM json_each(?1)) AND next_poll_at <= ?2",
             keys,
             now
@@ -142,6 +143,7 @@ struct LabelRow {
     metadata: String,
     version: i64,
     registered_at: i64,
+    last_polled_at: Option<i64>,
     first_answer_at: Option<i64>,
     last_changed_at: Option<i64>,
     finished_at: Option<i64>,
@@ -183,6 +185,7 @@ impl LabelRow {
             metadata,
             version: self.version,
             registered_at: at(self.registered_at),
+            last_polled_at: self.last_polled_at.map(at),
             standing: Standing {
                 state: LabelState::parse(&self.state)?,
                 first_answer_at: self.first_answer_at.map(at),

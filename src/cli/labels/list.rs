@@ -20,8 +20,16 @@ pub async fn list(
     account: Option<&str>,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut table =
-        Table::new(["LABEL", "ACCOUNT", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"]);
+    let mut table = Table::new([
+        "LABEL",
+        "ACCOUNT",
+        "SOURCE",
+        "STATE",
+        "STATUS",
+        "TRACKING NUMBER",
+        "LAST CHANGE",
+        "NEXT POLL",
+    ]);
     let outlooks = Outlooks::of(store, config, clock::now()).await?;
     let mut after = 0;
     loop {
@@ -55,10 +63,11 @@ fn none(config: &Config, account: Option<&str>, state: Option<&str>, json: bool)
     Ok(())
 }
 
-fn row(label: &LabelView) -> [String; 7] {
+fn row(label: &LabelView) -> [String; 8] {
     [
         label.label_id.clone(),
         label.account.clone(),
+        label.source.clone(),
         label.state.clone(),
         or_dash(label.status_code.as_deref()),
         or_dash(label.tracking_number.as_deref()),

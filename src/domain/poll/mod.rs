@@ -22,7 +22,7 @@ use super::message::body::{compose, summarize};
 use super::message::news::Change;
 use super::message::{Message, MessageType};
 use super::reading::Reading;
-use super::rhythm::Learnt;
+use super::rhythm::{Learnt, Rhythms};
 use super::silence::{Patience, newest_scan};
 use super::snapshot::{Snapshot, Standing};
 use super::subscriber::{Format, Subscriber, SubscriberName};
@@ -41,6 +41,8 @@ pub enum FirstPoll {
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     pub cadence: &'a Cadence,
+    /// What was learnt of the carriers' rhythms.
+    pub rhythms: &'a Rhythms,
     pub first_poll: FirstPoll,
     pub patience: &'a Patience,
     pub subscribers: &'a [Subscriber],
@@ -311,7 +313,12 @@ fn schedule(terms: &Terms<'_>, label: &Snapshot, plan: &mut PollPlan, now: Times
     }
     let first = label.standing.first_answer_at.is_none();
     let situation = after.situation(&label.key, label.registered_at, first);
-    match terms.cadence.next(&situation, Learnt::NOTHING, now, terms.stretch, jitter) {
+    let learnt = Learnt {
+        rhythms: Some(terms.rhythms),
+        carrier: after.carrier_code.as_deref(),
+        service: label.service(),
+    };
+    match terms.cadence.next(&situation, learnt, now, terms.stretch, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
             let judged = terms.patience.next(after, label, now);

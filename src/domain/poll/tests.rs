@@ -46,6 +46,7 @@ impl Life {
                 metadata: Metadata::new(),
                 version: 1,
                 registered_at: at(0),
+                last_polled_at: None,
                 standing: Standing::new(at(0)),
                 recent_polls: "[]".to_owned(),
             },
@@ -54,7 +55,9 @@ impl Life {
     }
 
     fn read(&mut self, reading: &Reading, now: Timestamp) -> PollPlan {
+        let rhythms = Rhythms::default();
         let terms = Terms {
+            rhythms: &rhythms,
             cadence: &self.cadence,
             patience: &self.patience,
             first_poll: self.first_poll,

@@ -1,5 +1,7 @@
 //! `trackpost explain`: why a label's next poll is when it is, and what its last polls said.
 
+mod why;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,9 +15,12 @@ use super::{Failure, open_store, resolve};
 use crate::clock;
 use crate::config::duration;
 use crate::domain::account::{AccountState, Standing};
+use crate::domain::cadence::{Cadence, Look, Next};
 use crate::domain::outlook::Outlook;
 use crate::domain::poll::Glance;
+use crate::domain::rhythm::Learnt;
 use crate::store::views::labels::{LabelDetail, LabelView};
+use crate::store::{Store, StoreError};
 
 /// As `--json` has it.
 #[derive(Debug, Serialize)]
@@ -45,6 +50,8 @@ struct Facts<'a> {
     label: &'a LabelView,
     detail: &'a LabelDetail,
     account: &'a AccountState,
+    /// What the cadence says once more, as of the last look; `None` if it is not the cadence's.
+    next: Option<&'a Next>,
     /// When the next poll is to be expected.
     expected: Option<Timestamp>,
     /// How the account stands with its quota; `None` if it isn't configured.
@@ -67,9 +74,18 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let held = store.quota_used(&key.account, now).await?.held;
     let held = held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
     let held_until = held.map(|(_, until)| until);
+    let next = planned(&loaded.config.cadence, &store, label.row, &view, &detail).await?;
     let expected = outlooks.foretell(view.clone()).next_poll_at.map(|at| at.max(held_until.unwrap_or(at)));
-    let facts =
-        Facts { label: &view, detail: &detail, account: &account, expected, outlook, held_until, now };
+    let facts = Facts {
+        label: &view,
+        detail: &detail,
+        account: &account,
+        next: next.as_ref(),
+        expected,
+        outlook,
+        held_until,
+        now,
+    };
     let explanation = Explanation {
         label_id: &view.label_id,
         account: &view.account,
@@ -87,6 +103,32 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         print(&facts, &explanation);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The next look as the cadence planned it at the last one, with what is known of the carriers by now.
+async fn planned(
+    cadence: &Cadence,
+    store: &Store,
+    row: i64,
+    label: &LabelView,
+    detail: &LabelDetail,
+) -> Result<Option<Next>, StoreError> {
+    let Some(polled_at) = label.last_polled_at.filter(|_| detail.cadence_row.is_some()) else {
+        return Ok(None);
+    };
+    let Some(snapshot) = store.due_labels(&[row], Timestamp::MAX).await?.pop() else { return Ok(None) };
+    let (rhythms, _) = store.rhythms().await?;
+    let learnt = Learnt {
+        rhythms: Some(&rhythms),
+        carrier: detail.carrier_code.as_deref(),
+        service: snapshot.service(),
+    };
+    let first = detail.first_answer_at == Some(polled_at);
+    let situation = snapshot.standing.situation(&snapshot.key, snapshot.registered_at, first);
+    match cadence.next(&situation, learnt, polled_at, 1.0, 0.0) {
+        Look::Again(next) => Ok(Some(next)),
+        Look::Never | Look::GiveUp => Ok(None),
+    }
 }
 
 impl<'a> Recent<'a> {
@@ -144,12 +186,7 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
 fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let mut reasons = vec![of_state(facts)];
     let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
-    let first = facts.detail.first_answer_at;
-    if facts.detail.interval.is_some() && first.is_some() && first == facts.label.last_polled_at {
-        reasons.push(
-            "the first wait is shortened by the label's own phase, so that labels spread out".to_owned(),
-        );
-    }
+    reasons.extend(facts.next.map(why::in_words).unwrap_or_default());
     reasons.extend(of_account(facts));
     let overdue = facts.now.duration_since(next);
     if overdue >= SignedDuration::from_mins(1) {
@@ -355,7 +392,7 @@ mod tests {
         let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
         let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.wait));
         let outlook = Some(&outlook);
-        reasons(&Facts { label, detail, account, expected, outlook, held_until: None, now })
+        reasons(&Facts { label, detail, account, next: None, expected, outlook, held_until: None, now })
     }
 
     #[test]
