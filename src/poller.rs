@@ -134,7 +134,7 @@ impl Poller {
                     return Ok(free_at.map_or(soon, |at| at.min(soon)));
                 }
             };
-            desk.serves(label.standing.next_poll_at, label.standing.wait, now);
+            desk.serves(label.standing.next_poll_at, label.standing.pace, now);
             self.busy.insert(label.row);
             self.in_flight.spawn(poll_label(Arc::clone(&self.looking), slot, label, now));
         }
