@@ -2,6 +2,8 @@
 //!
 //! In small bites, so that nobody waits for it. It never touches what is still owed.
 
+mod freshness;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +13,8 @@ use tracing::info;
 use crate::clock;
 use crate::config::StoreConfig;
 use crate::store::{Store, StoreError};
+
+pub use freshness::Report;
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_secs(3600);
@@ -25,8 +29,11 @@ pub async fn run(
     keep: StoreConfig,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
+    let mut report = Report::new(clock::now());
     loop {
-        let more = step(&store, &keep, clock::now()).await?;
+        let now = clock::now();
+        report.step(&store, now).await?;
+        let more = step(&store, &keep, now).await?;
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
             () = clock::sleep(if more { BREATH } else { PAUSE }) => {}

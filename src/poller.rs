@@ -221,6 +221,7 @@ async fn record(
         resource_url: &desk.account.tracking_url(&label.key.id),
         stretch: 1.0,
         outage: desk.probing(),
+        sent_at: call.sent_at,
     };
     let plan = |reading: &Reading| poll::plan(&terms, label, &known, reading, now, clock::jitter());
     let found = plan(&reading);

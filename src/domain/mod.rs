@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod digest;
 pub mod event;
 pub mod forecast;
+pub mod freshness;
 pub mod history;
 pub mod journey;
 pub mod label;

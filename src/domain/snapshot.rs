@@ -17,6 +17,8 @@ use super::tracking::StatusCode;
 pub struct Standing {
     pub state: LabelState,
     pub first_answer_at: Option<Timestamp>,
+    /// The last good answer since the label is watched.
+    pub last_answer_at: Option<Timestamp>,
     pub last_changed_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub next_poll_at: Option<Timestamp>,
@@ -63,6 +65,7 @@ impl Standing {
         Self {
             state: LabelState::Active,
             first_answer_at: None,
+            last_answer_at: None,
             last_changed_at: None,
             finished_at: None,
             next_poll_at: Some(now),

@@ -71,7 +71,7 @@ impl Store {
         let found = sqlx::query_as!(
             LabelRow,
             "SELECT label_key, account, label_id, state, metadata, version, registered_at, first_answer_at,
-                last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
+                last_answer_at, last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
                 failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
                 status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
                 answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls, wait_ms
@@ -143,6 +143,7 @@ struct LabelRow {
     version: i64,
     registered_at: i64,
     first_answer_at: Option<i64>,
+    last_answer_at: Option<i64>,
     last_changed_at: Option<i64>,
     finished_at: Option<i64>,
     next_poll_at: Option<i64>,
@@ -186,6 +187,7 @@ impl LabelRow {
             standing: Standing {
                 state: LabelState::parse(&self.state)?,
                 first_answer_at: self.first_answer_at.map(at),
+                last_answer_at: self.last_answer_at.map(at),
                 last_changed_at: self.last_changed_at.map(at),
                 finished_at: self.finished_at.map(at),
                 next_poll_at: self.next_poll_at.map(at),

@@ -14,6 +14,7 @@ mod delivery;
 mod deploy;
 mod explained;
 mod feed;
+mod freshness;
 mod history;
 mod house;
 mod invariants;

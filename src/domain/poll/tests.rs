@@ -62,6 +62,7 @@ impl Life {
             resource_url: "https://api.example/v2/labels/se-1/track",
             stretch: 1.0,
             outage: false,
+            sent_at: now,
         };
         let plan = plan(&terms, &self.label, &self.known, reading, now, 0.0);
         for change in &plan.events.updated {
