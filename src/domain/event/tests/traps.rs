@@ -189,6 +189,43 @@ fn p14_repeated_rows_that_moved_by_a_zone_each_are_revised() {
 }
 
 #[test]
+fn p14_a_whole_list_pulled_by_the_clock_of_another_zone_is_revised() {
+    // (pushed clock, hours it is behind UTC, code, city): the scans of one parcel through two zones.
+    let scans = [
+        ("03T11:45", 4, "10", "Charlotte"),
+        ("03T05:09", 4, "U1", "Gastonia"),
+        ("03T04:34", 4, "A1", "Gastonia"),
+        ("03T03:22", 4, "TL", "Gastonia"),
+        ("02T19:52", 5, "TL", "Greenville"),
+        ("02T12:56", 5, "TL", "Breaux Bridge"),
+        ("02T06:52", 5, "T1", "North Houston Tx Distribution C"),
+        ("01T17:57", 5, "L1", "North Houston Tx Distribution C"),
+        ("01T15:27", 5, "10", "North Houston Tx Distribution C"),
+        ("01T14:12", 5, "OA", "Houston"),
+    ];
+    let clock = |time: &str, hours: i64| {
+        let time: jiff::civil::DateTime = format!("2026-09-{time}:00").parse().expect("a clock");
+        time.checked_add(jiff::SignedDuration::from_hours(hours)).expect("no end of time")
+    };
+    let pushed = scans.map(|(time, behind, code, city)| {
+        tl(&format!("{}Z", clock(time, 0)), &format!("{}Z", clock(time, behind)), city).with("event_code", code)
+    });
+    let pulled = scans.map(|(time, behind, code, city)| {
+        let (here, ahead) = (clock(time, behind - 7), clock(time, behind + 7));
+        let city = if code == "TL" { "" } else { city };
+        tl(&format!("{here}-07:00"), &format!("{ahead}Z"), city).with("event_code", code)
+    });
+    let mut history = History::of(&pushed);
+    let ids = history.ids();
+    let matching = history.poll(&pulled);
+    assert_eq!((told(&matching), matching.missing.len()), ((0, scans.len(), 0), 0));
+    assert_eq!(history.ids(), ids);
+    let matching = history.poll(&pushed);
+    assert_eq!((told(&matching), matching.missing.len()), ((0, scans.len(), 0), 0), "and back, once");
+    assert!(history.poll(&pulled).is_quiet());
+}
+
+#[test]
 fn p4_two_ways_to_have_moved_are_not_guessed() {
     let scan = |time: &str| event(&format!("2026-03-04T{time}:00"), "YP", "").with("occurred_at", "");
     let mut history = History::of(&[scan("09:00"), scan("10:00")]);
