@@ -255,6 +255,7 @@ impl Desk {
             sent_at: call.sent_at,
             ended_at: now,
             lateness: ledger.lateness,
+            stretch: ledger.stretch,
             share: ledger.share_to_record(),
             held,
         }

@@ -3,6 +3,8 @@
 //! In small bites, so that nobody waits for it. It never touches what is still owed; only what is owed to a subscriber
 //! that is gone for two weeks goes with the finished label, or the message, that it hangs on, and that is said.
 
+mod freshness;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::experience::Experience;
 use crate::store::upkeep::Keep;
 use crate::store::{Store, StoreError};
+
+pub use freshness::Report;
 
 /// Between two times of tidying up.
 const PAUSE: SignedDuration = SignedDuration::from_hours(1);
@@ -36,10 +40,12 @@ pub async fn run(
     experience: Experience,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
+    let mut report = Report::new(clock::now());
     let mut tidy_at = Timestamp::MIN;
     loop {
         let now = clock::now();
         experience.keep(&store, now, false).await?;
+        report.step(&store, now).await?;
         let all = Arc::clone(&subscribers.borrow());
         let more = now >= tidy_at && step(&store, &keep, &all, now).await?;
         if !more && now >= tidy_at {

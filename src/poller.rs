@@ -212,6 +212,7 @@ async fn record(
         resource_url: &desk.account.tracking_url(&label.key.id),
         stretch: 1.0,
         outage: desk.probing(),
+        sent_at: call.sent_at,
     };
     let plan = |reading: &Reading| {
         looking.experience.with(|rhythms| {

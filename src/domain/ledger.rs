@@ -56,6 +56,8 @@ pub struct Ledger {
     pub turn: u64,
     /// How late labels are served, as a share of their wait: a mean of the last.
     pub lateness: f64,
+    /// By how much all waits stretch, at least 1.
+    pub stretch: f64,
     /// After an outage: what fell behind is asked about evenly, until nothing is due any more.
     pub catching_up: bool,
     quota: Quota,
@@ -65,7 +67,6 @@ pub struct Ledger {
     share_changed: bool,
     requests_per_minute: u32,
     labels: usize,
-    stretch: f64,
     told_stretch: f64,
     /// The month whose end was said.
     told_used_up: Option<Timestamp>,

@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod digest;
 pub mod discovery;
 pub mod event;
+pub mod freshness;
 pub mod history;
 pub mod journey;
 pub mod label;

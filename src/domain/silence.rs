@@ -136,7 +136,6 @@ mod tests {
             metadata: Metadata::new(),
             version: 1,
             registered_at: at("2026-11-01T00:00:00Z"),
-            last_polled_at: None,
             standing: Standing::new(at("2026-11-01T00:00:00Z")),
             recent_polls: String::new(),
         }

@@ -17,6 +17,8 @@ use super::tracking::StatusCode;
 pub struct Standing {
     pub state: LabelState,
     pub first_answer_at: Option<Timestamp>,
+    /// The last good answer since the label is watched.
+    pub last_answer_at: Option<Timestamp>,
     pub last_changed_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub next_poll_at: Option<Timestamp>,
@@ -65,6 +67,7 @@ impl Standing {
         Self {
             state: LabelState::Active,
             first_answer_at: None,
+            last_answer_at: None,
             last_changed_at: None,
             finished_at: None,
             next_poll_at: Some(now),
@@ -138,8 +141,6 @@ pub struct Snapshot {
     /// What the registry has counted; a poll under an older version is not recorded.
     pub version: i64,
     pub registered_at: Timestamp,
-    /// The last answer of whatever kind; none before the first.
-    pub last_polled_at: Option<Timestamp>,
     pub standing: Standing,
     /// The last polls, newest last, as JSON; see [`super::poll::Glance`].
     pub recent_polls: String,

@@ -71,11 +71,10 @@ impl Store {
         let found = sqlx::query_as!(
             LabelRow,
             "SELECT label_key, account, label_id, state, metadata, version, registered_at, first_answer_at,
-                last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
+                last_answer_at, last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
                 failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
                 status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
-                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls, wait_ms, pace_ms,
-                last_polled_at
+                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls, wait_ms, pace_ms
              FROM labels WHERE label_key IN (SELECT value FROM json_each(?1)) AND next_poll_at <= ?2",
             keys,
             now
@@ -143,8 +142,8 @@ struct LabelRow {
     metadata: String,
     version: i64,
     registered_at: i64,
-    last_polled_at: Option<i64>,
     first_answer_at: Option<i64>,
+    last_answer_at: Option<i64>,
     last_changed_at: Option<i64>,
     finished_at: Option<i64>,
     next_poll_at: Option<i64>,
@@ -187,10 +186,10 @@ impl LabelRow {
             metadata,
             version: self.version,
             registered_at: at(self.registered_at),
-            last_polled_at: self.last_polled_at.map(at),
             standing: Standing {
                 state: LabelState::parse(&self.state)?,
                 first_answer_at: self.first_answer_at.map(at),
+                last_answer_at: self.last_answer_at.map(at),
                 last_changed_at: self.last_changed_at.map(at),
                 finished_at: self.finished_at.map(at),
                 next_poll_at: self.next_poll_at.map(at),

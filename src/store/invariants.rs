@@ -27,6 +27,7 @@ impl Store {
         self.broken_messages(&mut broken).await?;
         self.broken_lanes(&mut broken).await?;
         self.broken_attempts(&mut broken).await?;
+        self.broken_freshness(&mut broken).await?;
         Ok(broken)
     }
 
@@ -254,6 +255,22 @@ impl Store {
             |delivery| format!(
                 "{} to {} is delivered, but its last attempt ({}) ended as {:?}",
                 delivery.message_id, delivery.subscriber, delivery.attempts, delivery.outcome
+            )
+        );
+        Ok(())
+    }
+
+    /// Every new event is counted twice: our own part, and what it says of itself, or that it says nothing.
+    async fn broken_freshness(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+        each!(
+            self,
+            broken,
+            r#"SELECT account, carrier, sum(CASE WHEN kind = 'own' THEN events ELSE 0 END) AS "own!: i64",
+                      sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "said!: i64"
+               FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "said!: i64""#,
+            |count| format!(
+                "of {} of {} in {} the delay is counted, but of {} when they happened",
+                count.own, count.carrier, count.account, count.said
             )
         );
         Ok(())

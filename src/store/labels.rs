@@ -208,6 +208,7 @@ async fn register(
             wait_ms = CASE WHEN state = 'removed' THEN 0 ELSE wait_ms END,
             pace_ms = CASE WHEN state = 'removed' THEN 0 ELSE pace_ms END,
             last_changed_at = CASE WHEN state = 'removed' THEN ?3 ELSE last_changed_at END,
+            last_answer_at = CASE WHEN state = 'removed' THEN NULL ELSE last_answer_at END,
             failures = CASE WHEN state = 'removed' THEN 0 ELSE failures END,
             failing_since = CASE WHEN state = 'removed' THEN NULL ELSE failing_since END,
             refusals = CASE WHEN state = 'removed' THEN 0 ELSE refusals END,

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod discovery;
 pub mod due;
 pub mod feed;
+mod freshness;
 mod health;
 mod history;
 pub mod invariants;

@@ -8,11 +8,13 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::accounts::AccountRecord;
+use super::freshness;
 use super::history::write_events;
 use super::messages::write_messages;
 use super::usage::{self, Usage};
 use super::{Store, StoreError, json, ms};
 use crate::domain::digest;
+use crate::domain::freshness::Notice;
 use crate::domain::history::EventWrites;
 use crate::domain::label::AccountName;
 use crate::domain::message::Message;
@@ -34,6 +36,8 @@ pub struct PollRecord {
     pub events: EventWrites,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
+    /// What it tells of how fresh we are.
+    pub notices: Vec<Notice>,
     /// The account's new standing, if this poll changed it, with what is to be told of it.
     pub account: Option<AccountRecord>,
     /// What it used of the account's quota.
@@ -68,6 +72,7 @@ impl PollRecord {
             events: plan.events,
             messages: plan.messages,
             deliveries: plan.deliveries,
+            notices: plan.notices,
             account,
             usage,
         }
@@ -99,6 +104,7 @@ struct LabelWrite<'a> {
     version: i64,
     state: &'a str,
     first_answer_at: Option<i64>,
+    last_answer_at: Option<i64>,
     last_polled_at: i64,
     last_changed_at: Option<i64>,
     finished_at: Option<i64>,
@@ -137,6 +143,7 @@ impl<'a> LabelWrite<'a> {
             version: record.version,
             state: standing.state.as_str(),
             first_answer_at: standing.first_answer_at.map(ms),
+            last_answer_at: standing.last_answer_at.map(ms),
             last_polled_at: ms(record.polled_at),
             last_changed_at: standing.last_changed_at.map(ms),
             finished_at: standing.finished_at.map(ms),
@@ -182,6 +189,7 @@ pub(super) async fn record(
         r#"UPDATE labels SET
             state = new.v ->> 'state',
             first_answer_at = new.v ->> 'first_answer_at',
+            last_answer_at = new.v ->> 'last_answer_at',
             last_polled_at = new.v ->> 'last_polled_at',
             last_changed_at = new.v ->> 'last_changed_at',
             finished_at = new.v ->> 'finished_at',
@@ -224,6 +232,7 @@ pub(super) async fn record(
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
     write_messages(tx, &taken).await?;
+    freshness::count(tx, &taken).await?;
     let outcome = |record: &PollRecord| match accepted.contains(&record.row) {
         true => Recorded::Done,
         false => Recorded::Superseded,

@@ -26,6 +26,8 @@ pub struct Usage {
     pub ended_at: Timestamp,
     /// How late labels are served, as a share of their wait: a mean of the last.
     pub lateness: f64,
+    /// By how much all waits stretch, at least 1.
+    pub stretch: f64,
     /// The share of the limit that is used from now on, if that changed.
     pub share: Option<Share>,
     /// A carrier whose labels wait, and until when.
@@ -272,11 +274,14 @@ async fn learn(tx: &mut SqliteConnection, usage: &Usage) -> Result<(), sqlx::Err
 async fn settle(tx: &mut SqliteConnection, usage: &Usage) -> Result<(), sqlx::Error> {
     let account = usage.account.as_str();
     let lateness = (usage.lateness.clamp(0.0, 1e9) * 1000.0) as i64;
+    let stretch = (usage.stretch.clamp(1.0, 1e9) * 1000.0) as i64;
     sqlx::query!(
-        "INSERT INTO quotas (account, lateness) VALUES (?, ?)
-         ON CONFLICT DO UPDATE SET lateness = excluded.lateness WHERE lateness <> excluded.lateness",
+        "INSERT INTO quotas (account, lateness, stretch) VALUES (?, ?, ?)
+         ON CONFLICT DO UPDATE SET lateness = excluded.lateness, stretch = excluded.stretch
+            WHERE lateness <> excluded.lateness OR stretch <> excluded.stretch",
         account,
-        lateness
+        lateness,
+        stretch
     )
     .execute(&mut *tx)
     .await?;

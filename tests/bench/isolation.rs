@@ -136,6 +136,7 @@ fn news(label: &Snapshot, subscribers: &[Subscriber]) -> PollRecord {
         deliveries: deliveries.collect(),
         messages: vec![message],
         verdict: Verdict::Fine,
+        notices: Vec::new(),
         glance: Glance {
             at: now.as_millisecond(),
             outcome: "answer".to_owned(),
@@ -150,6 +151,7 @@ fn news(label: &Snapshot, subscribers: &[Subscriber]) -> PollRecord {
         sent_at: now,
         ended_at: now,
         lateness: 0.0,
+        stretch: 1.0,
         share: None,
         held: None,
     };

@@ -8,7 +8,7 @@ use crate::house::parcel::{event, event_in, in_transit, tracking};
 use crate::house::{House, bystander};
 
 /// What is done to a copy of a sound database, and what is to be said of it.
-const BREAKAGES: [(&str, &str); 15] = [
+const BREAKAGES: [(&str, &str); 16] = [
     ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "se-1 has"),
     ("DELETE FROM messages WHERE label_id = 'se-1' AND seq = 2", "se-1 has"),
     ("UPDATE labels SET missing_events = 3 WHERE label_id = 'se-1'", "se-1 counts 3 missing events"),
@@ -33,6 +33,7 @@ const BREAKAGES: [(&str, &str); 15] = [
         "UPDATE attempts SET outcome = 'reset' WHERE outcome = 'accepted'",
         "is delivered, but its last attempt (1) ended as Some(\"reset\")",
     ),
+    ("DELETE FROM freshness WHERE kind = 'seen'", "of 1 of ups in main the delay is counted, but of 0"),
 ];
 
 /// One label delivered, with a revision; one whose first message fails.

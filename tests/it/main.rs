@@ -15,6 +15,7 @@ mod deploy;
 mod discovery;
 mod explained;
 mod feed;
+mod freshness;
 mod history;
 mod house;
 mod invariants;

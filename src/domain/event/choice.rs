@@ -3,7 +3,7 @@
 //! Who says the same, who is closest, who is without a rival: three ways to choose, each the same for any order of the
 //! lists. None looks at more than a bounded number of couples per event; real parcels never come near the bounds.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 use super::matching::Bench;
 use super::sighting::Sighting;
@@ -115,18 +115,50 @@ fn is_shift(minutes: i64) -> bool {
     minutes != 0 && minutes.abs() <= LONGEST_SHIFT && minutes % SHIFT_STEP == 0
 }
 
-/// As many old ones as new ones, at least two, and one shift leads from each to its partner.
+/// Whether `new` may be `old` with its clock moved, as far as the two of them tell.
+pub fn may_have_moved(old: &Sighting, new: &Sighting) -> bool {
+    let minutes = new.minute().zip(old.minute()).map(|(new, old)| new - old);
+    minutes.is_some_and(is_shift) && old.fits(new)
+}
+
+/// Two or more that moved alike: one shift, and no other, leads from everyone on the smaller side to a partner who fits.
 pub fn moved_together(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) {
-    if bucket.olds.len() != bucket.news.len() || bucket.olds.len() < 2 {
+    let (olds, news) = (bucket.olds, bucket.news);
+    if olds.len().min(news.len()) < 2 || olds.len().max(news.len()) > CANDIDATES {
         return;
     }
-    bucket.olds.sort_unstable_by_key(|&old| bench.old_rank(old));
-    bucket.news.sort_unstable_by_key(|&new| bench.new_rank(new));
-    let pairs = || bucket.olds.iter().copied().zip(bucket.news.iter().copied());
-    let mut shifts = pairs().map(|(old, new)| Some(bench.after(new).minute()? - bench.before(old).minute()?));
-    let common = shifts.next().flatten();
-    if common.is_some_and(is_shift) && shifts.all(|shift| shift == common) {
-        joined.extend(pairs());
+    olds.sort_unstable_by_key(|&old| bench.old_rank(old));
+    news.sort_unstable_by_key(|&new| bench.new_rank(new));
+    let old_minutes: Vec<_> =
+        olds.iter().map(|&old| bench.before(old).minute().unwrap_or_default()).collect();
+    let new_minutes: Vec<_> = news.iter().map(|&new| bench.after(new).minute().unwrap_or_default()).collect();
+    // Whoever is first on the smaller side has a partner.
+    let mut shifts: Vec<i64> = if olds.len() <= news.len() {
+        new_minutes.iter().map(|minute| minute - old_minutes[0]).collect()
+    } else {
+        old_minutes.iter().map(|minute| new_minutes[0] - minute).collect()
+    };
+    shifts.sort_unstable();
+    shifts.dedup();
+    let by = |shift: i64| {
+        let (mut old, mut new, mut couples) = (0, 0, Vec::new());
+        while old < olds.len() && new < news.len() {
+            match (old_minutes[old] + shift).cmp(&new_minutes[new]) {
+                Ordering::Less => old += 1,
+                Ordering::Greater => new += 1,
+                Ordering::Equal => {
+                    couples.push((olds[old], news[new]));
+                    (old, new) = (old + 1, new + 1);
+                }
+            }
+        }
+        let whole = couples.len() == olds.len().min(news.len());
+        let fits = |&(old, new): &(usize, usize)| bench.before(old).fits(bench.after(new));
+        (whole && couples.iter().all(fits)).then_some(couples)
+    };
+    let mut ways = shifts.into_iter().filter(|&shift| is_shift(shift)).filter_map(by);
+    if let (Some(couples), None) = (ways.next(), ways.next()) {
+        joined.extend(couples);
     }
 }
 

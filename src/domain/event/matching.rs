@@ -8,8 +8,11 @@
 
 use std::cell::{LazyCell, OnceCell};
 
+use jiff::Timestamp;
+
 use super::canonical::Form;
 use super::identity::{EventId, Mint};
+use super::instant::instant_of;
 use super::layout::Layouts;
 use super::pairing::Open;
 use super::sighting::{Moment, Sighting};
@@ -51,6 +54,16 @@ impl<'a> Bench<'a> {
             return Vec::new();
         }
         self.before(old).canonical.changed(&self.after(new).canonical)
+    }
+
+    /// When an old one says that it happened; asked of few.
+    pub fn instant_before(&self, old: usize) -> Option<Timestamp> {
+        instant_of(&self.known[old].raw)
+    }
+
+    /// When a new one says that it happened.
+    pub fn instant_after(&self, new: usize) -> Option<Timestamp> {
+        instant_of(&self.answer[new].raw)
     }
 
     /// Among those who say the same: who was there last time comes first.

@@ -9,6 +9,7 @@
 mod canonical;
 mod choice;
 mod identity;
+mod instant;
 mod layout;
 mod matching;
 mod memory;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use canonical::Form;
 pub use identity::{EventId, NotAnEventId};
+pub use instant::instant_of;
 pub use layout::Layouts;
 pub use matching::{RETRACT_AFTER, match_events, oldest_first};
 pub use memory::REMEMBERED;

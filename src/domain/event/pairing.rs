@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::canonical::Form;
 use super::choice::{
-    Bucket, Couples, SHIFT_STEP, closest, in_order, moved_together, sole_neighbours, sole_shifts,
+    Bucket, Couples, SHIFT_STEP, closest, in_order, may_have_moved, moved_together, sole_neighbours,
+    sole_shifts,
 };
 use super::matching::Bench;
 use super::sighting::{Moment, Sighting};
@@ -148,10 +149,15 @@ impl Open {
         let dial = |sighting| Some((Sighting::minute(sighting)?.rem_euclid(SHIFT_STEP), sighting.code()));
         self.pass_by(bench, dial, |bucket, joined| {
             let mut open = Self::new(bucket.olds.to_vec(), bucket.news.to_vec());
-            if open.olds.len() > 1 && open.news.len() > 1 {
-                // Several of a kind that all moved alike: one zone was corrected for all of them.
+            if open.olds.len() > 1 || open.news.len() > 1 {
+                // Of several of a kind each may have moved by a zone of its own: the instant stayed.
+                let (before, after) = (|old| bench.instant_before(old), |new| bench.instant_after(new));
+                open.pass(before, after, |bucket, joined| closest(bucket, bench, may_have_moved, joined));
+                // Or all moved alike: one zone was corrected for all of them; at one place, …
                 let place = |sighting| Some(Sighting::place(sighting));
                 open.pass_by(bench, place, |bucket, joined| moved_together(bucket, bench, joined));
+                // … or while the places went or came.
+                open.pass_by(bench, |_| Some(()), |bucket, joined| moved_together(bucket, bench, joined));
             }
             joined.append(&mut open.pairs);
             sole_shifts(Bucket { olds: &mut open.olds, news: &mut open.news }, bench, joined);

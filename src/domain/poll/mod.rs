@@ -16,6 +16,7 @@ use super::cadence::{Cadence, Look, guess_offset};
 use super::change;
 use super::digest::Digest;
 use super::event::{KnownEvent, match_events};
+use super::freshness::{self, Notice};
 use super::history::{self, EventWrites};
 use super::label::LabelState;
 use super::message::body::{compose, summarize};
@@ -52,6 +53,8 @@ pub struct Terms<'a> {
     pub stretch: f64,
     /// The account is down: no label's failures count.
     pub outage: bool,
+    /// When the call went out.
+    pub sent_at: Timestamp,
 }
 
 /// All that one poll leads to.
@@ -61,6 +64,7 @@ pub struct PollPlan {
     pub events: EventWrites,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
+    pub notices: Vec<Notice>,
     pub verdict: Verdict,
     pub glance: Glance,
 }
@@ -132,6 +136,7 @@ pub fn plan(
         plan.standing.wait = planned_wait(plan.standing.next_poll_at, now);
         plan.standing.pace = plan.standing.wait.map(|wait| pace.unwrap_or(wait));
     }
+    plan.notices.extend(freshness::behind(label, terms.sent_at));
     plan.deliveries = fan_out(&plan.messages, terms.subscribers, label);
     plan.verdict = reading.verdict();
     plan.glance = Glance {
@@ -156,13 +161,15 @@ fn untouched(label: &Snapshot) -> PollPlan {
         events: EventWrites::default(),
         messages: Vec::new(),
         deliveries: Vec::new(),
+        notices: Vec::new(),
         verdict: Verdict::Fine,
         glance: Glance { at: 0, outcome: String::new(), status: None, detail: None, changes: 0 },
     }
 }
 
-fn good(label: &Snapshot) -> PollPlan {
+fn good(label: &Snapshot, now: Timestamp) -> PollPlan {
     let mut plan = untouched(label);
+    plan.standing.last_answer_at = Some(now);
     plan.standing.failures = 0;
     plan.standing.failing_since = None;
     plan.standing.refusals = 0;
@@ -171,7 +178,7 @@ fn good(label: &Snapshot) -> PollPlan {
 }
 
 fn quiet(terms: &Terms<'_>, label: &Snapshot, now: Timestamp) -> PollPlan {
-    let mut plan = good(label);
+    let mut plan = good(label, now);
     plan.standing.unchanged = plan.standing.unchanged.saturating_add(1);
     if plan.standing.state == LabelState::Unavailable {
         plan.standing.state = LabelState::Active;
@@ -206,7 +213,7 @@ fn answered(
     digest: Digest,
     now: Timestamp,
 ) -> PollPlan {
-    let mut plan = good(label);
+    let mut plan = good(label, now);
     let first = label.standing.first_answer_at.is_none();
     let matching = match_events(&label.key, known, &tracking.events);
     let (writes, told) = history::settle(known, &matching);
@@ -214,6 +221,7 @@ fn answered(
     take_over(after, tracking, digest, now);
     after.missing_events = writes.missing_after;
     plan.events = writes;
+    plan.notices = freshness::noticed(label, &told.added, now);
 
     if !told.added.is_empty() {
         let scan = newest_scan(&tracking.events, after.utc_offset(), now);

@@ -46,7 +46,6 @@ impl Life {
                 metadata: Metadata::new(),
                 version: 1,
                 registered_at: at(0),
-                last_polled_at: None,
                 standing: Standing::new(at(0)),
                 recent_polls: "[]".to_owned(),
             },
@@ -65,6 +64,7 @@ impl Life {
             resource_url: "https://api.example/v2/labels/se-1/track",
             stretch: 1.0,
             outage: false,
+            sent_at: now,
         };
         let plan = plan(&terms, &self.label, &self.known, reading, now, 0.0);
         for change in &plan.events.updated {

@@ -5,6 +5,7 @@
 
 pub mod deliveries;
 pub mod events;
+pub mod freshness;
 pub mod labels;
 pub mod subscribers;
 pub mod waiting;

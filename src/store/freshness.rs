@@ -1,0 +1,84 @@
+//! Counts of how fresh news was, by the day: written with the polls that brought it.
+//!
+//! What is counted is decided in [`crate::domain::freshness`]; what is shown is in [`super::views::freshness`].
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+
+use super::polls::PollRecord;
+use super::{Store, StoreError, json, ms};
+
+/// A day, in milliseconds.
+const DAY: i64 = 86_400_000;
+
+/// When the day of `at` began, UTC.
+pub(super) fn day_of(at: Timestamp) -> i64 {
+    ms(at).div_euclid(DAY) * DAY
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    account: &'a str,
+    carrier: &'a str,
+    kind: &'static str,
+    delivered: i64,
+    day: i64,
+    bucket: usize,
+}
+
+/// Counts what these polls noticed in an open transaction. Mostly that is nothing, and takes no statement.
+pub(super) async fn count(tx: &mut SqliteConnection, records: &[&PollRecord]) -> Result<(), sqlx::Error> {
+    let rows = records.iter().flat_map(|record| {
+        record.notices.iter().map(|notice| Row {
+            account: record.account_name.as_str(),
+            carrier: record.standing.carrier_code.as_deref().unwrap_or_default(),
+            kind: notice.kind.as_str(),
+            delivered: i64::from(notice.delivered),
+            day: day_of(record.polled_at),
+            bucket: notice.bucket.index(),
+        })
+    });
+    let rows: Vec<Row<'_>> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows = json(&rows);
+    sqlx::query!(
+        "INSERT INTO freshness (account, carrier, kind, delivered, day, bucket, events)
+         SELECT value ->> 'account', value ->> 'carrier', value ->> 'kind', value ->> 'delivered',
+                value ->> 'day', value ->> 'bucket', count(*)
+         FROM json_each(?) WHERE true GROUP BY 1, 2, 3, 4, 5, 6
+         ON CONFLICT DO UPDATE SET events = events + excluded.events",
+        rows
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Days before that of `before` become one: their sums stay, the days go.
+    pub async fn fold_freshness(&self, before: Timestamp) -> Result<(), StoreError> {
+        let before = day_of(before);
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "INSERT INTO freshness (account, carrier, kind, delivered, day, bucket, events)
+                         SELECT account, carrier, kind, delivered, 0, bucket, sum(events) FROM freshness
+                         WHERE day > 0 AND day < ? GROUP BY account, carrier, kind, delivered, bucket
+                         ON CONFLICT DO UPDATE SET events = events + excluded.events",
+                        before
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    sqlx::query!("DELETE FROM freshness WHERE day > 0 AND day < ?", before)
+                        .execute(&mut *tx)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}

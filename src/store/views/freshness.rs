@@ -1,0 +1,80 @@
+//! How fresh what we tell is, as a log or a page of metrics shows it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::count;
+use crate::domain::freshness::{Figures, Histogram, Kind};
+use crate::domain::label::AccountName;
+use crate::store::freshness::day_of;
+use crate::store::{Store, StoreError};
+
+/// What was counted under one name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    pub account: AccountName,
+    /// As the API spells it; "" if it was not known.
+    pub carrier: String,
+    pub kind: Kind,
+    /// Scans that say DE or SP.
+    pub delivered: bool,
+    pub histogram: Histogram,
+}
+
+impl Store {
+    /// All counts since the day of `since`, UTC; since ever if there is none, and those only grow.
+    pub async fn freshness(&self, since: Option<Timestamp>) -> Result<Vec<Series>, StoreError> {
+        let since = since.map_or(0, day_of);
+        let rows = sqlx::query!(
+            r#"SELECT account, carrier, kind, delivered, bucket, sum(events) AS "events!: i64"
+               FROM freshness WHERE day >= ? GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"#,
+            since
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let mut found: Vec<Series> = Vec::new();
+        for row in rows {
+            let (Some(kind), account) = (Kind::parse(&row.kind), AccountName::new(&row.account)) else {
+                continue;
+            };
+            let delivered = row.delivered == 1;
+            let name = (&account, row.carrier.as_str(), kind, delivered);
+            let same = |of: &Series| (&of.account, of.carrier.as_str(), of.kind, of.delivered) == name;
+            if !found.last().is_some_and(same) {
+                let (carrier, histogram) = (row.carrier, Histogram::default());
+                found.push(Series { account, carrier, kind, delivered, histogram });
+            }
+            let buckets = found.last_mut().map(|series| &mut series.histogram.0);
+            let bucket = usize::try_from(row.bucket).ok().zip(buckets).and_then(|(at, all)| all.get_mut(at));
+            bucket.into_iter().for_each(|bucket| *bucket += count(row.events));
+        }
+        Ok(found)
+    }
+
+    /// The figures of each account of which anything was counted since the day of `since`.
+    pub async fn freshness_figures(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<AccountName, Figures>, StoreError> {
+        let mut accounts: BTreeMap<AccountName, Figures> = BTreeMap::new();
+        for series in self.freshness(Some(since)).await? {
+            let figures = accounts.entry(series.account).or_default();
+            match (series.kind, series.delivered) {
+                (Kind::Own, true) => figures.deliveries.add(&series.histogram),
+                (Kind::Own, false) => figures.others.add(&series.histogram),
+                (Kind::Behind, _) => figures.behind.add(&series.histogram),
+                (Kind::Seen | Kind::Unclear, _) => {}
+            }
+        }
+        for (account, figures) in &mut accounts {
+            let account = account.as_str();
+            let now = sqlx::query!("SELECT stretch, lateness FROM quotas WHERE account = ?", account)
+                .fetch_optional(&self.readers)
+                .await?;
+            let (stretch, lateness) = now.map_or((1000, 0), |row| (row.stretch, row.lateness));
+            (figures.stretch, figures.lateness) = (stretch as f64 / 1000.0, lateness as f64 / 1000.0);
+        }
+        Ok(accounts)
+    }
+}
