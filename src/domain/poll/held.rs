@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{PollPlan, retry, untouched};
+use super::failing::retry;
+use super::{PollPlan, untouched};
 use crate::domain::account::DEFAULT_RETRY_AFTER;
 use crate::domain::reading::Reading;
 use crate::domain::snapshot::Snapshot;

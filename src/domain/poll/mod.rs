@@ -3,31 +3,30 @@
 //! The plan is a value. The shell writes it in one transaction, without an `if` about the domain: the label's new
 //! standing, the history, the messages and who is to get them, and what it says about the account.
 
+mod answer;
+mod failing;
 mod held;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use super::account::{Verdict, backoff};
-use super::cadence::{Cadence, Look, guess_offset};
-use super::change;
+use super::account::Verdict;
+use super::cadence::{Cadence, Look};
 use super::digest::Digest;
-use super::event::{KnownEvent, match_events};
+use super::event::KnownEvent;
 use super::freshness::{self, Notice};
-use super::history::{self, EventWrites};
+use super::history::EventWrites;
 use super::label::LabelState;
-use super::message::body::{compose, summarize};
+use super::message::body::compose;
 use super::message::news::Change;
 use super::message::{Message, MessageType};
 use super::reading::Reading;
 use super::rhythm::{Learnt, Rhythms};
-use super::silence::{Patience, newest_scan};
+use super::silence::Patience;
 use super::snapshot::{Snapshot, Standing};
 use super::subscriber::{Format, Subscriber, SubscriberName};
-use super::tracking::Tracking;
 
 pub use held::held_carrier;
 
@@ -90,14 +89,6 @@ pub struct Glance {
 /// How many glances are kept with a label.
 pub const GLANCES: usize = 5;
 
-/// A label is given up after so many refusals in a row …
-const REFUSALS: u32 = 5;
-/// … over at least this long (contract 3).
-const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
-
-/// The row of a label that was answered with 401 or 403.
-const BEHIND: &str = "behind_others";
-
 /// Whether the history is needed to plan: the bytes differ, or an event is missing and may have to be retracted.
 pub fn needs_history(standing: &Standing, digest: &Digest) -> bool {
     standing.answer_digest.as_ref() != Some(digest) || standing.missing_events > 0
@@ -114,14 +105,14 @@ pub fn plan(
     jitter: f64,
 ) -> PollPlan {
     let mut plan = match reading {
-        Reading::Answer { tracking, digest } => answered(terms, label, known, tracking, *digest, now),
+        Reading::Answer { tracking, digest } => answer::answered(terms, label, known, tracking, *digest, now),
         Reading::SameBytes => quiet(terms, label, now),
-        Reading::Refused { detail, .. } => refused(label, detail, now, jitter),
+        Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
         | Reading::TimedOut
-        | Reading::NoConnection { .. } => failed(terms, label, now, jitter),
-        Reading::Unauthorized { .. } => stepped_back(label, now),
+        | Reading::NoConnection { .. } => failing::failed(terms, label, now, jitter),
+        Reading::Unauthorized { .. } => failing::stepped_back(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
             held::plan(label, carrier.as_deref(), *retry_after, now)
         }
@@ -203,114 +194,6 @@ fn silence(terms: &Terms<'_>, label: &Snapshot, after: &mut Standing, now: Times
     said
 }
 
-fn answered(
-    terms: &Terms<'_>,
-    label: &Snapshot,
-    known: &[KnownEvent],
-    tracking: &Tracking,
-    digest: Digest,
-    now: Timestamp,
-) -> PollPlan {
-    let mut plan = good(label, now);
-    let first = label.standing.first_answer_at.is_none();
-    let matching = match_events(&label.key, known, &tracking.events);
-    let (writes, told) = history::settle(known, &matching);
-    let after = &mut plan.standing;
-    take_over(after, tracking, digest, now);
-    after.missing_events = writes.missing_after;
-    plan.events = writes;
-    plan.notices = freshness::noticed(label, &told.added, now);
-
-    if !told.added.is_empty() {
-        let scan = newest_scan(&tracking.events, after.utc_offset(), now);
-        // A time that can't be is no time: then it is when we first saw the scan.
-        let scan = scan.or(Some(now)).max(after.newest_scan_at);
-        after.stalled_told &= scan == after.newest_scan_at;
-        after.newest_scan_at = scan;
-    }
-    let changes = change::changes(&label.standing, after, tracking, told, first);
-    after.late_told &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
-    if changes.is_empty() {
-        after.unchanged = if first { 0 } else { after.unchanged.saturating_add(1) };
-    } else {
-        after.unchanged = 0;
-        after.last_changed_at = Some(now);
-    }
-    settle_state(label, after, !changes.is_empty(), now);
-    let said = silence(terms, label, after, now);
-    if first && terms.first_poll == FirstPoll::Baseline {
-        return plan;
-    }
-    if !changes.is_empty() || !said.is_empty() {
-        plan.messages = told_of(terms, label, &mut plan.standing, &changes, &said, tracking, now);
-    }
-    plan
-}
-
-/// The messages of a poll: what changed, what the clock says, and of the changes the summary, which is always last; `seq` goes on from where the label is.
-fn told_of(
-    terms: &Terms<'_>,
-    label: &Snapshot,
-    after: &mut Standing,
-    changes: &[Change],
-    said: &[Change],
-    tracking: &Tracking,
-    now: Timestamp,
-) -> Vec<Message> {
-    let subject = label.subject(after);
-    let mut seq = after.last_seq;
-    let mut next = || {
-        seq += 1;
-        seq
-    };
-    let mut messages: Vec<Message> =
-        changes.iter().chain(said).map(|change| compose(&subject, next(), now, change)).collect();
-    // The answer was parsed from this text: it is JSON.
-    if !changes.is_empty()
-        && let Ok(raw) = serde_json::from_str::<&RawValue>(&tracking.raw)
-    {
-        messages.push(summarize(&subject, next(), now, changes, raw, terms.resource_url.to_owned()));
-    }
-    after.last_seq = seq;
-    messages
-}
-
-/// What the answer says becomes what is known. A status that is null says nothing: the last one holds.
-fn take_over(after: &mut Standing, tracking: &Tracking, digest: Digest, now: Timestamp) {
-    after.first_answer_at = after.first_answer_at.or(Some(now));
-    after.answer_digest = Some(digest);
-    after.tracking_number = tracking.tracking_number.clone().or(after.tracking_number.take());
-    after.carrier_code = tracking.carrier_code.clone().or(after.carrier_code.take());
-    if let Some(spelled) = &tracking.status_code {
-        after.status_code = Some(
-            tracking.status().map_or_else(|| spelled.trim().to_owned(), |code| code.as_str().to_owned()),
-        );
-        after.status_description = tracking.status_description.clone();
-        after.status_detail_code = tracking.status_detail_code.clone();
-    }
-    after.estimate = tracking.estimated_delivery_date.clone();
-    after.out_for_delivery = tracking.is_out_for_delivery();
-    if let Some(newest) = tracking.events.first() {
-        let offset = guess_offset(newest.longitude, newest.country_code.as_deref());
-        after.utc_offset_minutes = Some(offset.seconds() / 60);
-    }
-}
-
-/// Finished, reopened, or alive again after somebody asked by hand.
-fn settle_state(label: &Snapshot, after: &mut Standing, changed: bool, now: Timestamp) {
-    if after.is_terminal() {
-        if label.standing.state != LabelState::Finished {
-            after.finished_at = Some(now);
-        }
-        after.state = LabelState::Finished;
-    } else {
-        after.finished_at = None;
-        if label.standing.state != LabelState::Expired || changed {
-            after.state = LabelState::Active;
-        }
-    }
-}
-
 /// Plans the next look; gives the time between two looks around then.
 fn schedule(
     terms: &Terms<'_>,
@@ -359,63 +242,6 @@ fn append(label: &Snapshot, plan: &mut PollPlan, now: Timestamp, change: &Change
     let seq = plan.standing.last_seq + 1;
     plan.messages.push(compose(&label.subject(&plan.standing), seq, now, change));
     plan.standing.last_seq = seq;
-}
-
-fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
-    let mut plan = untouched(label);
-    let after = &mut plan.standing;
-    after.refusals = after.refusals.saturating_add(1);
-    let since = *after.refused_since.get_or_insert(now);
-    let patient = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
-    if !patient && after.state == LabelState::Active {
-        after.state = LabelState::Unavailable;
-        after.next_poll_at = None;
-        append(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
-        return plan;
-    }
-    let hours = match after.refusals {
-        1 => 1,
-        2 => 6,
-        _ => 24,
-    };
-    retry(label, after, Duration::from_secs(hours * 3600), now, jitter);
-    plan
-}
-
-/// The account's matter, most likely. But should it be this label's alone, it must not be the next probe too: it goes
-/// behind the others, ever further. No failure is counted.
-fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
-    let mut plan = untouched(label);
-    let after = &mut plan.standing;
-    let before = label.standing.interval_ms.filter(|_| label.standing.cadence_row.as_deref() == Some(BEHIND));
-    let wait = before.map_or(Duration::from_secs(60), |ms| Duration::from_millis(ms.unsigned_abs()) * 2);
-    let wait = wait.min(Duration::from_secs(24 * 3600));
-    retry(label, after, wait, now, 0.0);
-    after.cadence_row = Some(BEHIND.to_owned());
-    after.interval_ms = i64::try_from(wait.as_millis()).ok();
-    plan
-}
-
-fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
-    let mut plan = untouched(label);
-    let after = &mut plan.standing;
-    let wait = backoff(after.failures);
-    if !terms.outage {
-        after.failures = after.failures.saturating_add(1);
-        after.failing_since = after.failing_since.or(Some(now));
-    }
-    retry(label, after, wait, now, jitter);
-    plan
-}
-
-/// Again after `wait`. A label that is not active was asked about by hand: it goes back to where it was.
-fn retry(label: &Snapshot, after: &mut Standing, wait: Duration, now: Timestamp, jitter: f64) {
-    let wait = wait.mul_f64(1.0 + super::cadence::JITTER * jitter.clamp(-1.0, 1.0));
-    let at = now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
-    let asked_by_hand = label.standing.state != LabelState::Active;
-    after.next_poll_at = if asked_by_hand { None } else { at.ok().map(whole_ms) };
-    after.cadence_row = None;
-    after.interval_ms = None;
 }
 
 fn whole_ms(at: Timestamp) -> Timestamp {

@@ -9,7 +9,7 @@ use crate::domain::label::{AccountName, LabelKey, Metadata};
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 use crate::domain::subscriber::EventPattern;
-use crate::domain::tracking::StatusCode;
+use crate::domain::tracking::{StatusCode, Tracking};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

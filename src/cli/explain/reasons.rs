@@ -1,0 +1,150 @@
+//! Why a label's next poll is when it is, in sentences: its state, the cadence, the account, the quota.
+
+use jiff::SignedDuration;
+
+use super::super::output::{instant, roughly, shown};
+use super::{Facts, why};
+use crate::config::duration;
+use crate::domain::account::Standing;
+use crate::domain::outlook::Outlook;
+
+/// Why, in sentences; the most telling first.
+pub(super) fn reasons(facts: &Facts<'_>) -> Vec<String> {
+    let mut reasons = vec![of_state(facts)];
+    let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
+    reasons.extend(facts.next.map(why::in_words).unwrap_or_default());
+    reasons.extend(of_account(facts));
+    let overdue = facts.now.duration_since(next);
+    if overdue >= SignedDuration::from_mins(1) {
+        let since = roughly(overdue);
+        reasons
+            .push(format!("it is due for {since} already: other labels have their turn, or no daemon runs"));
+    } else if overdue >= SignedDuration::ZERO {
+        reasons.push("it is due: it is polled as soon as the quota allows".to_owned());
+    } else if next > planned {
+        reasons.push(format!("planned was {}: it is expected later by what is said above", instant(planned)));
+    }
+    reasons
+}
+
+fn of_state(facts: &Facts<'_>) -> String {
+    let (label, detail) = (facts.label, facts.detail);
+    let status = label.status_code.as_deref().unwrap_or("none");
+    match label.state.as_str() {
+        "removed" => "removed: nobody asks for it any more; its history stays".to_owned(),
+        "expired" => {
+            let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
+            format!("expired: nothing changed for {}, so it was given up", roughly(quiet))
+        }
+        "finished" => {
+            let further = if label.next_poll_at.is_some() { "one further look" } else { "no further look" };
+            format!("finished with status {status} at {}: {further} is planned", shown(detail.finished_at))
+        }
+        _ if detail.refusals > 0 => format!(
+            "refused by the API, {} in a row since {}: asked again after 1h, 6h, 24h …, and unavailable after 5 \
+             over at least 72h",
+            detail.refusals,
+            shown(detail.refused_since)
+        ),
+        "unavailable" => "unavailable: the API refused it too often, over too long".to_owned(),
+        _ if detail.failures > 0 => format!(
+            "failed, {} in a row since {}: backs off from 1m to 1h",
+            detail.failures,
+            shown(detail.failing_since)
+        ),
+        _ if detail.first_answer_at.is_none() => {
+            "never answered yet: a new label is looked at as soon as the quota allows".to_owned()
+        }
+        _ => step(facts),
+    }
+}
+
+/// Which step of which row, and how long it has been quiet.
+fn step(facts: &Facts<'_>) -> String {
+    let (label, detail) = (facts.label, facts.detail);
+    let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
+    let so = match (&detail.cadence_row, detail.interval) {
+        (Some(row), Some(interval)) => {
+            format!(
+                "row {row}: looked at after {} (±8 %, and to the row's hours)",
+                duration::format(interval)
+            )
+        }
+        _ => "as soon as the quota allows".to_owned(),
+    };
+    let answers = match label.unchanged {
+        0 => "the last answer brought a change".to_owned(),
+        1 => "one unchanged answer".to_owned(),
+        many => format!("{many} unchanged answers in a row"),
+    };
+    let status = label.status_code.as_deref().unwrap_or("none");
+    let out = if detail.out_for_delivery { ", out for delivery" } else { "" };
+    format!("status {status}{out}, {answers}, quiet for {}: {so}", roughly(quiet))
+}
+
+fn of_account(facts: &Facts<'_>) -> Vec<String> {
+    let (name, account) = (&facts.label.account, facts.account);
+    let mut reasons = Vec::new();
+    if account.standing != Standing::Ok {
+        let said = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        reasons.push(format!(
+            "account {name} is {} since {}{said}: none of its labels is polled but one probe, the next at {}",
+            account.standing.as_str(),
+            shown(Some(account.since)),
+            shown(account.probe_at)
+        ));
+    }
+    if let Some(until) = account.throttled_until.filter(|until| *until > facts.now) {
+        reasons.push(format!("account {name} was throttled: it waits until {}", shown(Some(until))));
+    }
+    if let Some((until, carrier)) = facts.held_until.zip(facts.detail.carrier_code.as_deref()) {
+        reasons
+            .push(format!("carrier {carrier} is asked too often: its labels wait until {}", instant(until)));
+    }
+    match facts.outlook {
+        Some(outlook) => reasons.extend(of_quota(name, outlook)),
+        None => {
+            reasons.push(format!("account {name} is not in the configuration: none of its labels is polled"))
+        }
+    }
+    reasons
+}
+
+fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let limit = outlook.limits.requests_per_minute;
+    if outlook.share < 1.0 {
+        let percent = outlook.share * 100.0;
+        reasons.push(format!(
+            "429 came again though account {name} kept within its limit, so somebody else uses it too: it takes \
+             {percent:.0} % of {limit} requests a minute for now, and slowly more"
+        ));
+    }
+    let (budget, used) = (outlook.limits.requests_per_month, outlook.used_this_month);
+    if let Some(until) = outlook.used_up_until {
+        let until = instant(until);
+        reasons.push(format!(
+            "account {name} has used up its {budget} requests of this month: no call until {until}"
+        ));
+        return reasons;
+    }
+    if budget > 0 {
+        let until = instant(outlook.month_ends_at);
+        reasons.push(format!(
+            "account {name} has used {used} of {budget} requests of the month that ends {until}"
+        ));
+    }
+    let (asked, allowed) = (outlook.demand * 60.0, outlook.allowed * 60.0);
+    let allowed = if allowed.fract() < 0.005 { format!("{allowed:.0}") } else { format!("{allowed:.2}") };
+    let stretched = match outlook.stretch {
+        stretch if stretch > 1.0 => format!(": all their waits are stretched {stretch:.2} times"),
+        _ => String::new(),
+    };
+    reasons.push(format!(
+        "the labels of account {name} ask for {asked:.2} requests a minute of {allowed} allowed{stretched}"
+    ));
+    reasons
+}
+
+#[cfg(test)]
+mod tests;

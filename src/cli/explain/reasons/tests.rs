@@ -1,0 +1,135 @@
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::domain::account::AccountState;
+use crate::domain::outlook::Limits;
+use crate::domain::share::Share;
+use crate::store::views::labels::{LabelDetail, LabelView};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn label(state: &str) -> LabelView {
+    LabelView {
+        row: 1,
+        label_id: "se-1".to_owned(),
+        account: "main".to_owned(),
+        state: state.to_owned(),
+        status_code: Some("IT".to_owned()),
+        tracking_number: None,
+        registered_at: at("2026-11-20T00:00:00Z"),
+        last_polled_at: Some(at("2026-11-22T09:00:00Z")),
+        last_changed_at: Some(at("2026-11-22T05:00:00Z")),
+        next_poll_at: Some(at("2026-11-22T13:00:00Z")),
+        pace: Some(Duration::from_secs(4 * 3600)),
+        unchanged: 1,
+        failures: 0,
+        metadata: RawValue::NULL.to_owned(),
+        source: "config".to_owned(),
+    }
+}
+
+fn detail() -> LabelDetail {
+    LabelDetail {
+        carrier_code: None,
+        status_description: None,
+        estimate: None,
+        out_for_delivery: false,
+        first_answer_at: Some(at("2026-11-20T00:01:00Z")),
+        finished_at: None,
+        cadence_row: Some("IT".to_owned()),
+        interval: Some(Duration::from_secs(4 * 3600)),
+        failures: 0,
+        failing_since: None,
+        refusals: 0,
+        refused_since: None,
+        asked_by: vec!["config"],
+        last_seq: 3,
+        recent_polls: Vec::new(),
+    }
+}
+
+fn said(label: &LabelView, detail: &LabelDetail, account: &AccountState) -> Vec<String> {
+    said_of(label, detail, account, 0, 1.5)
+}
+
+fn said_of(
+    label: &LabelView,
+    detail: &LabelDetail,
+    account: &AccountState,
+    used_this_month: u64,
+    asked: f64,
+) -> Vec<String> {
+    let now = at("2026-11-22T10:00:00Z");
+    let requests_per_month = if used_this_month > 0 { 1_000 } else { 0 };
+    let limits = Limits { requests_per_minute: 160, requests_per_month };
+    let share = Share::default();
+    let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
+    let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
+    let outlook = Some(&outlook);
+    reasons(&Facts { label, detail, account, next: None, expected, outlook, held_until: None, now })
+}
+
+#[test]
+fn a_quota_that_binds_is_said_with_its_factor() {
+    let account = AccountState::new(at("2026-11-20T00:00:00Z"));
+    let stretched = said_of(&label("active"), &detail(), &account, 0, 240.0);
+    assert_eq!(
+        stretched[1..],
+        [
+            "the labels of account main ask for 240.00 requests a minute of 160 allowed: all their waits are \
+             stretched 1.50 times",
+            "planned was 2026-11-22T13:00:00.000Z: it is expected later by what is said above",
+        ]
+    );
+    let used_up = said_of(&label("active"), &detail(), &account, 1_000, 1.5);
+    assert_eq!(
+        used_up[1],
+        "account main has used up its 1000 requests of this month: no call until 2026-12-01T00:00:00.000Z"
+    );
+}
+
+#[test]
+fn row_step_and_quota() {
+    let account = AccountState::new(at("2026-11-20T00:00:00Z"));
+    assert_eq!(
+        said(&label("active"), &detail(), &account),
+        [
+            "status IT, one unchanged answer, quiet for 5h: row IT: looked at after 4h (±8 %, and to the row's hours)",
+            "the labels of account main ask for 1.50 requests a minute of 160 allowed",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_polled_says_so_in_one_sentence() {
+    let account = AccountState::new(at("2026-11-20T00:00:00Z"));
+    for (state, beginning) in
+        [("removed", "removed: "), ("expired", "expired: "), ("finished", "finished with")]
+    {
+        let label = LabelView { next_poll_at: None, ..label(state) };
+        let said = said(&label, &detail(), &account);
+        assert_eq!(said.len(), 1);
+        assert!(said[0].starts_with(beginning), "{said:?}");
+    }
+}
+
+#[test]
+fn trouble_of_the_label_and_of_the_account() {
+    let account = AccountState {
+        standing: Standing::Unauthorized,
+        probe_at: Some(at("2026-11-22T10:01:00Z")),
+        throttled_until: Some(at("2026-11-22T10:00:30Z")),
+        ..AccountState::new(at("2026-11-22T09:00:00Z"))
+    };
+    let failing = LabelDetail { failures: 3, failing_since: Some(at("2026-11-22T09:00:00Z")), ..detail() };
+    let said = said(&label("active"), &failing, &account);
+    assert!(said[0].starts_with("failed, 3 in a row since 2026-11-22T09:00:00Z"), "{said:?}");
+    assert!(said[1].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");
+    assert!(said[2].ends_with("waits until 2026-11-22T10:00:30Z"), "{said:?}");
+}

@@ -1,0 +1,77 @@
+//! Answers that bring no tracking: how long the label waits, and when it is given up (contract 3).
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{PollPlan, Terms, append, untouched, whole_ms};
+use crate::domain::account::backoff;
+use crate::domain::cadence::JITTER;
+use crate::domain::label::LabelState;
+use crate::domain::message::news::Change;
+use crate::domain::snapshot::{Snapshot, Standing};
+
+/// A label is given up after so many refusals in a row …
+const REFUSALS: u32 = 5;
+/// … over at least this long (contract 3).
+const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
+
+/// The row of a label that was answered with 401 or 403.
+const BEHIND: &str = "behind_others";
+
+pub(super) fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
+    let mut plan = untouched(label);
+    let after = &mut plan.standing;
+    after.refusals = after.refusals.saturating_add(1);
+    let since = *after.refused_since.get_or_insert(now);
+    let patient = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
+    if !patient && after.state == LabelState::Active {
+        after.state = LabelState::Unavailable;
+        after.next_poll_at = None;
+        append(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
+        return plan;
+    }
+    let hours = match after.refusals {
+        1 => 1,
+        2 => 6,
+        _ => 24,
+    };
+    retry(label, after, Duration::from_secs(hours * 3600), now, jitter);
+    plan
+}
+
+/// The account's matter, most likely. But should it be this label's alone, it must not be the next probe too: it goes
+/// behind the others, ever further. No failure is counted.
+pub(super) fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
+    let mut plan = untouched(label);
+    let after = &mut plan.standing;
+    let before = label.standing.interval_ms.filter(|_| label.standing.cadence_row.as_deref() == Some(BEHIND));
+    let wait = before.map_or(Duration::from_secs(60), |ms| Duration::from_millis(ms.unsigned_abs()) * 2);
+    let wait = wait.min(Duration::from_secs(24 * 3600));
+    retry(label, after, wait, now, 0.0);
+    after.cadence_row = Some(BEHIND.to_owned());
+    after.interval_ms = i64::try_from(wait.as_millis()).ok();
+    plan
+}
+
+pub(super) fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
+    let mut plan = untouched(label);
+    let after = &mut plan.standing;
+    let wait = backoff(after.failures);
+    if !terms.outage {
+        after.failures = after.failures.saturating_add(1);
+        after.failing_since = after.failing_since.or(Some(now));
+    }
+    retry(label, after, wait, now, jitter);
+    plan
+}
+
+/// Again after `wait`. A label that is not active was asked about by hand: it goes back to where it was.
+pub(super) fn retry(label: &Snapshot, after: &mut Standing, wait: Duration, now: Timestamp, jitter: f64) {
+    let wait = wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
+    let at = now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
+    let asked_by_hand = label.standing.state != LabelState::Active;
+    after.next_poll_at = if asked_by_hand { None } else { at.ok().map(whole_ms) };
+    after.cadence_row = None;
+    after.interval_ms = None;
+}
