@@ -8,6 +8,7 @@
 //! the caller, with what the call brought.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -15,12 +16,19 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::config::Account;
 use crate::domain::account::{AccountChange, AccountState, Verdict};
+use crate::domain::budget::Budget;
 use crate::domain::ledger::{Ledger, Refusal};
+use crate::domain::message::{MessageType, about_account};
+use crate::domain::pace::Pace;
+use crate::domain::poll::PlannedDelivery;
 use crate::domain::quota::Quota;
-use crate::domain::{budget::Budget, pace};
+use crate::domain::subscriber::{Format, Subscriber};
 use crate::shipstation::Client;
+use crate::store::accounts::AccountRecord;
 use crate::store::usage::Usage;
 use crate::store::{Store, StoreError};
+
+pub use crate::domain::ledger::{Call, Errand};
 
 /// Calls of an account that are no looks, at once.
 const OTHERS: u32 = 1;
@@ -33,8 +41,6 @@ pub struct Desk {
     pub store: Store,
     ledger: Arc<Mutex<Ledger>>,
 }
-
-pub use crate::domain::ledger::{Call, Errand};
 
 /// What a call changed about its account: to be recorded.
 #[derive(Clone, Debug)]
@@ -83,7 +89,7 @@ impl Desk {
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
         self.ledger().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
         if account.max_in_flight != self.account.max_in_flight {
-            self.store.take_up_quota(&account.name, account.max_in_flight + OTHERS, now).await?;
+            self.store.expect_under_way(&account.name, account.max_in_flight + OTHERS).await?;
         }
         let (store, ledger) = (self.store.clone(), Arc::clone(&self.ledger));
         Ok(Self { account, client, store, ledger })
@@ -91,7 +97,7 @@ impl Desk {
 
     /// A clean end: nothing is under way any more.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.store.lay_down_quota(&self.account.name).await
+        self.store.expect_under_way(&self.account.name, 0).await
     }
 
     /// Allows a call at `now`, or says when to come again; `None` if that depends on a call under way.
@@ -126,6 +132,16 @@ impl Desk {
         self.ledger().state.probing()
     }
 
+    /// Whether a call was answered well after `since`, as far as this process knows.
+    pub fn answered_since(&self, since: Timestamp) -> bool {
+        self.ledger().state.last_fine_at.is_some_and(|at| at > since)
+    }
+
+    /// What the account may ask at `now`, in requests per second.
+    pub fn allowed(&self, now: Timestamp) -> f64 {
+        self.ledger().allowed(now)
+    }
+
     /// How many slots are in use.
     pub fn used(&self) -> usize {
         self.ledger().used()
@@ -139,23 +155,24 @@ impl Desk {
         let account = &self.account.name;
         let asked = format!("{:.1}", demand * 60.0);
         if stretch > 1.0 {
+            let allowed = format!("{:.1}", demand * 60.0 / stretch);
             let stretch = format!("{stretch:.2}");
-            warn!(account = %account, stretch, requests_per_minute = asked,
+            warn!(account = %account, stretch, asked_per_minute = asked, allowed_per_minute = allowed,
                 "the labels ask for more than the quota gives: all their waits are stretched by this factor");
         } else {
-            info!(account = %account, requests_per_minute = asked,
+            info!(account = %account, asked_per_minute = asked,
                 "the quota gives what the labels ask for: no wait is stretched any more");
         }
     }
 
-    /// The next turn; see [`pace::order`].
+    /// The next turn; see [`crate::domain::pace::order`].
     pub fn turn(&self) -> u64 {
         self.ledger().turn
     }
 
     /// A label that was due at `due_at`, after a planned wait, has its turn.
-    pub fn serves(&self, due_at: Option<Timestamp>, wait: Option<std::time::Duration>, now: Timestamp) {
-        let late = due_at.zip(wait).map(|(due_at, wait)| pace::Pace::of(wait).lateness(due_at, now));
+    pub fn serves(&self, due_at: Option<Timestamp>, wait: Option<Duration>, now: Timestamp) {
+        let late = due_at.zip(wait).map(|(due_at, wait)| Pace::of(wait).lateness(due_at, now));
         self.ledger().serves(late);
     }
 
@@ -180,13 +197,47 @@ impl Desk {
         drop(ledger);
         if let Some(share) = seen.share {
             let percent = (share * 100.0).round();
-            warn!(account = %account, percent, "429 again within the limit: somebody else uses it too, and the account takes only so many percent of it for now");
+            warn!(account = %account, percent,
+                "429 again within the limit: somebody else uses it too, and the account takes so much less for now");
         }
         if !seen.changed {
             return None;
         }
         self.say(seen.change, &state, verdict);
         Some(Observed { change: seen.change, state })
+    }
+
+    /// What is written of a change, with what is told of it to those `subscribers` who want it.
+    pub fn to_record(&self, observed: Observed, subscribers: &[Subscriber], now: Timestamp) -> AccountRecord {
+        let Observed { change, state } = observed;
+        let account = &self.account.name;
+        let kind = match change {
+            Some(AccountChange::Refused) => Some(MessageType::AccountUnauthorized),
+            Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
+            Some(AccountChange::WentDown | AccountChange::CameBack) | None => None,
+        };
+        let about =
+            |kind| about_account(kind, account, state.standing.as_str(), state.detail.as_deref(), now);
+        let messages: Vec<_> = kind.map(about).into_iter().collect();
+        let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
+            subscribers
+                .iter()
+                .filter(|subscriber| subscriber.format == Format::Standard)
+                .filter(|subscriber| subscriber.wants(message.kind, Some(account)))
+                .map(move |subscriber| PlannedDelivery {
+                    message: index,
+                    subscriber: subscriber.name.clone(),
+                    format: Format::Standard,
+                })
+        });
+        AccountRecord {
+            name: account.clone(),
+            change,
+            deliveries: deliveries.collect(),
+            messages,
+            state,
+            now,
+        }
     }
 
     fn say(&self, change: Option<AccountChange>, state: &AccountState, verdict: &Verdict) {

@@ -19,8 +19,8 @@
 //! |---|---|
 //! | the door | [`cli`]: arguments and printing |
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
-//! | the trades | [`poller`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
-//! | the desk | [`desk`]: an account's use of the API, shared by the trades that call it |
+//! | the trades | [`poller`], [`scout`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
+//! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers |
 //! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`], [`agent`], [`tls`] |
 //! | the ground | [`domain`]: everything that decides; pure |
 //! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies; [`simulation`]: polls in virtual time |
@@ -51,12 +51,14 @@ pub mod courier;
 pub mod daemon;
 pub mod desk;
 pub mod domain;
+pub mod experience;
 pub mod http;
 pub mod janitor;
 pub mod poller;
 pub mod pulse;
 pub mod registrar;
 pub mod sandbox;
+pub mod scout;
 pub mod shipstation;
 pub mod simulation;
 pub mod store;

@@ -15,19 +15,19 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
-use crate::desk::{Call, Desk, Errand, Observed, Slot};
-use crate::domain::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
+use crate::desk::{Call, Desk, Errand, Slot};
+use crate::domain::account::ALL_LABELS;
 use crate::domain::cadence::Cadence;
-use crate::domain::message::{Message, MessageType, about_account};
 use crate::domain::pace;
-use crate::domain::poll::{self, FirstPoll, PlannedDelivery, PollPlan, Terms};
+use crate::domain::poll::{self, FirstPoll, PollPlan, Terms};
 use crate::domain::reading::Reading;
+use crate::domain::rhythm::Rhythms;
 use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
-use crate::domain::subscriber::{Format, Subscriber};
+use crate::domain::subscriber::Subscriber;
+use crate::experience::Experience;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
-use crate::store::accounts::AccountRecord;
 use crate::store::polls::{PollRecord, Recorded};
 
 /// Due labels read ahead; what the registry does to one meanwhile is noticed when its poll is recorded.
@@ -59,13 +59,19 @@ pub struct Poller {
 struct Looking {
     desk: Arc<Desk>,
     policy: watch::Receiver<Arc<Policy>>,
+    experience: Experience,
     pulse: Pulse,
 }
 
 impl Poller {
-    pub fn new(desk: Arc<Desk>, policy: watch::Receiver<Arc<Policy>>, pulse: Pulse) -> Self {
+    pub fn new(
+        desk: Arc<Desk>,
+        policy: watch::Receiver<Arc<Policy>>,
+        experience: Experience,
+        pulse: Pulse,
+    ) -> Self {
         Self {
-            looking: Arc::new(Looking { desk, policy, pulse }),
+            looking: Arc::new(Looking { desk, policy, experience, pulse }),
             busy: HashSet::new(),
             in_flight: JoinSet::new(),
             ahead: VecDeque::new(),
@@ -212,9 +218,11 @@ async fn record(
     };
     // One policy for the whole poll, whatever a reload does meanwhile.
     let policy = Arc::clone(&looking.policy.borrow());
-    let account = observe(desk, &policy, label, &reading.verdict(), call, now);
+    let observed = desk.observe(Some(label.row), &reading.verdict(), call, now);
+    let account = observed.map(|observed| desk.to_record(observed, &policy.subscribers, now));
     let terms = Terms {
         cadence: &policy.cadence,
+        rhythms: &Rhythms::default(),
         patience: &policy.patience,
         first_poll: policy.first_poll,
         subscribers: &policy.subscribers,
@@ -223,9 +231,14 @@ async fn record(
         outage: desk.probing(),
         sent_at: call.sent_at,
     };
-    let plan = |reading: &Reading| poll::plan(&terms, label, &known, reading, now, clock::jitter());
+    let plan = |reading: &Reading| {
+        looking.experience.with(|rhythms| {
+            poll::plan(&Terms { rhythms, ..terms }, label, &known, reading, now, clock::jitter())
+        })
+    };
     let found = plan(&reading);
     let news = News::of(&found);
+    let after = found.standing.clone();
     // If we die here, the label is still due and the API says the same again.
     let held = poll::held_carrier(&reading, label, now);
     let usage = desk.usage(call, held, now);
@@ -240,56 +253,18 @@ async fn record(
         recorded => recorded?,
     };
     match recorded {
-        Recorded::Done => report(label, &reading, &news),
+        Recorded::Done => {
+            if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
+                looking.experience.learn(label, &after, now);
+            }
+            report(label, &reading, &news);
+        }
         Recorded::Superseded => {
             debug!(label.id = %label.key.id, "the label was changed meanwhile; it is polled again");
         }
     }
     looking.pulse.beat(now);
     Ok(())
-}
-
-/// What the poll says about the account; a record of it if that changed.
-fn observe(
-    desk: &Desk,
-    policy: &Policy,
-    label: &Snapshot,
-    verdict: &Verdict,
-    call: Call,
-    now: Timestamp,
-) -> Option<AccountRecord> {
-    let Observed { change, state } = desk.observe(Some(label.row), verdict, call, now)?;
-    let account = &desk.account.name;
-    let messages = change.and_then(|change| told(change, desk, &state, now)).into_iter().collect::<Vec<_>>();
-    let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
-        policy
-            .subscribers
-            .iter()
-            .filter(|subscriber| subscriber.format == Format::Standard)
-            .filter(|subscriber| subscriber.wants(message.kind, Some(account)))
-            .map(move |subscriber| PlannedDelivery {
-                message: index,
-                subscriber: subscriber.name.clone(),
-                format: Format::Standard,
-            })
-    });
-    Some(AccountRecord {
-        name: account.clone(),
-        change,
-        deliveries: deliveries.collect(),
-        messages,
-        state,
-        now,
-    })
-}
-
-fn told(change: AccountChange, desk: &Desk, state: &AccountState, now: Timestamp) -> Option<Message> {
-    let kind = match change {
-        AccountChange::Refused => MessageType::AccountUnauthorized,
-        AccountChange::Accepted => MessageType::AccountRecovered,
-        AccountChange::WentDown | AccountChange::CameBack => return None,
-    };
-    Some(about_account(kind, &desk.account.name, state.standing.as_str(), state.detail.as_deref(), now))
 }
 
 /// What the log says of a plan once it is recorded.

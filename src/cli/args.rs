@@ -71,7 +71,7 @@ pub struct Check {
     /// Sends nothing (the default).
     #[arg(long, conflicts_with = "online")]
     pub offline: bool,
-    /// Also makes one call per account and one ping per subscriber.
+    /// Also makes one call per account, one more where labels are discovered, and one ping per subscriber.
     #[arg(long)]
     pub online: bool,
     /// One JSON object instead of text.
@@ -118,6 +118,9 @@ pub struct Sandbox {
     /// How many parcels there are from the start: se-1, se-2, … Who names none gets a parcel for every id asked for.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub parcels: u32,
+    /// New labels an hour, by the clock, beside those; one in 20 is voided again. `GET /v2/labels` lists them.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub labels_per_hour: u32,
     /// Plays recorded journeys (JSON Lines).
     #[arg(long, value_name = "FILE")]
     pub journeys: Option<PathBuf>,

@@ -14,6 +14,7 @@ mod history;
 mod jwks;
 mod labels;
 mod listen;
+mod outlook;
 mod output;
 mod replay;
 mod resolve;

@@ -67,10 +67,11 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
         api_keys: what.api_key.clone(),
         rate_limit: Some(what.requests_per_minute).filter(|limit| *limit > 0),
         // Who names labels gets these and no others; who names none gets a parcel for every id asked for.
-        auto: what.parcels == 0 && journeys.is_empty() && what.replay.is_none(),
+        auto: what.parcels == 0 && what.labels_per_hour == 0 && journeys.is_empty() && what.replay.is_none(),
         seed: what.seed,
         time_factor: factor,
         labels: labels(what.parcels)?,
+        labels_per_hour: what.labels_per_hour,
         journeys,
         replay: what.replay.clone(),
         faults: what.fail.iter().chain(&what.slow).chain(&what.garble).copied().collect(),

@@ -46,6 +46,18 @@ impl Account {
     pub fn tracking_url(&self, label: &LabelId) -> String {
         tracking_url(&self.base_url, &self.tracking_path, label.as_str())
     }
+
+    /// The URL of the list of labels, which lies beside the tracking; none if `tracking_path` does not tell where.
+    pub fn labels_url(&self) -> Option<String> {
+        Some(format!("{}{}", self.base_url, labels_path(&self.tracking_path)?))
+    }
+}
+
+/// `…/labels/{label_id}/track` is beside `…/labels`; of another form nobody knows what is beside it.
+fn labels_path(tracking_path: &str) -> Option<&str> {
+    tracking_path
+        .strip_suffix("/{label_id}/track")
+        .filter(|path| path.ends_with("/labels") && !path.contains(['{', '?']))
 }
 
 const BASE_URL: &str = "https://api.shipstation.com";
@@ -104,7 +116,7 @@ fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
         requests_per_month: requests_per_month.map_or(0, i64::unsigned_abs),
         max_in_flight: table.count("max_in_flight", u32::MAX).unwrap_or(MAX_IN_FLIGHT),
         timeout: table.duration("timeout").unwrap_or(TIMEOUT),
-        discover: discover(&table).unwrap_or(DISCOVER),
+        discover: discover(&table, tracking_path.as_deref()).unwrap_or(DISCOVER),
         name: AccountName::new(name),
         base_url: base_url?,
         tracking_path: tracking_path?,
@@ -155,10 +167,16 @@ fn api_key_of(entry: &Entry<'_>) -> Option<Hidden<String>> {
     }
 }
 
-fn discover(account: &Table<'_>) -> Option<Discover> {
+fn discover(account: &Table<'_>, tracking_path: Option<&str>) -> Option<Discover> {
     let table = account.get("discover")?.table(&["enabled", "interval", "lookback"])?;
+    let enabled = table.flag("enabled").unwrap_or(DISCOVER.enabled);
+    if enabled && tracking_path.is_some_and(|path| labels_path(path).is_none()) {
+        const PROBLEM: &str = "needs the list of labels, which lies beside the tracking; and tracking_path does not end with /labels/{label_id}/track";
+        const HINT: &str = "false, or a tracking_path as in \"/v2/labels/{label_id}/track\"";
+        table.get("enabled")?.fault::<()>(PROBLEM, HINT);
+    }
     Some(Discover {
-        enabled: table.flag("enabled").unwrap_or(DISCOVER.enabled),
+        enabled,
         interval: table.duration("interval").unwrap_or(DISCOVER.interval),
         lookback: table.duration("lookback").unwrap_or(DISCOVER.lookback),
     })
@@ -166,4 +184,25 @@ fn discover(account: &Table<'_>) -> Option<Discover> {
 
 fn tracking_url(base_url: &str, path: &str, label: &str) -> String {
     format!("{base_url}{}", path.replace("{label_id}", label))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_lies_beside_the_tracking() {
+        for (tracking, list) in [
+            ("/v2/labels/{label_id}/track", Some("/v2/labels")),
+            ("/v1/labels/{label_id}/track", Some("/v1/labels")),
+            ("/gate/way/labels/{label_id}/track", Some("/gate/way/labels")),
+            ("/v2/labels/{label_id}/track?a=1", None),
+            ("/v2/labels/{label_id}", None),
+            ("/v2/track/{label_id}", None),
+            ("/{label_id}/labels/{label_id}/track", None),
+            ("/mylabels/{label_id}/track", None),
+        ] {
+            assert_eq!(labels_path(tracking), list, "{tracking}");
+        }
+    }
 }

@@ -620,6 +620,23 @@ fn a_wrong_row_is_no_fault_of_the_configuration() {
 }
 
 #[test]
+fn discovery_needs_a_list_beside_the_tracking() {
+    let place = |path: &str, enabled: bool| {
+        Place::new(&format!(
+            "[accounts.a]\napi_key = \"k\"\ntracking_path = \"{path}\"\n[accounts.a.discover]\nenabled = {enabled}\ninterval = \"1m\"\n"
+        ))
+    };
+    let account =
+        place("/v1/labels/{label_id}/track", true).loaded().config.accounts.into_values().next().unwrap();
+    assert_eq!(account.labels_url().as_deref(), Some("https://api.shipstation.com/v1/labels"));
+    assert_eq!((account.discover.enabled, account.discover.interval.as_secs()), (true, 60));
+    assert_eq!(account.discover.lookback.as_secs(), 14 * 86_400);
+    let report = place("/track?label={label_id}", true).report();
+    assert!(report.contains("accounts.a.discover.enabled = true: needs the list of labels"), "{report}");
+    assert!(!place("/track?label={label_id}", false).loaded().config.accounts.is_empty());
+}
+
+#[test]
 fn an_address_that_is_never_sent_to_is_warned_of() {
     let place =
         Place::new(&sound().replace("https://example.com/h", "http://u:s3cret@169.254.169.254/?t=s3cret"));

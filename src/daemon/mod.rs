@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Faults, Loaded};
+use crate::experience::Experience;
 use crate::http::{self, Sources};
 use crate::pulse::Pulses;
 use crate::shipstation::{Client, NoClient};
@@ -118,7 +119,8 @@ impl Daemon {
         let pulses = Pulses::default();
         let ready = Arc::new(AtomicBool::new(false));
         let client = Client::new()?;
-        let mut trades = Trades::new(store.clone(), client, pulses.clone(), &loaded.config);
+        let experience = Experience::recall(&store, clock::now()).await?;
+        let mut trades = Trades::new(store.clone(), client, pulses.clone(), experience, &loaded.config);
         let http = match listener {
             Some(listener) => {
                 let sources = Sources {

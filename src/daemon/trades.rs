@@ -19,11 +19,13 @@ use crate::desk::Desk;
 use crate::domain::label::{AccountName, Registration};
 use crate::domain::signature::jwks;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::experience::Experience;
 use crate::http::{self, Sources};
 use crate::janitor;
 use crate::poller::{Policy, Poller};
 use crate::pulse::Pulses;
 use crate::registrar::{self, Wanted};
+use crate::scout::Scout;
 use crate::shipstation::Client;
 use crate::store::{Store, StoreError};
 
@@ -46,26 +48,35 @@ pub struct Trades {
     client: Client,
     pulses: Pulses,
     tasks: JoinSet<Ended>,
-    pollers: BTreeMap<AccountName, (Post, Account)>,
+    /// The trades of each account.
+    accounts: BTreeMap<AccountName, (Vec<Post>, Account)>,
     couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
     desks: BTreeMap<AccountName, Arc<Desk>>,
     others: Vec<Post>,
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
+    experience: Experience,
     jwks: watch::Sender<Arc<str>>,
     /// Trades that ended while we waited for others to; the daemon hears of them next.
     unexpected: Vec<Ended>,
 }
 
 impl Trades {
-    pub fn new(store: Store, client: Client, pulses: Pulses, config: &Config) -> Self {
+    pub fn new(
+        store: Store,
+        client: Client,
+        pulses: Pulses,
+        experience: Experience,
+        config: &Config,
+    ) -> Self {
         Self {
             store,
             client,
             pulses,
+            experience,
             tasks: JoinSet::new(),
-            pollers: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             couriers: BTreeMap::new(),
             desks: BTreeMap::new(),
             others: Vec::new(),
@@ -90,8 +101,8 @@ impl Trades {
     pub fn start_upkeep(&mut self, keep: &StoreConfig) {
         let (store, wanted) = (self.store.clone(), self.wanted.subscribe());
         let registrar = self.post("the registrar", |stop| registrar::run(store, wanted, stop));
-        let (store, keep) = (self.store.clone(), keep.clone());
-        let janitor = self.post("the janitor", |stop| janitor::run(store, keep, stop));
+        let (store, keep, experience) = (self.store.clone(), keep.clone(), self.experience.clone());
+        let janitor = self.post("the janitor", |stop| janitor::run(store, keep, experience, stop));
         self.others.extend([registrar, janitor]);
     }
 
@@ -107,7 +118,7 @@ impl Trades {
         self.others.push(post);
     }
 
-    /// Brings the pollers and couriers in step with `config`.
+    /// Brings the trades of accounts and subscribers in step with `config`.
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
         // Before anybody signs with a new key.
@@ -115,15 +126,22 @@ impl Trades {
         self.dismiss(config).await;
         self.audience.send_replace(Arc::new(config.subscribers.values().cloned().collect()));
         for (name, account) in &config.accounts {
-            if self.pollers.contains_key(name) {
+            if self.accounts.contains_key(name) {
                 continue;
             }
             let desk = self.desk(account).await?;
             let trade = format!("the poller of {name}");
             let pulse = self.pulses.start(&trade, clock::now());
-            let poller = Poller::new(desk, self.policy.subscribe(), pulse);
-            let post = self.post(&trade, |stop| poller.run(stop));
-            self.pollers.insert(name.clone(), (post, account.clone()));
+            let poller =
+                Poller::new(Arc::clone(&desk), self.policy.subscribe(), self.experience.clone(), pulse);
+            let mut posts = vec![self.post(&trade, |stop| poller.run(stop))];
+            let trade = format!("the scout of {name}");
+            let pulse = self.pulses.start(&trade, clock::now());
+            match Scout::new(desk, self.audience.subscribe(), pulse).await? {
+                Some(scout) => posts.push(self.post(&trade, |stop| scout.run(stop))),
+                None => self.pulses.stop(&trade),
+            }
+            self.accounts.insert(name.clone(), (posts, account.clone()));
         }
         for (name, subscriber) in config.subscribers.iter().filter(|(_, subscriber)| subscriber.enabled) {
             if self.couriers.contains_key(name) {
@@ -141,18 +159,20 @@ impl Trades {
 
     /// Ends what is no longer wanted or is wanted otherwise, and waits until it has ended.
     async fn dismiss(&mut self, config: &Config) {
-        let goes = |(name, (_, account)): &(&AccountName, &(Post, Account))| {
+        let goes = |(name, (_, account)): &(&AccountName, &(Vec<Post>, Account))| {
             config.accounts.get(*name) != Some(account)
         };
         let accounts: Vec<AccountName> =
-            self.pollers.iter().filter(goes).map(|(name, _)| name.clone()).collect();
+            self.accounts.iter().filter(goes).map(|(name, _)| name.clone()).collect();
         let changed = |(name, (_, subscriber)): &(&SubscriberName, &(Post, Subscriber))| {
             config.subscribers.get(*name) != Some(subscriber)
         };
         let subscribers: Vec<SubscriberName> =
             self.couriers.iter().filter(changed).map(|(name, _)| name.clone()).collect();
         let mut going: Vec<Post> = Vec::new();
-        going.extend(accounts.iter().filter_map(|name| self.pollers.remove(name)).map(|(post, _)| post));
+        going.extend(
+            accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(posts, _)| posts),
+        );
         going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
         for post in &going {
             post.stop.send_replace(true);
@@ -221,9 +241,9 @@ impl Trades {
 
     /// Tells all to stop and waits until they have.
     pub async fn drain(&mut self) {
-        let pollers = self.pollers.values().map(|(post, ..)| post);
+        let accounts = self.accounts.values().flat_map(|(posts, _)| posts);
         let couriers = self.couriers.values().map(|(post, _)| post);
-        for post in pollers.chain(couriers).chain(&self.others) {
+        for post in accounts.chain(couriers).chain(&self.others) {
             post.stop.send_replace(true);
         }
         while self.tasks.join_next().await.is_some() {}

@@ -209,13 +209,17 @@ impl Ledger {
         std::mem::take(&mut self.share_changed).then_some(self.share)
     }
 
+    /// What the account may ask at `now`, in requests per second.
+    pub fn allowed(&mut self, now: Timestamp) -> f64 {
+        self.budget.fill(now);
+        pace::allowed(self.requests_per_minute, &self.share, &self.budget, now)
+    }
+
     /// The account has `labels` polled, which ask for `demand` requests a second. Some(factor) if how far that stretches
     /// their waits is to be told.
     pub fn asks(&mut self, labels: usize, demand: f64, now: Timestamp) -> Option<f64> {
         self.labels = labels;
-        self.budget.fill(now);
-        let allowed = pace::allowed(self.requests_per_minute, &self.share, &self.budget, now);
-        self.stretch = pace::stretch(demand, allowed);
+        self.stretch = pace::stretch(demand, self.allowed(now));
         // That the month is used up is said by itself.
         if !self.stretch.is_finite() || !pace::is_worth_telling(self.told_stretch, self.stretch) {
             return None;
@@ -329,7 +333,12 @@ mod tests {
         let refusals: Vec<Refusal> = (0..2).map(|_| ledger.take(Errand::Look, now).unwrap_err()).collect();
         assert_eq!(refusals.iter().map(|refusal| refusal.used_up).collect::<Vec<_>>(), [true, false]);
         assert_eq!(refusals[1].free_at, Some(end));
-        assert!(ledger.take(Errand::Look, end).is_ok());
+        let next =
+            ledger.take(Errand::Look, end).map_or_else(|refusal| refusal.free_at, |call| Some(call.sent_at));
+        assert!(
+            next.unwrap().duration_since(end) < SignedDuration::from_hours(24 * 8),
+            "a new month's even share"
+        );
     }
 
     #[test]

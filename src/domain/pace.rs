@@ -143,15 +143,15 @@ pub fn expected_at(
     open_at.map_or(at, |open_at| at.max(open_at))
 }
 
-/// Whether a factor is to be told, and not only kept, after `told` was: when it leaves 1 or comes back, and between at
-/// each quarter.
+/// Whether a factor is to be told, and not only kept, after `told` was: when it leaves 1 or comes back, and between when
+/// it has changed by a quarter.
 pub fn is_worth_telling(told: f64, stretch: f64) -> bool {
     match (told > 1.0, stretch > 1.0) {
         (false, false) => false,
         // A little over is not told, or it would be told again and again.
         (false, true) => stretch > 1.05,
         (true, false) => true,
-        (true, true) => told.is_finite() != stretch.is_finite() || (stretch - told).abs() >= 0.25,
+        (true, true) => stretch / told >= 1.25 || told / stretch >= 1.25,
     }
 }
 

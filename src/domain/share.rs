@@ -25,7 +25,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share at `now`, from [`LEAST`] to 1.
+    /// The share at `now`, from a tenth to 1.
     pub fn at(&self, now: Timestamp) -> f64 {
         let Some((since, share)) = self.shrunk else { return 1.0 };
         let minutes = now.duration_since(since).as_secs_f64().max(0.0) / 60.0;

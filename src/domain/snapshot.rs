@@ -144,6 +144,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The carrier's service, where the registration names it.
+    pub fn service(&self) -> Option<&str> {
+        self.metadata.get("service").and_then(|service| service.as_str())
+    }
+
     /// What messages say about the label, with `standing` as it is after the poll.
     pub fn subject<'a>(&'a self, standing: &'a Standing) -> Subject<'a> {
         Subject {

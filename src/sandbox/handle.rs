@@ -15,6 +15,9 @@ use super::journeys::Journey;
 use super::parcel::Parcel;
 use super::state::{Known, Shared, Source};
 
+/// What the list of labels is scripted under: no label has this name.
+pub(super) const LIST: &str = "";
+
 /// Reads and steers a running sandbox; clones speak of the same one.
 #[derive(Clone)]
 pub struct SandboxHandle(pub(super) Arc<Shared>);
@@ -64,6 +67,32 @@ impl SandboxHandle {
         self.0.lock().scripts.remove(label);
     }
 
+    /// As [`Self::script`], for the list of labels.
+    pub fn script_list(&self, answer: Answer) {
+        self.script(LIST, answer);
+    }
+
+    /// As [`Self::script_once`], for the list of labels.
+    pub fn script_list_once(&self, answer: Answer) {
+        self.script_once(LIST, answer);
+    }
+
+    pub fn unscript_list(&self) {
+        self.unscript(LIST);
+    }
+
+    /// The most labels on a page of the list from now on.
+    pub fn set_largest_page(&self, labels: usize) {
+        self.0.lock().largest_page = labels;
+    }
+
+    /// Puts a label's creation at another instant, as the list tells it.
+    pub fn date(&self, label: &LabelId, created_at: Timestamp) {
+        if let Some(known) = self.0.lock().labels.get_mut(label) {
+            known.created_at = created_at;
+        }
+    }
+
     pub fn set_faults(&self, faults: Vec<Fault>) {
         self.0.lock().mischief.set(faults);
     }
@@ -95,13 +124,14 @@ impl SandboxHandle {
         state.gone.remove(label);
         state
             .labels
-            .insert(label.clone(), Known { created_at, voided: false, source: Source::Parcel(parcel) });
+            .insert(label.clone(), Known { created_at, voided_at: None, source: Source::Parcel(parcel) });
     }
 
     /// Voids a known label: asked for its tracking, the API says `tracking_not_supported`.
     pub fn void(&self, label: &LabelId) {
+        let now = self.virtual_now();
         if let Some(known) = self.0.lock().labels.get_mut(label) {
-            known.voided = true;
+            known.voided_at = Some(now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! `GET /v2/labels`: the list that discovery walks, page by page.
 //!
-//! Filters by creation and nothing else, like the part of the API that trackpost uses. The people in it are invented.
+//! Filters, order, pages and links are the vendor's. Filters that the sandbox has no values for (rates, warehouses) are
+//! passed over. The people in it are invented.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,20 @@ pub(super) struct ListQuery {
     page_size: usize,
     created_at_start: Option<Timestamp>,
     created_at_end: Option<Timestamp>,
+    status: Option<Status>,
+    /// Name and value of filters on what a label says of itself.
+    says: Vec<(&'static str, String)>,
+    by_change: bool,
     descending: bool,
+}
+
+/// The vendor's label statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Processing,
+    Completed,
+    Error,
+    Voided,
 }
 
 /// A parameter with a value that does not fit.
@@ -27,9 +41,15 @@ pub(super) struct BadParameter {
     pub(super) value: String,
 }
 
+/// Filters on fields of the label.
+const FIELDS: [&str; 5] = ["service_code", "carrier_id", "tracking_number", "batch_id", "shipment_id"];
+
 impl ListQuery {
-    /// Unknown parameters are passed over.
-    pub(super) fn read(parameters: &HashMap<String, String>) -> Result<Self, BadParameter> {
+    /// Unknown parameters are passed over. A page is never larger than `largest_page`, whatever is asked for.
+    pub(super) fn read(
+        parameters: &HashMap<String, String>,
+        largest_page: usize,
+    ) -> Result<Self, BadParameter> {
         let text = |name| parameters.get(name).map(String::as_str);
         let bad = |name: &'static str, value: &str| BadParameter { name, value: value.to_owned() };
         let count = |name, default| match text(name) {
@@ -40,11 +60,26 @@ impl ListQuery {
             None => Ok(None),
             Some(value) => value.parse().map(Some).map_err(|_| bad(name, value)),
         };
+        let says = FIELDS.into_iter().filter_map(|name| Some((name, parameters.get(name)?.clone())));
         Ok(Self {
             page: count("page", 1)?,
-            page_size: count("page_size", 25)?,
+            page_size: count("page_size", 25)?.min(largest_page.max(1)),
             created_at_start: instant("created_at_start")?,
             created_at_end: instant("created_at_end")?,
+            status: match text("label_status") {
+                None => None,
+                Some("processing") => Some(Status::Processing),
+                Some("completed") => Some(Status::Completed),
+                Some("error") => Some(Status::Error),
+                Some("voided") => Some(Status::Voided),
+                Some(other) => return Err(bad("label_status", other)),
+            },
+            says: says.collect(),
+            by_change: match text("sort_by") {
+                None | Some("created_at") => false,
+                Some("modified_at") => true,
+                Some(other) => return Err(bad("sort_by", other)),
+            },
             descending: match text("sort_dir") {
                 None | Some("desc") => true,
                 Some("asc") => false,
@@ -59,10 +94,21 @@ impl ListQuery {
 pub(super) struct Listed {
     pub(super) id: LabelId,
     pub(super) created_at: Timestamp,
-    pub(super) voided: bool,
+    pub(super) voided_at: Option<Timestamp>,
 }
 
-/// The whole answer. `url` is that of the list without its query; `tracking_of` is asked for the page's labels only.
+impl Listed {
+    fn status(&self) -> Status {
+        if self.voided_at.is_some() { Status::Voided } else { Status::Completed }
+    }
+
+    fn modified_at(&self) -> Timestamp {
+        self.voided_at.map_or(self.created_at, |at| at.max(self.created_at))
+    }
+}
+
+/// The whole answer. `url` is that of the list without its query; `tracking_of` is asked for the page's labels only,
+/// unless a tracking number is looked for.
 pub(super) fn list(
     query: &ListQuery,
     mut labels: Vec<Listed>,
@@ -72,8 +118,13 @@ pub(super) fn list(
     labels.retain(|label| {
         query.created_at_start.is_none_or(|start| label.created_at >= start)
             && query.created_at_end.is_none_or(|end| label.created_at <= end)
+            && query.status.is_none_or(|status| label.status() == status)
     });
-    labels.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    if !query.says.is_empty() {
+        labels.retain(|label| says(label, tracking_of(&label.id).as_ref(), &query.says));
+    }
+    let place = |label: &Listed| if query.by_change { label.modified_at() } else { label.created_at };
+    labels.sort_by(|a, b| (place(a), &a.id).cmp(&(place(b), &b.id)));
     if query.descending {
         labels.reverse();
     }
@@ -100,17 +151,58 @@ pub(super) fn list(
 }
 
 impl ListQuery {
+    /// What was asked for, to be asked for again; then the page.
     fn page_parameters(&self, page: usize) -> String {
-        let mut text = format!("page={page}&page_size={}", self.page_size);
+        let mut text = String::new();
+        for (name, value) in &self.says {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            let value: String = value.chars().filter(|c| plain(*c)).collect();
+            text.push_str(&format!("{name}={value}&"));
+        }
+        if let Some(status) = self.status {
+            text.push_str(&format!("label_status={}&", status.as_str()));
+        }
         for (name, at) in
             [("created_at_start", self.created_at_start), ("created_at_end", self.created_at_end)]
         {
             if let Some(at) = at {
-                text.push_str(&format!("&{name}={at}"));
+                text.push_str(&format!("{name}={at}&"));
             }
         }
-        text + if self.descending { "&sort_dir=desc" } else { "&sort_dir=asc" }
+        let by = if self.by_change { "modified_at" } else { "created_at" };
+        let dir = if self.descending { "desc" } else { "asc" };
+        text + &format!("sort_by={by}&sort_dir={dir}&page={page}&page_size={}", self.page_size)
     }
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Error => "error",
+            Self::Voided => "voided",
+        }
+    }
+}
+
+const CARRIER_ID: &str = "se-100001";
+const SERVICE: &str = "ground";
+
+/// Other ids of a label are made of its own: this prefix and its digits.
+fn kin(prefix: &str, id: &LabelId) -> String {
+    let digits: String = id.as_str().chars().filter(char::is_ascii_digit).take(12).collect();
+    format!("{prefix}{digits}")
+}
+
+fn says(label: &Listed, tracking: Option<&Tracking>, wanted: &[(&str, String)]) -> bool {
+    wanted.iter().all(|(name, value)| match *name {
+        "service_code" => value == SERVICE,
+        "carrier_id" => value == CARRIER_ID,
+        "batch_id" => *value == kin("se-6", &label.id),
+        "shipment_id" => *value == kin("se-7", &label.id),
+        _ => tracking.and_then(|t| t.tracking_number.as_deref()) == Some(value),
+    })
 }
 
 fn row(label: &Listed, tracking: Option<&Tracking>) -> String {
@@ -119,21 +211,33 @@ fn row(label: &Listed, tracking: Option<&Tracking>) -> String {
     let carrier = tracking.and_then(|tracking| tracking.carrier_code.as_deref());
     // The label names the carrier otherwise than its tracking does.
     let carrier = if carrier == Some("fedex_walleted") { Some("fedex") } else { carrier };
-    let created = Offset::UTC.to_datetime(label.created_at);
-    let digits: String = label.id.as_str().chars().filter(char::is_ascii_digit).collect();
-    let number: u64 = digits.parse().unwrap_or(1);
+    let time = |at: Timestamp| format!("{}Z", Offset::UTC.to_datetime(at));
+    let voided_at = label.voided_at.map_or("null".to_owned(), |at| format!("\"{}\"", time(at)));
+    let number = kin("", &label.id).parse::<u64>().unwrap_or(1);
+    let tracking_number = tracking.and_then(|tracking| tracking.tracking_number.as_deref());
     TEMPLATE
         .replace('\n', "")
         .replace("{id}", label.id.as_str())
         .replace("{number}", &number.to_string())
-        .replace("{status}", if label.voided { "voided" } else { "completed" })
-        .replace("{voided}", if label.voided { "true" } else { "false" })
-        .replace("{voided_at}", &if label.voided { format!("\"{created}Z\"") } else { "null".to_owned() })
-        .replace("{trackable}", if tracking.is_some() && !label.voided { "true" } else { "false" })
-        .replace("{created_at}", &format!("{created}Z"))
-        .replace("{ship_date}", &format!("{}T07:00:00Z", created.date()))
+        .replace("{batch}", &kin("se-6", &label.id))
+        .replace("{shipment}", &kin("se-7", &label.id))
+        .replace("{carrier_id}", CARRIER_ID)
+        .replace("{service}", SERVICE)
+        .replace("{status}", label.status().as_str())
+        .replace("{voided}", if label.voided_at.is_some() { "true" } else { "false" })
+        .replace("{voided_at}", &voided_at)
+        .replace(
+            "{trackable}",
+            if tracking.is_some() && label.voided_at.is_none() { "true" } else { "false" },
+        )
+        .replace("{created_at}", &time(label.created_at))
+        .replace("{ship_date}", &format!("{}T07:00:00Z", Offset::UTC.to_datetime(label.created_at).date()))
         .replace("{carrier}", &field(carrier))
-        .replace("{tracking_number}", &field(tracking.and_then(|t| t.tracking_number.as_deref())))
+        .replace("{tracking_number}", &field(tracking_number))
+        .replace(
+            "{tracking_url}",
+            &format!("https://tracking.example.com/{}", tracking_number.unwrap_or_default()),
+        )
         .replace(
             "{tracking_status}",
             status.and_then(|status| status.tracking_status()).unwrap_or("in_transit"),
@@ -141,21 +245,27 @@ fn row(label: &Listed, tracking: Option<&Tracking>) -> String {
 }
 
 /// A label object, by the vendor's keys in the vendor's order.
-const TEMPLATE: &str = r#"{"label_id":"{id}","status":"{status}","shipment_id":"se-7{number}",
-"external_shipment_id":null,"external_order_id":null,"ship_date":"{ship_date}","created_at":"{created_at}",
+const TEMPLATE: &str = r#"{"label_id":"{id}","status":"{status}","shipment_id":"{shipment}",
+"external_shipment_id":"SB-{number}","external_order_id":"A-{number}","ship_date":"{ship_date}","created_at":"{created_at}",
 "shipment_cost":{"currency":"usd","amount":9.85},"insurance_cost":{"currency":"usd","amount":0.0},
 "requested_comparison_amount":null,"rate_details":[],"tracking_number":{tracking_number},"is_return_label":false,
-"rma_number":null,"is_international":false,"batch_id":"","carrier_id":"se-100001","service_code":"ground",
+"rma_number":null,"is_international":false,"batch_id":"{batch}","carrier_id":"{carrier_id}","service_code":"{service}",
 "package_code":"package","voided":{voided},"voided_at":{voided_at},"void_type":null,"refund_details":null,
 "label_format":"pdf","display_scheme":"label","label_layout":"4x6","trackable":{trackable},"label_image_id":null,
 "carrier_code":{carrier},"carrier_weight":null,"confirmation":"none","tracking_status":"{tracking_status}",
-"label_download":null,"form_download":null,"qr_code_download":null,"insurance_claim":null,
+"label_download":{"pdf":"https://api.shipstation.example/v2/downloads/14/SANDBOXTOKEN/label-{number}.pdf",
+"png":"https://api.shipstation.example/v2/downloads/14/SANDBOXTOKEN/label-{number}.png",
+"zpl":"https://api.shipstation.example/v2/downloads/14/SANDBOXTOKEN/label-{number}.zpl",
+"href":"https://api.shipstation.example/v2/downloads/14/SANDBOXTOKEN/label-{number}.pdf"},
+"form_download":null,"qr_code_download":null,"insurance_claim":null,
 "paperless_download":null,"packages":[{"package_id":{number},"package_code":"package",
 "weight":{"value":18.0,"unit":"ounce"},"dimensions":{"unit":"inch","length":10.0,"width":8.0,"height":4.0},
 "insured_value":{"currency":"usd","amount":0.0},"tracking_number":{tracking_number},
-"label_messages":{"reference1":null,"reference2":null,"reference3":null},"external_package_id":null,
-"content_description":null,"sequence":1,"alternative_identifiers":[]}],"charge_event":"carrier_default",
-"alternative_identifiers":[],"shipping_rule_id":null,"tracking_url":"","pickup_windows":[],
+"label_download":{"pdf":"https://api.shipstation.example/v2/downloads/14/SANDBOXTOKEN/labelpackage-{number}.pdf"},
+"qr_code_download":null,"paperless_download":null,"label_messages":{"reference1":null,"reference2":null,"reference3":null},"external_package_id":null,
+"content_description":null,"sequence":1,"alternative_identifiers":[],"has_label_documents":false,
+"has_form_documents":false,"has_qr_code_documents":false,"has_paperless_label_documents":false}],"charge_event":"carrier_default",
+"alternative_identifiers":[],"shipping_rule_id":null,"tracking_url":"{tracking_url}","pickup_windows":[],
 "ship_to":{"geolocation":[],"instructions":null,"name":"Sam Sample","phone":"555-0100",
 "email":"sam@example.com","company_name":"","address_line1":"1 Example Street","address_line2":"",
 "address_line3":null,"city_locality":"TULSA","state_province":"OK","postal_code":"74103-0000",
@@ -167,7 +277,7 @@ mod tests {
 
     fn query(text: &str) -> Result<ListQuery, BadParameter> {
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-        ListQuery::read(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        ListQuery::read(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), 200)
     }
 
     fn page(text: &str, count: usize) -> serde_json::Value {
@@ -175,7 +285,7 @@ mod tests {
             .map(|n| Listed {
                 id: format!("se-{n}").parse().unwrap(),
                 created_at: Timestamp::from_second(1_800_000_000 + n as i64).unwrap(),
-                voided: n == 2,
+                voided_at: (n == 2).then(|| Timestamp::from_second(1_800_009_000).unwrap()),
             })
             .collect();
         let tracking = br#"{"tracking_number":"39","carrier_code":"fedex_walleted","status_code":"DE"}"#;
@@ -197,7 +307,7 @@ mod tests {
         assert_eq!(first["links"]["prev"], serde_json::json!({}));
         assert_eq!(
             first["links"]["next"]["href"],
-            "http://localhost/v2/labels?page=2&page_size=2&sort_dir=asc"
+            "http://localhost/v2/labels?sort_by=created_at&sort_dir=asc&page=2&page_size=2"
         );
         let last = page("page=3&page_size=2&sort_dir=asc", 5);
         assert_eq!(ids(&last), ["se-4"]);
@@ -211,6 +321,28 @@ mod tests {
         assert_eq!(ids(&page("", 3)), ["se-2", "se-1", "se-0"]);
         assert_eq!(ids(&page("created_at_start=2027-01-15T08:00:01Z", 3)), ["se-2", "se-1"]);
         assert_eq!(ids(&page("created_at_end=2027-01-15T08:00:00Z", 3)), ["se-0"]);
+        assert_eq!(ids(&page("sort_by=modified_at&page_size=9999", 300)).len(), 200);
+        assert_eq!(ids(&page("sort_by=modified_at&page_size=1", 300)), ["se-2"]);
+    }
+
+    #[test]
+    fn filtered_by_what_a_label_says() {
+        for (filter, expected) in [
+            ("label_status=voided", vec!["se-2"]),
+            ("label_status=completed", vec!["se-1", "se-0"]),
+            ("label_status=processing", vec![]),
+            ("tracking_number=39&label_status=voided", vec!["se-2"]),
+            ("tracking_number=40", vec![]),
+            ("shipment_id=se-71", vec!["se-1"]),
+            ("batch_id=se-60&carrier_id=se-100001&service_code=ground", vec!["se-0"]),
+            ("carrier_id=se-2", vec![]),
+            ("warehouse_id=se-2&page_size=1", vec!["se-2"]),
+        ] {
+            assert_eq!(ids(&page(filter, 3)), expected, "{filter}");
+        }
+        let link =
+            page("label_status=completed&batch_id=se-60\"&page_size=1", 3)["links"]["first"]["href"].clone();
+        assert!(link.as_str().unwrap().contains("?batch_id=se-60&label_status=completed&"), "{link}");
     }
 
     #[test]
@@ -223,7 +355,7 @@ mod tests {
         assert_eq!(label["created_at"], "2027-01-15T08:00:01Z");
         assert_eq!((&label["voided"], &label["trackable"]), (&false.into(), &true.into()));
         assert_eq!((&void["voided"], &void["status"]), (&true.into(), &"voided".into()));
-        assert_eq!(void["trackable"], false);
+        assert_eq!((&void["trackable"], &void["voided_at"]), (&false.into(), &"2027-01-15T10:30:00Z".into()));
     }
 
     #[test]
@@ -233,6 +365,8 @@ mod tests {
             ("page_size=x", "page_size"),
             ("created_at_start=yesterday", "created_at_start"),
             ("sort_dir=up", "sort_dir"),
+            ("sort_by=age", "sort_by"),
+            ("label_status=lost", "label_status"),
         ] {
             assert_eq!(query(text).unwrap_err().name, name);
         }

@@ -68,6 +68,11 @@ pub struct SandboxOptions {
     pub start: Option<Timestamp>,
     /// Labels with a parcel from the start, which `GET /v2/labels` lists.
     pub labels: Vec<LabelId>,
+    /// Labels that are made while it runs, by the clock: numbered on behind `labels`, and one in 20 is voided again
+    /// within two of the parcels' hours.
+    pub labels_per_hour: u32,
+    /// The most labels on a page of the list, whatever is asked for.
+    pub largest_page: usize,
     /// Recorded journeys, which all start when the sandbox does.
     pub journeys: Vec<Recorded>,
     /// A directory of files to be served as they are.
@@ -86,6 +91,8 @@ impl Default for SandboxOptions {
             time_factor: 1.0,
             start: None,
             labels: Vec::new(),
+            labels_per_hour: 0,
+            largest_page: 200,
             journeys: Vec::new(),
             replay: None,
             faults: Vec::new(),

@@ -19,8 +19,9 @@ use crate::domain::label::LabelId;
 use super::SandboxOptions;
 use super::answer::Answer;
 use super::errors;
-use super::handle::SandboxHandle;
+use super::handle::{LIST, SandboxHandle};
 use super::labels::{self, ListQuery};
+use super::script::Script;
 use super::state::{Looked, Shared};
 
 /// How long answers on their way may take after the shutdown.
@@ -112,7 +113,7 @@ impl<'a> Route<'a> {
         let parts: Vec<&str> = path.split('/').collect();
         match parts[..] {
             ["", "v1" | "v2", "labels", id, "track"] if !id.is_empty() => Self::Track(id),
-            ["", "v2", "labels"] => Self::Labels,
+            ["", "v1" | "v2", "labels"] => Self::Labels,
             _ => Self::Nowhere,
         }
     }
@@ -170,9 +171,10 @@ fn decide(
             return errors::rate_limited(request_id, wait);
         }
     }
-    if let Some(scripted) = route.label().and_then(|label| state.scripts.get_mut(label)?.next()) {
+    if let Some(scripted) = state.scripts.get_mut(route.label().unwrap_or(LIST)).and_then(Script::next) {
         return scripted;
     }
+    state.grow(&shared.timeline, shared.clock.now());
     drop(state);
     let answer = match route {
         Route::Track(id) => track(shared, id, request_id),
@@ -193,12 +195,12 @@ fn track(shared: &Shared, id: &str, request_id: &str) -> Answer {
 
 fn list(shared: &Shared, uri: &Uri, request_id: &str) -> Answer {
     let parameters = Query::<HashMap<String, String>>::try_from_uri(uri).map(|Query(map)| map);
-    match ListQuery::read(&parameters.unwrap_or_default()) {
+    let state = shared.lock();
+    match ListQuery::read(&parameters.unwrap_or_default(), state.largest_page) {
         Ok(query) => {
             let now = shared.virtual_now();
-            let state = shared.lock();
-            let url = format!("{}/v2/labels", shared.base_url);
-            let body = labels::list(&query, state.listed(), &url, |id| state.tracking_of(id, now));
+            let url = format!("{}{}", shared.base_url, uri.path());
+            let body = labels::list(&query, state.listed(now), &url, |id| state.tracking_of(id, now));
             Answer::json(200, body)
         }
         Err(bad) => errors::invalid_field(request_id, bad.name, &bad.value),

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::domain::label::LabelId;
@@ -63,7 +63,8 @@ impl Shared {
 pub(super) struct Known {
     /// In the parcels' time.
     pub(super) created_at: Timestamp,
-    pub(super) voided: bool,
+    /// When it is taken back, which may be still to come.
+    pub(super) voided_at: Option<Timestamp>,
     pub(super) source: Source,
 }
 
@@ -97,14 +98,25 @@ pub(super) struct State {
     pub(super) gone: HashSet<LabelId>,
     replay: Option<Replay>,
     answered: u64,
+    pub(super) largest_page: usize,
+    labels_per_hour: Option<u32>,
+    /// How many labels were made meanwhile; their numbers start behind those of the beginning.
+    grown: u64,
+    grown_from: u64,
 }
+
+/// Of the labels that are made while it runs, one in so many is voided again.
+const VOIDED_ONE_IN: u64 = 20;
+/// So many seconds after it was made, in the parcels' time.
+const VOIDED_AFTER: std::ops::Range<i64> = 60..7_200;
 
 impl State {
     fn new(start: Timestamp, options: SandboxOptions) -> io::Result<Self> {
         let replay = options.replay.as_deref().map(Replay::open).transpose()?;
         let mut labels = BTreeMap::new();
+        let grown_from = options.labels.len() as u64;
         let mut know = |id: LabelId, source| {
-            labels.insert(id, Known { created_at: start, voided: false, source });
+            labels.insert(id, Known { created_at: start, voided_at: None, source });
         };
         for id in options.labels {
             let parcel = Parcel::new(&id, options.seed, start);
@@ -129,6 +141,10 @@ impl State {
             gone: HashSet::new(),
             replay,
             answered: 0,
+            largest_page: options.largest_page,
+            labels_per_hour: Some(options.labels_per_hour).filter(|count| *count > 0),
+            grown: 0,
+            grown_from,
         })
     }
 
@@ -151,10 +167,10 @@ impl State {
         }
         if !self.labels.contains_key(id) {
             let Some(source) = self.discover(id, virtual_now) else { return Looked::Unknown };
-            self.labels.insert(id.clone(), Known { created_at: virtual_now, voided: false, source });
+            self.labels.insert(id.clone(), Known { created_at: virtual_now, voided_at: None, source });
         }
         let known = &self.labels[id];
-        if known.voided {
+        if known.voided_at.is_some_and(|at| at <= virtual_now) {
             return Looked::Untrackable;
         }
         let since = elapsed(known.created_at, virtual_now);
@@ -185,11 +201,33 @@ impl State {
         Tracking::parse(&body).ok()
     }
 
-    pub(super) fn listed(&self) -> Vec<Listed> {
+    /// What the list holds at an instant of the parcels.
+    pub(super) fn listed(&self, virtual_now: Timestamp) -> Vec<Listed> {
         self.labels
             .iter()
             .filter(|(id, _)| !self.gone.contains(*id))
-            .map(|(id, known)| Listed { id: id.clone(), created_at: known.created_at, voided: known.voided })
+            .map(|(id, known)| Listed {
+                id: id.clone(),
+                created_at: known.created_at,
+                voided_at: known.voided_at.filter(|at| *at <= virtual_now),
+            })
             .collect()
+    }
+
+    /// Makes the labels whose time has come by `now`, as whoever buys labels would.
+    pub(super) fn grow(&mut self, timeline: &Timeline, now: Timestamp) {
+        let Some(per_hour) = self.labels_per_hour else { return };
+        let due = (elapsed(timeline.opened_at, now).as_secs_f64() / 3600.0 * f64::from(per_hour)) as u64;
+        while self.grown < due {
+            self.grown += 1;
+            let after = SignedDuration::from_secs_f64(self.grown as f64 * 3600.0 / f64::from(per_hour));
+            let made_at = timeline.at(timeline.opened_at.saturating_add(after).unwrap_or(Timestamp::MAX));
+            let Ok(id) = format!("se-{}", self.grown_from + self.grown).parse::<LabelId>() else { return };
+            let mut dice = fastrand::Rng::with_seed(self.seed ^ self.grown);
+            let voided_at = (dice.u64(..VOIDED_ONE_IN) == 0)
+                .then(|| made_at + SignedDuration::from_secs(dice.i64(VOIDED_AFTER)));
+            let source = Source::Parcel(Parcel::new(&id, self.seed, made_at));
+            self.labels.insert(id, Known { created_at: made_at, voided_at, source });
+        }
     }
 }

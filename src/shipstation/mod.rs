@@ -1,8 +1,9 @@
-//! The ear: asks ShipStation about one label and says what came back.
+//! The ear: asks ShipStation about one label, or for the list of them, and says what came back.
 //!
 //! Whatever the network does is a value ([`Reading`]), never an error. Redirects are not followed: the API key goes
 //! where it was configured to go, and nowhere else.
 
+mod list;
 mod wire;
 
 use std::fmt;
@@ -89,13 +90,7 @@ impl Client {
         last: Option<&Digest>,
         now: Timestamp,
     ) -> Reading {
-        let exchange = self.exchange(account, label, last, now);
-        match tokio::time::timeout(account.timeout, exchange).await {
-            Ok(Ok(reading)) => reading,
-            Ok(Err(error)) if error.is_timeout() => Reading::TimedOut,
-            Ok(Err(error)) => Reading::NoConnection { detail: in_words(&error) },
-            Err(_) => Reading::TimedOut,
-        }
+        in_time(account, self.exchange(account, label, last, now)).await.unwrap_or_else(|failure| failure)
     }
 
     async fn exchange(
@@ -106,17 +101,30 @@ impl Client {
         now: Timestamp,
     ) -> Result<Reading, reqwest::Error> {
         let url = account.tracking_url(label);
+        Ok(match self.get(account, &url, now).await? {
+            Ok((status, body)) => understand(status, &body, last, url, account.api_key.expose()),
+            Err(reading) => reading,
+        })
+    }
+
+    /// A status and the whole body; or what is plain without one.
+    async fn get(
+        &self,
+        account: &Account,
+        url: &str,
+        now: Timestamp,
+    ) -> Result<Result<(StatusCode, Vec<u8>), Reading>, reqwest::Error> {
         let mut key = match HeaderValue::from_str(account.api_key.expose()) {
             Ok(key) => key,
             Err(_) => {
                 let detail = "the API key holds characters that no header can carry".to_owned();
-                return Ok(Reading::Unauthorized { status: 401, detail });
+                return Ok(Err(Reading::Unauthorized { status: 401, detail }));
             }
         };
         key.set_sensitive(true);
         let response = self
             .0
-            .get(&url)
+            .get(url)
             .header(HeaderName::from_static("api-key"), key)
             .header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
@@ -128,22 +136,34 @@ impl Client {
             // Whatever becomes of its body, it is a 429.
             let body = tokio::time::timeout(LAST_WORDS, whole_body(response)).await;
             let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
-            return Ok(match wire::limit_of(&body) {
+            return Ok(Err(match wire::limit_of(&body) {
                 Limit::Account => Reading::Throttled { retry_after },
                 Limit::Carrier(carrier) => Reading::CarrierThrottled { carrier, retry_after },
-            });
+            }));
         }
         if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-            return Ok(Reading::ServerError { status: status.as_u16() });
+            return Ok(Err(Reading::ServerError { status: status.as_u16() }));
         }
-        let body = match whole_body(response).await? {
-            Some(body) => body,
+        Ok(match whole_body(response).await? {
+            Some(body) => Ok((status, body)),
             None => {
                 let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
-                return Ok(Reading::Garbled { status: status.as_u16(), detail });
+                Err(Reading::Garbled { status: status.as_u16(), detail })
             }
-        };
-        Ok(understand(status, &body, last, url, account.api_key.expose()))
+        })
+    }
+}
+
+/// What an exchange brought, or how it failed.
+async fn in_time<T>(
+    account: &Account,
+    exchange: impl Future<Output = Result<T, reqwest::Error>>,
+) -> Result<T, Reading> {
+    match tokio::time::timeout(account.timeout, exchange).await {
+        Ok(Ok(brought)) => Ok(brought),
+        Ok(Err(error)) if error.is_timeout() => Err(Reading::TimedOut),
+        Ok(Err(error)) => Err(Reading::NoConnection { detail: in_words(&error) }),
+        Err(_) => Err(Reading::TimedOut),
     }
 }
 

@@ -45,6 +45,23 @@ pub fn said(body: &[u8], key: &str) -> String {
     line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 
+/// The code of an error body and nothing else of it, for answers that may be full of people.
+pub fn code(body: &[u8]) -> String {
+    let code = said_code(body).unwrap_or_default();
+    let is_code =
+        |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match code.as_str() {
+        "" => "no error body in the vendor's form".to_owned(),
+        code if is_code(code) => code.to_owned(),
+        _ => "an error code of an unknown form".to_owned(),
+    }
+}
+
+fn said_code(body: &[u8]) -> Option<String> {
+    let body: ErrorBody = serde_json::from_slice(body).ok()?;
+    body.errors.into_iter().next()?.error_code.into_option()
+}
+
 /// Whom a 429 is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -99,5 +116,14 @@ mod tests {
         let echo = br#"{"errors":[{"error_code":"unauthorized","message":"bad key KEY123"}]}"#;
         assert_eq!(said(echo, "KEY123"), "unauthorized: bad key (hidden)");
         assert_eq!(said(b"<html>", "KEY"), "no error body in the vendor's form");
+    }
+
+    #[test]
+    fn a_code_is_a_code_and_nothing_else() {
+        let body =
+            |code: &str| format!(r#"{{"errors":[{{"error_code":"{code}","message":"for Sam Sample"}}]}}"#);
+        assert_eq!(code(body("invalid_field_value").as_bytes()), "invalid_field_value");
+        assert_eq!(code(body("for Sam Sample").as_bytes()), "an error code of an unknown form");
+        assert_eq!(code(b"Sam Sample"), "no error body in the vendor's form");
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod bound;
 pub mod delays;
+pub mod forecast;
 pub mod generate;
 mod line;
 mod run;

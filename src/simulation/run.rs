@@ -20,6 +20,8 @@ pub struct Terms<'a> {
     pub requests_per_minute: u32,
     /// Of the jitter.
     pub seed: u64,
+    /// It ends after so many polls, wherever the journeys are.
+    pub most_polls: u64,
 }
 
 /// What came of it.
@@ -33,6 +35,8 @@ pub struct Outcome {
     /// The same of deliveries alone.
     pub delivered_delays: Vec<Duration>,
     pub max_requests_in_60s: usize,
+    /// How long labels were watched, all together.
+    pub watched: Duration,
     /// Where the calls went: polls by the row of the cadence that asked for them.
     pub rows: BTreeMap<&'static str, u64>,
 }
@@ -66,6 +70,9 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
     }
     let mut now = Timestamp::MIN;
     while let Some(due) = line.next_due(now) {
+        if outcome.polls == terms.most_polls {
+            break;
+        }
         now = now.max(due);
         if let Err(free_at) = quota.take(now) {
             // Answers come at once, so a slot is never under way.
@@ -94,6 +101,8 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
         }
         label.situation.first = None;
     }
+    let watched = |label: &Watched<'_>| Some(since(label.travel.registered_at, label.asked_at?));
+    outcome.watched = labels.iter().filter_map(watched).sum();
     outcome
 }
 

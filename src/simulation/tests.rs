@@ -17,7 +17,7 @@ fn policy() -> Cadence {
 }
 
 fn terms(cadence: &Cadence) -> Terms<'_> {
-    Terms { cadence, requests_per_minute: 160, seed: 1 }
+    Terms { cadence, requests_per_minute: 160, seed: 1, most_polls: u64::MAX }
 }
 
 fn played(journeys: &str, cadence: &Cadence) -> Outcome {

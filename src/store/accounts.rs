@@ -50,6 +50,11 @@ impl Store {
             last_fine_at: None,
         })
     }
+
+    /// Writes an account's new standing by itself: nothing else came of what changed it.
+    pub async fn record_account(&self, record: AccountRecord) -> Result<(), StoreError> {
+        self.writer.write(move |tx| Box::pin(async move { keep(tx, &record).await })).await
+    }
 }
 
 /// Writes an account's standing into an open transaction.

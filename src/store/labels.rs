@@ -129,7 +129,7 @@ impl Store {
         Ok(added)
     }
 
-    /// Takes back a registration by hand.
+    /// Takes back a registration by hand, and one by discovery for good.
     pub async fn remove_by_hand(&self, key: &LabelKey) -> Result<Removal, StoreError> {
         let (account, id) = (key.account.to_string(), key.id.to_string());
         self.writer
@@ -149,9 +149,8 @@ impl Store {
                         Some(_) => Removal::Removed,
                     };
                     sqlx::query!(
-                        "UPDATE labels SET by_hand = 0, by_discovery = 0, version = version + 1,
-                            state = CASE WHEN by_config = 1 THEN state ELSE 'removed' END,
-                            next_poll_at = CASE WHEN by_config = 1 THEN next_poll_at END
+                        "UPDATE labels SET by_hand = 0, by_discovery = 0, dismissed = 1, version = version + 1,
+                            state = 'removed', next_poll_at = NULL
                          WHERE account = ? AND label_id = ?",
                         account,
                         id
@@ -195,12 +194,15 @@ async fn register(
 ) -> Result<u64, sqlx::Error> {
     let now = ms(now);
     let (by_config, by_hand) = (i64::from(by_config), i64::from(!by_config));
-    // A label that comes back goes on where it was, with its history and its seq; its silence begins anew.
+    // A label that comes back goes on where it was, with its history and its seq; its silence begins anew. Who names a
+    // discovered one by hand and says nothing about it leaves it the metadata that was found.
     sqlx::query!(
         "UPDATE labels SET version = version + 1,
-            by_config = max(by_config, ?1), by_hand = max(by_hand, ?2),
+            by_config = max(by_config, ?1), by_hand = max(by_hand, ?2), dismissed = 0,
             source = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.source ELSE labels.source END,
-            metadata = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.metadata ELSE labels.metadata END,
+            metadata = CASE WHEN ?1 = 1 THEN wanted.metadata
+                            WHEN by_config = 1 OR (by_discovery = 1 AND wanted.metadata = '{}') THEN labels.metadata
+                            ELSE wanted.metadata END,
             state = CASE WHEN state <> 'removed' THEN state WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
             next_poll_at = CASE WHEN state = 'removed' AND finished_at IS NULL THEN ?3 ELSE next_poll_at END,
             wait_ms = CASE WHEN state = 'removed' THEN 0 ELSE wait_ms END,

@@ -4,6 +4,7 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+pub mod discovery;
 pub mod due;
 pub mod feed;
 mod freshness;
@@ -18,6 +19,7 @@ pub mod outbox;
 pub mod polls;
 pub mod progress;
 pub mod replay;
+pub mod rhythms;
 pub mod upkeep;
 pub mod usage;
 pub mod views;

@@ -90,13 +90,13 @@ impl Store {
         self.quota_used(account, now).await
     }
 
-    /// Nothing of the account is under way any more: a clean end.
-    pub async fn lay_down_quota(&self, account: &AccountName) -> Result<(), StoreError> {
+    /// Up to `under_way` requests may be out and not counted from now on; 0 is a clean end.
+    pub async fn expect_under_way(&self, account: &AccountName, under_way: u32) -> Result<(), StoreError> {
         let account = account.to_string();
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
-                    sqlx::query!("UPDATE quotas SET under_way = 0 WHERE account = ?", account)
+                    sqlx::query!("UPDATE quotas SET under_way = ? WHERE account = ?", under_way, account)
                         .execute(&mut *tx)
                         .await?;
                     Ok(())

@@ -16,6 +16,7 @@ use trackpost::desk::Desk;
 use trackpost::domain::label::{AccountName, LabelKey, Metadata, Registration, Source};
 use trackpost::domain::poll::FirstPoll;
 use trackpost::domain::secret::Hidden;
+use trackpost::experience::Experience;
 use trackpost::poller::{Policy, Poller};
 use trackpost::pulse::Pulses;
 use trackpost::shipstation::Client;
@@ -151,7 +152,7 @@ async fn polls(account: Account, labels: u64, run: Duration) -> Measure {
     let client = Client::new().unwrap();
     let desk = Arc::new(Desk::open(account, store.clone(), client, clock::now()).await.unwrap());
     let policy = tokio::sync::watch::channel(policy.into()).1;
-    let poller = Poller::new(Arc::clone(&desk), policy, pulse);
+    let poller = Poller::new(Arc::clone(&desk), policy, Experience::default(), pulse);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let polling = tokio::spawn(poller.run(stopped));

@@ -1,4 +1,5 @@
 //! What is the account's matter and no label's (contract 3, 4.2).
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use serde_json::Value;
 use trackpost::sandbox::{Answer, Asked, Fault, FaultKind};

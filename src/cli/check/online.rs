@@ -1,4 +1,5 @@
-//! What `check --online` asks: one call per account, one ping per subscriber.
+//! What `check --online` asks: one call per account, one more for the list of labels where it is walked, one ping per
+//! subscriber.
 
 use std::fmt;
 
@@ -8,6 +9,7 @@ use crate::cli::{Failure, output};
 use crate::clock;
 use crate::config::{Account, Loaded, duration};
 use crate::domain::delivery::Attempt;
+use crate::domain::discovery::Ask;
 use crate::domain::label::LabelId;
 use crate::domain::message::ping::{PING, Ping};
 use crate::domain::reading::Reading;
@@ -21,7 +23,7 @@ const PROBE: &str = "se-1";
 /// What one of them said.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// `account` or `subscriber`.
+    /// `account`, `discovery` or `subscriber`.
     what: &'static str,
     name: String,
     pub ok: bool,
@@ -43,6 +45,11 @@ pub async fn ask(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<
         let finding = of_account(&client, loaded, account).await?;
         each(&finding);
         findings.push(finding);
+        if let Some(url) = account.labels_url().filter(|_| account.discover.enabled) {
+            let finding = of_discovery(&client, account, &url).await;
+            each(&finding);
+            findings.push(finding);
+        }
     }
     for subscriber in loaded.config.subscribers.values().filter(|subscriber| subscriber.enabled) {
         let finding = of_subscriber(subscriber).await?;
@@ -63,9 +70,30 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
     Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
 }
 
+/// Whether the list of labels can be had. What is in it is not looked at: it is that of people.
+async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding {
+    let now = clock::now();
+    let ask = Ask { created_from: now, page: 1, page_size: 1, voided_only: false };
+    let (ok, detail) = match client.list(account, url, ask, now).await {
+        Ok(_) => (true, format!("the list of labels answers at {url}")),
+        Err(reading @ (Reading::Throttled { .. } | Reading::CarrierThrottled { .. })) => {
+            (true, format!("the rate limit is used up: {}", said(&reading)))
+        }
+        Err(reading @ Reading::Unauthorized { .. }) => {
+            (false, format!("the key may not read the list of labels: {}", said(&reading)))
+        }
+        Err(reading) => (false, format!("no list of labels: {}", said(&reading))),
+    };
+    Finding { what: "discovery", name: account.name.to_string(), ok, detail }
+}
+
+fn said(reading: &Reading) -> String {
+    reading.detail().unwrap_or_default()
+}
+
 /// Whether the API was reached and takes the key.
 fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
-    let said = reading.detail().unwrap_or_default();
+    let said = said(reading);
     match reading {
         Reading::Answer { .. } | Reading::SameBytes => {
             (true, format!("reachable, the key is accepted; it knows {label}"))

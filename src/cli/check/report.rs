@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::online::Finding;
 use crate::cli::output;
 use crate::config::{Account, Config, Fault, Faults, Loaded, duration};
-use crate::domain::forecast::{Forecast, Load, forecast};
 use crate::domain::subscriber::{EventPattern, Subscriber};
+use crate::simulation::forecast::{Forecast, Load, forecast};
 
 const MINUTES_PER_DAY: f64 = 1_440.0;
 const DAYS_PER_MONTH: f64 = 30.0;
@@ -38,6 +38,14 @@ struct AccountLine {
     requests_per_minute: u32,
     requests_per_month: u64,
     labels: usize,
+    discover: DiscoverLine,
+}
+
+#[derive(Debug, Serialize)]
+struct DiscoverLine {
+    enabled: bool,
+    interval: String,
+    lookback: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,6 +101,11 @@ impl Report {
                 requests_per_minute: account.requests_per_minute,
                 requests_per_month: account.requests_per_month,
                 labels: labels_of(account),
+                discover: DiscoverLine {
+                    enabled: account.discover.enabled,
+                    interval: duration::format(account.discover.interval),
+                    lookback: duration::format(account.discover.lookback),
+                },
             })
             .collect();
         let loads: Vec<Load> = accounts
@@ -177,7 +190,12 @@ impl AccountLine {
             self.name.clone(),
             format!("{}{}", self.base_url, self.tracking_path),
             format!("{} a minute{budget}", self.requests_per_minute),
-            self.labels.to_string(),
+            match &self.discover {
+                DiscoverLine { enabled: true, interval, lookback } => {
+                    format!("{}, and new ones every {interval}, at first {lookback} back", self.labels)
+                }
+                DiscoverLine { enabled: false, .. } => self.labels.to_string(),
+            },
         ]
     }
 }
@@ -265,6 +283,10 @@ mod tests {
         assert_eq!(json["labels"], 2);
         assert_eq!(json["labels_left_out"], 1);
         assert_eq!(json["accounts"][0]["labels"], 2);
+        assert_eq!(
+            json["accounts"][0]["discover"],
+            serde_json::json!({"enabled": false, "interval": "5m", "lookback": "14d"})
+        );
         assert_eq!(json["subscribers"][0]["name"], "a");
         assert_eq!(json["forecast"]["polls_per_day"], 9.7);
         assert_eq!(json["forecast"]["delivered_delay_seconds"], 600.0);

@@ -1,6 +1,6 @@
 //! `trackpost deliveries show`: the whole story of a delivery.
 //!
-//! Gathers what is recorded; when next and why is [`crate::domain::outlook`]'s to say, in the words of [`super::story`].
+//! Gathers what is recorded; when next and why is [`crate::domain::next_attempt`]'s to say, in the words of [`super::story`].
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::attempt::{Heeded, Reached, heeded};
 use crate::domain::breaker::Health;
-use crate::domain::outlook::{Addressee, Because, Case, LastAttempt, Outlook, State, outlook};
+use crate::domain::next_attempt::{Addressee, Because, Case, LastAttempt, Outlook, State, outlook};
 use crate::domain::subscriber::SubscriberName;
 use crate::store::Store;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};

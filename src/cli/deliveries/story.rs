@@ -8,7 +8,7 @@ use crate::cli::output::{roughly, shown};
 use crate::config::duration;
 use crate::domain::attempt::{Heeded, Reached, Stage};
 use crate::domain::breaker;
-use crate::domain::outlook::{Because, Outlook};
+use crate::domain::next_attempt::{Because, Outlook};
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
 /// Why a delivery's next attempt is when it is.

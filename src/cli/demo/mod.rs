@@ -86,9 +86,14 @@ fn ended(who: &str, error: Option<std::io::Error>) -> Failure {
 
 fn intro(stage: &Stage, seconds: u32) -> String {
     let health = stage.health_url.as_deref().map(|url| format!(", its health at {url}")).unwrap_or_default();
+    let found = (0..stage.plan.cast.len()).filter(|index| settings::is_discovered(*index)).count();
+    let found = match found {
+        0 => String::new(),
+        found => format!(",\nwhich finds {found} of the labels by itself in the account's list"),
+    };
     format!(
         "{} parcels travel for days in about {seconds} s: a fake ShipStation at {}\n\
-         is polled by the real daemon{health},\n\
+         is polled by the real daemon{health}{found},\n\
          which posts signed callbacks to two subscribers at {}, where they are verified.\n",
         stage.plan.cast.len(),
         stage.sandbox_url,

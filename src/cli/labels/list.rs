@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use super::Failure;
 use crate::cli::args::OfLabel;
+use crate::cli::outlook::Outlooks;
 use crate::cli::output::{self, Table, instant, or_dash, shown};
 use crate::cli::resolve;
+use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::label::AccountName;
 use crate::store::Store;
@@ -18,11 +20,21 @@ pub async fn list(
     account: Option<&str>,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let mut table =
-        Table::new(["LABEL", "ACCOUNT", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"]);
+    let mut table = Table::new([
+        "LABEL",
+        "ACCOUNT",
+        "SOURCE",
+        "STATE",
+        "STATUS",
+        "TRACKING NUMBER",
+        "LAST CHANGE",
+        "NEXT POLL",
+    ]);
+    let outlooks = Outlooks::of(store, config, clock::now()).await?;
     let mut after = 0;
     loop {
         let page = store.label_page(state, account, after).await?;
+        let page: Vec<_> = page.into_iter().map(|label| outlooks.foretell(label)).collect();
         if after == 0 && page.is_empty() {
             none(config, account, state, json)?;
         }
@@ -51,10 +63,11 @@ fn none(config: &Config, account: Option<&str>, state: Option<&str>, json: bool)
     Ok(())
 }
 
-fn row(label: &LabelView) -> [String; 7] {
+fn row(label: &LabelView) -> [String; 8] {
     [
         label.label_id.clone(),
         label.account.clone(),
+        label.source.clone(),
         label.state.clone(),
         or_dash(label.status_code.as_deref()),
         or_dash(label.tracking_number.as_deref()),
@@ -68,6 +81,7 @@ pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<Exit
     let Some((view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} is not registered any more", key.id)));
     };
+    let view = Outlooks::of(store, config, clock::now()).await?.foretell(view);
     if what.listing.json {
         output::json_lines(&[view])?;
     } else {

@@ -31,6 +31,7 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
             cadence: &policy.cadence,
             requests_per_minute: what.requests_per_minute,
             seed: what.seed,
+            most_polls: u64::MAX,
         };
         let outcome = simulated(&travels, terms);
         let bound = Bound::of(&travels, policy.cadence.give_up_after);

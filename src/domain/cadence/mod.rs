@@ -39,6 +39,10 @@ impl RowName {
         Self::EstimateDay,
     ];
 
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|row| row.as_str() == name)
+    }
+
     /// The `X` of `[cadence.X]`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,13 +3,15 @@
 //! The plan is a value. The shell writes it in one transaction, without an `if` about the domain: the label's new
 //! standing, the history, the messages and who is to get them, and what it says about the account.
 
+mod held;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::account::{DEFAULT_RETRY_AFTER, Verdict, backoff};
+use super::account::{Verdict, backoff};
 use super::cadence::{Cadence, Look, guess_offset};
 use super::change;
 use super::digest::Digest;
@@ -21,11 +23,13 @@ use super::message::body::{compose, summarize};
 use super::message::news::Change;
 use super::message::{Message, MessageType};
 use super::reading::Reading;
-use super::rhythm::Learnt;
+use super::rhythm::{Learnt, Rhythms};
 use super::silence::{Patience, newest_scan};
 use super::snapshot::{Snapshot, Standing};
 use super::subscriber::{Format, Subscriber, SubscriberName};
 use super::tracking::Tracking;
+
+pub use held::held_carrier;
 
 /// Whether a label's first answer is told or only recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub enum FirstPoll {
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     pub cadence: &'a Cadence,
+    /// What was learnt of the carriers' rhythms.
+    pub rhythms: &'a Rhythms,
     pub first_poll: FirstPoll,
     pub patience: &'a Patience,
     pub subscribers: &'a [Subscriber],
@@ -119,7 +125,7 @@ pub fn plan(
         | Reading::NoConnection { .. } => failed(terms, label, now, jitter),
         Reading::Unauthorized { .. } => stepped_back(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
-            held(label, carrier.as_deref(), *retry_after, now)
+            held::plan(label, carrier.as_deref(), *retry_after, now)
         }
         // The account's matter: the label stays due, and is asked about when the account may be.
         Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => untouched(label),
@@ -147,29 +153,6 @@ pub fn plan(
 fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     let wait = Duration::try_from(next_poll_at?.duration_since(now)).unwrap_or_default();
     Some(wait.max(Duration::from_millis(1)))
-}
-
-/// Its carrier is asked too often, which is no failure. If that is the carrier we know the label to be with, it stays
-/// due, and is asked about when the carrier may be; else it is asked about later by itself.
-fn held(label: &Snapshot, carrier: Option<&str>, retry_after: Option<Duration>, now: Timestamp) -> PollPlan {
-    let mut plan = untouched(label);
-    let own = label.standing.carrier_code.as_deref();
-    if own.is_none() || (carrier.is_some() && carrier != own) {
-        retry(label, &mut plan.standing, carriers_wait(retry_after), now, 0.0);
-    }
-    plan
-}
-
-/// The carrier whose labels wait after this reading, and until when.
-pub fn held_carrier(reading: &Reading, label: &Snapshot, now: Timestamp) -> Option<(String, Timestamp)> {
-    let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
-    let carrier = carrier.as_ref().or(label.standing.carrier_code.as_ref())?.clone();
-    let until = now.saturating_add(SignedDuration::try_from(carriers_wait(*retry_after)).ok()?);
-    Some((carrier, until.unwrap_or(Timestamp::MAX)))
-}
-
-fn carriers_wait(retry_after: Option<Duration>) -> Duration {
-    retry_after.unwrap_or(DEFAULT_RETRY_AFTER).max(Duration::from_secs(1))
 }
 
 fn untouched(label: &Snapshot) -> PollPlan {
@@ -338,7 +321,12 @@ fn schedule(terms: &Terms<'_>, label: &Snapshot, plan: &mut PollPlan, now: Times
     }
     let first = label.standing.first_answer_at.is_none();
     let situation = after.situation(&label.key, label.registered_at, first);
-    match terms.cadence.next(&situation, Learnt::NOTHING, now, terms.stretch, jitter) {
+    let learnt = Learnt {
+        rhythms: Some(terms.rhythms),
+        carrier: after.carrier_code.as_deref(),
+        service: label.service(),
+    };
+    match terms.cadence.next(&situation, learnt, now, terms.stretch, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
             let judged = terms.patience.next(after, label, now);

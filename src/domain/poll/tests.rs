@@ -54,7 +54,9 @@ impl Life {
     }
 
     fn read(&mut self, reading: &Reading, now: Timestamp) -> PollPlan {
+        let rhythms = Rhythms::default();
         let terms = Terms {
+            rhythms: &rhythms,
             cadence: &self.cadence,
             patience: &self.patience,
             first_poll: self.first_poll,

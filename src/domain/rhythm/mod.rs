@@ -14,6 +14,8 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{RowName, Situation};
+use super::label::LabelState;
+use super::snapshot::{Snapshot, Standing};
 use super::tracking::StatusCode;
 
 pub use looks::{Found, Learnt, Lesson};
@@ -50,8 +52,12 @@ pub struct Wait<'a> {
 const PIECE: SignedDuration = SignedDuration::from_mins(30);
 /// Of longer waits only the end counts: whoever looks this rarely learns little.
 const LONGEST: SignedDuration = SignedDuration::from_hours(48);
+/// What was learnt so long ago counts half.
+const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// So many changes make a kind known by itself.
 const KNOWN: f64 = 200.0;
+/// Fewer changes say nothing.
+const LEAST: f64 = 25.0;
 
 impl Rhythms {
     /// Counts a wait in.
@@ -78,6 +84,31 @@ impl Rhythms {
         }
     }
 
+    /// Learns from a good answer at `now` about `label`, which left it as `after`. `false` if there was nothing to learn:
+    /// the first answer, or one after failures, of whose wait too little is known.
+    pub fn learn_from(&mut self, label: &Snapshot, after: &Standing, now: Timestamp) -> bool {
+        let before = &label.standing;
+        let steady = before.state == LabelState::Active && before.failures + before.refusals == 0;
+        let Some(from) = before.last_answer_at.filter(|_| steady) else { return false };
+        self.learn(Wait {
+            carrier: after.carrier_code.as_deref(),
+            service: label.service(),
+            situation: &before.situation(&label.key, label.registered_at, false),
+            from,
+            until: now,
+            changed: after.last_changed_at == Some(now),
+        });
+        true
+    }
+
+    /// Forgets: what is a season old counts half.
+    pub fn fade(&mut self, passed: SignedDuration) {
+        let left = 0.5_f64.powf(passed.as_secs_f64().max(0.0) / HALF_LIFE.as_secs_f64());
+        for tally in self.kinds.values_mut() {
+            tally.fade(left);
+        }
+    }
+
     /// The best known kind that fits: carrier and service, else the carrier, else all of them.
     pub fn best(
         &self,
@@ -89,11 +120,18 @@ impl Rhythms {
             .into_iter()
             .rev()
             .filter_map(|carrier| self.kinds.get_key_value(&Kind { carrier, state }));
-        fits.clone().find(|(_, tally)| tally.changes() >= KNOWN).or_else(|| fits.next_back())
+        let best = fits.clone().find(|(_, tally)| tally.changes() >= KNOWN).or_else(|| fits.next_back());
+        best.filter(|(_, tally)| tally.changes() >= LEAST)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Kind, &Tally)> {
         self.kinds.iter()
+    }
+}
+
+impl FromIterator<(Kind, Tally)> for Rhythms {
+    fn from_iter<T: IntoIterator<Item = (Kind, Tally)>>(kinds: T) -> Self {
+        Self { kinds: kinds.into_iter().collect() }
     }
 }
 
@@ -143,3 +181,6 @@ impl Moment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

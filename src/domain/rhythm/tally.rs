@@ -1,5 +1,7 @@
 //! Seconds watched and changes seen, by age, hour and weekday.
 
+use serde::{Deserialize, Serialize};
+
 use super::Moment;
 
 /// Ages end below so many hours since the last change; one more is open.
@@ -7,14 +9,14 @@ pub(super) const AGES: [f64; 17] =
     [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 36.0, 48.0, 72.0, 120.0, 240.0];
 
 /// One count.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Count {
     pub seconds: f64,
     pub changes: f64,
 }
 
 /// What is known of one kind.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     pub(super) ages: [Count; AGES.len() + 1],
     pub(super) hours: [Count; 12],
@@ -38,6 +40,14 @@ impl Tally {
         }
     }
 
+    pub(super) fn fade(&mut self, left: f64) {
+        for count in self.ages.iter_mut().chain(&mut self.hours).chain(&mut self.weekdays) {
+            count.seconds *= left;
+            count.changes *= left;
+        }
+    }
+
+    /// Changes seen; old ones count in part.
     pub fn changes(&self) -> f64 {
         self.weekdays.iter().map(|count| count.changes).sum()
     }

@@ -122,12 +122,49 @@ async fn every_well_formed_label_is_known_unless_told_otherwise() {
 #[tokio::test]
 async fn other_paths_are_no_endpoints() {
     let sandbox = run(SandboxOptions::default()).await;
-    for path in ["/", "/v2/label/se-1/track", "/v3/labels/se-1/track", "/v1/labels", "/v2/labels/se-1"] {
+    for path in ["/", "/v2/label/se-1/track", "/v3/labels/se-1/track", "/v3/labels", "/v2/labels/se-1"] {
         let answer = sandbox.get(path).await;
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.body.contains(&format!("GET {path} is not a valid API endpoint")), "{}", answer.body);
     }
     assert_eq!(sandbox.send("POST", "/v2/labels", "api-key: k\r\ncontent-length: 0\r\n").await.status, 404);
+}
+
+#[tokio::test]
+async fn labels_are_made_while_it_runs_and_some_are_voided_again() {
+    let (ms, clock) = hand_set();
+    let labels = vec!["se-1".parse().unwrap()];
+    let options = SandboxOptions {
+        clock,
+        labels,
+        labels_per_hour: 60,
+        auto: false,
+        rate_limit: None,
+        ..Default::default()
+    };
+    let sandbox = run(options).await;
+    let listed = async |query: &str| {
+        let page: serde_json::Value =
+            serde_json::from_str(&sandbox.get(&format!("/v1/labels?page_size=1000&{query}")).await.body)
+                .unwrap();
+        page["labels"].as_array().unwrap().clone()
+    };
+    assert_eq!(listed("").await.len(), 1);
+    assert_eq!(sandbox.get("/v2/labels/se-2/track").await.status, 404);
+    ms.fetch_add(60_000, Ordering::SeqCst);
+    assert_eq!(sandbox.get("/v2/labels/se-2/track").await.status, 200);
+    let newest = listed("").await.remove(0);
+    assert_eq!(
+        (&newest["label_id"], &newest["created_at"]),
+        (&"se-2".into(), &"2027-01-15T08:01:00Z".into())
+    );
+    assert_eq!(newest["external_order_id"], "A-2");
+    ms.fetch_add(3 * 3_600_000, Ordering::SeqCst);
+    assert_eq!(listed("sort_dir=asc").await.len(), 182);
+    let voided = listed("label_status=voided").await;
+    assert!((2..20).contains(&voided.len()), "{}", voided.len());
+    let id = voided[0]["label_id"].as_str().unwrap();
+    assert_eq!(sandbox.get(&format!("/v2/labels/{id}/track")).await.status, 400);
 }
 
 #[tokio::test]

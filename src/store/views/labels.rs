@@ -29,6 +29,9 @@ pub struct LabelView {
     pub last_changed_at: Option<Timestamp>,
     #[serde(serialize_with = "instant_or_null")]
     pub next_poll_at: Option<Timestamp>,
+    /// The whole wait that was planned before it; none if it is due as soon as may be.
+    #[serde(skip)]
+    pub wait: Option<Duration>,
     pub unchanged: u64,
     /// Failures and refusals in a row: only one of them counts at a time.
     pub failures: u64,
@@ -80,6 +83,7 @@ struct ViewRow {
     last_polled_at: Option<i64>,
     last_changed_at: Option<i64>,
     next_poll_at: Option<i64>,
+    wait_ms: i64,
     unchanged: i64,
     failures: i64,
     metadata: String,
@@ -99,6 +103,7 @@ impl From<ViewRow> for LabelView {
             last_polled_at: row.last_polled_at.map(at),
             last_changed_at: row.last_changed_at.map(at),
             next_poll_at: row.next_poll_at.map(at),
+            wait: Some(Duration::from_millis(count(row.wait_ms))).filter(|wait| !wait.is_zero()),
             unchanged: count(row.unchanged),
             failures: count(row.failures),
             metadata: on_one_line(row.metadata),
@@ -130,7 +135,7 @@ impl Store {
         let rows = sqlx::query_as!(
             ViewRow,
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
-                last_polled_at, last_changed_at, next_poll_at, unchanged,
+                last_polled_at, last_changed_at, next_poll_at, wait_ms, unchanged,
                 failures + refusals AS "failures!: i64", metadata, source
              FROM labels
              WHERE label_key > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR account = ?3)
@@ -161,7 +166,7 @@ impl Store {
     pub async fn label_detail(&self, row: i64) -> Result<Option<(LabelView, LabelDetail)>, StoreError> {
         let found = sqlx::query!(
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
-                last_polled_at, last_changed_at, next_poll_at, unchanged, failures, refusals, metadata, source,
+                last_polled_at, last_changed_at, next_poll_at, wait_ms, unchanged, failures, refusals, metadata, source,
                 carrier_code, status_description, estimate, out_for_delivery, first_answer_at, finished_at,
                 cadence_row, interval_ms, failing_since, refused_since, by_config, by_hand, by_discovery,
                 last_seq, recent_polls
@@ -200,6 +205,7 @@ impl Store {
             last_polled_at: row.last_polled_at,
             last_changed_at: row.last_changed_at,
             next_poll_at: row.next_poll_at,
+            wait_ms: row.wait_ms,
             unchanged: row.unchanged,
             failures: row.failures.saturating_add(row.refusals),
             metadata: row.metadata,

@@ -7,9 +7,11 @@ use trackpost::courier::Courier;
 use trackpost::desk::Desk;
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::Subscriber;
+use trackpost::experience::Experience;
 use trackpost::poller::Poller;
 use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
+use trackpost::scout::Scout;
 use trackpost::shipstation::Client;
 use trackpost::store;
 
@@ -24,15 +26,17 @@ impl House {
         let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
         let desk = Arc::new(desk);
         let policy = watch::channel(self.policy.clone().into()).1;
-        let poller = Poller::new(Arc::clone(&desk), policy, Pulse::default());
+        let experience = Experience::recall(&store, self.now()).await.unwrap();
+        let poller = Poller::new(Arc::clone(&desk), policy, experience.clone(), Pulse::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
+        let scout = Scout::new(Arc::clone(&desk), audience.clone(), Pulse::default()).await.unwrap();
         let courier = |subscriber: &Subscriber| {
             let courier =
                 Courier::new(subscriber.clone(), audience.clone(), store.clone(), Pulse::default()).unwrap();
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, desk, poller: Some(poller), couriers });
+        self.work = Some(Work { store, writer, desk, experience, poller: Some(poller), scout, couriers });
     }
 
     /// Ends everything in order, and starts again on the same file.
@@ -43,11 +47,14 @@ impl House {
 
     /// Ends everything in order; [`Self::restart`] goes on.
     pub async fn shut(&mut self) {
-        let Some(Work { store, writer, desk, poller, couriers }) = self.work.take() else { return };
+        let Some(Work { store, writer, desk, experience, poller, scout, couriers }) = self.work.take() else {
+            return;
+        };
         if writer.is_some() {
             desk.close().await.unwrap();
+            experience.keep(&store, self.now(), true).await.unwrap();
         }
-        drop((desk, poller, couriers));
+        drop((desk, poller, scout, couriers));
         store.close().await;
         drop(store);
         if let Some(writer) = writer {

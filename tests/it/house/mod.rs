@@ -24,11 +24,13 @@ use trackpost::domain::breaker::Gate;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::SubscriberName;
+use trackpost::experience::Experience;
 use trackpost::poller::{Policy, Poller};
 use trackpost::sandbox::{
     Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
+use trackpost::scout::Scout;
 use trackpost::store::Store;
 use trackpost::store::outbox::Turn;
 
@@ -68,8 +70,11 @@ struct Work {
     /// None once it was lost.
     writer: Option<JoinHandle<()>>,
     desk: Arc<Desk>,
+    experience: Experience,
     /// None once it was taken.
     poller: Option<Poller>,
+    /// None without discovery.
+    scout: Option<Scout>,
     couriers: BTreeMap<SubscriberName, Courier>,
 }
 
@@ -208,6 +213,27 @@ impl House {
         panic!("polling finds no rest");
     }
 
+    /// One step of the scout; gives when it wants to be woken.
+    pub async fn discover_once(&mut self) -> Timestamp {
+        let now = self.now();
+        self.scout().step(now).await.unwrap()
+    }
+
+    /// Walks along the list of labels until there is nothing to walk for; time passes meanwhile. Returns how many
+    /// requests that took.
+    pub async fn discover(&mut self) -> u64 {
+        let first = self.sandbox.counters().requests;
+        for _ in 0..1_000 {
+            let before = self.sandbox.counters().requests;
+            let wake = self.discover_once().await;
+            if self.sandbox.counters().requests == before {
+                return before - first;
+            }
+            self.pass(wake.duration_since(self.now()).max(SignedDuration::ZERO));
+        }
+        panic!("the walk finds no end");
+    }
+
     /// Makes the label due, and polls.
     pub async fn look_again(&mut self, label: &str) {
         let key = LabelKey { account: self.account.name.clone(), id: label.parse().unwrap() };
@@ -258,6 +284,10 @@ impl House {
     /// The poller and a courier, to be stepped, or dropped halfway, by a crash test.
     pub fn poller(&mut self) -> &mut Poller {
         self.work().poller.as_mut().expect("nobody has taken the poller")
+    }
+
+    pub fn scout(&mut self) -> &mut Scout {
+        self.work().scout.as_mut().expect("discovery is enabled")
     }
 
     pub fn courier(&mut self, subscriber: &str) -> &mut Courier {

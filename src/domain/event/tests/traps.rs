@@ -208,7 +208,8 @@ fn p14_a_whole_list_pulled_by_the_clock_of_another_zone_is_revised() {
         time.checked_add(jiff::SignedDuration::from_hours(hours)).expect("no end of time")
     };
     let pushed = scans.map(|(time, behind, code, city)| {
-        tl(&format!("{}Z", clock(time, 0)), &format!("{}Z", clock(time, behind)), city).with("event_code", code)
+        tl(&format!("{}Z", clock(time, 0)), &format!("{}Z", clock(time, behind)), city)
+            .with("event_code", code)
     });
     let pulled = scans.map(|(time, behind, code, city)| {
         let (here, ahead) = (clock(time, behind - 7), clock(time, behind + 7));

@@ -1,5 +1,7 @@
 //! `trackpost explain`: why a label's next poll is when it is, and what its last polls said.
 
+mod why;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,13 +9,18 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::args::OfLabel;
+use super::outlook::Outlooks;
 use super::output::{self, instant, or_dash, roughly, shown};
 use super::{Failure, open_store, resolve};
 use crate::clock;
 use crate::config::duration;
 use crate::domain::account::{AccountState, Standing};
+use crate::domain::cadence::{Cadence, Look, Next};
+use crate::domain::outlook::Outlook;
 use crate::domain::poll::Glance;
+use crate::domain::rhythm::Learnt;
 use crate::store::views::labels::{LabelDetail, LabelView};
+use crate::store::{Store, StoreError};
 
 /// As `--json` has it.
 #[derive(Debug, Serialize)]
@@ -43,8 +50,14 @@ struct Facts<'a> {
     label: &'a LabelView,
     detail: &'a LabelDetail,
     account: &'a AccountState,
-    /// What the account's labels ask for, and what it may; `None` if it isn't configured.
-    requests_per_minute: Option<(f64, u32)>,
+    /// What the cadence says once more, as of the last look; `None` if it is not the cadence's.
+    next: Option<&'a Next>,
+    /// When the next poll is to be expected.
+    expected: Option<Timestamp>,
+    /// How the account stands with its quota; `None` if it isn't configured.
+    outlook: Option<&'a Outlook>,
+    /// Until when the labels of its carrier wait.
+    held_until: Option<Timestamp>,
     now: Timestamp,
 }
 
@@ -56,19 +69,31 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     };
     let now = clock::now();
     let account = store.account_state(&key.account, now).await?;
-    let requests_per_minute = match loaded.config.accounts.get(&key.account) {
-        Some(configured) => Some((store.demand(&key.account).await? * 60.0, configured.requests_per_minute)),
-        None => None,
+    let outlooks = Outlooks::of(&store, &loaded.config, now).await?;
+    let outlook = outlooks.get(&view.account);
+    let held = store.quota_used(&key.account, now).await?.held;
+    let held = held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
+    let held_until = held.map(|(_, until)| until);
+    let next = planned(&loaded.config.cadence, &store, label.row, &view, &detail).await?;
+    let expected = outlooks.foretell(view.clone()).next_poll_at.map(|at| at.max(held_until.unwrap_or(at)));
+    let facts = Facts {
+        label: &view,
+        detail: &detail,
+        account: &account,
+        next: next.as_ref(),
+        expected,
+        outlook,
+        held_until,
+        now,
     };
-    let facts = Facts { label: &view, detail: &detail, account: &account, requests_per_minute, now };
     let explanation = Explanation {
         label_id: &view.label_id,
         account: &view.account,
         state: &view.state,
-        next_poll_at: view.next_poll_at.map(instant),
+        next_poll_at: expected.map(instant),
         row: detail.cadence_row.as_deref(),
         interval: detail.interval.map(duration::format),
-        stretch: 1.0,
+        stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
         reasons: reasons(&facts),
         recent: detail.recent_polls.iter().map(Recent::of).collect(),
     };
@@ -78,6 +103,32 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         print(&facts, &explanation);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The next look as the cadence planned it at the last one, with what is known of the carriers by now.
+async fn planned(
+    cadence: &Cadence,
+    store: &Store,
+    row: i64,
+    label: &LabelView,
+    detail: &LabelDetail,
+) -> Result<Option<Next>, StoreError> {
+    let Some(polled_at) = label.last_polled_at.filter(|_| detail.cadence_row.is_some()) else {
+        return Ok(None);
+    };
+    let Some(snapshot) = store.due_labels(&[row], Timestamp::MAX).await?.pop() else { return Ok(None) };
+    let (rhythms, _) = store.rhythms().await?;
+    let learnt = Learnt {
+        rhythms: Some(&rhythms),
+        carrier: detail.carrier_code.as_deref(),
+        service: snapshot.service(),
+    };
+    let first = detail.first_answer_at == Some(polled_at);
+    let situation = snapshot.standing.situation(&snapshot.key, snapshot.registered_at, first);
+    match cadence.next(&situation, learnt, polled_at, 1.0, 0.0) {
+        Look::Again(next) => Ok(Some(next)),
+        Look::Never | Look::GiveUp => Ok(None),
+    }
 }
 
 impl<'a> Recent<'a> {
@@ -93,7 +144,7 @@ impl<'a> Recent<'a> {
 }
 
 fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
-    let next = match facts.label.next_poll_at {
+    let next = match facts.expected {
         Some(at) if at > facts.now => {
             format!("{} (in {})", instant(at), roughly(at.duration_since(facts.now)))
         }
@@ -106,7 +157,7 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
         ("next poll", Some(next)),
         ("row", explanation.row.map(str::to_owned)),
         ("interval", explanation.interval.clone()),
-        ("stretch", Some(format!("{:.2}", explanation.stretch))),
+        ("stretch", Some(format!("{:.2}", explanation.stretch)).filter(|_| explanation.stretch.is_finite())),
     ]);
     for reason in &explanation.reasons {
         output::line(format!("- {}", output::plain(reason)));
@@ -134,20 +185,18 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
 /// Why, in sentences; the most telling first.
 fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let mut reasons = vec![of_state(facts)];
-    let Some(next) = facts.label.next_poll_at else { return reasons };
-    let first = facts.detail.first_answer_at;
-    if facts.detail.interval.is_some() && first.is_some() && first == facts.label.last_polled_at {
-        reasons.push(
-            "the first wait is shortened by the label's own phase, so that labels spread out".to_owned(),
-        );
-    }
+    let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
+    reasons.extend(facts.next.map(why::in_words).unwrap_or_default());
     reasons.extend(of_account(facts));
     let overdue = facts.now.duration_since(next);
-    if overdue >= SignedDuration::from_mins(1) && facts.account.open_at(facts.now).is_none() {
+    if overdue >= SignedDuration::from_mins(1) {
         let since = roughly(overdue);
-        reasons.push(format!("it is due for {since} already: the quota is used up, or no daemon runs"));
+        reasons
+            .push(format!("it is due for {since} already: other labels have their turn, or no daemon runs"));
     } else if overdue >= SignedDuration::ZERO {
         reasons.push("it is due: it is polled as soon as the quota allows".to_owned());
+    } else if next > planned {
+        reasons.push(format!("planned was {}: it is expected later by what is said above", instant(planned)));
     }
     reasons
 }
@@ -222,12 +271,52 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
     if let Some(until) = account.throttled_until.filter(|until| *until > facts.now) {
         reasons.push(format!("account {name} was throttled: it waits until {}", shown(Some(until))));
     }
-    reasons.push(match facts.requests_per_minute {
-        Some((asked, limit)) => {
-            format!("the labels of account {name} ask for {asked:.2} requests a minute of {limit} allowed")
+    if let Some((until, carrier)) = facts.held_until.zip(facts.detail.carrier_code.as_deref()) {
+        reasons
+            .push(format!("carrier {carrier} is asked too often: its labels wait until {}", instant(until)));
+    }
+    match facts.outlook {
+        Some(outlook) => reasons.extend(of_quota(name, outlook)),
+        None => {
+            reasons.push(format!("account {name} is not in the configuration: none of its labels is polled"))
         }
-        None => format!("account {name} is not in the configuration: none of its labels is polled"),
-    });
+    }
+    reasons
+}
+
+fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let limit = outlook.limits.requests_per_minute;
+    if outlook.share < 1.0 {
+        let percent = outlook.share * 100.0;
+        reasons.push(format!(
+            "429 came again though account {name} kept within its limit, so somebody else uses it too: it takes \
+             {percent:.0} % of {limit} requests a minute for now, and slowly more"
+        ));
+    }
+    let (budget, used) = (outlook.limits.requests_per_month, outlook.used_this_month);
+    if let Some(until) = outlook.used_up_until {
+        let until = instant(until);
+        reasons.push(format!(
+            "account {name} has used up its {budget} requests of this month: no call until {until}"
+        ));
+        return reasons;
+    }
+    if budget > 0 {
+        let until = instant(outlook.month_ends_at);
+        reasons.push(format!(
+            "account {name} has used {used} of {budget} requests of the month that ends {until}"
+        ));
+    }
+    let (asked, allowed) = (outlook.demand * 60.0, outlook.allowed * 60.0);
+    let allowed = if allowed.fract() < 0.005 { format!("{allowed:.0}") } else { format!("{allowed:.2}") };
+    let stretched = match outlook.stretch {
+        stretch if stretch > 1.0 => format!(": all their waits are stretched {stretch:.2} times"),
+        _ => String::new(),
+    };
+    reasons.push(format!(
+        "the labels of account {name} ask for {asked:.2} requests a minute of {allowed} allowed{stretched}"
+    ));
     reasons
 }
 
@@ -238,6 +327,8 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
+    use crate::domain::outlook::Limits;
+    use crate::domain::share::Share;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -255,6 +346,7 @@ mod tests {
             last_polled_at: Some(at("2026-11-22T09:00:00Z")),
             last_changed_at: Some(at("2026-11-22T05:00:00Z")),
             next_poll_at: Some(at("2026-11-22T13:00:00Z")),
+            wait: Some(Duration::from_secs(4 * 3600)),
             unchanged: 1,
             failures: 0,
             metadata: RawValue::NULL.to_owned(),
@@ -283,8 +375,43 @@ mod tests {
     }
 
     fn said(label: &LabelView, detail: &LabelDetail, account: &AccountState) -> Vec<String> {
+        said_of(label, detail, account, 0, 1.5)
+    }
+
+    fn said_of(
+        label: &LabelView,
+        detail: &LabelDetail,
+        account: &AccountState,
+        used_this_month: u64,
+        asked: f64,
+    ) -> Vec<String> {
         let now = at("2026-11-22T10:00:00Z");
-        reasons(&Facts { label, detail, account, requests_per_minute: Some((1.5, 160)), now })
+        let requests_per_month = if used_this_month > 0 { 1_000 } else { 0 };
+        let limits = Limits { requests_per_minute: 160, requests_per_month };
+        let share = Share::default();
+        let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
+        let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.wait));
+        let outlook = Some(&outlook);
+        reasons(&Facts { label, detail, account, next: None, expected, outlook, held_until: None, now })
+    }
+
+    #[test]
+    fn a_quota_that_binds_is_said_with_its_factor() {
+        let account = AccountState::new(at("2026-11-20T00:00:00Z"));
+        let stretched = said_of(&label("active"), &detail(), &account, 0, 240.0);
+        assert_eq!(
+            stretched[1..],
+            [
+                "the labels of account main ask for 240.00 requests a minute of 160 allowed: all their waits are \
+                 stretched 1.50 times",
+                "planned was 2026-11-22T13:00:00.000Z: it is expected later by what is said above",
+            ]
+        );
+        let used_up = said_of(&label("active"), &detail(), &account, 1_000, 1.5);
+        assert_eq!(
+            used_up[1],
+            "account main has used up its 1000 requests of this month: no call until 2026-12-01T00:00:00.000Z"
+        );
     }
 
     #[test]

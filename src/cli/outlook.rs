@@ -1,0 +1,50 @@
+//! What the labels of each account are to expect of its quota, for the verbs that show a next poll.
+//!
+//! The database keeps when a label was planned; shown is when it is to be expected.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::config::{Account, Config};
+use crate::domain::account::AccountState;
+use crate::domain::outlook::{Limits, Outlook};
+use crate::store::usage::Used;
+use crate::store::views::labels::LabelView;
+use crate::store::{Store, StoreError};
+
+/// The outlook of every configured account, by its name.
+pub struct Outlooks(BTreeMap<String, Outlook>);
+
+impl Outlooks {
+    pub async fn of(store: &Store, config: &Config, now: Timestamp) -> Result<Self, StoreError> {
+        let mut outlooks = BTreeMap::new();
+        for (name, account) in &config.accounts {
+            let (state, used) = (store.account_state(name, now).await?, store.quota_used(name, now).await?);
+            let outlook = outlook(account, store.demand(name).await?, &used, &state, now);
+            outlooks.insert(name.to_string(), outlook);
+        }
+        Ok(Self(outlooks))
+    }
+
+    pub fn get(&self, account: &str) -> Option<&Outlook> {
+        self.0.get(account)
+    }
+
+    /// The label with the next poll that is to be expected, in place of the planned one.
+    pub fn foretell(&self, mut label: LabelView) -> LabelView {
+        let outlook = self.get(&label.account);
+        let expected =
+            label.next_poll_at.zip(outlook).map(|(due_at, outlook)| outlook.expected_at(due_at, label.wait));
+        label.next_poll_at = expected.or(label.next_poll_at);
+        label
+    }
+}
+
+fn outlook(account: &Account, demand: f64, used: &Used, state: &AccountState, now: Timestamp) -> Outlook {
+    let limits = Limits {
+        requests_per_minute: account.requests_per_minute,
+        requests_per_month: account.requests_per_month,
+    };
+    Outlook::new(limits, demand, &used.share, used.this_month, state, now)
+}

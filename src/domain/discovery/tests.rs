@@ -1,0 +1,299 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::walk::{HOLD, OVERLAP};
+use super::*;
+
+const NOON: i64 = 1_790_000_000;
+const LOOKBACK: Duration = Duration::from_secs(14 * 86_400);
+const INTERVAL: Duration = Duration::from_secs(300);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(NOON + seconds).unwrap()
+}
+
+fn label(number: usize, created_at: i64, fate: Fate) -> Listed {
+    Listed {
+        id: format!("se-{number}").parse().unwrap(),
+        created_at: Some(at(created_at)),
+        fate,
+        metadata: Metadata::new(),
+    }
+}
+
+fn page(labels: Vec<Listed>, more: bool) -> Page {
+    Page { labels, more, illegible: 0 }
+}
+
+fn ids(labels: &[Listed]) -> Vec<&str> {
+    labels.iter().map(|label| label.id.as_str()).collect()
+}
+
+#[test]
+fn what_becomes_of_a_label() {
+    for (status, voided, trackable, fate) in [
+        (Some("completed"), Some(false), Some(true), Fate::Tracked),
+        (Some("Completed"), None, None, Fate::Tracked),
+        (Some("completed"), Some(false), Some(false), Fate::Untracked),
+        (Some("completed"), Some(true), Some(true), Fate::Voided),
+        (Some("voided"), Some(false), None, Fate::Voided),
+        (Some("processing"), Some(false), Some(true), Fate::Undecided),
+        (Some("error"), Some(false), Some(true), Fate::Untracked),
+        (Some("archived"), None, Some(true), Fate::Tracked),
+        (Some("archived"), None, None, Fate::Undecided),
+        (None, None, Some(true), Fate::Tracked),
+        (None, None, Some(false), Fate::Undecided),
+    ] {
+        assert_eq!(Fate::of(status, voided, trackable), fate, "{status:?} {voided:?} {trackable:?}");
+    }
+}
+
+#[test]
+fn the_first_walk_goes_back_and_later_ones_from_the_position() {
+    let ask =
+        |walk: &Walk| (walk.ask().created_from.as_second() - NOON, walk.ask().page, walk.ask().voided_only);
+    assert_eq!(ask(&Walk::for_news(None, LOOKBACK, at(0))), (-14 * 86_400, 1, false));
+    let position = Some(at(-1000));
+    assert_eq!(ask(&Walk::for_news(position, LOOKBACK, at(0))), (-1000 - OVERLAP.as_secs(), 1, false));
+    assert_eq!(ask(&Walk::for_news(position, LOOKBACK, at(9_000_000))).0, -1000 - OVERLAP.as_secs());
+    assert_eq!(ask(&Walk::for_voids(LOOKBACK, at(0))), (-30 * 86_400, 1, true));
+    assert_eq!(ask(&Walk::for_voids(Duration::from_secs(90 * 86_400), at(0))).0, -90 * 86_400);
+}
+
+#[test]
+fn a_walk_goes_along_the_creation_and_turns_pages_only_within_a_second() {
+    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
+    let taken =
+        walk.take(page(vec![label(1, 10, Fate::Tracked), label(2, 20, Fate::Tracked)], true), at(5000));
+    assert_eq!(
+        (ids(&taken.tracked), taken.position, taken.done),
+        (vec!["se-1", "se-2"], Some(at(20)), false)
+    );
+    assert_eq!((walk.ask().created_from, walk.ask().page), (at(20), 1));
+    walk.take(page(vec![label(2, 20, Fate::Tracked), label(3, 20, Fate::Tracked)], true), at(5000));
+    assert_eq!((walk.ask().created_from, walk.ask().page), (at(20), 2));
+    let taken =
+        walk.take(page(vec![label(4, 20, Fate::Tracked), label(5, 21, Fate::Tracked)], false), at(5000));
+    assert_eq!((taken.position, taken.done), (Some(at(21)), true));
+}
+
+#[test]
+fn a_list_in_disorder_is_seen_whole_before_the_position_moves() {
+    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
+    let taken =
+        walk.take(page(vec![label(2, 90, Fate::Tracked), label(1, 10, Fate::Tracked)], true), at(5000));
+    assert_eq!((taken.position, taken.tracked.len()), (None, 2));
+    assert_eq!((walk.ask().created_from, walk.ask().page), (at(-OVERLAP.as_secs()), 2));
+    let taken = walk.take(page(vec![label(3, 5, Fate::Tracked)], false), at(5000));
+    assert_eq!((taken.position, taken.done), (Some(at(90)), true));
+}
+
+#[test]
+fn an_empty_list_is_a_beginning_too() {
+    let mut walk = Walk::for_news(None, LOOKBACK, at(0));
+    let taken = walk.take(page(Vec::new(), false), at(0));
+    assert_eq!((taken.position, taken.done), (Some(at(-14 * 86_400)), true));
+}
+
+#[test]
+fn a_date_ahead_of_time_does_not_take_the_position_with_it() {
+    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(60));
+    let taken = walk.take(page(vec![label(1, 900_000, Fate::Tracked)], false), at(60));
+    assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-1"], Some(at(60))));
+}
+
+#[test]
+fn a_label_in_the_making_holds_the_position_for_a_while() {
+    let hold = HOLD.as_secs();
+    for (now, position) in [(100, 10), (10 + hold - 1, 10), (10 + hold, 30)] {
+        let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(now));
+        let listed = vec![label(1, 10, Fate::Undecided), label(2, 30, Fate::Tracked)];
+        let taken = walk.take(page(listed, false), at(now));
+        assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-2"], Some(at(position))), "{now}");
+    }
+}
+
+#[test]
+fn a_walk_for_voids_takes_nothing_up_and_stops_where_it_was_not_heard() {
+    let mut walk = Walk::for_voids(LOOKBACK, at(0));
+    let taken = walk.take(page(vec![label(1, -50, Fate::Voided), label(2, -40, Fate::Voided)], true), at(0));
+    assert_eq!((taken.voided.len(), taken.position, taken.done), (2, None, false));
+    let taken = walk.take(page(vec![label(3, -30, Fate::Tracked), label(4, -20, Fate::Voided)], true), at(0));
+    assert_eq!((taken.tracked.len(), taken.voided.len(), taken.done, taken.astray), (0, 1, true, true));
+}
+
+#[test]
+fn what_is_older_than_the_walk_is_none_of_its_business() {
+    let mut walk = Walk::for_news(None, Duration::from_secs(60), at(0));
+    let taken =
+        walk.take(page(vec![label(1, -61, Fate::Tracked), label(2, -60, Fate::Tracked)], false), at(0));
+    assert_eq!(ids(&taken.tracked), ["se-2"]);
+}
+
+#[test]
+fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
+    let fresh = Progress::default();
+    assert_eq!(fresh.next_aim(None, INTERVAL, at(0)), Ok(Aim::News));
+    assert_eq!(fresh.next_aim(Some(at(300)), INTERVAL, at(0)), Ok(Aim::Voids));
+    let sought = Progress { voids_sought_at: Some(at(0)), ..fresh };
+    assert_eq!(sought.next_aim(Some(at(300)), INTERVAL, at(1)), Err(at(300)));
+    assert_eq!(sought.next_aim(Some(at(7200)), Duration::from_secs(7200), at(3700)), Err(at(7200)));
+    assert_eq!(sought.next_aim(Some(at(3900)), INTERVAL, at(3600)), Ok(Aim::Voids));
+    assert_eq!(sought.next_aim(Some(at(0)), INTERVAL, at(-9000)), Ok(Aim::Voids));
+    assert_eq!(sought.next_aim(Some(at(90_000)), INTERVAL, at(1)), Err(at(301)));
+}
+
+#[test]
+fn a_walk_leaves_three_calls_in_four_to_the_polls() {
+    assert_eq!(pause(160.0 / 60.0), SignedDuration::from_millis(1500));
+    assert_eq!(pause(1.0 / 60.0), SignedDuration::from_secs(240));
+    assert_eq!([pause(0.0), pause(1e-9), pause(-1.0)], [LONGEST_REST; 3]);
+    assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
+}
+
+#[test]
+fn a_list_that_is_refused_stops_no_polls_that_go_well() {
+    let refused = |status| Reading::Unauthorized { status, detail: String::new() };
+    let nowhere = Reading::WrongEndpoint { url: String::new(), detail: String::new() };
+    for (failure, concerns, vouched_for) in [
+        (None, false, false),
+        (Some(refused(401)), true, true),
+        (Some(refused(403)), true, false),
+        (Some(nowhere), true, false),
+        (Some(Reading::Throttled { retry_after: None }), true, true),
+        (Some(Reading::ServerError { status: 500 }), true, true),
+        (Some(Reading::Refused { status: 400, detail: String::new() }), false, false),
+    ] {
+        let concerned = |probe, vouched| concerns_account(failure.as_ref(), probe, vouched).is_some();
+        assert_eq!(concerned(false, false), concerns, "{failure:?}");
+        assert_eq!(concerned(false, true), vouched_for, "{failure:?}");
+        assert!(concerned(true, true), "a probe always says something");
+    }
+}
+
+/// A label of the vendor's, as time reveals it.
+#[derive(Clone, Debug)]
+struct Made {
+    /// In ms, as it is dated.
+    created_ms: i64,
+    /// When it shows in the list; not later than the overlap.
+    shows_ms: i64,
+    /// When it is completed.
+    completed_ms: i64,
+    voided_ms: Option<i64>,
+}
+
+/// The vendor: filters, sorts by creation, and answers a page as things stand at `now`.
+fn answer(made: &[Made], ask: Ask, size: usize, now: i64) -> Page {
+    let ms = |at: Timestamp| at.as_millisecond() - NOON * 1000;
+    let fate = |made: &Made| match made.voided_ms {
+        Some(voided) if voided <= now => Fate::Voided,
+        _ if made.completed_ms > now => Fate::Undecided,
+        _ => Fate::Tracked,
+    };
+    let mut listed: Vec<(usize, &Made)> = made
+        .iter()
+        .enumerate()
+        .filter(|(_, made)| made.shows_ms <= now && made.created_ms >= ms(ask.created_from))
+        .filter(|(_, made)| !ask.voided_only || fate(made) == Fate::Voided)
+        .collect();
+    listed.sort_by_key(|(_, made)| made.created_ms);
+    let pages = listed.len().div_ceil(size);
+    let first = (ask.page as usize - 1) * size;
+    let labels = listed.into_iter().skip(first).take(size).map(|(number, made)| Listed {
+        created_at: Some(Timestamp::from_millisecond(NOON * 1000 + made.created_ms).unwrap()),
+        ..label(number, 0, fate(made))
+    });
+    Page { labels: labels.collect(), more: (ask.page as usize) < pages, illegible: 0 }
+}
+
+fn a_label() -> impl Strategy<Value = Made> {
+    // Whole days of quiet, and bursts within one second.
+    let created = prop_oneof![0i64..3 * 86_400_000, 40_000_000i64..40_001_000, 9_000i64..9_003];
+    let late = 0..OVERLAP.as_secs() * 1000;
+    let making = prop_oneof![Just(0), 0..(HOLD.as_secs() - 900) * 1000];
+    let void = prop::option::weighted(0.2, 0i64..86_400_000);
+    (created, late, making, void).prop_map(|(created_ms, late, making, void)| Made {
+        created_ms,
+        shows_ms: created_ms + late,
+        completed_ms: created_ms + late + making,
+        voided_ms: void.map(|void| created_ms + late + void),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Whatever the order of arrival, the size of a page, what shifts between two pages, and wherever the process dies:
+    /// every label that could be tracked is registered, once; every void is dropped; none is registered that was void.
+    #[test]
+    fn no_label_is_missed_and_none_is_taken_up_twice(
+        made in prop::collection::vec(a_label(), 1..120),
+        size in 1usize..12,
+        // The time a page takes, and whether the process dies after it, before anything was kept, or after.
+        fates in prop::collection::vec((0i64..4_000, 0u8..12), 1..60),
+    ) {
+        let end = 5 * 86_400_000;
+        let moment = |ms: i64| Timestamp::from_millisecond(NOON * 1000 + ms).unwrap();
+        let (mut now, mut calls) = (0i64, 0usize);
+        let mut kept = Progress::default();
+        let mut registry: BTreeMap<String, bool> = BTreeMap::new();
+        let mut taken_up: Vec<String> = Vec::new();
+        let mut news_at = None;
+        let mut walk: Option<Walk> = None;
+        let lookback = Duration::from_secs(3600);
+        while now < end {
+            let aim = kept.next_aim(news_at, Duration::from_secs(3 * 3600), moment(now));
+            let mut current = match (walk.take(), aim) {
+                (Some(walk), _) => walk,
+                (None, Ok(Aim::News)) => Walk::for_news(kept.position, lookback, moment(now)),
+                (None, Ok(Aim::Voids)) => Walk::for_voids(lookback, moment(now)),
+                (None, Err(at)) => { now = (at.as_millisecond() - NOON * 1000).max(now + 1); continue }
+            };
+            let listed = answer(&made, current.ask(), size, now);
+            // Once it must have begun, and in the end it lives for a while, or nothing could be promised.
+            let lives = kept.position.is_none() || now > end / 2;
+            let (took, death) = if lives { (1_000, 9) } else { fates[calls % fates.len()] };
+            calls += 1;
+            prop_assert!(calls < 10_000, "walks come to an end");
+            now += took;
+            if death < 2 {
+                now += 600_000;
+                (walk, news_at) = (None, None);
+            }
+            if death == 0 {
+                continue;
+            }
+            let taken = current.take(listed, moment(now));
+            prop_assert!(!taken.astray);
+            for label in taken.tracked {
+                let id = label.id.to_string();
+                if registry.insert(id.clone(), true).is_none() {
+                    taken_up.push(id);
+                }
+            }
+            for id in taken.voided {
+                registry.insert(id.to_string(), false);
+            }
+            kept.position = taken.position.or(kept.position);
+            if taken.done {
+                match current.aim() {
+                    Aim::News => news_at = Some(current.began_at() + SignedDuration::from_hours(3)),
+                    Aim::Voids => kept.voids_sought_at = Some(current.began_at()),
+                }
+            } else if death != 1 {
+                walk = Some(current);
+            }
+        }
+        let once: BTreeSet<&String> = taken_up.iter().collect();
+        prop_assert_eq!(once.len(), taken_up.len());
+        for (number, made) in made.iter().enumerate() {
+            let watched = registry.get(&format!("se-{number}")).copied();
+            match made.voided_ms {
+                Some(_) => prop_assert_ne!(watched, Some(true), "se-{} is void: {:?}", number, made),
+                None => prop_assert_eq!(watched, Some(true), "se-{} is missed: {:?}", number, made),
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The list of labels, `GET /v2/labels`: one page of it, and nothing of the people in it.
+//!
+//! A label there carries names, addresses, telephone numbers and links that open it. The parser has no field for any of
+//! them, and no error quotes an answer: not even serde's own, which name the value they stumble over.
+
+use jiff::Timestamp;
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::{Client, in_time, wire};
+use crate::config::Account;
+use crate::domain::discovery::{Ask, Fate, Listed, Page};
+use crate::domain::label::{LabelId, Metadata};
+use crate::domain::reading::Reading;
+use crate::domain::tracking::Text;
+
+/// A longer id or code is none, and left out, in bytes.
+const LONGEST: usize = 128;
+
+impl Client {
+    /// Asks for a page of the list of labels at `url`. `now` dates a `Retry-After`.
+    ///
+    /// # Errors
+    /// What came back in its place.
+    pub async fn list(
+        &self,
+        account: &Account,
+        url: &str,
+        ask: Ask,
+        now: Timestamp,
+    ) -> Result<Page, Reading> {
+        let exchange = async {
+            let Ask { created_from: from, page, page_size, voided_only } = ask;
+            let voided = if voided_only { "&label_status=voided" } else { "" };
+            let asked = format!(
+                "{url}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
+            );
+            self.get(account, &asked, now).await
+        };
+        let (status, body) = in_time(account, exchange).await??;
+        understand(status, &body, ask.page, url)
+    }
+}
+
+fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<Page, Reading> {
+    let code = status.as_u16();
+    let said = || wire::code(body);
+    Err(match status {
+        StatusCode::OK => {
+            return parse(body, number).map_err(|detail| Reading::Garbled { status: 200, detail });
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Reading::Unauthorized { status: code, detail: said() }
+        }
+        StatusCode::NOT_FOUND => Reading::WrongEndpoint { url: url.to_owned(), detail: said() },
+        _ if status.is_client_error() => {
+            Reading::Refused { status: code, detail: format!("the server answered {code}: {}", said()) }
+        }
+        _ => Reading::Garbled {
+            status: code,
+            detail: format!("the server answered {code}, which is no list of labels"),
+        },
+    })
+}
+
+#[derive(Deserialize)]
+struct WirePage {
+    labels: Vec<WireLabel>,
+    #[serde(default)]
+    pages: Option<u64>,
+    #[serde(default)]
+    links: Option<Links>,
+}
+
+#[derive(Deserialize)]
+struct Links {
+    #[serde(default)]
+    next: Option<Link>,
+}
+
+/// An absent one is an empty object.
+#[derive(Deserialize)]
+struct Link {
+    #[serde(default)]
+    href: Text,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireLabel {
+    label_id: Text,
+    status: Text,
+    voided: Text,
+    trackable: Text,
+    created_at: Text,
+    external_order_id: Text,
+    shipment_id: Text,
+    external_shipment_id: Text,
+    carrier_code: Text,
+    service_code: Text,
+}
+
+/// The page, or what is wrong with it in words of our own.
+fn parse(body: &[u8], number: u32) -> Result<Page, String> {
+    let wire: WirePage = serde_json::from_slice(body).map_err(|error| {
+        format!("no list of labels: wrong from line {}, column {} on", error.line(), error.column())
+    })?;
+    let total = wire.labels.len();
+    let labels: Vec<Listed> = wire.labels.into_iter().filter_map(WireLabel::listed).collect();
+    let next = wire.links.and_then(|links| links.next).and_then(|next| next.href.into_option());
+    let more = wire.pages.map_or(next.is_some(), |pages| u64::from(number) < pages);
+    Ok(Page { more, illegible: total - labels.len(), labels })
+}
+
+impl WireLabel {
+    fn listed(self) -> Option<Listed> {
+        let id: LabelId = self.label_id.as_deref()?.parse().ok()?;
+        let flag = |text: &Text| match text.as_deref() {
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            _ => None,
+        };
+        let fate = Fate::of(self.status.as_deref(), flag(&self.voided), flag(&self.trackable));
+        let created_at = self.created_at.as_deref().and_then(instant);
+        let named = [
+            ("order", self.external_order_id),
+            ("shipment", self.shipment_id),
+            ("external_shipment", self.external_shipment_id),
+            ("carrier", self.carrier_code),
+            ("service", self.service_code),
+        ];
+        let short = named.into_iter().filter_map(|(key, text)| {
+            let text = text.into_option().filter(|text| text.len() <= LONGEST)?;
+            Some((key.to_owned(), Json::String(text)))
+        });
+        let metadata: Metadata = short.collect();
+        Some(Listed { id, created_at, fate, metadata })
+    }
+}
+
+/// With a zone; without one the vendor means UTC.
+fn instant(text: &str) -> Option<Timestamp> {
+    text.parse().or_else(|_| format!("{text}Z").parse()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the vendor answers, the people in it invented.
+    const PAGE: &str = include_str!("../../tests/it/house/labels.json");
+
+    #[test]
+    fn a_page_of_the_vendors_is_read_and_nobody_in_it() {
+        let page = parse(PAGE.as_bytes(), 1).unwrap();
+        assert_eq!((page.labels.len(), page.more, page.illegible), (1, false, 0));
+        let label = &page.labels[0];
+        assert_eq!(label.id.as_str(), "se-184976210");
+        assert_eq!(label.created_at.unwrap().to_string(), "2026-08-12T19:46:28.8Z");
+        assert_eq!(label.fate, Fate::Tracked);
+        assert_eq!(
+            Json::from(label.metadata.clone()),
+            serde_json::json!({"order": "A-1001", "shipment": "se-394477236", "carrier": "fedex",
+                "external_shipment": "SEAuto-PFQMq_1lRUCdjj_UHKBsJg", "service": "fedex_ground"})
+        );
+        let kept = format!("{page:?}");
+        for personal in
+            ["Erika", "Mustermann", "555-0199", "Heidestr", "example.com", "TOKEN", "38314", "downloads"]
+        {
+            assert!(PAGE.contains(personal), "{personal} is in the fixture");
+            assert!(!kept.contains(personal), "{personal} is kept: {kept}");
+        }
+    }
+
+    #[test]
+    fn no_error_quotes_what_it_stumbled_over() {
+        let body = PAGE.replace("\"pages\": 1", "\"pages\": \"Erika Mustermann\"");
+        assert_ne!(body, PAGE);
+        for body in
+            [body.as_str(), &PAGE[..900], r#"{"labels":["Erika Mustermann"]}"#, "\"Erika Mustermann\"", ""]
+        {
+            let said = format!("{:?}", understand(StatusCode::OK, body.as_bytes(), 1, "URL"));
+            assert!(said.contains("no list of labels: wrong from line"), "{said}");
+            assert!(!said.contains("Erika"), "{said}");
+        }
+        for status in [302, 400, 401, 403, 404, 418] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let body = r#"{"errors":[{"error_code":"Erika Mustermann","message":"Erika Mustermann"}]}"#;
+            let said = format!("{:?}", understand(status, body.as_bytes(), 1, "URL"));
+            assert!(!said.contains("Erika"), "{said}");
+        }
+    }
+
+    #[test]
+    fn pages_links_and_labels_of_any_form() {
+        let more = |text: &str, number| parse(text.as_bytes(), number).map(|page| page.more);
+        assert_eq!(more(r#"{"labels":[],"pages":0,"links":{"next":{}}}"#, 1), Ok(false));
+        assert_eq!(more(r#"{"labels":[],"pages":3}"#, 2), Ok(true));
+        assert_eq!(more(r#"{"labels":[],"pages":3}"#, 3), Ok(false));
+        assert_eq!(more(r#"{"labels":[],"links":{"next":{"href":"https://a"}}}"#, 1), Ok(true));
+        assert_eq!(more(r#"{"labels":[],"links":{"next":{"href":null}}}"#, 1), Ok(false));
+        assert_eq!(more(r#"{"labels":[]}"#, 1), Ok(false));
+        let labels = r#"{"labels":[{"label_id":"SE-1"},{},{"label_id":"se-1","voided":true,"created_at":"soon"},
+            {"label_id":"se-2","status":"completed","voided":null,"created_at":"2026-08-12T19:46:28","service_code":7},
+            {"label_id":"se-3","trackable":true,"created_at":"2026-08-12T19:46:28+02:00","external_order_id":""}]}"#;
+        let page = parse(labels.as_bytes(), 1).unwrap();
+        assert_eq!(page.illegible, 2);
+        let seen: Vec<_> = page.labels.iter().map(|label| (label.id.as_str(), label.fate)).collect();
+        assert_eq!(seen, [("se-1", Fate::Voided), ("se-2", Fate::Tracked), ("se-3", Fate::Tracked)]);
+        let created: Vec<_> =
+            page.labels.iter().map(|label| label.created_at.map(Timestamp::as_second)).collect();
+        assert_eq!(created, [None, Some(1_786_563_988), Some(1_786_556_788)]);
+        assert_eq!(page.labels[1].metadata["service"], "7");
+        assert!(page.labels[2].metadata.is_empty());
+    }
+}

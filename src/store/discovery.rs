@@ -1,0 +1,163 @@
+//! What discovery found: the labels, and how far it has come, written together.
+//!
+//! Labels of the overlap are seen again and again; rows that are as they should be are not touched, so that no poll under
+//! way is put aside for them. What somebody removed by hand is left alone, and so is what configuration and hand say
+//! about a label: discovery only asks for it, too.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, at, json, ms};
+use crate::domain::discovery::{Listed, Progress};
+use crate::domain::label::{AccountName, LabelId};
+
+/// What a page of the list brought.
+#[derive(Clone, Debug)]
+pub struct Discovered {
+    pub account: AccountName,
+    pub tracked: Vec<Listed>,
+    pub voided: Vec<LabelId>,
+    pub progress: Progress,
+}
+
+/// What it changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entered {
+    /// Newly watched.
+    pub added: u64,
+    /// No longer watched on discovery's account.
+    pub dropped: u64,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    label_id: &'a str,
+    metadata: String,
+}
+
+impl Store {
+    /// How far the account's walks have come.
+    pub async fn discovery_progress(&self, account: &AccountName) -> Result<Progress, StoreError> {
+        let account = account.as_str();
+        let row =
+            sqlx::query!("SELECT position, voids_sought_at FROM discoveries WHERE account = ?", account)
+                .fetch_optional(&self.readers)
+                .await?;
+        Ok(row.map_or(Progress::default(), |row| Progress {
+            position: row.position.map(at),
+            voids_sought_at: row.voids_sought_at.map(at),
+        }))
+    }
+
+    /// Whether a label of the account is due at `now`.
+    pub async fn any_due(&self, account: &AccountName, now: Timestamp) -> Result<bool, StoreError> {
+        let (account, now) = (account.as_str(), ms(now));
+        let due = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM labels WHERE account = ? AND next_poll_at <= ?) AS "due: bool""#,
+            account,
+            now
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(due)
+    }
+
+    /// Registers what is to be watched, drops what was voided and keeps the progress, at once or not at all.
+    pub async fn enter_discovered(&self, found: &Discovered, now: Timestamp) -> Result<Entered, StoreError> {
+        let rows = found.tracked.iter().map(|label| Row {
+            label_id: label.id.as_str(),
+            metadata: serde_json::to_string(&label.metadata).expect("metadata is JSON"),
+        });
+        let tracked = json(&rows.collect::<Vec<_>>());
+        let voided = json(&found.voided.iter().map(LabelId::as_str).collect::<Vec<_>>());
+        let (account, progress) = (found.account.to_string(), found.progress);
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let added = register(tx, &account, &tracked, now).await?;
+                    let dropped = drop_voided(tx, &account, &voided).await?;
+                    keep(tx, &account, progress).await?;
+                    Ok(Entered { added, dropped })
+                })
+            })
+            .await
+    }
+}
+
+async fn register(
+    tx: &mut SqliteConnection,
+    account: &str,
+    tracked: &str,
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    let now = ms(now);
+    // One that comes back (it was in a file, say) goes on where it was; its silence begins anew.
+    let revived: Vec<i64> = sqlx::query_scalar!(
+        r#"UPDATE labels SET version = version + 1, by_discovery = 1, source = 'discovered',
+            metadata = wanted.metadata,
+            state = CASE WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
+            next_poll_at = CASE WHEN finished_at IS NULL THEN ?1 END, wait_ms = 0, pace_ms = 0,
+            last_changed_at = ?1, last_answer_at = NULL, failures = 0, failing_since = NULL, refusals = 0, refused_since = NULL
+         FROM (SELECT value ->> 'label_id' AS label_id, value ->> 'metadata' AS metadata FROM json_each(?3)) AS wanted
+         WHERE labels.account = ?2 AND labels.label_id = wanted.label_id
+           AND labels.state = 'removed' AND labels.dismissed = 0
+         RETURNING label_key AS "row!""#,
+        now,
+        account,
+        tracked
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    // One that others ask for, too: it stays what it is, but for who asks.
+    sqlx::query!(
+        "UPDATE labels SET by_discovery = 1
+         WHERE account = ?1 AND by_discovery = 0 AND state <> 'removed'
+           AND label_id IN (SELECT value ->> 'label_id' FROM json_each(?2))",
+        account,
+        tracked
+    )
+    .execute(&mut *tx)
+    .await?;
+    let inserted = sqlx::query!(
+        "INSERT INTO labels (account, label_id, state, by_discovery, source, metadata, registered_at, next_poll_at)
+         SELECT ?1, value ->> 'label_id', 'active', 1, 'discovered', value ->> 'metadata', ?2, ?2
+         FROM json_each(?3) WHERE true
+         ON CONFLICT (account, label_id) DO NOTHING",
+        account,
+        now,
+        tracked
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(inserted.rows_affected() + revived.len() as u64)
+}
+
+async fn drop_voided(tx: &mut SqliteConnection, account: &str, voided: &str) -> Result<u64, sqlx::Error> {
+    let dropped = sqlx::query!(
+        "UPDATE labels SET by_discovery = 0, version = version + 1,
+            source = CASE WHEN source <> 'discovered' OR by_hand = 0 THEN source ELSE 'cli' END,
+            state = CASE WHEN by_config + by_hand > 0 THEN state ELSE 'removed' END,
+            next_poll_at = CASE WHEN by_config + by_hand > 0 THEN next_poll_at END
+         WHERE account = ?1 AND by_discovery = 1 AND label_id IN (SELECT value FROM json_each(?2))",
+        account,
+        voided
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(dropped.rows_affected())
+}
+
+async fn keep(tx: &mut SqliteConnection, account: &str, progress: Progress) -> Result<(), sqlx::Error> {
+    let (position, voids_sought_at) = (progress.position.map(ms), progress.voids_sought_at.map(ms));
+    sqlx::query!(
+        "INSERT INTO discoveries (account, position, voids_sought_at) VALUES (?1, ?2, ?3)
+         ON CONFLICT (account) DO UPDATE SET position = excluded.position, voids_sought_at = excluded.voids_sought_at",
+        account,
+        position,
+        voids_sought_at
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}

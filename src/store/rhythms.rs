@@ -1,0 +1,59 @@
+//! What was learnt of carriers' rhythms, kept across restarts.
+//!
+//! Written now and then, not with every poll: if we die between, some minutes of learning are lost, and nothing else.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Store, StoreError, at, json, ms};
+use crate::domain::cadence::RowName;
+use crate::domain::rhythm::{Kind, Rhythms, Tally};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    carrier: &'a str,
+    state: &'a str,
+    tally: &'a Tally,
+}
+
+impl Store {
+    /// What was learnt, and when that was written; rows that this version can't read are left out.
+    pub async fn rhythms(&self) -> Result<(Rhythms, Option<Timestamp>), StoreError> {
+        let rows = sqlx::query!("SELECT carrier, state, tally, saved_at FROM rhythms")
+            .fetch_all(&self.readers)
+            .await?;
+        let saved_at = rows.iter().map(|row| at(row.saved_at)).max();
+        let kinds = rows.into_iter().filter_map(|row| {
+            let state = RowName::parse(&row.state)?;
+            let tally: Tally = serde_json::from_str(&row.tally).ok()?;
+            Some((Kind { carrier: row.carrier.into(), state }, tally))
+        });
+        Ok((kinds.collect(), saved_at))
+    }
+
+    /// Writes all of it.
+    pub async fn keep_rhythms(&self, rhythms: &Rhythms, now: Timestamp) -> Result<(), StoreError> {
+        let rows: Vec<Row<'_>> = rhythms
+            .iter()
+            .map(|(kind, tally)| Row { carrier: &kind.carrier, state: kind.state.as_str(), tally })
+            .collect();
+        let (rows, now) = (json(&rows), ms(now));
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "INSERT INTO rhythms (carrier, state, tally, saved_at)
+                         SELECT value ->> 'carrier', value ->> 'state', value ->> 'tally', ?2
+                         FROM json_each(?1) WHERE true
+                         ON CONFLICT (carrier, state) DO UPDATE SET tally = excluded.tally, saved_at = excluded.saved_at",
+                        rows,
+                        now
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,82 @@
+//! What the parcels teach moves the looks: within the rows that allow it, and after a restart too.
+
+use trackpost::domain::cadence::RowName;
+use trackpost::domain::label::{AccountName, LabelKey};
+use trackpost::domain::tracking::StatusCode;
+
+use crate::house::parcel::{event, tracking};
+use crate::house::{House, ORDERS, about, hours};
+
+const PARCELS: usize = 20;
+
+fn labels() -> Vec<String> {
+    (1..=PARCELS).map(|n| format!("se-{n}")).collect()
+}
+
+/// Each parcel has a scan every nine hours, and is looked at by the hour.
+async fn live_through(house: &mut House, scans: u32) {
+    let labels = labels();
+    for scan in 0..scans {
+        let events: Vec<String> = (0..=scan).rev().map(|n| event(n, "IT", "AR")).collect();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        for label in &labels {
+            house.says(label, &tracking("IT", &events));
+        }
+        for _ in 0..9 {
+            for label in &labels {
+                house.look_again(label).await;
+            }
+            house.pass(hours(1));
+        }
+    }
+}
+
+async fn taught(configuration: &str) -> House {
+    let mut house = House::with(&format!("{ORDERS}{configuration}")).await;
+    house.register(&labels().iter().map(String::as_str).collect::<Vec<_>>()).await;
+    live_through(&mut house, 4).await;
+    house.restart().await;
+    house
+}
+
+/// How long the wait after a change is, in hours.
+async fn wait_after_a_change(house: &mut House) -> f64 {
+    house.says("se-1", &tracking("IT", &[&event(99, "IT", "AR"), &event(0, "IT", "AR")]));
+    house.look_again("se-1").await;
+    house.wait_of("se-1").await / 3_600.0
+}
+
+#[tokio::test]
+async fn parcels_that_change_every_nine_hours_are_not_looked_at_after_three() {
+    let mut house = taught("").await;
+    let (rhythms, saved_at) = house.store().rhythms().await.unwrap();
+    assert_eq!(saved_at, Some(house.now()));
+    let state = RowName::Status(StatusCode::InTransit);
+    let (kind, tally) = rhythms.best(Some("ups"), None, state).unwrap();
+    assert_eq!(&*kind.carrier, "", "few changes are believed of all carriers together");
+    assert!(tally.changes() > 50.0, "{}", tally.changes());
+    let wait = wait_after_a_change(&mut house).await;
+    assert!(wait > 4.5, "{wait} h, where the table says 3");
+}
+
+#[tokio::test]
+async fn a_row_of_ones_own_is_kept_to_the_letter() {
+    let mut house = taught("[cadence.IT]\nintervals = [\"3h\", \"4h\"]\n").await;
+    let wait = wait_after_a_change(&mut house).await;
+    assert!(about(wait, 3.0, 0.08), "{wait} h");
+}
+
+#[tokio::test]
+async fn nothing_is_learnt_of_the_time_when_a_label_was_not_watched() {
+    let mut house = House::new().await;
+    let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
+    house.says("se-1", &tracking("IT", &[&event(0, "IT", "AR")]));
+    for _ in 0..2 {
+        house.register(&["se-1"]).await;
+        house.poll().await;
+        house.store().remove_by_hand(&key).await.unwrap();
+        house.pass(hours(40));
+    }
+    house.restart().await;
+    assert_eq!(house.store().rhythms().await.unwrap().0.iter().count(), 0);
+}
