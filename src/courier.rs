@@ -7,27 +7,30 @@
 //! One attempt of a message at a time, by construction: what is under way is remembered here, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::domain::breaker::{Gate, HealthChange, State};
+use crate::domain::breaker::{Gate, Health, HealthChange, State};
 use crate::domain::delivery::{Attempt, NextStep, Outcome};
 use crate::domain::message::envelope;
+use crate::domain::slots::Slots;
 use crate::domain::subscriber::Subscriber;
+use crate::in_flight::InFlight;
 use crate::pulse::Pulse;
-use crate::store::outbox::{DueDelivery, EndedAttempt, Settled, Turn};
+use crate::store::outbox::{DueDelivery, EndedAttempt, Kind, Settled};
 use crate::store::{Store, StoreError};
 use crate::webhook::{Callback, Mouth, NoTls};
 
-/// What another process does to the outbox is noticed within this.
+/// What another process does to the outbox is noticed within this; nothing read ahead is older.
 const LOOK: SignedDuration = SignedDuration::from_millis(500);
+/// How many deliveries of a kind are read ahead, in times of what may be under way at once.
+const AHEAD: usize = 4;
 
 /// All subscribers there are; who asks for it is told how another one fares. It changes with a reload.
 pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
@@ -35,15 +38,22 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 /// Delivers to one subscriber.
 pub struct Courier {
     desk: Arc<Desk>,
-    /// Deliveries under way, by row, and whether each is a retry.
-    busy: HashMap<i64, bool>,
-    /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
-    in_flight: JoinSet<(i64, Result<(), StoreError>)>,
+    in_flight: InFlight<Kind, Settled>,
+    view: Option<View>,
+}
+
+/// The outbox as it was last looked at.
+struct View {
+    at: Timestamp,
+    health: Health,
+    first: VecDeque<DueDelivery>,
+    retries: VecDeque<DueDelivery>,
 }
 
 /// What attempts under way share.
 struct Desk {
     subscriber: Arc<Subscriber>,
+    url_digest: String,
     audience: Audience,
     store: Store,
     mouth: Mouth,
@@ -58,8 +68,9 @@ impl Courier {
         pulse: Pulse,
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
-        let desk = Desk { subscriber: Arc::new(subscriber), audience, store, mouth, pulse };
-        Ok(Self { desk: Arc::new(desk), busy: HashMap::new(), in_flight: JoinSet::new() })
+        let url_digest = subscriber.url_digest();
+        let desk = Desk { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, pulse };
+        Ok(Self { desk: Arc::new(desk), in_flight: InFlight::default(), view: None })
     }
 
     /// Delivers until `shutdown` says so, then lets what is under way end.
@@ -71,84 +82,133 @@ impl Courier {
             let wake = self.fill(clock::now()).await?;
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                Some(done) = self.in_flight.join_next() => self.finish(done)?,
+                Some(done) = self.in_flight.ended() => self.finish(done?)?,
                 Ok(()) = outbox.changed(), if self.has_room() => {}
                 () = clock::sleep_until(wake) => {}
             }
         }
-        self.drain().await
+        self.in_flight.drain().await
     }
 
     /// One bounded piece of work: attempts what is due at `now`, up to `max_in_flight`, and records it. Returns when
     /// there is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        self.view = None;
         let wake = self.fill(now).await?;
-        self.drain().await?;
+        self.in_flight.drain().await?;
         Ok(wake)
     }
 
-    async fn drain(&mut self) -> Result<(), StoreError> {
-        while let Some(done) = self.in_flight.join_next().await {
-            self.finish(done)?;
+    /// Takes in what has ended: those that were written together end together.
+    fn finish(&mut self, settled: Settled) -> Result<(), StoreError> {
+        let mut as_ever = settled.is_as_ever();
+        while let Some(settled) = self.in_flight.ended_by_now() {
+            as_ever &= settled?.is_as_ever();
         }
+        // A failure, and any success but one of many, changes how the subscriber fares.
+        self.view = self.view.take().filter(|view| as_ever && view.health.is_as_ever());
         Ok(())
-    }
-
-    fn finish(&mut self, done: Result<(i64, Result<(), StoreError>), JoinError>) -> Result<(), StoreError> {
-        let (row, done) = done.map_err(|error| StoreError::Panicked(error.to_string()))?;
-        self.busy.remove(&row);
-        done
     }
 
     fn has_room(&self) -> bool {
         self.in_flight.len() < self.desk.subscriber.max_in_flight as usize
     }
 
-    /// Retries may hang for the whole time limit: a quarter of the room is kept for first attempts, which never wait
-    /// behind them.
-    fn room_for_retries(&self) -> usize {
-        let all = self.desk.subscriber.max_in_flight as usize;
-        let kept = if all > 1 { (all / 4).max(1) } else { 0 };
-        let under_way = self.busy.values().filter(|retry| **retry).count();
-        (all - kept).saturating_sub(under_way)
-    }
-
+    /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let soon = now.saturating_add(LOOK).unwrap_or(Timestamp::MAX);
         self.desk.pulse.beat(now);
         if !self.has_room() {
             return Ok(soon);
         }
-        let Desk { subscriber, store, .. } = &*self.desk;
-        // Each time anew: another process may have paused it.
-        let mut health = store.subscriber_health(&subscriber.name).await?;
-        // Written with the first attempt there.
-        health.meet(&subscriber.url_digest(), now);
-        let (at_once, turn) = match health.gate(subscriber.max_in_flight, now) {
-            Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
-            Gate::Open { at_once } => (at_once as usize, Turn::FreshFirst),
-            Gate::Probe => (1, Turn::LongestDue),
+        let mut view = match self.view.take() {
+            Some(view) if now.duration_since(view.at).abs() < LOOK => view,
+            _ => View { at: now, health: self.health(now).await?, first: [].into(), retries: [].into() },
         };
-        let room = at_once.saturating_sub(self.in_flight.len());
-        if room == 0 {
-            return Ok(soon);
-        }
-        let busy: Vec<i64> = self.busy.keys().copied().collect();
-        let limit = u32::try_from(room).unwrap_or(u32::MAX);
-        let due = store.due_deliveries(&subscriber.name, now, &busy, turn, limit).await?;
-        let next = store.next_attempt(&subscriber.name, now, soon).await?;
-        let probe = turn == Turn::LongestDue;
-        let mut room_for_retries = self.room_for_retries();
-        for delivery in due {
-            let retry = delivery.attempts > 0;
-            if retry && !probe {
-                let Some(left) = room_for_retries.checked_sub(1) else { continue };
-                room_for_retries = left;
+        match view.health.gate(self.desk.subscriber.max_in_flight, now) {
+            Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
+            Gate::Probe if !self.in_flight.is_empty() => return Ok(soon),
+            Gate::Probe => {
+                if let Some(probe) = self.longest_due(now).await? {
+                    self.take_up(probe, true, now);
+                    return Ok(soon);
+                }
             }
-            self.busy.insert(delivery.row, retry);
-            self.in_flight.spawn(deliver(Arc::clone(&self.desk), delivery, probe, now));
+            Gate::Open { at_once } => {
+                let slots = self.slots(at_once);
+                if slots.room() == 0 {
+                    return Ok(soon);
+                }
+                self.look_ahead(&mut view, &slots, now).await?;
+                let (first, retries) = slots.share(view.first.len(), view.retries.len());
+                view.retries.drain(..retries).for_each(|delivery| self.take_up(delivery, false, now));
+                view.first.drain(..first).for_each(|delivery| self.take_up(delivery, false, now));
+                self.view = Some(view);
+                if first + retries == slots.room() {
+                    return Ok(soon);
+                }
+            }
         }
+        let next = self.desk.store.next_attempt(&self.desk.subscriber.name, now, soon).await?;
         Ok(next.map_or(soon, |next| next.min(soon)))
+    }
+
+    /// How the subscriber fares; another process may have paused it. Where it has moved, its outbox is made ready.
+    async fn health(&self, now: Timestamp) -> Result<Health, StoreError> {
+        let Desk { subscriber, url_digest, store, .. } = &*self.desk;
+        let health = store.subscriber_health(&subscriber.name).await?;
+        match &health.url_digest {
+            Some(known) if known != url_digest => store.meet(&subscriber.name, url_digest.clone(), now).await,
+            // The first URL is written with the first attempt there.
+            _ => Ok(health),
+        }
+    }
+
+    fn slots(&self, at_once: u32) -> Slots {
+        Slots {
+            max_in_flight: self.desk.subscriber.max_in_flight as usize,
+            at_once: at_once as usize,
+            under_way: self.in_flight.len(),
+            retries_under_way: self.in_flight.notes().filter(|kind| **kind == Kind::Retry).count(),
+        }
+    }
+
+    /// Reads what is due unless enough is known of it; so what is new is seen whenever there is room for it. Only heads of
+    /// lanes are due: what is read ahead stands in no other's way.
+    async fn look_ahead(&self, view: &mut View, slots: &Slots, now: Timestamp) -> Result<(), StoreError> {
+        if view.first.len() >= slots.room() {
+            return Ok(());
+        }
+        let ahead = slots.max_in_flight * AHEAD;
+        let busy = self.in_flight.rows();
+        view.first = self.due(Kind::First, now, &busy, ahead).await?.into();
+        view.retries = self.due(Kind::Retry, now, &busy, slots.most_retries()).await?.into();
+        Ok(())
+    }
+
+    /// By time alone: what was just tried lets all others be tried before it.
+    async fn longest_due(&self, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
+        let first = self.due(Kind::First, now, &[], 1).await?;
+        let retry = self.due(Kind::Retry, now, &[], 1).await?;
+        Ok(first.into_iter().chain(retry).min_by_key(|delivery| (delivery.due_at, delivery.row)))
+    }
+
+    async fn due(
+        &self,
+        kind: Kind,
+        now: Timestamp,
+        busy: &[i64],
+        limit: usize,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let Desk { subscriber, store, .. } = &*self.desk;
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        store.due_deliveries(&subscriber.name, kind, now, busy, limit).await
+    }
+
+    fn take_up(&mut self, delivery: DueDelivery, probe: bool, now: Timestamp) {
+        let kind = if delivery.attempts > 0 { Kind::Retry } else { Kind::First };
+        let row = delivery.row;
+        self.in_flight.start(row, kind, deliver(Arc::clone(&self.desk), delivery, probe, now));
     }
 }
 
@@ -158,27 +218,26 @@ async fn deliver(
     delivery: DueDelivery,
     probe: bool,
     now: Timestamp,
-) -> (i64, Result<(), StoreError>) {
+) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
     let attempt = attempt(&desk.subscriber, &desk.mouth, &delivery, number, now).await;
     let at = clock::now().max(now);
     let ended = EndedAttempt {
         subscriber: Arc::clone(&desk.subscriber),
         row: delivery.row,
-        label_row: delivery.label_row,
-        number,
+        lane: delivery.lane,
+        course: delivery.course,
         attempt: attempt.clone(),
         probe,
-        created_at: delivery.created_at,
         jitter: clock::jitter(),
         audience: Arc::clone(&desk.audience.borrow()),
         settled_at: at,
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
-    let done = desk.store.settle(ended).await;
+    let settled = desk.store.settle(ended).await?;
     desk.pulse.beat(at);
-    let done = done.map(|settled| report(&desk.subscriber, &delivery, number, &attempt, &settled));
-    (delivery.row, done)
+    report(&desk.subscriber, &delivery, number, &attempt, &settled);
+    Ok(settled)
 }
 
 async fn attempt(

@@ -20,9 +20,9 @@ use crate::domain::budget::Budget;
 use crate::domain::ledger::{Ledger, Refusal};
 use crate::domain::message::{MessageType, about_account};
 use crate::domain::pace::Pace;
-use crate::domain::poll::PlannedDelivery;
 use crate::domain::quota::Quota;
-use crate::domain::subscriber::{Format, Subscriber};
+use crate::domain::subscriber::Subscriber;
+use crate::domain::system;
 use crate::shipstation::Client;
 use crate::store::accounts::AccountRecord;
 use crate::store::usage::Usage;
@@ -219,25 +219,8 @@ impl Desk {
         let about =
             |kind| about_account(kind, account, state.standing.as_str(), state.detail.as_deref(), now);
         let messages: Vec<_> = kind.map(about).into_iter().collect();
-        let deliveries = messages.iter().enumerate().flat_map(|(index, message)| {
-            subscribers
-                .iter()
-                .filter(|subscriber| subscriber.format == Format::Standard)
-                .filter(|subscriber| subscriber.wants(message.kind, Some(account)))
-                .map(move |subscriber| PlannedDelivery {
-                    message: index,
-                    subscriber: subscriber.name.clone(),
-                    format: Format::Standard,
-                })
-        });
-        AccountRecord {
-            name: account.clone(),
-            change,
-            deliveries: deliveries.collect(),
-            messages,
-            state,
-            now,
-        }
+        let deliveries = system::fan_out(&messages, Some(account), subscribers);
+        AccountRecord { name: account.clone(), change, deliveries, messages, state, now }
     }
 
     fn say(&self, change: Option<AccountChange>, state: &AccountState, verdict: &Verdict) {

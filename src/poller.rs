@@ -6,12 +6,11 @@
 //!
 //! If we die after asking and before recording, the call is lost and nothing else: the label is still due.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
@@ -26,6 +25,7 @@ use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::subscriber::Subscriber;
 use crate::experience::Experience;
+use crate::in_flight::InFlight;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
 use crate::store::polls::{PollRecord, Recorded};
@@ -47,10 +47,8 @@ pub struct Policy {
 /// Looks at the labels of one account.
 pub struct Poller {
     looking: Arc<Looking>,
-    /// Labels under way, by row.
-    busy: HashSet<i64>,
-    /// Tasks of their own, or those that wait for the database would wait for us; they end with us.
-    in_flight: JoinSet<(i64, Result<(), StoreError>)>,
+    /// Labels under way.
+    in_flight: InFlight<(), ()>,
     ahead: VecDeque<Snapshot>,
     read_ahead_at: Option<Timestamp>,
 }
@@ -72,8 +70,7 @@ impl Poller {
     ) -> Self {
         Self {
             looking: Arc::new(Looking { desk, policy, experience, pulse }),
-            busy: HashSet::new(),
-            in_flight: JoinSet::new(),
+            in_flight: InFlight::default(),
             ahead: VecDeque::new(),
             read_ahead_at: None,
         }
@@ -85,11 +82,11 @@ impl Poller {
             let wake = self.fill(clock::now()).await?;
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                Some(done) = self.in_flight.join_next() => self.finish(done)?,
+                Some(done) = self.in_flight.ended() => done?,
                 () = clock::sleep_until(wake) => {}
             }
         }
-        self.drain().await
+        self.in_flight.drain().await
     }
 
     /// One bounded piece of work: takes up what is due at `now` and may be asked about, and sees it through. Returns
@@ -97,21 +94,8 @@ impl Poller {
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.read_ahead_at = None;
         let wake = self.fill(now).await?;
-        self.drain().await?;
+        self.in_flight.drain().await?;
         Ok(wake)
-    }
-
-    async fn drain(&mut self) -> Result<(), StoreError> {
-        while let Some(done) = self.in_flight.join_next().await {
-            self.finish(done)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, done: Result<(i64, Result<(), StoreError>), JoinError>) -> Result<(), StoreError> {
-        let (row, done) = done.map_err(|error| StoreError::Panicked(error.to_string()))?;
-        self.busy.remove(&row);
-        done
     }
 
     /// Starts as many polls as are due and allowed; says when to look again.
@@ -134,9 +118,8 @@ impl Poller {
                     return Ok(free_at.map_or(soon, |at| at.min(soon)));
                 }
             };
-            desk.serves(label.standing.next_poll_at, label.standing.wait, now);
-            self.busy.insert(label.row);
-            self.in_flight.spawn(poll_label(Arc::clone(&self.looking), slot, label, now));
+            desk.serves(label.standing.next_poll_at, label.standing.pace, now);
+            self.in_flight.start(label.row, (), poll_label(Arc::clone(&self.looking), slot, label, now));
         }
         self.looking.pulse.beat(now);
         let next = desk.store.next_due(&desk.account.name, now).await?;
@@ -147,10 +130,10 @@ impl Poller {
     async fn read_ahead(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let desk = &self.looking.desk;
         let (store, account) = (&desk.store, &desk.account.name);
-        let queues = store.due_queues(account, now, AHEAD, self.busy.len()).await?;
-        let mut rows = pace::order(&queues, desk.turn(), now, AHEAD as usize + self.busy.len());
-        rows.retain(|row| !self.busy.contains(row));
-        if rows.is_empty() && self.busy.is_empty() {
+        let queues = store.due_queues(account, now, AHEAD, self.in_flight.len()).await?;
+        let mut rows = pace::order(&queues, desk.turn(), now, AHEAD as usize + self.in_flight.len());
+        rows.retain(|row| !self.in_flight.has(*row));
+        if rows.is_empty() && self.in_flight.is_empty() {
             desk.caught_up();
         }
         self.ahead = store.due_labels(&rows, now).await?.into();
@@ -173,7 +156,7 @@ impl Poller {
         }
         // One that ended meanwhile may have been read ahead as it was before.
         while let Some(label) = self.ahead.pop_front() {
-            if !self.busy.contains(&label.row) {
+            if !self.in_flight.has(label.row) {
                 return Ok(Some(label));
             }
         }
@@ -187,13 +170,13 @@ async fn poll_label(
     slot: Slot,
     label: Snapshot,
     now: Timestamp,
-) -> (i64, Result<(), StoreError>) {
-    let (row, call) = (label.row, slot.call);
+) -> Result<(), StoreError> {
+    let call = slot.call;
     let reading = ask(&looking.desk, &label, now).await;
     drop(slot);
     // The instant of the step that records, read once: time has passed while we asked.
     let at = clock::now().max(now);
-    (row, record(&looking, &label, reading, call, at).await)
+    record(&looking, &label, reading, call, at).await
 }
 
 async fn ask(desk: &Desk, label: &Snapshot, now: Timestamp) -> Reading {

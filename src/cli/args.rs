@@ -317,7 +317,8 @@ pub struct Replay {
     /// Only the messages of this label.
     #[arg(long, value_name = "ID")]
     pub label: Option<String>,
-    /// Only those in this state; without it those that are delivered or dead, and those it wants but was never owed.
+    /// Only those in this state, pings too; without it those that are delivered or dead, and those it wants but was
+    /// never owed.
     #[arg(long, value_parser = ["pending", "delivered", "dead"])]
     pub state: Option<String>,
     /// Sends nothing: counts, and shows the first and the last.

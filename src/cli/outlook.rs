@@ -35,7 +35,7 @@ impl Outlooks {
     pub fn foretell(&self, mut label: LabelView) -> LabelView {
         let outlook = self.get(&label.account);
         let expected =
-            label.next_poll_at.zip(outlook).map(|(due_at, outlook)| outlook.expected_at(due_at, label.wait));
+            label.next_poll_at.zip(outlook).map(|(due_at, outlook)| outlook.expected_at(due_at, label.pace));
         label.next_poll_at = expected.or(label.next_poll_at);
         label
     }

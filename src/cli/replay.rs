@@ -80,12 +80,13 @@ impl Choice<'_> {
     fn fits(&mut self, stored: &Stored) -> bool {
         // Asked of every message, also of those that don't matter: a poll's messages are judged together.
         let account = stored.account.as_deref().map(AccountName::new);
-        // What is of no type that can be asked for, as a ping, was meant for one subscriber.
-        let wanted = MessageType::parse(&stored.kind).is_some_and(|kind| {
+        // What is of no type that can be asked for is a ping: meant for one subscriber, and for its moment.
+        let kind = MessageType::parse(&stored.kind);
+        let wanted = kind.is_some_and(|kind| {
             self.wants.takes(stored.label_row, stored.created_at, kind, account.as_ref())
         });
         match (self.state, stored.before) {
-            (None, Before::Delivered | Before::Dead) => true,
+            (None, Before::Delivered | Before::Dead) => kind.is_some(),
             (None, Before::Never) => wanted,
             (None, Before::Pending) | (Some(_), Before::Never) => false,
             (Some(state), Before::Pending) => state == "pending",
@@ -107,7 +108,7 @@ async fn queue(
         .zip(chosen)
         .map(|(place, stored)| Again {
             message: stored.row,
-            label_row: stored.label_row,
+            lane: stored.lane,
             before: stored.before,
             at: now.saturating_add(wait(place, rate)).unwrap_or(Timestamp::MAX),
         })

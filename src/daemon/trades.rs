@@ -1,17 +1,18 @@
 //! Who is at work: the trades, each with the configuration it was started with.
 //!
-//! A reload stops only those whose part changed, and starts the new one when the old one has ended: never two couriers
-//! of one subscriber at a time.
+//! A reload tells only those to stop whose part changed, and waits for none of them: what an old one has under way ends
+//! within its own time limit, and its successor begins when it has ended. So there are never two couriers of one
+//! subscriber at a time, and no callback is under way twice.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tracing::warn;
+use tokio::task::{Id, JoinError, JoinSet};
 
-use super::{DRAIN, DaemonError};
+use super::DaemonError;
 use crate::clock;
 use crate::config::{Account, Config, StoreConfig};
 use crate::courier::{Audience, Courier};
@@ -23,7 +24,7 @@ use crate::experience::Experience;
 use crate::http::{self, Sources};
 use crate::janitor;
 use crate::poller::{Policy, Poller};
-use crate::pulse::Pulses;
+use crate::pulse::{Pulse, Pulses};
 use crate::registrar::{self, Wanted};
 use crate::scout::Scout;
 use crate::shipstation::Client;
@@ -36,12 +37,19 @@ pub struct Ended {
     pub outcome: Result<(), StoreError>,
 }
 
+/// Who waits for a predecessor gives a sign of life every so often.
+const SIGN: Duration = Duration::from_secs(5);
+
 /// A trade at work.
 struct Post {
     name: String,
     stop: watch::Sender<bool>,
-    task: AbortHandle,
+    task: Id,
+    gone: Gone,
 }
+
+/// Closes when a trade has ended.
+type Gone = watch::Receiver<()>;
 
 pub struct Trades {
     store: Store,
@@ -58,8 +66,9 @@ pub struct Trades {
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
     experience: Experience,
     jwks: watch::Sender<Arc<str>>,
-    /// Trades that ended while we waited for others to; the daemon hears of them next.
-    unexpected: Vec<Ended>,
+    /// Those that were told to stop, by name: who comes after them waits.
+    leaving: BTreeMap<String, Gone>,
+    told_to_stop: HashSet<Id>,
 }
 
 impl Trades {
@@ -82,9 +91,10 @@ impl Trades {
             others: Vec::new(),
             wanted: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
-            audience: watch::Sender::default(),
+            audience: watch::Sender::new(audience(config)),
             jwks: watch::Sender::new(published(config)),
-            unexpected: Vec::new(),
+            leaving: BTreeMap::new(),
+            told_to_stop: HashSet::new(),
         }
     }
 
@@ -100,14 +110,17 @@ impl Trades {
 
     pub fn start_upkeep(&mut self, keep: &StoreConfig) {
         let (store, wanted) = (self.store.clone(), self.wanted.subscribe());
-        let registrar = self.post("the registrar", |stop| registrar::run(store, wanted, stop));
-        let (store, keep, experience) = (self.store.clone(), keep.clone(), self.experience.clone());
-        let janitor = self.post("the janitor", |stop| janitor::run(store, keep, experience, stop));
+        let none = Pulse::default();
+        let registrar = self.post("the registrar", &none, |stop| registrar::run(store, wanted, stop));
+        let (store, keep, audience) = (self.store.clone(), keep.clone(), self.audience.subscribe());
+        let experience = self.experience.clone();
+        let janitor =
+            self.post("the janitor", &none, |stop| janitor::run(store, keep, audience, experience, stop));
         self.others.extend([registrar, janitor]);
     }
 
     pub fn serve(&mut self, listener: TcpListener, sources: Sources) {
-        let post = self.post("the HTTP server", |mut stop| async move {
+        let post = self.post("the HTTP server", &Pulse::default(), |mut stop| async move {
             let shutdown = async move {
                 let _ = stop.wait_for(|stop| *stop).await;
             };
@@ -123,8 +136,8 @@ impl Trades {
         self.policy.send_replace(policy(config));
         // Before anybody signs with a new key.
         self.jwks.send_replace(published(config));
-        self.dismiss(config).await;
-        self.audience.send_replace(Arc::new(config.subscribers.values().cloned().collect()));
+        self.dismiss(config);
+        self.audience.send_replace(audience(config));
         for (name, account) in &config.accounts {
             if self.accounts.contains_key(name) {
                 continue;
@@ -132,14 +145,20 @@ impl Trades {
             let desk = self.desk(account).await?;
             let trade = format!("the poller of {name}");
             let pulse = self.pulses.start(&trade, clock::now());
-            let poller =
-                Poller::new(Arc::clone(&desk), self.policy.subscribe(), self.experience.clone(), pulse);
-            let mut posts = vec![self.post(&trade, |stop| poller.run(stop))];
-            let trade = format!("the scout of {name}");
-            let pulse = self.pulses.start(&trade, clock::now());
-            match Scout::new(desk, self.audience.subscribe(), pulse).await? {
-                Some(scout) => posts.push(self.post(&trade, |stop| scout.run(stop))),
-                None => self.pulses.stop(&trade),
+            let (policy, experience) = (self.policy.subscribe(), self.experience.clone());
+            let poller = Poller::new(Arc::clone(&desk), policy, experience, pulse.clone());
+            let mut posts = vec![self.post(&trade, &pulse, |stop| poller.run(stop))];
+            if account.discover.enabled {
+                let trade = format!("the scout of {name}");
+                let pulse = self.pulses.start(&trade, clock::now());
+                let (audience, beat) = (self.audience.subscribe(), pulse.clone());
+                posts.push(self.post(&trade, &pulse, |stop| async move {
+                    // When the one before has ended: how far it came is where this one goes on.
+                    match Scout::new(desk, audience, beat).await? {
+                        Some(scout) => scout.run(stop).await,
+                        None => Ok(()),
+                    }
+                }));
             }
             self.accounts.insert(name.clone(), (posts, account.clone()));
         }
@@ -150,15 +169,15 @@ impl Trades {
             let trade = format!("the courier of {name}");
             let pulse = self.pulses.start(&trade, clock::now());
             let audience: Audience = self.audience.subscribe();
-            let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), pulse)?;
-            let post = self.post(&trade, |stop| courier.run(stop));
+            let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), pulse.clone())?;
+            let post = self.post(&trade, &pulse, |stop| courier.run(stop));
             self.couriers.insert(name.clone(), (post, subscriber.clone()));
         }
         Ok(())
     }
 
-    /// Ends what is no longer wanted or is wanted otherwise, and waits until it has ended.
-    async fn dismiss(&mut self, config: &Config) {
+    /// Tells those to stop that are no longer wanted or are wanted otherwise.
+    fn dismiss(&mut self, config: &Config) {
         let goes = |(name, (_, account)): &(&AccountName, &(Vec<Post>, Account))| {
             config.accounts.get(*name) != Some(account)
         };
@@ -174,33 +193,11 @@ impl Trades {
             accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(posts, _)| posts),
         );
         going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
-        for post in &going {
-            post.stop.send_replace(true);
-        }
-        let mut left: HashSet<Id> = going.iter().map(|post| post.task.id()).collect();
-        if tokio::time::timeout(DRAIN, self.wait_for(&mut left)).await.is_err() {
-            warn!("a reload ended calls in flight: they are made again");
-            going.iter().filter(|post| left.contains(&post.task.id())).for_each(|post| post.task.abort());
-            self.wait_for(&mut left).await;
-        }
         for post in going {
+            post.stop.send_replace(true);
             self.pulses.stop(&post.name);
-        }
-    }
-
-    /// They end in any order. What else ends meanwhile is not lost: the daemon hears of it next.
-    async fn wait_for(&mut self, going: &mut HashSet<Id>) {
-        while !going.is_empty() {
-            match self.tasks.join_next_with_id().await {
-                // One that was told to stop may still say that the store is lost.
-                Some(Ok((id, ended))) if going.remove(&id) => {
-                    self.unexpected.extend(Some(ended).filter(|ended| ended.outcome.is_err()));
-                }
-                Some(Ok((_, ended))) => self.unexpected.push(ended),
-                Some(Err(error)) if going.remove(&error.id()) && error.is_cancelled() => {}
-                Some(Err(error)) => self.unexpected.push(panicked(&error)),
-                None => return,
-            }
+            self.told_to_stop.insert(post.task);
+            self.leaving.insert(post.name, post.gone);
         }
     }
 
@@ -216,26 +213,36 @@ impl Trades {
         Ok(desk)
     }
 
-    fn post<F>(&mut self, name: &str, work: impl FnOnce(watch::Receiver<bool>) -> F) -> Post
+    /// Starts a trade; when the one of its name before has ended, if that was told to stop.
+    fn post<F>(&mut self, name: &str, pulse: &Pulse, work: impl FnOnce(watch::Receiver<bool>) -> F) -> Post
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
         let (stop, stopped) = watch::channel(false);
-        let work = work(stopped);
-        let trade = name.to_owned();
-        let task = self.tasks.spawn(async move { Ended { trade, outcome: work.await } });
-        Post { name: name.to_owned(), stop, task }
+        let (here, gone) = watch::channel(());
+        let before = self.leaving.remove(name);
+        let (work, pulse, trade) = (work(stopped.clone()), pulse.clone(), name.to_owned());
+        let task = self.tasks.spawn(async move {
+            if let Some(before) = before {
+                wait_for(before, &pulse).await;
+            }
+            let outcome = if *stopped.borrow() { Ok(()) } else { work.await };
+            drop(here);
+            Ended { trade, outcome }
+        });
+        Post { name: name.to_owned(), stop, task: task.id(), gone }
     }
 
-    /// Waits until a trade ends, which none does by itself.
+    /// Waits until a trade ends that was not told to, which none does by itself.
     pub async fn ended(&mut self) -> Ended {
-        if let Some(ended) = self.unexpected.pop() {
-            return ended;
-        }
-        match self.tasks.join_next().await {
-            Some(Ok(ended)) => ended,
-            Some(Err(error)) => panicked(&error),
-            None => std::future::pending().await,
+        loop {
+            match self.tasks.join_next_with_id().await {
+                // One that was told to stop may still say that the store is lost.
+                Some(Ok((id, ended))) if self.told_to_stop.remove(&id) && ended.outcome.is_ok() => {}
+                Some(Ok((_, ended))) => return ended,
+                Some(Err(error)) => return panicked(&error),
+                None => return std::future::pending().await,
+            }
         }
     }
 
@@ -265,6 +272,20 @@ fn policy(config: &Config) -> Arc<Policy> {
         first_poll: config.registration.first_poll,
         subscribers: config.subscribers.values().cloned().collect(),
     })
+}
+
+fn audience(config: &Config) -> Arc<Vec<Subscriber>> {
+    Arc::new(config.subscribers.values().cloned().collect())
+}
+
+async fn wait_for(mut before: Gone, pulse: &Pulse) {
+    loop {
+        tokio::select! {
+            // Nothing is ever sent: it closes.
+            _ = before.changed() => return,
+            () = clock::sleep(SIGN) => pulse.beat(clock::now()),
+        }
+    }
 }
 
 fn panicked(error: &JoinError) -> Ended {

@@ -7,12 +7,11 @@
 //! One message that a receiver will never take does not make it fail: it takes failures in a row over several. Which
 //! delivery is attempted next is not decided here.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::delivery::{self, Attempt, NextStep, Outcome, Settlement};
+use super::delivery::{self, Attempt, Course, Outcome, Settlement};
 
 /// Where a subscriber stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -92,8 +91,6 @@ pub struct Health {
     pub gone_at: Option<Timestamp>,
     /// Attempts at once while the backlog drains; `None`: as many as are configured.
     pub pace: Option<u32>,
-    /// Attempts that are not held against a delivery, by delivery.
-    pub spared: BTreeMap<i64, u32>,
     /// A changed URL is a changed receiver.
     pub url_digest: Option<String>,
     /// It asked to be left alone until then.
@@ -129,12 +126,11 @@ pub enum Gate {
 #[derive(Clone, Copy, Debug)]
 pub struct Ended<'a> {
     pub delivery: i64,
-    /// The number of the attempt, 1 …
-    pub number: u32,
+    /// The delivery's, before this attempt.
+    pub course: Course,
     pub attempt: &'a Attempt,
     /// It was sent as the probe of a failing subscriber.
     pub probe: bool,
-    pub created_at: Timestamp,
     /// The subscriber's `retry`.
     pub schedule: &'a [Duration],
     pub max_in_flight: u32,
@@ -163,49 +159,32 @@ impl Health {
         }
     }
 
+    /// Well, with nothing special about it: a success changes nothing that a gate knows.
+    pub fn is_as_ever(&self) -> bool {
+        self.state == State::Ok && self.pace.is_none()
+    }
+
     /// Takes in an attempt that ended at `now`: what is next for its delivery, and for the subscriber.
     pub fn settle(&mut self, ended: &Ended<'_>, now: Timestamp) -> (Settlement, Option<HealthChange>) {
-        let attempt = ended.attempt;
+        let Ended { course, attempt, .. } = *ended;
         let was_well = self.state == State::Ok;
-        let accepted_others = self.last_success_at.is_some_and(|success| success > ended.created_at);
+        let last_success_at = self.last_success_at;
         let change = if attempt.outcome.is_accepted() {
             self.succeed(ended.max_in_flight, now)
         } else {
             self.fail(ended, now)
         };
+        let well = was_well && self.state == State::Ok;
         // What we can't put into form was shown to nobody: that stays between us and the message.
-        let refused = !attempt.outcome.is_accepted() && attempt.outcome != Outcome::Unsendable;
-        if refused && !(was_well && self.state == State::Ok) {
-            *self.spared.entry(ended.delivery).or_default() += 1;
-        }
-        let spared = self.spared.get(&ended.delivery).copied().unwrap_or_default();
-        let mut settlement = delivery::settle(
-            ended.number.saturating_sub(spared),
-            attempt,
-            ended.schedule,
-            accepted_others && self.state == State::Ok,
-            now,
-            ended.jitter,
-        );
-        if refused && self.state != State::Ok {
-            // The probes are the subscriber's; a message that was just tried lets the others be tried before it.
-            let asked = delivery::asked_until(attempt, now);
-            let at = self.probe_at.unwrap_or(now);
-            settlement.next = NextStep::Again { at: asked.map_or(at, |asked| asked.max(at)) };
-        }
-        if !matches!(settlement.next, NextStep::Again { .. }) {
-            self.spared.remove(&ended.delivery);
-        }
+        let the_messages = well || attempt.outcome.is_accepted() || attempt.outcome == Outcome::Unsendable;
+        let settlement = if the_messages {
+            let last_success_at = last_success_at.filter(|_| well);
+            delivery::settle(course, attempt, ended.schedule, last_success_at, now, ended.jitter)
+        } else {
+            delivery::spare(course, attempt, self.probe_at, now)
+        };
         self.held_until = self.held_until.max(settlement.hold_until);
         (settlement, change)
-    }
-
-    /// Deliveries that are tried before their time, because the subscriber's health changed: should they fail, that is
-    /// not held against them.
-    pub fn spare(&mut self, hastened: &[i64]) {
-        for delivery in hastened {
-            *self.spared.entry(*delivery).or_default() += 1;
-        }
     }
 
     /// Stops all attempts until [`Self::resume`]; whether that is news.
@@ -241,12 +220,14 @@ impl Health {
         self.probe_at = self.probe_at.map(|at| at.min(now));
     }
 
-    /// Learns where callbacks go from now on. Another receiver has not failed yet: it is asked at once.
-    pub fn meet(&mut self, url_digest: &str, now: Timestamp) {
+    /// Learns where callbacks go from now on; whether that is another receiver than before. That one has not failed
+    /// yet, nor asked for anything: it is asked at once, at a rising pace.
+    pub fn meet(&mut self, url_digest: &str, now: Timestamp) -> bool {
         let before = self.url_digest.replace(url_digest.to_owned());
         if before.is_none() || before == self.url_digest {
-            return;
+            return false;
         }
+        self.pace = Some(1);
         self.held_until = None;
         self.gone_at = None;
         self.failures = 0;
@@ -258,6 +239,7 @@ impl Health {
             self.probes = 0;
             self.probe_at = Some(now);
         }
+        true
     }
 
     fn succeed(&mut self, max_in_flight: u32, now: Timestamp) -> Option<HealthChange> {

@@ -91,10 +91,31 @@ pub enum NextStep {
     Dead,
 }
 
+/// How far a delivery has come on its retry schedule. It begins anew when the message is queued again, and what a
+/// subscriber that fails as a whole does not take is no step of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// Failures that count.
+    pub failures: u32,
+    /// When the first of them was; set exactly if there are any.
+    pub since: Option<Timestamp>,
+}
+
+impl Course {
+    /// One more failure, at `now`.
+    #[must_use]
+    pub fn failed(self, now: Timestamp) -> Self {
+        Self { failures: self.failures.saturating_add(1), since: self.since.or(Some(now)) }
+    }
+}
+
 /// What an attempt leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
     pub next: NextStep,
+    pub course: Course,
+    /// The answer asked that this message be left alone until then.
+    pub asked_until: Option<Timestamp>,
     /// The whole subscriber asked to be left alone until then (429 or 503 with `Retry-After`).
     pub hold_until: Option<Timestamp>,
 }
@@ -105,36 +126,49 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How far jitter moves a wait of the schedule, as a share of it.
 pub const JITTER: f64 = 0.10;
 
-/// Until when the answer asked that this message be left alone.
-pub fn asked_until(attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
-    attempt.retry_after.map(|wait| after(now, wait.min(LONGEST_RETRY_AFTER)))
-}
-
-/// Decides what follows the `number`-th attempt (1 …) that ended at `now`. `schedule` is the subscriber's `retry`;
-/// `accepted_others` tells whether it has accepted other messages since this one was first tried; `jitter` is -1 to 1.
+/// Decides what follows an attempt that ended at `now`. `course` is the delivery's before it; `schedule` the
+/// subscriber's `retry`; `last_success_at` tells when it last accepted anything; `jitter` is -1 to 1.
+///
+/// A message is dead when its schedule is used up and the subscriber accepted others meanwhile: since the first failure
+/// that counts, for what it took before says nothing of now.
 pub fn settle(
-    number: u32,
+    course: Course,
     attempt: &Attempt,
     schedule: &[Duration],
-    accepted_others: bool,
+    last_success_at: Option<Timestamp>,
     now: Timestamp,
     jitter: f64,
 ) -> Settlement {
+    let (asked_until, hold_until) = asked(attempt, now);
+    let after_failing = course.failed(now);
+    let settled = |next| Settlement { next, course: after_failing, asked_until, hold_until };
     if attempt.outcome.is_accepted() {
-        return Settlement { next: NextStep::Delivered, hold_until: None };
+        return Settlement { course, ..settled(NextStep::Delivered) };
     }
-    let asked = asked_until(attempt, now);
-    let for_all = matches!(attempt.outcome.status(), Some(429 | 503));
-    let hold_until = asked.filter(|_| for_all);
-    let step = number.saturating_sub(1) as usize;
-    let planned = match schedule.get(step) {
+    let accepted_others = last_success_at.max(after_failing.since) == last_success_at;
+    let planned = match schedule.get(course.failures as usize) {
         Some(wait) => *wait,
-        None if accepted_others => return Settlement { next: NextStep::Dead, hold_until },
+        None if accepted_others => return settled(NextStep::Dead),
         // Nobody has got through: it is not this message that is bad.
         None => schedule.last().copied().unwrap_or(LONGEST_RETRY_AFTER),
     };
     let plan = after(now, planned.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
-    Settlement { next: NextStep::Again { at: asked.map_or(plan, |asked| asked.max(plan)) }, hold_until }
+    settled(NextStep::Again { at: asked_until.map_or(plan, |asked| asked.max(plan)) })
+}
+
+/// Decides what follows an attempt that the subscriber as a whole did not take: it is no step of the schedule, and the
+/// message waits for the next probe at `probe_at`. What was just tried lets the others be tried before it.
+pub fn spare(course: Course, attempt: &Attempt, probe_at: Option<Timestamp>, now: Timestamp) -> Settlement {
+    let (asked_until, hold_until) = asked(attempt, now);
+    let at = asked_until.max(Some(probe_at.unwrap_or(now))).unwrap_or(now);
+    Settlement { next: NextStep::Again { at }, course, asked_until, hold_until }
+}
+
+/// Until when the answer asked that this message be left alone, and the whole subscriber.
+fn asked(attempt: &Attempt, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+    let asked = attempt.retry_after.filter(|_| !attempt.outcome.is_accepted());
+    let until = asked.map(|wait| after(now, wait.min(LONGEST_RETRY_AFTER)));
+    (until, until.filter(|_| matches!(attempt.outcome.status(), Some(429 | 503))))
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {
@@ -169,37 +203,71 @@ mod tests {
         NextStep::Again { at: at(seconds) }
     }
 
+    /// The course after so many failures, the first of them at the beginning.
+    fn after_failures(failures: u32) -> Course {
+        Course { failures, since: (failures > 0).then(|| at(0)) }
+    }
+
+    /// What follows the failure after `failures` others, ten seconds after the first of them, with `accepted` as the
+    /// last success.
+    fn next(failures: u32, attempt: &Attempt, accepted: Option<i64>) -> NextStep {
+        settle(after_failures(failures), attempt, &SCHEDULE, accepted.map(at), at(10), 0.0).next
+    }
+
     #[test]
     fn follows_the_schedule_within_a_tenth() {
-        for (number, wait) in [(1, 5), (2, 300), (3, 1800)] {
-            let settled = settle(number, &failed(500, None), &SCHEDULE, true, at(0), 0.0);
-            assert_eq!(settled, Settlement { next: again(wait), hold_until: None });
+        for (failures, wait) in [(0, 5), (1, 300), (2, 1800)] {
+            let settled =
+                settle(after_failures(failures), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 0.0);
+            let course = after_failures(failures + 1);
+            assert_eq!(
+                settled,
+                Settlement { next: again(wait), course, asked_until: None, hold_until: None }
+            );
         }
-        let late = settle(2, &failed(500, None), &SCHEDULE, true, at(0), 1.0);
+        let late = settle(after_failures(1), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 1.0);
         assert_eq!(late.next, again(330));
     }
 
     #[test]
-    fn dead_only_if_others_got_through() {
-        assert_eq!(settle(4, &failed(500, None), &SCHEDULE, true, at(0), 0.0).next, NextStep::Dead);
-        assert_eq!(settle(4, &failed(500, None), &SCHEDULE, false, at(0), 0.0).next, again(1800));
-        assert_eq!(settle(400, &failed(500, None), &SCHEDULE, false, at(0), 0.0).next, again(1800));
+    fn dead_only_if_others_got_through_since_the_first_failure() {
+        assert_eq!(next(3, &failed(500, None), Some(5)), NextStep::Dead);
+        assert_eq!(next(3, &failed(500, None), Some(0)), NextStep::Dead, "in the same moment, too");
+        assert_eq!(next(3, &failed(500, None), Some(-1)), again(1810), "that was before it failed");
+        for failures in [3, 400] {
+            assert_eq!(next(failures, &failed(500, None), None), again(1810));
+        }
+        assert_eq!(
+            settle(Course::default(), &failed(500, None), &[], Some(at(0)), at(10), 0.0).next,
+            again(10 + 86_400),
+            "no schedule, and nobody accepted since"
+        );
     }
 
     #[test]
     fn retry_after_wins_when_later_and_up_to_a_day() {
-        assert_eq!(settle(1, &failed(500, Some(3)), &SCHEDULE, true, at(0), 0.0).next, again(5));
-        let asked = settle(1, &failed(500, Some(77)), &SCHEDULE, true, at(0), 0.0);
-        assert_eq!(asked, Settlement { next: again(77), hold_until: None });
-        let long = settle(1, &failed(503, Some(999_999)), &SCHEDULE, true, at(0), 0.0);
-        assert_eq!(long, Settlement { next: again(86_400), hold_until: Some(at(86_400)) });
+        assert_eq!(next(0, &failed(500, Some(3)), None), again(15));
+        let asked = settle(Course::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
+        assert_eq!((asked.next, asked.asked_until, asked.hold_until), (again(77), Some(at(77)), None));
+        let long = settle(Course::default(), &failed(503, Some(999_999)), &SCHEDULE, None, at(0), 0.0);
+        assert_eq!((long.next, long.hold_until), (again(86_400), Some(at(86_400))));
+    }
+
+    #[test]
+    fn what_is_spared_takes_no_step_and_waits_for_the_probe() {
+        let course = after_failures(2);
+        let spared = spare(course, &failed(500, None), Some(at(40)), at(0));
+        assert_eq!((spared.next, spared.course), (again(40), course));
+        let asked = spare(course, &failed(500, Some(77)), Some(at(40)), at(0));
+        assert_eq!((asked.next, asked.asked_until), (again(77), Some(at(77))));
+        assert_eq!(spare(course, &failed(500, None), None, at(3)).next, again(3));
     }
 
     #[test]
     fn a_2xx_is_the_only_success() {
         for status in [200, 202, 204, 299] {
             let accepted = Attempt { outcome: Outcome::Accepted { status }, ..failed(200, None) };
-            assert_eq!(settle(1, &accepted, &SCHEDULE, false, at(0), 0.0).next, NextStep::Delivered);
+            assert_eq!(next(0, &accepted, None), NextStep::Delivered);
         }
     }
 }

@@ -189,10 +189,10 @@ impl Ledger {
         self.catching_up |= change == Some(AccountChange::CameBack);
         let mut share = None;
         if let (Verdict::Throttled { .. }, Some(until)) = (verdict, state.throttled_until) {
-            let used = self.quota.used();
-            let before = self.share;
-            share = self.share.throttled(call.sent_at, used, self.requests_per_minute, until, now);
-            self.share_changed |= before != self.share;
+            let used = (self.quota.used(), self.requests_per_minute);
+            let share_before = self.share;
+            share = self.share.throttled(call.sent_at, used, before.2, until, now);
+            self.share_changed |= share_before != self.share;
         }
         Seen { changed, change, share }
     }

@@ -20,6 +20,8 @@ pub mod journey;
 pub mod label;
 pub mod ledger;
 pub mod message;
+#[cfg(test)]
+mod model;
 pub mod next_attempt;
 pub mod outlook;
 pub mod pace;
@@ -34,6 +36,8 @@ pub mod secret;
 pub mod share;
 pub mod signature;
 pub mod silence;
+pub mod slots;
 pub mod snapshot;
 pub mod subscriber;
+pub mod system;
 pub mod tracking;

@@ -39,12 +39,12 @@ impl Share {
     }
 
     /// A 429 came at `now` for a request sent at `sent_at`, when `used` of `limit` were used in the window; nothing goes
-    /// out before `until`. `Some(share)` if we take less from now on.
+    /// out before `until`, as nothing did before `waited_until`. `Some(share)` if we take less from now on.
     pub fn throttled(
         &mut self,
         sent_at: Timestamp,
-        used: usize,
-        limit: u32,
+        (used, limit): (usize, u32),
+        waited_until: Option<Timestamp>,
         until: Timestamp,
         now: Timestamp,
     ) -> Option<f64> {
@@ -54,7 +54,11 @@ impl Share {
             return None;
         }
         self.throttled_at = Some(now);
-        last.filter(|last| now.duration_since(*last) <= SOON + until.duration_since(now))?;
+        // Soon after we asked again, that is.
+        let again = last?.max(waited_until.unwrap_or(last?));
+        if now.duration_since(again) > SOON {
+            return None;
+        }
         let before = self.at(now);
         let used = used as f64 / f64::from(limit.max(1));
         let share = (SHRUNK * used.min(before)).max(LEAST);
@@ -84,15 +88,19 @@ mod tests {
     #[test]
     fn one_429_is_chance_and_a_second_one_is_not() {
         let mut share = Share::default();
-        assert_eq!(share.throttled(at(0), 160, 160, at(60), at(1)), None);
+        assert_eq!(share.throttled(at(0), (160, 160), None, at(60), at(1)), None);
         // Seven more were under way.
-        assert_eq!(share.throttled(at(0), 160, 160, at(60), at(1)), None);
+        assert_eq!(share.throttled(at(0), (160, 160), Some(at(60)), at(60), at(1)), None);
         assert_eq!(share.at(at(61)), 1.0);
-        assert_eq!(share.throttled(at(100), 80, 160, at(160), at(100)), Some(0.375));
+        assert_eq!(share.throttled(at(100), (80, 160), Some(at(60)), at(160), at(100)), Some(0.375));
         assert_eq!(share.of(160, at(160)), 60);
         // A minute later a hundredth more.
         assert_eq!(share.of(160, at(220)), 61);
-        assert_eq!(share.throttled(at(300), 4, 160, at(360), at(300)), Some(0.1), "never less");
+        assert_eq!(
+            share.throttled(at(300), (4, 160), Some(at(160)), at(360), at(300)),
+            Some(0.1),
+            "never less"
+        );
         assert!(!share.recovered(at(360 + 89 * 60)));
         assert!(share.recovered(at(360 + 90 * 60 + 1)));
         assert_eq!(share.of(160, at(360)), 160);
@@ -101,8 +109,10 @@ mod tests {
     #[test]
     fn a_long_time_later_it_is_chance_again() {
         let mut share = Share::default();
-        share.throttled(at(0), 160, 160, at(60), at(0));
-        assert_eq!(share.throttled(at(3_600), 160, 160, at(3_660), at(3_600)), None);
+        share.throttled(at(0), (160, 160), None, at(60), at(0));
+        assert_eq!(share.throttled(at(3_600), (160, 160), Some(at(60)), at(9_000), at(3_600)), None);
         assert_eq!(share.shrunk, None);
+        // However long we were told to wait, it is soon after.
+        assert!(share.throttled(at(9_001), (160, 160), Some(at(9_000)), at(9_061), at(9_001)).is_some());
     }
 }

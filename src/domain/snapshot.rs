@@ -28,6 +28,8 @@ pub struct Standing {
     /// The whole wait that was planned before `next_poll_at`; none if it is due without one: never answered, or asked
     /// for by hand.
     pub wait: Option<Duration>,
+    /// The time between two looks around then; lateness is measured by it. None as for `wait`.
+    pub pace: Option<Duration>,
     /// Unchanged good answers in a row.
     pub unchanged: u32,
     /// Failures in a row (5xx, time-outs, garbled, no connection), since `failing_since`.
@@ -72,6 +74,7 @@ impl Standing {
             cadence_row: None,
             interval_ms: None,
             wait: None,
+            pace: None,
             unchanged: 0,
             failures: 0,
             failing_since: None,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::messages::{DeliveryWrite, MessageWrite, insert_messages};
+use super::messages::write_system_messages;
 use super::{Store, StoreError, at, ms};
 use crate::domain::account::{AccountChange, AccountState, Standing};
 use crate::domain::label::AccountName;
@@ -82,15 +82,7 @@ pub(super) async fn keep(tx: &mut SqliteConnection, record: &AccountRecord) -> R
     if record.change == Some(AccountChange::CameBack) {
         forgive(tx, record).await?;
     }
-    let account = Some(record.name.as_str());
-    let messages: Vec<_> =
-        record.messages.iter().map(|message| MessageWrite::of(message, account, None, None)).collect();
-    let deliveries: Vec<_> = record
-        .deliveries
-        .iter()
-        .map(|planned| DeliveryWrite::of(planned, &record.messages[planned.message], None))
-        .collect();
-    insert_messages(tx, &messages, &deliveries).await
+    write_system_messages(tx, &record.messages, &record.deliveries, Some(&record.name)).await
 }
 
 /// After an outage the failures of labels were not theirs, and they need not sit out what they backed off. All others are

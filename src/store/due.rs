@@ -74,7 +74,7 @@ impl Store {
                 last_answer_at, last_changed_at, finished_at, next_poll_at, cadence_row, interval_ms, unchanged, failures,
                 failing_since, refusals, refused_since, tracking_number, carrier_code, status_code,
                 status_description, status_detail_code, estimate, out_for_delivery, utc_offset_minutes,
-                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls, wait_ms
+                answer_digest, missing_events, last_seq, newest_scan_at, stalled_told, late_told, recent_polls, wait_ms, pace_ms
              FROM labels WHERE label_key IN (SELECT value FROM json_each(?1)) AND next_poll_at <= ?2",
             keys,
             now
@@ -170,6 +170,7 @@ struct LabelRow {
     late_told: i64,
     recent_polls: String,
     wait_ms: i64,
+    pace_ms: i64,
 }
 
 impl LabelRow {
@@ -177,6 +178,7 @@ impl LabelRow {
     fn snapshot(self) -> Option<Snapshot> {
         let id: LabelId = self.label_id.parse().ok()?;
         let metadata: Metadata = serde_json::from_str(&self.metadata).unwrap_or_default();
+        let span = |ms: i64| u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
         let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
         Some(Snapshot {
             row: self.label_key,
@@ -193,7 +195,8 @@ impl LabelRow {
                 next_poll_at: self.next_poll_at.map(at),
                 cadence_row: self.cadence_row,
                 interval_ms: self.interval_ms,
-                wait: u64::try_from(self.wait_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis),
+                wait: span(self.wait_ms),
+                pace: span(self.pace_ms),
                 unchanged: count(self.unchanged),
                 failures: count(self.failures),
                 failing_since: self.failing_since.map(at),

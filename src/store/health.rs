@@ -3,19 +3,17 @@
 //! The row is the truth: every attempt is judged by it in the transaction that records the attempt, so that a verb in
 //! another process may pause a subscriber at any time.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::messages::{DeliveryWrite, MessageWrite, insert_messages};
+use super::messages::write_system_messages;
 use super::outbox::EndedAttempt;
 use super::{Store, StoreError, at, ms};
 use crate::domain::breaker::{Health, HealthChange, Reason, State};
 use crate::domain::message::ping::{PING, Ping};
 use crate::domain::message::{MessageType, about_subscriber};
-use crate::domain::poll::PlannedDelivery;
-use crate::domain::subscriber::{Format, SubscriberName};
+use crate::domain::subscriber::SubscriberName;
+use crate::domain::system;
 
 impl Store {
     /// How a subscriber fares; one that nobody has heard of is well.
@@ -43,18 +41,35 @@ impl Store {
             .await
     }
 
-    /// Has what waits for a time of our own tried at `now`, as far as the subscriber's health lets it.
-    pub async fn hasten_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
+    /// Learns where a subscriber's callbacks go from now on. To another receiver what waits is due at once, whatever
+    /// the one before asked for or refused.
+    pub async fn meet(
+        &self,
+        subscriber: &SubscriberName,
+        url_digest: String,
+        now: Timestamp,
+    ) -> Result<Health, StoreError> {
         let name = subscriber.clone();
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
                     let mut health = read(tx, &name).await?.unwrap_or_default();
-                    health.spare(&make_heads_due(tx, &name, 0, now).await?);
-                    write(tx, &name, &health).await
+                    let another = health.meet(&url_digest, now);
+                    write(tx, &name, &health).await?;
+                    if another {
+                        forget_refusals(tx, &name).await?;
+                        make_heads_due(tx, &name, 0, now).await?;
+                    }
+                    Ok(health)
                 })
             })
             .await
+    }
+
+    /// Has what waits for a time of our own tried at `now`, as far as the subscriber's health lets it.
+    pub async fn hasten_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
+        let name = subscriber.clone();
+        self.writer.write(move |tx| Box::pin(async move { make_heads_due(tx, &name, 0, now).await })).await
     }
 
     /// Puts a ping into the subscriber's outbox, before what waits there; a failing subscriber is probed with it at once.
@@ -110,7 +125,7 @@ pub(super) async fn read(
     let name = subscriber.as_str();
     let row = sqlx::query!(
         "SELECT state, since, reason, detail, episode_at, probes, probe_at, failures, failures_of, gone_at, pace,
-            spared, url_digest, held_until, last_success_at, last_failure_at, last_failure
+            url_digest, held_until, last_success_at, last_failure_at, last_failure
          FROM subscribers WHERE subscriber = ?",
         name
     )
@@ -130,7 +145,6 @@ pub(super) async fn read(
         failures_of: row.failures_of,
         gone_at: row.gone_at.map(at),
         pace: row.pace.map(whole),
-        spared: serde_json::from_str::<BTreeMap<i64, u32>>(&row.spared).unwrap_or_default(),
         url_digest: row.url_digest,
         held_until: row.held_until.map(at),
         last_success_at: row.last_success_at.map(at),
@@ -150,12 +164,11 @@ pub(super) async fn write(
     let (probe_at, gone_at, held_until) =
         (health.probe_at.map(ms), health.gone_at.map(ms), health.held_until.map(ms));
     let (success, failure) = (health.last_success_at.map(ms), health.last_failure_at.map(ms));
-    let spared = serde_json::to_string(&health.spared).expect("numbers are JSON");
     sqlx::query!(
         "INSERT OR REPLACE INTO subscribers (subscriber, state, since, reason, detail, episode_at, probes, probe_at,
-            failures, failures_of, gone_at, pace, spared, url_digest, held_until, last_success_at,
+            failures, failures_of, gone_at, pace, url_digest, held_until, last_success_at,
             last_failure_at, last_failure)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         name,
         state,
         since,
@@ -168,7 +181,6 @@ pub(super) async fn write(
         health.failures_of,
         gone_at,
         health.pace,
-        spared,
         health.url_digest,
         held_until,
         success,
@@ -188,50 +200,55 @@ pub(super) async fn follow(
     change: HealthChange,
     health: &Health,
     episode_at: Timestamp,
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let now = attempt.settled_at;
     let name = &attempt.subscriber.name;
-    let hastened = make_heads_due(tx, name, attempt.row, now).await?;
+    make_heads_due(tx, name, attempt.row, now).await?;
     let kind = match change {
         HealthChange::Fell => MessageType::SubscriberFailing,
         HealthChange::Recovered => MessageType::SubscriberRecovered,
-        HealthChange::Paused => return Ok(hastened),
+        HealthChange::Paused => return Ok(()),
     };
-    let message = about_subscriber(kind, name, health, episode_at, now);
-    let told = attempt.audience.iter().filter(|other| other.format == Format::Standard);
-    let deliveries: Vec<PlannedDelivery> = told
-        .filter(|other| other.wants(kind, None))
-        .map(|other| PlannedDelivery { message: 0, subscriber: other.name.clone(), format: Format::Standard })
-        .collect();
-    let deliveries: Vec<_> =
-        deliveries.iter().map(|planned| DeliveryWrite::of(planned, &message, None)).collect();
-    insert_messages(tx, &[MessageWrite::of(&message, None, None, None)], &deliveries).await?;
-    Ok(hastened)
+    let told = [about_subscriber(kind, name, health, episode_at, now)];
+    let deliveries = system::fan_out(&told, None, &attempt.audience);
+    write_system_messages(tx, &told, &deliveries, None).await
 }
 
 /// Those that wait for a time of our own are due now; those that the receiver asked to leave alone, when it said. All
-/// but `tried`, which was just attempted, and what is sent again at a pace. Returns those that are tried before their
-/// time.
+/// but `tried`, which was just attempted, and what is sent again at a pace. They are tried before their time: should
+/// they fail, they wait as long as they would have.
 async fn make_heads_due(
     tx: &mut SqliteConnection,
     subscriber: &SubscriberName,
     tried: i64,
     now: Timestamp,
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let (name, now) = (subscriber.as_str(), ms(now));
-    let hastened = sqlx::query_scalar!(
-        r#"UPDATE deliveries SET next_attempt_at = max(?2, min(next_attempt_at, coalesce(
-            (SELECT a.started_at + a.duration_ms + min(a.retry_after_ms, 86400000) FROM attempts a
-             WHERE a.delivery_key = deliveries.delivery_key AND a.attempt = deliveries.attempts), ?2)))
-           WHERE subscriber = ?1 AND next_attempt_at > ?2 AND delivery_key <> ?3
-             AND (queued_again_at IS NULL OR EXISTS (SELECT 1 FROM attempts a
-                  WHERE a.delivery_key = deliveries.delivery_key AND a.started_at >= queued_again_at))
-           RETURNING delivery_key AS "key!""#,
+    sqlx::query!(
+        "UPDATE deliveries SET next_attempt_at = max(?2, coalesce(asked_until, ?2)),
+            tried = max(tried - 1, 0), tried_since = CASE WHEN tried > 1 THEN tried_since END
+         WHERE subscriber = ?1 AND (attempts > 0) IN (0, 1) AND next_attempt_at > ?2
+           AND next_attempt_at > coalesce(asked_until, ?2) AND delivery_key <> ?3
+           AND (queued_again_at IS NULL OR EXISTS (SELECT 1 FROM attempts a
+                WHERE a.delivery_key = deliveries.delivery_key AND a.started_at >= queued_again_at))",
         name,
         now,
         tried
     )
-    .fetch_all(tx)
+    .execute(tx)
     .await?;
-    Ok(hastened)
+    Ok(())
+}
+
+/// Another receiver has neither refused anything nor asked to be left alone.
+async fn forget_refusals(tx: &mut SqliteConnection, subscriber: &SubscriberName) -> Result<(), sqlx::Error> {
+    let name = subscriber.as_str();
+    sqlx::query!(
+        "UPDATE deliveries SET tried = 0, tried_since = NULL, asked_until = NULL
+         WHERE subscriber = ? AND state = 'pending' AND (tried > 0 OR asked_until IS NOT NULL)",
+        name
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }

@@ -170,7 +170,8 @@ impl Store {
             self,
             broken,
             "SELECT m.message_id, d.subscriber FROM deliveries d JOIN messages m USING (message_key)
-             WHERE d.label_key IS NOT m.label_key OR d.seq IS NOT m.seq",
+             WHERE d.lane IS NOT coalesce(m.label_key, -m.subject_key)
+                OR d.place IS NOT CASE WHEN d.lane IS NOT NULL THEN coalesce(m.seq, m.message_key) END",
             |delivery| format!(
                 "the delivery of {} to {} stands in another lane than its message",
                 delivery.message_id, delivery.subscriber
@@ -183,16 +184,16 @@ impl Store {
         each!(
             self,
             broken,
-            r#"SELECT m.message_id, m.label_id, d.subscriber, d.seq, d.next_attempt_at IS NULL AS "idle!: bool"
+            r#"SELECT m.message_id, m.label_id, d.subscriber, d.place, d.next_attempt_at IS NULL AS "idle!: bool"
                FROM deliveries d JOIN messages m USING (message_key)
-               WHERE d.state = 'pending' AND d.label_key IS NOT NULL
-                 AND (d.next_attempt_at IS NULL) = (d.seq = (SELECT min(head.seq) FROM deliveries head
-                    WHERE head.subscriber = d.subscriber AND head.label_key = d.label_key
+               WHERE d.state = 'pending' AND d.lane IS NOT NULL
+                 AND (d.next_attempt_at IS NULL) = (d.place = (SELECT min(head.place) FROM deliveries head
+                    WHERE head.subscriber = d.subscriber AND head.lane = d.lane
                       AND head.state = 'pending'))"#,
             |delivery| format!(
-                "{} (seq {:?} of {:?}) to {} {}",
+                "{} (place {:?} of {:?}) to {} {}",
                 delivery.message_id,
-                delivery.seq,
+                delivery.place,
                 delivery.label_id,
                 delivery.subscriber,
                 if delivery.idle {
@@ -205,14 +206,14 @@ impl Store {
         each!(
             self,
             broken,
-            "SELECT m.message_id, m.label_id, d.subscriber, d.seq
+            "SELECT m.message_id, m.label_id, d.subscriber, d.place
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.state <> 'pending' AND EXISTS (SELECT 1 FROM deliveries earlier
-                WHERE earlier.subscriber = d.subscriber AND earlier.label_key = d.label_key
-                  AND earlier.seq < d.seq AND earlier.state = 'pending' AND earlier.queued_again_at IS NULL)",
+                WHERE earlier.subscriber = d.subscriber AND earlier.lane = d.lane
+                  AND earlier.place < d.place AND earlier.state = 'pending' AND earlier.queued_again_at IS NULL)",
             |delivery| format!(
-                "{} (seq {:?} of {:?}) to {} was settled before an earlier one",
-                delivery.message_id, delivery.seq, delivery.label_id, delivery.subscriber
+                "{} (place {:?} of {:?}) to {} was settled before an earlier one",
+                delivery.message_id, delivery.place, delivery.label_id, delivery.subscriber
             )
         );
         Ok(())
@@ -232,6 +233,16 @@ impl Store {
             |delivery| format!(
                 "{} to {} counts {} attempts, but {} are logged, the last one as number {}",
                 delivery.message_id, delivery.subscriber, delivery.attempts, delivery.logged, delivery.last
+            )
+        );
+        each!(
+            self,
+            broken,
+            "SELECT m.message_id, d.subscriber, d.attempts, d.tried
+             FROM deliveries d JOIN messages m USING (message_key) WHERE d.tried > d.attempts",
+            |delivery| format!(
+                "{} to {} counts {} attempts, but {} steps of its schedule",
+                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.tried
             )
         );
         each!(

@@ -6,11 +6,12 @@ use sqlx::SqliteConnection;
 use super::outbox::promote;
 use super::polls::PollRecord;
 use super::{json, ms};
-use crate::domain::message::Message;
+use crate::domain::label::AccountName;
+use crate::domain::message::{About, Message};
 use crate::domain::poll::PlannedDelivery;
 
 #[derive(Serialize)]
-pub(super) struct MessageWrite<'a> {
+struct MessageWrite<'a> {
     message_id: &'a str,
     account: Option<&'a str>,
     row: Option<i64>,
@@ -20,20 +21,20 @@ pub(super) struct MessageWrite<'a> {
     created_at: i64,
     resource_url: Option<&'a str>,
     body: &'a str,
+    subject: Option<i64>,
 }
 
 #[derive(Serialize)]
-pub(super) struct DeliveryWrite<'a> {
+struct DeliveryWrite<'a> {
     message_id: &'a str,
     subscriber: &'a str,
     format: &'a str,
-    row: Option<i64>,
-    seq: Option<i64>,
-    created_at: i64,
+    lane: Option<i64>,
+    since: i64,
 }
 
 impl<'a> MessageWrite<'a> {
-    pub(super) fn of(
+    fn of(
         message: &'a Message,
         account: Option<&'a str>,
         row: Option<i64>,
@@ -49,25 +50,25 @@ impl<'a> MessageWrite<'a> {
             created_at: ms(message.created_at),
             resource_url: message.resource_url.as_deref(),
             body: &message.body,
+            subject: None,
         }
     }
 }
 
 impl<'a> DeliveryWrite<'a> {
-    pub(super) fn of(planned: &'a PlannedDelivery, message: &'a Message, row: Option<i64>) -> Self {
+    fn of(planned: &'a PlannedDelivery, message: &'a Message, lane: Option<i64>) -> Self {
         Self {
             message_id: &message.id,
             subscriber: planned.subscriber.as_str(),
             format: planned.format.as_str(),
-            row,
-            seq: message.seq,
-            created_at: ms(message.created_at),
+            lane,
+            since: ms(message.created_at),
         }
     }
 }
 
 /// Messages and their deliveries; the head of each lane is due at once.
-pub(super) async fn insert_messages(
+async fn insert_messages(
     tx: &mut SqliteConnection,
     messages: &[MessageWrite<'_>],
     deliveries: &[DeliveryWrite<'_>],
@@ -76,10 +77,10 @@ pub(super) async fn insert_messages(
         let rows = json(messages);
         sqlx::query!(
             "INSERT INTO messages
-                (message_id, account, label_key, label_id, seq, type, created_at, resource_url, body)
+                (message_id, account, label_key, label_id, seq, type, created_at, resource_url, body, subject_key)
              SELECT value ->> 'message_id', value ->> 'account', value ->> 'row', value ->> 'label_id',
                     value ->> 'seq', value ->> 'type', value ->> 'created_at', value ->> 'resource_url',
-                    value ->> 'body'
+                    value ->> 'body', value ->> 'subject'
              FROM json_each(?)",
             rows
         )
@@ -90,12 +91,10 @@ pub(super) async fn insert_messages(
         let rows = json(deliveries);
         sqlx::query!(
             "INSERT INTO deliveries
-                (message_key, subscriber, format, label_key, seq, state, created_at, next_attempt_at)
-             SELECT (SELECT message_key FROM messages WHERE message_id = value ->> 'message_id'),
-                    value ->> 'subscriber', value ->> 'format', value ->> 'row', value ->> 'seq', 'pending',
-                    value ->> 'created_at',
-                    CASE WHEN value ->> 'row' IS NULL THEN value ->> 'created_at' END
-             FROM json_each(?)",
+                (message_key, subscriber, format, lane, place, state, created_at)
+             SELECT m.message_key, value ->> 'subscriber', value ->> 'format', value ->> 'lane',
+                    coalesce(m.seq, m.message_key), 'pending', value ->> 'since'
+             FROM json_each(?) CROSS JOIN messages m ON m.message_id = value ->> 'message_id'",
             rows
         )
         .execute(&mut *tx)
@@ -129,4 +128,46 @@ pub(super) async fn write_messages(
         );
     }
     insert_messages(tx, &messages, &deliveries).await
+}
+
+/// Writes what is to be told of an account or a subscriber into an open transaction.
+pub(super) async fn write_system_messages(
+    tx: &mut SqliteConnection,
+    messages: &[Message],
+    deliveries: &[PlannedDelivery],
+    account: Option<&AccountName>,
+) -> Result<(), sqlx::Error> {
+    let mut subjects = Vec::with_capacity(messages.len());
+    for message in messages {
+        subjects.push(match &message.about {
+            Some(about) => Some(subject(tx, about).await?),
+            None => None,
+        });
+    }
+    let account = account.map(AccountName::as_str);
+    let writes: Vec<_> = messages
+        .iter()
+        .zip(&subjects)
+        .map(|(message, subject)| MessageWrite {
+            subject: *subject,
+            ..MessageWrite::of(message, account, None, None)
+        })
+        .collect();
+    let lane = |planned: &PlannedDelivery| subjects[planned.message].map(|subject| -subject);
+    let deliveries: Vec<_> = deliveries
+        .iter()
+        .map(|planned| DeliveryWrite::of(planned, &messages[planned.message], lane(planned)))
+        .collect();
+    insert_messages(tx, &writes, &deliveries).await
+}
+
+/// The row of who is spoken of.
+async fn subject(tx: &mut SqliteConnection, about: &About) -> Result<i64, sqlx::Error> {
+    let (kind, name) = (about.kind(), about.name());
+    sqlx::query!("INSERT INTO subjects (kind, name) VALUES (?, ?) ON CONFLICT DO NOTHING", kind, name)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query_scalar!("SELECT subject_key FROM subjects WHERE kind = ? AND name = ?", kind, name)
+        .fetch_one(&mut *tx)
+        .await
 }

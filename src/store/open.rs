@@ -40,6 +40,8 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
 
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
+        // A file does not hang up: asking first would double what a short look costs.
+        .test_before_acquire(false)
         .acquire_timeout(Duration::from_secs(30))
         .connect_with(options.create_if_missing(false).read_only(true))
         .await

@@ -1,8 +1,9 @@
 //! The outbox: what is still to be delivered, and what became of each attempt.
 //!
 //! Per subscriber and label there is a lane, and only its head is due; settling the head brings up the next. So order
-//! holds by construction, and one label never waits for another. What is sent again ([`super::replay`]) becomes the head
-//! of its lane in front of what was there, which then waits, as soon as it is not under way.
+//! holds by construction, and one label never waits for another. What the system says of one account or subscriber has a
+//! lane, too; a ping has none. What is sent again ([`super::replay`]) becomes the head of its lane in front of what was
+//! there, which then waits, as soon as it is not under way.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,7 +15,7 @@ use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, at, health, json, ms};
 use crate::domain::breaker::{Ended, Health, HealthChange, State};
-use crate::domain::delivery::{Attempt, NextStep, Settlement};
+use crate::domain::delivery::{Attempt, Course, NextStep, Settlement};
 use crate::domain::subscriber::{Format, Subscriber, SubscriberName};
 
 /// A delivery taken up to be attempted.
@@ -22,16 +23,18 @@ use crate::domain::subscriber::{Format, Subscriber, SubscriberName};
 pub struct DueDelivery {
     pub row: i64,
     pub message_id: String,
-    pub label_row: Option<i64>,
+    /// The label's row, or that of who is spoken of, below zero.
+    pub lane: Option<i64>,
     pub label_id: Option<String>,
     pub seq: Option<i64>,
     pub kind: String,
     pub format: Format,
     pub body: String,
     pub resource_url: Option<String>,
-    /// Attempts made so far.
+    /// Attempts made so far, whatever they were.
     pub attempts: u32,
-    pub created_at: Timestamp,
+    pub course: Course,
+    pub due_at: Timestamp,
 }
 
 /// An attempt that ended, and what it is judged by; what it leads to is decided as it is written, by how the subscriber
@@ -40,13 +43,12 @@ pub struct DueDelivery {
 pub struct EndedAttempt {
     pub subscriber: Arc<Subscriber>,
     pub row: i64,
-    pub label_row: Option<i64>,
-    /// The number of the attempt, 1 …
-    pub number: u32,
+    pub lane: Option<i64>,
+    /// The delivery's, before this attempt.
+    pub course: Course,
     pub attempt: Attempt,
     /// It was the probe of a failing subscriber.
     pub probe: bool,
-    pub created_at: Timestamp,
     /// -1 to 1.
     pub jitter: f64,
     /// All subscribers there are: who asks for it is told how this one fares.
@@ -62,17 +64,15 @@ pub struct Settled {
     /// How the subscriber fares from here, and when it is probed if it is failing.
     pub state: State,
     pub probe_at: Option<Timestamp>,
-    in_a_lane: bool,
 }
 
 impl EndedAttempt {
     fn judged(&self) -> Ended<'_> {
         Ended {
             delivery: self.row,
-            number: self.number,
+            course: self.course,
             attempt: &self.attempt,
             probe: self.probe,
-            created_at: self.created_at,
             schedule: &self.subscriber.retry,
             max_in_flight: self.subscriber.max_in_flight,
             jitter: self.jitter,
@@ -81,90 +81,61 @@ impl EndedAttempt {
 }
 
 impl Settled {
+    /// Whether other couriers may have something to do: the attempt's own sees its end.
     pub(super) fn feeds_outbox(&self) -> bool {
-        let frees_a_lane = self.in_a_lane && !matches!(self.settlement.next, NextStep::Again { .. });
-        frees_a_lane || self.change.is_some()
+        self.change.is_some()
+    }
+
+    /// One success of many: nothing but the delivery is otherwise than before.
+    pub fn is_as_ever(&self) -> bool {
+        self.settlement.next == NextStep::Delivered && self.change.is_none() && self.state == State::Ok
     }
 }
 
-/// Which of the due deliveries come first.
+/// Two kinds of due deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// First attempts before retries, then by time.
-    FreshFirst,
-    /// By time alone: what was just tried lets all others be tried before it.
-    LongestDue,
+pub enum Kind {
+    /// Never attempted before.
+    First,
+    Retry,
 }
 
 impl Store {
-    /// Up to `limit` deliveries of the subscriber that are due at `now` and whose lane has none among `busy`, in turn.
+    /// Up to `limit` deliveries of the subscriber and this kind that are due at `now` and whose lane has none among
+    /// `busy`, the longest due first.
     pub async fn due_deliveries(
         &self,
         subscriber: &SubscriberName,
+        kind: Kind,
         now: Timestamp,
         busy: &[i64],
-        turn: Turn,
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let (name, now, busy) = (subscriber.as_str(), ms(now), json(busy));
-        let rows = match turn {
-            Turn::FreshFirst => {
-                sqlx::query_as!(
-                    DueRow,
-                    r#"SELECT d.delivery_key, d.label_key, d.seq, d.format, d.attempts, d.created_at,
-                        m.message_id, m.label_id, m.type AS kind, m.body, m.resource_url
-                     FROM deliveries d JOIN messages m USING (message_key)
-                     WHERE d.subscriber = ?1 AND (d.attempts > 0) IN (0, 1) AND d.next_attempt_at <= ?2
-                       AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
-                       AND (d.label_key IS NULL OR d.label_key NOT IN (
-                            SELECT busy.label_key FROM json_each(?3) CROSS JOIN deliveries busy ON busy.delivery_key = value
-                            WHERE busy.label_key IS NOT NULL))
-                     ORDER BY d.attempts > 0, d.next_attempt_at LIMIT ?4"#,
-                    name,
-                    now,
-                    busy,
-                    limit
-                )
-                .fetch_all(&self.readers)
-                .await?
-            }
-            Turn::LongestDue => {
-                sqlx::query_as!(
-                    DueRow,
-                    r#"SELECT d.delivery_key, d.label_key, d.seq, d.format, d.attempts, d.created_at,
-                        m.message_id, m.label_id, m.type AS kind, m.body, m.resource_url
-                     FROM deliveries d JOIN messages m USING (message_key)
-                     WHERE d.subscriber = ?1 AND (d.attempts > 0) IN (0, 1) AND d.next_attempt_at <= ?2
-                       AND d.delivery_key NOT IN (SELECT value FROM json_each(?3))
-                       AND (d.label_key IS NULL OR d.label_key NOT IN (
-                            SELECT busy.label_key FROM json_each(?3) CROSS JOIN deliveries busy ON busy.delivery_key = value
-                            WHERE busy.label_key IS NOT NULL))
-                     ORDER BY d.next_attempt_at, d.delivery_key LIMIT ?4"#,
-                    name,
-                    now,
-                    busy,
-                    limit
-                )
-                .fetch_all(&self.readers)
-                .await?
-            }
-        };
-        let due = rows.into_iter().filter_map(|row| {
-            Some(DueDelivery {
-                row: row.delivery_key,
-                message_id: row.message_id,
-                label_row: row.label_key,
-                label_id: row.label_id,
-                seq: row.seq,
-                kind: row.kind,
-                format: Format::parse(&row.format)?,
-                body: row.body,
-                resource_url: row.resource_url,
-                attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-                created_at: at(row.created_at),
-            })
-        });
-        Ok(due.collect())
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let (name, retry, now, busy) = (subscriber.as_str(), kind == Kind::Retry, ms(now), json(busy));
+        let rows = sqlx::query_as!(
+            DueRow,
+            r#"SELECT d.delivery_key, d.lane, d.format, d.attempts, d.tried, d.tried_since,
+                d.next_attempt_at AS "next_attempt_at!",
+                m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
+             FROM deliveries d JOIN messages m USING (message_key)
+             WHERE d.subscriber = ?1 AND (d.attempts > 0) = ?2 AND d.next_attempt_at <= ?3
+               AND d.delivery_key NOT IN (SELECT value FROM json_each(?4))
+               AND (d.lane IS NULL OR d.lane NOT IN (
+                    SELECT busy.lane FROM json_each(?4) CROSS JOIN deliveries busy ON busy.delivery_key = value
+                    WHERE busy.lane IS NOT NULL))
+             ORDER BY d.next_attempt_at, d.delivery_key LIMIT ?5"#,
+            name,
+            retry,
+            now,
+            busy,
+            limit
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().filter_map(DueRow::read).collect())
     }
 
     /// When the subscriber's next delivery after `after` is due, if that is before `until`.
@@ -197,24 +168,46 @@ impl Store {
 
 struct DueRow {
     delivery_key: i64,
-    label_key: Option<i64>,
-    seq: Option<i64>,
+    lane: Option<i64>,
     format: String,
     attempts: i64,
-    created_at: i64,
+    tried: i64,
+    tried_since: Option<i64>,
+    next_attempt_at: i64,
     message_id: String,
     label_id: Option<String>,
+    seq: Option<i64>,
     kind: String,
     body: String,
     resource_url: Option<String>,
+}
+
+impl DueRow {
+    fn read(self) -> Option<DueDelivery> {
+        let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        Some(DueDelivery {
+            row: self.delivery_key,
+            message_id: self.message_id,
+            lane: self.lane,
+            label_id: self.label_id,
+            seq: self.seq,
+            kind: self.kind,
+            // The table's CHECK knows no others.
+            format: Format::parse(&self.format)?,
+            body: self.body,
+            resource_url: self.resource_url,
+            attempts: whole(self.attempts),
+            course: Course { failures: whole(self.tried), since: self.tried_since.map(at) },
+            due_at: at(self.next_attempt_at),
+        })
+    }
 }
 
 #[derive(Serialize)]
 struct SettleWrite<'a> {
     delivery: i64,
     subscriber: &'a str,
-    row: Option<i64>,
-    attempt: u32,
+    lane: Option<i64>,
     started_at: i64,
     duration_ms: u64,
     outcome: &'a str,
@@ -225,16 +218,20 @@ struct SettleWrite<'a> {
     state: &'a str,
     next_attempt_at: Option<i64>,
     delivered_at: Option<i64>,
-    created_at: i64,
+    tried: u32,
+    tried_since: Option<i64>,
+    asked_until: Option<i64>,
+    /// What comes up in the lane is due from then on.
+    since: i64,
     shown: String,
 }
 
 impl<'a> SettleWrite<'a> {
-    fn of(ended: &'a EndedAttempt, next: NextStep) -> Self {
+    fn of(ended: &'a EndedAttempt, to: &Settlement) -> Self {
         let attempt = &ended.attempt;
         let now = ms(ended.settled_at);
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (state, next_attempt_at, delivered_at) = match next {
+        let (state, next_attempt_at, delivered_at) = match to.next {
             NextStep::Delivered => ("delivered", None, Some(now)),
             NextStep::Again { at } => ("pending", Some(ms(at)), None),
             NextStep::Dead => ("dead", None, None),
@@ -242,8 +239,7 @@ impl<'a> SettleWrite<'a> {
         Self {
             delivery: ended.row,
             subscriber: ended.subscriber.name.as_str(),
-            row: ended.label_row,
-            attempt: ended.number,
+            lane: ended.lane,
             started_at: ms(attempt.started_at),
             duration_ms: millis(attempt.duration),
             outcome: attempt.outcome.as_str(),
@@ -254,7 +250,10 @@ impl<'a> SettleWrite<'a> {
             state,
             next_attempt_at,
             delivered_at,
-            created_at: now,
+            tried: to.course.failures,
+            tried_since: to.course.since.map(ms),
+            asked_until: to.asked_until.map(ms),
+            since: now,
             shown: attempt.outcome.shown(),
         }
     }
@@ -280,27 +279,20 @@ pub(super) async fn settle(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(health::read(tx, name).await?.unwrap_or_default()),
         };
-        health.meet(&attempt.subscriber.url_digest(), attempt.settled_at);
+        if health.url_digest.is_none() {
+            health.meet(&attempt.subscriber.url_digest(), attempt.settled_at);
+        }
         let episode_at = health.episode_at;
         let (settlement, change) = health.settle(&attempt.judged(), attempt.settled_at);
         if let Some(change) = change {
             let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
             changes.push((attempt, change, health.clone(), episode_at));
         }
-        settled.push(Settled {
-            settlement,
-            change,
-            state: health.state,
-            probe_at: health.probe_at,
-            in_a_lane: attempt.label_row.is_some(),
-        });
+        settled.push(Settled { settlement, change, state: health.state, probe_at: health.probe_at });
     }
     write_attempts(tx, ended, &settled).await?;
     for (attempt, change, health, episode_at) in changes {
-        let hastened = health::follow(tx, attempt, change, &health, episode_at).await?;
-        if let Some(health) = fares.get_mut(&attempt.subscriber.name) {
-            health.spare(&hastened);
-        }
+        health::follow(tx, attempt, change, &health, episode_at).await?;
     }
     for (name, health) in fares {
         health::write(tx, name, &health).await?;
@@ -314,30 +306,38 @@ async fn write_attempts(
     settled: &[Settled],
 ) -> Result<(), sqlx::Error> {
     let mut writes: Vec<SettleWrite<'_>> =
-        ended.iter().zip(settled).map(|(ended, to)| SettleWrite::of(ended, to.settlement.next)).collect();
+        ended.iter().zip(settled).map(|(ended, to)| SettleWrite::of(ended, &to.settlement)).collect();
     writes.sort_unstable_by_key(|write| write.delivery);
     let rows = json(&writes);
     sqlx::query!(
         "INSERT INTO attempts
             (delivery_key, attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms)
-         SELECT value ->> 'delivery', value ->> 'attempt', value ->> 'started_at', value ->> 'duration_ms',
+         SELECT d.delivery_key, d.attempts + 1, value ->> 'started_at', value ->> 'duration_ms',
                 value ->> 'outcome', value ->> 'status', value ->> 'detail', value ->> 'answer',
                 value ->> 'retry_after_ms'
-         FROM json_each(?) WHERE true
-         ON CONFLICT (delivery_key, attempt) DO NOTHING",
+         FROM json_each(?) CROSS JOIN deliveries d ON d.delivery_key = value ->> 'delivery'",
         rows
     )
     .execute(&mut *tx)
     .await?;
+    // One that was sent again meanwhile may stand before it: then it waits for its turn. One that is settled already was
+    // under way twice, which nobody knows a way to: what was accepted stays so.
     sqlx::query!(
         "UPDATE deliveries SET
-            state = new.v ->> 'state',
-            attempts = new.v ->> 'attempt',
-            next_attempt_at = new.v ->> 'next_attempt_at',
-            delivered_at = new.v ->> 'delivered_at',
+            state = CASE state WHEN 'pending' THEN new.v ->> 'state' ELSE state END,
+            attempts = attempts + 1,
+            next_attempt_at = CASE WHEN state <> 'pending' OR EXISTS (
+                SELECT 1 FROM deliveries earlier
+                WHERE earlier.subscriber = deliveries.subscriber AND earlier.lane = deliveries.lane
+                  AND earlier.state = 'pending' AND earlier.place < deliveries.place)
+                THEN NULL ELSE new.v ->> 'next_attempt_at' END,
+            delivered_at = CASE state WHEN 'pending' THEN new.v ->> 'delivered_at' ELSE delivered_at END,
+            tried = new.v ->> 'tried',
+            tried_since = new.v ->> 'tried_since',
+            asked_until = new.v ->> 'asked_until',
             last_outcome = new.v ->> 'shown'
          FROM (SELECT value AS v, value ->> 'delivery' AS delivery FROM json_each(?)) AS new
-         WHERE deliveries.delivery_key = new.delivery AND deliveries.state = 'pending'",
+         WHERE deliveries.delivery_key = new.delivery",
         rows
     )
     .execute(&mut *tx)
@@ -345,35 +345,36 @@ async fn write_attempts(
     promote(tx, &rows).await
 }
 
-/// Makes the head of every lane named in `rows` (JSON objects with `subscriber`, `row`, `created_at`) due, if it is not
-/// yet, and nothing else in it: one that is queued again may have come before what was the head.
-///
-/// A head that waited for its turn keeps the `Retry-After` of its last attempt, at most 24 h.
+/// Makes the head of every lane named in `rows` (JSON objects with `subscriber`, `lane`, `since`) due since then, if it
+/// is not yet. One that was asked to be left alone is, at most 24 h, though it waited for its turn meanwhile.
 pub(super) async fn promote(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = NULL
-         FROM (SELECT DISTINCT value ->> 'subscriber' AS name, value ->> 'row' AS label FROM json_each(?)
-               WHERE value ->> 'row' IS NOT NULL) AS lane
-         WHERE deliveries.subscriber = lane.name AND deliveries.label_key = lane.label
-           AND deliveries.state = 'pending' AND deliveries.next_attempt_at IS NOT NULL
-           AND EXISTS (SELECT 1 FROM deliveries earlier
-                       WHERE earlier.subscriber = lane.name AND earlier.label_key = lane.label
-                         AND earlier.state = 'pending' AND earlier.seq < deliveries.seq)",
+        "UPDATE deliveries SET next_attempt_at = max(lane.since, coalesce(asked_until, 0))
+         FROM (SELECT since, (SELECT d.delivery_key FROM deliveries d
+                       WHERE d.subscriber = touched.subscriber AND d.lane = touched.lane AND d.state = 'pending'
+                       ORDER BY d.place LIMIT 1) AS head
+               FROM (SELECT value ->> 'subscriber' AS subscriber, value ->> 'lane' AS lane,
+                            max(value ->> 'since') AS since
+                     FROM json_each(?) WHERE value ->> 'lane' IS NOT NULL GROUP BY 1, 2) AS touched) AS lane
+         WHERE deliveries.delivery_key = lane.head AND deliveries.next_attempt_at IS NULL",
         rows
     )
     .execute(&mut *tx)
     .await?;
+    Ok(())
+}
+
+/// Has whatever is due in the lanes named in `rows`, as in [`promote`], wait for those before it.
+pub(super) async fn step_back(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = max(lane.since, coalesce(
-            (SELECT a.started_at + a.duration_ms + min(a.retry_after_ms, 86400000) FROM attempts a
-             WHERE a.delivery_key = lane.head AND a.attempt = deliveries.attempts), 0))
-         FROM (SELECT since, (SELECT d.delivery_key FROM deliveries d
-                       WHERE d.subscriber = touched.subscriber AND d.label_key = touched.row AND d.state = 'pending'
-                       ORDER BY d.seq LIMIT 1) AS head
-               FROM (SELECT value ->> 'subscriber' AS subscriber, value ->> 'row' AS row,
-                            max(value ->> 'created_at') AS since
-                     FROM json_each(?) WHERE value ->> 'row' IS NOT NULL GROUP BY 1, 2) AS touched) AS lane
-         WHERE deliveries.delivery_key = lane.head AND deliveries.next_attempt_at IS NULL",
+        "UPDATE deliveries SET next_attempt_at = NULL
+         FROM (SELECT DISTINCT value ->> 'subscriber' AS name, value ->> 'lane' AS lane FROM json_each(?)
+               WHERE value ->> 'lane' IS NOT NULL) AS touched
+         WHERE deliveries.subscriber = touched.name AND deliveries.lane = touched.lane
+           AND deliveries.state = 'pending' AND deliveries.next_attempt_at IS NOT NULL
+           AND EXISTS (SELECT 1 FROM deliveries earlier
+                       WHERE earlier.subscriber = touched.name AND earlier.lane = touched.lane
+                         AND earlier.state = 'pending' AND earlier.place < deliveries.place)",
         rows
     )
     .execute(&mut *tx)

@@ -151,7 +151,7 @@ impl<'a> LabelWrite<'a> {
             cadence_row: standing.cadence_row.as_deref(),
             interval_ms: standing.interval_ms,
             wait_ms: standing.wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
-            pace_ms: standing.wait.map_or(Pace::NONE, Pace::of).as_millis(),
+            pace_ms: standing.pace.map_or(Pace::NONE, Pace::of).as_millis(),
             unchanged: standing.unchanged,
             failures: standing.failures,
             failing_since: standing.failing_since.map(ms),

@@ -6,8 +6,8 @@
 //! So what is sent at any one time rises by `seq`, but a receiver that has seen later messages gets earlier ones again.
 //! They have their old `webhook-id` and `trackpost-seq`: it can tell that it knows them.
 //!
-//! Attempts are counted on, and `retry` goes on where it stood: what had used it up is tried once, and is dead again if
-//! that fails while others get through.
+//! Attempts are counted on, but `retry` begins anew: what had used it up, or was often tried before it was accepted, has
+//! the whole of it before it is dead again.
 //!
 //! Written page by page, each label's messages by `seq`. If we die between two pages, what was queued is sent and the
 //! rest is not; asked again, the same comes again under the same ids.
@@ -15,6 +15,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::outbox::{promote, step_back};
 use super::views::PAGE;
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::subscriber::{Format, SubscriberName};
@@ -48,6 +49,8 @@ pub struct Stored {
     pub label_row: Option<i64>,
     pub label_id: Option<String>,
     pub seq: Option<i64>,
+    /// The lane in which it goes; a ping has none.
+    pub lane: Option<i64>,
     pub kind: String,
     pub account: Option<String>,
     pub created_at: Timestamp,
@@ -59,7 +62,7 @@ pub struct Stored {
 pub struct Again {
     /// The message's row.
     pub message: i64,
-    pub label_row: Option<i64>,
+    pub lane: Option<i64>,
     pub before: Before,
     /// Not before this.
     pub at: Timestamp,
@@ -71,6 +74,7 @@ struct Row {
     label_key: Option<i64>,
     label_id: Option<String>,
     seq: Option<i64>,
+    subject_key: Option<i64>,
     kind: String,
     account: Option<String>,
     created_at: i64,
@@ -85,6 +89,7 @@ impl From<Row> for Stored {
             label_row: row.label_key,
             label_id: row.label_id,
             seq: row.seq,
+            lane: row.label_key.or(row.subject_key.map(|subject| -subject)),
             kind: row.kind,
             account: row.account,
             created_at: at(row.created_at),
@@ -104,8 +109,8 @@ struct AgainWrite<'a> {
     before: Before,
     // What a lane is called by, and when its head is due.
     subscriber: &'a str,
-    row: Option<i64>,
-    created_at: i64,
+    lane: Option<i64>,
+    since: i64,
 }
 
 impl Store {
@@ -136,8 +141,8 @@ impl Store {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.type AS kind, m.account, m.created_at,
-                      d.state AS "state?"
+            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.subject_key, m.type AS kind,
+                      m.account, m.created_at, d.state AS "state?"
                FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE m.label_key IS NULL AND m.message_key > ?2 AND m.created_at >= ?3 AND m.created_at < ?4
                ORDER BY m.message_key LIMIT ?5"#,
@@ -163,8 +168,8 @@ impl Store {
         let last = span.label.unwrap_or(i64::MAX);
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.type AS kind, m.account, m.created_at,
-                      d.state AS "state?"
+            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.subject_key, m.type AS kind,
+                      m.account, m.created_at, d.state AS "state?"
                FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE (m.label_key, m.seq) > (?2, ?3) AND m.label_key <= ?4
                  AND m.created_at >= ?5 AND m.created_at < ?6
@@ -187,8 +192,8 @@ impl Store {
     pub async fn retry(&self, delivery: i64, now: Timestamp) -> Result<u64, StoreError> {
         let found = sqlx::query_as!(
             Row,
-            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.type AS kind, m.account,
-                      m.created_at, d.state AS "state?"
+            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
+                      m.type AS kind, m.account, m.created_at, d.state AS "state?"
                FROM deliveries d JOIN messages m USING (message_key) WHERE d.delivery_key = ?"#,
             delivery
         )
@@ -198,13 +203,12 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?;
         let (Some(stored), Some(to)) = (found.map(Stored::from), to) else { return Ok(0) };
-        let again =
-            Again { message: stored.row, label_row: stored.label_row, before: stored.before, at: now };
+        let again = Again { message: stored.row, lane: stored.lane, before: stored.before, at: now };
         let format = Format::parse(&to.format).unwrap_or(Format::Standard);
         self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await
     }
 
-    /// Queues messages again, each label's by `seq`; new deliveries get `format`. Those that are pending are made due, if
+    /// Queues messages again, each lane's in order; new deliveries get `format`. Those that are pending are made due, if
     /// it is their turn. What has changed since it was looked at stays as it is. Returns how many were queued.
     pub async fn queue_again(
         &self,
@@ -219,15 +223,15 @@ impl Store {
             .iter()
             .map(|again| {
                 // A lane is due when its first one is.
-                if again.label_row.is_none() || lane != again.label_row {
-                    (lane, since) = (again.label_row, ms(again.at));
+                if again.lane.is_none() || lane != again.lane {
+                    (lane, since) = (again.lane, ms(again.at));
                 }
                 AgainWrite {
                     message: again.message,
                     before: again.before,
                     subscriber: subscriber.as_str(),
-                    row: again.label_row,
-                    created_at: since,
+                    lane: again.lane,
+                    since,
                 }
             })
             .collect();
@@ -237,10 +241,11 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let added = sqlx::query!(
-                        "INSERT INTO deliveries (message_key, subscriber, format, label_key, seq, state, created_at,
+                        "INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at,
                                                  queued_again_at, next_attempt_at)
-                         SELECT m.message_key, value ->> 'subscriber', ?2, m.label_key, m.seq, 'pending', ?3, ?3,
-                                CASE WHEN m.label_key IS NULL THEN value ->> 'created_at' END
+                         SELECT m.message_key, value ->> 'subscriber', ?2, value ->> 'lane',
+                                CASE WHEN value ->> 'lane' IS NOT NULL THEN coalesce(m.seq, m.message_key) END,
+                                'pending', ?3, ?3, CASE WHEN value ->> 'lane' IS NULL THEN value ->> 'since' END
                          FROM json_each(?1) JOIN messages m ON m.message_key = value ->> 'message'
                          WHERE value ->> 'before' = 'never'
                          ON CONFLICT (message_key, subscriber) DO NOTHING",
@@ -252,7 +257,8 @@ impl Store {
                     .await?;
                     let again = sqlx::query!(
                         "UPDATE deliveries SET state = 'pending', delivered_at = NULL, queued_again_at = ?2,
-                            next_attempt_at = CASE WHEN label_key IS NULL THEN new.v ->> 'created_at' END
+                            tried = 0, tried_since = NULL, asked_until = NULL,
+                            next_attempt_at = CASE WHEN lane IS NULL THEN new.v ->> 'since' END
                          FROM (SELECT value AS v FROM json_each(?1)
                                WHERE value ->> 'before' IN ('delivered', 'dead')) AS new
                          WHERE deliveries.message_key = new.v ->> 'message'
@@ -263,10 +269,11 @@ impl Store {
                     )
                     .execute(&mut *tx)
                     .await?;
-                    super::outbox::promote(&mut *tx, &rows).await?;
+                    step_back(&mut *tx, &rows).await?;
+                    promote(&mut *tx, &rows).await?;
                     let due = sqlx::query!(
-                        "UPDATE deliveries SET next_attempt_at =
-                            CASE WHEN next_attempt_at IS NOT NULL THEN new.v ->> 'created_at' END
+                        "UPDATE deliveries SET tried = 0, tried_since = NULL, asked_until = NULL,
+                            next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN new.v ->> 'since' END
                          FROM (SELECT value AS v FROM json_each(?1) WHERE value ->> 'before' = 'pending') AS new
                          WHERE deliveries.message_key = new.v ->> 'message'
                            AND deliveries.subscriber = new.v ->> 'subscriber' AND deliveries.state = 'pending'",

@@ -1,6 +1,7 @@
 //! A subscriber that fails as a whole (contract 7.6).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use trackpost::domain::breaker::{Health, State};
 use trackpost::domain::secret::Hidden;
@@ -27,7 +28,8 @@ async fn down_for_a_day(house: &mut House) {
     house.poll().await;
     let noon = house.now();
     while house.now() < noon + seconds(86_400) {
-        let next = health(house, "orders").await.probe_at.unwrap_or(house.now() + seconds(2));
+        let health = health(house, "orders").await;
+        let next = health.probe_at.max(health.held_until).unwrap_or(house.now() + seconds(2));
         house.pass(next.max(house.now() + seconds(1)).duration_since(house.now()));
         house.deliver().await;
         if house.now().duration_since(noon) > seconds(40_000) && house.row("se-1").await.last_seq == 3 {
@@ -46,7 +48,11 @@ async fn down_for_a_day(house: &mut House) {
 
 /// Everything comes within the longest wait for a probe and a moment to drain, each once, in order.
 async fn comes_back(house: &mut House) {
-    house.pass(seconds(301));
+    comes_back_after(house, 301).await;
+}
+
+async fn comes_back_after(house: &mut House, wait: i64) {
+    house.pass(seconds(wait));
     house.deliver().await;
     assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (0, 0));
     assert_eq!(health(house, "orders").await.state, State::Ok);
@@ -86,6 +92,31 @@ async fn nobody_listening_for_a_day_costs_nothing_either() {
     assert_eq!(house.count("SELECT count(*) FROM attempts WHERE outcome <> 'refused'").await, 0);
     house.open_a_receiver_at(address).await;
     comes_back(&mut house).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_for_a_day_gets_everything_once_and_in_order() {
+    let mut house = House::new().await;
+    let usual = std::mem::replace(&mut house.policy.subscribers[0].timeout, Duration::from_millis(5));
+    house.restart().await;
+    house.receiver.answer_always(Answer::status(200).after(Duration::from_secs(600)));
+    down_for_a_day(&mut house).await;
+    assert_eq!(house.count("SELECT count(*) FROM attempts WHERE outcome NOT LIKE '%timeout'").await, 0);
+    house.policy.subscribers[0].timeout = usual;
+    house.restart().await;
+    house.receiver.answer_always(Answer::status(200));
+    comes_back(&mut house).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_says_429_for_a_day_is_asked_when_it_said_and_gets_everything_once_and_in_order() {
+    let mut house = House::new().await;
+    house.receiver.answer_always(Answer::status(429).header("retry-after", "900"));
+    down_for_a_day(&mut house).await;
+    let attempts = house.count(ATTEMPTS).await;
+    assert!(attempts <= 8 + 86_400 / 900, "{attempts} attempts: one in a quarter of an hour");
+    house.receiver.answer_always(Answer::status(200));
+    comes_back_after(&mut house, 901).await;
 }
 
 #[tokio::test]
@@ -247,14 +278,14 @@ async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
 
     assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
     // What was about to be taken when it was paused.
-    trackpost::clock::sleep(std::time::Duration::from_secs(1)).await;
+    trackpost::clock::sleep(Duration::from_secs(1)).await;
     assert!(site.verb(&["labels", "add", "se-1"]).await.0);
     let mut row = listed(&site).await;
     for _ in 0..100 {
         if row["pending"] == 3 {
             break;
         }
-        trackpost::clock::sleep(std::time::Duration::from_millis(100)).await;
+        trackpost::clock::sleep(Duration::from_millis(100)).await;
         row = listed(&site).await;
     }
     assert_eq!(

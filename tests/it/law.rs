@@ -22,9 +22,10 @@ const PLAN: &[(&str, &str)] = &[
     ("experience", "domain store"),
     ("http", "clock config domain pulse store"),
     ("desk", "clock config domain shipstation store"),
-    ("poller", "clock desk domain experience pulse store"),
+    ("in_flight", "store"),
+    ("poller", "clock desk domain experience in_flight pulse store"),
     ("scout", "clock desk domain pulse store"),
-    ("courier", "clock domain pulse store webhook"),
+    ("courier", "clock domain in_flight pulse store webhook"),
     ("registrar", "clock config domain pulse store"),
     ("janitor", "clock config domain experience pulse store"),
     (
@@ -43,7 +44,7 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("clap clap_complete clap_mangen println! eprintln! print! eprint!", "cli main"),
     ("tokio::spawn task::spawn spawn_blocking spawn_local thread::spawn", "daemon"),
     // What a trade has under way are tasks of its own, which end with it.
-    ("JoinSet", "daemon poller courier"),
+    ("JoinSet", "daemon in_flight"),
     ("tokio::signal signal::unix signal::ctrl_c", "daemon"),
     ("sd_notify", "systemd"),
     ("SystemTime Instant Timestamp::now Zoned::now time::sleep", "clock"),

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use trackpost::desk::Errand;
 use trackpost::domain::label::LabelKey;
+use trackpost::domain::pace;
 use trackpost::sandbox::{Answer, Asked};
 
 use crate::house::parcel::{in_transit, tracking};
-use crate::house::{API_KEY, House, ORDERS, hours, seconds};
+use crate::house::{API_KEY, House, ORDERS, about, hours, seconds};
 
 /// Four urgencies: status, minutes between two looks, how many labels.
 const CLASSES: [(&str, i64, usize); 4] =
@@ -86,10 +87,13 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
     let means: BTreeMap<i64, f64> =
         stretches.iter().map(|(minutes, (sum, count))| (*minutes, sum / f64::from(*count))).collect();
     let counters = house.sandbox.counters();
+    let (store, now) = (house.store(), house.now());
+    let shown = pace::stretch(store.demand(&house.account.name).await.unwrap(), 200.0 / 60.0);
+    let measured = 1.0 + store.quota_used(&house.account.name, now).await.unwrap().lateness;
     let asked: f64 = CLASSES.iter().map(|(_, minutes, labels)| *labels as f64 / *minutes as f64).sum();
     println!(
         "5000 labels ask for {asked:.0} a minute of 200: {} requests in 135 minutes, at most {} in any 60 s, {} refused; \
-         actual over planned wait by class: {means:.2?}",
+         stretch as shown {shown:.2}, as measured at serving {measured:.2}; actual over planned wait by class: {means:.2?}",
         counters.requests,
         counters.max_in_60s,
         counters.answered(429),
@@ -101,6 +105,7 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
     let (least, most) =
         means.values().fold((f64::MAX, 0.0_f64), |(least, most), mean| (least.min(*mean), most.max(*mean)));
     assert!(most / least < 1.5, "{means:?}");
+    assert!(about(measured, shown, 0.15) && about(means[&10], shown, 0.15), "what is shown is what is");
     let used = requests.iter().filter(|asked| asked.at >= settled).count() as f64 / 60.0;
     assert!(used > 180.0, "the quota is used, as far as steps of four seconds let it be: {used:.0} a minute");
 }

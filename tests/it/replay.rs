@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use trackpost::domain::message::{MessageType, about_account};
 use trackpost::domain::subscriber::{Format, SubscriberName};
 use trackpost::sandbox::{Answer, Delivery, SandboxOptions};
-use trackpost::store::outbox::Turn;
+use trackpost::store::outbox::Kind;
 use trackpost::store::replay::{Again, Before, Span, Stored};
+use trackpost::store::upkeep::Keep;
 
 use crate::house::child::Site;
 use crate::house::parcel::{event, in_transit, tracking};
@@ -40,7 +41,7 @@ async fn queue(house: &House, chosen: impl Fn(&Stored) -> bool, wait: i64) -> u6
         .zip(all.iter().filter(|stored| chosen(stored)))
         .map(|(place, stored)| Again {
             message: stored.row,
-            label_row: stored.label_row,
+            lane: stored.lane,
             before: stored.before,
             at: house.now() + seconds(place * wait),
         })
@@ -134,12 +135,11 @@ async fn beside(status: u16) -> House {
         courier
     });
     house.receiver.wait_until(|counts| counts.received == before + 1).await;
-    let busy = house.store().due_deliveries(&orders(), now, &[], Turn::FreshFirst, 8).await.unwrap();
+    let busy = house.store().due_deliveries(&orders(), Kind::Retry, now, &[], 8).await.unwrap();
     assert_eq!(busy.iter().map(|due| due.seq).collect::<Vec<_>>(), [Some(4)]);
     assert_eq!(queue(&house, |stored| stored.seq == Some(1), 0).await, 1);
     sound(&house).await;
-    let due =
-        house.store().due_deliveries(&orders(), now, &[busy[0].row], Turn::FreshFirst, 8).await.unwrap();
+    let due = house.store().due_deliveries(&orders(), Kind::Retry, now, &[busy[0].row], 8).await.unwrap();
     assert!(due.is_empty(), "nothing of the lane is sent beside it: {due:?}");
     let courier = under_way.await.unwrap();
     sound(&house).await;
@@ -206,7 +206,7 @@ async fn a_pending_one_is_due_now_if_it_is_its_turn() {
     let mut house = half_delivered().await;
     house.receiver.answer_by(|_| None);
     let pending = stored(&house).await;
-    let due = house.store().due_deliveries(&orders(), house.now(), &[], Turn::FreshFirst, 9).await.unwrap();
+    let due = house.store().due_deliveries(&orders(), Kind::Retry, house.now(), &[], 9).await.unwrap();
     assert!(due.is_empty());
     assert!(pending.iter().filter(|stored| stored.before == Before::Pending).count() >= 3);
     let behind = house.count("SELECT max(delivery_key) FROM deliveries").await;
@@ -282,7 +282,12 @@ async fn the_record_of_old_attempts_may_be_gone() {
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
     house.poll_and_deliver().await;
-    house.store().prune_attempts(Timestamp::MAX, 100).await.unwrap();
+    let keep = Keep {
+        attempts_since: Timestamp::MAX,
+        finished_since: Timestamp::MIN,
+        undelivered_since: Timestamp::MIN,
+    };
+    assert_eq!(house.store().prune(keep, 100).await.unwrap().attempts, 3);
     queue(&house, |_| true, 0).await;
     sound(&house).await;
     house.deliver().await;

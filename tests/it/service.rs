@@ -251,3 +251,29 @@ async fn without_a_watchdog_none_is_fed_and_a_bad_start_is_never_ready() {
     let mut message = [0; 16];
     assert!(manager.socket.recv(&mut message).is_err(), "nothing was said");
 }
+
+#[tokio::test]
+async fn a_reload_waits_for_no_call_and_makes_none_twice() {
+    let site = site("[\"se-1\"]").await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    site.receiver.answer_next([Answer::status(200).after(Duration::from_secs(2))]);
+    let daemon = running(&site).await;
+    site.received(|counts| counts.received == 1).await;
+    // Another subscriber under the same name, twice, and for a moment none.
+    let changed = |format: &str| site.configuration("[\"se-1\"]", "").replace("\"standard\"", format);
+    let none = site.configuration("[\"se-1\"]", "").replace("events =", "enabled = false\nevents =");
+    for (times, text) in
+        [(1, changed("\"shipstation\"")), (2, none), (3, changed("\"standard\"\ntimeout = \"9s\""))]
+    {
+        site.write("trackpost.toml", &text);
+        daemon.signal("HUP");
+        daemon.logged("the configuration was applied", times).await;
+    }
+    let counts = site.receiver.counts();
+    assert_eq!((counts.received, counts.accepted), (1, 0), "all of it while the call is under way");
+    site.received(|counts| counts.accepted == 3).await;
+    assert!(site.receiver.deliveries().iter().all(|callback| callback.attempt == Some(1)));
+    assert!(site.receiver.verdict().is_clean(), "{:?}", site.receiver.verdict());
+    daemon.stop().await;
+    site.inspect();
+}

@@ -156,12 +156,11 @@ impl Record {
         };
         let last = self.log.last().filter(|last| last.attempt == delivery.attempts);
         let attempts = u32::try_from(delivery.attempts).unwrap_or(u32::MAX);
-        let spared = self.health.spared.get(&delivery.row).copied().unwrap_or_default();
         let case = Case {
             // The table's CHECK knows no others.
             state: State::parse(&delivery.state).unwrap_or(State::Pending),
             attempts,
-            failures: attempts.saturating_sub(spared),
+            failures: self.place.tried,
             next_attempt_at: delivery.next_attempt_at,
             queued_again_at: self.place.queued_again_at,
             last: last.map(|last| LastAttempt { ended_at: ended_at(last), retry_after: last.retry_after }),

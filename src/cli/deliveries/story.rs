@@ -32,7 +32,7 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
             let since = since(at);
             format!("{name} is paused{since} ({by}): until trackpost subscribers resume {name}{end}")
         }
-        Because::Behind => "an earlier message of its label goes first, as they come in order".to_owned(),
+        Because::Behind => "an earlier message of its lane goes first, as they come in order".to_owned(),
         Because::Probed { at, since: from } => format!(
             "{name} fails as a whole{}: one probe at a time, the next at {}, with what has been due longest; the others \
              follow when one is taken",

@@ -346,7 +346,7 @@ mod tests {
             last_polled_at: Some(at("2026-11-22T09:00:00Z")),
             last_changed_at: Some(at("2026-11-22T05:00:00Z")),
             next_poll_at: Some(at("2026-11-22T13:00:00Z")),
-            wait: Some(Duration::from_secs(4 * 3600)),
+            pace: Some(Duration::from_secs(4 * 3600)),
             unchanged: 1,
             failures: 0,
             metadata: RawValue::NULL.to_owned(),
@@ -390,7 +390,7 @@ mod tests {
         let limits = Limits { requests_per_minute: 160, requests_per_month };
         let share = Share::default();
         let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
-        let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.wait));
+        let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
         let outlook = Some(&outlook);
         reasons(&Facts { label, detail, account, next: None, expected, outlook, held_until: None, now })
     }

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::delivery::NextStep;
 
 const SCHEDULE: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
 const OK: Outcome = Outcome::Accepted { status: 200 };
@@ -23,38 +24,23 @@ fn attempt(outcome: Outcome, retry_after: Option<u64>) -> Attempt {
     }
 }
 
-fn ended(attempt: &Attempt, delivery: i64, number: u32, probe: bool) -> Ended<'_> {
-    Ended {
-        delivery,
-        number,
-        attempt,
-        probe,
-        created_at: at(0),
-        schedule: &SCHEDULE,
-        max_in_flight: 8,
-        jitter: 0.0,
-    }
+fn ended(attempt: &Attempt, delivery: i64, course: Course, probe: bool) -> Ended<'_> {
+    Ended { delivery, course, attempt, probe, schedule: &SCHEDULE, max_in_flight: 8, jitter: 0.0 }
 }
 
-/// Of `delivery`, its `number`-th attempt, `seconds` later.
-fn said(
-    health: &mut Health,
-    outcome: Outcome,
-    delivery: i64,
-    number: u32,
-    seconds: i64,
-) -> Option<HealthChange> {
+/// What an attempt of `delivery` leads to, `seconds` later.
+fn said(health: &mut Health, outcome: Outcome, delivery: i64, seconds: i64) -> Option<HealthChange> {
     let probe = health.gate(8, at(seconds)) == Gate::Probe;
-    health.settle(&ended(&attempt(outcome, None), delivery, number, probe), at(seconds)).1
+    health.settle(&ended(&attempt(outcome, None), delivery, Course::default(), probe), at(seconds)).1
 }
 
 #[test]
 fn five_failures_over_two_messages_are_the_receivers() {
     let mut health = Health::default();
-    for number in 1..5 {
-        assert_eq!(said(&mut health, DOWN, 1, number, 0), None);
+    for _ in 1..5 {
+        assert_eq!(said(&mut health, DOWN, 1, 0), None);
     }
-    assert_eq!(said(&mut health, DOWN, 2, 1, 0), Some(HealthChange::Fell));
+    assert_eq!(said(&mut health, DOWN, 2, 0), Some(HealthChange::Fell));
     assert_eq!((health.state, health.reason), (State::Failing, Some(Reason::Failures)));
     assert_eq!(health.gate(8, at(4)), Gate::Shut { until: Some(at(5)) });
     assert_eq!(health.gate(8, at(5)), Gate::Probe);
@@ -63,14 +49,14 @@ fn five_failures_over_two_messages_are_the_receivers() {
 #[test]
 fn one_message_that_is_never_taken_is_a_messages_matter() {
     let mut health = Health::default();
-    for number in 1..100 {
-        assert_eq!(said(&mut health, DOWN, 1, number, 0), None);
+    for _ in 1..100 {
+        assert_eq!(said(&mut health, DOWN, 1, 0), None);
     }
     let mut health = Health::default();
     for number in 1..100 {
-        assert_eq!(said(&mut health, DOWN, 1 + i64::from(number % 4), number, 0), None);
+        assert_eq!(said(&mut health, DOWN, 1 + i64::from(number % 4), 0), None);
         if number % 4 == 0 {
-            said(&mut health, OK, 9, 1, 0);
+            said(&mut health, OK, 9, 0);
         }
     }
     assert_eq!(health.state, State::Ok);
@@ -85,27 +71,27 @@ fn no_connection_is_the_receivers_at_once() {
         Outcome::Tls,
         Outcome::TimedOut { connected: false },
     ] {
-        assert_eq!(said(&mut Health::default(), outcome, 1, 1, 0), Some(HealthChange::Fell));
+        assert_eq!(said(&mut Health::default(), outcome, 1, 0), Some(HealthChange::Fell));
     }
     for outcome in [Outcome::Reset, Outcome::TimedOut { connected: true }, Outcome::Unsendable] {
-        assert_eq!(said(&mut Health::default(), outcome, 1, 1, 0), None);
+        assert_eq!(said(&mut Health::default(), outcome, 1, 0), None);
     }
 }
 
 #[test]
 fn probes_double_from_five_seconds_to_five_minutes() {
     let mut health = Health::default();
-    said(&mut health, Outcome::ConnectionRefused, 1, 1, 0);
+    said(&mut health, Outcome::ConnectionRefused, 1, 0);
     let mut now = 0;
     for wait in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
         now += wait;
         assert_eq!(health.probe_at, Some(at(now)));
         // What was under way when it fell is no probe.
-        health.settle(&ended(&attempt(DOWN, None), 2, 1, false), at(now - 1));
+        health.settle(&ended(&attempt(DOWN, None), 2, Course::default(), false), at(now - 1));
         assert_eq!(health.probe_at, Some(at(now)));
-        assert_eq!(said(&mut health, DOWN, 1, 2, now), None, "it is told once");
+        assert_eq!(said(&mut health, DOWN, 1, now), None, "it is told once");
     }
-    assert_eq!(said(&mut health, OK, 1, 3, now), Some(HealthChange::Recovered));
+    assert_eq!(said(&mut health, OK, 1, now), Some(HealthChange::Recovered));
     assert_eq!(health.gate(8, at(now)), Gate::Open { at_once: 1 });
 }
 
@@ -117,72 +103,97 @@ fn the_backlog_drains_at_a_rising_pace() {
         let Gate::Open { at_once } = health.gate(8, at(0)) else { panic!("it is open") };
         rounds.push(at_once);
         for delivery in 0..at_once {
-            said(&mut health, OK, delivery.into(), 1, 0);
+            said(&mut health, OK, delivery.into(), 0);
         }
     }
     assert_eq!(rounds, [1, 2, 4]);
     assert_eq!(health.gate(8, at(0)), Gate::Open { at_once: 8 });
     health.pace = Some(6);
-    said(&mut health, DOWN, 1, 1, 0);
+    said(&mut health, DOWN, 1, 0);
     assert_eq!(health.pace, Some(3));
 }
 
 #[test]
-fn what_fails_while_the_subscriber_does_is_not_held_against_the_message() {
+fn what_fails_while_the_subscriber_does_is_no_step_of_the_schedule() {
     let mut health = Health { last_success_at: Some(at(1)), ..Health::default() };
-    said(&mut health, Outcome::ConnectionRefused, 1, 1, 10);
-    for number in 2..50 {
-        let next = health.settle(&ended(&attempt(DOWN, None), 1, number, true), at(20)).0.next;
-        assert_eq!(next, NextStep::Again { at: health.probe_at.unwrap() });
+    said(&mut health, Outcome::ConnectionRefused, 1, 10);
+    let mut course = Course::default();
+    let mut fails = |health: &mut Health, seconds| {
+        let settlement = health.settle(&ended(&attempt(DOWN, None), 1, course, true), at(seconds)).0;
+        course = settlement.course;
+        settlement.next
+    };
+    for _ in 2..50 {
+        assert_eq!(fails(&mut health, 20), NextStep::Again { at: health.probe_at.unwrap() });
     }
-    said(&mut health, OK, 2, 1, 4000);
-    let again = health.settle(&ended(&attempt(DOWN, None), 1, 50, false), at(4000)).0.next;
-    assert_eq!(again, NextStep::Again { at: at(4005) }, "its schedule begins here");
-    for (number, dead) in [(51, false), (52, false), (53, true)] {
-        let next = health.settle(&ended(&attempt(DOWN, None), 1, number, false), at(4000)).0.next;
-        assert_eq!(next == NextStep::Dead, dead, "{number}");
-    }
-    assert!(health.spared.is_empty(), "what is settled is forgotten");
+    said(&mut health, OK, 2, 4000);
+    assert_eq!(fails(&mut health, 4000), NextStep::Again { at: at(4005) }, "its schedule begins here");
+    assert_eq!(fails(&mut health, 4000), NextStep::Again { at: at(4300) });
+    assert_eq!(fails(&mut health, 4000), NextStep::Again { at: at(5800) });
+    assert_eq!(fails(&mut health, 4000), NextStep::Dead);
+}
+
+#[test]
+fn what_it_accepted_before_a_message_first_failed_is_no_reason_to_give_that_up() {
+    let mut health = Health::default();
+    said(&mut health, OK, 2, 0);
+    let worn = Course { failures: 3, since: Some(at(1)) };
+    let again = health.settle(&ended(&attempt(DOWN, None), 1, worn, false), at(4000)).0;
+    assert_eq!(again.next, NextStep::Again { at: at(5800) });
+    said(&mut health, OK, 2, 5000);
+    let dead = health.settle(&ended(&attempt(DOWN, None), 1, again.course, false), at(5800)).0;
+    assert_eq!(dead.next, NextStep::Dead);
+}
+
+#[test]
+fn another_url_has_asked_for_nothing_and_gets_the_backlog_at_a_rising_pace() {
+    let mut health = Health::default();
+    health.meet("a", at(0));
+    let busy = attempt(Outcome::Refused { status: 503 }, Some(3600));
+    health.settle(&ended(&busy, 1, Course::default(), false), at(0));
+    assert_eq!(health.gate(8, at(1)), Gate::Shut { until: Some(at(3600)) });
+    assert!(health.meet("b", at(1)));
+    assert_eq!(health.gate(8, at(1)), Gate::Open { at_once: 1 });
 }
 
 #[test]
 fn a_hold_counts_for_probes_and_a_messages_own_wait_for_it() {
     let mut health = Health::default();
     let busy = attempt(Outcome::Refused { status: 503 }, Some(3600));
-    said(&mut health, Outcome::ConnectionRefused, 1, 1, 0);
-    health.settle(&ended(&busy, 1, 2, true), at(5));
+    said(&mut health, Outcome::ConnectionRefused, 1, 0);
+    health.settle(&ended(&busy, 1, Course::default(), true), at(5));
     assert_eq!(health.gate(8, at(3604)), Gate::Shut { until: Some(at(3605)) });
     assert_eq!(health.gate(8, at(3605)), Gate::Probe);
     let later = attempt(DOWN, Some(7200));
-    let next = health.settle(&ended(&later, 2, 1, true), at(3605)).0.next;
+    let next = health.settle(&ended(&later, 2, Course::default(), true), at(3605)).0.next;
     assert_eq!(next, NextStep::Again { at: at(3605 + 7200) });
 }
 
 #[test]
 fn gone_is_believed_the_second_time_ten_minutes_later() {
     let mut health = Health::default();
-    assert_eq!(said(&mut health, GONE, 1, 1, 0), None);
-    assert_eq!(said(&mut health, GONE, 1, 2, 599), None);
-    assert_eq!(said(&mut health, OK, 2, 1, 599), None);
-    assert_eq!(said(&mut health, GONE, 1, 3, 700), None, "it was not gone between");
-    assert_eq!(said(&mut health, GONE, 1, 4, 1300), Some(HealthChange::Fell));
+    assert_eq!(said(&mut health, GONE, 1, 0), None);
+    assert_eq!(said(&mut health, GONE, 1, 599), None);
+    assert_eq!(said(&mut health, OK, 2, 599), None);
+    assert_eq!(said(&mut health, GONE, 1, 700), None, "it was not gone between");
+    assert_eq!(said(&mut health, GONE, 1, 1300), Some(HealthChange::Fell));
     assert_eq!((health.state, health.reason), (State::Paused, Some(Reason::Gone)));
     assert_eq!(health.gate(8, at(999_999)), Gate::Shut { until: None });
 
     assert!(health.clone().resume(at(2000)));
-    health.meet("a", at(2000));
+    assert!(!health.meet("a", at(2000)));
     assert_eq!(health.state, State::Paused, "the first URL we hear of is no other");
-    health.meet("b", at(2000));
+    assert!(health.meet("b", at(2000)) && !health.meet("b", at(2000)));
     assert_eq!(health.gate(8, at(2000)), Gate::Probe);
-    assert_eq!(said(&mut health, OK, 1, 5, 2000), Some(HealthChange::Recovered));
+    assert_eq!(said(&mut health, OK, 1, 2000), Some(HealthChange::Recovered));
 }
 
 #[test]
 fn in_the_middle_of_an_episode_gone_pauses_and_is_not_told_again() {
     let mut health = Health::default();
-    assert_eq!(said(&mut health, Outcome::ConnectionRefused, 1, 1, 0), Some(HealthChange::Fell));
-    assert_eq!(said(&mut health, GONE, 1, 2, 5), None);
-    assert_eq!(said(&mut health, GONE, 1, 3, 700), Some(HealthChange::Paused));
+    assert_eq!(said(&mut health, Outcome::ConnectionRefused, 1, 0), Some(HealthChange::Fell));
+    assert_eq!(said(&mut health, GONE, 1, 5), None);
+    assert_eq!(said(&mut health, GONE, 1, 700), Some(HealthChange::Paused));
     assert_eq!(health.episode_at, Some(at(0)));
 }
 
@@ -195,7 +206,7 @@ fn pausing_and_resuming_are_no_episode() {
     assert_eq!(health.state, State::Paused, "who paused it resumes it");
     assert!(health.resume(at(3)) && !health.resume(at(4)));
     assert_eq!(health.gate(8, at(4)), Gate::Open { at_once: 1 });
-    said(&mut health, Outcome::ConnectionRefused, 1, 1, 5);
+    said(&mut health, Outcome::ConnectionRefused, 1, 5);
     assert!(health.pause(at(6)) && health.resume(at(7)));
     assert_eq!(health.gate(8, at(7)), Gate::Probe, "it was failing before");
 }
@@ -204,15 +215,15 @@ fn pausing_and_resuming_are_no_episode() {
 struct World {
     health: Health,
     now: i64,
-    /// Attempts and when the next is due; `None` once delivered.
-    pending: Vec<Option<(u32, Timestamp)>>,
+    /// The course of each and when it is due; `None` once delivered.
+    pending: Vec<Option<(Course, Timestamp)>>,
     attempts: u32,
     changes: Vec<HealthChange>,
 }
 
 impl World {
     fn new(messages: usize) -> Self {
-        let pending = vec![Some((0, at(0))); messages];
+        let pending = vec![Some((Course::default(), at(0))); messages];
         Self { health: Health::default(), now: 0, pending, attempts: 0, changes: Vec::new() }
     }
 
@@ -231,14 +242,14 @@ impl World {
             .collect();
         due.sort_by_key(|index| self.pending[*index].map(|(_, due)| due));
         for index in due.into_iter().take(at_once) {
-            let (number, _) = self.pending[index].unwrap();
+            let (course, _) = self.pending[index].unwrap();
             self.attempts += 1;
             let attempt = attempt(answer(index), None);
-            let ended = ended(&attempt, index as i64, number + 1, probe);
+            let ended = ended(&attempt, index as i64, course, probe);
             let (settlement, change) = self.health.settle(&ended, now);
             self.pending[index] = match settlement.next {
                 NextStep::Delivered => None,
-                NextStep::Again { at } => Some((number + 1, at)),
+                NextStep::Again { at } => Some((settlement.course, at)),
                 NextStep::Dead => panic!("a message is given up"),
             };
             if change.is_some() {
@@ -319,9 +330,9 @@ proptest! {
                 0 => { health.pause(at(now)); None }
                 1 => { health.resume(at(now)); None }
                 2 => { health.meet(if later % 2 == 0 { "a" } else { "b" }, at(now)); None }
-                3 => said(&mut health, GONE, delivery, 1, now),
-                4 => said(&mut health, OK, delivery, 1, now),
-                _ => said(&mut health, failure, delivery, 1, now),
+                3 => said(&mut health, GONE, delivery, now),
+                4 => said(&mut health, OK, delivery, now),
+                _ => said(&mut health, failure, delivery, now),
             };
             match change {
                 Some(HealthChange::Fell) => prop_assert!(!std::mem::replace(&mut told, true)),

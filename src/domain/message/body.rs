@@ -287,6 +287,7 @@ pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change)
         created_at: now,
         body,
         resource_url: None,
+        about: None,
     }
 }
 
@@ -312,6 +313,7 @@ pub fn summarize(
         created_at: now,
         body: write(kind.as_str(), now, subject.data(seq, news)),
         resource_url: Some(resource_url),
+        about: None,
     }
 }
 

@@ -128,6 +128,31 @@ pub struct Message {
     pub body: String,
     /// Where the answer was read; only on `tracking.updated`, for the vendor's envelopes.
     pub resource_url: Option<String>,
+    /// Whom a message of the system is about; `None` for a label's.
+    pub about: Option<About>,
+}
+
+/// Whom a message of the system is about. To each receiver those about the same one come in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    Account(AccountName),
+    Subscriber(SubscriberName),
+}
+
+impl About {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Account(_) => "account",
+            Self::Subscriber(_) => "subscriber",
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Account(name) => name.as_str(),
+            Self::Subscriber(name) => name.as_str(),
+        }
+    }
 }
 
 /// The id of a label's message. `content` is what happened, in canonical words; never a time of ours.
@@ -167,6 +192,7 @@ pub fn about_subscriber(
         created_at: now,
         body: body::write(kind.as_str(), now, data),
         resource_url: None,
+        about: Some(About::Subscriber(subscriber.clone())),
     }
 }
 
@@ -180,5 +206,6 @@ pub fn about_account(
 ) -> Message {
     let body = body::write(kind.as_str(), now, body::AccountData { account, reason, detail });
     let id = system_message_id(kind, account.as_str(), now);
-    Message { id, kind, seq: None, created_at: now, body, resource_url: None }
+    let about = Some(About::Account(account.clone()));
+    Message { id, kind, seq: None, created_at: now, body, resource_url: None, about }
 }

@@ -130,11 +130,11 @@ pub fn plan(
         // The account's matter: the label stays due, and is asked about when the account may be.
         Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => untouched(label),
     };
-    if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
-        schedule(terms, label, &mut plan, now, jitter);
-    }
+    let good = matches!(reading, Reading::Answer { .. } | Reading::SameBytes);
+    let pace = if good { schedule(terms, label, &mut plan, now, jitter) } else { None };
     if plan.standing.next_poll_at != label.standing.next_poll_at {
         plan.standing.wait = planned_wait(plan.standing.next_poll_at, now);
+        plan.standing.pace = plan.standing.wait.map(|wait| pace.unwrap_or(wait));
     }
     plan.notices.extend(freshness::behind(label, terms.sent_at));
     plan.deliveries = fan_out(&plan.messages, terms.subscribers, label);
@@ -313,11 +313,18 @@ fn settle_state(label: &Snapshot, after: &mut Standing, changed: bool, now: Time
     }
 }
 
-fn schedule(terms: &Terms<'_>, label: &Snapshot, plan: &mut PollPlan, now: Timestamp, jitter: f64) {
+/// Plans the next look; gives the time between two looks around then.
+fn schedule(
+    terms: &Terms<'_>,
+    label: &Snapshot,
+    plan: &mut PollPlan,
+    now: Timestamp,
+    jitter: f64,
+) -> Option<Duration> {
     let after = &mut plan.standing;
     if after.state == LabelState::Expired {
         after.next_poll_at = None;
-        return;
+        return None;
     }
     let first = label.standing.first_answer_at.is_none();
     let situation = after.situation(&label.key, label.registered_at, first);
@@ -335,12 +342,17 @@ fn schedule(terms: &Terms<'_>, label: &Snapshot, plan: &mut PollPlan, now: Times
             after.next_poll_at = Some(whole_ms(at));
             after.cadence_row = Some(next.row.to_owned());
             after.interval_ms = i64::try_from(next.interval.as_millis()).ok();
+            Some(next.pace)
         }
-        Look::Never => after.next_poll_at = None,
+        Look::Never => {
+            after.next_poll_at = None;
+            None
+        }
         Look::GiveUp => {
             after.state = LabelState::Expired;
             after.next_poll_at = None;
             append(label, plan, now, &Change::Expired { quiet_since: situation.quiet_since });
+            None
         }
     }
 }

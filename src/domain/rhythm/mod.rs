@@ -84,12 +84,12 @@ impl Rhythms {
         }
     }
 
-    /// Learns from a good answer at `now` about `label`, which left it as `after`. `false` if there was nothing to learn:
-    /// the first answer, or one after failures, of whose wait too little is known.
+    /// Learns from a good answer at `now` about `label`, which left it as `after`; failures since the good one before it
+    /// don't matter. `false` if there was nothing to learn, as from the first.
     pub fn learn_from(&mut self, label: &Snapshot, after: &Standing, now: Timestamp) -> bool {
         let before = &label.standing;
-        let steady = before.state == LabelState::Active && before.failures + before.refusals == 0;
-        let Some(from) = before.last_answer_at.filter(|_| steady) else { return false };
+        let active = before.state == LabelState::Active;
+        let Some(from) = before.last_answer_at.filter(|_| active) else { return false };
         self.learn(Wait {
             carrier: after.carrier_code.as_deref(),
             service: label.service(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{PAGE, count, instant, instant_or_null, on_one_line};
+use crate::domain::pace::Pace;
 use crate::domain::poll::Glance;
 use crate::store::{Store, StoreError, at};
 
@@ -29,9 +30,9 @@ pub struct LabelView {
     pub last_changed_at: Option<Timestamp>,
     #[serde(serialize_with = "instant_or_null")]
     pub next_poll_at: Option<Timestamp>,
-    /// The whole wait that was planned before it; none if it is due as soon as may be.
+    /// What its lateness is measured by; none if it is due as soon as may be.
     #[serde(skip)]
-    pub wait: Option<Duration>,
+    pub pace: Option<Duration>,
     pub unchanged: u64,
     /// Failures and refusals in a row: only one of them counts at a time.
     pub failures: u64,
@@ -84,6 +85,7 @@ struct ViewRow {
     last_changed_at: Option<i64>,
     next_poll_at: Option<i64>,
     wait_ms: i64,
+    pace_ms: i64,
     unchanged: i64,
     failures: i64,
     metadata: String,
@@ -92,6 +94,7 @@ struct ViewRow {
 
 impl From<ViewRow> for LabelView {
     fn from(row: ViewRow) -> Self {
+        let span = |ms: i64| Some(Duration::from_millis(count(ms))).filter(|span| !span.is_zero());
         Self {
             row: row.label_key,
             label_id: row.label_id,
@@ -103,7 +106,9 @@ impl From<ViewRow> for LabelView {
             last_polled_at: row.last_polled_at.map(at),
             last_changed_at: row.last_changed_at.map(at),
             next_poll_at: row.next_poll_at.map(at),
-            wait: Some(Duration::from_millis(count(row.wait_ms))).filter(|wait| !wait.is_zero()),
+            pace: span(row.wait_ms)
+                .filter(|wait| Pace::of(*wait).as_millis() == row.pace_ms)
+                .or(span(row.pace_ms)),
             unchanged: count(row.unchanged),
             failures: count(row.failures),
             metadata: on_one_line(row.metadata),
@@ -135,7 +140,7 @@ impl Store {
         let rows = sqlx::query_as!(
             ViewRow,
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
-                last_polled_at, last_changed_at, next_poll_at, wait_ms, unchanged,
+                last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
                 failures + refusals AS "failures!: i64", metadata, source
              FROM labels
              WHERE label_key > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR account = ?3)
@@ -166,7 +171,7 @@ impl Store {
     pub async fn label_detail(&self, row: i64) -> Result<Option<(LabelView, LabelDetail)>, StoreError> {
         let found = sqlx::query!(
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
-                last_polled_at, last_changed_at, next_poll_at, wait_ms, unchanged, failures, refusals, metadata, source,
+                last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged, failures, refusals, metadata, source,
                 carrier_code, status_description, estimate, out_for_delivery, first_answer_at, finished_at,
                 cadence_row, interval_ms, failing_since, refused_since, by_config, by_hand, by_discovery,
                 last_seq, recent_polls
@@ -206,6 +211,7 @@ impl Store {
             last_changed_at: row.last_changed_at,
             next_poll_at: row.next_poll_at,
             wait_ms: row.wait_ms,
+            pace_ms: row.pace_ms,
             unchanged: row.unchanged,
             failures: row.failures.saturating_add(row.refusals),
             metadata: row.metadata,

@@ -32,7 +32,7 @@ use trackpost::sandbox::{
 };
 use trackpost::scout::Scout;
 use trackpost::store::Store;
-use trackpost::store::outbox::Turn;
+use trackpost::store::outbox::Kind;
 
 pub use looking::{about, bystander};
 
@@ -256,7 +256,8 @@ impl House {
                 assert!(round < 1_000, "delivering finds no rest");
                 let (store, now) = (self.store().clone(), self.now());
                 let gate = store.subscriber_health(&name).await.unwrap().gate(1, now);
-                let due = store.due_deliveries(&name, now, &[], Turn::LongestDue, 1).await.unwrap();
+                let mut due = store.due_deliveries(&name, Kind::First, now, &[], 1).await.unwrap();
+                due.extend(store.due_deliveries(&name, Kind::Retry, now, &[], 1).await.unwrap());
                 if due.is_empty() || matches!(gate, Gate::Shut { .. }) {
                     break;
                 }

@@ -1,0 +1,82 @@
+//! Who goes next: how a subscriber's room is shared between first attempts and retries (contract 7.3).
+//!
+//! Retries may hang for the whole time limit. So a quarter of the room is kept for first attempts, which come first; and
+//! so that these, however many, starve no retry, one place is the retries' as soon as there are two. Which deliveries of
+//! a kind are taken is no matter here: the longest due.
+
+/// The room of one subscriber, and what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    /// As configured.
+    pub max_in_flight: usize,
+    /// As the subscriber's health has it; at most that.
+    pub at_once: usize,
+    pub under_way: usize,
+    /// Of those under way.
+    pub retries_under_way: usize,
+}
+
+impl Slots {
+    pub fn room(&self) -> usize {
+        self.at_once.saturating_sub(self.under_way)
+    }
+
+    /// The most retries that may be taken up, however few first attempts there are.
+    pub fn most_retries(&self) -> usize {
+        let kept = if self.max_in_flight > 1 { (self.max_in_flight / 4).max(1) } else { 0 };
+        (self.max_in_flight - kept).saturating_sub(self.retries_under_way).min(self.room())
+    }
+
+    /// How many of `first` due first attempts and of `retries` due retries are taken up.
+    pub fn share(&self, first: usize, retries: usize) -> (usize, usize) {
+        let theirs = usize::from(self.at_once > 1 && self.retries_under_way == 0);
+        let left = self.room().saturating_sub(first).max(theirs);
+        let retries = retries.min(left).min(self.most_retries());
+        (first.min(self.room() - retries), retries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slots(max_in_flight: usize, at_once: usize, under_way: usize, retries_under_way: usize) -> Slots {
+        Slots { max_in_flight, at_once, under_way, retries_under_way }
+    }
+
+    #[test]
+    fn first_attempts_come_first_and_leave_the_retries_a_place() {
+        assert_eq!(slots(8, 8, 0, 0).share(20, 20), (7, 1));
+        assert_eq!(slots(8, 8, 4, 1).share(20, 20), (4, 0));
+        assert_eq!(slots(8, 8, 0, 0).share(3, 20), (3, 5));
+        assert_eq!(slots(8, 8, 0, 0).share(0, 20), (0, 6));
+        assert_eq!(slots(8, 8, 6, 6).share(20, 20), (2, 0));
+        assert_eq!(slots(1, 1, 0, 0).share(1, 1), (1, 0));
+        assert_eq!(slots(1, 1, 0, 0).share(0, 1), (0, 1));
+        assert_eq!(slots(8, 1, 0, 0).share(1, 1), (1, 0), "at the slowest pace there is no second place");
+    }
+
+    proptest! {
+        #[test]
+        fn no_place_is_lost_or_given_twice(
+            max in 1_usize..20, at_once in 1_usize..20, under_way in 0_usize..20, retries in 0_usize..20,
+            first in 0_usize..40, due in 0_usize..40,
+        ) {
+            let at_once = at_once.min(max);
+            let slots = slots(max, at_once, under_way, retries.min(under_way));
+            let (taken, again) = slots.share(first, due);
+            prop_assert!(taken <= first && again <= due && taken + again <= slots.room());
+            // Whoever is left waits because there is no place, or none for a retry.
+            prop_assert!(taken == first || taken + again == slots.room());
+            prop_assert!(again == due || taken + again == slots.room() || again == slots.most_retries());
+            if max > 1 {
+                prop_assert!(again + slots.retries_under_way < max || again == 0, "some room is the first attempts'");
+            }
+            if at_once > 1 && slots.retries_under_way == 0 && slots.room() > 0 && due > 0 {
+                prop_assert!(again > 0, "no flood of first attempts starves the retries");
+            }
+        }
+    }
+}

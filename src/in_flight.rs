@@ -1,0 +1,81 @@
+//! What a trade has under way: a task for each row that it has taken up.
+//!
+//! Tasks of their own, or those that wait for the database would wait for the trade's loop; they end with it. A row is
+//! known as under way until its task has ended, so nothing is taken up twice. What to take up is decided elsewhere.
+
+use std::collections::HashMap;
+
+use tokio::task::{JoinError, JoinSet};
+
+use crate::store::StoreError;
+
+/// Tasks by row; each has a note that says what the row is, and ends in a `D`.
+#[derive(Debug)]
+pub struct InFlight<N, D> {
+    notes: HashMap<i64, N>,
+    tasks: JoinSet<(i64, Result<D, StoreError>)>,
+}
+
+impl<N, D> Default for InFlight<N, D> {
+    fn default() -> Self {
+        Self { notes: HashMap::new(), tasks: JoinSet::new() }
+    }
+}
+
+impl<N, D: Send + 'static> InFlight<N, D> {
+    pub fn start(
+        &mut self,
+        row: i64,
+        note: N,
+        work: impl Future<Output = Result<D, StoreError>> + Send + 'static,
+    ) {
+        self.notes.insert(row, note);
+        self.tasks.spawn(async move { (row, work.await) });
+    }
+
+    /// Waits until one has ended; at once `None` if nothing is under way. A call that is given up loses nothing.
+    pub async fn ended(&mut self) -> Option<Result<D, StoreError>> {
+        let ended = self.tasks.join_next().await?;
+        Some(self.settle(ended))
+    }
+
+    /// One that has ended already.
+    pub fn ended_by_now(&mut self) -> Option<Result<D, StoreError>> {
+        let ended = self.tasks.try_join_next()?;
+        Some(self.settle(ended))
+    }
+
+    fn settle(&mut self, ended: Result<(i64, Result<D, StoreError>), JoinError>) -> Result<D, StoreError> {
+        let (row, done) = ended.map_err(|error| StoreError::Panicked(error.to_string()))?;
+        self.notes.remove(&row);
+        done
+    }
+
+    /// Waits until all have ended.
+    pub async fn drain(&mut self) -> Result<(), StoreError> {
+        while let Some(ended) = self.ended().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub fn has(&self, row: i64) -> bool {
+        self.notes.contains_key(&row)
+    }
+
+    pub fn rows(&self) -> Vec<i64> {
+        self.notes.keys().copied().collect()
+    }
+
+    pub fn notes(&self) -> impl Iterator<Item = &N> {
+        self.notes.values()
+    }
+}
