@@ -362,7 +362,7 @@ pub struct Simulate {
     /// The same seed, the same journeys and the same jitter.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// default (the compiled-in cadence), hourly, fixed:2h, or a configuration file with [cadence] (repeatable).
+    /// default (the compiled-in cadence), hourly, fixed:2h, or a configuration file with a cadence (repeatable).
     #[arg(long, value_name = "POLICY")]
     pub policy: Vec<String>,
     /// Calls in any 60 s, 1 to 60000.
