@@ -210,7 +210,6 @@ async fn record(
         first_poll: policy.first_poll,
         subscribers: &policy.subscribers,
         resource_url: &desk.account.tracking_url(&label.key.id),
-        stretch: 1.0,
         outage: desk.probing(),
         sent_at: call.sent_at,
     };

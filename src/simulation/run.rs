@@ -92,8 +92,7 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
             rhythms.learn(Wait { carrier, service: None, situation: &before, from, until: now, changed });
         }
         let learnt = Learnt { rhythms: Some(&rhythms), carrier, service: None };
-        if let Look::Again(next) =
-            terms.cadence.next(&label.situation, learnt, now, 1.0, dice.f64() * 2.0 - 1.0)
+        if let Look::Again(next) = terms.cadence.next(&label.situation, learnt, now, dice.f64() * 2.0 - 1.0)
             && label.situation.finished_at.is_none()
         {
             line.push(index, next.at, Pace::of(next.pace));

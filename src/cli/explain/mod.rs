@@ -125,7 +125,7 @@ async fn planned(
     };
     let first = detail.first_answer_at == Some(polled_at);
     let situation = snapshot.standing.situation(&snapshot.key, snapshot.registered_at, first);
-    match cadence.next(&situation, learnt, polled_at, 1.0, 0.0) {
+    match cadence.next(&situation, learnt, polled_at, 0.0) {
         Look::Again(next) => Ok(Some(next)),
         Look::Never | Look::GiveUp => Ok(None),
     }

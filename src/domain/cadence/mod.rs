@@ -101,7 +101,7 @@ pub struct Next {
     pub at: Timestamp,
     /// The row that asks for it.
     pub row: &'static str,
-    /// The wait before stretch and jitter.
+    /// The wait before jitter.
     pub interval: Duration,
     /// How often it would be looked at at that time: who is late by as many of these is as late as anybody else.
     pub pace: Duration,
@@ -122,15 +122,8 @@ impl Cadence {
         Self { rows, give_up_after, settle: Vec::new() }
     }
 
-    /// When to look again. `stretch` (at least 1) is the account's, `jitter` is from -1 to 1.
-    pub fn next(
-        &self,
-        situation: &Situation,
-        learnt: Learnt<'_>,
-        now: Timestamp,
-        stretch: f64,
-        jitter: f64,
-    ) -> Look {
+    /// When to look again; `jitter` is from -1 to 1.
+    pub fn next(&self, situation: &Situation, learnt: Learnt<'_>, now: Timestamp, jitter: f64) -> Look {
         if let Some(finished_at) = situation.finished_at {
             return self.settle(finished_at, now);
         }
@@ -157,7 +150,7 @@ impl Cadence {
             why.learnt = Some(found.lesson);
             opening = None;
         }
-        let mut wait = interval.mul_f64(stretch.max(1.0));
+        let mut wait = interval;
         if let Some(phase) = situation.first.filter(|_| opening.is_none()) {
             wait = wait.mul_f64(0.5 + phase / 2.0);
             why.first = true;

@@ -48,7 +48,7 @@ fn situation(quiet_since: &str) -> Situation {
 }
 
 fn next(situation: &Situation, now: &str) -> Next {
-    match cadence().next(situation, Learnt::NOTHING, now.parse().unwrap(), 1.0, 0.0) {
+    match cadence().next(situation, Learnt::NOTHING, now.parse().unwrap(), 0.0) {
         Look::Again(next) => next,
         other => panic!("{other:?}"),
     }
@@ -94,16 +94,15 @@ fn the_estimated_day_and_the_next_are_dense_in_the_morning() {
 }
 
 #[test]
-fn stretch_and_jitter_move_it() {
+fn jitter_moves_it() {
     let it = situation("2026-11-01T00:00:00Z");
     let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-    let wait = |stretch, jitter| match cadence().next(&it, Learnt::NOTHING, now, stretch, jitter) {
+    let wait = |jitter| match cadence().next(&it, Learnt::NOTHING, now, jitter) {
         Look::Again(next) => next.at.duration_since(now).as_secs(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(wait(2.0, 0.0), 6 * 3600);
-    assert_eq!(wait(1.0, 1.0), 11_664);
-    assert_eq!(wait(1.0, -1.0), 9_936);
+    assert_eq!(wait(1.0), 11_664);
+    assert_eq!(wait(-1.0), 9_936);
 }
 
 #[test]
@@ -111,7 +110,7 @@ fn patience_ends_with_a_last_look() {
     let old = situation("2026-09-01T00:00:00Z");
     assert_eq!(next(&old, "2026-10-30T23:00:00Z").at, "2026-10-31T00:00:00Z".parse().unwrap());
     let now = "2026-10-31T00:00:00Z".parse().unwrap();
-    assert_eq!(cadence().next(&old, Learnt::NOTHING, now, 1.0, 0.0), Look::GiveUp);
+    assert_eq!(cadence().next(&old, Learnt::NOTHING, now, 0.0), Look::GiveUp);
 }
 
 #[test]
@@ -122,9 +121,9 @@ fn the_end_is_the_end_unless_settling() {
         ..situation("2026-11-01T00:00:00Z")
     };
     let now = "2026-11-01T02:00:00Z".parse().unwrap();
-    assert_eq!(cadence().next(&finished, Learnt::NOTHING, now, 1.0, 0.0), Look::Never);
+    assert_eq!(cadence().next(&finished, Learnt::NOTHING, now, 0.0), Look::Never);
     let settling = Cadence { settle: vec![HOUR, HOUR * 6], ..cadence() };
-    match settling.next(&finished, Learnt::NOTHING, now, 1.0, 0.0) {
+    match settling.next(&finished, Learnt::NOTHING, now, 0.0) {
         Look::Again(next) => assert_eq!(next.at, "2026-11-01T06:00:00Z".parse().unwrap()),
         other => panic!("{other:?}"),
     }

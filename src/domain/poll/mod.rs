@@ -49,8 +49,6 @@ pub struct Terms<'a> {
     pub subscribers: &'a [Subscriber],
     /// Where the label was read.
     pub resource_url: &'a str,
-    /// The account's stretch, at least 1.
-    pub stretch: f64,
     /// The account is down: no label's failures count.
     pub outage: bool,
     /// When the call went out.
@@ -333,7 +331,7 @@ fn schedule(
         carrier: after.carrier_code.as_deref(),
         service: label.service(),
     };
-    match terms.cadence.next(&situation, learnt, now, terms.stretch, jitter) {
+    match terms.cadence.next(&situation, learnt, now, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
             let judged = terms.patience.next(after, label, now);

@@ -62,7 +62,6 @@ impl Life {
             first_poll: self.first_poll,
             subscribers: &self.subscribers,
             resource_url: "https://api.example/v2/labels/se-1/track",
-            stretch: 1.0,
             outage: false,
             sent_at: now,
         };

@@ -25,7 +25,7 @@ struct Looks<'a> {
 }
 
 /// So many changes are believed half.
-const HALF: f64 = 30.0;
+const HALF: f64 = 50.0;
 /// The share of the table's looks that is needed when they come at the right time …
 const THRIFT: f64 = 0.8;
 /// … and of those for parcels that are out for delivery, where the table looks through the night and the early hours.

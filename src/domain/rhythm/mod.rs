@@ -57,7 +57,7 @@ const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// So many changes make a kind known by itself.
 const KNOWN: f64 = 200.0;
 /// Fewer changes say nothing.
-const LEAST: f64 = 25.0;
+const LEAST: f64 = 40.0;
 
 impl Rhythms {
     /// Counts a wait in.

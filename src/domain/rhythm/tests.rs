@@ -88,15 +88,15 @@ fn a_carrier_of_its_own_beats_all_of_them_once_it_is_known() {
 fn what_is_not_known_or_not_wanted_is_left_to_the_table() {
     let mut rhythms = Rhythms::default();
     assert_eq!(wait(&rhythms, "ups", 0), None);
-    punctual(&mut rhythms, "ups", 9, 20);
-    assert_eq!(wait(&rhythms, "ups", 0), None, "twenty changes say nothing");
+    punctual(&mut rhythms, "ups", 9, 39);
+    assert_eq!(wait(&rhythms, "ups", 0), None, "thirty-nine changes say nothing");
     punctual(&mut rhythms, "ups", 9, 400);
     let mut own = default_cadence();
     for row in own.rows.values_mut() {
         row.learn = false;
     }
     let learnt = Learnt { rhythms: Some(&rhythms), carrier: Some("ups"), service: None };
-    match own.next(&in_transit(at(0)), learnt, at(0), 1.0, 0.0) {
+    match own.next(&in_transit(at(0)), learnt, at(0), 0.0) {
         Look::Again(next) => {
             assert_eq!((next.interval, next.why.learnt), (Duration::from_secs(10_800), None))
         }
