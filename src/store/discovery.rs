@@ -98,7 +98,8 @@ async fn register(
             metadata = wanted.metadata,
             state = CASE WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
             next_poll_at = CASE WHEN finished_at IS NULL THEN ?1 END, wait_ms = 0, pace_ms = 0,
-            last_changed_at = ?1, failures = 0, failing_since = NULL, refusals = 0, refused_since = NULL
+            last_changed_at = ?1, last_answer_at = NULL, failures = 0, failing_since = NULL,
+            refusals = 0, refused_since = NULL
          FROM (SELECT value ->> 'label_id' AS label_id, value ->> 'metadata' AS metadata FROM json_each(?3)) AS wanted
          WHERE labels.account = ?2 AND labels.label_id = wanted.label_id
            AND labels.state = 'removed' AND labels.dismissed = 0

@@ -1,6 +1,7 @@
 //! What the parcels teach moves the looks: within the rows that allow it, and after a restart too.
 
 use trackpost::domain::cadence::RowName;
+use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::tracking::StatusCode;
 
 use crate::house::parcel::{event, tracking};
@@ -63,4 +64,19 @@ async fn a_row_of_ones_own_is_kept_to_the_letter() {
     let mut house = taught("[cadence.IT]\nintervals = [\"3h\", \"4h\"]\n").await;
     let wait = wait_after_a_change(&mut house).await;
     assert!(about(wait, 3.0, 0.08), "{wait} h");
+}
+
+#[tokio::test]
+async fn nothing_is_learnt_of_the_time_when_a_label_was_not_watched() {
+    let mut house = House::new().await;
+    let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
+    house.says("se-1", &tracking("IT", &[&event(0, "IT", "AR")]));
+    for _ in 0..2 {
+        house.register(&["se-1"]).await;
+        house.poll().await;
+        house.store().remove_by_hand(&key).await.unwrap();
+        house.pass(hours(40));
+    }
+    house.restart().await;
+    assert_eq!(house.store().rhythms().await.unwrap().0.iter().count(), 0);
 }

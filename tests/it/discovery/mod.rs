@@ -169,6 +169,23 @@ async fn what_is_removed_by_hand_stays_removed() {
 }
 
 #[tokio::test]
+async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile() {
+    let mut house = house().await;
+    house.make([1]);
+    house.says("se-1", &in_transit());
+    let wanted = Registration { source: Source::File, ..by_hand(&house, "se-1") };
+    house.store().apply_configured(&[wanted], house.now()).await.unwrap();
+    house.poll().await;
+    let answered = "SELECT count(last_answer_at) FROM labels";
+    assert_eq!(house.count(answered).await, 1);
+    house.store().apply_configured(&[], house.now()).await.unwrap();
+    assert_eq!(house.row("se-1").await.state, "removed");
+    house.pass(hours(6));
+    house.discover().await;
+    assert_eq!((house.row("se-1").await.state.as_str(), house.count(answered).await), ("active", 0));
+}
+
+#[tokio::test]
 async fn a_label_of_the_files_that_is_found_too_is_one_label() {
     let mut house = house().await;
     let wanted = Registration { source: Source::File, ..by_hand(&house, "se-1") };
