@@ -31,6 +31,9 @@ pub(super) fn read(section: &Entry<'_>) -> Option<Cadence> {
     Some(Cadence { rows, give_up_after: give_up_after?, settle })
 }
 
+/// Looks that come more often are not worth moving.
+const SHORTEST_LEARNT: Duration = Duration::from_secs(300);
+
 fn unknown(name: &str, entry: &Entry<'_>) {
     let ends = ["DE", "SP"].iter().any(|code| code.eq_ignore_ascii_case(name));
     let known: Vec<&str> =
@@ -55,7 +58,15 @@ fn row(name: RowName, entry: &Entry<'_>) -> Option<Row> {
         }
         Some(entry) => hours(entry).map(Some),
     };
-    let learn = table.get("learn").map_or(Some(false), Entry::flag);
+    let learn = table.get("learn").map_or(Some(false), |entry| {
+        let learn = entry.flag()?;
+        let dense = intervals.iter().flatten().any(|interval| *interval < SHORTEST_LEARNT);
+        if learn && dense {
+            return entry
+                .fault("is not for intervals under 5m", "such a row is kept to the letter; leave learn out");
+        }
+        Some(learn)
+    });
     Some(Row { intervals: intervals?, slow_after: slow_after?, hours: hours?, learn: learn? })
 }
 

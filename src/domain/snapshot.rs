@@ -147,9 +147,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The carrier's service, where the registration names it.
+    /// The carrier's service, where the registration names it by its code: `usps_ground_advantage`.
     pub fn service(&self) -> Option<&str> {
-        self.metadata.get("service").and_then(|service| service.as_str())
+        let is_code = |text: &&str| {
+            (1..=64).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        self.metadata.get("service").and_then(|service| service.as_str()).filter(is_code)
     }
 
     /// What messages say about the label, with `standing` as it is after the poll.

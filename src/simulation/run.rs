@@ -18,6 +18,8 @@ pub struct Terms<'a> {
     pub cadence: &'a Cadence,
     /// Calls in any 60 s.
     pub requests_per_minute: u32,
+    /// Whether what is seen on the way moves later looks, as in the daemon; it starts with nothing.
+    pub learn: bool,
     /// Of the jitter.
     pub seed: u64,
     /// It ends after so many polls, wherever the journeys are.
@@ -91,7 +93,7 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
             let changed = label.situation.quiet_since == now;
             rhythms.learn(Wait { carrier, service: None, situation: &before, from, until: now, changed });
         }
-        let learnt = Learnt { rhythms: Some(&rhythms), carrier, service: None };
+        let learnt = Learnt { rhythms: terms.learn.then_some(&rhythms), carrier, service: None };
         if let Look::Again(next) = terms.cadence.next(&label.situation, learnt, now, dice.f64() * 2.0 - 1.0)
             && label.situation.finished_at.is_none()
         {

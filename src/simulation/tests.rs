@@ -17,7 +17,7 @@ fn policy() -> Cadence {
 }
 
 fn terms(cadence: &Cadence) -> Terms<'_> {
-    Terms { cadence, requests_per_minute: 160, seed: 1, most_polls: u64::MAX }
+    Terms { cadence, requests_per_minute: 160, seed: 1, learn: true, most_polls: u64::MAX }
 }
 
 fn played(journeys: &str, cadence: &Cadence) -> Outcome {
@@ -27,9 +27,9 @@ fn played(journeys: &str, cadence: &Cadence) -> Outcome {
 const TWO: &str = r#"
 {"label_id":"se-1","registered_at":"2026-03-02T10:00:00Z","observations":[
  {"at":"2026-03-02T10:00:00Z","tracking":{"status_code":"NY","events":[]}},
- {"at":"2026-03-02T10:30:00Z","tracking":{"status_code":"NY","events":[],"ship_date":null}},
+ {"at":"2026-03-02T10:30:00Z","tracking":{"status_code":"NY","events":[],"ship_date":"2026-03-02"}},
  {"at":"2026-03-02T12:30:00Z","tracking":{"status_code":"IT","events":[{"occurred_at":"2026-03-02T12:00:00Z"}]}},
- {"at":"2026-03-02T13:30:00Z","tracking":{"events":[{"occurred_at":"2026-03-02T12:00:00Z"}],"status_code":"IT"}},
+ {"at":"2026-03-02T13:30:00Z","tracking":{"events":[{"occurred_at":"2026-03-02T12:00:00Z","signer":null}],"status_code":"IT","carrier_id":""}},
  {"at":"2026-03-02T20:15:00Z","tracking":{"status_code":"DE","events":[]}},
  {"at":"2026-03-03T20:15:00Z","tracking":{"status_code":"DE","events":[],"late":1}}]}
 {"label_id":"se-2","registered_at":"2026-03-02T10:00:00Z","observations":[]}
@@ -42,7 +42,7 @@ fn on_one_line(text: &str) -> String {
 #[test]
 fn a_change_is_what_differs_and_a_poll_sees_all_before_it() {
     let outcome = played(&on_one_line(TWO), &Cadence::flat(HOUR, 48 * HOUR));
-    // The first without events is none, nor is the same in another order; a key more is; what comes after DE is
+    // The first without events is none, nor is the same spelled otherwise; a date more is; what comes after DE is
     // never seen.
     assert_eq!((outcome.changes, outcome.delays.len()), (4, 3));
     assert_eq!(outcome.delivered_delays.len(), 1);
@@ -127,7 +127,7 @@ fn deliveries_are_noticed_early_for_few_calls() {
     let polls = ours.polls as f64 / travels.len() as f64;
     let (delivered, flat) =
         (Delays::of(ours.delivered_delays.clone()), Delays::of(hourly.delivered_delays.clone()));
-    assert!(polls <= 41.0, "{polls} polls a label");
+    assert!(polls <= 40.0, "{polls} polls a label");
     assert!(delivered.p50.unwrap() <= 600.0, "{delivered:?}");
     assert!(ours.polls * 4 < hourly.polls && delivered.p50 < flat.p50 && delivered.mean < flat.mean);
     // Nobody is better than the bound.

@@ -1,7 +1,5 @@
 //! A parcel's journey as the simulation plays it: what would be answered from when on, as far as it decides.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -47,17 +45,38 @@ fn of_line(journey: Journey<'_>) -> Result<Travel, String> {
     let id: LabelId = journey.label_id.parse().map_err(|error| format!("{:?}: {error}", journey.label_id))?;
     let mut passages = Vec::with_capacity(journey.observations.len());
     let mut carrier = None;
-    let mut before: Option<HashMap<String, Value>> = None;
+    let mut before: Option<Value> = None;
     for seen in &journey.observations {
         let text = seen.tracking.get();
         let tracking =
             Tracking::parse(text.as_bytes()).map_err(|error| format!("at {}: {error}", seen.at))?;
-        let value: HashMap<String, Value> =
-            serde_json::from_str(text).map_err(|error| format!("at {}: {error}", seen.at))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| format!("at {}: {error}", seen.at))?;
+        let value = one_spelling(value);
         let news = before.as_ref().map_or(!tracking.events.is_empty(), |before| *before != value);
         before = Some(value);
         carrier = tracking.carrier_code.as_deref().map(Box::from).or(carrier);
         passages.push(Passage { at: seen.at, sight: Sight::of(&tracking), news });
     }
     Ok(Travel { label_id: id.to_string(), registered_at: journey.registered_at, carrier, passages })
+}
+
+/// The same for all spellings of the same facts: null, "" and missing, 1.0 and 1, events in any order (contract 5.2).
+fn one_spelling(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let said = fields.into_iter().map(|(key, value)| (key, one_spelling(value)));
+            Value::Object(said.filter(|(_, value)| !value.is_null()).collect())
+        }
+        Value::Array(values) => {
+            let mut values: Vec<Value> = values.into_iter().map(one_spelling).collect();
+            values.sort_by_cached_key(Value::to_string);
+            Value::Array(values)
+        }
+        Value::String(text) if text.trim().is_empty() => Value::Null,
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if float.fract() == 0.0 && float.abs() < 9e15 => Value::from(float as i64),
+            _ => Value::Number(number),
+        },
+        other => other,
+    }
 }

@@ -149,8 +149,10 @@ impl Store {
                         Some(_) => Removal::Removed,
                     };
                     sqlx::query!(
-                        "UPDATE labels SET by_hand = 0, by_discovery = 0, dismissed = 1, version = version + 1,
-                            state = 'removed', next_poll_at = NULL
+                        "UPDATE labels SET by_hand = 0, by_discovery = 0, dismissed = 1 - by_config,
+                            version = version + 1,
+                            state = CASE WHEN by_config = 1 THEN state ELSE 'removed' END,
+                            next_poll_at = CASE WHEN by_config = 1 THEN next_poll_at END
                          WHERE account = ? AND label_id = ?",
                         account,
                         id

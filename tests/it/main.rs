@@ -25,6 +25,7 @@ mod process;
 mod quota;
 mod reading;
 mod readme;
+mod registry;
 mod replay;
 mod restored;
 mod retry;

@@ -92,8 +92,9 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         account: &view.account,
         state: &view.state,
         next_poll_at: expected.map(instant),
-        row: detail.cadence_row.as_deref(),
-        interval: detail.interval.map(duration::format),
+        // What is planned no more has neither.
+        row: detail.cadence_row.as_deref().filter(|_| expected.is_some()),
+        interval: detail.interval.filter(|_| expected.is_some()).map(duration::format),
         stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
         reasons: reasons::reasons(&facts),
         recent: detail.recent_polls.iter().map(Recent::of).collect(),

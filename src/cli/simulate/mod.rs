@@ -30,6 +30,7 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
         let terms = Terms {
             cadence: &policy.cadence,
             requests_per_minute: what.requests_per_minute,
+            learn: true,
             seed: what.seed,
             most_polls: u64::MAX,
         };

@@ -145,10 +145,14 @@ impl Cadence {
             why.opens = Some(dense.as_str());
             (interval, pace) = (wait, self.rows[&dense].interval(0, Duration::ZERO).0);
         }
-        if let Some(found) = learnt.wait(self, situation, now, interval) {
-            (interval, pace) = (found.wait, found.pace);
-            why.learnt = Some(found.lesson);
-            opening = None;
+        if let Some(found) = learnt.wait(self, situation, now, interval).filter(|_| row.learn) {
+            // Who knows nothing of the dense row to come does not sleep through its opening.
+            let sleeps = opens.is_none_or(|(_, dense)| learnt.knows(self, dense)) || found.wait < interval;
+            if sleeps {
+                (interval, pace) = (found.wait, found.pace);
+                opening = None;
+                why.learnt = Some(found.lesson);
+            }
         }
         let mut wait = interval;
         if let Some(phase) = situation.first.filter(|_| opening.is_none()) {

@@ -27,9 +27,9 @@ struct Looks<'a> {
 /// So many changes are believed half.
 const HALF: f64 = 50.0;
 /// The share of the table's looks that is needed when they come at the right time …
-const THRIFT: f64 = 0.8;
+const THRIFT: f64 = 0.78;
 /// … and of those for parcels that are out for delivery, where the table looks through the night and the early hours.
-const THRIFT_OUT: f64 = 0.66;
+const THRIFT_OUT: f64 = 0.63;
 /// How finely the rate is summed up.
 const STEP: SignedDuration = SignedDuration::from_mins(10);
 /// No wait is longer.
@@ -95,6 +95,12 @@ pub struct Lesson {
 impl Learnt<'_> {
     /// Nothing: the table alone decides.
     pub const NOTHING: Self = Self { rhythms: None, carrier: None, service: None };
+
+    /// Whether the looks of a state are learnt, and may be.
+    pub fn knows(&self, cadence: &Cadence, state: RowName) -> bool {
+        let best = self.rhythms.and_then(|rhythms| rhythms.best(self.carrier, self.service, state));
+        best.is_some() && cadence.rows.get(&state).is_some_and(|row| row.learn)
+    }
 
     /// How long to wait from `now`, where the table says `table`; `None` where nothing was learnt, or is to be.
     pub fn wait(

@@ -56,6 +56,8 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(48);
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// So many changes make a kind known by itself.
 const KNOWN: f64 = 200.0;
+/// Kinds that are kept; what comes beyond counts for its carrier only, or for all.
+const MOST: usize = 1_000;
 /// Fewer changes say nothing.
 const LEAST: f64 = 40.0;
 
@@ -77,7 +79,11 @@ impl Rhythms {
             let middle = at + next.duration_since(at) / 2;
             let state = state(wait.situation, middle);
             for carrier in names(wait.carrier, wait.service) {
-                let tally = self.kinds.entry(Kind { carrier, state }).or_default();
+                let kind = Kind { carrier, state };
+                if self.kinds.len() >= MOST && !self.kinds.contains_key(&kind) {
+                    continue;
+                }
+                let tally = self.kinds.entry(kind).or_default();
                 tally.add(Moment::of(wait.situation.quiet_since, middle, offset), seconds, changes);
             }
             at = next;
@@ -107,6 +113,7 @@ impl Rhythms {
         for tally in self.kinds.values_mut() {
             tally.fade(left);
         }
+        self.kinds.retain(|_, tally| tally.seconds() > 60.0);
     }
 
     /// The best known kind that fits: carrier and service, else the carrier, else all of them.

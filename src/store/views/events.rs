@@ -101,19 +101,22 @@ impl Store {
         Ok(changes)
     }
 
-    /// The journey of a label as it was noticed: every answer that was news. One that only made an event's absence
-    /// certain says what the answer before it said, and is left out.
+    /// The journey of a label as it was noticed: every answer that was news, from the first look on, which is when it
+    /// counts as registered. One that only made an event's absence certain says what the answer before it said, and is
+    /// left out. `None` if it never answered.
     pub async fn journey(&self, row: i64) -> Result<Option<JourneyView>, StoreError> {
+        let label = sqlx::query!("SELECT label_id, first_answer_at FROM labels WHERE label_key = ?", row)
+            .fetch_optional(&self.readers)
+            .await?;
+        let answered = label.and_then(|label| Some((label.label_id, at(label.first_answer_at?))));
+        let Some((label_id, registered_at)) = answered else { return Ok(None) };
         let rows = sqlx::query!(
-            r#"SELECT l.label_id AS "label_id!", l.registered_at AS "registered_at!", m.created_at, m.body
-             FROM messages m JOIN labels l USING (label_key)
-             WHERE m.label_key = ? AND m.type = 'tracking.updated' ORDER BY m.seq"#,
+            "SELECT created_at, body FROM messages
+             WHERE label_key = ? AND type = 'tracking.updated' ORDER BY seq",
             row
         )
         .fetch_all(&self.readers)
         .await?;
-        let Some(first) = rows.first() else { return Ok(None) };
-        let (label_id, registered_at) = (first.label_id.clone(), at(first.registered_at));
         let mut observations: Vec<ObservationView> = Vec::new();
         for row in rows {
             let Some(tracking) = tracking_of(&row.body) else { continue };

@@ -1,0 +1,118 @@
+//! What holds when nothing is configured, and that the file that ships says so.
+
+use super::*;
+
+#[test]
+fn the_defaults_are_the_balanced_table() {
+    let loaded = Config::builtin(&Environment::default()).unwrap();
+    let config = loaded.config;
+    assert_eq!(config.store.path, PathBuf::from("trackpost.db"));
+    assert_eq!(config.store.keep_finished, Duration::from_secs(180 * 86_400));
+    assert_eq!(config.http.listen, Some("127.0.0.1:8787".parse().unwrap()));
+    assert_eq!(config.http.token, None);
+    assert_eq!(config.log, LogConfig { level: "info".to_owned(), format: LogFormat::Auto });
+    assert!(config.accounts.is_empty() && config.subscribers.is_empty() && loaded.labels.is_empty());
+    assert_eq!(loaded.warnings.len(), 2, "no account, no subscriber");
+
+    let cadence = config.cadence;
+    assert_eq!(cadence.give_up_after, Duration::from_secs(60 * 86_400));
+    assert!(cadence.settle.is_empty());
+    let early = Row {
+        intervals: hours(&[2, 3, 4, 6, 8]),
+        slow_after: vec![(hours(&[120])[0], hours(&[24])[0])],
+        hours: None,
+        learn: true,
+    };
+    let days = |quiet: u64, every: u64| (Duration::from_secs(quiet * 86_400), hours(&[every])[0]);
+    let moving = Row {
+        intervals: hours(&[3, 4, 6]),
+        slow_after: vec![days(4, 12), days(10, 24)],
+        hours: None,
+        learn: true,
+    };
+    let minutes = |minutes: u64| vec![Duration::from_secs(minutes * 60)];
+    let expected = [
+        (RowName::Status(StatusCode::Unknown), early.clone()),
+        (RowName::Status(StatusCode::NotYetInSystem), early),
+        (RowName::Status(StatusCode::Accepted), moving.clone()),
+        (RowName::Status(StatusCode::InTransit), moving),
+        (
+            RowName::Status(StatusCode::DeliveryAttempt),
+            Row { intervals: hours(&[3]), slow_after: vec![], hours: None, learn: true },
+        ),
+        (
+            RowName::Status(StatusCode::Exception),
+            Row { intervals: hours(&[3, 4, 6, 8]), slow_after: vec![], hours: None, learn: true },
+        ),
+        (
+            RowName::OutForDelivery,
+            Row {
+                intervals: minutes(20),
+                slow_after: vec![(hours(&[16])[0], hours(&[2])[0]), (hours(&[24])[0], hours(&[6])[0])],
+                hours: Some(Hours { start: time(7, 0, 0, 0), end: time(21, 0, 0, 0) }),
+                learn: true,
+            },
+        ),
+        (
+            RowName::EstimateDay,
+            Row {
+                intervals: minutes(45),
+                slow_after: vec![],
+                hours: Some(Hours { start: time(6, 30, 0, 0), end: time(11, 0, 0, 0) }),
+                learn: true,
+            },
+        ),
+    ];
+    assert_eq!(cadence.rows, expected.into_iter().collect());
+}
+
+/// Lines that start with `#` and no space are examples: without it they are live.
+fn uncommented() -> String {
+    let live = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    DEFAULTS.lines().map(|line| live(line) + "\n").collect()
+}
+
+#[test]
+fn the_examples_that_ship_are_a_sound_configuration_and_show_the_defaults() {
+    let place = Place::new(&uncommented())
+        .file("credentials/shipstation-api-key", "k3y\n")
+        .file("credentials/orders-secret", &format!("{WHSEC}\n"))
+        .file("labels.d/a.txt", "se-1\n")
+        .file("credentials/rsa-key", RSA_KEY)
+        .env("ORDERS_TOKEN", "t0ken")
+        .env("ORDERS_HMAC", "hm4c");
+    let directory = place.path("credentials").display().to_string();
+    let place = place.env("CREDENTIALS_DIRECTORY", &directory);
+    let loaded = place.loaded();
+    assert_eq!((loaded.label_faults, loaded.warnings), (vec![], vec![]));
+    let labels: Vec<_> = loaded.labels.iter().map(|label| (label.key.id.as_str(), label.source)).collect();
+    assert_eq!(
+        labels,
+        [("se-324658", Source::Config), ("se-324659", Source::Config), ("se-1", Source::File)]
+    );
+    assert_eq!(loaded.labels[1].metadata["order"], "A-1001");
+    assert_eq!(loaded.watched, [place.path("labels.d"), place.path("labels.d/a.txt")]);
+
+    let shown = loaded.config;
+    let headers = &shown.subscribers[&SubscriberName::new("orders")].headers;
+    assert_eq!(headers[0].0, "X-Api-Token");
+    assert_eq!(headers[0].1.expose(), "t0ken");
+    assert_eq!(shown.rsa_keys.len(), 1);
+    let bare = Place::new(
+        "accounts.main.api_key = \"k3y\"\n[subscribers.orders]\nurl = \"https://example.com/hooks/tracking\"\n",
+    )
+    .env("TRACKPOST__SUBSCRIBERS__ORDERS__SECRET", WHSEC)
+    .env("TRACKPOST__SUBSCRIBERS__ORDERS__HEADERS", "{ X-Api-Token = \"t0ken\" }")
+    .env(
+        "TRACKPOST__SUBSCRIBERS__ORDERS__HMAC_HEADER",
+        "{ name = \"X-Hub-Signature-256\", secret = \"hm4c\" }",
+    );
+    let bare = bare.loaded().config;
+    assert_eq!(bare.accounts, shown.accounts);
+    assert_eq!(bare.subscribers, shown.subscribers);
+    assert_eq!(bare.cadence, shown.cadence);
+    assert_eq!(bare.registration.first_poll, shown.registration.first_poll);
+}

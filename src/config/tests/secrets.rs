@@ -1,0 +1,119 @@
+//! Secrets, and what the environment brings.
+
+use super::*;
+
+#[test]
+fn a_secret_is_never_shown() {
+    let secret = "v3ry-s3cret";
+    for config in [
+        format!("[accounts.main]\napi_kye = \"{secret}\""),
+        format!("[accounts]\nmain = \"{secret}\""),
+        format!("accounts = \"{secret}\""),
+        format!("[accounts.main]\napi_key = [\"{secret}\"]"),
+        format!("[accounts.main]\napi_key = \"{secret}\\u0001\""),
+        format!("[accounts.main]\napi_key = {{ value = \"{secret}\" }}"),
+        format!("[accounts.main]\napi_key = \"{secret}"),
+        format!("[http]\nlisten = \"0.0.0.0:1\"\ntoken = [\"{secret}\"]"),
+        format!("[http]\ntokn = \"{secret}\""),
+        format!("[subscribers.a]\nurl = \"https://{secret}@:x/\"\nsecrets = \"{secret}\""),
+        format!("[subscribers.a]\nsecrets = [\"{secret}\", \"whsec_{secret}\"]"),
+        format!("[subscribers.a]\nsecrets = [\"{secret}\"]\nsecret = \"{secret}\""),
+        format!(
+            "[subscribers.a]\nheaders = {{ Host = \"{secret}\", \"\" = \"{secret}\", a = \"{secret}\\n.\" }}"
+        ),
+        format!("[subscribers.a]\nheaders = [\"{secret}\"]"),
+    ] {
+        let report = Place::new(&config).report();
+        assert!(!report.is_empty(), "{config}");
+        assert!(!report.contains("s3cret"), "{config}\n{report}");
+    }
+    let place = Place::new(&format!(
+        "[http]\ntoken = \"{secret}\"\n[accounts.main]\napi_key = \"{secret}\"\n[subscribers.a]\nsecret = \"{WHSEC}\"\n\
+         url = \"https://u:{secret}@example.com/?t={secret}\"\nheaders = {{ a = {{ env = \"A\" }} }}"
+    ))
+    .env("A", secret);
+    let debug =
+        format!("{:?} {:?}", place.loaded(), place.environment.iter().cloned().collect::<Environment>());
+    assert!(!debug.contains("s3cret") && !debug.contains("MfKQ"), "{debug}");
+}
+
+#[test]
+fn secrets_are_fetched_from_where_they_are() {
+    let place =
+        Place::new("[accounts.a]\napi_key = { file = \"keys/a\" }\n[accounts.b]\napi_key = { env = \"B\" }")
+            .file("keys/a", "k3y\r\n")
+            .env("B", "k\u{1}y");
+    assert!(place.report().contains("accounts.b.api_key: holds characters"), "{}", place.report());
+    let place = place.env("B", "12345");
+    let accounts = place.loaded().config.accounts;
+    assert_eq!(accounts[&AccountName::new("a")].api_key.expose(), "k3y");
+    assert_eq!(accounts[&AccountName::new("b")].api_key.expose(), "12345");
+
+    let report = Place::new(
+        "[accounts.a]\napi_key = { file = \"none\" }\n[accounts.b]\napi_key = { env = \"NONE\" }\n\
+         [accounts.c]\napi_key = { credential = \"c\" }\n[accounts.d]\napi_key = { credential = \"../c\" }\n\
+         [accounts.e]\napi_key = { file = \"a\", env = \"b\" }\n[accounts.f]\napi_key = \"\"",
+    )
+    .report();
+    for line in [
+        "none cannot be read: No such file",
+        "variable NONE is not set",
+        "CREDENTIALS_DIRECTORY is not set (hint: systemd sets it by LoadCredential=c:/path)",
+        "\"../c\" is no name of a credential",
+        "exactly one of file, env, credential",
+        "accounts.f.api_key: is empty",
+    ] {
+        assert!(report.contains(line), "{line}\n{report}");
+    }
+}
+
+#[test]
+fn the_environment_goes_over_the_file() {
+    let place = Place::new(&sound())
+        .env("TRACKPOST__HTTP__LISTEN", "")
+        .env("TRACKPOST__HTTP__TOKEN", "12345")
+        .env("TRACKPOST__ACCOUNTS__MAIN__REQUESTS_PER_MINUTE", "20")
+        .env("TRACKPOST__SUBSCRIBERS__ORDERS__ENABLED", "false")
+        .env("TRACKPOST__SUBSCRIBERS__ORDERS__EVENTS", "[\"tracking.*\", \"system.*\"]")
+        .env("TRACKPOST__CADENCE__SETTLE", "[\"6h\", \"1h\"]")
+        .env("RUST_LOG", "debug")
+        .env("STATE_DIRECTORY", "/var/lib/trackpost:/other");
+    let config = place.loaded().config;
+    assert_eq!(config.http.listen, None);
+    assert_eq!(config.http.token.map(|token| token.expose().clone()).as_deref(), Some("12345"));
+    assert_eq!(config.accounts[&AccountName::new("main")].requests_per_minute, 20);
+    let orders = &config.subscribers[&SubscriberName::new("orders")];
+    assert!(!orders.enabled && orders.events.len() == 2);
+    assert_eq!(config.cadence.settle, hours(&[1, 6]));
+    assert_eq!(config.log.level, "debug");
+    assert_eq!(config.store.path, PathBuf::from("/var/lib/trackpost/trackpost.db"));
+
+    let place = Place::new(&sound())
+        .env("TRACKPOST__STORE__PAHT", "x")
+        .env("TRACKPOST__ACCOUNTS__MAIN__TIMEOUT", "30")
+        .env("TRACKPOST__ACCOUNTS__MAIN__MAX_IN_FLIGHT", "many");
+    let places: Vec<String> = place.faults().into_iter().map(|fault| fault.place).collect();
+    assert_eq!(
+        places,
+        [
+            "TRACKPOST__STORE__PAHT",
+            "TRACKPOST__ACCOUNTS__MAIN__MAX_IN_FLIGHT",
+            "TRACKPOST__ACCOUNTS__MAIN__TIMEOUT"
+        ]
+    );
+}
+
+#[test]
+fn an_open_listener_needs_a_token() {
+    for (listen, token, sound) in [
+        ("0.0.0.0:8787", "", false),
+        ("0.0.0.0:8787", "t", true),
+        ("192.168.1.1:1", "", false),
+        ("[::1]:1", "", true),
+        ("127.9.9.9:1", "", true),
+        ("", "", true),
+    ] {
+        let report = Place::new(&format!("[http]\nlisten = \"{listen}\"\ntoken = \"{token}\"")).report();
+        assert_eq!(report.is_empty(), sound, "{listen} {token} {report}");
+    }
+}
