@@ -10,7 +10,7 @@ async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
     let house = House::new().await;
     let key = LabelKey { account: house.account.name.clone(), id: "se-1".parse().unwrap() };
     let configured = Registration { key: key.clone(), metadata: Default::default(), source: Source::Config };
-    house.store().apply_configured(&[configured.clone()], house.now()).await.unwrap();
+    house.store().apply_configured(std::slice::from_ref(&configured), house.now()).await.unwrap();
     house.store().add_by_hand(&[configured], house.now()).await.unwrap();
 
     let removal = house.store().remove_by_hand(&key).await.unwrap();
