@@ -49,6 +49,8 @@ fn environment(entry: &Entry<'_>) -> Option<Proxies> {
 /// `whose` names a variable, or nobody.
 fn proxy(entry: &Entry<'_>, text: &str, whose: &str) -> Option<Hidden<String>> {
     match url::parse(text) {
+        // What is no URL at all may be a secret that went astray.
+        Err(problem) if !text.contains("://") => entry.fault_unshown(format!("{whose}{problem}"), FORM),
         Err(problem) => entry.fault_masked(&url::masked(text), format!("{whose}{problem}"), FORM),
         Ok(url) => match url.address.and_then(never) {
             Some(refusal) => entry.fault_masked(

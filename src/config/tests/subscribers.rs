@@ -98,6 +98,7 @@ fn a_proxy_is_a_url_or_the_environments() {
     for (proxy, problem) in [
         ("socks5://me:s3cret@a:1", "is no http or https URL"),
         ("me:s3cret@a", "is no"),
+        ("s3cret", "is no"),
         ("http://me:s3cret@169.254.1.1:1", "169.254.1.1 is a link-local address"),
     ] {
         let report = connected(&format!("proxy = \"{proxy}\"")).report();
