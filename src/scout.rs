@@ -41,6 +41,8 @@ pub struct Scout {
     pulse: Pulse,
     progress: Progress,
     walk: Option<Walk>,
+    /// What the last walk was for.
+    last: Option<Aim>,
     page_size: PageSize,
     /// When new labels are looked for next; none: now.
     news_at: Option<Timestamp>,
@@ -66,6 +68,7 @@ impl Scout {
             pulse,
             progress,
             walk: None,
+            last: None,
             page_size: PageSize::default(),
             news_at: None,
             rests_until: None,
@@ -98,7 +101,7 @@ impl Scout {
         let discover = &self.desk.account.discover;
         let walk = match self.walk.take() {
             Some(walk) => walk,
-            None => match self.progress.next_aim(self.news_at, discover.interval, now) {
+            None => match self.progress.next_aim(self.last, self.news_at, discover.interval, now) {
                 Ok(Aim::News) => {
                     Walk::for_news(self.progress.position, discover.lookback, now).in_pages_of(self.page_size)
                 }
@@ -106,6 +109,7 @@ impl Scout {
                 Err(at) => return Ok(at),
             },
         };
+        self.last = Some(walk.aim());
         let slot = match self.take_slot(now).await? {
             Ok(slot) => slot,
             Err(free_at) => {
@@ -164,7 +168,7 @@ impl Scout {
     async fn enter(&mut self, mut walk: Walk, page: Page, now: Timestamp) -> Result<(), StoreError> {
         let account = &self.desk.account;
         let (listed, illegible) = (page.labels.len(), page.illegible);
-        let Taken { tracked, voided, position, done, astray } = walk.take(page, now);
+        let Taken { tracked, voided, position, done, astray, endless } = walk.take(page, now);
         let mut progress = Progress { position: position.or(self.progress.position), ..self.progress };
         if done && walk.aim() == Aim::Voids {
             progress.voids_sought_at = Some(walk.began_at());
@@ -184,9 +188,12 @@ impl Scout {
         if astray {
             warn!(account = %account.name, "the list holds others when asked for voided labels: late voids go unseen");
         }
+        if endless {
+            warn!(account = %account.name, "the list has no end, whichever page is asked for: labels behind go unseen");
+        }
         self.progress = progress;
         self.failures = 0;
-        self.rests_until = Some(later(now, pause(self.desk.allowed(now))));
+        self.rests_until = Some(later(now, pause(self.desk.allowed(now), now)));
         if done {
             self.page_size = self.page_size.larger();
         }
