@@ -78,6 +78,7 @@ impl Poller {
 
     /// Polls until `shutdown` says so, then lets what is under way end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
+        self.looking.desk.occupy().await?;
         loop {
             let wake = self.fill(clock::now()).await?;
             tokio::select! {

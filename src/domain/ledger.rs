@@ -3,6 +3,8 @@
 //! One value under one lock, so that trades that call side by side can't both take the last slot. It keeps what its
 //! parts decide together, and decides nothing of its own but their order.
 
+use std::ops::Range;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
@@ -70,10 +72,12 @@ pub struct Ledger {
     told_stretch: f64,
     /// The month whose end was said.
     told_used_up: Option<Timestamp>,
-    /// The next free slot is for a call that is no look, until then.
-    kept_until: Option<Timestamp>,
-    /// Calls that are over and in nobody's record.
+    /// The next free slot is for a call that is no look: from when it was refused until then. Before that a clock was
+    /// set back, and it would be kept for as long as that jumped.
+    kept: Option<Range<Timestamp>>,
+    /// Calls that are over and in nobody's record, and when the last of them ended.
     uncounted: u32,
+    ended_at: Option<Timestamp>,
 }
 
 /// How long a free slot is kept for who had to wait for it.
@@ -105,14 +109,17 @@ impl Ledger {
             stretch: 1.0,
             told_stretch: 1.0,
             told_used_up: None,
-            kept_until: None,
+            kept: None,
             uncounted: 0,
+            ended_at: None,
         }
     }
 
-    /// Other limits from now on; what was used stays used. `anew`: another key or URL, to be tried at once.
+    /// Other limits from now on; what was used stays used, and who waited for a slot may not come for it any more. `anew`:
+    /// another key or URL, to be tried at once.
     pub fn reopen(&mut self, requests_per_minute: u32, requests_per_month: u64, anew: bool, now: Timestamp) {
         self.requests_per_minute = requests_per_minute;
+        self.kept = None;
         self.budget.set_limit(requests_per_month, now);
         if let Some(probe_at) = self.state.probe_at.as_mut().filter(|_| anew) {
             *probe_at = now.min(*probe_at);
@@ -129,8 +136,8 @@ impl Ledger {
         if probe && (errand == Errand::Other || self.quota.in_flight() > 0) {
             return Err(refusal(None));
         }
-        if errand == Errand::Look && self.kept_until.is_some_and(|until| until > now) {
-            return Err(refusal(self.kept_until));
+        if let Some(kept) = self.kept.as_ref().filter(|kept| errand == Errand::Look && kept.contains(&now)) {
+            return Err(refusal(Some(kept.end)));
         }
         if let Some(end) = self.budget.used_up_until().filter(|end| *end > now) {
             let used_up = self.told_used_up.replace(end) != Some(end);
@@ -143,7 +150,7 @@ impl Ledger {
         let taken = held.map_or_else(|| self.quota.take(now), |at| Err(Some(at)));
         if let Err(free_at) = taken {
             if errand == Errand::Other {
-                self.kept_until = free_at.unwrap_or(now).checked_add(KEPT).ok();
+                self.kept = free_at.unwrap_or(now).checked_add(KEPT).ok().map(|until| now..until);
             }
             return Err(refusal(free_at));
         }
@@ -154,7 +161,7 @@ impl Ledger {
             self.spacing = Spacing::default();
         }
         if errand == Errand::Other {
-            self.kept_until = None;
+            self.kept = None;
         }
         Ok(Call { sent_at: now, probe })
     }
@@ -168,11 +175,19 @@ impl Ledger {
     pub fn ended(&mut self, now: Timestamp) {
         self.quota.release(now);
         self.uncounted += 1;
+        self.ended_at = self.ended_at.max(Some(now));
     }
 
-    /// The calls that are over and in nobody's record, which is now made.
-    pub fn count(&mut self) -> u32 {
-        std::mem::take(&mut self.uncounted)
+    /// The calls that are over and in nobody's record, which is made for `now`, and when the last of them ended: some may
+    /// have ended since then.
+    pub fn count(&mut self, now: Timestamp) -> (u32, Timestamp) {
+        let ended_at = self.ended_at.take().map_or(now, |at| at.max(now));
+        (std::mem::take(&mut self.uncounted), ended_at)
+    }
+
+    /// Calls that may have been sent and are in nobody's record.
+    pub fn unrecorded(&self) -> u32 {
+        u32::try_from(self.quota.in_flight()).unwrap_or(u32::MAX).saturating_add(self.uncounted)
     }
 
     /// Slots in use.
@@ -199,8 +214,9 @@ impl Ledger {
 
     /// Whether the share has just grown back to all of the limit.
     pub fn share_recovered(&mut self, now: Timestamp) -> bool {
+        let before = self.share;
         let recovered = self.share.recovered(now);
-        self.share_changed |= recovered;
+        self.share_changed |= self.share != before;
         recovered
     }
 
@@ -271,7 +287,20 @@ mod tests {
         ledger.take(Errand::Other, at(0)).unwrap();
         ledger.ended(at(0));
         assert_eq!(looks(&mut ledger, at(0)), 9);
-        assert_eq!(ledger.count(), 10, "all are counted");
+        assert_eq!(ledger.count(at(0)), (10, at(0)), "all are counted");
+    }
+
+    #[test]
+    fn a_call_that_ended_since_is_not_counted_as_of_before() {
+        let mut ledger = ledger(10, 0);
+        assert!((0..3).all(|_| ledger.take(Errand::Look, at(0)).is_ok()));
+        ledger.ended(at(1));
+        ledger.ended(at(5));
+        assert_eq!(ledger.unrecorded(), 3, "one is still out");
+        assert_eq!(ledger.count(at(2)), (2, at(5)));
+        ledger.ended(at(6));
+        assert_eq!(ledger.count(at(9)), (1, at(9)));
+        assert_eq!((ledger.unrecorded(), ledger.count(at(9))), (0, (0, at(9))));
     }
 
     #[test]
@@ -282,6 +311,27 @@ mod tests {
         assert!(ledger.take(Errand::Look, free_at).is_err());
         assert!(ledger.take(Errand::Other, free_at).is_ok());
         assert!(ledger.take(Errand::Look, free_at).is_ok());
+    }
+
+    #[test]
+    fn no_slot_is_kept_for_who_may_not_come_any_more() {
+        let refused = || {
+            let mut ledger = ledger(100, 1_000);
+            looks(&mut ledger, at(0));
+            let free_at = ledger.take(Errand::Other, at(0)).unwrap_err().free_at.unwrap();
+            assert!(free_at > at(1_200), "of a small budget that is far off");
+            ledger
+        };
+        let mut reloaded = refused();
+        assert!(reloaded.take(Errand::Look, at(1)).is_err());
+        reloaded.reopen(100, 0, false, at(1));
+        assert!(reloaded.take(Errand::Look, at(1)).is_ok());
+        let mut set_back = ledger(3, 0);
+        assert_eq!(looks(&mut set_back, at(9_000)), 3);
+        set_back.take(Errand::Other, at(9_000)).unwrap_err();
+        let free_at = set_back.take(Errand::Look, at(0)).unwrap_err().free_at.unwrap();
+        assert!(free_at < at(62), "{free_at}");
+        assert!(set_back.take(Errand::Look, free_at).is_ok());
     }
 
     #[test]
