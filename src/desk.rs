@@ -262,6 +262,11 @@ impl Desk {
         }
     }
 
+    /// What was to be written of `requests` calls was not.
+    pub fn unrecorded(&self, requests: u32) {
+        self.ledger().uncount(requests);
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }

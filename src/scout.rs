@@ -159,7 +159,9 @@ impl Scout {
         let vouched = self.desk.answered_since(now.saturating_sub(VOUCHED).unwrap_or(Timestamp::MIN));
         let verdict = concerns_account(failure, call.probe, vouched);
         let observed = verdict.and_then(|verdict| self.desk.observe(None, &verdict, call, now));
-        self.desk.store.record_usage(self.desk.usage(call, None, now)).await?;
+        let usage = self.desk.usage(call, None, now);
+        let requests = usage.requests;
+        self.desk.store.record_usage(usage).await.inspect_err(|_| self.desk.unrecorded(requests))?;
         let Some(observed) = observed else { return Ok(()) };
         let record = self.desk.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
         self.desk.store.record_account(record).await
