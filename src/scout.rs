@@ -20,6 +20,7 @@ use crate::domain::discovery::{
     Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
 };
 use crate::domain::reading::Reading;
+use crate::domain::span::{later, signed};
 use crate::domain::subscriber::Subscriber;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
@@ -202,8 +203,7 @@ impl Scout {
         match (done, walk.aim()) {
             (false, _) => self.walk = Some(walk),
             (true, Aim::News) => {
-                let interval = SignedDuration::try_from(account.discover.interval);
-                self.news_at = Some(later(walk.began_at(), interval.unwrap_or(SignedDuration::MAX)));
+                self.news_at = Some(later(walk.began_at(), signed(account.discover.interval)));
             }
             (true, Aim::Voids) => {}
         }
@@ -228,8 +228,4 @@ impl Scout {
         warn!(account = %account, outcome = reading.as_str(), detail, retry_s = rest.as_secs(), "no list of labels");
         self.rests_until = Some(later(now, rest));
     }
-}
-
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by).unwrap_or(Timestamp::MAX)
 }

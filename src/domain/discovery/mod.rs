@@ -21,6 +21,7 @@ use super::account::{Verdict, backoff};
 use super::budget::Month;
 use super::label::{LabelId, Metadata};
 use super::reading::Reading;
+use super::span::{later, signed};
 pub use walk::{Ask, PageSize, Taken, Walk};
 
 /// A label as the list has it.
@@ -150,16 +151,4 @@ pub fn concerns_account(failure: Option<&Reading>, probe: bool, vouched: bool) -
         _ => verdict != Verdict::Fine,
     };
     (concerns || probe).then_some(verdict)
-}
-
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by).unwrap_or(Timestamp::MAX)
-}
-
-fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_sub(by).unwrap_or(Timestamp::MIN)
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

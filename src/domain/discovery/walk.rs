@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Aim, Fate, Listed, Page, earlier, signed};
+use super::{Aim, Fate, Listed, Page};
 use crate::domain::label::LabelId;
+use crate::domain::span::{earlier, signed};
 
 /// How far a walk begins before the position: what the vendor enters later than it dates it is still found.
 pub const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
