@@ -65,7 +65,7 @@ impl Desk {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let state = store.account_state(&account.name, now).await?;
-        let used = store.take_up_quota(&account.name, account.max_in_flight + OTHERS, now).await?;
+        let used = store.take_up_quota(&account.name, most_under_way(&account), now).await?;
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
         let ledger = Ledger::new(
             Quota::new(account.requests_per_minute).with_used(used.lately),
@@ -78,26 +78,26 @@ impl Desk {
         Ok(Self { account, client, store, ledger: Arc::new(Mutex::new(ledger)) })
     }
 
-    /// The desk as `account` is configured from now on. Another key or URL is tried at once.
-    pub async fn reopened(
-        &self,
-        account: Account,
-        client: Client,
-        now: Timestamp,
-    ) -> Result<Self, StoreError> {
+    /// The desk as `account` is configured from now on. Another key or URL is tried at once. What may be under way stays
+    /// written as it is: whoever polled before may have that much out until it has gone; see [`Self::occupy`].
+    pub fn reopened(&self, account: Account, client: Client, now: Timestamp) -> Self {
         let same = (&account.base_url, &account.tracking_path, &account.api_key)
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
         self.ledger().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
-        if account.max_in_flight != self.account.max_in_flight {
-            self.store.expect_under_way(&account.name, account.max_in_flight + OTHERS).await?;
-        }
         let (store, ledger) = (self.store.clone(), Arc::clone(&self.ledger));
-        Ok(Self { account, client, store, ledger })
+        Self { account, client, store, ledger }
     }
 
-    /// A clean end: nothing is under way any more.
+    /// Looks go out as this desk's account is configured from here on; those of the desk before have ended. Should we
+    /// die before this is written, the next start counts what its predecessor might have had out.
+    pub async fn occupy(&self) -> Result<(), StoreError> {
+        self.store.expect_under_way(&self.account.name, most_under_way(&self.account)).await
+    }
+
+    /// An end: what is in nobody's record counts as sent at the next start. After a clean one that is nothing.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.store.expect_under_way(&self.account.name, 0).await
+        let unrecorded = self.ledger().unrecorded();
+        self.store.expect_under_way(&self.account.name, unrecorded).await
     }
 
     /// Allows a call at `now`, or says when to come again; `None` if that depends on a call under way.
@@ -249,11 +249,12 @@ impl Desk {
             warn!(account = %self.account.name, carrier, %until, "the carrier is asked too often: its labels wait");
         }
         let mut ledger = self.ledger();
+        let (requests, ended_at) = ledger.count(now);
         Usage {
             account: self.account.name.clone(),
-            requests: ledger.count(),
+            requests,
             sent_at: call.sent_at,
-            ended_at: now,
+            ended_at,
             lateness: ledger.lateness,
             stretch: ledger.stretch,
             share: ledger.share_to_record(),
@@ -261,9 +262,19 @@ impl Desk {
         }
     }
 
+    /// What was to be written of `requests` calls was not.
+    pub fn unrecorded(&self, requests: u32) {
+        self.ledger().uncount(requests);
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Calls that may be out at once and in nobody's record.
+fn most_under_way(account: &Account) -> u32 {
+    account.max_in_flight.min(account.requests_per_minute).saturating_add(OTHERS)
 }
 
 impl Drop for Slot {

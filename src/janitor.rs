@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::StoreConfig;
+use crate::domain::span::{earlier, signed};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::experience::Experience;
 use crate::store::upkeep::Keep;
@@ -70,9 +71,9 @@ pub async fn step(
     let served: Vec<SubscriberName> = served.map(|subscriber| subscriber.name.clone()).collect();
     store.note_absent(&served, now).await?;
     let keep = Keep {
-        attempts_since: before(now, keep.keep_attempts),
-        finished_since: before(now, keep.keep_finished),
-        undelivered_since: before(now, UNDELIVERED),
+        attempts_since: earlier(now, signed(keep.keep_attempts)),
+        finished_since: earlier(now, signed(keep.keep_finished)),
+        undelivered_since: earlier(now, signed(UNDELIVERED)),
     };
     let pruned = store.prune(keep, BITE).await?;
     for (subscriber, deliveries) in &pruned.undelivered {
@@ -86,9 +87,4 @@ pub async fn step(
         info!(attempts, labels, messages, "pruned what was kept long enough");
     }
     Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(BITE)))
-}
-
-fn before(now: Timestamp, kept: Duration) -> Timestamp {
-    let kept = SignedDuration::try_from(kept).unwrap_or(SignedDuration::MAX);
-    now.saturating_sub(kept).unwrap_or(Timestamp::MIN)
 }

@@ -78,6 +78,7 @@ impl Poller {
 
     /// Polls until `shutdown` says so, then lets what is under way end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
+        self.looking.desk.occupy().await?;
         loop {
             let wake = self.fill(clock::now()).await?;
             tokio::select! {
@@ -224,17 +225,18 @@ async fn record(
     // If we die here, the label is still due and the API says the same again.
     let held = poll::held_carrier(&reading, label, now);
     let usage = desk.usage(call, held, now);
+    let requests = usage.requests;
     let record = PollRecord::new(label, found, now, account.clone(), usage.clone());
     let recorded = match desk.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
             // An answer that no law of the database lets in is that label's failure, and nobody else's.
             error!(label.id = %label.key.id, %error, "what the API said can't be recorded");
             let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
-            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account, usage)).await?
+            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account, usage)).await
         }
-        recorded => recorded?,
+        recorded => recorded,
     };
-    match recorded {
+    match recorded.inspect_err(|_| desk.unrecorded(requests))? {
         Recorded::Done => {
             if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
                 looking.experience.learn(label, &after, now);

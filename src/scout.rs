@@ -20,6 +20,7 @@ use crate::domain::discovery::{
     Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
 };
 use crate::domain::reading::Reading;
+use crate::domain::span::{later, signed};
 use crate::domain::subscriber::Subscriber;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
@@ -41,6 +42,8 @@ pub struct Scout {
     pulse: Pulse,
     progress: Progress,
     walk: Option<Walk>,
+    /// What the last walk was for.
+    last: Option<Aim>,
     page_size: PageSize,
     /// When new labels are looked for next; none: now.
     news_at: Option<Timestamp>,
@@ -66,6 +69,7 @@ impl Scout {
             pulse,
             progress,
             walk: None,
+            last: None,
             page_size: PageSize::default(),
             news_at: None,
             rests_until: None,
@@ -98,7 +102,7 @@ impl Scout {
         let discover = &self.desk.account.discover;
         let walk = match self.walk.take() {
             Some(walk) => walk,
-            None => match self.progress.next_aim(self.news_at, discover.interval, now) {
+            None => match self.progress.next_aim(self.last, self.news_at, discover.interval, now) {
                 Ok(Aim::News) => {
                     Walk::for_news(self.progress.position, discover.lookback, now).in_pages_of(self.page_size)
                 }
@@ -106,6 +110,7 @@ impl Scout {
                 Err(at) => return Ok(at),
             },
         };
+        self.last = Some(walk.aim());
         let slot = match self.take_slot(now).await? {
             Ok(slot) => slot,
             Err(free_at) => {
@@ -155,7 +160,9 @@ impl Scout {
         let vouched = self.desk.answered_since(now.saturating_sub(VOUCHED).unwrap_or(Timestamp::MIN));
         let verdict = concerns_account(failure, call.probe, vouched);
         let observed = verdict.and_then(|verdict| self.desk.observe(None, &verdict, call, now));
-        self.desk.store.record_usage(self.desk.usage(call, None, now)).await?;
+        let usage = self.desk.usage(call, None, now);
+        let requests = usage.requests;
+        self.desk.store.record_usage(usage).await.inspect_err(|_| self.desk.unrecorded(requests))?;
         let Some(observed) = observed else { return Ok(()) };
         let record = self.desk.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
         self.desk.store.record_account(record).await
@@ -164,7 +171,7 @@ impl Scout {
     async fn enter(&mut self, mut walk: Walk, page: Page, now: Timestamp) -> Result<(), StoreError> {
         let account = &self.desk.account;
         let (listed, illegible) = (page.labels.len(), page.illegible);
-        let Taken { tracked, voided, position, done, astray } = walk.take(page, now);
+        let Taken { tracked, voided, position, done, astray, endless } = walk.take(page, now);
         let mut progress = Progress { position: position.or(self.progress.position), ..self.progress };
         if done && walk.aim() == Aim::Voids {
             progress.voids_sought_at = Some(walk.began_at());
@@ -184,17 +191,19 @@ impl Scout {
         if astray {
             warn!(account = %account.name, "the list holds others when asked for voided labels: late voids go unseen");
         }
+        if endless {
+            warn!(account = %account.name, "the list has no end, whichever page is asked for: labels behind go unseen");
+        }
         self.progress = progress;
         self.failures = 0;
-        self.rests_until = Some(later(now, pause(self.desk.allowed(now))));
+        self.rests_until = Some(later(now, pause(self.desk.allowed(now), now)));
         if done {
             self.page_size = self.page_size.larger();
         }
         match (done, walk.aim()) {
             (false, _) => self.walk = Some(walk),
             (true, Aim::News) => {
-                let interval = SignedDuration::try_from(account.discover.interval);
-                self.news_at = Some(later(walk.began_at(), interval.unwrap_or(SignedDuration::MAX)));
+                self.news_at = Some(later(walk.began_at(), signed(account.discover.interval)));
             }
             (true, Aim::Voids) => {}
         }
@@ -219,8 +228,4 @@ impl Scout {
         warn!(account = %account, outcome = reading.as_str(), detail, retry_s = rest.as_secs(), "no list of labels");
         self.rests_until = Some(later(now, rest));
     }
-}
-
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by).unwrap_or(Timestamp::MAX)
 }

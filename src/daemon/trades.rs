@@ -205,7 +205,7 @@ impl Trades {
     async fn desk(&mut self, account: &Account) -> Result<Arc<Desk>, DaemonError> {
         let (now, client) = (clock::now(), self.client.for_account(account)?);
         let desk = match self.desks.get(&account.name) {
-            Some(desk) => desk.reopened(account.clone(), client, now).await?,
+            Some(desk) => desk.reopened(account.clone(), client, now),
             None => Desk::open(account.clone(), self.store.clone(), client, now).await?,
         };
         let desk = Arc::new(desk);
@@ -255,7 +255,7 @@ impl Trades {
         }
         while self.tasks.join_next().await.is_some() {}
         for desk in self.desks.values() {
-            // If it can't be written, what was not under way counts as sent at the next start: no harm.
+            // If it can't be written, what was not under way counts as sent at the next start, too: no harm.
             let _ = desk.close().await;
         }
     }

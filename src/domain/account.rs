@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::span::signed;
+
 /// What one poll says about its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -199,10 +201,6 @@ impl AccountState {
 /// 1 m to 1 h, doubling: for a label that fails and for the probe of an account (contract 3).
 pub fn backoff(failures: u32) -> Duration {
     Duration::from_secs(60 * (1_u64 << failures.min(6))).min(Duration::from_secs(3600))
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! One value under one lock, so that trades that call side by side can't both take the last slot. It keeps what its
 //! parts decide together, and decides nothing of its own but their order.
 
+use std::ops::Range;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
@@ -70,10 +72,12 @@ pub struct Ledger {
     told_stretch: f64,
     /// The month whose end was said.
     told_used_up: Option<Timestamp>,
-    /// The next free slot is for a call that is no look, until then.
-    kept_until: Option<Timestamp>,
-    /// Calls that are over and in nobody's record.
+    /// The next free slot is for a call that is no look: from when it was refused until then. Before that a clock was
+    /// set back, and it would be kept for as long as that jumped.
+    kept: Option<Range<Timestamp>>,
+    /// Calls that are over and in nobody's record, and when the last of them ended.
     uncounted: u32,
+    ended_at: Option<Timestamp>,
 }
 
 /// How long a free slot is kept for who had to wait for it.
@@ -105,14 +109,17 @@ impl Ledger {
             stretch: 1.0,
             told_stretch: 1.0,
             told_used_up: None,
-            kept_until: None,
+            kept: None,
             uncounted: 0,
+            ended_at: None,
         }
     }
 
-    /// Other limits from now on; what was used stays used. `anew`: another key or URL, to be tried at once.
+    /// Other limits from now on; what was used stays used, and who waited for a slot may not come for it any more. `anew`:
+    /// another key or URL, to be tried at once.
     pub fn reopen(&mut self, requests_per_minute: u32, requests_per_month: u64, anew: bool, now: Timestamp) {
         self.requests_per_minute = requests_per_minute;
+        self.kept = None;
         self.budget.set_limit(requests_per_month, now);
         if let Some(probe_at) = self.state.probe_at.as_mut().filter(|_| anew) {
             *probe_at = now.min(*probe_at);
@@ -129,8 +136,8 @@ impl Ledger {
         if probe && (errand == Errand::Other || self.quota.in_flight() > 0) {
             return Err(refusal(None));
         }
-        if errand == Errand::Look && self.kept_until.is_some_and(|until| until > now) {
-            return Err(refusal(self.kept_until));
+        if let Some(kept) = self.kept.as_ref().filter(|kept| errand == Errand::Look && kept.contains(&now)) {
+            return Err(refusal(Some(kept.end)));
         }
         if let Some(end) = self.budget.used_up_until().filter(|end| *end > now) {
             let used_up = self.told_used_up.replace(end) != Some(end);
@@ -143,7 +150,7 @@ impl Ledger {
         let taken = held.map_or_else(|| self.quota.take(now), |at| Err(Some(at)));
         if let Err(free_at) = taken {
             if errand == Errand::Other {
-                self.kept_until = free_at.unwrap_or(now).checked_add(KEPT).ok();
+                self.kept = free_at.unwrap_or(now).checked_add(KEPT).ok().map(|until| now..until);
             }
             return Err(refusal(free_at));
         }
@@ -154,7 +161,7 @@ impl Ledger {
             self.spacing = Spacing::default();
         }
         if errand == Errand::Other {
-            self.kept_until = None;
+            self.kept = None;
         }
         Ok(Call { sent_at: now, probe })
     }
@@ -168,11 +175,24 @@ impl Ledger {
     pub fn ended(&mut self, now: Timestamp) {
         self.quota.release(now);
         self.uncounted += 1;
+        self.ended_at = self.ended_at.max(Some(now));
     }
 
-    /// The calls that are over and in nobody's record, which is now made.
-    pub fn count(&mut self) -> u32 {
-        std::mem::take(&mut self.uncounted)
+    /// The calls that are over and in nobody's record, which is made for `now`, and when the last of them ended: some may
+    /// have ended since then.
+    pub fn count(&mut self, now: Timestamp) -> (u32, Timestamp) {
+        let ended_at = self.ended_at.take().map_or(now, |at| at.max(now));
+        (std::mem::take(&mut self.uncounted), ended_at)
+    }
+
+    /// A record of so many calls could not be made.
+    pub fn uncount(&mut self, calls: u32) {
+        self.uncounted = self.uncounted.saturating_add(calls);
+    }
+
+    /// Calls that may have been sent and are in nobody's record.
+    pub fn unrecorded(&self) -> u32 {
+        u32::try_from(self.quota.in_flight()).unwrap_or(u32::MAX).saturating_add(self.uncounted)
     }
 
     /// Slots in use.
@@ -199,8 +219,9 @@ impl Ledger {
 
     /// Whether the share has just grown back to all of the limit.
     pub fn share_recovered(&mut self, now: Timestamp) -> bool {
+        let before = self.share;
         let recovered = self.share.recovered(now);
-        self.share_changed |= recovered;
+        self.share_changed |= self.share != before;
         recovered
     }
 
@@ -238,118 +259,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        // 2026-11-10, so that no month ends.
-        Timestamp::from_second(1_794_300_000 + seconds).unwrap()
-    }
-
-    fn ledger(per_minute: u32, per_month: u64) -> Ledger {
-        Ledger::new(
-            Quota::new(per_minute),
-            Budget::new(per_month, 0, 0, at(0)),
-            Share::default(),
-            AccountState::new(at(0)),
-            per_minute,
-            0.0,
-        )
-    }
-
-    fn looks(ledger: &mut Ledger, now: Timestamp) -> usize {
-        let looks = (0..1_000).take_while(|_| ledger.take(Errand::Look, now).is_ok()).count();
-        (0..looks).for_each(|_| ledger.ended(now));
-        looks
-    }
-
-    #[test]
-    fn looks_and_other_errands_share_one_quota() {
-        let mut ledger = ledger(10, 0);
-        ledger.take(Errand::Other, at(0)).unwrap();
-        ledger.ended(at(0));
-        assert_eq!(looks(&mut ledger, at(0)), 9);
-        assert_eq!(ledger.count(), 10, "all are counted");
-    }
-
-    #[test]
-    fn the_next_free_slot_is_kept_for_who_is_no_look() {
-        let mut ledger = ledger(3, 0);
-        assert_eq!(looks(&mut ledger, at(0)), 3);
-        let free_at = ledger.take(Errand::Other, at(30)).unwrap_err().free_at.unwrap();
-        assert!(ledger.take(Errand::Look, free_at).is_err());
-        assert!(ledger.take(Errand::Other, free_at).is_ok());
-        assert!(ledger.take(Errand::Look, free_at).is_ok());
-    }
-
-    #[test]
-    fn a_fallen_account_is_probed_by_one_look() {
-        let mut ledger = ledger(100, 0);
-        let call = ledger.take(Errand::Look, at(0)).unwrap();
-        ledger.ended(at(0));
-        let refused = Verdict::Unauthorized { detail: "401".to_owned() };
-        assert_eq!(ledger.observe(Some(1), &refused, call, at(0)).change, Some(AccountChange::Refused));
-        assert_eq!(ledger.take(Errand::Look, at(1)).unwrap_err().free_at, Some(at(60)));
-        assert!(ledger.take(Errand::Other, at(60)).is_err());
-        assert!(ledger.take(Errand::Look, at(60)).unwrap().probe);
-        assert!(ledger.take(Errand::Look, at(60)).is_err());
-        ledger.ended(at(60));
-        ledger.reopen(100, 0, true, at(61));
-        assert!(ledger.take(Errand::Look, at(61)).unwrap().probe, "another key is tried at once");
-    }
-
-    #[test]
-    fn a_429_stops_everybody_and_a_second_one_shrinks_the_share() {
-        let mut ledger = ledger(100, 0);
-        for now in [0, 100] {
-            let call = ledger.take(Errand::Look, at(now)).unwrap();
-            assert!((1..80).all(|_| ledger.take(Errand::Look, at(now)).is_ok()));
-            (0..80).for_each(|_| ledger.ended(at(now)));
-            let throttled = Verdict::Throttled { retry_after: Duration::from_secs(30) };
-            let seen = ledger.observe(Some(1), &throttled, call, at(now));
-            assert_eq!(seen.share, (now > 0).then_some(0.6000000000000001));
-            for errand in [Errand::Look, Errand::Other] {
-                assert_eq!(ledger.take(errand, at(now + 29)).unwrap_err().free_at, Some(at(now + 30)));
-            }
-        }
-        assert!(ledger.share_to_record().is_some());
-        assert_eq!(ledger.share_to_record(), None);
-        assert_eq!(looks(&mut ledger, at(200)), 61);
-    }
-
-    #[test]
-    fn a_month_that_is_used_up_is_said_once() {
-        let mut ledger = ledger(100, 3);
-        let mut now = at(0);
-        for _ in 0..3 {
-            while let Err(refusal) = ledger.take(Errand::Look, now) {
-                now = refusal.free_at.unwrap();
-            }
-            ledger.ended(now);
-        }
-        let end = super::super::budget::Month::of(now).end;
-        let refusals: Vec<Refusal> = (0..2).map(|_| ledger.take(Errand::Look, now).unwrap_err()).collect();
-        assert_eq!(refusals.iter().map(|refusal| refusal.used_up).collect::<Vec<_>>(), [true, false]);
-        assert_eq!(refusals[1].free_at, Some(end));
-        let next =
-            ledger.take(Errand::Look, end).map_or_else(|refusal| refusal.free_at, |call| Some(call.sent_at));
-        assert!(
-            next.unwrap().duration_since(end) < SignedDuration::from_hours(24 * 8),
-            "a new month's even share"
-        );
-    }
-
-    #[test]
-    fn while_more_is_asked_than_given_calls_are_even() {
-        let mut ledger = ledger(60, 0);
-        assert_eq!(ledger.asks(9, 0.5, at(0)), None);
-        assert_eq!(looks(&mut ledger, at(0)), 60);
-        assert_eq!(ledger.asks(9, 1.5, at(100)), Some(1.5));
-        assert_eq!(ledger.asks(9, 1.6, at(100)), None);
-        assert_eq!(looks(&mut ledger, at(100)), 1);
-        assert_eq!(looks(&mut ledger, at(101)), 1);
-        assert_eq!(ledger.asks(9, 0.9, at(102)), Some(1.0));
-    }
-}
+mod tests;

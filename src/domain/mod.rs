@@ -38,6 +38,7 @@ pub mod signature;
 pub mod silence;
 pub mod slots;
 pub mod snapshot;
+pub mod span;
 pub mod subscriber;
 pub mod system;
 pub mod tracking;

@@ -69,6 +69,11 @@ impl Share {
 
     /// Whether it has grown back by `now`; then it is forgotten that it was ever less.
     pub fn recovered(&mut self, now: Timestamp) -> bool {
+        // A clock that was set back would keep it small for as long as it jumped.
+        if let Some(at) = self.throttled_at.as_mut().filter(|at| **at > now) {
+            *at = now;
+            self.shrunk = self.shrunk.map(|(since, share)| (since.min(now), share));
+        }
         let back = self.shrunk.is_some() && self.at(now) >= 1.0;
         if back {
             self.shrunk = None;
@@ -104,6 +109,16 @@ mod tests {
         assert!(!share.recovered(at(360 + 89 * 60)));
         assert!(share.recovered(at(360 + 90 * 60 + 1)));
         assert_eq!(share.of(160, at(360)), 160);
+    }
+
+    #[test]
+    fn it_grows_back_after_a_clock_was_set_back() {
+        let mut share = Share::default();
+        share.throttled(at(90_000), (160, 160), None, at(90_060), at(90_000));
+        share.throttled(at(90_100), (160, 160), Some(at(90_060)), at(90_160), at(90_100));
+        assert!(!share.recovered(at(0)) && share.at(at(0)) == 0.75);
+        assert!(!share.recovered(at(24 * 60)));
+        assert!(share.recovered(at(25 * 60 + 1)));
     }
 
     #[test]

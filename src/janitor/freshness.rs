@@ -5,6 +5,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use tracing::info;
 
+use crate::domain::span::earlier;
 use crate::store::{Store, StoreError};
 
 /// What the log speaks of.
@@ -29,8 +30,8 @@ impl Report {
             return Ok(());
         }
         self.told_on = day(now);
-        store.fold_freshness(ago(now, BY_THE_DAY)).await?;
-        for (account, figures) in store.freshness_figures(ago(now, LATELY)).await? {
+        store.fold_freshness(earlier(now, BY_THE_DAY)).await?;
+        for (account, figures) in store.freshness_figures(earlier(now, LATELY)).await? {
             info!(
                 account = %account,
                 deliveries = figures.deliveries.total(),
@@ -47,8 +48,4 @@ impl Report {
 
 fn day(at: Timestamp) -> Date {
     Offset::UTC.to_datetime(at).date()
-}
-
-fn ago(now: Timestamp, time: SignedDuration) -> Timestamp {
-    now.saturating_sub(time).unwrap_or(Timestamp::MIN)
 }

@@ -32,6 +32,7 @@ pub struct Entered {
 
 #[derive(Serialize)]
 struct Row<'a> {
+    account: &'a str,
     label_id: &'a str,
     metadata: String,
 }
@@ -50,11 +51,17 @@ impl Store {
         }))
     }
 
-    /// Whether a label of the account is due at `now`.
+    /// Whether a label of the account is due at `now` that may be asked about: none whose carrier waits.
     pub async fn any_due(&self, account: &AccountName, now: Timestamp) -> Result<bool, StoreError> {
         let (account, now) = (account.as_str(), ms(now));
         let due = sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT 1 FROM labels WHERE account = ? AND next_poll_at <= ?) AS "due: bool""#,
+            r#"SELECT EXISTS (
+                SELECT 1 FROM paces p
+                WHERE p.account = ?1 AND p.labels > 0
+                  AND p.carrier NOT IN (SELECT carrier FROM carriers WHERE account = ?1 AND held_until > ?2)
+                  AND EXISTS (SELECT 1 FROM labels INDEXED BY labels_pace
+                    WHERE account = p.account AND carrier = p.carrier AND pace_ms = p.pace_ms AND next_poll_at <= ?2)
+             ) AS "due: bool""#,
             account,
             now
         )
@@ -66,6 +73,7 @@ impl Store {
     /// Registers what is to be watched, drops what was voided and keeps the progress, at once or not at all.
     pub async fn enter_discovered(&self, found: &Discovered, now: Timestamp) -> Result<Entered, StoreError> {
         let rows = found.tracked.iter().map(|label| Row {
+            account: found.account.as_str(),
             label_id: label.id.as_str(),
             metadata: serde_json::to_string(&label.metadata).expect("metadata is JSON"),
         });
@@ -92,7 +100,8 @@ async fn register(
     now: Timestamp,
 ) -> Result<u64, sqlx::Error> {
     let now = ms(now);
-    // One that comes back (it was in a file, say) goes on where it was; its silence begins anew.
+    // One that comes back (it was in a file, say) goes on where it was; its silence begins anew. The account is joined,
+    // not given: else SQLite goes through all of its labels, and the page again for each.
     let revived: Vec<i64> = sqlx::query_scalar!(
         r#"UPDATE labels SET version = version + 1, by_discovery = 1, source = 'discovered',
             metadata = wanted.metadata,
@@ -100,12 +109,12 @@ async fn register(
             next_poll_at = CASE WHEN finished_at IS NULL THEN ?1 END, wait_ms = 0, pace_ms = 0,
             last_changed_at = ?1, last_answer_at = NULL, failures = 0, failing_since = NULL,
             refusals = 0, refused_since = NULL
-         FROM (SELECT value ->> 'label_id' AS label_id, value ->> 'metadata' AS metadata FROM json_each(?3)) AS wanted
-         WHERE labels.account = ?2 AND labels.label_id = wanted.label_id
+         FROM (SELECT value ->> 'account' AS account, value ->> 'label_id' AS label_id,
+                      value ->> 'metadata' AS metadata FROM json_each(?2)) AS wanted
+         WHERE labels.account = wanted.account AND labels.label_id = wanted.label_id
            AND labels.state = 'removed' AND labels.dismissed = 0
          RETURNING label_key AS "row!""#,
         now,
-        account,
         tracked
     )
     .fetch_all(&mut *tx)

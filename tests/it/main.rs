@@ -21,6 +21,7 @@ mod house;
 mod invariants;
 mod law;
 mod order;
+mod plans;
 mod process;
 mod quota;
 mod reading;

@@ -4,11 +4,17 @@
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use trackpost::config::Account;
 use trackpost::desk::Errand;
 use trackpost::domain::label::LabelKey;
 use trackpost::domain::pace;
+use trackpost::experience::Experience;
+use trackpost::poller::Poller;
+use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Answer, Asked};
 
 use crate::house::parcel::{in_transit, tracking};
@@ -252,6 +258,44 @@ async fn what_was_under_way_when_we_died_counts_as_sent() {
     assert_eq!(house.poll().await, 40);
     // Eight looks and one other errand may have been out.
     assert_eq!(house.count("SELECT requests FROM months").await, 209);
+}
+
+const UNDER_WAY: &str = "SELECT under_way FROM quotas";
+
+#[tokio::test]
+async fn what_an_end_cut_short_counts_as_sent() {
+    let mut house = House::new().await;
+    let (desk, now) = (house.desk(), house.now());
+    // Given up with their polls, when one of these could not be recorded.
+    for _ in 0..3 {
+        drop(desk.take(Errand::Look, now).unwrap());
+    }
+    drop(desk);
+    house.restart().await;
+    assert_eq!(house.desk().used(), 3);
+    house.restart().await;
+    assert_eq!(house.desk().used(), 3, "and once only");
+}
+
+#[tokio::test]
+async fn what_may_be_under_way_gets_less_when_the_poller_before_has_gone() {
+    let house = House::new().await;
+    let (desk, now) = (house.desk(), house.now());
+    let account = Account { max_in_flight: 2, ..house.account.clone() };
+    let reopened = desk.reopened(account, desk.client.clone(), now);
+    assert_eq!(house.count(UNDER_WAY).await, 9, "the one before may have as many out");
+    let (_, policy) = watch::channel(Arc::new(house.policy.clone()));
+    let poller = Poller::new(Arc::new(reopened), policy, Experience::default(), Pulse::default());
+    let (_stop, stopped) = watch::channel(true);
+    poller.run(stopped).await.unwrap();
+    assert_eq!(house.count(UNDER_WAY).await, 3);
+}
+
+#[tokio::test]
+async fn no_more_is_under_way_than_a_minute_may_hold() {
+    let many = format!("requests_per_minute = 10\nmax_in_flight = 4294967295\n{ORDERS}");
+    let house = House::with(&many).await;
+    assert_eq!(house.count(UNDER_WAY).await, 11);
 }
 
 fn throttled_carrier(code: &str) -> Answer {

@@ -18,8 +18,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::account::{Verdict, backoff};
+use super::budget::Month;
 use super::label::{LabelId, Metadata};
 use super::reading::Reading;
+use super::span::{later, signed};
 pub use walk::{Ask, PageSize, Taken, Walk};
 
 /// A label as the list has it.
@@ -94,10 +96,14 @@ pub struct Progress {
 pub const VOIDS_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
 impl Progress {
-    /// What to walk for at `now`, or when to ask again. `news_at` is when new labels are looked for next; `interval` is
-    /// that between two looks.
+    /// What to walk for at `now`, or when to ask again. `last` is what the last walk was for, however it ended; `news_at`
+    /// is when new labels are looked for next, and `interval` that between two looks.
+    ///
+    /// When both are due they take turns: of an account with a small budget news are due again before a walk's rest is
+    /// over, and a list of voids that can't be had keeps nobody from the news.
     pub fn next_aim(
         &self,
+        last: Option<Aim>,
         news_at: Option<Timestamp>,
         interval: Duration,
         now: Timestamp,
@@ -108,6 +114,7 @@ impl Progress {
         let voids_at = sought.map(|at| later(at, every)).unwrap_or(now);
         let news_at = news_at.unwrap_or(now).min(later(now, signed(interval)));
         match (news_at <= now, voids_at <= now) {
+            (true, true) if last == Some(Aim::News) => Ok(Aim::Voids),
             (true, _) => Ok(Aim::News),
             (_, true) => Ok(Aim::Voids),
             _ => Err(news_at.min(voids_at)),
@@ -118,11 +125,12 @@ impl Progress {
 /// No rest between two calls for the list is longer.
 pub const LONGEST_REST: SignedDuration = SignedDuration::from_hours(24);
 
-/// The least time between two calls for the list, of an account that may make `allowed` calls a second: a walk, however
-/// long, takes at most one call in four, and the polls have the rest.
-pub fn pause(allowed: f64) -> SignedDuration {
+/// The least time between two calls for the list at `now`, of an account that may make `allowed` calls a second: a walk,
+/// however long, takes at most one call in four, and the polls have the rest. A new month has a budget of its own.
+pub fn pause(allowed: f64, now: Timestamp) -> SignedDuration {
     let seconds = 4.0 / allowed.max(f64::MIN_POSITIVE);
-    SignedDuration::try_from_secs_f64(seconds).map_or(LONGEST_REST, |pause| pause.min(LONGEST_REST))
+    let pause = SignedDuration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST);
+    pause.min(LONGEST_REST).min(Month::of(now).end.duration_since(now))
 }
 
 /// How long to leave the list alone after so many failures in a row; as with a label that fails.
@@ -143,16 +151,4 @@ pub fn concerns_account(failure: Option<&Reading>, probe: bool, vouched: bool) -
         _ => verdict != Verdict::Fine,
     };
     (concerns || probe).then_some(verdict)
-}
-
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by).unwrap_or(Timestamp::MAX)
-}
-
-fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_sub(by).unwrap_or(Timestamp::MIN)
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

@@ -90,6 +90,24 @@ fn a_list_in_disorder_is_seen_whole_before_the_position_moves() {
 }
 
 #[test]
+fn a_list_without_an_end_ends_the_walk() {
+    // One that gives the first page whatever it is asked for: all of a second, or in disorder.
+    for (created, position) in [([10, 10], Some(at(10))), ([20, 10], None)] {
+        let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
+        let listed = vec![label(1, created[0], Fate::Tracked), label(2, created[1], Fate::Tracked)];
+        let turned = (0..9).map(|_| walk.take(page(listed.clone(), true), at(5000)));
+        let ended = turned.enumerate().find(|(_, taken)| taken.done);
+        let (pages, taken) = ended.expect("it comes to its end");
+        assert!(pages < 6 && taken.endless);
+        assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-1", "se-2"], position));
+    }
+    // One that makes up something new each time.
+    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
+    let ended = (0..20_000).find(|n| walk.take(page(vec![label(*n, 5, Fate::Tracked)], true), at(5000)).done);
+    assert!(ended.is_some());
+}
+
+#[test]
 fn an_empty_list_is_a_beginning_too() {
     let mut walk = Walk::for_news(None, LOOKBACK, at(0));
     let taken = walk.take(page(Vec::new(), false), at(0));
@@ -134,21 +152,37 @@ fn what_is_older_than_the_walk_is_none_of_its_business() {
 #[test]
 fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
     let fresh = Progress::default();
-    assert_eq!(fresh.next_aim(None, INTERVAL, at(0)), Ok(Aim::News));
-    assert_eq!(fresh.next_aim(Some(at(300)), INTERVAL, at(0)), Ok(Aim::Voids));
+    assert_eq!(fresh.next_aim(None, None, INTERVAL, at(0)), Ok(Aim::News));
+    assert_eq!(fresh.next_aim(Some(Aim::News), Some(at(300)), INTERVAL, at(0)), Ok(Aim::Voids));
     let sought = Progress { voids_sought_at: Some(at(0)), ..fresh };
-    assert_eq!(sought.next_aim(Some(at(300)), INTERVAL, at(1)), Err(at(300)));
-    assert_eq!(sought.next_aim(Some(at(7200)), Duration::from_secs(7200), at(3700)), Err(at(7200)));
-    assert_eq!(sought.next_aim(Some(at(3900)), INTERVAL, at(3600)), Ok(Aim::Voids));
-    assert_eq!(sought.next_aim(Some(at(0)), INTERVAL, at(-9000)), Ok(Aim::Voids));
-    assert_eq!(sought.next_aim(Some(at(90_000)), INTERVAL, at(1)), Err(at(301)));
+    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(300)), INTERVAL, at(1)), Err(at(300)));
+    assert_eq!(
+        sought.next_aim(Some(Aim::News), Some(at(7200)), Duration::from_secs(7200), at(3700)),
+        Err(at(7200))
+    );
+    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(3900)), INTERVAL, at(3600)), Ok(Aim::Voids));
+    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(0)), INTERVAL, at(-9000)), Ok(Aim::Voids));
+    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(90_000)), INTERVAL, at(1)), Err(at(301)));
+}
+
+#[test]
+fn when_both_are_due_they_take_turns() {
+    let fresh = Progress::default();
+    // A rest that was longer than the interval: news are due at each wake.
+    assert_eq!(fresh.next_aim(Some(Aim::News), Some(at(0)), INTERVAL, at(960)), Ok(Aim::Voids));
+    // The voids could not be had, so they are still due.
+    assert_eq!(fresh.next_aim(Some(Aim::Voids), Some(at(0)), INTERVAL, at(1920)), Ok(Aim::News));
+    let sought = Progress { voids_sought_at: Some(at(960)), ..fresh };
+    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(0)), INTERVAL, at(1920)), Ok(Aim::News));
 }
 
 #[test]
 fn a_walk_leaves_three_calls_in_four_to_the_polls() {
-    assert_eq!(pause(160.0 / 60.0), SignedDuration::from_millis(1500));
-    assert_eq!(pause(1.0 / 60.0), SignedDuration::from_secs(240));
-    assert_eq!([pause(0.0), pause(1e-9), pause(-1.0)], [LONGEST_REST; 3]);
+    assert_eq!(pause(160.0 / 60.0, at(0)), SignedDuration::from_millis(1500));
+    assert_eq!(pause(1.0 / 60.0, at(0)), SignedDuration::from_secs(240));
+    assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [LONGEST_REST; 3]);
+    let end = Month::of(at(0)).end;
+    assert_eq!(pause(0.0, end - SignedDuration::from_hours(3)).as_hours(), 3, "a new month is a new one");
     assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
 }
 
@@ -240,17 +274,18 @@ proptest! {
         let mut kept = Progress::default();
         let mut registry: BTreeMap<String, bool> = BTreeMap::new();
         let mut taken_up: Vec<String> = Vec::new();
-        let mut news_at = None;
+        let (mut last, mut news_at) = (None, None);
         let mut walk: Option<Walk> = None;
         let lookback = Duration::from_secs(3600);
         while now < end {
-            let aim = kept.next_aim(news_at, Duration::from_secs(3 * 3600), moment(now));
+            let aim = kept.next_aim(last, news_at, Duration::from_secs(3 * 3600), moment(now));
             let mut current = match (walk.take(), aim) {
                 (Some(walk), _) => walk,
                 (None, Ok(Aim::News)) => Walk::for_news(kept.position, lookback, moment(now)),
                 (None, Ok(Aim::Voids)) => Walk::for_voids(lookback, moment(now)),
                 (None, Err(at)) => { now = (at.as_millisecond() - NOON * 1000).max(now + 1); continue }
             };
+            last = Some(current.aim());
             let listed = answer(&made, current.ask(), size, now);
             // Once it must have begun, and in the end it lives for a while, or nothing could be promised.
             let lives = kept.position.is_none() || now > end / 2;
@@ -260,7 +295,7 @@ proptest! {
             now += took;
             if death < 2 {
                 now += 600_000;
-                (walk, news_at) = (None, None);
+                (walk, last, news_at) = (None, None, None);
             }
             if death == 0 {
                 continue;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Aim, Fate, Listed, Page, earlier, signed};
+use super::{Aim, Fate, Listed, Page};
 use crate::domain::label::LabelId;
+use crate::domain::span::{earlier, signed};
 
 /// How far a walk begins before the position: what the vendor enters later than it dates it is still found.
 pub const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
@@ -17,6 +18,11 @@ pub const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
 pub const HOLD: SignedDuration = SignedDuration::from_hours(6);
 /// Carriers take labels back for about a month: voids are looked for so far back, or as far as the first look went.
 const VOIDABLE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// A page that comes so often again is all that the list gives, whatever page it is asked for. Once may be chance: pages
+/// shift.
+const AGAIN: u32 = 3;
+/// No walk turns more pages than that in a row.
+const MOST_PAGES: u32 = 10_000;
 
 /// What to ask the list for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub struct Taken {
     pub done: bool,
     /// Whether the list held what it was not asked for, which ends a walk for voids.
     pub astray: bool,
+    /// Whether the list goes on for ever, which ends any walk; what is behind goes unseen.
+    pub endless: bool,
 }
 
 /// A walk under way. It lives in memory: one that is cut short is begun again from the position.
@@ -85,6 +93,9 @@ pub struct Walk {
     orderly: bool,
     /// The oldest label that is still being made.
     held: Option<Timestamp>,
+    /// What the last page held, and how often it came again as pages were turned.
+    last_page: Vec<LabelId>,
+    again: u32,
 }
 
 impl Walk {
@@ -115,6 +126,8 @@ impl Walk {
             newest: None,
             orderly: true,
             held: None,
+            last_page: Vec::new(),
+            again: 0,
         }
     }
 
@@ -140,7 +153,9 @@ impl Walk {
     /// Takes in the answer to [`Self::ask`] and goes on behind it.
     pub fn take(&mut self, page: Page, now: Timestamp) -> Taken {
         let astray = self.aim == Aim::Voids && page.labels.iter().any(|label| label.fate != Fate::Voided);
-        let done = page.labels.is_empty() && page.illegible == 0 || !page.more || astray;
+        let last = page.labels.is_empty() && page.illegible == 0 || !page.more;
+        let endless = !last && self.is_endless(&page);
+        let done = last || astray || endless;
         self.orderly &= in_order(self.created_from, &page.labels);
         let undecided = page.labels.iter().filter(|label| label.fate == Fate::Undecided);
         let held = undecided.filter_map(|label| label.created_at).filter(|at| *at > earlier(now, HOLD)).min();
@@ -153,7 +168,9 @@ impl Walk {
             }
             _ => self.page += 1,
         }
-        let mut taken = Taken { position: self.position(done, now), done, astray, ..Taken::default() };
+        // Of a list in disorder not all was seen if it has no end.
+        let position = self.position(done && !endless, now);
+        let mut taken = Taken { position, done, astray, endless, ..Taken::default() };
         for label in
             page.labels.into_iter().filter(|label| label.created_at.is_none_or(|at| at >= self.since))
         {
@@ -164,6 +181,15 @@ impl Walk {
             }
         }
         taken
+    }
+
+    /// A list that does not care which page it is asked for, and always says that there are more.
+    fn is_endless(&mut self, page: &Page) -> bool {
+        let held: Vec<LabelId> = page.labels.iter().map(|label| label.id.clone()).collect();
+        let same = self.page > 1 && !held.is_empty() && held == self.last_page;
+        self.again = if same { self.again + 1 } else { 0 };
+        self.last_page = held;
+        self.again >= AGAIN || self.page >= MOST_PAGES
     }
 
     /// A list in disorder must be seen whole before anything is known. What the vendor dates ahead of our time does not

@@ -53,6 +53,40 @@ async fn without_a_label_it_finds_out_by_itself_that_the_key_is_taken_again() {
 }
 
 #[tokio::test]
+async fn with_labels_of_a_carrier_that_waits_it_finds_that_out_too() {
+    let mut house = house().await;
+    house.make([1]);
+    house.discover().await;
+    house.says("se-1", &in_transit());
+    house.poll().await;
+    let throttled = r#"{"request_id":"1","errors":[{"error_source":"carrier","error_code":"rate_limit_exceeded","carrier_code":"ups","message":"too many"}]}"#;
+    house.answers("se-1", Answer::json(429, throttled).header("retry-after", "900"));
+    house.look_again("se-1").await;
+    house.sandbox.set_api_keys(vec!["another".to_owned()]);
+    house.pass(seconds(400));
+    house.discover_once().await;
+    house.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
+    house.pass(seconds(61));
+    assert_eq!(house.poll().await, 0, "se-1 is due, and may not be asked about");
+    house.discover_once().await;
+    house.deliver().await;
+    let system = house.kinds().into_iter().filter(|kind| kind.starts_with("system")).collect::<Vec<_>>();
+    assert_eq!(system, ["system.account.unauthorized", "system.account.recovered"]);
+}
+
+#[tokio::test]
+async fn under_a_small_budget_voids_are_sought_too() {
+    let mut house = House::with(&format!("requests_per_month = 1000\n{DISCOVER}{ORDERS}")).await;
+    house.make([1]);
+    for _ in 0..12 {
+        let wake = house.discover_once().await;
+        house.pass(wake.duration_since(house.now()).max(seconds(1)));
+    }
+    let voids = house.listings().iter().filter(|asked| asked.contains("voided")).count();
+    assert!(voids > 0 && voids < house.listings().len(), "{:?}", house.listings());
+}
+
+#[tokio::test]
 async fn a_list_that_is_forbidden_or_broken_stops_no_polls() {
     let forbidden =
         r#"{"request_id":"1","errors":[{"error_code":"invalid_billing_plan","message":"for Sam Sample"}]}"#;
@@ -94,7 +128,11 @@ async fn a_page_that_cannot_be_had_is_asked_for_in_smaller_ones() {
     let sizes: Vec<String> = house.listings();
     let size = |listing: &String| listing.split("page_size=").nth(1).unwrap().to_owned();
     let sizes: Vec<String> = sizes.iter().map(size).collect();
-    assert_eq!(sizes, ["100", "50", "25", "50&label_status=voided"]);
+    assert_eq!(
+        sizes,
+        ["100", "50&label_status=voided", "25", "50&label_status=voided"],
+        "news and voids by turns"
+    );
     assert_eq!(house.watched().await, 1);
 }
 

@@ -103,7 +103,7 @@ async fn only_what_can_be_tracked_is_watched() {
     house
         .sandbox
         .script_list(page(&[label("se-5", now, "completed", true), label("se-7", later, "completed", true)]));
-    house.discover_once().await;
+    house.discover().await;
     let from = now.as_second() - 15 * 60;
     let from = format!("created_at_start={}&", Timestamp::from_second(from).unwrap());
     assert!(house.listings().last().unwrap().contains(&from), "{:?}", house.listings());

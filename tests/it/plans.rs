@@ -1,0 +1,31 @@
+//! How SQLite goes about what the one writer does: nobody waits while all labels of an account are gone through.
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::house::{House, bystander};
+
+/// Every statement that changes labels, as it was checked when the house was built.
+fn updates_of_labels() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let checked = files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap());
+    let queries = checked.map(|checked: Value| checked["query"].as_str().unwrap().to_owned());
+    queries.filter(|query| query.contains("UPDATE labels")).collect()
+}
+
+#[tokio::test]
+async fn labels_that_are_changed_are_found_by_their_names() {
+    let house = House::new().await;
+    let mut connection = bystander(house.path()).await;
+    let updates = updates_of_labels();
+    assert!(updates.len() > 5, "{updates:?}");
+    for update in updates {
+        let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {update}")));
+        let plan = explained.fetch_all(&mut connection).await.unwrap();
+        for step in plan.iter().map(|step| step.get::<String, _>("detail")) {
+            let all = step.starts_with("SCAN labels") || step.ends_with("labels_1 (account=?)");
+            assert!(!all, "it goes through all labels of an account ({step}): {update}");
+        }
+    }
+}
