@@ -289,7 +289,7 @@ mod tests {
         );
         assert_eq!(json["subscribers"][0]["name"], "a");
         let forecast = |field: &str| json["forecast"][field].as_f64().unwrap();
-        assert!((9.0..12.0).contains(&forecast("polls_per_day")), "two labels: {json}");
+        assert!((9.0..14.0).contains(&forecast("polls_per_day")), "two labels: {json}");
         assert!((300.0..900.0).contains(&forecast("delivered_delay_seconds")), "{json}");
         let text = json.to_string();
         assert!(!text.contains("very-secret") && !text.contains("whsec"), "{text}");
