@@ -129,7 +129,7 @@ impl Courier {
             Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
             Gate::Probe if !self.in_flight.is_empty() => return Ok(soon),
             Gate::Probe => {
-                if let Some(probe) = self.longest_due(now).await? {
+                if let Some(probe) = self.probe(now).await? {
                     self.take_up(probe, true, now);
                     return Ok(soon);
                 }
@@ -186,11 +186,15 @@ impl Courier {
         Ok(())
     }
 
-    /// By time alone: what was just tried lets all others be tried before it.
-    async fn longest_due(&self, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
-        let first = self.due(Kind::First, now, &[], 1).await?;
-        let retry = self.due(Kind::Retry, now, &[], 1).await?;
-        Ok(first.into_iter().chain(retry).min_by_key(|delivery| (delivery.due_at, delivery.row)))
+    /// What has failed already may be what is bad, so it comes last; by time, what was just tried lets all others be
+    /// tried before it.
+    async fn probe(&self, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
+        for kind in [Kind::First, Kind::Retry] {
+            if let Some(probe) = self.due(kind, now, &[], 1).await?.pop() {
+                return Ok(Some(probe));
+            }
+        }
+        Ok(None)
     }
 
     async fn due(

@@ -74,7 +74,7 @@ pub async fn step(
         finished_since: before(now, keep.keep_finished),
         undelivered_since: before(now, UNDELIVERED),
     };
-    let pruned = store.prune(keep, BITE).await?;
+    let pruned = store.prune(keep, now, BITE).await?;
     for (subscriber, deliveries) in &pruned.undelivered {
         warn!(
             subscriber,
