@@ -160,7 +160,8 @@ async fn one_message_that_is_never_taken_harms_no_other() {
 
 #[tokio::test]
 async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being_well() {
-    let mut house = House::with(&(ORDERS.to_owned() + "retry = [\"60s\", \"120s\", \"240s\"]\n")).await;
+    let one_each = ORDERS.replace("[\"*\"]", "[\"tracking.updated\", \"system.*\"]");
+    let mut house = House::with(&(one_each + "retry = [\"60s\", \"120s\", \"240s\"]\n")).await;
     let bad = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
     house.receiver.answer_by(|callback| {
         callback.label_id.as_deref().is_some_and(|label| label.len() == 4).then(|| Answer::status(422))
@@ -176,7 +177,7 @@ async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being
         house.pass(seconds(30));
         house.deliver().await;
         let health = health(&house, "orders").await;
-        assert_eq!((health.state, health.episode_at), (State::Ok, None), "{n}");
+        assert_eq!((health.state, health.episode_at), (State::Ok, None), "{n}: {health:?}");
     }
     let of_bad = "SELECT count(DISTINCT m.label_key) FROM deliveries d JOIN messages m USING (message_key)
                   WHERE d.state = 'dead' AND m.label_id LIKE 'se-_'";
