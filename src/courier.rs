@@ -7,7 +7,7 @@
 //! One attempt of a message at a time, by construction: what is under way is remembered here, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +38,14 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 /// Delivers to one subscriber.
 pub struct Courier {
     desk: Arc<Desk>,
-    in_flight: InFlight<Kind, Settled>,
+    in_flight: InFlight<Note, Settled>,
     view: Option<View>,
+}
+
+/// What is under way.
+struct Note {
+    kind: Kind,
+    lane: Option<i64>,
 }
 
 /// The outbox as it was last looked at.
@@ -129,7 +135,7 @@ impl Courier {
             Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
             Gate::Probe if !self.in_flight.is_empty() => return Ok(soon),
             Gate::Probe => {
-                if let Some(probe) = self.longest_due(now).await? {
+                if let Some(probe) = self.probe(now).await? {
                     self.take_up(probe, true, now);
                     return Ok(soon);
                 }
@@ -169,7 +175,7 @@ impl Courier {
             max_in_flight: self.desk.subscriber.max_in_flight as usize,
             at_once: at_once as usize,
             under_way: self.in_flight.len(),
-            retries_under_way: self.in_flight.notes().filter(|kind| **kind == Kind::Retry).count(),
+            retries_under_way: self.in_flight.notes().filter(|note| note.kind == Kind::Retry).count(),
         }
     }
 
@@ -183,14 +189,21 @@ impl Courier {
         let busy = self.in_flight.rows();
         view.first = self.due(Kind::First, now, &busy, ahead).await?.into();
         view.retries = self.due(Kind::Retry, now, &busy, slots.most_retries()).await?.into();
+        // Two looks: what was sent again between them may have put another of its lane first.
+        let lanes: HashSet<i64> = view.first.iter().filter_map(|delivery| delivery.lane).collect();
+        view.retries.retain(|delivery| delivery.lane.is_none_or(|lane| !lanes.contains(&lane)));
         Ok(())
     }
 
-    /// By time alone: what was just tried lets all others be tried before it.
-    async fn longest_due(&self, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
-        let first = self.due(Kind::First, now, &[], 1).await?;
-        let retry = self.due(Kind::Retry, now, &[], 1).await?;
-        Ok(first.into_iter().chain(retry).min_by_key(|delivery| (delivery.due_at, delivery.row)))
+    /// What has failed already may be what is bad, so it comes last; by time, what was just tried lets all others be
+    /// tried before it.
+    async fn probe(&self, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
+        for kind in [Kind::First, Kind::Retry] {
+            if let Some(probe) = self.due(kind, now, &[], 1).await?.pop() {
+                return Ok(Some(probe));
+            }
+        }
+        Ok(None)
     }
 
     async fn due(
@@ -205,10 +218,14 @@ impl Courier {
         store.due_deliveries(&subscriber.name, kind, now, busy, limit).await
     }
 
+    /// Begins an attempt, unless another of its lane is under way: what was read ahead may be behind the times.
     fn take_up(&mut self, delivery: DueDelivery, probe: bool, now: Timestamp) {
+        let (row, lane) = (delivery.row, delivery.lane);
+        if self.in_flight.has(row) || lane.is_some() && self.in_flight.notes().any(|note| note.lane == lane) {
+            return;
+        }
         let kind = if delivery.attempts > 0 { Kind::Retry } else { Kind::First };
-        let row = delivery.row;
-        self.in_flight.start(row, kind, deliver(Arc::clone(&self.desk), delivery, probe, now));
+        self.in_flight.start(row, Note { kind, lane }, deliver(Arc::clone(&self.desk), delivery, probe, now));
     }
 }
 

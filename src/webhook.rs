@@ -12,7 +12,7 @@ mod resolver;
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, Url};
 
@@ -109,11 +109,14 @@ impl Mouth {
             }
         };
         let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
+        let retry_after = response.headers().get(RETRY_AFTER).cloned();
         let left = subscriber.timeout.saturating_sub(watch.elapsed());
         let answer = beginning(response, left).await;
         let answer = answer.map(|text| shortened(self.redaction.apply(text)));
+        // It is waited for from the end of the attempt, so a date is measured from there.
+        let ended_at = now + SignedDuration::try_from(watch.elapsed()).unwrap_or_default();
+        let retry_after = retry_after.as_ref().and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| retry_after::parse(text, ended_at));
         let code = status.as_u16();
         let accepted = status.is_success();
         Attempt {

@@ -4,8 +4,9 @@
 //! a time, no message's schedule is used up by that, and nothing goes dead. At the first success it is well again, and
 //! its backlog drains at a rising pace.
 //!
-//! One message that a receiver will never take does not make it fail: it takes failures in a row over several. Which
-//! delivery is attempted next is not decided here.
+//! Messages that a receiver will never take do not make it fail: it takes failures in a row over several, and those of a
+//! message since whose first failure others were accepted do not count. Which delivery is attempted next is not decided
+//! here.
 
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ pub struct Health {
     pub probes: u32,
     /// When the next probe is due; set exactly while it is failing.
     pub probe_at: Option<Timestamp>,
-    /// Failures in a row.
+    /// Failures in a row, but for those of messages that are known to be bad.
     pub failures: u32,
     /// The one delivery that all of them are of; `None` if there is none, or several.
     pub failures_of: Option<i64>,
@@ -269,11 +270,13 @@ impl Health {
             return None;
         }
         self.pace = self.pace.map(|pace| (pace / 2).max(1));
-        self.failures_of = match self.failures {
-            0 => Some(ended.delivery),
-            _ => self.failures_of.filter(|of| *of == ended.delivery),
-        };
-        self.failures = self.failures.saturating_add(1);
+        if !ended.course.is_proven_bad(self.last_success_at) {
+            self.failures_of = match self.failures {
+                0 => Some(ended.delivery),
+                _ => self.failures_of.filter(|of| *of == ended.delivery),
+            };
+            self.failures = self.failures.saturating_add(1);
+        }
         let gone = self.is_gone(outcome, now);
         if self.state == State::Paused {
             return None;

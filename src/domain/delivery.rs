@@ -91,21 +91,29 @@ pub enum NextStep {
     Dead,
 }
 
-/// How far a delivery has come on its retry schedule. It begins anew when the message is queued again, and what a
-/// subscriber that fails as a whole does not take is no step of it.
+/// How far a delivery has come on its retry schedule. It begins anew when the message is queued again. What a subscriber
+/// that fails as a whole does not take is no step of it, nor is what is tried before its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Course {
     /// Failures that count.
     pub failures: u32,
     /// When the first of them was; set exactly if there are any.
     pub since: Option<Timestamp>,
+    /// When the schedule has the next attempt made; `None` unless it is tried again.
+    pub planned_at: Option<Timestamp>,
 }
 
 impl Course {
     /// One more failure, at `now`.
     #[must_use]
     pub fn failed(self, now: Timestamp) -> Self {
-        Self { failures: self.failures.saturating_add(1), since: self.since.or(Some(now)) }
+        let failures = self.failures.saturating_add(1);
+        Self { failures, since: self.since.or(Some(now)), planned_at: None }
+    }
+
+    /// Whether the subscriber accepted others since this was first refused: then it is the message that is bad.
+    pub fn is_proven_bad(self, last_success_at: Option<Timestamp>) -> bool {
+        self.since.is_some() && last_success_at >= self.since
     }
 }
 
@@ -130,7 +138,8 @@ pub const JITTER: f64 = 0.10;
 /// subscriber's `retry`; `last_success_at` tells when it last accepted anything; `jitter` is -1 to 1.
 ///
 /// A message is dead when its schedule is used up and the subscriber accepted others meanwhile: since the first failure
-/// that counts, for what it took before says nothing of now.
+/// that counts, for what it took before says nothing of now. What is tried before its time and fails waits for that, as
+/// if it had not been tried: a subscriber that comes and goes neither wears a schedule out nor prolongs it.
 pub fn settle(
     course: Course,
     attempt: &Attempt,
@@ -140,20 +149,25 @@ pub fn settle(
     jitter: f64,
 ) -> Settlement {
     let (asked_until, hold_until) = asked(attempt, now);
-    let after_failing = course.failed(now);
-    let settled = |next| Settlement { next, course: after_failing, asked_until, hold_until };
+    let settled = |next, course| Settlement { next, course, asked_until, hold_until };
     if attempt.outcome.is_accepted() {
-        return Settlement { course, ..settled(NextStep::Delivered) };
+        return settled(NextStep::Delivered, Course { planned_at: None, ..course });
     }
-    let accepted_others = last_success_at.max(after_failing.since) == last_success_at;
+    if let Some(plan) = course.planned_at.filter(|plan| *plan > now) {
+        return settled(NextStep::Again { at: plan.max(asked_until.unwrap_or(plan)) }, course);
+    }
+    let after_failing = course.failed(now);
     let planned = match schedule.get(course.failures as usize) {
         Some(wait) => *wait,
-        None if accepted_others => return settled(NextStep::Dead),
+        None if after_failing.is_proven_bad(last_success_at) => {
+            return settled(NextStep::Dead, after_failing);
+        }
         // Nobody has got through: it is not this message that is bad.
         None => schedule.last().copied().unwrap_or(LONGEST_RETRY_AFTER),
     };
     let plan = after(now, planned.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
-    settled(NextStep::Again { at: asked_until.map_or(plan, |asked| asked.max(plan)) })
+    let at = plan.max(asked_until.unwrap_or(plan));
+    settled(NextStep::Again { at }, Course { planned_at: Some(plan), ..after_failing })
 }
 
 /// Decides what follows an attempt that the subscriber as a whole did not take: it is no step of the schedule, and the
@@ -205,7 +219,7 @@ mod tests {
 
     /// The course after so many failures, the first of them at the beginning.
     fn after_failures(failures: u32) -> Course {
-        Course { failures, since: (failures > 0).then(|| at(0)) }
+        Course { failures, since: (failures > 0).then(|| at(0)), planned_at: None }
     }
 
     /// What follows the failure after `failures` others, ten seconds after the first of them, with `accepted` as the
@@ -219,7 +233,7 @@ mod tests {
         for (failures, wait) in [(0, 5), (1, 300), (2, 1800)] {
             let settled =
                 settle(after_failures(failures), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 0.0);
-            let course = after_failures(failures + 1);
+            let course = Course { planned_at: Some(at(wait)), ..after_failures(failures + 1) };
             assert_eq!(
                 settled,
                 Settlement { next: again(wait), course, asked_until: None, hold_until: None }
@@ -261,6 +275,20 @@ mod tests {
         let asked = spare(course, &failed(500, Some(77)), Some(at(40)), at(0));
         assert_eq!((asked.next, asked.asked_until), (again(77), Some(at(77))));
         assert_eq!(spare(course, &failed(500, None), None, at(3)).next, again(3));
+    }
+
+    #[test]
+    fn what_is_tried_before_its_time_waits_for_that() {
+        let course = Course { planned_at: Some(at(300)), ..after_failures(2) };
+        let early = settle(course, &failed(500, None), &SCHEDULE, Some(at(5)), at(299), 0.0);
+        assert_eq!((early.next, early.course), (again(300), course));
+        let asked = settle(course, &failed(500, Some(77)), &SCHEDULE, Some(at(5)), at(299), 0.0);
+        assert_eq!((asked.next, asked.course), (again(376), course), "it asked for more");
+        let in_time = settle(course, &failed(500, None), &SCHEDULE, Some(at(5)), at(300), 0.0);
+        assert_eq!((in_time.next, in_time.course.failures), (again(2100), 3));
+        let accepted = Attempt { outcome: Outcome::Accepted { status: 200 }, ..failed(200, None) };
+        let accepted = settle(course, &accepted, &SCHEDULE, None, at(10), 0.0);
+        assert_eq!((accepted.next, accepted.course.planned_at), (NextStep::Delivered, None));
     }
 
     #[test]

@@ -165,10 +165,17 @@ pub(super) async fn write(
         (health.probe_at.map(ms), health.gone_at.map(ms), health.held_until.map(ms));
     let (success, failure) = (health.last_success_at.map(ms), health.last_failure_at.map(ms));
     sqlx::query!(
-        "INSERT OR REPLACE INTO subscribers (subscriber, state, since, reason, detail, episode_at, probes, probe_at,
+        "INSERT INTO subscribers (subscriber, state, since, reason, detail, episode_at, probes, probe_at,
             failures, failures_of, gone_at, pace, url_digest, held_until, last_success_at,
             last_failure_at, last_failure)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (subscriber) DO UPDATE SET state = excluded.state, since = excluded.since,
+            reason = excluded.reason, detail = excluded.detail, episode_at = excluded.episode_at,
+            probes = excluded.probes, probe_at = excluded.probe_at, failures = excluded.failures,
+            failures_of = excluded.failures_of, gone_at = excluded.gone_at, pace = excluded.pace,
+            url_digest = excluded.url_digest, held_until = excluded.held_until,
+            last_success_at = excluded.last_success_at, last_failure_at = excluded.last_failure_at,
+            last_failure = excluded.last_failure",
         name,
         state,
         since,
@@ -216,7 +223,7 @@ pub(super) async fn follow(
 
 /// Those that wait for a time of our own are due now; those that the receiver asked to leave alone, when it said. All
 /// but `tried`, which was just attempted, and what is sent again at a pace. They are tried before their time: should
-/// they fail, they wait as long as they would have.
+/// they fail, they wait for that.
 async fn make_heads_due(
     tx: &mut SqliteConnection,
     subscriber: &SubscriberName,
@@ -225,8 +232,7 @@ async fn make_heads_due(
 ) -> Result<(), sqlx::Error> {
     let (name, now) = (subscriber.as_str(), ms(now));
     sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = max(?2, coalesce(asked_until, ?2)),
-            tried = max(tried - 1, 0), tried_since = CASE WHEN tried > 1 THEN tried_since END
+        "UPDATE deliveries SET next_attempt_at = max(?2, coalesce(asked_until, ?2))
          WHERE subscriber = ?1 AND (attempts > 0) IN (0, 1) AND next_attempt_at > ?2
            AND next_attempt_at > coalesce(asked_until, ?2) AND delivery_key <> ?3
            AND (queued_again_at IS NULL OR EXISTS (SELECT 1 FROM attempts a
@@ -244,7 +250,7 @@ async fn make_heads_due(
 async fn forget_refusals(tx: &mut SqliteConnection, subscriber: &SubscriberName) -> Result<(), sqlx::Error> {
     let name = subscriber.as_str();
     sqlx::query!(
-        "UPDATE deliveries SET tried = 0, tried_since = NULL, asked_until = NULL
+        "UPDATE deliveries SET tried = 0, tried_since = NULL, planned_at = NULL, asked_until = NULL
          WHERE subscriber = ? AND state = 'pending' AND (tried > 0 OR asked_until IS NOT NULL)",
         name
     )

@@ -117,7 +117,7 @@ impl Store {
         let (name, retry, now, busy) = (subscriber.as_str(), kind == Kind::Retry, ms(now), json(busy));
         let rows = sqlx::query_as!(
             DueRow,
-            r#"SELECT d.delivery_key, d.lane, d.format, d.attempts, d.tried, d.tried_since,
+            r#"SELECT d.delivery_key, d.lane, d.format, d.attempts, d.tried, d.tried_since, d.planned_at,
                 d.next_attempt_at AS "next_attempt_at!",
                 m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
              FROM deliveries d JOIN messages m USING (message_key)
@@ -173,6 +173,7 @@ struct DueRow {
     attempts: i64,
     tried: i64,
     tried_since: Option<i64>,
+    planned_at: Option<i64>,
     next_attempt_at: i64,
     message_id: String,
     label_id: Option<String>,
@@ -197,7 +198,11 @@ impl DueRow {
             body: self.body,
             resource_url: self.resource_url,
             attempts: whole(self.attempts),
-            course: Course { failures: whole(self.tried), since: self.tried_since.map(at) },
+            course: Course {
+                failures: whole(self.tried),
+                since: self.tried_since.map(at),
+                planned_at: self.planned_at.map(at),
+            },
             due_at: at(self.next_attempt_at),
         })
     }
@@ -220,6 +225,7 @@ struct SettleWrite<'a> {
     delivered_at: Option<i64>,
     tried: u32,
     tried_since: Option<i64>,
+    planned_at: Option<i64>,
     asked_until: Option<i64>,
     /// What comes up in the lane is due from then on.
     since: i64,
@@ -252,6 +258,7 @@ impl<'a> SettleWrite<'a> {
             delivered_at,
             tried: to.course.failures,
             tried_since: to.course.since.map(ms),
+            planned_at: to.course.planned_at.map(ms),
             asked_until: to.asked_until.map(ms),
             since: now,
             shown: attempt.outcome.shown(),
@@ -334,6 +341,7 @@ async fn write_attempts(
             delivered_at = CASE state WHEN 'pending' THEN new.v ->> 'delivered_at' ELSE delivered_at END,
             tried = new.v ->> 'tried',
             tried_since = new.v ->> 'tried_since',
+            planned_at = CASE state WHEN 'pending' THEN new.v ->> 'planned_at' END,
             asked_until = new.v ->> 'asked_until',
             last_outcome = new.v ->> 'shown'
          FROM (SELECT value AS v, value ->> 'delivery' AS delivery FROM json_each(?)) AS new
@@ -346,10 +354,11 @@ async fn write_attempts(
 }
 
 /// Makes the head of every lane named in `rows` (JSON objects with `subscriber`, `lane`, `since`) due since then, if it
-/// is not yet. One that was asked to be left alone is, at most 24 h, though it waited for its turn meanwhile.
+/// is not yet. One that is tried again is when that was planned, and one that was asked to be left alone when it may be,
+/// though it waited for its turn meanwhile.
 pub(super) async fn promote(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = max(lane.since, coalesce(asked_until, 0))
+        "UPDATE deliveries SET next_attempt_at = max(lane.since, coalesce(asked_until, 0), coalesce(planned_at, 0))
          FROM (SELECT since, (SELECT d.delivery_key FROM deliveries d
                        WHERE d.subscriber = touched.subscriber AND d.lane = touched.lane AND d.state = 'pending'
                        ORDER BY d.place LIMIT 1) AS head

@@ -257,7 +257,7 @@ impl Store {
                     .await?;
                     let again = sqlx::query!(
                         "UPDATE deliveries SET state = 'pending', delivered_at = NULL, queued_again_at = ?2,
-                            tried = 0, tried_since = NULL, asked_until = NULL,
+                            tried = 0, tried_since = NULL, planned_at = NULL, asked_until = NULL,
                             next_attempt_at = CASE WHEN lane IS NULL THEN new.v ->> 'since' END
                          FROM (SELECT value AS v FROM json_each(?1)
                                WHERE value ->> 'before' IN ('delivered', 'dead')) AS new
@@ -272,7 +272,7 @@ impl Store {
                     step_back(&mut *tx, &rows).await?;
                     promote(&mut *tx, &rows).await?;
                     let due = sqlx::query!(
-                        "UPDATE deliveries SET tried = 0, tried_since = NULL, asked_until = NULL,
+                        "UPDATE deliveries SET tried = 0, tried_since = NULL, planned_at = NULL, asked_until = NULL,
                             next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN new.v ->> 'since' END
                          FROM (SELECT value AS v FROM json_each(?1) WHERE value ->> 'before' = 'pending') AS new
                          WHERE deliveries.message_key = new.v ->> 'message'

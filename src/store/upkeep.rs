@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use super::outbox::promote;
 use super::{Store, StoreError, json, ms};
 use crate::domain::subscriber::SubscriberName;
 
@@ -35,15 +36,15 @@ impl Pruned {
 }
 
 impl Store {
-    /// Takes one bite: up to `limit` of each.
-    pub async fn prune(&self, keep: Keep, limit: u32) -> Result<Pruned, StoreError> {
+    /// Takes one bite at `now`: up to `limit` of each.
+    pub async fn prune(&self, keep: Keep, now: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
                     let attempts = prune_attempts(tx, ms(keep.attempts_since), limit).await?;
                     let mut pruned = Pruned { attempts, ..Pruned::default() };
                     prune_labels(tx, keep, limit, &mut pruned).await?;
-                    prune_messages(tx, keep, limit, &mut pruned).await?;
+                    prune_messages(tx, keep, now, limit, &mut pruned).await?;
                     Ok(pruned)
                 })
             })
@@ -148,6 +149,7 @@ async fn prune_labels(
 async fn prune_messages(
     tx: &mut SqliteConnection,
     keep: Keep,
+    now: Timestamp,
     limit: u32,
     pruned: &mut Pruned,
 ) -> Result<(), sqlx::Error> {
@@ -175,11 +177,28 @@ async fn prune_messages(
     }
     let rows = json(&messages);
     count_undelivered(tx, &rows, pruned).await?;
+    let lanes = lanes_of(tx, &rows, now).await?;
     sqlx::query!("DELETE FROM messages WHERE message_key IN (SELECT value FROM json_each(?))", rows)
         .execute(&mut *tx)
         .await?;
+    // Whoever comes back gets what stood behind it.
+    promote(tx, &lanes).await?;
     pruned.messages += messages.len() as u64;
     Ok(())
+}
+
+/// The lanes in which these messages are still owed, for [`promote`].
+async fn lanes_of(tx: &mut SqliteConnection, messages: &str, now: Timestamp) -> Result<String, sqlx::Error> {
+    let now = ms(now);
+    sqlx::query_scalar!(
+        r#"SELECT json_group_array(json_object('subscriber', subscriber, 'lane', lane, 'since', ?2)) AS "lanes!: String"
+           FROM (SELECT DISTINCT subscriber, lane FROM deliveries
+                 WHERE message_key IN (SELECT value FROM json_each(?1)) AND state = 'pending' AND lane IS NOT NULL)"#,
+        messages,
+        now
+    )
+    .fetch_one(tx)
+    .await
 }
 
 /// Counts what goes without having been delivered: never silently.

@@ -159,6 +159,34 @@ async fn one_message_that_is_never_taken_harms_no_other() {
 }
 
 #[tokio::test]
+async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being_well() {
+    let one_each = ORDERS.replace("[\"*\"]", "[\"tracking.updated\", \"system.*\"]");
+    let mut house = House::with(&(one_each + "retry = [\"60s\", \"120s\", \"240s\"]\n")).await;
+    let bad = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
+    house.receiver.answer_by(|callback| {
+        callback.label_id.as_deref().is_some_and(|label| label.len() == 4).then(|| Answer::status(422))
+    });
+    house.register(&bad).await;
+    bad.iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll_and_deliver().await;
+    for n in 0..20 {
+        let good = format!("se-10{n}");
+        house.register(&[&good]).await;
+        house.says(&good, &in_transit());
+        house.poll_and_deliver().await;
+        house.pass(seconds(30));
+        house.deliver().await;
+        let health = health(&house, "orders").await;
+        assert_eq!((health.state, health.episode_at), (State::Ok, None), "{n}: {health:?}");
+    }
+    let of_bad = "SELECT count(DISTINCT m.label_key) FROM deliveries d JOIN messages m USING (message_key)
+                  WHERE d.state = 'dead' AND m.label_id LIKE 'se-_'";
+    assert_eq!(house.count(of_bad).await, 6);
+    let fell = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
+    assert_eq!(house.count(fell).await, 1);
+}
+
+#[tokio::test]
 async fn others_are_told_and_those_who_did_not_ask_are_not() {
     let watching = ORDERS.replace("orders", "watching").replace("[\"*\"]", "[\"system.subscriber.failing\"]");
     let quiet = ORDERS.replace("orders", "quiet").replace("[\"*\"]", "[\"tracking.*\"]");

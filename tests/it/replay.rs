@@ -159,6 +159,9 @@ async fn a_newer_one_under_way_ends_first_and_is_not_doubled() {
 async fn a_newer_one_that_failed_meanwhile_waits_behind() {
     let mut house = beside(500).await;
     house.deliver().await;
+    assert_eq!(came(&house, 4), [(4, 500), (1, 200)], "it waits as long as was planned");
+    house.pass(seconds(331));
+    house.deliver().await;
     assert_eq!(came(&house, 4), [(4, 500), (1, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
@@ -287,7 +290,7 @@ async fn the_record_of_old_attempts_may_be_gone() {
         finished_since: Timestamp::MIN,
         undelivered_since: Timestamp::MIN,
     };
-    assert_eq!(house.store().prune(keep, 100).await.unwrap().attempts, 3);
+    assert_eq!(house.store().prune(keep, house.now(), 100).await.unwrap().attempts, 3);
     queue(&house, |_| true, 0).await;
     sound(&house).await;
     house.deliver().await;

@@ -105,6 +105,8 @@ async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
     house.says("se-4", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     house.look_again("se-4").await;
     for _ in 0..30 {
+        // Something else that is accepted.
+        ping(&house, "orders").await;
         house.deliver().await;
         house.pass(seconds(2));
     }
@@ -165,7 +167,30 @@ async fn what_was_counted_is_said() {
         finished_since: house.now() - days(1),
         undelivered_since: house.now() - days(14),
     };
-    let pruned = house.store().prune(keep, 500).await.unwrap();
+    let pruned = house.store().prune(keep, house.now(), 500).await.unwrap();
     let messages = u64::try_from(house.kinds().len()).unwrap();
     assert_eq!((pruned.labels, pruned.undelivered), (1, vec![("gone".to_owned(), messages)]));
+}
+
+#[tokio::test]
+async fn what_stood_behind_something_pruned_comes_up() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    tidy(&house, 1, &[]).await;
+    house.answers("se-1", Answer::status(401));
+    house.poll().await;
+    tidy(&house, 1, &[]).await;
+    house.pass(days(20));
+    // How it fares is written now and then; since when it is absent stays known.
+    house.store().change_health(&SubscriberName::new("orders"), |_| ()).await.unwrap();
+    assert_eq!(house.count(ABSENT).await, 1);
+    house.says("se-1", &tracking("IT", &[&event(0, "AC", "PU")]));
+    house.poll().await;
+    let of_system = "SELECT count(*) FROM deliveries WHERE lane < 0 AND state = 'pending'";
+    assert_eq!(house.count(of_system).await, 2);
+    tidy(&house, 1, &[]).await;
+    assert_eq!(house.count(of_system).await, 1);
+    house.deliver().await;
+    let system = house.kinds().into_iter().filter(|kind| kind.starts_with("system."));
+    assert_eq!(system.collect::<Vec<_>>(), ["system.account.recovered"]);
 }

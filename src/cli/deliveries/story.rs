@@ -34,8 +34,8 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
         }
         Because::Behind => "an earlier message of its lane goes first, as they come in order".to_owned(),
         Because::Probed { at, since: from } => format!(
-            "{name} fails as a whole{}: one probe at a time, the next at {}, with what has been due longest; the others \
-             follow when one is taken",
+            "{name} fails as a whole{}: one probe at a time, the next at {}, with what was never attempted, or else has been \
+             due longest; the others follow when one is taken",
             since(from),
             shown(at)
         ),
@@ -64,7 +64,10 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
             "retry is used up, but no other message got through either: its last step, {}, repeats",
             duration::format(wait)
         ),
-        Because::Hastened => format!("sooner than retry has it, as {name} fell or is well again"),
+        Because::Hastened => format!(
+            "sooner than retry has it after the last attempt: {name} fell or was well again, and what is tried then is no \
+             step of it"
+        ),
         Because::Planned => {
             "planned by what held then: retry was another, or the record of the last attempt is gone"
                 .to_owned()

@@ -63,6 +63,23 @@ fn one_message_that_is_never_taken_is_a_messages_matter() {
 }
 
 #[test]
+fn messages_known_to_be_bad_are_not_counted_and_those_that_failed_since_it_accepted_any_are() {
+    let mut health = Health::default();
+    said(&mut health, OK, 9, 10);
+    let fails = |health: &mut Health, delivery, since| {
+        let course = Course { failures: 1, since: Some(at(since)), planned_at: None };
+        health.settle(&ended(&attempt(DOWN, None), delivery, course, false), at(20)).1
+    };
+    for delivery in 0..100 {
+        assert_eq!(fails(&mut health, delivery, 10), None);
+    }
+    for delivery in 1..5 {
+        assert_eq!(fails(&mut health, delivery, 11), None);
+    }
+    assert_eq!(fails(&mut health, 5, 11), Some(HealthChange::Fell));
+}
+
+#[test]
 fn no_connection_is_the_receivers_at_once() {
     for outcome in [
         Outcome::NameUnknown,
@@ -128,16 +145,18 @@ fn what_fails_while_the_subscriber_does_is_no_step_of_the_schedule() {
     }
     said(&mut health, OK, 2, 4000);
     assert_eq!(fails(&mut health, 4000), NextStep::Again { at: at(4005) }, "its schedule begins here");
-    assert_eq!(fails(&mut health, 4000), NextStep::Again { at: at(4300) });
-    assert_eq!(fails(&mut health, 4000), NextStep::Again { at: at(5800) });
-    assert_eq!(fails(&mut health, 4000), NextStep::Dead);
+    assert_eq!(fails(&mut health, 4005), NextStep::Again { at: at(4305) });
+    assert_eq!(fails(&mut health, 4305), NextStep::Again { at: at(6105) });
+    assert_eq!(fails(&mut health, 6104), NextStep::Again { at: at(6105) }, "before its time it is no step");
+    said(&mut health, OK, 2, 6104);
+    assert_eq!(fails(&mut health, 6105), NextStep::Dead);
 }
 
 #[test]
 fn what_it_accepted_before_a_message_first_failed_is_no_reason_to_give_that_up() {
     let mut health = Health::default();
     said(&mut health, OK, 2, 0);
-    let worn = Course { failures: 3, since: Some(at(1)) };
+    let worn = Course { failures: 3, since: Some(at(1)), planned_at: Some(at(4000)) };
     let again = health.settle(&ended(&attempt(DOWN, None), 1, worn, false), at(4000)).0;
     assert_eq!(again.next, NextStep::Again { at: at(5800) });
     said(&mut health, OK, 2, 5000);

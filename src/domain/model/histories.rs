@@ -23,7 +23,7 @@ fn any_mood() -> impl Strategy<Value = Mood> {
         (any_failure(), 0_i64..20).prop_map(|(outcome, takes)| Mood::Fails(outcome, takes)),
         (prop_oneof![Just(429_u16), Just(503), Just(500)], 0..LONGEST_ASKED)
             .prop_map(|(status, wait)| Mood::Throttles(status, wait)),
-        (0_usize..5).prop_map(Mood::Refuses),
+        (0_usize..5, 1_usize..4).prop_map(|(from, lanes)| Mood::Refuses(from..from + lanes)),
         Just(Mood::Flaky),
     ]
 }
@@ -62,11 +62,52 @@ fn a_flood_of_first_attempts_starves_no_retry() {
     // Two a second, for ever, of lanes of their own; room for two that take a second each.
     let mut messages = vec![(0, 0)];
     messages.extend((0..400).map(|n| (n + 1, i64::try_from(n / 2).unwrap())));
-    let moods = vec![(1, Mood::Refuses(0))];
+    let moods = vec![(1, Mood::Refuses(0..1))];
     let mut world = World::new(History { max_in_flight: 2, messages, moods, deeds: Vec::new() });
     while world.outbox[0].state != Done::Delivered {
         world.tick();
         world.now += 1;
         assert!(world.now < 60, "it waits for ever");
+    }
+}
+
+/// Lanes that are never taken, of a message each, made at once or one in 30 s; meanwhile one of others comes every `every` seconds. In the
+/// end all of the former are given up. Returns how often the subscriber fell, and the longest that a good one waited, in
+/// seconds.
+fn refused(lanes: usize, at_once: bool, every: usize, moods: Vec<(i64, Mood)>) -> (usize, i64) {
+    let lasts: i64 = moods.iter().map(|(lasts, _)| lasts).sum();
+    let good = (0..lasts).step_by(every).enumerate().map(|(n, made)| (lanes + n, made));
+    let bad = (0..lanes).map(|lane| (lane, if at_once { 0 } else { 30 * lane as i64 }));
+    let mut messages: Vec<_> = bad.chain(good).collect();
+    messages.sort_by_key(|(_, made)| *made);
+    let mut world = World::new(History { max_in_flight: 8, messages, moods, deeds: Vec::new() });
+    world.run();
+    world.judge();
+    for delivery in world.outbox.iter().filter(|delivery| delivery.lane < lanes) {
+        assert_eq!(delivery.state, Done::Dead, "{delivery:?}");
+    }
+    let waited = world.accepted.iter().map(|(when, message)| when - world.history.messages[*message].1);
+    (world.falls, waited.max().unwrap())
+}
+
+#[test]
+fn many_that_are_never_taken_die_and_hold_up_no_other() {
+    for (lanes, at_once) in [(1, true), (5, true), (6, true), (10, true), (10, false), (60, false)] {
+        for every in [20, 60] {
+            let moods = vec![(5_400, Mood::Refuses(0..lanes))];
+            let (falls, waited) = refused(lanes, at_once, every, moods);
+            assert!(falls <= lanes / 5, "{lanes} lanes, one good in {every} s: {falls} falls");
+            assert!(waited < 60, "{lanes} lanes, one good in {every} s: it waited {waited} s");
+        }
+    }
+}
+
+#[test]
+fn one_that_is_never_taken_dies_however_often_the_connection_is_refused() {
+    // Once a wait of the schedule, and up to ten times in one.
+    for wells in [59, 119, 239, 599] {
+        let blip = || [(1, Mood::Fails(Outcome::ConnectionRefused, 0)), (wells, Mood::Refuses(0..1))];
+        let (falls, _) = refused(1, true, 20, (0..3_600 / (wells + 1)).flat_map(|_| blip()).collect());
+        assert!(falls > 5, "{falls} falls");
     }
 }

@@ -6,11 +6,12 @@
 
 mod histories;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::breaker::{Ended, Gate, Health, State};
+use super::breaker::{Ended, Gate, Health, HealthChange, State};
 use super::delivery::{Attempt, Course, NextStep, Outcome};
 use super::slots::Slots;
 
@@ -22,6 +23,10 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
 }
 
+fn seconds(instant: Timestamp) -> i64 {
+    instant.as_second() - at(0).as_second()
+}
+
 /// What the receiver does for a while.
 #[derive(Clone, Debug)]
 enum Mood {
@@ -30,8 +35,8 @@ enum Mood {
     Fails(Outcome, i64),
     /// 429 or 503, and to be left alone for so long.
     Throttles(u16, i64),
-    /// Takes everything but what is of this lane.
-    Refuses(usize),
+    /// Takes everything but what is of these lanes.
+    Refuses(Range<usize>),
     /// Takes two of three.
     Flaky,
 }
@@ -99,6 +104,8 @@ struct World {
     /// Second and message of each acceptance.
     accepted: Vec<(i64, usize)>,
     requests: usize,
+    /// How often the subscriber began to fail.
+    falls: usize,
 }
 
 impl World {
@@ -116,7 +123,8 @@ impl World {
             failed: Vec::new(),
         };
         let outbox = history.messages.iter().map(delivery).collect();
-        Self { history, now: 0, health, outbox, under_way: Vec::new(), accepted: Vec::new(), requests: 0 }
+        let (under_way, accepted) = (Vec::new(), Vec::new());
+        Self { history, now: 0, health, outbox, under_way, accepted, requests: 0, falls: 0 }
     }
 
     fn mood(&self) -> Mood {
@@ -215,7 +223,8 @@ impl World {
         let now = self.now;
         let head = self.outbox.iter_mut().find(|other| other.lane == lane && other.state == Done::Pending);
         if let Some(head) = head.filter(|head| head.due.is_none()) {
-            head.due = Some(now.max(head.asked_until.unwrap_or(now)));
+            let planned = head.course.planned_at.map(seconds);
+            head.due = Some(now).max(head.asked_until).max(planned);
         }
     }
 
@@ -225,8 +234,6 @@ impl World {
             let due = self.now.max(delivery.asked_until.unwrap_or(self.now));
             if Some(message) != tried && delivery.due.is_some_and(|before| before > due) {
                 delivery.due = Some(due);
-                delivery.course.failures = delivery.course.failures.saturating_sub(1);
-                delivery.course.since = delivery.course.since.filter(|_| delivery.course.failures > 0);
             }
         }
     }
@@ -252,7 +259,6 @@ impl World {
         };
         let was = self.health.state;
         let (settlement, change) = self.health.settle(&judged, at(now));
-        let seconds = |at_: Timestamp| at_.as_second() - at(0).as_second();
         let behind = self.earlier_pending(message);
         let delivery = &mut self.outbox[message];
         delivery.attempts += 1;
@@ -279,6 +285,7 @@ impl World {
             }
         }
         self.promote(self.outbox[message].lane);
+        self.falls += usize::from(change == Some(HealthChange::Fell));
         if change.is_some() {
             self.hasten(Some(message));
         }
@@ -304,8 +311,7 @@ impl World {
         match self.health.gate(max, at(self.now)) {
             Gate::Shut { .. } => {}
             Gate::Probe if self.under_way.is_empty() => {
-                let probe = first.into_iter().chain(retries);
-                if let Some(probe) = probe.min_by_key(|message| (self.outbox[*message].due, *message)) {
+                if let Some(probe) = first.into_iter().chain(retries).next() {
                     self.start(probe, true);
                 }
             }
@@ -335,7 +341,7 @@ impl World {
         let (outcome, takes, retry_after) = match self.mood() {
             Mood::Fails(outcome, takes) => (outcome, takes, None),
             Mood::Throttles(status, wait) => (Outcome::Refused { status }, 0, Some(wait)),
-            Mood::Refuses(refused) if refused == lane => (Outcome::Refused { status: 422 }, 1, None),
+            Mood::Refuses(refused) if refused.contains(&lane) => (Outcome::Refused { status: 422 }, 1, None),
             Mood::Flaky if self.requests.is_multiple_of(3) => (Outcome::Refused { status: 500 }, 0, None),
             _ => (Outcome::Accepted { status: 200 }, 1, None),
         };
@@ -350,7 +356,7 @@ impl World {
         let made = self.history.messages.iter().map(|(_, when)| *when);
         let deeds = self.history.deeds.iter().map(|(when, _)| *when);
         let open = [self.health.probe_at, self.health.held_until].into_iter().flatten();
-        let open = open.map(|open| open.as_second() - at(0).as_second());
+        let open = open.map(seconds);
         let all = waits.chain(ends).chain(made).chain(deeds).chain(open).chain([self.calm_from()]);
         all.filter(|when| *when > self.now).min().unwrap_or(self.now + 1)
     }
