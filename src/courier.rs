@@ -40,6 +40,8 @@ pub struct Courier {
     desk: Arc<Desk>,
     in_flight: InFlight<Note, Settled>,
     view: Option<View>,
+    /// First attempts since the last retry.
+    first_in_a_row: usize,
 }
 
 /// What is under way.
@@ -76,7 +78,7 @@ impl Courier {
         let mouth = Mouth::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
         let desk = Desk { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, pulse };
-        Ok(Self { desk: Arc::new(desk), in_flight: InFlight::default(), view: None })
+        Ok(Self { desk: Arc::new(desk), in_flight: InFlight::default(), view: None, first_in_a_row: 0 })
     }
 
     /// Delivers until `shutdown` says so, then lets what is under way end.
@@ -147,6 +149,7 @@ impl Courier {
                 }
                 self.look_ahead(&mut view, &slots, now).await?;
                 let (first, retries) = slots.share(view.first.len(), view.retries.len());
+                self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
                 view.retries.drain(..retries).for_each(|delivery| self.take_up(delivery, false, now));
                 view.first.drain(..first).for_each(|delivery| self.take_up(delivery, false, now));
                 self.view = Some(view);
@@ -176,6 +179,7 @@ impl Courier {
             at_once: at_once as usize,
             under_way: self.in_flight.len(),
             retries_under_way: self.in_flight.notes().filter(|note| note.kind == Kind::Retry).count(),
+            first_in_a_row: self.first_in_a_row,
         }
     }
 

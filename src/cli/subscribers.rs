@@ -145,11 +145,12 @@ async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
 async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
     let change = move |health: &mut Health| {
+        let held = health.held_until.take().filter(|until| *until > now);
         let news = health.resume(now);
         health.hasten(now);
-        news
+        (news, held)
     };
-    let (news, health) = store.change_health(name, change).await?;
+    let ((news, held), health) = store.change_health(name, change).await?;
     store.hasten_heads(name, now).await?;
     output::line(match (news, health.state) {
         (true, State::Failing) => {
@@ -157,7 +158,15 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
         }
         (true, _) => format!("{name}: resumed"),
         (false, State::Failing) => format!("{name}: not paused, but failing; it is probed now"),
-        (false, _) => format!("{name}: not paused"),
+        (false, _) => match held {
+            Some(until) => {
+                let until = shown(Some(until));
+                format!(
+                    "{name}: not paused; it asked to be left alone until {until}, which is passed over now"
+                )
+            }
+            None => format!("{name}: not paused"),
+        },
     });
     Ok(())
 }

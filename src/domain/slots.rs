@@ -1,8 +1,8 @@
 //! Who goes next: how a subscriber's room is shared between first attempts and retries (contract 7.3).
 //!
 //! Retries may hang for the whole time limit. So a quarter of the room is kept for first attempts, which come first; and
-//! so that these, however many, starve no retry, one place is the retries' as soon as there are two. Which deliveries of
-//! a kind are taken is no matter here: the longest due.
+//! so that these, however many, starve no retry, one place is the retries' as soon as there are two, and of a single one
+//! every ninth turn. Which deliveries of a kind are taken is no matter here: the longest due.
 
 /// The room of one subscriber, and what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,12 @@ pub struct Slots {
     pub under_way: usize,
     /// Of those under way.
     pub retries_under_way: usize,
+    /// First attempts since the last retry.
+    pub first_in_a_row: usize,
 }
+
+/// Where there is one place only, a retry waits for so many first attempts.
+const IN_A_ROW: usize = 8;
 
 impl Slots {
     pub fn room(&self) -> usize {
@@ -29,7 +34,8 @@ impl Slots {
 
     /// How many of `first` due first attempts and of `retries` due retries are taken up.
     pub fn share(&self, first: usize, retries: usize) -> (usize, usize) {
-        let theirs = usize::from(self.at_once > 1 && self.retries_under_way == 0);
+        let turn = self.at_once > 1 || self.first_in_a_row >= IN_A_ROW;
+        let theirs = usize::from(turn && self.retries_under_way == 0);
         let left = self.room().saturating_sub(first).max(theirs);
         let retries = retries.min(left).min(self.most_retries());
         (first.min(self.room() - retries), retries)
@@ -43,7 +49,7 @@ mod tests {
     use super::*;
 
     fn slots(max_in_flight: usize, at_once: usize, under_way: usize, retries_under_way: usize) -> Slots {
-        Slots { max_in_flight, at_once, under_way, retries_under_way }
+        Slots { max_in_flight, at_once, under_way, retries_under_way, first_in_a_row: 0 }
     }
 
     #[test]
@@ -56,6 +62,12 @@ mod tests {
         assert_eq!(slots(1, 1, 0, 0).share(1, 1), (1, 0));
         assert_eq!(slots(1, 1, 0, 0).share(0, 1), (0, 1));
         assert_eq!(slots(8, 1, 0, 0).share(1, 1), (1, 0), "at the slowest pace there is no second place");
+        let patient = Slots { first_in_a_row: IN_A_ROW, ..slots(1, 1, 0, 0) };
+        assert_eq!(
+            (patient.share(9, 9), patient.share(9, 0)),
+            ((0, 1), (1, 0)),
+            "every ninth turn is a retry's"
+        );
     }
 
     proptest! {

@@ -96,6 +96,7 @@ struct UnderWay {
 }
 
 struct World {
+    first_in_a_row: usize,
     history: History,
     now: i64,
     health: Health,
@@ -124,7 +125,17 @@ impl World {
         };
         let outbox = history.messages.iter().map(delivery).collect();
         let (under_way, accepted) = (Vec::new(), Vec::new());
-        Self { history, now: 0, health, outbox, under_way, accepted, requests: 0, falls: 0 }
+        Self {
+            first_in_a_row: 0,
+            history,
+            now: 0,
+            health,
+            outbox,
+            under_way,
+            accepted,
+            requests: 0,
+            falls: 0,
+        }
     }
 
     fn mood(&self) -> Mood {
@@ -322,8 +333,10 @@ impl World {
                     at_once: at_once as usize,
                     under_way: self.under_way.len(),
                     retries_under_way: self.under_way.iter().filter(|under_way| under_way.retry).count(),
+                    first_in_a_row: self.first_in_a_row,
                 };
                 let share = slots.share(first.len(), retries.len());
+                self.first_in_a_row = if share.1 > 0 { 0 } else { self.first_in_a_row + share.0 };
                 first.truncate(share.0);
                 retries.truncate(share.1);
                 first.into_iter().chain(retries).for_each(|message| self.start(message, false));
