@@ -242,11 +242,15 @@ fn answer(made: &[Made], ask: Ask, size: usize, now: i64) -> Page {
     Page { labels: labels.collect(), more: (ask.page as usize) < pages, illegible: 0 }
 }
 
+/// How long a process that died stays so.
+const DEAD_MS: i64 = 600_000;
+
 fn a_label() -> impl Strategy<Value = Made> {
     // Whole days of quiet, and bursts within one second.
     let created = prop_oneof![0i64..3 * 86_400_000, 40_000_000i64..40_001_000, 9_000i64..9_003];
     let late = 0..OVERLAP.as_secs() * 1000;
-    let making = prop_oneof![Just(0), 0..(HOLD.as_secs() - 900) * 1000];
+    // An answer is on its way for some seconds, in which the hold must not run out.
+    let making = prop_oneof![Just(0), 0..(HOLD.as_secs() - OVERLAP.as_secs() - 10) * 1000];
     let void = prop::option::weighted(0.2, 0i64..86_400_000);
     (created, late, making, void).prop_map(|(created_ms, late, making, void)| Made {
         created_ms,
@@ -270,7 +274,7 @@ proptest! {
     ) {
         let end = 5 * 86_400_000;
         let moment = |ms: i64| Timestamp::from_millisecond(NOON * 1000 + ms).unwrap();
-        let (mut now, mut calls) = (0i64, 0usize);
+        let (mut now, mut calls, mut pages) = (0i64, 0usize, 0usize);
         let mut kept = Progress::default();
         let mut registry: BTreeMap<String, bool> = BTreeMap::new();
         let mut taken_up: Vec<String> = Vec::new();
@@ -290,14 +294,14 @@ proptest! {
             // Once it must have begun, and in the end it lives for a while, or nothing could be promised.
             let lives = kept.position.is_none() || now > end / 2;
             let (took, death) = if lives { (1_000, 9) } else { fates[calls % fates.len()] };
-            calls += 1;
-            prop_assert!(calls < 10_000, "walks come to an end");
+            (calls, pages) = (calls + 1, pages + 1);
+            prop_assert!(pages <= 2 * made.len() + 1, "walks come to an end");
             now += took;
             if death < 2 {
-                now += 600_000;
-                (walk, last, news_at) = (None, None, None);
+                (walk, last, news_at, pages) = (None, None, None, 0);
             }
             if death == 0 {
+                now += DEAD_MS;
                 continue;
             }
             let taken = current.take(listed, moment(now));
@@ -313,12 +317,16 @@ proptest! {
             }
             kept.position = taken.position.or(kept.position);
             if taken.done {
+                pages = 0;
                 match current.aim() {
                     Aim::News => news_at = Some(current.began_at() + SignedDuration::from_hours(3)),
                     Aim::Voids => kept.voids_sought_at = Some(current.began_at()),
                 }
             } else if death != 1 {
                 walk = Some(current);
+            }
+            if death == 1 {
+                now += DEAD_MS;
             }
         }
         let once: BTreeSet<&String> = taken_up.iter().collect();

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -94,41 +94,42 @@ fn what_is_to_be_expected() {
 }
 
 /// A population that is polled in turns of one second, at one label a turn.
+#[derive(Default)]
 struct World {
-    /// Key, due, wait.
-    labels: Vec<(i64, i64, u64)>,
+    /// When it is due and its wait in seconds, by key.
+    labels: BTreeMap<i64, (i64, u64)>,
+    /// By pace, when they are due and their keys.
+    planned: BTreeMap<Pace, BTreeSet<(i64, i64)>>,
     served: BTreeMap<i64, Vec<i64>>,
 }
 
 impl World {
+    /// A label that is due at `due` and asks for a look every `wait` seconds; 0: it was never looked at.
+    fn plan(&mut self, row: i64, due: i64, wait: u64) {
+        let pace = if wait == 0 { Pace::NONE } else { Pace::of(Duration::from_secs(wait)) };
+        self.labels.insert(row, (due, wait));
+        self.planned.entry(pace).or_default().insert((due, row));
+    }
+
     fn queues(&self, now: i64) -> Vec<Queue> {
-        let mut queues: BTreeMap<Pace, Vec<Due>> = BTreeMap::new();
-        for (row, due, wait) in self.labels.iter().filter(|(_, due, _)| *due <= now) {
-            let pace = if *wait == 0 { Pace::NONE } else { Pace::of(Duration::from_secs(*wait)) };
-            queues.entry(pace).or_default().push((*row, at(due * 1000)));
-        }
-        let mut queues: Vec<Queue> = queues
-            .into_iter()
-            .map(|(pace, mut heads)| {
-                heads.sort_by_key(|(row, due)| (*due, *row));
-                let newest = if pace == Pace::NONE { heads.clone() } else { vec![] };
-                Queue { pace, newest, heads, more: false }
-            })
-            .collect();
-        for queue in &mut queues {
-            queue.more = queue.heads.len() > 3;
-            queue.heads.truncate(3);
-        }
-        queues
+        let due = |(due, row): &(i64, i64)| (*row, at(due * 1000));
+        let queues = self.planned.iter().map(|(pace, planned)| {
+            let planned = planned.range(..(now + 1, i64::MIN));
+            let newest = planned.clone().rev().take(3).filter(|_| *pace == Pace::NONE);
+            let (heads, newest) = (planned.clone().take(3).map(due).collect(), newest.map(due).collect());
+            Queue { pace: *pace, heads, more: planned.skip(3).next().is_some(), newest }
+        });
+        queues.collect()
     }
 
     fn turn(&mut self, now: i64) {
         let Some(row) = order(&self.queues(now), now.unsigned_abs(), at(now * 1000), 1).pop() else { return };
         self.served.entry(row).or_default().push(now);
-        let label = self.labels.iter_mut().find(|label| label.0 == row).expect("it is one of them");
+        let (due, wait) = self.labels[&row];
+        self.planned.values_mut().for_each(|planned| drop(planned.remove(&(due, row))));
         // Whoever was new goes on at some pace.
-        label.2 = if label.2 == 0 { 600 } else { label.2 };
-        label.1 = now + label.2.cast_signed();
+        let wait = if wait == 0 { 600 } else { wait };
+        self.plan(row, now + wait.cast_signed(), wait);
     }
 }
 
@@ -141,7 +142,8 @@ fn all_waits_stretch_alike() {
             labels.extend((0..each).map(|n| ((class * each + n) as i64, (n as i64 * 7) % 900, wait)));
         }
         let asked: f64 = labels.iter().map(|(.., wait)| 1.0 / *wait as f64).sum();
-        let mut world = World { labels: labels.clone(), served: BTreeMap::new() };
+        let mut world = World::default();
+        labels.iter().for_each(|(row, due, wait)| world.plan(*row, *due, *wait));
         (0..7_000).for_each(|now| world.turn(now));
         let expected = stretch(asked, 1.0);
         assert!(expected > 1.3);
@@ -164,15 +166,15 @@ proptest! {
         waits in prop::collection::vec(1u64..100_000, 1..10),
         newcomers in prop::collection::vec(0usize..3, 200),
     ) {
-        let labels = waits.iter().zip(0..).map(|(wait, row)| (row, 0, *wait)).collect::<Vec<_>>();
-        let first = labels.len();
-        let mut world = World { labels, served: BTreeMap::new() };
+        let mut world = World::default();
+        waits.iter().zip(0..).for_each(|(wait, row)| world.plan(row, 0, *wait));
+        let first = waits.len();
         // Everybody who was there at the start is among the longest overdue after so many turns.
         let bound = OLDEST_EVERY as usize * (first + 4);
         for turn in 0..bound {
             for _ in 0..newcomers[turn % newcomers.len()] {
                 let row = world.labels.len() as i64;
-                world.labels.push((row, turn as i64, if turn % 2 == 0 { 0 } else { 1 }));
+                world.plan(row, turn as i64, (turn % 2) as u64);
             }
             world.turn(turn as i64);
         }
