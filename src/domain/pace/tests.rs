@@ -19,7 +19,7 @@ fn queue(wait: Duration, heads: &[(i64, i64)]) -> Queue {
 
 #[test]
 fn a_pace_is_near_its_wait_and_there_are_few_of_them() {
-    let mut paces = std::collections::BTreeSet::new();
+    let mut paces = BTreeSet::new();
     for ms in (1..100_000).chain((100_000..90_000_000).step_by(997)) {
         let pace = Pace::of(Duration::from_millis(ms)).as_millis();
         assert!((pace - ms as i64).unsigned_abs() * 8 <= ms, "{ms} became {pace}");
