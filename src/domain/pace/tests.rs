@@ -126,7 +126,9 @@ impl World {
         let Some(row) = order(&self.queues(now), now.unsigned_abs(), at(now * 1000), 1).pop() else { return };
         self.served.entry(row).or_default().push(now);
         let (due, wait) = self.labels[&row];
-        self.planned.values_mut().for_each(|planned| drop(planned.remove(&(due, row))));
+        for planned in self.planned.values_mut() {
+            planned.remove(&(due, row));
+        }
         // Whoever was new goes on at some pace.
         let wait = if wait == 0 { 600 } else { wait };
         self.plan(row, now + wait.cast_signed(), wait);
