@@ -135,9 +135,9 @@ impl Courier {
         };
         match view.health.gate(self.desk.subscriber.max_in_flight, now) {
             Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
-            Gate::Probe if !self.in_flight.is_empty() => return Ok(soon),
-            Gate::Probe => {
-                if let Some(probe) = self.probe(now).await? {
+            Gate::Probe { .. } if !self.in_flight.is_empty() => return Ok(soon),
+            Gate::Probe { newest } => {
+                if let Some(probe) = self.probe(newest, now).await? {
                     self.take_up(probe, true, now);
                     return Ok(soon);
                 }
@@ -200,14 +200,18 @@ impl Courier {
     }
 
     /// What has failed already may be what is bad, so it comes last; by time, what was just tried lets all others be
-    /// tried before it.
-    async fn probe(&self, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
-        for kind in [Kind::First, Kind::Retry] {
-            if let Some(probe) = self.due(kind, now, &[], 1).await?.pop() {
-                return Ok(Some(probe));
+    /// tried before it. Of what was never tried, the `newest` if it is its turn; but a ping, which has no lane, goes
+    /// before anything.
+    async fn probe(&self, newest: bool, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
+        let Desk { subscriber, store, .. } = &*self.desk;
+        match self.due(Kind::First, now, &[], 1).await?.pop() {
+            Some(first) if newest && first.lane.is_some() => {
+                let newest = store.newest_due_delivery(&subscriber.name, now).await?;
+                Ok(newest.or(Some(first)))
             }
+            Some(first) => Ok(Some(first)),
+            None => Ok(self.due(Kind::Retry, now, &[], 1).await?.pop()),
         }
-        Ok(None)
     }
 
     async fn due(

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -19,6 +20,7 @@ use crate::courier::{Audience, Courier};
 use crate::desk::Desk;
 use crate::domain::label::{AccountName, Registration};
 use crate::domain::signature::jwks;
+use crate::domain::span::{later, signed};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::experience::Experience;
 use crate::http::{self, Sources};
@@ -39,6 +41,8 @@ pub struct Ended {
 
 /// Who waits for a predecessor gives a sign of life every so often.
 const SIGN: Duration = Duration::from_secs(5);
+/// How much longer than its calls may take a trade may take to end: it still writes what came of them.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// A trade at work.
 struct Post {
@@ -46,10 +50,20 @@ struct Post {
     stop: watch::Sender<bool>,
     task: Id,
     gone: Gone,
+    /// How long its calls may take, or those of a predecessor that it waits for.
+    patience: Duration,
 }
 
 /// Closes when a trade has ended.
 type Gone = watch::Receiver<()>;
+
+/// A trade that was told to stop.
+struct Leaving {
+    gone: Gone,
+    patience: Duration,
+    /// If it has not ended then, it hangs.
+    by: Timestamp,
+}
 
 pub struct Trades {
     store: Store,
@@ -67,7 +81,7 @@ pub struct Trades {
     experience: Experience,
     jwks: watch::Sender<Arc<str>>,
     /// Those that were told to stop, by name: who comes after them waits.
-    leaving: BTreeMap<String, Gone>,
+    leaving: BTreeMap<String, Leaving>,
     told_to_stop: HashSet<Id>,
 }
 
@@ -111,16 +125,18 @@ impl Trades {
     pub fn start_upkeep(&mut self, keep: &StoreConfig) {
         let (store, wanted) = (self.store.clone(), self.wanted.subscribe());
         let none = Pulse::default();
-        let registrar = self.post("the registrar", &none, |stop| registrar::run(store, wanted, stop));
+        let registrar =
+            self.post("the registrar", &none, Duration::ZERO, |stop| registrar::run(store, wanted, stop));
         let (store, keep, audience) = (self.store.clone(), keep.clone(), self.audience.subscribe());
         let experience = self.experience.clone();
-        let janitor =
-            self.post("the janitor", &none, |stop| janitor::run(store, keep, audience, experience, stop));
+        let janitor = self.post("the janitor", &none, Duration::ZERO, |stop| {
+            janitor::run(store, keep, audience, experience, stop)
+        });
         self.others.extend([registrar, janitor]);
     }
 
     pub fn serve(&mut self, listener: TcpListener, sources: Sources) {
-        let post = self.post("the HTTP server", &Pulse::default(), |mut stop| async move {
+        let post = self.post("the HTTP server", &Pulse::default(), Duration::ZERO, |mut stop| async move {
             let shutdown = async move {
                 let _ = stop.wait_for(|stop| *stop).await;
             };
@@ -147,12 +163,12 @@ impl Trades {
             let pulse = self.pulses.start(&trade, clock::now());
             let (policy, experience) = (self.policy.subscribe(), self.experience.clone());
             let poller = Poller::new(Arc::clone(&desk), policy, experience, pulse.clone());
-            let mut posts = vec![self.post(&trade, &pulse, |stop| poller.run(stop))];
+            let mut posts = vec![self.post(&trade, &pulse, account.timeout, |stop| poller.run(stop))];
             if account.discover.enabled {
                 let trade = format!("the scout of {name}");
                 let pulse = self.pulses.start(&trade, clock::now());
                 let (audience, beat) = (self.audience.subscribe(), pulse.clone());
-                posts.push(self.post(&trade, &pulse, |stop| async move {
+                posts.push(self.post(&trade, &pulse, account.timeout, |stop| async move {
                     // When the one before has ended: how far it came is where this one goes on.
                     match Scout::new(desk, audience, beat).await? {
                         Some(scout) => scout.run(stop).await,
@@ -170,7 +186,7 @@ impl Trades {
             let pulse = self.pulses.start(&trade, clock::now());
             let audience: Audience = self.audience.subscribe();
             let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), pulse.clone())?;
-            let post = self.post(&trade, &pulse, |stop| courier.run(stop));
+            let post = self.post(&trade, &pulse, subscriber.timeout, |stop| courier.run(stop));
             self.couriers.insert(name.clone(), (post, subscriber.clone()));
         }
         Ok(())
@@ -193,11 +209,13 @@ impl Trades {
             accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(posts, _)| posts),
         );
         going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
+        let now = clock::now();
         for post in going {
+            let by = later(now, signed(post.patience.saturating_add(SLACK)));
             post.stop.send_replace(true);
             self.pulses.stop(&post.name);
             self.told_to_stop.insert(post.task);
-            self.leaving.insert(post.name, post.gone);
+            self.leaving.insert(post.name, Leaving { gone: post.gone, patience: post.patience, by });
         }
     }
 
@@ -213,24 +231,32 @@ impl Trades {
         Ok(desk)
     }
 
-    /// Starts a trade; when the one of its name before has ended, if that was told to stop.
-    fn post<F>(&mut self, name: &str, pulse: &Pulse, work: impl FnOnce(watch::Receiver<bool>) -> F) -> Post
+    /// Starts a trade whose calls take no longer than `patience`; when the one of its name before has ended, if that was
+    /// told to stop.
+    fn post<F>(
+        &mut self,
+        name: &str,
+        pulse: &Pulse,
+        patience: Duration,
+        work: impl FnOnce(watch::Receiver<bool>) -> F,
+    ) -> Post
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
         let (stop, stopped) = watch::channel(false);
         let (here, gone) = watch::channel(());
         let before = self.leaving.remove(name);
+        let patience = before.as_ref().map_or(patience, |before| before.patience.max(patience));
         let (work, pulse, trade) = (work(stopped.clone()), pulse.clone(), name.to_owned());
         let task = self.tasks.spawn(async move {
             if let Some(before) = before {
-                wait_for(before, &pulse).await;
+                wait_for(before.gone, before.by, &pulse).await;
             }
             let outcome = if *stopped.borrow() { Ok(()) } else { work.await };
             drop(here);
             Ended { trade, outcome }
         });
-        Post { name: name.to_owned(), stop, task: task.id(), gone }
+        Post { name: name.to_owned(), stop, task: task.id(), gone, patience }
     }
 
     /// Waits until a trade ends that was not told to, which none does by itself.
@@ -278,16 +304,42 @@ fn audience(config: &Config) -> Arc<Vec<Subscriber>> {
     Arc::new(config.subscribers.values().cloned().collect())
 }
 
-async fn wait_for(mut before: Gone, pulse: &Pulse) {
+/// Waits for a predecessor. If it hangs, so does who waits for it, and no sign of life hides that.
+async fn wait_for(mut before: Gone, by: Timestamp, pulse: &Pulse) {
     loop {
+        let now = clock::now();
+        if now < by {
+            pulse.beat(now);
+        }
         tokio::select! {
             // Nothing is ever sent: it closes.
             _ = before.changed() => return,
-            () = clock::sleep(SIGN) => pulse.beat(clock::now()),
+            () = clock::sleep(SIGN) => {}
         }
     }
 }
 
 fn panicked(error: &JoinError) -> Ended {
     Ended { trade: format!("a trade ({error})"), outcome: Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::domain::span::earlier;
+
+    #[tokio::test]
+    async fn who_waits_for_a_trade_that_hangs_seems_to_hang_too() {
+        let (pulses, now) = (Pulses::default(), clock::now());
+        let long_ago = earlier(now, SignedDuration::from_mins(10));
+        for (by, silent) in [(later(now, signed(SLACK)), 0), (now, 1)] {
+            let pulse = pulses.start("a courier", long_ago);
+            let (here, before) = watch::channel(());
+            drop(here);
+            wait_for(before, by, &pulse).await;
+            assert_eq!(pulses.silent(clock::now(), signed(SLACK)).len(), silent);
+        }
+    }
 }

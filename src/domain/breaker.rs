@@ -117,8 +117,8 @@ pub enum HealthChange {
 pub enum Gate {
     /// So many at once.
     Open { at_once: u32 },
-    /// One, and only if no other is under way.
-    Probe,
+    /// One, and only if no other is under way: of those that were never tried, the longest due or the newest.
+    Probe { newest: bool },
     /// None, until then at least; `None`: until somebody says so.
     Shut { until: Option<Timestamp> },
 }
@@ -153,7 +153,8 @@ impl Health {
         match (self.state, open_at) {
             (State::Paused, _) => Gate::Shut { until: None },
             (_, Some(until)) => Gate::Shut { until: Some(until) },
-            (State::Failing, None) => Gate::Probe,
+            // By turns: what is bad may stand at either end, and no number of it keeps the good from being asked with.
+            (State::Failing, None) => Gate::Probe { newest: self.probes % 2 == 1 },
             (State::Ok, None) => {
                 Gate::Open { at_once: self.pace.map_or(max_in_flight, |pace| pace.min(max_in_flight)) }
             }

@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::messages::write_system_messages;
 use super::outbox::EndedAttempt;
-use super::{Store, StoreError, at, ms};
+use super::{Store, StoreError, at, json, ms};
 use crate::domain::breaker::{Health, HealthChange, Reason, State};
 use crate::domain::message::ping::{PING, Ping};
 use crate::domain::message::{MessageType, about_subscriber};
@@ -58,7 +58,7 @@ impl Store {
                     write(tx, &name, &health).await?;
                     if another {
                         forget_refusals(tx, &name).await?;
-                        make_heads_due(tx, &name, 0, now).await?;
+                        make_heads_due(tx, &name, &[], now).await?;
                     }
                     Ok(health)
                 })
@@ -69,7 +69,7 @@ impl Store {
     /// Has what waits for a time of our own tried at `now`, as far as the subscriber's health lets it.
     pub async fn hasten_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
         let name = subscriber.clone();
-        self.writer.write(move |tx| Box::pin(async move { make_heads_due(tx, &name, 0, now).await })).await
+        self.writer.write(move |tx| Box::pin(async move { make_heads_due(tx, &name, &[], now).await })).await
     }
 
     /// Puts a ping into the subscriber's outbox, before what waits there; a failing subscriber is probed with it at once.
@@ -199,18 +199,21 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// What a change of a subscriber's health brings with it: it is told, and the heads of its lanes no longer wait for
-/// their schedules. In the order that an outbox has, it is the probes, and then the pace, that hold them back.
+/// What a change of a subscriber's health brings with it, at the first of `ended`: it is told, and the heads of its lanes
+/// no longer wait for their schedules. In the order that an outbox has, it is the probes, and then the pace, that hold
+/// them back.
 pub(super) async fn follow(
     tx: &mut SqliteConnection,
-    attempt: &EndedAttempt,
+    ended: &[EndedAttempt],
     change: HealthChange,
     health: &Health,
     episode_at: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    let Some(attempt) = ended.first() else { return Ok(()) };
     let now = attempt.settled_at;
     let name = &attempt.subscriber.name;
-    make_heads_due(tx, name, attempt.row, now).await?;
+    let tried: Vec<i64> = ended.iter().map(|attempt| attempt.row).collect();
+    make_heads_due(tx, name, &tried, now).await?;
     let kind = match change {
         HealthChange::Fell => MessageType::SubscriberFailing,
         HealthChange::Recovered => MessageType::SubscriberRecovered,
@@ -222,19 +225,19 @@ pub(super) async fn follow(
 }
 
 /// Those that wait for a time of our own are due now; those that the receiver asked to leave alone, when it said. All
-/// but `tried`, which was just attempted, and what is sent again at a pace. They are tried before their time: should
+/// but `tried`, which were just attempted, and what is sent again at a pace. They are tried before their time: should
 /// they fail, they wait for that.
 async fn make_heads_due(
     tx: &mut SqliteConnection,
     subscriber: &SubscriberName,
-    tried: i64,
+    tried: &[i64],
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let (name, now) = (subscriber.as_str(), ms(now));
+    let (name, now, tried) = (subscriber.as_str(), ms(now), json(tried));
     sqlx::query!(
         "UPDATE deliveries SET next_attempt_at = max(?2, coalesce(asked_until, ?2))
          WHERE subscriber = ?1 AND (attempts > 0) IN (0, 1) AND next_attempt_at > ?2
-           AND next_attempt_at > coalesce(asked_until, ?2) AND delivery_key <> ?3
+           AND next_attempt_at > coalesce(asked_until, ?2) AND delivery_key NOT IN (SELECT value FROM json_each(?3))
            AND (queued_again_at IS NULL OR EXISTS (SELECT 1 FROM attempts a
                 WHERE a.delivery_key = deliveries.delivery_key AND a.started_at >= queued_again_at))",
         name,

@@ -114,14 +114,46 @@ impl Store {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let (name, retry, now, busy) = (subscriber.as_str(), kind == Kind::Retry, ms(now), json(busy));
+        self.due_between(subscriber, kind, Timestamp::MIN, now, busy, limit).await
+    }
+
+    /// The delivery of the subscriber that was never attempted and fell due last before `now`.
+    pub async fn newest_due_delivery(
+        &self,
+        subscriber: &SubscriberName,
+        now: Timestamp,
+    ) -> Result<Option<DueDelivery>, StoreError> {
+        let (name, until) = (subscriber.as_str(), ms(now));
+        let newest = sqlx::query_scalar!(
+            r#"SELECT max(next_attempt_at) AS "newest: i64" FROM deliveries
+               WHERE subscriber = ? AND (attempts > 0) = 0 AND next_attempt_at <= ?"#,
+            name,
+            until
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        let Some(newest) = newest else { return Ok(None) };
+        Ok(self.due_between(subscriber, Kind::First, at(newest), now, &[], 1).await?.pop())
+    }
+
+    async fn due_between(
+        &self,
+        subscriber: &SubscriberName,
+        kind: Kind,
+        from: Timestamp,
+        now: Timestamp,
+        busy: &[i64],
+        limit: u32,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let (name, retry, busy) = (subscriber.as_str(), kind == Kind::Retry, json(busy));
+        let (from, now) = (ms(from), ms(now));
         let rows = sqlx::query_as!(
             DueRow,
             r#"SELECT d.delivery_key, d.lane, d.format, d.attempts, d.tried, d.tried_since, d.planned_at,
                 d.next_attempt_at AS "next_attempt_at!",
                 m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
              FROM deliveries d JOIN messages m USING (message_key)
-             WHERE d.subscriber = ?1 AND (d.attempts > 0) = ?2 AND d.next_attempt_at <= ?3
+             WHERE d.subscriber = ?1 AND (d.attempts > 0) = ?2 AND d.next_attempt_at BETWEEN ?6 AND ?3
                AND d.delivery_key NOT IN (SELECT value FROM json_each(?4))
                AND (d.lane IS NULL OR d.lane NOT IN (
                     SELECT busy.lane FROM json_each(?4) CROSS JOIN deliveries busy ON busy.delivery_key = value
@@ -131,7 +163,8 @@ impl Store {
             retry,
             now,
             busy,
-            limit
+            limit,
+            from
         )
         .fetch_all(&self.readers)
         .await?;
@@ -280,7 +313,7 @@ pub(super) async fn settle(
     let mut fares: HashMap<&SubscriberName, Health> = HashMap::new();
     let mut settled = Vec::with_capacity(ended.len());
     let mut changes = Vec::new();
-    for attempt in ended {
+    for (place, attempt) in ended.iter().enumerate() {
         let name = &attempt.subscriber.name;
         let health = match fares.entry(name) {
             Entry::Occupied(known) => known.into_mut(),
@@ -293,13 +326,14 @@ pub(super) async fn settle(
         let (settlement, change) = health.settle(&attempt.judged(), attempt.settled_at);
         if let Some(change) = change {
             let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
-            changes.push((attempt, change, health.clone(), episode_at));
+            changes.push((place, change, health.clone(), episode_at));
         }
         settled.push(Settled { settlement, change, state: health.state, probe_at: health.probe_at });
     }
     write_attempts(tx, ended, &settled).await?;
-    for (attempt, change, health, episode_at) in changes {
-        health::follow(tx, attempt, change, &health, episode_at).await?;
+    for (place, change, health, episode_at) in changes {
+        // What ended later planned its next attempt knowing of this change.
+        health::follow(tx, &ended[place..], change, &health, episode_at).await?;
     }
     for (name, health) in fares {
         health::write(tx, name, &health).await?;

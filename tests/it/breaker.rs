@@ -13,6 +13,7 @@ use crate::house::parcel::{event, in_transit, tracking};
 use crate::house::{House, ORDERS, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
+const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
 const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
 const ATTEMPTS: &str = "SELECT count(*) FROM attempts";
 const LABELS: [&str; 6] = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
@@ -138,6 +139,29 @@ async fn one_probe_at_a_time_while_news_come_in() {
         house.poll_and_deliver().await;
         assert_eq!(house.receiver.counts().received, before + 1, "after {wait} s");
     }
+}
+
+#[tokio::test]
+async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
+    let mut house = House::new().await;
+    house.receiver.answer_by(|callback| {
+        let good = callback.label_id.as_deref().is_none_or(|label| label == "se-99");
+        (!good).then(|| Answer::status(422))
+    });
+    let bad: Vec<String> = (1..=20).map(|number| format!("se-{number}")).collect();
+    house.register(&bad.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    bad.iter().for_each(|label| house.says(label, &in_transit()));
+    house.poll_and_deliver().await;
+    assert_eq!(health(&house, "orders").await.state, State::Failing);
+    house.pass(seconds(1));
+    house.register(&["se-99"]).await;
+    house.says("se-99", &in_transit());
+    for wait in [4, 10] {
+        assert_eq!(house.count(DELIVERED).await, 0, "it is probed with the longest due first");
+        house.pass(seconds(wait));
+        house.poll_and_deliver().await;
+    }
+    assert!(house.count(DELIVERED).await > 0, "and then with the newest");
 }
 
 #[tokio::test]

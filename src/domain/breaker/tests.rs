@@ -30,7 +30,7 @@ fn ended(attempt: &Attempt, delivery: i64, course: Course, probe: bool) -> Ended
 
 /// What an attempt of `delivery` leads to, `seconds` later.
 fn said(health: &mut Health, outcome: Outcome, delivery: i64, seconds: i64) -> Option<HealthChange> {
-    let probe = health.gate(8, at(seconds)) == Gate::Probe;
+    let probe = matches!(health.gate(8, at(seconds)), Gate::Probe { .. });
     health.settle(&ended(&attempt(outcome, None), delivery, Course::default(), probe), at(seconds)).1
 }
 
@@ -43,7 +43,7 @@ fn five_failures_over_two_messages_are_the_receivers() {
     assert_eq!(said(&mut health, DOWN, 2, 0), Some(HealthChange::Fell));
     assert_eq!((health.state, health.reason), (State::Failing, Some(Reason::Failures)));
     assert_eq!(health.gate(8, at(4)), Gate::Shut { until: Some(at(5)) });
-    assert_eq!(health.gate(8, at(5)), Gate::Probe);
+    assert_eq!(health.gate(8, at(5)), Gate::Probe { newest: false });
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_hold_counts_for_probes_and_a_messages_own_wait_for_it() {
     said(&mut health, Outcome::ConnectionRefused, 1, 0);
     health.settle(&ended(&busy, 1, Course::default(), true), at(5));
     assert_eq!(health.gate(8, at(3604)), Gate::Shut { until: Some(at(3605)) });
-    assert_eq!(health.gate(8, at(3605)), Gate::Probe);
+    assert_eq!(health.gate(8, at(3605)), Gate::Probe { newest: true }, "by turns");
     let later = attempt(DOWN, Some(7200));
     let next = health.settle(&ended(&later, 2, Course::default(), true), at(3605)).0.next;
     assert_eq!(next, NextStep::Again { at: at(3605 + 7200) });
@@ -203,7 +203,7 @@ fn gone_is_believed_the_second_time_ten_minutes_later() {
     assert!(!health.meet("a", at(2000)));
     assert_eq!(health.state, State::Paused, "the first URL we hear of is no other");
     assert!(health.meet("b", at(2000)) && !health.meet("b", at(2000)));
-    assert_eq!(health.gate(8, at(2000)), Gate::Probe);
+    assert_eq!(health.gate(8, at(2000)), Gate::Probe { newest: false });
     assert_eq!(said(&mut health, OK, 1, 2000), Some(HealthChange::Recovered));
 }
 
@@ -227,7 +227,7 @@ fn pausing_and_resuming_are_no_episode() {
     assert_eq!(health.gate(8, at(4)), Gate::Open { at_once: 1 });
     said(&mut health, Outcome::ConnectionRefused, 1, 5);
     assert!(health.pause(at(6)) && health.resume(at(7)));
-    assert_eq!(health.gate(8, at(7)), Gate::Probe, "it was failing before");
+    assert_eq!(health.gate(8, at(7)), Gate::Probe { newest: false }, "it was failing before");
 }
 
 /// A receiver and a courier in virtual time: lanes of one message each, and what the receiver does.
@@ -251,7 +251,7 @@ impl World {
         let now = at(self.now);
         let at_once = match self.health.gate(8, now) {
             Gate::Open { at_once } => at_once as usize,
-            Gate::Probe => 1,
+            Gate::Probe { .. } => 1,
             Gate::Shut { .. } => return,
         };
         assert!((1..=8).contains(&at_once));

@@ -114,10 +114,10 @@ impl World {
     fn queues(&self, now: i64) -> Vec<Queue> {
         let due = |(due, row): &(i64, i64)| (*row, at(due * 1000));
         let queues = self.planned.iter().map(|(pace, planned)| {
-            let planned = planned.range(..(now + 1, i64::MIN));
+            let mut planned = planned.range(..(now + 1, i64::MIN));
             let newest = planned.clone().rev().take(3).filter(|_| *pace == Pace::NONE);
             let (heads, newest) = (planned.clone().take(3).map(due).collect(), newest.map(due).collect());
-            Queue { pace: *pace, heads, more: planned.skip(3).next().is_some(), newest }
+            Queue { pace: *pace, heads, more: planned.nth(3).is_some(), newest }
         });
         queues.collect()
     }
