@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::breaker::{self, Health};
 use super::delivery::{JITTER, LONGEST_RETRY_AFTER};
+use super::span::{after, signed};
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +216,7 @@ fn own_reason(case: &Case<'_>, own: Timestamp) -> Option<Because> {
     let number = case.failures as usize;
     let wait = schedule.get(number.saturating_sub(1)).or(schedule.last()).copied()?;
     let planned = after(last.ended_at, wait);
-    let jitter = SignedDuration::try_from(wait.mul_f64(JITTER)).unwrap_or(SignedDuration::MAX);
+    let jitter = signed(wait.mul_f64(JITTER));
     Some(if near(planned, jitter.saturating_add(SLACK)) {
         match number {
             number if number > schedule.len() => Because::LastStep { wait },
@@ -226,11 +227,6 @@ fn own_reason(case: &Case<'_>, own: Timestamp) -> Option<Because> {
     } else {
         Because::Planned
     })
-}
-
-fn after(at: Timestamp, wait: Duration) -> Timestamp {
-    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
