@@ -258,6 +258,13 @@ mod tests {
         }
     }
 
+    /// A subscriber that fails since a minute ago and is probed at 40, and what is said of that.
+    fn failing() -> (Health, Because) {
+        let (since, probe_at) = (Some(at(-60)), Some(at(40)));
+        let health = Health { state: breaker::State::Failing, since, probe_at, ..WELL.clone() };
+        (health, Because::Probed { at: probe_at, since })
+    }
+
     fn said(case: &Case<'_>) -> (Option<i64>, Vec<Because>) {
         let Outlook { at, because } = outlook(case, at(10));
         (at.map(|at| at.as_second() - 1_790_000_000), because)
@@ -303,25 +310,13 @@ mod tests {
     fn behind_another_of_its_label() {
         let behind = Case { behind_another: true, next_attempt_at: None, ..case(&WELL) };
         assert_eq!(said(&behind), (None, vec![Because::Behind]));
-        let failing = Health {
-            state: breaker::State::Failing,
-            since: Some(at(-60)),
-            probe_at: Some(at(40)),
-            ..WELL.clone()
-        };
-        let probed = Because::Probed { at: Some(at(40)), since: Some(at(-60)) };
+        let (failing, probed) = failing();
         assert_eq!(said(&Case { health: &failing, ..behind }).1, [probed, Because::Behind]);
     }
 
     #[test]
     fn a_failing_subscriber_is_probed() {
-        let failing = Health {
-            state: breaker::State::Failing,
-            since: Some(at(-60)),
-            probe_at: Some(at(40)),
-            ..WELL.clone()
-        };
-        let probed = Because::Probed { at: Some(at(40)), since: Some(at(-60)) };
+        let (failing, probed) = failing();
         let waiting = Case { next_attempt_at: Some(at(0)), ..case(&failing) };
         assert_eq!(said(&waiting), (Some(40), vec![probed]));
         // One that has just been the probe lets all others be tried before it.
