@@ -117,7 +117,7 @@ impl World {
             let planned = planned.range(..(now + 1, i64::MIN));
             let newest = planned.clone().rev().take(3).filter(|_| *pace == Pace::NONE);
             let (heads, newest) = (planned.clone().take(3).map(due).collect(), newest.map(due).collect());
-            Queue { pace: *pace, heads, more: planned.skip(3).next().is_some(), newest }
+            Queue { pace: *pace, heads, more: planned.count() > 3, newest }
         });
         queues.collect()
     }
