@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::StoreConfig;
-use crate::domain::span::{earlier, signed};
+use crate::domain::span::{earlier, later, signed};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::experience::Experience;
 use crate::store::upkeep::Keep;
@@ -50,7 +50,7 @@ pub async fn run(
         let all = Arc::clone(&subscribers.borrow());
         let more = now >= tidy_at && step(&store, &keep, &all, now).await?;
         if !more && now >= tidy_at {
-            tidy_at = now.saturating_add(PAUSE).unwrap_or(Timestamp::MAX);
+            tidy_at = later(now, PAUSE);
         }
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,

@@ -23,6 +23,7 @@ use crate::domain::reading::Reading;
 use crate::domain::rhythm::Rhythms;
 use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
+use crate::domain::span::later;
 use crate::domain::subscriber::Subscriber;
 use crate::experience::Experience;
 use crate::in_flight::InFlight;
@@ -102,7 +103,7 @@ impl Poller {
     /// Starts as many polls as are due and allowed; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let desk = Arc::clone(&self.looking.desk);
-        let soon = now.saturating_add(STALE).unwrap_or(Timestamp::MAX);
+        let soon = later(now, STALE);
         if let Some(open_at) = desk.open_at(now) {
             self.looking.pulse.beat(now);
             return Ok(open_at.min(soon));

@@ -20,7 +20,7 @@ use crate::domain::discovery::{
     Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
 };
 use crate::domain::reading::Reading;
-use crate::domain::span::{later, signed};
+use crate::domain::span::{after, earlier, later};
 use crate::domain::subscriber::Subscriber;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
@@ -157,7 +157,7 @@ impl Scout {
         call: Call,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let vouched = self.desk.answered_since(now.saturating_sub(VOUCHED).unwrap_or(Timestamp::MIN));
+        let vouched = self.desk.answered_since(earlier(now, VOUCHED));
         let verdict = concerns_account(failure, call.probe, vouched);
         let observed = verdict.and_then(|verdict| self.desk.observe(None, &verdict, call, now));
         let usage = self.desk.usage(call, None, now);
@@ -203,7 +203,7 @@ impl Scout {
         match (done, walk.aim()) {
             (false, _) => self.walk = Some(walk),
             (true, Aim::News) => {
-                self.news_at = Some(later(walk.began_at(), signed(account.discover.interval)));
+                self.news_at = Some(after(walk.began_at(), account.discover.interval));
             }
             (true, Aim::Voids) => {}
         }

@@ -56,14 +56,7 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
 /// The rows of the label with this id, in every account that has it; `None` stands for all labels.
 async fn labels(store: &Store, id: Option<&str>) -> Result<Vec<Option<i64>>, Failure> {
     let Some(id) = id else { return Ok(vec![None]) };
-    let id = resolve::label_id(id)?;
-    let named = store.labels_named(id.as_str()).await?;
-    if named.is_empty() {
-        return Err(
-            Failure::new(format!("{id} is not registered")).hint("trackpost labels list shows what is")
-        );
-    }
-    Ok(named.into_iter().map(|label| Some(label.row)).collect())
+    Ok(resolve::labels(store, id).await?.into_iter().map(|label| Some(label.row)).collect())
 }
 
 /// What is repeated of the pages that go by.

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Failure;
 use crate::config::{Config, duration, nearest};
 use crate::domain::label::{AccountName, LabelId, LabelKey};
+use crate::domain::span::{earlier, signed};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
 use crate::store::views::labels::LabelRef;
@@ -48,10 +49,19 @@ fn choose(
         (None, _, Some(account)) if !config.accounts.contains_key(&AccountName::new(account)) => {
             Err(unknown_account(config, account))
         }
-        (None, _, _) => {
-            Err(Failure::new(format!("{id} is not registered")).hint("trackpost labels list shows what is"))
-        }
+        (None, _, _) => Err(not_registered(id)),
     }
+}
+
+/// The registered labels with this id, one per account that has it; never none.
+pub async fn labels(store: &Store, id: &str) -> Result<Vec<LabelRef>, Failure> {
+    let id = label_id(id)?;
+    let named = store.labels_named(id.as_str()).await?;
+    if named.is_empty() { Err(not_registered(&id)) } else { Ok(named) }
+}
+
+fn not_registered(id: &LabelId) -> Failure {
+    Failure::new(format!("{id} is not registered")).hint("trackpost labels list shows what is")
 }
 
 /// The configured account of this name.
@@ -114,13 +124,13 @@ impl Moment {
         let ago = duration::parse(text).map_err(|error| {
             format!("it {error}, and no instant either: as in 2h or 2026-11-22T10:00:00Z")
         })?;
-        Ok(Self::Ago(SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX)))
+        Ok(Self::Ago(signed(ago)))
     }
 
     pub fn before(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
-            Self::Ago(ago) => now.saturating_sub(ago).unwrap_or(Timestamp::MIN),
+            Self::Ago(ago) => earlier(now, ago),
         }
     }
 }

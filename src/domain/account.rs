@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::span::signed;
+use super::span::{later, signed};
 
 /// What one poll says about its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl AccountState {
             Verdict::Throttled { retry_after } => {
                 // "At once" is no answer to "too many": a second at least.
                 let wait = signed((*retry_after).max(Duration::from_secs(1)));
-                let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+                let until = later(now, wait);
                 self.throttled_until = self.throttled_until.max(Some(until));
                 None
             }

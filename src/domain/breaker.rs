@@ -361,8 +361,7 @@ fn probe_wait(probes: u32) -> Duration {
 }
 
 fn after(now: Timestamp, wait: Duration) -> Option<Timestamp> {
-    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-    Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))
+    Some(super::span::after(now, wait))
 }
 
 #[cfg(test)]

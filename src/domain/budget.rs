@@ -8,6 +8,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::span::later;
+
 /// What a bucket holds at most, in time.
 const BURST: SignedDuration = SignedDuration::from_hours(1);
 
@@ -85,8 +87,8 @@ impl Budget {
         let wait = (1.0 - self.bucket) / rate.max(f64::MIN_POSITIVE);
         let wait = SignedDuration::try_from_secs_f64(wait).unwrap_or(SignedDuration::MAX);
         // A moment more, or rounding would have us ask again and again.
-        let at = now.saturating_add(wait.saturating_add(SignedDuration::from_millis(1)));
-        Some(at.unwrap_or(Timestamp::MAX).min(self.month.end))
+        let at = later(now, wait.saturating_add(SignedDuration::from_millis(1)));
+        Some(at.min(self.month.end))
     }
 
     /// A request goes out; whether it might was asked before.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::span::later;
+
 /// How one attempt ended. Anything but [`Outcome::Accepted`] is a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -165,7 +167,7 @@ pub fn settle(
         // Nobody has got through: it is not this message that is bad.
         None => schedule.last().copied().unwrap_or(LONGEST_RETRY_AFTER),
     };
-    let plan = after(now, planned.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
+    let plan = whole_ms_after(now, planned.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
     let at = plan.max(asked_until.unwrap_or(plan));
     settled(NextStep::Again { at }, Course { planned_at: Some(plan), ..after_failing })
 }
@@ -181,14 +183,15 @@ pub fn spare(course: Course, attempt: &Attempt, probe_at: Option<Timestamp>, now
 /// Until when the answer asked that this message be left alone, and the whole subscriber.
 fn asked(attempt: &Attempt, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
     let asked = attempt.retry_after.filter(|_| !attempt.outcome.is_accepted());
-    let until = asked.map(|wait| after(now, wait.min(LONGEST_RETRY_AFTER)));
+    let until = asked.map(|wait| whole_ms_after(now, wait.min(LONGEST_RETRY_AFTER)));
     (until, until.filter(|_| matches!(attempt.outcome.status(), Some(429 | 503))))
 }
 
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    // Whole milliseconds, as they are stored; up, so that nothing comes before its time.
+/// The end of a wait that begins now, in whole milliseconds, as they are stored; up, so that nothing comes before its
+/// time.
+fn whole_ms_after(now: Timestamp, wait: Duration) -> Timestamp {
     let ms = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-    now.saturating_add(SignedDuration::from_millis(ms)).unwrap_or(Timestamp::MAX)
+    later(now, SignedDuration::from_millis(ms))
 }
 
 #[cfg(test)]

@@ -198,7 +198,6 @@ impl fmt::Display for Figures {
 mod tests {
     use super::*;
     use crate::domain::event::{EventId, Form};
-    use crate::domain::label::{AccountName, LabelKey, Metadata};
     use crate::domain::snapshot::Standing;
 
     fn at(text: &str) -> Timestamp {
@@ -209,21 +208,15 @@ mod tests {
     const NOW: &str = "2026-11-22T12:00:00Z";
 
     fn label() -> Snapshot {
-        Snapshot {
-            row: 1,
-            key: LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() },
-            metadata: Metadata::new(),
-            version: 1,
-            registered_at: at("2026-11-01T00:00:00Z"),
-            standing: Standing {
-                first_answer_at: Some(at("2026-11-01T00:00:00Z")),
-                last_answer_at: Some(at(LOOKED)),
-                next_poll_at: Some(at("2026-11-22T11:59:00Z")),
-                wait: Some(minutes(20)),
-                ..Standing::new(at("2026-11-01T00:00:00Z"))
-            },
-            recent_polls: String::new(),
-        }
+        let registered = Snapshot::registered(at("2026-11-01T00:00:00Z"));
+        let standing = Standing {
+            first_answer_at: Some(registered.registered_at),
+            last_answer_at: Some(at(LOOKED)),
+            next_poll_at: Some(at("2026-11-22T11:59:00Z")),
+            wait: Some(minutes(20)),
+            ..registered.standing
+        };
+        Snapshot { standing, ..registered }
     }
 
     fn event(times: &str, status: &str) -> ToldEvent {

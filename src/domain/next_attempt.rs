@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::breaker::{self, Health};
 use super::delivery::{JITTER, LONGEST_RETRY_AFTER};
+use super::span::{after, signed};
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +216,7 @@ fn own_reason(case: &Case<'_>, own: Timestamp) -> Option<Because> {
     let number = case.failures as usize;
     let wait = schedule.get(number.saturating_sub(1)).or(schedule.last()).copied()?;
     let planned = after(last.ended_at, wait);
-    let jitter = SignedDuration::try_from(wait.mul_f64(JITTER)).unwrap_or(SignedDuration::MAX);
+    let jitter = signed(wait.mul_f64(JITTER));
     Some(if near(planned, jitter.saturating_add(SLACK)) {
         match number {
             number if number > schedule.len() => Because::LastStep { wait },
@@ -226,11 +227,6 @@ fn own_reason(case: &Case<'_>, own: Timestamp) -> Option<Because> {
     } else {
         Because::Planned
     })
-}
-
-fn after(at: Timestamp, wait: Duration) -> Timestamp {
-    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -260,6 +256,13 @@ mod tests {
             addressee: Addressee::Served { schedule: &SCHEDULE },
             health,
         }
+    }
+
+    /// A subscriber that fails since a minute ago and is probed at 40, and what is said of that.
+    fn failing() -> (Health, Because) {
+        let (since, probe_at) = (Some(at(-60)), Some(at(40)));
+        let health = Health { state: breaker::State::Failing, since, probe_at, ..WELL.clone() };
+        (health, Because::Probed { at: probe_at, since })
     }
 
     fn said(case: &Case<'_>) -> (Option<i64>, Vec<Because>) {
@@ -307,25 +310,13 @@ mod tests {
     fn behind_another_of_its_label() {
         let behind = Case { behind_another: true, next_attempt_at: None, ..case(&WELL) };
         assert_eq!(said(&behind), (None, vec![Because::Behind]));
-        let failing = Health {
-            state: breaker::State::Failing,
-            since: Some(at(-60)),
-            probe_at: Some(at(40)),
-            ..WELL.clone()
-        };
-        let probed = Because::Probed { at: Some(at(40)), since: Some(at(-60)) };
+        let (failing, probed) = failing();
         assert_eq!(said(&Case { health: &failing, ..behind }).1, [probed, Because::Behind]);
     }
 
     #[test]
     fn a_failing_subscriber_is_probed() {
-        let failing = Health {
-            state: breaker::State::Failing,
-            since: Some(at(-60)),
-            probe_at: Some(at(40)),
-            ..WELL.clone()
-        };
-        let probed = Because::Probed { at: Some(at(40)), since: Some(at(-60)) };
+        let (failing, probed) = failing();
         let waiting = Case { next_attempt_at: Some(at(0)), ..case(&failing) };
         assert_eq!(said(&waiting), (Some(40), vec![probed]));
         // One that has just been the probe lets all others be tried before it.

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::budget::Budget;
 use super::share::Share;
+use super::span::later;
 
 /// A planned wait, rounded to three binary digits: off by an eighth at most, and four of them to a doubling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,7 +140,7 @@ pub fn expected_at(
 ) -> Timestamp {
     let longer = wait.filter(|_| stretch.is_finite()).unwrap_or_default().as_secs_f64() * (stretch - 1.0);
     let longer = if longer.is_finite() { SignedDuration::try_from_secs_f64(longer).ok() } else { None };
-    let at = due_at.saturating_add(longer.unwrap_or_default()).unwrap_or(Timestamp::MAX);
+    let at = later(due_at, longer.unwrap_or_default());
     open_at.map_or(at, |open_at| at.max(open_at))
 }
 

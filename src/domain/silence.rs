@@ -115,7 +115,6 @@ pub fn newest_scan(events: &[TrackingEvent], offset: jiff::tz::Offset, now: Time
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::label::{AccountName, LabelKey, Metadata};
 
     fn patience() -> Patience {
         Patience {
@@ -130,15 +129,7 @@ mod tests {
 
     /// A label whose share of the hours after midnight is small.
     fn label() -> Snapshot {
-        Snapshot {
-            row: 1,
-            key: LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() },
-            metadata: Metadata::new(),
-            version: 1,
-            registered_at: at("2026-11-01T00:00:00Z"),
-            standing: Standing::new(at("2026-11-01T00:00:00Z")),
-            recent_polls: String::new(),
-        }
+        Snapshot::registered(at("2026-11-01T00:00:00Z"))
     }
 
     fn standing(status: &str, scan: &str) -> Standing {

@@ -147,6 +147,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// For tests: the label `se-1` of `main`, registered `at` then, about which nobody has asked yet.
+    #[cfg(test)]
+    pub fn registered(at: Timestamp) -> Self {
+        Self {
+            row: 1,
+            key: LabelKey { account: super::label::AccountName::new("main"), id: "se-1".parse().unwrap() },
+            metadata: Metadata::new(),
+            version: 1,
+            registered_at: at,
+            standing: Standing::new(at),
+            recent_polls: "[]".to_owned(),
+        }
+    }
+
     /// The carrier's service, where the registration names it by its code: `usps_ground_advantage`.
     pub fn service(&self) -> Option<&str> {
         let is_code = |text: &&str| {

@@ -17,6 +17,11 @@ pub fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
+/// The end of a wait that begins `at` then.
+pub fn after(at: Timestamp, wait: Duration) -> Timestamp {
+    later(at, signed(wait))
+}
+
 /// A span as instants count.
 pub fn signed(span: Duration) -> SignedDuration {
     SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
@@ -31,7 +36,8 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(later(now, signed(Duration::from_secs(7))).as_second(), 7);
         assert_eq!(earlier(now, signed(Duration::from_secs(7))).as_second(), -7);
-        assert_eq!(later(now, signed(Duration::MAX)), Timestamp::MAX);
+        assert_eq!(after(now, Duration::from_secs(7)).as_second(), 7);
+        assert_eq!(after(now, Duration::MAX), Timestamp::MAX);
         assert_eq!(earlier(now, signed(Duration::MAX)), Timestamp::MIN);
     }
 }

@@ -5,12 +5,12 @@
 //! about a label: discovery only asks for it, too.
 
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::SqliteConnection;
 
+use super::registering::{Asker, Row, insert, revive};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::discovery::{Listed, Progress};
-use crate::domain::label::{AccountName, LabelId};
+use crate::domain::label::{AccountName, LabelId, Source};
 
 /// What a page of the list brought.
 #[derive(Clone, Debug)]
@@ -28,13 +28,6 @@ pub struct Entered {
     pub added: u64,
     /// No longer watched on discovery's account.
     pub dropped: u64,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    account: &'a str,
-    label_id: &'a str,
-    metadata: String,
 }
 
 impl Store {
@@ -72,11 +65,10 @@ impl Store {
 
     /// Registers what is to be watched, drops what was voided and keeps the progress, at once or not at all.
     pub async fn enter_discovered(&self, found: &Discovered, now: Timestamp) -> Result<Entered, StoreError> {
-        let rows = found.tracked.iter().map(|label| Row {
-            account: found.account.as_str(),
-            label_id: label.id.as_str(),
-            metadata: serde_json::to_string(&label.metadata).expect("metadata is JSON"),
-        });
+        let rows = found
+            .tracked
+            .iter()
+            .map(|label| Row::new(&found.account, &label.id, Source::Discovered, &label.metadata));
         let tracked = json(&rows.collect::<Vec<_>>());
         let voided = json(&found.voided.iter().map(LabelId::as_str).collect::<Vec<_>>());
         let (account, progress) = (found.account.to_string(), found.progress);
@@ -93,32 +85,15 @@ impl Store {
     }
 }
 
+/// Inserts what is new and brings back what may come back. Returns how many there are of both.
 async fn register(
     tx: &mut SqliteConnection,
     account: &str,
     tracked: &str,
     now: Timestamp,
 ) -> Result<u64, sqlx::Error> {
-    let now = ms(now);
-    // One that comes back (it was in a file, say) goes on where it was; its silence begins anew. The account is joined,
-    // not given: else SQLite goes through all of its labels, and the page again for each.
-    let revived: Vec<i64> = sqlx::query_scalar!(
-        r#"UPDATE labels SET version = version + 1, by_discovery = 1, source = 'discovered',
-            metadata = wanted.metadata,
-            state = CASE WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
-            next_poll_at = CASE WHEN finished_at IS NULL THEN ?1 END, wait_ms = 0, pace_ms = 0,
-            last_changed_at = ?1, last_answer_at = NULL, failures = 0, failing_since = NULL,
-            refusals = 0, refused_since = NULL
-         FROM (SELECT value ->> 'account' AS account, value ->> 'label_id' AS label_id,
-                      value ->> 'metadata' AS metadata FROM json_each(?2)) AS wanted
-         WHERE labels.account = wanted.account AND labels.label_id = wanted.label_id
-           AND labels.state = 'removed' AND labels.dismissed = 0
-         RETURNING label_key AS "row!""#,
-        now,
-        tracked
-    )
-    .fetch_all(&mut *tx)
-    .await?;
+    // One that comes back was in a file, say.
+    let revived = revive(tx, tracked, Asker::Discovery, now).await?;
     // One that others ask for, too: it stays what it is, but for who asks.
     sqlx::query!(
         "UPDATE labels SET by_discovery = 1
@@ -129,18 +104,7 @@ async fn register(
     )
     .execute(&mut *tx)
     .await?;
-    let inserted = sqlx::query!(
-        "INSERT INTO labels (account, label_id, state, by_discovery, source, metadata, registered_at, next_poll_at)
-         SELECT ?1, value ->> 'label_id', 'active', 1, 'discovered', value ->> 'metadata', ?2, ?2
-         FROM json_each(?3) WHERE true
-         ON CONFLICT (account, label_id) DO NOTHING",
-        account,
-        now,
-        tracked
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(inserted.rows_affected() + revived.len() as u64)
+    Ok(insert(tx, tracked, Asker::Discovery, now).await? + revived)
 }
 
 async fn drop_voided(tx: &mut SqliteConnection, account: &str, voided: &str) -> Result<u64, sqlx::Error> {

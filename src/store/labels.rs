@@ -5,11 +5,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::SqliteConnection;
 
+use super::registering::{Asker, Row, fingerprint, register};
 use super::{Store, StoreError, json, ms};
-use crate::domain::digest;
 use crate::domain::label::{LabelKey, Registration};
 
 /// Rows per transaction when many are registered: the daemon goes on between two of them.
@@ -21,35 +20,6 @@ pub struct Applied {
     pub added: usize,
     pub changed: usize,
     pub retired: usize,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    account: &'a str,
-    label_id: &'a str,
-    source: &'a str,
-    metadata: String,
-}
-
-impl<'a> Row<'a> {
-    fn of(registration: &'a Registration) -> Self {
-        Self {
-            account: registration.key.account.as_str(),
-            label_id: registration.key.id.as_str(),
-            source: registration.source.as_str(),
-            metadata: serde_json::to_string(&registration.metadata).expect("metadata is JSON"),
-        }
-    }
-
-    /// What tells whether a registration is as it was; 64 bits of a hash, so that a million fit into little.
-    fn fingerprints(&self) -> (u64, u64) {
-        (fingerprint(&[self.account, self.label_id]), fingerprint(&[self.source, &self.metadata]))
-    }
-}
-
-fn fingerprint(parts: &[&str]) -> u64 {
-    let digest = digest::of_parts(parts);
-    u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
 
 /// What became of a label that was to be removed by hand.
@@ -88,7 +58,7 @@ impl Store {
         for chunk in fresh.chunks(CHUNK) {
             let rows = json(chunk);
             self.writer
-                .write(move |tx| Box::pin(async move { register(tx, &rows, true, now).await }))
+                .write(move |tx| Box::pin(async move { register(tx, &rows, Asker::Config, now).await }))
                 .await?;
         }
         let gone: Vec<i64> = configured.into_values().map(|(row, _)| row).collect();
@@ -123,7 +93,7 @@ impl Store {
             let rows = json(&rows);
             added += self
                 .writer
-                .write(move |tx| Box::pin(async move { register(tx, &rows, false, now).await }))
+                .write(move |tx| Box::pin(async move { register(tx, &rows, Asker::Hand, now).await }))
                 .await?;
         }
         Ok(added)
@@ -185,60 +155,6 @@ impl Store {
             })
             .await
     }
-}
-
-/// Inserts what is new and takes over what is known. Returns how many are new.
-async fn register(
-    tx: &mut SqliteConnection,
-    rows: &str,
-    by_config: bool,
-    now: Timestamp,
-) -> Result<u64, sqlx::Error> {
-    let now = ms(now);
-    let (by_config, by_hand) = (i64::from(by_config), i64::from(!by_config));
-    // A label that comes back goes on where it was, with its history and its seq; its silence begins anew. Who names a
-    // discovered one by hand and says nothing about it leaves it the metadata that was found.
-    sqlx::query!(
-        "UPDATE labels SET version = version + 1,
-            by_config = max(by_config, ?1), by_hand = max(by_hand, ?2), dismissed = 0,
-            source = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.source ELSE labels.source END,
-            metadata = CASE WHEN ?1 = 1 THEN wanted.metadata
-                            WHEN by_config = 1 OR (by_discovery = 1 AND wanted.metadata = '{}') THEN labels.metadata
-                            ELSE wanted.metadata END,
-            state = CASE WHEN state <> 'removed' THEN state WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
-            next_poll_at = CASE WHEN state = 'removed' AND finished_at IS NULL THEN ?3 ELSE next_poll_at END,
-            wait_ms = CASE WHEN state = 'removed' THEN 0 ELSE wait_ms END,
-            pace_ms = CASE WHEN state = 'removed' THEN 0 ELSE pace_ms END,
-            last_changed_at = CASE WHEN state = 'removed' THEN ?3 ELSE last_changed_at END,
-            last_answer_at = CASE WHEN state = 'removed' THEN NULL ELSE last_answer_at END,
-            failures = CASE WHEN state = 'removed' THEN 0 ELSE failures END,
-            failing_since = CASE WHEN state = 'removed' THEN NULL ELSE failing_since END,
-            refusals = CASE WHEN state = 'removed' THEN 0 ELSE refusals END,
-            refused_since = CASE WHEN state = 'removed' THEN NULL ELSE refused_since END
-         FROM (SELECT value ->> 'account' AS account, value ->> 'label_id' AS label_id,
-                      value ->> 'source' AS source, value ->> 'metadata' AS metadata FROM json_each(?4)) AS wanted
-         WHERE labels.account = wanted.account AND labels.label_id = wanted.label_id",
-        by_config,
-        by_hand,
-        now,
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    let inserted = sqlx::query!(
-        "INSERT INTO labels (account, label_id, state, by_config, by_hand, source, metadata, registered_at, next_poll_at)
-         SELECT value ->> 'account', value ->> 'label_id', 'active', ?1, ?2, value ->> 'source',
-                value ->> 'metadata', ?3, ?3
-         FROM json_each(?4) WHERE true
-         ON CONFLICT (account, label_id) DO NOTHING",
-        by_config,
-        by_hand,
-        now,
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(inserted.rows_affected())
 }
 
 async fn retire_configured(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {

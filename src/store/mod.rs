@@ -18,6 +18,7 @@ mod open;
 pub mod outbox;
 pub mod polls;
 pub mod progress;
+mod registering;
 pub mod replay;
 pub mod rhythms;
 pub mod upkeep;

@@ -66,14 +66,9 @@ impl Store {
                         .fetch_optional(&mut *tx)
                         .await?;
                     if let Some(left) = left.filter(|left| *left > 0) {
-                        add(
-                            tx,
-                            &[Sum { account, requests: left, of: ms(now).div_euclid(1000) }],
-                            Kind::Second,
-                        )
-                        .await?;
-                        let of = ms(Month::of(now).start);
-                        add(tx, &[Sum { account, requests: left, of }], Kind::Month).await?;
+                        let second = ms(now).div_euclid(1000);
+                        let month = ms(Month::of(now).start);
+                        add(tx, &[Sum { account, requests: left, second, month }]).await?;
                     }
                     sqlx::query!(
                         "INSERT INTO quotas (account, under_way) VALUES (?, ?)
@@ -165,63 +160,50 @@ impl Store {
     }
 }
 
+/// So many requests of an account, and what they count for.
 #[derive(Serialize)]
 struct Sum<'a> {
     account: &'a str,
     requests: i64,
-    /// The second, or the beginning of the month.
-    of: i64,
+    second: i64,
+    /// The beginning of the month, in ms.
+    month: i64,
 }
 
-enum Kind {
-    Second,
-    Month,
-}
-
-async fn add(tx: &mut SqliteConnection, sums: &[Sum<'_>], kind: Kind) -> Result<(), sqlx::Error> {
+async fn add(tx: &mut SqliteConnection, sums: &[Sum<'_>]) -> Result<(), sqlx::Error> {
     let sums = json(sums);
-    match kind {
-        Kind::Second => {
-            sqlx::query!(
-                "INSERT INTO requests (account, second, requests)
-                 SELECT value ->> 'account', value ->> 'of', sum(value ->> 'requests') FROM json_each(?)
-                 WHERE true GROUP BY 1, 2
-                 ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
-                sums
-            )
-            .execute(&mut *tx)
-            .await?
-        }
-        Kind::Month => {
-            sqlx::query!(
-                "INSERT INTO months (account, month, requests)
-                 SELECT value ->> 'account', value ->> 'of', sum(value ->> 'requests') FROM json_each(?)
-                 WHERE true GROUP BY 1, 2
-                 ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
-                sums
-            )
-            .execute(&mut *tx)
-            .await?
-        }
-    };
+    sqlx::query!(
+        "INSERT INTO requests (account, second, requests)
+         SELECT value ->> 'account', value ->> 'second', sum(value ->> 'requests') FROM json_each(?)
+         WHERE true GROUP BY 1, 2
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+        sums
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO months (account, month, requests)
+         SELECT value ->> 'account', value ->> 'month', sum(value ->> 'requests') FROM json_each(?)
+         WHERE true GROUP BY 1, 2
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+        sums
+    )
+    .execute(&mut *tx)
+    .await?;
     Ok(())
 }
 
 /// Counts these calls in an open transaction.
 pub(super) async fn count(tx: &mut SqliteConnection, used: &[&Usage]) -> Result<(), sqlx::Error> {
     // Of calls side by side the first to be recorded may have counted the others too.
-    let sums = |of: fn(&Usage) -> i64| {
-        used.iter()
-            .filter(|usage| usage.requests > 0)
-            .map(|usage| Sum {
-                account: usage.account.as_str(),
-                requests: i64::from(usage.requests),
-                of: of(usage),
-            })
-            .collect::<Vec<_>>()
-    };
-    add(tx, &sums(|usage| ms(usage.ended_at).div_euclid(1000)), Kind::Second).await?;
-    add(tx, &sums(|usage| ms(Month::of(usage.sent_at).start)), Kind::Month).await?;
+    let counted = used.iter().filter(|usage| usage.requests > 0);
+    let sums = counted.map(|usage| Sum {
+        account: usage.account.as_str(),
+        requests: i64::from(usage.requests),
+        second: ms(usage.ended_at).div_euclid(1000),
+        month: ms(Month::of(usage.sent_at).start),
+    });
+    add(tx, &sums.collect::<Vec<_>>()).await?;
     for (index, usage) in used.iter().enumerate() {
         if usage.share.is_some() || usage.held.is_some() {
             learn(tx, usage).await?;

@@ -39,6 +39,14 @@ fn connected(more: &str) -> Place {
         .file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 }
 
+/// There is one fault, of `key`, and what is said of it names the `problem` and no secret.
+fn one_fault(place: &Place, key: &str, problem: &str) {
+    let (faults, report) = (place.faults(), place.report());
+    assert_eq!(faults.len(), 1, "{problem}: {report}");
+    assert_eq!(faults[0].key, key, "{problem}: {report}");
+    assert!(report.contains(problem) && !report.contains("s3cret"), "{problem}: {report}");
+}
+
 #[test]
 fn certificates_and_keys_are_looked_into() {
     let sound = "ca_file = \"a.pem\"\nclient_certificate = \"a.pem\"\nclient_key = ";
@@ -65,11 +73,7 @@ fn certificates_and_keys_are_looked_into() {
             "holds a key where the path of a file should be",
         ),
     ] {
-        let place = connected(more);
-        let (report, faults) = (place.report(), place.faults());
-        assert_eq!(faults.len(), 1, "{more}: {report}");
-        assert_eq!(faults[0].key, format!("subscribers.orders.{key}"), "{more}");
-        assert!(report.contains(problem) && !report.contains("s3cret"), "{more}: {report}");
+        one_fault(&connected(more), &format!("subscribers.orders.{key}"), problem);
     }
 }
 
@@ -194,10 +198,7 @@ fn a_plain_hmac_takes_any_name_that_is_free() {
         ("{ name = \"x\", secret = \"s3cret\", prefix = \" v\" }", "prefix", "no header may hold"),
         ("{ name = \"x\", secrte = \"s3cret\", secret = \"s3cret\" }", "secrte", "did you mean \"secret\""),
     ] {
-        let (faults, report) = (with(header).faults(), with(header).report());
-        assert_eq!(faults.len(), 1, "{report}");
-        assert_eq!(faults[0].key, format!("subscribers.orders.hmac_header.{key}"));
-        assert!(report.contains(problem) && !report.contains("s3cret"), "{report}");
+        one_fault(&with(header), &format!("subscribers.orders.hmac_header.{key}"), problem);
     }
 }
 

@@ -7,10 +7,11 @@ mod why;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::{SignedDuration, Timestamp};
 
 use super::rhythm::Learnt;
+use super::span::after;
 use super::tracking::StatusCode;
 
 pub use situation::{Sight, Situation};
@@ -162,10 +163,10 @@ impl Cadence {
         let jitter = jitter.clamp(-1.0, 1.0);
         let mut at = match opening {
             // Spread over the first minutes, or a whole region would be asked for at the same second.
-            Some(opens_at) => later(opens_at, Duration::from_secs_f64(150.0 * (jitter + 1.0))),
-            None => later(now, wait.mul_f64(1.0 + JITTER * jitter)),
+            Some(opens_at) => after(opens_at, Duration::from_secs_f64(150.0 * (jitter + 1.0))),
+            None => after(now, wait.mul_f64(1.0 + JITTER * jitter)),
         };
-        let end = later(situation.quiet_since, self.give_up_after);
+        let end = after(situation.quiet_since, self.give_up_after);
         if at > end && end > now {
             at = end;
             why.last = true;
@@ -174,14 +175,14 @@ impl Cadence {
     }
 
     fn settle(&self, finished_at: Timestamp, now: Timestamp) -> Look {
-        let next = self.settle.iter().copied().find(|after| later(finished_at, *after) > now);
+        let next = self.settle.iter().copied().find(|wait| after(finished_at, *wait) > now);
         match next {
-            Some(after) => Look::Again(Next {
-                at: later(finished_at, after),
+            Some(wait) => Look::Again(Next {
+                at: after(finished_at, wait),
                 row: SETTLE_ROW,
-                interval: after,
-                pace: after,
-                why: Why { table: after, ..Why::default() },
+                interval: wait,
+                pace: wait,
+                why: Why { table: wait, ..Why::default() },
             }),
             None => Look::Never,
         }
@@ -244,10 +245,6 @@ impl Hours {
             time >= self.start || time < self.end
         }
     }
-}
-
-fn later(at: Timestamp, wait: Duration) -> Timestamp {
-    at.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

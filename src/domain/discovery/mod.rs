@@ -21,7 +21,7 @@ use super::account::{Verdict, backoff};
 use super::budget::Month;
 use super::label::{LabelId, Metadata};
 use super::reading::Reading;
-use super::span::{later, signed};
+use super::span::{after, later, signed};
 pub use walk::{Ask, PageSize, Taken, Walk};
 
 /// A label as the list has it.
@@ -112,7 +112,7 @@ impl Progress {
         // A clock that was set back must not put the next look off for as long as it jumped.
         let sought = self.voids_sought_at.filter(|at| *at <= now);
         let voids_at = sought.map(|at| later(at, every)).unwrap_or(now);
-        let news_at = news_at.unwrap_or(now).min(later(now, signed(interval)));
+        let news_at = news_at.unwrap_or(now).min(after(now, interval));
         match (news_at <= now, voids_at <= now) {
             (true, true) if last == Some(Aim::News) => Ok(Aim::Voids),
             (true, _) => Ok(Aim::News),

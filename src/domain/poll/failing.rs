@@ -10,6 +10,7 @@ use crate::domain::cadence::JITTER;
 use crate::domain::label::LabelState;
 use crate::domain::message::news::Change;
 use crate::domain::snapshot::{Snapshot, Standing};
+use crate::domain::span;
 
 /// A label is given up after so many refusals in a row …
 const REFUSALS: u32 = 5;
@@ -69,9 +70,9 @@ pub(super) fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter
 /// Again after `wait`. A label that is not active was asked about by hand: it goes back to where it was.
 pub(super) fn retry(label: &Snapshot, after: &mut Standing, wait: Duration, now: Timestamp, jitter: f64) {
     let wait = wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
-    let at = now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
+    let at = span::after(now, wait);
     let asked_by_hand = label.standing.state != LabelState::Active;
-    after.next_poll_at = if asked_by_hand { None } else { at.ok().map(whole_ms) };
+    after.next_poll_at = if asked_by_hand { None } else { Some(whole_ms(at)) };
     after.cadence_row = None;
     after.interval_ms = None;
 }

@@ -5,7 +5,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::domain::cadence::{Row, RowName};
 use crate::domain::digest;
-use crate::domain::label::{AccountName, LabelKey, Metadata};
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 use crate::domain::subscriber::EventPattern;
@@ -31,7 +30,6 @@ impl Life {
     fn new() -> Self {
         let row = Row { intervals: vec![HOUR * 3], slow_after: vec![], hours: None, learn: false };
         let rows: BTreeMap<RowName, Row> = RowName::ALL.into_iter().map(|name| (name, row.clone())).collect();
-        let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
         Self {
             cadence: Cadence { rows, give_up_after: HOUR * 24 * 60, settle: vec![] },
             patience: Patience::default(),
@@ -40,15 +38,7 @@ impl Life {
                 subscriber("all", Format::Standard, "*"),
                 subscriber("native", Format::Shipstation, "tracking.delivered"),
             ],
-            label: Snapshot {
-                row: 1,
-                key,
-                metadata: Metadata::new(),
-                version: 1,
-                registered_at: at(0),
-                standing: Standing::new(at(0)),
-                recent_polls: "[]".to_owned(),
-            },
+            label: Snapshot::registered(at(0)),
             known: Vec::new(),
         }
     }

@@ -1,9 +1,11 @@
 //! What must hold of telling events apart, by example, by journey and by property.
 
+mod answers;
 mod forms;
 mod identity;
 mod journeys;
 mod properties;
+mod shifts;
 mod traps;
 
 use serde_json::{Map, Value, json};

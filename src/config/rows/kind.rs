@@ -1,0 +1,53 @@
+//! What the rows of a source look like: told by the ending of its name, or by its first line.
+//!
+//! Standard input has no name, so the first line has to do, and whoever looks at it must not take it away from the reader.
+
+use std::io::{self, BufRead, Read as _};
+use std::path::Path;
+
+use super::LONGEST;
+
+/// What the rows of a source look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// An id a line; what follows a `#` is a comment.
+    Ids,
+    /// A header; `label_id`, optional `account`, every other column is metadata.
+    Csv,
+    /// An object a line: `id`, optional `account`, optional `metadata`; or the id alone, in quotes.
+    JsonLines,
+}
+
+impl RowKind {
+    /// By the ending of a file's name.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "txt" => Some(Self::Ids),
+            "csv" => Some(Self::Csv),
+            "jsonl" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+
+    /// By the first line that is not blank; gives back a reader that starts where `reader` did.
+    pub fn detect(mut reader: impl BufRead) -> io::Result<(Self, impl BufRead)> {
+        let mut seen = Vec::new();
+        let kind = loop {
+            let start = seen.len();
+            let read = reader.by_ref().take(LONGEST as u64).read_until(b'\n', &mut seen)?;
+            let line = String::from_utf8_lossy(&seen[start..]).to_ascii_lowercase();
+            match line.trim_start_matches('\u{feff}').trim() {
+                "" if read > 0 && start < LONGEST => {}
+                line if line.starts_with('{') || is_quoted_id(line) => break Self::JsonLines,
+                line if !line.starts_with('#') && line.contains("label_id") => break Self::Csv,
+                _ => break Self::Ids,
+            }
+        };
+        Ok((kind, io::Cursor::new(seen).chain(reader)))
+    }
+}
+
+/// Whether a line is one JSON text, and not the header of a CSV with a single column.
+fn is_quoted_id(line: &str) -> bool {
+    serde_json::from_str::<String>(line).is_ok_and(|text| text != "label_id")
+}

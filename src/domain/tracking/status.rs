@@ -1,0 +1,92 @@
+//! ShipStation's status codes, and how they are spelled.
+//!
+//! The two letters decide when polling ends and what subscribers are told; what is out for delivery is no code, and is
+//! read in [`super::event`].
+
+/// ShipStation's status codes. Any of them must be expected from any carrier, in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StatusCode {
+    Unknown,
+    NotYetInSystem,
+    Accepted,
+    InTransit,
+    DeliveryAttempt,
+    Exception,
+    Delivered,
+    /// Delivered to the collection location.
+    ServicePoint,
+}
+
+impl StatusCode {
+    pub const ALL: [Self; 8] = [
+        Self::Unknown,
+        Self::NotYetInSystem,
+        Self::Accepted,
+        Self::InTransit,
+        Self::DeliveryAttempt,
+        Self::Exception,
+        Self::Delivered,
+        Self::ServicePoint,
+    ];
+
+    /// The two letters of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "UN",
+            Self::NotYetInSystem => "NY",
+            Self::Accepted => "AC",
+            Self::InTransit => "IT",
+            Self::DeliveryAttempt => "AT",
+            Self::Exception => "EX",
+            Self::Delivered => "DE",
+            Self::ServicePoint => "SP",
+        }
+    }
+
+    /// The code of `text` in any case; the vocabulary drifts, so the full words are known too. `None` is a code we
+    /// don't know, which is never terminal.
+    pub fn parse(text: &str) -> Option<Self> {
+        let word: String = text.trim().to_ascii_uppercase().replace([' ', '-'], "_");
+        Some(match word.as_str() {
+            "UN" | "UNKNOWN" => Self::Unknown,
+            "NY" | "NOT_YET_IN_SYSTEM" => Self::NotYetInSystem,
+            "AC" | "ACCEPTED" => Self::Accepted,
+            "IT" | "IN_TRANSIT" => Self::InTransit,
+            "AT" | "DELIVERY_ATTEMPT" => Self::DeliveryAttempt,
+            "EX" | "EXCEPTION" => Self::Exception,
+            "DE" | "DELIVERED" => Self::Delivered,
+            "SP" | "DELIVERED_TO_COLLECTION_LOCATION" | "DELIVERED_TO_SERVICE_POINT" => Self::ServicePoint,
+            _ => return None,
+        })
+    }
+
+    /// Whether polling ends here. An exception never ends it.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Delivered | Self::ServicePoint)
+    }
+
+    /// ShipStation's own table from status codes to a label's `tracking_status` (contract 6.3).
+    pub fn tracking_status(self) -> Option<&'static str> {
+        match self {
+            Self::InTransit | Self::NotYetInSystem => Some("in_transit"),
+            Self::Delivered => Some("delivered"),
+            Self::Exception => Some("error"),
+            Self::Unknown => Some("unknown"),
+            Self::ServicePoint => Some("delivered_to_service_point"),
+            Self::Accepted | Self::DeliveryAttempt => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_in_any_case_and_an_unknown_one_ends_nothing() {
+        assert_eq!(StatusCode::parse(" de "), Some(StatusCode::Delivered));
+        assert_eq!(StatusCode::parse("DELIVERED"), Some(StatusCode::Delivered));
+        assert_eq!(StatusCode::parse("MY"), None);
+        assert!(!StatusCode::Exception.is_terminal());
+    }
+}

@@ -1,0 +1,132 @@
+//! Sending again as it is asked for on the command line: what `replay` and `deliveries retry` say, and that it comes.
+
+use trackpost::sandbox::{Answer, Delivery, SandboxOptions};
+
+use super::PENDING;
+use crate::house::child::{Site, until};
+use crate::house::parcel::{event, tracking};
+use crate::house::{SECRET, bystander};
+
+/// A site whose daemon has told `orders` of one delivered parcel and was stopped.
+async fn told_site() -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox
+        .script("se-1", Answer::json(200, tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")])));
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    let daemon = site.start();
+    site.received(|counts| counts.accepted >= 1).await;
+    let told = until(|| {
+        let last = site.receiver.deliveries();
+        last.iter().any(|callback| callback.kind.as_deref() == Some("tracking.updated"))
+    });
+    told.await.unwrap();
+    daemon.stop().await;
+    site
+}
+
+#[tokio::test]
+async fn replay_says_what_it_would_do_and_does_it() {
+    let site = told_site().await;
+    let before = site.receiver.deliveries();
+    let count = before.len();
+    let (code, out, error) = site.run_verb(&["replay", "--subscriber", "orders", "--dry-run"]);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    assert!(out.starts_with(&format!("{count} messages would be sent again to orders")), "{out}");
+    assert!(
+        out.contains("nothing was queued") && out.contains("first:") && out.contains("seq 1 of se-1"),
+        "{out}"
+    );
+    let (_, out, _) = site.run_verb(&["replay", "--subscriber", "orders", "--until", "1h"]);
+    assert!(out.contains("nothing to send again"), "{out}");
+    let (_, out, _) =
+        site.run_verb(&["replay", "--subscriber", "orders", "--state", "dead", "--label", "se-1"]);
+    assert!(out.contains("nothing to send again"), "{out}");
+    let mut connection = bystander(&site.database()).await;
+    let pending: i64 = sqlx::query_scalar(PENDING).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(pending, 0);
+
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+    let (code, out, _) =
+        site.run_verb(&["replay", "--subscriber", "orders", "--since", "1h", "--rate", "1000"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        out.starts_with(&format!("{count} messages queued for orders ({count} delivered before)")),
+        "{out}"
+    );
+    site.received(|counts| counts.duplicates == count).await;
+    let (code, out, _) =
+        site.run_verb(&["deliveries", "retry", "dlv_1", before[1].message_id.as_deref().unwrap()]);
+    assert_eq!(code, Some(0), "{out}");
+    assert_eq!(out.matches("is queued again").count(), 2, "{out}");
+    site.received(|counts| counts.duplicates == count + 2).await;
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn who_came_later_gets_what_it_wants() {
+    let site = told_site().await;
+    let late = |name: &str, rest: &str| {
+        let url = site.receiver_url();
+        format!("[subscribers.{name}]\nurl = \"{url}{name}\"\nsecret = \"{SECRET}\"\n{rest}\n")
+    };
+    let more = late("shop", "") + &late("few", "format = \"standard\"\nevents = [\"tracking.delivered\"]");
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", &more));
+    for name in ["shop", "few"] {
+        let (code, out, error) = site.run_verb(&["replay", "--subscriber", name]);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(out.starts_with(&format!("1 message queued for {name} (1 never owed to it)")), "{out}");
+        let (_, out, _) = site.run_verb(&["replay", "--subscriber", name]);
+        assert!(out.contains("nothing to send again"), "what is pending is not queued twice: {out}");
+    }
+    let count = site.receiver.deliveries().len();
+    let daemon = site.start();
+    site.received(|counts| counts.received == count + 2).await;
+    daemon.stop().await;
+    let all = site.receiver.deliveries();
+    let of = |path: &str| all.iter().filter(|callback| callback.path == path).collect::<Vec<_>>();
+    let updated = |callback: &Delivery| callback.kind.as_deref() == Some("tracking.updated");
+    let told = of("/orders").into_iter().find(|callback| updated(callback)).unwrap();
+    assert_eq!(of("/shop")[0].message_id, told.message_id);
+    assert_eq!(of("/few")[0].kind.as_deref(), Some("tracking.delivered"));
+    site.inspect();
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said() {
+    let site = told_site().await;
+    for (arguments, expected) in [
+        (
+            &["replay", "--subscriber", "ordrs"][..],
+            "there is no subscriber ordrs\nhint: did you mean orders?",
+        ),
+        (&["replay", "--subscriber", "orders", "--since", "1h", "--until", "2h"], "is not before --until"),
+        (&["replay", "--subscriber", "orders", "--label", "se-9"], "se-9 is not registered"),
+        (&["deliveries", "retry", "dlv_999"], "there is no delivery or message dlv_999"),
+        (&["deliveries", "retry", "msg_x"], "there is no delivery or message msg_x"),
+    ] {
+        let (code, out, error) = site.run_verb(arguments);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    for (arguments, expected) in [
+        (&["replay"][..], "--subscriber <NAME>"),
+        (&["replay", "--subscriber", "orders", "--state", "lost"], "possible values"),
+        (
+            &["replay", "--subscriber", "orders", "--since", "yesterday"],
+            "it is no duration, and no instant either",
+        ),
+        (&["replay", "--subscriber", "orders", "--until", "soon"], "'soon' for '--until <WHEN>'"),
+        (&["deliveries", "list", "--since", "nope"], "'nope' for '--since <WHEN>'"),
+    ] {
+        let (code, _, error) = site.run_verb(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    let off = site.configuration("[]", "").replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false");
+    site.write("trackpost.toml", &off);
+    let (code, _, error) = site.run_verb(&["deliveries", "retry", "dlv_1"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("orders is turned off"), "{error}");
+}
