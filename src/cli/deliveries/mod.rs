@@ -27,13 +27,7 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
             let mut printed = Printed { json: listing.json, table: Table::new(HEADING), any: false };
             match label {
                 Some(id) => {
-                    let id = resolve::label_id(&id)?;
-                    let labels = store.labels_named(id.as_str()).await?;
-                    if labels.is_empty() {
-                        return Err(Failure::new(format!("{id} is not registered"))
-                            .hint("trackpost labels list shows what is"));
-                    }
-                    for label in labels {
+                    for label in resolve::labels(&store, &id).await? {
                         let mut deliveries = store.deliveries_of_label(label.row).await?;
                         deliveries.retain(|delivery| wanted.fits(delivery));
                         printed.page(&deliveries)?;
