@@ -20,6 +20,7 @@ use crate::domain::breaker::{Gate, Health, HealthChange, State};
 use crate::domain::delivery::{Attempt, NextStep, Outcome};
 use crate::domain::message::envelope;
 use crate::domain::slots::Slots;
+use crate::domain::span::later;
 use crate::domain::subscriber::Subscriber;
 use crate::in_flight::InFlight;
 use crate::pulse::Pulse;
@@ -124,7 +125,7 @@ impl Courier {
 
     /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        let soon = now.saturating_add(LOOK).unwrap_or(Timestamp::MAX);
+        let soon = later(now, LOOK);
         self.desk.pulse.beat(now);
         if !self.has_room() {
             return Ok(soon);

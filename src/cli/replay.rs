@@ -16,6 +16,7 @@ use crate::config::duration;
 use crate::domain::label::AccountName;
 use crate::domain::message::MessageType;
 use crate::domain::replay::Wants;
+use crate::domain::span::later;
 use crate::domain::subscriber::Subscriber;
 use crate::store::Store;
 use crate::store::replay::{Again, Before, Span, Stored};
@@ -103,7 +104,7 @@ async fn queue(
             message: stored.row,
             lane: stored.lane,
             before: stored.before,
-            at: now.saturating_add(wait(place, rate)).unwrap_or(Timestamp::MAX),
+            at: later(now, wait(place, rate)),
         })
         .collect();
     if again.is_empty() {

@@ -151,7 +151,7 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
         (news, held)
     };
     let ((news, held), health) = store.change_health(name, change).await?;
-    store.hasten_heads(name, now).await?;
+    store.resume_heads(name, now).await?;
     output::line(match (news, health.state) {
         (true, State::Failing) => {
             format!("{name}: resumed; a probe goes first, and the rest when it is taken")

@@ -50,8 +50,10 @@ struct Post {
     stop: watch::Sender<bool>,
     task: Id,
     gone: Gone,
-    /// How long its calls may take, or those of a predecessor that it waits for.
+    /// How long its calls may take.
     patience: Duration,
+    /// Whom it waits for, and by when that must have ended.
+    before: Option<(Gone, Timestamp)>,
 }
 
 /// Closes when a trade has ended.
@@ -60,7 +62,6 @@ type Gone = watch::Receiver<()>;
 /// A trade that was told to stop.
 struct Leaving {
     gone: Gone,
-    patience: Duration,
     /// If it has not ended then, it hangs.
     by: Timestamp,
 }
@@ -211,11 +212,14 @@ impl Trades {
         going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
         let now = clock::now();
         for post in going {
-            let by = later(now, signed(post.patience.saturating_add(SLACK)));
+            // One that still waits for its own predecessor ends with that.
+            let waits = post.before.filter(|(gone, _)| gone.has_changed().is_ok());
+            let by =
+                waits.map_or_else(|| later(now, signed(post.patience.saturating_add(SLACK))), |(_, by)| by);
             post.stop.send_replace(true);
             self.pulses.stop(&post.name);
             self.told_to_stop.insert(post.task);
-            self.leaving.insert(post.name, Leaving { gone: post.gone, patience: post.patience, by });
+            self.leaving.insert(post.name, Leaving { gone: post.gone, by });
         }
     }
 
@@ -246,7 +250,7 @@ impl Trades {
         let (stop, stopped) = watch::channel(false);
         let (here, gone) = watch::channel(());
         let before = self.leaving.remove(name);
-        let patience = before.as_ref().map_or(patience, |before| before.patience.max(patience));
+        let waits = before.as_ref().map(|before| (before.gone.clone(), before.by));
         let (work, pulse, trade) = (work(stopped.clone()), pulse.clone(), name.to_owned());
         let task = self.tasks.spawn(async move {
             if let Some(before) = before {
@@ -256,7 +260,7 @@ impl Trades {
             drop(here);
             Ended { trade, outcome }
         });
-        Post { name: name.to_owned(), stop, task: task.id(), gone, patience }
+        Post { name: name.to_owned(), stop, task: task.id(), gone, patience, before: waits }
     }
 
     /// Waits until a trade ends that was not told to, which none does by itself.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::delivery::{self, Attempt, Course, Outcome, Settlement};
+use super::span::after;
 
 /// Where a subscriber stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -296,10 +297,10 @@ impl Health {
         if gone || self.state == State::Ok {
             self.enter(if gone { State::Paused } else { State::Failing }, now);
             self.episode_at = self.episode_at.or(self.since);
-            self.probe_at = if gone { None } else { after(now, probe_wait(0)) };
+            self.probe_at = if gone { None } else { Some(after(now, probe_wait(0))) };
         } else if ended.probe {
             self.probes = self.probes.saturating_add(1);
-            self.probe_at = after(now, probe_wait(self.probes));
+            self.probe_at = Some(after(now, probe_wait(self.probes)));
         }
         self.reason = Some(reason);
         self.detail = Some(match &ended.attempt.detail {
@@ -358,10 +359,6 @@ fn no_connection(outcome: &Outcome) -> bool {
 /// 5 s to 5 m, doubling: how long after the fall, or after a failed probe, the next one is due.
 fn probe_wait(probes: u32) -> Duration {
     FIRST_PROBE.saturating_mul(1 << probes.min(16)).min(SLOWEST_PROBE)
-}
-
-fn after(now: Timestamp, wait: Duration) -> Option<Timestamp> {
-    Some(super::span::after(now, wait))
 }
 
 #[cfg(test)]

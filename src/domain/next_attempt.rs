@@ -81,8 +81,8 @@ pub enum Because {
     Paused { since: Option<Timestamp>, reason: Option<breaker::Reason> },
     /// An earlier message of its label goes first.
     Behind,
-    /// The subscriber fails as a whole: one probe at a time, the next then. What was never attempted comes first, then
-    /// what was due longest.
+    /// The subscriber fails as a whole: one probe at a time, the next then. What was never attempted comes first, by
+    /// turns the longest due and the newest; then what was due longest.
     Probed { at: Option<Timestamp>, since: Option<Timestamp> },
     /// The receiver asked to be left alone as a whole.
     Held { until: Timestamp },

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::travel::{Passage, Travel};
+use crate::domain::span::signed;
 use crate::domain::tracking::StatusCode;
 
 /// Which part of life a moment belongs to.
@@ -100,7 +101,7 @@ impl Bound {
 
 /// Adds a journey's times and changes to the cells.
 fn tread(travel: &Travel, give_up_after: Duration, cells: &mut BTreeMap<Cell, Rate>) {
-    let patience = SignedDuration::try_from(give_up_after).unwrap_or(SignedDuration::MAX);
+    let patience = signed(give_up_after);
     let (mut now, mut since) = (travel.registered_at, travel.registered_at);
     let mut before: Option<&Passage> = None;
     for passage in travel.passages.iter().filter(|passage| passage.news) {

@@ -85,14 +85,15 @@ impl Store {
     }
 }
 
-/// Inserts what is new and brings back what may come back. Returns how many there are of both.
+/// Inserts what is new, brings back what may come back, and asks for what others ask for, too. Returns how many there
+/// are of the first two.
 async fn register(
     tx: &mut SqliteConnection,
     account: &str,
     tracked: &str,
     now: Timestamp,
 ) -> Result<u64, sqlx::Error> {
-    // One that comes back was in a file, say.
+    // Such as one that was in a file.
     let revived = revive(tx, tracked, Asker::Discovery, now).await?;
     // One that others ask for, too: it stays what it is, but for who asks.
     sqlx::query!(

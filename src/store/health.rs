@@ -66,10 +66,24 @@ impl Store {
             .await
     }
 
-    /// Has what waits for a time of our own tried at `now`, as far as the subscriber's health lets it.
-    pub async fn hasten_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
+    /// Has what waits tried at `now`, as far as the subscriber's health lets it, whatever the receiver asked for.
+    pub async fn resume_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
         let name = subscriber.clone();
-        self.writer.write(move |tx| Box::pin(async move { make_heads_due(tx, &name, &[], now).await })).await
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let subscriber = name.as_str();
+                    sqlx::query!(
+                        "UPDATE deliveries SET asked_until = NULL
+                         WHERE subscriber = ? AND state = 'pending' AND asked_until IS NOT NULL",
+                        subscriber
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    make_heads_due(tx, &name, &[], now).await
+                })
+            })
+            .await
     }
 
     /// Puts a ping into the subscriber's outbox, before what waits there; a failing subscriber is probed with it at once.

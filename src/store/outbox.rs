@@ -117,7 +117,7 @@ impl Store {
         self.due_between(subscriber, kind, Timestamp::MIN, now, busy, limit).await
     }
 
-    /// The delivery of the subscriber that was never attempted and fell due last before `now`.
+    /// The delivery of the subscriber that was never attempted and fell due last, at `now` at the latest.
     pub async fn newest_due_delivery(
         &self,
         subscriber: &SubscriberName,
@@ -313,7 +313,7 @@ pub(super) async fn settle(
     let mut fares: HashMap<&SubscriberName, Health> = HashMap::new();
     let mut settled = Vec::with_capacity(ended.len());
     let mut changes = Vec::new();
-    for (place, attempt) in ended.iter().enumerate() {
+    for (index, attempt) in ended.iter().enumerate() {
         let name = &attempt.subscriber.name;
         let health = match fares.entry(name) {
             Entry::Occupied(known) => known.into_mut(),
@@ -326,14 +326,14 @@ pub(super) async fn settle(
         let (settlement, change) = health.settle(&attempt.judged(), attempt.settled_at);
         if let Some(change) = change {
             let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
-            changes.push((place, change, health.clone(), episode_at));
+            changes.push((index, change, health.clone(), episode_at));
         }
         settled.push(Settled { settlement, change, state: health.state, probe_at: health.probe_at });
     }
     write_attempts(tx, ended, &settled).await?;
-    for (place, change, health, episode_at) in changes {
+    for (index, change, health, episode_at) in changes {
         // What ended later planned its next attempt knowing of this change.
-        health::follow(tx, &ended[place..], change, &health, episode_at).await?;
+        health::follow(tx, &ended[index..], change, &health, episode_at).await?;
     }
     for (name, health) in fares {
         health::write(tx, name, &health).await?;

@@ -1,6 +1,6 @@
 //! How labels come into the registry, and back into it: what configuration, hand and discovery have in common.
 //!
-//! Each statement takes a page of [`Row`]s as JSON and is idle where nothing is to be done. Who asks, and what follows
+//! Each statement takes a page of [`Row`]s as JSON and touches only its own: watched, removed, unknown. Who asks, and what follows
 //! from that, is for the rooms that call it; how labels go again is theirs too.
 
 use jiff::Timestamp;
@@ -80,7 +80,7 @@ pub(super) async fn register(
     insert(tx, rows, by, now).await
 }
 
-/// Labels that are watched already are asked for by one more. Who names a discovered one by hand and says nothing about
+/// Labels that are watched already are asked for by one more, or otherwise by the same. Who names a discovered one by hand and says nothing about
 /// it leaves it the metadata that was found.
 async fn take_over(tx: &mut SqliteConnection, rows: &str, by: Asker) -> Result<(), sqlx::Error> {
     let [by_config, by_hand, _] = by.flags();

@@ -353,6 +353,21 @@ async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
     assert!(site.verb(&["subscribers", "resume", "orders"]).await.0);
     site.received(|counts| counts.received == 4).await;
 
+    // It asks to be left alone for an hour: whoever resumes it won't wait.
+    for (retried, received) in [(true, 6), (false, 8)] {
+        site.receiver.answer_next([Answer::status(429).header("retry-after", "3600")]);
+        let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+        assert!(!done && failed.contains("orders: status 429"), "{failed}");
+        if retried {
+            let id = failed.split_whitespace().find(|word| word.starts_with("dlv_")).expect("it is named");
+            let (_, said, _) = site.verb(&["deliveries", "retry", id]).await;
+            assert!(said.contains("is due now; orders asked by Retry-After"), "{said}");
+        }
+        let (_, said, _) = site.verb(&["subscribers", "resume", "orders"]).await;
+        assert!(said.contains("which is passed over now"), "{said}");
+        site.received(|counts| counts.received == received).await;
+    }
+
     site.receiver.answer_next([Answer::status(418).body("a teapot")]);
     let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
     assert!(!done && failed.contains("orders: status 418") && failed.contains("a teapot"), "{failed}");

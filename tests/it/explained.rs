@@ -89,7 +89,10 @@ async fn a_delivery_tells_its_story() {
 
     // Sent again by hand, while the subscriber is paused, and nobody runs.
     assert_eq!(site.run_verb(&["subscribers", "pause", "orders"]).0, Some(0));
-    assert_eq!(site.run_verb(&["deliveries", "retry", id]).0, Some(0));
+    let (code, said, _) = site.run_verb(&["deliveries", "retry", id]);
+    assert!(code == Some(0) && said.contains("queued again; orders is paused since"), "{said}");
+    let (_, said, _) = site.run_verb(&["deliveries", "retry", unreached["delivery_id"].as_str().unwrap()]);
+    assert!(said.contains("; down fails as a whole since"), "{said}");
     let first = &shown(&site, "orders")[0];
     assert_eq!(first["next"]["because"], serde_json::json!(["paused"]));
     assert!(first["queued_again_at"].is_string());

@@ -6,15 +6,11 @@ mod story;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-
 use super::args::Deliveries;
 use super::output::{self, Table, or_dash, shown};
 use super::{Failure, open_store, resolve};
 use crate::clock;
 use crate::config::Config;
-use crate::domain::breaker::{Gate, Health, State};
-use crate::domain::subscriber::Subscriber;
 use crate::store::Store;
 use crate::store::views::deliveries::{DeliveryView, ID_PREFIX, Wanted};
 
@@ -137,34 +133,20 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
 async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> Result<String, Failure> {
     let subscriber = resolve::enabled_subscriber(config, &delivery.subscriber)?;
     let to = format!("{} to {}", delivery.message_id, subscriber.name);
-    if store.retry(delivery.row, clock::now()).await? == 0 {
+    let at = clock::now();
+    if store.retry(delivery.row, at).await? == 0 {
         return Err(Failure::new(format!("{} changed in this moment", delivery.delivery_id)).hint(
             "it may have been delivered; trackpost deliveries show tells, and retry can be asked again",
         ));
     }
-    let now = store.deliveries_named(Some(delivery.row), None).await?;
-    let waits = now.first().is_some_and(|now| now.state == "pending" && now.next_attempt_at.is_none());
-    let health = store.subscriber_health(&subscriber.name).await?;
-    let held = held_back(subscriber, &health, clock::now()).unwrap_or_default();
+    let Some(queued) = store.deliveries_named(Some(delivery.row), None).await?.pop() else { return Ok(to) };
+    let waits = queued.state == "pending" && queued.next_attempt_at.is_none();
     let done = match (waits, delivery.state.as_str()) {
         (true, "pending") => format!("{to} waits until those of the label before it are settled"),
         (true, _) => format!("{to} is queued again, behind those of the label before it"),
         (false, "pending") => format!("{to} is due now"),
         (false, _) => format!("{to} is queued again"),
     };
-    Ok(done + &held)
-}
-
-/// What keeps a delivery that is due from being made.
-fn held_back(subscriber: &Subscriber, health: &Health, now: Timestamp) -> Option<String> {
-    let name = &subscriber.name;
-    let Gate::Shut { until } = health.gate(subscriber.max_in_flight, now) else { return None };
-    Some(match (until, health.state) {
-        (None, _) => format!("; {name} is paused: trackpost subscribers resume {name}"),
-        (Some(_), State::Failing) => format!("; {name} is failing, and probed next at {}", shown(until)),
-        (Some(_), _) => format!(
-            "; {name} asked to be left alone until {}: trackpost subscribers resume {name} passes over that",
-            shown(until)
-        ),
-    })
+    let held = show::held_back(store, config, queued, at).await?;
+    Ok(held.map_or(done.clone(), |held| format!("{done}; {held}")))
 }

@@ -15,6 +15,7 @@ use crate::config::{Config, duration};
 use crate::domain::attempt::{Heeded, Reached, heeded};
 use crate::domain::breaker::Health;
 use crate::domain::next_attempt::{Addressee, Because, Case, LastAttempt, Outlook, State, outlook};
+use crate::domain::span::later;
 use crate::domain::subscriber::SubscriberName;
 use crate::store::Store;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
@@ -121,6 +122,20 @@ async fn shown(
     Ok(Shown { delivery: record.delivery, queued_again_at: queued_again_at.map(instant), next, log })
 }
 
+/// What keeps a delivery from being attempted that is due itself: how its subscriber fares.
+pub(super) async fn held_back(
+    store: &Store,
+    config: &Config,
+    delivery: DeliveryView,
+    now: Timestamp,
+) -> Result<Option<String>, Failure> {
+    let record = Record::of(store, config, delivery, now).await?;
+    let holds =
+        |why: &Because| matches!(why, Because::Paused { .. } | Because::Probed { .. } | Because::Held { .. });
+    let why = record.outlook(config, now).because.into_iter().find(holds);
+    Ok(why.map(|why| story::reason(why, &record.delivery, now)))
+}
+
 /// All that is recorded of a delivery and bears on it.
 struct Record {
     delivery: DeliveryView,
@@ -174,7 +189,7 @@ impl Record {
 
 fn ended_at(attempt: &AttemptView) -> Timestamp {
     let took = SignedDuration::from_millis(i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX));
-    attempt.started_at.saturating_add(took).unwrap_or(Timestamp::MAX)
+    later(attempt.started_at, took)
 }
 
 /// Each attempt with what followed it: the next one, or the plan for it.

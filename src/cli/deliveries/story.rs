@@ -34,8 +34,9 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
         }
         Because::Behind => "an earlier message of its lane goes first, as they come in order".to_owned(),
         Because::Probed { at, since: from } => format!(
-            "{name} fails as a whole{}: one probe at a time, the next at {}, with what was never attempted, or else has been \
-             due longest; the others follow when one is taken",
+            "{name} fails as a whole{}: one probe at a time, the next at {}, with one that was never attempted (by \
+             turns the longest due and the newest), or else with what has been due longest; the others follow when one \
+             is taken",
             since(from),
             shown(at)
         ),
