@@ -114,7 +114,7 @@ impl Store {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        self.due_between(subscriber, kind, Timestamp::MIN, now, busy, limit).await
+        self.due_from((i64::MIN, i64::MIN), subscriber, kind, now, busy, limit).await
     }
 
     /// The delivery of the subscriber that was never attempted and fell due last, at `now` at the latest.
@@ -124,36 +124,39 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<DueDelivery>, StoreError> {
         let (name, until) = (subscriber.as_str(), ms(now));
-        let newest = sqlx::query_scalar!(
-            r#"SELECT max(next_attempt_at) AS "newest: i64" FROM deliveries
-               WHERE subscriber = ? AND (attempts > 0) = 0 AND next_attempt_at <= ?"#,
+        let newest = sqlx::query!(
+            r#"SELECT next_attempt_at AS "due_at!", delivery_key FROM deliveries
+               WHERE subscriber = ? AND (attempts > 0) = 0 AND next_attempt_at <= ?
+               ORDER BY next_attempt_at DESC, delivery_key DESC LIMIT 1"#,
             name,
             until
         )
-        .fetch_one(&self.readers)
+        .fetch_optional(&self.readers)
         .await?;
         let Some(newest) = newest else { return Ok(None) };
-        Ok(self.due_between(subscriber, Kind::First, at(newest), now, &[], 1).await?.pop())
+        let from = (newest.due_at, newest.delivery_key);
+        Ok(self.due_from(from, subscriber, Kind::First, now, &[], 1).await?.pop())
     }
 
-    async fn due_between(
+    /// As [`Self::due_deliveries`], from a due time in ms and a row on.
+    async fn due_from(
         &self,
+        (from, from_row): (i64, i64),
         subscriber: &SubscriberName,
         kind: Kind,
-        from: Timestamp,
         now: Timestamp,
         busy: &[i64],
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let (name, retry, busy) = (subscriber.as_str(), kind == Kind::Retry, json(busy));
-        let (from, now) = (ms(from), ms(now));
+        let (name, retry, now, busy) = (subscriber.as_str(), kind == Kind::Retry, ms(now), json(busy));
         let rows = sqlx::query_as!(
             DueRow,
             r#"SELECT d.delivery_key, d.lane, d.format, d.attempts, d.tried, d.tried_since, d.planned_at,
                 d.next_attempt_at AS "next_attempt_at!",
                 m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
              FROM deliveries d JOIN messages m USING (message_key)
-             WHERE d.subscriber = ?1 AND (d.attempts > 0) = ?2 AND d.next_attempt_at BETWEEN ?6 AND ?3
+             WHERE d.subscriber = ?1 AND (d.attempts > 0) = ?2 AND d.next_attempt_at <= ?3
+               AND (d.next_attempt_at, d.delivery_key) >= (?6, ?7)
                AND d.delivery_key NOT IN (SELECT value FROM json_each(?4))
                AND (d.lane IS NULL OR d.lane NOT IN (
                     SELECT busy.lane FROM json_each(?4) CROSS JOIN deliveries busy ON busy.delivery_key = value
@@ -164,7 +167,8 @@ impl Store {
             now,
             busy,
             limit,
-            from
+            from,
+            from_row
         )
         .fetch_all(&self.readers)
         .await?;

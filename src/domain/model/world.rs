@@ -1,6 +1,5 @@
 //! The outbox and its courier, one second after the other.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -277,7 +276,7 @@ impl World {
             Gate::Shut { .. } => {}
             Gate::Probe { newest } if self.under_way.is_empty() => {
                 if newest {
-                    first.sort_by_key(|message| (Reverse(self.outbox[*message].due), *message));
+                    first.reverse();
                 }
                 if let Some(probe) = first.into_iter().chain(retries).next() {
                     self.start(probe, true);
