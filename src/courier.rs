@@ -134,7 +134,8 @@ impl Courier {
             Some(view) if now.duration_since(view.at).abs() < LOOK => view,
             _ => View { at: now, health: self.health(now).await?, first: [].into(), retries: [].into() },
         };
-        match view.health.gate(self.desk.subscriber.max_in_flight, now) {
+        let gate = view.health.gate(self.desk.subscriber.max_in_flight, now);
+        match gate {
             Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
             Gate::Probe { .. } if !self.in_flight.is_empty() => return Ok(soon),
             Gate::Probe { newest } => {
@@ -148,7 +149,13 @@ impl Courier {
                 if slots.room() == 0 {
                     return Ok(soon);
                 }
-                self.look_ahead(&mut view, &slots, now).await?;
+                if view.first.len() < slots.room() {
+                    self.look_ahead(&mut view, &slots, now).await?;
+                    // What a fall made due is seen with the health after it, which is read last, and is not taken up.
+                    if self.health(now).await?.gate(self.desk.subscriber.max_in_flight, now) != gate {
+                        return Ok(now);
+                    }
+                }
                 let (first, retries) = slots.share(view.first.len(), view.retries.len());
                 self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
                 view.retries.drain(..retries).for_each(|delivery| self.take_up(delivery, false, now));
@@ -184,12 +191,9 @@ impl Courier {
         }
     }
 
-    /// Reads what is due unless enough is known of it; so what is new is seen whenever there is room for it. Only heads of
-    /// lanes are due: what is read ahead stands in no other's way.
+    /// Reads what is due; where it is done as soon as there is room for more than is known, what is new is seen in time.
+    /// Only heads of lanes are due: what is read ahead stands in no other's way.
     async fn look_ahead(&self, view: &mut View, slots: &Slots, now: Timestamp) -> Result<(), StoreError> {
-        if view.first.len() >= slots.room() {
-            return Ok(());
-        }
         let ahead = slots.max_in_flight * AHEAD;
         let busy = self.in_flight.rows();
         view.first = self.due(Kind::First, now, &busy, ahead).await?.into();

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::args::Subscribers;
 use super::output::{self, or_dash, shown};
 use super::{Failure, open_store, resolve};
@@ -43,11 +45,12 @@ async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure>
         return Ok(());
     }
     let heading = ["NAME", "STATE", "PENDING", "OLDEST PENDING", "LAST SUCCESS", "LAST FAILURE"];
-    output::table(heading, &views.iter().map(row).collect::<Vec<_>>());
+    let now = clock::now();
+    output::table(heading, &views.iter().map(|view| row(view, now)).collect::<Vec<_>>());
     Ok(())
 }
 
-fn row(view: &SubscriberView) -> [String; 6] {
+fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
     let state = match view.since.filter(|_| view.state != State::Ok.as_str()) {
         Some(since) => {
             format!(
@@ -59,13 +62,15 @@ fn row(view: &SubscriberView) -> [String; 6] {
         }
         None => view.state.to_owned(),
     };
+    let held = view.held_until.filter(|until| *until > now);
+    let held = held.map(|until| format!(", to be left alone until {}", shown(Some(until))));
     let failure = match &view.last_failure {
         Some(failure) => format!("{} {failure}", shown(view.last_failure_at)),
         None => "-".to_owned(),
     };
     [
         view.name.clone(),
-        state,
+        state + &held.unwrap_or_default(),
         view.pending.to_string(),
         shown(view.oldest_pending_at),
         shown(view.last_success_at),
@@ -120,6 +125,7 @@ async fn untouched(store: &Store, subscriber: &Subscriber, row: i64) -> Result<F
     Ok(match health.held_until.filter(|until| *until > clock::now()) {
         Some(until) => {
             Failure::new(format!("{name} asked to be left alone until {}; {waits}", shown(Some(until))))
+                .hint(format!("trackpost subscribers resume {name} passes over that"))
         }
         None if health.state == State::Paused => Failure::new(format!("{name} was paused; {waits}")),
         None => Failure::new(format!("nobody has attempted it within {}; {waits}", waited(subscriber)))

@@ -1,7 +1,8 @@
 //! A subscriber that fails as a whole (contract 7.6).
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use trackpost::domain::breaker::{Health, State};
 use trackpost::domain::secret::Hidden;
@@ -162,6 +163,41 @@ async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
         house.poll_and_deliver().await;
     }
     assert!(house.count(DELIVERED).await > 0, "and then with the newest");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_tried_twice_in_the_moment_of_a_fall() {
+    let falls: Vec<_> = (0..4).map(|_| tokio::spawn(until_the_first_probe())).collect();
+    for fall in falls {
+        let ids: Vec<String> = fall.await.unwrap();
+        let once: HashSet<&String> = ids.iter().collect();
+        assert_eq!(once.len(), ids.len(), "what has failed is due again in 5 s at the earliest");
+    }
+}
+
+/// Lets a daemon find news of twenty labels at once for a receiver that fails; what it sent before its first probe.
+async fn until_the_first_probe() -> Vec<String> {
+    let site = site().await;
+    let labels: Vec<String> = (1..=20).map(|number| format!("se-{number}")).collect();
+    labels.iter().for_each(|id| site.sandbox.script(id, Answer::json(200, in_transit())));
+    let configuration = site.configuration(&format!("{labels:?}"), "");
+    site.write("trackpost.toml", &configuration.replace("[\"*\"]", "[\"tracking.updated\"]"));
+    let log: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
+    let entries = Arc::clone(&log);
+    site.receiver.answer_by(move |callback| {
+        entries.lock().unwrap().push((Instant::now(), callback.message_id.clone().unwrap()));
+        Some(Answer::status(500))
+    });
+    let daemon = site.start();
+    let is_early = |log: &[(Instant, String)], at: Instant| at - log[0].0 < seconds(4).unsigned_abs();
+    site.received(|_| {
+        let log = log.lock().unwrap();
+        log.last().is_some_and(|(at, _)| !is_early(&log, *at))
+    })
+    .await;
+    daemon.stop().await;
+    let log = log.lock().unwrap();
+    log.iter().filter(|(at, _)| is_early(&log, *at)).map(|(_, id)| id.clone()).collect()
 }
 
 #[tokio::test]
@@ -358,6 +394,8 @@ async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
         site.receiver.answer_next([Answer::status(429).header("retry-after", "3600")]);
         let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
         assert!(!done && failed.contains("orders: status 429"), "{failed}");
+        let (_, said, _) = site.verb(&["subscribers", "list"]).await;
+        assert!(said.contains("ok, to be left alone until 20"), "{said}");
         if retried {
             let id = failed.split_whitespace().find(|word| word.starts_with("dlv_")).expect("it is named");
             let (_, said, _) = site.verb(&["deliveries", "retry", id]).await;

@@ -96,6 +96,11 @@ async fn a_delivery_tells_its_story() {
     let first = &shown(&site, "orders")[0];
     assert_eq!(first["next"]["because"], serde_json::json!(["paused"]));
     assert!(first["queued_again_at"].is_string());
+    let (code, _, failed) = site.run_verb(&["deliveries", "list", "--subscriber", "ordrs"]);
+    assert!(
+        code == Some(1) && failed.contains("no subscriber ordrs") && failed.contains("orders"),
+        "{failed}"
+    );
     let said = text(&site, first);
     assert!(said.contains("(by hand): until trackpost subscribers resume orders"), "{said}");
     assert_eq!(site.run_verb(&["subscribers", "resume", "orders"]).0, Some(0));

@@ -78,7 +78,8 @@ struct ForecastLine {
 impl From<Forecast> for ForecastLine {
     fn from(forecast: Forecast) -> Self {
         Self {
-            polls_per_day: (forecast.polls_per_day * 10.0).round() / 10.0,
+            // A sum over no labels is -0.
+            polls_per_day: (forecast.polls_per_day * 10.0).round() / 10.0 + 0.0,
             share_of_limit: (forecast.share_of_limit * 1e6).round() / 1e6,
             delivered_delay_seconds: forecast.delivered_delay.as_secs_f64().round(),
         }

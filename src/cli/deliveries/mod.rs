@@ -31,8 +31,15 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
                 }
                 None => all(&store, &wanted, &mut printed).await?,
             }
-            if !printed.any && !printed.json {
-                output::line("no such delivery");
+            if !printed.any {
+                // One that is gone from the configuration may still be owed something; of an unknown one there is nothing.
+                wanted
+                    .subscriber
+                    .as_deref()
+                    .map_or(Ok(()), |name| resolve::subscriber(&loaded.config, name).map(drop))?;
+                if !printed.json {
+                    output::line("no such delivery");
+                }
             }
         }
         Deliveries::Show { id, listing } => {

@@ -139,8 +139,8 @@ pub(super) fn then(
     let after = waited.map(|waited| format!("{why}tried again after {}", duration::format(waited)));
     let by_hand = again.map(|at| format!("queued again at {}", shown(Some(at))));
     Some(match (by_hand, after) {
-        (Some(by_hand), Some(after)) => format!("{by_hand}; {after}"),
-        (Some(by_hand), None) => by_hand,
+        // What was planned before is not known any more.
+        (Some(by_hand), _) => format!("{why}{by_hand}"),
         (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
         (None, Some(after)) => after,
         (None, None) if accepted => return None,
@@ -206,5 +206,24 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(asked(minute, Some(503), Some(Heeded::Honoured)), "1m, of the whole subscriber: honoured");
         assert_eq!(asked(minute, Some(500), None), "1m");
+    }
+
+    #[test]
+    fn what_was_queued_again_was_not_tried_again_on_its_schedule() {
+        let failed = AttemptView {
+            attempt: 1,
+            started_at: at(0),
+            duration_ms: 5,
+            outcome: "refused".to_owned(),
+            status: Some(500),
+            detail: None,
+            retry_after: None,
+            answer: None,
+        };
+        let said = |waited, again| then(&failed, &delivery(), waited, again).unwrap();
+        let wait = Some(Duration::from_secs(9));
+        assert_eq!(said(wait, None), "500 is no 2xx: tried again after 9s");
+        assert!(said(wait, Some(at(8))).starts_with("500 is no 2xx: queued again at "));
+        assert!(!said(wait, Some(at(8))).contains("tried again"));
     }
 }
