@@ -1,15 +1,13 @@
 //! A subscriber that fails as a whole (contract 7.6).
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use trackpost::domain::breaker::{Health, State};
 use trackpost::domain::secret::Hidden;
 use trackpost::domain::subscriber::SubscriberName;
-use trackpost::sandbox::{Answer, SandboxOptions};
+use trackpost::sandbox::Answer;
 
-use crate::house::child::Site;
 use crate::house::parcel::{event, in_transit, tracking};
 use crate::house::{House, ORDERS, seconds};
 
@@ -165,41 +163,6 @@ async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
     assert!(house.count(DELIVERED).await > 0, "and then with the newest");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_tried_twice_in_the_moment_of_a_fall() {
-    let falls: Vec<_> = (0..4).map(|_| tokio::spawn(until_the_first_probe())).collect();
-    for fall in falls {
-        let ids: Vec<String> = fall.await.unwrap();
-        let once: HashSet<&String> = ids.iter().collect();
-        assert_eq!(once.len(), ids.len(), "what has failed is due again in 5 s at the earliest");
-    }
-}
-
-/// Lets a daemon find news of twenty labels at once for a receiver that fails; what it sent before its first probe.
-async fn until_the_first_probe() -> Vec<String> {
-    let site = site().await;
-    let labels: Vec<String> = (1..=20).map(|number| format!("se-{number}")).collect();
-    labels.iter().for_each(|id| site.sandbox.script(id, Answer::json(200, in_transit())));
-    let configuration = site.configuration(&format!("{labels:?}"), "");
-    site.write("trackpost.toml", &configuration.replace("[\"*\"]", "[\"tracking.updated\"]"));
-    let log: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
-    let entries = Arc::clone(&log);
-    site.receiver.answer_by(move |callback| {
-        entries.lock().unwrap().push((Instant::now(), callback.message_id.clone().unwrap()));
-        Some(Answer::status(500))
-    });
-    let daemon = site.start();
-    let is_early = |log: &[(Instant, String)], at: Instant| at - log[0].0 < seconds(4).unsigned_abs();
-    site.received(|_| {
-        let log = log.lock().unwrap();
-        log.last().is_some_and(|(at, _)| !is_early(&log, *at))
-    })
-    .await;
-    daemon.stop().await;
-    let log = log.lock().unwrap();
-    log.iter().filter(|(at, _)| is_early(&log, *at)).map(|(_, id)| id.clone()).collect()
-}
-
 #[tokio::test]
 async fn one_message_that_is_never_taken_harms_no_other() {
     let mut house = House::with(&(ORDERS.to_owned() + "retry = [\"5s\", \"10s\"]\n")).await;
@@ -334,101 +297,4 @@ async fn a_hold_goes_before_the_probe() {
     house.pass(seconds(15));
     house.deliver().await;
     assert_eq!(house.count(PENDING).await, 0);
-}
-
-/// A daemon that looks every 100 ms, and a subscriber with little patience.
-async fn site() -> Site {
-    let site = Site::new(SandboxOptions::default()).await;
-    site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    let configuration = site.configuration("[]", "");
-    let quick = configuration.replace("events = [\"*\"]", "events = [\"*\"]\ntimeout = \"500ms\"");
-    site.write("trackpost.toml", &quick);
-    site
-}
-
-async fn listed(site: &Site) -> serde_json::Value {
-    let (done, said, failed) = site.verb(&["subscribers", "list", "--json"]).await;
-    assert!(done, "{failed}");
-    serde_json::from_str(&said).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
-    let site = site().await;
-    let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
-
-    let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-    assert!(done && said.starts_with("orders: accepted 200 after "), "{said}{failed}");
-    let pings = site.receiver.deliveries();
-    assert_eq!(pings.len(), 1);
-    assert_eq!((pings[0].kind.as_deref(), &pings[0].label_id), (Some("trackpost.ping"), &None));
-
-    assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
-    // What was about to be taken when it was paused.
-    trackpost::clock::sleep(Duration::from_secs(1)).await;
-    assert!(site.verb(&["labels", "add", "se-1"]).await.0);
-    let mut row = listed(&site).await;
-    for _ in 0..100 {
-        if row["pending"] == 3 {
-            break;
-        }
-        trackpost::clock::sleep(Duration::from_millis(100)).await;
-        row = listed(&site).await;
-    }
-    assert_eq!(
-        (&row["name"], &row["state"], &row["pending"]),
-        (&"orders".into(), &"paused".into(), &3.into())
-    );
-    assert!(row["oldest_pending_at"].is_string() && row["last_success_at"].is_string(), "{row}");
-    assert!(row["last_failure"].is_null(), "{row}");
-    assert_eq!(site.receiver.counts().received, 1, "nothing is sent while it is paused");
-    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-    assert!(!done && failed.contains("orders is paused"), "{failed}");
-
-    assert!(site.verb(&["subscribers", "resume", "orders"]).await.0);
-    site.received(|counts| counts.received == 4).await;
-
-    // It asks to be left alone for an hour: whoever resumes it won't wait.
-    for (retried, received) in [(true, 6), (false, 8)] {
-        site.receiver.answer_next([Answer::status(429).header("retry-after", "3600")]);
-        let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-        assert!(!done && failed.contains("orders: status 429"), "{failed}");
-        let (_, said, _) = site.verb(&["subscribers", "list"]).await;
-        assert!(said.contains("ok, to be left alone until 20"), "{said}");
-        if retried {
-            let id = failed.split_whitespace().find(|word| word.starts_with("dlv_")).expect("it is named");
-            let (_, said, _) = site.verb(&["deliveries", "retry", id]).await;
-            assert!(said.contains("is due now; orders asked by Retry-After"), "{said}");
-        }
-        let (_, said, _) = site.verb(&["subscribers", "resume", "orders"]).await;
-        assert!(said.contains("which is passed over now"), "{said}");
-        site.received(|counts| counts.received == received).await;
-    }
-
-    site.receiver.answer_next([Answer::status(418).body("a teapot")]);
-    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-    assert!(!done && failed.contains("orders: status 418") && failed.contains("a teapot"), "{failed}");
-    daemon.stop().await;
-    site.inspect();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_daemon_a_ping_says_so_and_an_unknown_name_its_neighbour() {
-    let site = site().await;
-    let daemon = site.start();
-    daemon.stop().await;
-    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-    assert!(
-        !done && failed.contains("nobody has attempted it") && failed.contains("trackpost run"),
-        "{failed}"
-    );
-    for verb in ["ping", "pause", "resume"] {
-        let (done, _, failed) = site.verb(&["subscribers", verb, "ordrs"]).await;
-        assert!(!done && failed.contains("no subscriber ordrs") && failed.contains("orders"), "{failed}");
-    }
-    assert_eq!(listed(&site).await["pending"], 1, "it waits for the daemon");
-    let (done, said, _) = site.verb(&["subscribers", "list"]).await;
-    assert!(done && said.starts_with("NAME"), "{said}");
-    site.inspect();
 }

@@ -35,6 +35,7 @@ mod schedule;
 mod service;
 mod signing;
 mod startup;
+mod subscribers;
 mod system;
 mod tls;
 mod upkeep;
