@@ -1,7 +1,7 @@
 //! How labels come into the registry, and back into it: what configuration, hand and discovery have in common.
 //!
-//! Each statement takes a page of [`Row`]s as JSON and touches only its own: watched, removed, unknown. Who asks, and what follows
-//! from that, is for the rooms that call it; how labels go again is theirs too.
+//! Each statement takes a page of [`Row`]s as JSON and touches only its own: watched, removed, unknown. Who asks, and
+//! what follows from that, is for the rooms that call it; how labels go again is theirs too.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -68,7 +68,7 @@ pub(super) fn fingerprint(parts: &[&str]) -> u64 {
 }
 
 /// Inserts what configuration or hand asks for and is new, takes over what is watched, and brings back what was removed.
-/// Returns how many are new.
+/// Returns how many are new. Discovery has a way of its own: it takes nothing over.
 pub(super) async fn register(
     tx: &mut SqliteConnection,
     rows: &str,
