@@ -1,9 +1,8 @@
 -- The database of trackpost. Instants are integers: milliseconds since 1970, UTC.
--- Migrations are never edited once they have landed.
+-- One file until 0.1.0 is released; from then on migrations are never edited.
 
-PRAGMA application_id = 1416646731; -- "TpPK": a database of ours, told from somebody else's
+PRAGMA application_id = 1416646731; -- "TpPK": tells this database from somebody else's
 
--- What is watched, and where it stands.
 CREATE TABLE labels (
     label_key          INTEGER PRIMARY KEY,
     account            TEXT    NOT NULL,
@@ -46,6 +45,12 @@ CREATE TABLE labels (
     stalled_told       INTEGER NOT NULL DEFAULT 0 CHECK (stalled_told IN (0, 1)),
     late_told          INTEGER NOT NULL DEFAULT 0 CHECK (late_told IN (0, 1)),
     recent_polls       TEXT    NOT NULL DEFAULT '[]' CHECK (json_type(recent_polls) = 'array'),
+    wait_ms INTEGER NOT NULL DEFAULT 0 CHECK (wait_ms >= 0),
+    pace_ms INTEGER NOT NULL DEFAULT 0 CHECK (pace_ms >= 0 AND (pace_ms = 0) = (wait_ms = 0)),
+    carrier TEXT GENERATED ALWAYS AS (coalesce(carrier_code, '')) VIRTUAL,
+    dismissed INTEGER NOT NULL DEFAULT 0
+    CHECK (dismissed IN (0, 1) AND (dismissed = 0 OR state = 'removed')),
+    last_answer_at INTEGER CHECK (last_answer_at IS NULL OR first_answer_at IS NOT NULL),
     UNIQUE (account, label_id),
     CONSTRAINT active_labels_have_a_next_poll   CHECK (state <> 'active' OR next_poll_at IS NOT NULL),
     CONSTRAINT removed_labels_have_none         CHECK (state <> 'removed' OR next_poll_at IS NULL),
@@ -56,11 +61,13 @@ CREATE TABLE labels (
 ) STRICT;
 
 CREATE INDEX labels_due ON labels (account, next_poll_at) WHERE next_poll_at IS NOT NULL;
-CREATE INDEX labels_new ON labels (account, next_poll_at) WHERE first_answer_at IS NULL AND next_poll_at IS NOT NULL;
-CREATE INDEX labels_idle ON labels (coalesce(finished_at, last_polled_at, registered_at)) WHERE next_poll_at IS NULL;
-CREATE INDEX labels_polled ON labels (account, last_polled_at) WHERE last_polled_at IS NOT NULL;
 
--- Every carrier event ever seen, once, raw; its id never changes.
+CREATE INDEX labels_pace ON labels (account, carrier, pace_ms, next_poll_at) WHERE next_poll_at IS NOT NULL;
+
+CREATE INDEX labels_idle ON labels (coalesce(finished_at, last_polled_at, registered_at)) WHERE next_poll_at IS NULL;
+
+CREATE INDEX labels_failing ON labels (account) WHERE failures > 0;
+
 CREATE TABLE tracking_events (
     label_key     INTEGER NOT NULL REFERENCES labels (label_key) ON DELETE CASCADE,
     event_id      TEXT    NOT NULL,
@@ -78,7 +85,6 @@ CREATE TABLE tracking_events (
     UNIQUE (label_key, position)
 ) STRICT, WITHOUT ROWID;
 
--- What became of an event after it was first seen, and what it was before each revision.
 CREATE TABLE event_changes (
     change_key INTEGER PRIMARY KEY,
     label_key  INTEGER NOT NULL,
@@ -93,7 +99,13 @@ CREATE TABLE event_changes (
 
 CREATE INDEX event_changes_of ON event_changes (label_key, event_id);
 
--- What we owe: immutable, one id for ever. A system message belongs to no label.
+CREATE TABLE subjects (
+    subject_key INTEGER PRIMARY KEY,
+    kind        TEXT    NOT NULL CHECK (kind IN ('account', 'subscriber')),
+    name        TEXT    NOT NULL,
+    UNIQUE (kind, name)
+) STRICT;
+
 CREATE TABLE messages (
     message_key  INTEGER PRIMARY KEY AUTOINCREMENT,
     message_id   TEXT    NOT NULL UNIQUE,
@@ -105,35 +117,40 @@ CREATE TABLE messages (
     created_at   INTEGER NOT NULL,
     resource_url TEXT,
     body         TEXT    NOT NULL CHECK (json_type(body) = 'object'),
+    subject_key INTEGER REFERENCES subjects (subject_key)
+    CHECK (subject_key IS NULL OR label_key IS NULL),
     UNIQUE (label_key, seq),
     CONSTRAINT a_label_message_has_a_place CHECK ((label_key IS NULL) = (seq IS NULL) AND (label_key IS NULL) = (label_id IS NULL))
 ) STRICT;
 
--- Every message to every subscriber that wants it. The head of a lane (a subscriber's pending messages of one label)
--- has a next attempt; those behind it have none until it is settled.
 CREATE TABLE deliveries (
     delivery_key    INTEGER PRIMARY KEY AUTOINCREMENT,
     message_key     INTEGER NOT NULL REFERENCES messages (message_key) ON DELETE CASCADE,
     subscriber      TEXT    NOT NULL,
     format          TEXT    NOT NULL CHECK (format IN ('shipstation', 'shipengine', 'standard')),
-    label_key       INTEGER,
-    seq             INTEGER,
+    lane            INTEGER,
+    place           INTEGER,
     state           TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
     attempts        INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     created_at      INTEGER NOT NULL,
     delivered_at    INTEGER,
     next_attempt_at INTEGER,
     last_outcome    TEXT,
+    queued_again_at INTEGER,
+    tried INTEGER NOT NULL DEFAULT 0 CHECK (tried >= 0),
+    tried_since INTEGER CHECK ((tried > 0) = (tried_since IS NOT NULL)),
+    asked_until INTEGER,
+    planned_at INTEGER CHECK (planned_at IS NULL OR (state = 'pending' AND tried > 0)),
     UNIQUE (message_key, subscriber),
     CONSTRAINT delivered_says_when      CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
     CONSTRAINT only_pending_is_due      CHECK (state = 'pending' OR next_attempt_at IS NULL),
-    CONSTRAINT without_a_lane_it_is_due CHECK (label_key IS NOT NULL OR state <> 'pending' OR next_attempt_at IS NOT NULL)
+    CONSTRAINT without_a_lane_it_is_due CHECK (lane IS NOT NULL OR state <> 'pending' OR next_attempt_at IS NOT NULL)
 ) STRICT;
 
 CREATE INDEX deliveries_due  ON deliveries (subscriber, (attempts > 0), next_attempt_at) WHERE next_attempt_at IS NOT NULL;
-CREATE INDEX deliveries_lane ON deliveries (subscriber, label_key, seq) WHERE state = 'pending';
 
--- What came of each attempt.
+CREATE INDEX deliveries_lane ON deliveries (subscriber, lane, place) WHERE state = 'pending';
+
 CREATE TABLE attempts (
     delivery_key   INTEGER NOT NULL REFERENCES deliveries (delivery_key) ON DELETE CASCADE,
     attempt        INTEGER NOT NULL CHECK (attempt >= 1),
@@ -149,19 +166,6 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_age ON attempts (started_at);
 
--- How an account stands with the API.
-CREATE TABLE accounts (
-    account         TEXT    PRIMARY KEY,
-    standing        TEXT    NOT NULL CHECK (standing IN ('ok', 'unauthorized', 'misconfigured', 'down')),
-    since           INTEGER NOT NULL,
-    probes          INTEGER NOT NULL DEFAULT 0 CHECK (probes >= 0),
-    probe_at        INTEGER,
-    throttled_until INTEGER,
-    detail          TEXT,
-    CONSTRAINT a_fallen_account_is_probed CHECK ((standing = 'ok') = (probe_at IS NULL))
-) STRICT, WITHOUT ROWID;
-
--- How a subscriber fares.
 CREATE TABLE subscribers (
     subscriber      TEXT    PRIMARY KEY,
     state           TEXT    NOT NULL DEFAULT 'ok' CHECK (state IN ('ok', 'failing', 'paused')),
@@ -176,13 +180,125 @@ CREATE TABLE subscribers (
     failures_of     INTEGER,                                           -- the one delivery they are of; null: several
     gone_at         INTEGER,                                           -- the first 410 of a row
     pace            INTEGER CHECK (pace >= 1),                         -- attempts at once while it drains; null: all
-    spared          TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(spared) = 'object'),
     url_digest      TEXT,
     held_until      INTEGER,
     last_success_at INTEGER,
     last_failure_at INTEGER,
     last_failure    TEXT,
+    absent_since INTEGER,
     CONSTRAINT only_a_failing_one_is_probed CHECK ((state = 'failing') = (probe_at IS NOT NULL)),
     CONSTRAINT who_fails_has_an_episode     CHECK (state <> 'failing' OR episode_at IS NOT NULL),
     CONSTRAINT who_is_well_has_none         CHECK (state <> 'ok' OR (episode_at IS NULL AND reason IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE accounts (
+    account         TEXT    PRIMARY KEY,
+    standing        TEXT    NOT NULL CHECK (standing IN ('ok', 'unauthorized', 'misconfigured', 'down')),
+    since           INTEGER NOT NULL,
+    probes          INTEGER NOT NULL DEFAULT 0 CHECK (probes >= 0),
+    probe_at        INTEGER,
+    throttled_until INTEGER,
+    detail          TEXT,
+    CONSTRAINT a_fallen_account_is_probed CHECK ((standing = 'ok') = (probe_at IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE requests (
+    account  TEXT    NOT NULL,
+    second   INTEGER NOT NULL,
+    requests INTEGER NOT NULL CHECK (requests > 0),
+    PRIMARY KEY (account, second)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE months (
+    account  TEXT    NOT NULL,
+    month    INTEGER NOT NULL,
+    requests INTEGER NOT NULL CHECK (requests > 0),
+    PRIMARY KEY (account, month)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE quotas (
+    account      TEXT    PRIMARY KEY,
+    -- Requests that may be on their way and are not counted yet: should we die, they count as sent.
+    under_way    INTEGER NOT NULL DEFAULT 0 CHECK (under_way >= 0),
+    -- How much of the limit is used since somebody else turned out to use it too; null: all of it.
+    share        INTEGER CHECK (share BETWEEN 0 AND 1000),   -- thousandths
+    shared_at    INTEGER,
+    throttled_at INTEGER,                                    -- the last 429
+    -- How late labels are served, as a share of their wait: a mean of the last, in thousandths.
+    lateness     INTEGER NOT NULL DEFAULT 0 CHECK (lateness >= 0),
+    stretch INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
+    CONSTRAINT a_share_has_a_beginning CHECK ((share IS NULL) = (shared_at IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE carriers (
+    account    TEXT    NOT NULL,
+    carrier    TEXT    NOT NULL,
+    held_until INTEGER NOT NULL,
+    PRIMARY KEY (account, carrier)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE paces (
+    account   TEXT    NOT NULL,
+    carrier   TEXT    NOT NULL,
+    pace_ms   INTEGER NOT NULL,
+    labels    INTEGER NOT NULL CHECK (labels >= 0),
+    nanohertz INTEGER NOT NULL CHECK (nanohertz >= 0),
+    PRIMARY KEY (account, carrier, pace_ms)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER paces_gain AFTER INSERT ON labels WHEN NEW.next_poll_at IS NOT NULL
+BEGIN
+    INSERT INTO paces
+    VALUES (NEW.account, NEW.carrier, NEW.pace_ms, 1,
+            CASE WHEN NEW.wait_ms > 0 THEN 1000000000000 / NEW.wait_ms ELSE 0 END)
+    ON CONFLICT DO UPDATE SET labels = labels + 1, nanohertz = nanohertz + excluded.nanohertz;
+END;
+
+CREATE TRIGGER paces_lose AFTER DELETE ON labels WHEN OLD.next_poll_at IS NOT NULL
+BEGIN
+    UPDATE paces SET labels = labels - 1,
+        nanohertz = nanohertz - CASE WHEN OLD.wait_ms > 0 THEN 1000000000000 / OLD.wait_ms ELSE 0 END
+    WHERE account = OLD.account AND carrier = OLD.carrier AND pace_ms = OLD.pace_ms;
+END;
+
+CREATE TRIGGER paces_move AFTER UPDATE OF account, carrier_code, next_poll_at, wait_ms, pace_ms ON labels
+WHEN OLD.account <> NEW.account OR OLD.carrier <> NEW.carrier OR OLD.wait_ms <> NEW.wait_ms
+    OR OLD.pace_ms <> NEW.pace_ms OR (OLD.next_poll_at IS NULL) <> (NEW.next_poll_at IS NULL)
+BEGIN
+    UPDATE paces SET labels = labels - 1,
+        nanohertz = nanohertz - CASE WHEN OLD.wait_ms > 0 THEN 1000000000000 / OLD.wait_ms ELSE 0 END
+    WHERE OLD.next_poll_at IS NOT NULL
+        AND account = OLD.account AND carrier = OLD.carrier AND pace_ms = OLD.pace_ms;
+    INSERT INTO paces
+    SELECT NEW.account, NEW.carrier, NEW.pace_ms, 1,
+           CASE WHEN NEW.wait_ms > 0 THEN 1000000000000 / NEW.wait_ms ELSE 0 END
+    WHERE NEW.next_poll_at IS NOT NULL
+    ON CONFLICT DO UPDATE SET labels = labels + 1, nanohertz = nanohertz + excluded.nanohertz;
+END;
+
+CREATE TABLE discoveries (
+    account         TEXT    PRIMARY KEY,
+    position        INTEGER,              -- all that was created until then has been seen
+    voids_sought_at INTEGER               -- when the last whole look for voids began
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE freshness (
+    account   TEXT    NOT NULL,
+    carrier   TEXT    NOT NULL,                                -- '': not known
+    kind      TEXT    NOT NULL CHECK (kind IN ('own', 'seen', 'unclear', 'behind')),
+    delivered INTEGER NOT NULL CHECK (delivered IN (0, 1)),    -- a scan that says DE or SP
+    day       INTEGER NOT NULL CHECK (day % 86400000 = 0),
+    bucket    INTEGER NOT NULL CHECK (bucket BETWEEN 0 AND 8), -- within 5m 10m 15m 30m 1h 2h 6h 24h, longer
+    events    INTEGER NOT NULL CHECK (events > 0),
+    PRIMARY KEY (account, carrier, kind, delivered, day, bucket),
+    CONSTRAINT what_has_no_measure_has_one_bucket CHECK (kind <> 'unclear' OR bucket = 0),
+    CONSTRAINT polls_are_no_scans                 CHECK (kind <> 'behind' OR delivered = 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rhythms (
+    carrier  TEXT    NOT NULL,
+    state    TEXT    NOT NULL,
+    tally    TEXT    NOT NULL CHECK (json_type(tally) = 'object'),
+    saved_at INTEGER NOT NULL,
+    PRIMARY KEY (carrier, state)
 ) STRICT, WITHOUT ROWID;
