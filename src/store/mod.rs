@@ -4,6 +4,8 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+#[allow(dead_code, reason = "used by the next commits")]
+mod bulk;
 pub mod discovery;
 pub mod due;
 pub mod feed;

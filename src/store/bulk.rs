@@ -1,0 +1,74 @@
+//! Many rows in one statement.
+//!
+//! A `VALUES` list of binds costs a third of what `json_each` does. The lists come in a few sizes, so that each statement
+//! is prepared once per connection. These statements are not checked at compile time; each is covered by a test that runs
+//! it.
+
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
+
+/// Rows per statement, largest first.
+const SIZES: [usize; 4] = [256, 64, 8, 1];
+
+/// A statement around a `VALUES` list: `before`, the rows, `after`. `columns` is the number of values in a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bulk {
+    pub before: &'static str,
+    pub columns: usize,
+    pub after: &'static str,
+}
+
+/// The values of a row, in the order of the columns.
+pub(super) struct Values(SqliteArguments);
+
+impl Values {
+    /// Appends the value of the next column.
+    pub fn push<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
+        // Encoding fails for no type that is bound here: integers, texts and blobs.
+        let added = self.0.add(value);
+        debug_assert!(added.is_ok());
+        self
+    }
+}
+
+impl Bulk {
+    /// Executes the statement for all rows; `bind` pushes the values of one. Returns the number of rows affected.
+    pub async fn execute<T>(
+        &self,
+        tx: &mut SqliteConnection,
+        mut rows: &[T],
+        bind: impl Fn(&T, &mut Values),
+    ) -> Result<u64, sqlx::Error> {
+        let mut affected = 0;
+        for size in SIZES {
+            while rows.len() >= size {
+                let (chunk, rest) = rows.split_at(size);
+                let mut values = Values(SqliteArguments::default());
+                values.0.reserve(size * self.columns, 0);
+                chunk.iter().for_each(|row| bind(row, &mut values));
+                debug_assert_eq!(values.0.len(), size * self.columns);
+                let query = sqlx::query_with(AssertSqlSafe(self.sql(size)), values.0);
+                affected += query.execute(&mut *tx).await?.rows_affected();
+                rows = rest;
+            }
+        }
+        Ok(affected)
+    }
+
+    /// The text of the statement for `rows` rows.
+    fn sql(&self, rows: usize) -> String {
+        let row = format!("({})", vec!["?"; self.columns].join(","));
+        format!("{}VALUES {}{}", self.before, vec![row.as_str(); rows].join(","), self.after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_stand_between_the_two_halves() {
+        let insert = Bulk { before: "INSERT INTO t (a, b) ", columns: 2, after: " ON CONFLICT DO NOTHING" };
+        assert_eq!(insert.sql(2), "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
+    }
+}
