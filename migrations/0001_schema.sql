@@ -3,6 +3,14 @@
 
 PRAGMA application_id = 1416646731; -- "TpPK": tells this database from somebody else's
 
+-- One row: counts the transactions that changed the registration of labels.
+CREATE TABLE registry (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),
+    changes INTEGER NOT NULL CHECK (changes >= 0)
+) STRICT;
+
+INSERT INTO registry VALUES (1, 0);
+
 CREATE TABLE labels (
     label_key          INTEGER PRIMARY KEY,
     account            TEXT    NOT NULL,
@@ -12,18 +20,25 @@ CREATE TABLE labels (
     by_config          INTEGER NOT NULL DEFAULT 0 CHECK (by_config IN (0, 1)),
     by_hand            INTEGER NOT NULL DEFAULT 0 CHECK (by_hand IN (0, 1)),
     by_discovery       INTEGER NOT NULL DEFAULT 0 CHECK (by_discovery IN (0, 1)),
+    -- Removed by hand, and so not to be discovered again.
+    dismissed          INTEGER NOT NULL DEFAULT 0 CHECK (dismissed IN (0, 1) AND (dismissed = 0 OR state = 'removed')),
     source             TEXT    NOT NULL CHECK (source IN ('config', 'file', 'cli', 'discovered')),
     metadata           TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(metadata) = 'object'),
     -- Counts what the registry does to the row; a poll that was asked under an older one is not recorded.
     version            INTEGER NOT NULL DEFAULT 1,
     registered_at      INTEGER NOT NULL,
     first_answer_at    INTEGER,
+    -- The last good answer since the label is polled.
+    last_answer_at     INTEGER CHECK (last_answer_at IS NULL OR first_answer_at IS NOT NULL),
     last_polled_at     INTEGER,
     last_changed_at    INTEGER,
     finished_at        INTEGER,
     next_poll_at       INTEGER,
-    cadence_row        TEXT,
-    interval_ms        INTEGER,
+    -- From the last poll to the next, and what it is rounded to; 0: it is due as soon as the quota allows.
+    wait_ms            INTEGER NOT NULL DEFAULT 0 CHECK (wait_ms >= 0),
+    pace_ms            INTEGER NOT NULL DEFAULT 0 CHECK (pace_ms >= 0 AND (pace_ms = 0) = (wait_ms = 0)),
+    -- Why next_poll_at is when it is, as JSON with figures; null: as soon as the quota allows.
+    reason             TEXT,
     unchanged          INTEGER NOT NULL DEFAULT 0 CHECK (unchanged >= 0),
     failures           INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
     failing_since      INTEGER,
@@ -44,14 +59,9 @@ CREATE TABLE labels (
     newest_scan_at     INTEGER,
     stalled_told       INTEGER NOT NULL DEFAULT 0 CHECK (stalled_told IN (0, 1)),
     late_told          INTEGER NOT NULL DEFAULT 0 CHECK (late_told IN (0, 1)),
-    recent_polls       TEXT    NOT NULL DEFAULT '[]' CHECK (json_type(recent_polls) = 'array'),
-    wait_ms INTEGER NOT NULL DEFAULT 0 CHECK (wait_ms >= 0),
-    pace_ms INTEGER NOT NULL DEFAULT 0 CHECK (pace_ms >= 0 AND (pace_ms = 0) = (wait_ms = 0)),
-    carrier TEXT GENERATED ALWAYS AS (coalesce(carrier_code, '')) VIRTUAL,
-    dismissed INTEGER NOT NULL DEFAULT 0
-    CHECK (dismissed IN (0, 1) AND (dismissed = 0 OR state = 'removed')),
-    last_answer_at INTEGER CHECK (last_answer_at IS NULL OR first_answer_at IS NOT NULL),
-    UNIQUE (account, label_id),
+    -- The last polls that changed something or failed, newest last.
+    recent_polls       TEXT    NOT NULL DEFAULT '[]',
+    UNIQUE (label_id, account),
     CONSTRAINT active_labels_have_a_next_poll   CHECK (state <> 'active' OR next_poll_at IS NOT NULL),
     CONSTRAINT removed_labels_have_none         CHECK (state <> 'removed' OR next_poll_at IS NULL),
     CONSTRAINT removed_means_nobody_asks        CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
@@ -60,9 +70,8 @@ CREATE TABLE labels (
     CONSTRAINT refused_has_a_beginning          CHECK ((refusals > 0) = (refused_since IS NOT NULL))
 ) STRICT;
 
-CREATE INDEX labels_due ON labels (account, next_poll_at) WHERE next_poll_at IS NOT NULL;
-
-CREATE INDEX labels_pace ON labels (account, carrier, pace_ms, next_poll_at) WHERE next_poll_at IS NOT NULL;
+-- The changes of the registry since a version.
+CREATE INDEX labels_changed ON labels (version);
 
 CREATE INDEX labels_idle ON labels (coalesce(finished_at, last_polled_at, registered_at)) WHERE next_poll_at IS NULL;
 
@@ -80,7 +89,7 @@ CREATE TABLE tracking_events (
     retracted_at  INTEGER,
     flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
     forms         BLOB    NOT NULL CHECK (length(forms) > 0 AND length(forms) % 16 = 0),
-    raw           TEXT    NOT NULL CHECK (json_type(raw) = 'object'),
+    raw           TEXT    NOT NULL,
     PRIMARY KEY (label_key, event_id),
     UNIQUE (label_key, position)
 ) STRICT, WITHOUT ROWID;
@@ -218,15 +227,21 @@ CREATE TABLE months (
 
 CREATE TABLE quotas (
     account      TEXT    PRIMARY KEY,
-    -- Requests that may be on their way and are not counted yet: should we die, they count as sent.
-    under_way    INTEGER NOT NULL DEFAULT 0 CHECK (under_way >= 0),
-    -- How much of the limit is used since somebody else turned out to use it too; null: all of it.
-    share        INTEGER CHECK (share BETWEEN 0 AND 1000),   -- thousandths
+    -- Requests that may have been sent and are not counted yet: after an unclean end they count as sent.
+    reserved     INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    -- The adaptive limit: the share of the limit that is used since others use it too, in thousandths; null: all of it.
+    share        INTEGER CHECK (share BETWEEN 0 AND 1000),
     shared_at    INTEGER,
     throttled_at INTEGER,                                    -- the last 429
     -- How late labels are served, as a share of their wait: a mean of the last, in thousandths.
     lateness     INTEGER NOT NULL DEFAULT 0 CHECK (lateness >= 0),
-    stretch INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
+    -- The factor by which all waits stretch, in thousandths.
+    stretch      INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
+    -- What the labels ask for, in billionths of a request per second.
+    nanohertz    INTEGER NOT NULL DEFAULT 0 CHECK (nanohertz >= 0),
+    -- Labels that are due, and those of them that were never planned: new, or asked for by hand.
+    due          INTEGER NOT NULL DEFAULT 0 CHECK (due >= 0),
+    first_polls  INTEGER NOT NULL DEFAULT 0 CHECK (first_polls >= 0),
     CONSTRAINT a_share_has_a_beginning CHECK ((share IS NULL) = (shared_at IS NULL))
 ) STRICT, WITHOUT ROWID;
 
@@ -236,45 +251,6 @@ CREATE TABLE carriers (
     held_until INTEGER NOT NULL,
     PRIMARY KEY (account, carrier)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE paces (
-    account   TEXT    NOT NULL,
-    carrier   TEXT    NOT NULL,
-    pace_ms   INTEGER NOT NULL,
-    labels    INTEGER NOT NULL CHECK (labels >= 0),
-    nanohertz INTEGER NOT NULL CHECK (nanohertz >= 0),
-    PRIMARY KEY (account, carrier, pace_ms)
-) STRICT, WITHOUT ROWID;
-
-CREATE TRIGGER paces_gain AFTER INSERT ON labels WHEN NEW.next_poll_at IS NOT NULL
-BEGIN
-    INSERT INTO paces
-    VALUES (NEW.account, NEW.carrier, NEW.pace_ms, 1,
-            CASE WHEN NEW.wait_ms > 0 THEN 1000000000000 / NEW.wait_ms ELSE 0 END)
-    ON CONFLICT DO UPDATE SET labels = labels + 1, nanohertz = nanohertz + excluded.nanohertz;
-END;
-
-CREATE TRIGGER paces_lose AFTER DELETE ON labels WHEN OLD.next_poll_at IS NOT NULL
-BEGIN
-    UPDATE paces SET labels = labels - 1,
-        nanohertz = nanohertz - CASE WHEN OLD.wait_ms > 0 THEN 1000000000000 / OLD.wait_ms ELSE 0 END
-    WHERE account = OLD.account AND carrier = OLD.carrier AND pace_ms = OLD.pace_ms;
-END;
-
-CREATE TRIGGER paces_move AFTER UPDATE OF account, carrier_code, next_poll_at, wait_ms, pace_ms ON labels
-WHEN OLD.account <> NEW.account OR OLD.carrier <> NEW.carrier OR OLD.wait_ms <> NEW.wait_ms
-    OR OLD.pace_ms <> NEW.pace_ms OR (OLD.next_poll_at IS NULL) <> (NEW.next_poll_at IS NULL)
-BEGIN
-    UPDATE paces SET labels = labels - 1,
-        nanohertz = nanohertz - CASE WHEN OLD.wait_ms > 0 THEN 1000000000000 / OLD.wait_ms ELSE 0 END
-    WHERE OLD.next_poll_at IS NOT NULL
-        AND account = OLD.account AND carrier = OLD.carrier AND pace_ms = OLD.pace_ms;
-    INSERT INTO paces
-    SELECT NEW.account, NEW.carrier, NEW.pace_ms, 1,
-           CASE WHEN NEW.wait_ms > 0 THEN 1000000000000 / NEW.wait_ms ELSE 0 END
-    WHERE NEW.next_poll_at IS NOT NULL
-    ON CONFLICT DO UPDATE SET labels = labels + 1, nanohertz = nanohertz + excluded.nanohertz;
-END;
 
 CREATE TABLE discoveries (
     account         TEXT    PRIMARY KEY,

@@ -7,8 +7,8 @@
 //! It sends nothing and plans nothing; what it is told is weighed by [`crate::domain`], and what it counts is written by
 //! the caller, with what the call brought.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -17,9 +17,8 @@ use crate::clock;
 use crate::config::Account;
 use crate::domain::account::{AccountChange, AccountState, Verdict};
 use crate::domain::budget::Budget;
-use crate::domain::ledger::{Ledger, Refusal};
+use crate::domain::ledger::{Demand, Ledger, Refusal};
 use crate::domain::message::{MessageType, about_account};
-use crate::domain::pace::Pace;
 use crate::domain::quota::Quota;
 use crate::domain::subscriber::Subscriber;
 use crate::domain::system;
@@ -30,9 +29,6 @@ use crate::store::{Store, StoreError};
 
 pub use crate::domain::ledger::{Call, Errand};
 
-/// Calls of an account that are no looks, at once.
-const OTHERS: u32 = 1;
-
 /// An account and what its callers share.
 #[derive(Debug)]
 pub struct Desk {
@@ -40,6 +36,8 @@ pub struct Desk {
     pub client: Client,
     pub store: Store,
     ledger: Arc<Mutex<Ledger>>,
+    next_due_ms: AtomicI64,
+    came_back: AtomicBool,
 }
 
 /// What a call changed about its account: to be recorded.
@@ -65,7 +63,7 @@ impl Desk {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let state = store.account_state(&account.name, now).await?;
-        let used = store.take_up_quota(&account.name, most_under_way(&account), now).await?;
+        let used = store.take_up_quota(&account.name, now).await?;
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
         let ledger = Ledger::new(
             Quota::new(account.requests_per_minute).with_used(used.lately),
@@ -75,49 +73,66 @@ impl Desk {
             account.requests_per_minute,
             used.lateness,
         );
-        Ok(Self { account, client, store, ledger: Arc::new(Mutex::new(ledger)) })
+        Ok(Self::over(account, client, store, Arc::new(Mutex::new(ledger))))
     }
 
-    /// The desk as `account` is configured from now on. Another key or URL is tried at once. What may be under way stays
-    /// written as it is: whoever polled before may have that much out until it has gone; see [`Self::occupy`].
+    /// The desk as `account` is configured from now on. Another key or URL is tried at once.
     pub fn reopened(&self, account: Account, client: Client, now: Timestamp) -> Self {
         let same = (&account.base_url, &account.tracking_path, &account.api_key)
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
         self.ledger().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
         let (store, ledger) = (self.store.clone(), Arc::clone(&self.ledger));
-        Self { account, client, store, ledger }
+        Self::over(account, client, store, ledger)
     }
 
-    /// Looks go out as this desk's account is configured from here on; those of the desk before have ended. Should we
-    /// die before this is written, the next start counts what its predecessor might have had out.
-    pub async fn occupy(&self) -> Result<(), StoreError> {
-        self.store.expect_under_way(&self.account.name, most_under_way(&self.account)).await
-    }
-
-    /// An end: what is in nobody's record counts as sent at the next start. After a clean one that is nothing.
-    pub async fn close(&self) -> Result<(), StoreError> {
-        let unrecorded = self.ledger().unrecorded();
-        self.store.expect_under_way(&self.account.name, unrecorded).await
-    }
-
-    /// Allows a call at `now`, or says when to come again; `None` if that depends on a call under way.
-    pub fn take(self: &Arc<Self>, errand: Errand, now: Timestamp) -> Result<Slot, Option<Timestamp>> {
-        let account = &self.account.name;
-        let mut ledger = self.ledger();
-        if ledger.share_recovered(now) {
-            info!(account = %account, "no 429 came for long: the account uses its whole limit again");
+    fn over(account: Account, client: Client, store: Store, ledger: Arc<Mutex<Ledger>>) -> Self {
+        Self {
+            account,
+            client,
+            store,
+            ledger,
+            next_due_ms: AtomicI64::new(i64::MAX),
+            came_back: AtomicBool::new(false),
         }
-        match ledger.take(errand, now) {
-            Ok(call) => {
-                drop(ledger);
-                Ok(Slot { desk: Arc::clone(self), call })
-            }
-            Err(Refusal { free_at, used_up }) => {
-                if used_up {
-                    let until = free_at.unwrap_or(Timestamp::MAX);
-                    warn!(account = %account, %until, "the account's monthly budget is used up: no call until then");
+    }
+
+    /// A clean end: what was reserved and not sent is given back. What was sent and is not counted counts as sent.
+    pub async fn close(&self, now: Timestamp) -> Result<(), StoreError> {
+        let unused = self.ledger().release();
+        self.record_usage(now).await?;
+        self.store.release_requests(&self.account.name, unused).await
+    }
+
+    /// Allows a request at `now`, or says when to come again; `None` if that depends on a request in flight.
+    pub async fn take(
+        self: &Arc<Self>,
+        errand: Errand,
+        now: Timestamp,
+    ) -> Result<Result<Slot, Option<Timestamp>>, StoreError> {
+        let account = &self.account.name;
+        loop {
+            let taken = {
+                let mut ledger = self.ledger();
+                if ledger.share_recovered(now) {
+                    info!(account = %account, "no 429 came for long: the account uses its whole limit again");
                 }
-                Err(free_at)
+                ledger.take(errand, now)
+            };
+            match taken {
+                Ok(call) => return Ok(Ok(Slot { desk: Arc::clone(self), call })),
+                // If we die after this, the requests count as sent at the next start, though they were not.
+                Err(Refusal { reserve: Some(requests), .. }) => {
+                    self.store.reserve_requests(account, requests).await?;
+                    self.ledger().reserved(requests);
+                }
+                Err(Refusal { free_at, used_up, .. }) => {
+                    if used_up {
+                        let until = free_at.unwrap_or(Timestamp::MAX);
+                        warn!(account = %account, %until,
+                            "the account's monthly budget is used up: no request until then");
+                    }
+                    return Ok(Err(free_at));
+                }
             }
         }
     }
@@ -130,6 +145,21 @@ impl Desk {
     /// Whether only one call at a time may go out.
     pub fn probing(&self) -> bool {
         self.ledger().state.probing()
+    }
+
+    /// Whether the account has come back from an outage since the last call: labels that failed are forgiven.
+    pub fn take_came_back(&self) -> bool {
+        self.came_back.swap(false, Ordering::Relaxed)
+    }
+
+    /// When the next label is due, as the poller knows.
+    pub fn set_next_due(&self, at: Option<Timestamp>) {
+        self.next_due_ms.store(at.map_or(i64::MAX, Timestamp::as_millisecond), Ordering::Relaxed);
+    }
+
+    /// Whether a label is due at `now`, as far as the poller has said.
+    pub fn any_due(&self, now: Timestamp) -> bool {
+        self.next_due_ms.load(Ordering::Relaxed) <= now.as_millisecond()
     }
 
     /// Whether a call was answered well after `since`, as far as this process knows.
@@ -147,11 +177,11 @@ impl Desk {
         self.ledger().used()
     }
 
-    /// How many labels the account has polled, counted up to [`crate::domain::account::ALL_LABELS`], and what they ask
-    /// for, in requests per second: how far that stretches their waits.
-    pub fn asks(&self, labels: usize, demand: f64, now: Timestamp) {
-        let told = self.ledger().asks(labels, demand, now);
+    /// The labels ask for so much: how far that stretches their waits.
+    pub fn asks(&self, demand: Demand, now: Timestamp) {
+        let told = self.ledger().asks(demand, now);
         let Some(stretch) = told else { return };
+        let demand = demand.rate;
         let account = &self.account.name;
         let asked = format!("{:.1}", demand * 60.0);
         if stretch > 1.0 {
@@ -165,15 +195,9 @@ impl Desk {
         }
     }
 
-    /// The next turn; see [`crate::domain::pace::order`].
-    pub fn turn(&self) -> u64 {
-        self.ledger().turn
-    }
-
-    /// A label that was due at `due_at`, after a planned wait, has its turn.
-    pub fn serves(&self, due_at: Option<Timestamp>, wait: Option<Duration>, now: Timestamp) {
-        let late = due_at.zip(wait).map(|(due_at, wait)| Pace::of(wait).lateness(due_at, now));
-        self.ledger().serves(late);
+    /// A label has its turn, so late as a share of its wait, if it had one.
+    pub fn serves(&self, lateness: Option<f64>) {
+        self.ledger().serves(lateness);
     }
 
     /// Nothing is due any more.
@@ -204,6 +228,9 @@ impl Desk {
             return None;
         }
         self.say(seen.change, &state, verdict);
+        if seen.change == Some(AccountChange::CameBack) {
+            self.came_back.store(true, Ordering::Relaxed);
+        }
         Some(Observed { change: seen.change, state })
     }
 
@@ -242,29 +269,27 @@ impl Desk {
         }
     }
 
-    /// What is to be written of a call that was observed, and of those before it that came to no record. `held` is a
-    /// carrier whose labels wait, and until when.
-    pub fn usage(&self, call: Call, held: Option<(String, Timestamp)>, now: Timestamp) -> Usage {
-        if let Some((carrier, until)) = &held {
-            warn!(account = %self.account.name, carrier, %until, "the carrier is asked too often: its labels wait");
-        }
+    /// The carrier is asked too often: its labels wait until then, also after a restart.
+    pub async fn hold(&self, carrier: String, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        warn!(account = %self.account.name, carrier, %until, "the carrier is asked too often: its labels wait");
+        self.store.hold_carrier(&self.account.name, carrier, until, now).await
+    }
+
+    /// The requests that have ended and were not counted yet, to be written, and what is known of the quota.
+    pub fn usage(&self) -> Usage {
         let mut ledger = self.ledger();
-        let (requests, ended_at) = ledger.count(now);
         Usage {
-            account: self.account.name.clone(),
-            requests,
-            sent_at: call.sent_at,
-            ended_at,
+            ended: ledger.count(),
             lateness: ledger.lateness,
             stretch: ledger.stretch,
+            demand: ledger.demand,
             share: ledger.share_to_record(),
-            held,
         }
     }
 
-    /// What was to be written of `requests` calls was not.
-    pub fn unrecorded(&self, requests: u32) {
-        self.ledger().uncount(requests);
+    /// Writes what was used by itself: nothing else is to be written.
+    pub async fn record_usage(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.store.record_usage(&self.account.name, self.usage(), now).await
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -272,13 +297,8 @@ impl Desk {
     }
 }
 
-/// Calls that may be out at once and in nobody's record.
-fn most_under_way(account: &Account) -> u32 {
-    account.max_in_flight.min(account.requests_per_minute).saturating_add(OTHERS)
-}
-
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.desk.ledger().ended(clock::now().max(self.call.sent_at));
+        self.desk.ledger().ended(self.call.sent_at, clock::now().max(self.call.sent_at));
     }
 }

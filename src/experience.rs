@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::rhythm::Rhythms;
+use crate::domain::rhythm::{Rhythms, Wait};
 use crate::domain::snapshot::{Snapshot, Standing};
 use crate::store::{Store, StoreError};
 
@@ -43,6 +43,13 @@ impl Experience {
     pub fn learn(&self, label: &Snapshot, after: &Standing, now: Timestamp) {
         let mut learnt = self.lock();
         learnt.fresh |= learnt.rhythms.learn_from(label, after, now);
+    }
+
+    /// A wait was lived through.
+    pub fn learn_wait(&self, wait: Wait<'_>) {
+        let mut learnt = self.lock();
+        learnt.rhythms.learn(wait);
+        learnt.fresh = true;
     }
 
     /// Writes what is new if it is time, or if we end.

@@ -1,26 +1,29 @@
-//! The trade that looks: one poller per account.
+//! The worker that polls: one poller per account.
 //!
-//! Three short steps per label, and no transaction is open across HTTP: take a due label, ask, record what the plan
-//! says. Polls run side by side, up to the account's `max_in_flight` and within its quota; each is recorded by itself,
-//! so a slow label holds up nothing but its own slot.
+//! All labels of the account are in memory ([`Schedule`]). A poll takes the label whose turn it is, asks the API, and
+//! returns what came of it. An unchanged answer stays in memory and reaches the database with the next batch, at most a
+//! second later. Any other answer reads the label's row and history, is planned by [`poll::plan`], and is written in one
+//! transaction. No transaction is open across HTTP. Polls run side by side, up to the account's `max_in_flight` and within
+//! its quota, so a slow label takes one place and delays no other.
 //!
-//! If we die after asking and before recording, the call is lost and nothing else: the label is still due.
+//! If we die after an unchanged answer and before its batch, the label is polled once more. If we die after another
+//! answer and before its commit, the request is lost and the label is still due.
 
-use std::collections::VecDeque;
+mod batch;
+mod one;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tracing::{debug, error, info, warn};
 
 use crate::clock;
-use crate::desk::{Call, Desk, Errand, Slot};
-use crate::domain::account::ALL_LABELS;
+use crate::desk::{Desk, Errand};
 use crate::domain::cadence::Cadence;
-use crate::domain::pace;
-use crate::domain::poll::{self, FirstPoll, PollPlan, Terms};
-use crate::domain::reading::Reading;
-use crate::domain::rhythm::Rhythms;
+use crate::domain::freshness;
+use crate::domain::ledger::Demand;
+use crate::domain::poll::FirstPoll;
+use crate::domain::schedule::{Names, Place, Schedule};
 use crate::domain::silence::Patience;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::span::later;
@@ -29,14 +32,19 @@ use crate::experience::Experience;
 use crate::in_flight::InFlight;
 use crate::pulse::Pulse;
 use crate::store::StoreError;
-use crate::store::polls::{PollRecord, Recorded};
+use batch::Batch;
+use one::{Ended, Polled, Shared};
 
-/// Due labels read ahead; what the registry does to one meanwhile is noticed when its poll is recorded.
-const AHEAD: u32 = 64;
-/// How old what was read ahead may get: a label added or made due by hand is noticed within this.
-const STALE: SignedDuration = SignedDuration::from_millis(500);
+/// Labels read at once when the schedule is loaded.
+const PAGE: u32 = 2_000;
+/// An idle poller gives a sign of life this often.
+const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
+/// How often the demand of all labels is held against the quota.
+const WEIGH: SignedDuration = SignedDuration::from_millis(500);
+/// So many labels are looked through for one that can be a probe.
+const CANDIDATES: usize = 64;
 
-/// What all polls are planned under.
+/// The configuration under which polls are planned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub cadence: Cadence,
@@ -45,21 +53,21 @@ pub struct Policy {
     pub subscribers: Vec<Subscriber>,
 }
 
-/// Looks at the labels of one account.
+/// Polls the labels of one account.
 pub struct Poller {
-    looking: Arc<Looking>,
-    /// Labels under way.
-    in_flight: InFlight<(), ()>,
-    ahead: VecDeque<Snapshot>,
-    read_ahead_at: Option<Timestamp>,
-}
-
-/// What polls under way share.
-struct Looking {
-    desk: Arc<Desk>,
-    policy: watch::Receiver<Arc<Policy>>,
-    experience: Experience,
-    pulse: Pulse,
+    shared: Arc<Shared>,
+    schedule: Schedule,
+    in_flight: InFlight<(), Ended>,
+    /// Until which row the schedule was loaded; `None`: whole.
+    loaded_to: Option<i64>,
+    /// The registry's version up to which the schedule is current; `None`: nothing was loaded yet.
+    version: Option<i64>,
+    /// What the alerts of the schedule were computed with.
+    patience: Patience,
+    batch: Batch,
+    /// The batch that is being written.
+    writing: InFlight<(), ()>,
+    weighed_at: Option<Timestamp>,
 }
 
 impl Poller {
@@ -69,214 +77,284 @@ impl Poller {
         experience: Experience,
         pulse: Pulse,
     ) -> Self {
+        let patience = policy.borrow().patience.clone();
         Self {
-            looking: Arc::new(Looking { desk, policy, experience, pulse }),
+            shared: Arc::new(Shared { desk, policy, experience, pulse }),
+            schedule: Schedule::default(),
             in_flight: InFlight::default(),
-            ahead: VecDeque::new(),
-            read_ahead_at: None,
+            loaded_to: Some(0),
+            version: None,
+            patience,
+            batch: Batch::default(),
+            writing: InFlight::default(),
+            weighed_at: None,
         }
     }
 
-    /// Polls until `shutdown` says so, then lets what is under way end.
+    /// Polls until `shutdown` says so, then lets what is in flight end and writes what is in memory.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        self.looking.desk.occupy().await?;
+        let store = self.shared.desk.store.clone();
+        let (mut registry, mut foreign) = (store.registry_changes(), store.foreign_changes());
         loop {
-            let wake = self.fill(clock::now()).await?;
-            tokio::select! {
+            let now = clock::now();
+            if registry.has_changed().unwrap_or(false) || foreign.has_changed().unwrap_or(false) {
+                registry.mark_unchanged();
+                foreign.mark_unchanged();
+                self.take_changes().await?;
+            }
+            let wake = self.fill(now).await?;
+            let ended = tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                Some(done) = self.in_flight.ended() => done?,
-                () = clock::sleep_until(wake) => {}
+                Some(ended) = self.in_flight.ended() => Some(ended),
+                Some(written) = self.writing.ended() => { written?; None }
+                Ok(()) = registry.changed() => { registry.mark_changed(); None }
+                Ok(()) = foreign.changed() => { foreign.mark_changed(); None }
+                () = clock::sleep_until(wake) => None,
+            };
+            if let Some(ended) = ended {
+                self.finish(ended?).await?;
+            }
+            while let Some(ended) = self.in_flight.ended_by_now() {
+                self.finish(ended?).await?;
             }
         }
-        self.in_flight.drain().await
+        self.drain(clock::now()).await
     }
 
-    /// One bounded piece of work: takes up what is due at `now` and may be asked about, and sees it through. Returns
-    /// when there is more to do.
+    /// One bounded piece of work: polls what is due at `now` and may be asked about, and sees it through. Returns when
+    /// there is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.read_ahead_at = None;
+        self.weighed_at = None;
+        self.load_all(now).await?;
+        self.take_changes().await?;
         let wake = self.fill(now).await?;
-        self.in_flight.drain().await?;
-        Ok(wake)
+        self.drain(now).await?;
+        Ok(self.schedule.next_due().map_or(wake, |due| due.min(wake)))
     }
 
-    /// Starts as many polls as are due and allowed; says when to look again.
+    async fn drain(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while let Some(ended) = self.in_flight.ended().await {
+            self.finish(ended?).await?;
+        }
+        self.writing.drain().await?;
+        match self.batch.take(&self.shared.desk, now) {
+            Some(batch) => self.shared.desk.store.flush(batch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts as many polls as are due and allowed; says when to come again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        let desk = Arc::clone(&self.looking.desk);
-        let soon = later(now, STALE);
+        let desk = Arc::clone(&self.shared.desk);
+        self.shared.pulse.beat(now);
+        self.follow_policy(now).await?;
+        if self.loaded_to.is_some() {
+            self.load_page(now).await?;
+        }
+        if desk.take_came_back() {
+            self.schedule.forgive(now);
+        }
+        self.weigh(now);
+        let wake = self.write_batch(now);
+        if self.loaded_to.is_some() {
+            self.start(now).await?;
+            return Ok(now);
+        }
+        let next = self.start(now).await?;
+        let next = next.unwrap_or_else(|| later(now, HEARTBEAT));
+        Ok(wake.map_or(next, |wake| wake.min(next)).min(later(now, HEARTBEAT)))
+    }
+
+    /// Starts as many polls as are due and allowed. Returns when the next may start; `None`: when one in flight has ended.
+    async fn start(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let desk = Arc::clone(&self.shared.desk);
         if let Some(open_at) = desk.open_at(now) {
-            self.looking.pulse.beat(now);
-            return Ok(open_at.min(soon));
+            return Ok(Some(open_at));
         }
         let probing = desk.probing();
-        let slots = if probing { 1 } else { desk.account.max_in_flight as usize };
-        while self.in_flight.len() < slots {
-            let Some(label) = self.take(now, probing).await? else { break };
-            let slot = match desk.take(Errand::Look, now) {
+        let most = if probing { 1 } else { desk.account.max_in_flight as usize };
+        while self.in_flight.len() < most {
+            let Some(place) = self.take(probing, now) else {
+                if self.in_flight.is_empty() {
+                    desk.caught_up();
+                }
+                return Ok(self.schedule.next_due());
+            };
+            let slot = match desk.take(Errand::Look, now).await? {
                 Ok(slot) => slot,
                 Err(free_at) => {
-                    self.ahead.push_front(label);
-                    self.looking.pulse.beat(now);
-                    return Ok(free_at.map_or(soon, |at| at.min(soon)));
+                    self.schedule.end(place);
+                    return Ok(free_at);
                 }
             };
-            desk.serves(label.standing.next_poll_at, label.standing.pace, now);
-            self.in_flight.start(label.row, (), poll_label(Arc::clone(&self.looking), slot, label, now));
-        }
-        self.looking.pulse.beat(now);
-        let next = desk.store.next_due(&desk.account.name, now).await?;
-        Ok(next.map_or(soon, |next| next.min(soon)))
-    }
-
-    /// What is served next, in order, and what all labels together ask for.
-    async fn read_ahead(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let desk = &self.looking.desk;
-        let (store, account) = (&desk.store, &desk.account.name);
-        let queues = store.due_queues(account, now, AHEAD, self.in_flight.len()).await?;
-        let mut rows = pace::order(&queues, desk.turn(), now, AHEAD as usize + self.in_flight.len());
-        rows.retain(|row| !self.in_flight.has(*row));
-        if rows.is_empty() && self.in_flight.is_empty() {
-            desk.caught_up();
-        }
-        self.ahead = store.due_labels(&rows, now).await?.into();
-        self.read_ahead_at = Some(now);
-        desk.asks(store.polled_labels(account, ALL_LABELS).await?, store.demand(account).await?, now);
-        Ok(())
-    }
-
-    async fn take(&mut self, now: Timestamp, probing: bool) -> Result<Option<Snapshot>, StoreError> {
-        let stale = self.read_ahead_at.is_none_or(|at| now.duration_since(at).abs() >= STALE);
-        if stale {
-            self.ahead.clear();
-        }
-        if self.ahead.is_empty() {
-            self.read_ahead(now).await?;
-        }
-        // Who answered last time is the best probe: a label that fails by itself proves nothing.
-        if probing && let Some(well) = self.ahead.iter().position(|label| label.standing.failures == 0) {
-            self.ahead.swap(0, well);
-        }
-        // One that ended meanwhile may have been read ahead as it was before.
-        while let Some(label) = self.ahead.pop_front() {
-            if !self.in_flight.has(label.row) {
-                return Ok(Some(label));
-            }
+            let entry = *self.schedule.entry(place);
+            let lateness = (entry.wait_ms() > 0).then(|| entry.pace().lateness(entry.due_at(), now));
+            desk.serves(lateness);
+            let polled = Polled {
+                place,
+                entry,
+                id: self.schedule.id(place),
+                carrier: self.schedule.carrier(&entry),
+                service: self.schedule.service(&entry),
+                unwritten: self.batch.withdraw(entry.row),
+                sent_at: slot.call.sent_at,
+            };
+            self.in_flight.start(
+                i64::from(place),
+                (),
+                one::poll(Arc::clone(&self.shared), slot, polled, now),
+            );
         }
         Ok(None)
     }
-}
 
-/// Asks about one label and records what follows.
-async fn poll_label(
-    looking: Arc<Looking>,
-    slot: Slot,
-    label: Snapshot,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let call = slot.call;
-    let reading = ask(&looking.desk, &label, now).await;
-    drop(slot);
-    // The instant of the step that records, read once: time has passed while we asked.
-    let at = clock::now().max(now);
-    record(&looking, &label, reading, call, at).await
-}
-
-async fn ask(desk: &Desk, label: &Snapshot, now: Timestamp) -> Reading {
-    // An event that was missing last time is retracted by the same bytes: they must be read, not only compared.
-    let last = label.standing.answer_digest.as_ref().filter(|_| label.standing.missing_events == 0);
-    desk.client.read(&desk.account, &label.key.id, last, now).await
-}
-
-async fn record(
-    looking: &Looking,
-    label: &Snapshot,
-    reading: Reading,
-    call: Call,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let desk = &looking.desk;
-    let known = match &reading {
-        Reading::Answer { digest, .. } if poll::needs_history(&label.standing, digest) => {
-            desk.store.known_events(label.row).await?
+    /// The label whose turn it is. The best probe is one that answered the last time: a label that fails by itself proves
+    /// nothing.
+    fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
+        let first = self.schedule.pop(now)?;
+        if !probing || !self.schedule.entry(first).is_failing() {
+            return Some(first);
         }
-        _ => Vec::new(),
-    };
-    // One policy for the whole poll, whatever a reload does meanwhile.
-    let policy = Arc::clone(&looking.policy.borrow());
-    let observed = desk.observe(Some(label.row), &reading.verdict(), call, now);
-    let account = observed.map(|observed| desk.to_record(observed, &policy.subscribers, now));
-    let terms = Terms {
-        cadence: &policy.cadence,
-        rhythms: &Rhythms::default(),
-        patience: &policy.patience,
-        first_poll: policy.first_poll,
-        subscribers: &policy.subscribers,
-        resource_url: &desk.account.tracking_url(&label.key.id),
-        outage: desk.probing(),
-        sent_at: call.sent_at,
-    };
-    let plan = |reading: &Reading| {
-        looking.experience.with(|rhythms| {
-            poll::plan(&Terms { rhythms, ..terms }, label, &known, reading, now, clock::jitter())
-        })
-    };
-    let found = plan(&reading);
-    let news = News::of(&found);
-    let after = found.standing.clone();
-    // If we die here, the label is still due and the API says the same again.
-    let held = poll::held_carrier(&reading, label, now);
-    let usage = desk.usage(call, held, now);
-    let requests = usage.requests;
-    let record = PollRecord::new(label, found, now, account.clone(), usage.clone());
-    let recorded = match desk.store.record_poll(record).await {
-        Err(error) if error.is_refusal() => {
-            // An answer that no law of the database lets in is that label's failure, and nobody else's.
-            error!(label.id = %label.key.id, %error, "what the API said can't be recorded");
-            let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
-            desk.store.record_poll(PollRecord::new(label, plan(&garbled), now, account, usage)).await
-        }
-        recorded => recorded,
-    };
-    match recorded.inspect_err(|_| desk.unrecorded(requests))? {
-        Recorded::Done => {
-            if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
-                looking.experience.learn(label, &after, now);
+        let mut passed = vec![first];
+        let mut found = None;
+        while passed.len() < CANDIDATES {
+            let Some(place) = self.schedule.pop(now) else { break };
+            if !self.schedule.entry(place).is_failing() {
+                found = Some(place);
+                break;
             }
-            report(label, &reading, &news);
+            passed.push(place);
         }
-        Recorded::Superseded => {
-            debug!(label.id = %label.key.id, "the label was changed meanwhile; it is polled again");
+        let place = found.unwrap_or_else(|| passed.remove(0));
+        passed.into_iter().for_each(|place| self.schedule.end(place));
+        Some(place)
+    }
+
+    /// Takes in a poll that has ended.
+    async fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
+        let Ended { polled, held, found, at } = ended;
+        if let Some((carrier, until)) = held {
+            self.shared.desk.hold(carrier.clone(), until, at).await?;
+            self.schedule.hold(&carrier, until);
+        }
+        self.batch.touch(at);
+        let Polled { place, entry, .. } = polled;
+        match found {
+            one::Found::Unchanged(next) => {
+                if self.schedule.entry(place).version != entry.version {
+                    // The registry changed the label meanwhile.
+                    self.schedule.end(place);
+                    return Ok(());
+                }
+                let (due_at, pace) = (next.next_poll_at, next.pace);
+                self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
+                let notice = freshness::behind_by(&entry, polled.sent_at);
+                self.batch.unchanged(&entry, polled.carrier, next, notice, at);
+            }
+            one::Found::Recorded(label) => {
+                self.schedule.end(place);
+                self.put(&label);
+            }
+            one::Found::Superseded => {
+                self.schedule.end(place);
+                self.take_changes().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, label: &Snapshot) {
+        let alert_at = self.patience.due_at(&label.standing, label);
+        let names = Names {
+            id: &label.key.id,
+            carrier: label.standing.carrier_code.as_deref(),
+            service: label.service(),
+        };
+        if !self.schedule.put(&label.schedule_plan(alert_at), names) {
+            tracing::error!(label_id = %label.key.id, "more labels than an account can hold: the label is not polled");
         }
     }
-    looking.pulse.beat(now);
-    Ok(())
-}
 
-/// What the log says of a plan once it is recorded.
-struct News {
-    status: String,
-    messages: usize,
-}
-
-impl News {
-    fn of(plan: &PollPlan) -> Self {
-        let status = plan.standing.status_code.clone().unwrap_or_default();
-        Self { status, messages: plan.messages.len() }
+    /// Starts to write the batch if it is time; returns when it will be.
+    fn write_batch(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let at = self.batch.due_at()?;
+        if at > now || !self.writing.is_empty() {
+            return Some(at.max(now)).filter(|_| self.writing.is_empty());
+        }
+        let batch = self.batch.take(&self.shared.desk, now)?;
+        let store = self.shared.desk.store.clone();
+        self.writing.start(0, (), async move { store.flush(batch).await });
+        None
     }
-}
 
-fn report(label: &Snapshot, reading: &Reading, news: &News) {
-    let (id, account) = (&label.key.id, &label.key.account);
-    match reading.detail() {
-        None if news.messages == 0 => {
-            debug!(label.id = %id, account = %account, "looked: nothing new");
+    /// Holds what the labels ask for against what the account may.
+    fn weigh(&mut self, now: Timestamp) {
+        if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {
+            return;
         }
-        None => {
-            let News { status, messages } = news;
-            info!(label.id = %id, account = %account, status, messages, "looked: news");
+        self.weighed_at = Some(now);
+        let desk = &self.shared.desk;
+        let demand = Demand {
+            labels: self.schedule.len(),
+            rate: self.schedule.demand(),
+            due: self.schedule.due(now),
+            first_polls: self.schedule.first_polls(),
+        };
+        desk.asks(demand, now);
+        desk.set_next_due(self.schedule.next_due());
+    }
+
+    /// Alerts are computed anew when the configuration of silence has changed.
+    async fn follow_policy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.shared.policy.borrow().patience == self.patience {
+            return Ok(());
         }
-        Some(detail) => {
-            warn!(label.id = %id, account = %account, outcome = reading.as_str(), detail, "looked: no tracking");
+        self.patience = self.shared.policy.borrow().patience.clone();
+        self.writing.drain().await?;
+        if let Some(batch) = self.batch.take(&self.shared.desk, now) {
+            self.shared.desk.store.flush(batch).await?;
+        }
+        self.loaded_to = Some(0);
+        Ok(())
+    }
+
+    async fn load_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while self.loaded_to.is_some() {
+            self.load_page(now).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads a page of the labels that are polled.
+    async fn load_page(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(after) = self.loaded_to else { return Ok(()) };
+        let desk = Arc::clone(&self.shared.desk);
+        let (store, account) = (&desk.store, &desk.account.name);
+        if self.version.is_none() {
+            // What changes from here on is taken in by its version.
+            self.version = Some(store.registry_version().await?);
+            for (carrier, until) in store.quota_used(account, now).await?.held {
+                self.schedule.hold(&carrier, until);
+            }
+        }
+        let page = store.scheduled_labels(account, after, PAGE).await?;
+        self.loaded_to = page.last_row;
+        page.labels.iter().for_each(|label| self.put(label));
+        Ok(())
+    }
+
+    /// Takes in what the registry changed: here, or in another process.
+    async fn take_changes(&mut self) -> Result<(), StoreError> {
+        let Some(mut version) = self.version else { return Ok(()) };
+        let desk = Arc::clone(&self.shared.desk);
+        loop {
+            let changed = desk.store.changed_labels(&desk.account.name, version, PAGE).await?;
+            changed.labels.iter().for_each(|label| self.put(label));
+            version = changed.version;
+            self.version = Some(version);
+            if !changed.more {
+                return Ok(());
+            }
         }
     }
 }

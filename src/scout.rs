@@ -134,8 +134,8 @@ impl Scout {
     /// A fallen account is probed with a label. If none is due, nobody else would find out that it stands again.
     async fn take_slot(&self, now: Timestamp) -> Result<Result<Slot, Option<Timestamp>>, StoreError> {
         let desk = &self.desk;
-        let stands_in = desk.probing() && !desk.store.any_due(&desk.account.name, now).await?;
-        Ok(desk.take(if stands_in { Errand::Look } else { Errand::Other }, now))
+        let stands_in = desk.probing() && !desk.any_due(now);
+        desk.take(if stands_in { Errand::Look } else { Errand::Other }, now).await
     }
 
     async fn ask(&self, ask: Ask, now: Timestamp) -> Result<Page, Reading> {
@@ -160,9 +160,7 @@ impl Scout {
         let vouched = self.desk.answered_since(earlier(now, VOUCHED));
         let verdict = concerns_account(failure, call.probe, vouched);
         let observed = verdict.and_then(|verdict| self.desk.observe(None, &verdict, call, now));
-        let usage = self.desk.usage(call, None, now);
-        let requests = usage.requests;
-        self.desk.store.record_usage(usage).await.inspect_err(|_| self.desk.unrecorded(requests))?;
+        self.desk.record_usage(now).await?;
         let Some(observed) = observed else { return Ok(()) };
         let record = self.desk.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
         self.desk.store.record_account(record).await

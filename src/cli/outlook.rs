@@ -21,7 +21,7 @@ impl Outlooks {
         let mut outlooks = BTreeMap::new();
         for (name, account) in &config.accounts {
             let (state, used) = (store.account_state(name, now).await?, store.quota_used(name, now).await?);
-            let outlook = outlook(account, store.demand(name).await?, &used, &state, now);
+            let outlook = outlook(account, &used, &state, now);
             outlooks.insert(name.to_string(), outlook);
         }
         Ok(Self(outlooks))
@@ -41,10 +41,10 @@ impl Outlooks {
     }
 }
 
-fn outlook(account: &Account, demand: f64, used: &Used, state: &AccountState, now: Timestamp) -> Outlook {
+fn outlook(account: &Account, used: &Used, state: &AccountState, now: Timestamp) -> Outlook {
     let limits = Limits {
         requests_per_minute: account.requests_per_minute,
         requests_per_month: account.requests_per_month,
     };
-    Outlook::new(limits, demand, &used.share, used.this_month, state, now)
+    Outlook::new(limits, used.demand, &used.share, used.this_month, state, now)
 }

@@ -286,7 +286,7 @@ impl Trades {
         while self.tasks.join_next().await.is_some() {}
         for desk in self.desks.values() {
             // If it can't be written, what was not under way counts as sent at the next start, too: no harm.
-            let _ = desk.close().await;
+            let _ = desk.close(clock::now()).await;
         }
     }
 }

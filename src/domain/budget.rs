@@ -70,6 +70,11 @@ impl Budget {
         self.bucket = if had_none { self.most() } else { self.bucket.min(self.most()) };
     }
 
+    /// Requests in a month; `None`: no budget.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
     /// Takes a request, or says when to ask again.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         self.free_at(now).map_or(Ok(()), Err)?;

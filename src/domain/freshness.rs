@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::event::instant_of;
 use super::label::LabelState;
 use super::message::news::ToldEvent;
+use super::schedule::Entry;
 use super::snapshot::Snapshot;
 use super::tracking::{StatusCode, TrackingEvent};
 
@@ -134,6 +135,13 @@ pub fn behind(label: &Snapshot, sent_at: Timestamp) -> Option<Notice> {
     let due_at = label.standing.next_poll_at.filter(|_| label.standing.wait.is_some())?;
     let bucket = Bucket::of(sent_at.duration_since(due_at));
     (bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
+}
+
+/// As [`behind`], for a label of the schedule.
+pub fn behind_by(entry: &Entry, sent_at: Timestamp) -> Option<Notice> {
+    let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
+    let planned = entry.wait_ms() > 0;
+    (planned && bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
 }
 
 /// How many in each bucket.

@@ -19,6 +19,11 @@ impl LabelId {
     /// The longest id the vendor's schema allows, in characters.
     pub const MAX_LEN: usize = 25;
 
+    /// The id `se-` and a number.
+    pub fn numbered(number: u64) -> Self {
+        Self(format!("se-{number}").into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use jiff::{SignedDuration, Timestamp};
 
 use super::account::{ALL_LABELS, AccountChange, AccountState, Verdict};
-use super::budget::Budget;
+use super::budget::{Budget, Month};
 use super::pace;
 use super::quota::{Quota, Spacing};
 use super::share::Share;
@@ -38,6 +38,17 @@ pub struct Refusal {
     pub free_at: Option<Timestamp>,
     /// The month's budget is used up, and it was not said yet.
     pub used_up: bool,
+    /// So many requests are to be reserved first; see [`Ledger::reserved`].
+    pub reserve: Option<u32>,
+}
+
+/// So many requests that ended in the same second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub at: Timestamp,
+    /// The month in which they were sent.
+    pub month: Month,
+    pub requests: u32,
 }
 
 /// What an answer changed.
@@ -54,8 +65,6 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Ledger {
     pub state: AccountState,
-    /// Turns served; see [`pace::order`].
-    pub turn: u64,
     /// How late labels are served, as a share of their wait: a mean of the last.
     pub lateness: f64,
     /// By how much all waits stretch, at least 1.
@@ -75,10 +84,28 @@ pub struct Ledger {
     /// The next free slot is for a call that is no look: from when it was refused until then. Before that a clock was
     /// set back, and it would be kept for as long as that jumped.
     kept: Option<Range<Timestamp>>,
-    /// Calls that are over and in nobody's record, and when the last of them ended.
-    uncounted: u32,
-    ended_at: Option<Timestamp>,
+    /// Requests that are written as sent already and may still go out.
+    reserved: u32,
+    /// Requests that have ended and are not counted yet.
+    uncounted: Vec<Ended>,
+    month: Month,
+    pub demand: Demand,
 }
+
+/// What the labels of an account ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Demand {
+    /// Labels that are polled.
+    pub labels: usize,
+    /// In requests per second.
+    pub rate: f64,
+    /// Labels that are due, and those of them that were never planned: new, or asked for by hand.
+    pub due: usize,
+    pub first_polls: usize,
+}
+
+/// Requests are reserved in steps of the limit over this, at least one (contract 4.2: also across a restart).
+const STEPS: u32 = 20;
 
 /// How long a free slot is kept for who had to wait for it.
 const KEPT: SignedDuration = SignedDuration::from_secs(2);
@@ -96,7 +123,6 @@ impl Ledger {
     ) -> Self {
         Self {
             state,
-            turn: 0,
             lateness,
             catching_up: false,
             quota,
@@ -110,8 +136,10 @@ impl Ledger {
             told_stretch: 1.0,
             told_used_up: None,
             kept: None,
-            uncounted: 0,
-            ended_at: None,
+            reserved: 0,
+            uncounted: Vec::new(),
+            month: Month::of(Timestamp::UNIX_EPOCH),
+            demand: Demand::default(),
         }
     }
 
@@ -128,7 +156,7 @@ impl Ledger {
 
     /// Allows a call at `now`, or says when to come again.
     pub fn take(&mut self, errand: Errand, now: Timestamp) -> Result<Call, Refusal> {
-        let refusal = |free_at| Refusal { free_at, used_up: false };
+        let refusal = |free_at| Refusal { free_at, used_up: false, reserve: None };
         if let Some(open_at) = self.state.open_at(now) {
             return Err(refusal(Some(open_at)));
         }
@@ -141,12 +169,15 @@ impl Ledger {
         }
         if let Some(end) = self.budget.used_up_until().filter(|end| *end > now) {
             let used_up = self.told_used_up.replace(end) != Some(end);
-            return Err(Refusal { free_at: Some(end), used_up });
+            return Err(Refusal { free_at: Some(end), used_up, reserve: None });
         }
         let limit = self.share.of(self.requests_per_minute, now);
         self.quota.set_limit(limit);
         let spaced = errand == Errand::Look && self.spaced();
         let held = self.budget.free_at(now).or_else(|| self.spacing.free_at(now, limit).filter(|_| spaced));
+        if held.is_none() && self.reserved == 0 {
+            return Err(Refusal { free_at: None, used_up: false, reserve: Some(self.step()) });
+        }
         let taken = held.map_or_else(|| self.quota.take(now), |at| Err(Some(at)));
         if let Err(free_at) = taken {
             if errand == Errand::Other {
@@ -155,6 +186,7 @@ impl Ledger {
             return Err(refusal(free_at));
         }
         self.budget.spend();
+        self.reserved -= 1;
         if self.spaced() {
             self.spacing.spend(now, limit);
         } else {
@@ -171,28 +203,40 @@ impl Ledger {
         self.catching_up || self.stretch > 1.0
     }
 
-    /// A call's answer is here, or it was given up at `now`.
-    pub fn ended(&mut self, now: Timestamp) {
+    /// How many requests are reserved at once: a crash makes as many count as sent that were not.
+    fn step(&self) -> u32 {
+        let by_month = self.budget.limit().map_or(u64::MAX, |limit| limit / u64::from(STEPS));
+        let by_minute = self.requests_per_minute / STEPS;
+        u32::try_from(by_month).unwrap_or(u32::MAX).min(by_minute).max(1)
+    }
+
+    /// So many more requests are written as sent: they may go out.
+    pub fn reserved(&mut self, requests: u32) {
+        self.reserved = self.reserved.saturating_add(requests);
+    }
+
+    /// A clean end: gives back what was reserved and did not go out.
+    pub fn release(&mut self) -> u32 {
+        std::mem::take(&mut self.reserved)
+    }
+
+    /// The answer of a request that was sent at `sent_at` is here, or it was given up at `now`.
+    pub fn ended(&mut self, sent_at: Timestamp, now: Timestamp) {
         self.quota.release(now);
-        self.uncounted += 1;
-        self.ended_at = self.ended_at.max(Some(now));
+        if !(self.month.start..self.month.end).contains(&sent_at) {
+            self.month = Month::of(sent_at);
+        }
+        match self.uncounted.last_mut() {
+            Some(last) if last.at.as_second() == now.as_second() && last.month == self.month => {
+                last.requests += 1
+            }
+            _ => self.uncounted.push(Ended { at: now, month: self.month, requests: 1 }),
+        }
     }
 
-    /// The calls that are over and in nobody's record, which is made for `now`, and when the last of them ended: some may
-    /// have ended since then.
-    pub fn count(&mut self, now: Timestamp) -> (u32, Timestamp) {
-        let ended_at = self.ended_at.take().map_or(now, |at| at.max(now));
-        (std::mem::take(&mut self.uncounted), ended_at)
-    }
-
-    /// A record of so many calls could not be made.
-    pub fn uncount(&mut self, calls: u32) {
-        self.uncounted = self.uncounted.saturating_add(calls);
-    }
-
-    /// Calls that may have been sent and are in nobody's record.
-    pub fn unrecorded(&self) -> u32 {
-        u32::try_from(self.quota.in_flight()).unwrap_or(u32::MAX).saturating_add(self.uncounted)
+    /// The requests that have ended and are not counted yet; they are from here on.
+    pub fn count(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.uncounted)
     }
 
     /// Slots in use.
@@ -236,11 +280,10 @@ impl Ledger {
         pace::allowed(self.requests_per_minute, &self.share, &self.budget, now)
     }
 
-    /// The account has `labels` polled, which ask for `demand` requests a second. Some(factor) if how far that stretches
-    /// their waits is to be told.
-    pub fn asks(&mut self, labels: usize, demand: f64, now: Timestamp) -> Option<f64> {
-        self.labels = labels;
-        self.stretch = pace::stretch(demand, self.allowed(now));
+    /// The labels of the account ask for so much. Some(factor) if how far that stretches their waits is to be told.
+    pub fn asks(&mut self, demand: Demand, now: Timestamp) -> Option<f64> {
+        (self.labels, self.demand) = (demand.labels, demand);
+        self.stretch = pace::stretch(demand.rate, self.allowed(now));
         // That the month is used up is said by itself.
         if !self.stretch.is_finite() || !pace::is_worth_telling(self.told_stretch, self.stretch) {
             return None;
@@ -251,7 +294,6 @@ impl Ledger {
 
     /// A label has its turn, so late as a share of its wait, if it had one.
     pub fn serves(&mut self, lateness: Option<f64>) {
-        self.turn += 1;
         if let Some(lateness) = lateness {
             self.lateness += (lateness.max(0.0) - self.lateness) / MEAN_OF;
         }

@@ -32,6 +32,7 @@ pub mod reading;
 pub mod replay;
 pub mod retry_after;
 pub mod rhythm;
+pub mod schedule;
 pub mod secret;
 pub mod share;
 pub mod signature;

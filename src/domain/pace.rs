@@ -1,13 +1,8 @@
-//! Who is asked about first when more labels are due than the quota lets through, and how far that stretches all waits.
+//! Paces, and how far the quota stretches all waits.
 //!
-//! For a given rate of requests the mean delay is least if all waits are longer by one common factor (contract 4.2).
-//! Nobody computes that factor to get there: the label that is latest *in relation to its planned wait* is served first,
-//! so all waits stretch alike, whatever the load does, and nothing is rescheduled when the load changes.
-//!
-//! Labels of about the same wait have one [`Pace`]. Within a pace the longest overdue comes first, so only the heads of
-//! each have to be compared. It decides nothing about when a label is due: that is the cadence's.
+//! Labels of about the same planned wait have one [`Pace`]; lateness is measured by it (see [`super::schedule`]). When a
+//! label is due is decided by the cadence.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +35,25 @@ impl Pace {
         self.0
     }
 
+    /// A number that stands for the pace in eight bits: two bits behind the leading one, and its place.
+    pub fn code(self) -> u8 {
+        let Some(log) = self.0.unsigned_abs().checked_ilog2() else { return 0 };
+        let coarse = self.0.unsigned_abs() >> log.saturating_sub(2);
+        1 + (log as u8) * 4 + (coarse & 3) as u8
+    }
+
+    /// The pace of a [`Self::code`].
+    pub fn from_code(code: u8) -> Self {
+        let Some(code) = code.checked_sub(1) else { return Self::NONE };
+        let (log, coarse) = (u32::from(code / 4), i64::from(code % 4));
+        Self(if log < 2 { coarse.max(1) } else { (4 + coarse) << (log - 2) })
+    }
+
+    /// How late a label of this pace is that was due so many milliseconds ago, as a share of its wait.
+    pub fn lateness_ms(self, overdue_ms: i64) -> f64 {
+        overdue_ms as f64 / self.measure() as f64
+    }
+
     /// What lateness is measured by. What is due without a wait competes as if it had waited for an hour: a thousand
     /// new labels don't hold up those of every minute, and are soon ahead of those of every day.
     fn measure(self) -> i64 {
@@ -48,73 +62,8 @@ impl Pace {
 
     /// How late a label of this pace is at `now`, as a share of its wait.
     pub fn lateness(self, due_at: Timestamp, now: Timestamp) -> f64 {
-        now.duration_since(due_at).as_secs_f64() * 1000.0 / self.measure() as f64
+        self.lateness_ms(now.as_millisecond() - due_at.as_millisecond())
     }
-}
-
-/// A label that is due: its key, and since when.
-pub type Due = (i64, Timestamp);
-
-/// The labels of one pace that are due.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Queue {
-    pub pace: Pace,
-    /// The longest overdue first.
-    pub heads: Vec<Due>,
-    /// More of them may be due behind the heads.
-    pub more: bool,
-    /// The newest of those without a pace, in any order; they are among the heads or behind them.
-    pub newest: Vec<Due>,
-}
-
-/// One turn in so many is for the newest label that is due without a wait: a new one is looked at soon, however long the
-/// queues are.
-pub const NEWEST_EVERY: u64 = 4;
-/// One turn in so many is for the longest overdue of all, by the clock: whatever comes in meanwhile, nobody starves.
-pub const OLDEST_EVERY: u64 = 128;
-
-/// Up to `count` labels in the order in which they are served from turn `turn` on; turns are counted over the life of an
-/// account, one a request. It is shorter if what is behind the heads has to be seen first.
-pub fn order(queues: &[Queue], turn: u64, now: Timestamp, count: usize) -> Vec<i64> {
-    let mut left: Vec<&[Due]> = queues.iter().map(|queue| queue.heads.as_slice()).collect();
-    let mut newest: Vec<Due> = queues.iter().flat_map(|queue| queue.newest.iter().copied()).collect();
-    newest.sort_unstable_by_key(|(row, due_at)| (*due_at, *row));
-    let mut ordered: Vec<i64> = Vec::with_capacity(count);
-    let mut taken = HashSet::with_capacity(count);
-    while ordered.len() < count {
-        let turn = turn + ordered.len() as u64 + 1;
-        if turn.is_multiple_of(NEWEST_EVERY)
-            && let Some((row, _)) = std::iter::from_fn(|| newest.pop()).find(|(row, _)| !taken.contains(row))
-        {
-            taken.insert(row);
-            ordered.push(row);
-            continue;
-        }
-        let lateness = |index: &usize| queues[*index].pace.lateness(left[*index][0].1, now);
-        let waiting = (0..left.len()).filter(|index| !left[*index].is_empty());
-        let next = if turn % OLDEST_EVERY == 1 {
-            waiting.min_by_key(|index| left[*index][0].1)
-        } else {
-            waiting.max_by(|a, b| lateness(a).total_cmp(&lateness(b)))
-        };
-        // The newest are among the heads or behind them.
-        let Some(next) = next else { break };
-        let (row, _) = left[next][0];
-        left[next] = &left[next][1..];
-        if taken.insert(row) {
-            ordered.push(row);
-        }
-        if left[next].is_empty() && queues[next].more {
-            break;
-        }
-    }
-    ordered
-}
-
-/// What a wait asks for, in billionths of a request per second: the time's mean of 1/wait is the rate of requests.
-pub fn nanohertz(wait: Duration) -> i64 {
-    let ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).max(1);
-    1_000_000_000_000 / ms
 }
 
 /// What an account may ask, in requests per second: the least of its limit a minute, as far as it is used, and what is

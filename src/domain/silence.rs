@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::cadence::{estimate_day, spread};
 use super::event::WallClock;
+use super::label::LabelState;
 use super::message::news::Change;
 use super::snapshot::{Snapshot, Standing};
 use super::tracking::{StatusCode, TrackingEvent};
@@ -57,6 +58,15 @@ impl Patience {
     pub fn next(&self, after: &Standing, label: &Snapshot, now: Timestamp) -> Option<Timestamp> {
         let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
         [stalled, self.late_at(after, label)].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// The first moment, past or future, when there is something to judge that was not told yet.
+    pub fn due_at(&self, standing: &Standing, label: &Snapshot) -> Option<Timestamp> {
+        if standing.state != LabelState::Active {
+            return None;
+        }
+        let stalled = self.stalled_at(standing, label.registered_at).map(|(at, _)| at);
+        [stalled, self.late_at(standing, label)].into_iter().flatten().min()
     }
 
     fn stalled_at(&self, after: &Standing, registered_at: Timestamp) -> Option<(Timestamp, u32)> {

@@ -10,6 +10,9 @@ use super::digest::Digest;
 use super::label::{LabelKey, LabelState, Metadata};
 use super::message::body::Subject;
 use super::message::news::StatusPair;
+use super::pace::Pace;
+use super::poll::Reason;
+use super::schedule::Plan;
 use super::tracking::StatusCode;
 
 /// What is kept of a label, as far as a poll can change it.
@@ -22,9 +25,8 @@ pub struct Standing {
     pub last_changed_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub next_poll_at: Option<Timestamp>,
-    /// The cadence's row and interval behind `next_poll_at`; none after a failure.
-    pub cadence_row: Option<String>,
-    pub interval_ms: Option<i64>,
+    /// Why `next_poll_at` is when it is; none if it is due as soon as the quota allows.
+    pub reason: Option<Reason>,
     /// The whole wait that was planned before `next_poll_at`; none if it is due without one: never answered, or asked
     /// for by hand.
     pub wait: Option<Duration>,
@@ -71,8 +73,7 @@ impl Standing {
             last_changed_at: None,
             finished_at: None,
             next_poll_at: Some(now),
-            cadence_row: None,
-            interval_ms: None,
+            reason: None,
             wait: None,
             pace: None,
             unchanged: 0,
@@ -168,6 +169,30 @@ impl Snapshot {
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         self.metadata.get("service").and_then(|service| service.as_str()).filter(is_code)
+    }
+
+    /// The label as the schedule keeps it; `alert_at` is when an alert is to be judged next.
+    pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> Plan {
+        let standing = &self.standing;
+        Plan {
+            row: self.row,
+            version: self.version,
+            state: standing.state,
+            due_at: standing.next_poll_at,
+            wait_ms: standing.wait.and_then(|wait| i64::try_from(wait.as_millis()).ok()),
+            pace: standing.pace.map_or(Pace::NONE, Pace::of),
+            unchanged: standing.unchanged,
+            answered_at: standing.last_answer_at,
+            quiet_since: standing.last_changed_at.unwrap_or(self.registered_at),
+            alert_at,
+            status: standing.status(),
+            out_for_delivery: standing.out_for_delivery,
+            estimate: standing.estimate.as_deref().and_then(cadence::estimate_day),
+            utc_offset: standing.utc_offset(),
+            digest: standing.answer_digest,
+            failing: standing.failures + standing.refusals > 0,
+            missing_events: standing.missing_events > 0,
+        }
     }
 
     /// What messages say about the label, with `standing` as it is after the poll.

@@ -16,11 +16,12 @@ use reqwest::{NoProxy, Proxy, Response, StatusCode};
 
 use crate::agent::USER_AGENT;
 use crate::config::Account;
-use crate::domain::digest::{self, Digest};
+use crate::domain::digest;
 use crate::domain::label::LabelId;
 use crate::domain::proxies::Proxies;
 use crate::domain::reading::Reading;
 use crate::domain::retry_after;
+use crate::domain::schedule::prefix;
 use crate::domain::tracking::Tracking;
 use wire::Limit;
 
@@ -82,12 +83,13 @@ impl Client {
         builder.build().map(Self).map_err(|error| NoClient(error.to_string()))
     }
 
-    /// Asks for the tracking of a label. `last` is the digest of the last good answer. `now` dates a `Retry-After`.
+    /// Asks for the tracking of a label. `last` is the beginning of the digest of the answer
+    /// that would be unchanged. `now` dates a `Retry-After`.
     pub async fn read(
         &self,
         account: &Account,
         label: &LabelId,
-        last: Option<&Digest>,
+        last: Option<u64>,
         now: Timestamp,
     ) -> Reading {
         in_time(account, self.exchange(account, label, last, now)).await.unwrap_or_else(|failure| failure)
@@ -97,7 +99,7 @@ impl Client {
         &self,
         account: &Account,
         label: &LabelId,
-        last: Option<&Digest>,
+        last: Option<u64>,
         now: Timestamp,
     ) -> Result<Reading, reqwest::Error> {
         let url = account.tracking_url(label);
@@ -167,7 +169,7 @@ async fn in_time<T>(
     }
 }
 
-fn understand(status: StatusCode, body: &[u8], last: Option<&Digest>, url: String, key: &str) -> Reading {
+fn understand(status: StatusCode, body: &[u8], last: Option<u64>, url: String, key: &str) -> Reading {
     let code = status.as_u16();
     match status {
         StatusCode::OK => answer(body, last),
@@ -188,9 +190,9 @@ fn understand(status: StatusCode, body: &[u8], last: Option<&Digest>, url: Strin
     }
 }
 
-fn answer(body: &[u8], last: Option<&Digest>) -> Reading {
+fn answer(body: &[u8], last: Option<u64>) -> Reading {
     let digest = digest::of_bytes(body);
-    if last == Some(&digest) {
+    if last == Some(prefix(&digest)) {
         return Reading::SameBytes;
     }
     match Tracking::parse(body) {

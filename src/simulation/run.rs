@@ -84,7 +84,7 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
         quota.release(now);
         let Some(index) = line.pop(now) else { continue };
         outcome.count(&mut recent, now);
-        let label = &mut labels[usize::try_from(index).unwrap_or_default()];
+        let label = &mut labels[index as usize];
         let before = label.situation.clone();
         *outcome.rows.entry(label.row).or_default() += 1;
         label.look(now, &mut outcome);

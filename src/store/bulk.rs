@@ -36,23 +36,39 @@ impl Bulk {
     pub async fn execute<T>(
         &self,
         tx: &mut SqliteConnection,
-        mut rows: &[T],
+        rows: &[T],
         bind: impl Fn(&T, &mut Values),
     ) -> Result<u64, sqlx::Error> {
         let mut affected = 0;
-        for size in SIZES {
-            while rows.len() >= size {
-                let (chunk, rest) = rows.split_at(size);
-                let mut values = Values(SqliteArguments::default());
-                values.0.reserve(size * self.columns, 0);
-                chunk.iter().for_each(|row| bind(row, &mut values));
-                debug_assert_eq!(values.0.len(), size * self.columns);
-                let query = sqlx::query_with(AssertSqlSafe(self.sql(size)), values.0);
-                affected += query.execute(&mut *tx).await?.rows_affected();
-                rows = rest;
-            }
+        for chunk in chunks(rows) {
+            let query = sqlx::query_with(AssertSqlSafe(self.sql(chunk.len())), self.values(chunk, &bind));
+            affected += query.execute(&mut *tx).await?.rows_affected();
         }
         Ok(affected)
+    }
+
+    /// As [`Self::execute`], for a statement that returns a number for each row affected.
+    pub async fn returning<T>(
+        &self,
+        tx: &mut SqliteConnection,
+        rows: &[T],
+        bind: impl Fn(&T, &mut Values),
+    ) -> Result<Vec<i64>, sqlx::Error> {
+        let mut returned = Vec::with_capacity(rows.len());
+        for chunk in chunks(rows) {
+            let sql = AssertSqlSafe(self.sql(chunk.len()));
+            let query = sqlx::query_scalar_with::<Sqlite, i64, _>(sql, self.values(chunk, &bind));
+            returned.extend(query.fetch_all(&mut *tx).await?);
+        }
+        Ok(returned)
+    }
+
+    fn values<T>(&self, rows: &[T], bind: &impl Fn(&T, &mut Values)) -> SqliteArguments {
+        let mut values = Values(SqliteArguments::default());
+        values.0.reserve(rows.len() * self.columns, 0);
+        rows.iter().for_each(|row| bind(row, &mut values));
+        debug_assert_eq!(values.0.len(), rows.len() * self.columns);
+        values.0
     }
 
     /// The text of the statement for `rows` rows.
@@ -60,6 +76,16 @@ impl Bulk {
         let row = format!("({})", vec!["?"; self.columns].join(","));
         format!("{}VALUES {}{}", self.before, vec![row.as_str(); rows].join(","), self.after)
     }
+}
+
+/// The rows in pieces of [`SIZES`].
+fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
+        let (chunk, rest) = rows.split_at(size);
+        rows = rest;
+        Some(chunk)
+    })
 }
 
 #[cfg(test)]

@@ -44,25 +44,6 @@ impl Store {
         }))
     }
 
-    /// Whether a label of the account is due at `now` that may be asked about: none whose carrier waits.
-    pub async fn any_due(&self, account: &AccountName, now: Timestamp) -> Result<bool, StoreError> {
-        let (account, now) = (account.as_str(), ms(now));
-        let due = sqlx::query_scalar!(
-            r#"SELECT EXISTS (
-                SELECT 1 FROM paces p
-                WHERE p.account = ?1 AND p.labels > 0
-                  AND p.carrier NOT IN (SELECT carrier FROM carriers WHERE account = ?1 AND held_until > ?2)
-                  AND EXISTS (SELECT 1 FROM labels INDEXED BY labels_pace
-                    WHERE account = p.account AND carrier = p.carrier AND pace_ms = p.pace_ms AND next_poll_at <= ?2)
-             ) AS "due: bool""#,
-            account,
-            now
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(due)
-    }
-
     /// Registers what is to be watched, drops what was voided and keeps the progress, at once or not at all.
     pub async fn enter_discovered(&self, found: &Discovered, now: Timestamp) -> Result<Entered, StoreError> {
         let rows = found

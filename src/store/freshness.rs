@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::polls::PollRecord;
 use super::{Store, StoreError, json, ms};
+use crate::domain::freshness::Notice;
+use crate::domain::label::AccountName;
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -27,17 +28,24 @@ struct Row<'a> {
     bucket: usize,
 }
 
-/// Counts what these polls noticed in an open transaction. Mostly that is nothing, and takes no statement.
-pub(super) async fn count(tx: &mut SqliteConnection, records: &[&PollRecord]) -> Result<(), sqlx::Error> {
-    let rows = records.iter().flat_map(|record| {
-        record.notices.iter().map(|notice| Row {
-            account: record.account_name.as_str(),
-            carrier: record.standing.carrier_code.as_deref().unwrap_or_default(),
-            kind: notice.kind.as_str(),
-            delivered: i64::from(notice.delivered),
-            day: day_of(record.polled_at),
-            bucket: notice.bucket.index(),
-        })
+/// A notice, and what it is counted under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noticed<'a> {
+    pub account: &'a AccountName,
+    pub carrier: Option<&'a str>,
+    pub notice: Notice,
+    pub at: Timestamp,
+}
+
+/// Counts notices in an open transaction. Mostly there are none, and it takes no statement.
+pub(super) async fn count(tx: &mut SqliteConnection, notices: &[Noticed<'_>]) -> Result<(), sqlx::Error> {
+    let rows = notices.iter().map(|noticed| Row {
+        account: noticed.account.as_str(),
+        carrier: noticed.carrier.unwrap_or_default(),
+        kind: noticed.notice.kind.as_str(),
+        delivered: i64::from(noticed.notice.delivered),
+        day: day_of(noticed.at),
+        bucket: noticed.notice.bucket.index(),
     });
     let rows: Vec<Row<'_>> = rows.collect();
     if rows.is_empty() {

@@ -21,7 +21,6 @@ impl Store {
         let mut broken = Vec::new();
         self.broken_file(&mut broken).await?;
         self.broken_labels(&mut broken).await?;
-        self.broken_paces(&mut broken).await?;
         self.broken_history(&mut broken).await?;
         self.broken_revisions(&mut broken).await?;
         self.broken_messages(&mut broken).await?;
@@ -66,26 +65,6 @@ impl Store {
             |label| format!(
                 "{} counts {} missing events, but {} are",
                 label.label_id, label.missing_events, label.missing
-            )
-        );
-        Ok(())
-    }
-
-    /// What is kept up to date by triggers is what a count of everything says.
-    async fn broken_paces(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
-        each!(
-            self,
-            broken,
-            r#"SELECT account AS "account!: String", carrier AS "carrier!: String", pace_ms AS "pace_ms!: i64",
-                      sum(labels) AS "labels!: i64", sum(nanohertz) AS "nanohertz!: i64"
-               FROM (SELECT account, carrier, pace_ms, labels, nanohertz FROM paces
-                     UNION ALL
-                     SELECT account, carrier, pace_ms, -1, CASE WHEN wait_ms > 0 THEN -(1000000000000 / wait_ms) ELSE 0 END
-                     FROM labels WHERE next_poll_at IS NOT NULL)
-               GROUP BY account, carrier, pace_ms HAVING sum(labels) <> 0 OR sum(nanohertz) <> 0"#,
-            |pace| format!(
-                "the pace of {} ms of account {} and carrier {:?} is off by {} labels and {} nanohertz",
-                pace.pace_ms, pace.account, pace.carrier, pace.labels, pace.nanohertz
             )
         );
         Ok(())

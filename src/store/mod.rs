@@ -4,15 +4,14 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
-#[allow(dead_code, reason = "used by the next commits")]
 mod bulk;
 pub mod discovery;
-pub mod due;
 pub mod feed;
 mod freshness;
 mod health;
 mod history;
 pub mod invariants;
+mod label_row;
 pub mod labels;
 pub mod lock;
 mod messages;
@@ -23,6 +22,7 @@ pub mod progress;
 mod registering;
 pub mod replay;
 pub mod rhythms;
+pub mod schedule;
 pub mod upkeep;
 pub mod usage;
 pub mod views;
@@ -51,6 +51,16 @@ pub struct Store {
 impl Store {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Wakes when the registry may have changed.
+    pub fn registry_changes(&self) -> watch::Receiver<u64> {
+        self.outbox.subscribe()
+    }
+
+    /// Wakes when another process may have written.
+    pub fn foreign_changes(&self) -> watch::Receiver<u64> {
+        self.outbox.subscribe()
     }
 
     /// Wakes when something new may be due in the outbox.

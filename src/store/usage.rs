@@ -1,37 +1,32 @@
 //! What was used of each account's quota: requests by the second and by the month, kept across restarts.
 //!
-//! Counts are written with what the requests brought, in the same transaction. Should we die, those under way are not
-//! counted: so it is written beforehand how many that may be, and the next start counts them as sent.
+//! Requests are reserved in small steps before they are sent, and counted when they have ended. After an unclean end
+//! what was reserved counts as sent, so the limit holds over any crash, and no poll pays a write of its own.
 
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, at, json, ms};
+use super::{Store, StoreError, at, ms};
 use crate::domain::budget::Month;
 use crate::domain::label::AccountName;
+use crate::domain::ledger::{Demand, Ended};
 use crate::domain::share::Share;
 
 /// How long requests are remembered by the second, in seconds: the bucket of a budget holds an hour's worth.
 const REMEMBERED: i64 = 3_600;
 
-/// What a call used, and what it taught about the quota.
+/// Requests that have ended, and what the account says of its quota.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
-    pub account: AccountName,
-    /// One, and those before it that came to no record.
-    pub requests: u32,
-    pub sent_at: Timestamp,
-    /// When it was over.
-    pub ended_at: Timestamp,
+    /// Requests by the second in which they ended and the month in which they were sent, both as instants.
+    pub ended: Vec<Ended>,
     /// How late labels are served, as a share of their wait: a mean of the last.
     pub lateness: f64,
     /// By how much all waits stretch, at least 1.
     pub stretch: f64,
-    /// The share of the limit that is used from now on, if that changed.
+    pub demand: Demand,
+    /// The adaptive limit, if it changed.
     pub share: Option<Share>,
-    /// A carrier whose labels wait, and until when.
-    pub held: Option<(String, Timestamp)>,
 }
 
 /// An account's quota as it was left.
@@ -44,37 +39,35 @@ pub struct Used {
     pub share: Share,
     /// How late labels are served, as a share of their wait.
     pub lateness: f64,
+    /// By how much all waits stretch, and what the labels ask for, in requests per second, when that was last written.
+    pub stretch: f64,
+    pub demand: f64,
+    /// Labels that were due then, and those of them that were never polled.
+    pub due: u64,
+    pub first_polls: u64,
     /// Carriers whose labels wait, and until when.
     pub held: Vec<(String, Timestamp)>,
 }
 
 impl Store {
-    /// Takes up the quota of an account: what an earlier process had under way when it died counts as sent at `now`. From
-    /// here on up to `under_way` requests may be out and not counted.
-    pub async fn take_up_quota(
-        &self,
-        account: &AccountName,
-        under_way: u32,
-        now: Timestamp,
-    ) -> Result<Used, StoreError> {
+    /// Takes up the quota of an account: what an earlier process had reserved when it died counts as sent at `now`.
+    pub async fn take_up_quota(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
         let name = account.clone();
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
                     let account = name.as_str();
-                    let left = sqlx::query_scalar!("SELECT under_way FROM quotas WHERE account = ?", account)
+                    let left = sqlx::query_scalar!("SELECT reserved FROM quotas WHERE account = ?", account)
                         .fetch_optional(&mut *tx)
                         .await?;
-                    if let Some(left) = left.filter(|left| *left > 0) {
-                        let second = ms(now).div_euclid(1000);
-                        let month = ms(Month::of(now).start);
-                        add(tx, &[Sum { account, requests: left, second, month }]).await?;
+                    if let Some(requests) =
+                        left.and_then(|left| u32::try_from(left).ok()).filter(|left| *left > 0)
+                    {
+                        add(tx, &name, &[Ended { at: now, month: Month::of(now), requests }]).await?;
                     }
                     sqlx::query!(
-                        "INSERT INTO quotas (account, under_way) VALUES (?, ?)
-                         ON CONFLICT DO UPDATE SET under_way = excluded.under_way",
-                        account,
-                        under_way
+                        "INSERT INTO quotas (account) VALUES (?) ON CONFLICT DO UPDATE SET reserved = 0",
+                        account
                     )
                     .execute(&mut *tx)
                     .await?;
@@ -85,13 +78,66 @@ impl Store {
         self.quota_used(account, now).await
     }
 
-    /// Up to `under_way` requests may be out and not counted from now on; 0 is a clean end.
-    pub async fn expect_under_way(&self, account: &AccountName, under_way: u32) -> Result<(), StoreError> {
+    /// Reserves requests: they count as sent from now on, until they are counted one by one.
+    pub async fn reserve_requests(&self, account: &AccountName, requests: u32) -> Result<(), StoreError> {
         let account = account.to_string();
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
-                    sqlx::query!("UPDATE quotas SET under_way = ? WHERE account = ?", under_way, account)
+                    sqlx::query!(
+                        "UPDATE quotas SET reserved = reserved + ? WHERE account = ?",
+                        requests,
+                        account
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// A clean end: gives back what was reserved and not used.
+    pub async fn release_requests(&self, account: &AccountName, requests: u32) -> Result<(), StoreError> {
+        let account = account.to_string();
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "UPDATE quotas SET reserved = max(0, reserved - ?) WHERE account = ?",
+                        requests,
+                        account
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Has the labels of `carrier` wait until then, also after a restart.
+    pub async fn hold_carrier(
+        &self,
+        account: &AccountName,
+        carrier: String,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (account, until, now) = (account.to_string(), ms(until), ms(now));
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "INSERT INTO carriers (account, carrier, held_until) VALUES (?, ?, ?)
+                         ON CONFLICT DO UPDATE SET held_until = max(held_until, excluded.held_until)",
+                        account,
+                        carrier,
+                        until
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    sqlx::query!("DELETE FROM carriers WHERE account = ? AND held_until <= ?", account, now)
                         .execute(&mut *tx)
                         .await?;
                     Ok(())
@@ -100,9 +146,15 @@ impl Store {
             .await
     }
 
-    /// Counts a call that is recorded by nothing else.
-    pub async fn record_usage(&self, usage: Usage) -> Result<(), StoreError> {
-        self.writer.write(move |tx| Box::pin(async move { count(tx, &[&usage]).await })).await
+    /// Counts requests that are recorded by nothing else.
+    pub async fn record_usage(
+        &self,
+        account: &AccountName,
+        usage: Usage,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let account = account.clone();
+        self.writer.write(move |tx| Box::pin(async move { count(tx, &account, &usage, now).await })).await
     }
 
     /// An account's quota as far as it is recorded.
@@ -126,7 +178,8 @@ impl Store {
         .fetch_optional(&self.readers)
         .await?;
         let quota = sqlx::query!(
-            "SELECT share, shared_at, throttled_at, lateness FROM quotas WHERE account = ?",
+            "SELECT share, shared_at, throttled_at, lateness, stretch, nanohertz, due, first_polls
+             FROM quotas WHERE account = ?",
             account
         )
         .fetch_optional(&self.readers)
@@ -155,120 +208,87 @@ impl Store {
                 throttled_at: quota.throttled_at.map(at),
             };
             used.lateness = quota.lateness as f64 / 1000.0;
+            used.stretch = quota.stretch as f64 / 1000.0;
+            used.demand = quota.nanohertz as f64 / 1e9;
+            used.due = quota.due.unsigned_abs();
+            used.first_polls = quota.first_polls.unsigned_abs();
         }
         Ok(used)
     }
 }
 
-/// So many requests of an account, and what they count for.
-#[derive(Serialize)]
-struct Sum<'a> {
-    account: &'a str,
-    requests: i64,
-    second: i64,
-    /// The beginning of the month, in ms.
-    month: i64,
-}
-
-async fn add(tx: &mut SqliteConnection, sums: &[Sum<'_>]) -> Result<(), sqlx::Error> {
-    let sums = json(sums);
-    sqlx::query!(
-        "INSERT INTO requests (account, second, requests)
-         SELECT value ->> 'account', value ->> 'second', sum(value ->> 'requests') FROM json_each(?)
-         WHERE true GROUP BY 1, 2
-         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
-        sums
-    )
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query!(
-        "INSERT INTO months (account, month, requests)
-         SELECT value ->> 'account', value ->> 'month', sum(value ->> 'requests') FROM json_each(?)
-         WHERE true GROUP BY 1, 2
-         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
-        sums
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
-}
-
-/// Counts these calls in an open transaction.
-pub(super) async fn count(tx: &mut SqliteConnection, used: &[&Usage]) -> Result<(), sqlx::Error> {
-    // Of calls side by side the first to be recorded may have counted the others too.
-    let counted = used.iter().filter(|usage| usage.requests > 0);
-    let sums = counted.map(|usage| Sum {
-        account: usage.account.as_str(),
-        requests: i64::from(usage.requests),
-        second: ms(usage.ended_at).div_euclid(1000),
-        month: ms(Month::of(usage.sent_at).start),
-    });
-    add(tx, &sums.collect::<Vec<_>>()).await?;
-    for (index, usage) in used.iter().enumerate() {
-        if usage.share.is_some() || usage.held.is_some() {
-            learn(tx, usage).await?;
-        }
-        // What is said of the whole account is said once.
-        if used[index + 1..].iter().all(|later| later.account != usage.account) {
-            settle(tx, usage).await?;
-        }
+/// Counts requests in an open transaction.
+async fn add(tx: &mut SqliteConnection, account: &AccountName, ended: &[Ended]) -> Result<(), sqlx::Error> {
+    let account = account.as_str();
+    for ended in ended {
+        let (second, month) = (ms(ended.at).div_euclid(1000), ms(ended.month.start));
+        sqlx::query!(
+            "INSERT INTO requests (account, second, requests) VALUES (?, ?, ?)
+             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+            account,
+            second,
+            ended.requests
+        )
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "INSERT INTO months (account, month, requests) VALUES (?, ?, ?)
+             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+            account,
+            month,
+            ended.requests
+        )
+        .execute(&mut *tx)
+        .await?;
     }
     Ok(())
 }
 
-/// What it taught: a smaller share, a carrier that waits.
-async fn learn(tx: &mut SqliteConnection, usage: &Usage) -> Result<(), sqlx::Error> {
-    let account = usage.account.as_str();
+/// Writes usage into an open transaction: what was reserved becomes what was sent.
+pub(super) async fn count(
+    tx: &mut SqliteConnection,
+    account: &AccountName,
+    usage: &Usage,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    add(tx, account, &usage.ended).await?;
+    let sent: i64 = usage.ended.iter().map(|ended| i64::from(ended.requests)).sum();
+    let name = account.as_str();
+    let thousandths = |ratio: f64| (ratio.clamp(0.0, 1e9) * 1000.0) as i64;
+    let (lateness, stretch) = (thousandths(usage.lateness), thousandths(usage.stretch).max(1000));
+    let nanohertz = (usage.demand.rate.clamp(0.0, 1e9) * 1e9) as i64;
+    let count = |labels: usize| i64::try_from(labels).unwrap_or(i64::MAX);
+    let (due, first_polls) = (count(usage.demand.due), count(usage.demand.first_polls));
+    sqlx::query!(
+        "UPDATE quotas SET reserved = max(0, reserved - ?), lateness = ?, stretch = ?, nanohertz = ?, due = ?,
+            first_polls = ?
+         WHERE account = ?",
+        sent,
+        lateness,
+        stretch,
+        nanohertz,
+        due,
+        first_polls,
+        name
+    )
+    .execute(&mut *tx)
+    .await?;
     if let Some(share) = &usage.share {
         let thousandths = share.shrunk.map(|(_, share)| (share * 1000.0).round() as i64);
         let (shared_at, throttled_at) =
             (share.shrunk.map(|(since, _)| ms(since)), share.throttled_at.map(ms));
         sqlx::query!(
-            "INSERT INTO quotas (account, share, shared_at, throttled_at) VALUES (?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET share = excluded.share, shared_at = excluded.shared_at,
-                throttled_at = excluded.throttled_at",
-            account,
+            "UPDATE quotas SET share = ?, shared_at = ?, throttled_at = ? WHERE account = ?",
             thousandths,
             shared_at,
-            throttled_at
+            throttled_at,
+            name
         )
         .execute(&mut *tx)
         .await?;
     }
-    if let Some((carrier, until)) = &usage.held {
-        let (until, now) = (ms(*until), ms(usage.ended_at));
-        sqlx::query!(
-            "INSERT INTO carriers (account, carrier, held_until) VALUES (?, ?, ?)
-             ON CONFLICT DO UPDATE SET held_until = max(held_until, excluded.held_until)",
-            account,
-            carrier,
-            until
-        )
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query!("DELETE FROM carriers WHERE account = ? AND held_until <= ?", account, now)
-            .execute(&mut *tx)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn settle(tx: &mut SqliteConnection, usage: &Usage) -> Result<(), sqlx::Error> {
-    let account = usage.account.as_str();
-    let lateness = (usage.lateness.clamp(0.0, 1e9) * 1000.0) as i64;
-    let stretch = (usage.stretch.clamp(1.0, 1e9) * 1000.0) as i64;
-    sqlx::query!(
-        "INSERT INTO quotas (account, lateness, stretch) VALUES (?, ?, ?)
-         ON CONFLICT DO UPDATE SET lateness = excluded.lateness, stretch = excluded.stretch
-            WHERE lateness <> excluded.lateness OR stretch <> excluded.stretch",
-        account,
-        lateness,
-        stretch
-    )
-    .execute(&mut *tx)
-    .await?;
-    let hour_ago = ms(usage.ended_at).div_euclid(1000) - REMEMBERED;
-    sqlx::query!("DELETE FROM requests WHERE account = ? AND second < ?", account, hour_ago)
+    let hour_ago = ms(now).div_euclid(1000) - REMEMBERED;
+    sqlx::query!("DELETE FROM requests WHERE account = ? AND second < ?", name, hour_ago)
         .execute(&mut *tx)
         .await?;
     Ok(())

@@ -13,7 +13,7 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outbox::{self, EndedAttempt, Settled};
-use super::polls::{self, PollRecord, Recorded};
+use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts};
 
 /// The most jobs one transaction takes.
@@ -28,6 +28,7 @@ type Alone = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + 
 
 enum Job {
     Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
+    Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     Alone(Alone),
 }
@@ -55,6 +56,12 @@ impl WriteQueue {
     pub(super) async fn poll(&self, record: PollRecord) -> Result<Recorded, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.put(Job::Poll(Box::new(record), reply)).await?;
+        answer.await.map_err(|_| StoreError::WriterGone)?
+    }
+
+    pub(super) async fn flush(&self, flush: Flush) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Job::Flush(Box::new(flush), reply)).await?;
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
@@ -108,6 +115,8 @@ pub struct Writer {
 
 #[derive(Default)]
 struct Batch {
+    flushes: Vec<Flush>,
+    flush_replies: Vec<oneshot::Sender<Result<(), StoreError>>>,
     polls: Vec<PollRecord>,
     poll_replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
     ended: Vec<EndedAttempt>,
@@ -130,6 +139,10 @@ impl Writer {
                         batch.polls.push(*record);
                         batch.poll_replies.push(reply);
                     }
+                    Job::Flush(flush, reply) => {
+                        batch.flushes.push(*flush);
+                        batch.flush_replies.push(reply);
+                    }
                     Job::Settle(attempt, reply) => {
                         batch.ended.push(*attempt);
                         batch.settle_replies.push(reply);
@@ -148,16 +161,19 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: Batch) {
-        if batch.polls.is_empty() && batch.ended.is_empty() {
+        if batch.polls.is_empty() && batch.ended.is_empty() && batch.flushes.is_empty() {
             return;
         }
-        let Batch { polls, poll_replies, ended, settle_replies } = batch;
-        let together = self.commit(&polls, &ended).await;
-        let several = polls.len() + ended.len() > 1;
+        let Batch { flushes, flush_replies, polls, poll_replies, ended, settle_replies } = batch;
+        let together = self.commit(&flushes, &polls, &ended).await;
+        let several = flushes.len() + polls.len() + ended.len() > 1;
         match together {
             Ok((recorded, settled)) => {
                 if settled.iter().any(Settled::feeds_outbox) || polls.iter().any(PollRecord::feeds_outbox) {
                     self.outbox.send_modify(|count| *count += 1);
+                }
+                for reply in flush_replies {
+                    let _ = reply.send(Ok(()));
                 }
                 for (reply, recorded) in poll_replies.into_iter().zip(recorded) {
                     let _ = reply.send(Ok(recorded));
@@ -168,17 +184,24 @@ impl Writer {
             }
             // One bad row must not take the others with it: each for itself, so that only its own caller is told.
             Err(_) if several => {
+                for (flush, reply) in flushes.into_iter().zip(flush_replies) {
+                    let done = self.commit(std::slice::from_ref(&flush), &[], &[]).await;
+                    let _ = reply.send(done.map(|_| ()));
+                }
                 for (record, reply) in polls.into_iter().zip(poll_replies) {
-                    let done = self.commit(std::slice::from_ref(&record), &[]).await;
+                    let done = self.commit(&[], std::slice::from_ref(&record), &[]).await;
                     let _ = reply.send(done.map(|(mut recorded, _)| recorded.remove(0)));
                 }
                 for (attempt, reply) in ended.into_iter().zip(settle_replies) {
-                    let done = self.commit(&[], std::slice::from_ref(&attempt)).await;
+                    let done = self.commit(&[], &[], std::slice::from_ref(&attempt)).await;
                     let _ = reply.send(done.map(|(_, mut settled)| settled.remove(0)));
                 }
                 self.outbox.send_modify(|count| *count += 1);
             }
             Err(error) => {
+                for reply in flush_replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
                 for reply in poll_replies {
                     let _ = reply.send(Err(error.clone()));
                 }
@@ -192,10 +215,15 @@ impl Writer {
     /// One transaction. If we die before its commit, nothing in it happened; after, all of it did.
     async fn commit(
         &mut self,
+        flushes: &[Flush],
         polls: &[PollRecord],
         ended: &[EndedAttempt],
     ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        // First: what was in memory is older than what polls of the same labels found since.
+        for flush in flushes {
+            polls::flush(&mut transaction, flush).await?;
+        }
         let recorded =
             if polls.is_empty() { Vec::new() } else { polls::record(&mut transaction, polls).await? };
         let settled =

@@ -59,6 +59,7 @@ async fn killed_after_asking_and_before_recording_the_call_is_lost_and_nothing_e
     let mut house = House::new().await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
+    house.reserve().await;
     house.lose_the_writer().await;
     let now = house.now();
     assert!(matches!(house.poller().step(now).await, Err(StoreError::WriterGone)));
@@ -76,6 +77,7 @@ async fn killed_between_the_commit_and_its_answer_nothing_is_told_twice() {
     let mut house = House::new().await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
+    house.reserve().await;
     let mut outbox = house.store().outbox_changes();
     outbox.mark_unchanged();
     let now = house.now();

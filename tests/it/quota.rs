@@ -4,17 +4,11 @@
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
-use trackpost::config::Account;
 use trackpost::desk::Errand;
 use trackpost::domain::label::LabelKey;
 use trackpost::domain::pace;
-use trackpost::experience::Experience;
-use trackpost::poller::Poller;
-use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Answer, Asked};
 
 use crate::house::parcel::{in_transit, tracking};
@@ -94,8 +88,8 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
         stretches.iter().map(|(minutes, (sum, count))| (*minutes, sum / f64::from(*count))).collect();
     let counters = house.sandbox.counters();
     let (store, now) = (house.store(), house.now());
-    let shown = pace::stretch(store.demand(&house.account.name).await.unwrap(), 200.0 / 60.0);
-    let measured = 1.0 + store.quota_used(&house.account.name, now).await.unwrap().lateness;
+    let used = store.quota_used(&house.account.name, now).await.unwrap();
+    let (shown, measured) = (pace::stretch(used.demand, 200.0 / 60.0), 1.0 + used.lateness);
     let asked: f64 = CLASSES.iter().map(|(_, minutes, labels)| *labels as f64 / *minutes as f64).sum();
     println!(
         "5000 labels ask for {asked:.0} a minute of 200: {} requests in 135 minutes, at most {} in any 60 s, {} refused; \
@@ -228,7 +222,7 @@ async fn what_an_account_lacks_is_not_anothers_matter() {
     registered(&house, &names(200)).await;
     assert_eq!(house.poll().await, 160);
     let other = house.of_account("other").await;
-    other.take(Errand::Look, house.now()).expect("its own quota");
+    other.take(Errand::Look, house.now()).await.unwrap().expect("its own quota");
 }
 
 #[tokio::test]
@@ -237,10 +231,8 @@ async fn calls_that_are_no_looks_count_too_also_after_a_restart() {
     registered(&house, &names(200)).await;
     let (desk, now) = (house.desk(), house.now());
     for _ in 0..50 {
-        let slot = desk.take(Errand::Other, now).unwrap();
-        let call = slot.call;
-        drop(slot);
-        desk.store.record_usage(desk.usage(call, None, now)).await.unwrap();
+        drop(desk.take(Errand::Other, now).await.unwrap().unwrap());
+        desk.record_usage(now).await.unwrap();
     }
     drop(desk);
     house.restart().await;
@@ -248,19 +240,31 @@ async fn calls_that_are_no_looks_count_too_also_after_a_restart() {
     assert_eq!(house.count("SELECT requests FROM months").await, 160);
 }
 
+const RESERVED: &str = "SELECT reserved FROM quotas";
+
 #[tokio::test]
-async fn what_was_under_way_when_we_died_counts_as_sent() {
+async fn a_kill_costs_at_most_one_step_of_reserved_requests() {
     let mut house = House::new().await;
-    registered(&house, &names(200)).await;
-    assert_eq!(house.poll().await, 160);
-    house.pass(seconds(62));
+    registered(&house, &names(100)).await;
+    assert_eq!(house.poll().await, 100);
+    // A twentieth of 160 at once: 13 steps of 8.
+    assert_eq!(house.count(RESERVED).await, 4);
     house.crash().await;
-    assert_eq!(house.poll().await, 40);
-    // Eight looks and one other errand may have been out.
-    assert_eq!(house.count("SELECT requests FROM months").await, 209);
+    assert_eq!(house.count("SELECT requests FROM months").await, 104, "what was reserved counts as sent");
+    assert_eq!((house.count(RESERVED).await, house.desk().used()), (0, 104));
+    house.restart().await;
+    assert_eq!(house.count("SELECT requests FROM months").await, 104, "and once only");
 }
 
-const UNDER_WAY: &str = "SELECT under_way FROM quotas";
+#[tokio::test]
+async fn a_clean_end_gives_back_what_was_reserved_and_not_sent() {
+    let mut house = House::new().await;
+    registered(&house, &names(100)).await;
+    house.poll().await;
+    house.restart().await;
+    assert_eq!(house.count("SELECT requests FROM months").await, 100);
+    assert_eq!((house.count(RESERVED).await, house.desk().used()), (0, 100));
+}
 
 #[tokio::test]
 async fn what_an_end_cut_short_counts_as_sent() {
@@ -268,7 +272,7 @@ async fn what_an_end_cut_short_counts_as_sent() {
     let (desk, now) = (house.desk(), house.now());
     // Given up with their polls, when one of these could not be recorded.
     for _ in 0..3 {
-        drop(desk.take(Errand::Look, now).unwrap());
+        drop(desk.take(Errand::Look, now).await.unwrap().unwrap());
     }
     drop(desk);
     house.restart().await;
@@ -278,24 +282,17 @@ async fn what_an_end_cut_short_counts_as_sent() {
 }
 
 #[tokio::test]
-async fn what_may_be_under_way_gets_less_when_the_poller_before_has_gone() {
-    let house = House::new().await;
-    let (desk, now) = (house.desk(), house.now());
-    let account = Account { max_in_flight: 2, ..house.account.clone() };
-    let reopened = desk.reopened(account, desk.client.clone(), now);
-    assert_eq!(house.count(UNDER_WAY).await, 9, "the one before may have as many out");
-    let (_, policy) = watch::channel(Arc::new(house.policy.clone()));
-    let poller = Poller::new(Arc::new(reopened), policy, Experience::default(), Pulse::default());
-    let (_stop, stopped) = watch::channel(true);
-    poller.run(stopped).await.unwrap();
-    assert_eq!(house.count(UNDER_WAY).await, 3);
-}
-
-#[tokio::test]
-async fn no_more_is_under_way_than_a_minute_may_hold() {
-    let many = format!("requests_per_minute = 10\nmax_in_flight = 4294967295\n{ORDERS}");
-    let house = House::with(&many).await;
-    assert_eq!(house.count(UNDER_WAY).await, 11);
+async fn requests_are_reserved_in_twentieths_of_the_smaller_limit() {
+    for (limits, step) in [
+        ("requests_per_minute = 10", 1),
+        ("requests_per_minute = 60000", 3_000),
+        ("requests_per_minute = 160\nrequests_per_month = 100", 5),
+    ] {
+        let house = House::with(&format!("{limits}\n{ORDERS}")).await;
+        let slot = house.desk().take(Errand::Look, house.now()).await.unwrap().unwrap();
+        assert_eq!(house.count(RESERVED).await, step, "{limits}");
+        drop(slot);
+    }
 }
 
 fn throttled_carrier(code: &str) -> Answer {

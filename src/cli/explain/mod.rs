@@ -16,12 +16,9 @@ use super::{Failure, open_store, resolve};
 use crate::clock;
 use crate::config::duration;
 use crate::domain::account::AccountState;
-use crate::domain::cadence::{Cadence, Look, Next};
 use crate::domain::outlook::Outlook;
-use crate::domain::poll::Glance;
-use crate::domain::rhythm::Learnt;
+use crate::domain::poll::{Glance, Reason};
 use crate::store::views::labels::{LabelDetail, LabelView};
-use crate::store::{Store, StoreError};
 
 /// As `--json` has it.
 #[derive(Debug, Serialize)]
@@ -51,8 +48,6 @@ struct Facts<'a> {
     label: &'a LabelView,
     detail: &'a LabelDetail,
     account: &'a AccountState,
-    /// What the cadence says once more, as of the last look; `None` if it is not the cadence's.
-    next: Option<&'a Next>,
     /// When the next poll is to be expected.
     expected: Option<Timestamp>,
     /// How the account stands with its quota; `None` if it isn't configured.
@@ -75,26 +70,18 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let held = store.quota_used(&key.account, now).await?.held;
     let held = held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
     let held_until = held.map(|(_, until)| until);
-    let next = planned(&loaded.config.cadence, &store, label.row, &view, &detail).await?;
     let expected = outlooks.foretell(view.clone()).next_poll_at.map(|at| at.max(held_until.unwrap_or(at)));
-    let facts = Facts {
-        label: &view,
-        detail: &detail,
-        account: &account,
-        next: next.as_ref(),
-        expected,
-        outlook,
-        held_until,
-        now,
-    };
+    let facts =
+        Facts { label: &view, detail: &detail, account: &account, expected, outlook, held_until, now };
+    let reason = detail.reason.as_ref().filter(|_| expected.is_some());
     let explanation = Explanation {
         label_id: &view.label_id,
         account: &view.account,
         state: &view.state,
         next_poll_at: expected.map(instant),
         // What is planned no more has neither.
-        row: detail.cadence_row.as_deref().filter(|_| expected.is_some()),
-        interval: detail.interval.filter(|_| expected.is_some()).map(duration::format),
+        row: reason.and_then(Reason::row),
+        interval: reason.map(|reason| duration::format(reason.interval())),
         stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
         reasons: reasons::reasons(&facts),
         recent: detail.recent_polls.iter().map(Recent::of).collect(),
@@ -105,32 +92,6 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         print(&facts, &explanation);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The next look as the cadence planned it at the last one, with what is known of the carriers by now.
-async fn planned(
-    cadence: &Cadence,
-    store: &Store,
-    row: i64,
-    label: &LabelView,
-    detail: &LabelDetail,
-) -> Result<Option<Next>, StoreError> {
-    let Some(polled_at) = label.last_polled_at.filter(|_| detail.cadence_row.is_some()) else {
-        return Ok(None);
-    };
-    let Some(snapshot) = store.due_labels(&[row], Timestamp::MAX).await?.pop() else { return Ok(None) };
-    let (rhythms, _) = store.rhythms().await?;
-    let learnt = Learnt {
-        rhythms: Some(&rhythms),
-        carrier: detail.carrier_code.as_deref(),
-        service: snapshot.service(),
-    };
-    let first = detail.first_answer_at == Some(polled_at);
-    let situation = snapshot.standing.situation(&snapshot.key, snapshot.registered_at, first);
-    match cadence.next(&situation, learnt, polled_at, 0.0) {
-        Look::Again(next) => Ok(Some(next)),
-        Look::Never | Look::GiveUp => Ok(None),
-    }
 }
 
 impl<'a> Recent<'a> {

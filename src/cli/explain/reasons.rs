@@ -12,7 +12,7 @@ use crate::domain::outlook::Outlook;
 pub(super) fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let mut reasons = vec![of_state(facts)];
     let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
-    reasons.extend(facts.next.map(why::in_words).unwrap_or_default());
+    reasons.extend(facts.detail.reason.as_ref().map(why::in_words).unwrap_or_default());
     reasons.extend(of_account(facts));
     let overdue = facts.now.duration_since(next);
     if overdue >= SignedDuration::from_mins(1) {
@@ -63,14 +63,9 @@ fn of_state(facts: &Facts<'_>) -> String {
 fn step(facts: &Facts<'_>) -> String {
     let (label, detail) = (facts.label, facts.detail);
     let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
-    let so = match (&detail.cadence_row, detail.interval) {
-        (Some(row), Some(interval)) => {
-            format!(
-                "row {row}: looked at after {} (±8 %, and to the row's hours)",
-                duration::format(interval)
-            )
-        }
-        _ => "as soon as the quota allows".to_owned(),
+    let so = match &detail.reason {
+        Some(reason) => format!("next poll after {} (±8 %)", duration::format(reason.interval())),
+        None => "polled as soon as the quota allows".to_owned(),
     };
     let answers = match label.unchanged {
         0 => "the last answer brought a change".to_owned(),

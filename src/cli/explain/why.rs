@@ -4,56 +4,80 @@ use std::time::Duration;
 
 use super::super::output::roughly;
 use crate::config::duration;
-use crate::domain::cadence::{Next, RowName};
-use crate::domain::rhythm::Lesson;
+use crate::domain::cadence::RowName;
+use crate::domain::poll::{Cadenced, Learned, Reason};
 
 /// A sentence each; the wait itself is said elsewhere.
-pub(super) fn in_words(next: &Next) -> Vec<String> {
-    let why = &next.why;
-    let mut said = Vec::new();
-    let table = rounded(why.table);
-    said.push(match why.slowed {
-        Some(quiet) => {
-            format!("the table, row {}: quiet for over {}, so every {table}", next.row, rounded(quiet))
+pub(super) fn in_words(reason: &Reason) -> Vec<String> {
+    match reason {
+        Reason::Cadence(cadenced) => of_cadence(cadenced),
+        Reason::Settle { .. } => {
+            vec![format!("a further poll {} after it was finished", span(reason.interval()))]
         }
-        None => match why.unchanged {
-            0 => format!("the table, row {}: {table} after a change", next.row),
-            1 => format!("the table, row {}: {table} after one unchanged look", next.row),
-            many => format!("the table, row {}: {table} after {many} unchanged looks", next.row),
-        },
+        Reason::Failed { failures, .. } => vec![format!("failed {} in a row", times(*failures))],
+        Reason::Refused { refusals, .. } => vec![format!("refused by the API {} in a row", times(*refusals))],
+        Reason::Unauthorized { .. } => {
+            vec![
+                "the account was refused when asked about this label: waits for the account's probe"
+                    .to_owned(),
+            ]
+        }
+        Reason::CarrierThrottled { .. } => vec!["its carrier is asked too often".to_owned()],
+    }
+}
+
+fn of_cadence(cadenced: &Cadenced) -> Vec<String> {
+    let mut said = Vec::new();
+    let (row, table) = (&cadenced.row, span(Duration::from_millis(cadenced.table_ms)));
+    said.push(match (cadenced.slowed_ms, cadenced.unchanged) {
+        (Some(quiet), _) => {
+            let quiet = span(Duration::from_millis(quiet));
+            format!("row {row} of the cadence: quiet for over {quiet}, so every {table}")
+        }
+        (None, 0) => format!("row {row} of the cadence: {table} after a change"),
+        (None, 1) => format!("row {row} of the cadence: {table} after one unchanged poll"),
+        (None, many) => format!("row {row} of the cadence: {table} after {many} unchanged polls"),
     });
-    if let Some(dense) = why.opens.filter(|_| why.learnt.is_none()) {
-        said.push(format!("brought forward to the hours of row {dense}"));
+    if let Some(opens) = cadenced.opens.as_ref().filter(|_| cadenced.learned.is_none()) {
+        said.push(format!("brought forward to the hours of row {opens}"));
     }
-    if let Some(lesson) = &why.learnt {
-        said.push(learnt(lesson, next.interval));
+    if let Some(learned) = &cadenced.learned {
+        said.push(of_learned(learned, Duration::from_millis(cadenced.interval_ms)));
     }
-    if why.first {
+    if cadenced.first {
         said.push(
             "the first wait is shortened by the label's own phase, so that labels spread out".to_owned(),
         );
     }
-    if why.last {
-        said.push("one last look before it is given up".to_owned());
+    if cadenced.last {
+        said.push("the last poll before the label is given up".to_owned());
+    }
+    if cadenced.alert {
+        said.push("brought forward to when silence or a passed estimate is to be judged".to_owned());
     }
     said
 }
 
-fn learnt(lesson: &Lesson, wait: Duration) -> String {
-    let of = match (&*lesson.kind.carrier, lesson.kind.state) {
-        ("", state) => format!("all parcels in {}", state_in_words(state)),
-        (carrier, state) => format!("parcels of {carrier} in {}", state_in_words(state)),
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+fn of_learned(learned: &Learned, wait: Duration) -> String {
+    let state = learned.state().map_or_else(|| learned.state.clone(), state_in_words);
+    let of = match learned.carrier.as_str() {
+        "" => format!("all parcels in {state}"),
+        carrier => format!("parcels of {carrier} in {state}"),
     };
-    let hours = |hours: f64| match hours.is_finite() {
-        true => rounded(Duration::from_secs_f64(hours * 3_600.0)),
-        false => "never".to_owned(),
+    let hours = |hours: Option<f64>| match hours {
+        Some(hours) => span(Duration::from_secs_f64(hours * 3_600.0)),
+        None => "never".to_owned(),
     };
-    let [quarter, half, most] = lesson.quantiles.0.map(hours);
+    let [quarter, half, most] = learned.quartile_hours.map(hours);
     format!(
-        "learnt from {:.0} changes of {of} (a quarter within {quarter}, half within {half}, three quarters within \
+        "learned from {:.0} changes of {of} (a quarter within {quarter}, half within {half}, three quarters within \
          {most} of the one before) and from their hours: {} instead",
-        lesson.changes,
-        rounded(wait)
+        learned.changes,
+        span(wait)
     )
 }
 
@@ -65,7 +89,7 @@ fn state_in_words(state: RowName) -> String {
     }
 }
 
-fn rounded(span: Duration) -> String {
+fn span(span: Duration) -> String {
     match span.as_secs() {
         ..120 => duration::format(span),
         _ => roughly(jiff::SignedDuration::try_from(span).unwrap_or(jiff::SignedDuration::MAX)),
@@ -74,40 +98,57 @@ fn rounded(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::domain::cadence::Why;
-    use crate::domain::rhythm::{Kind, Quantiles};
 
     #[test]
     fn every_reason_is_said() {
-        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
-        let kind = Kind {
-            carrier: "ups".into(),
-            state: RowName::Status(crate::domain::tracking::StatusCode::InTransit),
+        let hours = |hours: u64| hours * 3_600_000;
+        let learned = Learned {
+            carrier: "ups".to_owned(),
+            state: "IT".to_owned(),
+            changes: 1_234.0,
+            quartile_hours: [Some(5.0), Some(8.5), None],
         };
-        let lesson = Lesson { kind, changes: 1_234.4, quantiles: Quantiles([5.0, 8.5, f64::INFINITY]) };
-        let why =
-            Why { table: hours(3), opens: Some("estimate_day"), first: true, last: true, ..Why::default() };
-        let mut next = Next { at: Timestamp::UNIX_EPOCH, row: "IT", interval: hours(2), pace: hours(2), why };
+        let mut cadenced = Cadenced {
+            row: "IT".to_owned(),
+            interval_ms: hours(2),
+            table_ms: hours(3),
+            unchanged: 0,
+            slowed_ms: None,
+            opens: Some("estimate_day".to_owned()),
+            learned: None,
+            first: true,
+            last: true,
+            alert: true,
+        };
         assert_eq!(
-            in_words(&next),
+            in_words(&Reason::Cadence(cadenced.clone())),
             [
-                "the table, row IT: 3h after a change",
+                "row IT of the cadence: 3h after a change",
                 "brought forward to the hours of row estimate_day",
                 "the first wait is shortened by the label's own phase, so that labels spread out",
-                "one last look before it is given up",
+                "the last poll before the label is given up",
+                "brought forward to when silence or a passed estimate is to be judged",
             ]
         );
-        next.why = Why { table: hours(12), slowed: Some(hours(96)), learnt: Some(lesson), ..Why::default() };
+        cadenced = Cadenced {
+            table_ms: hours(12),
+            slowed_ms: Some(hours(96)),
+            opens: None,
+            learned: Some(learned),
+            first: false,
+            last: false,
+            alert: false,
+            ..cadenced
+        };
         assert_eq!(
-            in_words(&next),
+            in_words(&Reason::Cadence(cadenced)),
             [
-                "the table, row IT: quiet for over 4d, so every 12h",
-                "learnt from 1234 changes of parcels of ups in status IT (a quarter within 5h, half within 8h30m, \
+                "row IT of the cadence: quiet for over 4d, so every 12h",
+                "learned from 1234 changes of parcels of ups in status IT (a quarter within 5h, half within 8h30m, \
                  three quarters within never of the one before) and from their hours: 2h instead",
             ]
         );
+        assert_eq!(in_words(&Reason::Failed { failures: 3, interval_ms: 1 }), ["failed 3 times in a row"]);
     }
 }

@@ -119,9 +119,8 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
         ("next poll at", view.next_poll_at.map(instant)),
         (
             "cadence",
-            detail.cadence_row.as_ref().map(|row| match detail.interval {
-                Some(interval) => format!("row {row}, {}", duration::format(interval)),
-                None => format!("row {row}"),
+            detail.reason.as_ref().and_then(|reason| {
+                Some(format!("row {}, {}", reason.row()?, duration::format(reason.interval())))
             }),
         ),
         ("unchanged answers", Some(view.unchanged.to_string())),

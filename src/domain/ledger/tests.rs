@@ -7,7 +7,14 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_794_300_000 + seconds).unwrap()
 }
 
+/// A ledger whose requests are reserved already.
 fn ledger(per_minute: u32, per_month: u64) -> Ledger {
+    let mut ledger = unreserved(per_minute, per_month);
+    ledger.reserved(1_000_000);
+    ledger
+}
+
+fn unreserved(per_minute: u32, per_month: u64) -> Ledger {
     Ledger::new(
         Quota::new(per_minute),
         Budget::new(per_month, 0, 0, at(0)),
@@ -20,32 +27,54 @@ fn ledger(per_minute: u32, per_month: u64) -> Ledger {
 
 fn looks(ledger: &mut Ledger, now: Timestamp) -> usize {
     let looks = (0..1_000).take_while(|_| ledger.take(Errand::Look, now).is_ok()).count();
-    (0..looks).for_each(|_| ledger.ended(now));
+    (0..looks).for_each(|_| ledger.ended(now, now));
     looks
+}
+
+fn demand(rate: f64) -> Demand {
+    Demand { labels: 9, rate, ..Demand::default() }
+}
+
+fn counted(ledger: &mut Ledger) -> Vec<(i64, u32)> {
+    let ended = ledger.count().into_iter();
+    ended.map(|ended| (ended.at.duration_since(at(0)).as_secs(), ended.requests)).collect()
 }
 
 #[test]
 fn looks_and_other_errands_share_one_quota() {
     let mut ledger = ledger(10, 0);
     ledger.take(Errand::Other, at(0)).unwrap();
-    ledger.ended(at(0));
+    ledger.ended(at(0), at(0));
     assert_eq!(looks(&mut ledger, at(0)), 9);
-    assert_eq!(ledger.count(at(0)), (10, at(0)), "all are counted");
+    assert_eq!(counted(&mut ledger), [(0, 10)], "all are counted");
 }
 
 #[test]
-fn a_call_that_ended_since_is_not_counted_as_of_before() {
+fn requests_are_counted_by_the_second_in_which_they_ended() {
     let mut ledger = ledger(10, 0);
-    assert!((0..3).all(|_| ledger.take(Errand::Look, at(0)).is_ok()));
-    ledger.ended(at(1));
-    ledger.ended(at(5));
-    assert_eq!(ledger.unrecorded(), 3, "one is still out");
-    assert_eq!(ledger.count(at(2)), (2, at(5)));
-    ledger.ended(at(6));
-    assert_eq!(ledger.count(at(9)), (1, at(9)));
-    assert_eq!((ledger.unrecorded(), ledger.count(at(9))), (0, (0, at(9))));
-    ledger.uncount(1);
-    assert_eq!(ledger.unrecorded(), 1, "the record could not be made");
+    assert!((0..4).all(|_| ledger.take(Errand::Look, at(0)).is_ok()));
+    ledger.ended(at(0), at(1));
+    ledger.ended(at(0), at(1));
+    ledger.ended(at(0), at(5));
+    assert_eq!(counted(&mut ledger), [(1, 2), (5, 1)], "one is still in flight");
+    ledger.ended(at(0), at(6));
+    assert_eq!(counted(&mut ledger), [(6, 1)]);
+    assert_eq!(counted(&mut ledger), []);
+}
+
+#[test]
+fn requests_are_reserved_before_they_go_out() {
+    let mut ledger = unreserved(60, 0);
+    let refused = ledger.take(Errand::Look, at(0)).unwrap_err();
+    assert_eq!((refused.reserve, refused.free_at), (Some(3), None));
+    ledger.reserved(3);
+    assert_eq!(looks(&mut ledger, at(0)), 3);
+    assert_eq!(ledger.take(Errand::Look, at(0)).unwrap_err().reserve, Some(3));
+    ledger.reserved(3);
+    assert!(ledger.take(Errand::Look, at(0)).is_ok());
+    assert_eq!((ledger.release(), ledger.release()), (2, 0), "what did not go out is given back, once");
+    assert_eq!(unreserved(60, 50).take(Errand::Look, at(0)).unwrap_err().reserve, Some(2));
+    assert_eq!(unreserved(5, 0).take(Errand::Look, at(0)).unwrap_err().reserve, Some(1));
 }
 
 #[test]
@@ -83,14 +112,14 @@ fn no_slot_is_kept_for_who_may_not_come_any_more() {
 fn a_fallen_account_is_probed_by_one_look() {
     let mut ledger = ledger(100, 0);
     let call = ledger.take(Errand::Look, at(0)).unwrap();
-    ledger.ended(at(0));
+    ledger.ended(at(0), at(0));
     let refused = Verdict::Unauthorized { detail: "401".to_owned() };
     assert_eq!(ledger.observe(Some(1), &refused, call, at(0)).change, Some(AccountChange::Refused));
     assert_eq!(ledger.take(Errand::Look, at(1)).unwrap_err().free_at, Some(at(60)));
     assert!(ledger.take(Errand::Other, at(60)).is_err());
     assert!(ledger.take(Errand::Look, at(60)).unwrap().probe);
     assert!(ledger.take(Errand::Look, at(60)).is_err());
-    ledger.ended(at(60));
+    ledger.ended(at(60), at(60));
     ledger.reopen(100, 0, true, at(61));
     assert!(ledger.take(Errand::Look, at(61)).unwrap().probe, "another key is tried at once");
 }
@@ -101,7 +130,7 @@ fn a_429_stops_everybody_and_a_second_one_shrinks_the_share() {
     for now in [0, 100] {
         let call = ledger.take(Errand::Look, at(now)).unwrap();
         assert!((1..80).all(|_| ledger.take(Errand::Look, at(now)).is_ok()));
-        (0..80).for_each(|_| ledger.ended(at(now)));
+        (0..80).for_each(|_| ledger.ended(at(now), at(now)));
         let throttled = Verdict::Throttled { retry_after: Duration::from_secs(30) };
         let seen = ledger.observe(Some(1), &throttled, call, at(now));
         assert_eq!(seen.share, (now > 0).then_some(0.6000000000000001));
@@ -122,9 +151,9 @@ fn a_month_that_is_used_up_is_said_once() {
         while let Err(refusal) = ledger.take(Errand::Look, now) {
             now = refusal.free_at.unwrap();
         }
-        ledger.ended(now);
+        ledger.ended(now, now);
     }
-    let end = super::super::budget::Month::of(now).end;
+    let end = Month::of(now).end;
     let refusals: Vec<Refusal> = (0..2).map(|_| ledger.take(Errand::Look, now).unwrap_err()).collect();
     assert_eq!(refusals.iter().map(|refusal| refusal.used_up).collect::<Vec<_>>(), [true, false]);
     assert_eq!(refusals[1].free_at, Some(end));
@@ -139,11 +168,11 @@ fn a_month_that_is_used_up_is_said_once() {
 #[test]
 fn while_more_is_asked_than_given_calls_are_even() {
     let mut ledger = ledger(60, 0);
-    assert_eq!(ledger.asks(9, 0.5, at(0)), None);
+    assert_eq!(ledger.asks(demand(0.5), at(0)), None);
     assert_eq!(looks(&mut ledger, at(0)), 60);
-    assert_eq!(ledger.asks(9, 1.5, at(100)), Some(1.5));
-    assert_eq!(ledger.asks(9, 1.6, at(100)), None);
+    assert_eq!(ledger.asks(demand(1.5), at(100)), Some(1.5));
+    assert_eq!(ledger.asks(demand(1.6), at(100)), None);
     assert_eq!(looks(&mut ledger, at(100)), 1);
     assert_eq!(looks(&mut ledger, at(101)), 1);
-    assert_eq!(ledger.asks(9, 0.9, at(102)), Some(1.0));
+    assert_eq!(ledger.asks(demand(0.9), at(102)), Some(1.0));
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{PollPlan, Terms, append, untouched, whole_ms};
+use super::reason::millis;
+use super::{PollPlan, Reason, Terms, append, untouched, whole_ms};
 use crate::domain::account::backoff;
 use crate::domain::cadence::JITTER;
 use crate::domain::label::LabelState;
@@ -16,9 +17,6 @@ use crate::domain::span;
 const REFUSALS: u32 = 5;
 /// … over at least this long (contract 3).
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
-
-/// The row of a label that was answered with 401 or 403.
-const BEHIND: &str = "behind_others";
 
 pub(super) fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = untouched(label);
@@ -37,7 +35,9 @@ pub(super) fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f6
         2 => 6,
         _ => 24,
     };
-    retry(label, after, Duration::from_secs(hours * 3600), now, jitter);
+    let wait = Duration::from_secs(hours * 3600);
+    let reason = Reason::Refused { refusals: after.refusals, interval_ms: millis(wait) };
+    retry(label, after, wait, reason, now, jitter);
     plan
 }
 
@@ -46,12 +46,12 @@ pub(super) fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f6
 pub(super) fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
     let mut plan = untouched(label);
     let after = &mut plan.standing;
-    let before = label.standing.interval_ms.filter(|_| label.standing.cadence_row.as_deref() == Some(BEHIND));
-    let wait = before.map_or(Duration::from_secs(60), |ms| Duration::from_millis(ms.unsigned_abs()) * 2);
+    let wait = match &label.standing.reason {
+        Some(Reason::Unauthorized { interval_ms }) => Duration::from_millis(*interval_ms) * 2,
+        _ => Duration::from_secs(60),
+    };
     let wait = wait.min(Duration::from_secs(24 * 3600));
-    retry(label, after, wait, now, 0.0);
-    after.cadence_row = Some(BEHIND.to_owned());
-    after.interval_ms = i64::try_from(wait.as_millis()).ok();
+    retry(label, after, wait, Reason::Unauthorized { interval_ms: millis(wait) }, now, 0.0);
     plan
 }
 
@@ -63,16 +63,23 @@ pub(super) fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter
         after.failures = after.failures.saturating_add(1);
         after.failing_since = after.failing_since.or(Some(now));
     }
-    retry(label, after, wait, now, jitter);
+    let reason = Reason::Failed { failures: after.failures, interval_ms: millis(wait) };
+    retry(label, after, wait, reason, now, jitter);
     plan
 }
 
 /// Again after `wait`. A label that is not active was asked about by hand: it goes back to where it was.
-pub(super) fn retry(label: &Snapshot, after: &mut Standing, wait: Duration, now: Timestamp, jitter: f64) {
+pub(super) fn retry(
+    label: &Snapshot,
+    after: &mut Standing,
+    wait: Duration,
+    reason: Reason,
+    now: Timestamp,
+    jitter: f64,
+) {
     let wait = wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
     let at = span::after(now, wait);
     let asked_by_hand = label.standing.state != LabelState::Active;
     after.next_poll_at = if asked_by_hand { None } else { Some(whole_ms(at)) };
-    after.cadence_row = None;
-    after.interval_ms = None;
+    after.reason = Some(reason).filter(|_| !asked_by_hand);
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::failing::retry;
-use super::{PollPlan, untouched};
+use super::reason::millis;
+use super::{PollPlan, Reason, untouched};
 use crate::domain::account::DEFAULT_RETRY_AFTER;
 use crate::domain::reading::Reading;
 use crate::domain::snapshot::Snapshot;
@@ -21,7 +22,9 @@ pub(super) fn plan(
     let mut plan = untouched(label);
     let own = label.standing.carrier_code.as_deref();
     if own.is_none() || (carrier.is_some() && carrier != own) {
-        retry(label, &mut plan.standing, carriers_wait(retry_after), now, 0.0);
+        let wait = carriers_wait(retry_after);
+        let reason = Reason::CarrierThrottled { interval_ms: millis(wait) };
+        retry(label, &mut plan.standing, wait, reason, now, 0.0);
     }
     plan
 }

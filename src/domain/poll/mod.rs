@@ -6,6 +6,7 @@
 mod answer;
 mod failing;
 mod held;
+mod reason;
 
 use std::time::Duration;
 
@@ -22,13 +23,16 @@ use super::label::LabelState;
 use super::message::body::compose;
 use super::message::news::Change;
 use super::message::{Message, MessageType};
+use super::pace::Pace;
 use super::reading::Reading;
 use super::rhythm::{Learnt, Rhythms};
+use super::schedule::Entry;
 use super::silence::Patience;
 use super::snapshot::{Snapshot, Standing};
 use super::subscriber::{Format, Subscriber, SubscriberName};
 
 pub use held::held_carrier;
+pub use reason::{Cadenced, Learned, Reason};
 
 /// Whether a label's first answer is told or only recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +142,43 @@ pub fn plan(
     plan
 }
 
+/// The next poll after an unchanged answer that leads to nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unchanged {
+    pub next_poll_at: Timestamp,
+    /// From this poll to the next, in milliseconds.
+    pub wait_ms: u32,
+    pub pace: Pace,
+    pub reason: Reason,
+}
+
+/// Plans what an unchanged answer about a label leads to, from memory alone. `None` if more may follow than the next
+/// poll (an alert is due, or the label is given up): then [`plan`] decides, over the whole row.
+pub fn unchanged(
+    cadence: &Cadence,
+    learnt: Learnt<'_>,
+    entry: &Entry,
+    now: Timestamp,
+    jitter: f64,
+) -> Option<Unchanged> {
+    let alert_at = entry.alert_at();
+    if alert_at.is_some_and(|at| at <= now) {
+        return None;
+    }
+    let Look::Again(next) = cadence.next(&entry.unchanged_situation(), learnt, now, jitter) else {
+        return None;
+    };
+    let alert = alert_at.filter(|at| *at < next.at);
+    let next_poll_at = whole_ms(alert.unwrap_or(next.at));
+    let wait = planned_wait(Some(next_poll_at), now)?;
+    Some(Unchanged {
+        next_poll_at,
+        wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        pace: Pace::of(next.pace),
+        reason: Reason::of(&next, alert.is_some()),
+    })
+}
+
 /// From this poll to the next.
 fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     let wait = Duration::try_from(next_poll_at?.duration_since(now)).unwrap_or_default();
@@ -203,6 +244,7 @@ fn schedule(
     jitter: f64,
 ) -> Option<Duration> {
     let after = &mut plan.standing;
+    after.reason = None;
     if after.state == LabelState::Expired {
         after.next_poll_at = None;
         return None;
@@ -217,12 +259,10 @@ fn schedule(
     match terms.cadence.next(&situation, learnt, now, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
-            let judged = terms.patience.next(after, label, now);
-            let at =
-                judged.filter(|_| after.state == LabelState::Active).map_or(next.at, |at| at.min(next.at));
-            after.next_poll_at = Some(whole_ms(at));
-            after.cadence_row = Some(next.row.to_owned());
-            after.interval_ms = i64::try_from(next.interval.as_millis()).ok();
+            let alert = terms.patience.next(after, label, now);
+            let alert = alert.filter(|at| after.state == LabelState::Active && *at < next.at);
+            after.next_poll_at = Some(whole_ms(alert.unwrap_or(next.at)));
+            after.reason = Some(Reason::of(&next, alert.is_some()));
             Some(next.pace)
         }
         Look::Never => {

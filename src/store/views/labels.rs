@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{PAGE, count, instant, instant_or_null, on_one_line};
 use crate::domain::pace::Pace;
-use crate::domain::poll::Glance;
+use crate::domain::poll::{Glance, Reason};
 use crate::store::{Store, StoreError, at};
 
 /// A label as it is listed.
@@ -50,9 +50,8 @@ pub struct LabelDetail {
     pub out_for_delivery: bool,
     pub first_answer_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    /// The cadence's row and interval behind the next poll; none after a failure.
-    pub cadence_row: Option<String>,
-    pub interval: Option<Duration>,
+    /// Why the next poll is when it is; none: as soon as the quota allows.
+    pub reason: Option<Reason>,
     pub failures: u64,
     pub failing_since: Option<Timestamp>,
     pub refusals: u64,
@@ -173,7 +172,7 @@ impl Store {
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
                 last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged, failures, refusals, metadata, source,
                 carrier_code, status_description, estimate, out_for_delivery, first_answer_at, finished_at,
-                cadence_row, interval_ms, failing_since, refused_since, by_config, by_hand, by_discovery,
+                reason, failing_since, refused_since, by_config, by_hand, by_discovery,
                 last_seq, recent_polls
              FROM labels WHERE label_key = ?"#,
             row
@@ -189,8 +188,7 @@ impl Store {
             out_for_delivery: row.out_for_delivery == 1,
             first_answer_at: row.first_answer_at.map(at),
             finished_at: row.finished_at.map(at),
-            cadence_row: row.cadence_row,
-            interval: row.interval_ms.map(|ms| Duration::from_millis(count(ms))),
+            reason: row.reason.as_deref().and_then(Reason::from_json),
             failures: count(row.failures),
             failing_since: row.failing_since.map(at),
             refusals: count(row.refusals),

@@ -51,7 +51,7 @@ impl House {
             return;
         };
         if writer.is_some() {
-            desk.close().await.unwrap();
+            desk.close(self.now()).await.unwrap();
             experience.keep(&store, self.now(), true).await.unwrap();
         }
         drop((desk, poller, scout, couriers));

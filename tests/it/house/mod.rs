@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use trackpost::config::{Account, Config, Environment};
 use trackpost::courier::Courier;
-use trackpost::desk::Desk;
+use trackpost::desk::{Desk, Errand};
 use trackpost::domain::breaker::Gate;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::signature::SigningSecret;
@@ -298,6 +298,11 @@ impl House {
     /// What all callers of the account share.
     pub fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.work.as_ref().expect("the house is open").desk)
+    }
+
+    /// Has requests reserved, so that the next poll writes nothing before it is sent.
+    pub async fn reserve(&self) {
+        drop(self.desk().take(Errand::Look, self.now()).await.unwrap().unwrap());
     }
 
     /// The desk of another account in the same database.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::domain::account::AccountState;
 use crate::domain::outlook::Limits;
+use crate::domain::poll::{Cadenced, Reason};
 use crate::domain::share::Share;
 use crate::store::views::labels::{LabelDetail, LabelView};
 
@@ -42,8 +43,18 @@ fn detail() -> LabelDetail {
         out_for_delivery: false,
         first_answer_at: Some(at("2026-11-20T00:01:00Z")),
         finished_at: None,
-        cadence_row: Some("IT".to_owned()),
-        interval: Some(Duration::from_secs(4 * 3600)),
+        reason: Some(Reason::Cadence(Cadenced {
+            row: "IT".to_owned(),
+            interval_ms: 4 * 3_600_000,
+            table_ms: 4 * 3_600_000,
+            unchanged: 1,
+            slowed_ms: None,
+            opens: None,
+            learned: None,
+            first: false,
+            last: false,
+            alert: false,
+        })),
         failures: 0,
         failing_since: None,
         refusals: 0,
@@ -72,7 +83,7 @@ fn said_of(
     let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
     let outlook = Some(&outlook);
-    reasons(&Facts { label, detail, account, next: None, expected, outlook, held_until: None, now })
+    reasons(&Facts { label, detail, account, expected, outlook, held_until: None, now })
 }
 
 #[test]
@@ -80,7 +91,7 @@ fn a_quota_that_binds_is_said_with_its_factor() {
     let account = AccountState::new(at("2026-11-20T00:00:00Z"));
     let stretched = said_of(&label("active"), &detail(), &account, 0, 240.0);
     assert_eq!(
-        stretched[1..],
+        stretched[2..],
         [
             "the labels of account main ask for 240.00 requests a minute of 160 allowed: all their waits are \
              stretched 1.50 times",
@@ -89,7 +100,7 @@ fn a_quota_that_binds_is_said_with_its_factor() {
     );
     let used_up = said_of(&label("active"), &detail(), &account, 1_000, 1.5);
     assert_eq!(
-        used_up[1],
+        used_up[2],
         "account main has used up its 1000 requests of this month: no call until 2026-12-01T00:00:00.000Z"
     );
 }
@@ -100,7 +111,8 @@ fn row_step_and_quota() {
     assert_eq!(
         said(&label("active"), &detail(), &account),
         [
-            "status IT, one unchanged answer, quiet for 5h: row IT: looked at after 4h (±8 %, and to the row's hours)",
+            "status IT, one unchanged answer, quiet for 5h: next poll after 4h (±8 %)",
+            "row IT of the cadence: 4h after one unchanged poll",
             "the labels of account main ask for 1.50 requests a minute of 160 allowed",
         ]
     );
@@ -127,9 +139,15 @@ fn trouble_of_the_label_and_of_the_account() {
         throttled_until: Some(at("2026-11-22T10:00:30Z")),
         ..AccountState::new(at("2026-11-22T09:00:00Z"))
     };
-    let failing = LabelDetail { failures: 3, failing_since: Some(at("2026-11-22T09:00:00Z")), ..detail() };
+    let failing = LabelDetail {
+        failures: 3,
+        failing_since: Some(at("2026-11-22T09:00:00Z")),
+        reason: Some(Reason::Failed { failures: 3, interval_ms: 240_000 }),
+        ..detail()
+    };
     let said = said(&label("active"), &failing, &account);
     assert!(said[0].starts_with("failed, 3 in a row since 2026-11-22T09:00:00Z"), "{said:?}");
-    assert!(said[1].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");
-    assert!(said[2].ends_with("waits until 2026-11-22T10:00:30Z"), "{said:?}");
+    assert_eq!(said[1], "failed 3 times in a row");
+    assert!(said[2].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");
+    assert!(said[3].ends_with("waits until 2026-11-22T10:00:30Z"), "{said:?}");
 }

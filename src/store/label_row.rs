@@ -1,0 +1,242 @@
+//! The row of a label, as it is read and as a poll writes it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::bulk::{Bulk, Values};
+use super::{at, ms};
+use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata};
+use crate::domain::pace::Pace;
+use crate::domain::poll::Reason;
+use crate::domain::snapshot::{Snapshot, Standing};
+
+/// A row of `labels`, but for who asks for it.
+#[derive(Debug)]
+pub(super) struct LabelRow {
+    pub label_key: i64,
+    pub account: String,
+    pub label_id: String,
+    pub state: String,
+    pub metadata: String,
+    pub version: i64,
+    pub registered_at: i64,
+    pub first_answer_at: Option<i64>,
+    pub last_answer_at: Option<i64>,
+    pub last_changed_at: Option<i64>,
+    pub finished_at: Option<i64>,
+    pub next_poll_at: Option<i64>,
+    pub wait_ms: i64,
+    pub pace_ms: i64,
+    pub reason: Option<String>,
+    pub unchanged: i64,
+    pub failures: i64,
+    pub failing_since: Option<i64>,
+    pub refusals: i64,
+    pub refused_since: Option<i64>,
+    pub tracking_number: Option<String>,
+    pub carrier_code: Option<String>,
+    pub status_code: Option<String>,
+    pub status_description: Option<String>,
+    pub status_detail_code: Option<String>,
+    pub estimate: Option<String>,
+    pub out_for_delivery: i64,
+    pub utc_offset_minutes: Option<i64>,
+    pub answer_digest: Option<Vec<u8>>,
+    pub missing_events: i64,
+    pub last_seq: i64,
+    pub newest_scan_at: Option<i64>,
+    pub stalled_told: i64,
+    pub late_told: i64,
+    pub recent_polls: String,
+}
+
+impl LabelRow {
+    /// `None` for a row whose id or state this version does not know: it is left alone.
+    pub(super) fn snapshot(self) -> Option<Snapshot> {
+        let id: LabelId = self.label_id.parse().ok()?;
+        let metadata = if self.metadata == "{}" {
+            Metadata::new()
+        } else {
+            serde_json::from_str(&self.metadata).unwrap_or_default()
+        };
+        let span = |ms: i64| u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+        let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+        Some(Snapshot {
+            row: self.label_key,
+            key: LabelKey { account: AccountName::new(&self.account), id },
+            metadata,
+            version: self.version,
+            registered_at: at(self.registered_at),
+            standing: Standing {
+                state: LabelState::parse(&self.state)?,
+                first_answer_at: self.first_answer_at.map(at),
+                last_answer_at: self.last_answer_at.map(at),
+                last_changed_at: self.last_changed_at.map(at),
+                finished_at: self.finished_at.map(at),
+                next_poll_at: self.next_poll_at.map(at),
+                reason: self.reason.as_deref().and_then(Reason::from_json),
+                wait: span(self.wait_ms),
+                pace: span(self.pace_ms),
+                unchanged: count(self.unchanged),
+                failures: count(self.failures),
+                failing_since: self.failing_since.map(at),
+                refusals: count(self.refusals),
+                refused_since: self.refused_since.map(at),
+                tracking_number: self.tracking_number,
+                carrier_code: self.carrier_code,
+                status_code: self.status_code,
+                status_description: self.status_description,
+                status_detail_code: self.status_detail_code,
+                estimate: self.estimate,
+                out_for_delivery: self.out_for_delivery == 1,
+                utc_offset_minutes: self.utc_offset_minutes.and_then(|minutes| i32::try_from(minutes).ok()),
+                answer_digest: self.answer_digest.and_then(|bytes| bytes.try_into().ok()),
+                missing_events: count(self.missing_events),
+                last_seq: self.last_seq,
+                newest_scan_at: self.newest_scan_at.map(at),
+                stalled_told: self.stalled_told == 1,
+                late_told: self.late_told == 1,
+            },
+            recent_polls: self.recent_polls,
+        })
+    }
+}
+
+/// What a poll writes of a label.
+#[derive(Debug)]
+pub(super) struct Polled<'a> {
+    pub row: i64,
+    /// The registry's version under which the label was polled; under another nothing is written.
+    pub version: i64,
+    pub polled_at: i64,
+    pub standing: &'a Standing,
+    pub recent_polls: &'a str,
+}
+
+/// The columns, in the order of [`bind`].
+const WRITE: Bulk = Bulk {
+    before: "WITH new (label_key, version, state, first_answer_at, last_answer_at, last_polled_at, last_changed_at,
+        finished_at, next_poll_at, wait_ms, pace_ms, reason, unchanged, failures, failing_since, refusals,
+        refused_since, tracking_number, carrier_code, status_code, status_description, status_detail_code, estimate,
+        out_for_delivery, utc_offset_minutes, answer_digest, missing_events, last_seq, newest_scan_at, stalled_told,
+        late_told, recent_polls) AS (",
+    columns: 32,
+    after: ") UPDATE labels SET
+        state = new.state, first_answer_at = new.first_answer_at, last_answer_at = new.last_answer_at,
+        last_polled_at = new.last_polled_at, last_changed_at = new.last_changed_at, finished_at = new.finished_at,
+        next_poll_at = new.next_poll_at, wait_ms = new.wait_ms, pace_ms = new.pace_ms, reason = new.reason,
+        unchanged = new.unchanged, failures = new.failures, failing_since = new.failing_since,
+        refusals = new.refusals, refused_since = new.refused_since, tracking_number = new.tracking_number,
+        carrier_code = new.carrier_code, status_code = new.status_code,
+        status_description = new.status_description, status_detail_code = new.status_detail_code,
+        estimate = new.estimate, out_for_delivery = new.out_for_delivery,
+        utc_offset_minutes = new.utc_offset_minutes, answer_digest = new.answer_digest,
+        missing_events = new.missing_events, last_seq = new.last_seq, newest_scan_at = new.newest_scan_at,
+        stalled_told = new.stalled_told, late_told = new.late_told, recent_polls = new.recent_polls
+     FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version
+     RETURNING label_key",
+};
+
+fn bind(write: &Polled<'_>, values: &mut Values) {
+    let standing = write.standing;
+    values
+        .push(write.row)
+        .push(write.version)
+        .push(standing.state.as_str())
+        .push(standing.first_answer_at.map(ms))
+        .push(standing.last_answer_at.map(ms))
+        .push(write.polled_at)
+        .push(standing.last_changed_at.map(ms))
+        .push(standing.finished_at.map(ms))
+        .push(standing.next_poll_at.map(ms))
+        .push(standing.wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+        .push(standing.pace.map_or(Pace::NONE, Pace::of).as_millis())
+        .push(standing.reason.as_ref().map(Reason::to_json))
+        .push(standing.unchanged)
+        .push(standing.failures)
+        .push(standing.failing_since.map(ms))
+        .push(standing.refusals)
+        .push(standing.refused_since.map(ms))
+        .push(standing.tracking_number.as_deref())
+        .push(standing.carrier_code.as_deref())
+        .push(standing.status_code.as_deref())
+        .push(standing.status_description.as_deref())
+        .push(standing.status_detail_code.as_deref())
+        .push(standing.estimate.as_deref())
+        .push(i64::from(standing.out_for_delivery))
+        .push(standing.utc_offset_minutes)
+        .push(standing.answer_digest.as_ref().map(|digest| digest.as_slice()))
+        .push(standing.missing_events)
+        .push(standing.last_seq)
+        .push(standing.newest_scan_at.map(ms))
+        .push(i64::from(standing.stalled_told))
+        .push(i64::from(standing.late_told))
+        .push(write.recent_polls);
+}
+
+/// Writes the labels of polls into an open transaction; returns the rows that were written.
+pub(super) async fn write(
+    tx: &mut SqliteConnection,
+    mut polls: Vec<Polled<'_>>,
+) -> Result<Vec<i64>, sqlx::Error> {
+    // Neighbouring rows share pages.
+    polls.sort_unstable_by_key(|poll| poll.row);
+    WRITE.returning(tx, &polls, bind).await
+}
+
+/// What an unchanged answer writes of a label.
+#[derive(Clone, Debug)]
+pub struct UnchangedPoll {
+    pub row: i64,
+    pub version: i64,
+    pub polled_at: Timestamp,
+    pub next_poll_at: Timestamp,
+    pub wait_ms: u32,
+    pub pace: Pace,
+    pub unchanged: u32,
+    pub reason: Reason,
+}
+
+impl UnchangedPoll {
+    /// The label after this poll.
+    pub fn apply(&self, standing: &mut Standing) {
+        standing.last_answer_at = Some(self.polled_at);
+        standing.next_poll_at = Some(self.next_poll_at);
+        standing.wait = Some(Duration::from_millis(self.wait_ms.into()));
+        standing.pace = Some(Duration::from_millis(self.pace.as_millis().unsigned_abs()));
+        standing.unchanged = self.unchanged;
+        standing.reason = Some(self.reason.clone());
+    }
+}
+
+const WRITE_UNCHANGED: Bulk = Bulk {
+    before: "WITH new (label_key, version, polled_at, next_poll_at, wait_ms, pace_ms, unchanged, reason) AS (",
+    columns: 8,
+    after: ") UPDATE labels SET last_polled_at = new.polled_at, last_answer_at = new.polled_at,
+        next_poll_at = new.next_poll_at, wait_ms = new.wait_ms, pace_ms = new.pace_ms,
+        unchanged = new.unchanged, reason = new.reason
+     FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version",
+};
+
+/// Writes labels with an unchanged answer into an open transaction. One that the registry changed meanwhile is left out.
+pub(super) async fn write_unchanged(
+    tx: &mut SqliteConnection,
+    polls: &[UnchangedPoll],
+) -> Result<(), sqlx::Error> {
+    WRITE_UNCHANGED
+        .execute(tx, polls, |poll, values| {
+            values
+                .push(poll.row)
+                .push(poll.version)
+                .push(ms(poll.polled_at))
+                .push(ms(poll.next_poll_at))
+                .push(poll.wait_ms)
+                .push(poll.pace.as_millis())
+                .push(poll.unchanged)
+                .push(poll.reason.to_json());
+        })
+        .await?;
+    Ok(())
+}

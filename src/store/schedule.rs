@@ -1,0 +1,121 @@
+//! Labels as the schedule and the polls read them.
+
+use super::history::known_events;
+use super::label_row::LabelRow;
+use super::{Store, StoreError};
+use crate::domain::event::KnownEvent;
+use crate::domain::label::AccountName;
+use crate::domain::poll;
+use crate::domain::reading::Reading;
+use crate::domain::snapshot::Snapshot;
+
+/// A page of the labels that are polled.
+#[derive(Debug)]
+pub struct Page {
+    pub labels: Vec<Snapshot>,
+    /// Where the next page begins; `None`: this was the last.
+    pub last_row: Option<i64>,
+}
+
+/// A page of the labels that the registry changed.
+#[derive(Debug)]
+pub struct Changed {
+    pub labels: Vec<Snapshot>,
+    /// The schedule is current up to this version.
+    pub version: i64,
+    pub more: bool,
+}
+
+/// All columns of a [`LabelRow`]; the condition follows.
+macro_rules! select_labels {
+    ($condition:literal, $($argument:expr),*) => {
+        sqlx::query_as!(
+            LabelRow,
+            "SELECT label_key, account, label_id, state, metadata, version, registered_at,
+                first_answer_at, last_answer_at, last_changed_at, finished_at, next_poll_at,
+                wait_ms, pace_ms, reason, unchanged, failures, failing_since, refusals, refused_since,
+                tracking_number, carrier_code, status_code, status_description, status_detail_code, estimate,
+                out_for_delivery, utc_offset_minutes, answer_digest, missing_events, last_seq, newest_scan_at,
+                stalled_told, late_told, recent_polls
+             FROM labels WHERE " + $condition,
+            $($argument),*
+        )
+    };
+}
+
+impl Store {
+    /// The version of the registry's last change.
+    pub async fn registry_version(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar!("SELECT changes FROM registry").fetch_one(&self.readers).await?)
+    }
+
+    /// The labels of an account that are polled, behind the row `after`, in the order of their rows.
+    pub async fn scheduled_labels(
+        &self,
+        account: &AccountName,
+        after: i64,
+        limit: u32,
+    ) -> Result<Page, StoreError> {
+        let account = account.as_str();
+        let rows = select_labels!(
+            "label_key > ? AND account = ? AND next_poll_at IS NOT NULL ORDER BY label_key LIMIT ?",
+            after,
+            account,
+            limit
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let last_row = rows.last().map(|row| row.label_key).filter(|_| rows.len() >= limit as usize);
+        Ok(Page { labels: rows.into_iter().filter_map(LabelRow::snapshot).collect(), last_row })
+    }
+
+    /// The labels of an account that the registry changed after `version`, polled or not. A transaction's changes have one
+    /// version and come together, so a page may be longer than `limit`.
+    pub async fn changed_labels(
+        &self,
+        account: &AccountName,
+        version: i64,
+        limit: u32,
+    ) -> Result<Changed, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let until = sqlx::query_scalar!(
+            r#"SELECT max(version) AS "until: i64" FROM
+                (SELECT version FROM labels WHERE version > ? ORDER BY version LIMIT ?)"#,
+            version,
+            limit
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        let Some(until) = until else { return Ok(Changed { labels: Vec::new(), version, more: false }) };
+        let name = account.as_str();
+        let rows = select_labels!("version > ? AND version <= ? AND account = ?", version, until, name)
+            .fetch_all(&mut *connection)
+            .await?;
+        let labels = rows.into_iter().filter_map(LabelRow::snapshot).collect();
+        Ok(Changed { labels, version: until, more: true })
+    }
+
+    /// One label; `None` if it is gone.
+    pub async fn label(&self, row: i64) -> Result<Option<Snapshot>, StoreError> {
+        let found = select_labels!("label_key = ?", row).fetch_optional(&self.readers).await?;
+        Ok(found.and_then(LabelRow::snapshot))
+    }
+
+    /// One label, and its history where a plan for `reading` needs it.
+    pub async fn label_with_history(
+        &self,
+        row: i64,
+        reading: &Reading,
+    ) -> Result<(Option<Snapshot>, Vec<KnownEvent>), StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let found = select_labels!("label_key = ?", row).fetch_optional(&mut *connection).await?;
+        let Some(label) = found.and_then(LabelRow::snapshot) else { return Ok((None, Vec::new())) };
+        let known = match reading {
+            Reading::Answer { digest, .. } if poll::needs_history(&label.standing, digest) => {
+                known_events(&mut connection, row).await?
+            }
+            _ => Vec::new(),
+        };
+        Ok((Some(label), known))
+    }
+}
