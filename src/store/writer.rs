@@ -8,10 +8,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::file::OpenFiles;
 use super::outbox::{self, EndedAttempt, Settled};
 use super::polls::{self, PollRecord, Recorded};
 use super::{StoreError, accounts};
@@ -30,6 +32,8 @@ enum Job {
     Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     Alone(Alone),
+    /// Takes no further jobs.
+    End,
 }
 
 /// Where jobs are put. Cheap to clone; when the last one is dropped, the writer ends.
@@ -83,6 +87,12 @@ impl WriteQueue {
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
+    /// Ends the writer when what was put here before is written.
+    pub(super) async fn end(&self) {
+        // It may have ended already.
+        let _ = self.put(Job::End).await;
+    }
+
     async fn put(&self, job: Job) -> Result<(), StoreError> {
         self.0.send(job).await.map_err(|_| StoreError::WriterGone)
     }
@@ -104,6 +114,7 @@ pub struct Writer {
     connection: SqliteConnection,
     jobs: Jobs,
     outbox: watch::Sender<u64>,
+    files: Arc<OpenFiles>,
 }
 
 #[derive(Default)]
@@ -115,17 +126,27 @@ struct Batch {
 }
 
 impl Writer {
-    pub(super) fn new(connection: SqliteConnection, jobs: Jobs, outbox: watch::Sender<u64>) -> Self {
-        Self { connection, jobs, outbox }
+    pub(super) fn new(
+        connection: SqliteConnection,
+        jobs: Jobs,
+        outbox: watch::Sender<u64>,
+        files: Arc<OpenFiles>,
+    ) -> Self {
+        Self { connection, jobs, outbox, files }
     }
 
-    /// Writes until every handle to the store is gone.
+    /// Writes until it is told to end or every handle to the store is gone.
     pub async fn run(mut self) {
         let mut arrived = Vec::with_capacity(BATCH);
+        let mut lost = false;
         while self.jobs.0.recv_many(&mut arrived, BATCH).await > 0 {
+            lost = lost || self.files.check().is_err();
             let mut batch = Batch::default();
             for job in arrived.drain(..) {
                 match job {
+                    Job::End => self.jobs.0.close(),
+                    // Nobody would find it again: whoever asked hears that the writer is gone.
+                    _ if lost => {}
                     Job::Poll(record, reply) => {
                         batch.polls.push(*record);
                         batch.poll_replies.push(reply);
@@ -142,6 +163,11 @@ impl Writer {
                 }
             }
             self.write(batch).await;
+        }
+        if lost {
+            // The WAL belongs to the file that was open, and would damage the one that is at the path now. Afterwards the
+            // file that was open, wherever it was moved, has all that was written.
+            let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await;
         }
         // Leaves no WAL behind; a failure costs the next start a moment.
         let _ = self.connection.close().await;
@@ -167,7 +193,7 @@ impl Writer {
                 }
             }
             // One bad row must not take the others with it: each for itself, so that only its own caller is told.
-            Err(_) if several => {
+            Err(error) if several && !matches!(error, StoreError::Lost { .. }) => {
                 for (record, reply) in polls.into_iter().zip(poll_replies) {
                     let done = self.commit(std::slice::from_ref(&record), &[]).await;
                     let _ = reply.send(done.map(|(mut recorded, _)| recorded.remove(0)));
@@ -206,6 +232,8 @@ impl Writer {
             }
         }
         transaction.commit().await?;
+        // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
+        self.files.check()?;
         Ok((recorded, settled))
     }
 }
