@@ -12,7 +12,7 @@ use crate::sandbox::Fault;
 
 /// Polls ShipStation label tracking and posts signed callbacks.
 #[derive(Debug, Parser)]
-#[command(name = "trackpost", version, max_term_width = 100)]
+#[command(name = "trackpost", version = env!("TRACKPOST_VERSION"), max_term_width = 100)]
 pub struct Args {
     /// The configuration file.
     #[arg(

@@ -201,8 +201,10 @@ fn existing_database(path: &Path) -> Result<PathBuf, Failure> {
     let _ = DATABASE.set(path.clone());
     let shown = path.display();
     if lock::runs_under_another_name(&path) {
-        return Err(Failure::new(format!("a running trackpost has the database {shown} open under another name"))
-            .hint("SQLite has a journal per name, and two damage the database: use the daemon's store.path"));
+        return Err(Failure::new(format!(
+            "a running trackpost has the database {shown} open under another name"
+        ))
+        .hint("SQLite has a journal per name, and two damage the database: use the daemon's store.path"));
     }
     // Closed again before SQLite opens it: afterwards that would end SQLite's locks.
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(&path);

@@ -52,14 +52,16 @@ fn hang_up(pid: u32) -> Result<(), Failure> {
 async fn outcome(database: &Path, before: &Record) -> Result<ReloadOutcome, Failure> {
     let waited = Stopwatch::start();
     while waited.elapsed() < LONGEST {
-        let now = lock::running(database).filter(|now| now.pid == before.pid).ok_or_else(|| {
-            Failure::new(format!("trackpost (pid {}) ended during the reload", before.pid))
-                .hint("its log says why")
-        })?;
+        let now =
+            lock::running(database).filter(|now| now.pid == before.pid || now.pid == 0).ok_or_else(|| {
+                Failure::new(format!("trackpost (pid {}) ended during the reload", before.pid))
+                    .hint("its log says why")
+            })?;
         match now.last_reload {
             Some(outcome) if now.reloads_ended > before.reloads_begun => return Ok(outcome),
             _ => clock::sleep(LOOK).await,
         }
     }
-    Err(Failure::new(format!("trackpost (pid {}) does not end its reload", before.pid)).hint("its log says why"))
+    Err(Failure::new(format!("trackpost (pid {}) does not end its reload", before.pid))
+        .hint("its log says why"))
 }

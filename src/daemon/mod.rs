@@ -204,6 +204,9 @@ impl Daemon {
                 // However often something else happens, the time since the last look goes on.
                 () = clock::sleep(look.saturating_sub(looked.elapsed())) => {
                     if let Err(error) = self.store.check_files() { break Err(error.into()) }
+                    if let Err(error) = self.lock.renew() {
+                        warn!(%error, "the lock file beside the database was removed and can't be made anew");
+                    }
                     looked = Stopwatch::start();
                     if watchdog.is_some_and(|every| fed.elapsed() >= every) {
                         self.feed_watchdog().await;
@@ -231,11 +234,11 @@ impl Daemon {
 
     /// Why we cannot go on, now that a trade has ended.
     fn fatal(&self, ended: Ended) -> DaemonError {
-        match (self.store.check_files(), ended.outcome) {
-            // That is why it ended.
-            (Err(lost), _) => lost.into(),
-            (Ok(()), Err(error)) => error.of(self.store.path()).into(),
-            (Ok(()), Ok(())) => DaemonError::TradeGone { trade: ended.trade },
+        // If the database is lost or has failed, that is why it ended.
+        let why = self.store.check_files().err().or_else(|| self.store.disaster()).or(ended.outcome.err());
+        match why {
+            Some(error) => error.of(self.store.path()).into(),
+            None => DaemonError::TradeGone { trade: ended.trade },
         }
     }
 

@@ -27,7 +27,9 @@ pub enum BackupError {
     Source(StoreError),
     #[error("the copy could not be written to {}: {error}", path.display())]
     Copy { path: PathBuf, error: StoreError },
-    #[error("the copy failed its integrity check ({what}): the database is damaged, or the disk of the copy is")]
+    #[error(
+        "the copy failed its integrity check ({what}): the database is damaged, or the disk of the copy is"
+    )]
     Damaged { what: String },
 }
 
@@ -35,7 +37,9 @@ impl BackupError {
     /// A way out, where there is one.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Exists { .. } => Some("a backup overwrites nothing: choose another name, or remove the file"),
+            Self::Exists { .. } => {
+                Some("a backup overwrites nothing: choose another name, or remove the file")
+            }
             Self::Source(error) | Self::Copy { error, .. } => error.hint(),
             _ => None,
         }
@@ -131,8 +135,7 @@ impl Backup {
         let options = SqliteConnectOptions::new().filename(&self.partial).read_only(true).immutable(true);
         let check = async {
             let mut copy = SqliteConnection::connect_with(&options).await?;
-            let found: String =
-                sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut copy).await?;
+            let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut copy).await?;
             let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM labels").fetch_one(&mut copy).await?;
             let _ = tables;
             copy.close().await?;

@@ -45,6 +45,13 @@ impl StoreError {
         }
     }
 
+    /// Whether the database itself failed: its disk, its file, its content. What follows on that connection tells nothing.
+    pub(super) fn is_disaster(&self) -> bool {
+        let Self::Failed { error, .. } = self else { return matches!(self, Self::Lost { .. }) };
+        let disasters = [READ_ONLY, IO, DAMAGED, FULL, CANNOT_OPEN, NO_DATABASE];
+        primary_code(error).is_some_and(|code| disasters.contains(&code))
+    }
+
     /// Whether the database is well and only would not take these rows.
     pub fn is_refusal(&self) -> bool {
         let Self::Failed { error, .. } = self else { return false };
@@ -101,12 +108,16 @@ pub(super) fn in_plain_words(error: &sqlx::Error) -> String {
 /// A way out of what SQLite says.
 pub(super) fn way_out(error: &sqlx::Error) -> Option<&'static str> {
     Some(match primary_code(error)? {
-        FULL => "free some space on its disk and start trackpost again; what was not recorded is polled again",
+        FULL => {
+            "free some space on its disk and start trackpost again; what was not recorded is polled again"
+        }
         READ_ONLY => {
             "reading needs write access too: run as the service's user or with sudo; the disk must not be mounted \
              read-only"
         }
-        DAMAGED => "keep the damaged file and its -wal file, and restore a backup (deploy/README.md says how)",
+        DAMAGED => {
+            "keep the damaged file and its -wal file, and restore a backup (deploy/README.md says how)"
+        }
         NO_DATABASE => "set store.path to another file, or restore a backup",
         IO => "look at the disk (free space, limits, the kernel's log), then start trackpost again",
         BUSY | LOCKED => "end the other process (fuser names it), or try again",
@@ -143,8 +154,7 @@ mod tests {
         sqlx::query("CREATE TABLE t (x)").execute(&mut connection).await.unwrap();
         sqlx::query("PRAGMA max_page_count = 3").execute(&mut connection).await.unwrap();
         let (said, hint) = told(&mut connection, "INSERT INTO t VALUES (zeroblob(100000))").await;
-        let expected =
-            "the database /var/lib/t.db failed: the disk is full (database or disk is full)";
+        let expected = "the database /var/lib/t.db failed: the disk is full (database or disk is full)";
         assert_eq!(said, expected);
         assert!(hint.contains("free some space"), "{hint}");
     }

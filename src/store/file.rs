@@ -63,6 +63,11 @@ impl OpenFiles {
         (mode & 0o077 != 0).then_some(mode)
     }
 
+    /// Whether the file at the path is the one that is open, and somebody has emptied it.
+    pub(super) fn are_emptied(&self) -> bool {
+        self.path.metadata().is_ok_and(|file| FileId::of(&file) == self.database && file.len() < SMALLEST)
+    }
+
     /// Fails if what is written now would not be found at the path by the next start.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let lost = |what: String| Err(StoreError::Lost { path: self.path.clone(), what });

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::file::{MODE, beside};
+use super::file::{FileId, MODE, beside};
 
 /// Held as long as the daemon runs.
 #[derive(Debug)]
@@ -24,10 +24,11 @@ pub struct DaemonLock {
     /// Closing any descriptor of the database drops SQLite's own locks on it, so this one lives longest.
     _database: File,
     beside: File,
+    path: PathBuf,
     record: Record,
 }
 
-/// What a running daemon says about itself in `DATABASE.lock`.
+/// What a running daemon says about itself in `DATABASE.lock`. With a `pid` of 0 it has not said it yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub pid: u32,
@@ -74,6 +75,7 @@ impl DaemonLock {
         let mut lock = Self {
             _database: database,
             beside,
+            path: lock_path.clone(),
             record: Record { pid: std::process::id(), ..Record::default() },
         };
         lock.write().map_err(|error| refusal(&path, format!("{}: {error}", lock_path.display())))?;
@@ -93,15 +95,29 @@ impl DaemonLock {
         self.write()
     }
 
-    /// A reader that comes between the two steps sees no JSON and looks again.
+    /// Makes `DATABASE.lock` anew if somebody has removed it: verbs look there for a running daemon.
+    pub fn renew(&mut self) -> io::Result<()> {
+        let ours = FileId::of(&self.beside.metadata()?);
+        if self.path.metadata().is_ok_and(|file| FileId::of(&file) == ours) {
+            return Ok(());
+        }
+        let beside = open_or_create(&self.path)?;
+        // A verb that asks at this moment holds it: then at the next look.
+        beside.try_lock().map_err(io::Error::from)?;
+        self.beside = beside;
+        self.write()
+    }
+
+    /// In one piece, so that a reader does not see half of it: a shorter text is filled up with spaces.
     fn write(&mut self) -> io::Result<()> {
-        let text = serde_json::to_vec(&self.record).map_err(io::Error::other)?;
-        self.beside.set_len(0)?;
+        let mut text = serde_json::to_vec(&self.record).map_err(io::Error::other)?;
+        let before = usize::try_from(self.beside.metadata()?.len()).unwrap_or(0);
+        text.resize(text.len().max(before), b' ');
         self.beside.write_all_at(&text, 0)
     }
 }
 
-/// The process id of the daemon that runs on the database at `path`, if one does.
+/// The process id of the daemon that runs on the database at `path`, if one does; 0 while it is not known.
 pub fn daemon_runs(path: &Path) -> Option<u32> {
     running(path).map(|record| record.pid)
 }
@@ -128,7 +144,7 @@ pub fn runs_under_another_name(path: &Path) -> bool {
 
 /// While the record is being written there may be no JSON for a moment.
 fn read(file: &File) -> Record {
-    for _ in 0..1000 {
+    for _ in 0..100 {
         let length = file.metadata().map_or(0, |file| file.len());
         let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
         let read = file.read_exact_at(&mut text, 0).ok().and_then(|()| serde_json::from_slice(&text).ok());
@@ -176,7 +192,7 @@ mod tests {
     fn no_other_name_of_the_file_and_no_missing_lock_file_leads_past_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        let held = DaemonLock::acquire(&path).unwrap();
+        let mut held = DaemonLock::acquire(&path).unwrap();
         let (symbolic, hard) = (folder.path().join("symbolic.db"), folder.path().join("hard.db"));
         std::os::unix::fs::symlink(&path, &symbolic).unwrap();
         std::fs::hard_link(&path, &hard).unwrap();
@@ -187,6 +203,8 @@ mod tests {
         assert!(runs_under_another_name(&hard) && !runs_under_another_name(&path));
         std::fs::remove_file(lock_path(&path)).unwrap();
         assert!(refused(&path).contains("in use by another trackpost"));
+        held.renew().unwrap();
+        assert!(refused(&path).contains(&pid));
         drop(held);
         assert!(!runs_under_another_name(&hard));
         DaemonLock::acquire(&symbolic).unwrap();

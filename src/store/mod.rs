@@ -4,13 +4,13 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+pub mod backup;
 #[allow(dead_code, reason = "used by the next commits")]
 mod bulk;
 pub mod discovery;
 pub mod due;
 mod error;
 pub mod feed;
-pub mod backup;
 mod file;
 mod freshness;
 mod health;
@@ -84,6 +84,11 @@ impl Store {
     /// Whether the path still names the files that are open.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.check()
+    }
+
+    /// How the database failed first, if it did: later errors are only what follows from it.
+    pub fn disaster(&self) -> Option<StoreError> {
+        self.writer.disaster()
     }
 
     /// Whether the database is still there and answers, reading and writing.
