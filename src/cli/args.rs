@@ -12,7 +12,7 @@ use crate::sandbox::Fault;
 
 /// Polls ShipStation label tracking and posts signed callbacks.
 #[derive(Debug, Parser)]
-#[command(name = "trackpost", version, max_term_width = 100)]
+#[command(name = "trackpost", version = env!("TRACKPOST_VERSION"), max_term_width = 100)]
 pub struct Args {
     /// The configuration file.
     #[arg(
@@ -31,6 +31,8 @@ pub struct Args {
 pub enum Verb {
     /// Runs the daemon, in the foreground.
     Run,
+    /// Has the running daemon read its configuration again, and says whether it was applied or why not.
+    Reload,
     /// Reads the whole configuration, reports every fault at once, and prints what would run.
     Check(Check),
     /// Shows it all in a minute: sandbox, daemon and receiver on loopback.
@@ -56,6 +58,8 @@ pub enum Verb {
     Subscribers(Subscribers),
     /// Sends stored messages again to a subscriber.
     Replay(Replay),
+    /// Writes a consistent copy of the live database.
+    Backup(Backup),
     /// What a cadence costs and how fresh it is, on recorded or generated journeys, in virtual time.
     Simulate(Simulate),
     /// Prints the public keys that rsa_signature is verified with, as served at /jwks.
@@ -371,6 +375,14 @@ pub struct Simulate {
     /// One JSON object per policy.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The daemon goes on meanwhile. The copy is checked, only its owner can read it, and nothing is overwritten.
+#[derive(Debug, Section)]
+pub struct Backup {
+    /// The file to write.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 #[derive(Debug, Section)]

@@ -4,7 +4,7 @@
 //! signed with is told where there is something to check it with, and changes no answer. Nothing is kept.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
@@ -33,12 +33,12 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
         ..ReceiverOptions::default()
     };
     let receiver = Receiver::bind(what.listen, options).await.map_err(|error| no_bind(what, &error))?;
-    announce(&receiver, checked, what)?;
+    announce(&receiver, checked, what);
     let print = async {
         while let Some(callback) = callbacks.recv().await {
-            show(&mut io::stdout(), &callback, &checks, what.json)?;
+            output::print(&shown(&callback, &checks, what.json)?);
         }
-        Ok::<(), io::Error>(())
+        Ok::<(), serde_json::Error>(())
     };
     tokio::select! {
         served = receiver.serve(told) => served?,
@@ -50,7 +50,7 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
 fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
     let secret = |text: &String| {
         SigningSecret::parse(text).map_err(|error| {
-            Failure::new(format!("--secret: {error}"))
+            Failure::usage(format!("--secret: {error}"))
                 .hint("make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"")
         })
     };
@@ -66,28 +66,25 @@ fn no_bind(what: &args::Listen, error: &io::Error) -> Failure {
 }
 
 /// The first line: where it listens, and what to configure.
-fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) -> io::Result<()> {
+fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
     let (addr, url) = (receiver.addr(), receiver.url());
-    let mut out = io::stdout();
     if what.json {
-        writeln!(out, "{}", serde_json::json!({ "listening": addr.to_string(), "url": url }))?;
+        output::line(serde_json::json!({ "listening": addr.to_string(), "url": url }));
     } else {
         let note = if checked { "" } else { "; no --secret, so nothing is verified" };
-        writeln!(out, "listening on {addr}: set url = \"{url}\", answers {}{note}", what.status)?;
+        output::line(format!("listening on {addr}: set url = \"{url}\", answers {}{note}", what.status));
     }
-    out.flush()
 }
 
-fn show(out: &mut impl Write, callback: &Delivery, checks: &Checks, json: bool) -> io::Result<()> {
+fn shown(callback: &Delivery, checks: &Checks, json: bool) -> Result<String, serde_json::Error> {
     let beside =
         checks.any().then(|| checks.inspect(|name| callback.header(name), &callback.body, callback.at));
     if json {
         let shown = Shown::of(callback, beside.as_ref());
-        writeln!(out, "{}", serde_json::to_string(&shown).map_err(io::Error::other)?)?;
+        Ok(serde_json::to_string(&shown)? + "\n")
     } else {
-        writeln!(out, "{}{}", line(callback), beside.as_ref().map(told).unwrap_or_default())?;
+        Ok(format!("{}{}\n", line(callback), beside.as_ref().map(told).unwrap_or_default()))
     }
-    out.flush()
 }
 
 /// What kind of callback a body says it is: `type` of the standard form, `resource_type` of the vendor's.

@@ -10,17 +10,49 @@ use serde::Serialize;
 use super::Failure;
 use crate::config::duration;
 
-/// Prints text as it is. Whoever reads may leave before the end, as `head` does: that ends us too, and is no fault.
-pub fn print(text: &str) {
+/// Why nothing more can be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// The reader left before the end, as `head` does. It ends the verb and is no failure.
+    #[error("nobody reads the output")]
+    Closed,
+    #[error("the output can't be written: {0}")]
+    Unwritable(std::io::Error),
+}
+
+impl From<std::io::Error> for OutputError {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == ErrorKind::BrokenPipe { Self::Closed } else { Self::Unwritable(error) }
+    }
+}
+
+/// Prints text as it is, for verbs with something to clean up before they end.
+pub fn try_print(text: &str) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Prints text as it is; ends the process if that is not possible.
+pub fn print(text: &str) {
+    match try_print(text) {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(OutputError::Closed) => std::process::exit(0),
         Err(error) => {
-            eprintln!("error: the output can't be written: {error}");
+            complain(format!("error: {error}"));
             std::process::exit(1);
         }
     }
+}
+
+/// Prints progress to stderr, if somebody looks.
+pub fn progress(text: impl Display) {
+    let _ = write!(std::io::stderr(), "{text}");
+}
+
+/// Prints a line to stderr, if somebody hears it.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints one line.

@@ -28,7 +28,7 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
     let since = what.since.map_or(Timestamp::MIN, |since| since.before(now));
     let until = what.until.map_or(Timestamp::MAX, |until| until.before(now));
     if since >= until {
-        return Err(Failure::new("--since is not before --until: there is nothing between them")
+        return Err(Failure::usage("--since is not before --until: there is nothing between them")
             .hint("a duration means so long ago, as in --since 2h --until 1h"));
     }
     let mut choice = Choice { state: what.state.as_deref(), wants: Wants::new(subscriber) };

@@ -5,13 +5,13 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::Failure;
 use super::args;
+use super::{Failure, output};
 use crate::daemon::told_to_stop;
 use crate::domain::label::LabelId;
 use crate::sandbox::{Recorded, Sandbox, SandboxOptions};
@@ -30,9 +30,7 @@ pub async fn run(what: &args::Sandbox) -> Result<ExitCode, Failure> {
     let told = told_to_stop()?;
     let sandbox = Sandbox::bind(what.listen, options).await.map_err(|error| no_bind(what, &error))?;
     let line = Listening { listening: sandbox.addr().to_string(), base_url: sandbox.base_url() };
-    let mut out = io::stdout();
-    writeln!(out, "{}", serde_json::to_string(&line)?)?;
-    out.flush()?;
+    output::json_lines(&[line])?;
     sandbox.serve(told).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -48,7 +46,7 @@ fn no_bind(what: &args::Sandbox, error: &io::Error) -> Failure {
 fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
     let factor = what.time_factor;
     if !(factor.is_finite() && factor > 0.0 && factor <= MAX_TIME_FACTOR) {
-        return Err(Failure::new(format!(
+        return Err(Failure::usage(format!(
             "--time-factor {factor}: a number above 0 and up to {MAX_TIME_FACTOR}"
         )));
     }

@@ -20,7 +20,10 @@ fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
-    let to_stderr = || tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let to_stderr = || {
+        // Otherwise a stderr that can't be written ends the process.
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false)
+    };
     match resolve(format) {
         LogFormat::Journald => match tracing_journald::layer() {
             Ok(journal) => Box::new(journal),

@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::Failure;
 use super::args;
 use super::beside::Checks;
+use super::{Failure, output};
 use crate::clock;
 use crate::domain::signature::SignedHeaders;
 use crate::domain::signature::inspect::{Inspection, inspect};
@@ -30,7 +30,7 @@ pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
         found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
     }
     found = found.and(Checks::read(&what.beside)?.inspect(|name| headers.named(name), &body, now));
-    io::stdout().write_all(told(&found).as_bytes())?;
+    output::print(&told(&found));
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -54,7 +54,7 @@ impl Headers {
     fn read(lines: &[String]) -> Result<Self, Failure> {
         let header = |line: &String| {
             let (name, value) = line.split_once(':').ok_or_else(|| {
-                Failure::new(format!("--header {line:?}: no colon"))
+                Failure::usage(format!("--header {line:?}: no colon"))
                     .hint("as in -H \"webhook-id: msg_1\", for each of the three headers")
             })?;
             Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))

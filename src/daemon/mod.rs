@@ -4,7 +4,7 @@
 //! and the same code as every day, because all that is owed lies in the database.
 
 mod reload;
-mod told;
+mod signals;
 mod trades;
 mod watching;
 
@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -31,7 +30,8 @@ use crate::store::lock::DaemonLock;
 use crate::store::{self, Store, StoreError};
 use crate::systemd;
 use crate::webhook::NoTls;
-pub use told::told_to_stop;
+use signals::Heard;
+pub use signals::{Signals, told_to_stop};
 use trades::{Ended, Trades};
 use watching::Watching;
 
@@ -41,6 +41,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long the database may take to close.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
+/// How often the database's files are compared with what is open, at least (contract 9.4).
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A verb that asks whether a daemon runs holds the lock for a moment: so often, and so long apart, we ask again.
+const LOCK_TRIES: u32 = 5;
+const LOCK_WAIT: Duration = Duration::from_millis(100);
+
 /// Why the daemon did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -48,8 +55,8 @@ pub enum DaemonError {
     Config(#[from] Faults),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("http.listen = \"{listen}\": {source}")]
-    Listen { listen: SocketAddr, source: io::Error },
+    #[error("http.listen = \"{listen}\": {error}")]
+    Listen { listen: SocketAddr, error: io::Error },
     #[error(transparent)]
     Client(#[from] NoClient),
     #[error(transparent)]
@@ -66,7 +73,7 @@ impl DaemonError {
         match self {
             Self::Config(_) => Some("trackpost check shows the same without starting anything".to_owned()),
             Self::Store(error) => error.hint().map(str::to_owned),
-            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
+            Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
                 "something else listens there: stop it, choose another port, or turn it off with \"\""
                     .to_owned(),
             ),
@@ -94,7 +101,7 @@ pub struct Daemon {
     config: Config,
     store: Store,
     writing: JoinHandle<()>,
-    _lock: DaemonLock,
+    lock: DaemonLock,
     pulses: Pulses,
     ready: Arc<AtomicBool>,
     trades: Trades,
@@ -104,18 +111,23 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Takes the lock, opens the database, starts every trade. Nothing is sent before all of that is sound.
-    pub async fn start(path: PathBuf, environment: Environment, loaded: Loaded) -> Result<Self, DaemonError> {
-        // From here on a signal waits for [`Daemon::run`]: one that comes while we start must not end us halfway.
-        let signals = Signals::new().map_err(DaemonError::Signals)?;
-        let lock = DaemonLock::acquire(&loaded.config.store.path)?;
+    /// Takes the lock, opens the database, starts every trade. Nothing is sent before all of that is sound. A signal that
+    /// comes while we start waits in `signals` for [`Daemon::run`].
+    pub async fn start(
+        path: PathBuf,
+        environment: Environment,
+        loaded: Loaded,
+        signals: Signals,
+    ) -> Result<Self, DaemonError> {
+        let lock = take_lock(&loaded.config.store.path).await?;
         let listener = match loaded.config.http.listen {
             Some(listen) => {
-                Some(http::bind(listen).await.map_err(|source| DaemonError::Listen { listen, source })?)
+                Some(http::bind(listen).await.map_err(|error| DaemonError::Listen { listen, error })?)
             }
             None => None,
         };
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
+        tell_of_database(&store);
         let pulses = Pulses::default();
         let ready = Arc::new(AtomicBool::new(false));
         let client = Client::new()?;
@@ -155,7 +167,7 @@ impl Daemon {
             config: loaded.config,
             store,
             writing,
-            _lock: lock,
+            lock,
             pulses,
             ready,
             trades,
@@ -177,26 +189,57 @@ impl Daemon {
     /// Goes on until a signal or `shutdown` ends it, then drains.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
         systemd::ready(&self.status());
-        let beat = systemd::watchdog().map_or(Duration::MAX, |every| every / 2);
-        let mut fed = Stopwatch::start();
+        let watchdog = systemd::watchdog().map(|every| every / 2);
+        let look = watchdog.map_or(LOOK, |every| every.min(LOOK));
+        let (mut looked, mut fed) = (Stopwatch::start(), Stopwatch::start());
         let outcome = loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
                 heard = self.signals.next() => match heard {
                     Heard::Stop => break Ok(()),
-                    Heard::Reload => if let Err(error) = self.reload("SIGHUP").await { break Err(error) },
+                    Heard::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
                 },
                 () = self.watching.changed() => if let Err(error) = self.reload("a label file changed").await { break Err(error) },
-                ended = self.trades.ended() => break Err(fatal(ended)),
-                // However often something else happens, the time since the last beat goes on.
-                () = clock::sleep(beat.saturating_sub(fed.elapsed())) => {
-                    self.feed_watchdog().await;
-                    fed = Stopwatch::start();
+                ended = self.trades.ended() => break Err(self.fatal(ended)),
+                // However often something else happens, the time since the last look goes on.
+                () = clock::sleep(look.saturating_sub(looked.elapsed())) => {
+                    if let Err(error) = self.store.check_files() { break Err(error.into()) }
+                    if let Err(error) = self.lock.renew() {
+                        warn!(%error, "the lock file beside the database was removed and can't be made anew");
+                    }
+                    looked = Stopwatch::start();
+                    if watchdog.is_some_and(|every| fed.elapsed() >= every) {
+                        self.feed_watchdog().await;
+                        fed = Stopwatch::start();
+                    }
                 }
             }
         };
+        if let Err(error) = &outcome {
+            error!(hint = error.hint(), "trackpost cannot go on: {error}");
+        }
         self.stop().await;
         outcome
+    }
+
+    /// Reloads, and leaves beside the lock what came of it, for whoever sent the signal.
+    async fn reload_for_signal(&mut self) -> Result<(), DaemonError> {
+        let noted = self.lock.reload_begins();
+        let outcome = self.reload("SIGHUP").await?;
+        if let Err(error) = noted.and_then(|()| self.lock.reload_ended(outcome)) {
+            warn!(%error, "what came of the reload could not be written for trackpost reload");
+        }
+        Ok(())
+    }
+
+    /// Why we cannot go on, now that a trade has ended.
+    fn fatal(&self, ended: Ended) -> DaemonError {
+        // If the database is lost or has failed, that is why it ended.
+        let why = self.store.check_files().err().or_else(|| self.store.disaster()).or(ended.outcome.err());
+        match why {
+            Some(error) => error.of(self.store.path()).into(),
+            None => DaemonError::TradeGone { trade: ended.trade },
+        }
     }
 
     fn status(&self) -> String {
@@ -217,6 +260,7 @@ impl Daemon {
 
     async fn stop(mut self) {
         systemd::stopping();
+        let watch = Stopwatch::start();
         self.ready.store(false, Ordering::Relaxed);
         info!("stopping: attempts in flight may end");
         tokio::select! {
@@ -224,52 +268,41 @@ impl Daemon {
             () = clock::sleep(DRAIN) => warn!("stopped with attempts in flight: they are made again"),
             () = self.signals.stop() => warn!("stopped at once: attempts in flight are made again"),
         }
-        self.store.close().await;
-        // The writer ends when the last handle is gone, and leaves no WAL behind.
-        drop((self.trades, self.store));
-        if tokio::time::timeout(LAST_WRITES, self.writing).await.is_err() {
+        drop(self.trades);
+        // Whoever still has a handle: the writer ends, and leaves no WAL behind.
+        let closed = async {
+            self.store.close().await;
+            self.writing.await
+        };
+        if tokio::time::timeout(LAST_WRITES, closed).await.is_err() {
             warn!("stopped before the database was closed: the next start takes up its WAL");
         }
+        info!(duration_ms = millis(watch.elapsed()), "stopped");
     }
 }
 
-fn fatal(ended: Ended) -> DaemonError {
-    match ended.outcome {
-        Err(error) => DaemonError::Store(error),
-        Ok(()) => DaemonError::TradeGone { trade: ended.trade },
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Heard {
-        tokio::select! {
-            _ = self.terminate.recv() => Heard::Stop,
-            _ = self.interrupt.recv() => Heard::Stop,
-            _ = self.hangup.recv() => Heard::Reload,
+async fn take_lock(path: &Path) -> Result<DaemonLock, StoreError> {
+    for _ in 1..LOCK_TRIES {
+        match DaemonLock::acquire(path) {
+            Err(StoreError::InUse { .. }) => clock::sleep(LOCK_WAIT).await,
+            done => return done,
         }
     }
-
-    async fn stop(&mut self) {
-        while self.next().await != Heard::Stop {}
-    }
+    DaemonLock::acquire(path)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    Stop,
-    Reload,
+/// A new database is told loudly: a volume that is not mounted, or an emptied file, looks like one.
+fn tell_of_database(store: &Store) {
+    let database = store.path().display();
+    if store.is_new() {
+        warn!(%database, "a new, empty database was created: {database}; if there should be one, stop trackpost and look \
+               whether its disk is mounted and store.path is right");
+    }
+    if let Some(mode) = store.wide_mode() {
+        warn!(%database, mode = format!("{mode:o}"), "others can read the database: chmod 600 {database}");
+    }
 }

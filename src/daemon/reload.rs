@@ -4,18 +4,22 @@ use tracing::{error, info, warn};
 
 use super::{Daemon, DaemonError};
 use crate::config::{Config, Loaded};
+use crate::store::lock::ReloadOutcome;
 use crate::systemd;
 
 impl Daemon {
     /// Reads everything, and only if it is sound, applies it as a whole; otherwise what runs goes on.
-    pub(super) async fn reload(&mut self, why: &str) -> Result<(), DaemonError> {
+    pub(super) async fn reload(&mut self, why: &str) -> Result<ReloadOutcome, DaemonError> {
         systemd::reloading();
         info!(why, "reading the configuration again");
         let (path, environment) = (self.path.clone(), self.environment.clone());
         // A million labels take their time to read; meanwhile everything goes on.
         let read = tokio::task::spawn_blocking(move || Config::load(&path, &environment)).await;
-        match read {
-            Ok(Ok(loaded)) => self.apply(loaded).await?,
+        let outcome = match read {
+            Ok(Ok(loaded)) => {
+                self.apply(loaded).await?;
+                ReloadOutcome { applied: true, lines: Vec::new() }
+            }
             Ok(Err(faults)) => {
                 for fault in &faults.faults {
                     error!(%fault, "the configuration is not sound");
@@ -24,11 +28,16 @@ impl Daemon {
                     warn!(%fault, "a label would be left out");
                 }
                 error!(faults = faults.faults.len(), "nothing was applied: what ran goes on");
+                let lines = faults.faults.iter().map(ToString::to_string).collect();
+                ReloadOutcome { applied: false, lines }
             }
-            Err(error) => error!(%error, "the configuration could not be read; what ran goes on"),
-        }
+            Err(error) => {
+                error!(%error, "the configuration could not be read; what ran goes on");
+                ReloadOutcome { applied: false, lines: vec![error.to_string()] }
+            }
+        };
         systemd::ready(&self.status());
-        Ok(())
+        Ok(outcome)
     }
 
     async fn apply(&mut self, loaded: Loaded) -> Result<(), DaemonError> {

@@ -8,11 +8,13 @@ mod feed;
 mod guard;
 mod keys;
 
-use std::future::Future;
+use std::future::{Future, IntoFuture as _};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -22,12 +24,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::domain::secret::Hidden;
 use crate::pulse::Pulses;
 use crate::store::Store;
+
+/// How long answers under way may take when the daemon stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A trade that has not moved for so long is not well.
 pub const STILL: SignedDuration = SignedDuration::from_secs(60);
@@ -53,7 +58,7 @@ impl Sources {
             .into_iter()
             .map(|trade| format!("{trade} has not moved for {} s", STILL.as_secs()))
             .collect();
-        match tokio::time::timeout(std::time::Duration::from_secs(5), self.store.ping()).await {
+        match tokio::time::timeout(Duration::from_secs(5), self.store.ping()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => faults.push(error.to_string()),
             Err(_) => faults.push("the database did not answer within 5 s".to_owned()),
@@ -82,7 +87,18 @@ pub async fn serve(
         .route("/jwks", get(keys::jwks))
         .merge(guarded)
         .with_state(sources);
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
+    let (tell, told) = oneshot::channel::<()>();
+    let stop = async move {
+        // Nothing is ever sent: it closes.
+        let _ = told.await;
+    };
+    let mut served = pin!(axum::serve(listener, routes).with_graceful_shutdown(stop).into_future());
+    tokio::select! {
+        served = &mut served => return served,
+        () = shutdown => drop(tell),
+    }
+    // A request of which only half ever comes must not hold up the stop.
+    tokio::time::timeout(LAST_ANSWERS, served).await.unwrap_or(Ok(()))
 }
 
 async fn healthz(State(sources): State<Sources>) -> impl IntoResponse {

@@ -1,54 +1,248 @@
-//! Keeps a second daemon out.
+//! Keeps a second daemon out, and says which daemon runs.
 //!
-//! An advisory lock on a file beside the database. It is the kernel's: it dies with its holder, however that ends, so
-//! nothing has to be cleaned up after a crash.
+//! The lock is the kernel's (`flock`): it ends with its holder, so a crash leaves nothing to clean up. It lies on the
+//! database file itself, so another name of the file (symbolic link, hard link) does not lead past it. SQLite locks byte
+//! ranges with `fcntl`, which on local Linux file systems does not meet `flock`.
+//!
+//! A second file, `DATABASE.lock`, is locked as well. It says to other processes which process holds the lock and what
+//! came of its last reload. It also keeps a daemon away from the side files of a database that was removed under a
+//! running one.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::StoreError;
+use super::file::{FileId, MODE, beside};
 
 /// Held as long as the daemon runs.
 #[derive(Debug)]
 pub struct DaemonLock {
-    _file: File,
+    /// Closing any descriptor of the database drops SQLite's own locks on it, so this one lives longest.
+    _database: File,
+    beside: File,
+    path: PathBuf,
+    record: Record,
+}
+
+/// What a running daemon says about itself in `DATABASE.lock`. With a `pid` of 0 it has not said it yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub pid: u32,
+    /// Reloads by SIGHUP that have begun.
+    pub reloads_begun: u64,
+    /// Reloads by SIGHUP that have ended.
+    pub reloads_ended: u64,
+    /// What came of the last one.
+    pub last_reload: Option<ReloadOutcome>,
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadOutcome {
+    pub applied: bool,
+    /// What changed, or the faults.
+    pub lines: Vec<String>,
 }
 
 impl DaemonLock {
-    /// Takes the lock of the database at `path`, or says that somebody has it.
+    /// Takes the lock of the database at `path`, which is created if it is missing.
     pub fn acquire(path: &Path) -> Result<Self, StoreError> {
-        let beside = lock_path(path);
-        let failed = |reason: String, hint: Option<&str>| StoreError::Open {
-            path: path.to_owned(),
-            reason,
-            hint: hint.map(str::to_owned),
-        };
-        if let Some(folder) = beside.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| {
-                failed(format!("its folder {} can't be made: {error}", folder.display()), Some(WRITABLE))
+                refusal(&path, format!("its folder {} can't be made: {error}", folder.display()))
             })?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&beside)
-            .map_err(|error| failed(format!("{}: {error}", beside.display()), Some(WRITABLE)))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(failed(
-                "another trackpost runs on it".to_owned(),
-                Some("stop the other one, or give this one a store.path of its own"),
-            )),
-            Err(TryLockError::Error(error)) => Err(failed(format!("{}: {error}", beside.display()), None)),
+        let failed = |error: io::Error| refusal(&path, error.to_string());
+        match path.metadata() {
+            Ok(file) if !file.is_file() => {
+                return Err(refusal(&path, "it is not a regular file".to_owned()));
+            }
+            // A symbolic link to nothing: the lock belongs beside the real file, so that must exist first.
+            Err(_) if path.is_symlink() => drop(open_or_create(&path).map_err(failed)?),
+            _ => {}
         }
+        let lock_path = lock_path(&path);
+        let beside = open_or_create(&lock_path)
+            .map_err(|error| refusal(&path, format!("{}: {error}", lock_path.display())))?;
+        try_lock(&beside, &path, &beside)?;
+        let database = open_or_create(&path).map_err(failed)?;
+        try_lock(&database, &path, &beside)?;
+        let mut lock = Self {
+            _database: database,
+            beside,
+            path: lock_path.clone(),
+            record: Record { pid: std::process::id(), ..Record::default() },
+        };
+        lock.write().map_err(|error| refusal(&path, format!("{}: {error}", lock_path.display())))?;
+        Ok(lock)
+    }
+
+    /// A reload by SIGHUP begins: who sends the signal from now on waits for the next one.
+    pub fn reload_begins(&mut self) -> io::Result<()> {
+        self.record.reloads_begun += 1;
+        self.write()
+    }
+
+    /// The reload that began last has ended.
+    pub fn reload_ended(&mut self, outcome: ReloadOutcome) -> io::Result<()> {
+        self.record.reloads_ended = self.record.reloads_begun;
+        self.record.last_reload = Some(outcome);
+        self.write()
+    }
+
+    /// Makes `DATABASE.lock` anew if somebody has removed it: verbs look there for a running daemon.
+    pub fn renew(&mut self) -> io::Result<()> {
+        let ours = FileId::of(&self.beside.metadata()?);
+        if self.path.metadata().is_ok_and(|file| FileId::of(&file) == ours) {
+            return Ok(());
+        }
+        let beside = open_or_create(&self.path)?;
+        // A verb that asks at this moment holds it: then at the next look.
+        beside.try_lock().map_err(io::Error::from)?;
+        self.beside = beside;
+        self.write()
+    }
+
+    /// In one piece, so that a reader does not see half of it: a shorter text is filled up with spaces.
+    fn write(&mut self) -> io::Result<()> {
+        let mut text = serde_json::to_vec(&self.record).map_err(io::Error::other)?;
+        let before = usize::try_from(self.beside.metadata()?.len()).unwrap_or(0);
+        text.resize(text.len().max(before), b' ');
+        self.beside.write_all_at(&text, 0)
     }
 }
 
-const WRITABLE: &str = "store.path must lie in a folder that the daemon may write to";
+/// The process id of the daemon that runs on the database at `path`, if one does; 0 while it is not known.
+pub fn daemon_runs(path: &Path) -> Option<u32> {
+    running(path).map(|record| record.pid)
+}
 
+/// What the daemon that runs on the database at `path` says about itself, if one runs.
+pub fn running(path: &Path) -> Option<Record> {
+    let file = File::open(lock_path(path)).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(read(&file)),
+        // The lock was free, and is again when the file is closed here.
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+/// Whether a daemon has the file at `path` open under another name (hard link). SQLite has a journal per name, so two
+/// names damage the database. Must be asked before this process opens the database: see [`DaemonLock`].
+pub fn runs_under_another_name(path: &Path) -> bool {
+    if !path.metadata().is_ok_and(|file| file.nlink() > 1) || running(path).is_some() {
+        return false;
+    }
+    let Ok(file) = File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// While the record is being written there may be no JSON for a moment.
+fn read(file: &File) -> Record {
+    for _ in 0..100 {
+        let length = file.metadata().map_or(0, |file| file.len());
+        let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
+        let read = file.read_exact_at(&mut text, 0).ok().and_then(|()| serde_json::from_slice(&text).ok());
+        if let Some(record) = read {
+            return record;
+        }
+        std::thread::yield_now();
+    }
+    Record::default()
+}
+
+fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
+}
+
+fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+            path: path.to_owned(),
+            // Under another name the holder's record lies elsewhere, and this file tells of somebody else or nobody.
+            pid: std::ptr::eq(file, beside).then(|| read(beside).pid).filter(|pid| *pid != 0),
+        }),
+        Err(TryLockError::Error(error)) => Err(refusal(path, format!("it can't be locked: {error}"))),
+    }
+}
+
+fn refusal(path: &Path, reason: String) -> StoreError {
+    StoreError::Open { path: path.to_owned(), reason, hint: Some(WRITABLE.to_owned()) }
+}
+
+const WRITABLE: &str =
+    "store.path must name a file in a folder that the daemon may write to, on a local file system";
+
+/// Beside the real file, whatever name leads to it.
 fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
+    beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), ".lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_other_name_of_the_file_and_no_missing_lock_file_leads_past_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut held = DaemonLock::acquire(&path).unwrap();
+        let (symbolic, hard) = (folder.path().join("symbolic.db"), folder.path().join("hard.db"));
+        std::os::unix::fs::symlink(&path, &symbolic).unwrap();
+        std::fs::hard_link(&path, &hard).unwrap();
+        let refused = |path: &Path| DaemonLock::acquire(path).unwrap_err().to_string();
+        let pid = format!("(pid {})", std::process::id());
+        assert!(refused(&path).contains(&pid) && refused(&symbolic).contains(&pid));
+        assert!(refused(&hard).contains("in use by another trackpost"), "{}", refused(&hard));
+        assert!(runs_under_another_name(&hard) && !runs_under_another_name(&path));
+        std::fs::remove_file(lock_path(&path)).unwrap();
+        assert!(refused(&path).contains("in use by another trackpost"));
+        held.renew().unwrap();
+        assert!(refused(&path).contains(&pid));
+        drop(held);
+        assert!(!runs_under_another_name(&hard));
+        DaemonLock::acquire(&symbolic).unwrap();
+    }
+
+    #[test]
+    fn a_database_that_was_removed_under_a_daemon_is_not_begun_anew_beside_its_side_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let _held = DaemonLock::acquire(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let refused = DaemonLock::acquire(&path).unwrap_err().to_string();
+        assert!(refused.contains("in use by another trackpost"), "{refused}");
+    }
+
+    #[test]
+    fn the_lock_says_which_daemon_runs_and_what_came_of_its_reloads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        assert_eq!(running(&path), None);
+        let mut lock = DaemonLock::acquire(&path).unwrap();
+        assert_eq!(daemon_runs(&path), Some(std::process::id()));
+        let outcome = ReloadOutcome { applied: false, lines: vec!["a fault".repeat(1000)] };
+        lock.reload_begins().unwrap();
+        assert_eq!(running(&path).map(|record| (record.reloads_begun, record.reloads_ended)), Some((1, 0)));
+        lock.reload_ended(outcome.clone()).unwrap();
+        lock.reload_begins().unwrap();
+        let record = running(&path).unwrap();
+        assert_eq!((record.reloads_begun, record.reloads_ended), (2, 1));
+        assert_eq!(record.last_reload, Some(outcome));
+        drop(lock);
+        assert_eq!(daemon_runs(&path), None);
+        DaemonLock::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn only_a_regular_file_can_be_a_database() {
+        let refused = DaemonLock::acquire(Path::new("/dev/null")).unwrap_err().to_string();
+        assert!(refused.contains("/dev/null") && refused.contains("not a regular file"), "{refused}");
+    }
 }

@@ -4,9 +4,12 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
+pub mod backup;
 mod bulk;
 pub mod discovery;
+mod error;
 pub mod feed;
+mod file;
 mod freshness;
 mod health;
 mod history;
@@ -28,20 +31,29 @@ pub mod usage;
 pub mod views;
 pub mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 
+pub use error::StoreError;
+use file::OpenFiles;
 pub use open::open;
 use writer::WriteQueue;
+
+/// How long reads under way may take when the store is closed.
+const LAST_READS: Duration = Duration::from_secs(2);
 
 /// A handle to the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    path: PathBuf,
+    files: Arc<OpenFiles>,
+    /// Whether it was empty, or missing, when it was opened.
+    is_new: bool,
     readers: SqlitePool,
     writer: WriteQueue,
     /// Counts commits that put something into the outbox, so that couriers need not wait for their next look.
@@ -49,8 +61,19 @@ pub struct Store {
 }
 
 impl Store {
+    /// The absolute path of the database.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.files.path()
+    }
+
+    /// Whether the database held nothing when it was opened: it was created then.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The mode of the database, if others than its owner may read or write it: it was copied there, for one.
+    pub fn wide_mode(&self) -> Option<u32> {
+        self.files.wide_mode()
     }
 
     /// Wakes when the registry may have changed.
@@ -68,57 +91,31 @@ impl Store {
         self.outbox.subscribe()
     }
 
-    /// Whether the database answers, reading and writing.
+    /// Whether the path still names the files that are open.
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.files.check()
+    }
+
+    /// How the database failed first, if it did: later errors are only what follows from it.
+    pub fn disaster(&self) -> Option<StoreError> {
+        self.writer.disaster()
+    }
+
+    /// Whether the database is still there and answers, reading and writing.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query_scalar!("SELECT 1").fetch_one(&self.readers).await?;
-        self.writer.write(|_| Box::pin(async { Ok(()) })).await
+        self.check_files()?;
+        let answered = async {
+            sqlx::query_scalar!("SELECT 1").fetch_one(&self.readers).await?;
+            self.writer.write(|_| Box::pin(async { Ok(()) })).await
+        };
+        answered.await.map_err(|error: StoreError| error.of(self.path()))
     }
 
-    /// Ends the readers. The writer ends when its queue does.
+    /// Ends readers and writer, whoever still holds a handle. What was asked for before is written.
     pub async fn close(&self) {
-        self.readers.close().await;
-    }
-}
-
-/// Why the store could not do what was asked.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("the database {path} could not be opened: {reason}")]
-    Open { path: PathBuf, reason: String, hint: Option<String> },
-    #[error("the database failed: {0}")]
-    Failed(std::sync::Arc<sqlx::Error>),
-    #[error("the database's writer has ended")]
-    WriterGone,
-    /// A step that records did not come to its end: we no longer know what it did.
-    #[error("a step ended in a panic: {0}")]
-    Panicked(String),
-}
-
-impl StoreError {
-    /// A way out, where there is one.
-    pub fn hint(&self) -> Option<&str> {
-        match self {
-            Self::Open { hint, .. } => hint.as_deref(),
-            _ => None,
-        }
-    }
-}
-
-impl StoreError {
-    /// Whether the database is well and only would not take these rows.
-    pub fn is_refusal(&self) -> bool {
-        let Self::Failed(error) = self else { return false };
-        let Some(error) = error.as_database_error() else { return false };
-        // Of the extended code the low byte is the primary one: 1 is a fault in the statement or its data, 18 too
-        // large, 19 a constraint, 20 a type.
-        let code = error.code().and_then(|code| code.parse::<u32>().ok());
-        code.is_some_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20))
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Failed(std::sync::Arc::new(error))
+        // A reader that hangs must not keep the writer from its end.
+        let _ = tokio::time::timeout(LAST_READS, self.readers.close()).await;
+        self.writer.end().await;
     }
 }
 

@@ -1,6 +1,8 @@
 //! Opening the database: is it one, is it ours, is it not from the future.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -8,6 +10,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::watch;
 
+use super::error::{in_plain_words, way_out};
+use super::file::{OpenFiles, create_if_missing};
 use super::writer::{Writer, write_queue};
 use super::{Store, StoreError};
 
@@ -19,14 +23,22 @@ const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(10);
 /// The WAL is cut back to this after a checkpoint.
 const WAL_LIMIT: &str = "67108864";
+/// Up to this size the whole database is checked for damage at start: some tenths of a second at most.
+const QUICK_CHECK: u64 = 32 << 20;
 /// Written by the first migration.
 const APPLICATION_ID: i32 = 1_416_646_731;
 
 /// Opens the database at `path`, making it and bringing it up to date. The writer must be run, or no write returns.
 pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
+    let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let not_opened = |error: io::Error| StoreError::Open {
+        path: path.to_owned(),
+        reason: error.to_string(),
+        hint: Some("store.path must lie in a folder that exists and that the daemon may write to".to_owned()),
+    };
+    create_if_missing(path).map_err(not_opened)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
@@ -34,7 +46,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .pragma("journal_size_limit", WAL_LIMIT)
         .disable_statement_logging();
     let refused = |error: sqlx::Error| refusal(path, &error);
-    is_ours(path).await?;
+    let is_new = look_inside(path).await?;
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| from_the_future(path, error))?;
 
@@ -43,50 +55,57 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         // A file does not hang up: asking first would double what a short look costs.
         .test_before_acquire(false)
         .acquire_timeout(Duration::from_secs(30))
-        .connect_with(options.create_if_missing(false).read_only(true))
+        .connect_with(options.read_only(true))
         .await
         .map_err(refused)?;
+    let files = Arc::new(OpenFiles::note(path).map_err(not_opened)?);
     let (queue, jobs) = write_queue();
     let outbox = watch::Sender::new(0);
-    let store = Store { path: path.to_owned(), readers, writer: queue, outbox: outbox.clone() };
-    Ok((store, Writer::new(connection, jobs, outbox)))
+    let writer = Writer::new(connection, jobs, outbox.clone(), Arc::clone(&files));
+    Ok((Store { files, is_new, readers, writer: queue, outbox }, writer))
 }
 
-/// Refuses a file that is no database of ours before anything in it is touched.
-async fn is_ours(path: &Path) -> Result<(), StoreError> {
-    if !path.exists() {
-        return Ok(());
-    }
+/// Whether the database is empty. Refuses a file that is not trackpost's, before anything in it is touched, and one that
+/// is damaged, as far as a short look shows.
+async fn look_inside(path: &Path) -> Result<bool, StoreError> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
+    let small = path.metadata().is_ok_and(|file| file.len() <= QUICK_CHECK);
     let look = async {
         let mut connection = SqliteConnection::connect_with(&options).await?;
         let id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
         let tables: i64 =
             sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut connection).await?;
+        let ours = id == APPLICATION_ID && tables > 0;
+        let damage: Option<String> = match small && ours {
+            true => sqlx::query_scalar("PRAGMA quick_check(1)").fetch_optional(&mut connection).await?,
+            false => None,
+        };
         connection.close().await?;
-        Ok((id, tables))
+        Ok((id, tables, damage))
     };
-    let (id, tables) = look.await.map_err(|error| refusal(path, &error))?;
-    if tables == 0 || id == APPLICATION_ID {
-        return Ok(());
+    let (id, tables, damage) = look.await.map_err(|error| refusal(path, &error))?;
+    let refused = |reason: String, hint: &str| {
+        Err(StoreError::Open { path: path.to_owned(), reason, hint: Some(hint.to_owned()) })
+    };
+    match damage {
+        Some(damage) if damage != "ok" => refused(
+            format!("it is damaged ({})", damage.replace('\n', "; ")),
+            "keep the damaged file and its -wal file, and restore a backup (deploy/README.md says how)",
+        ),
+        _ if tables > 0 && id != APPLICATION_ID => refused(
+            "it is an SQLite database of another program".to_owned(),
+            "set store.path to a file of its own",
+        ),
+        _ => Ok(tables == 0),
     }
-    Err(StoreError::Open {
-        path: path.to_owned(),
-        reason: "it is an SQLite database, but none of trackpost's".to_owned(),
-        hint: Some("set store.path to a file of its own".to_owned()),
-    })
 }
 
 fn refusal(path: &Path, error: &sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
-    let hint = match code.as_deref() {
-        Some("26") => Some("the file is no SQLite database: set store.path to another, or restore a backup"),
-        Some("14") => Some("store.path must lie in a folder that exists and that the daemon may write to"),
-        Some("8" | "1032") => Some("the file must be writable by the user that runs trackpost"),
-        Some("11") => Some("the file is damaged: restore a backup, and keep the damaged one"),
-        _ => None,
-    };
-    StoreError::Open { path: path.to_owned(), reason: error.to_string(), hint: hint.map(str::to_owned) }
+    StoreError::Open {
+        path: path.to_owned(),
+        reason: in_plain_words(error),
+        hint: way_out(error).map(str::to_owned),
+    }
 }
 
 fn from_the_future(path: &Path, error: MigrateError) -> StoreError {
@@ -99,6 +118,9 @@ fn from_the_future(path: &Path, error: MigrateError) -> StoreError {
             format!("its schema version {version} is not the one this trackpost knows"),
             Some("it was made by a development build: start with a new database"),
         ),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            return refusal(path, error);
+        }
         _ => (error.to_string(), None),
     };
     StoreError::Open { path: path.to_owned(), reason, hint: hint.map(str::to_owned) }

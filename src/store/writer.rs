@@ -8,10 +8,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::file::OpenFiles;
 use super::outbox::{self, EndedAttempt, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts};
@@ -31,20 +33,43 @@ enum Job {
     Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     Alone(Alone),
+    /// Takes no further jobs.
+    End,
 }
 
 /// Where jobs are put. Cheap to clone; when the last one is dropped, the writer ends.
 #[derive(Clone, Debug)]
-pub(super) struct WriteQueue(mpsc::Sender<Job>);
+pub(super) struct WriteQueue {
+    jobs: mpsc::Sender<Job>,
+    disaster: Disaster,
+}
+
+/// How the database failed first. SQLite ends the transaction then, and what the connection says afterwards is about
+/// that, not about the reason.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disaster(Arc<OnceLock<StoreError>>);
+
+impl Disaster {
+    fn note<T>(&self, done: &Result<T, StoreError>) {
+        if let Some(error) = done.as_ref().err().filter(|error| error.is_disaster()) {
+            // Only the first one counts.
+            let _ = self.0.set(error.clone());
+        }
+    }
+}
 
 /// A queue and its other end.
 pub(super) fn write_queue() -> (WriteQueue, Jobs) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (WriteQueue(sender), Jobs(receiver))
+    let disaster = Disaster::default();
+    (WriteQueue { jobs: sender, disaster: disaster.clone() }, Jobs { receiver, disaster })
 }
 
 /// The writer's end of the queue.
-pub(super) struct Jobs(mpsc::Receiver<Job>);
+pub(super) struct Jobs {
+    receiver: mpsc::Receiver<Job>,
+    disaster: Disaster,
+}
 
 impl std::fmt::Debug for Jobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,9 +103,11 @@ impl WriteQueue {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
+        let disaster = self.disaster.clone();
         let alone: Alone = Box::new(move |connection| {
             Box::pin(async move {
                 let done = alone(connection, work).await;
+                disaster.note(&done);
                 // Whoever asked may have gone; what was done stays done.
                 let _ = reply.send(done);
                 Ok(())
@@ -90,8 +117,19 @@ impl WriteQueue {
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
+    /// How the database failed first, if it did.
+    pub(super) fn disaster(&self) -> Option<StoreError> {
+        self.disaster.0.get().cloned()
+    }
+
+    /// Ends the writer when what was put here before is written.
+    pub(super) async fn end(&self) {
+        // It may have ended already.
+        let _ = self.put(Job::End).await;
+    }
+
     async fn put(&self, job: Job) -> Result<(), StoreError> {
-        self.0.send(job).await.map_err(|_| StoreError::WriterGone)
+        self.jobs.send(job).await.map_err(|_| StoreError::WriterGone)
     }
 }
 
@@ -111,6 +149,7 @@ pub struct Writer {
     connection: SqliteConnection,
     jobs: Jobs,
     outbox: watch::Sender<u64>,
+    files: Arc<OpenFiles>,
 }
 
 #[derive(Default)]
@@ -124,17 +163,27 @@ struct Batch {
 }
 
 impl Writer {
-    pub(super) fn new(connection: SqliteConnection, jobs: Jobs, outbox: watch::Sender<u64>) -> Self {
-        Self { connection, jobs, outbox }
+    pub(super) fn new(
+        connection: SqliteConnection,
+        jobs: Jobs,
+        outbox: watch::Sender<u64>,
+        files: Arc<OpenFiles>,
+    ) -> Self {
+        Self { connection, jobs, outbox, files }
     }
 
-    /// Writes until every handle to the store is gone.
+    /// Writes until it is told to end or every handle to the store is gone.
     pub async fn run(mut self) {
         let mut arrived = Vec::with_capacity(BATCH);
-        while self.jobs.0.recv_many(&mut arrived, BATCH).await > 0 {
+        let mut lost = false;
+        while self.jobs.receiver.recv_many(&mut arrived, BATCH).await > 0 {
+            lost = lost || self.files.check().is_err();
             let mut batch = Batch::default();
             for job in arrived.drain(..) {
                 match job {
+                    Job::End => self.jobs.receiver.close(),
+                    // Nobody would find it again: whoever asked hears that the writer is gone.
+                    _ if lost => {}
                     Job::Poll(record, reply) => {
                         batch.polls.push(*record);
                         batch.poll_replies.push(reply);
@@ -156,6 +205,16 @@ impl Writer {
             }
             self.write(batch).await;
         }
+        if lost && self.files.are_emptied() {
+            // A close would fill the file up with the pages that happen to be in the WAL: neither the old database nor
+            // an empty one. As it is, the next start begins a new one.
+            return std::mem::forget(self.connection);
+        }
+        if lost {
+            // The WAL belongs to the file that was open, and would damage the one that is at the path now. Afterwards the
+            // file that was open, wherever it was moved, has all that was written.
+            let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await;
+        }
         // Leaves no WAL behind; a failure costs the next start a moment.
         let _ = self.connection.close().await;
     }
@@ -166,6 +225,7 @@ impl Writer {
         }
         let Batch { flushes, flush_replies, polls, poll_replies, ended, settle_replies } = batch;
         let together = self.commit(&flushes, &polls, &ended).await;
+        self.jobs.disaster.note(&together);
         let several = flushes.len() + polls.len() + ended.len() > 1;
         match together {
             Ok((recorded, settled)) => {
@@ -183,7 +243,7 @@ impl Writer {
                 }
             }
             // One bad row must not take the others with it: each for itself, so that only its own caller is told.
-            Err(_) if several => {
+            Err(error) if several && !error.is_disaster() => {
                 for (flush, reply) in flushes.into_iter().zip(flush_replies) {
                     let done = self.commit(std::slice::from_ref(&flush), &[], &[]).await;
                     let _ = reply.send(done.map(|_| ()));
@@ -234,6 +294,8 @@ impl Writer {
             }
         }
         transaction.commit().await?;
+        // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
+        self.files.check()?;
         Ok((recorded, settled))
     }
 }

@@ -7,9 +7,11 @@
 
 mod account;
 mod addresses;
+mod backup;
 mod breaker;
 mod callbacks;
 mod crash;
+mod database;
 mod delivery;
 mod deploy;
 mod discovery;
@@ -21,6 +23,7 @@ mod house;
 mod invariants;
 mod law;
 mod order;
+mod output;
 mod plans;
 mod process;
 mod quota;

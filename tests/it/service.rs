@@ -1,7 +1,10 @@
 //! Signals, reloads and what the service manager is told (contract 2.2, 9.1, 9.2).
 
+use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
+
+use trackpost::clock::Stopwatch;
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
@@ -276,4 +279,94 @@ async fn a_reload_waits_for_no_call_and_makes_none_twice() {
     assert!(site.receiver.verdict().is_clean(), "{:?}", site.receiver.verdict());
     daemon.stop().await;
     site.inspect();
+}
+
+/// Whether the process hears SIGHUP, so that it no longer ends by it.
+fn hears_hangup(daemon: &Daemon) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    u64::from_str_radix(caught.trim(), 16).is_ok_and(|mask| mask & 1 == 1)
+}
+
+/// Labels that take a while to read.
+async fn large_site() -> Site {
+    let site = site("[]").await;
+    let rows: String = (0..60_000).map(|n| format!("se-{n}\n")).collect();
+    site.write("labels.d/many.txt", &rows);
+    site
+}
+
+#[tokio::test]
+async fn a_sighup_while_the_files_are_read_is_a_reload_afterwards() {
+    let site = large_site().await;
+    let daemon = site.start();
+    until(|| hears_hangup(&daemon)).await.unwrap();
+    assert!(!site.database().exists(), "it still reads");
+    daemon.signal("HUP");
+    let reloaded = until(|| {
+        trackpost::store::lock::running(&site.database()).is_some_and(|record| record.reloads_ended == 1)
+    });
+    reloaded.await.unwrap_or_else(|()| panic!("{}", daemon.log()));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_sigterm_while_the_files_are_read_ends_in_order() {
+    let site = large_site().await;
+    let daemon = site.start();
+    until(|| hears_hangup(&daemon)).await.unwrap();
+    daemon.signal("TERM");
+    daemon.stop_already_asked().await;
+    assert!(!site.database().exists(), "it had not begun");
+}
+
+#[tokio::test]
+async fn half_a_request_does_not_hold_up_the_stop() {
+    let site = site("[\"se-1\"]").await;
+    let port = std::net::TcpListener::bind(crate::house::loopback()).unwrap().local_addr().unwrap();
+    let text = site.configuration("[\"se-1\"]", "");
+    site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"{port}\"")));
+    let mut daemon = running(&site).await;
+    let mut half = std::net::TcpStream::connect(port).unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").unwrap();
+    asked_about(&site, "se-1").await;
+    let watch = Stopwatch::start();
+    daemon.signal("TERM");
+    let status = daemon.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(watch.elapsed() < Duration::from_secs(8), "{:?}:\n{}", watch.elapsed(), daemon.log());
+    let log = daemon.log();
+    assert!(!log.contains("stopped with attempts in flight") && log.contains("\"stopped\""), "{log}");
+    let wal = format!("{}-wal", site.database().display());
+    assert!(!std::path::Path::new(&wal).exists(), "the database was not closed:\n{log}");
+    drop(half);
+    site.inspect();
+}
+
+#[tokio::test]
+async fn the_verb_reload_says_what_came_of_it() {
+    let site = site("[\"se-1\"]").await;
+    let reload = async || site.verb(&["reload"]).await;
+    let (done, _, said) = reload().await;
+    assert!(!done && said.contains("no trackpost runs on the database"), "{said}");
+
+    let daemon = running(&site).await;
+    site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));
+    let (done, said, error) = reload().await;
+    assert!(done && said.contains("configuration reloaded"), "{said}{error}");
+    asked_about(&site, "se-2").await;
+
+    // What is wrong in the file itself is told without the daemon ...
+    site.write("trackpost.toml", &site.configuration("[\"se-3\"]", "[nonsense]\nx = 1\n"));
+    let (done, _, said) = reload().await;
+    assert!(!done && said.contains("nonsense"), "{said}");
+    // ... and what only the daemon sees, by the daemon.
+    let text = site.configuration("[\"se-3\"]", "");
+    let key = format!("api_key = \"{}\"", crate::house::API_KEY);
+    site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
+    let (done, _, said) = reload().await;
+    assert!(!done && said.contains("reload rejected, the running configuration stays"), "{said}");
+    assert!(said.contains("nowhere.key"), "{said}");
+    assert_eq!(site.sandbox.requests_of("se-3"), 0);
+    daemon.stop().await;
 }

@@ -83,7 +83,14 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
     let first = site.start();
     first.logged("trackpost runs", 1).await;
     let said = refused(&site).await;
-    assert!(said.contains("another trackpost runs on it"), "{said}");
+    assert!(
+        said.contains(&format!(
+            "{} is in use by another trackpost (pid {})",
+            site.database().display(),
+            first.id()
+        )),
+        "{said}"
+    );
     assert!(said.contains("hint:"), "{said}");
     first.stop().await;
     let third = site.start();
@@ -122,7 +129,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let text = "these are somebody's notes, ".repeat(200);
     std::fs::write(site.database(), &text).unwrap();
     let said = refused(&site).await;
-    assert!(said.contains("trackpost.db") && said.contains("no SQLite database"), "{said}");
+    assert!(said.contains("trackpost.db") && said.contains("not an SQLite database"), "{said}");
     assert_eq!(std::fs::read_to_string(site.database()).unwrap(), text);
 }
 
@@ -134,7 +141,7 @@ async fn somebody_elses_database_is_refused_and_left_alone() {
     let mut connection = options.connect().await.unwrap();
     sqlx::query("CREATE TABLE bookmarks (url TEXT)").execute(&mut connection).await.unwrap();
     let said = refused(&site).await;
-    assert!(said.contains("none of trackpost's"), "{said}");
+    assert!(said.contains("of another program"), "{said}");
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut connection).await.unwrap();
     assert_eq!(tables, 1);
@@ -150,6 +157,7 @@ async fn a_port_in_use_is_named() {
     site.write("trackpost.toml", &text);
     let said = refused(&site).await;
     assert!(said.contains(&taken.to_string()) && said.contains("hint:"), "{said}");
+    assert_eq!(said.matches("Address already in use").count(), 1, "{said}");
     drop(holder);
 }
 

@@ -119,7 +119,7 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
         let found = match named(store, id).await {
             Ok(found) => found,
             Err(failure) => {
-                eprintln!("{failure}");
+                output::complain(failure);
                 code = ExitCode::FAILURE;
                 continue;
             }
@@ -128,7 +128,7 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
             match retry_one(store, config, &delivery).await {
                 Ok(done) => output::line(format!("{}: {done}", delivery.delivery_id)),
                 Err(failure) => {
-                    eprintln!("{failure}");
+                    output::complain(failure);
                     code = ExitCode::FAILURE;
                 }
             }

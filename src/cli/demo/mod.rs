@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use super::Failure;
 use super::args;
 use crate::clock::{self, Stopwatch};
-use crate::daemon::told_to_stop;
+use crate::daemon::{Signals, told_to_stop};
 use crate::domain::label::LabelState;
 use crate::store::progress::LabelProgress;
 use book::Book;
@@ -45,7 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let watch = Stopwatch::start();
     let mut screen = Screen::new(what.json);
-    let (mut stage, servers) = stage::set(what).await?;
+    let signals = Signals::new()?;
+    let (mut stage, servers) = stage::set(what, signals).await?;
     screen.say(&intro(&stage, what.seconds))?;
     let (stop, stopped) = watch::channel(false);
     let mut sandbox = pin!(servers.sandbox.serve(pending()));

@@ -54,11 +54,11 @@ pub struct Plan {
 impl Plan {
     pub fn new(what: &args::Demo, now: Timestamp) -> Result<Self, Failure> {
         if !(1..=MOST_PARCELS).contains(&what.parcels) {
-            return Err(Failure::new(format!("--parcels {}: from 1 to {MOST_PARCELS}", what.parcels)));
+            return Err(Failure::usage(format!("--parcels {}: from 1 to {MOST_PARCELS}", what.parcels)));
         }
         if !SECONDS.contains(&what.seconds) {
             let (least, most) = (SECONDS.start(), SECONDS.end());
-            return Err(Failure::new(format!("--seconds {}: from {least} to {most}", what.seconds)));
+            return Err(Failure::usage(format!("--seconds {}: from {least} to {most}", what.seconds)));
         }
         let cast: Vec<Cast> = sandbox::labels(what.parcels)?
             .into_iter()

@@ -1,8 +1,9 @@
 //! The picture: a line per parcel, redrawn in place on a terminal; a line per change elsewhere; nothing with `--json`.
 
-use std::io::{self, IsTerminal as _, Stdout, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use super::super::output::{OutputError, try_print};
 use super::book::{Book, News, Page};
 use super::plan::{Cast, Plan};
 use super::track::State;
@@ -27,7 +28,6 @@ enum Mode {
 #[derive(Debug)]
 pub struct Screen {
     mode: Mode,
-    out: Stdout,
     /// Lines of the last picture, which the next one covers.
     drawn: usize,
     note: String,
@@ -35,50 +35,46 @@ pub struct Screen {
 
 impl Screen {
     pub fn new(json: bool) -> Self {
-        let out = io::stdout();
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let mode = match json {
             true => Mode::Silent,
-            false if out.is_terminal() && !dumb => Mode::Live { colours: !set("NO_COLOR") },
+            false if io::stdout().is_terminal() && !dumb => Mode::Live { colours: !set("NO_COLOR") },
             false => Mode::Lines,
         };
-        Self { mode, out, drawn: 0, note: String::new() }
+        Self { mode, drawn: 0, note: String::new() }
     }
 
     /// Text as it is, under what was drawn.
-    pub fn say(&mut self, text: &str) -> io::Result<()> {
+    pub fn say(&mut self, text: &str) -> Result<(), OutputError> {
         if self.mode == Mode::Silent {
             return Ok(());
         }
         self.drawn = 0;
-        writeln!(self.out, "{text}")?;
-        self.out.flush()
+        try_print(&format!("{text}\n"))
     }
 
     /// A line about the whole.
-    pub fn note(&mut self, passed: Duration, text: &str) -> io::Result<()> {
+    pub fn note(&mut self, passed: Duration, text: &str) -> Result<(), OutputError> {
         self.note = format!("{:5.1} s  {text}", passed.as_secs_f64());
         if self.mode == Mode::Lines {
-            writeln!(self.out, "{}", self.note)?;
-            self.out.flush()?;
+            try_print(&format!("{}\n", self.note))?;
         }
         Ok(())
     }
 
     /// A parcel's state changed.
-    pub fn news(&mut self, passed: Duration, news: &News) -> io::Result<()> {
+    pub fn news(&mut self, passed: Duration, news: &News) -> Result<(), OutputError> {
         if self.mode == Mode::Lines {
             let News { label, state, says } = news;
             let line = format!("{:5.1} s  {label:<8} {:<16}  {says}", passed.as_secs_f64(), state.name());
-            writeln!(self.out, "{line}")?;
-            self.out.flush()?;
+            try_print(&format!("{line}\n"))?;
         }
         Ok(())
     }
 
     /// The picture as it is now.
-    pub fn draw(&mut self, plan: &Plan, book: &Book) -> io::Result<()> {
+    pub fn draw(&mut self, plan: &Plan, book: &Book) -> Result<(), OutputError> {
         let Mode::Live { colours } = self.mode else { return Ok(()) };
         let mut lines: Vec<(String, State)> = Vec::new();
         for cast in plan.cast.iter().take(LINES) {
@@ -100,8 +96,7 @@ impl Screen {
             picture.push_str(&format!("\r\x1b[2K{before}{cut}{after}\n"));
         }
         self.drawn = lines.len();
-        self.out.write_all(picture.as_bytes())?;
-        self.out.flush()
+        try_print(&picture)
     }
 }
 

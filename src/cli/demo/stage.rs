@@ -12,7 +12,7 @@ use super::settings::{self, Addresses};
 use super::verdict::Truth;
 use crate::clock;
 use crate::config::{Config, Environment};
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::{Daemon, DaemonError, Signals};
 use crate::domain::label::AccountName;
 use crate::domain::signature::SigningSecret;
 use crate::sandbox::{
@@ -46,7 +46,7 @@ pub struct Stage {
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub async fn set(what: &args::Demo) -> Result<(Stage, Servers), Failure> {
+pub async fn set(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers), Failure> {
     let plan = Plan::new(what, clock::now())?;
     let folder = Folder::open(what.keep.as_deref())?;
     let api_key = format!("demo-{:016x}", u64::from_be_bytes(clock::random_bytes()));
@@ -74,7 +74,7 @@ pub async fn set(what: &args::Demo) -> Result<(Stage, Servers), Failure> {
     for cast in &plan.cast {
         handle.create_on(&cast.label, cast.journey, cast.carrier);
     }
-    let daemon = Daemon::start(path, environment, loaded).await?;
+    let daemon = Daemon::start(path, environment, loaded, signals).await?;
     let stage = Stage {
         folder,
         account,

@@ -50,7 +50,7 @@ pub async fn run(
         _ => false,
     };
     if !stdin && ids.iter().any(|id| id == "-") {
-        return Err(Failure::new("- stands for stdin and can't be mixed with ids"));
+        return Err(Failure::usage("- stands for stdin and can't be mixed with ids"));
     }
     let mut counter = Counter { store, json, stdin, waiting: Vec::new(), refused: 0, failed: None };
     // Reading blocks, and so may writing in between: there is nothing else to do meanwhile.
@@ -72,8 +72,8 @@ pub async fn run(
     })?;
     match counter.refused {
         0 => return Ok(ExitCode::SUCCESS),
-        1 => eprintln!("error: one row was refused; the others are registered"),
-        refused => eprintln!("error: {refused} rows were refused; the others are registered"),
+        1 => output::complain("error: one row was refused; the others are registered"),
+        refused => output::complain(format!("error: {refused} rows were refused; the others are registered")),
     }
     Ok(ExitCode::FAILURE)
 }

@@ -71,7 +71,7 @@ fn tell(done: Result<String, Failure>, code: &mut ExitCode) {
     match done {
         Ok(text) => output::line(text),
         Err(failure) => {
-            eprintln!("{failure}");
+            output::complain(failure);
             *code = ExitCode::FAILURE;
         }
     }

@@ -25,7 +25,7 @@ impl Policy {
             (_, Some(interval)) => match duration::parse(interval) {
                 Ok(interval) => flat(interval),
                 Err(error) => {
-                    return Err(Failure::new(format!("--policy {name}: {interval:?} {error}"))
+                    return Err(Failure::usage(format!("--policy {name}: {interval:?} {error}"))
                         .hint("an interval as in fixed:2h"));
                 }
             },
@@ -33,7 +33,7 @@ impl Policy {
                 Ok(Config::load_beside(Path::new(path), &Environment::default())?.config.cadence)
             }
             _ => {
-                return Err(Failure::new(format!("--policy {name}: no such policy, and no such file"))
+                return Err(Failure::usage(format!("--policy {name}: no such policy, and no such file"))
                     .hint("default, hourly, fixed:2h, or a configuration file with [cadence]"));
             }
         };

@@ -106,12 +106,21 @@ events = ["*"]
     }
 
     pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        self.start_by(Command::new(env!("CARGO_BIN_EXE_trackpost")).args(["run"]), environment)
+    }
+
+    /// Starts `trackpost run` by a shell that first does `before`, as `umask 0`.
+    pub fn start_after(&self, before: &str) -> Daemon {
+        let script = format!("{before}; exec \"$0\" run");
+        self.start_by(Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_trackpost")]), &[])
+    }
+
+    fn start_by(&self, command: &mut Command, environment: &[(&str, &str)]) -> Daemon {
         let log = self.folder().join(format!("log-{}", std::fs::read_dir(self.folder()).unwrap().count()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
         command
-            .args(["--config", self.folder().join("trackpost.toml").to_str().unwrap(), "run"])
             .current_dir(self.folder())
             .env_clear()
+            .env("TRACKPOST_CONFIG", self.folder().join("trackpost.toml"))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,0 +1,67 @@
+//! `trackpost reload`: has the running daemon read its configuration again, and says what came of it.
+//!
+//! The daemon hears SIGHUP and leaves the outcome beside its lock ([`lock::Record`]).
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Failure, load, output};
+use crate::clock::{self, Stopwatch};
+use crate::store::lock::{self, Record, ReloadOutcome};
+
+/// The outcome is looked for so often.
+const LOOK: Duration = Duration::from_millis(50);
+/// A million labels take their time to read; longer than this nothing takes.
+const LONGEST: Duration = Duration::from_mins(5);
+
+pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
+    // What the daemon would reject is told here, by the same reader: then it is not asked at all.
+    let database = load(path)?.config.store.path;
+    let shown = std::path::absolute(&database).unwrap_or_else(|_| database.clone());
+    let before = lock::running(&database).ok_or_else(|| {
+        Failure::new(format!("no trackpost runs on the database {}", shown.display()))
+            .hint("a changed store.path takes effect at the next start")
+    })?;
+    hang_up(before.pid)?;
+    match outcome(&database, &before).await? {
+        ReloadOutcome { applied: true, lines } => {
+            output::line("configuration reloaded");
+            lines.iter().for_each(output::line);
+            Ok(ExitCode::SUCCESS)
+        }
+        ReloadOutcome { applied: false, lines } => {
+            let faults = lines.iter().map(|line| format!("\n  {line}")).collect::<String>();
+            Err(Failure::new(format!("reload rejected, the running configuration stays:{faults}")))
+        }
+    }
+}
+
+fn hang_up(pid: u32) -> Result<(), Failure> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let process = process.ok_or_else(|| Failure::new("the running trackpost does not say its process id"))?;
+    kill_process(process, Signal::HUP).map_err(|error| {
+        Failure::new(format!("the signal did not reach trackpost (pid {pid}): {error}"))
+            .hint("run as the service's user or with sudo")
+    })
+}
+
+/// Waits until a reload has ended that began after the signal was sent.
+async fn outcome(database: &Path, before: &Record) -> Result<ReloadOutcome, Failure> {
+    let waited = Stopwatch::start();
+    while waited.elapsed() < LONGEST {
+        let now =
+            lock::running(database).filter(|now| now.pid == before.pid || now.pid == 0).ok_or_else(|| {
+                Failure::new(format!("trackpost (pid {}) ended during the reload", before.pid))
+                    .hint("its log says why")
+            })?;
+        match now.last_reload {
+            Some(outcome) if now.reloads_ended > before.reloads_begun => return Ok(outcome),
+            _ => clock::sleep(LOOK).await,
+        }
+    }
+    Err(Failure::new(format!("trackpost (pid {}) does not end its reload", before.pid))
+        .hint("its log says why"))
+}

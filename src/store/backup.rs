@@ -1,0 +1,157 @@
+//! A consistent copy of the live database.
+//!
+//! `VACUUM INTO` copies within one read transaction: the daemon writes on meanwhile. The copy is written under another
+//! name, checked, and renamed last, so that a file under the name asked for is always a whole one.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+
+use super::StoreError;
+use super::file::{MODE, beside};
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("{} is there already", path.display())]
+    Exists { path: PathBuf },
+    #[error("{} is being written by another backup", path.display())]
+    Busy { path: PathBuf },
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Source(StoreError),
+    #[error("the copy could not be written to {}: {error}", path.display())]
+    Copy { path: PathBuf, error: StoreError },
+    #[error(
+        "the copy failed its integrity check ({what}): the database is damaged, or the disk of the copy is"
+    )]
+    Damaged { what: String },
+}
+
+impl BackupError {
+    /// A way out, where there is one.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Exists { .. } => {
+                Some("a backup overwrites nothing: choose another name, or remove the file")
+            }
+            Self::Source(error) | Self::Copy { error, .. } => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// A backup that is being made. Removes what it has written when it is dropped unfinished.
+#[derive(Debug)]
+pub struct Backup {
+    source: SqliteConnection,
+    target: PathBuf,
+    partial: PathBuf,
+    /// Keeps another backup to the same name away, and the file's mode.
+    file: File,
+    expected_bytes: u64,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    pub bytes: u64,
+}
+
+impl Backup {
+    /// Prepares a copy of the database at `database` to `target`, which must not exist.
+    pub async fn begin(database: &Path, target: &Path) -> Result<Self, BackupError> {
+        if target.symlink_metadata().is_ok() {
+            return Err(BackupError::Exists { path: target.to_owned() });
+        }
+        let options = SqliteConnectOptions::new().filename(database).read_only(true);
+        let look = async {
+            let mut source = SqliteConnection::connect_with(&options).await?;
+            let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut source).await?;
+            let size: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut source).await?;
+            Ok::<_, sqlx::Error>((source, u64::try_from(pages.saturating_mul(size)).unwrap_or(0)))
+        };
+        let (source, expected_bytes) =
+            look.await.map_err(|error| BackupError::Source(StoreError::from(error).of(database)))?;
+        let partial = beside(target, ".partial");
+        let failed = |error: io::Error| BackupError::File { path: partial.clone(), error };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(&partial)
+            .map_err(failed)?;
+        file.try_lock().map_err(|_| BackupError::Busy { path: partial.clone() })?;
+        // What a killed backup left there.
+        file.set_len(0).map_err(failed)?;
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(MODE)).map_err(failed)?;
+        Ok(Self { source, target: target.to_owned(), partial, file, expected_bytes })
+    }
+
+    /// About how large the copy becomes.
+    pub fn expected_bytes(&self) -> u64 {
+        self.expected_bytes
+    }
+
+    /// The file that is being written: it grows.
+    pub fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Copies, checks the copy, and gives it its name.
+    pub async fn write(mut self) -> Result<Written, BackupError> {
+        let copied = sqlx::query("VACUUM INTO ?")
+            .bind(self.partial.as_os_str().to_string_lossy().into_owned())
+            .execute(&mut self.source)
+            .await;
+        copied.map_err(|error| BackupError::Copy { path: self.partial.clone(), error: error.into() })?;
+        self.verify().await?;
+        let failed = |error: io::Error| BackupError::File { path: self.target.clone(), error };
+        self.file.sync_all().map_err(failed)?;
+        let bytes = self.file.metadata().map_err(failed)?.len();
+        // Fails where something has taken the name meanwhile.
+        std::fs::hard_link(&self.partial, &self.target)
+            .or_else(|error| match self.target.symlink_metadata() {
+                Ok(_) => Err(error),
+                // A file system without hard links.
+                Err(_) => std::fs::rename(&self.partial, &self.target),
+            })
+            .map_err(failed)?;
+        if let Some(folder) = self.target.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            // The name itself is on disk as well then; a file system that can't do it does it later.
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
+        Ok(Written { bytes })
+    }
+
+    async fn verify(&self) -> Result<(), BackupError> {
+        let options = SqliteConnectOptions::new().filename(&self.partial).read_only(true).immutable(true);
+        let check = async {
+            let mut copy = SqliteConnection::connect_with(&options).await?;
+            let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut copy).await?;
+            let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM labels").fetch_one(&mut copy).await?;
+            let _ = tables;
+            copy.close().await?;
+            Ok::<_, sqlx::Error>(found)
+        };
+        match check.await {
+            Ok(found) if found == "ok" => Ok(()),
+            Ok(found) => Err(BackupError::Damaged { what: found }),
+            Err(error) => Err(BackupError::Damaged { what: StoreError::from(error).to_string() }),
+        }
+    }
+}
+
+impl Drop for Backup {
+    fn drop(&mut self) {
+        // After the rename there is none; if it can't be removed, the next backup to that name writes over it.
+        let _ = std::fs::remove_file(&self.partial);
+    }
+}

@@ -1,0 +1,81 @@
+//! A backup of the live database (contract 1), and a start from it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
+
+use crate::house::bystander;
+use crate::house::child::Site;
+
+/// Fast parcels, so that there is something to write all the time.
+async fn busy_site() -> Site {
+    let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
+    let ids: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
+    for id in &ids {
+        site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
+    }
+    site.write("trackpost.toml", &site.configuration(&format!("{ids:?}"), ""));
+    site
+}
+
+#[tokio::test]
+async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
+    let site = busy_site().await;
+    let daemon = site.start();
+    site.received(|counts| counts.received >= 10).await;
+    let backup = site.folder().join("copy.db");
+    let name = backup.to_str().unwrap();
+    let (done, said, error) = site.verb(&["backup", name]).await;
+    assert!(done && said.contains("copy.db: ") && said.contains("checked"), "{said}{error}");
+    assert_eq!(backup.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!site.folder().join("copy.db.partial").exists());
+
+    let before = fs::read(&backup).unwrap();
+    let (done, _, error) = site.verb(&["backup", name]).await;
+    assert!(!done && error.contains("copy.db is there already") && error.contains("hint:"), "{error}");
+    assert_eq!(fs::read(&backup).unwrap(), before);
+
+    // What the receiver had when the copy began is in it.
+    let mut connection = bystander(&backup).await;
+    let messages: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut connection).await.unwrap();
+    assert!(messages >= 10, "{messages}");
+    drop(connection);
+    daemon.stop().await;
+
+    // A restore, as deploy/README.md describes it.
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", site.database().display()));
+    }
+    fs::copy(&backup, site.database()).unwrap();
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+    assert!(!daemon.log().contains("a new, empty database"), "{}", daemon.log());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_fails_leaves_nothing_behind() {
+    let site = busy_site().await;
+    let (done, _, error) = site.verb(&["backup", "copy.db"]).await;
+    assert!(!done && error.contains("does not exist yet"), "{error}");
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+    let (done, _, error) = site.verb(&["backup", "nowhere/copy.db"]).await;
+    assert!(!done && error.contains("nowhere/copy.db"), "{error}");
+    daemon.stop().await;
+    // What a killed backup left is written over; a damaged page is found by reading all of it.
+    fs::write(site.folder().join("copy.db.partial"), "half of one").unwrap();
+    let mut bytes = fs::read(site.database()).unwrap();
+    bytes[8192..16384].fill(0x5a);
+    fs::write(site.database(), &bytes).unwrap();
+    let (done, _, error) = site.verb(&["backup", "copy.db"]).await;
+    assert!(!done && error.contains("damaged"), "{error}");
+    let left = fs::read_dir(site.folder()).unwrap();
+    let left: Vec<_> = left
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name.to_string_lossy().contains("copy"))
+        .collect();
+    assert_eq!(left, Vec::<std::ffi::OsString>::new());
+}

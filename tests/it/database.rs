@@ -1,0 +1,243 @@
+//! The database under the daemon: removed, moved, replaced, full, damaged, locked (contract 2.4, 9.4).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use trackpost::clock::Stopwatch;
+use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
+
+use crate::house::bystander;
+use crate::house::child::{Daemon, Site, until};
+
+/// A site with parcels that change all the time, or without any.
+async fn site(parcels: usize) -> Site {
+    let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
+    let ids: Vec<String> = (0..parcels).map(|n| format!("se-{n}")).collect();
+    for id in &ids {
+        site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
+    }
+    // A folder of its own, which can be moved.
+    fs::create_dir(site.folder().join("data")).unwrap();
+    let text = site.configuration(&format!("{ids:?}"), "");
+    site.write("trackpost.toml", &text.replace("/trackpost.db", "/data/trackpost.db"));
+    site
+}
+
+fn database(site: &Site) -> std::path::PathBuf {
+    site.folder().join("data/trackpost.db")
+}
+
+async fn runs(site: &Site, before: &str) -> Daemon {
+    let daemon = site.start_after(before);
+    daemon.logged("trackpost runs", 1).await;
+    daemon
+}
+
+/// Waits for exit 1; what it logged.
+async fn fails(mut daemon: Daemon) -> String {
+    let status = daemon.ended().await;
+    let log = daemon.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    log
+}
+
+fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+    format!("{}{suffix}", path.display()).into()
+}
+
+#[tokio::test]
+async fn a_daemon_whose_database_goes_away_says_so_and_ends() {
+    type Loss = fn(&Path);
+    let losses: [(&str, Loss); 6] = [
+        ("was removed or moved", |path| {
+            for suffix in ["", "-wal", "-shm", ".lock"] {
+                fs::remove_file(beside(path, suffix)).unwrap();
+            }
+        }),
+        ("was removed or moved", |path| fs::rename(path, beside(path, ".moved")).unwrap()),
+        ("was replaced", |path| {
+            fs::copy(path, beside(path, ".copy")).unwrap();
+            fs::rename(beside(path, ".copy"), path).unwrap();
+        }),
+        ("was emptied", |path| fs::write(path, []).unwrap()),
+        ("lost its -wal file", |path| fs::remove_file(beside(path, "-wal")).unwrap()),
+        ("was removed or moved", |path| {
+            let folder = path.parent().unwrap();
+            fs::rename(folder, folder.with_extension("moved")).unwrap();
+        }),
+    ];
+    for (what, lose) in losses {
+        let site = site(3).await;
+        let daemon = runs(&site, ":").await;
+        site.received(|counts| counts.received >= 1).await;
+        lose(&database(&site));
+        let log = fails(daemon).await;
+        let said =
+            format!("error: the database {} {what} while trackpost runs on it", database(&site).display());
+        assert!(log.contains(&said), "{said} is missing in:\n{log}");
+        assert!(log.contains("hint: nothing more is polled or delivered: put the database back"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_with_nothing_to_do_notices_within_ten_seconds() {
+    let site = site(0).await;
+    let daemon = runs(&site, ":").await;
+    fs::remove_file(database(&site)).unwrap();
+    let watch = Stopwatch::start();
+    fails(daemon).await;
+    assert!(watch.elapsed().as_secs() < 10, "{:?}", watch.elapsed());
+}
+
+#[tokio::test]
+async fn nothing_is_delivered_that_is_not_recorded_in_the_file_that_was_moved() {
+    let site = site(20).await;
+    let daemon = runs(&site, ":").await;
+    site.received(|counts| counts.received >= 10).await;
+    let moved = site.folder().join("moved.db");
+    fs::rename(database(&site), &moved).unwrap();
+    fails(daemon).await;
+    assert_eq!(fs::metadata(beside(&database(&site), "-wal")).map_or(0, |wal| wal.len()), 0);
+
+    let mut connection = bystander(&moved).await;
+    let recorded: Vec<String> =
+        sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&mut connection).await.unwrap();
+    let recorded: BTreeSet<String> = recorded.into_iter().collect();
+    let received = site.receiver.verdict().unique;
+    let unknown: Vec<&String> = received.iter().filter(|id| !recorded.contains(*id)).collect();
+    assert_eq!(unknown, Vec::<&String>::new());
+}
+
+#[tokio::test]
+async fn no_other_name_lets_a_second_daemon_in() {
+    let site = site(1).await;
+    let mut first = runs(&site, ":").await;
+    let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
+    symlink(database(&site), site.folder().join("symbolic.db")).unwrap();
+    fs::hard_link(database(&site), site.folder().join("hard.db")).unwrap();
+    fs::remove_file(beside(&database(&site), ".lock")).unwrap();
+    for name in ["data/trackpost.db", "symbolic.db", "hard.db"] {
+        site.write("trackpost.toml", &text.replace("data/trackpost.db", name));
+        let log = fails(site.start()).await;
+        let said = format!("{} is in use by another trackpost", site.folder().join(name).display());
+        assert!(log.contains(&said), "{log}");
+    }
+    // A verb by the other name would write into a journal that the daemon does not read.
+    let (code, _, said) = site.run_verb(&["labels", "list"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("hard.db open under another name"), "{said}");
+    first.kill();
+    runs(&site, ":").await.stop().await;
+}
+
+#[tokio::test]
+async fn the_database_and_its_side_files_are_for_their_owner_only() {
+    let site = site(1).await;
+    let daemon = runs(&site, "umask 0").await;
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let file = beside(&database(&site), suffix).metadata().unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "trackpost.db{suffix}");
+    }
+    assert!(!daemon.log().contains("others can read"), "{}", daemon.log());
+    daemon.stop().await;
+    fs::set_permissions(database(&site), PermissionsExt::from_mode(0o644)).unwrap();
+    let daemon = runs(&site, ":").await;
+    assert!(daemon.log().contains("others can read the database: chmod 600"), "{}", daemon.log());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_database_is_told_loudly_and_an_emptied_one_counts_as_new() {
+    let site = site(0).await;
+    let said = format!("a new, empty database was created: {}", database(&site).display());
+    for (is_new, prepare) in [(true, false), (false, false), (true, true)] {
+        if prepare {
+            fs::write(database(&site), []).unwrap();
+        }
+        let daemon = runs(&site, ":").await;
+        assert_eq!(daemon.log().contains(&said), is_new, "{}", daemon.log());
+        daemon.stop().await;
+    }
+}
+
+/// The limit of a file's size stands for the end of a disk: SQLite is told that it can't write.
+#[tokio::test]
+async fn a_disk_that_takes_nothing_more_is_told_with_the_path() {
+    let site = site(40).await;
+    let daemon = runs(&site, "trap '' XFSZ; ulimit -f 1000").await;
+    let log = fails(daemon).await;
+    let said = format!("the database {} failed: the disk reports an error", database(&site).display());
+    assert!(log.contains(&said), "{log}");
+    assert!(log.contains("hint: look at the disk"), "{log}");
+    runs(&site, ":").await.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_and_left_alone() {
+    let site = site(0).await;
+    runs(&site, ":").await.stop().await;
+    let mut bytes = fs::read(database(&site)).unwrap();
+    bytes[8192..16384].fill(0x5a);
+    fs::write(database(&site), &bytes).unwrap();
+    let log = fails(site.start()).await;
+    assert!(log.contains(&database(&site).display().to_string()) && log.contains("it is damaged"), "{log}");
+    assert!(log.contains("restore a backup"), "{log}");
+    assert_eq!(fs::read(database(&site)).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_verb_without_write_access_says_how_to_get_it() {
+    let site = site(0).await;
+    runs(&site, ":").await.stop().await;
+    fs::set_permissions(site.folder(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(database(&site), PermissionsExt::from_mode(0o400)).unwrap();
+    let trackpost = env!("CARGO_BIN_EXE_trackpost");
+    // Root may write everywhere, so it becomes somebody else.
+    let user = "[ $(id -u) != 0 ] || exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\" \"$@\"; \
+                exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", user, trackpost, "labels", "list"])
+        .env("TRACKPOST_CONFIG", site.folder().join("trackpost.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&database(&site).display().to_string()), "{said}");
+    assert!(
+        said.contains("reading needs write access too: run as the service's user or with sudo"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn health_tells_of_a_lost_database() {
+    let site = site(0).await;
+    let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\"")));
+    let daemon = runs(&site, ":").await;
+    fs::remove_file(database(&site)).unwrap();
+    let mut answers = Vec::new();
+    let ended = until(|| {
+        answers.extend(healthz(port));
+        daemon.log().contains("trackpost cannot go on")
+    });
+    assert!(ended.await.is_ok());
+    let failing = answers.iter().find(|answer| answer.contains("503"));
+    let failing = failing.unwrap_or_else(|| panic!("{answers:?}"));
+    assert!(failing.contains("was removed or moved"), "{failing}");
+    fails(daemon).await;
+}
+
+/// GET /healthz, as it comes over the wire.
+fn healthz(port: u16) -> Option<String> {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}

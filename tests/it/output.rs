@@ -1,0 +1,154 @@
+//! Output that nobody reads, and wrong usage (contract 1).
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use trackpost::sandbox::{Answer, SandboxOptions};
+
+use crate::house::child::Site;
+use crate::house::parcel::in_transit;
+
+fn full() -> Stdio {
+    OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+/// A pipe whose reader is gone.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+fn trackpost(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
+    command.args(arguments).env("TRACKPOST_CONFIG", config).current_dir(config.parent().unwrap());
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A database with a label, a message and a delivery, and no daemon.
+async fn site() -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    let daemon = site.start();
+    site.received(|counts| counts.accepted >= 1).await;
+    daemon.stop().await;
+    site
+}
+
+const VERBS: &[&[&str]] = &[
+    &["--help"],
+    &["--version"],
+    &["help", "labels"],
+    &["check"],
+    &["check", "--json"],
+    &["demo", "--seconds", "10", "--parcels", "1"],
+    &["sandbox"],
+    &["listen", "--listen", "127.0.0.1:0"],
+    &["verify", "--secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+    &["labels", "list"],
+    &["labels", "list", "--json"],
+    &["labels", "show", "se-1"],
+    &["labels", "poll", "se-1"],
+    &["history", "se-1"],
+    &["history", "--journeys"],
+    &["explain", "se-1"],
+    &["deliveries", "list"],
+    &["deliveries", "show", "dlv_1"],
+    &["subscribers", "list"],
+    &["replay", "--subscriber", "orders", "--dry-run"],
+    &["simulate", "--generate", "3"],
+    &["completions", "bash"],
+    &["man"],
+];
+
+#[tokio::test]
+async fn a_closed_pipe_ends_every_verb_quietly() {
+    let site = site().await;
+    for verb in VERBS {
+        let output =
+            trackpost(&site.folder().join("trackpost.toml"), verb).stdout(closed()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""), "{verb:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_device_is_a_failure_with_a_reason() {
+    let site = site().await;
+    for verb in VERBS {
+        let output = trackpost(&site.folder().join("trackpost.toml"), verb).stdout(full()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{verb:?}: {said}");
+        assert!(said.contains("the output can't be written: No space left"), "{verb:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn an_unwritable_stderr_changes_no_exit_status() {
+    let site = site().await;
+    let config = site.folder().join("trackpost.toml");
+    for (code, verb) in [
+        (0, &["check"][..]),
+        (1, &["labels", "show", "se-9"]),
+        (1, &["labels", "poll", "se-9"]),
+        (1, &["deliveries", "retry", "dlv_9"]),
+        (1, &["labels", "add", "not-an-id"]),
+        (2, &["labels", "shwo"]),
+        (2, &["sandbox", "--time-factor", "0"]),
+    ] {
+        for stderr in [full(), closed()] {
+            let mut command = trackpost(&config, verb);
+            let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
+            assert_eq!(status.code(), Some(code), "{verb:?}");
+        }
+    }
+    // Nor does the daemon end because nobody takes its log.
+    let mut daemon = trackpost(&config, &["run"]).stderr(full()).spawn().unwrap();
+    let before = site.sandbox.requests_of("se-1");
+    let polls = crate::house::child::until(|| site.sandbox.requests_of("se-1") > before + 5).await;
+    assert!(polls.is_ok() && daemon.try_wait().unwrap().is_none());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[tokio::test]
+async fn wrong_usage_is_2() {
+    let site = site().await;
+    let config = site.folder().join("trackpost.toml");
+    for verb in [
+        &["nonsense"][..],
+        &[],
+        &["run", "--nonsense"],
+        &["sandbox", "--time-factor", "-1"],
+        &["sandbox", "--listen", "nowhere"],
+        &["sandbox", "--fail", "500"],
+        &["listen", "--secret", "not a secret", "--listen", "127.0.0.1:0"],
+        &["listen", "--status", "99"],
+        &["verify", "--secret", "x", "-H", "no colon"],
+        &["replay", "--subscriber", "orders", "--since", "1h", "--until", "2h"],
+        &["simulate", "--policy", "weekly"],
+        &["demo", "--parcels", "0"],
+        &["labels", "add", "-", "se-1"],
+        &["labels", "show"],
+        &["backup"],
+        &["completions", "tcl"],
+    ] {
+        let output = trackpost(&config, verb).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{verb:?}: {said}");
+        assert!(!said.is_empty(), "{verb:?}");
+    }
+}
+
+/// The demo has a folder of its own, which must not be left behind.
+#[test]
+fn a_demo_that_nobody_watches_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = trackpost(&folder.path().join("none.toml"), &["demo"]);
+    let status = command.env("TMPDIR", folder.path()).stdout(closed()).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
