@@ -4,8 +4,9 @@
 //! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
 
 pub mod accounts;
-#[allow(dead_code, reason = "used by the next commits")]
 mod bulk;
+mod changes;
+mod checkpoints;
 pub mod discovery;
 pub mod due;
 pub mod feed;
@@ -36,6 +37,7 @@ use sqlx::SqlitePool;
 use tokio::sync::watch;
 
 pub use open::open;
+use outbox::handover::Handover;
 use writer::WriteQueue;
 
 /// A handle to the database. Cheap to clone.
@@ -44,8 +46,10 @@ pub struct Store {
     path: PathBuf,
     readers: SqlitePool,
     writer: WriteQueue,
-    /// Counts commits that put something into the outbox, so that couriers need not wait for their next look.
-    outbox: watch::Sender<u64>,
+    /// New deliveries, on their way to their couriers.
+    handover: Handover,
+    /// Counts what other processes commit.
+    foreign: watch::Sender<u64>,
 }
 
 impl Store {
@@ -53,9 +57,9 @@ impl Store {
         &self.path
     }
 
-    /// Wakes when something new may be due in the outbox.
-    pub fn outbox_changes(&self) -> watch::Receiver<u64> {
-        self.outbox.subscribe()
+    /// Changes each time that another process has committed something, noticed within a second.
+    pub fn foreign_changes(&self) -> watch::Receiver<u64> {
+        self.foreign.subscribe()
     }
 
     /// Whether the database answers, reading and writing.

@@ -8,6 +8,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::watch;
 
+use super::changes::Watcher;
+use super::outbox::handover::Handover;
 use super::writer::{Writer, write_queue};
 use super::{Store, StoreError};
 
@@ -19,6 +21,8 @@ const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(10);
 /// The WAL is cut back to this after a checkpoint.
 const WAL_LIMIT: &str = "67108864";
+/// Pages in the WAL after which the writer makes a checkpoint itself, should those beside it fall behind: 16 MiB.
+const AUTOCHECKPOINT: &str = "4000";
 /// Written by the first migration.
 const APPLICATION_ID: i32 = 1_416_646_731;
 
@@ -32,11 +36,13 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .pragma("journal_size_limit", WAL_LIMIT)
+        .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
         .disable_statement_logging();
     let refused = |error: sqlx::Error| refusal(path, &error);
     is_ours(path).await?;
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| from_the_future(path, error))?;
+    let checkpointer = SqliteConnection::connect_with(&options).await.map_err(refused)?;
 
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
@@ -47,9 +53,11 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .await
         .map_err(refused)?;
     let (queue, jobs) = write_queue();
-    let outbox = watch::Sender::new(0);
-    let store = Store { path: path.to_owned(), readers, writer: queue, outbox: outbox.clone() };
-    Ok((store, Writer::new(connection, jobs, outbox)))
+    let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
+    let watcher = Watcher::new(foreign.clone());
+    let store =
+        Store { path: path.to_owned(), readers, writer: queue, handover: handover.clone(), foreign };
+    Ok((store, Writer::new(connection, checkpointer, jobs, handover, watcher)))
 }
 
 /// Refuses a file that is no database of ours before anything in it is touched.

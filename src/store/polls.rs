@@ -11,6 +11,7 @@ use super::accounts::AccountRecord;
 use super::freshness;
 use super::history::write_events;
 use super::messages::write_messages;
+use super::outbox::NewDelivery;
 use super::usage::{self, Usage};
 use super::{Store, StoreError, json, ms};
 use crate::domain::digest;
@@ -78,10 +79,6 @@ impl PollRecord {
         }
     }
 
-    pub(super) fn feeds_outbox(&self) -> bool {
-        !self.deliveries.is_empty()
-            || self.account.as_ref().is_some_and(|account| !account.messages.is_empty())
-    }
 }
 
 fn with_glance(recent: &str, glance: Glance) -> String {
@@ -176,10 +173,12 @@ impl<'a> LabelWrite<'a> {
     }
 }
 
-/// Writes the records into an open transaction; one [`Recorded`] each, in their order.
+/// Writes the records into an open transaction; one [`Recorded`] each, in their order. `new` takes the deliveries that
+/// are handed over once it is committed.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
     records: &[PollRecord],
+    new: &mut Vec<NewDelivery>,
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     let mut writes: Vec<LabelWrite<'_>> = records.iter().map(LabelWrite::of).collect();
     // Neighbouring rows share pages.
@@ -231,7 +230,7 @@ pub(super) async fn record(
     usage::count(tx, &used).await?;
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
-    write_messages(tx, &taken).await?;
+    new.extend(write_messages(tx, &taken).await?);
     freshness::count(tx, &taken).await?;
     let outcome = |record: &PollRecord| match accepted.contains(&record.row) {
         true => Recorded::Done,

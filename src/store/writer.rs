@@ -2,6 +2,7 @@
 //!
 //! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and settlements
 //! come often and are written many rows a statement; everything else is a job of its own, in a transaction of its own.
+//! New deliveries are handed to their couriers after the commit.
 //!
 //! If we die between two commits, nothing of the later one has happened: nobody was told, the next start finds the work
 //! still due.
@@ -10,9 +11,13 @@ use std::future::Future;
 use std::pin::Pin;
 
 use sqlx::{Connection, SqliteConnection};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use super::outbox::{self, EndedAttempt, Settled};
+use super::changes::Watcher;
+use super::checkpoints::{self, Written};
+use super::health::Healths;
+use super::outbox::handover::Handover;
+use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, PollRecord, Recorded};
 use super::{StoreError, accounts};
 
@@ -102,8 +107,13 @@ where
 #[derive(Debug)]
 pub struct Writer {
     connection: SqliteConnection,
+    /// Makes checkpoints beside it.
+    checkpointer: SqliteConnection,
     jobs: Jobs,
-    outbox: watch::Sender<u64>,
+    handover: Handover,
+    healths: Healths,
+    watcher: Watcher,
+    written: Written,
 }
 
 #[derive(Default)]
@@ -115,14 +125,51 @@ struct Batch {
 }
 
 impl Writer {
-    pub(super) fn new(connection: SqliteConnection, jobs: Jobs, outbox: watch::Sender<u64>) -> Self {
-        Self { connection, jobs, outbox }
+    pub(super) fn new(
+        connection: SqliteConnection,
+        checkpointer: SqliteConnection,
+        jobs: Jobs,
+        handover: Handover,
+        watcher: Watcher,
+    ) -> Self {
+        let (healths, written) = (Healths::default(), Written::default());
+        Self { connection, checkpointer, jobs, handover, healths, watcher, written }
     }
 
     /// Writes until every handle to the store is gone.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let Self { connection, mut checkpointer, jobs, handover, healths, watcher, written } = self;
+        let mut writing = Writing { connection, jobs, handover, healths, watcher, written: &written };
+        tokio::select! {
+            () = writing.run() => {}
+            () = checkpoints::run(&mut checkpointer, &written) => {}
+        }
+        checkpoints::close(checkpointer).await;
+        // Leaves no WAL behind; a failure costs the next start a moment.
+        let _ = writing.connection.close().await;
+    }
+}
+
+/// The writer at work.
+struct Writing<'a> {
+    connection: SqliteConnection,
+    jobs: Jobs,
+    handover: Handover,
+    healths: Healths,
+    watcher: Watcher,
+    written: &'a Written,
+}
+
+impl Writing<'_> {
+    async fn run(&mut self) {
         let mut arrived = Vec::with_capacity(BATCH);
-        while self.jobs.0.recv_many(&mut arrived, BATCH).await > 0 {
+        loop {
+            self.watcher.look(&mut self.connection).await;
+            tokio::select! {
+                biased;
+                jobs = self.jobs.0.recv_many(&mut arrived, BATCH) => if jobs == 0 { return },
+                () = self.watcher.wait() => {}
+            }
             let mut batch = Batch::default();
             for job in arrived.drain(..) {
                 match job {
@@ -137,14 +184,12 @@ impl Writer {
                     Job::Alone(work) => {
                         // It answers its caller itself.
                         let _ = work(&mut self.connection).await;
-                        self.outbox.send_modify(|count| *count += 1);
+                        self.written.add(1);
                     }
                 }
             }
             self.write(batch).await;
         }
-        // Leaves no WAL behind; a failure costs the next start a moment.
-        let _ = self.connection.close().await;
     }
 
     async fn write(&mut self, batch: Batch) {
@@ -153,12 +198,10 @@ impl Writer {
         }
         let Batch { polls, poll_replies, ended, settle_replies } = batch;
         let together = self.commit(&polls, &ended).await;
-        let several = polls.len() + ended.len() > 1;
+        let rows = polls.len() + ended.len();
+        self.written.add(rows);
         match together {
             Ok((recorded, settled)) => {
-                if settled.iter().any(Settled::feeds_outbox) || polls.iter().any(PollRecord::feeds_outbox) {
-                    self.outbox.send_modify(|count| *count += 1);
-                }
                 for (reply, recorded) in poll_replies.into_iter().zip(recorded) {
                     let _ = reply.send(Ok(recorded));
                 }
@@ -167,7 +210,7 @@ impl Writer {
                 }
             }
             // One bad row must not take the others with it: each for itself, so that only its own caller is told.
-            Err(_) if several => {
+            Err(_) if rows > 1 => {
                 for (record, reply) in polls.into_iter().zip(poll_replies) {
                     let done = self.commit(std::slice::from_ref(&record), &[]).await;
                     let _ = reply.send(done.map(|(mut recorded, _)| recorded.remove(0)));
@@ -176,7 +219,6 @@ impl Writer {
                     let done = self.commit(&[], std::slice::from_ref(&attempt)).await;
                     let _ = reply.send(done.map(|(_, mut settled)| settled.remove(0)));
                 }
-                self.outbox.send_modify(|count| *count += 1);
             }
             Err(error) => {
                 for reply in poll_replies {
@@ -189,23 +231,33 @@ impl Writer {
         }
     }
 
-    /// One transaction. If we die before its commit, nothing in it happened; after, all of it did.
+    /// One transaction. If we die before its commit, nothing in it happened; after, all of it did: what was not handed
+    /// over yet is read from the table by the next start. Deliveries are handed over before anybody is answered.
     async fn commit(
         &mut self,
         polls: &[PollRecord],
         ended: &[EndedAttempt],
     ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
+        let mut new: Vec<NewDelivery> = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let recorded =
-            if polls.is_empty() { Vec::new() } else { polls::record(&mut transaction, polls).await? };
-        let settled =
-            if ended.is_empty() { Vec::new() } else { outbox::settle(&mut transaction, ended).await? };
+        let recorded = match polls {
+            [] => Vec::new(),
+            polls => polls::record(&mut transaction, polls, &mut new).await?,
+        };
+        let settled = match ended {
+            [] => Vec::new(),
+            ended => outbox::settle(&mut transaction, ended, &mut self.healths, &mut new).await?,
+        };
         for record in polls {
             if let Some(account) = &record.account {
-                accounts::keep(&mut transaction, account).await?;
+                new.extend(accounts::keep(&mut transaction, account).await?);
             }
         }
         transaction.commit().await?;
+        if let Some(settled) = settled.last() {
+            self.handover.settled(settled.version);
+        }
+        self.handover.give(new);
         Ok((recorded, settled))
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Deed, History, LONGEST_ASKED, Mood, SCHEDULE};
 use crate::domain::breaker::{Ended, Gate, Health, HealthChange, State};
-use crate::domain::delivery::{Attempt, Course, NextStep, Outcome};
+use crate::domain::delivery::{Attempt, RetryProgress, NextStep, Outcome};
 use crate::domain::slots::Slots;
 
 fn at(seconds: i64) -> Timestamp {
@@ -23,7 +23,7 @@ pub(super) struct Delivery {
     pub(super) state: Done,
     /// Only of the head of a lane.
     due: Option<i64>,
-    course: Course,
+    progress: RetryProgress,
     asked_until: Option<i64>,
     attempts: u32,
     queued_again: bool,
@@ -70,7 +70,7 @@ impl World {
             lane: *lane,
             state: Done::NotYet,
             due: None,
-            course: Course::default(),
+            progress: RetryProgress::default(),
             asked_until: None,
             attempts: 0,
             queued_again: false,
@@ -152,7 +152,7 @@ impl World {
                 }
                 if self.health.meet(&to.to_string(), now) {
                     for delivery in &mut self.outbox {
-                        (delivery.course, delivery.asked_until) = (Course::default(), None);
+                        (delivery.progress, delivery.asked_until) = (RetryProgress::default(), None);
                     }
                     self.hasten(None);
                 }
@@ -164,7 +164,7 @@ impl World {
                     return;
                 }
                 delivery.state = Done::Pending;
-                (delivery.course, delivery.asked_until) = (Course::default(), None);
+                (delivery.progress, delivery.asked_until) = (RetryProgress::default(), None);
                 delivery.queued_again = true;
                 delivery.failed.clear();
                 let lane = delivery.lane;
@@ -187,7 +187,7 @@ impl World {
         let now = self.now;
         let head = self.outbox.iter_mut().find(|other| other.lane == lane && other.state == Done::Pending);
         if let Some(head) = head.filter(|head| head.due.is_none()) {
-            let planned = head.course.planned_at.map(seconds);
+            let planned = head.progress.planned_at.map(seconds);
             head.due = Some(now).max(head.asked_until).max(planned);
         }
     }
@@ -214,7 +214,7 @@ impl World {
         };
         let judged = Ended {
             delivery: message as i64,
-            course: self.outbox[message].course,
+            progress: self.outbox[message].progress,
             attempt: &attempt,
             probe: ended.probe,
             schedule: &SCHEDULE,
@@ -226,7 +226,7 @@ impl World {
         let behind = self.earlier_pending(message);
         let delivery = &mut self.outbox[message];
         delivery.attempts += 1;
-        delivery.course = settlement.course;
+        delivery.progress = settlement.progress;
         delivery.asked_until = settlement.asked_until.map(seconds);
         delivery.due = None;
         match settlement.next {
