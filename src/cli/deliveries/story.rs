@@ -9,6 +9,7 @@ use crate::config::duration;
 use crate::domain::attempt::{Heeded, Reached, Stage};
 use crate::domain::breaker;
 use crate::domain::delivery::{DueReason, HastenedBy, Plan};
+use crate::domain::message::ping::PING;
 use crate::domain::next_attempt::{Because, Outlook};
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
@@ -19,6 +20,9 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
     match why {
         Because::Delivered => "delivered: the receiver has it".to_owned(),
+        Because::Dead if delivery.r#type == PING => {
+            "dead: a ping is sent once, and this one was not accepted".to_owned()
+        }
         Because::Dead => format!(
             "dead: it used up its schedule while {name} took others; trackpost deliveries retry {id} sends it again"
         ),
@@ -151,6 +155,7 @@ pub(super) fn then(
         (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
         (None, Some(after)) => after,
         (None, None) if accepted => return None,
+        (None, None) if delivery.r#type == PING => format!("{why}a ping is sent once"),
         (None, None) if delivery.state == "dead" => format!("{why}given up, as others were taken meanwhile"),
         (None, None) => format!("{why}tried again when it is time, as said above"),
     })
