@@ -125,11 +125,18 @@ CREATE TABLE messages (
     type         TEXT    NOT NULL,
     created_at   INTEGER NOT NULL,
     resource_url TEXT,
-    body         TEXT    NOT NULL CHECK (json_type(body) = 'object'),
+    body         TEXT    NOT NULL,
     subject_key INTEGER REFERENCES subjects (subject_key)
     CHECK (subject_key IS NULL OR label_key IS NULL),
     UNIQUE (label_key, seq),
     CONSTRAINT a_label_message_has_a_place CHECK ((label_key IS NULL) = (seq IS NULL) AND (label_key IS NULL) = (label_id IS NULL))
+) STRICT;
+
+-- No message made in this hour (since 1970) or a later one has a lower key than the least of theirs: where to begin to
+-- look for those of a time.
+CREATE TABLE message_hours (
+    hour        INTEGER PRIMARY KEY,
+    message_key INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE deliveries (
@@ -137,28 +144,30 @@ CREATE TABLE deliveries (
     message_key     INTEGER NOT NULL REFERENCES messages (message_key) ON DELETE CASCADE,
     subscriber      TEXT    NOT NULL,
     format          TEXT    NOT NULL CHECK (format IN ('shipstation', 'shipengine', 'standard')),
-    lane            INTEGER,
-    place           INTEGER,
+    lane            INTEGER,   -- the label, or the subject below zero; null: a ping, which belongs to none
+    place           INTEGER,   -- in the lane: the seq, or the message's key
     state           TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
     attempts        INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     created_at      INTEGER NOT NULL,
     delivered_at    INTEGER,
     next_attempt_at INTEGER,
+    reason          TEXT,      -- why then, as JSON (`DueReason`)
     last_outcome    TEXT,
     queued_again_at INTEGER,
-    tried INTEGER NOT NULL DEFAULT 0 CHECK (tried >= 0),
-    tried_since INTEGER CHECK ((tried > 0) = (tried_since IS NOT NULL)),
-    asked_until INTEGER,
-    planned_at INTEGER CHECK (planned_at IS NULL OR (state = 'pending' AND tried > 0)),
+    failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),   -- that count for the retry schedule
+    failing_since   INTEGER CHECK ((failures > 0) = (failing_since IS NOT NULL)),
+    planned_at      INTEGER CHECK (planned_at IS NULL OR (state = 'pending' AND failures > 0)),
+    asked_until     INTEGER,   -- the end of this message's own Retry-After
     UNIQUE (message_key, subscriber),
+    CONSTRAINT a_lane_has_places        CHECK ((lane IS NULL) = (place IS NULL)),
     CONSTRAINT delivered_says_when      CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
-    CONSTRAINT only_pending_is_due      CHECK (state = 'pending' OR next_attempt_at IS NULL),
-    CONSTRAINT without_a_lane_it_is_due CHECK (lane IS NOT NULL OR state <> 'pending' OR next_attempt_at IS NOT NULL)
+    CONSTRAINT exactly_pending_is_due   CHECK ((state = 'pending') = (next_attempt_at IS NOT NULL)),
+    CONSTRAINT exactly_due_has_a_reason CHECK ((state = 'pending') = (reason IS NOT NULL))
 ) STRICT;
 
-CREATE INDEX deliveries_due  ON deliveries (subscriber, (attempts > 0), next_attempt_at) WHERE next_attempt_at IS NOT NULL;
-
-CREATE INDEX deliveries_lane ON deliveries (subscriber, lane, place) WHERE state = 'pending';
+-- All that is still to be delivered, lane by lane. It covers the choice of heads, so that a backlog is chosen from
+-- without reading its rows.
+CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, place, next_attempt_at, attempts) WHERE state = 'pending';
 
 CREATE TABLE attempts (
     delivery_key   INTEGER NOT NULL REFERENCES deliveries (delivery_key) ON DELETE CASCADE,
@@ -172,8 +181,6 @@ CREATE TABLE attempts (
     retry_after_ms INTEGER,
     PRIMARY KEY (delivery_key, attempt)
 ) STRICT, WITHOUT ROWID;
-
-CREATE INDEX attempts_age ON attempts (started_at);
 
 CREATE TABLE subscribers (
     subscriber      TEXT    PRIMARY KEY,

@@ -1,13 +1,12 @@
-//! The trade that keeps the promise: one courier per subscriber.
+//! Delivers to one subscriber: one courier each, so none waits for another.
 //!
-//! Takes what is due from the outbox, posts it, records what became of it. Per label only the oldest undelivered
-//! message is ever due, so order holds; a subscriber's couriers are its own, so nobody waits for another. One that fails
-//! as a whole gets one probe at a time, and a paused one nothing.
+//! New deliveries come through memory after the writer's commit; the table is read at start, when the bound on memory was
+//! passed, and when another process changed it. What may be attempted is decided by the subscriber's health
+//! ([`crate::domain::breaker`]), its slots ([`crate::domain::slots`]) and the lanes ([`crate::domain::outbox`]).
 //!
-//! One attempt of a message at a time, by construction: what is under way is remembered here, and only one daemon
+//! One attempt of a message at a time, by construction: a lane with a delivery in flight has no head, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,19 +18,21 @@ use crate::clock;
 use crate::domain::breaker::{Gate, Health, HealthChange, State};
 use crate::domain::delivery::{Attempt, NextStep, Outcome};
 use crate::domain::message::envelope;
+use crate::domain::outbox::{Kind, LIMIT, Limit, Outbox, PendingDelivery, Wanted};
 use crate::domain::slots::Slots;
 use crate::domain::span::later;
 use crate::domain::subscriber::Subscriber;
 use crate::in_flight::InFlight;
 use crate::pulse::Pulse;
-use crate::store::outbox::{DueDelivery, EndedAttempt, Kind, Settled};
+use crate::store::outbox::{EndedAttempt, Inbox, Settled};
 use crate::store::{Store, StoreError};
 use crate::webhook::{Callback, Mouth, NoTls};
 
-/// What another process does to the outbox is noticed within this; nothing read ahead is older.
-const LOOK: SignedDuration = SignedDuration::from_millis(500);
-/// How many deliveries of a kind are read ahead, in times of what may be under way at once.
-const AHEAD: usize = 4;
+/// A courier with nothing to do gives a sign of life this often.
+const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
+
+/// How often the health is read until no settlement was written meanwhile.
+const READINGS: usize = 5;
 
 /// All subscribers there are; who asks for it is told how another one fares. It changes with a reload.
 pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
@@ -39,27 +40,33 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 /// Delivers to one subscriber.
 pub struct Courier {
     desk: Arc<Desk>,
-    in_flight: InFlight<Note, Settled>,
-    view: Option<View>,
+    outbox: Outbox,
+    /// Registered at the first step: until then a predecessor may be at work.
+    inbox: Option<Arc<Inbox>>,
+    /// As of the last settlement or reading; `None`: to be read.
+    health: Option<Health>,
+    /// The transaction that `health` is of.
+    version: u64,
+    in_flight: InFlight<Note, Ended>,
     /// First attempts since the last retry.
     first_in_a_row: usize,
 }
 
-/// What is under way.
+/// What is in flight.
 struct Note {
     kind: Kind,
-    lane: Option<i64>,
+    ping: bool,
 }
 
-/// The outbox as it was last looked at.
-struct View {
-    at: Timestamp,
-    health: Health,
-    first: VecDeque<DueDelivery>,
-    retries: VecDeque<DueDelivery>,
+/// An attempt that was settled.
+struct Ended {
+    key: i64,
+    /// Its lane, and the place in it.
+    lane: Option<(i64, i64)>,
+    settled: Settled,
 }
 
-/// What attempts under way share.
+/// What attempts in flight share.
 struct Desk {
     subscriber: Arc<Subscriber>,
     url_digest: String,
@@ -76,176 +83,229 @@ impl Courier {
         store: Store,
         pulse: Pulse,
     ) -> Result<Self, NoTls> {
+        Self::within(LIMIT, subscriber, audience, store, pulse)
+    }
+
+    /// As [`Self::new`], with another bound on memory.
+    pub fn within(
+        limit: Limit,
+        subscriber: Subscriber,
+        audience: Audience,
+        store: Store,
+        pulse: Pulse,
+    ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
         let desk = Desk { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, pulse };
-        Ok(Self { desk: Arc::new(desk), in_flight: InFlight::default(), view: None, first_in_a_row: 0 })
+        Ok(Self {
+            desk: Arc::new(desk),
+            outbox: Outbox::new(limit),
+            inbox: None,
+            health: None,
+            version: 0,
+            in_flight: InFlight::default(),
+            first_in_a_row: 0,
+        })
     }
 
-    /// Delivers until `shutdown` says so, then lets what is under way end.
+    /// Delivers until `shutdown` says so, then lets what is in flight end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        let mut outbox = self.desk.store.outbox_changes();
+        let mut foreign = self.desk.store.foreign_changes();
+        let inbox = self.inbox();
         loop {
-            // Seen before the look: what comes after it wakes us.
-            outbox.mark_unchanged();
             let wake = self.fill(clock::now()).await?;
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                Some(done) = self.in_flight.ended() => self.finish(done?)?,
-                Ok(()) = outbox.changed(), if self.has_room() => {}
+                Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
+                () = inbox.arrived() => {}
+                Ok(()) = foreign.changed() => inbox.mark_stale(),
                 () = clock::sleep_until(wake) => {}
             }
         }
-        self.in_flight.drain().await
+        self.drain().await
     }
 
     /// One bounded piece of work: attempts what is due at `now`, up to `max_in_flight`, and records it. Returns when
     /// there is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.view = None;
         let wake = self.fill(now).await?;
-        self.in_flight.drain().await?;
+        self.drain().await?;
         Ok(wake)
     }
 
-    /// Takes in what has ended: those that were written together end together.
-    fn finish(&mut self, settled: Settled) -> Result<(), StoreError> {
-        let mut as_ever = settled.is_as_ever();
-        while let Some(settled) = self.in_flight.ended_by_now() {
-            as_ever &= settled?.is_as_ever();
+    async fn drain(&mut self) -> Result<(), StoreError> {
+        while let Some(ended) = self.in_flight.ended().await {
+            self.finish(ended?)?;
         }
-        // A failure, and any success but one of many, changes how the subscriber fares.
-        self.view = self.view.take().filter(|view| as_ever && view.health.is_as_ever());
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
-        self.in_flight.len() < self.desk.subscriber.max_in_flight as usize
+    fn inbox(&mut self) -> Arc<Inbox> {
+        let Desk { store, subscriber, .. } = &*self.desk;
+        Arc::clone(self.inbox.get_or_insert_with(|| store.inbox(&subscriber.name)))
+    }
+
+    /// Takes in what has ended; whatever was written together ends together.
+    fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
+        // Before anything is taken out of the outbox: what was handed over before is known by then.
+        self.take_in();
+        self.settle(ended);
+        while let Some(ended) = self.in_flight.ended_by_now() {
+            self.settle(ended?);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, ended: Ended) {
+        let Ended { key, lane, settled } = ended;
+        if let Some((lane, place)) = lane {
+            self.outbox.settled((lane, place, key), settled.pending);
+        }
+        if settled.version > self.version {
+            self.version = settled.version;
+            self.health = Some(Health::clone(&settled.health));
+        }
+        if settled.change.is_some() {
+            // Other deliveries were planned anew.
+            self.inbox().mark_stale();
+        }
+    }
+
+    /// Empties the inbox; says whether the table is to be read.
+    fn take_in(&mut self) -> bool {
+        let inbox = self.inbox();
+        let arrived = inbox.take();
+        arrived.deliveries.into_iter().for_each(|delivery| self.outbox.add(delivery));
+        if arrived.stale {
+            // For the next time, too, should the reading fail.
+            self.health = None;
+        }
+        arrived.stale
     }
 
     /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        let soon = later(now, LOOK);
         self.desk.pulse.beat(now);
-        if !self.has_room() {
-            return Ok(soon);
+        let stale = self.take_in();
+        if stale {
+            self.read(now).await?;
         }
-        let mut view = match self.view.take() {
-            Some(view) if now.duration_since(view.at).abs() < LOOK => view,
-            _ => View { at: now, health: self.health(now).await?, first: [].into(), retries: [].into() },
+        let health = match self.health.take() {
+            Some(health) => health,
+            None => self.read_health(now).await?,
         };
-        let gate = view.health.gate(self.desk.subscriber.max_in_flight, now);
+        let gate = self.health.insert(health).gate(self.desk.subscriber.max_in_flight, now);
+        for ping in self.outbox.take_pings() {
+            if !self.in_flight.has(ping.key) {
+                self.start(ping, false, now);
+            }
+        }
+        let heartbeat = later(now, HEARTBEAT);
+        let busy = self.in_flight.notes().filter(|note| !note.ping).count();
         match gate {
-            Gate::Shut { until } => return Ok(until.map_or(soon, |until| until.min(soon))),
-            Gate::Probe { .. } if !self.in_flight.is_empty() => return Ok(soon),
+            Gate::Shut { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
+            // Its end wakes us.
+            Gate::Probe { .. } if busy > 0 => return Ok(heartbeat),
             Gate::Probe { newest } => {
-                if let Some(probe) = self.probe(newest, now).await? {
-                    self.take_up(probe, true, now);
-                    return Ok(soon);
+                if !self.outbox.is_complete() {
+                    self.read(now).await?;
+                }
+                if let Some(probe) = self.outbox.take_probe(newest, now) {
+                    self.start(probe, true, now);
+                    return Ok(heartbeat);
                 }
             }
             Gate::Open { at_once } => {
-                let slots = self.slots(at_once);
-                if slots.room() == 0 {
-                    return Ok(soon);
-                }
-                if view.first.len() < slots.room() {
-                    self.look_ahead(&mut view, &slots, now).await?;
-                    // What a fall made due is seen with the health after it, which is read last, and is not taken up.
-                    if self.health(now).await?.gate(self.desk.subscriber.max_in_flight, now) != gate {
-                        return Ok(now);
-                    }
-                }
-                let (first, retries) = slots.share(view.first.len(), view.retries.len());
+                self.read_what_is_wanted(now).await?;
+                let slots = self.slots(at_once, busy);
+                let room = slots.room();
+                let (first, retries) = slots
+                    .share(self.outbox.due(Kind::First, now, room), self.outbox.due(Kind::Retry, now, room));
                 self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
-                view.retries.drain(..retries).for_each(|delivery| self.take_up(delivery, false, now));
-                view.first.drain(..first).for_each(|delivery| self.take_up(delivery, false, now));
-                self.view = Some(view);
-                if first + retries == slots.room() {
-                    return Ok(soon);
+                for (kind, count) in [(Kind::Retry, retries), (Kind::First, first)] {
+                    for _ in 0..count {
+                        let Some(delivery) = self.outbox.take(kind, now) else { break };
+                        self.start(delivery, false, now);
+                    }
                 }
             }
         }
-        let next = self.desk.store.next_attempt(&self.desk.subscriber.name, now, soon).await?;
-        Ok(next.map_or(soon, |next| next.min(soon)))
+        Ok(self.outbox.next_due(now).map_or(heartbeat, |next| next.min(heartbeat)))
     }
 
-    /// How the subscriber fares; another process may have paused it. Where it has moved, its outbox is made ready.
-    async fn health(&self, now: Timestamp) -> Result<Health, StoreError> {
-        let Desk { subscriber, url_digest, store, .. } = &*self.desk;
-        let health = store.subscriber_health(&subscriber.name).await?;
-        match &health.url_digest {
-            Some(known) if known != url_digest => store.meet(&subscriber.name, url_digest.clone(), now).await,
-            // The first URL is written with the first attempt there.
-            _ => Ok(health),
+    /// Reads the table: all of it if it fits.
+    async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        // Before the outbox: another url makes the table another.
+        self.health = Some(self.read_health(now).await?);
+        let Desk { subscriber, store, .. } = &*self.desk;
+        let heads = subscriber.max_in_flight as usize * 2;
+        let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads).await?;
+        loaded.deliveries.retain(|delivery| delivery.lane.is_some() || !self.in_flight.has(delivery.key));
+        self.outbox.load(loaded);
+        Ok(())
+    }
+
+    async fn read_what_is_wanted(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        match self.outbox.wanted(now) {
+            Wanted::Nothing => {}
+            Wanted::Heads => self.read(now).await?,
+            Wanted::Lanes(lanes) => {
+                let Desk { subscriber, store, .. } = &*self.desk;
+                for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
+                    self.outbox.load_lane(lane, deliveries, more);
+                }
+            }
         }
+        Ok(())
     }
 
-    fn slots(&self, at_once: u32) -> Slots {
+    /// The subscriber's health; another process may have paused it. Where it has moved, its outbox is planned anew.
+    async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
+        let desk = Arc::clone(&self.desk);
+        let Desk { subscriber, url_digest, store, .. } = &*desk;
+        for _ in 0..READINGS {
+            self.version = store.settled_version();
+            let health = store.subscriber_health(&subscriber.name).await?;
+            if let Some(known) = &health.url_digest
+                && known != url_digest
+            {
+                store.meet(&subscriber.name, url_digest.clone(), now).await?;
+            } else if store.settled_version() == self.version {
+                // The first URL is written with the first attempt there.
+                return Ok(health);
+            }
+            // A settlement was written meanwhile: whether what was read knows of it is not known.
+        }
+        store.subscriber_health(&subscriber.name).await
+    }
+
+    fn slots(&self, at_once: u32, under_way: usize) -> Slots {
+        let retries = self.in_flight.notes().filter(|note| !note.ping && note.kind == Kind::Retry).count();
         Slots {
             max_in_flight: self.desk.subscriber.max_in_flight as usize,
             at_once: at_once as usize,
-            under_way: self.in_flight.len(),
-            retries_under_way: self.in_flight.notes().filter(|note| note.kind == Kind::Retry).count(),
+            under_way,
+            retries_under_way: retries,
             first_in_a_row: self.first_in_a_row,
         }
     }
 
-    /// Reads what is due; where it is done as soon as there is room for more than is known, what is new is seen in time.
-    /// Only heads of lanes are due: what is read ahead stands in no other's way.
-    async fn look_ahead(&self, view: &mut View, slots: &Slots, now: Timestamp) -> Result<(), StoreError> {
-        let ahead = slots.max_in_flight * AHEAD;
-        let busy = self.in_flight.rows();
-        view.first = self.due(Kind::First, now, &busy, ahead).await?.into();
-        view.retries = self.due(Kind::Retry, now, &busy, slots.most_retries()).await?.into();
-        // Two looks: what was sent again between them may have put another of its lane first.
-        let lanes: HashSet<i64> = view.first.iter().filter_map(|delivery| delivery.lane).collect();
-        view.retries.retain(|delivery| delivery.lane.is_none_or(|lane| !lanes.contains(&lane)));
-        Ok(())
-    }
-
-    /// What has failed already may be what is bad, so it comes last; by time, what was just tried lets all others be
-    /// tried before it. Of what was never tried, the `newest` if it is its turn; but a ping, which has no lane, goes
-    /// before anything.
-    async fn probe(&self, newest: bool, now: Timestamp) -> Result<Option<DueDelivery>, StoreError> {
-        let Desk { subscriber, store, .. } = &*self.desk;
-        match self.due(Kind::First, now, &[], 1).await?.pop() {
-            Some(first) if newest && first.lane.is_some() => {
-                let newest = store.newest_due_delivery(&subscriber.name, now).await?;
-                Ok(newest.or(Some(first)))
-            }
-            Some(first) => Ok(Some(first)),
-            None => Ok(self.due(Kind::Retry, now, &[], 1).await?.pop()),
-        }
-    }
-
-    async fn due(
-        &self,
-        kind: Kind,
-        now: Timestamp,
-        busy: &[i64],
-        limit: usize,
-    ) -> Result<Vec<DueDelivery>, StoreError> {
-        let Desk { subscriber, store, .. } = &*self.desk;
-        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        store.due_deliveries(&subscriber.name, kind, now, busy, limit).await
-    }
-
-    /// Begins an attempt, unless another of its lane is under way: what was read ahead may be behind the times.
-    fn take_up(&mut self, delivery: DueDelivery, probe: bool, now: Timestamp) {
-        let (row, lane) = (delivery.row, delivery.lane);
-        if self.in_flight.has(row) || lane.is_some() && self.in_flight.notes().any(|note| note.lane == lane) {
-            return;
-        }
-        let kind = if delivery.attempts > 0 { Kind::Retry } else { Kind::First };
-        self.in_flight.start(row, Note { kind, lane }, deliver(Arc::clone(&self.desk), delivery, probe, now));
+    fn start(&mut self, delivery: PendingDelivery, probe: bool, now: Timestamp) {
+        let note = Note { kind: delivery.kind(), ping: delivery.lane.is_none() };
+        let key = delivery.key;
+        let desk = Arc::clone(&self.desk);
+        self.in_flight.start(key, note, async move {
+            let lane = delivery.lane.map(|lane| (lane, delivery.place));
+            let settled = deliver(desk, delivery, probe, now).await?;
+            Ok(Ended { key, lane, settled })
+        });
     }
 }
 
 /// One attempt and its record.
 async fn deliver(
     desk: Arc<Desk>,
-    delivery: DueDelivery,
+    delivery: PendingDelivery,
     probe: bool,
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
@@ -254,9 +314,8 @@ async fn deliver(
     let at = clock::now().max(now);
     let ended = EndedAttempt {
         subscriber: Arc::clone(&desk.subscriber),
-        row: delivery.row,
-        lane: delivery.lane,
-        course: delivery.course,
+        key: delivery.key,
+        ping: delivery.lane.is_none(),
         attempt: attempt.clone(),
         probe,
         jitter: clock::jitter(),
@@ -273,17 +332,18 @@ async fn deliver(
 async fn attempt(
     subscriber: &Subscriber,
     mouth: &Mouth,
-    delivery: &DueDelivery,
+    delivery: &PendingDelivery,
     number: u32,
     now: Timestamp,
 ) -> Attempt {
-    match envelope::render(delivery.format, &delivery.body, delivery.resource_url.as_deref()) {
+    let message = &delivery.message;
+    match envelope::render(delivery.format, &message.body, message.resource_url.as_deref()) {
         Ok(body) => {
             let callback = Callback {
-                message_id: &delivery.message_id,
-                kind: &delivery.kind,
-                label_id: delivery.label_id.as_deref(),
-                seq: delivery.seq,
+                message_id: &message.message_id,
+                kind: &message.kind,
+                label_id: message.label_id.as_deref(),
+                seq: message.seq,
                 attempt: number,
                 body: &body,
             };
@@ -302,31 +362,35 @@ async fn attempt(
 
 fn report(
     subscriber: &Subscriber,
-    delivery: &DueDelivery,
+    delivery: &PendingDelivery,
     number: u32,
     attempt: &Attempt,
     settled: &Settled,
 ) {
-    let (name, id) = (&subscriber.name, &delivery.message_id);
+    let (name, id) = (&subscriber.name, &delivery.message.message_id);
     let duration_ms = attempt.duration.as_millis();
-    let (label, kind) = (delivery.label_id.as_deref(), &delivery.kind);
+    let (label, kind) = (delivery.message.label_id.as_deref(), &delivery.message.kind);
     let outcome = attempt.outcome.shown();
+    let state = settled.health.state;
     let detail = attempt.detail.as_deref();
-    match settled.settlement.next {
+    match settled.next {
         NextStep::Delivered if number == 1 => {
             debug!(subscriber = %name, message.id = %id, label.id = label, kind, duration_ms, "delivered");
         }
         NextStep::Delivered => {
             info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, "delivered at last");
         }
-        NextStep::Again { .. } if settled.state != State::Ok => {
-            let probe_at = settled.probe_at.map(tracing::field::display);
+        NextStep::Again(_) if state != State::Ok => {
+            let probe_at = settled.health.probe_at.map(tracing::field::display);
             info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 probe_at, "not delivered; the subscriber is not well");
         }
-        NextStep::Again { at } => {
+        NextStep::Again(plan) => {
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
-                next_attempt_at = %at, "not delivered; tried again");
+                next_attempt_at = %plan.at, "not delivered; tried again");
+        }
+        NextStep::Dead if delivery.lane.is_none() => {
+            warn!(subscriber = %name, message.id = %id, kind, duration_ms, outcome, detail, "ping not accepted");
         }
         NextStep::Dead => {
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
@@ -334,7 +398,7 @@ fn report(
         }
     }
     match settled.change {
-        Some(HealthChange::Fell | HealthChange::Paused) if settled.state == State::Paused => {
+        Some(HealthChange::Fell | HealthChange::Paused) if state == State::Paused => {
             warn!(subscriber = %name, outcome, "the subscriber is gone: paused until it is resumed or its url changes");
         }
         Some(HealthChange::Fell | HealthChange::Paused) => {

@@ -75,7 +75,7 @@ pub async fn step(
         finished_since: earlier(now, signed(keep.keep_finished)),
         undelivered_since: earlier(now, signed(UNDELIVERED)),
     };
-    let pruned = store.prune(keep, now, BITE).await?;
+    let pruned = store.prune(keep, BITE).await?;
     for (subscriber, deliveries) in &pruned.undelivered {
         warn!(
             subscriber,

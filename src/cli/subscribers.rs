@@ -78,7 +78,8 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
     ]
 }
 
-/// Through the outbox and the daemon's courier, as any message: what it says of the way holds for the others.
+/// Through the outbox and the daemon's courier, on the way of every message. It is sent once, waits for nothing and changes
+/// nothing of the subscriber's health.
 async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     let name = &subscriber.name;
     if !subscriber.enabled {
@@ -100,7 +101,17 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
         }
         clock::sleep(LOOK).await;
     }
-    Err(untouched(store, subscriber, row).await?)
+    // One that comes hours later would tell nobody anything.
+    if !store.withdraw_ping(row).await?
+        && let Some(attempt) = store.attempts_of(row).await?.pop()
+    {
+        return pinged(name, row, &attempt);
+    }
+    Err(Failure::new(format!(
+        "nobody has attempted the ping within {}; it was withdrawn",
+        waited(subscriber)
+    ))
+    .hint("does the daemon run on this database (trackpost run), and with this subscriber?"))
 }
 
 fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), Failure> {
@@ -114,23 +125,7 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
     let detail = attempt.detail.as_ref().or(attempt.answer.as_ref());
     let detail = detail.map(|detail| format!(": {}", output::plain(detail))).unwrap_or_default();
     Err(Failure::new(format!("{said}{detail}"))
-        .hint(format!("it is tried again, as every message; trackpost deliveries show {ID_PREFIX}{row}")))
-}
-
-/// Why nobody has attempted the ping.
-async fn untouched(store: &Store, subscriber: &Subscriber, row: i64) -> Result<Failure, Failure> {
-    let name = &subscriber.name;
-    let waits = format!("the ping waits in the outbox as {ID_PREFIX}{row}");
-    let health = store.subscriber_health(name).await?;
-    Ok(match health.held_until.filter(|until| *until > clock::now()) {
-        Some(until) => {
-            Failure::new(format!("{name} asked to be left alone until {}; {waits}", shown(Some(until))))
-                .hint(format!("trackpost subscribers resume {name} passes over that"))
-        }
-        None if health.state == State::Paused => Failure::new(format!("{name} was paused; {waits}")),
-        None => Failure::new(format!("nobody has attempted it within {}; {waits}", waited(subscriber)))
-            .hint("does the daemon run on this database (trackpost run), and with this subscriber?"),
-    })
+        .hint(format!("a ping is sent once; trackpost deliveries show {ID_PREFIX}{row} says more")))
 }
 
 fn waited(subscriber: &Subscriber) -> String {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::delivery::{self, Attempt, Course, Outcome, Settlement};
+use super::delivery::{self, Attempt, Outcome, RetryProgress, Settlement};
 use super::span::after;
 
 /// Where a subscriber stands.
@@ -129,7 +129,7 @@ pub enum Gate {
 pub struct Ended<'a> {
     pub delivery: i64,
     /// The delivery's, before this attempt.
-    pub course: Course,
+    pub progress: RetryProgress,
     pub attempt: &'a Attempt,
     /// It was sent as the probe of a failing subscriber.
     pub probe: bool,
@@ -169,7 +169,7 @@ impl Health {
 
     /// Takes in an attempt that ended at `now`: what is next for its delivery, and for the subscriber.
     pub fn settle(&mut self, ended: &Ended<'_>, now: Timestamp) -> (Settlement, Option<HealthChange>) {
-        let Ended { course, attempt, .. } = *ended;
+        let Ended { progress, attempt, .. } = *ended;
         let was_well = self.state == State::Ok;
         let last_success_at = self.last_success_at;
         let change = if attempt.outcome.is_accepted() {
@@ -182,9 +182,9 @@ impl Health {
         let the_messages = well || attempt.outcome.is_accepted() || attempt.outcome == Outcome::Unsendable;
         let settlement = if the_messages {
             let last_success_at = last_success_at.filter(|_| well);
-            delivery::settle(course, attempt, ended.schedule, last_success_at, now, ended.jitter)
+            delivery::settle(progress, attempt, ended.schedule, last_success_at, now, ended.jitter)
         } else {
-            delivery::spare(course, attempt, self.probe_at, now)
+            delivery::spare(progress, attempt, self.probe_at, now)
         };
         self.held_until = self.held_until.max(settlement.hold_until);
         (settlement, change)
@@ -272,7 +272,7 @@ impl Health {
             return None;
         }
         self.pace = self.pace.map(|pace| (pace / 2).max(1));
-        if !ended.course.is_proven_bad(self.last_success_at) {
+        if !ended.progress.is_proven_bad(self.last_success_at) {
             self.failures_of = match self.failures {
                 0 => Some(ended.delivery),
                 _ => self.failures_of.filter(|of| *of == ended.delivery),

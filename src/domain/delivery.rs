@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::span::later;
 
@@ -86,17 +87,143 @@ pub struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
     Delivered,
-    Again {
-        at: Timestamp,
-    },
+    Again(Plan),
     /// Kept, counted, shown, replayable; the label goes on.
     Dead,
+}
+
+/// When a delivery is attempted next, and why then. Decided once, stored, and read by everything that tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub at: Timestamp,
+    pub reason: DueReason,
+}
+
+/// Why a delivery is attempted when it is. What holds the whole subscriber is said by its health, not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DueReason {
+    /// Never attempted.
+    First,
+    /// Queued again by `deliveries retry` or a replay, and not attempted since.
+    QueuedAgain,
+    /// The wait after failure `number` of the `of` that the retry schedule has.
+    Step { number: u32, of: u32, wait_ms: u64 },
+    /// The schedule is used up, but no other message got through either: the last wait repeats.
+    LastStep { wait_ms: u64 },
+    /// The receiver asked by `Retry-After` that this message wait; `capped`: for longer than we do.
+    AskedToWait { capped: bool },
+    /// The subscriber was failing as a whole: the message waits for the next probe.
+    Spared,
+    /// Sooner than the retry schedule has it.
+    Hastened { by: HastenedBy },
+}
+
+/// What makes the deliveries of a subscriber due before their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HastenedBy {
+    /// It began to fail: its probes are made with what waits.
+    Fall,
+    Recovery,
+    /// Its URL is another.
+    Move,
+    /// `subscribers resume`.
+    Resume,
+}
+
+impl DueReason {
+    /// One word for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::QueuedAgain => "queued_again",
+            Self::Step { .. } => "step",
+            Self::LastStep { .. } => "last_step",
+            Self::AskedToWait { .. } => "asked_to_wait",
+            Self::Spared => "spared",
+            Self::Hastened { .. } => "hastened",
+        }
+    }
+
+    /// As it is stored.
+    pub fn to_json(self) -> String {
+        serde_json::to_string(&self).expect("a reason is a plain value")
+    }
+
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+impl NextStep {
+    /// When the delivery is attempted again, if it is.
+    pub fn at(self) -> Option<Timestamp> {
+        match self {
+            Self::Again(plan) => Some(plan.at),
+            Self::Delivered | Self::Dead => None,
+        }
+    }
+}
+
+/// When a pending delivery is attempted, and what that depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverySchedule {
+    pub next: Plan,
+    pub progress: RetryProgress,
+    /// The end of this message's own `Retry-After`.
+    pub asked_until: Option<Timestamp>,
+}
+
+impl DeliverySchedule {
+    /// The schedule of a new delivery.
+    pub fn first(now: Timestamp) -> Self {
+        Self::begin(Plan { at: now, reason: DueReason::First })
+    }
+
+    /// The schedule of a message that is sent again at `at`: the retry schedule begins anew.
+    pub fn queued_again(at: Timestamp) -> Self {
+        Self::begin(Plan { at, reason: DueReason::QueuedAgain })
+    }
+
+    fn begin(next: Plan) -> Self {
+        Self { next, progress: RetryProgress::default(), asked_until: None }
+    }
+
+    /// Makes a delivery due that waits for a time of our own; one that the receiver asked to leave alone, when it said.
+    /// What is sent again keeps its pace. Returns whether anything changed.
+    ///
+    /// It is tried before its time: should it fail, it waits for that ([`settle`]).
+    pub fn hasten(&mut self, by: HastenedBy, now: Timestamp) -> bool {
+        let at = now.max(self.asked_until.unwrap_or(now));
+        if self.next.at <= at || self.next.reason == DueReason::QueuedAgain {
+            return false;
+        }
+        let reason = match self.next.reason {
+            DueReason::AskedToWait { capped } => DueReason::AskedToWait { capped },
+            _ if at > now => DueReason::AskedToWait { capped: false },
+            _ => DueReason::Hastened { by },
+        };
+        self.next = Plan { at, reason };
+        true
+    }
+
+    /// Forgets what the receiver asked for; returns whether anything changed.
+    pub fn overrule_retry_after(&mut self) -> bool {
+        self.asked_until.take().is_some()
+    }
+
+    /// Another receiver has neither refused anything nor asked for anything; returns whether anything changed.
+    pub fn forget_receiver(&mut self) -> bool {
+        let before = std::mem::take(&mut self.progress);
+        self.overrule_retry_after() | (before != RetryProgress::default())
+    }
 }
 
 /// How far a delivery has come on its retry schedule. It begins anew when the message is queued again. What a subscriber
 /// that fails as a whole does not take is no step of it, nor is what is tried before its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Course {
+pub struct RetryProgress {
     /// Failures that count.
     pub failures: u32,
     /// When the first of them was; set exactly if there are any.
@@ -105,7 +232,7 @@ pub struct Course {
     pub planned_at: Option<Timestamp>,
 }
 
-impl Course {
+impl RetryProgress {
     /// One more failure, at `now`.
     #[must_use]
     pub fn failed(self, now: Timestamp) -> Self {
@@ -123,7 +250,7 @@ impl Course {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
     pub next: NextStep,
-    pub course: Course,
+    pub progress: RetryProgress,
     /// The answer asked that this message be left alone until then.
     pub asked_until: Option<Timestamp>,
     /// The whole subscriber asked to be left alone until then (429 or 503 with `Retry-After`).
@@ -136,14 +263,14 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How far jitter moves a wait of the schedule, as a share of it.
 pub const JITTER: f64 = 0.10;
 
-/// Decides what follows an attempt that ended at `now`. `course` is the delivery's before it; `schedule` the
+/// Decides what follows an attempt that ended at `now`. `progress` is the delivery's before it; `schedule` the
 /// subscriber's `retry`; `last_success_at` tells when it last accepted anything; `jitter` is -1 to 1.
 ///
 /// A message is dead when its schedule is used up and the subscriber accepted others meanwhile: since the first failure
 /// that counts, for what it took before says nothing of now. What is tried before its time and fails waits for that, as
 /// if it had not been tried: a subscriber that comes and goes neither wears a schedule out nor prolongs it.
 pub fn settle(
-    course: Course,
+    progress: RetryProgress,
     attempt: &Attempt,
     schedule: &[Duration],
     last_success_at: Option<Timestamp>,
@@ -151,33 +278,68 @@ pub fn settle(
     jitter: f64,
 ) -> Settlement {
     let (asked_until, hold_until) = asked(attempt, now);
-    let settled = |next, course| Settlement { next, course, asked_until, hold_until };
+    let settled = |next, progress| Settlement { next, progress, asked_until, hold_until };
     if attempt.outcome.is_accepted() {
-        return settled(NextStep::Delivered, Course { planned_at: None, ..course });
+        return settled(NextStep::Delivered, RetryProgress { planned_at: None, ..progress });
     }
-    if let Some(plan) = course.planned_at.filter(|plan| *plan > now) {
-        return settled(NextStep::Again { at: plan.max(asked_until.unwrap_or(plan)) }, course);
+    if let Some(plan) = progress.planned_at.filter(|plan| *plan > now) {
+        let reason = step(progress.failures, schedule).1;
+        return settled(NextStep::Again(later_of(plan, reason, attempt, asked_until)), progress);
     }
-    let after_failing = course.failed(now);
-    let planned = match schedule.get(course.failures as usize) {
-        Some(wait) => *wait,
-        None if after_failing.is_proven_bad(last_success_at) => {
-            return settled(NextStep::Dead, after_failing);
+    let after_failing = progress.failed(now);
+    let (wait, reason) = step(after_failing.failures, schedule);
+    if matches!(reason, DueReason::LastStep { .. }) && after_failing.is_proven_bad(last_success_at) {
+        return settled(NextStep::Dead, after_failing);
+    }
+    let plan = whole_ms_after(now, wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
+    let next = NextStep::Again(later_of(plan, reason, attempt, asked_until));
+    settled(next, RetryProgress { planned_at: Some(plan), ..after_failing })
+}
+
+/// The wait that follows failure `number` (1, 2 …).
+fn step(number: u32, schedule: &[Duration]) -> (Duration, DueReason) {
+    let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    match schedule.get(number.saturating_sub(1) as usize) {
+        Some(wait) => {
+            let of = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+            (*wait, DueReason::Step { number, of, wait_ms: millis(*wait) })
         }
-        // Nobody has got through: it is not this message that is bad.
-        None => schedule.last().copied().unwrap_or(LONGEST_RETRY_AFTER),
-    };
-    let plan = whole_ms_after(now, planned.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
-    let at = plan.max(asked_until.unwrap_or(plan));
-    settled(NextStep::Again { at }, Course { planned_at: Some(plan), ..after_failing })
+        None => {
+            let wait = schedule.last().copied().unwrap_or(LONGEST_RETRY_AFTER);
+            (wait, DueReason::LastStep { wait_ms: millis(wait) })
+        }
+    }
+}
+
+/// Our own plan, or what the answer asked for if that is later.
+fn later_of(plan: Timestamp, reason: DueReason, attempt: &Attempt, asked_until: Option<Timestamp>) -> Plan {
+    match asked_until.filter(|asked| *asked > plan) {
+        Some(at) => Plan { at, reason: asked_to_wait(attempt) },
+        None => Plan { at: plan, reason },
+    }
+}
+
+fn asked_to_wait(attempt: &Attempt) -> DueReason {
+    DueReason::AskedToWait { capped: attempt.retry_after.is_some_and(|asked| asked > LONGEST_RETRY_AFTER) }
+}
+
+/// Decides what follows the one attempt of a ping: it is sent once (contract 6.1).
+pub fn settle_ping(attempt: &Attempt) -> Settlement {
+    let next = if attempt.outcome.is_accepted() { NextStep::Delivered } else { NextStep::Dead };
+    Settlement { next, progress: RetryProgress::default(), asked_until: None, hold_until: None }
 }
 
 /// Decides what follows an attempt that the subscriber as a whole did not take: it is no step of the schedule, and the
 /// message waits for the next probe at `probe_at`. What was just tried lets the others be tried before it.
-pub fn spare(course: Course, attempt: &Attempt, probe_at: Option<Timestamp>, now: Timestamp) -> Settlement {
+pub fn spare(
+    progress: RetryProgress,
+    attempt: &Attempt,
+    probe_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Settlement {
     let (asked_until, hold_until) = asked(attempt, now);
-    let at = asked_until.max(Some(probe_at.unwrap_or(now))).unwrap_or(now);
-    Settlement { next: NextStep::Again { at }, course, asked_until, hold_until }
+    let plan = later_of(probe_at.unwrap_or(now), DueReason::Spared, attempt, asked_until);
+    Settlement { next: NextStep::Again(plan), progress, asked_until, hold_until }
 }
 
 /// Until when the answer asked that this message be left alone, and the whole subscriber.
@@ -195,110 +357,4 @@ fn whole_ms_after(now: Timestamp, wait: Duration) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SCHEDULE: [Duration; 3] =
-        [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
-    }
-
-    fn failed(status: u16, retry_after: Option<u64>) -> Attempt {
-        Attempt {
-            started_at: at(0),
-            duration: Duration::from_millis(20),
-            outcome: Outcome::Refused { status },
-            detail: None,
-            answer: None,
-            retry_after: retry_after.map(Duration::from_secs),
-        }
-    }
-
-    fn again(seconds: i64) -> NextStep {
-        NextStep::Again { at: at(seconds) }
-    }
-
-    /// The course after so many failures, the first of them at the beginning.
-    fn after_failures(failures: u32) -> Course {
-        Course { failures, since: (failures > 0).then(|| at(0)), planned_at: None }
-    }
-
-    /// What follows the failure after `failures` others, ten seconds after the first of them, with `accepted` as the
-    /// last success.
-    fn next(failures: u32, attempt: &Attempt, accepted: Option<i64>) -> NextStep {
-        settle(after_failures(failures), attempt, &SCHEDULE, accepted.map(at), at(10), 0.0).next
-    }
-
-    #[test]
-    fn follows_the_schedule_within_a_tenth() {
-        for (failures, wait) in [(0, 5), (1, 300), (2, 1800)] {
-            let settled =
-                settle(after_failures(failures), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 0.0);
-            let course = Course { planned_at: Some(at(wait)), ..after_failures(failures + 1) };
-            assert_eq!(
-                settled,
-                Settlement { next: again(wait), course, asked_until: None, hold_until: None }
-            );
-        }
-        let late = settle(after_failures(1), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 1.0);
-        assert_eq!(late.next, again(330));
-    }
-
-    #[test]
-    fn dead_only_if_others_got_through_since_the_first_failure() {
-        assert_eq!(next(3, &failed(500, None), Some(5)), NextStep::Dead);
-        assert_eq!(next(3, &failed(500, None), Some(0)), NextStep::Dead, "in the same moment, too");
-        assert_eq!(next(3, &failed(500, None), Some(-1)), again(1810), "that was before it failed");
-        for failures in [3, 400] {
-            assert_eq!(next(failures, &failed(500, None), None), again(1810));
-        }
-        assert_eq!(
-            settle(Course::default(), &failed(500, None), &[], Some(at(0)), at(10), 0.0).next,
-            again(10 + 86_400),
-            "no schedule, and nobody accepted since"
-        );
-    }
-
-    #[test]
-    fn retry_after_wins_when_later_and_up_to_a_day() {
-        assert_eq!(next(0, &failed(500, Some(3)), None), again(15));
-        let asked = settle(Course::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
-        assert_eq!((asked.next, asked.asked_until, asked.hold_until), (again(77), Some(at(77)), None));
-        let long = settle(Course::default(), &failed(503, Some(999_999)), &SCHEDULE, None, at(0), 0.0);
-        assert_eq!((long.next, long.hold_until), (again(86_400), Some(at(86_400))));
-    }
-
-    #[test]
-    fn what_is_spared_takes_no_step_and_waits_for_the_probe() {
-        let course = after_failures(2);
-        let spared = spare(course, &failed(500, None), Some(at(40)), at(0));
-        assert_eq!((spared.next, spared.course), (again(40), course));
-        let asked = spare(course, &failed(500, Some(77)), Some(at(40)), at(0));
-        assert_eq!((asked.next, asked.asked_until), (again(77), Some(at(77))));
-        assert_eq!(spare(course, &failed(500, None), None, at(3)).next, again(3));
-    }
-
-    #[test]
-    fn what_is_tried_before_its_time_waits_for_that() {
-        let course = Course { planned_at: Some(at(300)), ..after_failures(2) };
-        let early = settle(course, &failed(500, None), &SCHEDULE, Some(at(5)), at(299), 0.0);
-        assert_eq!((early.next, early.course), (again(300), course));
-        let asked = settle(course, &failed(500, Some(77)), &SCHEDULE, Some(at(5)), at(299), 0.0);
-        assert_eq!((asked.next, asked.course), (again(376), course), "it asked for more");
-        let in_time = settle(course, &failed(500, None), &SCHEDULE, Some(at(5)), at(300), 0.0);
-        assert_eq!((in_time.next, in_time.course.failures), (again(2100), 3));
-        let accepted = Attempt { outcome: Outcome::Accepted { status: 200 }, ..failed(200, None) };
-        let accepted = settle(course, &accepted, &SCHEDULE, None, at(10), 0.0);
-        assert_eq!((accepted.next, accepted.course.planned_at), (NextStep::Delivered, None));
-    }
-
-    #[test]
-    fn a_2xx_is_the_only_success() {
-        for status in [200, 202, 204, 299] {
-            let accepted = Attempt { outcome: Outcome::Accepted { status }, ..failed(200, None) };
-            assert_eq!(next(0, &accepted, None), NextStep::Delivered);
-        }
-    }
-}
+mod tests;

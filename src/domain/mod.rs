@@ -23,6 +23,7 @@ pub mod message;
 #[cfg(test)]
 mod model;
 pub mod next_attempt;
+pub mod outbox;
 pub mod outlook;
 pub mod pace;
 pub mod poll;

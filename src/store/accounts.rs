@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::messages::write_system_messages;
+use super::outbox::NewDelivery;
 use super::{Store, StoreError, at, ms};
 use crate::domain::account::{AccountChange, AccountState, Standing};
 use crate::domain::label::AccountName;
@@ -53,12 +54,18 @@ impl Store {
 
     /// Writes an account's new standing by itself: nothing else came of what changed it.
     pub async fn record_account(&self, record: AccountRecord) -> Result<(), StoreError> {
-        self.writer.write(move |tx| Box::pin(async move { keep(tx, &record).await })).await
+        let new = self.writer.write(move |tx| Box::pin(async move { keep(tx, &record).await })).await?;
+        self.handover.give(new);
+        Ok(())
     }
 }
 
-/// Writes an account's standing into an open transaction.
-pub(super) async fn keep(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
+/// Writes an account's standing into an open transaction. Returns the deliveries that are handed over once it is
+/// committed.
+pub(super) async fn keep(
+    tx: &mut SqliteConnection,
+    record: &AccountRecord,
+) -> Result<Vec<NewDelivery>, sqlx::Error> {
     let state = &record.state;
     let (name, standing) = (record.name.as_str(), state.standing.as_str());
     let (since, probes) = (ms(state.since), i64::from(state.probes));

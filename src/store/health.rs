@@ -3,13 +3,16 @@
 //! The row is the truth: every attempt is judged by it in the transaction that records the attempt, so that a verb in
 //! another process may pause a subscriber at any time.
 
-use jiff::Timestamp;
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 
-use super::messages::write_system_messages;
-use super::outbox::EndedAttempt;
-use super::{Store, StoreError, at, json, ms};
+use super::messages::{Keys, write_system_messages};
+use super::outbox::{EndedAttempt, NewDelivery, hastened_by, reschedule};
+use super::{Store, StoreError, at, ms};
 use crate::domain::breaker::{Health, HealthChange, Reason, State};
+use crate::domain::delivery::{DueReason, HastenedBy};
 use crate::domain::message::ping::{PING, Ping};
 use crate::domain::message::{MessageType, about_subscriber};
 use crate::domain::subscriber::SubscriberName;
@@ -29,7 +32,8 @@ impl Store {
         change: impl FnOnce(&mut Health) -> T + Send + 'static,
     ) -> Result<(T, Health), StoreError> {
         let name = subscriber.clone();
-        self.writer
+        let done = self
+            .writer
             .write(move |tx| {
                 Box::pin(async move {
                     let mut health = read(tx, &name).await?.unwrap_or_default();
@@ -38,7 +42,9 @@ impl Store {
                     Ok((said, health))
                 })
             })
-            .await
+            .await;
+        self.handover.stale(subscriber);
+        done
     }
 
     /// Learns where a subscriber's callbacks go from now on. To another receiver what waits is due at once, whatever
@@ -50,20 +56,26 @@ impl Store {
         now: Timestamp,
     ) -> Result<Health, StoreError> {
         let name = subscriber.clone();
-        self.writer
+        let health = self
+            .writer
             .write(move |tx| {
                 Box::pin(async move {
                     let mut health = read(tx, &name).await?.unwrap_or_default();
                     let another = health.meet(&url_digest, now);
                     write(tx, &name, &health).await?;
                     if another {
-                        forget_refusals(tx, &name).await?;
-                        make_heads_due(tx, &name, &[], now).await?;
+                        reschedule(tx, &name, now, |_, schedule| {
+                            let forgot = schedule.forget_receiver();
+                            schedule.hasten(HastenedBy::Move, now) || forgot
+                        })
+                        .await?;
                     }
                     Ok(health)
                 })
             })
-            .await
+            .await;
+        self.handover.stale(subscriber);
+        health
     }
 
     /// Has what waits tried at `now`, as far as the subscriber's health lets it, whatever the receiver asked for.
@@ -72,22 +84,19 @@ impl Store {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let subscriber = name.as_str();
-                    sqlx::query!(
-                        "UPDATE deliveries SET asked_until = NULL
-                         WHERE subscriber = ? AND state = 'pending' AND asked_until IS NOT NULL",
-                        subscriber
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    make_heads_due(tx, &name, &[], now).await
+                    reschedule(tx, &name, now, |_, schedule| {
+                        let overruled = schedule.overrule_retry_after();
+                        schedule.hasten(HastenedBy::Resume, now) || overruled
+                    })
+                    .await
                 })
             })
-            .await
+            .await?;
+        self.handover.stale(subscriber);
+        Ok(())
     }
 
-    /// Puts a ping into the subscriber's outbox, before what waits there; a failing subscriber is probed with it at once.
-    /// Returns the row of its delivery.
+    /// Puts a ping into the subscriber's outbox, where it waits for nothing. Returns the row of its delivery.
     pub async fn add_ping(
         &self,
         subscriber: &SubscriberName,
@@ -95,10 +104,13 @@ impl Store {
         now: Timestamp,
     ) -> Result<i64, StoreError> {
         let (name, now) = (subscriber.clone(), ms(now));
-        self.writer
+        let row = self
+            .writer
             .write(move |tx| {
                 Box::pin(async move {
                     let subscriber = name.as_str();
+                    // Before anything of this hour is written.
+                    Keys::read(tx, at(now)).await?;
                     let message = sqlx::query_scalar!(
                         r#"INSERT INTO messages (message_id, type, created_at, body) VALUES (?, ?, ?, ?)
                            RETURNING message_key AS "key!""#,
@@ -109,26 +121,105 @@ impl Store {
                     )
                     .fetch_one(&mut *tx)
                     .await?;
-                    let row = sqlx::query_scalar!(
+                    let reason = DueReason::First.to_json();
+                    sqlx::query_scalar!(
                         r#"INSERT INTO deliveries
-                            (message_key, subscriber, format, state, created_at, next_attempt_at)
-                           VALUES (?1, ?2, 'standard', 'pending', ?3,
-                                   min(?3, coalesce((SELECT min(next_attempt_at) - 1 FROM deliveries
-                                        WHERE subscriber = ?2 AND next_attempt_at IS NOT NULL), ?3)))
+                            (message_key, subscriber, format, state, created_at, next_attempt_at, reason)
+                           VALUES (?1, ?2, 'standard', 'pending', ?3, ?3, ?4)
                            RETURNING delivery_key AS "key!""#,
                         message,
                         subscriber,
-                        now
+                        now,
+                        reason
                     )
                     .fetch_one(&mut *tx)
-                    .await?;
-                    let mut health = read(tx, &name).await?.unwrap_or_default();
-                    health.hasten(at(now));
-                    write(tx, &name, &health).await?;
-                    Ok(row)
+                    .await
                 })
             })
-            .await
+            .await?;
+        self.handover.stale(subscriber);
+        Ok(row)
+    }
+
+    /// Withdraws a ping that nobody has attempted; whether it was still there.
+    pub async fn withdraw_ping(&self, delivery: i64) -> Result<bool, StoreError> {
+        let done = self
+            .writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, reason = NULL,
+                            last_outcome = 'not attempted'
+                         WHERE delivery_key = ? AND lane IS NULL AND state = 'pending' AND attempts = 0",
+                        delivery
+                    )
+                    .execute(tx)
+                    .await
+                })
+            })
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+/// The last success of a subscriber is written at most so often, as long as nothing else changes.
+const SUCCESS_WRITTEN: SignedDuration = SignedDuration::from_secs(1);
+
+/// What the writer knows of subscribers' health beyond the rows: successes that are not written yet. If we die, a last
+/// success is told up to a second too early.
+#[derive(Debug, Default)]
+pub(super) struct Healths {
+    successes: HashMap<SubscriberName, Success>,
+    version: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Success {
+    last: Timestamp,
+    written: Timestamp,
+}
+
+impl Healths {
+    /// A subscriber's health as it is now; a verb in another process may have changed the row.
+    pub async fn read(
+        &self,
+        tx: &mut SqliteConnection,
+        subscriber: &SubscriberName,
+    ) -> Result<Health, sqlx::Error> {
+        let mut health = read(tx, subscriber).await?.unwrap_or_default();
+        let last = self.successes.get(subscriber).map(|success| success.last);
+        health.last_success_at = health.last_success_at.max(last);
+        Ok(health)
+    }
+
+    /// Writes a subscriber's health, if more than its last success is another.
+    pub async fn write(
+        &mut self,
+        tx: &mut SqliteConnection,
+        subscriber: &SubscriberName,
+        before: &Health,
+        health: &Health,
+    ) -> Result<(), sqlx::Error> {
+        let as_before = Health { last_success_at: before.last_success_at, ..health.clone() } == *before;
+        if let Some(last) = health.last_success_at {
+            if as_before
+                && let Some(success) = self.successes.get_mut(subscriber)
+                && last.duration_since(success.written).abs() < SUCCESS_WRITTEN
+            {
+                success.last = last;
+                return Ok(());
+            }
+            self.successes.insert(subscriber.clone(), Success { last, written: last });
+        } else if as_before {
+            return Ok(());
+        }
+        write(tx, subscriber, health).await
+    }
+
+    /// The number of the transaction.
+    pub fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
     }
 }
 
@@ -213,65 +304,29 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// What a change of a subscriber's health brings with it, at the first of `ended`: it is told, and the heads of its lanes
-/// no longer wait for their schedules. In the order that an outbox has, it is the probes, and then the pace, that hold
-/// them back.
+/// What a change of a subscriber's health brings with it, at the first of `ended`: it is told, and what waits no longer
+/// waits for its schedule, all but what was just attempted. It is the probes, and then the pace, that hold it back.
 pub(super) async fn follow(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
     change: HealthChange,
     health: &Health,
     episode_at: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let Some(attempt) = ended.first() else { return Ok(()) };
+) -> Result<Vec<NewDelivery>, sqlx::Error> {
+    let Some(attempt) = ended.first() else { return Ok(Vec::new()) };
     let now = attempt.settled_at;
     let name = &attempt.subscriber.name;
-    let tried: Vec<i64> = ended.iter().map(|attempt| attempt.row).collect();
-    make_heads_due(tx, name, &tried, now).await?;
+    reschedule(tx, name, now, |key, schedule| {
+        let tried = ended.iter().any(|attempt| attempt.key == key);
+        !tried && schedule.hasten(hastened_by(change), now)
+    })
+    .await?;
     let kind = match change {
         HealthChange::Fell => MessageType::SubscriberFailing,
         HealthChange::Recovered => MessageType::SubscriberRecovered,
-        HealthChange::Paused => return Ok(()),
+        HealthChange::Paused => return Ok(Vec::new()),
     };
     let told = [about_subscriber(kind, name, health, episode_at, now)];
     let deliveries = system::fan_out(&told, None, &attempt.audience);
     write_system_messages(tx, &told, &deliveries, None).await
-}
-
-/// Those that wait for a time of our own are due now; those that the receiver asked to leave alone, when it said. All
-/// but `tried`, which were just attempted, and what is sent again at a pace. They are tried before their time: should
-/// they fail, they wait for that.
-async fn make_heads_due(
-    tx: &mut SqliteConnection,
-    subscriber: &SubscriberName,
-    tried: &[i64],
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let (name, now, tried) = (subscriber.as_str(), ms(now), json(tried));
-    sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = max(?2, coalesce(asked_until, ?2))
-         WHERE subscriber = ?1 AND (attempts > 0) IN (0, 1) AND next_attempt_at > ?2
-           AND next_attempt_at > coalesce(asked_until, ?2) AND delivery_key NOT IN (SELECT value FROM json_each(?3))
-           AND (queued_again_at IS NULL OR EXISTS (SELECT 1 FROM attempts a
-                WHERE a.delivery_key = deliveries.delivery_key AND a.started_at >= queued_again_at))",
-        name,
-        now,
-        tried
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Another receiver has neither refused anything nor asked to be left alone.
-async fn forget_refusals(tx: &mut SqliteConnection, subscriber: &SubscriberName) -> Result<(), sqlx::Error> {
-    let name = subscriber.as_str();
-    sqlx::query!(
-        "UPDATE deliveries SET tried = 0, tried_since = NULL, planned_at = NULL, asked_until = NULL
-         WHERE subscriber = ? AND state = 'pending' AND (tried > 0 OR asked_until IS NOT NULL)",
-        name
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
 }

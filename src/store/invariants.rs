@@ -5,6 +5,7 @@
 //! wire knows.
 
 use super::{Store, StoreError};
+use crate::domain::delivery::DueReason;
 
 /// A query over everything, and the sentence for each row that it finds.
 macro_rules! each {
@@ -148,6 +149,19 @@ impl Store {
         each!(
             self,
             broken,
+            "SELECT message_id FROM messages WHERE NOT json_valid(body) OR json_type(body) <> 'object'",
+            |message| format!("the body of {} is not a JSON object", message.message_id)
+        );
+        each!(
+            self,
+            broken,
+            "SELECT m.message_id FROM messages m WHERE m.message_key < coalesce(
+                (SELECT min(h.message_key) FROM message_hours h WHERE h.hour >= m.created_at / 3600000), m.message_key + 1)",
+            |message| format!("{} is not found by the hour in which it was made", message.message_id)
+        );
+        each!(
+            self,
+            broken,
             "SELECT m.message_id, d.subscriber FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.lane IS NOT coalesce(m.label_key, -m.subject_key)
                 OR d.place IS NOT CASE WHEN d.lane IS NOT NULL THEN coalesce(m.seq, m.message_key) END",
@@ -160,28 +174,20 @@ impl Store {
     }
 
     async fn broken_lanes(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
-        each!(
-            self,
-            broken,
-            r#"SELECT m.message_id, m.label_id, d.subscriber, d.place, d.next_attempt_at IS NULL AS "idle!: bool"
-               FROM deliveries d JOIN messages m USING (message_key)
-               WHERE d.state = 'pending' AND d.lane IS NOT NULL
-                 AND (d.next_attempt_at IS NULL) = (d.place = (SELECT min(head.place) FROM deliveries head
-                    WHERE head.subscriber = d.subscriber AND head.lane = d.lane
-                      AND head.state = 'pending'))"#,
-            |delivery| format!(
-                "{} (place {:?} of {:?}) to {} {}",
-                delivery.message_id,
-                delivery.place,
-                delivery.label_id,
-                delivery.subscriber,
-                if delivery.idle {
-                    "is the head of its lane, but is never due"
-                } else {
-                    "is due out of turn"
-                }
-            )
-        );
+        let pending = sqlx::query!(
+            r#"SELECT m.message_id, d.subscriber, d.reason AS "reason!" FROM deliveries d JOIN messages m USING (message_key)
+               WHERE d.state = 'pending'"#
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        for delivery in pending {
+            if DueReason::from_json(&delivery.reason).is_none() {
+                broken.push(format!(
+                    "{} to {} is due for no reason that is known: {}",
+                    delivery.message_id, delivery.subscriber, delivery.reason
+                ));
+            }
+        }
         each!(
             self,
             broken,
@@ -217,11 +223,11 @@ impl Store {
         each!(
             self,
             broken,
-            "SELECT m.message_id, d.subscriber, d.attempts, d.tried
-             FROM deliveries d JOIN messages m USING (message_key) WHERE d.tried > d.attempts",
+            "SELECT m.message_id, d.subscriber, d.attempts, d.failures
+             FROM deliveries d JOIN messages m USING (message_key) WHERE d.failures > d.attempts",
             |delivery| format!(
                 "{} to {} counts {} attempts, but {} steps of its schedule",
-                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.tried
+                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.failures
             )
         );
         each!(

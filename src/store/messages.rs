@@ -1,164 +1,210 @@
 //! Messages and their deliveries, as they are written.
 
-use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::outbox::promote;
+use super::bulk::Bulk;
+use super::ms;
+use super::outbox::NewDelivery;
 use super::polls::PollRecord;
-use super::{json, ms};
+use crate::domain::delivery::DeliverySchedule;
 use crate::domain::label::AccountName;
 use crate::domain::message::{About, Message};
+use crate::domain::outbox::{MessageContent, PendingDelivery};
 use crate::domain::poll::PlannedDelivery;
 
-#[derive(Serialize)]
-struct MessageWrite<'a> {
-    message_id: &'a str,
+const INSERT_MESSAGES: Bulk = Bulk {
+    before:
+        "INSERT INTO messages (message_key, message_id, account, label_key, label_id, seq, type, created_at,
+                                   resource_url, body, subject_key) ",
+    columns: 11,
+    after: "",
+};
+
+const INSERT_DELIVERIES: Bulk = Bulk {
+    before: "INSERT INTO deliveries (delivery_key, message_key, subscriber, format, lane, place, state, created_at,
+                                     next_attempt_at, reason) ",
+    columns: 10,
+    after: "",
+};
+
+/// What a message is written with.
+#[derive(Clone, Copy)]
+struct MessageRow<'a> {
+    key: i64,
+    message: &'a Message,
     account: Option<&'a str>,
-    row: Option<i64>,
-    label_id: Option<&'a str>,
-    seq: Option<i64>,
-    r#type: &'a str,
-    created_at: i64,
-    resource_url: Option<&'a str>,
-    body: &'a str,
+    label: Option<(i64, &'a str)>,
     subject: Option<i64>,
 }
 
-#[derive(Serialize)]
-struct DeliveryWrite<'a> {
-    message_id: &'a str,
-    subscriber: &'a str,
-    format: &'a str,
-    lane: Option<i64>,
-    since: i64,
-}
+impl MessageRow<'_> {
+    /// What the system says of one account or subscriber has a lane below zero.
+    fn lane(&self) -> Option<i64> {
+        self.label.map(|(key, _)| key).or(self.subject.map(|subject| -subject))
+    }
 
-impl<'a> MessageWrite<'a> {
-    fn of(
-        message: &'a Message,
-        account: Option<&'a str>,
-        row: Option<i64>,
-        label_id: Option<&'a str>,
-    ) -> Self {
-        Self {
-            message_id: &message.id,
-            account,
-            row,
-            label_id,
+    fn place(&self) -> i64 {
+        self.message.seq.unwrap_or(self.key)
+    }
+
+    fn content(&self) -> Arc<MessageContent> {
+        let message = self.message;
+        Arc::new(MessageContent {
+            message_id: message.id.clone(),
+            kind: message.kind.as_str().to_owned(),
+            label_id: self.label.map(|(_, id)| id.to_owned()),
             seq: message.seq,
-            r#type: message.kind.as_str(),
-            created_at: ms(message.created_at),
-            resource_url: message.resource_url.as_deref(),
-            body: &message.body,
-            subject: None,
-        }
+            body: message.body.to_string(),
+            resource_url: message.resource_url.clone(),
+        })
     }
 }
 
-impl<'a> DeliveryWrite<'a> {
-    fn of(planned: &'a PlannedDelivery, message: &'a Message, lane: Option<i64>) -> Self {
-        Self {
-            message_id: &message.id,
-            subscriber: planned.subscriber.as_str(),
-            format: planned.format.as_str(),
-            lane,
-            since: ms(message.created_at),
+/// The highest keys that were ever given out; a transaction that inserts has them for itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys {
+    message: i64,
+    delivery: i64,
+}
+
+impl Keys {
+    /// Reads the keys before the first message of a transaction is written, and notes where the hour of `now` begins.
+    pub async fn read(tx: &mut SqliteConnection, now: Timestamp) -> Result<Self, sqlx::Error> {
+        let hour = ms(now).div_euclid(3_600_000);
+        let (message, delivery, noted): (i64, i64, bool) = sqlx::query_as(
+            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),
+                    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'), 0),
+                    EXISTS (SELECT 1 FROM message_hours WHERE hour = ?)",
+        )
+        .bind(hour)
+        .fetch_one(&mut *tx)
+        .await?;
+        if !noted {
+            let next = message + 1;
+            sqlx::query!("INSERT INTO message_hours (hour, message_key) VALUES (?, ?)", hour, next)
+                .execute(tx)
+                .await?;
         }
+        Ok(Self { message, delivery })
     }
 }
 
-/// Messages and their deliveries; the head of each lane is due at once.
+/// Writes messages and their deliveries, by the index of their message; each is due at once, when it is its turn.
 async fn insert_messages(
     tx: &mut SqliteConnection,
-    messages: &[MessageWrite<'_>],
-    deliveries: &[DeliveryWrite<'_>],
-) -> Result<(), sqlx::Error> {
-    if !messages.is_empty() {
-        let rows = json(messages);
-        sqlx::query!(
-            "INSERT INTO messages
-                (message_id, account, label_key, label_id, seq, type, created_at, resource_url, body, subject_key)
-             SELECT value ->> 'message_id', value ->> 'account', value ->> 'row', value ->> 'label_id',
-                    value ->> 'seq', value ->> 'type', value ->> 'created_at', value ->> 'resource_url',
-                    value ->> 'body', value ->> 'subject'
-             FROM json_each(?)",
-            rows
-        )
-        .execute(&mut *tx)
-        .await?;
+    mut messages: Vec<MessageRow<'_>>,
+    planned: &[(usize, &PlannedDelivery)],
+) -> Result<Vec<NewDelivery>, sqlx::Error> {
+    let mut hours: Vec<Timestamp> = messages.iter().map(|row| row.message.created_at).collect();
+    hours.sort_unstable();
+    hours.dedup_by_key(|at| ms(*at).div_euclid(3_600_000));
+    let mut keys = None;
+    for hour in hours {
+        keys = Some(Keys::read(tx, hour).await?);
     }
-    if !deliveries.is_empty() {
-        let rows = json(deliveries);
-        sqlx::query!(
-            "INSERT INTO deliveries
-                (message_key, subscriber, format, lane, place, state, created_at)
-             SELECT m.message_key, value ->> 'subscriber', value ->> 'format', value ->> 'lane',
-                    coalesce(m.seq, m.message_key), 'pending', value ->> 'since'
-             FROM json_each(?) CROSS JOIN messages m ON m.message_id = value ->> 'message_id'",
-            rows
-        )
-        .execute(&mut *tx)
-        .await?;
-        promote(tx, &rows).await?;
+    let Some(keys) = keys else { return Ok(Vec::new()) };
+    for (key, row) in (keys.message + 1..).zip(&mut messages) {
+        row.key = key;
     }
-    Ok(())
+    INSERT_MESSAGES
+        .execute(tx, &messages, |row, values| {
+            let message = row.message;
+            values
+                .push(row.key)
+                .push(message.id.clone())
+                .push(row.account.map(str::to_owned))
+                .push(row.label.map(|(key, _)| key))
+                .push(row.label.map(|(_, id)| id.to_owned()))
+                .push(message.seq)
+                .push(message.kind.as_str())
+                .push(ms(message.created_at))
+                .push(message.resource_url.clone())
+                .push(message.body.to_string())
+                .push(row.subject);
+        })
+        .await?;
+    let mut contents: HashMap<usize, Arc<MessageContent>> = HashMap::new();
+    let new: Vec<(i64, NewDelivery)> = (keys.delivery + 1..)
+        .zip(planned)
+        .map(|(key, (index, planned))| {
+            let row = &messages[*index];
+            let content = contents.entry(*index).or_insert_with(|| row.content());
+            let delivery = PendingDelivery {
+                key,
+                message: Arc::clone(content),
+                format: planned.format,
+                lane: row.lane(),
+                place: row.place(),
+                attempts: 0,
+                schedule: DeliverySchedule::first(row.message.created_at),
+            };
+            (row.key, (planned.subscriber.clone(), delivery))
+        })
+        .collect();
+    INSERT_DELIVERIES
+        .execute(tx, &new, |(message, (subscriber, delivery)), values| {
+            let next = delivery.schedule.next;
+            values
+                .push(delivery.key)
+                .push(*message)
+                .push(subscriber.as_str().to_owned())
+                .push(delivery.format.as_str())
+                .push(delivery.lane)
+                .push(delivery.lane.map(|_| delivery.place))
+                .push("pending")
+                .push(ms(next.at))
+                .push(ms(next.at))
+                .push(next.reason.to_json());
+        })
+        .await?;
+    Ok(new.into_iter().map(|(_, new)| new).collect())
 }
 
-/// Writes the messages of polls into an open transaction.
+/// Writes the messages of polls into an open transaction. Returns what is to be handed to the couriers once it is
+/// committed.
 pub(super) async fn write_messages(
     tx: &mut SqliteConnection,
     records: &[&PollRecord],
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<NewDelivery>, sqlx::Error> {
     let mut messages = Vec::new();
-    let mut deliveries = Vec::new();
+    let mut planned = Vec::new();
     for record in records {
-        let account = Some(record.account_name.as_str());
-        let row = Some(record.row);
-        messages.extend(
-            record
-                .messages
-                .iter()
-                .map(|message| MessageWrite::of(message, account, row, Some(&record.label_id))),
-        );
-        deliveries.extend(
-            record
-                .deliveries
-                .iter()
-                .map(|planned| DeliveryWrite::of(planned, &record.messages[planned.message], row)),
-        );
+        let first = messages.len();
+        messages.extend(record.messages.iter().map(|message| MessageRow {
+            key: 0,
+            message,
+            account: Some(record.account_name.as_str()),
+            label: Some((record.row, record.label_id.as_str())),
+            subject: None,
+        }));
+        planned.extend(record.deliveries.iter().map(|planned| (first + planned.message, planned)));
     }
-    insert_messages(tx, &messages, &deliveries).await
+    insert_messages(tx, messages, &planned).await
 }
 
-/// Writes what is to be told of an account or a subscriber into an open transaction.
+/// Writes what is to be told of an account or a subscriber into an open transaction. Returns what is to be handed to the
+/// couriers once it is committed.
 pub(super) async fn write_system_messages(
     tx: &mut SqliteConnection,
     messages: &[Message],
     deliveries: &[PlannedDelivery],
     account: Option<&AccountName>,
-) -> Result<(), sqlx::Error> {
-    let mut subjects = Vec::with_capacity(messages.len());
+) -> Result<Vec<NewDelivery>, sqlx::Error> {
+    let account = account.map(AccountName::as_str);
+    let mut rows = Vec::with_capacity(messages.len());
     for message in messages {
-        subjects.push(match &message.about {
+        let subject = match &message.about {
             Some(about) => Some(subject(tx, about).await?),
             None => None,
-        });
+        };
+        rows.push(MessageRow { key: 0, message, account, label: None, subject });
     }
-    let account = account.map(AccountName::as_str);
-    let writes: Vec<_> = messages
-        .iter()
-        .zip(&subjects)
-        .map(|(message, subject)| MessageWrite {
-            subject: *subject,
-            ..MessageWrite::of(message, account, None, None)
-        })
-        .collect();
-    let lane = |planned: &PlannedDelivery| subjects[planned.message].map(|subject| -subject);
-    let deliveries: Vec<_> = deliveries
-        .iter()
-        .map(|planned| DeliveryWrite::of(planned, &messages[planned.message], lane(planned)))
-        .collect();
-    insert_messages(tx, &writes, &deliveries).await
+    let planned: Vec<_> = deliveries.iter().map(|planned| (planned.message, planned)).collect();
+    insert_messages(tx, rows, &planned).await
 }
 
 /// The row of who is spoken of.

@@ -6,6 +6,8 @@
 pub mod accounts;
 pub mod backup;
 mod bulk;
+mod changes;
+mod checkpoints;
 pub mod discovery;
 mod error;
 pub mod feed;
@@ -43,6 +45,7 @@ use tokio::sync::watch;
 pub use error::StoreError;
 use file::OpenFiles;
 pub use open::open;
+use outbox::handover::Handover;
 use writer::WriteQueue;
 
 /// How long reads under way may take when the store is closed.
@@ -56,8 +59,10 @@ pub struct Store {
     is_new: bool,
     readers: SqlitePool,
     writer: WriteQueue,
-    /// Counts commits that put something into the outbox, so that couriers need not wait for their next look.
-    outbox: watch::Sender<u64>,
+    /// New deliveries, on their way to their couriers.
+    handover: Handover,
+    /// Counts what other processes commit.
+    foreign: watch::Sender<u64>,
 }
 
 impl Store {
@@ -78,17 +83,12 @@ impl Store {
 
     /// Wakes when the registry may have changed.
     pub fn registry_changes(&self) -> watch::Receiver<u64> {
-        self.outbox.subscribe()
+        self.foreign.subscribe()
     }
 
-    /// Wakes when another process may have written.
+    /// Changes each time that another process has committed something, noticed within a second.
     pub fn foreign_changes(&self) -> watch::Receiver<u64> {
-        self.outbox.subscribe()
-    }
-
-    /// Wakes when something new may be due in the outbox.
-    pub fn outbox_changes(&self) -> watch::Receiver<u64> {
-        self.outbox.subscribe()
+        self.foreign.subscribe()
     }
 
     /// Whether the path still names the files that are open.

@@ -10,8 +10,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::watch;
 
+use super::changes::Watcher;
 use super::error::{in_plain_words, way_out};
 use super::file::{OpenFiles, create_if_missing};
+use super::outbox::handover::Handover;
 use super::writer::{Writer, write_queue};
 use super::{Store, StoreError};
 
@@ -25,6 +27,8 @@ const BUSY: Duration = Duration::from_secs(10);
 const WAL_LIMIT: &str = "67108864";
 /// Up to this size the whole database is checked for damage at start: some tenths of a second at most.
 const QUICK_CHECK: u64 = 32 << 20;
+/// Pages in the WAL after which the writer makes a checkpoint itself, should those beside it fall behind: 16 MiB.
+const AUTOCHECKPOINT: &str = "4000";
 /// Written by the first migration.
 const APPLICATION_ID: i32 = 1_416_646_731;
 
@@ -44,11 +48,13 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .pragma("journal_size_limit", WAL_LIMIT)
+        .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
         .disable_statement_logging();
     let refused = |error: sqlx::Error| refusal(path, &error);
     let is_new = look_inside(path).await?;
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| from_the_future(path, error))?;
+    let checkpointer = SqliteConnection::connect_with(&options).await.map_err(refused)?;
 
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
@@ -60,9 +66,10 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .map_err(refused)?;
     let files = Arc::new(OpenFiles::note(path).map_err(not_opened)?);
     let (queue, jobs) = write_queue();
-    let outbox = watch::Sender::new(0);
-    let writer = Writer::new(connection, jobs, outbox.clone(), Arc::clone(&files));
-    Ok((Store { files, is_new, readers, writer: queue, outbox }, writer))
+    let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
+    let watcher = Watcher::new(foreign.clone());
+    let writer = Writer::new(connection, checkpointer, jobs, handover.clone(), watcher, Arc::clone(&files));
+    Ok((Store { files, is_new, readers, writer: queue, handover, foreign }, writer))
 }
 
 /// Whether the database is empty. Refuses a file that is not trackpost's, before anything in it is touched, and one that

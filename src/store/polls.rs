@@ -16,6 +16,7 @@ use super::freshness::{self, Noticed};
 use super::history::write_events;
 use super::label_row::{self, Polled};
 use super::messages::write_messages;
+use super::outbox::NewDelivery;
 use super::usage::{self, Usage};
 use super::{Store, StoreError, ms};
 use crate::domain::freshness::Notice;
@@ -82,11 +83,6 @@ impl PollRecord {
             account,
         }
     }
-
-    pub(super) fn feeds_outbox(&self) -> bool {
-        !self.deliveries.is_empty()
-            || self.account.as_ref().is_some_and(|account| !account.messages.is_empty())
-    }
 }
 
 fn with_glance(recent: &str, glance: Glance) -> String {
@@ -108,10 +104,12 @@ impl Store {
     }
 }
 
-/// Writes the records into an open transaction; one [`Recorded`] each, in their order.
+/// Writes the records into an open transaction; one [`Recorded`] each, in their order. `new` takes the deliveries that
+/// are handed over once it is committed.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
     records: &[PollRecord],
+    new: &mut Vec<NewDelivery>,
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     let polled = records.iter().map(|record| Polled {
         row: record.row,
@@ -123,7 +121,7 @@ pub(super) async fn record(
     let accepted: HashSet<i64> = label_row::write(tx, polled.collect()).await?.into_iter().collect();
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
-    write_messages(tx, &taken).await?;
+    new.extend(write_messages(tx, &taken).await?);
     let notices = taken.iter().flat_map(|record| {
         record.notices.iter().map(|notice| Noticed {
             account: &record.account_name,

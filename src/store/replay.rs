@@ -1,7 +1,7 @@
 //! Sending again: stored messages become pending once more, under the id and with the body that they always had.
 //!
-//! **Order.** A lane goes by `seq`, also for what is repeated: it becomes the head and goes before all newer messages of
-//! its label that still wait, and these wait for it. One that is under way meanwhile ends first, is settled as ever, and
+//! **Order.** A lane goes by `seq`, also for what is repeated: it goes before all newer messages of its label that still
+//! wait, and these wait for it. One that is under way meanwhile ends first, is settled as ever, and
 //! nothing else of its lane is sent before that: the courier knows what it has under way and takes nothing up beside it.
 //! So what is sent at any one time rises by `seq`, but a receiver that has seen later messages gets earlier ones again.
 //! They have their old `webhook-id` and `trackpost-seq`: it can tell that it knows them.
@@ -9,15 +9,16 @@
 //! Attempts are counted on, but `retry` begins anew: what had used it up, or was often tried before it was accepted, has
 //! the whole of it before it is dead again.
 //!
-//! Written page by page, each label's messages by `seq`. If we die between two pages, what was queued is sent and the
+//! Written page by page, in the order in which the messages were made, which is each label's by `seq`. If we die between two pages, what was queued is sent and the
 //! rest is not; asked again, the same comes again under the same ids.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::outbox::{promote, step_back};
+use super::bulk::{Bulk, Values};
 use super::views::PAGE;
-use super::{Store, StoreError, at, json, ms};
+use super::{Store, StoreError, at, ms};
+use crate::domain::delivery::DeliverySchedule;
 use crate::domain::subscriber::{Format, SubscriberName};
 
 /// How a message stands with the subscriber.
@@ -29,6 +30,17 @@ pub enum Before {
     Dead,
     /// It was never owed to it.
     Never,
+}
+
+impl Before {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// Which stored messages are looked at.
@@ -103,48 +115,70 @@ impl From<Row> for Stored {
     }
 }
 
-#[derive(Serialize)]
-struct AgainWrite<'a> {
-    message: i64,
-    before: Before,
-    // What a lane is called by, and when its head is due.
-    subscriber: &'a str,
-    lane: Option<i64>,
-    since: i64,
-}
-
 impl Store {
-    /// One page of stored messages behind `after` (none begins): first those of no label, then label by label, by `seq`.
+    /// One page of stored messages behind `after` (none begins), in the order in which they were made.
     pub async fn stored_messages(
         &self,
         subscriber: &SubscriberName,
         span: &Span,
         after: Option<&Stored>,
     ) -> Result<Vec<Stored>, StoreError> {
-        if span.label.is_none() && after.is_none_or(|stored| stored.label_row.is_none()) {
-            let page =
-                self.stored_of_no_label(subscriber, span, after.map_or(0, |stored| stored.row)).await?;
-            if !page.is_empty() {
-                return Ok(page);
-            }
+        let after = after.map_or(0, |stored| stored.row);
+        match span.label {
+            Some(label) => self.stored_of_label(subscriber, span, label, after).await,
+            None => self.stored_since(subscriber, span, after).await,
         }
-        let behind = after.and_then(|stored| stored.label_row.zip(stored.seq));
-        self.stored_of_labels(subscriber, span, behind).await
     }
 
-    async fn stored_of_no_label(
+    async fn stored_of_label(
+        &self,
+        subscriber: &SubscriberName,
+        span: &Span,
+        label: i64,
+        after: i64,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
+                      m.type AS kind, m.account, m.created_at, d.state AS "state?"
+               FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
+               WHERE m.label_key = ?2 AND m.message_key > ?3 AND m.created_at >= ?4 AND m.created_at < ?5
+               ORDER BY m.seq LIMIT ?6"#,
+            name,
+            label,
+            after,
+            since,
+            until,
+            PAGE
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().map(Stored::from).collect())
+    }
+
+    async fn stored_since(
         &self,
         subscriber: &SubscriberName,
         span: &Span,
         after: i64,
     ) -> Result<Vec<Stored>, StoreError> {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
+        let hour = since.div_euclid(3_600_000);
+        let first = sqlx::query_scalar!(
+            r#"SELECT min(message_key) AS "first: i64" FROM message_hours WHERE hour >= ?"#,
+            hour
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        let Some(first) = first else { return Ok(Vec::new()) };
+        let after = after.max(first - 1);
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.subject_key, m.type AS kind,
                       m.account, m.created_at, d.state AS "state?"
                FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
-               WHERE m.label_key IS NULL AND m.message_key > ?2 AND m.created_at >= ?3 AND m.created_at < ?4
+               WHERE m.message_key > ?2 AND m.created_at >= ?3 AND m.created_at < ?4
                ORDER BY m.message_key LIMIT ?5"#,
             name,
             after,
@@ -157,37 +191,7 @@ impl Store {
         Ok(rows.into_iter().map(Stored::from).collect())
     }
 
-    async fn stored_of_labels(
-        &self,
-        subscriber: &SubscriberName,
-        span: &Span,
-        after: Option<(i64, i64)>,
-    ) -> Result<Vec<Stored>, StoreError> {
-        let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
-        let (label, seq) = after.unwrap_or((span.label.unwrap_or(i64::MIN), 0));
-        let last = span.label.unwrap_or(i64::MAX);
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.subject_key, m.type AS kind,
-                      m.account, m.created_at, d.state AS "state?"
-               FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
-               WHERE (m.label_key, m.seq) > (?2, ?3) AND m.label_key <= ?4
-                 AND m.created_at >= ?5 AND m.created_at < ?6
-               ORDER BY m.label_key, m.seq LIMIT ?7"#,
-            name,
-            label,
-            seq,
-            last,
-            since,
-            until,
-            PAGE
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.into_iter().map(Stored::from).collect())
-    }
-
-    /// Makes one delivery due at `now`, if it is its turn; one that is settled is queued again. Returns 0 if it has
+    /// Makes one delivery due at `now`; one that is settled is queued again. Returns 0 if it has
     /// changed meanwhile.
     pub async fn retry(&self, delivery: i64, now: Timestamp) -> Result<u64, StoreError> {
         let found = sqlx::query_as!(
@@ -208,8 +212,8 @@ impl Store {
         self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await
     }
 
-    /// Queues messages again, each lane's in order; new deliveries get `format`. Those that are pending are made due, if
-    /// it is their turn. What has changed since it was looked at stays as it is. Returns how many were queued.
+    /// Queues messages again, each lane's in order; new deliveries get `format`. Those that are pending are due at their
+    /// time, too. What has changed since it was looked at stays as it is. Returns how many were queued.
     pub async fn queue_again(
         &self,
         subscriber: &SubscriberName,
@@ -217,73 +221,86 @@ impl Store {
         messages: &[Again],
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let mut lane = None;
-        let mut since = 0;
-        let writes: Vec<AgainWrite<'_>> = messages
-            .iter()
-            .map(|again| {
-                // A lane is due when its first one is.
-                if again.lane.is_none() || lane != again.lane {
-                    (lane, since) = (again.lane, ms(again.at));
-                }
-                AgainWrite {
-                    message: again.message,
-                    before: again.before,
-                    subscriber: subscriber.as_str(),
-                    lane: again.lane,
-                    since,
-                }
-            })
-            .collect();
-        let rows = json(&writes);
-        let (format, now) = (format.as_str(), ms(now));
-        self.writer
+        let (mut lane, mut since) = (None, now);
+        let mut writes: Vec<AgainWrite> = Vec::with_capacity(messages.len());
+        for again in messages {
+            // Those of a lane that follow each other go out together.
+            if again.lane.is_none() || lane != again.lane {
+                (lane, since) = (again.lane, again.at);
+            }
+            let schedule = DeliverySchedule::queued_again(since);
+            writes.push(AgainWrite { message: again.message, before: again.before, schedule });
+        }
+        let name = subscriber.clone();
+        let queued = self
+            .writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let added = sqlx::query!(
-                        "INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at,
-                                                 queued_again_at, next_attempt_at)
-                         SELECT m.message_key, value ->> 'subscriber', ?2, value ->> 'lane',
-                                CASE WHEN value ->> 'lane' IS NOT NULL THEN coalesce(m.seq, m.message_key) END,
-                                'pending', ?3, ?3, CASE WHEN value ->> 'lane' IS NULL THEN value ->> 'since' END
-                         FROM json_each(?1) JOIN messages m ON m.message_key = value ->> 'message'
-                         WHERE value ->> 'before' = 'never'
-                         ON CONFLICT (message_key, subscriber) DO NOTHING",
-                        rows,
-                        format,
-                        now
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    let again = sqlx::query!(
-                        "UPDATE deliveries SET state = 'pending', delivered_at = NULL, queued_again_at = ?2,
-                            tried = 0, tried_since = NULL, planned_at = NULL, asked_until = NULL,
-                            next_attempt_at = CASE WHEN lane IS NULL THEN new.v ->> 'since' END
-                         FROM (SELECT value AS v FROM json_each(?1)
-                               WHERE value ->> 'before' IN ('delivered', 'dead')) AS new
-                         WHERE deliveries.message_key = new.v ->> 'message'
-                           AND deliveries.subscriber = new.v ->> 'subscriber'
-                           AND deliveries.state = new.v ->> 'before'",
-                        rows,
-                        now
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    step_back(&mut *tx, &rows).await?;
-                    promote(&mut *tx, &rows).await?;
-                    let due = sqlx::query!(
-                        "UPDATE deliveries SET tried = 0, tried_since = NULL, planned_at = NULL, asked_until = NULL,
-                            next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN new.v ->> 'since' END
-                         FROM (SELECT value AS v FROM json_each(?1) WHERE value ->> 'before' = 'pending') AS new
-                         WHERE deliveries.message_key = new.v ->> 'message'
-                           AND deliveries.subscriber = new.v ->> 'subscriber' AND deliveries.state = 'pending'",
-                        rows
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok(added.rows_affected() + again.rows_affected() + due.rows_affected())
+                    let of = |before: &[Before]| -> Vec<AgainWrite> {
+                        writes.iter().filter(|write| before.contains(&write.before)).copied().collect()
+                    };
+                    let bind = |write: &AgainWrite, values: &mut Values| {
+                        let next = write.schedule.next;
+                        values
+                            .push(write.message)
+                            .push(name.as_str().to_owned())
+                            .push(write.before.as_str())
+                            .push(format.as_str())
+                            .push(ms(now))
+                            .push(ms(next.at))
+                            .push(next.reason.to_json());
+                    };
+                    let mut queued = INSERT_NEVER_OWED.execute(tx, &of(&[Before::Never]), bind).await?;
+                    let settled = of(&[Before::Delivered, Before::Dead]);
+                    queued += QUEUE_SETTLED.execute(tx, &settled, bind).await?;
+                    queued += HASTEN_PENDING.execute(tx, &of(&[Before::Pending]), bind).await?;
+                    Ok(queued)
                 })
             })
-            .await
+            .await;
+        self.handover.stale(subscriber);
+        queued
     }
 }
+
+/// What is written of a message that is sent again.
+#[derive(Clone, Copy, Debug)]
+struct AgainWrite {
+    message: i64,
+    before: Before,
+    schedule: DeliverySchedule,
+}
+
+const INSERT_NEVER_OWED: Bulk = Bulk {
+    before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
+    columns: 7,
+    after: ")
+        INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at, queued_again_at,
+                                next_attempt_at, reason)
+        SELECT m.message_key, new.subscriber, new.format, coalesce(m.label_key, -m.subject_key),
+               iif(m.label_key IS NOT NULL, m.seq, iif(m.subject_key IS NOT NULL, m.message_key, NULL)),
+               'pending', new.now, new.now, new.next_attempt_at, new.reason
+        FROM new JOIN messages m ON m.message_key = new.message
+        WHERE true ON CONFLICT (message_key, subscriber) DO NOTHING",
+};
+
+const QUEUE_SETTLED: Bulk = Bulk {
+    before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
+    columns: 7,
+    after: ")
+        UPDATE deliveries SET state = 'pending', delivered_at = NULL, queued_again_at = new.now,
+            next_attempt_at = new.next_attempt_at, reason = new.reason,
+            failures = 0, failing_since = NULL, planned_at = NULL, asked_until = NULL
+        FROM new WHERE deliveries.message_key = new.message AND deliveries.subscriber = new.subscriber
+            AND deliveries.state = new.before",
+};
+
+const HASTEN_PENDING: Bulk = Bulk {
+    before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
+    columns: 7,
+    after: ")
+        UPDATE deliveries SET next_attempt_at = new.next_attempt_at, reason = new.reason,
+            failures = 0, failing_since = NULL, planned_at = NULL, asked_until = NULL
+        FROM new WHERE deliveries.message_key = new.message AND deliveries.subscriber = new.subscriber
+            AND deliveries.state = 'pending'",
+};

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::outbox::promote;
 use super::{Store, StoreError, json, ms};
 use crate::domain::subscriber::SubscriberName;
 
@@ -36,15 +35,15 @@ impl Pruned {
 }
 
 impl Store {
-    /// Takes one bite at `now`: up to `limit` of each.
-    pub async fn prune(&self, keep: Keep, now: Timestamp, limit: u32) -> Result<Pruned, StoreError> {
+    /// Takes one bite: up to `limit` of each.
+    pub async fn prune(&self, keep: Keep, limit: u32) -> Result<Pruned, StoreError> {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
                     let attempts = prune_attempts(tx, ms(keep.attempts_since), limit).await?;
                     let mut pruned = Pruned { attempts, ..Pruned::default() };
                     prune_labels(tx, keep, limit, &mut pruned).await?;
-                    prune_messages(tx, keep, now, limit, &mut pruned).await?;
+                    prune_messages(tx, keep, limit, &mut pruned).await?;
                     Ok(pruned)
                 })
             })
@@ -89,12 +88,20 @@ impl Store {
     }
 }
 
+/// An attempt is no older than its delivery. So only those of deliveries are looked at whose messages were made before
+/// the hour of `before`: few of these have any left.
 async fn prune_attempts(tx: &mut SqliteConnection, before: i64, limit: u32) -> Result<u64, sqlx::Error> {
+    let hour = before.div_euclid(3_600_000);
     let done = sqlx::query!(
         "DELETE FROM attempts WHERE (delivery_key, attempt) IN (
-            SELECT a.delivery_key, a.attempt FROM attempts a JOIN deliveries d USING (delivery_key)
-            WHERE a.started_at < ? AND d.state <> 'pending' LIMIT ?)",
+            SELECT a.delivery_key, a.attempt FROM attempts a CROSS JOIN deliveries d USING (delivery_key)
+            WHERE a.delivery_key < coalesce(
+                    (SELECT first.delivery_key FROM deliveries first
+                     WHERE first.message_key >= (SELECT min(message_key) FROM message_hours WHERE hour >= ?2)
+                     ORDER BY first.message_key LIMIT 1), 9223372036854775807)
+              AND a.started_at < ?1 AND d.state <> 'pending' LIMIT ?3)",
         before,
+        hour,
         limit
     )
     .execute(tx)
@@ -149,7 +156,6 @@ async fn prune_labels(
 async fn prune_messages(
     tx: &mut SqliteConnection,
     keep: Keep,
-    now: Timestamp,
     limit: u32,
     pruned: &mut Pruned,
 ) -> Result<(), sqlx::Error> {
@@ -177,28 +183,11 @@ async fn prune_messages(
     }
     let rows = json(&messages);
     count_undelivered(tx, &rows, pruned).await?;
-    let lanes = lanes_of(tx, &rows, now).await?;
     sqlx::query!("DELETE FROM messages WHERE message_key IN (SELECT value FROM json_each(?))", rows)
         .execute(&mut *tx)
         .await?;
-    // Whoever comes back gets what stood behind it.
-    promote(tx, &lanes).await?;
     pruned.messages += messages.len() as u64;
     Ok(())
-}
-
-/// The lanes in which these messages are still owed, for [`promote`].
-async fn lanes_of(tx: &mut SqliteConnection, messages: &str, now: Timestamp) -> Result<String, sqlx::Error> {
-    let now = ms(now);
-    sqlx::query_scalar!(
-        r#"SELECT json_group_array(json_object('subscriber', subscriber, 'lane', lane, 'since', ?2)) AS "lanes!: String"
-           FROM (SELECT DISTINCT subscriber, lane FROM deliveries
-                 WHERE message_key IN (SELECT value FROM json_each(?1)) AND state = 'pending' AND lane IS NOT NULL)"#,
-        messages,
-        now
-    )
-    .fetch_one(tx)
-    .await
 }
 
 /// Counts what goes without having been delivered: never silently.

@@ -2,6 +2,7 @@
 //!
 //! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and settlements
 //! come often and are written many rows a statement; everything else is a job of its own, in a transaction of its own.
+//! New deliveries are handed to their couriers after the commit.
 //!
 //! If we die between two commits, nothing of the later one has happened: nobody was told, the next start finds the work
 //! still due.
@@ -11,10 +12,14 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use sqlx::{Connection, SqliteConnection};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
+use super::changes::Watcher;
+use super::checkpoints::{self, Written};
 use super::file::OpenFiles;
-use super::outbox::{self, EndedAttempt, Settled};
+use super::health::Healths;
+use super::outbox::handover::Handover;
+use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts};
 
@@ -147,8 +152,13 @@ where
 #[derive(Debug)]
 pub struct Writer {
     connection: SqliteConnection,
+    /// Makes checkpoints beside it.
+    checkpointer: SqliteConnection,
     jobs: Jobs,
-    outbox: watch::Sender<u64>,
+    handover: Handover,
+    healths: Healths,
+    watcher: Watcher,
+    written: Written,
     files: Arc<OpenFiles>,
 }
 
@@ -165,25 +175,59 @@ struct Batch {
 impl Writer {
     pub(super) fn new(
         connection: SqliteConnection,
+        checkpointer: SqliteConnection,
         jobs: Jobs,
-        outbox: watch::Sender<u64>,
+        handover: Handover,
+        watcher: Watcher,
         files: Arc<OpenFiles>,
     ) -> Self {
-        Self { connection, jobs, outbox, files }
+        let (healths, written) = (Healths::default(), Written::default());
+        Self { connection, checkpointer, jobs, handover, healths, watcher, written, files }
     }
 
     /// Writes until it is told to end or every handle to the store is gone.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let Self { connection, mut checkpointer, jobs, handover, healths, watcher, written, files } = self;
+        let mut writing =
+            Writing { connection, jobs, handover, healths, watcher, written: &written, files, lost: false };
+        tokio::select! {
+            () = writing.run() => {}
+            () = checkpoints::run(&mut checkpointer, &written) => {}
+        }
+        writing.close(checkpointer).await;
+    }
+}
+
+/// The writer at work.
+struct Writing<'a> {
+    connection: SqliteConnection,
+    jobs: Jobs,
+    handover: Handover,
+    healths: Healths,
+    watcher: Watcher,
+    written: &'a Written,
+    files: Arc<OpenFiles>,
+    /// The path no longer names the open file.
+    lost: bool,
+}
+
+impl Writing<'_> {
+    async fn run(&mut self) {
         let mut arrived = Vec::with_capacity(BATCH);
-        let mut lost = false;
-        while self.jobs.receiver.recv_many(&mut arrived, BATCH).await > 0 {
-            lost = lost || self.files.check().is_err();
+        loop {
+            self.watcher.look(&mut self.connection).await;
+            tokio::select! {
+                biased;
+                jobs = self.jobs.receiver.recv_many(&mut arrived, BATCH) => if jobs == 0 { return },
+                () = self.watcher.wait() => {}
+            }
+            self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
             let mut batch = Batch::default();
             for job in arrived.drain(..) {
                 match job {
                     Job::End => self.jobs.receiver.close(),
                     // Nobody would find it again: whoever asked hears that the writer is gone.
-                    _ if lost => {}
+                    _ if self.lost => {}
                     Job::Poll(record, reply) => {
                         batch.polls.push(*record);
                         batch.poll_replies.push(reply);
@@ -199,24 +243,30 @@ impl Writer {
                     Job::Alone(work) => {
                         // It answers its caller itself.
                         let _ = work(&mut self.connection).await;
-                        self.outbox.send_modify(|count| *count += 1);
+                        self.written.add(1);
                     }
                 }
             }
             self.write(batch).await;
         }
-        if lost && self.files.are_emptied() {
+    }
+
+    async fn close(self, checkpointer: SqliteConnection) {
+        if self.lost && self.files.are_emptied() {
             // A close would fill the file up with the pages that happen to be in the WAL: neither the old database nor
             // an empty one. As it is, the next start begins a new one.
+            std::mem::forget(checkpointer);
             return std::mem::forget(self.connection);
         }
-        if lost {
+        checkpoints::close(checkpointer).await;
+        let mut connection = self.connection;
+        if self.lost {
             // The WAL belongs to the file that was open, and would damage the one that is at the path now. Afterwards the
             // file that was open, wherever it was moved, has all that was written.
-            let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.connection).await;
+            let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         }
         // Leaves no WAL behind; a failure costs the next start a moment.
-        let _ = self.connection.close().await;
+        let _ = connection.close().await;
     }
 
     async fn write(&mut self, batch: Batch) {
@@ -226,12 +276,12 @@ impl Writer {
         let Batch { flushes, flush_replies, polls, poll_replies, ended, settle_replies } = batch;
         let together = self.commit(&flushes, &polls, &ended).await;
         self.jobs.disaster.note(&together);
+        let rows =
+            flushes.iter().map(|flush| flush.unchanged.len()).sum::<usize>() + polls.len() + ended.len();
+        self.written.add(rows);
         let several = flushes.len() + polls.len() + ended.len() > 1;
         match together {
             Ok((recorded, settled)) => {
-                if settled.iter().any(Settled::feeds_outbox) || polls.iter().any(PollRecord::feeds_outbox) {
-                    self.outbox.send_modify(|count| *count += 1);
-                }
                 for reply in flush_replies {
                     let _ = reply.send(Ok(()));
                 }
@@ -256,7 +306,6 @@ impl Writer {
                     let done = self.commit(&[], &[], std::slice::from_ref(&attempt)).await;
                     let _ = reply.send(done.map(|(_, mut settled)| settled.remove(0)));
                 }
-                self.outbox.send_modify(|count| *count += 1);
             }
             Err(error) => {
                 for reply in flush_replies {
@@ -272,30 +321,40 @@ impl Writer {
         }
     }
 
-    /// One transaction. If we die before its commit, nothing in it happened; after, all of it did.
+    /// One transaction. If we die before its commit, nothing in it happened; after, all of it did: what was not handed
+    /// over yet is read from the table by the next start. Deliveries are handed over before anybody is answered.
     async fn commit(
         &mut self,
         flushes: &[Flush],
         polls: &[PollRecord],
         ended: &[EndedAttempt],
     ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
+        let mut new: Vec<NewDelivery> = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         // First: what was in memory is older than what polls of the same labels found since.
         for flush in flushes {
             polls::flush(&mut transaction, flush).await?;
         }
-        let recorded =
-            if polls.is_empty() { Vec::new() } else { polls::record(&mut transaction, polls).await? };
-        let settled =
-            if ended.is_empty() { Vec::new() } else { outbox::settle(&mut transaction, ended).await? };
+        let recorded = match polls {
+            [] => Vec::new(),
+            polls => polls::record(&mut transaction, polls, &mut new).await?,
+        };
+        let settled = match ended {
+            [] => Vec::new(),
+            ended => outbox::settle(&mut transaction, ended, &mut self.healths, &mut new).await?,
+        };
         for record in polls {
             if let Some(account) = &record.account {
-                accounts::keep(&mut transaction, account).await?;
+                new.extend(accounts::keep(&mut transaction, account).await?);
             }
         }
         transaction.commit().await?;
         // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
         self.files.check()?;
+        if let Some(settled) = settled.last() {
+            self.handover.settled(settled.version);
+        }
+        self.handover.give(new);
         Ok((recorded, settled))
     }
 }

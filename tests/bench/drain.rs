@@ -122,10 +122,10 @@ async fn drained(subscriber: Subscriber, labels: u64, each: u64) -> Measure {
     measure
 }
 
-/// What polls would have left: of each label `each` messages, and the first of them due.
+/// What polls would have left: of each label `each` messages.
 async fn fill(outside: &mut SqliteConnection, labels: u64, each: u64) {
     let (now, labels, each) = (clock::now().as_millisecond(), labels as i64, each as i64);
-    let statements = [
+    let statements: [&'static str; 4] = [
         "WITH RECURSIVE series (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM series WHERE value < ?2)
          INSERT INTO labels (label_key, account, label_id, state, by_config, source, registered_at, next_poll_at, last_seq)
          SELECT value, 'main', 'se-' || value, 'active', 1, 'config', ?1, ?1, ?3 FROM series",
@@ -134,9 +134,9 @@ async fn fill(outside: &mut SqliteConnection, labels: u64, each: u64) {
          SELECT 'msg_' || label_key || '_' || seq, 'main', label_key, label_id, seq, 'tracking.event.added', ?1,
                 json_object('type', 'tracking.event.added', 'data', ?4)
          FROM seqs CROSS JOIN labels",
-        "INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at, next_attempt_at)
-         SELECT message_key, 'orders', 'standard', label_key, seq, 'pending', ?1, CASE seq WHEN 1 THEN ?1 END
-         FROM messages",
+        "INSERT INTO message_hours (hour, message_key) VALUES (?1 / 3600000, 1)",
+        "INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at, next_attempt_at, reason)
+         SELECT message_key, 'orders', 'standard', label_key, seq, 'pending', ?1, ?1, '\"first\"' FROM messages",
     ];
     let body = "x".repeat(BYTES - 48);
     for statement in statements {

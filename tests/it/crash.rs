@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use trackpost::domain::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
 use trackpost::store::StoreError;
 
@@ -78,13 +79,12 @@ async fn killed_between_the_commit_and_its_answer_nothing_is_told_twice() {
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
     house.reserve().await;
-    let mut outbox = house.store().outbox_changes();
-    outbox.mark_unchanged();
+    let inbox = house.store().inbox(&SubscriberName::new("orders"));
     let now = house.now();
-    // The writer rings after its commit and before it answers; this task hears the bell first.
+    // The writer hands over after its commit and before it answers; this task hears of it first.
     tokio::select! {
         biased;
-        rung = outbox.changed() => rung.unwrap(),
+        () = inbox.arrived() => {}
         _ = house.poller().step(now) => panic!("the poller had its answer"),
     }
     house.crash().await;

@@ -8,7 +8,7 @@ use crate::house::parcel::{event, event_in, in_transit, tracking};
 use crate::house::{House, bystander};
 
 /// What is done to a copy of a sound database, and what is to be said of it.
-const BREAKAGES: [(&str, &str); 14] = [
+const BREAKAGES: [(&str, &str); 15] = [
     ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "se-1 has"),
     ("DELETE FROM messages WHERE label_id = 'se-1' AND seq = 2", "se-1 has"),
     ("UPDATE labels SET missing_events = 3 WHERE label_id = 'se-1'", "se-1 counts 3 missing events"),
@@ -17,10 +17,14 @@ const BREAKAGES: [(&str, &str); 14] = [
     ("UPDATE tracking_events SET raw = json_set(raw, '$.signer', 'x')", "is shown in two ways as revision"),
     ("UPDATE tracking_events SET late = 1 - late", "is shown in two ways as revision"),
     ("UPDATE tracking_events SET position = position + 1 WHERE position = 2", "se-1 has 2 events"),
-    ("UPDATE deliveries SET next_attempt_at = NULL WHERE state = 'pending'", "never due"),
-    ("UPDATE deliveries SET next_attempt_at = 1 WHERE state = 'pending'", "due out of turn"),
     (
-        "UPDATE deliveries SET state = 'dead' WHERE delivery_key = (SELECT max(delivery_key) FROM deliveries WHERE state = 'pending')",
+        "UPDATE deliveries SET reason = '\"whim\"' WHERE state = 'pending'",
+        "is due for no reason that is known",
+    ),
+    ("UPDATE messages SET body = '[]' WHERE message_key = 1", "is not a JSON object"),
+    ("UPDATE message_hours SET message_key = 2", "is not found by the hour"),
+    (
+        "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, reason = NULL WHERE delivery_key = (SELECT max(delivery_key) FROM deliveries WHERE state = 'pending')",
         "settled before an earlier one",
     ),
     (

@@ -18,6 +18,7 @@ mod discovery;
 mod explained;
 mod feed;
 mod freshness;
+mod handover;
 mod history;
 mod house;
 mod invariants;

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use trackpost::domain::delivery::{Attempt, Outcome};
 use trackpost::domain::secret::Hidden;
-use trackpost::domain::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
-use trackpost::store::outbox::{EndedAttempt, Kind};
+use trackpost::store::outbox::EndedAttempt;
 
 use crate::house::parcel::in_transit;
 use crate::house::{House, ORDERS, seconds};
@@ -97,7 +96,7 @@ async fn probes_of_a_failing_subscriber_use_nothing_up() {
     for _ in 0..40 {
         deliver_after(&mut house, 301).await;
     }
-    let tried = house.count("SELECT tried FROM deliveries WHERE lane = 1").await;
+    let tried = house.count("SELECT failures FROM deliveries WHERE lane = 1").await;
     assert!(tried <= 2, "{tried}: those before it fell");
     refuse_one(&house);
     house.receiver.answer_always(Answer::status(200));
@@ -108,7 +107,7 @@ async fn probes_of_a_failing_subscriber_use_nothing_up() {
     while house.count(DEAD).await == 0 {
         deliver_after(&mut house, 12).await;
     }
-    let counted = house.count("SELECT tried FROM deliveries WHERE lane = 1").await;
+    let counted = house.count("SELECT failures FROM deliveries WHERE lane = 1").await;
     assert_eq!(counted, 3, "those before it fell, and those since it is well again");
     assert!(house.count("SELECT attempts FROM deliveries WHERE lane = 1").await > 20);
 }
@@ -146,13 +145,11 @@ async fn another_url_has_refused_nothing_and_asked_for_nothing() {
 #[tokio::test]
 async fn no_attempt_is_lost_from_the_log() {
     let house = two_labels().await;
-    let (orders, now) = (SubscriberName::new("orders"), house.now());
-    let due = house.store().due_deliveries(&orders, Kind::First, now, &[], 1).await.unwrap().remove(0);
+    let (key, now) = (house.count(OF_ONE).await, house.now());
     let ended = |outcome| EndedAttempt {
         subscriber: house.policy.subscribers[0].clone().into(),
-        row: due.row,
-        lane: due.lane,
-        course: due.course,
+        key,
+        ping: false,
         attempt: Attempt {
             started_at: now,
             duration: Duration::from_secs(15),

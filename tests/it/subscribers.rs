@@ -13,7 +13,7 @@ use crate::house::seconds;
 /// A daemon that looks every 100 ms, and a subscriber with little patience.
 async fn site() -> Site {
     let site = Site::new(SandboxOptions::default()).await;
-    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    ["se-1", "se-2", "se-3"].iter().for_each(|id| site.sandbox.script(id, Answer::json(200, in_transit())));
     let configuration = site.configuration("[]", "");
     let quick = configuration.replace("events = [\"*\"]", "events = [\"*\"]\ntimeout = \"500ms\"");
     site.write("trackpost.toml", &quick);
@@ -24,6 +24,16 @@ async fn listed(site: &Site) -> serde_json::Value {
     let (done, said, failed) = site.verb(&["subscribers", "list", "--json"]).await;
     assert!(done, "{failed}");
     serde_json::from_str(&said).unwrap()
+}
+
+async fn until_listed(site: &Site, enough: impl Fn(&serde_json::Value) -> bool) {
+    for _ in 0..100 {
+        if enough(&listed(site).await) {
+            return;
+        }
+        trackpost::clock::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{}", listed(site).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,25 +74,34 @@ async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
     site.received(|counts| counts.received == 4).await;
 
     // It asks to be left alone for an hour: whoever resumes it won't wait.
-    for (retried, received) in [(true, 6), (false, 8)] {
+    for (label, received, retried) in [("se-2", 5, true), ("se-3", 10, false)] {
         site.receiver.answer_next([Answer::status(429).header("retry-after", "3600")]);
-        let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-        assert!(!done && failed.contains("orders: status 429"), "{failed}");
+        assert!(site.verb(&["labels", "add", label]).await.0);
+        site.received(|counts| counts.received == received).await;
+        until_listed(&site, |row| row["held_until"].is_string()).await;
         let (_, said, _) = site.verb(&["subscribers", "list"]).await;
         assert!(said.contains("ok, to be left alone until 20"), "{said}");
         if retried {
-            let id = failed.split_whitespace().find(|word| word.starts_with("dlv_")).expect("it is named");
-            let (_, said, _) = site.verb(&["deliveries", "retry", id]).await;
+            let (_, said, _) = site.verb(&["deliveries", "list", "--label", label, "--json"]).await;
+            let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+            let (_, said, _) =
+                site.verb(&["deliveries", "retry", first["delivery_id"].as_str().unwrap()]).await;
             assert!(said.contains("is due now; orders asked by Retry-After"), "{said}");
         }
+        let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+        assert!(done && said.contains("accepted"), "a ping does not wait: {failed}");
         let (_, said, _) = site.verb(&["subscribers", "resume", "orders"]).await;
         assert!(said.contains("which is passed over now"), "{said}");
-        site.received(|counts| counts.received == received).await;
+        site.received(|counts| counts.received == received + 4).await;
     }
 
     site.receiver.answer_next([Answer::status(418).body("a teapot")]);
     let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
     assert!(!done && failed.contains("orders: status 418") && failed.contains("a teapot"), "{failed}");
+    assert!(failed.contains("a ping is sent once"), "{failed}");
+    trackpost::clock::sleep(Duration::from_millis(300)).await;
+    let row = listed(&site).await;
+    assert_eq!((&row["pending"], &row["state"]), (&0.into(), &"ok".into()), "it is over");
     daemon.stop().await;
     site.inspect();
 }
@@ -101,7 +120,7 @@ async fn without_a_daemon_a_ping_says_so_and_an_unknown_name_its_neighbour() {
         let (done, _, failed) = site.verb(&["subscribers", verb, "ordrs"]).await;
         assert!(!done && failed.contains("no subscriber ordrs") && failed.contains("orders"), "{failed}");
     }
-    assert_eq!(listed(&site).await["pending"], 1, "it waits for the daemon");
+    assert_eq!(listed(&site).await["pending"], 0, "it was withdrawn");
     let (done, said, _) = site.verb(&["subscribers", "list"]).await;
     assert!(done && said.starts_with("NAME"), "{said}");
     site.inspect();

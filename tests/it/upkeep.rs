@@ -2,10 +2,15 @@
 
 use jiff::SignedDuration;
 use trackpost::config::StoreConfig;
+
+use trackpost::domain::account::AccountState;
 use trackpost::domain::message::ping::Ping;
-use trackpost::domain::subscriber::{Subscriber, SubscriberName};
+use trackpost::domain::message::{MessageType, about_account};
+use trackpost::domain::poll::PlannedDelivery;
+use trackpost::domain::subscriber::{Format, Subscriber, SubscriberName};
 use trackpost::janitor;
 use trackpost::sandbox::Answer;
+use trackpost::store::accounts::AccountRecord;
 
 use crate::house::parcel::{event, tracking};
 use crate::house::{House, ORDERS, hours, seconds};
@@ -39,6 +44,23 @@ async fn ping(house: &House, subscriber: &str) {
     house.store().add_ping(&name, Ping::new(&name, house.now()), house.now()).await.unwrap();
 }
 
+/// `orders` is told something that belongs to no label.
+async fn tell(house: &House) {
+    let (name, now) = (house.account.name.clone(), house.now());
+    let message = about_account(MessageType::AccountRecovered, &name, "it is back", None, now);
+    let subscriber = SubscriberName::new("orders");
+    let delivery = PlannedDelivery { message: 0, subscriber, format: Format::Standard };
+    let record = AccountRecord {
+        name,
+        state: AccountState::new(now),
+        change: None,
+        messages: vec![message],
+        deliveries: vec![delivery],
+        now,
+    };
+    house.store().record_account(record).await.unwrap();
+}
+
 /// `se-1` was delivered; what is to be told of it waits.
 async fn delivered_parcel(configuration: &str) -> House {
     let mut house = House::with(configuration).await;
@@ -69,17 +91,21 @@ async fn what_the_system_said_and_pings_go_in_time() {
 async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
     let mut house = House::with(&format!("{ORDERS}retry = [\"1s\"]\n")).await;
     house.receiver.answer_by(|callback| match callback.kind.as_deref() {
-        Some("trackpost.ping") => Some(Answer::status(422)),
+        Some("system.account.recovered") => Some(Answer::status(422)),
         _ => None,
     });
-    ping(&house, "orders").await;
+    tell(&house).await;
     house.deliver().await;
     house.register(&["se-1"]).await;
     house.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     house.poll_and_deliver().await;
     house.pass(days(20));
     tidy_all(&house, 1).await;
-    assert_eq!((house.count(LABELS).await, house.count(MESSAGES).await), (0, 1), "the ping is still owed");
+    assert_eq!(
+        (house.count(LABELS).await, house.count(MESSAGES).await),
+        (0, 1),
+        "the message of the system is still owed"
+    );
     house.register(&["se-2"]).await;
     house.says("se-2", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     house.poll_and_deliver().await;
@@ -106,7 +132,7 @@ async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
     house.look_again("se-4").await;
     for _ in 0..30 {
         // Something else that is accepted.
-        ping(&house, "orders").await;
+        tell(&house).await;
         house.deliver().await;
         house.pass(seconds(2));
     }
@@ -167,7 +193,7 @@ async fn what_was_counted_is_said() {
         finished_since: house.now() - days(1),
         undelivered_since: house.now() - days(14),
     };
-    let pruned = house.store().prune(keep, house.now(), 500).await.unwrap();
+    let pruned = house.store().prune(keep, 500).await.unwrap();
     let messages = u64::try_from(house.kinds().len()).unwrap();
     assert_eq!((pruned.labels, pruned.undelivered), (1, vec![("gone".to_owned(), messages)]));
 }

@@ -14,7 +14,8 @@ use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::attempt::{Heeded, Reached, heeded};
 use crate::domain::breaker::Health;
-use crate::domain::next_attempt::{Addressee, Because, Case, LastAttempt, Outlook, State, outlook};
+use crate::domain::message::ping::PING;
+use crate::domain::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
 use crate::domain::span::later;
 use crate::domain::subscriber::SubscriberName;
 use crate::store::Store;
@@ -167,18 +168,13 @@ impl Record {
         let addressee = match config.subscribers.get(&SubscriberName::new(&delivery.subscriber)) {
             None => Addressee::Unknown,
             Some(subscriber) if !subscriber.enabled => Addressee::TurnedOff,
-            Some(subscriber) => Addressee::Served { schedule: &subscriber.retry },
+            Some(_) => Addressee::Served,
         };
-        let last = self.log.last().filter(|last| last.attempt == delivery.attempts);
-        let attempts = u32::try_from(delivery.attempts).unwrap_or(u32::MAX);
         let case = Case {
             // The table's CHECK knows no others.
             state: State::parse(&delivery.state).unwrap_or(State::Pending),
-            attempts,
-            failures: self.place.tried,
-            next_attempt_at: delivery.next_attempt_at,
-            queued_again_at: self.place.queued_again_at,
-            last: last.map(|last| LastAttempt { ended_at: ended_at(last), retry_after: last.retry_after }),
+            plan: delivery.plan,
+            ping: delivery.r#type == PING,
             behind_another: self.place.head.is_some(),
             addressee,
             health: &self.health,

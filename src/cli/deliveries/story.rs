@@ -8,6 +8,8 @@ use crate::cli::output::{roughly, shown};
 use crate::config::duration;
 use crate::domain::attempt::{Heeded, Reached, Stage};
 use crate::domain::breaker;
+use crate::domain::delivery::{DueReason, HastenedBy, Plan};
+use crate::domain::message::ping::PING;
 use crate::domain::next_attempt::{Because, Outlook};
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
@@ -18,6 +20,9 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
     match why {
         Because::Delivered => "delivered: the receiver has it".to_owned(),
+        Because::Dead if delivery.r#type == PING => {
+            "dead: a ping is sent once, and this one was not accepted".to_owned()
+        }
         Because::Dead => format!(
             "dead: it used up its schedule while {name} took others; trackpost deliveries retry {id} sends it again"
         ),
@@ -34,9 +39,8 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
         }
         Because::Behind => "an earlier message of its lane goes first, as they come in order".to_owned(),
         Because::Probed { at, since: from } => format!(
-            "{name} fails as a whole{}: one probe at a time, the next at {}, with one that was never attempted (by \
-             turns the longest due and the newest), or else with what has been due longest; the others follow when one \
-             is taken",
+            "{name} fails as a whole{}: one probe at a time, the next at {}; probes alternate between the oldest and the \
+             newest delivery not yet attempted; the others follow when one is taken",
             since(from),
             shown(at)
         ),
@@ -44,41 +48,48 @@ pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> S
             "{name} asked by Retry-After, with 429 or 503, to be left alone until {}: that holds all that it is owed",
             shown(Some(until))
         ),
-        Because::AskedToWait { until, capped } => {
-            let so = if capped { "for more than 24h, which is as long as we wait: " } else { "" };
-            format!(
-                "the receiver asked by Retry-After to wait with this message {so}until {}",
-                shown(Some(until))
-            )
-        }
-        Because::First => "never attempted yet: first attempts go before retries".to_owned(),
-        Because::QueuedAgain { at } => {
-            format!("queued again at {}, by deliveries retry or a replay", shown(Some(at)))
-        }
-        Because::Step { number, of, wait } => {
-            format!(
-                "step {number} of {of} of retry: {} (±10 %) after the last attempt",
-                duration::format(wait)
-            )
-        }
-        Because::LastStep { wait } => format!(
-            "retry is used up, but no other message got through either: its last step, {}, repeats",
-            duration::format(wait)
-        ),
-        Because::Hastened => format!(
-            "sooner than retry has it after the last attempt: {name} fell or was well again, and what is tried then is no \
-             step of it"
-        ),
-        Because::Planned => {
-            "planned by what held then: retry was another, or the record of the last attempt is gone"
-                .to_owned()
-        }
+        Because::Planned(plan) => planned(plan, name),
         Because::Due { since } => format!(
             "due for {}: it is under way, waits for a free place among max_in_flight, or no daemon runs",
             roughly(now.duration_since(since))
         ),
         Because::Draining { at_once } => {
             format!("{name} is well again: its backlog drains, {at_once} at once for now")
+        }
+    }
+}
+
+/// A delivery's own reason, as it was stored.
+fn planned(plan: Plan, name: &str) -> String {
+    let wait = |ms| duration::format(Duration::from_millis(ms));
+    match plan.reason {
+        DueReason::First => "never attempted yet: first attempts go before retries".to_owned(),
+        DueReason::QueuedAgain => "queued again by deliveries retry or a replay".to_owned(),
+        DueReason::Step { number, of, wait_ms } => {
+            format!("step {number} of {of} of retry: {} (±10 %) after the last attempt", wait(wait_ms))
+        }
+        DueReason::LastStep { wait_ms } => format!(
+            "retry is used up, but no other message got through either: its last step, {}, repeats",
+            wait(wait_ms)
+        ),
+        DueReason::AskedToWait { capped } => {
+            let so = if capped { "for more than 24h, which is as long as we wait: " } else { "" };
+            format!(
+                "the receiver asked by Retry-After to wait with this message {so}until {}",
+                shown(Some(plan.at))
+            )
+        }
+        DueReason::Spared => {
+            format!("the last attempt was made while {name} failed as a whole: it is no step of retry")
+        }
+        DueReason::Hastened { by } => {
+            let by = match by {
+                HastenedBy::Fall => "fell",
+                HastenedBy::Recovery => "is well again",
+                HastenedBy::Move => "has another url",
+                HastenedBy::Resume => "was resumed",
+            };
+            format!("sooner than retry has it, as {name} {by}: if it fails, it is no step of retry")
         }
     }
 }
@@ -144,6 +155,7 @@ pub(super) fn then(
         (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
         (None, Some(after)) => after,
         (None, None) if accepted => return None,
+        (None, None) if delivery.r#type == PING => format!("{why}a ping is sent once"),
         (None, None) if delivery.state == "dead" => format!("{why}given up, as others were taken meanwhile"),
         (None, None) => format!("{why}tried again when it is time, as said above"),
     })
@@ -168,6 +180,7 @@ mod tests {
             delivered_at: None,
             next_attempt_at: None,
             last_outcome: None,
+            plan: None,
         }
     }
 
@@ -186,14 +199,15 @@ mod tests {
         );
         assert!(said(Because::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
         assert!(said(Because::Due { since: at(0) }).starts_with("due for 1m: "));
-        let capped = Because::AskedToWait { until: at(0), capped: true };
+        let capped = Because::Planned(Plan { at: at(0), reason: DueReason::AskedToWait { capped: true } });
         assert!(said(capped).contains("for more than 24h"), "{}", said(capped));
     }
 
     #[test]
     fn the_head_of_a_lane_says_what_it_waits_for_itself() {
-        let wait = Duration::from_secs(300);
-        let outlook = Outlook { at: Some(at(400)), because: vec![Because::Step { number: 2, of: 9, wait }] };
+        let reason = DueReason::Step { number: 2, of: 9, wait_ms: 300_000 };
+        let why = Because::Planned(Plan { at: at(400), reason });
+        let outlook = Outlook { at: Some(at(400)), because: vec![why] };
         assert_eq!(
             head(&delivery(), 2, &outlook, at(90)),
             "it waits for dlv_7 (msg_a, seq 3, the first of 2), which is next attempted at 2026-09-21T14:20:00Z: step 2 \

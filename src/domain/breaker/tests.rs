@@ -24,14 +24,14 @@ fn attempt(outcome: Outcome, retry_after: Option<u64>) -> Attempt {
     }
 }
 
-fn ended(attempt: &Attempt, delivery: i64, course: Course, probe: bool) -> Ended<'_> {
-    Ended { delivery, course, attempt, probe, schedule: &SCHEDULE, max_in_flight: 8, jitter: 0.0 }
+fn ended(attempt: &Attempt, delivery: i64, progress: RetryProgress, probe: bool) -> Ended<'_> {
+    Ended { delivery, progress, attempt, probe, schedule: &SCHEDULE, max_in_flight: 8, jitter: 0.0 }
 }
 
 /// What an attempt of `delivery` leads to, `seconds` later.
 fn said(health: &mut Health, outcome: Outcome, delivery: i64, seconds: i64) -> Option<HealthChange> {
     let probe = matches!(health.gate(8, at(seconds)), Gate::Probe { .. });
-    health.settle(&ended(&attempt(outcome, None), delivery, Course::default(), probe), at(seconds)).1
+    health.settle(&ended(&attempt(outcome, None), delivery, RetryProgress::default(), probe), at(seconds)).1
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn messages_known_to_be_bad_are_not_counted_and_those_that_failed_since_it_accep
     let mut health = Health::default();
     said(&mut health, OK, 9, 10);
     let fails = |health: &mut Health, delivery, since| {
-        let course = Course { failures: 1, since: Some(at(since)), planned_at: None };
-        health.settle(&ended(&attempt(DOWN, None), delivery, course, false), at(20)).1
+        let progress = RetryProgress { failures: 1, since: Some(at(since)), planned_at: None };
+        health.settle(&ended(&attempt(DOWN, None), delivery, progress, false), at(20)).1
     };
     for delivery in 0..100 {
         assert_eq!(fails(&mut health, delivery, 10), None);
@@ -104,7 +104,7 @@ fn probes_double_from_five_seconds_to_five_minutes() {
         now += wait;
         assert_eq!(health.probe_at, Some(at(now)));
         // What was under way when it fell is no probe.
-        health.settle(&ended(&attempt(DOWN, None), 2, Course::default(), false), at(now - 1));
+        health.settle(&ended(&attempt(DOWN, None), 2, RetryProgress::default(), false), at(now - 1));
         assert_eq!(health.probe_at, Some(at(now)));
         assert_eq!(said(&mut health, DOWN, 1, now), None, "it is told once");
     }
@@ -134,33 +134,33 @@ fn the_backlog_drains_at_a_rising_pace() {
 fn what_fails_while_the_subscriber_does_is_no_step_of_the_schedule() {
     let mut health = Health { last_success_at: Some(at(1)), ..Health::default() };
     said(&mut health, Outcome::ConnectionRefused, 1, 10);
-    let mut course = Course::default();
+    let mut progress = RetryProgress::default();
     let mut fails = |health: &mut Health, seconds| {
-        let settlement = health.settle(&ended(&attempt(DOWN, None), 1, course, true), at(seconds)).0;
-        course = settlement.course;
-        settlement.next
+        let settlement = health.settle(&ended(&attempt(DOWN, None), 1, progress, true), at(seconds)).0;
+        progress = settlement.progress;
+        settlement.next.at()
     };
     for _ in 2..50 {
-        assert_eq!(fails(&mut health, 20), NextStep::Again { at: health.probe_at.unwrap() });
+        assert_eq!(fails(&mut health, 20), health.probe_at);
     }
     said(&mut health, OK, 2, 4000);
-    assert_eq!(fails(&mut health, 4000), NextStep::Again { at: at(4005) }, "its schedule begins here");
-    assert_eq!(fails(&mut health, 4005), NextStep::Again { at: at(4305) });
-    assert_eq!(fails(&mut health, 4305), NextStep::Again { at: at(6105) });
-    assert_eq!(fails(&mut health, 6104), NextStep::Again { at: at(6105) }, "before its time it is no step");
+    assert_eq!(fails(&mut health, 4000), Some(at(4005)), "its schedule begins here");
+    assert_eq!(fails(&mut health, 4005), Some(at(4305)));
+    assert_eq!(fails(&mut health, 4305), Some(at(6105)));
+    assert_eq!(fails(&mut health, 6104), Some(at(6105)), "before its time it is no step");
     said(&mut health, OK, 2, 6104);
-    assert_eq!(fails(&mut health, 6105), NextStep::Dead);
+    assert_eq!(fails(&mut health, 6105), None, "it is dead");
 }
 
 #[test]
 fn what_it_accepted_before_a_message_first_failed_is_no_reason_to_give_that_up() {
     let mut health = Health::default();
     said(&mut health, OK, 2, 0);
-    let worn = Course { failures: 3, since: Some(at(1)), planned_at: Some(at(4000)) };
+    let worn = RetryProgress { failures: 3, since: Some(at(1)), planned_at: Some(at(4000)) };
     let again = health.settle(&ended(&attempt(DOWN, None), 1, worn, false), at(4000)).0;
-    assert_eq!(again.next, NextStep::Again { at: at(5800) });
+    assert_eq!(again.next.at(), Some(at(5800)));
     said(&mut health, OK, 2, 5000);
-    let dead = health.settle(&ended(&attempt(DOWN, None), 1, again.course, false), at(5800)).0;
+    let dead = health.settle(&ended(&attempt(DOWN, None), 1, again.progress, false), at(5800)).0;
     assert_eq!(dead.next, NextStep::Dead);
 }
 
@@ -169,7 +169,7 @@ fn another_url_has_asked_for_nothing_and_gets_the_backlog_at_a_rising_pace() {
     let mut health = Health::default();
     health.meet("a", at(0));
     let busy = attempt(Outcome::Refused { status: 503 }, Some(3600));
-    health.settle(&ended(&busy, 1, Course::default(), false), at(0));
+    health.settle(&ended(&busy, 1, RetryProgress::default(), false), at(0));
     assert_eq!(health.gate(8, at(1)), Gate::Shut { until: Some(at(3600)) });
     assert!(health.meet("b", at(1)));
     assert_eq!(health.gate(8, at(1)), Gate::Open { at_once: 1 });
@@ -180,12 +180,12 @@ fn a_hold_counts_for_probes_and_a_messages_own_wait_for_it() {
     let mut health = Health::default();
     let busy = attempt(Outcome::Refused { status: 503 }, Some(3600));
     said(&mut health, Outcome::ConnectionRefused, 1, 0);
-    health.settle(&ended(&busy, 1, Course::default(), true), at(5));
+    health.settle(&ended(&busy, 1, RetryProgress::default(), true), at(5));
     assert_eq!(health.gate(8, at(3604)), Gate::Shut { until: Some(at(3605)) });
     assert_eq!(health.gate(8, at(3605)), Gate::Probe { newest: true }, "by turns");
     let later = attempt(DOWN, Some(7200));
-    let next = health.settle(&ended(&later, 2, Course::default(), true), at(3605)).0.next;
-    assert_eq!(next, NextStep::Again { at: at(3605 + 7200) });
+    let next = health.settle(&ended(&later, 2, RetryProgress::default(), true), at(3605)).0.next.at();
+    assert_eq!(next, Some(at(3605 + 7200)));
 }
 
 #[test]
@@ -234,15 +234,15 @@ fn pausing_and_resuming_are_no_episode() {
 struct World {
     health: Health,
     now: i64,
-    /// The course of each and when it is due; `None` once delivered.
-    pending: Vec<Option<(Course, Timestamp)>>,
+    /// The progress of each and when it is due; `None` once delivered.
+    pending: Vec<Option<(RetryProgress, Timestamp)>>,
     attempts: u32,
     changes: Vec<HealthChange>,
 }
 
 impl World {
     fn new(messages: usize) -> Self {
-        let pending = vec![Some((Course::default(), at(0))); messages];
+        let pending = vec![Some((RetryProgress::default(), at(0))); messages];
         Self { health: Health::default(), now: 0, pending, attempts: 0, changes: Vec::new() }
     }
 
@@ -261,14 +261,14 @@ impl World {
             .collect();
         due.sort_by_key(|index| self.pending[*index].map(|(_, due)| due));
         for index in due.into_iter().take(at_once) {
-            let (course, _) = self.pending[index].unwrap();
+            let (progress, _) = self.pending[index].unwrap();
             self.attempts += 1;
             let attempt = attempt(answer(index), None);
-            let ended = ended(&attempt, index as i64, course, probe);
+            let ended = ended(&attempt, index as i64, progress, probe);
             let (settlement, change) = self.health.settle(&ended, now);
             self.pending[index] = match settlement.next {
                 NextStep::Delivered => None,
-                NextStep::Again { at } => Some((settlement.course, at)),
+                NextStep::Again(plan) => Some((settlement.progress, plan.at)),
                 NextStep::Dead => panic!("a message is given up"),
             };
             if change.is_some() {

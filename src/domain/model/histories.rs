@@ -43,10 +43,13 @@ fn any_history() -> impl Strategy<Value = History> {
     let messages = vec((0_usize..5, 0_i64..600), 1..24);
     let moods = vec((0_i64..1200, any_mood()), 0..6);
     let deeds = vec((0_i64..3000, any_deed()), 0..6);
-    (1_u32..9, messages, moods, deeds).prop_map(|(max_in_flight, mut messages, moods, deeds)| {
-        messages.sort_by_key(|(_, made)| *made);
-        History { max_in_flight, messages, moods, deeds }
-    })
+    let memory = prop_oneof![Just(1_000_usize), 1_usize..8];
+    (1_u32..9, memory, messages, moods, deeds).prop_map(
+        |(max_in_flight, memory, mut messages, moods, deeds)| {
+            messages.sort_by_key(|(_, made)| *made);
+            History { max_in_flight, memory, messages, moods, deeds }
+        },
+    )
 }
 
 proptest! {
@@ -65,7 +68,8 @@ fn a_flood_of_first_attempts_starves_no_retry() {
         let mut messages = vec![(0, 0)];
         messages.extend((0..400).map(|n| (n + 1, i64::try_from(n / 2).unwrap())));
         let moods = vec![(1, Mood::Refuses(0..1))];
-        let mut world = World::new(History { max_in_flight, messages, moods, deeds: Vec::new() });
+        let mut world =
+            World::new(History { max_in_flight, memory: 1_000, messages, moods, deeds: Vec::new() });
         while world.outbox[0].state != Done::Delivered {
             world.tick();
             world.now += 1;
@@ -83,7 +87,8 @@ fn refused(lanes: usize, at_once: bool, every: usize, moods: Vec<(i64, Mood)>) -
     let bad = (0..lanes).map(|lane| (lane, if at_once { 0 } else { 30 * lane as i64 }));
     let mut messages: Vec<_> = bad.chain(good).collect();
     messages.sort_by_key(|(_, made)| *made);
-    let mut world = World::new(History { max_in_flight: 8, messages, moods, deeds: Vec::new() });
+    let mut world =
+        World::new(History { max_in_flight: 8, memory: 1_000, messages, moods, deeds: Vec::new() });
     world.run();
     world.judge();
     for delivery in world.outbox.iter().filter(|delivery| delivery.lane < lanes) {

@@ -1,7 +1,7 @@
 //! An outbox and its courier in virtual time, with nothing in them but what the ground floor decides.
 //!
-//! The store and the trade do the same in SQL and over HTTP; here it is small enough to be thrown thousands of
-//! histories at. What is asked of each: no message is lost, none is under way twice, none overtakes another of its lane,
+//! The store and the courier do the same in SQL and over HTTP; here it is small enough for thousands of histories, with
+//! memory that holds everything and with memory that holds next to nothing. What is asked of each: no message is lost, none is under way twice, none overtakes another of its lane,
 //! none is given up but as contract 7.5 says, and once the receiver is well nothing waits for long.
 
 mod histories;
@@ -46,6 +46,8 @@ enum Deed {
 #[derive(Clone, Debug)]
 struct History {
     max_in_flight: u32,
+    /// Deliveries that the courier holds in memory.
+    memory: usize,
     /// Lane and second of each message, in the order of their making.
     messages: Vec<(usize, i64)>,
     /// One after the other, each for so many seconds; afterwards the receiver is well.

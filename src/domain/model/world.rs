@@ -1,13 +1,17 @@
 //! The outbox and its courier, one second after the other.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Deed, History, LONGEST_ASKED, Mood, SCHEDULE};
 use crate::domain::breaker::{Ended, Gate, Health, HealthChange, State};
-use crate::domain::delivery::{Attempt, Course, NextStep, Outcome};
+use crate::domain::delivery::{Attempt, DeliverySchedule, HastenedBy, NextStep, Outcome};
+use crate::domain::outbox::{Kind, LeftOut, Limit, Loaded, MessageContent, Outbox, PendingDelivery, Wanted};
 use crate::domain::slots::Slots;
+use crate::domain::subscriber::Format;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
@@ -17,19 +21,20 @@ fn seconds(instant: Timestamp) -> i64 {
     instant.as_second() - at(0).as_second()
 }
 
+/// A row of the table.
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     pub(super) lane: usize,
     pub(super) state: Done,
-    /// Only of the head of a lane.
-    due: Option<i64>,
-    course: Course,
-    asked_until: Option<i64>,
+    schedule: DeliverySchedule,
     attempts: u32,
     queued_again: bool,
     /// Instants of failed attempts since it was queued.
     failed: Vec<i64>,
 }
+
+/// Of a lane, so many are read at once.
+const OF_A_LANE: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
@@ -53,7 +58,11 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) now: i64,
     health: Health,
+    /// The table.
     pub(super) outbox: Vec<Delivery>,
+    memory: Outbox,
+    /// The table was changed behind the courier's back.
+    stale: bool,
     under_way: Vec<UnderWay>,
     /// Second and message of each acceptance.
     pub(super) accepted: Vec<(i64, usize)>,
@@ -69,21 +78,22 @@ impl World {
         let delivery = |(lane, _): &(usize, i64)| Delivery {
             lane: *lane,
             state: Done::NotYet,
-            due: None,
-            course: Course::default(),
-            asked_until: None,
+            schedule: DeliverySchedule::first(at(0)),
             attempts: 0,
             queued_again: false,
             failed: Vec::new(),
         };
         let outbox = history.messages.iter().map(delivery).collect();
         let (under_way, accepted) = (Vec::new(), Vec::new());
+        let deliveries = history.memory;
         Self {
             first_in_a_row: 0,
             history,
             now: 0,
             health,
             outbox,
+            memory: Outbox::new(Limit { deliveries, bytes: usize::MAX }),
+            stale: true,
             under_way,
             accepted,
             requests: 0,
@@ -115,7 +125,8 @@ impl World {
         for message in 0..self.outbox.len() {
             if self.outbox[message].state == Done::NotYet && self.history.messages[message].1 <= self.now {
                 self.outbox[message].state = Done::Pending;
-                self.promote(self.outbox[message].lane);
+                self.outbox[message].schedule = DeliverySchedule::first(at(self.now));
+                self.memory.add(self.pending(message));
             }
         }
         let now = self.now;
@@ -143,7 +154,10 @@ impl World {
             Deed::Pause => drop(self.health.pause(now)),
             Deed::Resume => {
                 self.health.resume(now);
-                self.hasten(None);
+                self.reschedule(|_, schedule| {
+                    schedule.overrule_retry_after();
+                    schedule.hasten(HastenedBy::Resume, now);
+                });
             }
             Deed::Move(to) => {
                 // Its predecessor's calls have ended by then.
@@ -151,31 +165,28 @@ impl World {
                     self.settle(ended);
                 }
                 if self.health.meet(&to.to_string(), now) {
-                    for delivery in &mut self.outbox {
-                        (delivery.course, delivery.asked_until) = (Course::default(), None);
-                    }
-                    self.hasten(None);
+                    self.reschedule(|_, schedule| {
+                        schedule.forget_receiver();
+                        schedule.hasten(HastenedBy::Move, now);
+                    });
                 }
             }
-            Deed::Die => self.under_way.clear(),
+            Deed::Die => {
+                self.under_way.clear();
+                self.memory = Outbox::new(self.memory.limit());
+            }
             Deed::Replay(message) => {
                 let Some(delivery) = self.outbox.get_mut(*message) else { return };
                 if !matches!(delivery.state, Done::Delivered | Done::Dead) {
                     return;
                 }
                 delivery.state = Done::Pending;
-                (delivery.course, delivery.asked_until) = (Course::default(), None);
+                delivery.schedule = DeliverySchedule::queued_again(now);
                 delivery.queued_again = true;
                 delivery.failed.clear();
-                let lane = delivery.lane;
-                for other in 0..self.outbox.len() {
-                    if self.outbox[other].lane == lane && self.earlier_pending(other) {
-                        self.outbox[other].due = None;
-                    }
-                }
-                self.promote(lane);
             }
         }
+        self.stale = true;
     }
 
     fn earlier_pending(&self, message: usize) -> bool {
@@ -183,23 +194,59 @@ impl World {
         self.outbox[..message].iter().any(|other| other.lane == lane && other.state == Done::Pending)
     }
 
-    fn promote(&mut self, lane: usize) {
-        let now = self.now;
-        let head = self.outbox.iter_mut().find(|other| other.lane == lane && other.state == Done::Pending);
-        if let Some(head) = head.filter(|head| head.due.is_none()) {
-            let planned = head.course.planned_at.map(seconds);
-            head.due = Some(now).max(head.asked_until).max(planned);
+    fn reschedule(&mut self, change: impl Fn(usize, &mut DeliverySchedule)) {
+        for (message, delivery) in self.outbox.iter_mut().enumerate() {
+            change(message, &mut delivery.schedule);
         }
+        self.stale = true;
     }
 
-    /// What waits for a time of our own is due.
-    fn hasten(&mut self, tried: Option<usize>) {
-        for (message, delivery) in self.outbox.iter_mut().enumerate() {
-            let due = self.now.max(delivery.asked_until.unwrap_or(self.now));
-            if Some(message) != tried && delivery.due.is_some_and(|before| before > due) {
-                delivery.due = Some(due);
-            }
+    /// A row as it is read.
+    fn pending(&self, message: usize) -> PendingDelivery {
+        let Delivery { lane, attempts, schedule, .. } = self.outbox[message];
+        let content = MessageContent {
+            message_id: message.to_string(),
+            kind: String::new(),
+            label_id: None,
+            seq: None,
+            body: String::new(),
+            resource_url: None,
+        };
+        let (key, format) = (message as i64, Format::Standard);
+        let lane = Some(lane as i64);
+        PendingDelivery { key, message: Arc::new(content), format, lane, place: key, attempts, schedule }
+    }
+
+    fn of_lane(&self, lane: usize) -> impl Iterator<Item = usize> {
+        (0..self.outbox.len())
+            .filter(move |message| self.outbox[*message].lane == lane)
+            .filter(|message| self.outbox[*message].state == Done::Pending)
+    }
+
+    /// Reads the table as the store does.
+    fn read(&self) -> Loaded {
+        let pending = |message: &usize| self.outbox[*message].state == Done::Pending;
+        let all: Vec<usize> = (0..self.outbox.len()).filter(pending).collect();
+        let read = |messages: Vec<usize>| messages.into_iter().map(|message| self.pending(message)).collect();
+        if all.len() <= self.memory.limit().deliveries {
+            return Loaded { deliveries: read(all), left_out: None };
         }
+        let most = 2 * self.history.max_in_flight as usize;
+        let mut left_out = LeftOut::default();
+        let mut lanes = BTreeSet::new();
+        for retry in [false, true] {
+            let mut heads: Vec<usize> =
+                all.iter().copied().filter(|message| !self.earlier_pending(*message)).collect();
+            heads.retain(|message| (self.outbox[*message].attempts > 0) == retry);
+            heads.sort_by_key(|message| self.outbox[*message].schedule.next.at);
+            let newest = heads.last().copied().filter(|_| !retry);
+            let cut = heads.get(most - 1).map(|message| self.outbox[*message].schedule.next.at);
+            heads.truncate(most);
+            lanes.extend(heads.into_iter().chain(newest).map(|message| self.outbox[message].lane));
+            *if retry { &mut left_out.retries_after } else { &mut left_out.first_after } = cut;
+        }
+        let some = lanes.into_iter().flat_map(|lane| self.of_lane(lane).take(OF_A_LANE)).collect();
+        Loaded { deliveries: read(some), left_out: Some(left_out) }
     }
 
     fn settle(&mut self, ended: UnderWay) {
@@ -214,7 +261,7 @@ impl World {
         };
         let judged = Ended {
             delivery: message as i64,
-            course: self.outbox[message].course,
+            progress: self.outbox[message].schedule.progress,
             attempt: &attempt,
             probe: ended.probe,
             schedule: &SCHEDULE,
@@ -223,20 +270,19 @@ impl World {
         };
         let was = self.health.state;
         let (settlement, change) = self.health.settle(&judged, at(now));
-        let behind = self.earlier_pending(message);
         let delivery = &mut self.outbox[message];
         delivery.attempts += 1;
-        delivery.course = settlement.course;
-        delivery.asked_until = settlement.asked_until.map(seconds);
-        delivery.due = None;
+        let mut pending = None;
         match settlement.next {
             NextStep::Delivered => {
                 delivery.state = Done::Delivered;
                 self.accepted.push((now, message));
             }
-            NextStep::Again { at } => {
+            NextStep::Again(next) => {
                 delivery.failed.push(now);
-                delivery.due = Some(seconds(at)).filter(|_| !behind);
+                let (progress, asked_until) = (settlement.progress, settlement.asked_until);
+                delivery.schedule = DeliverySchedule { next, progress, asked_until };
+                pending = Some((delivery.attempts, delivery.schedule));
             }
             NextStep::Dead => {
                 delivery.failed.push(now);
@@ -248,42 +294,95 @@ impl World {
                 assert!(others, "given up though nobody was accepted meanwhile");
             }
         }
-        self.promote(self.outbox[message].lane);
+        let place = message as i64;
+        self.memory.settled((self.outbox[message].lane as i64, place, place), pending);
         self.falls += usize::from(change == Some(HealthChange::Fell));
-        if change.is_some() {
-            self.hasten(Some(message));
+        if let Some(change) = change {
+            let by = match change {
+                HealthChange::Recovered => HastenedBy::Recovery,
+                HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
+            };
+            self.reschedule(|other, schedule| {
+                if other != message {
+                    schedule.hasten(by, at(now));
+                }
+            });
         }
     }
 
+    /// What may be attempted by the table: the heads that are due and whose lanes are free, the longest due first.
     fn due(&self, retry: bool) -> Vec<usize> {
         let busy = |lane| self.under_way.iter().any(|under_way| self.outbox[under_way.message].lane == lane);
         let mut due: Vec<usize> = (0..self.outbox.len())
             .filter(|message| {
                 let delivery = &self.outbox[*message];
-                (delivery.attempts > 0) == retry
-                    && delivery.due.is_some_and(|due| due <= self.now)
+                delivery.state == Done::Pending
+                    && (delivery.attempts > 0) == retry
+                    && delivery.schedule.next.at <= at(self.now)
                     && !busy(delivery.lane)
+                    && !self.earlier_pending(*message)
             })
             .collect();
-        due.sort_by_key(|message| (self.outbox[*message].due, *message));
+        due.sort_by_key(|message| (self.outbox[*message].schedule.next.at, *message));
         due
+    }
+
+    /// Takes from memory what `expected` says, which is what the table says; of a memory that does not hold everything
+    /// it is asked only that it may be taken.
+    fn take(&mut self, kind: Kind, expected: &[usize], count: usize, probe: Option<bool>) {
+        for index in 0..count {
+            let taken = match probe {
+                Some(newest) => self.memory.take_probe(newest, at(self.now)),
+                None => self.memory.take(kind, at(self.now)),
+            };
+            let taken = taken.expect("as many are due in memory as in the table").key as usize;
+            if self.memory.is_complete() {
+                assert_eq!(taken, expected[index]);
+            }
+            self.start(taken, probe.is_some());
+        }
+    }
+
+    fn read_what_is_wanted(&mut self) {
+        for round in 0.. {
+            assert!(round < 100, "reading finds no end");
+            match self.memory.wanted(at(self.now)) {
+                Wanted::Nothing => return,
+                Wanted::Heads => self.memory.load(self.read()),
+                Wanted::Lanes(lanes) => {
+                    for lane in lanes {
+                        let read: Vec<usize> = self.of_lane(lane as usize).take(OF_A_LANE).collect();
+                        let more = read.len() == OF_A_LANE;
+                        let read = read.into_iter().map(|message| self.pending(message)).collect();
+                        self.memory.load_lane(lane, read, more);
+                    }
+                }
+            }
+        }
     }
 
     fn fill(&mut self) {
         let max = self.history.max_in_flight;
-        let (mut first, mut retries) = (self.due(false), self.due(true));
+        if std::mem::take(&mut self.stale) {
+            self.memory.load(self.read());
+        }
+        let (mut first, retries) = (self.due(false), self.due(true));
         match self.health.gate(max, at(self.now)) {
             Gate::Shut { .. } => {}
             Gate::Probe { newest } if self.under_way.is_empty() => {
+                if !self.memory.is_complete() {
+                    self.memory.load(self.read());
+                }
                 if newest {
                     first.reverse();
                 }
-                if let Some(probe) = first.into_iter().chain(retries).next() {
-                    self.start(probe, true);
-                }
+                let any = first.len() + retries.len();
+                let expected = [first, retries].concat();
+                self.take(Kind::First, &expected, any.min(1), Some(newest));
             }
             Gate::Probe { .. } => {}
             Gate::Open { at_once } => {
+                self.read_what_is_wanted();
                 let slots = Slots {
                     max_in_flight: max as usize,
                     at_once: at_once as usize,
@@ -291,11 +390,16 @@ impl World {
                     retries_under_way: self.under_way.iter().filter(|under_way| under_way.retry).count(),
                     first_in_a_row: self.first_in_a_row,
                 };
-                let share = slots.share(first.len(), retries.len());
+                let due = |kind| self.memory.due(kind, at(self.now), usize::MAX);
+                let due = (due(Kind::First), due(Kind::Retry));
+                if self.memory.is_complete() {
+                    assert_eq!(due, (first.len(), retries.len()));
+                }
+                assert!((due.0 == 0) == first.is_empty() || slots.room() == 0, "{due:?}, but {first:?}");
+                let share = slots.share(due.0, due.1);
                 self.first_in_a_row = if share.1 > 0 { 0 } else { self.first_in_a_row + share.0 };
-                first.truncate(share.0);
-                retries.truncate(share.1);
-                first.into_iter().chain(retries).for_each(|message| self.start(message, false));
+                self.take(Kind::Retry, &retries, share.1, None);
+                self.take(Kind::First, &first, share.0, None);
             }
         }
         let probes = self.under_way.iter().filter(|under_way| under_way.probe).count();
@@ -306,6 +410,7 @@ impl World {
         let lane = self.outbox[message].lane;
         let twice = self.under_way.iter().any(|under_way| self.outbox[under_way.message].lane == lane);
         assert!(!twice, "two of lane {lane} are under way");
+        assert!(!self.earlier_pending(message), "{message} goes before another of its lane");
         self.requests += 1;
         let (outcome, takes, retry_after) = match self.mood() {
             Mood::Fails(outcome, takes) => (outcome, takes, None),
@@ -320,7 +425,8 @@ impl World {
 
     /// The next second in which anything happens.
     fn next(&self) -> i64 {
-        let waits = self.outbox.iter().filter_map(|delivery| delivery.due);
+        let pending = self.outbox.iter().filter(|delivery| delivery.state == Done::Pending);
+        let waits = pending.map(|delivery| seconds(delivery.schedule.next.at));
         let ends = self.under_way.iter().map(|under_way| under_way.ends);
         let made = self.history.messages.iter().map(|(_, when)| *when);
         let deeds = self.history.deeds.iter().map(|(when, _)| *when);

@@ -1,42 +1,45 @@
 //! The outbox: what is still to be delivered, and what became of each attempt.
 //!
-//! Per subscriber and label there is a lane, and only its head is due; settling the head brings up the next. So order
-//! holds by construction, and one label never waits for another. What the system says of one account or subscriber has a
-//! lane, too; a ping has none. What is sent again ([`super::replay`]) becomes the head of its lane in front of what was
-//! there, which then waits, as soon as it is not under way.
+//! The table is the truth: a pending row has its due time and the reason for it, as they were decided. Which of them may
+//! be attempted, the heads of lanes, is known to the courier ([`crate::domain::outbox`]), to whom new deliveries come
+//! through memory ([`handover`]). What is sent again ([`super::replay`]) goes before what waits in its lane.
 
-mod due;
+pub mod handover;
+mod read;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::SqliteConnection;
 
-pub use due::{DueDelivery, Kind};
+pub use handover::{Inbox, NewDelivery};
+pub(super) use read::plan;
 
-use super::{Store, StoreError, health, json, ms};
-use crate::domain::breaker::{Ended, Health, HealthChange, State};
-use crate::domain::delivery::{Attempt, Course, NextStep, Settlement};
+use super::bulk::Bulk;
+use super::health::{self, Healths};
+use super::{Store, StoreError, at, json, ms};
+use crate::domain::breaker::{Ended, Health, HealthChange};
+use crate::domain::delivery::{
+    self, Attempt, DeliverySchedule, HastenedBy, NextStep, RetryProgress, Settlement,
+};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 
-/// An attempt that ended, and what it is judged by; what it leads to is decided as it is written, by how the subscriber
-/// fares at that moment.
+/// An attempt that ended, and what it is judged by; what it leads to is decided as it is written, by the subscriber's
+/// health and the delivery's row at that moment.
 #[derive(Clone, Debug)]
 pub struct EndedAttempt {
     pub subscriber: Arc<Subscriber>,
-    pub row: i64,
-    pub lane: Option<i64>,
-    /// The delivery's, before this attempt.
-    pub course: Course,
+    /// The delivery.
+    pub key: i64,
+    /// It is a ping.
+    pub ping: bool,
     pub attempt: Attempt,
     /// It was the probe of a failing subscriber.
     pub probe: bool,
     /// -1 to 1.
     pub jitter: f64,
-    /// All subscribers there are: who asks for it is told how this one fares.
+    /// All subscribers there are: who asks for it is told of a change of this one's health.
     pub audience: Arc<Vec<Subscriber>>,
     pub settled_at: Timestamp,
 }
@@ -44,103 +47,49 @@ pub struct EndedAttempt {
 /// What an attempt led to, as it was written.
 #[derive(Clone, Debug)]
 pub struct Settled {
-    pub settlement: Settlement,
+    pub next: NextStep,
     pub change: Option<HealthChange>,
-    /// How the subscriber fares from here, and when it is probed if it is failing.
-    pub state: State,
-    pub probe_at: Option<Timestamp>,
-}
-
-impl EndedAttempt {
-    fn judged(&self) -> Ended<'_> {
-        Ended {
-            delivery: self.row,
-            course: self.course,
-            attempt: &self.attempt,
-            probe: self.probe,
-            schedule: &self.subscriber.retry,
-            max_in_flight: self.subscriber.max_in_flight,
-            jitter: self.jitter,
-        }
-    }
-}
-
-impl Settled {
-    /// Whether other couriers may have something to do: the attempt's own sees its end.
-    pub(super) fn feeds_outbox(&self) -> bool {
-        self.change.is_some()
-    }
-
-    /// One success of many: nothing but the delivery is otherwise than before.
-    pub fn is_as_ever(&self) -> bool {
-        self.settlement.next == NextStep::Delivered && self.change.is_none() && self.state == State::Ok
-    }
+    /// The delivery as it goes on, with the attempts made; `None` if it does not.
+    pub pending: Option<(u32, DeliverySchedule)>,
+    /// The subscriber's health when all of the transaction was judged.
+    pub health: Arc<Health>,
+    /// Rises with each transaction.
+    pub version: u64,
 }
 
 impl Store {
-    /// Judges an attempt by how the subscriber fares, and writes what became of it, together with whatever else has
+    /// Judges an attempt by the subscriber's health, and writes what became of it, together with whatever else has
     /// arrived.
     pub async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
         self.writer.settle(attempt).await
     }
-}
 
-#[derive(Serialize)]
-struct SettleWrite<'a> {
-    delivery: i64,
-    subscriber: &'a str,
-    lane: Option<i64>,
-    started_at: i64,
-    duration_ms: u64,
-    outcome: &'a str,
-    status: Option<u16>,
-    detail: Option<&'a str>,
-    answer: Option<&'a str>,
-    retry_after_ms: Option<u64>,
-    state: &'a str,
-    next_attempt_at: Option<i64>,
-    delivered_at: Option<i64>,
-    tried: u32,
-    tried_since: Option<i64>,
-    planned_at: Option<i64>,
-    asked_until: Option<i64>,
-    /// What comes up in the lane is due from then on.
-    since: i64,
-    shown: String,
-}
-
-impl<'a> SettleWrite<'a> {
-    fn of(ended: &'a EndedAttempt, to: &Settlement) -> Self {
-        let attempt = &ended.attempt;
-        let now = ms(ended.settled_at);
-        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (state, next_attempt_at, delivered_at) = match to.next {
-            NextStep::Delivered => ("delivered", None, Some(now)),
-            NextStep::Again { at } => ("pending", Some(ms(at)), None),
-            NextStep::Dead => ("dead", None, None),
-        };
-        Self {
-            delivery: ended.row,
-            subscriber: ended.subscriber.name.as_str(),
-            lane: ended.lane,
-            started_at: ms(attempt.started_at),
-            duration_ms: millis(attempt.duration),
-            outcome: attempt.outcome.as_str(),
-            status: attempt.outcome.status(),
-            detail: attempt.detail.as_deref(),
-            answer: attempt.answer.as_deref(),
-            retry_after_ms: attempt.retry_after.map(millis),
-            state,
-            next_attempt_at,
-            delivered_at,
-            tried: to.course.failures,
-            tried_since: to.course.since.map(ms),
-            planned_at: to.course.planned_at.map(ms),
-            asked_until: to.asked_until.map(ms),
-            since: now,
-            shown: attempt.outcome.shown(),
-        }
+    /// The last transaction with settlements that is committed.
+    pub fn settled_version(&self) -> u64 {
+        self.handover.settled_version()
     }
+
+    /// The inbox of the courier of this subscriber, which takes the place of the last one.
+    pub fn inbox(&self, subscriber: &SubscriberName) -> Arc<Inbox> {
+        self.handover.register(subscriber)
+    }
+}
+
+/// A delivery's row, as far as it decides.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    pending: bool,
+    attempts: i64,
+    progress: RetryProgress,
+}
+
+/// What is written of an attempt.
+struct Write<'a> {
+    key: i64,
+    attempt: i64,
+    ended: &'a EndedAttempt,
+    to: Settlement,
+    was_pending: bool,
 }
 
 /// Writes attempts and what they lead to into an open transaction.
@@ -148,123 +97,275 @@ impl<'a> SettleWrite<'a> {
 /// If we die before the commit, the receiver may have had the message and we don't know it: it is sent again under the
 /// same id. At least once, never under a second id.
 ///
-/// How the subscribers fare is read, judged and written here, too: a restart goes on where it was, and what begins or
+/// The subscribers' health is read, judged and written here, too: a restart goes on where it was, and what begins or
 /// ends is told once.
 pub(super) async fn settle(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
+    healths: &mut Healths,
+    new: &mut Vec<NewDelivery>,
 ) -> Result<Vec<Settled>, sqlx::Error> {
-    let mut fares: HashMap<&SubscriberName, Health> = HashMap::new();
+    let mut stored = read_stored(tx, ended).await?;
+    let mut judged: HashMap<&SubscriberName, (Health, Health)> = HashMap::new();
+    let mut writes = Vec::with_capacity(ended.len());
     let mut settled = Vec::with_capacity(ended.len());
     let mut changes = Vec::new();
     for (index, attempt) in ended.iter().enumerate() {
         let name = &attempt.subscriber.name;
-        let health = match fares.entry(name) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(health::read(tx, name).await?.unwrap_or_default()),
+        if !judged.contains_key(name) {
+            let health = healths.read(tx, name).await?;
+            judged.insert(name, (health.clone(), health));
+        }
+        let (_, health) = judged.get_mut(name).expect("it was inserted");
+        let row = stored.get_mut(&attempt.key);
+        let progress = row.as_ref().map(|row| row.progress).unwrap_or_default();
+        let (settlement, change) = if attempt.ping {
+            (delivery::settle_ping(&attempt.attempt), None)
+        } else {
+            if health.url_digest.is_none() {
+                health.meet(&attempt.subscriber.url_digest(), attempt.settled_at);
+            }
+            let episode_at = health.episode_at;
+            let (settlement, change) = health.settle(&judged_by(attempt, progress), attempt.settled_at);
+            if let Some(change) = change {
+                let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
+                changes.push((index, change, health.clone(), episode_at));
+            }
+            (settlement, change)
         };
-        if health.url_digest.is_none() {
-            health.meet(&attempt.subscriber.url_digest(), attempt.settled_at);
+        let mut pending = None;
+        // One whose row is gone was pruned: nobody was there to send it to for two weeks.
+        if let Some(row) = row {
+            row.attempts += 1;
+            // Should be impossible: a delivery in flight twice. What was accepted stays so, and no attempt is lost.
+            let was_pending = row.pending;
+            writes.push(Write {
+                key: attempt.key,
+                attempt: row.attempts,
+                ended: attempt,
+                to: settlement,
+                was_pending,
+            });
+            row.progress = settlement.progress;
+            match settlement.next {
+                NextStep::Again(next) if was_pending => {
+                    let (progress, asked_until) = (settlement.progress, settlement.asked_until);
+                    let attempts = u32::try_from(row.attempts).unwrap_or(u32::MAX);
+                    pending = Some((attempts, DeliverySchedule { next, progress, asked_until }));
+                }
+                _ => row.pending = false,
+            }
         }
-        let episode_at = health.episode_at;
-        let (settlement, change) = health.settle(&attempt.judged(), attempt.settled_at);
-        if let Some(change) = change {
-            let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
-            changes.push((index, change, health.clone(), episode_at));
-        }
-        settled.push(Settled { settlement, change, state: health.state, probe_at: health.probe_at });
+        settled.push((settlement.next, change, pending));
     }
-    write_attempts(tx, ended, &settled).await?;
+    write_attempts(tx, &mut writes).await?;
     for (index, change, health, episode_at) in changes {
         // What ended later planned its next attempt knowing of this change.
-        health::follow(tx, &ended[index..], change, &health, episode_at).await?;
+        new.extend(health::follow(tx, &ended[index..], change, &health, episode_at).await?);
     }
-    for (name, health) in fares {
-        health::write(tx, name, &health).await?;
+    let mut after = HashMap::new();
+    for (name, (before, health)) in judged {
+        healths.write(tx, name, &before, &health).await?;
+        after.insert(name, Arc::new(health));
     }
-    Ok(settled)
+    let version = healths.next_version();
+    let settled = ended.iter().zip(settled).map(|(attempt, (next, change, pending))| Settled {
+        next,
+        change,
+        pending,
+        health: Arc::clone(&after[&attempt.subscriber.name]),
+        version,
+    });
+    Ok(settled.collect())
 }
 
-async fn write_attempts(
+fn judged_by(ended: &EndedAttempt, progress: RetryProgress) -> Ended<'_> {
+    Ended {
+        delivery: ended.key,
+        progress,
+        attempt: &ended.attempt,
+        probe: ended.probe,
+        schedule: &ended.subscriber.retry,
+        max_in_flight: ended.subscriber.max_in_flight,
+        jitter: ended.jitter,
+    }
+}
+
+async fn read_stored(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
-    settled: &[Settled],
+) -> Result<HashMap<i64, Stored>, sqlx::Error> {
+    let keys = json(&ended.iter().map(|attempt| attempt.key).collect::<Vec<_>>());
+    let rows = sqlx::query!(
+        r#"SELECT delivery_key AS "key!", state = 'pending' AS "pending!: bool", attempts AS "attempts!",
+                  failures AS "failures!", failing_since, planned_at
+           FROM deliveries WHERE delivery_key IN (SELECT value FROM json_each(?))"#,
+        keys
+    )
+    .fetch_all(tx)
+    .await?;
+    let stored = rows.into_iter().map(|row| {
+        let progress = RetryProgress {
+            failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
+            since: row.failing_since.map(at),
+            planned_at: row.planned_at.map(at),
+        };
+        (row.key, Stored { pending: row.pending, attempts: row.attempts, progress })
+    });
+    Ok(stored.collect())
+}
+
+const INSERT_ATTEMPTS: Bulk = Bulk {
+    before: "INSERT INTO attempts
+        (delivery_key, attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms) ",
+    columns: 9,
+    after: "",
+};
+
+const UPDATE_DELIVERIES: Bulk = Bulk {
+    before: "WITH new (key, attempts, state, next_attempt_at, reason, delivered_at, failures, failing_since,
+                       planned_at, asked_until, last_outcome) AS (",
+    columns: 11,
+    after: ")
+        UPDATE deliveries SET attempts = new.attempts, state = new.state, next_attempt_at = new.next_attempt_at,
+            reason = new.reason, delivered_at = new.delivered_at, failures = new.failures,
+            failing_since = new.failing_since, planned_at = new.planned_at, asked_until = new.asked_until,
+            last_outcome = new.last_outcome
+        FROM new WHERE deliveries.delivery_key = new.key",
+};
+
+/// An attempt of what was settled already: it is counted, and nothing else.
+const COUNT_ATTEMPTS: Bulk = Bulk {
+    before: "WITH new (key, attempts) AS (",
+    columns: 2,
+    after: ") UPDATE deliveries SET attempts = new.attempts FROM new WHERE deliveries.delivery_key = new.key",
+};
+
+async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> Result<(), sqlx::Error> {
+    let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    // Neighbouring rows share pages.
+    writes.sort_by_key(|write| (write.key, write.attempt));
+    INSERT_ATTEMPTS
+        .execute(tx, writes, |write, values| {
+            let attempt = &write.ended.attempt;
+            values
+                .push(write.key)
+                .push(write.attempt)
+                .push(ms(attempt.started_at))
+                .push(millis(attempt.duration))
+                .push(attempt.outcome.as_str())
+                .push(attempt.outcome.status().map(i64::from))
+                .push(attempt.detail.clone())
+                .push(attempt.answer.clone())
+                .push(attempt.retry_after.map(millis));
+        })
+        .await?;
+    // Of one that was in flight twice, the last that settled something counts.
+    let last = |index: usize, pending: bool| {
+        let follows = |next: &Write<'_>| next.key == writes[index].key && next.was_pending == pending;
+        writes[index].was_pending == pending && !writes.get(index + 1).is_some_and(follows)
+    };
+    let only = |pending: bool| -> Vec<&Write<'_>> {
+        (0..writes.len()).filter(|index| last(*index, pending)).map(|index| &writes[index]).collect()
+    };
+    let (pending, others) = (only(true), only(false));
+    UPDATE_DELIVERIES
+        .execute(tx, &pending, |write, values| {
+            let (to, now) = (&write.to, ms(write.ended.settled_at));
+            let plan = match to.next {
+                NextStep::Again(plan) => Some(plan),
+                NextStep::Delivered | NextStep::Dead => None,
+            };
+            let (state, delivered_at) = match to.next {
+                NextStep::Delivered => ("delivered", Some(now)),
+                NextStep::Again(_) => ("pending", None),
+                NextStep::Dead => ("dead", None),
+            };
+            values
+                .push(write.key)
+                .push(write.attempt)
+                .push(state)
+                .push(plan.map(|plan| ms(plan.at)))
+                .push(plan.map(|plan| plan.reason.to_json()))
+                .push(delivered_at)
+                .push(i64::from(to.progress.failures))
+                .push(to.progress.since.map(ms))
+                .push(to.progress.planned_at.filter(|_| plan.is_some()).map(ms))
+                .push(to.asked_until.map(ms))
+                .push(write.ended.attempt.outcome.shown());
+        })
+        .await?;
+    COUNT_ATTEMPTS
+        .execute(tx, &others, |write, values| {
+            values.push(write.key).push(write.attempt);
+        })
+        .await?;
+    Ok(())
+}
+
+const UPDATE_SCHEDULES: Bulk = Bulk {
+    before: "WITH new (key, next_attempt_at, reason, failures, failing_since, planned_at, asked_until) AS (",
+    columns: 7,
+    after: ")
+        UPDATE deliveries SET next_attempt_at = new.next_attempt_at, reason = new.reason, failures = new.failures,
+            failing_since = new.failing_since, planned_at = new.planned_at, asked_until = new.asked_until
+        FROM new WHERE deliveries.delivery_key = new.key AND deliveries.state = 'pending'",
+};
+
+/// Has `change` decide anew when those of a subscriber's deliveries are attempted that wait for something: a time, the
+/// receiver's word, the retry schedule. It says whether it changed anything.
+pub(super) async fn reschedule(
+    tx: &mut SqliteConnection,
+    subscriber: &SubscriberName,
+    now: Timestamp,
+    change: impl Fn(i64, &mut DeliverySchedule) -> bool,
 ) -> Result<(), sqlx::Error> {
-    let mut writes: Vec<SettleWrite<'_>> =
-        ended.iter().zip(settled).map(|(ended, to)| SettleWrite::of(ended, &to.settlement)).collect();
-    writes.sort_unstable_by_key(|write| write.delivery);
-    let rows = json(&writes);
-    sqlx::query!(
-        "INSERT INTO attempts
-            (delivery_key, attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms)
-         SELECT d.delivery_key, d.attempts + 1, value ->> 'started_at', value ->> 'duration_ms',
-                value ->> 'outcome', value ->> 'status', value ->> 'detail', value ->> 'answer',
-                value ->> 'retry_after_ms'
-         FROM json_each(?) CROSS JOIN deliveries d ON d.delivery_key = value ->> 'delivery'",
-        rows
+    let (name, now) = (subscriber.as_str(), ms(now));
+    let waiting = sqlx::query!(
+        r#"SELECT delivery_key, next_attempt_at AS "next_attempt_at!", reason AS "reason!", failures, failing_since,
+                  planned_at, asked_until
+           FROM deliveries
+           WHERE subscriber = ? AND state = 'pending'
+             AND (next_attempt_at > ? OR failures > 0 OR asked_until IS NOT NULL)"#,
+        name,
+        now
     )
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
-    // One that was sent again meanwhile may stand before it: then it waits for its turn. One that is settled already was
-    // under way twice, which nobody knows a way to: what was accepted stays so.
-    sqlx::query!(
-        "UPDATE deliveries SET
-            state = CASE state WHEN 'pending' THEN new.v ->> 'state' ELSE state END,
-            attempts = attempts + 1,
-            next_attempt_at = CASE WHEN state <> 'pending' OR EXISTS (
-                SELECT 1 FROM deliveries earlier
-                WHERE earlier.subscriber = deliveries.subscriber AND earlier.lane = deliveries.lane
-                  AND earlier.state = 'pending' AND earlier.place < deliveries.place)
-                THEN NULL ELSE new.v ->> 'next_attempt_at' END,
-            delivered_at = CASE state WHEN 'pending' THEN new.v ->> 'delivered_at' ELSE delivered_at END,
-            tried = new.v ->> 'tried',
-            tried_since = new.v ->> 'tried_since',
-            planned_at = CASE state WHEN 'pending' THEN new.v ->> 'planned_at' END,
-            asked_until = new.v ->> 'asked_until',
-            last_outcome = new.v ->> 'shown'
-         FROM (SELECT value AS v, value ->> 'delivery' AS delivery FROM json_each(?)) AS new
-         WHERE deliveries.delivery_key = new.delivery",
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    promote(tx, &rows).await
-}
-
-/// Makes the head of every lane named in `rows` (JSON objects with `subscriber`, `lane`, `since`) due since then, if it
-/// is not yet. One that is tried again is when that was planned, and one that was asked to be left alone when it may be,
-/// though it waited for its turn meanwhile.
-pub(super) async fn promote(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = max(lane.since, coalesce(asked_until, 0), coalesce(planned_at, 0))
-         FROM (SELECT since, (SELECT d.delivery_key FROM deliveries d
-                       WHERE d.subscriber = touched.subscriber AND d.lane = touched.lane AND d.state = 'pending'
-                       ORDER BY d.place LIMIT 1) AS head
-               FROM (SELECT value ->> 'subscriber' AS subscriber, value ->> 'lane' AS lane,
-                            max(value ->> 'since') AS since
-                     FROM json_each(?) WHERE value ->> 'lane' IS NOT NULL GROUP BY 1, 2) AS touched) AS lane
-         WHERE deliveries.delivery_key = lane.head AND deliveries.next_attempt_at IS NULL",
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
+    let mut changed = Vec::new();
+    for row in waiting {
+        let mut schedule = DeliverySchedule {
+            next: plan(row.next_attempt_at, &row.reason),
+            progress: RetryProgress {
+                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
+                since: row.failing_since.map(at),
+                planned_at: row.planned_at.map(at),
+            },
+            asked_until: row.asked_until.map(at),
+        };
+        if change(row.delivery_key, &mut schedule) {
+            changed.push((row.delivery_key, schedule));
+        }
+    }
+    UPDATE_SCHEDULES
+        .execute(tx, &changed, |(key, schedule), values| {
+            values
+                .push(*key)
+                .push(ms(schedule.next.at))
+                .push(schedule.next.reason.to_json())
+                .push(i64::from(schedule.progress.failures))
+                .push(schedule.progress.since.map(ms))
+                .push(schedule.progress.planned_at.map(ms))
+                .push(schedule.asked_until.map(ms));
+        })
+        .await?;
     Ok(())
 }
 
-/// Has whatever is due in the lanes named in `rows`, as in [`promote`], wait for those before it.
-pub(super) async fn step_back(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE deliveries SET next_attempt_at = NULL
-         FROM (SELECT DISTINCT value ->> 'subscriber' AS name, value ->> 'lane' AS lane FROM json_each(?)
-               WHERE value ->> 'lane' IS NOT NULL) AS touched
-         WHERE deliveries.subscriber = touched.name AND deliveries.lane = touched.lane
-           AND deliveries.state = 'pending' AND deliveries.next_attempt_at IS NOT NULL
-           AND EXISTS (SELECT 1 FROM deliveries earlier
-                       WHERE earlier.subscriber = touched.name AND earlier.lane = touched.lane
-                         AND earlier.state = 'pending' AND earlier.place < deliveries.place)",
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
+/// What makes waiting deliveries due when a subscriber's health changes.
+pub(super) fn hastened_by(change: HealthChange) -> HastenedBy {
+    match change {
+        HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
+        HealthChange::Recovered => HastenedBy::Recovery,
+    }
 }

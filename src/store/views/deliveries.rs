@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{PAGE, count, instant, instant_or_null};
+use crate::domain::delivery::Plan;
+use crate::store::outbox::plan;
 use crate::store::{Store, StoreError, at, ms};
 
 /// What a delivery's id starts with; its row's number follows.
@@ -32,6 +34,9 @@ pub struct DeliveryView {
     #[serde(serialize_with = "instant_or_null")]
     pub next_attempt_at: Option<Timestamp>,
     pub last_outcome: Option<String>,
+    /// When it is due and why, as that was decided; only of a pending one.
+    #[serde(skip)]
+    pub plan: Option<Plan>,
 }
 
 /// One attempt and what came of it.
@@ -84,6 +89,8 @@ struct Row {
     delivered_at: Option<i64>,
     next_attempt_at: Option<i64>,
     last_outcome: Option<String>,
+    reason: Option<String>,
+    behind: bool,
 }
 
 impl From<Row> for DeliveryView {
@@ -100,8 +107,10 @@ impl From<Row> for DeliveryView {
             attempts: count(row.attempts),
             created_at: at(row.created_at),
             delivered_at: row.delivered_at.map(at),
-            next_attempt_at: row.next_attempt_at.map(at),
+            // One behind another of its lane is attempted when that is settled, whenever that is.
+            next_attempt_at: row.next_attempt_at.filter(|_| !row.behind).map(at),
             last_outcome: row.last_outcome,
+            plan: row.next_attempt_at.zip(row.reason).map(|(at, reason)| plan(at, &reason)),
         }
     }
 }
@@ -118,7 +127,10 @@ impl Store {
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT d.delivery_key, m.message_id, m.label_id, m.seq, m.type AS kind, d.subscriber, d.state,
-                d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome
+                d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome, d.reason,
+                d.state = 'pending' AND EXISTS (
+                    SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
+                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.delivery_key > ?1 AND (?2 IS NULL OR d.subscriber = ?2) AND (?3 IS NULL OR d.state = ?3)
                AND d.created_at >= ?4
@@ -139,7 +151,10 @@ impl Store {
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
-                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome
+                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome, d.reason,
+                d.state = 'pending' AND EXISTS (
+                    SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
+                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
              FROM messages m JOIN deliveries d USING (message_key)
              WHERE m.label_key = ? ORDER BY m.seq, d.delivery_key"#,
             row
@@ -158,7 +173,10 @@ impl Store {
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
-                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome
+                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome, d.reason,
+                d.state = 'pending' AND EXISTS (
+                    SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
+                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.delivery_key = ?1
                 OR d.message_key = (SELECT message_key FROM messages WHERE message_id = ?2)

@@ -9,8 +9,6 @@ use crate::store::{Store, StoreError, at};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     pub queued_again_at: Option<Timestamp>,
-    /// Failures that count for its schedule.
-    pub tried: u32,
     /// The row of the first one in its lane, if that is another.
     pub head: Option<i64>,
     /// How many go before it.
@@ -20,7 +18,7 @@ pub struct Place {
 impl Store {
     pub async fn place_of(&self, row: i64) -> Result<Place, StoreError> {
         let found = sqlx::query!(
-            r#"SELECT d.queued_again_at, d.tried,
+            r#"SELECT d.queued_again_at,
                  (SELECT e.delivery_key FROM deliveries e
                   WHERE e.subscriber = d.subscriber AND e.lane = d.lane AND e.state = 'pending'
                     AND e.place < d.place ORDER BY e.place LIMIT 1) AS "head: i64",
@@ -34,7 +32,6 @@ impl Store {
         .await?;
         Ok(found.map_or_else(Place::default, |found| Place {
             queued_again_at: found.queued_again_at.map(at),
-            tried: u32::try_from(found.tried).unwrap_or(u32::MAX),
             head: found.head,
             before: count(found.before),
         }))

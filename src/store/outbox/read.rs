@@ -1,0 +1,273 @@
+//! The outbox as it is read from the table: at start, after another process changed it, and where it does not fit into
+//! memory.
+//!
+//! A reading selects by what is stored: what is pending, its place in its lane, its due time. What is taken next is
+//! decided in [`crate::domain::outbox`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use crate::domain::delivery::{DeliverySchedule, DueReason, Plan, RetryProgress};
+use crate::domain::outbox::{Kind, LeftOut, Limit, Loaded, MessageContent, PendingDelivery};
+use crate::domain::subscriber::{Format, SubscriberName};
+use crate::store::{Store, StoreError, at, json};
+
+/// Of a lane that was chosen or named, so many deliveries are read at once.
+const OF_A_LANE: usize = 3;
+
+struct Row {
+    delivery_key: i64,
+    lane: Option<i64>,
+    place: Option<i64>,
+    format: String,
+    attempts: i64,
+    failures: i64,
+    failing_since: Option<i64>,
+    planned_at: Option<i64>,
+    asked_until: Option<i64>,
+    next_attempt_at: i64,
+    reason: String,
+    message_id: String,
+    label_id: Option<String>,
+    seq: Option<i64>,
+    kind: String,
+    body: String,
+    resource_url: Option<String>,
+}
+
+impl Row {
+    fn read(self) -> PendingDelivery {
+        let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        PendingDelivery {
+            key: self.delivery_key,
+            message: Arc::new(MessageContent {
+                message_id: self.message_id,
+                kind: self.kind,
+                label_id: self.label_id,
+                seq: self.seq,
+                body: self.body,
+                resource_url: self.resource_url,
+            }),
+            // The table's CHECK knows no others.
+            format: Format::parse(&self.format).unwrap_or(Format::Standard),
+            lane: self.lane,
+            place: self.place.unwrap_or_default(),
+            attempts: whole(self.attempts),
+            schedule: DeliverySchedule {
+                next: plan(self.next_attempt_at, &self.reason),
+                progress: RetryProgress {
+                    failures: whole(self.failures),
+                    since: self.failing_since.map(at),
+                    planned_at: self.planned_at.map(at),
+                },
+                asked_until: self.asked_until.map(at),
+            },
+        }
+    }
+}
+
+/// A plan as it is stored.
+pub(in crate::store) fn plan(next_attempt_at: i64, reason: &str) -> Plan {
+    // Every reason in the table was written by us; one of a newer version is not opened.
+    Plan { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
+}
+
+impl Store {
+    /// Reads a subscriber's outbox: all of it if that is within `limit`, else the lanes whose heads are due first, of
+    /// each kind, and the newest.
+    pub async fn read_outbox(
+        &self,
+        subscriber: &SubscriberName,
+        limit: Limit,
+        heads: usize,
+    ) -> Result<Loaded, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        if let Some(deliveries) = read_whole(&mut connection, subscriber, limit).await? {
+            return Ok(Loaded { deliveries, left_out: None });
+        }
+        let mut deliveries = read_pings(&mut connection, subscriber).await?;
+        let heads = heads.max(limit.deliveries / 8);
+        let bytes = limit.bytes / 3;
+        let mut left_out = LeftOut::default();
+        let newest = newest_head(&mut connection, subscriber).await?;
+        for kind in [Kind::First, Kind::Retry] {
+            let chosen = oldest_heads(&mut connection, subscriber, kind, heads).await?;
+            let mut lanes: Vec<i64> = chosen.iter().map(|(lane, _)| *lane).collect();
+            if kind == Kind::First {
+                lanes.extend(newest.filter(|newest| !lanes.contains(newest)));
+            }
+            let (read, cut) = read_lanes(&mut connection, subscriber, &lanes, bytes).await?;
+            let cut_at = cut.and_then(|lane| chosen.iter().find(|(id, _)| *id == lane)).map(|(_, due)| *due);
+            let after = cut_at.or(chosen.last().filter(|_| chosen.len() == heads).map(|(_, due)| *due));
+            match kind {
+                Kind::First => left_out.first_after = after,
+                Kind::Retry => left_out.retries_after = after,
+            }
+            deliveries.extend(read);
+        }
+        Ok(Loaded { deliveries, left_out: Some(left_out) })
+    }
+
+    /// Reads the beginnings of lanes; with each whether there may be more of it.
+    pub async fn read_lanes(
+        &self,
+        subscriber: &SubscriberName,
+        lanes: &[i64],
+    ) -> Result<HashMap<i64, (Vec<PendingDelivery>, bool)>, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        let (read, _) = read_lanes(&mut connection, subscriber, lanes, usize::MAX).await?;
+        let mut by_lane: HashMap<i64, (Vec<PendingDelivery>, bool)> =
+            lanes.iter().map(|lane| (*lane, (Vec::new(), false))).collect();
+        for delivery in read {
+            let Some(of_lane) = delivery.lane.and_then(|lane| by_lane.get_mut(&lane)) else { continue };
+            of_lane.0.push(delivery);
+            of_lane.1 = of_lane.0.len() >= OF_A_LANE;
+        }
+        Ok(by_lane)
+    }
+}
+
+/// All that is pending, if it is within the limit.
+async fn read_whole(
+    connection: &mut SqliteConnection,
+    subscriber: &SubscriberName,
+    limit: Limit,
+) -> Result<Option<Vec<PendingDelivery>>, sqlx::Error> {
+    let name = subscriber.as_str();
+    let most = i64::try_from(limit.deliveries).unwrap_or(i64::MAX);
+    let too_many = sqlx::query_scalar!(
+        r#"SELECT count(*) > ?2 AS "too_many!: bool"
+           FROM (SELECT 1 FROM deliveries WHERE subscriber = ?1 AND state = 'pending' LIMIT ?2 + 1)"#,
+        name,
+        most
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if too_many {
+        return Ok(None);
+    }
+    let mut rows = sqlx::query_as!(
+        Row,
+        r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
+                  d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
+                  m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
+           FROM deliveries d JOIN messages m USING (message_key)
+           WHERE d.subscriber = ? AND d.state = 'pending'"#,
+        name
+    )
+    .fetch(connection);
+    let (mut deliveries, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        bytes += row.body.len();
+        if bytes > limit.bytes {
+            return Ok(None);
+        }
+        deliveries.push(row.read());
+    }
+    Ok(Some(deliveries))
+}
+
+async fn read_pings(
+    connection: &mut SqliteConnection,
+    subscriber: &SubscriberName,
+) -> Result<Vec<PendingDelivery>, sqlx::Error> {
+    let name = subscriber.as_str();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
+                  d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
+                  m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
+           FROM deliveries d JOIN messages m USING (message_key)
+           WHERE d.subscriber = ? AND d.state = 'pending' AND d.lane IS NULL LIMIT 100"#,
+        name
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(Row::read).collect())
+}
+
+/// The lanes whose heads are due first, with the times.
+async fn oldest_heads(
+    connection: &mut SqliteConnection,
+    subscriber: &SubscriberName,
+    kind: Kind,
+    limit: usize,
+) -> Result<Vec<(i64, Timestamp)>, sqlx::Error> {
+    let (name, retry) = (subscriber.as_str(), kind == Kind::Retry);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // With min(), the other columns are those of the row that has it.
+    let rows = sqlx::query!(
+        r#"SELECT lane AS "lane!: i64", due AS "due!: i64" FROM (
+               SELECT lane, min(place), next_attempt_at AS due, attempts FROM deliveries
+               WHERE subscriber = ?1 AND state = 'pending' AND lane IS NOT NULL GROUP BY lane)
+           WHERE (attempts > 0) = ?2 ORDER BY due, lane LIMIT ?3"#,
+        name,
+        retry,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, at(row.due))).collect())
+}
+
+/// The lane whose head was never attempted and fell due last.
+async fn newest_head(
+    connection: &mut SqliteConnection,
+    subscriber: &SubscriberName,
+) -> Result<Option<i64>, sqlx::Error> {
+    let name = subscriber.as_str();
+    sqlx::query_scalar!(
+        r#"SELECT lane AS "lane!: i64" FROM (
+               SELECT lane, min(place), next_attempt_at AS due, attempts, delivery_key FROM deliveries
+               WHERE subscriber = ? AND state = 'pending' AND lane IS NOT NULL GROUP BY lane)
+           WHERE attempts = 0 ORDER BY due DESC, delivery_key DESC LIMIT 1"#,
+        name
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// The beginnings of lanes, in the order of `lanes`, until there are so many bytes of bodies; and the lane at which that
+/// was, which is left out.
+async fn read_lanes(
+    connection: &mut SqliteConnection,
+    subscriber: &SubscriberName,
+    lanes: &[i64],
+    bytes: usize,
+) -> Result<(Vec<PendingDelivery>, Option<i64>), sqlx::Error> {
+    let (name, lanes, limit) = (subscriber.as_str(), json(lanes), OF_A_LANE as i64);
+    let mut rows = sqlx::query_as!(
+        Row,
+        r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!", d.attempts AS "attempts!",
+                  d.failures AS "failures!", d.failing_since, d.planned_at, d.asked_until,
+                  d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!", m.message_id AS "message_id!",
+                  m.label_id, m.seq, m.type AS "kind!", m.body AS "body!", m.resource_url
+           FROM json_each(?2) chosen
+           CROSS JOIN deliveries d ON d.delivery_key IN (
+               SELECT delivery_key FROM deliveries
+               WHERE subscriber = ?1 AND lane = chosen.value AND state = 'pending' ORDER BY place LIMIT ?3)
+           CROSS JOIN messages m ON m.message_key = d.message_key"#,
+        name,
+        lanes,
+        limit
+    )
+    .fetch(connection);
+    let (mut read, mut so_far) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        so_far += row.body.len();
+        let lane = row.lane;
+        read.push(row.read());
+        if so_far > bytes {
+            // Half a lane may lack its head.
+            if read.iter().any(|delivery| delivery.lane != lane) {
+                read.retain(|delivery| delivery.lane != lane);
+            }
+            return Ok((read, lane));
+        }
+    }
+    Ok((read, None))
+}
