@@ -43,6 +43,8 @@ pub struct Courier {
     outbox: Outbox,
     /// Registered at the first step: until then a predecessor may be at work.
     inbox: Option<Arc<Inbox>>,
+    /// The table is to be read.
+    stale: bool,
     /// As of the last settlement or reading; `None`: to be read.
     health: Option<Health>,
     /// The transaction that `health` is of.
@@ -101,6 +103,7 @@ impl Courier {
             desk: Arc::new(desk),
             outbox: Outbox::new(limit),
             inbox: None,
+            stale: true,
             health: None,
             version: 0,
             in_flight: InFlight::default(),
@@ -167,28 +170,24 @@ impl Courier {
         }
         if settled.change.is_some() {
             // Other deliveries were planned anew.
-            self.inbox().mark_stale();
+            self.stale = true;
         }
     }
 
-    /// Empties the inbox; says whether the table is to be read.
-    fn take_in(&mut self) -> bool {
-        let inbox = self.inbox();
-        let arrived = inbox.take();
+    /// Empties the inbox.
+    fn take_in(&mut self) {
+        let arrived = self.inbox().take();
         arrived.deliveries.into_iter().for_each(|delivery| self.outbox.add(delivery));
-        if arrived.stale {
-            // For the next time, too, should the reading fail.
-            self.health = None;
-        }
-        arrived.stale
+        self.stale |= arrived.stale;
     }
 
     /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.desk.pulse.beat(now);
-        let stale = self.take_in();
-        if stale {
+        self.take_in();
+        if self.stale {
             self.read(now).await?;
+            self.stale = false;
         }
         let health = match self.health.take() {
             Some(health) => health,
@@ -245,18 +244,20 @@ impl Courier {
         Ok(())
     }
 
+    /// Reads what memory lacks of what is due.
     async fn read_what_is_wanted(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        match self.outbox.wanted(now) {
-            Wanted::Nothing => {}
-            Wanted::Heads => self.read(now).await?,
-            Wanted::Lanes(lanes) => {
-                let Desk { subscriber, store, .. } = &*self.desk;
-                for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
-                    self.outbox.load_lane(lane, deliveries, more);
+        loop {
+            match self.outbox.wanted(now) {
+                Wanted::Nothing => return Ok(()),
+                Wanted::Heads => self.read(now).await?,
+                Wanted::Lanes(lanes) => {
+                    let Desk { subscriber, store, .. } = &*self.desk;
+                    for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
+                        self.outbox.load_lane(lane, deliveries, more);
+                    }
                 }
             }
         }
-        Ok(())
     }
 
     /// The subscriber's health; another process may have paused it. Where it has moved, its outbox is planned anew.

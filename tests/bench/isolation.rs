@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox::{Receiver, cpu, subscriber};
+use outbox::{Receiver, cpu, subscriber, written};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use trackpost::clock;
@@ -74,7 +74,7 @@ async fn run(subscribers: Vec<Subscriber>, rate: u64, time: Duration) -> (Vec<i6
         let courier = Courier::new(subscriber.clone(), audience.clone(), store.clone(), pulse).unwrap();
         delivering.spawn(courier.run(stopped.clone()));
     }
-    let before = cpu();
+    let (before, bytes) = (cpu(), written());
     let mut ticks = tokio::time::interval(time / callbacks);
     for label in labels {
         ticks.tick().await;
@@ -83,6 +83,7 @@ async fn run(subscribers: Vec<Subscriber>, rate: u64, time: Duration) -> (Vec<i6
     // The last of them are soon accepted.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let spent = cpu() - before;
+    println!("written to disk: {:.1} KiB for each", (written() - bytes) as f64 / 1024.0 / f64::from(callbacks));
     // Those that hang end with the runtime's tasks.
     stop.send_replace(true);
     delivering.abort_all();
