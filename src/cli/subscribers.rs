@@ -107,8 +107,11 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     {
         return pinged(name, row, &attempt);
     }
-    Err(Failure::new(format!("nobody has attempted it within {}; the ping was withdrawn", waited(subscriber)))
-        .hint("does the daemon run on this database (trackpost run), and with this subscriber?"))
+    Err(Failure::new(format!(
+        "nobody has attempted it within {}; the ping was withdrawn",
+        waited(subscriber)
+    ))
+    .hint("does the daemon run on this database (trackpost run), and with this subscriber?"))
 }
 
 fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), Failure> {

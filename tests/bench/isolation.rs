@@ -83,7 +83,10 @@ async fn run(subscribers: Vec<Subscriber>, rate: u64, time: Duration) -> (Vec<i6
     // The last of them are soon accepted.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let spent = cpu() - before;
-    println!("written to disk: {:.1} KiB for each", (written() - bytes) as f64 / 1024.0 / f64::from(callbacks));
+    println!(
+        "written to disk: {:.1} KiB for each",
+        (written() - bytes) as f64 / 1024.0 / f64::from(callbacks)
+    );
     // Those that hang end with the runtime's tasks.
     stop.send_replace(true);
     delivering.abort_all();
