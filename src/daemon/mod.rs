@@ -6,7 +6,6 @@
 mod reload;
 mod told;
 mod trades;
-mod watching;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,9 +21,10 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::clock::{self, Stopwatch};
-use crate::config::{Config, Environment, Faults, Loaded};
+use crate::config::{Config, Environment, Fault, Faults, Loaded};
 use crate::experience::Experience;
 use crate::http::{self, Sources};
+use crate::notices::Notices;
 use crate::pulse::Pulses;
 use crate::shipstation::{Client, NoClient};
 use crate::store::lock::DaemonLock;
@@ -33,7 +33,6 @@ use crate::systemd;
 use crate::webhook::NoTls;
 pub use told::told_to_stop;
 use trades::{Ended, Trades};
-use watching::Watching;
 
 /// How long attempts in flight may take to end after SIGTERM (contract 9.2).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -97,17 +96,24 @@ pub struct Daemon {
     _lock: DaemonLock,
     pulses: Pulses,
     ready: Arc<AtomicBool>,
+    notices: Notices,
+    /// Wrong rows of the configuration that were told of.
+    told: Vec<Fault>,
     trades: Trades,
-    watching: Watching,
     http: Option<SocketAddr>,
     signals: Signals,
 }
 
 impl Daemon {
     /// Takes the lock, opens the database, starts every trade. Nothing is sent before all of that is sound.
-    pub async fn start(path: PathBuf, environment: Environment, loaded: Loaded) -> Result<Self, DaemonError> {
-        // From here on a signal waits for [`Daemon::run`]: one that comes while we start must not end us halfway.
-        let signals = Signals::new().map_err(DaemonError::Signals)?;
+    ///
+    /// `signals` come from before the configuration was read: one that comes meanwhile waits for [`Daemon::run`].
+    pub async fn start(
+        path: PathBuf,
+        environment: Environment,
+        loaded: Loaded,
+        signals: Signals,
+    ) -> Result<Self, DaemonError> {
         let lock = DaemonLock::acquire(&loaded.config.store.path)?;
         let listener = match loaded.config.http.listen {
             Some(listen) => {
@@ -118,6 +124,7 @@ impl Daemon {
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
         let pulses = Pulses::default();
         let ready = Arc::new(AtomicBool::new(false));
+        let notices = Notices::default();
         let client = Client::new()?;
         let experience = Experience::recall(&store, clock::now()).await?;
         let mut trades = Trades::new(store.clone(), client, pulses.clone(), experience, &loaded.config);
@@ -127,6 +134,7 @@ impl Daemon {
                     store: store.clone(),
                     pulses: pulses.clone(),
                     ready: Arc::clone(&ready),
+                    notices: notices.clone(),
                     token: loaded.config.http.token.clone(),
                     jwks: trades.jwks(),
                 };
@@ -136,11 +144,10 @@ impl Daemon {
             }
             None => None,
         };
-        reload::report(&loaded);
-        trades.start_upkeep(&loaded.config.store);
-        trades.register(loaded.labels);
+        reload::report(&loaded, &[]);
+        trades.start_upkeep(&loaded.config.store, &notices);
+        trades.register(loaded.sources);
         trades.employ(&loaded.config).await?;
-        let watching = Watching::new(&loaded.watched);
         ready.store(true, Ordering::Relaxed);
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -158,8 +165,9 @@ impl Daemon {
             _lock: lock,
             pulses,
             ready,
+            notices,
+            told: loaded.label_faults,
             trades,
-            watching,
             http,
             signals,
         })
@@ -184,9 +192,8 @@ impl Daemon {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
                 heard = self.signals.next() => match heard {
                     Heard::Stop => break Ok(()),
-                    Heard::Reload => if let Err(error) = self.reload("SIGHUP").await { break Err(error) },
+                    Heard::Reload => if let Err(error) = self.reload().await { break Err(error) },
                 },
-                () = self.watching.changed() => if let Err(error) = self.reload("a label file changed").await { break Err(error) },
                 ended = self.trades.ended() => break Err(fatal(ended)),
                 // However often something else happens, the time since the last beat goes on.
                 () = clock::sleep(beat.saturating_sub(fed.elapsed())) => {
@@ -240,18 +247,21 @@ fn fatal(ended: Ended) -> DaemonError {
     }
 }
 
-struct Signals {
+/// The signals that a daemon hears, from now on.
+#[derive(Debug)]
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub fn new() -> Result<Self, DaemonError> {
+        let hear = |kind| signal(kind).map_err(DaemonError::Signals);
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            hangup: hear(SignalKind::hangup())?,
         })
     }
 

@@ -45,6 +45,15 @@ impl DaemonLock {
     }
 }
 
+/// The process id of the daemon that runs on the database at `path`, if one does; 0 while it is not known.
+pub fn daemon_runs(path: &Path) -> Option<u32> {
+    let file = File::open(lock_path(path)).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(0),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
 const WRITABLE: &str = "store.path must lie in a folder that the daemon may write to";
 
 fn lock_path(path: &Path) -> PathBuf {

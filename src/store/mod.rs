@@ -13,6 +13,7 @@ mod freshness;
 mod health;
 mod history;
 pub mod invariants;
+pub mod label_files;
 pub mod labels;
 pub mod lock;
 mod messages;
@@ -46,6 +47,8 @@ pub struct Store {
     writer: WriteQueue,
     /// Counts commits that put something into the outbox, so that couriers need not wait for their next look.
     outbox: watch::Sender<u64>,
+    /// The number of the last change of the registry.
+    registry: watch::Sender<u64>,
 }
 
 impl Store {

@@ -47,8 +47,9 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .await
         .map_err(refused)?;
     let (queue, jobs) = write_queue();
-    let outbox = watch::Sender::new(0);
-    let store = Store { path: path.to_owned(), readers, writer: queue, outbox: outbox.clone() };
+    let (outbox, registry) = (watch::Sender::new(0), watch::Sender::new(0));
+    let store = Store { path: path.to_owned(), readers, writer: queue, outbox: outbox.clone(), registry };
+    store.refresh_registry_changes().await?;
     Ok((store, Writer::new(connection, jobs, outbox)))
 }
 

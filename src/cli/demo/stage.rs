@@ -12,7 +12,7 @@ use super::settings::{self, Addresses};
 use super::verdict::Truth;
 use crate::clock;
 use crate::config::{Config, Environment};
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::{Daemon, DaemonError, Signals};
 use crate::domain::label::AccountName;
 use crate::domain::signature::SigningSecret;
 use crate::sandbox::{
@@ -74,7 +74,7 @@ pub async fn set(what: &args::Demo) -> Result<(Stage, Servers), Failure> {
     for cast in &plan.cast {
         handle.create_on(&cast.label, cast.journey, cast.carrier);
     }
-    let daemon = Daemon::start(path, environment, loaded).await?;
+    let daemon = Daemon::start(path, environment, loaded, Signals::new()?).await?;
     let stage = Stage {
         folder,
         account,
