@@ -11,6 +11,18 @@ CREATE TABLE registry (
 
 INSERT INTO registry VALUES (1, 0);
 
+-- Label files that were read or left out. Paths are absolute and as they are named, not what a link means.
+CREATE TABLE label_files (
+    file_key INTEGER PRIMARY KEY,
+    path     TEXT    NOT NULL UNIQUE,
+    -- Why it is left out, and since when; null: it is not.
+    problem  TEXT,
+    hint     TEXT,
+    since    INTEGER,
+    CONSTRAINT a_file_left_out_says_since_when CHECK ((problem IS NULL) = (since IS NULL)),
+    CONSTRAINT only_problems_have_a_hint       CHECK (hint IS NULL OR problem IS NOT NULL)
+) STRICT;
+
 CREATE TABLE labels (
     label_key          INTEGER PRIMARY KEY,
     account            TEXT    NOT NULL,
@@ -24,8 +36,14 @@ CREATE TABLE labels (
     dismissed          INTEGER NOT NULL DEFAULT 0 CHECK (dismissed IN (0, 1) AND (dismissed = 0 OR state = 'removed')),
     source             TEXT    NOT NULL CHECK (source IN ('config', 'file', 'cli', 'discovered')),
     metadata           TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(metadata) = 'object'),
-    -- Counts what the registry does to the row; a poll that was asked under an older one is not recorded.
+    -- The label file that names it; null: none does.
+    file_key           INTEGER REFERENCES label_files (file_key),
+    -- `registry.changes` of the last change of its registration; a poll sent under an older version is not recorded.
     version            INTEGER NOT NULL DEFAULT 1,
+    -- When it went missing from the label files and was retired, and what it goes on with if it comes back within a day.
+    retired_at         INTEGER,
+    resume_state       TEXT    CHECK (resume_state IN ('active', 'finished', 'expired', 'unavailable')),
+    resume_at          INTEGER,
     registered_at      INTEGER NOT NULL,
     first_answer_at    INTEGER,
     -- The last good answer since the label is polled.
@@ -65,6 +83,10 @@ CREATE TABLE labels (
     CONSTRAINT active_labels_have_a_next_poll   CHECK (state <> 'active' OR next_poll_at IS NOT NULL),
     CONSTRAINT removed_labels_have_none         CHECK (state <> 'removed' OR next_poll_at IS NULL),
     CONSTRAINT removed_means_nobody_asks        CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
+    CONSTRAINT only_file_labels_name_a_file     CHECK (file_key IS NULL OR (source = 'file' AND by_config = 1)),
+    CONSTRAINT only_removed_labels_resume       CHECK ((retired_at IS NULL) = (resume_state IS NULL)
+                                                   AND (retired_at IS NULL OR state = 'removed')
+                                                   AND (resume_at IS NULL OR retired_at IS NOT NULL)),
     CONSTRAINT finished_labels_say_when         CHECK (state <> 'finished' OR finished_at IS NOT NULL),
     CONSTRAINT failing_has_a_beginning          CHECK ((failures > 0) = (failing_since IS NOT NULL)),
     CONSTRAINT refused_has_a_beginning          CHECK ((refusals > 0) = (refused_since IS NOT NULL))

@@ -55,6 +55,7 @@ pub mod experience;
 pub mod http;
 pub mod in_flight;
 pub mod janitor;
+pub mod notices;
 pub mod poller;
 pub mod pulse;
 pub mod registrar;

@@ -332,7 +332,7 @@ impl Poller {
         let (store, account) = (&desk.store, &desk.account.name);
         if self.version.is_none() {
             // What changes from here on is taken in by its version.
-            self.version = Some(store.registry_version().await?);
+            self.version = Some(store.refresh_registry_changes().await?.cast_signed());
             for (carrier, until) in store.quota_used(account, now).await?.held {
                 self.schedule.hold(&carrier, until);
             }

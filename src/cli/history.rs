@@ -7,14 +7,14 @@ use serde::Deserialize;
 
 use super::args::History;
 use super::output::{self, or_dash, shown};
-use super::{Failure, open_store, resolve};
+use super::{Failure, open_store_to_read, resolve};
 use crate::domain::tracking::Text;
 use crate::store::Store;
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::events::EventView;
 
 pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
-    let (loaded, store) = open_store(path).await?;
+    let (loaded, store) = open_store_to_read(path).await?;
     let Some(id) = &what.id else { return journeys(&store).await };
     let (label, key) = resolve::label(&store, &loaded.config, id, what.account.as_deref()).await?;
     if what.journeys {

@@ -35,7 +35,7 @@ use std::sync::OnceLock;
 
 use clap::Parser as _;
 
-use crate::config::{Config, Environment, Loaded};
+use crate::config::{Config, Environment, Faults, Loaded};
 use crate::daemon;
 use crate::store::backup::BackupError;
 use crate::store::{Store, StoreError, lock};
@@ -181,14 +181,36 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
 
 /// Reads the configuration of a verb that works on the database: the daemon's secrets may be out of its reach.
 fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load_beside(path, &Environment::capture()).map_err(|faults| {
-        Failure::from(faults).hint("trackpost check shows the same, and what would run once it is sound")
-    })
+    Config::load_beside(path, &Environment::capture()).map_err(unsound)
+}
+
+fn unsound(faults: Faults) -> Failure {
+    Failure::from(faults).hint("trackpost check shows the same, and what would run once it is sound")
+}
+
+/// What was asked for is done by the daemon, and may wait for long.
+fn say_if_no_daemon_runs(store: &Store) {
+    if lock::daemon_runs(store.path()).is_none() {
+        eprintln!("note: no daemon runs on this database: it is done when one is started (trackpost run)");
+    }
+}
+
+/// As [`open_store`], for a verb that only reads: a fault of the configuration does not block it.
+async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
+    let (loaded, faults) = Config::load_to_read(path, &Environment::capture()).map_err(unsound)?;
+    if let Some(faults) = faults {
+        let faults = faults.faults.len();
+        eprintln!("warning: the configuration has faults ({faults}); trackpost check shows them");
+    }
+    open(loaded).await
 }
 
 /// Opens the database that the configuration names, beside a running daemon or without one.
 async fn open_store(path: &Path) -> Result<(Loaded, Store), Failure> {
-    let loaded = load(path)?;
+    open(load(path)?).await
+}
+
+async fn open(loaded: Loaded) -> Result<(Loaded, Store), Failure> {
     let database = existing_database(&loaded.config.store.path)?;
     let store = daemon::open_store(&database).await?;
     Ok((loaded, store))

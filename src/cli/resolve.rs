@@ -87,13 +87,11 @@ pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, 
     config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| {
         let failure = Failure::new(format!("there is no subscriber {}", name.escape_debug()));
         failure.hint(match nearest(name, known()) {
-            Some(meant) => {
-                format!(
-                    "did you mean {meant}? the configuration has {}",
-                    known().collect::<Vec<_>>().join(", ")
-                )
+            _ if known().next().is_none() => "none is configured".to_owned(),
+            meant => {
+                let meant = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
+                format!("{meant}the configuration has {}", known().collect::<Vec<_>>().join(", "))
             }
-            None => "none is configured".to_owned(),
         })
     })
 }

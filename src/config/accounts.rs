@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
-
+use super::fault::Fault;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
 use super::{proxies, secret, url};
 use crate::domain::label::{AccountName, LabelId};
@@ -19,6 +18,8 @@ pub struct Account {
     pub name: AccountName,
     /// Without a slash at its end.
     pub base_url: String,
+    /// Whether the key may go over plain http to a public address.
+    pub allow_insecure: bool,
     /// Starts with a slash and holds `{label_id}`.
     pub tracking_path: String,
     pub api_key: Hidden<String>,
@@ -45,6 +46,11 @@ impl Account {
     /// The URL of a label's tracking.
     pub fn tracking_url(&self, label: &LabelId) -> String {
         tracking_url(&self.base_url, &self.tracking_path, label.as_str())
+    }
+
+    /// The path without its query, which may hold a key.
+    pub fn shown_tracking_path(&self) -> String {
+        shown_path(&self.tracking_path)
     }
 
     /// The URL of the list of labels, which lies beside the tracking; none if `tracking_path` does not tell where.
@@ -92,6 +98,7 @@ pub(super) fn names(section: Option<&Entry<'_>>) -> Vec<AccountName> {
 fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
     let table = entry.table(&[
         "base_url",
+        "allow_insecure",
         "tracking_path",
         "api_key",
         "requests_per_minute",
@@ -104,7 +111,10 @@ fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
     if !is_name(name) {
         entry.fault_unshown::<()>("is no name of an account", NAME_FORM);
     }
-    let base_url = table.get("base_url").map_or_else(|| Some(BASE_URL.to_owned()), base_url);
+    let allow_insecure = table.flag("allow_insecure").unwrap_or(false);
+    let base_url = table
+        .get("base_url")
+        .map_or_else(|| Some(BASE_URL.to_owned()), |entry| base_url(entry, allow_insecure));
     let tracking_path =
         table.get("tracking_path").map_or_else(|| Some(TRACKING_PATH.to_owned()), tracking_path);
     let api_key = table.required("api_key", "api_key = { credential = \"shipstation-api-key\" }");
@@ -119,13 +129,14 @@ fn account(name: &str, entry: &Entry<'_>) -> Option<Account> {
         discover: discover(&table, tracking_path.as_deref()).unwrap_or(DISCOVER),
         name: AccountName::new(name),
         base_url: base_url?,
+        allow_insecure,
         tracking_path: tracking_path?,
         api_key: api_key?,
         proxies: proxies?,
     })
 }
 
-fn base_url(entry: &Entry<'_>) -> Option<String> {
+fn base_url(entry: &Entry<'_>, allow_insecure: bool) -> Option<String> {
     const HINT: &str = "as in \"https://api.shipstation.com\"";
     let text = entry.text()?.trim();
     let shown = url::masked(text);
@@ -137,34 +148,63 @@ fn base_url(entry: &Entry<'_>) -> Option<String> {
         Ok(url) if url.has_query || url.has_fragment => {
             entry.fault_masked(&shown, "goes on with ? or #", HINT)
         }
-        Ok(_) => Some(text.trim_end_matches('/').to_owned()),
+        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(url::in_the_open) => entry
+            .fault_masked(
+                &shown,
+                "is plain http to a public address, and the API key goes with each request",
+                "https, or allow_insecure = true if anybody on the way may read the key",
+            ),
+        Ok(url) => {
+            let text = text.trim_end_matches('/');
+            let warn = |problem: &str, hint: &str| {
+                let fault = Fault::new(entry.place(), &entry.key, problem).value(&shown).hint(hint);
+                entry.context.findings.warn(fault);
+            };
+            if text.ends_with("/v1") || text.ends_with("/v2") {
+                warn("ends with a version, which tracking_path begins with", "leave it out here");
+            }
+            if !url.https && !allow_insecure && url.address.is_none() && is_public_name(text) {
+                warn("is plain http: the API key can be read on the way", "https");
+            }
+            Some(text.to_owned())
+        }
     }
+}
+
+/// Whether a name is one of the open internet, as far as a name tells.
+fn is_public_name(url: &str) -> bool {
+    let authority = url.split("//").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
+    let host = authority.split(':').next().unwrap_or_default();
+    let private = [".local", ".internal", ".lan", ".home.arpa", ".localhost", ".test", ".cluster.local"];
+    host.contains('.') && !private.iter().any(|end| host.ends_with(end))
 }
 
 fn tracking_path(entry: &Entry<'_>) -> Option<String> {
     const HINT: &str = "as in \"/v2/labels/{label_id}/track\"";
     let text = entry.text()?;
+    let fault = |problem: &str| entry.fault_masked(&shown_path(text), problem, HINT);
     if !text.starts_with('/') {
-        return entry.fault("does not start with a slash", HINT);
+        return fault("does not start with a slash");
     }
     if !text.contains("{label_id}") {
-        return entry.fault("does not hold {label_id}", HINT);
+        return fault("does not hold {label_id}");
     }
     match url::parse(&tracking_url(BASE_URL, text, "se-1")) {
         Ok(url) if !url.has_fragment => Some(text.to_owned()),
-        _ => entry.fault("is no path of a URL", HINT),
+        _ => fault("is no path of a URL"),
     }
 }
 
+fn shown_path(path: &str) -> String {
+    path.split_once(['?', '#']).map_or_else(|| path.to_owned(), |(path, _)| format!("{path}?…"))
+}
+
 fn api_key_of(entry: &Entry<'_>) -> Option<Hidden<String>> {
-    let key = secret::read(entry)?;
-    match HeaderValue::from_str(key.expose()) {
-        _ if key.expose().trim().is_empty() => {
-            entry.fault_unshown("is empty", "the key is made in the account's API settings")
-        }
-        Ok(_) => Some(key),
-        Err(_) => entry.fault_unshown("holds characters that no header may hold", "one line of plain text"),
+    let key = secret::read_token(entry)?;
+    if key.expose().is_empty() {
+        return entry.fault_unshown("is empty", "the key is made in the account's API settings");
     }
+    Some(key)
 }
 
 fn discover(account: &Table<'_>, tracking_path: Option<&str>) -> Option<Discover> {

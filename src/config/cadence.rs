@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use super::duration;
-use super::fault::nearest;
+use super::fault::meant;
 use super::reader::{Entry, dotted};
 use crate::domain::cadence::{Cadence, Hours, Row, RowName};
 use crate::domain::tracking::StatusCode;
@@ -38,11 +38,11 @@ fn unknown(name: &str, entry: &Entry<'_>) {
     let ends = ["DE", "SP"].iter().any(|code| code.eq_ignore_ascii_case(name));
     let known: Vec<&str> =
         RowName::ALL.iter().map(|row| row.as_str()).chain(["give_up_after", "settle"]).collect();
-    let meant = nearest(name, known.iter().copied()).unwrap_or_default();
+    let meant = meant(name, known.iter().copied());
     let hint = if ends {
         "DE and SP end the polling; `settle` asks for further looks".to_owned()
     } else {
-        format!("did you mean \"{meant}\"? Known here: {}", known.join(", "))
+        format!("{meant}Known here: {}", known.join(", "))
     };
     entry.fault_unshown::<()>("is no row of the cadence", hint);
 }

@@ -2,12 +2,15 @@
 //!
 //! A fault names the place (file or environment variable), the key, the value and, where there is one, a hint. All of
 //! them are gathered before any is reported: nobody should have to start a daemon six times to find six slips. The
-//! value of a secret is never part of one.
+//! value of a secret is never part of one, and what looks like a secret is masked wherever it stands.
 
 use std::cell::RefCell;
 use std::fmt;
 
 use serde::Serialize;
+
+use super::mask;
+use super::sources::LabelSources;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,16 +27,25 @@ pub struct Fault {
 
 impl Fault {
     pub fn new(place: impl Into<String>, key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { place: place.into(), key: key.into(), value: None, problem: problem.into(), hint: None }
+        let (key, problem) = (mask::secrets(&key.into()), mask::secrets(&problem.into()));
+        Self { place: place.into(), key, value: None, problem, hint: None }
     }
 
     pub fn value(mut self, value: &str) -> Self {
-        self.value = Some(shortened(value));
+        let pem = value.contains("-----BEGIN");
+        self.value = Some(if pem { "…".to_owned() } else { shortened(&mask::secrets(value)) });
         self
     }
 
+    /// Whether it may be about where the database is: the file as a whole, or the section `store` or one that may be
+    /// meant to be it.
+    pub(super) fn concerns_database(&self) -> bool {
+        let section = self.key.split('.').next().unwrap_or_default();
+        section.is_empty() || section.starts_with("line ") || nearest(section, ["store"]).is_some()
+    }
+
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(mask::secrets(&hint.into()));
         self
     }
 }
@@ -58,7 +70,7 @@ impl fmt::Display for Fault {
 }
 
 /// Everything that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
     /// What is at fault; never empty.
     pub faults: Vec<Fault>,
@@ -66,11 +78,14 @@ pub struct Faults {
     pub label_faults: Vec<Fault>,
     /// How many rows in all.
     pub label_fault_count: usize,
+    /// Where labels come from, as far as that is sound.
+    pub sources: LabelSources,
 }
 
 impl Faults {
-    pub(super) fn of(faults: Vec<Fault>) -> Self {
-        Self { faults, label_faults: Vec::new(), label_fault_count: 0 }
+    /// Faults of the configuration, and none of labels.
+    pub fn of(faults: Vec<Fault>) -> Self {
+        Self { faults, label_faults: Vec::new(), label_fault_count: 0, sources: LabelSources::default() }
     }
 }
 
@@ -110,14 +125,21 @@ impl Findings {
     }
 }
 
-/// The candidate that looks most like `word`, if there is any candidate.
+/// The candidate that is probably meant by `word`: at most every third letter is another, or two are swapped.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
+    let bound = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| (candidate, strsim::jaro_winkler(&word, &candidate.to_lowercase())))
-        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|candidate| (candidate, strsim::osa_distance(&word, &candidate.to_lowercase())))
+        .filter(|(candidate, distance)| *distance <= bound.min(candidate.len() / 2))
+        .min_by_key(|(_, distance)| *distance)
         .map(|(candidate, _)| candidate)
+}
+
+/// The beginning of a hint: which of `candidates` is probably meant, if any.
+pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "))
 }
 
 /// Enough of a value to recognise it.
@@ -148,7 +170,15 @@ mod tests {
             Some("keep_finished")
         );
         assert_eq!(nearest("PATH", ["path", "keep_finished"]), Some("path"));
+        assert_eq!(nearest("ulr", ["url", "secret"]), Some("url"));
         assert_eq!(nearest("x", []), None);
+        for far in ["verbose", "x", "rpm", "endpoint", "ab"] {
+            assert_eq!(
+                nearest(far, ["url", "secret", "secrets", "info", "timeout", "base_url"]),
+                None,
+                "{far}"
+            );
+        }
     }
 
     #[test]

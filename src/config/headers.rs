@@ -60,7 +60,12 @@ pub(super) fn legal_name(name: &str, entry: &Entry<'_>) -> Option<String> {
 }
 
 fn legal_value(value: Hidden<String>, entry: &Entry<'_>) -> Option<Hidden<String>> {
-    match HeaderValue::from_str(value.expose()) {
+    let text = value.expose();
+    match HeaderValue::from_str(text) {
+        Ok(_) if !text.is_ascii() || text.trim() != text => entry.fault_unshown(
+            "has blanks around it, or characters that are not ASCII",
+            "one line of plain text: is it copied as a whole, and nothing else?",
+        ),
         Ok(_) => Some(value),
         Err(_) => entry.fault_unshown("holds characters that no header may hold", "one line of plain text"),
     }

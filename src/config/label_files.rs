@@ -1,108 +1,280 @@
-//! Finds label files, and reads them into the roll.
+//! Label files: which files an entry of `registration.files` names, and what they are before they are opened.
 //!
-//! A path or a pattern, relative to the configuration file; only the last part of a path may be a pattern. A pattern
-//! that fits nothing is fine for now (a file may come later), a plain path that is not there is a slip. Watching is the
-//! caller's: it gets the paths.
+//! A path or a pattern, relative to the configuration file; only the last part of a path may be a pattern. Paths are kept
+//! as they are named: what a link or a folder means is looked up each time anew.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::collections::HashSet;
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
 use super::reader::Entry;
-use super::roll::Roll;
-use super::rows::{RowKind, RowSource, read_into};
-use crate::domain::label::Source;
+use super::rows::RowKind;
 
-/// Reads every file that `entries` name; gives the files and directories worth watching.
-pub(super) fn read(entries: &[Entry<'_>], roll: &mut Roll<'_>) -> Vec<PathBuf> {
-    let (mut files, mut watched) = (Vec::new(), BTreeSet::new());
-    for entry in entries {
-        for file in find(entry, &mut watched).unwrap_or_default() {
-            if !files.contains(&file) {
-                files.push(file);
+/// The largest label file that is read, in bytes.
+const LARGEST: u64 = 256 * 1024 * 1024;
+
+/// An entry of `registration.files`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    /// The configuration file and the key of the entry.
+    place: String,
+    key: String,
+    /// As written.
+    text: String,
+    /// Absolute.
+    pub(super) folder: PathBuf,
+    /// A name, or a pattern of names.
+    pub(super) name: String,
+}
+
+impl Pattern {
+    pub(super) fn of(entry: &Entry<'_>) -> Option<Self> {
+        let text = entry.text()?;
+        let path = entry.context.directory.join(text);
+        // Not so if the working directory is gone; then a relative path means nothing anyway.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let (Some(name), Some(folder)) = (path.file_name().and_then(|name| name.to_str()), path.parent())
+        else {
+            return entry.fault("names no file", "a path such as \"labels.d/*\" or \"labels.csv\"");
+        };
+        if Path::new(text).parent().and_then(Path::to_str).is_some_and(is_pattern) {
+            return entry
+                .fault("has * or ? before the last part", "only the last part of a path may be a pattern");
+        }
+        Some(Self {
+            place: entry.place().to_owned(),
+            key: entry.key.clone(),
+            text: text.to_owned(),
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    /// Whether `path` is one that the entry names, or would.
+    pub(super) fn names(&self, path: &Path) -> bool {
+        path.parent() == Some(&self.folder)
+            && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| fits(&self.name, name))
+    }
+}
+
+fn is_pattern(part: &str) -> bool {
+    part.contains(['*', '?'])
+}
+
+/// What tells whether a file is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    pub inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// The last change, in milliseconds since 1970, as the file system has it.
+    pub fn changed_ms(self) -> i64 {
+        let (seconds, nanoseconds) = self.modified.max(self.changed);
+        seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)
+    }
+}
+
+/// A file that may be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFile {
+    /// Absolute, as it is named.
+    pub path: PathBuf,
+    pub kind: RowKind,
+    pub stamp: Stamp,
+}
+
+impl FoundFile {
+    pub(super) fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// The file of that name now, if it may still be read.
+    pub(super) fn again(path: &Path) -> Option<Self> {
+        Self::at(path).ok().flatten()
+    }
+
+    /// The file, or why it is left out. `None`: there is none, or it is a folder.
+    fn at(path: &Path) -> Result<Option<Self>, Fault> {
+        let place = path.display().to_string();
+        let left_out = |problem: String, hint: &str| Err(Fault::new(&place, "", problem).hint(hint));
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => return Ok(None),
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let link = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+                if !link {
+                    return Ok(None);
+                }
+                return left_out(
+                    "is a link to a file that is not there".to_owned(),
+                    "mend or remove the link",
+                );
+            }
+            Err(error) => return left_out(format!("cannot be read: {error}"), PERMISSIONS),
+        };
+        if let Some(what) = special(metadata.file_type()) {
+            return left_out(format!("is {what}, and no regular file"), "only regular files are read");
+        }
+        let Some(kind) = RowKind::of_path(path) else {
+            let problem = "has an ending that says nothing about its rows";
+            return left_out(problem.to_owned(), "label files end in .txt, .csv or .jsonl");
+        };
+        if metadata.len() > LARGEST {
+            return left_out(too_large(metadata.len()), "several smaller files");
+        }
+        Ok(Some(Self { path: path.to_owned(), kind, stamp: Stamp::of(&metadata) }))
+    }
+}
+
+const PERMISSIONS: &str = "the user that runs trackpost needs to read it";
+
+fn special(kind: FileType) -> Option<&'static str> {
+    match kind {
+        kind if kind.is_file() => None,
+        kind if kind.is_fifo() => Some("a FIFO"),
+        kind if kind.is_socket() => Some("a socket"),
+        kind if kind.is_char_device() || kind.is_block_device() => Some("a device"),
+        _ => Some("something special"),
+    }
+}
+
+fn too_large(bytes: u64) -> String {
+    format!("has {} MiB: at most {} MiB are read", bytes / (1024 * 1024), LARGEST / (1024 * 1024))
+}
+
+/// A file that is not read, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// A file; or a pattern, whose folder cannot be listed.
+    pub path: PathBuf,
+    pub fault: Fault,
+}
+
+/// What the names of label files mean at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// In the order of the entries, and of names.
+    pub files: Vec<FoundFile>,
+    pub left_out: Vec<LeftOut>,
+    /// Patterns that fit no file.
+    pub unmatched: Vec<Fault>,
+}
+
+impl Look {
+    pub(super) fn at(patterns: &[Pattern]) -> Self {
+        let (mut look, mut seen) = (Self::default(), HashSet::new());
+        for pattern in patterns {
+            for path in look.named(pattern) {
+                if !seen.insert(path.clone()) {
+                    continue;
+                }
+                match FoundFile::at(&path) {
+                    Ok(Some(file)) => look.files.push(file),
+                    Ok(None) => {}
+                    Err(fault) => look.left_out.push(LeftOut { path, fault }),
+                }
             }
         }
+        look
     }
-    for file in files {
-        read_file(&file, &entries[0], roll);
-        watched.insert(file);
-    }
-    watched.into_iter().collect()
-}
 
-/// The files that one entry means, in the order of their names.
-fn find(entry: &Entry<'_>, watched: &mut BTreeSet<PathBuf>) -> Option<Vec<PathBuf>> {
-    let text = entry.text()?;
-    let path = entry.context.directory.join(text);
-    let (Some(name), Some(directory)) = (path.file_name().and_then(|name| name.to_str()), path.parent())
-    else {
-        return entry.fault("names no file", "a path such as \"labels.d/*\" or \"labels.csv\"");
-    };
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let is_pattern = |part: &str| part.contains(['*', '?']);
-    if Path::new(text).parent().and_then(Path::to_str).is_some_and(is_pattern) {
-        return entry
-            .fault("has * or ? before the last part", "only the last part of a path may be a pattern");
-    }
-    watched.insert(directory.to_owned());
-    if !is_pattern(name) {
-        return match std::fs::metadata(&path) {
-            Ok(found) if found.is_file() => Some(vec![path]),
-            Ok(_) => entry.fault("is no file", format!("all files of a directory: \"{text}/*\"")),
-            Err(error) => entry.fault(
-                format!("cannot be read: {error}"),
-                format!("looked for {}; paths start at the configuration file", path.display()),
-            ),
+    /// The paths that an entry means, in the order of their names.
+    fn named(&mut self, pattern: &Pattern) -> Vec<PathBuf> {
+        let path = pattern.path();
+        let left_out = |problem: String, hint: String| {
+            let fault = Fault::new(&pattern.place, &pattern.key, problem).value(&pattern.text).hint(hint);
+            LeftOut { path: path.clone(), fault }
         };
-    }
-    let listed = match std::fs::read_dir(directory) {
-        Ok(listed) => listed,
-        Err(error) if error.kind() == ErrorKind::NotFound => return nothing_fits(entry, text),
-        Err(error) => {
-            return entry
-                .fault(format!("cannot be listed: {error}"), "trackpost needs to read the directory");
+        if !is_pattern(&pattern.name) {
+            match std::fs::symlink_metadata(&path) {
+                Err(error) => self.left_out.push(left_out(
+                    format!("cannot be read: {error}"),
+                    format!("looked for {}; paths start at the configuration file", path.display()),
+                )),
+                Ok(_) if path.is_dir() => self.left_out.push(left_out(
+                    "is a folder".to_owned(),
+                    format!("all files of a folder: \"{}/*\"", pattern.text.trim_end_matches('/')),
+                )),
+                Ok(_) => return vec![path],
+            }
+            return Vec::new();
         }
-    };
-    let mut files: Vec<PathBuf> = listed
-        .filter_map(Result::ok)
-        .filter(|found| found.file_name().to_str().is_some_and(|found| fits(name, found)))
-        .map(|found| found.path())
-        .filter(|found| !found.is_dir())
-        .collect();
-    files.sort();
-    if files.is_empty() { nothing_fits(entry, text) } else { Some(files) }
-}
-
-fn nothing_fits(entry: &Entry<'_>, pattern: &str) -> Option<Vec<PathBuf>> {
-    let warning = Fault::new(entry.place(), &entry.key, "fits no file so far").value(pattern);
-    entry.context.findings.warn(warning);
-    None
-}
-
-fn read_file(path: &Path, entry: &Entry<'_>, roll: &mut Roll<'_>) {
-    let findings = entry.context.findings;
-    let place = path.display().to_string();
-    let Some(kind) = RowKind::of_path(path) else {
-        let warning = Fault::new(place, "", "is left out: its ending says nothing about its rows");
-        return findings.warn(warning.hint("label files end in .txt, .csv or .jsonl"));
-    };
-    let read = File::open(path)
-        .map_err(|error| {
-            Fault::new(&place, "", format!("cannot be read: {error}")).hint("trackpost needs to read it")
-        })
-        .and_then(|file| {
-            let source = RowSource { place: &place, source: Source::File };
-            read_into(roll, kind, BufReader::with_capacity(1 << 16, file), source)
-        });
-    if let Err(fault) = read {
-        findings.fault(fault);
+        let mut paths = Vec::new();
+        match std::fs::read_dir(&pattern.folder) {
+            Ok(listed) => {
+                for found in listed.filter_map(Result::ok) {
+                    let is_folder = found.file_type().is_ok_and(|kind| kind.is_dir());
+                    // A name that is no text is named by what of it is.
+                    if !is_folder && fits(&pattern.name, &found.file_name().to_string_lossy()) {
+                        paths.push(found.path());
+                    }
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                let problem = format!("cannot be listed: {error}");
+                self.left_out.push(left_out(problem, "trackpost needs to read the folder".to_owned()));
+                return paths;
+            }
+        }
+        paths.sort();
+        if paths.is_empty() {
+            let fault = Fault::new(&pattern.place, &pattern.key, "fits no file so far").value(&pattern.text);
+            let hint = format!("files are looked for in {}", pattern.folder.display());
+            self.unmatched.push(fault.hint(hint));
+        }
+        paths
     }
+}
+
+/// Opens a file that was found, if it is still one; and looks whether it can be text.
+pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
+    let place = file.place();
+    let cannot =
+        |error: std::io::Error| Fault::new(&place, "", format!("cannot be read: {error}")).hint(PERMISSIONS);
+    // Another kind of file may have come in its place: opening it must not wait for anybody.
+    let opened: File = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(&file.path)
+        .map_err(cannot)?;
+    if !opened.metadata().map_err(cannot)?.is_file() {
+        return Err(Fault::new(&place, "", "is no regular file").hint("only regular files are read"));
+    }
+    let mut reader = BufReader::with_capacity(1 << 16, opened.take(LARGEST));
+    let start = reader.fill_buf().map_err(cannot)?;
+    let zeros = start.iter().filter(|byte| **byte == 0).count();
+    if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) || zeros * 4 > start.len() {
+        let fault = Fault::new(&place, "", "is not UTF-8 text, but seems to be UTF-16");
+        return Err(fault.hint("save it as UTF-8; spreadsheets offer that when a CSV is saved"));
+    }
+    Ok(reader)
 }
 
 /// Whether a file name fits a pattern of `*` and `?`. As in a shell, neither takes the dot of a hidden file.
-fn fits(pattern: &str, name: &str) -> bool {
+pub fn fits(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     if name.first() == Some(&'.') && pattern.first() != Some(&'.') {
         return false;

@@ -12,7 +12,7 @@ use std::path::Path;
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::environment::Environment;
-use super::fault::{Fault, Findings, nearest};
+use super::fault::{Fault, Findings, meant};
 use super::reader::dotted;
 use crate::domain::cadence::RowName;
 
@@ -108,10 +108,12 @@ fn structured(text: &str) -> ValueKind {
 fn known_section(name: &str, key: &str, place: &str, findings: &Findings) -> bool {
     let known = SECTIONS.contains(&name);
     if !known {
-        let meant = nearest(name, SECTIONS).unwrap_or_default();
         findings.fault(
-            Fault::new(place, dotted("", key), "is no section of the configuration")
-                .hint(format!("did you mean \"{meant}\"? Sections: {}", SECTIONS.join(", "))),
+            Fault::new(place, dotted("", key), "is no section of the configuration").hint(format!(
+                "{}Sections: {}",
+                meant(name, SECTIONS),
+                SECTIONS.join(", ")
+            )),
         );
     }
     known

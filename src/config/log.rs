@@ -4,7 +4,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::fault::{Fault, nearest};
+use super::fault::{Fault, meant};
 use super::reader::Entry;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,8 @@ fn level(entry: &Entry<'_>) -> Option<String> {
 fn objection(filter: &str) -> Option<(String, String)> {
     let lone = filter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if lone && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(filter)) {
-        let meant = nearest(filter, LEVELS).unwrap_or_default();
-        let hint = format!("did you mean \"{meant}\"? Levels: {}", LEVELS.join(", "));
+        let meant = meant(filter, LEVELS);
+        let hint = format!("{meant}Levels: {}", LEVELS.join(", "));
         return Some(("is no level".to_owned(), hint));
     }
     let error = EnvFilter::builder().parse(filter).err()?;
@@ -71,10 +71,7 @@ fn format(entry: &Entry<'_>) -> Option<LogFormat> {
     let text = entry.text()?;
     let found = LogFormat::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, format)| format);
     found.or_else(|| {
-        let meant = nearest(text, LogFormat::ALL.map(|(name, _)| name)).unwrap_or_default();
-        entry.fault(
-            "is no format of the log",
-            format!("did you mean \"{meant}\"? Formats: auto, pretty, journald, json"),
-        )
+        let meant = meant(text, LogFormat::ALL.map(|(name, _)| name));
+        entry.fault("is no format of the log", format!("{meant}Formats: auto, pretty, journald, json"))
     })
 }

@@ -20,6 +20,7 @@ mod http;
 mod label_files;
 mod layers;
 mod log;
+mod mask;
 mod proxies;
 mod reader;
 mod registration;
@@ -28,25 +29,28 @@ mod rows;
 mod secret;
 mod signing;
 mod silence;
+mod sources;
 mod store;
 mod subscribers;
 mod url;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use accounts::{Account, Discover};
 pub use environment::Environment;
 pub use fault::{Fault, Faults, nearest};
 pub use http::HttpConfig;
+pub use label_files::{FoundFile, LeftOut, Look, Stamp, fits};
 pub use log::{LogConfig, LogFormat};
 pub use registration::RegistrationConfig;
-pub use roll::{Rows, SHOWN_PER_PLACE};
-pub use rows::{CheckedRow, RowKind, RowSource, each_row, parse_rows};
+pub use roll::{Held, Place, Roll, SHOWN_PER_PLACE};
+pub use rows::{CheckedRow, RowKind, RowSource, each_row};
+pub use sources::{LabelSources, Reading};
 pub use store::StoreConfig;
 
 use crate::domain::cadence::Cadence;
-use crate::domain::label::{AccountName, Registration};
+use crate::domain::label::AccountName;
 use crate::domain::signature::rsa::RsaKey;
 use crate::domain::silence::Patience;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
@@ -70,26 +74,24 @@ pub struct Config {
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,
 }
 
-/// A sound configuration and the labels that came with it.
+/// A sound configuration, and where labels come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub config: Config,
-    /// Each label once: inline, then file by file.
-    pub labels: Vec<Registration>,
-    /// Wrong rows, which were left out: the first of each file, and a count of the rest.
+    /// Where labels come from. Label files are not read yet.
+    pub sources: LabelSources,
+    /// Wrong rows of the configuration itself, which were left out.
     pub label_faults: Vec<Fault>,
-    /// How many rows were left out in all.
+    /// How many of them there are.
     pub label_fault_count: usize,
     pub warnings: Vec<Fault>,
-    /// Label files, and the directories in which they are or may come to be.
-    pub watched: Vec<PathBuf>,
 }
 
 impl Config {
-    /// Reads everything: the file at `path` over the defaults, `environment` over both, and the label files.
+    /// Reads everything: the file at `path` over the defaults, `environment` over both. Label files are read apart from it.
     ///
     /// # Errors
-    /// All faults of the configuration. Wrong rows of labels are none.
+    /// All faults of the configuration. Wrong rows of labels and label files are none.
     pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
         load(Some(path), environment, Extent::Everything)
     }
@@ -101,6 +103,22 @@ impl Config {
     /// All faults of the configuration, but for those of secrets and labels.
     pub fn load_beside(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
         load(Some(path), environment, Extent::BesideDaemon)
+    }
+
+    /// The same for a verb that only reads the database: a fault elsewhere than in what says where the database is does not
+    /// block it. What is at fault is as it is by default, or missing; the faults are returned beside.
+    ///
+    /// # Errors
+    /// All faults, if the place of the database may be among them.
+    pub fn load_to_read(path: &Path, environment: &Environment) -> Result<(Loaded, Option<Faults>), Faults> {
+        let faults = match Self::load_beside(path, environment) {
+            Ok(loaded) => return Ok((loaded, None)),
+            Err(faults) if faults.faults.iter().any(Fault::concerns_database) => return Err(faults),
+            Err(faults) => faults,
+        };
+        let rest = load(None, &Environment::default(), Extent::BesideDaemon)?;
+        load_with(Some(path), environment, Extent::BesideDaemon, Some(rest.config))
+            .map(|loaded| (loaded, Some(faults)))
     }
 
     /// What is compiled in, with `environment` over it: no file is read.
@@ -118,6 +136,16 @@ impl Config {
 }
 
 fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Result<Loaded, Faults> {
+    load_with(path, environment, extent, None)
+}
+
+/// With `fallback`, a section at fault is taken from there, and faults are none.
+fn load_with(
+    path: Option<&Path>,
+    environment: &Environment,
+    extent: Extent,
+    fallback: Option<Config>,
+) -> Result<Loaded, Faults> {
     let findings = Findings::default();
     let root = layers::lay(path, environment, &findings);
     let file = path.map_or_else(|| "compiled-in default".to_owned(), |path| path.display().to_string());
@@ -147,31 +175,38 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Resul
         }
     }
 
-    let mut warnings = findings.settle().map_err(|faults| Faults {
-        label_faults: registered.rows.faults.clone(),
-        label_fault_count: registered.rows.fault_count,
+    let settled = if fallback.is_some() { Ok(Vec::new()) } else { findings.settle() };
+    let mut warnings = settled.map_err(|faults| Faults {
+        label_faults: registered.faults.clone(),
+        label_fault_count: registered.fault_count,
+        sources: registered.sources.clone(),
         ..faults
     })?;
-    warnings.extend(registered.rows.warnings);
+    warnings.extend(registered.warnings);
     // Without a fault every section of the defaults has been read.
     let incomplete = || Faults::of(vec![Fault::new(&file, "", "a section of the defaults is missing")]);
     Ok(Loaded {
         config: Config {
             store: store.ok_or_else(incomplete)?,
-            http: http.ok_or_else(incomplete)?,
-            log: log.ok_or_else(incomplete)?,
+            http: http
+                .or_else(|| fallback.as_ref().map(|config| config.http.clone()))
+                .ok_or_else(incomplete)?,
+            log: log.or_else(|| fallback.as_ref().map(|config| config.log.clone())).ok_or_else(incomplete)?,
             accounts,
             registration: registered.config,
-            cadence: cadence.ok_or_else(incomplete)?,
-            silence: silence.ok_or_else(incomplete)?,
+            cadence: cadence
+                .or_else(|| fallback.as_ref().map(|config| config.cadence.clone()))
+                .ok_or_else(incomplete)?,
+            silence: silence
+                .or_else(|| fallback.as_ref().map(|config| config.silence.clone()))
+                .ok_or_else(incomplete)?,
             rsa_keys: signing.unwrap_or_default().keys,
             subscribers,
         },
-        labels: registered.rows.labels,
-        label_faults: registered.rows.faults,
-        label_fault_count: registered.rows.fault_count,
+        sources: registered.sources,
+        label_faults: registered.faults,
+        label_fault_count: registered.fault_count,
         warnings,
-        watched: registered.watched,
     })
 }
 

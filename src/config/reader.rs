@@ -12,7 +12,7 @@ use config::{Map, Value, ValueKind};
 
 use super::duration::{self, DurationError};
 use super::environment::Environment;
-use super::fault::{Fault, Findings, nearest};
+use super::fault::{Fault, Findings, meant};
 use super::layers::PREFIX;
 
 /// What readers need besides the value.
@@ -159,10 +159,10 @@ impl<'a> Entry<'a> {
     pub(super) fn table(&self, known: &'static [&'static str]) -> Option<Table<'a>> {
         let named = self.named()?;
         for (name, entry) in named.iter().filter(|(name, _)| !known.contains(name)) {
-            let meant = nearest(name, known.iter().copied()).unwrap_or_default();
+            let meant = meant(name, known.iter().copied());
             entry.fault_unshown::<()>(
                 "is no key that is known here",
-                format!("did you mean \"{meant}\"? Known here: {}", known.join(", ")),
+                format!("{meant}Known here: {}", known.join(", ")),
             );
         }
         Some(Table { context: self.context, key: self.key.clone(), place: self.place(), named })

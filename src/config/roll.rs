@@ -1,31 +1,21 @@
-//! The roll of labels: checks every row, and holds each label once.
+//! The roll of labels: checks rows, and remembers each label in 16 bytes.
 //!
-//! Inline labels and all files end here. The same label twice is one label; where its metadata differ, the later wins
-//! and a warning says so. What is wrong is kept for the first rows of a place only, and counted for the rest: a file
-//! with a million wrong rows must not make a million faults.
+//! A fingerprint of its name and one of what is said about it tell whether the registry has the label as it should be. A
+//! million labels take 16 MB while they are compared, and none of them is held as text.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::DefaultHasher;
+use std::hash::Hasher as _;
 
-use super::fault::{Fault, nearest};
+use super::fault::{Fault, meant};
 use super::rows::{Draft, Slip};
 use crate::domain::label::{AccountName, LabelKey, Registration, Source};
 
 /// So many faults, and so many warnings, are kept of one place.
 pub const SHOWN_PER_PLACE: usize = 100;
-
-/// What came of reading rows.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows {
-    /// Each label once, in the order in which they came.
-    pub labels: Vec<Registration>,
-    /// Rows left out; of each place the first [`SHOWN_PER_PLACE`], then one that counts the rest.
-    pub faults: Vec<Fault>,
-    /// How many rows were left out in all.
-    pub fault_count: usize,
-    /// Labels that were there before with other metadata; bounded like `faults`.
-    pub warnings: Vec<Fault>,
-}
+/// So many are kept of all places together.
+const SHOWN: usize = 1_000;
+/// So many labels that are there twice, with other metadata, are looked up again to name their rows.
+const CONFLICTS: usize = 1_000;
 
 /// Where a row stands.
 #[derive(Clone, Copy)]
@@ -50,125 +40,292 @@ impl At<'_> {
             None => fault,
         }
     }
-}
 
-pub(super) struct Roll<'a> {
-    accounts: &'a [AccountName],
-    labels: Vec<Registration>,
-    seen: HashMap<LabelKey, usize>,
-    faults: Bounded,
-    warnings: Bounded,
-}
-
-impl<'a> Roll<'a> {
-    /// An empty roll for labels of `accounts`.
-    pub(super) fn new(accounts: &'a [AccountName]) -> Self {
-        Self {
-            accounts,
-            labels: Vec::new(),
-            seen: HashMap::new(),
-            faults: Bounded::default(),
-            warnings: Bounded::default(),
-        }
-    }
-
-    pub(super) fn add(&mut self, at: At<'_>, source: Source, draft: Result<Draft, Slip>) {
-        match draft.and_then(|draft| check(self.accounts, draft, source)) {
-            Ok(label) => self.enter(at, label),
-            Err(slip) => self.faults.push(at.fault(slip)),
-        }
-    }
-
-    /// Ends a place: what was not kept of it is summed up.
-    pub(super) fn close(&mut self, place: &str) {
-        self.faults.close(place, "more rows are wrong and left out");
-        self.warnings.close(place, "more rows name a label again, with other metadata");
-    }
-
-    pub(super) fn finish(self) -> Rows {
-        Rows {
-            labels: self.labels,
-            fault_count: self.faults.total,
-            faults: self.faults.kept,
-            warnings: self.warnings.kept,
-        }
-    }
-
-    fn enter(&mut self, at: At<'_>, label: Registration) {
-        match self.seen.entry(label.key.clone()) {
-            Entry::Vacant(free) => {
-                free.insert(self.labels.len());
-                self.labels.push(label);
-            }
-            Entry::Occupied(taken) => {
-                let earlier = &mut self.labels[*taken.get()];
-                if earlier.metadata != label.metadata {
-                    let problem = "was there before with other metadata: these hold".to_owned();
-                    self.warnings.push(at.fault(Slip::new(problem)).value(label.key.id.as_str()));
-                    *earlier = label;
-                }
-            }
-        }
+    /// That a label was named before, with other metadata.
+    pub(super) fn again(self, label: &LabelKey) -> Fault {
+        self.fault(Slip::new("was there before with other metadata: these hold"))
+            .value(label.id.as_str())
+            .hint("one row per label, or the same metadata in both")
     }
 }
 
-/// A row's label, if `accounts` know its account and its id is one.
+/// A row's label, if `accounts` (in order) know its account and its id is one.
 pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> Result<Registration, Slip> {
     let id = draft.id.parse().map_err(|error| Slip {
         value: Some(draft.id.clone()),
-        problem: format!("is no label id: {error}"),
-        hint: None,
+        hint: Some("an id as ShipStation gives it, such as se-324658".to_owned()),
+        ..Slip::new(format!("is no label id: {error}"))
     })?;
     // Whatever is wrong with the account, the row is found by its id.
     let named = |slip: Slip| match slip.value {
         Some(_) => Slip { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
         None => Slip { value: Some(draft.id.clone()), ..slip },
     };
-    let account = account(accounts, draft.account.clone()).map_err(named)?;
+    let account = account(accounts, draft.account.as_deref()).map_err(named)?;
     Ok(Registration { key: LabelKey { account, id }, metadata: draft.metadata, source })
 }
 
-fn account(accounts: &[AccountName], named: Option<String>) -> Result<AccountName, Slip> {
+fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName, Slip> {
+    let hint = |hint: String| Some(hint);
     match (named, accounts) {
         (None, [only]) => Ok(only.clone()),
-        (None, []) => Err(Slip::new("belongs to no account: none is configured")),
+        (None, []) => Err(Slip {
+            hint: hint("[accounts.NAME] with its api_key".to_owned()),
+            ..Slip::new("belongs to no account: none is configured")
+        }),
         (None, _) => Err(Slip {
-            hint: Some("with several accounts each label names its own".to_owned()),
+            hint: hint("with several accounts each label names its own".to_owned()),
             ..Slip::new("names no account")
         }),
-        (Some(name), accounts) => {
-            let found = accounts.iter().find(|account| account.as_str() == name).cloned();
-            found.ok_or_else(|| Slip {
-                hint: nearest(&name, accounts.iter().map(AccountName::as_str))
-                    .map(|meant| format!("did you mean \"{meant}\"?")),
-                value: Some(name),
-                problem: "is no account of this configuration".to_owned(),
-            })
+        (Some(name), accounts) => match place_of(accounts, name) {
+            Some(found) => Ok(accounts[found].clone()),
+            None => Err(Slip {
+                value: Some(name.to_owned()),
+                hint: hint(format!(
+                    "{}Accounts: {}",
+                    meant(name, accounts.iter().map(AccountName::as_str)),
+                    accounts.iter().map(AccountName::as_str).collect::<Vec<_>>().join(", ")
+                )),
+                ..Slip::new("is no account of this configuration")
+            }),
+        },
+    }
+}
+
+/// Where an account is among others, which are in order.
+fn place_of(accounts: &[AccountName], name: &str) -> Option<usize> {
+    accounts.binary_search_by(|account| account.as_str().cmp(name)).ok()
+}
+
+/// A label and where it stands: 0 for the configuration itself, else the number of the file from 1 on.
+pub type Place = u32;
+
+/// Bits of a content that say the place; the others are of the metadata.
+const PLACE_BITS: u32 = 20;
+/// The most label files that are told apart.
+pub(super) const MOST_FILES: usize = (1 << PLACE_BITS) - 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Record {
+    name: u64,
+    content: u64,
+}
+
+impl Record {
+    fn new(label_id: &str, metadata: &str, place: Place) -> Self {
+        let mask = (1 << PLACE_BITS) - 1;
+        Self { name: hash(label_id), content: hash(metadata) & !mask | u64::from(place) & mask }
+    }
+
+    fn metadata(self) -> u64 {
+        self.content >> PLACE_BITS
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    // Only compared within a process.
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
+/// What the registry has, held against the roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// As the roll says.
+    Same,
+    /// On the roll, but otherwise.
+    Changed,
+    /// Not on the roll.
+    Unknown,
+}
+
+/// Every label that rows named, by account.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Roll {
+    accounts: Vec<AccountName>,
+    runs: Vec<Run>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Run {
+    /// By name, once the roll is sealed.
+    records: Vec<Record>,
+    /// A bit for each record: whether the registry does not have it so.
+    wanted: Vec<u64>,
+}
+
+impl Run {
+    fn find(&self, name: u64) -> Option<usize> {
+        self.records.binary_search_by_key(&name, |record| record.name).ok()
+    }
+
+    fn is_wanted(&self, at: usize) -> bool {
+        self.wanted[at / 64] >> (at % 64) & 1 == 1
+    }
+
+    fn settle(&mut self, at: usize) {
+        self.wanted[at / 64] &= !(1 << (at % 64));
+    }
+}
+
+impl Roll {
+    /// An empty roll for labels of `accounts`, which are in order.
+    pub(super) fn new(accounts: &[AccountName]) -> Self {
+        let runs = vec![Run::default(); accounts.len()];
+        Self { accounts: accounts.to_vec(), runs }
+    }
+
+    fn run(&mut self, account: &str) -> Option<&mut Run> {
+        place_of(&self.accounts, account).map(|at| &mut self.runs[at])
+    }
+
+    pub(super) fn add(&mut self, label: &Registration, place: Place) {
+        let record = record_of(label, place);
+        if let Some(run) = self.run(label.key.account.as_str()) {
+            run.records.push(record);
         }
+    }
+
+    /// How long the roll is, to be cut there.
+    pub(super) fn mark(&self) -> Vec<usize> {
+        self.runs.iter().map(|run| run.records.len()).collect()
+    }
+
+    pub(super) fn cut(&mut self, mark: &[usize]) {
+        for (run, length) in self.runs.iter_mut().zip(mark) {
+            run.records.truncate(*length);
+        }
+    }
+
+    /// Makes each label one, of which the last row holds, and all of them wanted. Returns those that were there before
+    /// with other metadata: as many as are to be looked up, and how many there are.
+    pub(super) fn seal(&mut self) -> (Conflicts, usize) {
+        let (mut conflicts, mut count) = (Conflicts::default(), 0);
+        for (account, run) in self.accounts.iter().zip(&mut self.runs) {
+            run.records.sort_by_key(|record| record.name);
+            let mut kept = 0;
+            for at in 0..run.records.len() {
+                let record = run.records[at];
+                if kept > 0 && run.records[kept - 1].name == record.name {
+                    if run.records[kept - 1].metadata() != record.metadata() {
+                        count += 1;
+                        conflicts.note(account, record.name);
+                    }
+                    kept -= 1;
+                }
+                run.records[kept] = record;
+                kept += 1;
+            }
+            run.records.truncate(kept);
+            run.wanted = vec![u64::MAX; kept.div_ceil(64)];
+        }
+        (conflicts, count)
+    }
+
+    /// How many labels of an account there are.
+    pub fn labels_of(&self, account: &AccountName) -> usize {
+        place_of(&self.accounts, account.as_str()).map_or(0, |at| self.runs[at].records.len())
+    }
+
+    /// How many labels there are.
+    pub fn labels(&self) -> usize {
+        self.runs.iter().map(|run| run.records.len()).sum()
+    }
+
+    /// Holds a label of the registry against the roll; `place` is `None` for a file that is not on it. What is as it should
+    /// be is no longer wanted.
+    pub fn hold(&mut self, account: &str, label_id: &str, metadata: &str, place: Option<Place>) -> Held {
+        let Some(run) = self.run(account) else { return Held::Unknown };
+        let record = Record::new(label_id, metadata, place.unwrap_or(Place::MAX));
+        let Some(at) = run.find(record.name) else { return Held::Unknown };
+        if run.records[at] != record {
+            return Held::Changed;
+        }
+        run.settle(at);
+        Held::Same
+    }
+
+    /// How many labels are still wanted.
+    pub fn wanted(&self) -> usize {
+        let of_run = |run: &Run| (0..run.records.len()).filter(|at| run.is_wanted(*at)).count();
+        self.runs.iter().map(of_run).sum()
+    }
+
+    /// Whether this row is the one that holds, and is still wanted; from now on it is not.
+    pub(super) fn take(&mut self, label: &Registration, place: Place) -> bool {
+        let Some(run) = self.run(label.key.account.as_str()) else { return false };
+        // Most are not wanted, and need no look at their metadata.
+        let Some(at) = run.find(hash(label.key.id.as_str())).filter(|at| run.is_wanted(*at)) else {
+            return false;
+        };
+        let taken = run.records[at] == record_of(label, place);
+        if taken {
+            run.settle(at);
+        }
+        taken
+    }
+}
+
+fn record_of(label: &Registration, place: Place) -> Record {
+    if label.metadata.is_empty() {
+        return Record::new(label.key.id.as_str(), "{}", place);
+    }
+    let metadata = serde_json::to_string(&label.metadata).expect("metadata is JSON");
+    Record::new(label.key.id.as_str(), &metadata, place)
+}
+
+/// Labels that are there more than once with other metadata, and the metadata of the last row of each.
+#[derive(Debug, Default)]
+pub(super) struct Conflicts(std::collections::HashMap<(AccountName, u64), Option<u64>>);
+
+impl Conflicts {
+    fn note(&mut self, account: &AccountName, name: u64) {
+        if self.0.len() < CONFLICTS {
+            self.0.insert((account.clone(), name), None);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a row, in order, says something else about its label than the row before.
+    pub(super) fn contradicts(&mut self, label: &Registration) -> bool {
+        let record = record_of(label, 0);
+        let key = (label.key.account.clone(), record.name);
+        let Some(last) = self.0.get_mut(&key) else { return false };
+        last.replace(record.metadata()).is_some_and(|before| before != record.metadata())
     }
 }
 
 /// Faults, of which each place keeps the first.
 #[derive(Default)]
-struct Bounded {
+pub(super) struct Bounded {
     kept: Vec<Fault>,
     of_place: usize,
     total: usize,
 }
 
 impl Bounded {
-    fn push(&mut self, fault: Fault) {
+    pub(super) fn push(&mut self, fault: impl FnOnce() -> Fault) {
         self.total += 1;
         self.of_place += 1;
-        if self.of_place <= SHOWN_PER_PLACE {
-            self.kept.push(fault);
+        if self.of_place <= SHOWN_PER_PLACE && self.kept.len() < SHOWN {
+            self.kept.push(fault());
         }
     }
 
-    fn close(&mut self, place: &str, of_what: &str) {
+    /// Ends a place: what was not kept of it is summed up.
+    pub(super) fn close(&mut self, place: &str, of_what: &str) {
         if let Some(more @ 1..) = self.of_place.checked_sub(SHOWN_PER_PLACE) {
             self.kept.push(Fault::new(place, "", format!("{more} {of_what}")));
         }
         self.of_place = 0;
+    }
+
+    /// What was kept, and how many there were.
+    pub(super) fn finish(self) -> (Vec<Fault>, usize) {
+        (self.kept, self.total)
     }
 }

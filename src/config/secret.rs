@@ -8,6 +8,7 @@ use std::path::Path;
 
 use config::ValueKind;
 
+use super::fault::Fault;
 use super::reader::{Entry, Extent};
 use crate::domain::secret::Hidden;
 
@@ -30,6 +31,56 @@ pub(super) fn read(entry: &Entry<'_>) -> Option<Hidden<String>> {
         _ => return entry.fault_unshown("is no secret", FORM),
     };
     Some(Hidden::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// A secret that is one word, such as an API key. White space, marks that cannot be seen and paired quotes around it are
+/// taken off with a warning; within it they are a fault.
+pub(super) fn read_token(entry: &Entry<'_>) -> Option<Hidden<String>> {
+    let secret = read(entry)?;
+    let token = bare(secret.expose());
+    if let Some((at, found)) = (1..).zip(token.chars()).find(|(_, c)| !c.is_ascii_graphic()) {
+        return entry.fault_unshown(
+            format!("holds {} at character {at}", named(found)),
+            "one word of plain text: is it copied as a whole, and nothing else?",
+        );
+    }
+    if token != secret.expose() {
+        let problem = "has blanks, quotes or marks that cannot be seen around it: they are taken off";
+        let fault = Fault::new(entry.place(), &entry.key, problem);
+        entry.context.findings.warn(fault.hint("keep the secret alone, without quotes around it"));
+    }
+    Some(Hidden::new(token.to_owned()))
+}
+
+/// Without what may have come with a secret when it was copied.
+fn bare(text: &str) -> &str {
+    let unseen = |c: char| c.is_whitespace() || c.is_control() || UNSEEN.contains(&c);
+    let text = text.trim_matches(unseen);
+    let quoted = QUOTES.iter().find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close));
+    quoted.map_or(text, |text| text.trim_matches(unseen))
+}
+
+const QUOTES: [(char, char); 6] = [
+    ('"', '"'),
+    ('\'', '\''),
+    ('`', '`'),
+    ('\u{201c}', '\u{201d}'),
+    ('\u{2018}', '\u{2019}'),
+    ('\u{201e}', '\u{201c}'),
+];
+
+/// Byte order mark, zero-width characters, soft hyphen, direction marks.
+const UNSEEN: [char; 9] = [
+    '\u{feff}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{2060}', '\u{ad}', '\u{180e}',
+];
+
+fn named(found: char) -> String {
+    match found {
+        ' ' => "a blank".to_owned(),
+        '\n' | '\r' => "an end of line".to_owned(),
+        '\t' => "a tab".to_owned(),
+        other => format!("the character U+{:04X}", u32::from(other)),
+    }
 }
 
 fn fetch(entry: &Entry<'_>) -> Option<String> {

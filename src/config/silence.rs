@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fault::nearest;
+use super::fault::meant;
 use super::reader::Entry;
 use crate::domain::silence::Patience;
 use crate::domain::tracking::StatusCode;
@@ -29,8 +29,8 @@ fn stalled_after(entry: &Entry<'_>) -> Option<BTreeMap<StatusCode, u32>> {
             None => {
                 let known = StatusCode::ALL.into_iter().filter(|code| !code.is_terminal());
                 let known: Vec<&str> = known.map(StatusCode::as_str).collect();
-                let meant = nearest(name, known.iter().copied()).unwrap_or_default();
-                let hint = format!("did you mean \"{meant}\"? Known here: {}", known.join(", "));
+                let meant = meant(name, known.iter().copied());
+                let hint = format!("{meant}Known here: {}", known.join(", "));
                 entry.fault_unshown::<()>("is no status that can stall", hint);
             }
         }

@@ -1,14 +1,12 @@
 //! `[subscribers.X]`: who is told, about what, and in which form.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::fault::nearest;
+use super::fault::meant;
 use super::reader::{Entry, NAME_FORM, Table, is_name};
 use super::signing::Signing;
 use super::{connection, headers, hmac_header, secret, url};
-use crate::domain::address::{Manner, Rule};
 use crate::domain::label::AccountName;
 use crate::domain::message::MessageType;
 use crate::domain::secret::Hidden;
@@ -117,7 +115,7 @@ fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, St
         Err(problem) => {
             entry.fault_masked(&url::masked(text), problem, "as in \"https://example.com/hooks/tracking\"")
         }
-        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(in_the_open) => entry
+        Ok(url) if !url.https && !allow_insecure && url.address.is_some_and(url::in_the_open) => entry
             .fault_masked(
                 &url.shown,
                 "is plain http to a public address",
@@ -128,11 +126,6 @@ fn target(entry: &Entry<'_>, allow_insecure: bool) -> Option<(Hidden<String>, St
             Some((Hidden::new(text.to_owned()), url.shown))
         }
     }
-}
-
-fn in_the_open(address: IpAddr) -> bool {
-    let plain = Manner { encrypted: false, allow_insecure: false };
-    plain.judge(address).is_err_and(|refusal| refusal.rule == Rule::PlainHttp)
 }
 
 fn secrets(table: &Table<'_>) -> Option<Vec<SigningSecret>> {
@@ -159,7 +152,7 @@ fn secrets(table: &Table<'_>) -> Option<Vec<SigningSecret>> {
 }
 
 fn signing_secret(entry: &Entry<'_>) -> Option<SigningSecret> {
-    let text = secret::read(entry)?;
+    let text = secret::read_token(entry)?;
     match SigningSecret::parse(text.expose()) {
         Ok(secret) => Some(secret),
         Err(error) => entry.fault_unshown(
@@ -187,11 +180,8 @@ fn format(entry: &Entry<'_>) -> Option<Format> {
     let text = entry.text()?;
     Format::parse(text).or_else(|| {
         let names = Format::ALL.map(Format::as_str);
-        let meant = nearest(text, names).unwrap_or_default();
-        entry.fault(
-            "is no format of callbacks",
-            format!("did you mean \"{meant}\"? Formats: {}", names.join(", ")),
-        )
+        let meant = meant(text, names);
+        entry.fault("is no format of callbacks", format!("{meant}Formats: {}", names.join(", ")))
     })
 }
 
@@ -211,8 +201,11 @@ fn events(entry: &Entry<'_>) -> Option<Vec<EventPattern>> {
             let text = entry.text()?;
             EventPattern::parse(text).map_or_else(
                 |error| {
-                    let meant = nearest(text, MessageType::ALL.map(MessageType::as_str)).unwrap_or_default();
-                    entry.fault(error.to_string(), format!("did you mean \"{meant}\"?"))
+                    let meant = meant(text, MessageType::ALL.map(MessageType::as_str));
+                    let hint = format!(
+                        "{meant}A type such as \"tracking.updated\", or a pattern such as \"tracking.*\""
+                    );
+                    entry.fault(error.to_string(), hint)
                 },
                 Some,
             )
@@ -227,9 +220,10 @@ fn accounts(entry: &Entry<'_>, known: &[AccountName]) -> Vec<AccountName> {
         let name = entry.text()?;
         let found = known.iter().find(|account| account.as_str() == name).cloned();
         found.or_else(|| {
-            let hint = match nearest(name, known.iter().map(AccountName::as_str)) {
-                Some(meant) => format!("did you mean \"{meant}\"?"),
-                None => "no account is configured".to_owned(),
+            let names: Vec<&str> = known.iter().map(AccountName::as_str).collect();
+            let hint = match &names[..] {
+                [] => "no account is configured".to_owned(),
+                names => format!("{}Accounts: {}", meant(name, names.iter().copied()), names.join(", ")),
             };
             entry.fault("is no account of this configuration", hint)
         })

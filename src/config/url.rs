@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::Uri;
 
+use crate::domain::address::{Manner, Rule};
+
 /// An absolute http or https URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpUrl {
@@ -62,6 +64,12 @@ fn address(host: &str) -> Result<Option<IpAddr>, &'static str> {
     let numeric =
         last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
     if numeric { Err("has an address that is not of the form 192.0.2.1") } else { Ok(None) }
+}
+
+/// Whether plain http to this address goes over networks that are open to others.
+pub(super) fn in_the_open(address: IpAddr) -> bool {
+    let plain = Manner { encrypted: false, allow_insecure: false };
+    plain.judge(address).is_err_and(|refusal| refusal.rule == Rule::PlainHttp)
 }
 
 /// As much of what is no URL as can be shown: nothing before an `@`, nothing from a `?` or `#` on.

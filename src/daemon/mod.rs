@@ -6,7 +6,6 @@
 mod reload;
 mod signals;
 mod trades;
-mod watching;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,9 +20,10 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::clock::{self, Stopwatch};
-use crate::config::{Config, Environment, Faults, Loaded};
+use crate::config::{Config, Environment, Fault, Faults, Loaded};
 use crate::experience::Experience;
 use crate::http::{self, Sources};
+use crate::notices::Notices;
 use crate::pulse::Pulses;
 use crate::shipstation::{Client, NoClient};
 use crate::store::lock::DaemonLock;
@@ -33,7 +33,6 @@ use crate::webhook::NoTls;
 use signals::Heard;
 pub use signals::{Signals, told_to_stop};
 use trades::{Ended, Trades};
-use watching::Watching;
 
 /// How long attempts in flight may take to end after SIGTERM (contract 9.2).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -104,8 +103,10 @@ pub struct Daemon {
     lock: DaemonLock,
     pulses: Pulses,
     ready: Arc<AtomicBool>,
+    notices: Notices,
+    /// Wrong rows of the configuration that were told of.
+    told: Vec<Fault>,
     trades: Trades,
-    watching: Watching,
     http: Option<SocketAddr>,
     signals: Signals,
 }
@@ -130,6 +131,7 @@ impl Daemon {
         tell_of_database(&store);
         let pulses = Pulses::default();
         let ready = Arc::new(AtomicBool::new(false));
+        let notices = Notices::default();
         let client = Client::new()?;
         let experience = Experience::recall(&store, clock::now()).await?;
         let mut trades = Trades::new(store.clone(), client, pulses.clone(), experience, &loaded.config);
@@ -139,6 +141,7 @@ impl Daemon {
                     store: store.clone(),
                     pulses: pulses.clone(),
                     ready: Arc::clone(&ready),
+                    notices: notices.clone(),
                     token: loaded.config.http.token.clone(),
                     jwks: trades.jwks(),
                 };
@@ -148,11 +151,10 @@ impl Daemon {
             }
             None => None,
         };
-        reload::report(&loaded);
-        trades.start_upkeep(&loaded.config.store);
-        trades.register(loaded.labels);
+        reload::report(&loaded, &[]);
+        trades.start_upkeep(&loaded.config.store, &notices);
+        trades.register(loaded.sources);
         trades.employ(&loaded.config).await?;
-        let watching = Watching::new(&loaded.watched);
         ready.store(true, Ordering::Relaxed);
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -170,8 +172,9 @@ impl Daemon {
             lock,
             pulses,
             ready,
+            notices,
+            told: loaded.label_faults,
             trades,
-            watching,
             http,
             signals,
         })
@@ -199,7 +202,6 @@ impl Daemon {
                     Heard::Stop => break Ok(()),
                     Heard::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
                 },
-                () = self.watching.changed() => if let Err(error) = self.reload("a label file changed").await { break Err(error) },
                 ended = self.trades.ended() => break Err(self.fatal(ended)),
                 // However often something else happens, the time since the last look goes on.
                 () = clock::sleep(look.saturating_sub(looked.elapsed())) => {
@@ -225,7 +227,7 @@ impl Daemon {
     /// Reloads, and leaves beside the lock what came of it, for whoever sent the signal.
     async fn reload_for_signal(&mut self) -> Result<(), DaemonError> {
         let noted = self.lock.reload_begins();
-        let outcome = self.reload("SIGHUP").await?;
+        let outcome = self.reload().await?;
         if let Err(error) = noted.and_then(|()| self.lock.reload_ended(outcome)) {
             warn!(%error, "what came of the reload could not be written for trackpost reload");
         }

@@ -1,38 +1,35 @@
-//! Reading the configuration again: all of it, or nothing (contract 2.2).
+//! Reading the configuration again: all of it, or nothing (contract 2.2). Label files are apart from it.
+
+use std::collections::BTreeMap;
 
 use tracing::{error, info, warn};
 
 use super::{Daemon, DaemonError};
-use crate::config::{Config, Loaded};
+use crate::clock;
+use crate::config::{Config, Fault, Faults, Loaded};
+use crate::notices::RejectedReload;
 use crate::store::lock::ReloadOutcome;
 use crate::systemd;
 
 impl Daemon {
     /// Reads everything, and only if it is sound, applies it as a whole; otherwise what runs goes on.
-    pub(super) async fn reload(&mut self, why: &str) -> Result<ReloadOutcome, DaemonError> {
+    pub(super) async fn reload(&mut self) -> Result<ReloadOutcome, DaemonError> {
         systemd::reloading();
-        info!(why, "reading the configuration again");
+        info!("reloading the configuration");
         let (path, environment) = (self.path.clone(), self.environment.clone());
-        // A million labels take their time to read; meanwhile everything goes on.
+        // Files of secrets may lie far away; meanwhile everything goes on.
         let read = tokio::task::spawn_blocking(move || Config::load(&path, &environment)).await;
         let outcome = match read {
-            Ok(Ok(loaded)) => {
-                self.apply(loaded).await?;
-                ReloadOutcome { applied: true, lines: Vec::new() }
-            }
-            Ok(Err(faults)) => {
-                for fault in &faults.faults {
-                    error!(%fault, "the configuration is not sound");
+            Ok(Ok(loaded)) => match self.came_to_nothing(&loaded.config) {
+                None => {
+                    self.apply(loaded).await?;
+                    ReloadOutcome { applied: true, lines: Vec::new() }
                 }
-                for fault in &faults.label_faults {
-                    warn!(%fault, "a label would be left out");
-                }
-                error!(faults = faults.faults.len(), "nothing was applied: what ran goes on");
-                let lines = faults.faults.iter().map(ToString::to_string).collect();
-                ReloadOutcome { applied: false, lines }
-            }
+                Some(fault) => self.reject(&Faults::of(vec![fault])),
+            },
+            Ok(Err(faults)) => self.reject(&faults),
             Err(error) => {
-                error!(%error, "the configuration could not be read; what ran goes on");
+                error!(%error, "reload rejected, the running configuration stays");
                 ReloadOutcome { applied: false, lines: vec![error.to_string()] }
             }
         };
@@ -40,45 +37,94 @@ impl Daemon {
         Ok(outcome)
     }
 
+    /// A file that is empty, or written by half, is valid TOML.
+    fn came_to_nothing(&self, new: &Config) -> Option<Fault> {
+        (new.accounts.is_empty() && !self.config.accounts.is_empty()).then(|| {
+            let problem = "no account is left: is the file empty, or not written to its end?";
+            Fault::new(self.path.display().to_string(), "accounts", problem)
+                .hint("to run without any account, start trackpost anew")
+        })
+    }
+
+    fn reject(&self, faults: &Faults) -> ReloadOutcome {
+        for fault in &faults.faults {
+            error!(%fault, "configuration fault");
+        }
+        for fault in &faults.label_faults {
+            warn!(%fault, "label row would be left out");
+        }
+        error!(faults = faults.faults.len(), "reload rejected, the running configuration stays");
+        let faults: Vec<String> = faults.faults.iter().map(Fault::to_string).collect();
+        self.notices.set_rejected_reload(Some(RejectedReload { at: clock::now(), faults: faults.clone() }));
+        ReloadOutcome { applied: false, lines: faults }
+    }
+
     async fn apply(&mut self, loaded: Loaded) -> Result<(), DaemonError> {
-        for (key, before, after) in [
-            (
-                "store.path",
-                format!("{:?}", self.config.store.path),
-                format!("{:?}", loaded.config.store.path),
-            ),
-            (
-                "http.listen",
-                format!("{:?}", self.config.http.listen),
-                format!("{:?}", loaded.config.http.listen),
-            ),
-            ("log", format!("{:?}", self.config.log), format!("{:?}", loaded.config.log)),
+        let (before, after) = (&self.config, &loaded.config);
+        for (key, changed) in [
+            ("store", before.store != after.store),
+            ("http", before.http != after.http),
+            ("log", before.log != after.log),
         ] {
-            if before != after {
-                warn!(key, "this takes effect at the next start");
+            if changed {
+                warn!(key, "the change takes effect at the next start");
             }
         }
-        // Apart from those above: a secret can't be compared by what is shown of it.
-        if self.config.http.token != loaded.config.http.token {
-            warn!(key = "http.token", "this takes effect at the next start");
-        }
-        report(&loaded);
+        let accounts = Changes::between(&before.accounts, &after.accounts);
+        let subscribers = Changes::between(&before.subscribers, &after.subscribers);
+        let polling = before.cadence != after.cadence
+            || before.silence != after.silence
+            || before.registration.first_poll != after.registration.first_poll;
+        report(&loaded, &self.told);
+        self.told = loaded.label_faults;
         // Half of it would be worse than an end: the next start applies it whole, or says why not.
         self.trades.employ(&loaded.config).await?;
-        self.watching.follow(&loaded.watched);
-        self.trades.register(loaded.labels);
+        self.trades.register(loaded.sources);
         self.config = loaded.config;
-        info!("the configuration was applied");
+        self.notices.set_rejected_reload(None);
+        info!(
+            accounts_added = accounts.added,
+            accounts_changed = accounts.changed,
+            accounts_removed = accounts.removed,
+            subscribers_added = subscribers.added,
+            subscribers_changed = subscribers.changed,
+            subscribers_removed = subscribers.removed,
+            polling_changed = polling,
+            "configuration reloaded"
+        );
         Ok(())
     }
 }
 
-/// Says what was left out and what is odd; none of it stops anything.
-pub(super) fn report(loaded: &Loaded) {
-    for fault in &loaded.label_faults {
-        warn!(%fault, "a label was left out");
+/// The names of what changed, separated by commas.
+#[derive(Debug, Default)]
+struct Changes {
+    added: String,
+    changed: String,
+    removed: String,
+}
+
+impl Changes {
+    fn between<N: Ord + ToString, T: PartialEq>(before: &BTreeMap<N, T>, after: &BTreeMap<N, T>) -> Self {
+        let names = |entries: &mut dyn Iterator<Item = &N>| {
+            entries.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let is_new = |name: &&N| !before.contains_key(*name);
+        let differs = |(name, value): &(&N, &T)| before.get(*name).is_some_and(|before| before != *value);
+        Self {
+            added: names(&mut after.keys().filter(is_new)),
+            changed: names(&mut after.iter().filter(differs).map(|(name, _)| name)),
+            removed: names(&mut before.keys().filter(|name| !after.contains_key(*name))),
+        }
+    }
+}
+
+/// Says what was left out and was not `told` of, and what is odd; none of it stops anything.
+pub(super) fn report(loaded: &Loaded, told: &[Fault]) {
+    for fault in loaded.label_faults.iter().filter(|fault| !told.contains(fault)) {
+        warn!(%fault, "label row left out");
     }
     for warning in &loaded.warnings {
-        warn!(%warning, "the configuration is odd");
+        warn!(%warning, "configuration warning");
     }
 }

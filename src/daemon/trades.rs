@@ -15,16 +15,17 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DaemonError;
 use crate::clock;
-use crate::config::{Account, Config, StoreConfig};
+use crate::config::{Account, Config, LabelSources, StoreConfig};
 use crate::courier::{Audience, Courier};
 use crate::desk::Desk;
-use crate::domain::label::{AccountName, Registration};
+use crate::domain::label::AccountName;
 use crate::domain::signature::jwks;
 use crate::domain::span::{later, signed};
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::experience::Experience;
 use crate::http::{self, Sources};
 use crate::janitor;
+use crate::notices::Notices;
 use crate::poller::{Policy, Poller};
 use crate::pulse::{Pulse, Pulses};
 use crate::registrar::{self, Wanted};
@@ -113,9 +114,9 @@ impl Trades {
         }
     }
 
-    /// The labels that the configuration asks for; applied in the background.
-    pub fn register(&mut self, labels: Vec<Registration>) {
-        self.wanted.send_replace(Some(Arc::new(labels)));
+    /// What the configuration says about labels; read and applied in the background.
+    pub fn register(&mut self, sources: LabelSources) {
+        self.wanted.send_replace(Some(Arc::new(sources)));
     }
 
     /// The key set to be published, as it changes.
@@ -123,11 +124,12 @@ impl Trades {
         self.jwks.subscribe()
     }
 
-    pub fn start_upkeep(&mut self, keep: &StoreConfig) {
-        let (store, wanted) = (self.store.clone(), self.wanted.subscribe());
+    pub fn start_upkeep(&mut self, keep: &StoreConfig, notices: &Notices) {
+        let (store, wanted, notices) = (self.store.clone(), self.wanted.subscribe(), notices.clone());
         let none = Pulse::default();
-        let registrar =
-            self.post("the registrar", &none, Duration::ZERO, |stop| registrar::run(store, wanted, stop));
+        let registrar = self.post("the registrar", &none, Duration::ZERO, |stop| {
+            registrar::run(store, wanted, notices, stop)
+        });
         let (store, keep, audience) = (self.store.clone(), keep.clone(), self.audience.subscribe());
         let experience = self.experience.clone();
         let janitor = self.post("the janitor", &none, Duration::ZERO, |stop| {

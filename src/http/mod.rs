@@ -28,6 +28,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::domain::secret::Hidden;
+use crate::notices::Notices;
 use crate::pulse::Pulses;
 use crate::store::Store;
 
@@ -45,6 +46,8 @@ pub struct Sources {
     pub ready: Arc<AtomicBool>,
     /// What readers of anything but health must know (`http.token`).
     pub token: Option<Hidden<String>>,
+    /// What is degraded and no reason to restart.
+    pub notices: Notices,
     /// The key set that is published; it changes with a reload.
     pub jwks: watch::Receiver<Arc<str>>,
 }

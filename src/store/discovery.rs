@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::registering::{Asker, Row, insert, revive};
+use super::registering::{Asker, Change, Row, insert, next_version, revive};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::discovery::{Listed, Progress};
 use crate::domain::label::{AccountName, LabelId, Source};
@@ -49,20 +49,27 @@ impl Store {
         let rows = found
             .tracked
             .iter()
-            .map(|label| Row::new(&found.account, &label.id, Source::Discovered, &label.metadata));
-        let tracked = json(&rows.collect::<Vec<_>>());
+            .map(|label| Row::new(&found.account, &label.id, Source::Discovered, &label.metadata, None));
+        let tracked: Vec<Row> = rows.collect();
         let voided = json(&found.voided.iter().map(LabelId::as_str).collect::<Vec<_>>());
         let (account, progress) = (found.account.to_string(), found.progress);
-        self.writer
+        let (entered, version) = self
+            .writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let added = register(tx, &account, &tracked, now).await?;
-                    let dropped = drop_voided(tx, &account, &voided).await?;
+                    let version = next_version(tx).await?;
+                    let change = Change { by: Asker::Discovery, version, now };
+                    let added = register(tx, &account, &tracked, change).await?;
+                    let dropped = drop_voided(tx, &account, &voided, version).await?;
                     keep(tx, &account, progress).await?;
-                    Ok(Entered { added, dropped })
+                    Ok((Entered { added, dropped }, version))
                 })
             })
-            .await
+            .await?;
+        if entered != Entered::default() {
+            self.announce(version);
+        }
+        Ok(entered)
     }
 }
 
@@ -71,33 +78,40 @@ impl Store {
 async fn register(
     tx: &mut SqliteConnection,
     account: &str,
-    tracked: &str,
-    now: Timestamp,
+    tracked: &[Row],
+    change: Change,
 ) -> Result<u64, sqlx::Error> {
     // Such as one that was in a file.
-    let revived = revive(tx, tracked, Asker::Discovery, now).await?;
+    let revived = revive(tx, tracked, change).await?;
+    let ids = json(&tracked.iter().map(Row::label_id).collect::<Vec<_>>());
     // One that others ask for, too: it stays what it is, but for who asks.
     sqlx::query!(
         "UPDATE labels SET by_discovery = 1
          WHERE account = ?1 AND by_discovery = 0 AND state <> 'removed'
-           AND label_id IN (SELECT value ->> 'label_id' FROM json_each(?2))",
+           AND label_id IN (SELECT value FROM json_each(?2))",
         account,
-        tracked
+        ids
     )
     .execute(&mut *tx)
     .await?;
-    Ok(insert(tx, tracked, Asker::Discovery, now).await? + revived)
+    Ok(insert(tx, tracked, change).await? + revived)
 }
 
-async fn drop_voided(tx: &mut SqliteConnection, account: &str, voided: &str) -> Result<u64, sqlx::Error> {
+async fn drop_voided(
+    tx: &mut SqliteConnection,
+    account: &str,
+    voided: &str,
+    version: i64,
+) -> Result<u64, sqlx::Error> {
     let dropped = sqlx::query!(
-        "UPDATE labels SET by_discovery = 0, version = version + 1,
+        "UPDATE labels SET by_discovery = 0, version = ?3,
             source = CASE WHEN source <> 'discovered' OR by_hand = 0 THEN source ELSE 'cli' END,
             state = CASE WHEN by_config + by_hand > 0 THEN state ELSE 'removed' END,
             next_poll_at = CASE WHEN by_config + by_hand > 0 THEN next_poll_at END
          WHERE account = ?1 AND by_discovery = 1 AND label_id IN (SELECT value FROM json_each(?2))",
         account,
-        voided
+        voided,
+        version
     )
     .execute(&mut *tx)
     .await?;

@@ -1,26 +1,18 @@
-//! The registry: which labels are watched, and who asks for it.
+//! The registry: which labels are watched, and who asks for each.
 //!
-//! Every change counts up the row's `version`, so that a poll asked before it is not recorded over it.
-
-use std::collections::HashMap;
+//! What the configuration and its files ask for is written by the registrar, chunk by chunk; here are its statements, and
+//! those of the verbs that register by hand.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
+use tokio::sync::watch;
 
-use super::registering::{Asker, Row, fingerprint, register};
+use super::registering::{Asker, Change, Registered, Row, next_version, register};
 use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
 
-/// Rows per transaction when many are registered: the daemon goes on between two of them.
-const CHUNK: usize = 2_000;
-
-/// What a change of the configured labels did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    pub added: usize,
-    pub changed: usize,
-    pub retired: usize,
-}
+/// Rows per transaction when many are registered: other writes go in between two of them.
+pub const CHUNK: usize = 2_000;
 
 /// What became of a label that was to be removed by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,77 +24,94 @@ pub enum Removal {
     StillConfigured,
 }
 
+/// A label that is registered, as far as registering it by hand again is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub label_id: String,
+    pub by_config: bool,
+    /// JSON.
+    pub metadata: String,
+}
+
 impl Store {
-    /// Makes `wanted` the labels that the configuration asks for: new ones are due at once, those that are gone are no
-    /// longer polled, and their history stays.
-    ///
-    /// Written in chunks. If we die between two, the next start reads the same configuration and goes on.
-    pub async fn apply_configured(
-        &self,
-        wanted: &[Registration],
-        now: Timestamp,
-    ) -> Result<Applied, StoreError> {
-        let mut configured = self.configured().await?;
-        let mut applied = Applied::default();
-        let mut fresh = Vec::new();
-        for registration in wanted {
-            let row = Row::of(registration);
-            let (name, rest) = row.fingerprints();
-            match configured.remove(&name) {
-                Some((_, before)) if before == rest => continue,
-                Some(_) => applied.changed += 1,
-                None => applied.added += 1,
-            }
-            fresh.push(row);
-        }
-        for chunk in fresh.chunks(CHUNK) {
-            let rows = json(chunk);
-            self.writer
-                .write(move |tx| Box::pin(async move { register(tx, &rows, Asker::Config, now).await }))
-                .await?;
-        }
-        let gone: Vec<i64> = configured.into_values().map(|(row, _)| row).collect();
-        applied.retired = gone.len();
-        for chunk in gone.chunks(CHUNK) {
-            let rows = json(chunk);
-            self.writer.write(move |tx| Box::pin(async move { retire_configured(tx, &rows).await })).await?;
-        }
-        Ok(applied)
+    /// The number of the last change of the registry that this process knows of; changes with each further one.
+    pub fn registry_changes(&self) -> watch::Receiver<u64> {
+        self.registry.subscribe()
     }
 
-    /// (name, (row, rest)) of every label that the configuration asks for.
-    async fn configured(&self) -> Result<HashMap<u64, (i64, u64)>, StoreError> {
-        use futures_util::TryStreamExt as _;
-        let mut rows = sqlx::query!(
-            "SELECT label_key, account, label_id, source, metadata FROM labels WHERE by_config = 1"
-        )
-        .fetch(&self.readers);
-        let mut configured = HashMap::new();
-        while let Some(row) = rows.try_next().await? {
-            let name = fingerprint(&[&row.account, &row.label_id]);
-            configured.insert(name, (row.label_key, fingerprint(&[&row.source, &row.metadata])));
-        }
-        Ok(configured)
+    /// Looks up the number of the last change, also of other processes, and announces it.
+    pub async fn refresh_registry_changes(&self) -> Result<u64, StoreError> {
+        let changes = sqlx::query_scalar!("SELECT changes FROM registry").fetch_one(&self.readers).await?;
+        self.announce(changes);
+        Ok(changes.unsigned_abs())
+    }
+
+    pub(super) fn announce(&self, version: i64) {
+        let version = version.unsigned_abs();
+        self.registry.send_if_modified(|last| {
+            let newer = version > *last;
+            *last = version.max(*last);
+            newer
+        });
+    }
+
+    /// Registers labels that the configuration asks for, each with the file that names it. New ones are due at once.
+    /// Returns how many are new.
+    pub async fn register_configured(
+        &self,
+        wanted: &[(Registration, Option<i64>)],
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let rows = wanted.iter().map(|(registration, file)| Row::of(registration, *file)).collect();
+        Ok(self.register(rows, Asker::Config, now).await?.inserted)
+    }
+
+    /// Takes back what the configuration asked for; what nobody else asks for is polled no longer, and its history stays.
+    pub async fn retire_configured(&self, labels: &[i64], now: Timestamp) -> Result<(), StoreError> {
+        let rows = json(labels);
+        let version = self
+            .writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let version = next_version(tx).await?;
+                    retire_configured(tx, &rows, version, now).await?;
+                    Ok(version)
+                })
+            })
+            .await?;
+        self.announce(version);
+        Ok(())
     }
 
     /// Registers labels by hand, beside those of the configuration. Returns how many are new.
     pub async fn add_by_hand(&self, wanted: &[Registration], now: Timestamp) -> Result<u64, StoreError> {
         let mut added = 0;
         for chunk in wanted.chunks(CHUNK) {
-            let rows: Vec<Row<'_>> = chunk.iter().map(Row::of).collect();
-            let rows = json(&rows);
-            added += self
-                .writer
-                .write(move |tx| Box::pin(async move { register(tx, &rows, Asker::Hand, now).await }))
-                .await?;
+            let rows = chunk.iter().map(|registration| Row::of(registration, None)).collect();
+            added += self.register(rows, Asker::Hand, now).await?.inserted;
         }
         Ok(added)
+    }
+
+    async fn register(&self, rows: Vec<Row>, by: Asker, now: Timestamp) -> Result<Registered, StoreError> {
+        let (registered, version) = self
+            .writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let version = next_version(tx).await?;
+                    Ok((register(tx, &rows, Change { by, version, now }).await?, version))
+                })
+            })
+            .await?;
+        self.announce(version);
+        Ok(registered)
     }
 
     /// Takes back a registration by hand, and one by discovery for good.
     pub async fn remove_by_hand(&self, key: &LabelKey) -> Result<Removal, StoreError> {
         let (account, id) = (key.account.to_string(), key.id.to_string());
-        self.writer
+        let (removal, version) = self
+            .writer
             .write(move |tx| {
                 Box::pin(async move {
                     let row = sqlx::query!(
@@ -113,58 +122,95 @@ impl Store {
                     .fetch_optional(&mut *tx)
                     .await?;
                     let removal = match row {
-                        None => return Ok(Removal::Unknown),
+                        None => return Ok((Removal::Unknown, None)),
                         Some(row) if row.by_config == 1 => Removal::StillConfigured,
-                        Some(row) if row.by_hand + row.by_discovery == 0 => return Ok(Removal::Unknown),
+                        Some(row) if row.by_hand + row.by_discovery == 0 => {
+                            return Ok((Removal::Unknown, None));
+                        }
                         Some(_) => Removal::Removed,
                     };
+                    let version = next_version(tx).await?;
                     sqlx::query!(
-                        "UPDATE labels SET by_hand = 0, by_discovery = 0, dismissed = 1 - by_config,
-                            version = version + 1,
+                        "UPDATE labels SET by_hand = 0, by_discovery = 0, dismissed = 1 - by_config, version = ?3,
                             state = CASE WHEN by_config = 1 THEN state ELSE 'removed' END,
                             next_poll_at = CASE WHEN by_config = 1 THEN next_poll_at END
-                         WHERE account = ? AND label_id = ?",
+                         WHERE account = ?1 AND label_id = ?2",
                         account,
-                        id
+                        id,
+                        version
                     )
                     .execute(&mut *tx)
                     .await?;
-                    Ok(removal)
+                    Ok((removal, Some(version)))
                 })
             })
-            .await
+            .await?;
+        version.into_iter().for_each(|version| self.announce(version));
+        Ok(removal)
     }
 
     /// Makes a label due now, before those that only wait their turn. `false` if it is not registered.
     pub async fn poll_now(&self, key: &LabelKey, now: Timestamp) -> Result<bool, StoreError> {
         let (account, id, now) = (key.account.to_string(), key.id.to_string(), ms(now));
-        self.writer
+        let (done, version) = self
+            .writer
             .write(move |tx| {
                 Box::pin(async move {
+                    let version = next_version(tx).await?;
                     let done = sqlx::query!(
-                        "UPDATE labels SET next_poll_at = ?, wait_ms = 0, pace_ms = 0, version = version + 1
+                        "UPDATE labels SET next_poll_at = ?, wait_ms = 0, pace_ms = 0, version = ?
                          WHERE account = ? AND label_id = ? AND state <> 'removed'",
                         now,
+                        version,
                         account,
                         id
                     )
                     .execute(&mut *tx)
                     .await?;
-                    Ok(done.rows_affected() > 0)
+                    Ok((done.rows_affected() > 0, version))
                 })
             })
-            .await
+            .await?;
+        self.announce(version);
+        Ok(done)
+    }
+
+    /// Which of `ids` the account has registered and not removed.
+    pub async fn known_among(&self, account: &str, ids: &[&str]) -> Result<Vec<Known>, StoreError> {
+        let ids = json(ids);
+        let known = sqlx::query_as!(
+            Known,
+            r#"SELECT label_id, by_config AS "by_config: bool", metadata FROM labels
+             WHERE account = ?1 AND label_id IN (SELECT value FROM json_each(?2)) AND state <> 'removed'"#,
+            account,
+            ids
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(known)
     }
 }
 
-async fn retire_configured(tx: &mut SqliteConnection, rows: &str) -> Result<(), sqlx::Error> {
+/// What a label goes on with if it comes back soon is kept beside it.
+async fn retire_configured(
+    tx: &mut SqliteConnection,
+    rows: &str,
+    version: i64,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let now = ms(now);
     sqlx::query!(
-        "UPDATE labels SET by_config = 0, version = version + 1,
+        "UPDATE labels SET by_config = 0, file_key = NULL, version = ?2,
             source = CASE WHEN by_hand = 1 THEN 'cli' WHEN by_discovery = 1 THEN 'discovered' ELSE source END,
+            retired_at = CASE WHEN by_hand + by_discovery = 0 THEN ?3 END,
+            resume_state = CASE WHEN by_hand + by_discovery = 0 THEN state END,
+            resume_at = CASE WHEN by_hand + by_discovery = 0 THEN next_poll_at END,
             state = CASE WHEN by_hand + by_discovery > 0 THEN state ELSE 'removed' END,
             next_poll_at = CASE WHEN by_hand + by_discovery > 0 THEN next_poll_at END
-         WHERE label_key IN (SELECT value FROM json_each(?))",
-        rows
+         WHERE label_key IN (SELECT value FROM json_each(?1)) AND by_config = 1",
+        rows,
+        version,
+        now
     )
     .execute(&mut *tx)
     .await?;

@@ -16,6 +16,7 @@ mod freshness;
 mod health;
 mod history;
 pub mod invariants;
+pub mod label_files;
 mod label_row;
 pub mod labels;
 pub mod lock;
@@ -63,6 +64,8 @@ pub struct Store {
     handover: Handover,
     /// Counts what other processes commit.
     foreign: watch::Sender<u64>,
+    /// The number of the last change of the registry.
+    registry: watch::Sender<u64>,
 }
 
 impl Store {
@@ -79,11 +82,6 @@ impl Store {
     /// The mode of the database, if others than its owner may read or write it: it was copied there, for one.
     pub fn wide_mode(&self) -> Option<u32> {
         self.files.wide_mode()
-    }
-
-    /// Wakes when the registry may have changed.
-    pub fn registry_changes(&self) -> watch::Receiver<u64> {
-        self.foreign.subscribe()
     }
 
     /// Changes each time that another process has committed something, noticed within a second.

@@ -69,7 +69,10 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
     let watcher = Watcher::new(foreign.clone());
     let writer = Writer::new(connection, checkpointer, jobs, handover.clone(), watcher, Arc::clone(&files));
-    Ok((Store { files, is_new, readers, writer: queue, handover, foreign }, writer))
+    let registry = watch::Sender::new(0);
+    let store = Store { files, is_new, readers, writer: queue, handover, foreign, registry };
+    store.refresh_registry_changes().await?;
+    Ok((store, writer))
 }
 
 /// Whether the database is empty. Refuses a file that is not trackpost's, before anything in it is touched, and one that

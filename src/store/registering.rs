@@ -1,15 +1,18 @@
-//! How labels come into the registry, and back into it: what configuration, hand and discovery have in common.
+//! How labels enter the registry: what configuration, hand and discovery have in common.
 //!
-//! Each statement takes a page of [`Row`]s as JSON and touches only its own: watched, removed, unknown. Who asks, and
-//! what follows from that, is for the rooms that call it; how labels go again is theirs too.
+//! Every transaction that changes registrations takes one number from the counter `registry.changes`, and sets it as the
+//! `version` of each row it changes. So `version > N` finds what changed since N, and a poll that was sent under an older
+//! version is not recorded.
 
-use jiff::Timestamp;
-use serde::Serialize;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 
+use super::bulk::{Bulk, Values};
 use super::ms;
-use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata, Registration, Source};
+
+/// A label that comes back to the label files within this keeps its schedule (contract 2.2).
+const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Who asks for a label.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,138 +29,181 @@ impl Asker {
     }
 }
 
-/// A label that is asked for, as the queries take it.
-#[derive(Serialize)]
-pub(super) struct Row<'a> {
-    account: &'a str,
-    label_id: &'a str,
-    source: &'a str,
+/// A label that is asked for, as the statements take it.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    account: AccountName,
+    id: LabelId,
+    source: Source,
     metadata: String,
+    /// The label file it stands in.
+    file_key: Option<i64>,
 }
 
-impl<'a> Row<'a> {
+impl Row {
     pub(super) fn new(
-        account: &'a AccountName,
-        id: &'a LabelId,
+        account: &AccountName,
+        id: &LabelId,
         source: Source,
         metadata: &Metadata,
+        file_key: Option<i64>,
     ) -> Self {
-        Self {
-            account: account.as_str(),
-            label_id: id.as_str(),
-            source: source.as_str(),
-            metadata: serde_json::to_string(metadata).expect("metadata is JSON"),
-        }
+        let metadata = serde_json::to_string(metadata).expect("metadata is JSON");
+        Self { account: account.clone(), id: id.clone(), source, metadata, file_key }
     }
 
-    pub(super) fn of(registration: &'a Registration) -> Self {
+    pub(super) fn label_id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    pub(super) fn of(registration: &Registration, file_key: Option<i64>) -> Self {
         let LabelKey { account, id } = &registration.key;
-        Self::new(account, id, registration.source, &registration.metadata)
-    }
-
-    /// What tells whether a registration is as it was; 64 bits of a hash, so that a million fit into little.
-    pub(super) fn fingerprints(&self) -> (u64, u64) {
-        (fingerprint(&[self.account, self.label_id]), fingerprint(&[self.source, &self.metadata]))
+        Self::new(account, id, registration.source, &registration.metadata, file_key)
     }
 }
 
-/// The first 64 bits of a digest of `parts`.
-pub(super) fn fingerprint(parts: &[&str]) -> u64 {
-    let digest = digest::of_parts(parts);
-    u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
+/// What a transaction changes registrations with.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    pub by: Asker,
+    pub version: i64,
+    pub now: Timestamp,
+}
+
+/// What became of rows that were registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Registered {
+    pub taken_over: u64,
+    pub revived: u64,
+    pub inserted: u64,
+}
+
+/// The number of the change of the registry that this transaction makes.
+pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!("UPDATE registry SET changes = changes + 1 RETURNING changes")
+        .fetch_one(&mut *tx)
+        .await
 }
 
 /// Inserts what configuration or hand asks for and is new, takes over what is watched, and brings back what was removed.
-/// Returns how many are new. Discovery has a way of its own: it takes nothing over.
+/// Discovery has a way of its own: it takes nothing over.
 pub(super) async fn register(
     tx: &mut SqliteConnection,
-    rows: &str,
-    by: Asker,
-    now: Timestamp,
-) -> Result<u64, sqlx::Error> {
-    take_over(tx, rows, by).await?;
-    revive(tx, rows, by, now).await?;
-    insert(tx, rows, by, now).await
+    rows: &[Row],
+    change: Change,
+) -> Result<Registered, sqlx::Error> {
+    let taken_over = take_over(tx, rows, change).await?;
+    let revived = revive(tx, rows, change).await?;
+    let inserted = insert(tx, rows, change).await?;
+    Ok(Registered { taken_over, revived, inserted })
 }
 
-/// Labels that are watched already are asked for by one more, or otherwise by the same. Who names a discovered one by hand and says nothing about
-/// it leaves it the metadata that was found.
-async fn take_over(tx: &mut SqliteConnection, rows: &str, by: Asker) -> Result<(), sqlx::Error> {
-    let [by_config, by_hand, _] = by.flags();
-    sqlx::query!(
-        "UPDATE labels SET version = version + 1,
-            by_config = max(by_config, ?1), by_hand = max(by_hand, ?2),
-            source = CASE WHEN ?1 = 1 OR by_config = 0 THEN wanted.source ELSE labels.source END,
-            metadata = CASE WHEN ?1 = 1 THEN wanted.metadata
-                            WHEN by_config = 1 OR (by_discovery = 1 AND wanted.metadata = '{}') THEN labels.metadata
-                            ELSE wanted.metadata END
-         FROM (SELECT value ->> 'account' AS account, value ->> 'label_id' AS label_id,
-                      value ->> 'source' AS source, value ->> 'metadata' AS metadata FROM json_each(?3)) AS wanted
-         WHERE labels.account = wanted.account AND labels.label_id = wanted.label_id AND labels.state <> 'removed'",
-        by_config,
-        by_hand,
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
+/// `wanted` in the statements: 1 account, 2 label_id, 3 source, 4 metadata, 5 file_key, 6 version, 7 now, 8 to 10 the flags.
+const COLUMNS: usize = 10;
+
+fn bind(change: Change) -> impl Fn(&Row, &mut Values) {
+    let [by_config, by_hand, by_discovery] = change.by.flags();
+    let now = ms(change.now);
+    move |row, values| {
+        values
+            .push(row.account.as_str().to_owned())
+            .push(row.id.as_str().to_owned())
+            .push(row.source.as_str())
+            .push(row.metadata.clone())
+            .push(row.file_key)
+            .push(change.version)
+            .push(now)
+            .push(by_config)
+            .push(by_hand)
+            .push(by_discovery);
+    }
 }
 
-/// Labels that come back go on where they were, with their history and their seq; their silence begins anew. Discovery
-/// brings back none that somebody removed by hand. Returns how many there are.
+/// Labels that are watched already are asked for by one more, or otherwise by the same. A registration by hand that says
+/// nothing about a label leaves its metadata as they are. Where only the file is another, polls are not concerned.
+async fn take_over(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Result<u64, sqlx::Error> {
+    const BY_CONFIG: Bulk = Bulk {
+        before: "UPDATE labels SET by_config = 1, source = wanted.column3, metadata = wanted.column4,
+            file_key = wanted.column5,
+            version = CASE WHEN by_config = 1 AND metadata = wanted.column4 THEN version ELSE wanted.column6 END
+         FROM (",
+        columns: COLUMNS,
+        after: ") AS wanted
+         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2 AND labels.state <> 'removed'",
+    };
+    const BY_HAND: Bulk = Bulk {
+        before: "UPDATE labels SET by_hand = 1, version = wanted.column6,
+            source = CASE WHEN by_config = 0 THEN wanted.column3 ELSE source END,
+            metadata = CASE WHEN by_config = 0 AND wanted.column4 <> '{}' THEN wanted.column4 ELSE metadata END
+         FROM (",
+        columns: COLUMNS,
+        after: ") AS wanted
+         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2 AND labels.state <> 'removed'",
+    };
+    match change.by {
+        Asker::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
+        Asker::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
+        Asker::Discovery => Ok(0),
+    }
+}
+
+/// Labels that come back go on where they were, with their history and their seq; their silence begins anew. One that was
+/// missing from the label files for less than a day goes on as if it had stayed. Discovery brings back none that somebody
+/// removed by hand. Returns how many there are.
 pub(super) async fn revive(
     tx: &mut SqliteConnection,
-    rows: &str,
-    by: Asker,
-    now: Timestamp,
+    rows: &[Row],
+    change: Change,
 ) -> Result<u64, sqlx::Error> {
-    let (now, [by_config, by_hand, by_discovery]) = (ms(now), by.flags());
-    // The account is joined, not given: else SQLite goes through all of its labels, and the rows again for each.
-    let revived = sqlx::query!(
-        "UPDATE labels SET version = version + 1,
-            by_config = ?1, by_hand = ?2, by_discovery = ?3, dismissed = 0,
-            source = wanted.source, metadata = wanted.metadata,
+    const RESUME: Bulk = Bulk {
+        before: "UPDATE labels SET version = wanted.column6, by_config = 1, dismissed = 0,
+            source = wanted.column3, metadata = wanted.column4, file_key = wanted.column5,
+            state = resume_state, next_poll_at = resume_at, last_answer_at = NULL,
+            retired_at = NULL, resume_state = NULL, resume_at = NULL
+         FROM (",
+        columns: COLUMNS,
+        // Column 7 is the earliest `retired_at` that still counts.
+        after: ") AS wanted
+         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2
+           AND labels.state = 'removed' AND labels.retired_at >= wanted.column7",
+    };
+    const ANEW: Bulk = Bulk {
+        before: "UPDATE labels SET version = wanted.column6,
+            by_config = wanted.column8, by_hand = wanted.column9, by_discovery = wanted.column10, dismissed = 0,
+            source = wanted.column3, file_key = wanted.column5,
+            metadata = CASE WHEN wanted.column9 = 1 AND wanted.column4 = '{}' THEN metadata ELSE wanted.column4 END,
             state = CASE WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
-            next_poll_at = CASE WHEN finished_at IS NULL THEN ?4 END, wait_ms = 0, pace_ms = 0,
-            last_changed_at = ?4, last_answer_at = NULL, failures = 0, failing_since = NULL,
-            refusals = 0, refused_since = NULL
-         FROM (SELECT value ->> 'account' AS account, value ->> 'label_id' AS label_id,
-                      value ->> 'source' AS source, value ->> 'metadata' AS metadata FROM json_each(?5)) AS wanted
-         WHERE labels.account = wanted.account AND labels.label_id = wanted.label_id
-           AND labels.state = 'removed' AND (labels.dismissed = 0 OR ?3 = 0)",
-        by_config,
-        by_hand,
-        by_discovery,
-        now,
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(revived.rows_affected())
+            next_poll_at = CASE WHEN finished_at IS NULL THEN wanted.column7 END, wait_ms = 0, pace_ms = 0,
+            last_changed_at = wanted.column7, last_answer_at = NULL, failures = 0, failing_since = NULL,
+            refusals = 0, refused_since = NULL, retired_at = NULL, resume_state = NULL, resume_at = NULL
+         FROM (",
+        columns: COLUMNS,
+        after: ") AS wanted
+         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2
+           AND labels.state = 'removed' AND (labels.dismissed = 0 OR wanted.column10 = 0)",
+    };
+    let mut revived = 0;
+    if change.by == Asker::Config {
+        let since = change.now.checked_sub(RESUMES_WITHIN).unwrap_or(change.now);
+        revived += RESUME.execute(tx, rows, bind(Change { now: since, ..change })).await?;
+    }
+    revived += ANEW.execute(tx, rows, bind(change)).await?;
+    Ok(revived)
 }
 
 /// Labels that nobody knows are due at once. Returns how many there are.
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
-    rows: &str,
-    by: Asker,
-    now: Timestamp,
+    rows: &[Row],
+    change: Change,
 ) -> Result<u64, sqlx::Error> {
-    let (now, [by_config, by_hand, by_discovery]) = (ms(now), by.flags());
-    let inserted = sqlx::query!(
-        "INSERT INTO labels (account, label_id, state, by_config, by_hand, by_discovery, source, metadata,
-                             registered_at, next_poll_at)
-         SELECT value ->> 'account', value ->> 'label_id', 'active', ?1, ?2, ?3, value ->> 'source',
-                value ->> 'metadata', ?4, ?4
-         FROM json_each(?5) WHERE true
-         ON CONFLICT (account, label_id) DO NOTHING",
-        by_config,
-        by_hand,
-        by_discovery,
-        now,
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(inserted.rows_affected())
+    const INSERT: Bulk = Bulk {
+        before: "INSERT INTO labels (account, label_id, source, metadata, file_key, version, registered_at,
+                                     next_poll_at, by_config, by_hand, by_discovery, state)
+         SELECT column1, column2, column3, column4, column5, column6, column7, column7, column8, column9, column10, 'active'
+         FROM (",
+        columns: COLUMNS,
+        after: ") WHERE true ON CONFLICT (account, label_id) DO NOTHING",
+    };
+    INSERT.execute(tx, rows, bind(change)).await
 }

@@ -44,11 +44,6 @@ macro_rules! select_labels {
 }
 
 impl Store {
-    /// The version of the registry's last change.
-    pub async fn registry_version(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar!("SELECT changes FROM registry").fetch_one(&self.readers).await?)
-    }
-
     /// The labels of an account that are polled, behind the row `after`, in the order of their rows.
     pub async fn scheduled_labels(
         &self,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trackpost::clock;
-use trackpost::config::{Account, Config, Discover, Environment};
+use trackpost::config::{Account, Config, Discover, Environment, LabelSources};
 use trackpost::daemon::open_store;
 use trackpost::desk::Desk;
 use trackpost::domain::label::{AccountName, LabelKey, Metadata, Registration, Source};
@@ -19,6 +19,7 @@ use trackpost::domain::secret::Hidden;
 use trackpost::experience::Experience;
 use trackpost::poller::{Policy, Poller};
 use trackpost::pulse::Pulses;
+use trackpost::registrar;
 use trackpost::shipstation::Client;
 
 /// Requests under way at once, for both.
@@ -83,6 +84,7 @@ fn account(base_url: &str) -> Account {
     Account {
         name: AccountName::new("main"),
         base_url: base_url.to_owned(),
+        allow_insecure: false,
         tracking_path: "/v2/labels/{label_id}/track".to_owned(),
         api_key: Hidden::new("TEST_bench".to_owned()),
         requests_per_minute: u32::MAX,
@@ -147,7 +149,7 @@ async fn polls(account: Account, labels: u64, run: Duration) -> Measure {
         first_poll: FirstPoll::Baseline,
         subscribers: Vec::new(),
     };
-    store.apply_configured(&wanted, clock::now()).await.unwrap();
+    registrar::apply(&store, LabelSources::of(wanted), clock::now()).await.unwrap();
     let pulse = Pulses::default().start("bench", clock::now());
     let client = Client::new().unwrap();
     let desk = Arc::new(Desk::open(account, store.clone(), client, clock::now()).await.unwrap());

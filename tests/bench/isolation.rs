@@ -16,6 +16,7 @@ use outbox::{Receiver, cpu, subscriber, written};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use trackpost::clock;
+use trackpost::config::LabelSources;
 use trackpost::courier::Courier;
 use trackpost::daemon::open_store;
 use trackpost::domain::account::Verdict;
@@ -26,6 +27,7 @@ use trackpost::domain::poll::{Glance, PlannedDelivery, PollPlan};
 use trackpost::domain::snapshot::Snapshot;
 use trackpost::domain::subscriber::Subscriber;
 use trackpost::pulse::Pulses;
+use trackpost::registrar;
 use trackpost::store::Store;
 use trackpost::store::polls::PollRecord;
 use trackpost::store::usage::Usage;
@@ -106,7 +108,7 @@ async fn labels(store: &Store, count: u32) -> Vec<Snapshot> {
             source: Source::Config,
         })
         .collect();
-    store.apply_configured(&wanted, clock::now()).await.unwrap();
+    registrar::apply(&store, LabelSources::of(wanted), clock::now()).await.unwrap();
     // The store is new: its rows count from one.
     let rows: Vec<i64> = (1..=i64::from(count)).collect();
     let labels = store.due_labels(&rows, clock::now()).await.unwrap();

@@ -29,6 +29,7 @@ impl Server {
         let listener = http::bind(loopback()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let sources = Sources {
+            notices: Default::default(),
             jwks: tokio::sync::watch::channel("{}".into()).1,
             store: house.store().clone(),
             pulses: Pulses::default(),

@@ -1,16 +1,24 @@
-//! Who asks for a label, and who may take that back.
+//! Who asks for a label, and who may take that back; label files, and what becomes of their labels.
 
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use trackpost::config::{Config, Environment};
 use trackpost::domain::label::{LabelKey, LabelState, Registration, Source};
+use trackpost::registrar::Registrar;
+use trackpost::sandbox::SandboxOptions;
+use trackpost::store::label_files::LabelFile;
 use trackpost::store::labels::Removal;
 
-use crate::house::House;
+use crate::house::child::{Daemon, Site, until};
+use crate::house::{House, bystander, hours, seconds};
 
 #[tokio::test]
 async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
     let house = House::new().await;
     let key = LabelKey { account: house.account.name.clone(), id: "se-1".parse().unwrap() };
     let configured = Registration { key: key.clone(), metadata: Default::default(), source: Source::Config };
-    house.store().apply_configured(std::slice::from_ref(&configured), house.now()).await.unwrap();
+    house.configure(vec![configured.clone()]).await;
     house.store().add_by_hand(&[configured], house.now()).await.unwrap();
 
     let removal = house.store().remove_by_hand(&key).await.unwrap();
@@ -19,7 +27,7 @@ async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), (LabelState::Active.as_str(), true));
 
     // Nobody else asks for it any more: out of the configuration it is gone.
-    house.store().apply_configured(&[], house.now()).await.unwrap();
+    house.configure(vec![]).await;
     assert_eq!(house.row("se-1").await.state, LabelState::Removed.as_str());
     assert_eq!(house.store().remove_by_hand(&key).await.unwrap(), Removal::Unknown);
 }
@@ -30,11 +38,505 @@ async fn a_journey_begins_with_the_first_look() {
     house.register(&["se-1", "se-2"]).await;
     house.says("se-1", &crate::house::parcel::in_transit());
     house.says("se-2", &crate::house::parcel::tracking("NY", &[]));
-    house.pass(crate::house::hours(1));
+    house.pass(hours(1));
     house.poll().await;
     for (row, seen) in [(1, 1), (2, 0)] {
         let journey = house.store().journey(row).await.unwrap().unwrap();
         assert_eq!((journey.registered_at, journey.observations.len()), (house.now(), seen), "{journey:?}");
         assert!(journey.observations.iter().all(|first| first.at == journey.registered_at));
     }
+}
+
+async fn number(house: &House, query: &'static str, value: &str) -> i64 {
+    sqlx::query_scalar(query).bind(value).fetch_one(&mut bystander(house.path()).await).await.unwrap()
+}
+
+/// A folder with a configuration and label files, and a registrar that is stepped.
+struct Files {
+    house: House,
+    folder: tempfile::TempDir,
+    registrar: Registrar,
+}
+
+impl Files {
+    async fn new(labels: &[(&str, &str)]) -> Self {
+        let house = House::new().await;
+        let folder = tempfile::tempdir().unwrap();
+        let registrar = Registrar::new(house.store().clone());
+        let mut files = Self { house, folder, registrar };
+        std::fs::create_dir(files.folder.path().join("labels.d")).unwrap();
+        files.write_configuration("[]");
+        labels.iter().for_each(|(name, text)| files.write(name, text));
+        files.configure();
+        // So that the files are old.
+        files.house.pass(seconds(5));
+        files.step().await;
+        files
+    }
+
+    fn write_configuration(&self, labels: &str) {
+        let text = format!(
+            "[accounts.main]\napi_key = \"k\"\n[registration]\nlabels = {labels}\nfiles = [\"labels.d/*\"]\n"
+        );
+        std::fs::write(self.folder.path().join("trackpost.toml"), text).unwrap();
+    }
+
+    fn configure(&mut self) {
+        let path = self.folder.path().join("trackpost.toml");
+        let loaded = Config::load(&path, &Environment::default()).unwrap();
+        self.registrar.configure(Arc::new(loaded.sources));
+    }
+
+    /// In place, as `>` does.
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join("labels.d").join(name), text).unwrap();
+    }
+
+    /// As a whole, by renaming.
+    fn replace(&self, name: &str, text: &str) {
+        self.write(".draft", text);
+        let folder = self.folder.path().join("labels.d");
+        std::fs::rename(folder.join(".draft"), folder.join(name)).unwrap();
+    }
+
+    async fn step(&mut self) -> Timestamp {
+        self.registrar.step(self.house.now()).await.unwrap()
+    }
+
+    /// Time passes, as the registrar wants to be woken.
+    async fn pass(&mut self, span: SignedDuration) {
+        let until = self.house.now() + span;
+        loop {
+            let wake = self.step().await.min(until);
+            self.house.pass(wake.duration_since(self.house.now()));
+            if wake == until {
+                self.step().await;
+                return;
+            }
+        }
+    }
+
+    /// Every label and its state.
+    async fn states(&self) -> Vec<(String, String)> {
+        let labels = self.house.store().label_page(None, None, 0).await.unwrap();
+        labels.into_iter().map(|label| (label.label_id, label.state)).collect()
+    }
+
+    async fn state(&self, label: &str) -> String {
+        self.house.row(label).await.state
+    }
+
+    /// How many labels were changed since the last call.
+    async fn changed_since(&self, version: i64) -> i64 {
+        number(
+            &self.house,
+            "SELECT count(*) FROM labels WHERE version > CAST(? AS INTEGER)",
+            &version.to_string(),
+        )
+        .await
+    }
+
+    async fn version(&self) -> i64 {
+        self.house.count("SELECT changes FROM registry").await
+    }
+
+    async fn left_out(&self) -> Vec<String> {
+        let files = self.house.store().label_files_left_out().await.unwrap();
+        let shown = |file: LabelFile| {
+            let name = file.path.rsplit('/').next().unwrap_or_default().to_owned();
+            format!("{name}: {}", file.problem.unwrap_or_default())
+        };
+        files.into_iter().map(shown).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_read_once_it_has_not_changed_for_a_second() {
+    let mut files = Files::new(&[("x.txt", "se-1001\nse-longer324658\n")]).await;
+    assert_eq!(files.states().await.len(), 2);
+    let version = files.version().await;
+    files.write("x.txt", "se-1001\nse-longer324");
+    files.pass(SignedDuration::from_millis(600)).await;
+    files.write("x.txt", "se-1001\nse-longer324658\nse-new\n");
+    files.pass(SignedDuration::from_millis(600)).await;
+    assert_eq!(files.states().await.len(), 2, "it has changed less than a second ago");
+    files.pass(seconds(1)).await;
+    let states = files.states().await;
+    assert_eq!(states.len(), 3, "{states:?}");
+    assert!(states.iter().all(|(_, state)| state == "active"), "{states:?}");
+    assert_eq!(files.changed_since(version).await, 1, "only the new one was touched");
+}
+
+#[tokio::test]
+async fn a_file_that_is_emptied_and_filled_again_retires_nothing() {
+    let rows: String = (0..5_000).map(|n| format!("se-{n}\n")).collect();
+    let mut files = Files::new(&[("x.txt", &rows)]).await;
+    let version = files.version().await;
+    files.write("x.txt", "");
+    files.pass(SignedDuration::from_millis(1_500)).await;
+    files.write("x.txt", &rows);
+    files.pass(hours(1)).await;
+    // Rewritten as a whole, half of it at first.
+    files.write("x.txt", &rows[..rows.len() / 2]);
+    files.pass(seconds(30)).await;
+    files.replace("x.txt", &rows);
+    files.pass(hours(1)).await;
+    assert_eq!(files.changed_since(version).await, 0);
+    assert_eq!(files.version().await, version);
+}
+
+#[tokio::test]
+async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_day() {
+    let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
+    files.house.says("se-2", &crate::house::parcel::in_transit());
+    files.house.poll().await;
+    let planned = files.house.row("se-2").await.next_poll_at;
+    assert!(planned.is_some());
+    files.write("x.txt", "se-1\n");
+    files.pass(seconds(59)).await;
+    assert_eq!(files.state("se-2").await, "active");
+    files.pass(seconds(5)).await;
+    let row = files.house.row("se-2").await;
+    assert_eq!((row.state.as_str(), row.next_poll_at), ("removed", None));
+
+    files.write("x.txt", "se-1\nse-2\n");
+    files.pass(seconds(5)).await;
+    let row = files.house.row("se-2").await;
+    assert_eq!((row.state.as_str(), row.next_poll_at), ("active", planned), "it goes on as if it had stayed");
+
+    files.write("x.txt", "se-1\n");
+    files.pass(seconds(70)).await;
+    assert_eq!(files.state("se-2").await, "removed");
+    files.house.pass(hours(25));
+    files.write("x.txt", "se-1\nse-2\n");
+    files.pass(seconds(2)).await;
+    let row = files.house.row("se-2").await;
+    assert_eq!(row.state, "active");
+    assert!(row.next_poll_at <= Some(files.house.now().as_millisecond()), "a new one is due at once");
+}
+
+#[tokio::test]
+async fn a_finished_label_that_comes_back_is_finished() {
+    let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
+    files.house.says("se-2", &crate::house::parcel::tracking("DE", &[]));
+    files.house.poll().await;
+    assert_eq!(files.state("se-2").await, "finished");
+    files.write("x.txt", "se-1\n");
+    files.pass(seconds(70)).await;
+    assert_eq!(files.state("se-2").await, "removed");
+    files.write("x.txt", "se-1\nse-2\n");
+    files.pass(seconds(5)).await;
+    assert_eq!(files.state("se-2").await, "finished");
+}
+
+#[tokio::test]
+async fn what_stood_in_the_configuration_itself_is_retired_at_once() {
+    let mut files = Files::new(&[("x.txt", "se-1\n")]).await;
+    files.write_configuration("[\"se-2\", \"se-3\"]");
+    files.configure();
+    files.step().await;
+    assert_eq!(files.states().await.len(), 3);
+    files.write_configuration("[\"se-3\"]");
+    files.configure();
+    files.step().await;
+    assert_eq!(files.state("se-2").await, "removed");
+    assert_eq!(files.state("se-3").await, "active");
+}
+
+#[tokio::test]
+async fn a_file_left_out_keeps_its_labels_and_stops_no_other() {
+    let mut files = Files::new(&[("a.csv", "label_id,note\nse-1,x\n"), ("b.txt", "se-2\nse-3\n")]).await;
+    files.write("a.csv", "label_id;note\nse-1;x\nse-9;y\n");
+    files.write("b.txt", "se-3\nse-4\n");
+    files.pass(seconds(5)).await;
+    assert_eq!(files.state("se-4").await, "active", "the others apply");
+    files.pass(seconds(120)).await;
+    let states = files.states().await;
+    let of = |label: &str| states.iter().find(|(id, _)| id == label).map(|(_, state)| state.as_str());
+    assert_eq!([of("se-1"), of("se-2"), of("se-3")], [Some("active"), Some("removed"), Some("active")]);
+    assert_eq!(of("se-9"), None);
+    let left_out = files.left_out().await;
+    assert!(left_out.len() == 1 && left_out[0].starts_with("a.csv: has no column label_id"), "{left_out:?}");
+
+    // The same after a restart.
+    files.registrar = Registrar::new(files.house.store().clone());
+    files.configure();
+    files.pass(seconds(120)).await;
+    assert_eq!(files.state("se-1").await, "active");
+    assert_eq!(files.left_out().await.len(), 1);
+
+    files.write("a.csv", "label_id,note\nse-9,y\n");
+    files.pass(seconds(5)).await;
+    assert!(files.left_out().await.is_empty());
+    assert_eq!([files.state("se-9").await, files.state("se-1").await], ["active", "active"]);
+    files.pass(seconds(60)).await;
+    assert_eq!(files.state("se-1").await, "removed");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_listed_keeps_its_labels() {
+    let mut files = Files::new(&[("a.txt", "se-1\n")]).await;
+    let folder = files.folder.path().join("labels.d");
+    std::fs::rename(&folder, files.folder.path().join("away")).unwrap();
+    std::fs::write(&folder, "no folder").unwrap();
+    files.pass(seconds(120)).await;
+    assert_eq!(files.state("se-1").await, "active");
+    let left_out = files.left_out().await;
+    assert!(left_out.len() == 1 && left_out[0].contains("cannot be listed"), "{left_out:?}");
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(files.folder.path().join("away"), &folder).unwrap();
+    files.pass(seconds(60)).await;
+    assert!(files.left_out().await.is_empty());
+    assert_eq!(files.state("se-1").await, "active");
+}
+
+#[tokio::test]
+async fn a_label_that_moves_to_another_file_is_not_touched() {
+    let mut files = Files::new(&[("a.txt", "se-1\n"), ("b.txt", "se-2\n")]).await;
+    let version = files.version().await;
+    files.write("b.txt", "se-2\nse-1\n");
+    std::fs::remove_file(files.folder.path().join("labels.d/a.txt")).unwrap();
+    files.pass(seconds(120)).await;
+    assert_eq!(files.changed_since(version).await, 0);
+    // And it is b.txt that keeps it now.
+    files.write("b.txt", "\u{0}\u{0}\u{0}\u{0}");
+    files.pass(seconds(120)).await;
+    assert_eq!([files.state("se-1").await, files.state("se-2").await], ["active", "active"]);
+}
+
+#[tokio::test]
+async fn a_file_replaced_over_and_over_again_is_read_within_ten_seconds() {
+    let mut files = Files::new(&[("x.txt", "se-0\n")]).await;
+    for n in 1..=52 {
+        files.replace("x.txt", &format!("se-0\nse-{n}\n"));
+        files.pass(SignedDuration::from_millis(300)).await;
+    }
+    let read = files.states().await.len() - 1;
+    assert!((1..52).contains(&read), "{read}");
+}
+
+#[tokio::test]
+async fn every_change_of_the_registry_is_counted_and_announced() {
+    let house = House::new().await;
+    let mut changes = house.store().registry_changes();
+    let key = |id: &str| LabelKey { account: house.account.name.clone(), id: id.parse().unwrap() };
+    let label = |id: &str, source| Registration { key: key(id), metadata: Default::default(), source };
+    let version = async |id: &str| number(&house, "SELECT version FROM labels WHERE label_id = ?", id).await;
+    let mut last = 0;
+    for step in 0..7 {
+        match step {
+            0 => house.configure(vec![label("se-1", Source::Config)]).await,
+            1 => {
+                let labels = [label("se-1", Source::Cli), label("se-2", Source::Cli)];
+                assert_eq!(house.store().add_by_hand(&labels, house.now()).await.unwrap(), 1);
+            }
+            2 => house.configure(vec![]).await,
+            3 => assert!(house.store().poll_now(&key("se-1"), house.now()).await.unwrap()),
+            4 => drop(house.store().remove_by_hand(&key("se-1")).await.unwrap()),
+            5 => drop(house.store().add_by_hand(&[label("se-1", Source::Cli)], house.now()).await.unwrap()),
+            _ => {
+                let mut changed = label("se-1", Source::Config);
+                changed.metadata.insert("order".to_owned(), "A".into());
+                house.configure(vec![changed]).await;
+            }
+        }
+        let now = version("se-1").await;
+        assert!(now > last, "step {step}");
+        assert_eq!(*changes.borrow_and_update(), now.unsigned_abs(), "step {step}");
+        last = now;
+    }
+    house.configure(vec![label("se-1", Source::Config)]).await;
+    assert!(version("se-1").await > last, "its metadata are others");
+    let last = version("se-1").await;
+    house.configure(vec![label("se-1", Source::Config)]).await;
+    assert_eq!(version("se-1").await, last, "nothing changed");
+}
+
+#[tokio::test]
+async fn registering_by_hand_again_keeps_or_changes_the_metadata() {
+    let house = House::new().await;
+    let label = |metadata: &str| Registration {
+        key: LabelKey { account: house.account.name.clone(), id: "se-1".parse().unwrap() },
+        metadata: serde_json::from_str(metadata).unwrap(),
+        source: Source::Cli,
+    };
+    for (wanted, is) in
+        [(r#"{"a":"1"}"#, r#"{"a":"1"}"#), ("{}", r#"{"a":"1"}"#), (r#"{"b":"2"}"#, r#"{"b":"2"}"#)]
+    {
+        house.store().add_by_hand(&[label(wanted)], house.now()).await.unwrap();
+        let known = house.store().known_among("main", &["se-1"]).await.unwrap();
+        assert_eq!(known[0].metadata, is, "{wanted}");
+    }
+}
+
+async fn site() -> Site {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.write("trackpost.toml", &site.configuration("[]", ""));
+    site
+}
+
+async fn running(site: &Site) -> Daemon {
+    let daemon = site.start();
+    daemon.logged("trackpost runs", 1).await;
+    daemon
+}
+
+async fn polled(site: &Site, label: &str) {
+    assert!(until(|| site.sandbox.requests_of(label) > 0).await.is_ok(), "{label} is never polled");
+}
+
+#[tokio::test]
+async fn a_wrong_label_file_stops_neither_start_nor_reload() {
+    let site = site().await;
+    site.write("labels.d/good.txt", "se-1\n");
+    site.write("labels.d/semicolons.csv", "label_id;note\nse-1002;x\n");
+    let pipe = site.folder().join("labels.d/pipe.txt");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (status, said, _) = site.run_verb(&["check"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("semicolons.csv") && said.contains("semicolons") && said.contains("FIFO"),
+        "{said}"
+    );
+    let daemon = running(&site).await;
+    polled(&site, "se-1").await;
+    daemon.logged("label file left out", 2).await;
+    site.write("labels.d/good.txt", "se-1\nse-2\n");
+    polled(&site, "se-2").await;
+    site.write("trackpost.toml", &site.configuration("[\"se-3\"]", ""));
+    daemon.signal("HUP");
+    polled(&site, "se-3").await;
+    assert_eq!(daemon.log().matches("label file left out").count(), 2, "told once:\n{}", daemon.log());
+    site.write("labels.d/semicolons.csv", "label_id,note\nse-1002,x\n");
+    polled(&site, "se-1002").await;
+    daemon.logged("label file no longer left out", 1).await;
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn what_the_name_of_a_folder_or_a_file_means_is_watched() {
+    let site = site().await;
+    site.write("releases/1/a.txt", "se-1\n");
+    site.write("releases/2/a.txt", "se-1\nse-2\n");
+    site.write("export/x.txt", "se-5\n");
+    let link = |target: &str, name: &str| {
+        let draft = site.folder().join("link");
+        std::os::unix::fs::symlink(target, &draft).unwrap();
+        std::fs::rename(draft, site.folder().join(name)).unwrap();
+    };
+    link("../../export/x.txt", "releases/1/x.txt");
+    link("../../export/x.txt", "releases/2/x.txt");
+    link("releases/1", "labels.d");
+    let daemon = running(&site).await;
+    polled(&site, "se-5").await;
+    // The folder is exchanged whole.
+    link("releases/2", "labels.d");
+    polled(&site, "se-2").await;
+    site.write("releases/2/a.txt", "se-1\nse-2\nse-3\n");
+    polled(&site, "se-3").await;
+    // The file behind a link is written in place, then exchanged.
+    std::fs::write(site.folder().join("export/x.txt"), "se-5\nse-6\n").unwrap();
+    polled(&site, "se-6").await;
+    site.write("export/x.txt", "se-5\nse-6\nse-7\n");
+    polled(&site, "se-7").await;
+    daemon.stop().await;
+    site.inspect();
+}
+
+#[tokio::test]
+async fn a_reload_while_it_starts_is_done_when_it_has_started() {
+    let site = site().await;
+    let rows: String = (0..100_000).map(|n| format!("se-{n}\n")).collect();
+    site.write("labels.d/many.txt", &rows);
+    let daemon = site.start();
+    let status = format!("/proc/{}/status", daemon.id());
+    // Bit 0 of the caught signals is SIGHUP.
+    let hears = || {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+        caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    };
+    assert!(until(hears).await.is_ok());
+    daemon.signal("HUP");
+    daemon.logged("configuration reloaded", 1).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_came_to_nothing_is_rejected() {
+    let site = site().await;
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    let daemon = running(&site).await;
+    polled(&site, "se-1").await;
+    site.write("trackpost.toml", "");
+    daemon.signal("HUP");
+    daemon.logged("reload rejected", 1).await;
+    assert!(daemon.log().contains("no account is left"), "{}", daemon.log());
+    let before = site.sandbox.requests_of("se-1");
+    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "it polls on");
+    site.write(
+        "trackpost.toml",
+        &site.configuration("[\"se-1\"]", "").replace("\"standard\"", "\"shipstation\""),
+    );
+    daemon.signal("HUP");
+    daemon.logged("configuration reloaded", 1).await;
+    assert!(daemon.log().contains("orders"), "it says what changed: {}", daemon.log());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_row_is_told_once_and_not_at_each_reload() {
+    let site = site().await;
+    site.write("trackpost.toml", &site.configuration("[\"NO-1\"]", ""));
+    site.write("labels.d/a.txt", "NO-2\n");
+    let daemon = running(&site).await;
+    daemon.logged("NO-2", 1).await;
+    for times in 1..=3 {
+        daemon.signal("HUP");
+        daemon.logged("configuration reloaded", times).await;
+    }
+    assert_eq!(daemon.log().matches("NO-1").count(), 1, "{}", daemon.log());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn verbs_say_what_they_did_and_what_waits() {
+    let site = site().await;
+    let daemon = running(&site).await;
+    daemon.stop().await;
+    let (_, said, _) = site.run_verb(&["labels", "add", "se-1"]);
+    assert!(said.contains("se-1: added"), "{said}");
+    let (status, _, told) = site.run_verb(&["labels", "poll", "se-1"]);
+    assert_eq!(status, Some(0));
+    assert!(told.contains("no daemon runs"), "{told}");
+    let daemon = running(&site).await;
+    let (_, _, told) = site.run_verb(&["labels", "poll", "se-1"]);
+    assert!(!told.contains("no daemon runs"), "{told}");
+
+    // A fault of the configuration keeps nobody from reading.
+    let text = site.configuration("[]", "").replace("60000", "\"many\"");
+    site.write("trackpost.toml", &text);
+    for verb in
+        [&["labels", "list"][..], &["labels", "show", "se-1"], &["explain", "se-1"], &["deliveries", "list"]]
+    {
+        let (status, said, told) = site.run_verb(verb);
+        assert_eq!(status, Some(0), "{verb:?} {said} {told}");
+        assert!(told.contains("trackpost check shows"), "{told}");
+    }
+    let (status, ..) = site.run_verb(&["labels", "add", "se-2"]);
+    assert_eq!(status, Some(1));
+    // But for one that says where the database is.
+    site.write("trackpost.toml", &site.configuration("[]", "").replace("[store]", "[stroe]"));
+    let (status, _, told) = site.run_verb(&["labels", "list"]);
+    assert_eq!(status, Some(1), "{told}");
+    site.write(
+        "trackpost.toml",
+        &site.configuration("[]", "").replace("trackpost.db", "no/such/folder/t.db"),
+    );
+    let (status, ..) = site.run_verb(&["labels", "list"]);
+    assert_eq!(status, Some(1));
+    assert!(!site.folder().join("no").exists());
+    let mut daemon = daemon;
+    daemon.kill();
 }

@@ -102,7 +102,7 @@ async fn a_broken_file_keeps_what_runs() {
     let broken = site.configuration("[\"se-1\", \"se-2\"]", "[nonsense]\nx = 1\n");
     site.write("trackpost.toml", &broken.replace("60000", "\"many\""));
     daemon.signal("HUP");
-    daemon.logged("what ran goes on", 1).await;
+    daemon.logged("the running configuration stays", 1).await;
     let log = daemon.log();
     assert!(log.contains("nonsense") && log.contains("requests_per_minute"), "{log}");
     let before = site.sandbox.requests_of("se-1");
@@ -148,7 +148,7 @@ async fn a_reload_may_replace_several_that_end_in_any_order() {
     assert!(under_way.is_ok());
     site.write("trackpost.toml", &second("21s"));
     daemon.signal("HUP");
-    daemon.logged("the configuration was applied", 1).await;
+    daemon.logged("configuration reloaded", 1).await;
     site.received(|counts| counts.unique == 6).await;
     daemon.stop().await;
     site.inspect();
@@ -270,7 +270,7 @@ async fn a_reload_waits_for_no_call_and_makes_none_twice() {
     {
         site.write("trackpost.toml", &text);
         daemon.signal("HUP");
-        daemon.logged("the configuration was applied", times).await;
+        daemon.logged("configuration reloaded", times).await;
     }
     let counts = site.receiver.counts();
     assert_eq!((counts.received, counts.accepted), (1, 0), "all of it while the call is under way");

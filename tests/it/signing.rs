@@ -84,7 +84,7 @@ impl Place {
     async fn reload(&self, daemon: &Daemon, signing: &str, times: usize) {
         self.configure(signing);
         daemon.signal("HUP");
-        daemon.logged("the configuration was applied", times).await;
+        daemon.logged("configuration reloaded", times).await;
     }
 
     /// The callback of a ping.

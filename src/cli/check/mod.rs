@@ -43,12 +43,7 @@ fn unsound(faults: Faults, json: bool) -> Result<ExitCode, Failure> {
     if json {
         output::json_lines(&[Report::unsound(faults)])?;
     } else {
-        for fault in &faults.faults {
-            output::line(fault);
-        }
-        for left_out in &faults.label_faults {
-            output::line(format!("left out: {left_out}"));
-        }
+        Report::unsound(faults).print_faults();
     }
     let word = if count == 1 { "fault" } else { "faults" };
     Err(Failure::new(format!("the configuration has {count} {word}; nothing would start")))

@@ -60,9 +60,8 @@ pub async fn ask(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<
 }
 
 async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Result<Finding, Failure> {
-    let own = loaded.labels.iter().find(|label| label.key.account == account.name);
-    let label: LabelId = match own {
-        Some(label) => label.key.id.clone(),
+    let label: LabelId = match loaded.sources.first_of(&account.name) {
+        Some(label) => label.key.id,
         None => PROBE.parse()?,
     };
     let reading = client.for_account(account)?.read(account, &label, None, clock::now()).await;

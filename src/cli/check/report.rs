@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::online::Finding;
 use crate::cli::output;
-use crate::config::{Account, Config, Fault, Faults, Loaded, duration};
+use crate::config::{Account, Config, Fault, Faults, LeftOut, Loaded, duration};
 use crate::domain::subscriber::{EventPattern, Subscriber};
 use crate::simulation::forecast::{Forecast, Load, forecast};
 
@@ -22,6 +22,8 @@ pub struct Report {
     /// Rows of labels that were left out; of each place the first.
     label_faults: Vec<Fault>,
     labels_left_out: usize,
+    /// Label files that cannot be read; their labels stay as they are.
+    files_left_out: Vec<Fault>,
     subscribers: Vec<SubscriberLine>,
     /// The RSA keys; null without any.
     signing: Option<SigningLine>,
@@ -89,16 +91,15 @@ impl From<Forecast> for ForecastLine {
 impl Report {
     pub fn of(loaded: &Loaded) -> Self {
         let config = &loaded.config;
-        let labels_of = |account: &Account| {
-            loaded.labels.iter().filter(|label| label.key.account == account.name).count()
-        };
+        let reading = loaded.sources.read_all();
+        let labels_of = |account: &Account| reading.roll.labels_of(&account.name);
         let accounts: Vec<AccountLine> = config
             .accounts
             .values()
             .map(|account| AccountLine {
                 name: account.name.to_string(),
                 base_url: account.base_url.clone(),
-                tracking_path: account.tracking_path.clone(),
+                tracking_path: account.shown_tracking_path(),
                 requests_per_minute: account.requests_per_minute,
                 requests_per_month: account.requests_per_month,
                 labels: labels_of(account),
@@ -116,10 +117,11 @@ impl Report {
         Self {
             ok: true,
             faults: Vec::new(),
-            warnings: loaded.warnings.clone(),
-            labels: Some(loaded.labels.len()),
-            label_faults: loaded.label_faults.clone(),
-            labels_left_out: loaded.label_fault_count,
+            warnings: [&loaded.warnings[..], &reading.warnings].concat(),
+            labels: Some(reading.roll.labels()),
+            label_faults: [&loaded.label_faults[..], &reading.faults].concat(),
+            labels_left_out: loaded.label_fault_count + reading.fault_count,
+            files_left_out: left_out(reading.left_out),
             subscribers: config.subscribers.values().map(SubscriberLine::of).collect(),
             signing: SigningLine::of(config),
             forecast: Some(forecast(&config.cadence, &loads).into()),
@@ -129,10 +131,12 @@ impl Report {
     }
 
     pub fn unsound(faults: Faults) -> Self {
+        let reading = faults.sources.read_all();
         Self {
             faults: faults.faults,
-            label_faults: faults.label_faults,
-            labels_left_out: faults.label_fault_count,
+            label_faults: [faults.label_faults, reading.faults].concat(),
+            labels_left_out: faults.label_fault_count + reading.fault_count,
+            files_left_out: left_out(reading.left_out),
             ..Self::default()
         }
     }
@@ -142,10 +146,16 @@ impl Report {
         self.online = Some(findings);
     }
 
-    pub fn print(&self) {
-        for left_out in &self.label_faults {
+    /// What is wrong, a line each.
+    pub fn print_faults(&self) {
+        self.faults.iter().for_each(output::line);
+        for left_out in self.files_left_out.iter().chain(&self.label_faults) {
             output::line(format!("left out: {left_out}"));
         }
+    }
+
+    pub fn print(&self) {
+        self.print_faults();
         for warning in &self.warnings {
             output::line(format!("warning: {warning}"));
         }
@@ -165,12 +175,21 @@ impl Report {
             1 => "; one row is wrong and left out".to_owned(),
             some => format!("; {some} rows are wrong and left out"),
         };
+        let left_out = match self.files_left_out.len() {
+            0 => left_out,
+            1 => format!("{left_out}; one file is left out"),
+            some => format!("{left_out}; {some} files are left out"),
+        };
         output::line(format!("{} labels are configured{left_out}", self.labels.unwrap_or(0)));
         if let Some(forecast) = &self.forecast {
             output::line(forecast.shown());
         }
         output::line("the configuration is sound");
     }
+}
+
+fn left_out(files: Vec<LeftOut>) -> Vec<Fault> {
+    files.into_iter().map(|file| file.fault).collect()
 }
 
 impl AccountLine {

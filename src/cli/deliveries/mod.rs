@@ -8,14 +8,17 @@ use std::process::ExitCode;
 
 use super::args::Deliveries;
 use super::output::{self, Table, or_dash, shown};
-use super::{Failure, open_store, resolve};
+use super::{Failure, open_store, open_store_to_read, resolve, say_if_no_daemon_runs};
 use crate::clock;
 use crate::config::Config;
 use crate::store::Store;
 use crate::store::views::deliveries::{DeliveryView, ID_PREFIX, Wanted};
 
 pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
-    let (loaded, store) = open_store(path).await?;
+    let (loaded, store) = match what {
+        Deliveries::List { .. } | Deliveries::Show { .. } => open_store_to_read(path).await?,
+        Deliveries::Retry { .. } => open_store(path).await?,
+    };
     match what {
         Deliveries::List { subscriber, label, state, since, listing } => {
             let since = since.map(|since| since.before(clock::now()));
@@ -134,6 +137,7 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
             }
         }
     }
+    say_if_no_daemon_runs(store);
     Ok(code)
 }
 

@@ -126,8 +126,9 @@ mod tests {
         std::fs::write(&path, config(&plan, &addresses)).unwrap();
         std::fs::write(directory.path().join(LABELS), labels(&plan.cast)).unwrap();
         let loaded = Config::load(&path, &Environment::default()).unwrap();
-        assert_eq!(loaded.labels.len(), 2, "the third is left to discovery");
-        assert_eq!(loaded.labels[1].metadata["order"], "A-1002");
+        assert_eq!(loaded.sources.read_all().roll.labels(), 2, "the third is left to discovery");
+        let account = loaded.config.account_names().remove(0);
+        assert_eq!(loaded.sources.first_of(&account).unwrap().metadata["order"], "A-1001");
         assert_eq!(loaded.config.subscribers.len(), 2);
         assert_eq!(loaded.config.store.path, addresses.database);
         assert!(loaded.config.cadence.rows.values().all(|row| row.hours.is_none()), "by day as by night");

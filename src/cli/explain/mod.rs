@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::args::OfLabel;
 use super::outlook::Outlooks;
 use super::output::{self, instant, or_dash, roughly};
-use super::{Failure, open_store, resolve};
+use super::{Failure, open_store_to_read, resolve};
 use crate::clock;
 use crate::config::duration;
 use crate::domain::account::AccountState;
@@ -58,7 +58,7 @@ struct Facts<'a> {
 }
 
 pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
-    let (loaded, store) = open_store(path).await?;
+    let (loaded, store) = open_store_to_read(path).await?;
     let (label, key) = resolve::label(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
     let Some((view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} is not registered any more", key.id)));

@@ -4,7 +4,7 @@
 //! a transaction each. A wrong row is reported and keeps no other out.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -15,7 +15,7 @@ use super::Failure;
 use crate::cli::{output, resolve};
 use crate::clock;
 use crate::config::{CheckedRow, Config, RowKind, RowSource, each_row};
-use crate::domain::label::{AccountName, LabelKey, Registration, Source};
+use crate::domain::label::{AccountName, LabelKey, Metadata, Registration, Source};
 use crate::store::Store;
 
 /// Rows entered at once.
@@ -34,6 +34,8 @@ struct Report {
 
 const ADDED: &str = "added";
 const KNOWN: &str = "already registered";
+const CHANGED: &str = "already registered; its metadata is changed";
+const CONFIGURED: &str = "already registered by the configuration, whose metadata stays";
 const REFUSED: &str = "refused";
 
 pub async fn run(
@@ -150,26 +152,47 @@ async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<Report>, Fail
             }
         }
     }
-    let mut known: HashSet<(AccountName, String)> = HashSet::new();
+    let mut known = Registered::new();
     for (account, ids) in &of_account {
-        let registered = store.registered_among(account.as_str(), ids).await?;
-        known.extend(registered.into_iter().map(|id| (account.clone(), id)));
+        for label in store.known_among(account.as_str(), ids).await? {
+            known.insert((account.clone(), label.label_id), (label.by_config, label.metadata));
+        }
     }
     store.add_by_hand(&wanted, clock::now()).await?;
     Ok(rows.into_iter().map(|row| report(row, &mut known)).collect())
 }
 
-fn report(row: CheckedRow, known: &mut HashSet<(AccountName, String)>) -> Report {
+/// Whether the configuration asks for a label, and its metadata.
+type Registered = HashMap<(AccountName, String), (bool, String)>;
+
+/// What registering a label by hand does to it.
+fn outcome(key: &LabelKey, metadata: &Metadata, known: &mut Registered) -> &'static str {
+    let wanted = serde_json::to_string(metadata).expect("metadata is JSON");
+    match known.entry((key.account.clone(), key.id.to_string())) {
+        Entry::Vacant(free) => {
+            free.insert((false, wanted));
+            ADDED
+        }
+        Entry::Occupied(there) if metadata.is_empty() || there.get().1 == wanted => KNOWN,
+        Entry::Occupied(there) if there.get().0 => CONFIGURED,
+        Entry::Occupied(mut there) => {
+            there.get_mut().1 = wanted;
+            CHANGED
+        }
+    }
+}
+
+fn report(row: CheckedRow, known: &mut Registered) -> Report {
     let number = row.row;
     match row.registration {
-        Ok(Registration { key, .. }) => {
-            let fresh = known.insert((key.account.clone(), key.id.to_string()));
+        Ok(Registration { key, metadata, .. }) => {
+            let outcome = outcome(&key, &metadata, known);
             Report {
                 row: number,
                 label_id: Some(key.id.to_string()),
                 account: Some(key.account.to_string()),
                 ok: true,
-                outcome: if fresh { ADDED } else { KNOWN },
+                outcome,
                 problem: None,
             }
         }
@@ -202,7 +225,8 @@ mod tests {
 
     fn reports(ids: &[&str], known: &[&str]) -> Vec<String> {
         let main = AccountName::new("main");
-        let mut known = known.iter().map(|id| (main.clone(), (*id).to_owned())).collect();
+        let known = known.iter().map(|id| ((main.clone(), (*id).to_owned()), (false, "{}".to_owned())));
+        let mut known = known.collect();
         let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
         let mut shown_rows = Vec::new();
         let place = RowSource { place: "-", source: Source::Cli };

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::Failure;
-use crate::cli::{output, resolve};
+use crate::cli::{output, resolve, say_if_no_daemon_runs};
 use crate::clock;
 use crate::config::Config;
 use crate::store::Store;
@@ -49,6 +49,7 @@ pub async fn poll(
     for id in ids {
         tell(poll_one(store, config, id, account).await, &mut code);
     }
+    say_if_no_daemon_runs(store);
     Ok(code)
 }
 

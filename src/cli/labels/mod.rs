@@ -8,10 +8,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::Labels;
-use super::{Failure, open_store};
+use super::{Failure, open_store, open_store_to_read};
 
 pub async fn run(path: &Path, what: Labels) -> Result<ExitCode, Failure> {
-    let (loaded, store) = open_store(path).await?;
+    let (loaded, store) = match what {
+        Labels::List { .. } | Labels::Show(_) => open_store_to_read(path).await?,
+        Labels::Add { .. } | Labels::Remove { .. } | Labels::Poll { .. } => open_store(path).await?,
+    };
     let config = &loaded.config;
     match what {
         Labels::List { state, account, listing } => {

@@ -4,7 +4,7 @@
 
 use serde_json::Value as Json;
 
-use super::super::fault::nearest;
+use super::super::fault::meant;
 use crate::domain::label::Metadata;
 
 /// A row before it is checked.
@@ -21,11 +21,28 @@ pub struct Slip {
     pub value: Option<String>,
     pub problem: String,
     pub hint: Option<String>,
+    /// The bytes are no text, so that nothing else of the source can be trusted either.
+    pub not_utf8: bool,
 }
 
 impl Slip {
     pub fn new(problem: impl Into<String>) -> Self {
-        Self { value: None, problem: problem.into(), hint: None }
+        Self { value: None, problem: problem.into(), hint: None, not_utf8: false }
+    }
+
+    pub fn not_json(error: &serde_json::Error) -> Self {
+        let hint = "an object a line, as in {\"id\": \"se-324658\"}".to_owned();
+        Self { hint: Some(hint), ..Self::new(format!("is no JSON: {error}")) }
+    }
+
+    pub fn too_long() -> Self {
+        let hint = "is an end of line missing?".to_owned();
+        Self { hint: Some(hint), ..Self::new("is longer than 64 KiB") }
+    }
+
+    pub fn not_utf8() -> Self {
+        let hint = "save it as UTF-8; spreadsheets offer that when a CSV is saved".to_owned();
+        Self { hint: Some(hint), not_utf8: true, ..Self::new("is not UTF-8 text") }
     }
 }
 
@@ -54,9 +71,9 @@ impl Draft {
             Some(_) => return Err(Slip::new("has metadata that are no table")),
         };
         if let Some(unknown) = object.keys().next() {
-            let meant = nearest(unknown, KEYS).unwrap_or_default();
-            let hint = Some(format!("did you mean \"{meant}\"? Known here: {}", KEYS.join(", ")));
-            return Err(Slip { value: None, problem: format!("has the unknown key \"{unknown}\""), hint });
+            let meant = meant(unknown, KEYS);
+            let hint = Some(format!("{meant}Known here: {}", KEYS.join(", ")));
+            return Err(Slip { hint, ..Slip::new(format!("has the unknown key \"{unknown}\"")) });
         }
         Ok(Self { id, account, metadata })
     }

@@ -1,37 +1,85 @@
 //! Rows that are a line each, whatever the line says.
 //!
-//! Read by hand, since a line may never end: no more than a row may be long is ever held.
+//! A line may never end: no more than a row may be long is ever held.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};
+use std::ops::ControlFlow;
 
-use super::{Draft, Each, LONGEST, Slip};
+use super::{Draft, Each, LONGEST, Slip, Stopped};
+
+/// A line, with its end if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    /// From 1 on.
+    pub(super) number: u64,
+    pub(super) bytes: Vec<u8>,
+    /// It is longer than a row may be; `bytes` is its beginning.
+    pub(super) too_long: bool,
+}
+
+/// The lines of a reader, some of which may be given back.
+pub(super) struct Lines<R> {
+    reader: R,
+    number: u64,
+    back: VecDeque<Line>,
+    /// A buffer to be used again.
+    spare: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader, number: 0, back: VecDeque::new(), spare: Vec::new() }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Line>, Stopped> {
+        if let Some(line) = self.back.pop_front() {
+            return Ok(Some(line));
+        }
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        let limited = &mut self.reader.by_ref().take(LONGEST as u64);
+        if limited.read_until(b'\n', &mut bytes).map_err(cannot_be_read)? == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        let too_long = bytes.len() == LONGEST && !bytes.ends_with(b"\n");
+        if too_long {
+            skip_line(&mut self.reader).map_err(cannot_be_read)?;
+        }
+        Ok(Some(Line { number: self.number, bytes, too_long }))
+    }
+
+    /// The next lines are `lines` again.
+    pub(super) fn give_back(&mut self, lines: impl DoubleEndedIterator<Item = Line>) {
+        lines.rev().for_each(|line| self.back.push_front(line));
+    }
+
+    /// A line that is done with lends its buffer to the next one.
+    pub(super) fn done(&mut self, line: Line) {
+        self.spare = line.bytes;
+    }
+}
 
 /// Hands `each` what `parse` makes of every line; a line of which it makes nothing is no row.
 pub(super) fn each_line(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
     each: Each<'_>,
     mut parse: impl FnMut(&str) -> Option<Result<Draft, Slip>>,
-) -> Result<(), String> {
-    let mut line = Vec::new();
-    for row in 1.. {
-        line.clear();
-        let limited = &mut reader.by_ref().take(LONGEST as u64);
-        if limited.read_until(b'\n', &mut line).map_err(cannot_be_read)? == 0 {
-            break;
+) -> Result<(), Stopped> {
+    let mut lines = Lines::new(reader);
+    while let Some(line) = lines.next()? {
+        let draft = match std::str::from_utf8(&line.bytes) {
+            _ if line.too_long => Some(Err(Slip::too_long())),
+            Ok(text) => parse(text.trim_start_matches('\u{feff}')),
+            Err(_) => Some(Err(Slip::not_utf8())),
+        };
+        if let Some(draft) = draft
+            && let ControlFlow::Break(fault) = each(line.number, draft)
+        {
+            return Err(Stopped::ByCaller(fault));
         }
-        if line.len() == LONGEST && !line.ends_with(b"\n") {
-            skip_line(&mut reader).map_err(cannot_be_read)?;
-            each(row, Err(Slip::new("is longer than 64 KiB")));
-            continue;
-        }
-        match std::str::from_utf8(&line) {
-            Ok(text) => {
-                if let Some(draft) = parse(text.trim_start_matches('\u{feff}')) {
-                    each(row, draft);
-                }
-            }
-            Err(_) => each(row, Err(Slip::new("is not UTF-8 text"))),
-        }
+        lines.done(line);
     }
     Ok(())
 }
@@ -50,6 +98,6 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-fn cannot_be_read(error: io::Error) -> String {
-    format!("cannot be read: {error}")
+fn cannot_be_read(error: io::Error) -> Stopped {
+    Stopped::Unreadable { problem: format!("cannot be read: {error}"), hint: None }
 }

@@ -3,8 +3,7 @@
 //! Rows are read one by one, so that a million of them cost no more memory than the labels they name. A wrong row is
 //! reported and left out; only what makes the whole unreadable (no `label_id` column, a broken disk) is an error.
 //!
-//! Here is what callers ask for; how a [`kind`] is told, and how rows are taken from [`lines`] and [`records`], is in
-//! rooms of their own. Whether a label may be watched is for [`super::roll`] to say.
+//! Whether a row names a label that may be watched is for [`super::roll`] to say.
 
 mod draft;
 mod kind;
@@ -12,9 +11,10 @@ mod lines;
 mod records;
 
 use std::io::BufRead;
+use std::ops::ControlFlow;
 
 use super::fault::Fault;
-use super::roll::{At, Roll, Rows, check};
+use super::roll::{At, check};
 use crate::domain::label::{AccountName, Registration, Source};
 
 pub(super) use draft::{Draft, Slip};
@@ -22,7 +22,7 @@ pub use kind::RowKind;
 use lines::each_line;
 use records::each_record;
 
-/// The longest row, in bytes. A longer one is no row but a mistake, such as a quote that is never closed.
+/// The longest row, in bytes, over all its lines. A longer one is no row but a mistake.
 const LONGEST: usize = 64 * 1024;
 
 /// Where rows come from.
@@ -31,18 +31,6 @@ pub struct RowSource<'a> {
     /// The name that faults carry: the file, or `-`.
     pub place: &'a str,
     pub source: Source,
-}
-
-/// All labels of `reader`, and what is wrong with the other rows. An error makes the whole unreadable.
-pub fn parse_rows(
-    kind: RowKind,
-    reader: impl BufRead,
-    accounts: &[AccountName],
-    source: RowSource<'_>,
-) -> Result<Rows, Fault> {
-    let mut roll = Roll::new(accounts);
-    read_into(&mut roll, kind, reader, source)?;
-    Ok(roll.finish())
 }
 
 /// A row that was checked by itself.
@@ -75,24 +63,17 @@ pub fn each_row(
         let registration =
             registration.map_err(|slip| At { place: source.place, list: None, row }.fault(slip));
         each(CheckedRow { row, written, registration });
+        ControlFlow::Continue(())
     })
 }
 
-/// Puts the rows of one source on the roll.
-pub(super) fn read_into(
-    roll: &mut Roll<'_>,
+/// Hands `each` what every row of `reader` says. An error makes the whole unreadable.
+pub(super) fn each_draft(
     kind: RowKind,
     reader: impl BufRead,
-    source: RowSource<'_>,
+    place: &str,
+    each: Each<'_>,
 ) -> Result<(), Fault> {
-    let outcome = each_draft(kind, reader, source.place, &mut |row, draft| {
-        roll.add(At { place: source.place, list: None, row }, source.source, draft);
-    });
-    roll.close(source.place);
-    outcome
-}
-
-fn each_draft(kind: RowKind, reader: impl BufRead, place: &str, each: Each<'_>) -> Result<(), Fault> {
     let outcome = match kind {
         RowKind::Ids => each_line(reader, each, |line| {
             let id = line.split('#').next().unwrap_or_default().trim();
@@ -102,39 +83,50 @@ fn each_draft(kind: RowKind, reader: impl BufRead, place: &str, each: Each<'_>) 
             let line = line.trim();
             (!line.is_empty()).then(|| match serde_json::from_str(line) {
                 Ok(json) => Draft::of_json(json),
-                Err(error) => Err(Slip::new(format!("is no JSON: {error}"))),
+                Err(error) => Err(Slip::not_json(&error)),
             })
         }),
         RowKind::Csv => each_record(reader, each),
     };
-    outcome.map_err(|problem| {
-        Fault::new(place, "", problem).hint(match kind {
-            RowKind::Csv => {
-                "a header with label_id, optionally account, and what else is metadata; then the rows"
-            }
-            RowKind::Ids | RowKind::JsonLines => "trackpost needs to read it",
-        })
+    outcome.map_err(|stopped| match stopped {
+        Stopped::ByCaller(fault) => fault,
+        Stopped::Unreadable { problem, hint } => {
+            let hint = hint.unwrap_or_else(|| "trackpost needs to read it".to_owned());
+            Fault::new(place, "", problem).hint(hint)
+        }
     })
 }
 
-/// Who takes the rows: the number of each, from 1 on, and what it says.
-type Each<'a> = &'a mut dyn FnMut(u64, Result<Draft, Slip>);
+/// Takes the rows: the number of each, from 1 on, and what it says. A break ends the reading.
+type Each<'a> = &'a mut dyn FnMut(u64, Result<Draft, Slip>) -> ControlFlow<Fault>;
+
+/// Why reading ended early.
+#[derive(Debug)]
+enum Stopped {
+    ByCaller(Fault),
+    Unreadable { problem: String, hint: Option<String> },
+}
 
 #[cfg(test)]
 mod tests {
     use serde_json::Value as Json;
 
-    use super::super::roll::SHOWN_PER_PLACE;
     use super::*;
 
     const STDIN: RowSource<'_> = RowSource { place: "-", source: Source::Cli };
 
-    fn parsed(kind: RowKind, text: &[u8]) -> Rows {
-        parse_rows(kind, text, &[AccountName::new("main")], STDIN).unwrap()
+    fn parsed(kind: RowKind, text: &[u8]) -> (Vec<Registration>, Vec<Fault>) {
+        let (mut labels, mut faults) = (Vec::new(), Vec::new());
+        each_row(kind, text, &[AccountName::new("main")], None, STDIN, &mut |row| match row.registration {
+            Ok(label) => labels.push(label),
+            Err(fault) => faults.push(fault),
+        })
+        .unwrap();
+        (labels, faults)
     }
 
-    fn ids(rows: &Rows) -> Vec<&str> {
-        rows.labels.iter().map(|label| label.key.id.as_str()).collect()
+    fn ids(labels: &[Registration]) -> Vec<&str> {
+        labels.iter().map(|label| label.key.id.as_str()).collect()
     }
 
     #[test]
@@ -146,60 +138,48 @@ mod tests {
             ("label_id,order\nse-1,A\n", RowKind::Csv),
             ("\n\"order\",\"Label_ID\"\nA,se-1\n", RowKind::Csv),
             ("\u{feff}label_id\nse-1\n", RowKind::Csv),
+            ("label_id\rse-1\r", RowKind::Csv),
             ("\"label_id\"\n\"se-1\"\n", RowKind::Csv),
             (" {\"id\":\"se-1\"}\n", RowKind::JsonLines),
             ("\"se-1\"\n", RowKind::JsonLines),
         ] {
-            let (found, reader) = RowKind::detect(text.as_bytes()).unwrap();
+            let (found, mut reader) = RowKind::detect(text.as_bytes()).unwrap();
             assert_eq!(found, kind, "{text:?}");
-            let rows = parse_rows(found, reader, &[AccountName::new("main")], STDIN).unwrap();
-            assert_eq!(ids(&rows), ["se-1"], "{text:?}");
-            assert_eq!(rows.labels[0].source, Source::Cli);
+            let mut all = Vec::new();
+            std::io::Read::read_to_end(&mut reader, &mut all).unwrap();
+            let (labels, _) = parsed(found, &all);
+            assert_eq!(ids(&labels), ["se-1"], "{text:?}");
+            assert_eq!(labels[0].source, Source::Cli);
         }
         assert_eq!(RowKind::detect(&b""[..]).unwrap().0, RowKind::Ids);
-    }
-
-    #[test]
-    fn two_hundred_thousand_rows_and_few_of_the_wrong_ones_are_kept() {
-        let text: String =
-            (0..200_000).map(|n| if n % 2 == 0 { format!("se-{n}\n") } else { "?\n".into() }).collect();
-        let rows = parsed(RowKind::Ids, text.as_bytes());
-        assert_eq!(rows.labels.len(), 100_000);
-        assert_eq!(rows.fault_count, 100_000);
-        assert_eq!(rows.faults.len(), SHOWN_PER_PLACE + 1);
-        assert_eq!(rows.faults[SHOWN_PER_PLACE].to_string(), "-: 99900 more rows are wrong and left out");
     }
 
     #[test]
     fn a_row_that_never_ends_is_one_wrong_row() {
         let mut text = vec![b'x'; 3 * LONGEST];
         text.extend(b"\nse-1\n\xff\nse-2");
-        let rows = parsed(RowKind::Ids, &text);
-        assert_eq!(ids(&rows), ["se-1", "se-2"]);
-        let faults: Vec<&str> = rows.faults.iter().map(|fault| fault.key.as_str()).collect();
+        let (labels, faults) = parsed(RowKind::Ids, &text);
+        assert_eq!(ids(&labels), ["se-1", "se-2"]);
+        let faults: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
         assert_eq!(faults, ["row 1", "row 3"]);
+        let mut text = b"label_id,note\nse-1,".to_vec();
+        text.extend(vec![b'x'; 3 * LONGEST]);
+        text.extend(b"\nse-2,y\n");
+        let (labels, faults) = parsed(RowKind::Csv, &text);
+        assert_eq!((ids(&labels), faults[0].key.as_str()), (vec!["se-2"], "row 2"));
     }
 
     #[test]
     fn cells_are_metadata() {
-        let rows = parsed(RowKind::Csv, b"order,label_id,,note\n A ,se-1,x,\"b, c\"\n\n,se-2,,\n");
-        assert_eq!(ids(&rows), ["se-1", "se-2"]);
+        let (labels, _) = parsed(RowKind::Csv, b"order,label_id,,note\n A ,se-1,x,\"b, c\"\n\n,se-2,,\n");
+        assert_eq!(ids(&labels), ["se-1", "se-2"]);
         assert_eq!(
-            Json::from(rows.labels[0].metadata.clone()),
+            Json::from(labels[0].metadata.clone()),
             serde_json::json!({"order": " A ", "note": "b, c"})
         );
-        assert!(parsed(RowKind::Csv, b"").labels.is_empty());
-        let twice = parse_rows(RowKind::Csv, &b"label_id,a,a\n"[..], &[], STDIN).unwrap_err();
+        assert!(parsed(RowKind::Csv, b"").0.is_empty());
+        let twice =
+            each_row(RowKind::Csv, &b"label_id,a,a\n"[..], &[], None, STDIN, &mut |_| {}).unwrap_err();
         assert!(twice.to_string().starts_with("-: has the column \"a\" twice (hint: "), "{twice}");
-    }
-
-    #[test]
-    fn the_same_label_again_is_one_label() {
-        let text = b"{\"id\":\"se-1\",\"metadata\":{\"a\":1}}\n{\"label_id\":\"se-1\",\"metadata\":{\"a\":1}}\n{\"id\":\"se-1\"}\n";
-        let rows = parsed(RowKind::JsonLines, text);
-        assert_eq!(ids(&rows), ["se-1"]);
-        assert!(rows.labels[0].metadata.is_empty(), "the later wins");
-        assert_eq!(rows.warnings.len(), 1);
-        assert_eq!(rows.warnings[0].key, "row 3");
     }
 }

@@ -1,77 +1,239 @@
 //! Rows of a CSV: a header that says which column is what, then the records.
 //!
-//! The header decides about all rows, so what is wrong with it is an error; a record that does not fit it is a slip.
+//! The header decides about all rows, so what is wrong with it is an error; a record that does not fit it is a slip. A
+//! record may go over several lines within quotes. A quote that is never closed, or takes in lines that are rows by
+//! themselves, is a slip of its own row; the lines after it are read one by one.
 
 use std::io::BufRead;
+use std::ops::ControlFlow;
 
+use csv_core::{ReadRecordResult, Reader};
 use serde_json::Value as Json;
 
-use super::{Draft, Each, LONGEST, Slip};
+use super::lines::{Line, Lines};
+use super::{Draft, Each, LONGEST, Slip, Stopped};
+use crate::domain::label::LabelId;
+
+/// More columns than any export has.
+const MOST_COLUMNS: usize = 4_096;
 
 /// Hands every record to `each`, with the line on which it begins.
-pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), String> {
-    let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
-    let header = csv.byte_headers().map_err(|error| csv_error(&error))?;
-    let columns: Vec<String> =
-        header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-    if columns.is_empty() {
-        return Ok(());
-    }
-    let position = |wanted: &str| columns.iter().position(|name| name.eq_ignore_ascii_case(wanted));
-    let Some(id_at) = position("label_id") else {
-        return Err(format!("has no column label_id; its header has {columns:?}"));
+pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), Stopped> {
+    let mut records = Records::new(Lines::new(reader));
+    let header = match records.next()? {
+        None => return Ok(()),
+        Some((_, Ok(()))) => Header::read(&records)?,
+        Some((_, Err(slip))) => {
+            return Err(unreadable(format!("has a header that {}", slip.problem), slip.hint));
+        }
     };
-    let account_at = position("account");
-    if let Some((_, twice)) =
-        columns.iter().enumerate().find(|(at, name)| !name.is_empty() && columns[..*at].contains(name))
-    {
-        return Err(format!("has the column {twice:?} twice"));
-    }
-    let mut record = csv::ByteRecord::new();
-    loop {
-        match csv.read_byte_record(&mut record) {
-            Ok(false) => return Ok(()),
-            Ok(true) => {}
-            Err(error) => return Err(csv_error(&error)),
+    while let Some((row, outcome)) = records.next()? {
+        let draft = outcome.and_then(|()| match records.swallowed(&header) {
+            Some(taken) => Err(records.reread(taken)),
+            None => header.draft(&records),
+        });
+        if let ControlFlow::Break(fault) = each(row, draft) {
+            return Err(Stopped::ByCaller(fault));
         }
-        let row = record.position().map_or(0, csv::Position::line);
-        if record.len() == 1 && record[0].trim_ascii().is_empty() {
-            continue;
-        }
-        each(row, draft_of_record(&record, &columns, id_at, account_at));
     }
+    Ok(())
 }
 
-fn draft_of_record(
-    record: &csv::ByteRecord,
-    columns: &[String],
+/// What the columns are.
+struct Header {
+    columns: Vec<String>,
     id_at: usize,
     account_at: Option<usize>,
-) -> Result<Draft, Slip> {
-    if record.as_slice().len() > LONGEST {
-        return Err(Slip::new("is longer than 64 KiB: is a quote never closed?"));
+}
+
+impl Header {
+    fn read<R: BufRead>(records: &Records<R>) -> Result<Self, Stopped> {
+        let columns: Result<Vec<String>, _> = records
+            .cells()
+            .map(|name| std::str::from_utf8(name).map(|name| name.trim().to_owned()))
+            .collect();
+        let Ok(columns) = columns else { return Err(unreadable("is not UTF-8 text", Slip::not_utf8().hint)) };
+        let position = |wanted: &str| columns.iter().position(|name| name.eq_ignore_ascii_case(wanted));
+        let Some(id_at) = position("label_id") else { return Err(no_label_id(&columns)) };
+        let account_at = position("account");
+        if let Some((_, twice)) =
+            columns.iter().enumerate().find(|(at, name)| !name.is_empty() && columns[..*at].contains(name))
+        {
+            return Err(unreadable(format!("has the column {twice:?} twice"), None));
+        }
+        Ok(Self { columns, id_at, account_at })
     }
-    if record.len() != columns.len() {
-        let (has, needs) = (record.len(), columns.len());
-        return Err(Slip::new(format!("has {has} cells where the header has {needs}")));
-    }
-    let mut draft = Draft::default();
-    for (at, (name, cell)) in columns.iter().zip(record).enumerate() {
-        let cell = std::str::from_utf8(cell).map_err(|_| Slip::new("is not UTF-8 text"))?;
-        match at {
-            _ if at == id_at => draft.id = cell.trim().to_owned(),
-            _ if Some(at) == account_at => {
-                draft.account = Some(cell.trim().to_owned()).filter(|name| !name.is_empty());
+
+    fn draft<R: BufRead>(&self, records: &Records<R>) -> Result<Draft, Slip> {
+        if records.count != self.columns.len() {
+            let (has, needs) = (records.count, self.columns.len());
+            let hint = "a value that holds a comma stands in quotes".to_owned();
+            let slip = Slip::new(format!("has {has} cells where the header has {needs}"));
+            return Err(Slip { hint: Some(hint), ..slip });
+        }
+        let mut draft = Draft::default();
+        for (at, (name, cell)) in self.columns.iter().zip(records.cells()).enumerate() {
+            let cell = std::str::from_utf8(cell).map_err(|_| Slip::not_utf8())?;
+            match at {
+                _ if at == self.id_at => draft.id = cell.trim().to_owned(),
+                _ if Some(at) == self.account_at => {
+                    draft.account = Some(cell.trim().to_owned()).filter(|name| !name.is_empty());
+                }
+                _ if name.is_empty() => {}
+                _ => {
+                    draft.metadata.insert(name.clone(), Json::String(cell.to_owned()));
+                }
             }
-            _ if name.is_empty() => {}
-            _ => {
-                draft.metadata.insert(name.clone(), Json::String(cell.to_owned()));
+        }
+        Ok(draft)
+    }
+}
+
+/// Says which column is missing, and what is probably meant.
+fn no_label_id(columns: &[String]) -> Stopped {
+    let plain = |name: &String| {
+        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+    };
+    let first = columns.first().map_or("", String::as_str);
+    let hint = if first.to_ascii_lowercase().starts_with("sep=") {
+        Some("its first line is the separator line of a spreadsheet: remove it".to_owned())
+    } else if let [only] = columns
+        && let Some((_, name)) = [(';', "semicolons"), ('\t', "tabs"), ('|', "bars")]
+            .into_iter()
+            .find(|(mark, _)| only.contains(*mark))
+    {
+        Some(format!("its separator seems to be {name}: cells are separated by commas"))
+    } else if let Some(meant) = columns.iter().find(|name| plain(name) == "labelid") {
+        Some(format!("the column {meant:?} is probably meant: name it label_id"))
+    } else if columns.iter().any(|name| name.parse::<LabelId>().is_ok()) {
+        Some("its first line is a row: put a header before it, such as label_id,order".to_owned())
+    } else {
+        None
+    };
+    let shown: Vec<&String> = columns.iter().take(20).collect();
+    unreadable(format!("has no column label_id; its header has {shown:?}"), hint)
+}
+
+fn unreadable(problem: impl Into<String>, hint: Option<String>) -> Stopped {
+    const FORM: &str = "a header with label_id, optionally account, and what else is metadata; then the rows";
+    Stopped::Unreadable { problem: problem.into(), hint: Some(hint.unwrap_or_else(|| FORM.to_owned())) }
+}
+
+/// Takes records from lines.
+struct Records<R> {
+    lines: Lines<R>,
+    csv: Reader,
+    text: Vec<u8>,
+    /// Where cells end in `text`, as far as `count` goes.
+    ends: Vec<usize>,
+    count: usize,
+    /// The lines of the record.
+    held: Vec<Line>,
+}
+
+impl<R: BufRead> Records<R> {
+    fn new(lines: Lines<R>) -> Self {
+        let (text, ends) = (vec![0; LONGEST + 1], vec![0; MOST_COLUMNS]);
+        Self { lines, csv: Reader::new(), text, ends, count: 0, held: Vec::new() }
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &[u8]> {
+        cells(&self.text, &self.ends[..self.count])
+    }
+
+    /// The line on which the next record begins, and whether it is one.
+    fn next(&mut self) -> Result<Option<(u64, Result<(), Slip>)>, Stopped> {
+        while let Some(line) = self.held.pop() {
+            self.lines.done(line);
+        }
+        let first = loop {
+            match self.lines.next()? {
+                None => return Ok(None),
+                Some(line) if line.bytes.trim_ascii().is_empty() => self.lines.done(line),
+                Some(line) => break line,
+            }
+        };
+        let row = first.number;
+        if first.too_long {
+            return Ok(Some((row, Err(Slip::too_long()))));
+        }
+        self.csv.reset();
+        self.count = 0;
+        let (mut written, mut length, mut line) = (0, 0, first);
+        loop {
+            if !line.bytes.ends_with(b"\n") {
+                line.bytes.push(b'\n');
+            }
+            length += line.bytes.len();
+            let (result, used, text, cells) =
+                self.csv.read_record(&line.bytes, &mut self.text[written..], &mut self.ends[self.count..]);
+            written += text;
+            self.count += cells;
+            match result {
+                ReadRecordResult::Record => {
+                    // A carriage return alone ends a record, too.
+                    let rest = line.bytes.split_off(used);
+                    if !rest.trim_ascii().is_empty() {
+                        let rest = Line { number: line.number, bytes: rest, too_long: false };
+                        self.lines.give_back(std::iter::once(rest));
+                    }
+                    self.held.push(line);
+                    return Ok(Some((row, Ok(()))));
+                }
+                ReadRecordResult::OutputEndsFull => {
+                    let slip = Slip::new(format!("has more than {MOST_COLUMNS} cells"));
+                    return Ok(Some((row, Err(slip))));
+                }
+                // Within quotes.
+                ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
+                    self.held.push(line);
+                }
+            }
+            match self.lines.next()? {
+                Some(next) if !next.too_long && length + next.bytes.len() <= LONGEST => line = next,
+                next => {
+                    self.lines.give_back(next.into_iter());
+                    let lines = self.held.len();
+                    let slip = self.reread(lines);
+                    return Ok(Some((row, Err(slip))));
+                }
             }
         }
     }
-    Ok(draft)
+
+    /// How many lines of the record a quote has taken in that are rows by themselves.
+    fn swallowed(&self, header: &Header) -> Option<usize> {
+        let further = self.held.get(1..)?;
+        let taken = further.iter().filter(|line| is_row(&line.bytes, header)).count();
+        (taken > 0).then_some(taken)
+    }
+
+    /// Has the lines of the record but the first read as rows.
+    fn reread(&mut self, taken: usize) -> Slip {
+        let further = self.held.split_off(1);
+        let problem = match (further.len(), taken) {
+            (0, _) => "opens a quote that is never closed".to_owned(),
+            (lines, taken) if taken > lines => "opens a quote that is never closed".to_owned(),
+            (_, 1) => "opens a quote that takes in the row after it".to_owned(),
+            (_, taken) => format!("opens a quote that takes in {taken} rows after it"),
+        };
+        self.lines.give_back(further.into_iter());
+        let hint = "a quote within a value is written twice, in quotes: \"6\"\" box\"".to_owned();
+        Slip { hint: Some(hint), ..Slip::new(problem) }
+    }
 }
 
-fn csv_error(error: &csv::Error) -> String {
-    format!("cannot be read: {error}")
+fn cells<'a>(text: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(ends).map(|(start, end)| &text[start..*end])
+}
+
+/// Whether a line by itself is a row with a label.
+fn is_row(line: &[u8], header: &Header) -> bool {
+    let (mut csv, mut text, mut ends) =
+        (Reader::new(), vec![0; line.len() + 1], vec![0; header.columns.len() + 1]);
+    let (result, _, _, found) = csv.read_record(line, &mut text, &mut ends);
+    let complete = matches!(result, ReadRecordResult::Record) && found == header.columns.len();
+    let id = cells(&text, &ends[..found]).nth(header.id_at).and_then(|id| std::str::from_utf8(id).ok());
+    complete && id.is_some_and(|id| id.trim().parse::<LabelId>().is_ok())
 }

@@ -9,9 +9,9 @@ fn the_defaults_are_the_balanced_table() {
     assert_eq!(config.store.path, PathBuf::from("trackpost.db"));
     assert_eq!(config.store.keep_finished, Duration::from_secs(180 * 86_400));
     assert_eq!(config.http.listen, Some("127.0.0.1:8787".parse().unwrap()));
-    assert_eq!(config.http.token, None);
+    assert_eq!((config.http.token, config.http.hosts), (None, vec![]));
     assert_eq!(config.log, LogConfig { level: "info".to_owned(), format: LogFormat::Auto });
-    assert!(config.accounts.is_empty() && config.subscribers.is_empty() && loaded.labels.is_empty());
+    assert!(config.accounts.is_empty() && config.subscribers.is_empty() && loaded.sources.inline.is_empty());
     assert_eq!(loaded.warnings.len(), 2, "no account, no subscriber");
 
     let cadence = config.cadence;
@@ -88,13 +88,14 @@ fn the_examples_that_ship_are_a_sound_configuration_and_show_the_defaults() {
     let place = place.env("CREDENTIALS_DIRECTORY", &directory);
     let loaded = place.loaded();
     assert_eq!((loaded.label_faults, loaded.warnings), (vec![], vec![]));
-    let labels: Vec<_> = loaded.labels.iter().map(|label| (label.key.id.as_str(), label.source)).collect();
+    let (reading, found) = place.labels();
+    assert!(reading.left_out.is_empty() && reading.faults.is_empty() && reading.warnings.is_empty());
+    let labels: Vec<_> = found.iter().map(|label| (label.key.id.as_str(), label.source)).collect();
     assert_eq!(
         labels,
         [("se-324658", Source::Config), ("se-324659", Source::Config), ("se-1", Source::File)]
     );
-    assert_eq!(loaded.labels[1].metadata["order"], "A-1001");
-    assert_eq!(loaded.watched, [place.path("labels.d"), place.path("labels.d/a.txt")]);
+    assert_eq!(found[1].metadata["order"], "A-1001");
 
     let shown = loaded.config;
     let headers = &shown.subscribers[&SubscriberName::new("orders")].headers;

@@ -44,59 +44,154 @@ fn labels_of_every_kind_of_file() {
     .file("labels.d/b.jsonl", "\"se-20\"\n{\"id\":\"se-21\",\"account\":\"main\",\"metadata\":{\"order\":1}}\n{\"id\":\n")
     .file("labels.d/c.md", "se-30\n")
     .file("labels.d/.hidden.txt", "se-31\n")
-    .file("extra.csv", "label_id,account,order\nse-40,main,A\nse-41,mian,B\nse-42\nse-10,,C\n");
-    let loaded = place.loaded();
-    let ids: Vec<&str> = loaded.labels.iter().map(|label| label.key.id.as_str()).collect();
-    assert_eq!(ids, ["se-1", "se-3", "se-10", "se-20", "se-21", "se-40"]);
-    assert_eq!(loaded.labels[2].metadata["order"], "C", "the later wins");
-    assert_eq!(loaded.label_fault_count, 6);
-    let faults: Vec<String> = loaded.label_faults.iter().map(Fault::to_string).collect();
+    .file("extra.csv", "label_id,account,order\nse-40,main,A\nse-41,mian,B\nse-42\nse-10,,C\nse-3,,D\n");
+    let (loaded, (reading, labels)) = (place.loaded(), place.labels());
+    let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
+    assert_eq!(ids, ["se-1", "se-20", "se-21", "se-40", "se-10", "se-3"]);
+    assert_eq!(labels[4].metadata["order"], "C", "the later wins");
+    assert_eq!((loaded.label_fault_count, reading.fault_count), (2, 4));
+    let faults: Vec<String> =
+        loaded.label_faults.iter().chain(&reading.faults).map(Fault::to_string).collect();
     let expected = [
         "trackpost.toml: registration.labels, row 2 = SE-2: is no label id",
         "trackpost.toml: registration.labels, row 3: has the unknown key \"acount\" (hint: did you mean \"account\"?",
         "labels.d/a.txt: row 4 = nonsense: is no label id",
         "labels.d/b.jsonl: row 3: is no JSON",
-        "extra.csv: row 3 = mian: is no account of this configuration (label se-41) (hint: did you mean \"main\"?)",
+        "extra.csv: row 3 = mian: is no account of this configuration (label se-41) (hint: did you mean \"main\"?",
         "extra.csv: row 4: has 1 cells where the header has 3",
     ];
     for (fault, expected) in faults.iter().zip(expected) {
-        assert!(fault.contains(expected), "{expected}\n{fault}");
+        assert!(fault.contains(expected) && fault.contains("(hint: "), "{expected}\n{fault}");
     }
-    let warnings: String = loaded.warnings.iter().map(|warning| warning.to_string() + "\n").collect();
-    for expected in
-        ["c.md: is left out", "more/none*.txt: fits no file", "extra.csv: row 5 = se-10: was there before"]
-    {
-        assert!(warnings.contains(expected), "{expected}\n{warnings}");
+    let warnings: Vec<String> = reading.warnings.iter().map(Fault::to_string).collect();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    for (warning, expected) in warnings.iter().zip([
+        "more/none*.txt: fits no file",
+        "extra.csv: row 5 = se-10: was there before",
+        "extra.csv: row 6 = se-3: was there before",
+    ]) {
+        assert!(warning.contains(expected), "{expected}\n{warning}");
     }
-    assert!(loaded.watched.contains(&place.path("more")));
-    assert!(loaded.watched.contains(&place.path("extra.csv")));
+    assert_eq!(left_out(&reading), ["c.md: has an ending that says nothing about its rows"]);
+}
+
+/// What is left out: the file's name and the problem.
+fn left_out(reading: &Reading) -> Vec<String> {
+    let shown = |file: &LeftOut| {
+        assert!(file.fault.hint.is_some(), "{}", file.fault);
+        format!("{}: {}", file.path.file_name().unwrap().display(), file.fault.problem)
+    };
+    reading.left_out.iter().map(shown).collect()
 }
 
 #[test]
-fn what_makes_a_label_file_unreadable_is_a_fault() {
-    let place = Place::new("[registration]\nfiles = [\"none.txt\", \"a.csv\", \"*/b.txt\", \"d\"]")
-        .file("a.csv", "id,order\nse-1,A\n")
-        .file("d/b.txt", "");
-    let report = place.report();
-    for line in [
-        "registration.files[0] = none.txt: cannot be read: No such file",
-        "a.csv: has no column label_id",
-        "registration.files[2] = */b.txt: has * or ? before the last part",
-        "registration.files[3] = d: is no file",
+fn a_file_that_cannot_be_read_is_left_out_and_the_others_are_read() {
+    let place = Place::new(&format!("{}[registration]\nfiles = [\"none.txt\", \"d\", \"d/*\"]", sound()))
+        .file("d/good.txt", "se-1\n")
+        .file("d/order.csv", "id,order\nse-1,A\n")
+        .file("d/semicolons.csv", "label_id;note\nse-1002;x\n")
+        .file("d/sep-line.csv", "sep=,\nlabel_id,note\nse-1002,x\n")
+        .file("d/spaced-header.csv", "Label ID,Note\nse-1002,x\n")
+        .file("d/tabs.csv", "label_id\tnote\nse-1002\tx\n")
+        .file("d/no-header.csv", "se-1002,x\nse-1003,y\n");
+    std::fs::write(place.path("d/utf16.csv"), utf16("label_id,note\nse-1002,x\n")).unwrap();
+    std::fs::write(place.path("d/utf16-no-mark.txt"), &utf16("se-1002\n")[2..]).unwrap();
+    std::fs::write(place.path("d/latin1.csv"), b"label_id,note\nse-1001,x\nse-1002,M\xfcller\n").unwrap();
+    let directory = place.directory.path().to_owned();
+    let fifo = std::process::Command::new("mkfifo").arg(directory.join("d/pipe.txt")).status().unwrap();
+    assert!(fifo.success());
+    std::os::unix::fs::symlink("/dev/zero", directory.join("d/zero.csv")).unwrap();
+    std::os::unix::fs::symlink("nowhere.txt", directory.join("d/dangling.txt")).unwrap();
+    let large = std::fs::File::create(directory.join("d/large.txt")).unwrap();
+    large.set_len(300 * 1024 * 1024).unwrap();
+
+    let (reading, labels) = place.labels();
+    let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
+    assert_eq!(ids, ["se-1"]);
+    assert_eq!((reading.fault_count, reading.files.len()), (0, 1));
+    let told: Vec<String> = reading.left_out.iter().map(|file| file.fault.to_string()).collect();
+    let told = told.join("\n");
+    for (file, hint) in [
+        ("none.txt: cannot be read: No such file", "looked for "),
+        ("d: is a folder", "d/*"),
+        ("order.csv: has no column label_id", "a header with label_id"),
+        ("semicolons.csv: has no column label_id", "its separator seems to be semicolons"),
+        ("tabs.csv: has no column label_id", "its separator seems to be tabs"),
+        ("sep-line.csv: has no column label_id", "separator line of a spreadsheet: remove it"),
+        (
+            "spaced-header.csv: has no column label_id",
+            "the column \"Label ID\" is probably meant: name it label_id",
+        ),
+        ("no-header.csv: has no column label_id", "its first line is a row"),
+        ("utf16.csv: is not UTF-8 text, but seems to be UTF-16", "save it as UTF-8"),
+        ("utf16-no-mark.txt: is not UTF-8 text, but seems to be UTF-16", "save it as UTF-8"),
+        ("latin1.csv: is not UTF-8 text (row 3)", "save it as UTF-8"),
+        ("pipe.txt: is a FIFO", "only regular files are read"),
+        ("zero.csv: is a device", "only regular files are read"),
+        ("dangling.txt: is a link to a file that is not there", "mend or remove the link"),
+        ("large.txt: has 300 MiB: at most 256 MiB are read", "several smaller files"),
     ] {
+        let line = told.lines().find(|line| {
+            line.contains(
+                &file.replace(": is a folder", " = d: is a folder").replace("none.txt:", "none.txt:"),
+            )
+        });
+        assert!(line.is_some_and(|line| line.contains(hint)), "{file} ({hint})\n{told}");
+    }
+    assert_eq!(reading.left_out.len(), 15, "{told}");
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+    units.flat_map(u16::to_le_bytes).collect()
+}
+
+#[test]
+fn an_entry_that_names_no_files_is_a_fault() {
+    let report = Place::new("[registration]\nfiles = [\"*/b.txt\", \"..\"]").report();
+    for line in ["files[0] = */b.txt: has * or ? before the last part", "files[1] = ..: names no file"] {
         assert!(report.contains(line), "{line}\n{report}");
     }
 }
 
+/// Labels and faults of one CSV.
+fn csv(text: &str) -> (Vec<String>, Vec<String>) {
+    let place = Place::new(&format!("{}[registration]\nfiles = [\"a.csv\"]", sound())).file("a.csv", text);
+    let (reading, labels) = place.labels();
+    let shown = |fault: &Fault| format!("{} {}", fault.key, fault.problem);
+    (
+        labels.iter().map(|label| label.key.id.to_string()).collect(),
+        reading.faults.iter().map(shown).collect(),
+    )
+}
+
+#[test]
+fn a_quote_that_takes_in_rows_is_named_and_the_rows_are_read() {
+    let (labels, faults) = csv("label_id,order\nse-1001,\"A-1\nse-1002,A-2\nse-1003,A-3\n");
+    assert_eq!(labels, ["se-1002", "se-1003"]);
+    assert_eq!(faults, ["row 2 opens a quote that is never closed"]);
+    // Closed by the opening quote of a later row.
+    let (labels, faults) = csv("label_id,order\nse-1,\"A\nse-2,B\nse-3,\"C\"\nse-4,D\n");
+    assert_eq!(labels, ["se-2", "se-3", "se-4"]);
+    assert_eq!(faults, ["row 2 opens a quote that takes in 2 rows after it"]);
+    // A note of several lines is none of that.
+    let (labels, faults) = csv("label_id,note\nse-1,\"two\nlines, \"\"so\"\"\"\r\nse-2,x\n");
+    assert_eq!((labels.len(), faults.len()), (2, 0), "{faults:?}");
+    // A row has at most 64 KiB, over all its lines, and those after it are read.
+    let long: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    let (labels, faults) = csv(&format!("label_id,note\nse-1,\"{long}\"\nse-2,x\n"));
+    assert_eq!(labels, ["se-2"]);
+    assert!(faults[0].starts_with("row 2 opens a quote that is never closed"), "{faults:?}");
+}
+
 #[test]
 fn with_several_accounts_each_label_names_its_own() {
-    let loaded = Place::new(
+    let place = Place::new(
         "[accounts.a]\napi_key = \"k\"\n[accounts.b]\napi_key = \"k\"\n\
          [registration]\nlabels = [\"se-1\", { id = \"se-1\", account = \"a\" }, { id = \"se-1\", account = \"b\" }]",
-    )
-    .loaded();
-    assert_eq!(loaded.labels.len(), 2);
-    assert!(loaded.label_faults[0].to_string().contains("row 1 = se-1: names no account"));
+    );
+    assert_eq!(place.labels().1.len(), 2);
+    assert!(place.loaded().label_faults[0].to_string().contains("row 1 = se-1: names no account"));
 }
 
 #[test]
@@ -104,6 +199,43 @@ fn a_label_file_of_two_hundred_thousand_rows_loads() {
     let rows: String = (0..200_000).map(|n| format!("se-{n}\n")).collect();
     let place =
         Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &rows);
-    let loaded = place.loaded();
-    assert_eq!((loaded.labels.len(), loaded.label_fault_count), (200_000, 0));
+    let reading = place.loaded().sources.read_all();
+    assert_eq!((reading.roll.labels(), reading.fault_count), (200_000, 0));
+}
+
+#[test]
+fn few_of_many_wrong_rows_are_kept() {
+    let text: String =
+        (0..200_000).map(|n| if n % 2 == 0 { format!("se-{n}\n") } else { "?\n".into() }).collect();
+    let place =
+        Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
+    let (reading, labels) = place.labels();
+    assert_eq!((labels.len(), reading.fault_count), (100_000, 100_000));
+    assert_eq!(reading.faults.len(), SHOWN_PER_PLACE + 1);
+    let last = reading.faults[SHOWN_PER_PLACE].to_string();
+    assert!(last.ends_with("many.txt: 99900 more rows are wrong and left out"), "{last}");
+}
+
+#[test]
+fn what_the_registry_has_is_no_longer_wanted() {
+    let place = Place::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file(
+        "a.jsonl",
+        "\"se-1\"\n{\"id\":\"se-2\",\"metadata\":{\"b\":1,\"a\":\"é\"}}\n\"se-3\"\n\"se-3\"\n",
+    );
+    let mut reading = place.loaded().sources.read_all();
+    let roll = &mut reading.roll;
+    assert_eq!((roll.labels(), roll.wanted()), (3, 3));
+    assert_eq!(roll.hold("main", "se-1", "{}", Some(1)), Held::Same);
+    assert_eq!(roll.hold("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Held::Same);
+    assert_eq!(roll.wanted(), 1);
+    for (account, id, metadata, place, held) in [
+        ("main", "se-3", "{}", None, Held::Changed),
+        ("main", "se-3", "{}", Some(0), Held::Changed),
+        ("main", "se-3", "{\"a\":1}", Some(1), Held::Changed),
+        ("main", "se-4", "{}", Some(1), Held::Unknown),
+        ("other", "se-3", "{}", Some(1), Held::Unknown),
+    ] {
+        assert_eq!(roll.hold(account, id, metadata, place), held, "{id} {metadata} {place:?}");
+    }
+    assert_eq!(roll.wanted(), 1);
 }

@@ -5,6 +5,7 @@ mod labels;
 mod secrets;
 mod subscribers;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use jiff::civil::time;
 use super::layers::DEFAULTS;
 use super::*;
 use crate::domain::cadence::{Hours, Row, RowName};
-use crate::domain::label::{LabelId, Source};
+use crate::domain::label::{LabelId, Registration, Source};
 use crate::domain::message::MessageType;
 use crate::domain::secret::Hidden;
 use crate::domain::subscriber::Format;
@@ -56,6 +57,17 @@ impl Place {
 
     fn loaded(&self) -> Loaded {
         self.load().unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    /// What the label files come to, and all labels in their order.
+    fn labels(&self) -> (Reading, Vec<Registration>) {
+        let sources = self.loaded().sources;
+        let (mut reading, mut labels) = (sources.read_all(), Vec::new());
+        sources.each_wanted(&mut reading, &mut |label, _| {
+            labels.push(label);
+            ControlFlow::Continue(())
+        });
+        (reading, labels)
     }
 
     fn faults(&self) -> Vec<Fault> {
@@ -141,7 +153,7 @@ fn all_faults_come_at_once_with_place_key_value_and_hint() {
         "requests_per_minute = 0: is out of range (hint: 1 to 60000)",
         "max_in_flight = 8: should be a whole number, but is a text",
         "hint: did you mean \"tracking.delivered\"?",
-        "accounts[0] = mian: is no account of this configuration (hint: did you mean \"main\"?)",
+        "accounts[0] = mian: is no account of this configuration (hint: did you mean \"main\"? Accounts: main)",
         "subscribers.a.url = http://8.8.8.8/x: is plain http to a public address",
     ] {
         assert!(report.contains(line), "{line}\n{report}");

@@ -117,3 +117,76 @@ fn an_open_listener_needs_a_token() {
         assert_eq!(report.is_empty(), sound, "{listen} {token} {report}");
     }
 }
+
+#[test]
+fn what_surrounds_a_key_is_taken_off_with_a_word_and_what_is_within_is_a_fault() {
+    for (content, warned) in [
+        ("TEST_0123456789\n", false),
+        ("\u{feff}TEST_0123456789\n", true),
+        ("TEST_0123456789 \r\n", true),
+        ("\u{a0}TEST_0123456789\u{200b}", true),
+        ("\"TEST_0123456789\"\n", true),
+        (" '\u{feff}TEST_0123456789' ", true),
+        ("\u{201c}TEST_0123456789\u{201d}", true),
+    ] {
+        let place = Place::new(&sound().replace("\"k3y\"", "{ file = \"key\" }")).file("key", content);
+        let loaded = place.loaded();
+        let key = loaded.config.accounts[&AccountName::new("main")].api_key.expose().clone();
+        assert_eq!(
+            (key.as_str(), loaded.warnings.len()),
+            ("TEST_0123456789", usize::from(warned)),
+            "{content:?}"
+        );
+    }
+    for (content, problem) in [
+        ("TEST_01234\u{200b}56789", "holds the character U+200B at character 11"),
+        ("TEST_01234 56789", "holds a blank at character 11"),
+        ("TEST_01234\n56789", "holds an end of line at character 11"),
+        ("TEST_\u{fc}", "holds the character U+00FC at character 6"),
+        ("\u{feff}", "is empty"),
+    ] {
+        let report =
+            Place::new(&sound().replace("\"k3y\"", "{ file = \"key\" }")).file("key", content).report();
+        assert!(report.contains(problem), "{content:?} {report}");
+        assert!(!report.contains("01234"), "{report}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_secret_is_masked_under_any_key() {
+    let key = "TEST_xKn5pQ8rT2vW4yZ6aB8cD0eF";
+    for config in [
+        format!("[subscribers.a]\nurl = \"{WHSEC}\"\nsecret = \"{WHSEC}\""),
+        format!("[log]\nlevel = \"{key}\"\nformat = \"{key}\""),
+        format!("[accounts.main]\napi_key = {{ env = \"{key}\" }}"),
+        format!("[accounts.main]\napi_key = {{ file = \"{key}\" }}"),
+        format!("[accounts.main]\napi_key = {{ credential = \"{key}\" }}"),
+        format!("[accounts.main]\napi_key = {{ credential = \"a/{key}\" }}"),
+        format!("[accounts.main]\nbase_url = \"{key}\"\ntracking_path = \"{key}\""),
+        format!("[http]\nlisten = \"{key}\"\nhosts = [\"{key} \"]"),
+        format!("[registration]\nfirst_poll = \"{key}\"\nlabels = [\"{key}\"]\nfiles = [\"*/{key}\"]"),
+        format!("[accounts.main]\n\"{key}\" = 1"),
+        format!("[\"{key}\"]"),
+    ] {
+        let report = Place::new(&config).report();
+        assert!(!report.is_empty(), "{config}");
+        assert!(!report.contains("xKn5") && !report.contains("MfKQ"), "{config}\n{report}");
+    }
+    let place = Place::new(
+        "[accounts.main]\napi_key = \"k\"\ntracking_path = \"/x?api_key=plain-s3cret\"\n[subscribers.a]\n",
+    );
+    assert!(place.report().contains("/x?…") && !place.report().contains("s3cret"), "{}", place.report());
+}
+
+#[test]
+fn every_fault_has_a_hint() {
+    let place = Place::new(
+        "[store]\nverbose = 1\n[log]\nlevel = \"verbose\"\n[accounts.main]\nulr = 1\n[cadence.it]\n[cadence.IT]\n",
+    );
+    let report = place.report();
+    for fault in place.faults() {
+        assert!(fault.hint.is_some(), "{fault}");
+    }
+    assert!(report.contains("verbose: is no key that is known here (hint: Known here: path"), "{report}");
+    assert!(report.contains("log.level = verbose: is no level (hint: Levels: "), "{report}");
+}

@@ -243,3 +243,47 @@ fn beside_the_daemon_no_secret_is_needed() {
     assert!(loaded.is_ok(), "{loaded:?}");
     assert!(place.load().is_err());
 }
+
+#[test]
+fn a_key_goes_over_plain_http_only_where_nobody_else_can_read_it() {
+    let with = |url: &str, more: &str| {
+        Place::new(&sound().replace("api_key", &format!("base_url = \"{url}\"\n{more}\napi_key")))
+    };
+    for url in ["http://8.8.8.8", "http://[2001:4860:4860::8888]:80/api"] {
+        let report = with(url, "").report();
+        assert!(report.contains("base_url") && report.contains("allow_insecure = true"), "{url} {report}");
+        assert!(
+            with(url, "allow_insecure = true").loaded().config.accounts[&AccountName::new("main")]
+                .allow_insecure
+        );
+    }
+    for url in [
+        "https://8.8.8.8",
+        "http://127.0.0.1:1",
+        "http://10.1.2.3",
+        "http://169.254.1.1",
+        "http://[fe80::1]",
+        "http://shipstation.internal",
+    ] {
+        assert_eq!(with(url, "").loaded().warnings, [], "{url}");
+    }
+    for (url, warning) in [
+        ("https://api.shipstation.com/v2", "ends with a version"),
+        ("https://api.shipengine.com/v1/", "ends with a version"),
+        ("http://api.shipstation.com", "the API key can be read on the way"),
+    ] {
+        let warnings = with(url, "").loaded().warnings;
+        assert!(warnings.len() == 1 && warnings[0].to_string().contains(warning), "{url} {warnings:?}");
+        assert!(warnings[0].hint.is_some());
+    }
+}
+
+#[test]
+fn further_names_of_the_page_are_hosts() {
+    let hosts = |hosts: &str| Place::new(&format!("{}[http]\nhosts = {hosts}\n", sound()));
+    let config = hosts("[\"Trackpost.example.com\", \"10.0.0.1:8787\", \"[::1]:80\"]").loaded().config;
+    assert_eq!(config.http.hosts, ["trackpost.example.com", "10.0.0.1:8787", "[::1]:80"]);
+    for wrong in ["[\"http://a\"]", "[\"\"]", "[\"a/b\"]", "[\"a b\"]", "[\"u@a\"]", "\"a\"", "[1]"] {
+        assert!(hosts(wrong).report().contains("http.hosts"), "{wrong}");
+    }
+}

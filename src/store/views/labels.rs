@@ -217,18 +217,4 @@ impl Store {
         });
         Ok(Some((view, detail)))
     }
-
-    /// Which of `ids` the account has registered and not removed.
-    pub async fn registered_among(&self, account: &str, ids: &[&str]) -> Result<Vec<String>, StoreError> {
-        let ids = serde_json::to_string(ids).expect("texts are plain values");
-        let rows = sqlx::query_scalar!(
-            "SELECT label_id FROM labels
-             WHERE account = ?1 AND label_id IN (SELECT value FROM json_each(?2)) AND state <> 'removed'",
-            account,
-            ids
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows)
-    }
 }

@@ -174,11 +174,11 @@ async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile
     house.make([1]);
     house.says("se-1", &in_transit());
     let wanted = Registration { source: Source::File, ..by_hand(&house, "se-1") };
-    house.store().apply_configured(&[wanted], house.now()).await.unwrap();
+    house.configure(vec![wanted]).await;
     house.poll().await;
     let answered = "SELECT count(last_answer_at) FROM labels";
     assert_eq!(house.count(answered).await, 1);
-    house.store().apply_configured(&[], house.now()).await.unwrap();
+    house.configure(vec![]).await;
     assert_eq!(house.row("se-1").await.state, "removed");
     house.pass(hours(6));
     house.discover().await;
@@ -189,11 +189,11 @@ async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile
 async fn a_label_of_the_files_that_is_found_too_is_one_label() {
     let mut house = house().await;
     let wanted = Registration { source: Source::File, ..by_hand(&house, "se-1") };
-    house.store().apply_configured(std::slice::from_ref(&wanted), house.now()).await.unwrap();
+    house.configure(vec![wanted.clone()]).await;
     house.make([1]);
     house.discover().await;
     assert_eq!(house.states().await, [("se-1".into(), "active".into(), "file".into())]);
-    house.store().apply_configured(&[], house.now()).await.unwrap();
+    house.configure(vec![]).await;
     assert_eq!(house.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
 }
 

@@ -82,7 +82,7 @@ async fn a_reload_turns_it_on_and_off() {
     assert!(polled.is_ok(), "{}", daemon.log());
     discover_at(&site, false);
     daemon.signal("HUP");
-    daemon.logged("the configuration was applied", 2).await;
+    daemon.logged("configuration reloaded", 2).await;
     let goes_on = async || {
         let polled = site.sandbox.requests_of("se-1");
         until(|| site.sandbox.requests_of("se-1") > polled + 2).await

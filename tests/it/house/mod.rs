@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use trackpost::config::{Account, Config, Environment};
+use trackpost::config::{Account, Config, Environment, LabelSources};
 use trackpost::courier::Courier;
 use trackpost::desk::{Desk, Errand};
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
@@ -25,6 +25,7 @@ use trackpost::domain::signature::SigningSecret;
 use trackpost::domain::subscriber::SubscriberName;
 use trackpost::experience::Experience;
 use trackpost::poller::{Policy, Poller};
+use trackpost::registrar;
 use trackpost::sandbox::{
     Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
@@ -182,6 +183,11 @@ impl House {
             })
             .collect();
         self.store().add_by_hand(&wanted, self.now()).await.unwrap();
+    }
+
+    /// Makes these the labels that the configuration asks for.
+    pub async fn configure(&self, labels: Vec<Registration>) {
+        registrar::apply(self.store(), LabelSources::of(labels), self.now()).await.unwrap();
     }
 
     /// The API says this about `label` from now on.

@@ -1,0 +1,73 @@
+//! Masks what looks like a secret, wherever it stands: a secret under a wrong key, or as the name of a variable.
+
+/// Stands for what is masked.
+const MASK: &str = "…";
+/// So many letters and digits without a break are a secret and no word.
+const LONG: usize = 16;
+
+/// `text`, with all that looks like a secret masked.
+pub(super) fn secrets(text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_+=-".contains(c);
+    let (mut masked, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(start) = rest.find(is_part) {
+        let end = rest[start..].find(|c| !is_part(c)).map_or(rest.len(), |length| start + length);
+        masked.push_str(&rest[..start]);
+        let word = &rest[start..end];
+        rest = &rest[end..];
+        match prefix(word) {
+            Some(prefix) => {
+                masked.push_str(prefix);
+                masked.push_str(MASK);
+                // Base64 goes on after a slash.
+                rest = rest.trim_start_matches(|c| is_part(c) || c == '/');
+            }
+            None if is_random(word) => masked.push_str(MASK),
+            None => masked.push_str(word),
+        }
+    }
+    masked + rest
+}
+
+/// What a secret begins with that says what it is.
+fn prefix(word: &str) -> Option<&'static str> {
+    let begins = |prefix: &&str| word.strip_prefix(*prefix).is_some_and(|rest| rest.len() >= 4);
+    ["whsec_", "TEST_", "sk_"].into_iter().find(begins)
+}
+
+/// Whether a run of letters and digits holds both, and is longer than any word.
+fn is_random(word: &str) -> bool {
+    word.split(['-', '_']).any(|run| {
+        let both =
+            run.contains(|c: char| c.is_ascii_digit()) && run.contains(|c: char| c.is_ascii_alphabetic());
+        run.len() >= LONG && both
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_and_words_are_not() {
+        for (text, expected) in [
+            ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_…"),
+            ("https://whsec_AAAA/BBB+C==/x", "https://whsec_…"),
+            ("is no URL: whsec_AAAA.", "is no URL: whsec_…."),
+            ("TEST_0123456789", "TEST_…"),
+            ("9f86d081884c7d659a2feaa0c55ad015", "…"),
+            ("keys/xKn5pQ8rT2vW4yZ6aB8c.txt", "keys/….txt"),
+            (
+                "/var/lib/trackpost-2026/labels-export-2026-11-27.csv",
+                "/var/lib/trackpost-2026/labels-export-2026-11-27.csv",
+            ),
+            ("shipstation-api-key", "shipstation-api-key"),
+            ("tracking.delivered", "tracking.delivered"),
+            ("SHIPSTATION_API_KEY_2", "SHIPSTATION_API_KEY_2"),
+            ("whsec_", "whsec_"),
+            ("se-1234567890123456789012", "se-1234567890123456789012"),
+            ("é…", "é…"),
+        ] {
+            assert_eq!(secrets(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Where labels come from: the configuration itself, and label files. They are read apart from the configuration, and as
+//! a stream: a file that cannot be read stops no other.
+//!
+//! A reading goes over the files once and gives a [`Roll`]. Which labels the registry lacks is found by holding it against
+//! the roll; only if there are any, a second pass picks their rows.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use super::fault::Fault;
+use super::label_files::{FoundFile, LeftOut, Look, Pattern, open};
+use super::roll::{At, Bounded, Conflicts, MOST_FILES, Place, Roll, check};
+use super::rows::each_draft;
+use crate::domain::label::{AccountName, Registration, Source};
+
+/// What the configuration says about labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelSources {
+    /// Labels of the configuration itself, each once.
+    pub inline: Vec<Registration>,
+    pub(super) patterns: Vec<Pattern>,
+    /// In order.
+    pub(super) accounts: Vec<AccountName>,
+}
+
+/// What a reading brought.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub roll: Roll,
+    /// The files that were read, in order; the first has place 1.
+    pub files: Vec<PathBuf>,
+    /// Files that turned out to be unreadable.
+    pub left_out: Vec<LeftOut>,
+    /// Wrong rows: the first of each file, and a count of the rest.
+    pub faults: Vec<Fault>,
+    /// How many rows are wrong.
+    pub fault_count: usize,
+    pub warnings: Vec<Fault>,
+}
+
+impl LabelSources {
+    /// Labels that need no file.
+    pub fn of(inline: Vec<Registration>) -> Self {
+        let mut accounts: Vec<AccountName> = inline.iter().map(|label| label.key.account.clone()).collect();
+        accounts.sort();
+        accounts.dedup();
+        Self { inline, patterns: Vec::new(), accounts }
+    }
+
+    /// What the names of label files mean now; no file is opened.
+    pub fn look(&self) -> Look {
+        Look::at(&self.patterns)
+    }
+
+    /// The folder and the name, or the pattern of names, of each entry.
+    pub fn names(&self) -> impl Iterator<Item = (&std::path::Path, &str)> {
+        self.patterns.iter().map(|pattern| (pattern.folder.as_path(), pattern.name.as_str()))
+    }
+
+    /// Whether `path` is one that an entry names.
+    pub fn name(&self, path: &std::path::Path) -> bool {
+        self.patterns.iter().any(|pattern| pattern.names(path))
+    }
+
+    /// Reads what the names mean now.
+    pub fn read_all(&self) -> Reading {
+        let look = self.look();
+        let mut reading = self.read(look.files);
+        reading.left_out.splice(0..0, look.left_out);
+        reading.warnings.splice(0..0, look.unmatched);
+        reading
+    }
+
+    /// Reads the labels of the configuration and of `files`.
+    pub fn read(&self, mut files: Vec<FoundFile>) -> Reading {
+        let mut reading = Reading { roll: Roll::new(&self.accounts), ..Reading::default() };
+        let (mut faults, mut warnings) = (Bounded::default(), Bounded::default());
+        self.inline.iter().for_each(|label| reading.roll.add(label, 0));
+        for file in files.split_off(files.len().min(MOST_FILES)) {
+            let fault =
+                Fault::new(file.place(), "", format!("is beyond the {MOST_FILES} files that are read"));
+            reading.left_out.push(LeftOut { path: file.path, fault });
+        }
+        for file in files {
+            let mark = reading.roll.mark();
+            let place = Place::try_from(reading.files.len() + 1).unwrap_or(Place::MAX);
+            let mut wrong = Vec::new();
+            let mut wrong_count = 0_usize;
+            let read = each_label(&file, &self.accounts, &mut |_, label| {
+                match label {
+                    Ok(label) => reading.roll.add(&label, place),
+                    Err(fault) => {
+                        wrong_count += 1;
+                        if wrong.len() < super::SHOWN_PER_PLACE {
+                            wrong.push(fault);
+                        }
+                    }
+                }
+                ControlFlow::Continue(())
+            });
+            match read {
+                Ok(()) => {
+                    let shown = wrong.len();
+                    wrong.into_iter().for_each(|fault| faults.push(|| fault));
+                    for _ in shown..wrong_count {
+                        faults.push(|| Fault::new("", "", ""));
+                    }
+                    faults.close(&file.place(), "more rows are wrong and left out");
+                    reading.files.push(file.path);
+                }
+                Err(fault) => {
+                    reading.roll.cut(&mark);
+                    reading.left_out.push(LeftOut { path: file.path, fault });
+                }
+            }
+        }
+        let (conflicts, count) = reading.roll.seal();
+        if !conflicts.is_empty() {
+            self.name_conflicts(&reading.files, conflicts, count, &mut warnings);
+        }
+        (reading.faults, reading.fault_count) = faults.finish();
+        reading.warnings = warnings.finish().0;
+        reading
+    }
+
+    /// Goes over all rows again to say which of them contradict an earlier one.
+    fn name_conflicts(
+        &self,
+        files: &[PathBuf],
+        mut conflicts: Conflicts,
+        count: usize,
+        warnings: &mut Bounded,
+    ) {
+        let mut named = 0;
+        for label in &self.inline {
+            conflicts.contradicts(label);
+        }
+        for path in files {
+            let Some(file) = FoundFile::again(path) else { continue };
+            let place = file.place();
+            // It was readable a moment ago.
+            let _ = each_label(&file, &self.accounts, &mut |row, label| {
+                if let Ok(label) = label
+                    && conflicts.contradicts(&label)
+                {
+                    named += 1;
+                    warnings.push(|| At { place: &place, list: None, row }.again(&label.key));
+                }
+                ControlFlow::Continue(())
+            });
+            warnings.close(&place, "more rows name a label again, with other metadata");
+        }
+        if let Some(more @ 1..) = count.checked_sub(named) {
+            let problem = format!("{more} more rows name a label again, with other metadata: the later hold");
+            warnings.push(|| Fault::new("registration.files", "", problem));
+        }
+    }
+
+    /// Hands `each` the labels that are still wanted of `reading`, with the number of their file (0: none), until it
+    /// breaks.
+    pub fn each_wanted(
+        &self,
+        reading: &mut Reading,
+        each: &mut dyn FnMut(Registration, Place) -> ControlFlow<()>,
+    ) {
+        for label in &self.inline {
+            if reading.roll.take(label, 0) && each(label.clone(), 0).is_break() {
+                return;
+            }
+        }
+        let Reading { roll, files, .. } = reading;
+        let mut broken = false;
+        for (place, path) in (1..).zip(files.iter()) {
+            let Some(file) = FoundFile::again(path) else { continue };
+            // What can no longer be read stays wanted, and comes with the next reading.
+            let _ = each_label(&file, &self.accounts, &mut |_, label| {
+                let Ok(label) = label else { return ControlFlow::Continue(()) };
+                if !roll.take(&label, place) {
+                    return ControlFlow::Continue(());
+                }
+                let next = each(label, place);
+                broken = next.is_break();
+                next
+            });
+            if broken {
+                return;
+            }
+        }
+    }
+
+    /// The first label of an account.
+    pub fn first_of(&self, account: &AccountName) -> Option<Registration> {
+        if let Some(label) = self.inline.iter().find(|label| label.key.account == *account) {
+            return Some(label.clone());
+        }
+        let mut found = None;
+        for file in self.look().files {
+            let _ = each_label(&file, &self.accounts, &mut |_, label| match label {
+                Ok(label) if label.key.account == *account => {
+                    found = Some(label);
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            });
+            if found.is_some() {
+                break;
+            }
+        }
+        found
+    }
+}
+
+/// Hands the rows of a file to `each`. An error says why the file as a whole cannot be read.
+fn each_label(
+    file: &FoundFile,
+    accounts: &[AccountName],
+    each: &mut dyn FnMut(u64, Result<Registration, Fault>) -> ControlFlow<()>,
+) -> Result<(), Fault> {
+    let place = file.place();
+    let reader = open(file)?;
+    let mut broken = false;
+    let outcome = each_draft(file.kind, reader, &place, &mut |row, draft| {
+        let at = At { place: &place, list: None, row };
+        let label = match draft.and_then(|draft| check(accounts, draft, Source::File)) {
+            Err(slip) if slip.not_utf8 => {
+                let problem = format!("is not UTF-8 text (row {row})");
+                let fault = Fault::new(&place, "", problem);
+                return ControlFlow::Break(slip.hint.into_iter().fold(fault, Fault::hint));
+            }
+            label => label.map_err(|slip| at.fault(slip)),
+        };
+        match each(row, label) {
+            ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            ControlFlow::Break(()) => {
+                broken = true;
+                ControlFlow::Break(Fault::new(&place, "", "was not read to its end"))
+            }
+        }
+    });
+    if broken { Ok(()) } else { outcome }
+}

@@ -1,0 +1,176 @@
+//! Watches what the names of label files mean: folders, links on the way to them, and the files themselves.
+//!
+//! A folder is asked for new, renamed and closed files only, and its events are told apart by name, so that a database
+//! beside the files costs nothing. Writes to a file that stays open are seen by a watch on the file, for as many files as
+//! the kernel is not burdened with. What is missed is found by the registrar's look each minute.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
+
+use futures_util::StreamExt as _;
+use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
+
+use crate::config::{LabelSources, Look, fits};
+
+/// So many files are watched by themselves.
+const FILES: usize = 1_000;
+/// So many links are followed on the way to a file.
+const LINKS: usize = 20;
+
+/// What is asked of a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Interest {
+    /// The file itself, and not what is in a folder.
+    file: bool,
+    /// Label files lie in the folder: patterns of their names.
+    patterns: Vec<String>,
+    /// Names that lead to a folder or a file.
+    steps: Vec<OsString>,
+}
+
+impl Interest {
+    fn mask(&self) -> WatchMask {
+        let gone = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ATTRIB;
+        if self.file {
+            return gone | WatchMask::MODIFY | WatchMask::CLOSE_WRITE;
+        }
+        let names = gone | WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE | WatchMask::ONLYDIR;
+        if self.patterns.is_empty() { names } else { names | WatchMask::CLOSE_WRITE }
+    }
+
+    fn concerns(&self, name: Option<&OsStr>) -> bool {
+        let Some(name) = name else { return true };
+        let is_label_file = || {
+            let name = name.to_string_lossy();
+            self.patterns.iter().any(|pattern| fits(pattern, &name))
+        };
+        self.file || self.steps.iter().any(|step| step == name) || is_label_file()
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.file |= other.file;
+        self.patterns.extend(other.patterns);
+        self.steps.extend(other.steps);
+    }
+}
+
+/// Everything to be watched for these sources, given what they mean now.
+pub(super) fn interests(sources: &LabelSources, look: &Look) -> BTreeMap<PathBuf, Interest> {
+    let mut interests = BTreeMap::new();
+    for (folder, name) in sources.names() {
+        steps_to(folder, &mut interests, 0);
+        let interest: &mut Interest = interests.entry(folder.to_owned()).or_default();
+        interest.patterns.push(name.to_owned());
+    }
+    for (at, file) in look.files.iter().enumerate() {
+        if let Ok(target) = std::fs::read_link(&file.path) {
+            let folder = file.path.parent().unwrap_or(Path::new("/"));
+            steps_to(&folder.join(target), &mut interests, 1);
+        }
+        if at < FILES {
+            interests.entry(file.path.clone()).or_default().file = true;
+        }
+    }
+    interests
+}
+
+/// Each folder on the way to `path`, with the name that leads on, also through links.
+fn steps_to(path: &Path, interests: &mut BTreeMap<PathBuf, Interest>, links: usize) {
+    if links > LINKS {
+        return;
+    }
+    let mut folder = PathBuf::new();
+    for part in path.components() {
+        let Component::Normal(name) = part else {
+            folder.push(part);
+            continue;
+        };
+        let interest = interests.entry(folder.clone()).or_default();
+        if !interest.steps.iter().any(|step| step == name) {
+            interest.steps.push(name.to_owned());
+            if let Ok(target) = std::fs::read_link(folder.join(name)) {
+                steps_to(&folder.join(target), interests, links + 1);
+            }
+        }
+        folder.push(name);
+    }
+}
+
+/// The watches that are laid.
+#[derive(Default)]
+pub(super) struct Watching {
+    events: Option<(EventStream<[u8; 4096]>, Watches)>,
+    laid: HashMap<WatchDescriptor, Interest>,
+    problem: Option<String>,
+}
+
+impl Watching {
+    /// Why not everything is watched.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Lays watches anew on what the names mean now, and takes off all others. Returns whether anything is newly watched:
+    /// it may have changed before it was.
+    pub(super) fn follow(&mut self, interests: BTreeMap<PathBuf, Interest>) -> bool {
+        self.problem = None;
+        if self.events.is_none() {
+            let stream = Inotify::init().and_then(|inotify| {
+                let watches = inotify.watches();
+                Ok((inotify.into_event_stream([0; 4096])?, watches))
+            });
+            match stream {
+                Ok(stream) => self.events = Some(stream),
+                Err(error) => {
+                    self.problem = Some(format!("inotify: {error}"));
+                    return false;
+                }
+            }
+        }
+        let Some((_, watches)) = &mut self.events else { return false };
+        let before = std::mem::take(&mut self.laid);
+        for (path, interest) in interests {
+            // The same folder may have two names.
+            match watches.add(&path, interest.mask() | WatchMask::MASK_ADD) {
+                Ok(watch) => self.laid.entry(watch).or_default().merge(interest),
+                // A folder that is not there is seen when it appears in the one above it.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if !interest.patterns.is_empty() => {
+                    self.problem = Some(format!("{}: {error}", path.display()));
+                }
+                // The way to a folder may not be ours to look at.
+                Err(_) => {}
+            }
+        }
+        let laid = self.laid.keys().any(|watch| !before.contains_key(watch));
+        for watch in before.into_keys().filter(|watch| !self.laid.contains_key(watch)) {
+            // If what it was on is gone, so is the watch.
+            let _ = watches.remove(watch);
+        }
+        laid
+    }
+
+    /// Returns when something happened to a label file or on the way to one. A call that is given up loses nothing.
+    pub(super) async fn changed(&mut self) {
+        loop {
+            let Some((stream, _)) = &mut self.events else { return std::future::pending().await };
+            match stream.next().await {
+                Some(Ok(event)) if event.mask.contains(EventMask::Q_OVERFLOW) => return,
+                Some(Ok(event)) if event.mask.contains(EventMask::IGNORED) => {}
+                Some(Ok(event)) => {
+                    let interest = self.laid.get(&event.wd);
+                    if interest.is_some_and(|interest| interest.concerns(event.name.as_deref())) {
+                        return;
+                    }
+                }
+                Some(Err(_)) | None => {
+                    // Laid anew at the next look.
+                    self.events = None;
+                    self.laid.clear();
+                    return;
+                }
+            }
+        }
+    }
+}
