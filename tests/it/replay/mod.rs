@@ -13,7 +13,7 @@ use trackpost::store::replay::{Again, Before, Span, Stored};
 use trackpost::store::upkeep::Keep;
 
 use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, bystander, hours, seconds};
+use crate::house::{House, ORDERS, bystander, hours, nth, place, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 
@@ -54,23 +54,26 @@ async fn sound(house: &House) {
     assert_eq!(house.store().broken().await.unwrap(), [""; 0]);
 }
 
-/// Seq and answer of what came in from `start` on.
+/// Place among its label's messages and answer of what came in from `start` on.
 fn came(house: &House, start: usize) -> Vec<(u64, u16)> {
     let callbacks = house.callbacks("orders");
-    callbacks[start..].iter().map(|callback| (callback.seq.unwrap(), callback.answered.unwrap())).collect()
+    callbacks[start..]
+        .iter()
+        .map(|callback| (place(callback.seq.unwrap()), callback.answered.unwrap()))
+        .collect()
 }
 
 fn head(callback: &Delivery) -> (Option<String>, Option<u64>, Vec<u8>) {
     (callback.message_id.clone(), callback.seq, callback.body.to_vec())
 }
 
-/// One label: seq 1 to 3 are delivered, 4 to 6 wait behind a 500.
+/// One label: messages 1 to 3 are delivered, 4 to 6 wait behind a 500.
 async fn half_delivered() -> House {
     let mut house = House::new().await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
     house.poll_and_deliver().await;
-    house.receiver.answer_by(|callback| (callback.seq >= Some(4)).then(|| Answer::status(500)));
+    house.receiver.answer_by(|callback| (callback.seq >= Some(nth(4))).then(|| Answer::status(500)));
     house.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     house.look_again("se-1").await;
     house.deliver().await;
@@ -107,10 +110,10 @@ async fn what_was_delivered_is_sent_again_as_it_was() {
 async fn what_is_repeated_goes_before_what_waits() {
     let mut house = half_delivered().await;
     let retry = house.count("SELECT max(next_attempt_at) FROM deliveries").await;
-    assert_eq!(queue(&house, |stored| stored.seq < Some(3), 0).await, 2);
+    assert_eq!(queue(&house, |stored| stored.seq < Some(nth(3) as i64), 0).await, 2);
     sound(&house).await;
     assert_ne!(house.count("SELECT max(next_attempt_at) FROM deliveries").await, retry, "4 lost its turn");
-    house.receiver.answer_by(|callback| (callback.seq == Some(2)).then(|| Answer::status(500)));
+    house.receiver.answer_by(|callback| (callback.seq == Some(nth(2))).then(|| Answer::status(500)));
     house.deliver().await;
     assert_eq!(came(&house, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
     sound(&house).await;
@@ -126,7 +129,7 @@ async fn beside(status: u16) -> House {
     let before = house.callbacks("orders").len();
     house.receiver.answer_by(move |callback| {
         let slow = Answer::status(status).after(Duration::from_millis(600));
-        (callback.seq == Some(4) && callback.attempt == Some(2)).then_some(slow)
+        (callback.seq == Some(nth(4)) && callback.attempt == Some(2)).then_some(slow)
     });
     house.pass(seconds(6));
     let now = house.now();
@@ -137,8 +140,8 @@ async fn beside(status: u16) -> House {
     });
     house.receiver.wait_until(|counts| counts.received == before + 1).await;
     let busy = house.store().due_deliveries(&orders(), Kind::Retry, now, &[], 8).await.unwrap();
-    assert_eq!(busy.iter().map(|due| due.seq).collect::<Vec<_>>(), [Some(4)]);
-    assert_eq!(queue(&house, |stored| stored.seq == Some(1), 0).await, 1);
+    assert_eq!(busy.iter().map(|due| due.seq).collect::<Vec<_>>(), [Some(nth(4) as i64)]);
+    assert_eq!(queue(&house, |stored| stored.seq == Some(nth(1) as i64), 0).await, 1);
     sound(&house).await;
     let due = house.store().due_deliveries(&orders(), Kind::Retry, now, &[busy[0].row], 8).await.unwrap();
     assert!(due.is_empty(), "nothing of the lane is sent beside it: {due:?}");
@@ -187,7 +190,8 @@ async fn a_dead_one_is_tried_again_by_hand() {
     house.register(&["se-1", "se-2"]).await;
     house.says("se-1", &in_transit());
     house.says("se-2", &in_transit());
-    let bad = |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(1);
+    let bad =
+        |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
     house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(400)));
     house.poll().await;
     house.pass(seconds(1));
@@ -201,7 +205,7 @@ async fn a_dead_one_is_tried_again_by_hand() {
     sound(&house).await;
     house.deliver().await;
     let last = house.callbacks("orders").pop().unwrap();
-    assert_eq!((last.seq, last.attempt, last.answered), (Some(1), Some(3), Some(200)));
+    assert_eq!((last.seq, last.attempt, last.answered), (Some(nth(1)), Some(3), Some(200)));
     assert_eq!(house.count(PENDING).await, 0);
 }
 
