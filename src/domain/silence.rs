@@ -57,7 +57,11 @@ impl Patience {
     /// The next moment after `now` when there is something to judge: an alert, or that a label has settled.
     pub fn next(&self, after: &Standing, label: &Snapshot, now: Timestamp) -> Option<Timestamp> {
         let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(after, label), after.settles_at()].into_iter().flatten().filter(|at| *at > now).min()
+        [stalled, self.late_at(after, label), after.settles_at()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// The first moment, past or future, when there is something to judge that was not told yet.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{self, Situation};
 use super::digest::Digest;

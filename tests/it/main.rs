@@ -34,6 +34,7 @@ mod replay;
 mod restored;
 mod retry;
 mod rhythm;
+mod scans;
 mod schedule;
 mod service;
 mod signing;
