@@ -193,7 +193,7 @@ CREATE TABLE deliveries (
 
 -- All that is still to be delivered, lane by lane. It covers the choice of heads, so that a backlog is chosen from
 -- without reading its rows.
-CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, place, next_attempt_at, attempts) WHERE state = 'pending';
+CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, place, next_attempt_at, attempts, state) WHERE state = 'pending';
 
 CREATE TABLE attempts (
     delivery_key   INTEGER NOT NULL REFERENCES deliveries (delivery_key) ON DELETE CASCADE,
