@@ -73,8 +73,8 @@ async fn measure(labels: usize) {
 /// What reading the file costs without anything else.
 fn read(file: &Path, labels: usize) -> Duration {
     let began = Instant::now();
-    let mut reader = csv::Reader::from_path(file).unwrap();
-    let rows: Vec<(String, String)> = reader.deserialize().map(|row| row.unwrap()).collect();
+    let text = std::fs::read_to_string(file).unwrap();
+    let rows: Vec<(&str, &str)> = text.lines().skip(1).filter_map(|row| row.split_once(',')).collect();
     assert_eq!(rows.len(), labels);
     began.elapsed()
 }
