@@ -10,7 +10,7 @@ fn a_secret_is_never_shown() {
         format!("[accounts]\nmain = \"{secret}\""),
         format!("accounts = \"{secret}\""),
         format!("[accounts.main]\napi_key = [\"{secret}\"]"),
-        format!("[accounts.main]\napi_key = \"{secret}\\u0001\""),
+        format!("[accounts.main]\napi_key = \"a\\u0001{secret}\""),
         format!("[accounts.main]\napi_key = {{ value = \"{secret}\" }}"),
         format!("[accounts.main]\napi_key = \"{secret}"),
         format!("[http]\nlisten = \"0.0.0.0:1\"\ntoken = [\"{secret}\"]"),
@@ -43,7 +43,7 @@ fn secrets_are_fetched_from_where_they_are() {
         Place::new("[accounts.a]\napi_key = { file = \"keys/a\" }\n[accounts.b]\napi_key = { env = \"B\" }")
             .file("keys/a", "k3y\r\n")
             .env("B", "k\u{1}y");
-    assert!(place.report().contains("accounts.b.api_key: holds characters"), "{}", place.report());
+    assert!(place.report().contains("accounts.b.api_key: holds the character U+0001"), "{}", place.report());
     let place = place.env("B", "12345");
     let accounts = place.loaded().config.accounts;
     assert_eq!(accounts[&AccountName::new("a")].api_key.expose(), "k3y");
