@@ -16,7 +16,8 @@ pub fn run<F: Future<Output = ()>>(bench: impl FnOnce(Vec<u64>) -> F) {
     if arguments.first().is_some_and(|argument| argument == mock::SERVE) {
         return runtime.block_on(server::serve(arguments[1].parse().unwrap()));
     }
-    trackpost::tls::install();
+    // Only for `reqwest`, which wants a provider even where nothing is encrypted.
+    rustls::crypto::ring::default_provider().install_default().unwrap();
     runtime.block_on(bench(arguments.iter().filter_map(|argument| argument.parse().ok()).collect()));
 }
 
