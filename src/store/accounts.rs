@@ -47,9 +47,7 @@ impl Store {
             probe_at: row.probe_at.map(at),
             throttled_until: row.throttled_until.map(at),
             detail: row.detail,
-            streak: BTreeSet::new(),
-            failures_in_a_row: 0,
-            last_fine_at: None,
+            ..AccountState::new(now)
         })
     }
 
