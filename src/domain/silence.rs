@@ -116,14 +116,25 @@ fn business_days_after(day: Date, days: u32) -> Option<Date> {
     Some(at)
 }
 
-/// When the newest scan of an answer was, if its time is plausible at `now`.
+/// When the newest scan of an answer was: by its own time as far as that is plausible at `now`, else when we first saw
+/// it, which is now if the scan on top `is_new`.
 ///
 /// The zone of a wall clock is not to be trusted; `offset`, the guess of the destination's, is near enough for days.
-pub fn newest_scan(events: &[TrackingEvent], offset: jiff::tz::Offset, now: Timestamp) -> Option<Timestamp> {
-    let clock = events.iter().filter_map(WallClock::of).max()?;
-    let at = offset.to_timestamp(clock.civil()).ok()?;
-    let plausible = at <= now.saturating_add(AHEAD).ok()? && at >= now.saturating_sub(OLDEST).ok()?;
-    plausible.then(|| at.min(now))
+pub fn newest_scan(
+    events: &[TrackingEvent],
+    is_new: impl Fn(usize) -> bool,
+    offset: jiff::tz::Offset,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let plausible = |event: &TrackingEvent| {
+        let at = offset.to_timestamp(WallClock::of(event)?.civil()).ok()?;
+        let is_plausible = at <= now.saturating_add(AHEAD).ok()? && at >= now.saturating_sub(OLDEST).ok()?;
+        is_plausible.then(|| at.min(now))
+    };
+    match events.first() {
+        Some(top) if is_new(0) && plausible(top).is_none() => Some(now),
+        _ => events.iter().filter_map(plausible).max(),
+    }
 }
 
 #[cfg(test)]
@@ -200,18 +211,28 @@ mod tests {
     }
 
     #[test]
-    fn an_implausible_time_is_none() {
+    fn a_scan_counts_from_its_own_time_as_far_as_that_is_plausible() {
         let scan = |time: &str| {
-            let raw = format!(r#"{{"carrier_occurred_at":"{time}"}}"#);
-            newest_scan(
-                &[TrackingEvent::parse(&raw).unwrap()],
-                jiff::tz::Offset::UTC,
-                at("2026-11-22T12:00:00Z"),
-            )
+            let event =
+                |time: &str| TrackingEvent::parse(&format!(r#"{{"carrier_occurred_at":"{time}"}}"#)).unwrap();
+            let events = [event(time), event("2026-11-20T08:00:00Z")];
+            newest_scan(&events, |place| place == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"))
         };
         assert_eq!(scan("2026-11-22T11:00:00Z"), Some(at("2026-11-22T11:00:00Z")));
         assert_eq!(scan("2026-11-22T19:00:00Z"), Some(at("2026-11-22T12:00:00Z")), "a false zone");
-        assert_eq!(scan("2027-11-22T11:00:00Z"), None);
-        assert_eq!(scan("1970-01-01T00:00:00Z"), None);
+        for (time, what) in
+            [("2027-11-22T11:00:00Z", "a year ahead"), ("1970-01-01T00:00:00Z", "long ago"), ("", "none")]
+        {
+            assert_eq!(scan(time), Some(at("2026-11-22T12:00:00Z")), "{what}: when it was first seen");
+        }
+    }
+
+    #[test]
+    fn an_old_scan_without_a_plausible_time_is_passed_over() {
+        let events = ["2026-11-20T08:00:00Z", "2027-11-22T11:00:00Z"]
+            .map(|time| TrackingEvent::parse(&format!(r#"{{"occurred_at":"{time}"}}"#)).unwrap());
+        let scan =
+            newest_scan(&events, |place| place == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"));
+        assert_eq!(scan, Some(at("2026-11-20T08:00:00Z")));
     }
 }

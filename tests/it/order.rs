@@ -6,7 +6,7 @@ use std::time::Duration;
 use trackpost::sandbox::{Answer, Delivery};
 
 use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, nth, place, seconds};
+use crate::house::{House, ORDERS, nth, seconds};
 
 fn two_subscribers() -> String {
     ORDERS.to_owned() + &ORDERS.replace("orders", "slow")
@@ -14,8 +14,18 @@ fn two_subscribers() -> String {
 
 /// (label, place of its message among the label's) of what was accepted, in order.
 fn accepted(callbacks: &[Delivery]) -> Vec<(String, u64)> {
+    let mut first: HashMap<String, u64> = HashMap::new();
+    let places = callbacks.iter().filter_map(|callback| Some((callback.label_id.clone()?, callback.seq?)));
+    for (label, seq) in places {
+        first.entry(label).and_modify(|first| *first = seq.min(*first)).or_insert(seq);
+    }
     let ok = callbacks.iter().filter(|callback| callback.answered == Some(200));
-    ok.filter_map(|callback| Some((callback.label_id.clone()?, place(callback.seq?)))).collect()
+    ok.filter_map(|callback| {
+        let label = callback.label_id.clone()?;
+        let place = callback.seq? + 1 - first[&label];
+        Some((label, place))
+    })
+    .collect()
 }
 
 fn of_label(label: &str, all: &[(String, u64)]) -> Vec<u64> {

@@ -42,9 +42,9 @@ pub(super) fn answered(
     after.delivered_beneath_at = stands.then(|| label.standing.delivered_beneath_at.unwrap_or(now));
 
     if !told.added.is_empty() {
-        let scan = newest_scan(&tracking.events, after.utc_offset(), now);
-        // A time that can't be is no time: then it is when we first saw the scan.
-        let scan = scan.or(Some(now)).max(after.newest_scan_at);
+        let is_new = |place| told.added.iter().any(|event| event.place == Some(place));
+        let scan = newest_scan(&tracking.events, is_new, after.utc_offset(), now);
+        let scan = scan.max(after.newest_scan_at);
         after.stalled_told &= scan == after.newest_scan_at;
         after.newest_scan_at = scan;
     }
