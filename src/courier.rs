@@ -34,6 +34,9 @@ const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 /// How often the health is read until no settlement was written meanwhile.
 const READINGS: usize = 5;
 
+/// How long an attempt waits that failed by a fault of our own.
+const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
+
 /// All subscribers there are; who asks for it is told how another one fares. It changes with a reload.
 pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 
@@ -311,7 +314,14 @@ async fn deliver(
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
-    let attempt = attempt(&desk.subscriber, &desk.mouth, &delivery, number, now).await;
+    let mut attempt = attempt(&desk.subscriber, &desk.mouth, &delivery, number, now).await;
+    while attempt.outcome == Outcome::OurFault {
+        // Nobody was asked: it is no attempt, and is made again when we may be able to.
+        clock::sleep(OUR_FAULT_PAUSE).await;
+        let again = clock::now().max(now);
+        desk.pulse.beat(again);
+        attempt = self::attempt(&desk.subscriber, &desk.mouth, &delivery, number, again).await;
+    }
     let at = clock::now().max(now);
     let ended = EndedAttempt {
         subscriber: Arc::clone(&desk.subscriber),

@@ -147,6 +147,11 @@ impl Desk {
         self.ledger().state.probing()
     }
 
+    /// The label whose refusal made the account fall, as far as this process knows.
+    pub fn fell_by(&self) -> Option<i64> {
+        self.ledger().state.fell_by
+    }
+
     /// Whether the account has come back from an outage since the last call: labels that failed are forgiven.
     pub fn take_came_back(&self) -> bool {
         self.came_back.swap(false, Ordering::Relaxed)

@@ -21,7 +21,7 @@
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
 //! | the trades | [`poller`], [`scout`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
 //! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers; [`in_flight`]: what a trade has under way |
-//! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`], [`agent`], [`tls`] |
+//! | the tools | [`store`] (SQLite), [`shipstation`] (API client), [`webhook`] (webhook client), [`transport`] (their connections), [`shortage`], [`config`], [`clock`], [`agent`], [`tls`] |
 //! | the ground | [`domain`]: everything that decides; pure |
 //! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies; [`simulation`]: polls in virtual time |
 //!
@@ -62,8 +62,10 @@ pub mod registrar;
 pub mod sandbox;
 pub mod scout;
 pub mod shipstation;
+pub mod shortage;
 pub mod simulation;
 pub mod store;
 pub mod systemd;
 pub mod tls;
+pub mod transport;
 pub mod webhook;

@@ -208,18 +208,23 @@ impl Poller {
         Ok(None)
     }
 
-    /// The label whose turn it is. The best probe is one that answered the last time: a label that fails by itself proves
-    /// nothing.
+    /// The label whose turn it is. The best probe is one that answered the last time, and not the one that was refused: a
+    /// label that fails by itself proves nothing.
     fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
+        let fell_by = self.shared.desk.fell_by();
+        let unfit = |schedule: &Schedule, place| {
+            let entry = schedule.entry(place);
+            entry.is_failing() || Some(entry.row) == fell_by
+        };
         let first = self.schedule.pop(now)?;
-        if !probing || !self.schedule.entry(first).is_failing() {
+        if !probing || !unfit(&self.schedule, first) {
             return Some(first);
         }
         let mut passed = vec![first];
         let mut found = None;
         while passed.len() < CANDIDATES {
             let Some(place) = self.schedule.pop(now) else { break };
-            if !self.schedule.entry(place).is_failing() {
+            if !unfit(&self.schedule, place) {
                 found = Some(place);
                 break;
             }

@@ -1,20 +1,19 @@
-//! The mouth: one signed POST, and what became of it.
+//! The webhook client: one signed POST, and what became of it.
 //!
-//! The same bytes at every attempt; timestamp, signature and attempt number are fresh. A status decides as soon as it is
-//! there; redirects are not followed and count as failure. It decides nothing about what comes next.
+//! The same bytes at every attempt; timestamp, signature and attempt number are fresh. The status decides as soon as it
+//! is there; redirects are not followed and count as failure. What comes next is not decided here.
 
-mod connections;
-mod failure;
-mod phase;
 mod redaction;
-mod resolver;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, Url};
+use url::Url;
 
 use crate::clock::Stopwatch;
 use crate::domain::address::Manner;
@@ -22,13 +21,19 @@ use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::retry_after;
 use crate::domain::signature::{rsa, sign};
 use crate::domain::subscriber::Subscriber;
-use phase::Progress;
+use crate::shortage;
+use crate::transport::{
+    Answer, Body, Failure, Fault, Limits, Progress, Settings, Transport, check_literal, shown_location,
+};
 use redaction::Redaction;
 
 /// Of an answer's body no more is read.
 const READ: usize = 16 * 1024;
 /// Of what was read, so much is kept.
 const KEPT: usize = 1024;
+/// How long the body of a 2xx and of another answer is read; it decides nothing any more.
+const LAST_WORDS_OF_ACCEPTED: Duration = Duration::from_millis(250);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A callback, ready but for its signature.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +47,7 @@ pub struct Callback<'a> {
     pub body: &'a str,
 }
 
-/// TLS can't be set up on this machine.
+/// A client can't be made: TLS can't be set up on this machine, or a proxy's URL can't be used.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no HTTP client can be made: {0}")]
 pub struct NoTls(String);
@@ -50,33 +55,48 @@ pub struct NoTls(String);
 /// The connections to one subscriber.
 #[derive(Clone)]
 pub struct Mouth {
-    client: reqwest::Client,
+    /// `None` if the URL can't be posted to.
+    transport: Option<Transport>,
     manner: Manner,
     redaction: Redaction,
 }
 
 impl fmt::Debug for Mouth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A client would show its proxies, credentials and all.
+        // A transport would show its proxies, credentials and all.
         f.debug_struct("Mouth").field("manner", &self.manner).finish_non_exhaustive()
     }
 }
 
 impl Mouth {
     pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
-        crate::tls::install();
-        let encrypted = Url::parse(subscriber.url.expose()).is_ok_and(|url| url.scheme() == "https");
+        let url = Url::parse(subscriber.url.expose()).ok();
+        let encrypted = url.as_ref().is_some_and(|url| url.scheme() == "https");
         let manner = Manner { encrypted, allow_insecure: subscriber.allow_insecure };
-        let client = connections::client(subscriber, manner)?;
-        Ok(Self { client, manner, redaction: Redaction::of(subscriber) })
+        let tls = crate::tls::client_config(&subscriber.roots, subscriber.identity.as_ref())
+            .map_err(|error| NoTls(error.to_string()))?;
+        let settings = Settings {
+            tls: Arc::new(tls),
+            proxies: subscriber.proxies.clone(),
+            manner: Some(manner),
+            // So many that a callback needs no new connection.
+            max_idle: subscriber.max_in_flight as usize,
+            limits: Limits::default(),
+            connect_timeout: None,
+        };
+        let transport = url.map(|url| Transport::new(&url, settings)).transpose();
+        let transport = transport.map_err(|what| NoTls(what.to_owned()))?;
+        Ok(Self { transport, manner, redaction: Redaction::of(subscriber) })
     }
 
     /// Makes one attempt at `now`.
     pub async fn post(&self, subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> Attempt {
         let watch = Stopwatch::start();
-        let mut attempt = match Url::parse(subscriber.url.expose()) {
-            Ok(url) => self.exchange(subscriber, url, callback, now).await,
-            Err(error) => failed(now, Outcome::AddressRefused, error.to_string()),
+        let url = Url::parse(subscriber.url.expose());
+        let mut attempt = match (&self.transport, url) {
+            (Some(transport), Ok(url)) => self.exchange(transport, subscriber, &url, callback, now).await,
+            (_, Err(error)) => failed(now, Outcome::AddressRefused, error.to_string()),
+            (None, Ok(_)) => failed(now, Outcome::AddressRefused, "the URL can't be posted to".to_owned()),
         };
         attempt.duration = watch.elapsed();
         attempt
@@ -84,53 +104,96 @@ impl Mouth {
 
     async fn exchange(
         &self,
+        transport: &Transport,
         subscriber: &Subscriber,
-        url: Url,
+        url: &Url,
         callback: &Callback<'_>,
         now: Timestamp,
     ) -> Attempt {
         // The resolver sees names only.
-        if let Err(refusal) = resolver::check_literal(self.manner, &url) {
+        if let Err(refusal) = check_literal(self.manner, url) {
             return failed(now, Outcome::AddressRefused, refusal.to_string());
         }
-        let (watch, progress) = (Stopwatch::start(), Progress::new());
-        let request =
-            self.client.post(url).headers(headers(subscriber, callback, now)).body(callback.body.to_owned());
-        let response = match tokio::time::timeout(subscriber.timeout, progress.of(request.send())).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                let (outcome, detail) = failure::of(&error);
-                return failed(now, outcome, self.redaction.apply(detail));
-            }
+        let (watch, progress) = (Stopwatch::start(), Progress::default());
+        let headers = headers(transport.headers().clone(), subscriber, callback, now);
+        let target = match url.query() {
+            None => url.path().to_owned(),
+            Some(query) => format!("{}?{query}", url.path()),
+        };
+        let body = Bytes::copy_from_slice(callback.body.as_bytes());
+        let sent = transport.send(&Method::POST, &target, &headers, &body, &progress);
+        match tokio::time::timeout(subscriber.timeout, sent).await {
+            Ok(Ok(answer)) => self.answered(answer, subscriber.timeout, watch, now).await,
+            Ok(Err(failure)) => self.broken(failure, now),
             Err(_) => {
                 let reached = progress.reached();
                 let detail = format!("{} within {:?}", reached.missed(), subscriber.timeout);
-                return failed(now, Outcome::TimedOut { connected: reached.is_connected() }, detail);
+                failed(now, Outcome::TimedOut { connected: reached.is_connected() }, detail)
             }
-        };
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).cloned();
-        let left = subscriber.timeout.saturating_sub(watch.elapsed());
-        let answer = beginning(response, left).await;
-        let answer = answer.map(|text| shortened(self.redaction.apply(text)));
+        }
+    }
+
+    /// What an answer means, as soon as its status is there.
+    async fn answered(&self, answer: Answer, timeout: Duration, watch: Stopwatch, now: Timestamp) -> Attempt {
+        let Answer { status, headers, body } = answer;
+        let left = timeout.saturating_sub(watch.elapsed());
+        let last_words = if status.is_success() { LAST_WORDS_OF_ACCEPTED } else { LAST_WORDS };
+        let text = beginning(body, left.min(last_words)).await;
+        let text = text.map(|text| shortened(self.redaction.apply(text)));
         // It is waited for from the end of the attempt, so a date is measured from there.
         let ended_at = now + SignedDuration::try_from(watch.elapsed()).unwrap_or_default();
-        let retry_after = retry_after.as_ref().and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|text| retry_after::parse(text, ended_at));
-        let code = status.as_u16();
-        let accepted = status.is_success();
+        let asked = headers.get(RETRY_AFTER).filter(|_| !status.is_success());
+        let asked = asked.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let retry_after = asked.as_deref().and_then(|text| retry_after::parse(text, ended_at));
+        let detail = if status.is_redirection() {
+            Some(redirect(&headers))
+        } else {
+            asked.filter(|_| retry_after.is_none()).map(|text| {
+                let text: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+                format!("its Retry-After is not readable: \"{text}\"")
+            })
+        };
+        let detail = detail.map(|detail| self.redaction.apply(detail));
         Attempt {
             started_at: now,
             duration: Duration::ZERO,
-            outcome: if accepted {
-                Outcome::Accepted { status: code }
-            } else {
-                Outcome::Refused { status: code }
-            },
-            detail: status.is_redirection().then(|| "redirects are not followed".to_owned()),
-            answer,
-            retry_after: retry_after.filter(|_| !accepted),
+            outcome: outcome(status.as_u16()),
+            detail,
+            answer: text,
+            retry_after,
         }
+    }
+
+    fn broken(&self, failure: Failure, now: Timestamp) -> Attempt {
+        let Failure { fault, detail } = failure;
+        let outcome = match fault {
+            Fault::Ours => {
+                shortage::note(&detail, now);
+                Outcome::OurFault
+            }
+            Fault::Name => Outcome::NameUnknown,
+            Fault::Address => Outcome::AddressRefused,
+            Fault::Connect => Outcome::ConnectionRefused,
+            Fault::Tls => Outcome::Tls,
+            Fault::Reset => Outcome::Reset,
+            // The first line was there, and decides.
+            Fault::Unreadable { status: Some(status) } => outcome(status),
+            Fault::Unreadable { status: None } => Outcome::Unreadable,
+        };
+        failed(now, outcome, self.redaction.apply(detail))
+    }
+}
+
+fn outcome(status: u16) -> Outcome {
+    let accepted = StatusCode::from_u16(status).is_ok_and(|status| status.is_success());
+    if accepted { Outcome::Accepted { status } } else { Outcome::Refused { status } }
+}
+
+/// Says where a redirect points to.
+fn redirect(headers: &HeaderMap) -> String {
+    match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
+        Some(location) => format!("redirects are not followed; it points to {}", shown_location(location)),
+        None => "redirects are not followed".to_owned(),
     }
 }
 
@@ -145,8 +208,17 @@ fn failed(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
     }
 }
 
-fn headers(subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+/// The headers of a callback: the transport's own in `headers`, the subscriber's, ours.
+fn headers(
+    mut headers: HeaderMap,
+    subscriber: &Subscriber,
+    callback: &Callback<'_>,
+    now: Timestamp,
+) -> HeaderMap {
+    // The subscriber's own come before the URL's credentials.
+    for (name, _) in &subscriber.headers {
+        headers.remove(name.as_str());
+    }
     for (name, value) in &subscriber.headers {
         // Both were validated with the configuration.
         if let (Ok(name), Ok(mut value)) =
@@ -199,18 +271,19 @@ fn shortened(mut text: String) -> String {
 }
 
 /// The beginning of an answer, as text; whatever goes wrong now changes nothing.
-async fn beginning(mut response: Response, limit: Duration) -> Option<String> {
+async fn beginning(mut body: Body, limit: Duration) -> Option<String> {
     let mut read = Vec::new();
     let reading = async {
-        while read.len() < READ
-            && let Ok(Some(chunk)) = response.chunk().await
+        // Read to its end, the connection can be used again.
+        while read.len() <= READ
+            && let Ok(Some(chunk)) = body.chunk().await
         {
-            let room = READ - read.len();
-            read.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            read.extend_from_slice(&chunk);
         }
     };
     let _ = tokio::time::timeout(limit, reading).await;
+    let read = &read[..read.len().min(READ)];
     let text: String =
-        String::from_utf8_lossy(&read).chars().filter(|c| !c.is_control() || *c == '\n').collect();
+        String::from_utf8_lossy(read).chars().filter(|c| !c.is_control() || *c == '\n').collect();
     (!text.is_empty()).then_some(text)
 }

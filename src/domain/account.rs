@@ -1,7 +1,7 @@
-//! How an account stands with the API, and what each answer does to that.
+//! The status of an account with the API, and what each answer does to it.
 //!
-//! A refused key, a wrong URL or an outage is the account's matter and not any label's: none of its labels is polled
-//! but one probe at a time, and by itself it comes back (contract 3).
+//! A refused key, a wrong URL or an outage concerns the account and no label: its labels are not polled but for one probe
+//! at a time, and the account comes back by itself (contract 3).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,14 +15,18 @@ use super::span::{later, signed};
 pub enum Verdict {
     /// The API answered about the label: the account is fine.
     Fine,
-    /// 401 or 403.
+    /// 401, 402; a 400 or 403 that speaks of the account.
     Unauthorized { detail: String },
+    /// Any other 4xx: the label's, unless labels in a row get the same one.
+    Refused { detail: String },
     /// A 404 that speaks of the endpoint.
     Misconfigured { detail: String },
     /// 429: the whole account waits.
     Throttled { retry_after: Duration },
     /// 5xx, garbled, time-out, no connection: perhaps this label, perhaps everything.
     Failed { detail: String },
+    /// Nobody was asked, for want of something of our own.
+    OurFault,
 }
 
 /// Where an account stands.
@@ -73,6 +77,13 @@ pub struct AccountState {
     pub failures_in_a_row: u32,
     /// The last good answer; not stored.
     pub last_fine_at: Option<Timestamp>,
+    /// The refusal that labels got in a row, and those labels, with no good answer between; not stored.
+    pub refusal: Option<String>,
+    pub refused: BTreeSet<i64>,
+    /// The label that made the account fall: another is the better probe; not stored.
+    pub fell_by: Option<i64>,
+    /// After a fault of our own nothing is asked until then; not stored.
+    pub paused_until: Option<Timestamp>,
 }
 
 /// What subscribers and labels are to be told of a change of standing.
@@ -97,6 +108,13 @@ const LATELY: SignedDuration = SignedDuration::from_secs(30);
 /// So many labels in a row stand for all of them.
 pub const ALL_LABELS: usize = 20;
 
+/// So many labels that are refused alike, in a row, speak of the account (contract 3).
+const REFUSED_LABELS: usize = 3;
+/// How long nothing is asked after a fault of our own.
+const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+
+/// A longer `Retry-After` is taken for this (contract 3).
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// What a 429 without `Retry-After` means (contract 3).
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -112,12 +130,20 @@ impl AccountState {
             streak: BTreeSet::new(),
             failures_in_a_row: 0,
             last_fine_at: None,
+            refusal: None,
+            refused: BTreeSet::new(),
+            fell_by: None,
+            paused_until: None,
         }
     }
 
     /// From when on a request may go out: `None` is now.
     pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
-        [self.throttled_until, self.probe_at].into_iter().flatten().max().filter(|at| *at > now)
+        [self.throttled_until, self.probe_at, self.paused_until]
+            .into_iter()
+            .flatten()
+            .max()
+            .filter(|at| *at > now)
     }
 
     /// Whether only one request at a time may go out.
@@ -142,13 +168,29 @@ impl AccountState {
             Verdict::Fine => self.fine(now),
             Verdict::Throttled { retry_after } => {
                 // "At once" is no answer to "too many": a second at least.
-                let wait = signed((*retry_after).max(Duration::from_secs(1)));
+                let wait = signed((*retry_after).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER));
                 let until = later(now, wait);
                 self.throttled_until = self.throttled_until.max(Some(until));
                 None
             }
-            Verdict::Unauthorized { detail } => self.fall(Standing::Unauthorized, detail, probe, now),
-            Verdict::Misconfigured { detail } => self.fall(Standing::Misconfigured, detail, probe, now),
+            Verdict::Unauthorized { detail } => {
+                self.fell_by = label.or(self.fell_by);
+                self.fall(Standing::Unauthorized, detail, probe, now)
+            }
+            Verdict::Misconfigured { detail } => {
+                self.fell_by = label.or(self.fell_by);
+                self.fall(Standing::Misconfigured, detail, probe, now)
+            }
+            Verdict::Refused { .. } if self.probing() && !probe => None,
+            Verdict::Refused { detail } => self.refuse(label, detail, probe, now),
+            Verdict::OurFault => {
+                let until = later(now, OUR_FAULT_PAUSE);
+                self.paused_until = Some(until);
+                if probe {
+                    self.probe_at = self.probe_at.max(Some(until));
+                }
+                None
+            }
             Verdict::Failed { detail } => {
                 self.failures_in_a_row += 1;
                 self.streak.extend(label);
@@ -161,6 +203,36 @@ impl AccountState {
     }
 
     fn fine(&mut self, now: Timestamp) -> Option<AccountChange> {
+        self.refusal = None;
+        self.refused.clear();
+        self.answered(now)
+    }
+
+    /// A label was refused: it is that label's matter, unless labels in a row are refused alike.
+    fn refuse(
+        &mut self,
+        label: Option<i64>,
+        detail: &str,
+        probe: bool,
+        now: Timestamp,
+    ) -> Option<AccountChange> {
+        let fell_so = self.standing == Standing::Unauthorized
+            && self.detail.as_deref().is_some_and(|reason| reason.ends_with(detail));
+        if self.refusal.as_deref() != Some(detail) {
+            self.refusal = Some(detail.to_owned());
+            self.refused.clear();
+        }
+        self.refused.extend(label);
+        if fell_so || self.refused.len() >= REFUSED_LABELS {
+            self.fell_by = label.or(self.fell_by);
+            let detail = format!("label after label is refused alike: {detail}");
+            return self.fall(Standing::Unauthorized, &detail, probe, now);
+        }
+        self.answered(now)
+    }
+
+    /// The API answers: there is no outage, and the key is taken.
+    fn answered(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.streak.clear();
         self.failures_in_a_row = 0;
         self.last_fine_at = Some(now);
@@ -169,7 +241,13 @@ impl AccountState {
             Standing::Down => AccountChange::CameBack,
             Standing::Unauthorized | Standing::Misconfigured => AccountChange::Accepted,
         };
-        *self = Self { throttled_until: self.throttled_until, last_fine_at: Some(now), ..Self::new(now) };
+        *self = Self {
+            throttled_until: self.throttled_until,
+            last_fine_at: Some(now),
+            refusal: self.refusal.take(),
+            refused: std::mem::take(&mut self.refused),
+            ..Self::new(now)
+        };
         Some(change)
     }
 
@@ -235,6 +313,65 @@ mod tests {
         }
         assert_eq!(account.observe(Some(1), &Verdict::Fine, 3, true, at(now)), Some(AccountChange::Accepted));
         assert_eq!(account.open_at(at(now)), None);
+    }
+
+    fn refused(detail: &str) -> Verdict {
+        Verdict::Refused { detail: detail.to_owned() }
+    }
+
+    #[test]
+    fn three_labels_refused_alike_in_a_row_are_the_accounts_matter() {
+        let mut account = AccountState::new(at(0));
+        let mut said = |label, verdict: &Verdict| account.observe(Some(label), verdict, 12, false, at(0));
+        let plan = refused("the server answered 400: plan");
+        assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
+        assert_eq!(said(2, &plan), None, "the same label again");
+        assert_eq!(said(9, &Verdict::Fine), None, "a good answer between");
+        assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
+        assert_eq!(said(3, &refused("the server answered 404: se-3")), None, "another refusal");
+        assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
+        assert_eq!(said(3, &plan), Some(AccountChange::Refused));
+        assert_eq!(said(4, &plan), None, "under way");
+        assert_eq!((account.standing, account.fell_by), (Standing::Unauthorized, Some(3)));
+        // A probe that is refused alike says the same again, also to a process that knows only what was stored.
+        account = AccountState { refusal: None, refused: BTreeSet::new(), ..account };
+        assert_eq!(account.observe(Some(4), &plan, 12, true, at(60)), None);
+        assert_eq!((account.probes, account.probe_at), (1, Some(at(180))));
+        let other = refused("the server answered 404: se-5");
+        assert_eq!(account.observe(Some(5), &other, 12, true, at(180)), Some(AccountChange::Accepted));
+        assert_eq!(account.standing, Standing::Ok);
+    }
+
+    #[test]
+    fn refusals_are_no_outage_and_end_one() {
+        let mut account = AccountState::new(at(0));
+        for label in 0..3 {
+            account.observe(Some(label), &failed(), 3, false, at(0));
+        }
+        account.observe(Some(3), &failed(), 3, false, at(0));
+        let change = account.observe(Some(4), &failed(), 3, false, at(0));
+        assert_eq!(change, Some(AccountChange::WentDown));
+        assert_eq!(account.observe(Some(1), &refused("404"), 3, true, at(60)), Some(AccountChange::CameBack));
+    }
+
+    #[test]
+    fn a_fault_of_our_own_pauses_and_blames_nobody() {
+        let mut account = AccountState::new(at(0));
+        for label in 0..50 {
+            assert_eq!(account.observe(Some(label), &Verdict::OurFault, 3, false, at(0)), None);
+        }
+        assert_eq!((account.standing, account.open_at(at(0))), (Standing::Ok, Some(at(5))));
+        account.observe(Some(1), &unauthorized(), 3, false, at(5));
+        account.observe(Some(1), &Verdict::OurFault, 3, true, at(65));
+        assert_eq!((account.probes, account.probe_at), (0, Some(at(70))), "no probe that failed");
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_a_day() {
+        let mut account = AccountState::new(at(0));
+        let long = Verdict::Throttled { retry_after: Duration::from_secs(31 * 86_400) };
+        account.observe(Some(1), &long, 3, false, at(0));
+        assert_eq!(account.open_at(at(0)), Some(at(86_400)));
     }
 
     #[test]

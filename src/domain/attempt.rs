@@ -63,8 +63,8 @@ impl Reached {
     /// By the outcome's word and the detail as recorded; `None` where they leave it open, as for a connection that broke.
     pub fn of(outcome: &str, detail: Option<&str>) -> Option<Self> {
         Some(match outcome {
-            "accepted" | "status" => Self::Answer,
-            "unsendable" | "address" => Self::Nothing,
+            "accepted" | "status" | "unreadable" => Self::Answer,
+            "unsendable" | "address" | "ours" => Self::Nothing,
             "name" => Self::Stage(Stage::Resolving),
             "refused" => Self::Stage(Stage::Connecting),
             "tls" => Self::Stage(Stage::Handshaking),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::delivery::{self, Attempt, Outcome, RetryProgress, Settlement};
-use super::span::after;
+use super::span::{after, later};
 
 /// Where a subscriber stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -144,6 +144,8 @@ pub struct Ended<'a> {
 const FAILURES: u32 = 5;
 /// 410 is believed when it is said again after this.
 const GONE_FOR: SignedDuration = SignedDuration::from_mins(10);
+/// When an attempt is made again that failed by a fault of our own.
+const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const FIRST_PROBE: Duration = Duration::from_secs(5);
 const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 
@@ -170,6 +172,10 @@ impl Health {
     /// Takes in an attempt that ended at `now`: what is next for its delivery, and for the subscriber.
     pub fn settle(&mut self, ended: &Ended<'_>, now: Timestamp) -> (Settlement, Option<HealthChange>) {
         let Ended { progress, attempt, .. } = *ended;
+        if attempt.outcome == Outcome::OurFault {
+            // Nobody was asked: it says nothing of the message, nor of the subscriber.
+            return (delivery::spare(progress, attempt, Some(later(now, OUR_FAULT_PAUSE)), now), None);
+        }
         let was_well = self.state == State::Ok;
         let last_success_at = self.last_success_at;
         let change = if attempt.outcome.is_accepted() {

@@ -29,8 +29,13 @@ pub enum Outcome {
     TimedOut { connected: bool },
     /// The connection broke.
     Reset,
+    /// An answer came that is not HTTP as we read it, without a status.
+    Unreadable,
     /// The message can't be put into the subscriber's form: our fault, and no receiver was asked.
     Unsendable,
+    /// This machine had no descriptor, memory, port or name server for it. It is not recorded: the attempt is made again
+    /// a little later, and says nothing about the message or the subscriber.
+    OurFault,
 }
 
 impl Outcome {
@@ -50,7 +55,9 @@ impl Outcome {
             Self::TimedOut { connected: false } => "connect_timeout",
             Self::TimedOut { connected: true } => "timeout",
             Self::Reset => "reset",
+            Self::Unreadable => "unreadable",
             Self::Unsendable => "unsendable",
+            Self::OurFault => "ours",
         }
     }
 

@@ -16,12 +16,13 @@ pub enum Reading {
     },
     /// The same bytes as last time: known by their digest, not even parsed.
     SameBytes,
-    /// 200 without a tracking object, cut short, over the limit; any other 2xx or 3xx.
+    /// 200 without a tracking object, cut short, compressed, over the limit; any other 2xx or 3xx. The status is 0 where
+    /// the answer is not even readable.
     Garbled {
         status: u16,
         detail: String,
     },
-    /// 401 or 403.
+    /// 401, 402; a 400 or 403 that speaks of the account.
     Unauthorized {
         status: u16,
         detail: String,
@@ -55,6 +56,10 @@ pub enum Reading {
     NoConnection {
         detail: String,
     },
+    /// This machine had no descriptor, memory, port or name server for it: nobody was asked.
+    OurFault {
+        detail: String,
+    },
 }
 
 impl Reading {
@@ -62,13 +67,14 @@ impl Reading {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Answer { .. } | Self::SameBytes => Some(200),
+            Self::Garbled { status: 0, .. } => None,
             Self::Garbled { status, .. }
             | Self::Unauthorized { status, .. }
             | Self::Refused { status, .. }
             | Self::ServerError { status } => Some(*status),
             Self::WrongEndpoint { .. } => Some(404),
             Self::Throttled { .. } | Self::CarrierThrottled { .. } => Some(429),
-            Self::TimedOut | Self::NoConnection { .. } => None,
+            Self::TimedOut | Self::NoConnection { .. } | Self::OurFault { .. } => None,
         }
     }
 
@@ -87,7 +93,7 @@ impl Reading {
             }
             Self::ServerError { status } => Some(format!("the server answered {status}")),
             Self::TimedOut => Some("no whole answer within the time limit".to_owned()),
-            Self::NoConnection { detail } => Some(detail.clone()),
+            Self::NoConnection { detail } | Self::OurFault { detail } => Some(detail.clone()),
         }
     }
 
@@ -105,6 +111,7 @@ impl Reading {
             Self::ServerError { .. } => "server_error",
             Self::TimedOut => "timed_out",
             Self::NoConnection { .. } => "no_connection",
+            Self::OurFault { .. } => "our_fault",
         }
     }
 
@@ -112,9 +119,8 @@ impl Reading {
     pub fn verdict(&self) -> Verdict {
         let detail = || self.detail().unwrap_or_default();
         match self {
-            Self::Answer { .. } | Self::SameBytes | Self::Refused { .. } | Self::CarrierThrottled { .. } => {
-                Verdict::Fine
-            }
+            Self::Answer { .. } | Self::SameBytes | Self::CarrierThrottled { .. } => Verdict::Fine,
+            Self::Refused { .. } => Verdict::Refused { detail: detail() },
             Self::Unauthorized { status, .. } => {
                 Verdict::Unauthorized { detail: format!("the server answered {status}: {}", detail()) }
             }
@@ -125,6 +131,7 @@ impl Reading {
             Self::Garbled { .. } | Self::ServerError { .. } | Self::TimedOut | Self::NoConnection { .. } => {
                 Verdict::Failed { detail: detail() }
             }
+            Self::OurFault { .. } => Verdict::OurFault,
         }
     }
 }

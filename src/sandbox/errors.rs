@@ -129,6 +129,8 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     fn text(answer: &Answer) -> &str {
@@ -159,7 +161,7 @@ mod tests {
         assert!(text(&untrackable("r", "se-1")).contains(r#""error_code":"tracking_not_supported""#));
         assert_eq!(
             (malformed_label("r", "x").status, untrackable("r", "x").status),
-            (axum::http::StatusCode::BAD_REQUEST, axum::http::StatusCode::BAD_REQUEST)
+            (StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST)
         );
     }
 

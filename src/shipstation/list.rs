@@ -3,12 +3,14 @@
 //! A label there carries names, addresses, telephone numbers and links that open it. The parser has no field for any of
 //! them, and no error quotes an answer: not even serde's own, which name the value they stumble over.
 
+use http::StatusCode;
 use jiff::Timestamp;
-use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value as Json;
+use url::Url;
 
-use super::{Client, in_time, wire};
+use super::account::Whole;
+use super::{Client, NoClient, wire};
 use crate::config::Account;
 use crate::domain::discovery::{Ask, Fate, Listed, Page};
 use crate::domain::label::{LabelId, Metadata};
@@ -30,16 +32,17 @@ impl Client {
         ask: Ask,
         now: Timestamp,
     ) -> Result<Page, Reading> {
-        let exchange = async {
-            let Ask { created_from: from, page, page_size, voided_only } = ask;
-            let voided = if voided_only { "&label_status=voided" } else { "" };
-            let asked = format!(
-                "{url}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
-            );
-            self.get(account, &asked, now).await
-        };
-        let (status, body) = in_time(account, exchange).await??;
-        understand(status, &body, ask.page, url)
+        let client = self.of(account).map_err(|NoClient(detail)| Reading::NoConnection { detail })?;
+        let Ask { created_from: from, page, page_size, voided_only } = ask;
+        let voided = if voided_only { "&label_status=voided" } else { "" };
+        let no_url =
+            |_| Reading::WrongEndpoint { url: url.to_owned(), detail: "it is not a valid URL".to_owned() };
+        let path = Url::parse(url).map_err(no_url)?.path().to_owned();
+        let target = format!(
+            "{path}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
+        );
+        let Whole { status, body, .. } = client.get(&target, now).await?;
+        understand(status, &body, page, url)
     }
 }
 
@@ -50,7 +53,10 @@ fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result
         StatusCode::OK => {
             return parse(body, number).map_err(|detail| Reading::Garbled { status: 200, detail });
         }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
+            Reading::Unauthorized { status: code, detail: said() }
+        }
+        StatusCode::BAD_REQUEST if wire::speaks_of_account(body) => {
             Reading::Unauthorized { status: code, detail: said() }
         }
         StatusCode::NOT_FOUND => Reading::WrongEndpoint { url: url.to_owned(), detail: said() },

@@ -18,6 +18,8 @@ struct ErrorEntry {
     #[serde(default)]
     error_source: Text,
     #[serde(default)]
+    error_type: Text,
+    #[serde(default)]
     carrier_code: Text,
     #[serde(default)]
     error_code: Text,
@@ -85,6 +87,23 @@ pub fn limit_of(body: &[u8]) -> Limit {
     }
 }
 
+/// Whether a 400 or 403 is about the account and not about the label: its key, its subscription, its plan.
+pub fn speaks_of_account(body: &[u8]) -> bool {
+    let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return false };
+    errors.into_iter().any(|error| {
+        let word = |text: Text| text.into_option().unwrap_or_default().trim().to_ascii_lowercase();
+        let (kind, code) = (word(error.error_type), word(error.error_code));
+        matches!(kind.as_str(), "account_status" | "billing")
+            || (kind == "security" && code == "unauthorized")
+            || BILLING_CODES.contains(&code.as_str())
+            || BILLING_PREFIXES.iter().any(|prefix| code.starts_with(prefix))
+    })
+}
+
+const BILLING_CODES: [&str; 4] =
+    ["invalid_billing_plan", "terms_not_accepted", "insufficient_funds", "unauthorized"];
+const BILLING_PREFIXES: [&str; 5] = ["subscription_", "trial_", "billing_", "payment_", "account_"];
+
 /// Whether a 404 is about the URL and not about the label.
 pub fn speaks_of_endpoint(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).to_ascii_lowercase().contains("not a valid api endpoint")
@@ -102,6 +121,33 @@ mod tests {
         let ups = br#"{"errors":[{"error_source":"Carrier","error_code":"rate_limit_exceeded","carrier_code":"ups"}]}"#;
         assert_eq!(limit_of(ups), Limit::Carrier(Some("ups".to_owned())));
         assert_eq!(limit_of(br#"{"errors":[{"error_source":"carrier"}]}"#), Limit::Carrier(None));
+    }
+
+    #[test]
+    fn tells_the_accounts_refusal_from_a_labels() {
+        let body = |kind: &str, code: &str| {
+            format!(r#"{{"errors":[{{"error_type":"{kind}","error_code":"{code}","message":"(text)"}}]}}"#)
+        };
+        for (kind, code) in [
+            ("account_status", "subscription_inactive"),
+            ("account_status", "unspecified"),
+            ("Account_Status", ""),
+            ("security", "unauthorized"),
+            ("business_rules", "invalid_billing_plan"),
+            ("validation", "trial_expired"),
+            ("billing", "whatever"),
+        ] {
+            assert!(speaks_of_account(body(kind, code).as_bytes()), "{kind} {code}");
+        }
+        for (kind, code) in [
+            ("security", "forbidden"),
+            ("security", "not_found"),
+            ("business_rules", "tracking_not_supported"),
+            ("validation", "invalid_identifier"),
+        ] {
+            assert!(!speaks_of_account(body(kind, code).as_bytes()), "{kind} {code}");
+        }
+        assert!(!speaks_of_account(b"<html>unauthorized</html>"));
     }
 
     #[test]

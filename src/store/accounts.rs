@@ -1,7 +1,5 @@
 //! How accounts stand with the API, kept across restarts: a fallen one is not announced twice.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -47,9 +45,7 @@ impl Store {
             probe_at: row.probe_at.map(at),
             throttled_until: row.throttled_until.map(at),
             detail: row.detail,
-            streak: BTreeSet::new(),
-            failures_in_a_row: 0,
-            last_fine_at: None,
+            ..AccountState::new(now)
         })
     }
 

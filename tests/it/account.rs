@@ -39,6 +39,14 @@ async fn a_429_may_name_a_date() {
         Answer::status(429).header("retry-after", &date)
     };
     assert_eq!(seconds_waited(until).await, 90);
+    for form in ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"] {
+        let until = |house: &House| {
+            let at = (house.now() + seconds(90)).to_zoned(jiff::tz::TimeZone::UTC);
+            Answer::status(429).header("retry-after", &at.strftime(form).to_string())
+        };
+        assert_eq!(seconds_waited(until).await, 90, "{form}");
+    }
+    assert_eq!(seconds_waited(|_| Answer::status(429).header("retry-after", "36.5")).await, 37);
 }
 
 #[tokio::test]
@@ -95,7 +103,7 @@ async fn what_is_said_of_an_account_belongs_to_no_label() {
     let shop = ORDERS.replace("orders", "shop").replace("standard", "shipstation");
     let mut house = House::with(&(ORDERS.to_owned() + &shop)).await;
     house.register(&["se-1"]).await;
-    house.answers("se-1", Answer::status(403));
+    house.answers("se-1", Answer::status(402));
     house.poll_and_deliver().await;
     let callback = house.callbacks("orders").remove(0);
     assert_eq!((callback.label_id.as_deref(), callback.seq), (None, None));
@@ -106,6 +114,147 @@ async fn what_is_said_of_an_account_belongs_to_no_label() {
     );
     assert!(!callback.body.windows(API_KEY.len()).any(|part| part == API_KEY.as_bytes()));
     assert!(house.callbacks("shop").is_empty(), "the vendor's form has no such thing");
+}
+
+/// As the vendor says that the subscription ended.
+const INACTIVE: &str = r#"{"request_id":"00000000-0000-4000-8000-000000000000","errors":[{"error_source":"shipengine","error_type":"account_status","error_code":"subscription_inactive","message":"(text)"}]}"#;
+
+/// Twelve labels, named `se-0` to `se-11`.
+async fn twelve() -> (House, Vec<String>) {
+    let house = House::new().await;
+    let labels: Vec<String> = (0..12).map(|n| format!("se-{n}")).collect();
+    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    (house, labels)
+}
+
+fn system_messages(house: &House) -> Vec<String> {
+    house.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect()
+}
+
+#[tokio::test]
+async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status() {
+    for (status, body) in [
+        (402, INACTIVE.to_owned()),
+        (400, INACTIVE.to_owned()),
+        (403, INACTIVE.to_owned()),
+        (402, String::new()),
+        (
+            400,
+            INACTIVE
+                .replace("account_status", "business_rules")
+                .replace("subscription_inactive", "trial_expired"),
+        ),
+        (
+            403,
+            INACTIVE.replace("account_status", "security").replace("subscription_inactive", "unauthorized"),
+        ),
+    ] {
+        let (mut house, labels) = twelve().await;
+        for label in &labels {
+            house.answers(label, Answer::json(status, body.clone()));
+        }
+        assert!(house.poll().await <= 8, "{status} {body}: what was under way, and no more");
+        for minutes in [1, 2, 4] {
+            house.pass(seconds(minutes * 60));
+            assert_eq!(house.poll().await, 1, "{status} {body}: one probe");
+        }
+        for label in &labels {
+            house.says(label, &in_transit());
+        }
+        house.pass(seconds(8 * 60));
+        assert!(house.poll().await >= 12, "{status} {body}: paid again, all are looked at");
+        house.deliver().await;
+        assert_eq!(system_messages(&house), ["system.account.unauthorized", "system.account.recovered"]);
+        assert_eq!(house.count("SELECT count(*) FROM labels WHERE refusals > 0 OR failures > 0").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_403_of_one_label_among_others_is_that_labels() {
+    let (mut house, labels) = twelve().await;
+    for label in &labels {
+        house.says(label, &in_transit());
+    }
+    let forbidden =
+        INACTIVE.replace("account_status", "security").replace("subscription_inactive", "forbidden");
+    house.answers("se-3", Answer::json(403, forbidden));
+    for _ in 0..4 {
+        house.poll().await;
+        house.pass(hours(6));
+    }
+    house.deliver().await;
+    assert!(system_messages(&house).is_empty(), "the account is well");
+    assert!(house.row("se-3").await.refusals > 0);
+    assert_eq!(house.count("SELECT count(*) FROM labels WHERE refusals > 0").await, 1);
+    assert_eq!(
+        house.count("SELECT count(*) FROM labels WHERE last_seq = 3").await,
+        11,
+        "all others were read"
+    );
+}
+
+#[tokio::test]
+async fn the_same_refusal_of_label_after_label_is_the_accounts_matter() {
+    for refusal in
+        [Answer::status(403), Answer::json(400, r#"{"errors":[{"message":"no"}]}"#), Answer::status(404)]
+    {
+        let (mut house, labels) = twelve().await;
+        for label in &labels {
+            house.answers(label, refusal.clone());
+        }
+        assert!(house.poll().await <= 10, "what was under way when the third was refused");
+        assert!(house.count("SELECT count(*) FROM labels WHERE refusals > 0").await <= 2);
+        house.pass(seconds(60));
+        assert_eq!(house.poll().await, 1, "one probe");
+        for label in &labels {
+            house.says(label, &in_transit());
+        }
+        house.pass(seconds(120));
+        assert!(house.poll().await >= 10, "by itself it comes back");
+        house.deliver().await;
+        assert_eq!(system_messages(&house), ["system.account.unauthorized", "system.account.recovered"]);
+    }
+}
+
+#[tokio::test]
+async fn labels_that_do_not_exist_are_no_matter_of_the_account() {
+    let (mut house, labels) = twelve().await;
+    for label in &labels {
+        // Each is named in its answer.
+        house.sandbox.forget(&label.parse().unwrap());
+    }
+    assert_eq!(house.poll().await, 12);
+    house.deliver().await;
+    assert!(system_messages(&house).is_empty());
+    assert_eq!(house.count("SELECT count(*) FROM labels WHERE refusals = 1").await, 12);
+}
+
+#[tokio::test]
+async fn the_probe_is_another_label_than_the_refused_one() {
+    let (mut house, labels) = twelve().await;
+    for label in &labels {
+        house.says(label, &in_transit());
+    }
+    house.poll_and_deliver().await;
+    let refused =
+        INACTIVE.replace("account_status", "security").replace("subscription_inactive", "unauthorized");
+    house.answers("se-7", Answer::json(403, refused));
+    house.look_again("se-7").await;
+    let before = house.sandbox.requests().len();
+    house.pass(hours(12));
+    house.poll().await;
+    assert_ne!(house.sandbox.requests()[before].label.as_deref(), Some("se-7"));
+}
+
+#[tokio::test]
+async fn no_429_stops_an_account_for_more_than_a_day() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    house.answers("se-1", Answer::status(429).header("retry-after", "99999999"));
+    house.poll().await;
+    let state = house.store().account_state(&house.account.name, house.now()).await.unwrap();
+    let waits = state.throttled_until.unwrap().duration_since(house.now()).as_secs_f64();
+    assert!((86_390.0..=86_410.0).contains(&waits), "{waits} s");
 }
 
 #[tokio::test]

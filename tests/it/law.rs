@@ -12,11 +12,13 @@ const PLAN: &[(&str, &str)] = &[
     ("clock", ""),
     ("pulse", ""),
     ("systemd", ""),
-    ("tls", ""),
+    ("tls", "domain"),
+    ("shortage", ""),
+    ("transport", "agent clock domain"),
     ("config", "domain"),
     ("store", "domain"),
-    ("shipstation", "agent clock config domain tls"),
-    ("webhook", "agent clock domain tls"),
+    ("shipstation", "config domain shortage tls transport"),
+    ("webhook", "clock domain shortage tls transport"),
     ("sandbox", "clock domain"),
     ("simulation", "domain"),
     ("experience", "domain store"),
@@ -40,9 +42,10 @@ const PLAN: &[(&str, &str)] = &[
 /// These words stand only in these rooms.
 const ONLY_IN: &[(&str, &str)] = &[
     ("sqlx", "store"),
-    ("reqwest", "shipstation webhook"),
+    ("hyper hyper_util", "transport"),
     ("clap clap_complete clap_mangen println! eprintln! print! eprint!", "cli main"),
-    ("tokio::spawn task::spawn spawn_local thread::spawn", "daemon"),
+    // One task per pool closes idle connections; it ends with them.
+    ("tokio::spawn task::spawn spawn_local thread::spawn", "daemon transport"),
     // Reading files.
     ("spawn_blocking", "daemon registrar"),
     // What a trade has under way are tasks of its own, which end with it.

@@ -109,6 +109,7 @@ fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
         Reading::Garbled { .. } => (false, format!("it answers, but not as ShipStation does: {said}")),
         Reading::ServerError { .. } => (false, format!("it is reachable, but {said}")),
         Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reached: {said}")),
+        Reading::OurFault { .. } => (false, format!("not asked: {said}")),
     }
 }
 

@@ -148,7 +148,7 @@ pub fn concerns_account(failure: Option<&Reading>, probe: bool, vouched: bool) -
     let concerns = match failure {
         Some(Reading::Unauthorized { status: 401, .. }) => true,
         Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !vouched,
-        _ => verdict != Verdict::Fine,
+        _ => !matches!(verdict, Verdict::Fine | Verdict::Refused { .. } | Verdict::OurFault),
     };
     (concerns || probe).then_some(verdict)
 }

@@ -55,6 +55,17 @@ pub(super) fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
     plan
 }
 
+/// How soon a label is asked about again after a fault of our own.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A fault of our own: nobody was asked, and nothing is counted.
+pub(super) fn ours(label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
+    let mut plan = untouched(label);
+    let reason = Reason::OurFault { interval_ms: millis(SOON) };
+    retry(label, &mut plan.standing, SOON, reason, now, jitter);
+    plan
+}
+
 pub(super) fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = untouched(label);
     let after = &mut plan.standing;

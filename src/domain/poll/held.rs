@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::failing::retry;
 use super::reason::millis;
 use super::{PollPlan, Reason, untouched};
-use crate::domain::account::DEFAULT_RETRY_AFTER;
+use crate::domain::account::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER};
 use crate::domain::reading::Reading;
 use crate::domain::snapshot::Snapshot;
 
@@ -38,5 +38,5 @@ pub fn held_carrier(reading: &Reading, label: &Snapshot, now: Timestamp) -> Opti
 }
 
 fn carriers_wait(retry_after: Option<Duration>) -> Duration {
-    retry_after.unwrap_or(DEFAULT_RETRY_AFTER).max(Duration::from_secs(1))
+    retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER)
 }

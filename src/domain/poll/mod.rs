@@ -111,11 +111,14 @@ pub fn plan(
     let mut plan = match reading {
         Reading::Answer { tracking, digest } => answer::answered(terms, label, known, tracking, *digest, now),
         Reading::SameBytes => quiet(terms, label, now),
+        // Refused alike with the others, or while the account is not well: the account's matter.
+        Reading::Refused { .. } if terms.outage => failing::stepped_back(label, now),
         Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
         | Reading::TimedOut
         | Reading::NoConnection { .. } => failing::failed(terms, label, now, jitter),
+        Reading::OurFault { .. } => failing::ours(label, now, jitter),
         Reading::Unauthorized { .. } => failing::stepped_back(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
             held::plan(label, carrier.as_deref(), *retry_after, now)

@@ -23,6 +23,8 @@ pub enum Reason {
     Unauthorized { interval_ms: u64 },
     /// The carrier is asked too often.
     CarrierThrottled { interval_ms: u64 },
+    /// This machine could not ask.
+    OurFault { interval_ms: u64 },
 }
 
 /// What the cadence decided, with its figures.
@@ -114,7 +116,8 @@ impl Reason {
         | Self::Failed { interval_ms, .. }
         | Self::Refused { interval_ms, .. }
         | Self::Unauthorized { interval_ms }
-        | Self::CarrierThrottled { interval_ms }) = self;
+        | Self::CarrierThrottled { interval_ms }
+        | Self::OurFault { interval_ms }) = self;
         Duration::from_millis(*interval_ms)
     }
 
@@ -170,6 +173,7 @@ mod tests {
             Reason::Refused { refusals: 2, interval_ms: 1 },
             Reason::Unauthorized { interval_ms: 60_000 },
             Reason::CarrierThrottled { interval_ms: 5 },
+            Reason::OurFault { interval_ms: 10_000 },
         ];
         for reason in reasons {
             assert_eq!(Reason::from_json(&reason.to_json()), Some(reason));

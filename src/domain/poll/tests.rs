@@ -214,6 +214,21 @@ fn a_baseline_is_recorded_and_not_told() {
 }
 
 #[test]
+fn a_fault_of_our_own_counts_for_no_label() {
+    let mut life = Life::new();
+    life.answer(r#"{"status_code":"IT","events":[]}"#, 0);
+    let before = life.label.standing.clone();
+    let plan = life.read(&Reading::OurFault { detail: "no file descriptor is left".to_owned() }, at(3));
+    let after = &plan.standing;
+    assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(10)));
+    assert_eq!(
+        (after.failures, after.refusals, after.failing_since),
+        (before.failures, before.refusals, before.failing_since)
+    );
+    assert_eq!((plan.verdict, plan.messages.len()), (Verdict::OurFault, 0));
+}
+
+#[test]
 fn refusals_climb_a_ladder_and_end_after_five_over_three_days() {
     let mut life = Life::new();
     let waits: Vec<i64> = [0, 1, 7, 31, 55]

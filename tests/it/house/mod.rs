@@ -8,6 +8,7 @@ mod ending;
 mod inspection;
 mod looking;
 pub mod parcel;
+pub mod peer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

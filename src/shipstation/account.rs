@@ -1,0 +1,215 @@
+//! The client of one account: what all its requests share is made once.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
+use url::Url;
+
+use super::wire::{self, Limit};
+use super::{CONNECT, Client, LARGEST_BODY, LAST_WORDS, NoClient};
+use crate::config::Account;
+use crate::domain::digest;
+use crate::domain::reading::Reading;
+use crate::domain::retry_after;
+use crate::domain::schedule::prefix;
+use crate::domain::tracking::Tracking;
+use crate::shortage;
+use crate::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport, shown_location};
+
+/// An error body is read this far.
+const LARGEST_ERROR: usize = 64 * 1024;
+
+/// Asks the API with the key of one account.
+#[derive(Debug)]
+pub struct AccountClient {
+    transport: Transport,
+    headers: HeaderMap,
+    /// Path and query before and after the label id.
+    path: [String; 2],
+    account: Account,
+}
+
+/// Status and whole body of an answer.
+pub(super) struct Whole {
+    pub(super) status: StatusCode,
+    headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl AccountClient {
+    /// # Errors
+    /// The URL, the key or a proxy can't be used.
+    pub fn new(client: &Client, account: &Account) -> Result<Self, NoClient> {
+        let no_client = |what: &str| NoClient(format!("account {}: {what}", account.name));
+        let url: Url = account.base_url.parse().map_err(|_| no_client("base_url is not a valid URL"))?;
+        let settings = Settings {
+            tls: client.tls.clone(),
+            proxies: account.proxies.clone(),
+            manner: None,
+            max_idle: account.max_in_flight as usize,
+            limits: Limits::default(),
+            connect_timeout: Some(CONNECT),
+        };
+        let transport = Transport::new(&url, settings).map_err(no_client)?;
+        let mut key = HeaderValue::from_str(account.api_key.expose())
+            .map_err(|_| no_client("the API key holds characters that no header can carry"))?;
+        key.set_sensitive(true);
+        let mut headers = transport.headers().clone();
+        headers.insert("api-key", key);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let whole = format!("{}{}", url.path().trim_end_matches('/'), account.tracking_path);
+        let (before, after) = whole.split_once("{label_id}").unwrap_or((&whole, ""));
+        let path = [before.to_owned(), after.to_owned()];
+        Ok(Self { transport, headers, path, account: account.clone() })
+    }
+
+    /// Whether it was made for `account` as it is configured now.
+    pub(super) fn is_of(&self, account: &Account) -> bool {
+        self.account == *account
+    }
+
+    /// Asks for the tracking of a label. `last` is the beginning of the digest of the answer that would be unchanged.
+    /// `now` dates a `Retry-After`.
+    pub async fn read(&self, label: &str, last: Option<u64>, now: Timestamp) -> Reading {
+        let [before, after] = &self.path;
+        let mut target = String::with_capacity(before.len() + label.len() + after.len());
+        target.extend([before, label, after]);
+        match self.get(&target, now).await {
+            Ok(whole) => self.understand(&whole, label, last),
+            Err(reading) => reading,
+        }
+    }
+
+    /// A status and the whole body; or what is plain without one.
+    pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<Whole, Reading> {
+        let progress = Progress::default();
+        let exchange = async {
+            let no_body = Bytes::new();
+            let answer = self.transport.send(&Method::GET, target, &self.headers, &no_body, &progress).await;
+            match answer {
+                Ok(answer) => whole(answer, now).await,
+                Err(failure) => Err(failed(failure, now)),
+            }
+        };
+        let exchanged = tokio::time::timeout(self.account.timeout, exchange).await;
+        exchanged.unwrap_or(Err(Reading::TimedOut))
+    }
+
+    fn understand(&self, whole: &Whole, label: &str, last: Option<u64>) -> Reading {
+        let Whole { status, headers, body } = whole;
+        let code = status.as_u16();
+        let compressed = compressed(headers);
+        let said = || match &compressed {
+            Some(how) => format!("the error body is compressed ({how}) although identity was asked for"),
+            None => wire::said(body, self.account.api_key.expose()),
+        };
+        match *status {
+            StatusCode::OK => match compressed {
+                Some(how) => Reading::Garbled { status: 200, detail: unasked(&how) },
+                None => answer(body, last),
+            },
+            StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => {
+                Reading::Unauthorized { status: code, detail: said() }
+            }
+            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN if wire::speaks_of_account(body) => {
+                Reading::Unauthorized { status: code, detail: said() }
+            }
+            StatusCode::NOT_FOUND if wire::speaks_of_endpoint(body) => {
+                let path = self.account.tracking_path.replace("{label_id}", label);
+                Reading::WrongEndpoint { url: format!("{}{path}", self.account.base_url), detail: said() }
+            }
+            _ if status.is_client_error() => {
+                Reading::Refused { status: code, detail: format!("the server answered {code}: {}", said()) }
+            }
+            _ => Reading::Garbled { status: code, detail: no_tracking(*status, headers) },
+        }
+    }
+}
+
+/// The whole answer; or what its status says alone.
+async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
+    let Answer { status, headers, body } = answer;
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
+        // Whatever becomes of its body, it is a 429.
+        let body = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
+        let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        return Err(match wire::limit_of(&body) {
+            Limit::Account => Reading::Throttled { retry_after },
+            Limit::Carrier(carrier) => Reading::CarrierThrottled { carrier, retry_after },
+        });
+    }
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        // Read, so that the connection can be used again.
+        let _ = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
+        return Err(Reading::ServerError { status: status.as_u16() });
+    }
+    match body.whole(LARGEST_BODY).await {
+        Ok(Some(body)) => Ok(Whole { status, headers, body }),
+        Ok(None) => {
+            let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
+            Err(Reading::Garbled { status: status.as_u16(), detail })
+        }
+        Err(failure) if failure.fault == Fault::Ours => Err(failed(failure, now)),
+        Err(failure) => Err(Reading::Garbled {
+            status: status.as_u16(),
+            detail: format!("the answer is cut short: {}", failure.detail),
+        }),
+    }
+}
+
+fn failed(failure: Failure, now: Timestamp) -> Reading {
+    let Failure { fault, detail } = failure;
+    match fault {
+        Fault::Ours => {
+            shortage::note(&detail, now);
+            Reading::OurFault { detail }
+        }
+        Fault::Unreadable { status } => Reading::Garbled { status: status.unwrap_or_default(), detail },
+        Fault::Name | Fault::Address | Fault::Connect | Fault::Tls | Fault::Reset => {
+            Reading::NoConnection { detail }
+        }
+    }
+}
+
+fn answer(body: &[u8], last: Option<u64>) -> Reading {
+    let digest = digest::of_bytes(body);
+    if last == Some(prefix(&digest)) {
+        return Reading::SameBytes;
+    }
+    match Tracking::parse(body) {
+        Ok(tracking) => Reading::Answer { tracking: Box::new(tracking), digest },
+        Err(_) if body.starts_with(&GZIP) => Reading::Garbled { status: 200, detail: unasked("gzip") },
+        Err(error) => Reading::Garbled { status: 200, detail: error.to_string() },
+    }
+}
+
+/// How gzip begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+fn unasked(how: &str) -> String {
+    format!("the answer is compressed ({how}) although identity was asked for")
+}
+
+/// By what a body is compressed, if it is.
+fn compressed(headers: &HeaderMap) -> Option<String> {
+    let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("in an unknown way").trim();
+    let plain = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+    (!plain).then(|| coding.chars().take(32).collect())
+}
+
+/// A redirect says where to, without the query: it may hold a secret.
+fn no_tracking(status: StatusCode, headers: &HeaderMap) -> String {
+    let code = status.as_u16();
+    let location = headers.get(LOCATION).filter(|_| status.is_redirection());
+    match location.and_then(|value| value.to_str().ok()) {
+        Some(location) => format!(
+            "the server answered {code} and points to {}; redirects are not followed",
+            shown_location(location)
+        ),
+        None => format!("the server answered {code}, which is no tracking"),
+    }
+}

@@ -1,0 +1,68 @@
+//! Shortages of this machine or process: no file descriptor, no memory, no local port, no name server.
+//!
+//! A poll or an attempt that fails by one of them says nothing about a label, an account or a subscriber. It is noted
+//! here instead, for the log and for `/healthz`. The state belongs to the process, as the resources do.
+
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
+
+/// A shortage that was met lately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// What is missing, in words.
+    pub detail: String,
+    pub since: Timestamp,
+    pub last_at: Timestamp,
+}
+
+/// A shortage that was not met for this long is over.
+const OVER_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+static LAST: Mutex<Option<Shortage>> = Mutex::new(None);
+
+/// Notes that something failed at `now` by a shortage. The first of a series is logged.
+pub fn note(detail: &str, now: Timestamp) {
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match last.as_mut().filter(|last| last.is_current(now)) {
+        Some(last) => {
+            last.last_at = now;
+            detail.clone_into(&mut last.detail);
+        }
+        None => {
+            *last = Some(Shortage { detail: detail.to_owned(), since: now, last_at: now });
+            warn!(
+                detail,
+                "our own shortage: {detail}; polls and deliveries are tried again, nobody is blamed"
+            );
+        }
+    }
+}
+
+/// The shortage at `now`, if there is one.
+pub fn current(now: Timestamp) -> Option<Shortage> {
+    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    last.clone().filter(|last| last.is_current(now))
+}
+
+impl Shortage {
+    fn is_current(&self, now: Timestamp) -> bool {
+        now.duration_since(self.last_at).abs() < OVER_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_lasts_until_it_was_not_met_for_a_minute() {
+        let at = |seconds: i64| Timestamp::from_second(1_000 + seconds).unwrap();
+        note("no file descriptor is left", at(0));
+        note("no file descriptor is left", at(30));
+        let shortage = current(at(89)).unwrap();
+        assert_eq!((shortage.since, shortage.last_at), (at(0), at(30)));
+        assert_eq!(current(at(90)), None);
+    }
+}

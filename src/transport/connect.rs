@@ -1,0 +1,137 @@
+//! How a connection comes about: name, TCP, proxy, TLS; each marks where it is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::{HeaderValue, Method, Request, header};
+use http_body_util::Full;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::connection::{Duplex, tunnel};
+use super::failure::{Failure, Fault};
+use super::origin::{Origin, Proxy, Route};
+use super::{Progress, resolver};
+use crate::clock;
+use crate::domain::address::Manner;
+use crate::domain::attempt::Stage;
+
+/// How long an address is tried before the next is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// A stream to the server, by way of its proxy, encrypted if the URL says so.
+pub(super) async fn connect(route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, Failure> {
+    let connecting = stream(route, progress);
+    match route.settings.connect_timeout {
+        None => connecting.await,
+        Some(limit) => match tokio::time::timeout(limit, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                let missed = progress.reached().missed();
+                Err(Failure::new(Fault::Connect, format!("{missed} within {limit:?}")))
+            }
+        },
+    }
+}
+
+async fn stream(route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, Failure> {
+    let Route { origin, proxy, settings, .. } = route;
+    let stream = match proxy {
+        None => tcp(origin, settings.manner, progress).await?,
+        Some(proxy) => by_way_of(proxy, route, progress).await?,
+    };
+    match &origin.server_name {
+        None => Ok(stream),
+        Some(name) => {
+            progress.enter(Stage::Handshaking);
+            encrypted(stream, name, &settings.tls, origin).await
+        }
+    }
+}
+
+async fn tcp(
+    origin: &Origin,
+    manner: Option<Manner>,
+    progress: &Progress,
+) -> Result<Box<dyn Duplex>, Failure> {
+    progress.enter(Stage::Resolving);
+    let addresses = resolver::addresses(&origin.host, origin.port, manner).await?;
+    progress.enter(Stage::Connecting);
+    let stream = first_of(addresses).await.map_err(|tried| Failure::connect(&tried))?;
+    Ok(Box::new(stream))
+}
+
+/// The first connection that comes about; one address after the other, and beside it when it takes long.
+async fn first_of(addresses: Vec<SocketAddr>) -> Result<TcpStream, Vec<(SocketAddr, io::Error)>> {
+    let mut waiting = addresses.into_iter();
+    let mut trying = FuturesUnordered::new();
+    let mut failed = Vec::new();
+    let dial = |address| async move { (address, dial(address).await) };
+    trying.extend(waiting.next().map(dial));
+    while !trying.is_empty() {
+        let ended = tokio::select! {
+            ended = trying.next() => ended,
+            () = clock::sleep(HEAD_START), if waiting.len() > 0 => None,
+        };
+        match ended {
+            Some((_, Ok(stream))) => return Ok(stream),
+            Some((address, Err(error))) => failed.push((address, error)),
+            None => {}
+        }
+        trying.extend(waiting.next().map(dial));
+    }
+    Err(failed)
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn by_way_of(proxy: &Proxy, route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, Failure> {
+    let mut stream = tcp(&proxy.origin, route.settings.manner, progress).await?;
+    if let Some(name) = &proxy.origin.server_name {
+        stream = encrypted(stream, name, &route.settings.tls, &proxy.origin).await?;
+    }
+    if !route.origin.is_encrypted() {
+        return Ok(stream);
+    }
+    tunnel(stream, ask_for(&route.origin, proxy.credentials.as_ref())?).await
+}
+
+/// `CONNECT host:port`.
+fn ask_for(origin: &Origin, credentials: Option<&HeaderValue>) -> Result<Request<Full<Bytes>>, Failure> {
+    let host = if origin.host.contains(':') { format!("[{}]", origin.host) } else { origin.host.clone() };
+    let authority = format!("{host}:{}", origin.port);
+    let mut request =
+        Request::builder().method(Method::CONNECT).uri(&authority).header(header::HOST, &authority);
+    if let Some(credentials) = credentials {
+        request = request.header(header::PROXY_AUTHORIZATION, credentials);
+    }
+    request
+        .body(Full::default())
+        .map_err(|error| Failure::new(Fault::Address, format!("no proxy can be asked for it: {error}")))
+}
+
+async fn encrypted(
+    stream: Box<dyn Duplex>,
+    name: &ServerName<'static>,
+    tls: &Arc<ClientConfig>,
+    origin: &Origin,
+) -> Result<Box<dyn Duplex>, Failure> {
+    match TlsConnector::from(Arc::clone(tls)).connect(name.clone(), stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => {
+            let server = format!("{}:{}", name.to_str(), origin.port);
+            Err(Failure::handshake(&server, &error))
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One connection: exchanges one after the other, driven by the task that waits for the answer.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::descriptors::Permit;
+use super::failure::{Failure, Fault};
+use super::origin::Route;
+use super::pool::{Limits, Pool};
+use super::{Answer, Progress, connect};
+use crate::clock::Stopwatch;
+
+/// More header lines than this make an answer unreadable; its status is known all the same.
+const MAX_HEADERS: usize = 512;
+
+/// Bytes both ways, plain or encrypted.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+type Driver = http1::Connection<TokioIo<Metered>, Full<Bytes>>;
+
+/// An open connection.
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// `None` once it has ended.
+    driver: Option<Driver>,
+    meter: Meter,
+    opened: Stopwatch,
+    used: Stopwatch,
+    _permit: Permit,
+}
+
+/// An exchange that brought no answer.
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// Not one byte came.
+    pub(super) unanswered: bool,
+}
+
+impl Connection {
+    pub(super) async fn open(route: &Route, progress: &Progress) -> Result<Self, Failure> {
+        // Its age counts from where the name is resolved.
+        let opened = Stopwatch::start();
+        let permit = Permit::take()?;
+        let stream = connect::connect(route, progress).await?;
+        let meter = Meter::default();
+        let io = TokioIo::new(Metered { stream, meter: meter.clone() });
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .ignore_invalid_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(io)
+            .await
+            .map_err(|error| Failure::exchange(&error, false, None))?;
+        Ok(Self { sender, driver: Some(driver), meter, opened, used: opened, _permit: permit })
+    }
+
+    /// Sends `request`; the connection goes back to `pool` once the answer was read to its end.
+    pub(super) async fn send(mut self, request: Request<Full<Bytes>>, pool: &Pool) -> Result<Answer, Broken> {
+        self.meter.begin();
+        let sent = self.sender.send_request(request);
+        match drive(&mut self.driver, sent).await {
+            Ok(response) => {
+                let (parts, incoming) = response.into_parts();
+                let body = Body { incoming, connection: Some(self), pool: pool.clone() };
+                Ok(Answer { status: parts.status, headers: parts.headers, body })
+            }
+            Err(error) => {
+                let (read, status) = self.meter.read();
+                Err(Broken { failure: Failure::exchange(&error, read > 0, status), unanswered: read == 0 })
+            }
+        }
+    }
+
+    /// Neither too old nor idle for too long.
+    pub(super) fn is_fit(&self, limits: &Limits) -> bool {
+        self.opened.elapsed() < limits.age && self.used.elapsed() < limits.idle
+    }
+
+    /// Whether another request may be sent, as far as can be seen without sending it.
+    pub(super) async fn is_open(&mut self) -> bool {
+        poll_fn(|cx| {
+            step(&mut self.driver, cx);
+            Poll::Ready(())
+        })
+        .await;
+        self.driver.is_some() && self.sender.is_ready()
+    }
+}
+
+/// The body of an answer. Dropped before its end, it closes the connection.
+pub struct Body {
+    incoming: Incoming,
+    /// `None` once it went back to the pool.
+    connection: Option<Connection>,
+    pool: Pool,
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Body")
+    }
+}
+
+impl Body {
+    /// Its length, if the answer announced one.
+    pub fn announced(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// The next part; `None` at the end, where the connection goes back to the pool.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        let Some(connection) = &mut self.connection else { return Ok(None) };
+        loop {
+            let frame = if self.incoming.is_end_stream() {
+                None
+            } else {
+                drive(&mut connection.driver, self.incoming.frame()).await
+            };
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.connection = None;
+                    return Err(Failure::exchange(&error, true, None));
+                }
+                None => break,
+            }
+        }
+        if let Some(mut connection) = self.connection.take()
+            && connection.is_open().await
+        {
+            connection.used = Stopwatch::start();
+            self.pool.put(connection);
+        }
+        Ok(None)
+    }
+
+    /// The whole body; `None` if it is longer than `limit`. A body in one part is not copied.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn whole(mut self, limit: usize) -> Result<Option<Bytes>, Failure> {
+        let announced = self.announced().and_then(|length| usize::try_from(length).ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Ok(None);
+        }
+        let Some(first) = self.chunk().await? else { return Ok(Some(Bytes::new())) };
+        let Some(second) = self.chunk().await? else {
+            return Ok(Some(first).filter(|first| first.len() <= limit));
+        };
+        let mut body = Vec::with_capacity(announced.unwrap_or(first.len() + second.len()));
+        body.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(part) = next {
+            if body.len() + part.len() > limit {
+                return Ok(None);
+            }
+            body.extend_from_slice(&part);
+            next = self.chunk().await?;
+        }
+        Ok(Some(body.into()))
+    }
+}
+
+/// Waits for `future` and drives the connection meanwhile.
+async fn drive<F: Future>(driver: &mut Option<Driver>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        // What the future asks for, the connection can often give at once: a second round saves a wake-up.
+        for _ in 0..2 {
+            step(driver, cx);
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Lets the connection do what it can.
+fn step(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+    if let Some(running) = driver
+        && Pin::new(running).poll(cx).is_ready()
+    {
+        // Its error, if there is one, is told to the request.
+        *driver = None;
+    }
+}
+
+/// Counts what came of an answer and keeps how it began.
+#[derive(Clone, Default)]
+struct Meter(Arc<Mutex<Reading>>);
+
+#[derive(Default)]
+struct Reading {
+    count: u64,
+    first: [u8; FIRST],
+}
+
+/// `HTTP/1.1 200`.
+const FIRST: usize = 12;
+
+impl Meter {
+    fn begin(&self) {
+        *self.lock() = Reading::default();
+    }
+
+    fn count(&self, bytes: &[u8]) {
+        let mut reading = self.lock();
+        let known = usize::try_from(reading.count).unwrap_or(FIRST).min(FIRST);
+        let more = bytes.len().min(FIRST - known);
+        reading.first[known..known + more].copy_from_slice(&bytes[..more]);
+        reading.count += bytes.len() as u64;
+    }
+
+    /// How many bytes came, and the final status that the first line told.
+    fn read(&self) -> (u64, Option<u16>) {
+        let reading = self.lock();
+        let line = std::str::from_utf8(&reading.first).unwrap_or_default();
+        let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..)?.parse().ok());
+        (reading.count, status.filter(|status| (200..600).contains(status)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reading> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream whose incoming bytes are counted.
+struct Metered {
+    stream: Box<dyn Duplex>,
+    meter: Meter,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.meter.count(&buf.filled()[before..]);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// What a proxy answers to `CONNECT`: the tunnel, or why there is none.
+pub(super) async fn tunnel(
+    stream: Box<dyn Duplex>,
+    request: Request<Full<Bytes>>,
+) -> Result<Box<dyn Duplex>, Failure> {
+    let broke = |error: &hyper::Error| {
+        let failure = Failure::exchange(error, false, None);
+        Failure::new(failure_of_proxy(failure.fault), format!("the proxy: {}", failure.detail))
+    };
+    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
+    let mut driver = Some(driver.with_upgrades());
+    let sent = sender.send_request(request);
+    let response = alongside(&mut driver, sent).await.map_err(|error| broke(&error))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(Failure::new(Fault::Connect, format!("the proxy answered {}", status.as_u16())));
+    }
+    let upgraded =
+        alongside(&mut driver, hyper::upgrade::on(response)).await.map_err(|error| broke(&error))?;
+    Ok(Box::new(TokioIo::new(upgraded)))
+}
+
+/// A proxy that breaks off is no connection to the server.
+fn failure_of_proxy(fault: Fault) -> Fault {
+    if fault == Fault::Ours { Fault::Ours } else { Fault::Connect }
+}
+
+async fn alongside<D, F>(driver: &mut Option<D>, future: F) -> F::Output
+where
+    D: Future + Unpin,
+    F: Future,
+{
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Some(running) = driver
+            && Pin::new(running).poll(cx).is_ready()
+        {
+            *driver = None;
+        }
+        future.as_mut().poll(cx)
+    })
+    .await
+}

@@ -1,0 +1,68 @@
+//! How many connections the process may have at once: of its descriptors some are left to the database and the HTTP
+//! server, so that a shortage delays polls and deliveries and ends nothing.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::failure::{Failure, Fault};
+
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// The right to one connection.
+pub(super) struct Permit(());
+
+impl Permit {
+    pub(super) fn take() -> Result<Self, Failure> {
+        let permit = Self(());
+        if OPEN.fetch_add(1, Ordering::Relaxed) < most() {
+            return Ok(permit);
+        }
+        let what = format!("no file descriptor is left for a connection ({} are in use)", most());
+        Err(Failure::new(Fault::Ours, what))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether so few are left that idle connections are better closed.
+pub(super) fn are_scarce() -> bool {
+    OPEN.load(Ordering::Relaxed) > most() / 4 * 3
+}
+
+fn most() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        soft_limit(&limits).map_or(usize::MAX, for_connections)
+    })
+}
+
+/// Of so many descriptors half are left to others, up to 64.
+fn for_connections(limit: usize) -> usize {
+    limit - (limit / 2).min(64)
+}
+
+/// Of the lines of `/proc/self/limits`.
+fn soft_limit(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_the_process_leaves_some_to_others() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max processes             63211                63211                processes\n\
+                      Max open files            80                   4096                 files\n";
+        assert_eq!(soft_limit(limits).map(for_connections), Some(40));
+        assert_eq!([1_024, 16_384].map(for_connections), [960, 16_320]);
+        assert_eq!(soft_limit("Max open files            unlimited            unlimited            files"), None);
+    }
+}

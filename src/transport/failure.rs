@@ -1,0 +1,209 @@
+//! How an exchange fails, told apart by whose fault it is, with words for people.
+//!
+//! The kind comes from types and error numbers, never from words.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use rustls::{CertificateError, InvalidMessage};
+
+use crate::domain::address::Refusal;
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// This machine: no descriptor, no memory, no local port, no name server.
+    Ours,
+    /// The host has no address.
+    Name,
+    /// An address that is not connected to, or a URL that can't be asked for.
+    Address,
+    /// Nobody listens, or nothing leads there.
+    Connect,
+    /// No TLS was agreed on, or the certificate does not hold.
+    Tls,
+    /// The connection broke.
+    Reset,
+    /// An answer came that is not HTTP as we read it; the status, if its first line told one.
+    Unreadable { status: Option<u16> },
+}
+
+/// A failure with what is to be said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub fault: Fault,
+    /// One line, without secrets.
+    pub detail: String,
+}
+
+impl Failure {
+    pub(super) fn new(fault: Fault, detail: impl Into<String>) -> Self {
+        Self { fault, detail: detail.into() }
+    }
+
+    pub(super) fn refused(refusal: &Refusal) -> Self {
+        Self::new(Fault::Address, refusal.to_string())
+    }
+
+    /// No connection to any of the addresses that were tried. What is wrong with the receiver counts before what is
+    /// wrong with us: with two address families one of them may not exist here.
+    pub(super) fn connect(tried: &[(SocketAddr, io::Error)]) -> Self {
+        let theirs = tried.iter().rev().find(|(address, error)| shortage(error, Some(*address)).is_none());
+        match theirs.or(tried.last()) {
+            None => Self::new(Fault::Name, "the name has no address"),
+            Some((address, error)) => match shortage(error, Some(*address)) {
+                Some(missing) => Self::new(Fault::Ours, missing),
+                None => Self::new(Fault::Connect, unreachable(*address, error)),
+            },
+        }
+    }
+
+    /// The TLS handshake with `server` failed.
+    pub(super) fn handshake(server: &str, error: &io::Error) -> Self {
+        if let Some(missing) = shortage(error, None) {
+            return Self::new(Fault::Ours, missing);
+        }
+        let detail = match rustls_error(error) {
+            Some(error) => tls(server, error),
+            None if closed(error.kind()) => {
+                format!("{server} closed the connection during the TLS handshake")
+            }
+            None => format!("the TLS handshake with {server} failed: {}", plain(error)),
+        };
+        Self::new(Fault::Tls, detail)
+    }
+
+    /// The exchange broke: after a byte of the answer, or before. `first_line` is how the answer began.
+    pub(super) fn exchange(error: &hyper::Error, answered: bool, status: Option<u16>) -> Self {
+        if error.is_parse() {
+            let what = innermost(error);
+            return Self::new(Fault::Unreadable { status }, format!("the answer is not readable: {what}"));
+        }
+        if let Some(io) = source_of::<io::Error>(error) {
+            if let Some(missing) = shortage(io, None) {
+                return Self::new(Fault::Ours, missing);
+            }
+            if let Some(tls_error) = rustls_error(io) {
+                return Self::new(Fault::Tls, tls("the server", tls_error));
+            }
+        }
+        let when = if answered { "in the middle of the answer" } else { "before an answer came" };
+        let reset = source_of::<io::Error>(error).is_some_and(|io| io.kind() == ErrorKind::ConnectionReset);
+        let how = if reset { "reset" } else { "closed" };
+        Self::new(Fault::Reset, format!("the connection was {how} {when}"))
+    }
+}
+
+/// What this machine lacks, if that is why `error` came.
+pub(super) fn shortage(error: &io::Error, connecting_to: Option<SocketAddr>) -> Option<String> {
+    let missing = match error.raw_os_error()? {
+        libc::EMFILE => "no file descriptor is left (the limit of this process is reached)",
+        libc::ENFILE => "no file descriptor is left (the limit of this machine is reached)",
+        libc::ENOMEM | libc::ENOBUFS => "no memory is left for a connection",
+        libc::ENOSPC => "no more connections can be watched (the limit of epoll watches is reached)",
+        // For IPv6 it means that this machine has none.
+        libc::EADDRNOTAVAIL if connecting_to.is_some_and(|address| address.is_ipv4()) => {
+            "no local port or address is left for a connection"
+        }
+        _ => return None,
+    };
+    Some(missing.to_owned())
+}
+
+fn unreachable(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => format!("{address} refused the connection"),
+        ErrorKind::TimedOut => format!("{address} did not answer"),
+        ErrorKind::HostUnreachable => format!("{address} is not reachable: no route to the host"),
+        ErrorKind::NetworkUnreachable => format!("{address} is not reachable: no route to its network"),
+        ErrorKind::AddrNotAvailable => {
+            format!("{address} is not reachable: this machine has no such address family")
+        }
+        ErrorKind::ConnectionReset => format!("{address} reset the connection"),
+        _ => format!("no connection to {address}: {}", plain(error)),
+    }
+}
+
+fn tls(server: &str, error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            format!("{server}: no TLS on that port: is it http?")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            format!("the certificate of {server} is of an issuer that is not trusted (UnknownIssuer)")
+        }
+        rustls::Error::AlertReceived(alert) => format!("{server} broke off TLS: {alert:?}"),
+        other => format!("no TLS with {server}: {other}"),
+    }
+}
+
+/// An I/O error without the number of the operating system.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+fn closed(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+    )
+}
+
+fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn source_of<T: Error + 'static>(error: &hyper::Error) -> Option<&T> {
+    causes(error.source()?).find_map(|error| error.downcast_ref())
+}
+
+/// `error` and everything beneath it.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+fn innermost(error: &hyper::Error) -> String {
+    causes(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errno(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_ours() {
+        let v4: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        for number in
+            [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EADDRNOTAVAIL]
+        {
+            let failure = Failure::connect(&[(v4, errno(number))]);
+            assert_eq!(failure.fault, Fault::Ours, "{number}");
+            assert!(!failure.detail.contains("os error"), "{}", failure.detail);
+        }
+    }
+
+    #[test]
+    fn what_the_receiver_does_counts_before_what_we_lack() {
+        let v6: SocketAddr = "[::1]:80".parse().unwrap();
+        let v4: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        for tried in [
+            [(v4, errno(libc::ECONNREFUSED)), (v6, errno(libc::EADDRNOTAVAIL))],
+            [(v6, errno(libc::EADDRNOTAVAIL)), (v4, errno(libc::ECONNREFUSED))],
+        ] {
+            assert_eq!(Failure::connect(&tried).fault, Fault::Connect);
+        }
+        let refused = Failure::connect(&[(v4, errno(libc::ECONNREFUSED))]);
+        assert_eq!(refused.detail, "127.0.0.1:80 refused the connection");
+        let far = Failure::connect(&[(v4, errno(libc::ENETUNREACH))]);
+        assert_eq!(far.detail, "127.0.0.1:80 is not reachable: no route to its network");
+    }
+}

@@ -1,0 +1,173 @@
+//! HTTP/1.1 to one server: a pool of connections, and one exchange after the other on each.
+//!
+//! The API client and the webhook client stand on it. It exists because both have to know what a general client hides:
+//! - whether a connection was used before and whether one byte of the answer came. A used connection that closes without
+//!   an answer was closed while it was idle: the request is sent again on a fresh one, once, within the same exchange;
+//! - how old a connection is. None is used for longer than [`Limits`] has it, so that a name that moves is followed;
+//! - what failed: the machine, the name, the connection, TLS or the answer ([`Failure`]).
+//!
+//! A connection is driven by the task that waits for the answer; no task is spawned per connection.
+
+mod connect;
+mod connection;
+mod descriptors;
+mod failure;
+mod origin;
+mod pool;
+mod resolver;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use rustls::ClientConfig;
+use url::Url;
+
+use crate::agent::USER_AGENT;
+use crate::domain::address::Manner;
+use crate::domain::attempt::Stage;
+use crate::domain::proxies::Proxies;
+use connection::Connection;
+use origin::Route;
+use pool::Pool;
+
+pub use connection::Body;
+pub use failure::{Failure, Fault};
+pub use origin::shown_location;
+pub use pool::Limits;
+pub use resolver::check_literal;
+
+/// How the connections to one server are made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub tls: Arc<ClientConfig>,
+    pub proxies: Proxies,
+    /// The rule for addresses, where there is one.
+    pub manner: Option<Manner>,
+    /// Idle connections that are kept.
+    pub max_idle: usize,
+    pub limits: Limits,
+    /// How long a connection may take to come about; `None`: as long as the whole exchange.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// The connections to one server. Cheap to clone.
+#[derive(Clone)]
+pub struct Transport {
+    route: Arc<Route>,
+    pool: Pool,
+    /// Headers of every request: `Host`, `User-Agent`, `Accept-Encoding`, the URL's credentials, the proxy's.
+    headers: HeaderMap,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // URLs of proxies hold credentials.
+        f.write_str("Transport")
+    }
+}
+
+/// An answer whose status and headers are there.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// How far an exchange has come; readable after it was given up.
+#[derive(Debug)]
+pub struct Progress(AtomicU8);
+
+impl Default for Progress {
+    /// A connection that is open already needs no other stage.
+    fn default() -> Self {
+        Self(AtomicU8::new(Stage::Waiting as u8))
+    }
+}
+
+impl Progress {
+    pub fn reached(&self) -> Stage {
+        let reached = self.0.load(Ordering::Relaxed);
+        Stage::ALL.into_iter().find(|stage| *stage as u8 == reached).unwrap_or(Stage::Waiting)
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
+    }
+}
+
+impl Transport {
+    /// The connections to the server of `url`.
+    ///
+    /// # Errors
+    /// What is wrong with `url` or a proxy's.
+    pub fn new(url: &Url, settings: Settings) -> Result<Self, &'static str> {
+        let pool = Pool::new(settings.max_idle, settings.limits);
+        let route = Route::new(url, settings)?;
+        let mut headers = HeaderMap::with_capacity(16);
+        headers.insert(header::HOST, route.origin.host_header.clone());
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(credentials) = origin::basic_auth(url) {
+            headers.insert(header::AUTHORIZATION, credentials);
+        }
+        if let Some(credentials) = route.credentials_of_forwarding() {
+            headers.insert(header::PROXY_AUTHORIZATION, credentials);
+        }
+        Ok(Self { route: Arc::new(route), pool, headers })
+    }
+
+    /// Headers to begin those of a request with.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Sends one request and waits for status and headers. `target` is path and query. The caller limits the time;
+    /// `progress` tells what it was waiting for.
+    ///
+    /// # Errors
+    /// Whatever the network does.
+    pub async fn send(
+        &self,
+        method: &Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+        progress: &Progress,
+    ) -> Result<Answer, Failure> {
+        let uri = self.uri(target)?;
+        let request = || {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            request
+        };
+        if let Some(used) = self.pool.take().await {
+            match used.send(request(), &self.pool).await {
+                // 408 on a used connection is the farewell of a server that closes it, not the answer to this request.
+                Ok(answer) if answer.status != StatusCode::REQUEST_TIMEOUT => return Ok(answer),
+                Err(broken) if !broken.unanswered => return Err(broken.failure),
+                // The others were closed by the same server, most likely.
+                Ok(_) | Err(_) => self.pool.clear(),
+            }
+        }
+        let fresh = Connection::open(&self.route, progress).await?;
+        progress.enter(Stage::Waiting);
+        fresh.send(request(), &self.pool).await.map_err(|broken| broken.failure)
+    }
+
+    fn uri(&self, target: &str) -> Result<Uri, Failure> {
+        let uri = match self.route.forwards_to() {
+            None => Bytes::copy_from_slice(target.as_bytes()),
+            Some(origin) => Bytes::from(format!("{origin}{target}")),
+        };
+        Uri::from_maybe_shared(uri)
+            .map_err(|error| Failure::new(Fault::Address, format!("the URL can't be asked for: {error}")))
+    }
+}

@@ -1,0 +1,95 @@
+//! Idle connections to one server.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::descriptors;
+use crate::clock;
+
+/// How long a connection is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// No request begins on an older connection.
+    pub age: Duration,
+    /// A connection that is idle for longer is closed, at the next sweep at the latest.
+    pub idle: Duration,
+    pub sweep_every: Duration,
+}
+
+impl Default for Limits {
+    /// A name is resolved anew at least once a minute, and no connection is idle for more than 30 s.
+    fn default() -> Self {
+        Self {
+            age: Duration::from_secs(50),
+            idle: Duration::from_secs(25),
+            sweep_every: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Connections that wait for a request, the latest used last. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Pool {
+    idle: Arc<Mutex<Idle>>,
+    max_idle: usize,
+    limits: Limits,
+}
+
+#[derive(Default)]
+struct Idle {
+    connections: Vec<Connection>,
+    /// Whether a task closes those that get too old.
+    swept: bool,
+}
+
+impl Pool {
+    pub(super) fn new(max_idle: usize, limits: Limits) -> Self {
+        Self { idle: Arc::default(), max_idle, limits }
+    }
+
+    /// The latest used connection that is open, as far as can be seen.
+    pub(super) async fn take(&self) -> Option<Connection> {
+        loop {
+            let mut connection = self.lock().connections.pop()?;
+            if connection.is_fit(&self.limits) && connection.is_open().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Keeps a connection that is ready for another request.
+    pub(super) fn put(&self, connection: Connection) {
+        let mut idle = self.lock();
+        if idle.connections.len() >= self.max_idle || descriptors::are_scarce() {
+            return;
+        }
+        idle.connections.push(connection);
+        if !idle.swept {
+            idle.swept = true;
+            // It ends with the pool, or when there is nothing to close.
+            tokio::spawn(sweep(Arc::downgrade(&self.idle), self.limits));
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.lock().connections.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn sweep(idle: Weak<Mutex<Idle>>, limits: Limits) {
+    loop {
+        clock::sleep(limits.sweep_every).await;
+        let Some(idle) = idle.upgrade() else { return };
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.connections.retain(|connection| connection.is_fit(&limits));
+        idle.swept = !idle.connections.is_empty();
+        if !idle.swept {
+            return;
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Finds a name's addresses and hands on only those that may be connected to.
+//!
+//! What is checked is what is connected to: a connection goes to these very addresses and asks nobody again, so a name
+//! that changes its mind in between gains nothing. A host that is written as an address is checked by
+//! [`check_literal`].
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use url::Url;
+
+use super::failure::{Failure, Fault, shortage};
+use crate::clock::Stopwatch;
+use crate::domain::address::{Manner, Refusal};
+
+/// Resolves `host` as the connection is made, each time.
+pub(super) async fn addresses(
+    host: &str,
+    port: u16,
+    manner: Option<Manner>,
+) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return allowed(manner, vec![SocketAddr::new(address, port)])
+            .map_err(|refusal| Failure::refused(&refusal));
+    }
+    let found: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
+        Ok(found) => found.collect(),
+        Err(error) => return Err(unresolved(host, &error)),
+    };
+    if found.iter().any(|address| !address.ip().is_loopback()) {
+        RESOLVED.note(host);
+    }
+    allowed(manner, found).map_err(|refusal| Failure::refused(&refusal))
+}
+
+/// Those of `found` that may be connected to, or why the first may not if none may.
+fn allowed(manner: Option<Manner>, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
+    let Some(manner) = manner else { return Ok(found) };
+    let mut refused = None;
+    let mut allowed = Vec::with_capacity(found.len());
+    for address in found {
+        match manner.judge(address.ip()) {
+            Ok(()) => allowed.push(address),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    match refused {
+        Some(refusal) if allowed.is_empty() => Err(refusal),
+        _ => Ok(allowed),
+    }
+}
+
+/// Checks a host that is written as an address.
+///
+/// # Errors
+/// Why it may not be connected to.
+pub fn check_literal(manner: Manner, url: &Url) -> Result<(), Refusal> {
+    // As it is connected to: `0x7f.1` and the like have become addresses when the URL was parsed.
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').parse() {
+        Ok(address) => manner.judge(address),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Why `host` has no address. A name server that does not answer and one that has trouble with this name alone say the
+/// same: it is ours unless another name was resolved lately.
+fn unresolved(host: &str, error: &io::Error) -> Failure {
+    if let Some(missing) = shortage(error, None) {
+        return Failure::new(Fault::Ours, missing);
+    }
+    let text = error.to_string();
+    let why = text.rsplit(": ").next().unwrap_or_default();
+    // The library has no other sign for it.
+    let temporary = why == "Temporary failure in name resolution" || why == "Try again";
+    if temporary && !RESOLVED.knows_another(host) {
+        return Failure::new(Fault::Ours, format!("no name server answers (asked for {host})"));
+    }
+    Failure::new(Fault::Name, format!("the name {host} has no address: {why}"))
+}
+
+/// Names that were resolved, and when last.
+struct Resolved(Mutex<Option<HashMap<String, Stopwatch>>>);
+
+static RESOLVED: Resolved = Resolved(Mutex::new(None));
+
+impl Resolved {
+    /// A name is resolved anew every minute while it is used.
+    const LATELY: Duration = Duration::from_secs(150);
+
+    fn note(&self, host: &str) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = names.get_or_insert_default();
+        names.retain(|_, resolved| resolved.elapsed() < Self::LATELY);
+        names.insert(host.to_owned(), Stopwatch::start());
+    }
+
+    fn knows_another(&self, host: &str) -> bool {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately =
+            |(name, resolved): (&String, &Stopwatch)| name != host && resolved.elapsed() < Self::LATELY;
+        names.iter().flatten().any(lately)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::address::Rule;
+
+    const HTTP: Manner = Manner { encrypted: false, allow_insecure: false };
+
+    fn found(addresses: &[&str]) -> Vec<SocketAddr> {
+        addresses.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect()
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_handed_on() {
+        let mixed = found(&["169.254.169.254", "10.0.0.1", "8.8.8.8", "::1"]);
+        assert_eq!(allowed(Some(HTTP), mixed), Ok(found(&["10.0.0.1", "::1"])));
+        let refusal = allowed(Some(HTTP), found(&["::ffff:169.254.169.254", "8.8.8.8"])).unwrap_err();
+        assert_eq!(refusal.rule, Rule::LinkLocal, "the first is told");
+        assert_eq!(allowed(Some(HTTP), vec![]), Ok(vec![]));
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_is_one() {
+        for text in [
+            "http://169.254.169.254/",
+            "http://169.254.169.254./",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[::ffff:a9fe:a9fe]:80/",
+            "http://0xa9fea9fe/",
+            "http://2852039166/",
+            "http://0251.0376.0251.0376/",
+            "http://１６９.254.169.254/",
+        ] {
+            assert!(check_literal(HTTP, &text.parse().unwrap()).is_err(), "{text}");
+        }
+        for text in
+            ["http://127.0.0.1/", "http://[::1]/", "http://hooks.internal/", "http://169.254.example/"]
+        {
+            assert!(check_literal(HTTP, &text.parse().unwrap()).is_ok(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_and_checked() {
+        let resolved = addresses("localhost", 80, Some(HTTP)).await.unwrap();
+        assert!(resolved.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
+        let refused = addresses("169.254.169.254", 80, Some(HTTP)).await.unwrap_err();
+        assert_eq!(refused.fault, Fault::Address, "{refused:?}");
+    }
+
+    #[test]
+    fn a_silent_name_server_is_ours_unless_it_answers_for_others() {
+        let silent =
+            || io::Error::other("failed to lookup address information: Temporary failure in name resolution");
+        let unknown = io::Error::other("failed to lookup address information: Name or service not known");
+        assert_eq!(unresolved("hooks.example", &silent()).fault, Fault::Ours);
+        assert_eq!(unresolved("hooks.example", &unknown).fault, Fault::Name);
+        RESOLVED.note("hooks.example");
+        assert_eq!(
+            unresolved("hooks.example", &silent()).fault,
+            Fault::Ours,
+            "it answered for this name only"
+        );
+        RESOLVED.note("api.example");
+        assert_eq!(unresolved("hooks.example", &silent()).fault, Fault::Name);
+    }
+}

@@ -1,0 +1,145 @@
+//! A server that answers byte for byte, and closes when it is told to: what a well-behaved library would never do.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use trackpost::clock;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Of which connection, from 0.
+    pub connection: usize,
+    /// The how manieth of its connection, from 0.
+    pub number: usize,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// What is done about a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// These bytes; the connection stays open.
+    Bytes(Vec<u8>),
+    /// These bytes, then the connection is closed.
+    Last(Vec<u8>),
+    /// These bytes, then a chunk of a byte every 50 ms, without end.
+    Drip(Vec<u8>),
+}
+
+pub struct Peer {
+    pub addr: SocketAddr,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    closed: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Peer {
+    pub async fn new(reply: impl Fn(&Heard) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (heard, closed): (Arc<Mutex<Vec<Heard>>>, Arc<AtomicUsize>) = Default::default();
+        let reply = Arc::new(reply);
+        let (books, ends) = (Arc::clone(&heard), Arc::clone(&closed));
+        let task = tokio::spawn(async move {
+            for connection in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (books, ends, reply) = (Arc::clone(&books), Arc::clone(&ends), Arc::clone(&reply));
+                tokio::spawn(async move {
+                    converse(stream, connection, &books, &*reply).await;
+                    ends.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+        Self { addr, heard, closed, task }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> usize {
+        self.heard().iter().map(|heard| heard.connection + 1).max().unwrap_or(0)
+    }
+
+    /// How many of them are closed, by either side.
+    pub fn closed(&self) -> usize {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A whole answer.
+pub fn answer(status: &str, body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    connection: usize,
+    books: &Mutex<Vec<Heard>>,
+    reply: &(impl Fn(&Heard) -> Reply + Sync),
+) {
+    let mut read = Vec::new();
+    for number in 0.. {
+        let Some((head, body)) = request(&mut stream, &mut read).await else { return };
+        let heard = Heard { connection, number, head, body };
+        books.lock().unwrap().push(heard.clone());
+        let (bytes, last) = match reply(&heard) {
+            Reply::Bytes(bytes) => (bytes, false),
+            Reply::Last(bytes) => (bytes, true),
+            Reply::Drip(bytes) => {
+                let mut dripping = stream.write_all(&bytes).await;
+                while dripping.is_ok() {
+                    clock::sleep(Duration::from_millis(50)).await;
+                    dripping = stream.write_all(b"1\r\nx\r\n").await;
+                }
+                return;
+            }
+        };
+        if stream.write_all(&bytes).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// The next request; `read` keeps what came of the one after it.
+async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    loop {
+        if let Some(end) = read.windows(4).position(|part| part == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&read[..end]).into_owned();
+            let length = head
+                .to_lowercase()
+                .split("content-length: ")
+                .nth(1)
+                .map_or(0, |rest| rest.lines().next().unwrap().trim().parse::<usize>().unwrap());
+            if read.len() >= end + 4 + length {
+                let body = read[end + 4..end + 4 + length].to_vec();
+                read.drain(..end + 4 + length);
+                return Some((head, body));
+            }
+        }
+        if stream.read_buf(read).await.ok().filter(|count| *count > 0).is_none() {
+            return None;
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Our own lack of file descriptors is nobody's failure (contract 3).
+
+use std::time::Duration;
+
+use trackpost::sandbox::{Answer, SandboxOptions};
+
+use crate::house::bystander;
+use crate::house::child::Site;
+use crate::house::parcel::in_transit;
+
+#[tokio::test]
+async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
+    let site = Site::new(SandboxOptions::default()).await;
+    let labels: Vec<String> = (0..40).map(|n| format!("\"se-{n}\"")).collect();
+    (0..40).for_each(|n| site.sandbox.script(&format!("se-{n}"), Answer::json(200, in_transit())));
+    // Far more attempts at once than descriptors.
+    site.receiver.answer_always(Answer::status(200).after(Duration::from_millis(300)));
+    let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
+    let text = text.replace("events = [\"*\"]", "events = [\"*\"]\nmax_in_flight = 100");
+    site.write("trackpost.toml", &text);
+    let daemon = site.start_after("ulimit -n 64");
+    daemon.logged("no file descriptor is left", 1).await;
+    site.received(|counts| counts.accepted >= 120).await;
+    assert!(!daemon.log().contains("fails as a whole"), "{}", daemon.log());
+    daemon.stop().await;
+
+    let mut database = bystander(&site.database()).await;
+    let attempts: Vec<(String, i64)> = sqlx::query_as("SELECT outcome, count(*) FROM attempts GROUP BY outcome")
+        .fetch_all(&mut database)
+        .await
+        .unwrap();
+    assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
+    let told: i64 = sqlx::query_scalar("SELECT count(*) FROM messages WHERE type LIKE 'system.%'")
+        .fetch_one(&mut database)
+        .await
+        .unwrap();
+    assert_eq!(told, 0);
+    let blamed: i64 = sqlx::query_scalar("SELECT count(*) FROM labels WHERE failures > 0 OR refusals > 0")
+        .fetch_one(&mut database)
+        .await
+        .unwrap();
+    assert_eq!(blamed, 0);
+    site.inspect();
+}
