@@ -63,6 +63,9 @@ mod tests {
                       Max open files            80                   4096                 files\n";
         assert_eq!(soft_limit(limits).map(for_connections), Some(40));
         assert_eq!([1_024, 16_384].map(for_connections), [960, 16_320]);
-        assert_eq!(soft_limit("Max open files            unlimited            unlimited            files"), None);
+        assert_eq!(
+            soft_limit("Max open files            unlimited            unlimited            files"),
+            None
+        );
     }
 }

@@ -25,10 +25,11 @@ async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
     daemon.stop().await;
 
     let mut database = bystander(&site.database()).await;
-    let attempts: Vec<(String, i64)> = sqlx::query_as("SELECT outcome, count(*) FROM attempts GROUP BY outcome")
-        .fetch_all(&mut database)
-        .await
-        .unwrap();
+    let attempts: Vec<(String, i64)> =
+        sqlx::query_as("SELECT outcome, count(*) FROM attempts GROUP BY outcome")
+            .fetch_all(&mut database)
+            .await
+            .unwrap();
     assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
     let told: i64 = sqlx::query_scalar("SELECT count(*) FROM messages WHERE type LIKE 'system.%'")
         .fetch_one(&mut database)

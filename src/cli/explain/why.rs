@@ -23,7 +23,9 @@ pub(super) fn in_words(reason: &Reason) -> Vec<String> {
             ]
         }
         Reason::CarrierThrottled { .. } => vec!["its carrier is asked too often".to_owned()],
-        Reason::OurFault { .. } => vec!["this machine could not ask for want of a resource of its own".to_owned()],
+        Reason::OurFault { .. } => {
+            vec!["this machine could not ask for want of a resource of its own".to_owned()]
+        }
     }
 }
 
