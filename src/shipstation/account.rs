@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
-use url::Url;
+use url::{Position, Url};
 
 use super::wire::{self, Limit};
 use super::{CONNECT, Client, LARGEST_BODY, LAST_WORDS, NoClient};
@@ -17,6 +17,8 @@ use crate::domain::tracking::Tracking;
 use crate::shortage;
 use crate::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport, shown_location};
 
+/// Stands for the label id while a URL is parsed.
+const PLACE: &str = "se-place-of-the-label-id";
 /// An error body is read this far.
 const LARGEST_ERROR: usize = 64 * 1024;
 
@@ -59,8 +61,10 @@ impl AccountClient {
         headers.insert("api-key", key);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let whole = format!("{}{}", url.path().trim_end_matches('/'), account.tracking_path);
-        let (before, after) = whole.split_once("{label_id}").unwrap_or((&whole, ""));
+        let whole = format!("{}{}", account.base_url, account.tracking_path.replace("{label_id}", PLACE));
+        let whole: Url = whole.parse().map_err(|_| no_client("tracking_path makes no valid URL"))?;
+        let whole = &whole[Position::BeforePath..Position::AfterQuery];
+        let (before, after) = whole.split_once(PLACE).unwrap_or((whole, ""));
         let path = [before.to_owned(), after.to_owned()];
         Ok(Self { transport, headers, path, account: account.clone() })
     }

@@ -10,12 +10,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::connection::{Duplex, tunnel};
+use super::connection::{Duplex, drive};
 use super::failure::{Failure, Fault};
 use super::origin::{Origin, Proxy, Route};
 use super::{Progress, resolver};
@@ -134,4 +136,27 @@ async fn encrypted(
             Err(Failure::handshake(&server, &error))
         }
     }
+}
+
+/// What a proxy answers to `CONNECT`: the tunnel, or why there is none.
+async fn tunnel(stream: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Result<Box<dyn Duplex>, Failure> {
+    let broke = |error: &hyper::Error| {
+        let failure = Failure::exchange(error, false, None);
+        Failure::new(failure_of_proxy(failure.fault), format!("the proxy: {}", failure.detail))
+    };
+    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
+    let mut driver = Some(driver.with_upgrades());
+    let sent = sender.send_request(request);
+    let response = drive(&mut driver, sent).await.map_err(|error| broke(&error))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(Failure::new(Fault::Connect, format!("the proxy answered {}", status.as_u16())));
+    }
+    let upgraded = drive(&mut driver, hyper::upgrade::on(response)).await.map_err(|error| broke(&error))?;
+    Ok(Box::new(TokioIo::new(upgraded)))
+}
+
+/// A proxy that breaks off is no connection to the server.
+fn failure_of_proxy(fault: Fault) -> Fault {
+    if fault == Fault::Ours { Fault::Ours } else { Fault::Connect }
 }

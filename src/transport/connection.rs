@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::descriptors::Permit;
-use super::failure::{Failure, Fault};
+use super::failure::Failure;
 use super::origin::Route;
 use super::pool::{Limits, Pool};
 use super::{Answer, Progress, connect};
@@ -184,7 +184,11 @@ impl Body {
 }
 
 /// Waits for `future` and drives the connection meanwhile.
-async fn drive<F: Future>(driver: &mut Option<Driver>, future: F) -> F::Output {
+pub(super) async fn drive<D, F>(driver: &mut Option<D>, future: F) -> F::Output
+where
+    D: Future + Unpin,
+    F: Future,
+{
     let mut future = pin!(future);
     poll_fn(|cx| {
         // What the future asks for, the connection can often give at once: a second round saves a wake-up.
@@ -200,7 +204,7 @@ async fn drive<F: Future>(driver: &mut Option<Driver>, future: F) -> F::Output {
 }
 
 /// Lets the connection do what it can.
-fn step(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+fn step(driver: &mut Option<impl Future + Unpin>, cx: &mut Context<'_>) {
     if let Some(running) = driver
         && Pin::new(running).poll(cx).is_ready()
     {
@@ -293,48 +297,4 @@ impl AsyncWrite for Metered {
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
-}
-
-/// What a proxy answers to `CONNECT`: the tunnel, or why there is none.
-pub(super) async fn tunnel(
-    stream: Box<dyn Duplex>,
-    request: Request<Full<Bytes>>,
-) -> Result<Box<dyn Duplex>, Failure> {
-    let broke = |error: &hyper::Error| {
-        let failure = Failure::exchange(error, false, None);
-        Failure::new(failure_of_proxy(failure.fault), format!("the proxy: {}", failure.detail))
-    };
-    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
-    let mut driver = Some(driver.with_upgrades());
-    let sent = sender.send_request(request);
-    let response = alongside(&mut driver, sent).await.map_err(|error| broke(&error))?;
-    let status = response.status();
-    if !status.is_success() {
-        return Err(Failure::new(Fault::Connect, format!("the proxy answered {}", status.as_u16())));
-    }
-    let upgraded =
-        alongside(&mut driver, hyper::upgrade::on(response)).await.map_err(|error| broke(&error))?;
-    Ok(Box::new(TokioIo::new(upgraded)))
-}
-
-/// A proxy that breaks off is no connection to the server.
-fn failure_of_proxy(fault: Fault) -> Fault {
-    if fault == Fault::Ours { Fault::Ours } else { Fault::Connect }
-}
-
-async fn alongside<D, F>(driver: &mut Option<D>, future: F) -> F::Output
-where
-    D: Future + Unpin,
-    F: Future,
-{
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        if let Some(running) = driver
-            && Pin::new(running).poll(cx).is_ready()
-        {
-            *driver = None;
-        }
-        future.as_mut().poll(cx)
-    })
-    .await
 }
