@@ -20,7 +20,7 @@
 //! | the door | [`cli`]: arguments and printing |
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
 //! | the trades | [`poller`], [`scout`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
-//! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers; [`in_flight`]: what a trade has under way |
+//! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers; [`in_flight`]: what a trade has under way; [`notices`]: what is degraded |
 //! | the tools | [`store`] (SQLite), [`shipstation`] (the ear), [`webhook`] (the mouth), [`config`], [`clock`], [`agent`], [`tls`] |
 //! | the ground | [`domain`]: everything that decides; pure |
 //! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies; [`simulation`]: polls in virtual time |

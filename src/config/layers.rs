@@ -35,7 +35,8 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
     builder = builder.add_source(Layer::Variables(variables(environment, findings)));
     let built = builder.build().and_then(|built| built.cache.into_table());
     built.unwrap_or_else(|error| {
-        findings.fault(Fault::new("configuration", "", error.to_string()));
+        let fault = Fault::new("configuration", "", error.to_string());
+        findings.fault(fault.hint("trackpost check with the file alone, without variables, may tell more"));
         Map::new()
     })
 }
@@ -67,11 +68,8 @@ fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
     if let Some(ValueKind::Table(rows)) = table.get("cadence").map(|cadence| &cadence.kind) {
         for row in RowName::ALL.map(RowName::as_str) {
             if rows.keys().filter(|name| name.eq_ignore_ascii_case(row)).count() > 1 {
-                findings.fault(Fault::new(
-                    place,
-                    format!("cadence.{row}"),
-                    "is there twice, in different case",
-                ));
+                let fault = Fault::new(place, format!("cadence.{row}"), "is there twice, in different case");
+                findings.fault(fault.hint("one row for each status, in any case"));
             }
         }
     }

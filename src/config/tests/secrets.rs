@@ -43,7 +43,7 @@ fn secrets_are_fetched_from_where_they_are() {
         Place::new("[accounts.a]\napi_key = { file = \"keys/a\" }\n[accounts.b]\napi_key = { env = \"B\" }")
             .file("keys/a", "k3y\r\n")
             .env("B", "k\u{1}y");
-    assert!(place.report().contains("accounts.b.api_key: holds characters"), "{}", place.report());
+    assert!(place.report().contains("accounts.b.api_key: holds the character U+0001"), "{}", place.report());
     let place = place.env("B", "12345");
     let accounts = place.loaded().config.accounts;
     assert_eq!(accounts[&AccountName::new("a")].api_key.expose(), "k3y");
