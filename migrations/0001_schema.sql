@@ -75,6 +75,8 @@ CREATE TABLE labels (
     missing_events     INTEGER NOT NULL DEFAULT 0 CHECK (missing_events >= 0),
     last_seq           INTEGER NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
     newest_scan_at     INTEGER,
+    -- A delivery was seen beneath a newer scan, the status says otherwise, and the parcel did not move since.
+    delivered_beneath_at INTEGER,
     stalled_told       INTEGER NOT NULL DEFAULT 0 CHECK (stalled_told IN (0, 1)),
     late_told          INTEGER NOT NULL DEFAULT 0 CHECK (late_told IN (0, 1)),
     -- The last polls that changed something or failed, newest last.
@@ -109,6 +111,8 @@ CREATE TABLE tracking_events (
     changed_at    INTEGER NOT NULL,
     missing_polls INTEGER NOT NULL DEFAULT 0 CHECK (missing_polls >= 0),
     retracted_at  INTEGER,
+    -- The oldest scan, which the carrier's list no longer reaches back to; no retraction.
+    fell_off      INTEGER NOT NULL DEFAULT 0 CHECK (fell_off IN (0, 1) AND (fell_off = 0 OR (missing_polls = 0 AND retracted_at IS NULL))),
     flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
     forms         BLOB    NOT NULL CHECK (length(forms) > 0 AND length(forms) % 16 = 0),
     raw           TEXT    NOT NULL,
@@ -189,7 +193,7 @@ CREATE TABLE deliveries (
 
 -- All that is still to be delivered, lane by lane. It covers the choice of heads, so that a backlog is chosen from
 -- without reading its rows.
-CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, place, next_attempt_at, attempts) WHERE state = 'pending';
+CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, place, next_attempt_at, attempts, state) WHERE state = 'pending';
 
 CREATE TABLE attempts (
     delivery_key   INTEGER NOT NULL REFERENCES deliveries (delivery_key) ON DELETE CASCADE,

@@ -68,8 +68,8 @@ fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
     if let Some(ValueKind::Table(rows)) = table.get("cadence").map(|cadence| &cadence.kind) {
         for row in RowName::ALL.map(RowName::as_str) {
             if rows.keys().filter(|name| name.eq_ignore_ascii_case(row)).count() > 1 {
-                let fault = Fault::new(place, format!("cadence.{row}"), "is there twice, in different case");
-                findings.fault(fault.hint("one row for each status, in any case"));
+                let twice = Fault::new(place, format!("cadence.{row}"), "is there twice, in different case");
+                findings.fault(twice.hint("names of rows are the same in any case: keep one of them"));
             }
         }
     }

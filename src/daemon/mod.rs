@@ -81,6 +81,24 @@ impl DaemonError {
     }
 }
 
+/// Reads the configuration. `None` if a signal to stop comes first; a SIGHUP waits for [`Daemon::run`].
+pub async fn read_config(
+    path: &Path,
+    environment: &Environment,
+    signals: &mut Signals,
+) -> Result<Option<Loaded>, DaemonError> {
+    let (path, environment) = (path.to_owned(), environment.clone());
+    let reading = tokio::task::spawn_blocking(move || Config::load(&path, &environment));
+    tokio::select! {
+        biased;
+        () = signals.stop() => Ok(None),
+        read = reading => match read {
+            Ok(loaded) => Ok(Some(loaded?)),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        },
+    }
+}
+
 /// Opens the database and runs its writer in the background, for as long as a handle is left.
 pub async fn open_store(path: &Path) -> Result<Store, StoreError> {
     Ok(open_with_writer(path).await?.0)

@@ -22,8 +22,8 @@ impl Daemon {
         let outcome = match read {
             Ok(Ok(loaded)) => match self.came_to_nothing(&loaded.config) {
                 None => {
-                    self.apply(loaded).await?;
-                    ReloadOutcome { applied: true, lines: Vec::new() }
+                    let lines = self.apply(loaded).await?;
+                    ReloadOutcome { applied: true, lines }
                 }
                 Some(fault) => self.reject(&Faults::of(vec![fault])),
             },
@@ -59,7 +59,9 @@ impl Daemon {
         ReloadOutcome { applied: false, lines: faults }
     }
 
-    async fn apply(&mut self, loaded: Loaded) -> Result<(), DaemonError> {
+    /// Returns what has changed.
+    async fn apply(&mut self, loaded: Loaded) -> Result<Vec<String>, DaemonError> {
+        let mut lines = Vec::new();
         let (before, after) = (&self.config, &loaded.config);
         for (key, changed) in [
             ("store", before.store != after.store),
@@ -68,6 +70,7 @@ impl Daemon {
         ] {
             if changed {
                 warn!(key, "the change takes effect at the next start");
+                lines.push(format!("[{key}] changed: takes effect at the next start"));
             }
         }
         let accounts = Changes::between(&before.accounts, &after.accounts);
@@ -92,7 +95,12 @@ impl Daemon {
             polling_changed = polling,
             "configuration reloaded"
         );
-        Ok(())
+        lines.extend(accounts.lines("accounts"));
+        lines.extend(subscribers.lines("subscribers"));
+        if polling {
+            lines.push("[cadence], [silence] or first_poll changed".to_owned());
+        }
+        Ok(lines)
     }
 }
 
@@ -116,6 +124,13 @@ impl Changes {
             changed: names(&mut after.iter().filter(differs).map(|(name, _)| name)),
             removed: names(&mut before.keys().filter(|name| !after.contains_key(*name))),
         }
+    }
+
+    /// For the verb that asked for the reload.
+    fn lines(&self, of: &str) -> Vec<String> {
+        let all = [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
+        let some = all.iter().filter(|(_, names)| !names.is_empty());
+        some.map(|(what, names)| format!("{of} {what}: {names}")).collect()
     }
 }
 

@@ -6,9 +6,10 @@
 use jiff::Timestamp;
 
 use super::cadence::estimate_day;
+use super::event::{EventId, WallClock};
 use super::message::news::{Change, StatusPair, ToldEvent};
 use super::snapshot::Standing;
-use super::tracking::{StatusCode, Tracking, TrackingEvent};
+use super::tracking::{Deliveries, StatusCode, Tracking, TrackingEvent};
 
 /// The events of a poll, ready to be told.
 #[derive(Clone, Debug, Default)]
@@ -17,20 +18,33 @@ pub struct ToldEvents {
     pub added: Vec<ToldEvent>,
     pub revised: Vec<ToldEvent>,
     pub retracted: Vec<ToldEvent>,
+    /// The id of each event of the answer, by its place there.
+    pub ids: Vec<(usize, EventId)>,
 }
 
-/// The changes from `before` to `after`, which was made of `tracking`. `first` tells that no answer was seen before.
-pub fn changes(
-    before: &Standing,
-    after: &Standing,
-    tracking: &Tracking,
-    events: ToldEvents,
-    first: bool,
-) -> Vec<Change> {
-    if first && says_nothing(after, tracking) {
+/// What a label was and is, and the answer between the two.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    pub before: &'a Standing,
+    pub after: &'a Standing,
+    pub tracking: &'a Tracking,
+    pub deliveries: Deliveries,
+    /// No answer was seen before.
+    pub first: bool,
+}
+
+/// The changes that an answer brings.
+pub fn changes(step: &Step<'_>, events: ToldEvents) -> Vec<Change> {
+    let Step { before, after, .. } = *step;
+    if step.first && says_nothing(after, step.tracking) {
         return Vec::new();
     }
-    let milestones = milestones(before, after, &events);
+    let milestones = step.milestones(&events);
+    let status = (!same_pair(&before.pair(), &after.pair())).then(|| Change::Status {
+        from: before.pair(),
+        to: after.pair(),
+        event: step.bringer(&events),
+    });
     let mut changes: Vec<Change> = events.added.into_iter().map(Change::Added).collect();
     if !events.revised.is_empty() {
         changes.push(Change::Revised(events.revised));
@@ -41,9 +55,7 @@ pub fn changes(
     if !same_estimate(before.estimate.as_deref(), after.estimate.as_deref()) {
         changes.push(Change::Estimate { from: before.estimate.clone(), to: after.estimate.clone() });
     }
-    if !same_pair(&before.pair(), &after.pair()) {
-        changes.push(Change::Status { from: before.pair(), to: after.pair() });
-    }
+    changes.extend(status);
     changes.extend(milestones);
     changes
 }
@@ -54,39 +66,104 @@ fn says_nothing(after: &Standing, tracking: &Tracking) -> bool {
         && matches!(after.status(), None | Some(StatusCode::NotYetInSystem | StatusCode::Unknown))
 }
 
-fn milestones(before: &Standing, after: &Standing, events: &ToldEvents) -> Vec<Change> {
-    let mut found = Vec::new();
-    let newest_new = |wanted: fn(&TrackingEvent) -> bool, late_too: bool| {
-        events
-            .added
-            .iter()
-            .rev()
-            .filter(|event| late_too || !event.behind)
-            .find(|event| TrackingEvent::parse(&event.raw).is_ok_and(|event| wanted(&event)))
-            .cloned()
-    };
-    let is_exception: fn(&TrackingEvent) -> bool = |event| event.status() == Some(StatusCode::Exception);
-    let is_delivery: fn(&TrackingEvent) -> bool = |event| event.status().is_some_and(StatusCode::is_terminal);
+/// What a scan may be.
+type Is = fn(&TrackingEvent) -> bool;
 
-    let reopened = before.is_terminal() && !after.is_terminal();
-    if reopened {
-        found.push(Change::Reopened { from: before.pair(), to: after.pair() });
+const IS_EXCEPTION: Is = |event| event.status() == Some(StatusCode::Exception);
+
+impl Step<'_> {
+    /// Milestones come from scans that are new, or newly such, wherever they stand in the list, and from the status;
+    /// none is told twice for one scan.
+    fn milestones(&self, events: &ToldEvents) -> Vec<Change> {
+        let Step { before, after, deliveries, .. } = *self;
+        let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
+        let mut found = Vec::new();
+        let standing = self.brought_at(events, deliveries.standing);
+        let again = was_delivered && deliveries.left.is_some() && standing.is_some();
+        if was_delivered && (again || !is_delivered) {
+            found.push(self.reopened(events));
+        }
+
+        // A backfilled "out for delivery" is no longer true, unless only its clock is vague; a backfilled exception
+        // still happened.
+        let out = self.newest(events, TrackingEvent::is_out_for_delivery);
+        let out = out.filter(|event| !event.behind || event.place == Some(0));
+        let says_out = after.out_for_delivery && !before.out_for_delivery;
+        // The vehicle's scan may come after the driver's, whatever their clocks say: it is not out again.
+        let is_over = was_delivered && is_delivered && !again;
+        if !is_over && (out.is_some() || (says_out && !self.is_on_top(TrackingEvent::is_out_for_delivery))) {
+            found.push(Change::OutForDelivery(out.cloned()));
+        }
+
+        let exception = self.newest(events, IS_EXCEPTION);
+        let turned_bad =
+            after.status() == Some(StatusCode::Exception) && before.status() != Some(StatusCode::Exception);
+        if exception.is_some() || (turned_bad && !self.is_on_top(IS_EXCEPTION)) {
+            found.push(Change::Exception(exception.cloned()));
+        }
+
+        let left = self.brought_at(events, deliveries.left);
+        if again || (is_delivered && !was_delivered) {
+            let brought = standing.or_else(|| self.newest(events, TrackingEvent::is_delivery));
+            if brought.is_some() || after.is_terminal() {
+                found.push(Change::Delivered(brought.cloned()));
+            }
+        } else if let Some(left) = left.filter(|_| !is_delivered) {
+            // Delivered and on its way again since the last poll.
+            found.push(Change::Delivered(Some(left.clone())));
+            if !was_delivered {
+                found.push(self.reopened(events));
+            }
+        }
+        found
     }
-    // A backfilled "out for delivery" is no longer true; a backfilled exception still happened.
-    let out = newest_new(TrackingEvent::is_out_for_delivery, false);
-    if out.is_some() || (after.out_for_delivery && !before.out_for_delivery) {
-        found.push(Change::OutForDelivery(out));
+
+    fn reopened(&self, events: &ToldEvents) -> Change {
+        let event = events.added.last().map(|event| event.event_id);
+        Change::Reopened { from: self.before.pair(), to: self.after.pair(), event }
     }
-    let exception = newest_new(is_exception, true);
-    let turned_bad =
-        after.status() == Some(StatusCode::Exception) && before.status() != Some(StatusCode::Exception);
-    if exception.is_some() || turned_bad {
-        found.push(Change::Exception(exception));
+
+    /// The newest scan that is such now and was not before: new ones first, then revised ones.
+    fn newest<'e>(&self, events: &'e ToldEvents, is: Is) -> Option<&'e ToldEvent> {
+        let told = events.added.iter().rev().chain(events.revised.iter().rev());
+        told.into_iter().find(|told| self.is_newly(told, is))
     }
-    if after.is_terminal() && !before.is_terminal() {
-        found.push(Change::Delivered(newest_new(is_delivery, true)));
+
+    /// What is told of the scan at that place, if it is a delivery now and was none before.
+    fn brought_at<'e>(&self, events: &'e ToldEvents, place: Option<usize>) -> Option<&'e ToldEvent> {
+        let mut told = events.added.iter().chain(&events.revised).filter(|told| told.place == place);
+        told.find(|told| place.is_some() && self.is_newly(told, TrackingEvent::is_delivery))
     }
-    found
+
+    fn is_newly(&self, told: &ToldEvent, is: Is) -> bool {
+        let now = told.place.and_then(|place| self.tracking.events.get(place));
+        let was_such = || match &told.previous {
+            Some(raw) => TrackingEvent::parse(raw).is_ok_and(|before| is(&before)),
+            // One that returns as it was has been told of.
+            None => told.returned,
+        };
+        now.is_some_and(is) && !was_such()
+    }
+
+    /// Whether the newest scan, by its clock or by its place, is such: then it has been told of when it came.
+    fn is_on_top(&self, is: Is) -> bool {
+        let newest = self.newest_where(|_| true).map(|place| &self.tracking.events[place]);
+        [self.tracking.events.first(), newest].into_iter().flatten().any(is)
+    }
+
+    /// The newest scan by its clock; of equals the one listed first.
+    fn newest_where(&self, wanted: impl Fn(&TrackingEvent) -> bool) -> Option<usize> {
+        let wanted = self.tracking.events.iter().enumerate().rev().filter(|(_, event)| wanted(event));
+        wanted.max_by_key(|(_, event)| WallClock::of(event)).map(|(place, _)| place)
+    }
+
+    /// The scan that brought the status: the newest that says the same, else the newest that is new.
+    fn bringer(&self, events: &ToldEvents) -> Option<EventId> {
+        let status = self.after.status();
+        let place = self.newest_where(|event| status.is_some() && event.status() == status);
+        let id = |place| events.ids.iter().find(|(at, _)| *at == place).map(|(_, id)| *id);
+        place.and_then(id).or_else(|| events.added.last().map(|event| event.event_id))
+    }
 }
 
 /// Whether two estimates name the same day at the destination; hour and spelling are no news.

@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::event::instant_of;
 use super::label::LabelState;
 use super::message::news::ToldEvent;
 use super::schedule::Entry;
 use super::snapshot::Snapshot;
-use super::tracking::{StatusCode, TrackingEvent};
+use super::tracking::TrackingEvent;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,15 +111,20 @@ pub struct Notice {
 }
 
 /// What is to be counted of the events that an answer at `now` adds to a label that stood so before.
-pub fn noticed(label: &Snapshot, added: &[ToldEvent], now: Timestamp) -> Vec<Notice> {
+pub fn noticed(
+    label: &Snapshot,
+    added: &[ToldEvent],
+    answer: &[TrackingEvent],
+    now: Timestamp,
+) -> Vec<Notice> {
     let watched = label.standing.state == LabelState::Active;
     let Some(looked_at) = label.standing.last_answer_at.filter(|_| watched) else { return Vec::new() };
     let own = Bucket::of(now.duration_since(looked_at));
     let news = added.iter().filter(|event| !event.behind && !event.returned);
     let notices = news.flat_map(|event| {
-        let status = TrackingEvent::parse(&event.raw).ok().and_then(|event| event.status());
-        let delivered = status.is_some_and(StatusCode::is_terminal);
-        let ago = instant_of(&event.raw).map(|at| now.duration_since(at));
+        let scan = event.place.and_then(|place| answer.get(place));
+        let delivered = scan.is_some_and(TrackingEvent::is_delivery);
+        let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
         let (kind, bucket) = match ago.filter(|ago| !ago.is_negative() && *ago <= LONGEST_AGO) {
             Some(ago) => (Kind::Seen, Bucket::of(ago)),
             None => (Kind::Unclear, Bucket(0)),
@@ -235,10 +239,11 @@ mod tests {
             late: false,
             behind: false,
             returned: false,
-            form: format!("{:?}", Form::of(&raw)),
-            raw,
+            form: Some(Form::of(&raw)),
+            raw: raw.into(),
             previous: None,
             changed: Vec::new(),
+            place: None,
         }
     }
 
@@ -247,7 +252,10 @@ mod tests {
     }
 
     fn counted(label: &Snapshot, events: &[ToldEvent]) -> Vec<(Kind, bool, usize)> {
-        let notices = noticed(label, events, at(NOW)).into_iter();
+        let answer: Vec<_> = events.iter().map(|event| TrackingEvent::parse(&event.raw).unwrap()).collect();
+        let placed = |(place, event): (usize, &ToldEvent)| ToldEvent { place: Some(place), ..event.clone() };
+        let events: Vec<_> = events.iter().enumerate().map(placed).collect();
+        let notices = noticed(label, &events, &answer, at(NOW)).into_iter();
         notices.map(|notice| (notice.kind, notice.delivered, notice.bucket.index())).collect()
     }
 

@@ -1,9 +1,9 @@
 //! A label's history after an answer: what is to be written of its events, and what is to be told of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::change::ToldEvents;
-use super::digest;
 use super::event::{KnownEvent, Matching, Update};
 use super::message::news::ToldEvent;
 
@@ -31,7 +31,7 @@ pub enum Step {
     /// It says something else than before.
     Revised {
         fields: Vec<String>,
-        before: String,
+        before: Arc<str>,
     },
     Retracted,
 }
@@ -101,8 +101,11 @@ fn told(known: &[KnownEvent], matching: &Matching) -> ToldEvents {
             ToldEvent {
                 behind: added.behind,
                 returned: was.is_some(),
-                previous: was.filter(|was| was.revision < added.record.revision).map(|was| was.raw.clone()),
+                previous: was
+                    .filter(|was| was.revision < added.record.revision)
+                    .map(|was| Arc::clone(&was.raw)),
                 changed: added.changed.clone(),
+                place: Some(added.new),
                 ..telling(&added.record)
             }
         })
@@ -111,13 +114,18 @@ fn told(known: &[KnownEvent], matching: &Matching) -> ToldEvents {
         .revised
         .iter()
         .map(|revised| ToldEvent {
-            previous: Some(known[revised.known].raw.clone()),
+            previous: Some(Arc::clone(&known[revised.known].raw)),
             changed: revised.changed.clone(),
+            place: Some(revised.new),
             ..telling(becomes(revised.known))
         })
         .collect();
     let retracted = matching.retracted.iter().map(|retracted| telling(becomes(*retracted))).collect();
-    ToldEvents { added, revised, retracted }
+    let live = matching.same.iter().chain(&matching.flapped).copied();
+    let live = live.chain(matching.revised.iter().map(|revised| (revised.known, revised.new)));
+    let live = live.map(|(old, new)| (new, known[old].event_id));
+    let all = live.chain(matching.added.iter().map(|added| (added.new, added.record.event_id)));
+    ToldEvents { added, revised, retracted, ids: all.collect() }
 }
 
 fn telling(record: &KnownEvent) -> ToldEvent {
@@ -127,9 +135,10 @@ fn telling(record: &KnownEvent) -> ToldEvent {
         late: record.late,
         behind: false,
         returned: false,
-        raw: record.raw.clone(),
+        raw: Arc::clone(&record.raw),
         previous: None,
         changed: Vec::new(),
-        form: record.form().map(|form| digest::hex(form.as_bytes())).unwrap_or_default(),
+        form: record.form(),
+        place: None,
     }
 }

@@ -54,10 +54,14 @@ impl Patience {
         found
     }
 
-    /// The next moment after `now` when there is something to judge.
+    /// The next moment after `now` when there is something to judge: an alert, or that a label has settled.
     pub fn next(&self, after: &Standing, label: &Snapshot, now: Timestamp) -> Option<Timestamp> {
         let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(after, label)].into_iter().flatten().filter(|at| *at > now).min()
+        [stalled, self.late_at(after, label), after.settles_at()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// The first moment, past or future, when there is something to judge that was not told yet.
@@ -66,11 +70,11 @@ impl Patience {
             return None;
         }
         let stalled = self.stalled_at(standing, label.registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(standing, label)].into_iter().flatten().min()
+        [stalled, self.late_at(standing, label), standing.settles_at()].into_iter().flatten().min()
     }
 
     fn stalled_at(&self, after: &Standing, registered_at: Timestamp) -> Option<(Timestamp, u32)> {
-        if after.stalled_told || after.is_terminal() {
+        if after.stalled_told || after.is_delivered() {
             return None;
         }
         let announced = after.status_detail_code.as_deref().is_some_and(|detail| ANNOUNCED.contains(&detail));
@@ -88,7 +92,7 @@ impl Patience {
     }
 
     fn late_at(&self, after: &Standing, label: &Snapshot) -> Option<Timestamp> {
-        if after.late_told || after.is_terminal() || self.late_after == 0 {
+        if after.late_told || after.is_delivered() || self.late_after == 0 {
             return None;
         }
         let day = estimate_day(after.estimate.as_deref()?)?;

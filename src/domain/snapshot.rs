@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{self, Situation};
 use super::digest::Digest;
@@ -14,6 +14,9 @@ use super::pace::Pace;
 use super::poll::Reason;
 use super::schedule::Plan;
 use super::tracking::StatusCode;
+
+/// Without change for so long, a label that was delivered beneath a newer scan is finished.
+const SETTLED_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
 /// What is kept of a label, as far as a poll can change it.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +60,9 @@ pub struct Standing {
     pub last_seq: i64,
     /// The newest scan as far as its time is plausible, else when we first saw it; none before the first scan.
     pub newest_scan_at: Option<Timestamp>,
+    /// When we first saw a delivery beneath a newer scan, while the status says otherwise and the parcel did not move
+    /// since.
+    pub delivered_beneath_at: Option<Timestamp>,
     /// Said of this silence already.
     pub stalled_told: bool,
     /// Said of this estimate already.
@@ -93,6 +99,7 @@ impl Standing {
             missing_events: 0,
             last_seq: 0,
             newest_scan_at: None,
+            delivered_beneath_at: None,
             stalled_told: false,
             late_told: false,
         }
@@ -104,6 +111,18 @@ impl Standing {
 
     pub fn is_terminal(&self) -> bool {
         self.status().is_some_and(StatusCode::is_terminal)
+    }
+
+    /// Whether it is delivered, as its status or a scan beneath a newer one says.
+    pub fn is_delivered(&self) -> bool {
+        self.is_terminal() || self.delivered_beneath_at.is_some()
+    }
+
+    /// When a delivery beneath a newer scan ends it, if nothing changes until then.
+    pub fn settles_at(&self) -> Option<Timestamp> {
+        let seen_at = self.delivered_beneath_at.filter(|_| self.state == LabelState::Active)?;
+        let quiet_since = self.last_changed_at.map_or(seen_at, |changed_at| changed_at.max(seen_at));
+        quiet_since.checked_add(SETTLED_AFTER).ok()
     }
 
     pub fn pair(&self) -> StatusPair {
@@ -119,10 +138,13 @@ impl Standing {
 
     /// What the cadence looks at.
     pub fn situation(&self, label: &LabelKey, registered_at: Timestamp, first: bool) -> Situation {
+        // Delivered beneath a newer scan: only the status is waited for, in the IT row.
+        let waited_for = self.delivered_beneath_at.is_none();
+        let estimate = self.estimate.as_deref().filter(|_| waited_for);
         Situation {
-            status: self.status(),
-            out_for_delivery: self.out_for_delivery,
-            estimate: self.estimate.as_deref().and_then(cadence::estimate_day),
+            status: if waited_for { self.status() } else { Some(StatusCode::InTransit) },
+            out_for_delivery: self.out_for_delivery && waited_for,
+            estimate: estimate.and_then(cadence::estimate_day),
             utc_offset: self.utc_offset(),
             quiet_since: self.last_changed_at.unwrap_or(registered_at),
             unchanged: self.unchanged,
@@ -174,6 +196,7 @@ impl Snapshot {
     /// The label as the schedule keeps it; `alert_at` is when an alert is to be judged next.
     pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> Plan {
         let standing = &self.standing;
+        let situation = standing.situation(&self.key, self.registered_at, false);
         Plan {
             row: self.row,
             version: self.version,
@@ -185,10 +208,10 @@ impl Snapshot {
             answered_at: standing.last_answer_at,
             quiet_since: standing.last_changed_at.unwrap_or(self.registered_at),
             alert_at,
-            status: standing.status(),
-            out_for_delivery: standing.out_for_delivery,
-            estimate: standing.estimate.as_deref().and_then(cadence::estimate_day),
-            utc_offset: standing.utc_offset(),
+            status: situation.status,
+            out_for_delivery: situation.out_for_delivery,
+            estimate: situation.estimate,
+            utc_offset: situation.utc_offset,
             digest: standing.answer_digest,
             failing: standing.failures + standing.refusals > 0,
             missing_events: standing.missing_events > 0,

@@ -12,6 +12,7 @@ use crate::domain::account::{AccountChange, AccountState, Standing};
 use crate::domain::label::AccountName;
 use crate::domain::message::Message;
 use crate::domain::poll::PlannedDelivery;
+use crate::domain::subscriber::SubscriberName;
 
 /// An account's new standing, what is to be told of it, and what it does to the labels.
 #[derive(Clone, Debug)]
@@ -54,8 +55,10 @@ impl Store {
 
     /// Writes an account's new standing by itself: nothing else came of what changed it.
     pub async fn record_account(&self, record: AccountRecord) -> Result<(), StoreError> {
-        let new = self.writer.write(move |tx| Box::pin(async move { keep(tx, &record).await })).await?;
-        self.handover.give(new);
+        let told: BTreeSet<SubscriberName> =
+            record.deliveries.iter().map(|delivery| delivery.subscriber.clone()).collect();
+        self.writer.write(move |tx| Box::pin(async move { keep(tx, &record).await })).await?;
+        told.iter().for_each(|subscriber| self.handover.stale(subscriber));
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ pub(super) async fn known_events(
     row: i64,
 ) -> Result<Vec<KnownEvent>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT event_id, revision, late, missing_polls, retracted_at, flapped, forms, raw
+        "SELECT event_id, revision, late, missing_polls, retracted_at, fell_off, flapped, forms, raw
          FROM tracking_events WHERE label_key = ? ORDER BY position",
         row
     )
@@ -32,7 +32,8 @@ pub(super) async fn known_events(
             flapped: row.flapped == 1,
             missing_polls: u32::try_from(row.missing_polls).map_err(|_| unreadable())?,
             retracted: row.retracted_at.is_some(),
-            raw: row.raw,
+            fell_off: row.fell_off == 1,
+            raw: row.raw.into(),
         })
     });
     known.collect()
@@ -54,15 +55,15 @@ const INSERT: Bulk = Bulk {
 };
 
 const UPDATE: Bulk = Bulk {
-    before: "WITH new (label_key, event_id, revision, now, missing_polls, retracted, flapped, forms, raw) AS (",
-    columns: 9,
+    before: "WITH new (label_key, event_id, revision, now, missing_polls, retracted, fell_off, flapped, forms, raw) AS (",
+    columns: 10,
     after: ") UPDATE tracking_events SET
         revision = new.revision,
         changed_at = iif(tracking_events.revision <> new.revision
             OR (retracted_at IS NOT NULL) <> new.retracted, new.now, changed_at),
         missing_polls = new.missing_polls,
         retracted_at = iif(new.retracted, coalesce(retracted_at, new.now), NULL),
-        flapped = new.flapped, forms = new.forms, raw = new.raw
+        fell_off = new.fell_off, flapped = new.flapped, forms = new.forms, raw = new.raw
      FROM new WHERE tracking_events.label_key = new.label_key AND tracking_events.event_id = new.event_id",
 };
 
@@ -105,13 +106,13 @@ pub(super) async fn write_events(
                 .push(now)
                 .push(now)
                 .push(Form::pack(&event.forms))
-                .push(event.raw.as_str());
+                .push(&*event.raw);
         })
         .await?;
     INSERT_CHANGE
         .execute(tx, &steps, |(record, event_id, step), values| {
             let (fields, before) = match step {
-                Step::Revised { fields, before } => (json(fields), Some(before.as_str())),
+                Step::Revised { fields, before } => (json(fields), Some(&**before)),
                 Step::Returned | Step::Retracted => ("[]".to_owned(), None),
             };
             values
@@ -132,9 +133,10 @@ pub(super) async fn write_events(
                 .push(ms(record.polled_at))
                 .push(event.missing_polls)
                 .push(i64::from(event.retracted))
+                .push(i64::from(event.fell_off))
                 .push(i64::from(event.flapped))
                 .push(Form::pack(&event.forms))
-                .push(event.raw.as_str());
+                .push(&*event.raw);
         })
         .await?;
     Ok(())

@@ -47,6 +47,7 @@ pub(super) struct LabelRow {
     pub missing_events: i64,
     pub last_seq: i64,
     pub newest_scan_at: Option<i64>,
+    pub delivered_beneath_at: Option<i64>,
     pub stalled_told: i64,
     pub late_told: i64,
     pub recent_polls: String,
@@ -96,6 +97,7 @@ impl LabelRow {
                 missing_events: count(self.missing_events),
                 last_seq: self.last_seq,
                 newest_scan_at: self.newest_scan_at.map(at),
+                delivered_beneath_at: self.delivered_beneath_at.map(at),
                 stalled_told: self.stalled_told == 1,
                 late_told: self.late_told == 1,
             },
@@ -120,9 +122,9 @@ const WRITE: Bulk = Bulk {
     before: "WITH new (label_key, version, state, first_answer_at, last_answer_at, last_polled_at, last_changed_at,
         finished_at, next_poll_at, wait_ms, pace_ms, reason, unchanged, failures, failing_since, refusals,
         refused_since, tracking_number, carrier_code, status_code, status_description, status_detail_code, estimate,
-        out_for_delivery, utc_offset_minutes, answer_digest, missing_events, last_seq, newest_scan_at, stalled_told,
-        late_told, recent_polls) AS (",
-    columns: 32,
+        out_for_delivery, utc_offset_minutes, answer_digest, missing_events, last_seq, newest_scan_at,
+        delivered_beneath_at, stalled_told, late_told, recent_polls) AS (",
+    columns: 33,
     after: ") UPDATE labels SET
         state = new.state, first_answer_at = new.first_answer_at, last_answer_at = new.last_answer_at,
         last_polled_at = new.last_polled_at, last_changed_at = new.last_changed_at, finished_at = new.finished_at,
@@ -134,7 +136,7 @@ const WRITE: Bulk = Bulk {
         estimate = new.estimate, out_for_delivery = new.out_for_delivery,
         utc_offset_minutes = new.utc_offset_minutes, answer_digest = new.answer_digest,
         missing_events = new.missing_events, last_seq = new.last_seq, newest_scan_at = new.newest_scan_at,
-        stalled_told = new.stalled_told, late_told = new.late_told, recent_polls = new.recent_polls
+        delivered_beneath_at = new.delivered_beneath_at, stalled_told = new.stalled_told, late_told = new.late_told, recent_polls = new.recent_polls
      FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version
      RETURNING label_key",
 };
@@ -171,6 +173,7 @@ fn bind(write: &Polled<'_>, values: &mut Values) {
         .push(standing.missing_events)
         .push(standing.last_seq)
         .push(standing.newest_scan_at.map(ms))
+        .push(standing.delivered_beneath_at.map(ms))
         .push(i64::from(standing.stalled_told))
         .push(i64::from(standing.late_told))
         .push(write.recent_polls);

@@ -1,18 +1,18 @@
 //! Messages and their deliveries, as they are written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::bulk::Bulk;
-use super::ms;
 use super::outbox::NewDelivery;
 use super::polls::PollRecord;
+use super::{json, ms};
 use crate::domain::delivery::DeliverySchedule;
 use crate::domain::label::AccountName;
-use crate::domain::message::{About, Message};
+use crate::domain::message::{About, Message, repeated_id};
 use crate::domain::outbox::{MessageContent, PendingDelivery};
 use crate::domain::poll::PlannedDelivery;
 
@@ -162,6 +162,62 @@ async fn insert_messages(
         })
         .await?;
     Ok(new.into_iter().map(|(_, new)| new).collect())
+}
+
+/// Gives the messages of polls whose id is taken the id of their next repetition: their label says the same again.
+pub(super) async fn number_repetitions(
+    tx: &mut SqliteConnection,
+    records: &mut [PollRecord],
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> =
+        records.iter().flat_map(|record| &record.messages).map(|message| message.id.as_str()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let asked = json(&ids);
+    let taken = sqlx::query_scalar!(
+        "SELECT message_id FROM messages WHERE message_id IN (SELECT value FROM json_each(?))",
+        asked
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let taken: HashSet<String> = taken.into_iter().collect();
+    let mut given: HashSet<String> = HashSet::new();
+    for message in records.iter_mut().flat_map(|record| &mut record.messages) {
+        if taken.contains(&message.id) || given.contains(&message.id) {
+            let mut repetition = next_repetition(tx, &message.id).await?;
+            let mut id = repeated_id(&message.id, repetition);
+            while given.contains(&id) {
+                repetition += 1;
+                id = repeated_id(&message.id, repetition);
+            }
+            message.id = id;
+        }
+        given.insert(message.id.clone());
+    }
+    Ok(())
+}
+
+/// The first number whose id is free. Numbers are given without gaps, so it is found by doubling, then by halves.
+async fn next_repetition(tx: &mut SqliteConnection, first: &str) -> Result<u32, sqlx::Error> {
+    let (mut taken, mut free) = (0, 1);
+    while is_taken(tx, &repeated_id(first, free)).await? {
+        (taken, free) = (free, free * 2);
+    }
+    while free - taken > 1 {
+        let middle = taken + (free - taken) / 2;
+        if is_taken(tx, &repeated_id(first, middle)).await? {
+            taken = middle;
+        } else {
+            free = middle;
+        }
+    }
+    Ok(free)
+}
+
+async fn is_taken(tx: &mut SqliteConnection, message_id: &str) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query_scalar!("SELECT 1 FROM messages WHERE message_id = ?", message_id);
+    Ok(found.fetch_optional(&mut *tx).await?.is_some())
 }
 
 /// Writes the messages of polls into an open transaction. Returns what is to be handed to the couriers once it is

@@ -36,7 +36,7 @@ macro_rules! select_labels {
                 wait_ms, pace_ms, reason, unchanged, failures, failing_since, refusals, refused_since,
                 tracking_number, carrier_code, status_code, status_description, status_detail_code, estimate,
                 out_for_delivery, utc_offset_minutes, answer_digest, missing_events, last_seq, newest_scan_at,
-                stalled_told, late_told, recent_polls
+                delivered_beneath_at, stalled_told, late_told, recent_polls
              FROM labels WHERE " + $condition,
             $($argument),*
         )

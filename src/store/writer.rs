@@ -21,7 +21,7 @@ use super::health::Healths;
 use super::outbox::handover::Handover;
 use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
-use super::{StoreError, accounts};
+use super::{StoreError, accounts, messages};
 
 /// The most jobs one transaction takes.
 const BATCH: usize = 256;
@@ -273,8 +273,8 @@ impl Writing<'_> {
         if batch.polls.is_empty() && batch.ended.is_empty() && batch.flushes.is_empty() {
             return;
         }
-        let Batch { flushes, flush_replies, polls, poll_replies, ended, settle_replies } = batch;
-        let together = self.commit(&flushes, &polls, &ended).await;
+        let Batch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
+        let together = self.commit(&flushes, &mut polls, &ended).await;
         self.jobs.disaster.note(&together);
         let rows =
             flushes.iter().map(|flush| flush.unchanged.len()).sum::<usize>() + polls.len() + ended.len();
@@ -295,15 +295,15 @@ impl Writing<'_> {
             // One bad row must not take the others with it: each for itself, so that only its own caller is told.
             Err(error) if several && !error.is_disaster() => {
                 for (flush, reply) in flushes.into_iter().zip(flush_replies) {
-                    let done = self.commit(std::slice::from_ref(&flush), &[], &[]).await;
+                    let done = self.commit(std::slice::from_ref(&flush), &mut [], &[]).await;
                     let _ = reply.send(done.map(|_| ()));
                 }
-                for (record, reply) in polls.into_iter().zip(poll_replies) {
-                    let done = self.commit(&[], std::slice::from_ref(&record), &[]).await;
+                for (mut record, reply) in polls.into_iter().zip(poll_replies) {
+                    let done = self.commit(&[], std::slice::from_mut(&mut record), &[]).await;
                     let _ = reply.send(done.map(|(mut recorded, _)| recorded.remove(0)));
                 }
                 for (attempt, reply) in ended.into_iter().zip(settle_replies) {
-                    let done = self.commit(&[], &[], std::slice::from_ref(&attempt)).await;
+                    let done = self.commit(&[], &mut [], std::slice::from_ref(&attempt)).await;
                     let _ = reply.send(done.map(|(_, mut settled)| settled.remove(0)));
                 }
             }
@@ -326,7 +326,7 @@ impl Writing<'_> {
     async fn commit(
         &mut self,
         flushes: &[Flush],
-        polls: &[PollRecord],
+        polls: &mut [PollRecord],
         ended: &[EndedAttempt],
     ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
         let mut new: Vec<NewDelivery> = Vec::new();
@@ -335,7 +335,8 @@ impl Writing<'_> {
         for flush in flushes {
             polls::flush(&mut transaction, flush).await?;
         }
-        let recorded = match polls {
+        messages::number_repetitions(&mut transaction, polls).await?;
+        let recorded = match &*polls {
             [] => Vec::new(),
             polls => polls::record(&mut transaction, polls, &mut new).await?,
         };

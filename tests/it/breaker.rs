@@ -14,6 +14,7 @@ use crate::house::{House, ORDERS, seconds};
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
 const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
+const NEWS: &str = "SELECT count(*) FROM messages WHERE label_id = 'se-1'";
 const ATTEMPTS: &str = "SELECT count(*) FROM attempts";
 const LABELS: [&str; 6] = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
 
@@ -32,7 +33,7 @@ async fn down_for_a_day(house: &mut House) {
         let next = health.probe_at.max(health.held_until).unwrap_or(house.now() + seconds(2));
         house.pass(next.max(house.now() + seconds(1)).duration_since(house.now()));
         house.deliver().await;
-        if house.now().duration_since(noon) > seconds(40_000) && house.row("se-1").await.last_seq == 3 {
+        if house.now().duration_since(noon) > seconds(40_000) && house.count(NEWS).await == 3 {
             // News comes in the meantime.
             house.says("se-1", &tracking("IT", &[&event(30, "IT", "AR"), &event(0, "AC", "PU")]));
             house.look_again("se-1").await;
@@ -61,7 +62,7 @@ async fn comes_back_after(house: &mut House, wait: i64) {
     for callback in house.callbacks("orders").into_iter().filter(|callback| callback.answered == Some(200)) {
         assert!(ids.insert(callback.message_id.unwrap()), "twice");
         if let (Some(label), Some(seq)) = (callback.label_id, callback.seq) {
-            assert_eq!(last.insert(label, seq).unwrap_or_default() + 1, seq);
+            assert!(last.insert(label, seq) < Some(seq), "in order");
         }
     }
     assert_eq!(last.len(), LABELS.len());

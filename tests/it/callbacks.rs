@@ -7,7 +7,7 @@ use trackpost::clock;
 use trackpost::sandbox::Answer;
 
 use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, SECRET, seconds};
+use crate::house::{House, ORDERS, SECRET, nth, seconds};
 
 const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
@@ -92,7 +92,8 @@ async fn standard_receivers_get_one_callback_per_message() {
     let callbacks = house.callbacks("orders");
     let told: Value = serde_json::from_slice(&callbacks[0].body).unwrap();
     let event_id = told["data"]["event"]["event_id"].as_str().unwrap();
-    let head = |kind: &str, seq: u32| {
+    let head = |kind: &str, n: u64| {
+        let seq = nth(n);
         format!(
             r#"{{"type":"{kind}","timestamp":"2030-03-04T12:00:00.000Z","data":{{"label_id":"se-1","account":"main","metadata":{{"order":"A-1001"}},"seq":{seq},"tracking_number":"1Z9","carrier_code":"ups","status_code":"IT","status_description":"so it is","tracking_status":"in_transit","#
         )
@@ -127,7 +128,7 @@ async fn every_header_is_there_and_no_other_of_ours() {
         ("content-type", "application/json"),
         ("user-agent", concat!("trackpost/", env!("CARGO_PKG_VERSION"))),
         ("trackpost-label-id", "se-1"),
-        ("trackpost-seq", "1"),
+        ("trackpost-seq", nth(1).to_string().as_str()),
         ("trackpost-type", "tracking.event.added"),
         ("trackpost-attempt", "1"),
         ("x-api-token", "t0ken"),

@@ -19,7 +19,7 @@ fn installed() -> (tempfile::TempDir, Loaded) {
     }
     let write = |name: &str, content: &str| std::fs::write(etc.path().join(name), content).unwrap();
     write("labels.d/mine.txt", "se-324658 # a gift\nse-324659\n");
-    write("credentials/shipstation-api-key", "a key\n");
+    write("credentials/shipstation-api-key", "TEST_a_key\n");
     write("credentials/orders-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
     let credentials = etc.path().join("credentials").display().to_string();
     let environment: Environment =

@@ -9,8 +9,11 @@ use crate::house::{House, bystander};
 
 /// What is done to a copy of a sound database, and what is to be said of it.
 const BREAKAGES: [(&str, &str); 15] = [
-    ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "se-1 has"),
-    ("DELETE FROM messages WHERE label_id = 'se-1' AND seq = 2", "se-1 has"),
+    ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "the last message of se-1 has seq"),
+    (
+        "DELETE FROM messages WHERE label_id = 'se-1' AND type = 'tracking.updated'",
+        "the last message of se-1 has seq",
+    ),
     ("UPDATE labels SET missing_events = 3 WHERE label_id = 'se-1'", "se-1 counts 3 missing events"),
     ("UPDATE labels SET status_code = 'IT' WHERE state = 'finished'", "se-1 is finished"),
     ("DELETE FROM event_changes", "of se-1 has revision 2"),

@@ -42,7 +42,9 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("sqlx", "store"),
     ("reqwest", "shipstation webhook"),
     ("clap clap_complete clap_mangen println! eprintln! print! eprint!", "cli main"),
-    ("tokio::spawn task::spawn spawn_blocking spawn_local thread::spawn", "daemon"),
+    ("tokio::spawn task::spawn spawn_local thread::spawn", "daemon"),
+    // Reading files.
+    ("spawn_blocking", "daemon registrar"),
     // What a trade has under way are tasks of its own, which end with it.
     ("JoinSet", "daemon in_flight"),
     ("tokio::signal signal::unix signal::ctrl_c", "daemon"),

@@ -35,6 +35,7 @@ mod replay;
 mod restored;
 mod retry;
 mod rhythm;
+mod scans;
 mod schedule;
 mod service;
 mod signing;

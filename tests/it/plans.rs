@@ -5,20 +5,20 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::house::{House, bystander};
 
-/// Every statement that changes labels, as it was checked when the house was built.
-fn updates_of_labels() -> Vec<String> {
+/// Every statement with these words in it, as it was checked when the house was built.
+fn statements(words: &str) -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let checked = files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap());
     let queries = checked.map(|checked: Value| checked["query"].as_str().unwrap().to_owned());
-    queries.filter(|query| query.contains("UPDATE labels")).collect()
+    queries.filter(|query| query.contains(words)).collect()
 }
 
 #[tokio::test]
 async fn labels_that_are_changed_are_found_by_their_names() {
     let house = House::new().await;
     let mut connection = bystander(house.path()).await;
-    let updates = updates_of_labels();
+    let updates = statements("UPDATE labels");
     assert!(updates.len() > 5, "{updates:?}");
     for update in updates {
         let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {update}")));
@@ -27,5 +27,21 @@ async fn labels_that_are_changed_are_found_by_their_names() {
             let all = step.starts_with("SCAN labels") || step.ends_with("labels_1 (account=?)");
             assert!(!all, "it goes through all labels of an account ({step}): {update}");
         }
+    }
+}
+
+#[tokio::test]
+async fn heads_of_lanes_are_chosen_without_reading_their_rows() {
+    let house = House::new().await;
+    let mut connection = bystander(house.path()).await;
+    let choices = statements("GROUP BY lane");
+    assert_eq!(choices.len(), 2, "{choices:?}");
+    for choice in choices {
+        let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {choice}")));
+        let plan = explained.fetch_all(&mut connection).await.unwrap();
+        let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+        let covered =
+            |step: &String| step.contains("deliveries USING COVERING INDEX deliveries_pending (subscriber=?");
+        assert!(steps.iter().any(covered), "{steps:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! A database restored from yesterday's copy (contract 5.1, 5.3).
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -9,7 +10,7 @@ use crate::house::parcel::{event, event_in, in_transit, tracking};
 use crate::house::{House, bystander, hours};
 
 /// Ids of messages and of the events in them, as the receiver has them.
-fn ids(house: &House) -> BTreeSet<(u64, String, Vec<String>)> {
+fn ids(house: &House) -> BTreeSet<(String, Vec<String>)> {
     let callbacks = house.callbacks("orders");
     let of = |body: &[u8]| -> Vec<String> {
         let body: Value = serde_json::from_slice(body).unwrap();
@@ -18,10 +19,7 @@ fn ids(house: &House) -> BTreeSet<(u64, String, Vec<String>)> {
         let told = changes.iter().chain(&events).chain([&body["data"]["event"]]);
         told.filter_map(|event| event["event_id"].as_str().map(str::to_owned)).collect()
     };
-    callbacks
-        .into_iter()
-        .map(|callback| (callback.seq.unwrap(), callback.message_id.unwrap(), of(&callback.body)))
-        .collect()
+    callbacks.into_iter().map(|callback| (callback.message_id.unwrap(), of(&callback.body))).collect()
 }
 
 /// One more of everything: added, revised, retracted, returned, an estimate, a status, delivered.
@@ -40,6 +38,22 @@ async fn live_on(house: &mut House) {
     }
 }
 
+async fn back_up(house: &House, copy: &Path) {
+    let into = copy.to_str().unwrap();
+    sqlx::query("VACUUM INTO ?").bind(into).execute(&mut bystander(house.path()).await).await.unwrap();
+}
+
+/// The database is the copy from now on.
+async fn restore(house: &mut House, copy: &Path) {
+    house.shut().await;
+    for beside in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{beside}", house.path().display()));
+    }
+    std::fs::copy(copy, house.path()).unwrap();
+    house.expect_bodies_anew();
+    house.restart().await;
+}
+
 #[tokio::test]
 async fn a_restored_database_says_the_same_under_the_same_ids() {
     let mut house = House::new().await;
@@ -49,24 +63,92 @@ async fn a_restored_database_says_the_same_under_the_same_ids() {
 
     let attic = TempDir::new().unwrap();
     let copy = attic.path().join("copy.db");
-    sqlx::query("VACUUM INTO ?")
-        .bind(copy.to_str().unwrap())
-        .execute(&mut bystander(house.path()).await)
-        .await
-        .unwrap();
+    back_up(&house, &copy).await;
     live_on(&mut house).await;
     let first = ids(&house);
     assert!(first.len() > 12, "{first:?}");
 
-    house.shut().await;
-    for beside in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{beside}", house.path().display()));
-    }
-    std::fs::copy(&copy, house.path()).unwrap();
-    house.expect_bodies_anew();
-    house.restart().await;
+    restore(&mut house, &copy).await;
     live_on(&mut house).await;
     assert_eq!(ids(&house), first);
     let received = house.callbacks("orders").len();
     assert!(received > first.len(), "they were really sent again");
+    assert!(
+        house.callbacks("orders").is_sorted_by(|one, next| one.seq < next.seq),
+        "and none is below the highest"
+    );
+}
+
+#[tokio::test]
+async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
+    let scans = [
+        event(0, "AC", "PU"),
+        event(60, "EX", "X1"),
+        event(120, "IT", "OD").replace(r#"detail_code":null"#, r#"detail_code":"OUT_FOR_DELIVERY""#),
+        event(180, "DE", "DL"),
+    ];
+    let answer = |count: usize| {
+        let status = ["AC", "EX", "IT", "DE"][count - 1];
+        tracking(status, &scans[..count].iter().rev().map(String::as_str).collect::<Vec<_>>())
+    };
+    // From a backup of each moment, and from nothing.
+    for backup in 0..=3 {
+        let mut house = House::new().await;
+        house.register(&["se-1"]).await;
+        let attic = TempDir::new().unwrap();
+        let copy = attic.path().join("copy.db");
+        for count in 1..=4 {
+            if count - 1 == backup {
+                back_up(&house, &copy).await;
+            }
+            house.says("se-1", &answer(count));
+            house.pass(hours(5));
+            house.look_again("se-1").await;
+            house.deliver().await;
+        }
+        let first = ids(&house);
+        restore(&mut house, &copy).await;
+        house.pass(hours(5));
+        house.look_again("se-1").await;
+        house.deliver().await;
+        let new: Vec<_> = house
+            .callbacks("orders")
+            .into_iter()
+            .filter(|callback| !first.iter().any(|(id, _)| Some(id) == callback.message_id.as_ref()))
+            .map(|callback| callback.kind.unwrap())
+            .collect();
+        // From where it stood to delivered in one step was never said before, unless it was the last step.
+        let expected: &[&str] = if backup == 3 { &[] } else { &["tracking.status.changed"] };
+        assert_eq!(new, expected, "backup after {backup} answers");
+        let told = house.callbacks("orders");
+        for kind in ["tracking.delivered", "tracking.out_for_delivery", "tracking.exception"] {
+            let ids: BTreeSet<_> = told
+                .iter()
+                .filter(|one| one.kind.as_deref() == Some(kind))
+                .map(|one| &one.message_id)
+                .collect();
+            assert_eq!(ids.len(), 1, "{kind}");
+        }
+        assert!(
+            told.is_sorted_by(|one, next| one.seq < next.seq),
+            "a receiver that keeps the highest loses nothing"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_very_same_again_is_a_message_of_its_own() {
+    let mut house = House::new().await;
+    house.register(&["se-1"]).await;
+    let scan = event(0, "IT", "AR");
+    for turn in 0..24 {
+        house.says("se-1", &tracking(["IT", "UN"][turn % 2], &[&scan]));
+        house.pass(hours(1));
+        house.look_again("se-1").await;
+    }
+    house.deliver().await;
+    let told: Vec<_> =
+        house.callbacks("orders").into_iter().filter_map(|callback| callback.message_id).collect();
+    assert_eq!(told.len(), 3 + 23 * 2);
+    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "none has another's id");
 }

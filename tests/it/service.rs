@@ -288,16 +288,14 @@ fn hears_hangup(daemon: &Daemon) -> bool {
     u64::from_str_radix(caught.trim(), 16).is_ok_and(|mask| mask & 1 == 1)
 }
 
-/// Labels that take a while to read.
+/// A configuration that takes a while to read.
 async fn large_site() -> Site {
-    let site = site("[]").await;
-    let rows: String = (0..60_000).map(|n| format!("se-{n}\n")).collect();
-    site.write("labels.d/many.txt", &rows);
-    site
+    let labels: Vec<String> = (0..60_000).map(|n| format!("se-{n}")).collect();
+    site(&format!("{labels:?}")).await
 }
 
 #[tokio::test]
-async fn a_sighup_while_the_files_are_read_is_a_reload_afterwards() {
+async fn a_sighup_while_the_configuration_is_read_is_a_reload_afterwards() {
     let site = large_site().await;
     let daemon = site.start();
     until(|| hears_hangup(&daemon)).await.unwrap();
@@ -311,7 +309,7 @@ async fn a_sighup_while_the_files_are_read_is_a_reload_afterwards() {
 }
 
 #[tokio::test]
-async fn a_sigterm_while_the_files_are_read_ends_in_order() {
+async fn a_sigterm_while_the_configuration_is_read_ends_in_order() {
     let site = large_site().await;
     let daemon = site.start();
     until(|| hears_hangup(&daemon)).await.unwrap();
@@ -355,6 +353,10 @@ async fn the_verb_reload_says_what_came_of_it() {
     let (done, said, error) = reload().await;
     assert!(done && said.contains("configuration reloaded"), "{said}{error}");
     asked_about(&site, "se-2").await;
+    let more = "[subscribers.others]\nurl = \"http://127.0.0.1:9\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
+    site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", more));
+    let (_, said, _) = reload().await;
+    assert!(said.contains("subscribers added: others"), "{said}");
 
     // What is wrong in the file itself is told without the daemon ...
     site.write("trackpost.toml", &site.configuration("[\"se-3\"]", "[nonsense]\nx = 1\n"));

@@ -126,6 +126,6 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
         ("unchanged answers", Some(view.unchanged.to_string())),
         ("failures", in_a_row(detail.failures, detail.failing_since)),
         ("refusals", in_a_row(detail.refusals, detail.refused_since)),
-        ("messages", Some(detail.last_seq.to_string())),
+        ("last seq", Some(detail.last_seq.to_string()).filter(|_| detail.last_seq > 0)),
     ]
 }

@@ -10,7 +10,7 @@ fn a_secret_is_never_shown() {
         format!("[accounts]\nmain = \"{secret}\""),
         format!("accounts = \"{secret}\""),
         format!("[accounts.main]\napi_key = [\"{secret}\"]"),
-        format!("[accounts.main]\napi_key = \"{secret}\\u0001\""),
+        format!("[accounts.main]\napi_key = \"a\\u0001{secret}\""),
         format!("[accounts.main]\napi_key = {{ value = \"{secret}\" }}"),
         format!("[accounts.main]\napi_key = \"{secret}"),
         format!("[http]\nlisten = \"0.0.0.0:1\"\ntoken = [\"{secret}\"]"),

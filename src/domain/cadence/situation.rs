@@ -47,7 +47,7 @@ impl Sight {
             utc_offset: tracking
                 .events
                 .first()
-                .map(|newest| guess_offset(newest.longitude, newest.country_code.as_deref())),
+                .map(|newest| guess_offset(newest.longitude(), newest.country_code())),
         }
     }
 }

@@ -15,6 +15,10 @@ use sha2::{Digest, Sha256};
 use super::layout::{Field, Layout, Layouts, is_clock};
 use super::text::fold;
 use super::value;
+use crate::domain::tracking::mended;
+
+/// No real event comes near it. A layout of a million names would take a hundred times the memory of the answer.
+const LARGEST: usize = 64 * 1024;
 
 /// The digest of a canonical form: the first 16 bytes of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,8 +67,11 @@ pub struct Canonical {
 }
 
 impl Canonical {
-    /// Total: a raw text that is no JSON object is one nameless field.
+    /// Total: a raw text that is no JSON object, or is larger than any event, is one nameless field.
     pub fn of(raw: &str, layouts: &Layouts) -> Self {
+        if raw.len() > LARGEST {
+            return Self::made_of([("", Some(raw.to_owned()))]);
+        }
         if let Some((layout, said, ends)) = layouts.read(raw) {
             return Self { layout, said, ends };
         }
@@ -73,7 +80,7 @@ impl Canonical {
 
     /// The same by a parser, for the odd ones: slower, and the measure of the other way.
     pub fn without_layout(raw: &str) -> Self {
-        match serde_json::from_str(raw) {
+        match serde_json::from_str(&mended(raw)) {
             Ok(Value::Object(object)) => Self::made_of(
                 object.iter().map(|(name, value)| (name.as_str(), value::of(value, is_clock(name)))),
             ),
@@ -126,16 +133,21 @@ impl Canonical {
     pub fn form(&self) -> Form {
         let mut framed = Vec::with_capacity(1024);
         for &column in self.layout.sorted() {
-            let value = &self.said.as_bytes()[self.range(column)];
-            if !value.is_empty() {
-                framed.extend_from_slice(self.layout.framed_name(column));
-                framed.extend_from_slice(&(value.len() as u64).to_be_bytes());
-                framed.extend_from_slice(value);
-            }
+            self.frame(column, &mut framed);
         }
         let mut form = [0; Form::LEN];
         form.copy_from_slice(&Sha256::digest(&framed)[..Form::LEN]);
         Form(form)
+    }
+
+    /// Appends name and value of a field that says something, each with its length before it.
+    fn frame(&self, column: usize, framed: &mut Vec<u8>) {
+        let value = &self.said.as_bytes()[self.range(column)];
+        if !value.is_empty() {
+            framed.extend_from_slice(self.layout.framed_name(column));
+            framed.extend_from_slice(&(value.len() as u64).to_be_bytes());
+            framed.extend_from_slice(value);
+        }
     }
 
     /// The names of the fields that differ, sorted.
@@ -154,6 +166,15 @@ impl Canonical {
         changed.sort_unstable();
         changed.dedup();
         changed
+    }
+
+    /// What all fields but the times say, framed so that two of these are equal only if all those fields are.
+    pub fn but_times(&self) -> Vec<u8> {
+        let mut framed = Vec::with_capacity(self.said.len() + 256);
+        for &column in self.layout.sorted().iter().filter(|&&column| !self.layout.is_clock(column)) {
+            self.frame(column, &mut framed);
+        }
+        framed
     }
 
     /// How many fields say the same in both.

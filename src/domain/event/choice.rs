@@ -73,6 +73,35 @@ pub fn closest(
     }
 }
 
+/// Joins as many as may be refined into each other, those whose times are closest first.
+pub fn refined(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) {
+    bucket.olds.sort_unstable_by_key(|&old| bench.old_rank(old));
+    bucket.news.sort_unstable_by_key(|&new| bench.new_rank(new));
+    for (olds, news) in bucket.olds.chunks(PIECE).zip(bucket.news.chunks(PIECE)) {
+        let mut fitting = Vec::new();
+        for (i, &old) in olds.iter().enumerate() {
+            for (j, &new) in news.iter().enumerate() {
+                let apart = bench.before(old).refinement(bench.after(new));
+                fitting.extend(apart.map(|apart| (apart, i, j)));
+            }
+        }
+        fitting.sort_unstable();
+        let fitting: Vec<_> = fitting.into_iter().map(|(_, i, j)| (i, j)).collect();
+        joined.extend(most_couples(&fitting).into_iter().map(|(i, j)| (olds[i], news[j])));
+    }
+}
+
+/// Who is the only candidate of its only candidate, among those whose time may have been refined.
+pub fn sole_refinements(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) {
+    let fits = |old: usize, new: usize| {
+        let (before, after) = (bench.before(old), bench.after(new));
+        before.refinement(after).is_some() && before.fits(after)
+    };
+    let news_for = |old: usize| only(bucket.news, |new| fits(old, new));
+    let olds_for = |new: usize| only(bucket.olds, |old| fits(old, new));
+    joined.extend(sole(bucket.olds, news_for, olds_for));
+}
+
 /// The first of `fitting` (both sides below [`PIECE`]) whose partners are free, then, so that nobody who could have a
 /// partner stays alone, others make room.
 fn most_couples(fitting: &[(usize, usize)]) -> Couples {
@@ -153,7 +182,8 @@ pub fn moved_together(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couple
             }
         }
         let whole = couples.len() == olds.len().min(news.len());
-        let fits = |&(old, new): &(usize, usize)| bench.before(old).fits(bench.after(new));
+        let fits =
+            |&(old, new): &(usize, usize)| bench.before(old).fits(bench.after(new)) && !bench.jumps(old, new);
         (whole && couples.iter().all(fits)).then_some(couples)
     };
     let mut ways = shifts.into_iter().filter(|&shift| is_shift(shift)).filter_map(by);
@@ -169,7 +199,9 @@ pub fn sole_shifts(bucket: Bucket<'_>, bench: &Bench<'_>, joined: &mut Couples) 
     bucket.olds.sort_unstable_by_key(|&old| old_minute(old));
     bucket.news.sort_unstable_by_key(|&new| new_minute(new));
     let fits = |old: usize, new: usize| {
-        is_shift(new_minute(new) - old_minute(old)) && bench.before(old).fits(bench.after(new))
+        is_shift(new_minute(new) - old_minute(old))
+            && bench.before(old).fits(bench.after(new))
+            && !bench.jumps(old, new)
     };
     let news_for = |old: usize| {
         let reach = in_reach(bucket.news, new_minute, old_minute(old));

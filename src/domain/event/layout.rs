@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::canonical::Canonical;
 use super::value;
 
-/// The fields that decide who is who.
+/// The fields that decide something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     OccurredAt,
@@ -22,10 +22,13 @@ pub enum Field {
     State,
     PostalCode,
     Country,
+    StatusCode,
+    StatusDetailCode,
+    Longitude,
 }
 
 impl Field {
-    const ALL: [(Self, &str); 10] = [
+    const ALL: [(Self, &str); 13] = [
         (Self::OccurredAt, "occurred_at"),
         (Self::CarrierOccurredAt, "carrier_occurred_at"),
         (Self::EventCode, "event_code"),
@@ -36,6 +39,9 @@ impl Field {
         (Self::State, "state_province"),
         (Self::PostalCode, "postal_code"),
         (Self::Country, "country_code"),
+        (Self::StatusCode, "status_code"),
+        (Self::StatusDetailCode, "status_detail_code"),
+        (Self::Longitude, "longitude"),
     ];
 
     fn named(name: &str) -> Option<Self> {
@@ -164,6 +170,10 @@ impl Layout {
     /// The name with its length before it, as a form has it.
     pub fn framed_name(&self, column: usize) -> &[u8] {
         &self.columns[column].framed
+    }
+
+    pub fn is_clock(&self, column: usize) -> bool {
+        self.columns[column].is_clock
     }
 
     /// The columns by name.

@@ -1,12 +1,13 @@
 //! Compares an answer with the history of its label and says what is new.
 //!
 //! The whole list comes every time, without ids, and is rewritten at will. Five steps, live events first: equal form;
-//! same time, code and place; a shifted time or a changed code where there is no choice; what is left over in the
-//! answer is added; what is left over in the history is missing, and retracted when missing twice. Then what is left of
-//! the answer is tried against retracted events, by the first two steps alone: a shift is evidence only while the
-//! unshifted event has just gone. The result is a value; whoever stores it decides nothing.
+//! same time, code and place; a refined or shifted time or a changed code where there is no choice; what is left over in
+//! the answer is added; what is left over in the history is missing, and retracted when missing twice, unless it was the
+//! oldest and newer ones stand: some carriers tell only the last scans. Then what is left of the answer is tried against
+//! events that are gone, by the first two steps alone: a shift is evidence only while the unshifted event has just gone.
+//! The result is a value; whoever stores it decides nothing.
 
-use std::cell::{LazyCell, OnceCell};
+use std::cell::{Cell, LazyCell, OnceCell};
 
 use jiff::Timestamp;
 
@@ -30,13 +31,33 @@ pub struct Bench<'a> {
     pub answer: &'a [TrackingEvent],
     olds: Vec<OnceCell<Sighting>>,
     layouts: Layouts,
+    /// From the oldest to the newest time of the events known to stand; empty before the first two steps are done.
+    standing: Cell<Option<Span>>,
+}
+
+/// The first and the last of some times.
+type Span = (WallClock, WallClock);
+
+fn span(clocks: impl Iterator<Item = WallClock>) -> Option<Span> {
+    clocks.fold(None, |span, clock| match span {
+        None => Some((clock, clock)),
+        Some((first, last)) => Some((clock.min(first), clock.max(last))),
+    })
 }
 
 impl<'a> Bench<'a> {
     fn new(known: &'a [KnownEvent], answer: &'a [TrackingEvent]) -> Self {
         let olds = std::iter::repeat_with(OnceCell::new).take(known.len()).collect();
         let layouts = Layouts::of(answer.iter().map(|event| &event.sighting.canonical));
-        Self { known, answer, olds, layouts }
+        Self { known, answer, olds, layouts, standing: Cell::new(None) }
+    }
+
+    /// Whether the old one was older than all that stands and the new one is newer: then the one went off the old end
+    /// of the list and the other came in at its head, however alike they are.
+    pub fn jumps(&self, old: usize, new: usize) -> bool {
+        let Some((first, last)) = self.standing.get() else { return false };
+        self.before(old).clock.is_some_and(|clock| clock < first)
+            && self.after(new).clock.is_some_and(|clock| clock > last)
     }
 
     pub fn before(&self, old: usize) -> &Sighting {
@@ -63,7 +84,7 @@ impl<'a> Bench<'a> {
 
     /// When a new one says that it happened.
     pub fn instant_after(&self, new: usize) -> Option<Timestamp> {
-        instant_of(&self.answer[new].raw)
+        self.answer[new].instant()
     }
 
     /// Among those who say the same: who was there last time comes first.
@@ -89,9 +110,11 @@ impl<'a> Bench<'a> {
 /// Total and deterministic. The order of neither list matters, but for the order of what is announced, where equal or
 /// unreadable times go by their place in the answer.
 pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEvent]) -> Matching {
-    let (live, retracted): (Vec<_>, Vec<_>) = (0..known.len()).partition(|&old| !known[old].retracted);
+    let is_gone = |old: usize| known[old].retracted || known[old].fell_off;
+    let (gone, live): (Vec<_>, Vec<_>) = (0..known.len()).partition(|&old| is_gone(old));
     if answer.is_empty() {
-        return Matching { empty_after_full: !live.is_empty(), ..Matching::default() };
+        let empty_after_full = known.iter().any(|event| !event.retracted);
+        return Matching { empty_after_full, ..Matching::default() };
     }
     let bench = Bench::new(known, answer);
 
@@ -100,35 +123,50 @@ pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEv
     open.by_form(&bench);
     open.by_memory(&bench);
     open.by_moment_and_code(&bench);
+    bench.standing.set(span(open.pairs.iter().filter_map(|&(_, new)| bench.after(new).clock)));
+    open.by_refined_time(&bench);
     open.by_shift(&bench);
     open.by_moment_and_place(&bench);
+    open.by_day_and_code(&bench);
 
-    let mut gone = Open::new(retracted, std::mem::take(&mut open.news));
+    let mut gone = Open::new(gone, std::mem::take(&mut open.news));
     gone.by_bytes(&bench);
     gone.by_form(&bench);
     gone.by_memory(&bench);
     gone.by_moment_and_code(&bench);
+    let (returned, reached): (Vec<_>, Vec<_>) =
+        gone.pairs.into_iter().partition(|&(old, _)| known[old].retracted);
 
     let mut matching = Matching::default();
-    for &(old, new) in &open.pairs {
+    for &(old, new) in open.pairs.iter().chain(&reached) {
         matching.meet(&bench, old, new);
     }
+    let reach =
+        LazyCell::new(|| span(answer.iter().filter_map(WallClock::of).filter(|clock| clock.is_plausible())));
     for &old in &open.olds {
-        matching.miss(&known[old], old);
+        let is_oldest = |(first, last): Span| {
+            let clock = bench.before(old).clock.filter(|clock| clock.is_plausible());
+            clock.is_some_and(|clock| clock <= first && clock < last)
+        };
+        if reach.is_some_and(is_oldest) {
+            matching.fall_off(&known[old], old);
+        } else {
+            matching.miss(&known[old], old);
+        }
     }
     let newest = LazyCell::new(|| newest_known(&bench, &open));
     let late = |new: usize| {
         WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest))
     };
-    for &(old, new) in &gone.pairs {
+    for &(old, new) in &returned {
         matching.welcome_back(&bench, old, new, late(new));
     }
     let mut unknown = gone.news;
     unknown.sort_unstable_by_key(|&new| (bench.answer[new].form, &answer[new].raw));
     let mut mint = Mint::new(label, known.iter().map(|event| event.event_id));
     for new in unknown {
-        let (form, behind) = (bench.answer[new].form, late(new));
-        let record = KnownEvent::first_seen(mint.mint(form), &answer[new].raw, form, behind);
+        let behind = late(new);
+        let record = KnownEvent::first_seen(mint.mint(answer[new].form), &answer[new], behind);
         matching.added.push(Added { new, record, behind, returned: None, changed: Vec::new() });
     }
     matching.put_in_order(answer);
@@ -145,11 +183,11 @@ fn newest_known(bench: &Bench<'_>, open: &Open) -> Option<WallClock> {
 impl Matching {
     /// A live event and its place in the answer.
     fn meet(&mut self, bench: &Bench<'_>, old: usize, new: usize) {
-        let (before, raw) = (&bench.known[old], bench.answer[new].raw.as_str());
+        let (before, raw) = (&bench.known[old], &bench.answer[new].raw);
         if before.missing_polls > 0 {
             self.reappeared.push(old);
         }
-        let (changed, form) = if before.raw == raw {
+        let (changed, form) = if before.raw == *raw {
             (Vec::new(), before.form())
         } else {
             (bench.changed(old, new), Some(bench.answer[new].form))
@@ -157,7 +195,7 @@ impl Matching {
         let becomes = if changed.is_empty() {
             self.same.push((old, new));
             before.seen(form)
-        } else if let Some(becomes) = before.revised(raw, bench.answer[new].form) {
+        } else if let Some(becomes) = before.revised(&bench.answer[new]) {
             self.revised.push(Revised { known: old, new, revision: becomes.revision, changed });
             Some(becomes)
         } else {
@@ -165,6 +203,13 @@ impl Matching {
             before.seen(None)
         };
         self.updates.extend(becomes.map(|becomes| Update { known: old, becomes }));
+    }
+
+    /// A live event that the list no longer reaches back to.
+    fn fall_off(&mut self, before: &KnownEvent, old: usize) {
+        self.fell_off.push(old);
+        let becomes = KnownEvent { missing_polls: 0, fell_off: true, ..before.clone() };
+        self.updates.push(Update { known: old, becomes });
     }
 
     /// A live event that the answer lacks.
@@ -209,6 +254,7 @@ impl Matching {
         self.same.sort_unstable();
         self.flapped.sort_unstable();
         self.missing.sort_unstable();
+        self.fell_off.sort_unstable();
         self.retracted.sort_unstable();
         self.reappeared.sort_unstable();
         self.updates.sort_unstable_by_key(|update| update.known);

@@ -4,8 +4,11 @@
 //! announced once as a revision and passed over in silence ever after: what was announced last stands, for receivers and
 //! history alike. What fell out of memory is new again.
 
+use std::sync::Arc;
+
 use super::KnownEvent;
 use super::canonical::Form;
+use crate::domain::tracking::TrackingEvent;
 
 /// Forms kept per event beside the first one.
 pub const REMEMBERED: usize = 16;
@@ -20,8 +23,8 @@ impl KnownEvent {
     /// taken down as the current one.
     pub(super) fn seen(&self, form: Option<Form>) -> Option<Self> {
         let new_form = form.filter(|&form| self.form() != Some(form));
-        (self.missing_polls > 0 || new_form.is_some()).then(|| {
-            let mut seen = Self { missing_polls: 0, ..self.clone() };
+        (self.missing_polls > 0 || self.fell_off || new_form.is_some()).then(|| {
+            let mut seen = Self { missing_polls: 0, fell_off: false, ..self.clone() };
             new_form.into_iter().for_each(|form| seen.remember(form));
             seen
         })
@@ -29,7 +32,8 @@ impl KnownEvent {
 
     /// The record of the same event saying something else, if that is to be announced. Else the form is an old
     /// acquaintance that has had its announcement, and what was announced last stands.
-    pub(super) fn revised(&self, raw: &str, form: Form) -> Option<Self> {
+    pub(super) fn revised(&self, event: &TrackingEvent) -> Option<Self> {
+        let form = event.form;
         let returning = self.forms.contains(&form);
         if returning && self.flapped {
             return None;
@@ -40,20 +44,21 @@ impl KnownEvent {
             event_id: self.event_id,
             revision: self.revision,
             late: self.late,
-            raw: String::new(),
+            raw: Arc::clone(&event.raw),
             forms,
             flapped: self.flapped || returning,
             missing_polls: 0,
             retracted: false,
+            fell_off: false,
         };
-        revised.announce(raw);
+        revised.announce(&event.raw);
         revised.remember(form);
         Some(revised)
     }
 
     /// What it says from now on, as its next revision.
-    pub(super) fn announce(&mut self, raw: &str) {
-        raw.clone_into(&mut self.raw);
+    pub(super) fn announce(&mut self, raw: &Arc<str>) {
+        self.raw = Arc::clone(raw);
         self.revision = self.revision.saturating_add(1);
     }
 

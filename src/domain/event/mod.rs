@@ -6,6 +6,10 @@
 //!
 //! It knows no messages, no status of the label and no store, and it never alters an event: what is recorded is raw.
 
+use std::sync::Arc;
+
+use crate::domain::tracking::TrackingEvent;
+
 mod canonical;
 mod choice;
 mod identity;
@@ -29,6 +33,7 @@ pub use layout::Layouts;
 pub use matching::{RETRACT_AFTER, match_events, oldest_first};
 pub use memory::REMEMBERED;
 pub use sighting::Sighting;
+pub use value::read as read_value;
 pub use wall::WallClock;
 
 /// An event as the history has it.
@@ -41,7 +46,7 @@ pub struct KnownEvent {
     pub late: bool,
     /// The event's JSON object as it was announced with this revision. Other spellings of it, and forms adopted in
     /// silence, leave it alone: a revision has one content for ever.
-    pub raw: String,
+    pub raw: Arc<str>,
     /// Every form announced of it, up to [`REMEMBERED`] and the first: the first in front, that of `raw` last.
     pub forms: Vec<Form>,
     /// A return to an earlier form has been announced; later ones are not.
@@ -49,19 +54,23 @@ pub struct KnownEvent {
     /// Good polls in a row without it.
     pub missing_polls: u32,
     pub retracted: bool,
+    /// It was the oldest, and the carrier's list no longer reaches back to it: nothing to tell, and nothing to look
+    /// for. Should the list reach back again, it is as if it had been there all the time.
+    pub fell_off: bool,
 }
 
 impl KnownEvent {
-    fn first_seen(event_id: EventId, raw: &str, form: Form, late: bool) -> Self {
+    fn first_seen(event_id: EventId, event: &TrackingEvent, late: bool) -> Self {
         Self {
             event_id,
             revision: 1,
             late,
-            raw: raw.to_owned(),
-            forms: vec![form],
+            raw: Arc::clone(&event.raw),
+            forms: vec![event.form],
             flapped: false,
             missing_polls: 0,
             retracted: false,
+            fell_off: false,
         }
     }
 }
@@ -81,6 +90,8 @@ pub struct Matching {
     pub flapped: Vec<(usize, usize)>,
     /// Nothing to say yet: the first good poll without it.
     pub missing: Vec<usize>,
+    /// Nothing to say at all: the oldest, which the list no longer reaches back to while newer ones stand.
+    pub fell_off: Vec<usize>,
     /// Nothing to say after all: was missing once, is back. These are also in `same`, `flapped` or `revised`.
     pub reappeared: Vec<usize>,
     /// An empty list where there were events: an anomaly, of which nothing follows.

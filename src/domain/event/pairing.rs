@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::canonical::Form;
 use super::choice::{
-    Bucket, Couples, SHIFT_STEP, closest, in_order, may_have_moved, moved_together, sole_neighbours,
-    sole_shifts,
+    Bucket, Couples, SHIFT_STEP, closest, in_order, may_have_moved, moved_together, refined, sole_neighbours,
+    sole_refinements, sole_shifts,
 };
 use super::matching::Bench;
 use super::sighting::{Moment, Sighting};
@@ -142,6 +142,20 @@ impl Open {
         let occurred_and_code = |sighting| Some((Sighting::occurred_minute(sighting)?, sighting.code()));
         let one_clock = |old: &Sighting, new: &Sighting| !(old.has_carrier_time() && new.has_carrier_time());
         self.pass_by(bench, occurred_and_code, |bucket, joined| closest(bucket, bench, one_clock, joined));
+    }
+
+    /// Step 3: all but the times says the same, and the time was refined: none, a day only, midnight, year 1 or a few
+    /// minutes off became the real one.
+    pub fn by_refined_time(&mut self, bench: &Bench<'_>) {
+        let but_times = |sighting: &Sighting| Some(sighting.canonical.but_times());
+        self.pass_by(bench, but_times, |bucket, joined| refined(bucket, bench, joined));
+    }
+
+    /// Step 3, where more than the time was filled in: same code, a place that does not contradict, a time refined
+    /// within its day, and no other choice.
+    pub fn by_day_and_code(&mut self, bench: &Bench<'_>) {
+        let code = |sighting| Sighting::has_day(sighting).then(|| Sighting::code(sighting));
+        self.pass_by(bench, code, |bucket, joined| sole_refinements(bucket, bench, joined));
     }
 
     /// Step 3: same code and a place that does not contradict, the time moved by as much as a zone can.

@@ -7,12 +7,17 @@ use super::canonical::Canonical;
 use super::layout::{Field, Layouts};
 use super::wall::WallClock;
 
+/// A time that is put right by no more than this was a rounded or a mistyped one.
+const FEW_MINUTES: u64 = 10;
+
 /// A carrier event, taken apart.
 #[derive(Clone, Debug)]
 pub struct Sighting {
     pub canonical: Canonical,
     /// `carrier_occurred_at` as a wall clock, else `occurred_at`.
     pub clock: Option<WallClock>,
+    /// `occurred_at` as a wall clock, whatever `carrier_occurred_at` says.
+    occurred: Option<WallClock>,
     minute: Option<i64>,
     occurred_minute: Option<i64>,
     has_carrier_time: bool,
@@ -35,7 +40,7 @@ impl Sighting {
         let occurred_minute = occurred.map(WallClock::minute);
         let minute = carrier.map(WallClock::minute).or(occurred_minute);
         let clock = carrier.or(occurred);
-        Self { canonical, clock, minute, occurred_minute, has_carrier_time: carrier.is_some() }
+        Self { canonical, clock, occurred, minute, occurred_minute, has_carrier_time: carrier.is_some() }
     }
 
     fn first_of(&self, fields: &[Field]) -> Option<&str> {
@@ -56,8 +61,24 @@ impl Sighting {
     }
 
     /// Where the code is as coarse as UPS's `I`, this is what tells an arrival from a departure.
-    fn detail(&self) -> Option<&str> {
+    pub fn detail(&self) -> Option<&str> {
         self.canonical.get(Field::CarrierDetailCode)
+    }
+
+    pub fn status_code(&self) -> Option<&str> {
+        self.canonical.get(Field::StatusCode)
+    }
+
+    pub fn status_detail_code(&self) -> Option<&str> {
+        self.canonical.get(Field::StatusDetailCode)
+    }
+
+    pub fn country_code(&self) -> Option<&str> {
+        self.canonical.get(Field::Country)
+    }
+
+    pub fn longitude(&self) -> Option<&str> {
+        self.canonical.get(Field::Longitude)
     }
 
     pub fn place(&self) -> Place<'_> {
@@ -86,6 +107,27 @@ impl Sighting {
     pub fn fits(&self, other: &Self) -> bool {
         let (detail, theirs) = (self.detail(), other.detail());
         (detail == theirs || detail.is_none() || theirs.is_none()) && self.place().fits(&other.place())
+    }
+
+    /// How far a refined time may be from the one before: one of the two is vague, or they are a few minutes apart.
+    /// `None`: these are two times. The smaller, the closer.
+    pub fn refinement(&self, other: &Self) -> Option<u64> {
+        let known = |sighting: &Self| sighting.clock.filter(|clock| clock.is_plausible());
+        let (Some(clock), Some(theirs)) = (known(self), known(other)) else { return Some(u64::MAX) };
+        let apart = (clock.minute() - theirs.minute()).unsigned_abs();
+        (apart <= FEW_MINUTES || self.is_day_of(other) || other.is_day_of(self)).then_some(apart)
+    }
+
+    /// Whether it says only the day, and the other one a time of that day.
+    fn is_day_of(&self, other: &Self) -> bool {
+        let days = [self.clock, self.occurred].into_iter().flatten().filter(|clock| clock.is_midnight());
+        let theirs = [other.clock, other.occurred].into_iter().flatten();
+        days.map(WallClock::day).any(|day| theirs.clone().map(WallClock::day).any(|other| other == day))
+    }
+
+    /// Whether it names a day at all.
+    pub fn has_day(&self) -> bool {
+        self.clock.is_some_and(WallClock::is_plausible)
     }
 
     /// How alike two sightings are, the greater the closer; `None` when their places contradict.

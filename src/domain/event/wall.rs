@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime, Time};
 
 /// A wall clock reading. Ordered; two readings from different zones compare as if they were from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +64,21 @@ impl WallClock {
         self.0
     }
 
+    /// The day it shows.
+    pub fn day(self) -> Date {
+        self.0.date()
+    }
+
+    /// Midnight to the second: what a date without a time is read as, and what feeds make of one.
+    pub fn is_midnight(self) -> bool {
+        self.0.time() == Time::midnight()
+    }
+
+    /// Whether it can be a scan's at all: year 1, 1900 and 1970 stand for a time that nobody knows.
+    pub fn is_plausible(self) -> bool {
+        self.0.year() >= 2000
+    }
+
     /// Whole minutes since 1970, as that clock counts them.
     pub fn minute(self) -> i64 {
         self.0.duration_since(EPOCH).as_secs().div_euclid(60)
@@ -76,10 +91,10 @@ impl fmt::Display for WallClock {
     }
 }
 
-type Date = (i16, i8, i8);
+type Ymd = (i16, i8, i8);
 
 /// `2026-09-03…`
-fn iso_date(text: &str) -> Option<(Date, &str)> {
+fn iso_date(text: &str) -> Option<(Ymd, &str)> {
     let (year, rest) = digits(text, 4, 4)?;
     let (month, rest) = digits(rest.strip_prefix('-')?, 2, 2)?;
     let (day, rest) = digits(rest.strip_prefix('-')?, 2, 2)?;
@@ -87,14 +102,14 @@ fn iso_date(text: &str) -> Option<(Date, &str)> {
 }
 
 /// `8/4/2021…`
-fn us_date(text: &str) -> Option<(Date, &str)> {
+fn us_date(text: &str) -> Option<(Ymd, &str)> {
     let (month, rest) = digits(text, 1, 2)?;
     let (day, rest) = digits(rest.strip_prefix('/')?, 1, 2)?;
     let (year, rest) = digits(rest.strip_prefix('/')?, 4, 4)?;
     Some((date(year, month, day)?, rest))
 }
 
-fn date(year: u32, month: u32, day: u32) -> Option<Date> {
+fn date(year: u32, month: u32, day: u32) -> Option<Ymd> {
     Some((year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?))
 }
 

@@ -11,10 +11,11 @@ use serde_json::value::RawValue;
 use super::news::{Change, ToldEvent};
 use super::splice::Fields;
 use super::{Message, MessageType, label_message_id};
+use crate::domain::digest;
 use crate::domain::event::EventId;
 use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata};
 use crate::domain::subscriber::SubscriberName;
-use crate::domain::tracking::StatusCode;
+use crate::domain::tracking::{StatusCode, Tracking};
 
 /// A callback's body in the standard form.
 #[derive(Serialize, JsonSchema)]
@@ -36,7 +37,7 @@ pub struct LabelData<'a, N> {
     account: &'a AccountName,
     /// What was registered with the label.
     metadata: &'a Metadata,
-    /// 1, 2, 3 … per label, without gaps.
+    /// Rises with each message of the label, also after a database was restored or begun anew; gaps mean nothing.
     #[schemars(range(min = 1))]
     seq: i64,
     tracking_number: Option<&'a str>,
@@ -237,9 +238,19 @@ pub fn instant(at: Timestamp) -> String {
 
 /// The body of a message that belongs to no label, or the whole of one that does.
 pub fn write<D: Serialize>(kind: &str, now: Timestamp, data: D) -> String {
-    serde_json::to_string(&Body { r#type: kind, timestamp: instant(now), data })
-        .expect("a body is made of texts, numbers and JSON")
+    write_into(kind, now, data, 1024)
 }
+
+/// As [`write`], with room for `capacity` bytes from the beginning.
+fn write_into<D: Serialize>(kind: &str, now: Timestamp, data: D, capacity: usize) -> String {
+    let mut body = Vec::with_capacity(capacity);
+    serde_json::to_writer(&mut body, &Body { r#type: kind, timestamp: instant(now), data })
+        .expect("a body is made of texts, numbers and JSON");
+    String::from_utf8(body).expect("JSON is UTF-8")
+}
+
+/// How a body ends whose last field is null.
+const NULL_AT_THE_END: &str = "null}}";
 
 /// The message of one change.
 pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change) -> Message {
@@ -255,7 +266,7 @@ pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change)
         Change::Estimate { from, to } => {
             write(kind, now, subject.data(seq, EstimateNews { from: from.as_deref(), to: to.as_deref() }))
         }
-        Change::Status { from, to } | Change::Reopened { from, to } => {
+        Change::Status { from, to, .. } | Change::Reopened { from, to, .. } => {
             let news = StatusNews {
                 from: from.code.as_deref(),
                 to: to.code.as_deref(),
@@ -281,7 +292,7 @@ pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change)
         }
     };
     Message {
-        id: label_message_id(subject.label, seq, change.kind(), &change.content()),
+        id: label_message_id(subject.label, change.kind(), &change.content(subject.status_code)),
         kind: change.kind(),
         seq: Some(seq),
         created_at: now,
@@ -297,21 +308,24 @@ pub fn summarize(
     seq: i64,
     now: Timestamp,
     changes: &[Change],
-    tracking: &RawValue,
+    tracking: &Tracking,
     resource_url: String,
 ) -> Message {
     let kind = MessageType::Updated;
-    let content: Vec<String> = changes
-        .iter()
-        .flat_map(|change| std::iter::once(change.kind().as_str().to_owned()).chain(change.content()))
-        .collect();
-    let news = UpdatedNews { changes: changes.iter().flat_map(entries).collect(), tracking };
+    // The answer is the largest part by far: it is copied once, to where it stays.
+    let news = UpdatedNews { changes: changes.iter().flat_map(entries).collect(), tracking: RawValue::NULL };
+    let capacity = tracking.raw.len() + 1024 + 96 * news.changes.len();
+    let mut body = write_into(kind.as_str(), now, subject.data(seq, news), capacity);
+    debug_assert!(body.ends_with(NULL_AT_THE_END), "the answer is the last field");
+    body.truncate(body.len() - NULL_AT_THE_END.len());
+    body.push_str(&tracking.raw);
+    body.push_str("}}");
     Message {
-        id: label_message_id(subject.label, seq, kind, &content),
+        id: label_message_id(subject.label, kind, &[digest::hex(&tracking.facts)]),
         kind,
         seq: Some(seq),
         created_at: now,
-        body: write(kind.as_str(), now, subject.data(seq, news)),
+        body,
         resource_url: Some(resource_url),
         about: None,
     }

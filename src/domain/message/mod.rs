@@ -1,8 +1,9 @@
 //! What we owe our subscribers: immutable messages, each with one id for ever.
 //!
 //! A message is composed once, in the moment its change is found, and its bytes are never made again. The id is derived
-//! from label, seq, type and content, so that a daemon restored from an older copy that sees the same again sends the
-//! same ids. The other forms of a callback ([`envelope`]) are cut from the standard body.
+//! from label, type and content, and from the number of the repetition where a label says the very same again. So a
+//! daemon that is restored from an older copy, or begins with an empty database, sends what it sees again under the same
+//! ids. `seq` orders the messages of a label; it never falls, whatever database it is counted in. The other forms of a callback ([`envelope`]) are cut from the standard body.
 
 pub mod body;
 pub mod envelope;
@@ -121,7 +122,7 @@ impl Serialize for MessageType {
 pub struct Message {
     pub id: String,
     pub kind: MessageType,
-    /// 1, 2, 3 … per label, without gaps; `None` for system messages.
+    /// Rises strictly per label, with gaps; see [`next_seq`]. `None` for system messages.
     pub seq: Option<i64>,
     pub created_at: Timestamp,
     /// The standard body, byte for byte as it is sent.
@@ -155,11 +156,23 @@ impl About {
     }
 }
 
+/// The `seq` behind `last` at `now`: milliseconds since 1970 unless `last` is as high, so that it rises also when the
+/// database that knew the last one is gone.
+pub fn next_seq(last: i64, now: Timestamp) -> i64 {
+    last.saturating_add(1).max(now.as_millisecond())
+}
+
 /// The id of a label's message. `content` is what happened, in canonical words; never a time of ours.
-fn label_message_id(label: &LabelKey, seq: i64, kind: MessageType, content: &[String]) -> String {
-    let seq = seq.to_string();
-    let mut parts = vec!["message", label.account.as_str(), label.id.as_str(), &seq, kind.as_str()];
+fn label_message_id(label: &LabelKey, kind: MessageType, content: &[String]) -> String {
+    let mut parts = vec!["message", label.account.as_str(), label.id.as_str(), kind.as_str()];
     parts.extend(content.iter().map(String::as_str));
+    format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)))
+}
+
+/// The id of a message that says for the `repetition`th time again what the message `id` said first. Numbers are given
+/// without gaps: the first id that the database does not have is the next one.
+pub fn repeated_id(id: &str, repetition: u32) -> String {
+    let parts = ["repetition", id, &repetition.to_string()];
     format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)))
 }
 

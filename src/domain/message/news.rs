@@ -1,9 +1,13 @@
 //! Something that happened to a label, before it is put into words.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::MessageType;
-use crate::domain::event::EventId;
+use crate::domain::cadence::estimate_day;
+use crate::domain::digest;
+use crate::domain::event::{EventId, Form};
 
 /// One carrier event as a message tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +21,15 @@ pub struct ToldEvent {
     /// Back after it was retracted.
     pub returned: bool,
     /// The event's own object, byte for byte.
-    pub raw: String,
+    pub raw: Arc<str>,
     /// What it was before, for a revision.
-    pub previous: Option<String>,
+    pub previous: Option<Arc<str>>,
     /// The names of the fields that differ from before.
     pub changed: Vec<String>,
-    /// The digest of its canonical form: what its message's id is made of.
-    pub form: String,
+    /// What it says, in canonical form.
+    pub form: Option<Form>,
+    /// Its place in the answer, if it is there; not told.
+    pub place: Option<usize>,
 }
 
 /// A status code and its detail code, as they are told.
@@ -43,9 +49,11 @@ pub enum Change {
         from: Option<String>,
         to: Option<String>,
     },
+    /// `event`: the scan that brought it, if one did; not told.
     Status {
         from: StatusPair,
         to: StatusPair,
+        event: Option<EventId>,
     },
     OutForDelivery(Option<ToldEvent>),
     Exception(Option<ToldEvent>),
@@ -53,6 +61,7 @@ pub enum Change {
     Reopened {
         from: StatusPair,
         to: StatusPair,
+        event: Option<EventId>,
     },
     /// No scan since `since` for so many business days.
     Stalled {
@@ -101,25 +110,58 @@ impl Change {
         }
     }
 
-    /// What makes this change this one and no other, in canonical words; never a time of ours.
-    pub fn content(&self) -> Vec<String> {
+    /// What the change is about, in canonical words: the content that the id of its message is made of. Never a time of
+    /// ours, and nothing that depends on how many polls found it: so a form and not a revision's number. `status` is the
+    /// label's status after the change.
+    pub fn content(&self, status: Option<&str>) -> Vec<String> {
         match self {
-            Self::Estimate { from, to } => {
-                vec![from.clone().unwrap_or_default(), to.clone().unwrap_or_default()]
+            Self::Added(event) => {
+                let returned = if event.returned { "returned" } else { "" };
+                vec![event.event_id.to_string(), event.form_in_words(), returned.to_owned()]
             }
-            Self::Status { from, to } | Self::Reopened { from, to } => {
-                [&from.code, &from.detail, &to.code, &to.detail]
-                    .map(|part| part.clone().unwrap_or_default())
-                    .into()
+            Self::Revised(events) => {
+                let mut content: Vec<_> = events
+                    .iter()
+                    .map(|event| format!("{} {}", event.event_id, event.form_in_words()))
+                    .collect();
+                content.sort_unstable();
+                content
             }
-            Self::Late { estimate } => vec![estimate.clone()],
-            _ => self
-                .events()
-                .iter()
-                .map(|event| {
-                    format!("{} {} {} {}", event.event_id, event.revision, event.returned, event.form)
-                })
-                .collect(),
+            Self::Retracted(events) => {
+                let mut content: Vec<_> = events.iter().map(|event| event.event_id.to_string()).collect();
+                content.sort_unstable();
+                content
+            }
+            Self::Estimate { from, to } => [from, to].map(|text| day_of(text.as_deref())).into(),
+            Self::Status { from, to, event } | Self::Reopened { from, to, event } => {
+                let codes = [&from.code, &from.detail, &to.code, &to.detail];
+                let mut content: Vec<_> = codes.map(|code| folded(code.as_deref())).into();
+                content.push(event.map(|event| event.to_string()).unwrap_or_default());
+                content
+            }
+            Self::OutForDelivery(event) | Self::Exception(event) | Self::Delivered(event) => match event {
+                Some(event) => vec![event.event_id.to_string()],
+                None => vec![String::new(), folded(status)],
+            },
+            Self::Late { estimate } => vec![day_of(Some(estimate))],
+            // Each is said once per silence: which one it is, the number of the repetition tells.
+            Self::Stalled { .. } | Self::Expired { .. } | Self::Unavailable { .. } => Vec::new(),
         }
     }
+}
+
+impl ToldEvent {
+    fn form_in_words(&self) -> String {
+        self.form.map(|form| digest::hex(form.as_bytes())).unwrap_or_default()
+    }
+}
+
+/// The day that an estimate names; its hour and its spelling are no content.
+fn day_of(estimate: Option<&str>) -> String {
+    let Some(estimate) = estimate else { return String::new() };
+    estimate_day(estimate).map_or_else(|| folded(Some(estimate)), |day| day.to_string())
+}
+
+fn folded(code: Option<&str>) -> String {
+    code.unwrap_or_default().trim().to_ascii_uppercase()
 }

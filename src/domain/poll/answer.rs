@@ -1,22 +1,21 @@
 //! A tracking answer: what is new in it, what becomes of the label, and what is told of it.
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 
 use super::{FirstPoll, PollPlan, Terms, good, silence};
 use crate::domain::cadence::guess_offset;
-use crate::domain::change;
+use crate::domain::change::{self, Step};
 use crate::domain::digest::Digest;
 use crate::domain::event::{KnownEvent, match_events};
 use crate::domain::freshness;
 use crate::domain::history;
 use crate::domain::label::LabelState;
-use crate::domain::message::Message;
 use crate::domain::message::body::{compose, summarize};
 use crate::domain::message::news::Change;
+use crate::domain::message::{Message, next_seq};
 use crate::domain::silence::newest_scan;
 use crate::domain::snapshot::{Snapshot, Standing};
-use crate::domain::tracking::Tracking;
+use crate::domain::tracking::{Deliveries, Tracking, TrackingEvent};
 
 pub(super) fn answered(
     terms: &Terms<'_>,
@@ -34,7 +33,13 @@ pub(super) fn answered(
     take_over(after, tracking, digest, now);
     after.missing_events = writes.missing_after;
     plan.events = writes;
-    plan.notices = freshness::noticed(label, &told.added, now);
+    plan.notices = freshness::noticed(label, &told.added, &tracking.events, now);
+    let deliveries = Deliveries::of(&tracking.events);
+    let kept =
+        known.iter().enumerate().filter(|(at, event)| !event.retracted && !matching.retracted.contains(at));
+    let kept = kept.map(|(_, event)| event);
+    let stands = !after.is_terminal() && delivery_stands(&label.standing, deliveries, kept, tracking);
+    after.delivered_beneath_at = stands.then(|| label.standing.delivered_beneath_at.unwrap_or(now));
 
     if !told.added.is_empty() {
         let scan = newest_scan(&tracking.events, after.utc_offset(), now);
@@ -43,7 +48,8 @@ pub(super) fn answered(
         after.stalled_told &= scan == after.newest_scan_at;
         after.newest_scan_at = scan;
     }
-    let changes = change::changes(&label.standing, after, tracking, told, first);
+    let step = Step { before: &label.standing, after, tracking, deliveries, first };
+    let changes = change::changes(&step, told);
     after.late_told &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
     if changes.is_empty() {
         after.unchanged = if first { 0 } else { after.unchanged.saturating_add(1) };
@@ -75,16 +81,13 @@ fn told_of(
     let subject = label.subject(after);
     let mut seq = after.last_seq;
     let mut next = || {
-        seq += 1;
+        seq = next_seq(seq, now);
         seq
     };
     let mut messages: Vec<Message> =
         changes.iter().chain(said).map(|change| compose(&subject, next(), now, change)).collect();
-    // The answer was parsed from this text: it is JSON.
-    if !changes.is_empty()
-        && let Ok(raw) = serde_json::from_str::<&RawValue>(&tracking.raw)
-    {
-        messages.push(summarize(&subject, next(), now, changes, raw, terms.resource_url.to_owned()));
+    if !changes.is_empty() {
+        messages.push(summarize(&subject, next(), now, changes, tracking, terms.resource_url.to_owned()));
     }
     after.last_seq = seq;
     messages
@@ -106,22 +109,53 @@ fn take_over(after: &mut Standing, tracking: &Tracking, digest: Digest, now: Tim
     after.estimate = tracking.estimated_delivery_date.clone();
     after.out_for_delivery = tracking.is_out_for_delivery();
     if let Some(newest) = tracking.events.first() {
-        let offset = guess_offset(newest.longitude, newest.country_code.as_deref());
+        let offset = guess_offset(newest.longitude(), newest.country_code());
         after.utc_offset_minutes = Some(offset.seconds() / 60);
     }
 }
 
+/// Whether the parcel is delivered though its status says otherwise: a delivery among the scans of this answer, or
+/// earlier ones where the list no longer reaches back to them, after which it did not move.
+fn delivery_stands<'k>(
+    before: &Standing,
+    deliveries: Deliveries,
+    kept: impl Iterator<Item = &'k KnownEvent>,
+    tracking: &Tracking,
+) -> bool {
+    if deliveries != Deliveries::default() || !before.is_delivered() {
+        return deliveries.standing.is_some();
+    }
+    let earlier = kept.filter_map(|event| TrackingEvent::parse(&event.raw).ok());
+    // What is in both lists is there twice, which changes nothing.
+    let scans: Vec<_> = tracking.events.iter().cloned().chain(earlier).collect();
+    Deliveries::of(&scans).standing.is_some()
+}
+
 /// Finished, reopened, or alive again after somebody asked by hand.
 fn settle_state(label: &Snapshot, after: &mut Standing, changed: bool, now: Timestamp) {
+    let was_finished = label.standing.state == LabelState::Finished;
     if after.is_terminal() {
-        if label.standing.state != LabelState::Finished {
+        if !was_finished {
             after.finished_at = Some(now);
         }
         after.state = LabelState::Finished;
-    } else {
-        after.finished_at = None;
-        if label.standing.state != LabelState::Expired || changed {
-            after.state = LabelState::Active;
-        }
+        return;
+    }
+    // Looked at by hand, or for `settle`: it stays finished unless it moved.
+    if was_finished && label.standing.delivered_beneath_at.is_some() && !changed && after.is_delivered() {
+        return;
+    }
+    after.finished_at = None;
+    if label.standing.state != LabelState::Expired || changed {
+        after.state = LabelState::Active;
+    }
+    finish_if_settled(after, now);
+}
+
+/// A delivery that stood beneath a newer scan long enough ends it, whatever the status says.
+pub(super) fn finish_if_settled(after: &mut Standing, now: Timestamp) {
+    if after.settles_at().is_some_and(|at| at <= now) {
+        after.state = LabelState::Finished;
+        after.finished_at = Some(now);
     }
 }

@@ -22,7 +22,7 @@ use super::history::EventWrites;
 use super::label::LabelState;
 use super::message::body::compose;
 use super::message::news::Change;
-use super::message::{Message, MessageType};
+use super::message::{Message, MessageType, next_seq};
 use super::pace::Pace;
 use super::reading::Reading;
 use super::rhythm::{Learnt, Rhythms};
@@ -213,6 +213,7 @@ fn quiet(terms: &Terms<'_>, label: &Snapshot, now: Timestamp) -> PollPlan {
     if plan.standing.state == LabelState::Unavailable {
         plan.standing.state = LabelState::Active;
     }
+    answer::finish_if_settled(&mut plan.standing, now);
     for change in silence(terms, label, &mut plan.standing, now) {
         append(label, &mut plan, now, &change);
     }
@@ -279,7 +280,7 @@ fn schedule(
 }
 
 fn append(label: &Snapshot, plan: &mut PollPlan, now: Timestamp, change: &Change) {
-    let seq = plan.standing.last_seq + 1;
+    let seq = next_seq(plan.standing.last_seq, now);
     plan.messages.push(compose(&label.subject(&plan.standing), seq, now, change));
     plan.standing.last_seq = seq;
 }

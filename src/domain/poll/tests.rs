@@ -1,10 +1,14 @@
-use std::collections::BTreeMap;
+mod milestones;
+mod restores;
+
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::domain::cadence::{Row, RowName};
 use crate::domain::digest;
+use crate::domain::message::repeated_id;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 use crate::domain::subscriber::EventPattern;
@@ -24,6 +28,8 @@ struct Life {
     subscribers: Vec<Subscriber>,
     label: Snapshot,
     known: Vec<KnownEvent>,
+    /// The ids of all messages that are kept.
+    ids: HashSet<String>,
 }
 
 impl Life {
@@ -40,6 +46,7 @@ impl Life {
             ],
             label: Snapshot::registered(at(0)),
             known: Vec::new(),
+            ids: HashSet::new(),
         }
     }
 
@@ -55,7 +62,14 @@ impl Life {
             outage: false,
             sent_at: now,
         };
-        let plan = plan(&terms, &self.label, &self.known, reading, now, 0.0);
+        let mut plan = plan(&terms, &self.label, &self.known, reading, now, 0.0);
+        for message in &mut plan.messages {
+            let first = message.id.clone();
+            let mut repetitions = 1..;
+            while !self.ids.insert(message.id.clone()) {
+                message.id = repeated_id(&first, repetitions.next().unwrap());
+            }
+        }
         for change in &plan.events.updated {
             let id = change.becomes.event_id;
             let known = self.known.iter_mut().find(|event| event.event_id == id).expect("it was known");
@@ -132,7 +146,8 @@ fn a_whole_life() {
     let accepted =
         life.answer(&tracking("AC", "PICKED_UP", "\"2026-11-03T00:00:00\"", std::slice::from_ref(&first)), 1);
     assert_eq!(kinds(&accepted), ["event.added", "estimate.changed", "status.changed", "updated"]);
-    assert_eq!(accepted.messages.iter().map(|m| m.seq.unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let noticed = at(1).as_millisecond();
+    assert_eq!(accepted.messages.iter().map(|m| m.seq.unwrap() - noticed).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert_eq!(accepted.deliveries.len(), 4, "the native form asked for deliveries only");
 
     let out = life.answer(
@@ -171,7 +186,8 @@ fn a_finished_label_that_moves_is_reopened() {
     life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
     let same = life.read(&Reading::SameBytes, at(1));
     assert_eq!((kinds(&same), same.standing.state), (vec![], LabelState::Finished));
-    let again = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[scan(10, "AR", "IT", ""), done]), 2);
+    let next_day = scan(10, "AR", "IT", "").replace("-01T", "-02T");
+    let again = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[next_day, done]), 2);
     assert_eq!(kinds(&again), ["event.added", "status.changed", "reopened", "updated"]);
     assert_eq!(again.standing.state, LabelState::Active);
     assert!(again.standing.next_poll_at.is_some());
@@ -194,7 +210,7 @@ fn a_baseline_is_recorded_and_not_told() {
     assert_eq!((kinds(&silent), silent.events.added.len()), (vec![], 1));
     let told = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[second, first]), 1);
     assert_eq!(kinds(&told), ["event.added", "status.changed", "updated"]);
-    assert_eq!(told.messages[0].seq, Some(1));
+    assert_eq!(told.messages[0].seq, Some(at(1).as_millisecond()));
 }
 
 #[test]
@@ -284,6 +300,28 @@ fn ids_are_made_of_content_and_not_of_time() {
     };
     assert_eq!(told(1), told(30));
     assert!(told(1).iter().all(|id| id.starts_with("msg_") && !id.contains('.')));
+}
+
+#[test]
+fn the_very_same_said_again_has_an_id_of_its_own_and_other_words_have_not() {
+    let events = [scan(9, "AR", "IT", "IN_TRANSIT"), scan(8, "OA", "AC", "PICKED_UP")];
+    let said = |status: &str| tracking(status, "IN_TRANSIT", "null", &events);
+    let mut life = Life::new();
+    let mut ids = Vec::new();
+    for (hours, status) in (0..).zip(["IT", "UN", "IT", "UN", "IT", "UN"]) {
+        ids.extend(life.answer(&said(status), hours).messages.into_iter().map(|message| message.id));
+    }
+    let unlike: HashSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), unlike.len()), (4 + 5 * 2, 14), "none has another's id");
+    // The same life told in other words, and found at other times.
+    let mut again = Life::new();
+    let mut same = Vec::new();
+    for (hours, status) in (7..).zip(["it", "un", " it", "UN", "IT", "un"]) {
+        let words =
+            said(status).replace("\"city_locality\":\"RENO\"", "\"signer\":\"\",\"city_locality\":\"Reno\"");
+        same.extend(again.answer(&words, hours).messages.into_iter().map(|message| message.id));
+    }
+    assert_eq!(same, ids);
 }
 
 #[test]

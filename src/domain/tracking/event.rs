@@ -1,84 +1,73 @@
-//! One carrier event of an answer: what of it decides something, beside its own bytes.
+//! One carrier event of an answer: its own bytes, and what they say.
 //!
-//! Read by itself, so that it can be kept and passed on as it came. Which event it is, and whether it is new, is told in
-//! [`crate::domain::event`].
+//! It is parsed once, here; the parsed value travels to the message. Which event it is, and whether it is new, is told
+//! in [`crate::domain::event`].
 
-use serde::Deserialize;
+use std::sync::Arc;
 
-use super::{StatusCode, Text};
-use crate::domain::event::{Form, Layouts, Sighting};
+use jiff::Timestamp;
 
-/// One carrier event: the fields that decide something, and the raw object.
+use super::StatusCode;
+use crate::domain::event::{Form, Layouts, Sighting, instant_of};
+
+/// One carrier event: the raw object, and the fields that decide something.
 ///
 /// The vendor gives it no id and no sequence number; [`crate::domain::event`] gives it one.
 #[derive(Clone, Debug)]
 pub struct TrackingEvent {
     /// The event's own JSON object, byte for byte.
-    pub raw: String,
-    /// Best effort at UTC; may lie up to 7 h in the future, and is not monotonic.
-    pub occurred_at: Option<String>,
-    /// Wall clock at the place, often with a false `Z`.
-    pub carrier_occurred_at: Option<String>,
-    pub country_code: Option<String>,
-    pub carrier_detail_code: Option<String>,
-    pub status_code: Option<String>,
-    pub status_detail_code: Option<String>,
-    /// Degrees, east positive.
-    pub longitude: Option<f64>,
+    pub raw: Arc<str>,
     /// What it says, for telling it from others, …
     pub sighting: Sighting,
     /// … and the digest of that.
     pub form: Form,
 }
 
-#[derive(Deserialize)]
-struct WireEvent {
-    #[serde(default)]
-    occurred_at: Text,
-    #[serde(default)]
-    carrier_occurred_at: Text,
-    #[serde(default)]
-    country_code: Text,
-    #[serde(default)]
-    carrier_detail_code: Text,
-    #[serde(default)]
-    status_code: Text,
-    #[serde(default)]
-    status_detail_code: Text,
-    #[serde(default)]
-    longitude: Text,
-}
+/// An element of `events` that is not an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event is no JSON object")]
+pub struct NotAnEvent;
 
 impl TrackingEvent {
     /// Reads one raw event object.
-    pub fn parse(raw: &str) -> Result<Self, serde_json::Error> {
+    pub fn parse(raw: &str) -> Result<Self, NotAnEvent> {
         Self::parse_among(raw, &Layouts::default())
     }
 
     /// Reads one of a list, whose layouts are kept from one to the next.
-    pub(super) fn parse_among(raw: &str, layouts: &Layouts) -> Result<Self, serde_json::Error> {
-        let wire: WireEvent = serde_json::from_str(raw)?;
+    pub(super) fn parse_among(raw: &str, layouts: &Layouts) -> Result<Self, NotAnEvent> {
+        if !(raw.starts_with('{') && raw.ends_with('}')) {
+            return Err(NotAnEvent);
+        }
         let sighting = Sighting::of(raw, layouts);
-        Ok(Self {
-            raw: raw.to_owned(),
-            occurred_at: wire.occurred_at.into_option(),
-            carrier_occurred_at: wire.carrier_occurred_at.into_option(),
-            country_code: wire.country_code.into_option(),
-            carrier_detail_code: wire.carrier_detail_code.into_option(),
-            status_code: wire.status_code.into_option(),
-            status_detail_code: wire.status_detail_code.into_option(),
-            longitude: wire.longitude.as_deref().and_then(|text| text.parse().ok()),
-            form: sighting.canonical.form(),
-            sighting,
-        })
+        Ok(Self { raw: raw.into(), form: sighting.canonical.form(), sighting })
     }
 
     pub fn status(&self) -> Option<StatusCode> {
-        self.status_code.as_deref().and_then(StatusCode::parse)
+        self.sighting.status_code().and_then(StatusCode::parse)
+    }
+
+    /// Whether its status says delivered, be it to the door or to a collection point.
+    pub fn is_delivery(&self) -> bool {
+        self.status().is_some_and(StatusCode::is_terminal)
     }
 
     pub fn is_out_for_delivery(&self) -> bool {
-        is_out_for_delivery(self.status_detail_code.as_deref(), self.carrier_detail_code.as_deref())
+        is_out_for_delivery(self.sighting.status_detail_code(), self.sighting.detail())
+    }
+
+    /// Degrees, east positive.
+    pub fn longitude(&self) -> Option<f64> {
+        self.sighting.longitude()?.parse().ok()
+    }
+
+    pub fn country_code(&self) -> Option<&str> {
+        self.sighting.country_code()
+    }
+
+    /// When it says that it happened; see [`instant_of`].
+    pub fn instant(&self) -> Option<Timestamp> {
+        instant_of(&self.raw)
     }
 }
 
@@ -103,5 +92,15 @@ mod tests {
         assert!(of(r#"{"status_detail_code":"OUT_FOR_DELIVERY"}"#));
         assert!(of(r#"{"status_detail_code":null,"carrier_detail_code":"OT"}"#));
         assert!(!of(r#"{"status_detail_code":"IN_TRANSIT","carrier_detail_code":"OT"}"#));
+    }
+
+    #[test]
+    fn what_decides_something_is_read_in_any_spelling() {
+        let event =
+            TrackingEvent::parse(r#"{"status_code":" De","country_code":"US","longitude":"-80.250"}"#);
+        let event = event.unwrap();
+        assert_eq!((event.status(), event.is_delivery()), (Some(StatusCode::Delivered), true));
+        assert_eq!((event.country_code(), event.longitude()), (Some("us"), Some(-80.25)));
+        assert_eq!(TrackingEvent::parse("[1]").unwrap_err(), NotAnEvent);
     }
 }

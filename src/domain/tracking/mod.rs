@@ -6,19 +6,24 @@
 //!
 //! The whole answer is here; [`StatusCode`], [`Text`] and [`TrackingEvent`] have rooms of their own.
 
+mod delivery;
 mod event;
+mod facts;
 mod status;
+mod surrogates;
 mod text;
+mod wire;
 
-use serde::Deserialize;
-use serde::de::Deserializer;
-use serde_json::value::RawValue;
-
+use super::digest::Digest;
 use super::event::Layouts;
-pub use event::TrackingEvent;
+pub use delivery::Deliveries;
 use event::is_out_for_delivery;
+pub use event::{NotAnEvent, TrackingEvent};
 pub use status::StatusCode;
+pub use surrogates::mended;
 pub use text::Text;
+pub use wire::MOST_EVENTS;
+use wire::WireTracking;
 
 /// One good answer of the tracking endpoint.
 #[derive(Clone, Debug)]
@@ -35,30 +40,8 @@ pub struct Tracking {
     pub estimated_delivery_date: Option<String>,
     /// Newest first, as they came.
     pub events: Vec<TrackingEvent>,
-}
-
-#[derive(Deserialize)]
-struct WireTracking<'a> {
-    #[serde(default)]
-    tracking_number: Text,
-    status_code: Option<Text>,
-    #[serde(default)]
-    status_description: Text,
-    #[serde(default)]
-    status_detail_code: Text,
-    #[serde(default)]
-    carrier_code: Text,
-    #[serde(default)]
-    carrier_detail_code: Text,
-    #[serde(default)]
-    estimated_delivery_date: Text,
-    #[serde(borrow, default, deserialize_with = "present")]
-    events: Option<Option<Vec<Option<&'a RawValue>>>>,
-}
-
-/// Tells a null from a missing key: `null` comes as `Some`.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+    /// What the whole answer says, whatever the order of keys and events, white space, null or "".
+    pub facts: Digest,
 }
 
 /// Deeper than any real answer, and well below what the database and receivers' parsers take.
@@ -93,6 +76,8 @@ pub enum NotTracking {
     NotUtf8,
     #[error("the answer is no JSON object of the expected form: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the answer is no JSON object of the expected form: {0}")]
+    Event(#[from] NotAnEvent),
     #[error("the answer is nested deeper than {DEEPEST} levels")]
     TooDeep,
     #[error("the answer is a JSON object, but neither status_code nor events is in it")]
@@ -108,28 +93,28 @@ impl Tracking {
         if is_too_deep(text) {
             return Err(NotTracking::TooDeep);
         }
-        let wire: WireTracking<'_> = serde_json::from_str(text)?;
-        if wire.status_code.is_none() && wire.events.is_none() {
+        let readable = mended(text);
+        let wire: WireTracking<'_> = serde_json::from_str(&readable)?;
+        if wire.text("status_code").is_none() && !wire.has_events {
             return Err(NotTracking::NoTrackingKeys);
         }
         let layouts = Layouts::default();
-        let events = wire
-            .events
-            .flatten()
-            .unwrap_or_default()
-            .into_iter()
-            .flatten()
-            .map(|event| TrackingEvent::parse_among(event.get(), &layouts))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut events = Vec::with_capacity(wire.events.len());
+        for event in wire.events.iter().flatten().map(|event| event.get()) {
+            // The same place in the text as it came.
+            let start = event.as_ptr().addr() - readable.as_ptr().addr();
+            events.push(TrackingEvent::parse_among(&text[start..start + event.len()], &layouts)?);
+        }
         Ok(Self {
             raw: text.to_owned(),
-            tracking_number: wire.tracking_number.into_option(),
-            status_code: wire.status_code.and_then(Text::into_option),
-            status_description: wire.status_description.into_option(),
-            status_detail_code: wire.status_detail_code.into_option(),
-            carrier_code: wire.carrier_code.into_option(),
-            carrier_detail_code: wire.carrier_detail_code.into_option(),
-            estimated_delivery_date: wire.estimated_delivery_date.into_option(),
+            tracking_number: wire.text("tracking_number"),
+            status_code: wire.text("status_code"),
+            status_description: wire.text("status_description"),
+            status_detail_code: wire.text("status_detail_code"),
+            carrier_code: wire.text("carrier_code"),
+            carrier_detail_code: wire.text("carrier_detail_code"),
+            estimated_delivery_date: wire.text("estimated_delivery_date"),
+            facts: facts::digest(&wire.fields, &events),
             events,
         })
     }
@@ -158,6 +143,75 @@ mod tests {
     }
 
     #[test]
+    fn half_an_emoji_is_read_and_kept() {
+        let event = r#"{"description":"cut \ud83d","city_locality":"RENO","status_code":"IT"}"#;
+        let body = format!(
+            r#"{{"status_code":"IT","status_description":"In Transit \ud83d","x\ud83d":1,"events":[{event}]}}"#
+        );
+        let tracking = Tracking::parse(body.as_bytes()).unwrap();
+        assert_eq!(tracking.status_description.as_deref(), Some("In Transit \u{fffd}"));
+        assert_eq!(tracking.raw, body, "as it came");
+        let read = &tracking.events[0];
+        assert_eq!((&*read.raw, read.status()), (event, Some(StatusCode::InTransit)));
+        assert_eq!(read.form, TrackingEvent::parse(&event.replace("d83d", "fffd")).unwrap().form);
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_refused_and_nulls_count() {
+        let body = |elements: &[&str]| format!(r#"{{"status_code":"IT","events":[{}]}}"#, elements.join(","));
+        let just = body(&vec!["{}"; MOST_EVENTS]);
+        assert_eq!(Tracking::parse(just.as_bytes()).unwrap().events.len(), MOST_EVENTS);
+        for element in ["{}", "null"] {
+            // Refused at the first one too many: what stands behind is not even JSON.
+            let long = body(&vec![element; MOST_EVENTS + 1]).replace("]}", ",");
+            let said = Tracking::parse(long.as_bytes()).unwrap_err().to_string();
+            assert!(said.contains("more than 2000 events"), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_same_facts_have_the_same_digest() {
+        let of = |body: &str| Tracking::parse(body.as_bytes()).unwrap().facts;
+        let first = of(
+            r#"{"status_code":"IT","ship_date":null,"estimated_delivery_date":"2026-11-03T00:00:00Z","n":1,"events":[{"a":1},{"b":2}]}"#,
+        );
+        for (what, again) in [
+            (
+                "order",
+                r#"{"events":[{"b":2},{"a":1}],"n":1,"status_code":"IT","estimated_delivery_date":"2026-11-03T00:00:00Z"}"#,
+            ),
+            (
+                "spelling",
+                r#"{ "status_code" : "it", "n":1.0, "x":"", "events":[null,{"a":"1","c":null},{"b":2.0}],"estimated_delivery_date":"2026-11-03T00:00:00"}"#,
+            ),
+        ] {
+            assert_eq!(of(again), first, "{what}");
+        }
+        for (what, other) in [
+            (
+                "status",
+                r#"{"status_code":"DE","estimated_delivery_date":"2026-11-03T00:00:00Z","n":1,"events":[{"a":1},{"b":2}]}"#,
+            ),
+            (
+                "twin",
+                r#"{"status_code":"IT","estimated_delivery_date":"2026-11-03T00:00:00Z","n":1,"events":[{"a":1},{"a":1},{"b":2}]}"#,
+            ),
+            (
+                "event",
+                r#"{"status_code":"IT","estimated_delivery_date":"2026-11-03T00:00:00Z","n":1,"events":[{"a":1},{"b":3}]}"#,
+            ),
+            (
+                "unknown field",
+                r#"{"status_code":"IT","estimated_delivery_date":"2026-11-03T00:00:00Z","n":2,"events":[{"a":1},{"b":2}]}"#,
+            ),
+        ] {
+            assert_ne!(of(other), first, "{what}");
+        }
+        let shipped = |name: &str| of(&format!(r#"{{"status_code":"IT","{name}":"8/4/2021"}}"#));
+        assert_eq!(shipped("ship_date"), shipped("shipped_date"));
+    }
+
+    #[test]
     fn what_is_no_tracking_object_is_told_apart() {
         for (body, why) in [
             ("", "no JSON object"),
@@ -167,6 +221,9 @@ mod tests {
             (r#"{"errors":[]}"#, "neither status_code nor events"),
             (r#"{"status_code":"IT","events":[{"occurred_at":"2026"#, "no JSON object"),
             (r#"{"status_code":"IT","events":{}}"#, "no JSON object"),
+            (r#"{"status_code":"IT","events":[1]}"#, "no JSON object"),
+            (r#"{"status_code":"IT","status_code":"DE"}"#, "twice"),
+            (r#"{"status_code":null}"#, "neither status_code nor events"),
         ] {
             let said = Tracking::parse(body.as_bytes()).unwrap_err().to_string();
             assert!(said.contains(why), "{body}: {said}");

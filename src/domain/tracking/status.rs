@@ -46,16 +46,20 @@ impl StatusCode {
     /// The code of `text` in any case; the vocabulary drifts, so the full words are known too. `None` is a code we
     /// don't know, which is never terminal.
     pub fn parse(text: &str) -> Option<Self> {
-        let word: String = text.trim().to_ascii_uppercase().replace([' ', '-'], "_");
+        let text = text.trim();
+        if text.len() == 2 {
+            return Self::ALL.into_iter().find(|code| code.as_str().eq_ignore_ascii_case(text));
+        }
+        let word: String = text.to_ascii_uppercase().replace([' ', '-'], "_");
         Some(match word.as_str() {
-            "UN" | "UNKNOWN" => Self::Unknown,
-            "NY" | "NOT_YET_IN_SYSTEM" => Self::NotYetInSystem,
-            "AC" | "ACCEPTED" => Self::Accepted,
-            "IT" | "IN_TRANSIT" => Self::InTransit,
-            "AT" | "DELIVERY_ATTEMPT" => Self::DeliveryAttempt,
-            "EX" | "EXCEPTION" => Self::Exception,
-            "DE" | "DELIVERED" => Self::Delivered,
-            "SP" | "DELIVERED_TO_COLLECTION_LOCATION" | "DELIVERED_TO_SERVICE_POINT" => Self::ServicePoint,
+            "UNKNOWN" => Self::Unknown,
+            "NOT_YET_IN_SYSTEM" => Self::NotYetInSystem,
+            "ACCEPTED" => Self::Accepted,
+            "IN_TRANSIT" => Self::InTransit,
+            "DELIVERY_ATTEMPT" => Self::DeliveryAttempt,
+            "EXCEPTION" => Self::Exception,
+            "DELIVERED" => Self::Delivered,
+            "DELIVERED_TO_COLLECTION_LOCATION" | "DELIVERED_TO_SERVICE_POINT" => Self::ServicePoint,
             _ => return None,
         })
     }

@@ -53,7 +53,8 @@ impl Handover {
         inbox
     }
 
-    /// Hands deliveries over that have been committed. Those of a subscriber without a courier stay in the table.
+    /// Hands deliveries over that have been committed, before any caller is answered: only the writer may. Those of a
+    /// subscriber without a courier stay in the table.
     pub(in crate::store) fn give(&self, new: Vec<NewDelivery>) {
         let inboxes = self.lock();
         for (subscriber, delivery) in new {

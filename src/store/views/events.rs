@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{count, instant, instant_or_null, on_one_line};
 use crate::domain::message::envelope::tracking_of;
+use crate::domain::tracking::mended;
 use crate::store::{Store, StoreError, at};
 
 /// A carrier event as it stands now.
@@ -131,6 +132,6 @@ impl Store {
 
 /// Whether two answers are one JSON value, in whatever order of keys.
 fn say_the_same(one: &RawValue, other: &RawValue) -> bool {
-    let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(raw.get()).ok();
+    let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(&mended(raw.get())).ok();
     one.get() == other.get() || value(one) == value(other)
 }

@@ -347,6 +347,20 @@ fn reading(clock: &Arc<AtomicI64>) -> Clock {
     Clock::from_fn(move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap())
 }
 
+/// The `seq` of a label's first message in a house that polls at its first noon; those of the same instant follow it
+/// one by one.
+const FIRST_SEQ: u64 = 1_898_856_000_000;
+
+/// The `seq` of a label's `n`th message, counted from 1, if all polls were at noon.
+pub fn nth(n: u64) -> u64 {
+    FIRST_SEQ + n - 1
+}
+
+/// The inverse of [`nth`].
+pub fn place(seq: u64) -> u64 {
+    seq + 1 - FIRST_SEQ
+}
+
 pub fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }

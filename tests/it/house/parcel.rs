@@ -1,14 +1,14 @@
 //! Tracking answers as the API gives them, made by hand.
 
-/// A carrier event of the fictional 2030-03-04, `minute` minutes after six, with this status and code.
+/// A carrier event, `minute` minutes after six of the fictional 2030-03-04, with this status and code.
 pub fn event(minute: u32, status: &str, code: &str) -> String {
     event_in(minute, status, code, "MEMPHIS")
 }
 
 pub fn event_in(minute: u32, status: &str, code: &str, city: &str) -> String {
-    let (hour, minute) = (6 + minute / 60, minute % 60);
+    let (day, hour, minute) = (4 + (6 * 60 + minute) / 1440, (6 + minute / 60) % 24, minute % 60);
     format!(
-        r#"{{"occurred_at":"2030-03-04T{hour:02}:{minute:02}:00Z","carrier_occurred_at":"2030-03-04T{hour:02}:{minute:02}:00","description":"{code} scan","city_locality":"{city}","country_code":"US","event_code":"{code}","status_code":"{status}","status_detail_code":null}}"#
+        r#"{{"occurred_at":"2030-03-{day:02}T{hour:02}:{minute:02}:00Z","carrier_occurred_at":"2030-03-{day:02}T{hour:02}:{minute:02}:00","description":"{code} scan","city_locality":"{city}","country_code":"US","event_code":"{code}","status_code":"{status}","status_detail_code":null}}"#
     )
 }
 

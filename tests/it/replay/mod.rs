@@ -12,7 +12,7 @@ use trackpost::store::replay::{Again, Before, Span, Stored};
 use trackpost::store::upkeep::Keep;
 
 use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, bystander, hours, seconds};
+use crate::house::{House, ORDERS, bystander, hours, nth, place, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 
@@ -53,23 +53,26 @@ async fn sound(house: &House) {
     assert_eq!(house.store().broken().await.unwrap(), [""; 0]);
 }
 
-/// Seq and answer of what came in from `start` on.
+/// Place among its label's messages and answer of what came in from `start` on.
 fn came(house: &House, start: usize) -> Vec<(u64, u16)> {
     let callbacks = house.callbacks("orders");
-    callbacks[start..].iter().map(|callback| (callback.seq.unwrap(), callback.answered.unwrap())).collect()
+    callbacks[start..]
+        .iter()
+        .map(|callback| (place(callback.seq.unwrap()), callback.answered.unwrap()))
+        .collect()
 }
 
 fn head(callback: &Delivery) -> (Option<String>, Option<u64>, Vec<u8>) {
     (callback.message_id.clone(), callback.seq, callback.body.to_vec())
 }
 
-/// One label: seq 1 to 3 are delivered, 4 to 6 wait behind a 500.
+/// One label: messages 1 to 3 are delivered, 4 to 6 wait behind a 500.
 async fn half_delivered() -> House {
     let mut house = House::new().await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());
     house.poll_and_deliver().await;
-    house.receiver.answer_by(|callback| (callback.seq >= Some(4)).then(|| Answer::status(500)));
+    house.receiver.answer_by(|callback| (callback.seq >= Some(nth(4))).then(|| Answer::status(500)));
     house.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     house.look_again("se-1").await;
     house.deliver().await;
@@ -105,9 +108,9 @@ async fn what_was_delivered_is_sent_again_as_it_was() {
 #[tokio::test]
 async fn what_is_repeated_goes_before_what_waits() {
     let mut house = half_delivered().await;
-    assert_eq!(queue(&house, |stored| stored.seq < Some(3), 0).await, 2);
+    assert_eq!(queue(&house, |stored| stored.seq < Some(nth(3) as i64), 0).await, 2);
     sound(&house).await;
-    house.receiver.answer_by(|callback| (callback.seq == Some(2)).then(|| Answer::status(500)));
+    house.receiver.answer_by(|callback| (callback.seq == Some(nth(2))).then(|| Answer::status(500)));
     house.deliver().await;
     assert_eq!(came(&house, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
     sound(&house).await;
@@ -123,7 +126,7 @@ async fn beside(status: u16) -> House {
     let before = house.callbacks("orders").len();
     house.receiver.answer_by(move |callback| {
         let slow = Answer::status(status).after(Duration::from_millis(600));
-        (callback.seq == Some(4) && callback.attempt == Some(2)).then_some(slow)
+        (callback.seq == Some(nth(4)) && callback.attempt == Some(2)).then_some(slow)
     });
     house.pass(seconds(6));
     let now = house.now();
@@ -133,7 +136,7 @@ async fn beside(status: u16) -> House {
         courier
     });
     house.receiver.wait_until(|counts| counts.received == before + 1).await;
-    assert_eq!(queue(&house, |stored| stored.seq == Some(1), 0).await, 1);
+    assert_eq!(queue(&house, |stored| stored.seq == Some(nth(1) as i64), 0).await, 1);
     sound(&house).await;
     let courier = under_way.await.unwrap();
     sound(&house).await;
@@ -180,7 +183,8 @@ async fn a_dead_one_is_tried_again_by_hand() {
     house.register(&["se-1", "se-2"]).await;
     house.says("se-1", &in_transit());
     house.says("se-2", &in_transit());
-    let bad = |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(1);
+    let bad =
+        |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
     house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(400)));
     house.poll().await;
     house.pass(seconds(1));
@@ -194,7 +198,7 @@ async fn a_dead_one_is_tried_again_by_hand() {
     sound(&house).await;
     house.deliver().await;
     let last = house.callbacks("orders").pop().unwrap();
-    assert_eq!((last.seq, last.attempt, last.answered), (Some(1), Some(3), Some(200)));
+    assert_eq!((last.seq, last.attempt, last.answered), (Some(nth(1)), Some(3), Some(200)));
     assert_eq!(house.count(PENDING).await, 0);
 }
 

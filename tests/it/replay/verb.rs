@@ -33,7 +33,7 @@ async fn replay_says_what_it_would_do_and_does_it() {
     assert_eq!((code, error.as_str()), (Some(0), ""));
     assert!(out.starts_with(&format!("{count} messages would be sent again to orders")), "{out}");
     assert!(
-        out.contains("nothing was queued") && out.contains("first:") && out.contains("seq 1 of se-1"),
+        out.contains("nothing was queued") && out.contains("first:") && out.contains(" of se-1"),
         "{out}"
     );
     let (_, out, _) = site.run_verb(&["replay", "--subscriber", "orders", "--until", "1h"]);
@@ -101,7 +101,6 @@ async fn what_is_wrong_is_said() {
             &["replay", "--subscriber", "ordrs"][..],
             "there is no subscriber ordrs\nhint: did you mean orders?",
         ),
-        (&["replay", "--subscriber", "orders", "--since", "1h", "--until", "2h"], "is not before --until"),
         (&["replay", "--subscriber", "orders", "--label", "se-9"], "se-9 is not registered"),
         (&["deliveries", "retry", "dlv_999"], "there is no delivery or message dlv_999"),
         (&["deliveries", "retry", "msg_x"], "there is no delivery or message msg_x"),
@@ -112,6 +111,7 @@ async fn what_is_wrong_is_said() {
     }
     for (arguments, expected) in [
         (&["replay"][..], "--subscriber <NAME>"),
+        (&["replay", "--subscriber", "orders", "--since", "1h", "--until", "2h"], "is not before --until"),
         (&["replay", "--subscriber", "orders", "--state", "lost"], "possible values"),
         (
             &["replay", "--subscriber", "orders", "--since", "yesterday"],

@@ -5,6 +5,7 @@ mod forms;
 mod identity;
 mod journeys;
 mod properties;
+mod refinements;
 mod shifts;
 mod traps;
 

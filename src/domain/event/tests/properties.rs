@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::{Form, oldest_first};
+use super::super::{Form, WallClock, oldest_first};
 use super::answers::*;
 use super::*;
 use crate::domain::history::{Step, settle};
@@ -37,7 +37,8 @@ proptest! {
         let mut history = History::default();
         for answer in life.iter().filter(|answer| !answer.is_empty()) {
             let matching = history.poll(answer);
-            let present = history.known.iter().filter(|event| !event.retracted && event.missing_polls == 0);
+            let is_present = |event: &&KnownEvent| !event.retracted && !event.fell_off && event.missing_polls == 0;
+            let present = history.known.iter().filter(is_present);
             prop_assert_eq!(present.count(), answer.len());
             let raw = |new: usize| answer[new].parse().raw;
             for &(known, new) in &matching.same {
@@ -62,7 +63,7 @@ proptest! {
             let answer: Vec<_> = answer.iter().map(Draft::parse).collect();
             let matching = history.poll_events(&answer);
             let (writes, told) = settle(&before, &matching);
-            let mut shows = |id, revision, raw: &str, late| {
+            let mut shows = |id, revision, raw: &str, late: bool| {
                 let first = shown.entry((id, revision)).or_insert_with(|| (raw.to_owned(), late));
                 prop_assert_eq!((&*first.0, first.1), (raw, late));
                 Ok(())
@@ -149,9 +150,13 @@ proptest! {
                 pairs.chain(matching.revised.iter().map(|revised| (revised.known, revised.new))).collect();
             let news = pairs.iter().map(|&(_, new)| new).chain(matching.added.iter().map(|added| added.new));
             prop_assert_eq!(sorted(news), (0..answer.len()).collect::<Vec<_>>());
-            let gone = matching.missing.iter().chain(&matching.retracted).copied();
+            let gone = matching.missing.iter().chain(&matching.retracted).chain(&matching.fell_off).copied();
             let live = (0..before.known.len()).filter(|&known| !before.known[known].retracted);
-            prop_assert_eq!(sorted(pairs.iter().map(|&(known, _)| known).chain(gone)), sorted(live));
+            let stays_off = (0..before.known.len()).filter(|&known| {
+                before.known[known].fell_off && history.known[known].fell_off
+            });
+            let accounted = pairs.iter().map(|&(known, _)| known).chain(gone).chain(stays_off);
+            prop_assert_eq!(sorted(accounted), sorted(live));
         }
     }
 
@@ -187,7 +192,15 @@ proptest! {
     fn a_short_list_is_forgiven_once_and_believed_twice((list, part) in shortened(), twice in any::<bool>()) {
         let mut history = History::of(&list);
         let ids = history.ids();
-        let lost = list.len() - part.len();
+        let clocks = |drafts: &[Draft]| drafts.iter().filter_map(|draft| WallClock::of(&draft.parse())).collect::<Vec<_>>();
+        let reach = (clocks(&part).into_iter().min(), clocks(&part).into_iter().max());
+        let falls_off = |draft: &&Draft| match (WallClock::of(&draft.parse()), reach) {
+            (Some(clock), (Some(first), Some(last))) => clock <= first && clock < last,
+            _ => false,
+        };
+        let off = |drafts: &[Draft]| drafts.iter().filter(falls_off).count();
+        // What went off the old end while newer ones stand is neither lost nor does it return.
+        let lost = list.len() - part.len() - (off(&list) - off(&part));
         prop_assert!(history.poll(&part).is_quiet());
         if twice {
             prop_assert_eq!(told(&history.poll(&part)), (0, 0, lost));

@@ -1,0 +1,175 @@
+//! Milestones come from new scans wherever they stand, once for each scan, and a delivery beneath a newer scan counts.
+
+use super::*;
+
+const DAY: i64 = 24;
+
+/// The driver's own scan, …
+fn delivery() -> String {
+    scan(10, "DL", "DE", "DELIVERED")
+}
+
+/// … and the vehicle's, by a later clock.
+fn vehicle() -> String {
+    scan(11, "OD", "IT", "OUT_FOR_DELIVERY")
+}
+
+fn hub() -> String {
+    scan(7, "AR", "IT", "IN_TRANSIT")
+}
+
+fn out(events: &[String]) -> String {
+    tracking("IT", "OUT_FOR_DELIVERY", "null", events)
+}
+
+/// What all these answers make, each polled twice.
+fn told(life: &mut Life, answers: &[String]) -> Vec<(&'static str, Option<String>)> {
+    let mut told = Vec::new();
+    for (hours, answer) in (0..).zip(answers) {
+        for plan in [life.answer(answer, 2 * hours), life.answer(answer, 2 * hours + 1)] {
+            for (kind, message) in kinds(&plan).into_iter().zip(&plan.messages) {
+                let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
+                told.push((kind, body["data"]["event"]["event_code"].as_str().map(str::to_owned)));
+            }
+        }
+    }
+    told
+}
+
+fn count(told: &[(&str, Option<String>)], kind: &str) -> usize {
+    told.iter().filter(|(other, _)| *other == kind).count()
+}
+
+#[test]
+fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
+    let after = out(&[vehicle(), delivery(), hub()]);
+    let before = tracking("IT", "IN_TRANSIT", "null", &[hub()]);
+    for (order, answers) in [
+        ("together", vec![before.clone(), after.clone()]),
+        ("as the first answer", vec![after.clone()]),
+        (
+            "the delivery first",
+            vec![before.clone(), tracking("DE", "DELIVERED", "null", &[delivery(), hub()]), after.clone()],
+        ),
+        (
+            "the delivery first, but not as status",
+            vec![before.clone(), tracking("IT", "IN_TRANSIT", "null", &[delivery(), hub()]), after.clone()],
+        ),
+        ("the vehicle first", vec![before, out(&[vehicle(), hub()]), after.clone()]),
+    ] {
+        let mut life = Life::new();
+        let told = told(&mut life, &answers);
+        assert_eq!(count(&told, "delivered"), 1, "{order}: {told:?}");
+        assert!(told.contains(&("delivered", Some("DL".to_owned()))), "{order}: {told:?}");
+        assert_eq!(count(&told, "reopened"), 0, "{order}: {told:?}");
+        assert!(count(&told, "out_for_delivery") <= 1, "{order}: {told:?}");
+        let now = life.label.standing.clone();
+        let row = match &now.reason {
+            Some(Reason::Cadence(cadenced)) => cadenced.row.as_str(),
+            other => panic!("{order}: {other:?}"),
+        };
+        assert_eq!((now.state, row), (LabelState::Active, "IT"), "{order}");
+
+        // Nothing more for three days: it is finished, and nobody is told anything.
+        let last = life.read(&Reading::SameBytes, at(9 + 2 * DAY));
+        assert_eq!((kinds(&last), last.standing.state), (vec![], LabelState::Active), "{order}");
+        let settled = life.read(&Reading::SameBytes, at(9 + 3 * DAY));
+        assert_eq!((kinds(&settled), settled.standing.state), (vec![], LabelState::Finished), "{order}");
+        assert_eq!(
+            (settled.standing.next_poll_at, settled.standing.finished_at),
+            (None, Some(at(9 + 3 * DAY)))
+        );
+
+        // Looked at by hand it stays so, and a scan of another day reopens it.
+        let same = life.answer(&after.replace("RENO", "Reno"), 14 + 3 * DAY);
+        assert_eq!((kinds(&same), same.standing.state), (vec![], LabelState::Finished), "{order}");
+        let moved = scan(9, "AR", "IT", "IN_TRANSIT").replace("-01T", "-02T");
+        let moved = tracking("IT", "IN_TRANSIT", "null", &[moved, vehicle(), delivery(), hub()]);
+        let reopened = life.answer(&moved, 15 + 3 * DAY);
+        assert_eq!(kinds(&reopened), ["event.added", "status.changed", "reopened", "updated"], "{order}");
+        assert_eq!(
+            (reopened.standing.state, reopened.standing.delivered_beneath_at),
+            (LabelState::Active, None)
+        );
+    }
+}
+
+#[test]
+fn a_status_that_catches_up_ends_it_without_a_second_delivered() {
+    for terminal in ["DE", "SP"] {
+        let delivery = scan(10, "DL", terminal, "");
+        let mut life = Life::new();
+        life.answer(&tracking("IT", "", "null", &[hub()]), 0);
+        let beneath = life.answer(&out(&[vehicle(), delivery.clone(), hub()]), 1);
+        assert!(kinds(&beneath).contains(&"delivered"), "{terminal}");
+        let done = life.answer(&tracking(terminal, "DELIVERED", "null", &[vehicle(), delivery, hub()]), 2);
+        assert_eq!(kinds(&done), ["status.changed", "updated"], "{terminal}");
+        assert_eq!(done.standing.state, LabelState::Finished);
+    }
+}
+
+#[test]
+fn where_the_list_no_longer_reaches_back_to_the_delivery_it_stands() {
+    let mut life = Life::new();
+    life.answer(&tracking("DE", "DELIVERED", "null", &[delivery()]), 0);
+    let only_last = life.answer(&out(&[vehicle()]), 1);
+    assert_eq!(kinds(&only_last), ["event.added", "status.changed", "updated"]);
+    assert!(only_last.standing.delivered_beneath_at.is_some());
+    let moved = scan(9, "AR", "IT", "IN_TRANSIT").replace("-01T", "-02T");
+    assert!(kinds(&life.answer(&tracking("IT", "", "null", &[moved]), 2)).contains(&"reopened"));
+}
+
+#[test]
+fn delivered_and_on_its_way_again_between_two_polls_is_both() {
+    let moved = scan(9, "AR", "IT", "IN_TRANSIT").replace("-01T", "-02T");
+    let mut life = Life::new();
+    life.answer(&tracking("IT", "", "null", &[hub()]), 0);
+    let both = life.answer(&tracking("IT", "", "null", &[moved.clone(), delivery(), hub()]), 1);
+    assert_eq!(kinds(&both), ["event.added", "event.added", "delivered", "reopened", "updated"]);
+    assert_eq!((both.standing.state, both.standing.delivered_beneath_at), (LabelState::Active, None));
+    let again = scan(12, "DL", "DE", "DELIVERED").replace("-01T", "-03T");
+    let done = life.answer(&tracking("DE", "", "null", &[again, moved, delivery(), hub()]), 2);
+    assert_eq!(kinds(&done), ["event.added", "status.changed", "delivered", "updated"]);
+}
+
+#[test]
+fn no_milestone_is_told_twice_for_one_scan() {
+    let at_time = |time: &str| scan(9, "DE", "EX", "CARRIER_DELAYS").replace("2026-11-01T09:00:00", time);
+    for (kind, status, detail, spelled) in
+        [("exception", "EX", "CARRIER_DELAYS", "EX"), ("out_for_delivery", "IT", "OUT_FOR_DELIVERY", "IT")]
+    {
+        let scan = |time: &str, text: &str| {
+            at_time(time)
+                .replace("\"EX\"", &format!("\"{status}\""))
+                .replace("CARRIER_DELAYS", detail)
+                .replace("\"description\":\"DE\"", &format!("\"description\":\"{text}\""))
+        };
+        let with = |time: &str, text: &str| tracking(spelled, detail, "null", &[scan(time, text), hub()]);
+        let answers = [
+            tracking("IT", "IN_TRANSIT", "null", &[hub()]),
+            // The scan comes before the status follows.
+            tracking("IT", "IN_TRANSIT", "null", &[scan("2026-11-01T00:00:00", "DE"), hub()]),
+            with("2026-11-01T00:00:00", "DE"),
+            with("2026-11-01T14:32:00", "DE"),
+            with("2026-11-01T14:32:00", "late"),
+            // Gone, and back again.
+            tracking("IT", "IN_TRANSIT", "null", &[hub()]),
+            with("2026-11-01T14:32:00", "late"),
+        ];
+        let told = told(&mut Life::new(), &answers);
+        assert_eq!(count(&told, "event.added"), 3, "{told:?}");
+        assert_eq!((count(&told, "event.retracted"), count(&told, kind)), (1, 1), "{told:?}");
+    }
+}
+
+#[test]
+fn a_scan_that_becomes_an_exception_later_brings_the_milestone() {
+    let plain = scan(9, "X1", "IT", "IN_TRANSIT");
+    let bad = plain.replace("\"status_code\":\"IT\"", "\"status_code\":\"EX\"");
+    let mut life = Life::new();
+    life.answer(&tracking("IT", "", "null", &[plain, hub()]), 0);
+    let turned = life.answer(&tracking("EX", "", "null", &[bad, hub()]), 1);
+    assert_eq!(kinds(&turned), ["event.revised", "status.changed", "exception", "updated"]);
+    let body: serde_json::Value = serde_json::from_str(&turned.messages[2].body).unwrap();
+    assert_eq!(body["data"]["event"]["event_code"], "X1");
+}

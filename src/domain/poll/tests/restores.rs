@@ -1,0 +1,195 @@
+//! A daemon that is restored from a backup, or begins with an empty database, and a receiver that keeps ids and the
+//! highest `seq` per label: nothing is lost, nothing is taken twice.
+//!
+//! What no id can mend is left out: an answer that was told after the backup and is taken back before the next poll.
+
+use std::collections::HashMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+impl Life {
+    /// What a backup holds, with today's configuration.
+    fn copy(&self) -> Self {
+        Self { label: self.label.clone(), known: self.known.clone(), ids: self.ids.clone(), ..Self::new() }
+    }
+}
+
+/// Keeps ids and the highest `seq`, as the README asks receivers to.
+#[derive(Default)]
+struct Receiver {
+    ids: HashSet<String>,
+    highest: i64,
+    /// What the last `tracking.updated` says.
+    latest: Option<Value>,
+    /// How often each event was told of as added, and each milestone of each event.
+    added: HashMap<String, usize>,
+    milestones: HashMap<(MessageType, String), usize>,
+}
+
+impl Receiver {
+    fn take(&mut self, plan: &PollPlan) {
+        for message in &plan.messages {
+            let seq = message.seq.unwrap();
+            assert!(seq > self.highest, "a seq that falls is ignored");
+            self.highest = seq;
+            if !self.ids.insert(message.id.clone()) {
+                continue;
+            }
+            let body: Value = serde_json::from_str(&message.body).unwrap();
+            let event_id = body["data"]["event"]["event_id"].as_str().map(str::to_owned);
+            match (message.kind, event_id) {
+                (MessageType::Updated, _) => self.latest = Some(body["data"]["tracking"].clone()),
+                (MessageType::EventAdded, Some(id)) => *self.added.entry(id).or_default() += 1,
+                (kind, Some(id)) => *self.milestones.entry((kind, id)).or_default() += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What happens to a parcel between two answers.
+#[derive(Clone, Debug)]
+enum Turn {
+    Scan(&'static str, &'static str),
+    /// A scan older than the newest.
+    Backfill,
+    Enrich(usize),
+    Refine(usize),
+    Estimate,
+}
+
+fn a_turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        4 => proptest::sample::select(&[
+            ("IT", "IN_TRANSIT"), ("IT", "OUT_FOR_DELIVERY"), ("EX", "CARRIER_DELAYS"), ("AT", ""), ("DE", "DELIVERED"), ("SP", ""),
+        ][..]).prop_map(|(status, detail)| Turn::Scan(status, detail)),
+        1 => Just(Turn::Backfill),
+        1 => (0..8_usize).prop_map(Turn::Enrich),
+        1 => (0..8_usize).prop_map(Turn::Refine),
+        1 => Just(Turn::Estimate),
+    ]
+}
+
+#[derive(Clone)]
+struct Scan {
+    day: usize,
+    hour: usize,
+    status: &'static str,
+    detail: &'static str,
+    signer: usize,
+    minute: usize,
+}
+
+/// The answers of a parcel's life, each unlike all before.
+fn answers(turns: &[Turn]) -> Vec<String> {
+    let mut scans: Vec<Scan> = Vec::new();
+    let mut estimate = 0;
+    let mut answers = vec![tracking("AC", "", "null", &[])];
+    for (turn, what) in turns.iter().enumerate() {
+        let fresh = |day, hour, status, detail| Scan { day, hour, status, detail, signer: 0, minute: 0 };
+        match what {
+            Turn::Scan(status, detail) => scans.push(fresh(2 + turn, 9, status, detail)),
+            Turn::Backfill => scans.insert(0, fresh(1, turn, "IT", "")),
+            Turn::Enrich(which) => match scans.len() {
+                0 => continue,
+                count => scans[which % count].signer = turn + 1,
+            },
+            Turn::Refine(which) => match scans.len() {
+                0 => continue,
+                // Within the few minutes that may be a refinement of each other, and never as before.
+                count => scans[which % count].minute = turn + 1,
+            },
+            Turn::Estimate => estimate = turn + 1,
+        }
+        let told = |scan: &Scan| {
+            format!(
+                r#"{{"carrier_occurred_at":"2026-11-{:02}T{:02}:{:02}:00","city_locality":"Town {} {}","event_code":"C","status_code":"{}","status_detail_code":"{}","signer":{}}}"#,
+                scan.day, scan.hour, scan.minute, scan.day, scan.hour, scan.status, scan.detail, scan.signer
+            )
+        };
+        let newest = scans.last().map_or(("AC", ""), |scan| (scan.status, scan.detail));
+        let estimate = if estimate == 0 { "null".to_owned() } else { format!("\"2026-12-{estimate:02}\"") };
+        let events: Vec<String> = scans.iter().rev().map(told).collect();
+        answers.push(tracking(newest.0, newest.1, &estimate, &events));
+    }
+    answers
+}
+
+/// What of `all` is polled, in order; the last always.
+fn polled<'a>(all: &'a [String], skip: &[bool]) -> Vec<&'a String> {
+    let last = all.len().saturating_sub(1);
+    let wanted =
+        all.iter().enumerate().filter(|(at, _)| *at == last || !skip.get(*at).copied().unwrap_or(false));
+    wanted.map(|(_, answer)| answer).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_receiver_ends_where_the_last_answer_is_and_has_seen_each_event_once(
+        turns in vec(a_turn(), 1..10),
+        skipped_before in vec(any::<bool>(), 13),
+        skipped_after in vec(any::<bool>(), 13),
+        backup in 0..13_usize,
+        lost in 0..13_usize,
+        empty in any::<bool>(),
+        sees_all_again in any::<bool>(),
+    ) {
+        let all = answers(&turns);
+        let lost = 1 + lost % all.len();
+        let before = polled(&all[..lost], if sees_all_again { &[] } else { &skipped_before });
+        let backup = if empty { 0 } else { backup % (before.len() + 1) };
+        let mut receiver = Receiver::default();
+        let (mut life, mut copy, mut hours) = (Life::new(), Life::new(), 0);
+        for (nth, answer) in before.iter().enumerate() {
+            if nth == backup {
+                copy = life.copy();
+            }
+            hours += 1;
+            receiver.take(&life.answer(answer, hours));
+        }
+        if backup >= before.len() {
+            copy = life.copy();
+        }
+        // The parcel went on meanwhile: what the API says now is no older than what it said last, unless all of it was
+        // seen, and told, before.
+        let from = if sees_all_again { backup } else { lost - 1 };
+        for answer in polled(&all[from..], &skipped_after) {
+            hours += 1;
+            receiver.take(&copy.answer(answer, hours));
+        }
+        let last: Value = serde_json::from_str(all.last().unwrap()).unwrap();
+        prop_assert_eq!(receiver.latest.as_ref(), Some(&last));
+        for event in &copy.known {
+            prop_assert_eq!(receiver.added.get(&event.event_id.to_string()), Some(&1), "{}", event.raw);
+        }
+        prop_assert!(receiver.milestones.values().all(|count| *count == 1), "{:?}", receiver.milestones);
+    }
+}
+
+#[test]
+fn found_together_it_has_the_ids_it_had_one_by_one() {
+    let turns = [
+        Turn::Scan("IT", "IN_TRANSIT"),
+        Turn::Scan("EX", "CARRIER_DELAYS"),
+        Turn::Scan("IT", "OUT_FOR_DELIVERY"),
+        Turn::Scan("DE", "DELIVERED"),
+    ];
+    let all = answers(&turns);
+    let ids = |plan: &PollPlan| -> HashMap<String, MessageType> {
+        plan.messages.iter().map(|message| (message.id.clone(), message.kind)).collect()
+    };
+    let mut life = Life::new();
+    let mut one_by_one = HashMap::new();
+    for (hours, answer) in (0..).zip(&all) {
+        one_by_one.extend(ids(&life.answer(answer, hours)));
+    }
+    let together = ids(&Life::new().answer(all.last().unwrap(), 40));
+    let new: Vec<_> =
+        together.iter().filter(|(id, _)| !one_by_one.contains_key(*id)).map(|(_, kind)| kind).collect();
+    assert_eq!(new, [&MessageType::StatusChanged], "from nothing to delivered was never said before");
+    assert_eq!(together.len(), 4 + 1 + 3 + 1);
+}

@@ -1,0 +1,93 @@
+//! Time to the first poll, resident memory, and a reload with one line more, for 10,000 and 100,000 labels, beside only
+//! reading the label file in the same run.
+//!
+//! `cargo bench --bench scale -- [labels …]`, as `-- 1000000`. The account has 200 requests a minute, so nearly all
+//! labels wait for their first poll.
+#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+
+#[allow(dead_code, reason = "each bench uses a part")]
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::daemon::{Settings, Site};
+use common::mock::{Behavior, Mock};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+
+/// For what goes on in the background after the measured event.
+const SETTLE: Duration = Duration::from_secs(3);
+
+fn main() {
+    common::run(bench);
+}
+
+async fn bench(mut sizes: Vec<u64>) {
+    if sizes.is_empty() {
+        sizes = vec![10_000, 100_000];
+    }
+    for labels in sizes {
+        measure(labels as usize).await;
+    }
+}
+
+async fn measure(labels: usize) {
+    let mock = Mock::start(labels);
+    let site = Site::new(&mock, &Settings { requests_per_minute: 200, ..Settings::new(&mock, labels, "3h") });
+    let read = read(&site.label_file(), labels);
+    let seconds =
+        |time: Duration| format!("{:.2} s ({:.1} ×)", time.as_secs_f64(), time.div_duration_f64(read));
+    println!("{labels} labels; only reading their file: {:.3} s", read.as_secs_f64());
+
+    for start in ["first start", "second start"] {
+        mock.behave(Behavior::changed(0)).await;
+        let mut daemon = site.start();
+        let first_poll = daemon.polled(&mock, 1).await;
+        tokio::time::sleep(SETTLE).await;
+        let process = daemon.process();
+        println!(
+            "  {start}: first poll after {}, CPU {}, resident {:.0} MiB, peak {:.0} MiB",
+            seconds(first_poll),
+            seconds(process.cpu()),
+            process.resident_mib(),
+            process.peak_mib()
+        );
+        if start == "second start" {
+            let (cpu, resident) = (process.cpu(), process.resident_mib());
+            process.forget_peak();
+            let took = reload(&site, &mut daemon, labels).await;
+            tokio::time::sleep(SETTLE).await;
+            println!(
+                "  reload with one line more: registered after {}, CPU {}, peak + {:.0} MiB, afterwards + {:.0} MiB",
+                seconds(took),
+                seconds(process.cpu() - cpu),
+                process.peak_mib() - resident,
+                process.resident_mib() - resident
+            );
+        }
+        daemon.stop().await;
+    }
+}
+
+/// What reading the file costs without anything else.
+fn read(file: &Path, labels: usize) -> Duration {
+    let began = Instant::now();
+    let text = std::fs::read_to_string(file).unwrap();
+    let rows: Vec<(&str, &str)> = text.lines().skip(1).filter_map(|row| row.split_once(',')).collect();
+    assert_eq!(rows.len(), labels);
+    began.elapsed()
+}
+
+/// Adds a label to the file and waits until it is registered.
+async fn reload(site: &Site, daemon: &mut common::daemon::Daemon, labels: usize) -> Duration {
+    let mut database = SqliteConnectOptions::new().filename(site.database()).connect().await.unwrap();
+    site.add_label(&format!("se-{labels},a0"));
+    let query = "SELECT EXISTS (SELECT 1 FROM labels WHERE account = 'a0' AND label_id = ?1)";
+    daemon
+        .until("the new label is registered", async || {
+            let registered = sqlx::query_scalar(query).bind(format!("se-{labels}"));
+            registered.fetch_one(&mut database).await.unwrap_or(false)
+        })
+        .await
+}

@@ -1,0 +1,149 @@
+//! Scans that are told vaguely, late or only in part, through the whole pipeline (contract 5.1, 5.3).
+
+use serde_json::Value;
+
+use crate::house::parcel::{event, event_in, in_transit, tracking};
+use crate::house::{House, ORDERS, hours};
+
+/// Both forms of callback.
+fn two_forms() -> String {
+    format!("{ORDERS}{}", ORDERS.replace("orders", "native").replace("\"standard\"", "\"shipstation\""))
+}
+
+/// What `orders` is told of `se-1` while the API gives these answers, each polled three times.
+async fn told(house: &mut House, answers: &[String]) -> Vec<Value> {
+    let before = house.callbacks("orders").len();
+    for answer in answers {
+        house.says("se-1", answer);
+        for _ in 0..3 {
+            house.pass(hours(1));
+            house.look_again("se-1").await;
+        }
+    }
+    house.deliver().await;
+    let callbacks = house.callbacks("orders");
+    callbacks[before..].iter().map(|callback| serde_json::from_slice(&callback.body).unwrap()).collect()
+}
+
+fn kinds(bodies: &[Value]) -> Vec<&str> {
+    bodies.iter().map(|body| body["type"].as_str().unwrap().strip_prefix("tracking.").unwrap()).collect()
+}
+
+async fn house() -> House {
+    let house = House::with(&two_forms()).await;
+    house.register(&["se-1"]).await;
+    house
+}
+
+#[tokio::test]
+async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
+    let mut house = house().await;
+    let (hub, delivery) = (event(0, "IT", "AR"), event(120, "DE", "DL"));
+    let vehicle =
+        event(125, "IT", "OD").replace(r#"detail_code":null"#, r#"detail_code":"OUT_FOR_DELIVERY""#);
+    let beneath = tracking("IT", &[&vehicle, &delivery, &hub]).replacen(
+        r#"detail_code":null"#,
+        r#"detail_code":"OUT_FOR_DELIVERY""#,
+        1,
+    );
+    let bodies = told(&mut house, &[tracking("IT", &[&hub]), beneath]).await;
+    assert_eq!(
+        kinds(&bodies)[3..],
+        ["event.added", "event.added", "status.changed", "out_for_delivery", "delivered", "updated"]
+    );
+    assert_eq!(bodies[7]["data"]["event"]["event_code"], "DL");
+    let found = bodies.len();
+    // It leaves the row of what is out for delivery, and three quiet days end it.
+    let from = house.now();
+    let mut polls = 0;
+    while house.row("se-1").await.state == "active" {
+        house.pass_until_due().await;
+        polls += house.poll().await;
+        assert!(house.now() <= from + hours(73), "it settles in time");
+    }
+    assert_eq!(house.row("se-1").await.state, "finished");
+    assert!((8..40).contains(&polls), "{polls} polls in the IT row");
+    house.deliver().await;
+    assert_eq!(house.callbacks("orders").len(), found, "and nobody is told anything");
+
+    let moved = event(30 * 60, "IT", "RS");
+    let bodies = told(&mut house, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
+    assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
+    assert_eq!(house.row("se-1").await.state, "active");
+}
+
+#[tokio::test]
+async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
+    let timed = event(510, "EX", "DE");
+    for vague in ["2030-03-04", "2030-03-04T00:00:00", "0001-01-01T00:00:00Z"] {
+        let mut house = house().await;
+        let at =
+            |json: &str| json.replace("2030-03-04T14:30:00Z", vague).replace("2030-03-04T14:30:00", vague);
+        let hub = event(0, "IT", "AR");
+        let answers = [tracking("EX", &[&at(&timed), &hub]), tracking("EX", &[&timed, &hub])];
+        let bodies = told(&mut house, &answers).await;
+        assert_eq!(
+            kinds(&bodies),
+            [
+                "event.added",
+                "event.added",
+                "status.changed",
+                "exception",
+                "updated",
+                "event.revised",
+                "updated"
+            ],
+            "{vague}"
+        );
+        let revised = &bodies[5]["data"]["events"][0];
+        let first =
+            bodies[..2].iter().map(|body| &body["data"]["event"]).find(|event| event["event_code"] == "DE");
+        assert_eq!((&revised["event_id"], &revised["revision"]), (&first.unwrap()["event_id"], &2.into()));
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_that_tells_only_the_last_scans_makes_no_message_of_what_falls_off() {
+    let mut house = house().await;
+    let scans: Vec<String> =
+        (0..8).map(|n| event_in(n * 60 + 17, "IT", "AR", &format!("Town {n}"))).collect();
+    let window = |end: usize| {
+        tracking("IT", &scans[end - 5..end].iter().rev().map(String::as_str).collect::<Vec<_>>())
+    };
+    let bodies = told(&mut house, &[window(5), window(6), window(7), window(8)]).await;
+    assert_eq!(
+        kinds(&bodies)[7..],
+        ["event.added", "updated", "event.added", "updated", "event.added", "updated"]
+    );
+    assert_eq!(house.callbacks("native").len(), 4);
+    assert_eq!(house.count("SELECT count(*) FROM tracking_events WHERE retracted_at IS NULL").await, 8);
+    // The whole list again: nothing is new.
+    let all = tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(kinds(&told(&mut house, &[all]).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn half_an_emoji_is_read_and_passed_on_as_it_came() {
+    let mut house = house().await;
+    let cut = event(60, "IT", "AR").replace("AR scan", r"AR scan \ud83d");
+    let answer = tracking("IT", &[&cut, &event(0, "AC", "PU")]).replace("so it is", r"so it is \uD83D");
+    let answers = [in_transit(), answer.clone()];
+    assert_eq!(kinds(&told(&mut house, &answers).await)[3..], ["event.added", "updated"]);
+    let raw = |subscriber: &str| {
+        String::from_utf8(house.callbacks(subscriber).pop().unwrap().body.to_vec()).unwrap()
+    };
+    assert!(raw("native").contains(&answer) && raw("orders").contains(&answer), "byte for byte");
+    assert!(raw("orders").contains("so it is \u{fffd}"), "and as what can be shown");
+    assert_eq!(house.row("se-1").await.failures, 0);
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_garbled() {
+    let mut house = house().await;
+    let long =
+        |element: &str| format!(r#"{{"status_code":"IT","events":[{}]}}"#, vec![element; 2_001].join(","));
+    for element in ["null", "{}"] {
+        assert_eq!(kinds(&told(&mut house, &[long(element)]).await), [""; 0], "{element}");
+    }
+    assert_eq!(house.row("se-1").await.failures, 6);
+}
