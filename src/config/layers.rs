@@ -35,7 +35,8 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
     builder = builder.add_source(Layer::Variables(variables(environment, findings)));
     let built = builder.build().and_then(|built| built.cache.into_table());
     built.unwrap_or_else(|error| {
-        findings.fault(Fault::new("configuration", "", error.to_string()));
+        let fault = Fault::new("configuration", "", error.to_string());
+        findings.fault(fault.hint("trackpost check with the file alone, without variables, may tell more"));
         Map::new()
     })
 }

@@ -17,6 +17,8 @@ const SHOWN: usize = 1_000;
 /// So many labels that are there twice, with other metadata, are looked up again to name their rows.
 const CONFLICTS: usize = 1_000;
 
+const ROW: &str = "a row is an id, or { id = \"…\", account = \"…\", metadata = { … } }";
+
 /// Where a row stands.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
@@ -34,7 +36,7 @@ impl At<'_> {
             None => format!("row {}", self.row),
         };
         let mut fault = Fault::new(self.place, key, slip.problem);
-        fault.hint = slip.hint;
+        fault.hint = slip.hint.or_else(|| Some(ROW.to_owned()));
         match slip.value {
             Some(value) => fault.value(&value),
             None => fault,
@@ -316,10 +318,17 @@ impl Bounded {
         }
     }
 
+    /// Counts what is not worth keeping.
+    pub(super) fn count(&mut self, more: usize) {
+        self.total += more;
+        self.of_place += more;
+    }
+
     /// Ends a place: what was not kept of it is summed up.
     pub(super) fn close(&mut self, place: &str, of_what: &str) {
         if let Some(more @ 1..) = self.of_place.checked_sub(SHOWN_PER_PLACE) {
-            self.kept.push(Fault::new(place, "", format!("{more} {of_what}")));
+            self.kept
+                .push(Fault::new(place, "", format!("{more} {of_what}")).hint("those before it say why"));
         }
         self.of_place = 0;
     }

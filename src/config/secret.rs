@@ -54,7 +54,7 @@ pub(super) fn read_token(entry: &Entry<'_>) -> Option<Hidden<String>> {
 
 /// Without what may have come with a secret when it was copied.
 fn bare(text: &str) -> &str {
-    let unseen = |c: char| c.is_whitespace() || c.is_control() || UNSEEN.contains(&c);
+    let unseen = |c: char| c.is_whitespace() || UNSEEN.contains(&c);
     let text = text.trim_matches(unseen);
     let quoted = QUOTES.iter().find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close));
     quoted.map_or(text, |text| text.trim_matches(unseen))

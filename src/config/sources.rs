@@ -78,7 +78,8 @@ impl LabelSources {
         self.inline.iter().for_each(|label| reading.roll.add(label, 0));
         for file in files.split_off(files.len().min(MOST_FILES)) {
             let fault =
-                Fault::new(file.place(), "", format!("is beyond the {MOST_FILES} files that are read"));
+                Fault::new(file.place(), "", format!("is beyond the {MOST_FILES} files that are read"))
+                    .hint("fewer files, with more rows each");
             reading.left_out.push(LeftOut { path: file.path, fault });
         }
         for file in files {
@@ -102,9 +103,7 @@ impl LabelSources {
                 Ok(()) => {
                     let shown = wrong.len();
                     wrong.into_iter().for_each(|fault| faults.push(|| fault));
-                    for _ in shown..wrong_count {
-                        faults.push(|| Fault::new("", "", ""));
-                    }
+                    faults.count(wrong_count - shown);
                     faults.close(&file.place(), "more rows are wrong and left out");
                     reading.files.push(file.path);
                 }
@@ -152,7 +151,8 @@ impl LabelSources {
         }
         if let Some(more @ 1..) = count.checked_sub(named) {
             let problem = format!("{more} more rows name a label again, with other metadata: the later hold");
-            warnings.push(|| Fault::new("registration.files", "", problem));
+            let hint = "one row per label, or the same metadata in both";
+            warnings.push(|| Fault::new("registration.files", "", problem).hint(hint));
         }
     }
 

@@ -73,10 +73,11 @@ pub(super) async fn apply(
     // What each file of the database is now: read, as a number; left alone; or gone.
     let mut place_of = HashMap::new();
     let mut left_alone = HashSet::new();
+    let folders: Vec<&PathBuf> = kept.iter().filter(|path| pattern_of(path).is_some()).collect();
     for (path, key) in &keys {
         if let Some(place) = places.get(path.as_path()) {
             place_of.insert(*key, *place);
-        } else if kept.contains(path) || kept.iter().any(|kept| is_folder_of(kept, path)) {
+        } else if kept.contains(path) || folders.iter().any(|folder| is_folder_of(folder, path)) {
             left_alone.insert(*key);
         }
     }
@@ -114,12 +115,15 @@ pub(super) async fn apply(
     Ok(Applied { added: wanted.saturating_sub(changed), changed, retired: retire.len(), missing })
 }
 
+fn pattern_of(path: &Path) -> Option<&str> {
+    path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains(['*', '?']))
+}
+
 /// Whether `kept` is a pattern, such as `labels.d/*`, that could not be listed, and `path` may be one of its files.
 fn is_folder_of(kept: &Path, path: &Path) -> bool {
-    let pattern = kept.file_name().and_then(|name| name.to_str()).filter(|name| name.contains(['*', '?']));
     let name = path.file_name().and_then(|name| name.to_str());
     kept.parent() == path.parent()
-        && pattern.zip(name).is_some_and(|(pattern, name)| crate::config::fits(pattern, name))
+        && pattern_of(kept).zip(name).is_some_and(|(pattern, name)| crate::config::fits(pattern, name))
 }
 
 /// The key of each file that the database knows; those of `files` are made known.

@@ -15,8 +15,9 @@ mod compare;
 mod files;
 mod watching;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +120,7 @@ pub struct Registrar {
     files: Files,
     missing: Missing,
     /// The files that are left out, as they were told and recorded; `None` before the first step.
-    left_out: Option<Vec<LeftOut>>,
+    left_out: Option<BTreeMap<PathBuf, Fault>>,
     /// Those that turned out to be unreadable at the last reading.
     unreadable: Vec<LeftOut>,
     /// Rows and warnings that were told of at the last reading: they are told once.
@@ -226,18 +227,18 @@ impl Registrar {
 
     /// Tells of files that are newly left out, and of those that are no longer; and records them.
     async fn tell_left_out(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let left_out: Vec<LeftOut> = self.left_out_now().cloned().collect();
+        let now_out = self.left_out_now().map(|LeftOut { path, fault }| (path.clone(), fault.clone()));
+        let left_out: BTreeMap<PathBuf, Fault> = now_out.collect();
         let before = self.left_out.take();
         if before.as_ref() != Some(&left_out) {
             let before = before.unwrap_or_default();
-            for LeftOut { path, fault } in left_out.iter().filter(|left_out| !before.contains(left_out)) {
+            for (path, fault) in left_out.iter().filter(|(path, fault)| before.get(*path) != Some(*fault)) {
                 warn!(file = %path.display(), %fault, "label file left out; its labels stay as they are");
             }
-            let mended = |file: &&LeftOut| left_out.iter().all(|other| other.path != file.path);
-            for LeftOut { path, .. } in before.iter().filter(mended) {
+            for path in before.keys().filter(|path| !left_out.contains_key(*path)) {
                 info!(file = %path.display(), "label file no longer left out");
             }
-            let row = |LeftOut { path, fault }: &LeftOut| {
+            let row = |(path, fault): (&PathBuf, &Fault)| {
                 (path.display().to_string(), fault.problem.clone(), fault.hint.clone())
             };
             let rows: Vec<_> = left_out.iter().map(row).collect();

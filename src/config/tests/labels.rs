@@ -113,7 +113,7 @@ fn a_file_that_cannot_be_read_is_left_out_and_the_others_are_read() {
     let told = told.join("\n");
     for (file, hint) in [
         ("none.txt: cannot be read: No such file", "looked for "),
-        ("d: is a folder", "d/*"),
+        ("= d: is a folder", "d/*"),
         ("order.csv: has no column label_id", "a header with label_id"),
         ("semicolons.csv: has no column label_id", "its separator seems to be semicolons"),
         ("tabs.csv: has no column label_id", "its separator seems to be tabs"),
