@@ -2,6 +2,7 @@
 //!
 //! The only rooms that print. Exit status 0: done; 1: it failed, with the reason on stderr; 2: wrong usage.
 
+mod accounts;
 mod args;
 mod backup;
 mod beside;
@@ -22,6 +23,7 @@ mod resolve;
 mod run;
 mod sandbox;
 mod simulate;
+mod status;
 mod subscribers;
 mod telemetry;
 mod verify;
@@ -169,6 +171,8 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::History(what) => history::run(&config, &what).await,
         Verb::Explain(what) => explain::run(&config, &what).await,
         Verb::Deliveries(what) => deliveries::run(&config, what).await,
+        Verb::Status(what) => status::run(&config, &what).await,
+        Verb::Accounts(what) => accounts::run(&config, what).await,
         Verb::Subscribers(what) => subscribers::run(&config, what).await,
         Verb::Replay(what) => replay::run(&config, &what).await,
         Verb::Backup(what) => backup::run(&config, &what).await,
@@ -191,7 +195,9 @@ fn unsound(faults: Faults) -> Failure {
 /// What was asked for is done by the daemon, and may wait for long.
 fn say_if_no_daemon_runs(store: &Store) {
     if lock::daemon_runs(store.path()).is_none() {
-        output::complain("note: no daemon runs on this database: it is done when one is started (trackpost run)");
+        output::complain(
+            "note: no daemon runs on this database: it is done when one is started (trackpost run)",
+        );
     }
 }
 
@@ -200,7 +206,9 @@ async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
     let (loaded, faults) = Config::load_to_read(path, &Environment::capture()).map_err(unsound)?;
     if let Some(faults) = faults {
         let faults = faults.faults.len();
-        output::complain(format!("warning: the configuration has faults ({faults}); trackpost check shows them"));
+        output::complain(format!(
+            "warning: the configuration has faults ({faults}); trackpost check shows them"
+        ));
     }
     open(loaded).await
 }

@@ -40,6 +40,7 @@ mod schedule;
 mod service;
 mod signing;
 mod startup;
+mod status;
 mod subscribers;
 mod system;
 mod tls;
