@@ -275,6 +275,7 @@ CREATE TABLE quotas (
     -- Labels that are due, and those of them that were never planned: new, or asked for by hand.
     due          INTEGER NOT NULL DEFAULT 0 CHECK (due >= 0),
     first_polls  INTEGER NOT NULL DEFAULT 0 CHECK (first_polls >= 0),
+    last_success_at INTEGER,                                 -- the last good answer
     CONSTRAINT a_share_has_a_beginning CHECK ((share IS NULL) = (shared_at IS NULL))
 ) STRICT, WITHOUT ROWID;
 

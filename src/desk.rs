@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::Account;
 use crate::domain::account::{AccountChange, AccountState, Verdict};
 use crate::domain::budget::Budget;
+use crate::domain::degraded::{Degraded, FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::ledger::{Demand, Ledger, Refusal};
 use crate::domain::message::{MessageType, about_account};
 use crate::domain::quota::Quota;
@@ -38,6 +39,8 @@ pub struct Desk {
     ledger: Arc<Mutex<Ledger>>,
     next_due_ms: AtomicI64,
     came_back: AtomicBool,
+    /// Whether it was told that first polls take long.
+    told_first_polls: AtomicBool,
 }
 
 /// What a call changed about its account: to be recorded.
@@ -93,6 +96,7 @@ impl Desk {
             ledger,
             next_due_ms: AtomicI64::new(i64::MAX),
             came_back: AtomicBool::new(false),
+            told_first_polls: AtomicBool::new(false),
         }
     }
 
@@ -184,7 +188,11 @@ impl Desk {
 
     /// The labels ask for so much: how far that stretches their waits.
     pub fn asks(&self, demand: Demand, now: Timestamp) {
-        let told = self.ledger().asks(demand, now);
+        let (told, allowed) = {
+            let mut ledger = self.ledger();
+            (ledger.asks(demand, now), ledger.allowed(now))
+        };
+        self.tell_first_polls(demand.first_polls as u64, allowed);
         let Some(stretch) = told else { return };
         let demand = demand.rate;
         let account = &self.account.name;
@@ -197,6 +205,21 @@ impl Desk {
         } else {
             info!(account = %account, asked_per_minute = asked,
                 "the quota gives what the labels ask for: no wait is stretched any more");
+        }
+    }
+
+    /// Says once that the first polls take long, and once that they no longer do.
+    fn tell_first_polls(&self, waiting: u64, allowed: f64) {
+        let take = first_polls_take(waiting, allowed);
+        let (long, told) = (&self.told_first_polls, self.told_first_polls.load(Ordering::Relaxed));
+        let account = &self.account.name;
+        if !told && Degraded::first_polls(account.as_str(), waiting, take).is_some() {
+            long.store(true, Ordering::Relaxed);
+            let said = first_polls_in_words(waiting, take);
+            warn!(account = %account, first_polls_waiting = waiting, "first polls take long: {said}");
+        } else if told && take.is_some_and(|take| take < FIRST_POLLS / 2) {
+            long.store(false, Ordering::Relaxed);
+            info!(account = %account, first_polls_waiting = waiting, "first polls take less than half an hour");
         }
     }
 
@@ -289,6 +312,7 @@ impl Desk {
             stretch: ledger.stretch,
             demand: ledger.demand,
             share: ledger.share_to_record(),
+            last_success_at: ledger.state.last_fine_at,
         }
     }
 

@@ -20,7 +20,7 @@
 //! | the door | [`cli`]: arguments and printing |
 //! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
 //! | the trades | [`poller`], [`scout`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
-//! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers; [`in_flight`]: what a trade has under way |
+//! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers; [`in_flight`]: what a trade has under way; [`attention`], [`notices`]: what is degraded |
 //! | the tools | [`store`] (SQLite), [`shipstation`] (API client), [`webhook`] (webhook client), [`transport`] (their connections), [`shortage`], [`config`], [`clock`], [`agent`], [`tls`] |
 //! | the ground | [`domain`]: everything that decides; pure |
 //! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies; [`simulation`]: polls in virtual time |
@@ -44,6 +44,7 @@
 //! of one label to one subscriber, in order. **Baseline**: a first answer that is recorded and not told.
 
 pub mod agent;
+pub mod attention;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -53,6 +53,11 @@ pub enum Verb {
     /// The outbox and its attempts.
     #[command(subcommand)]
     Deliveries(Deliveries),
+    /// One screen: what needs attention, accounts, labels, subscribers, and whether a daemon runs.
+    Status(Listing),
+    /// The accounts, how they stand with the API and how far their quota is used.
+    #[command(subcommand)]
+    Accounts(Accounts),
     /// Those who are told, and how they fare.
     #[command(subcommand)]
     Subscribers(Subscribers),
@@ -208,6 +213,12 @@ pub struct Listing {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum Accounts {
+    /// All configured accounts.
+    List(Listing),
+}
+
+#[derive(Debug, Subcommand)]
 pub enum Labels {
     /// All labels.
     List {
@@ -217,6 +228,9 @@ pub enum Labels {
         /// Only those of this account.
         #[arg(long)]
         account: Option<String>,
+        /// Only those with this text in id, tracking number or metadata, in capitals or not.
+        #[arg(long, value_name = "TEXT")]
+        find: Option<String>,
         #[command(flatten)]
         listing: Listing,
     },
@@ -246,11 +260,15 @@ pub enum Labels {
         ids: Vec<String>,
         #[arg(long)]
         account: Option<String>,
+        /// Waits for the running daemon to poll it, up to a minute, and prints what was found.
+        #[arg(long)]
+        wait: bool,
     },
 }
 
 #[derive(Debug, Section)]
 pub struct OfLabel {
+    /// A label id, or a tracking number if one label has it.
     #[arg(value_name = "ID")]
     pub id: String,
     /// Whose label it is, where several accounts have the id.
@@ -262,6 +280,7 @@ pub struct OfLabel {
 
 #[derive(Debug, Section)]
 pub struct History {
+    /// A label id, or a tracking number if one label has it.
     #[arg(value_name = "ID", required_unless_present = "journeys")]
     pub id: Option<String>,
     /// Whose label it is, where several accounts have the id.
@@ -285,7 +304,13 @@ pub enum Deliveries {
         /// Only those in this state.
         #[arg(long, value_parser = ["pending", "delivered", "dead"])]
         state: Option<String>,
-        /// Made since then: RFC 3339, or a duration ago as in 2h.
+        /// Only those of this type, as tracking.delivered, or of all that begin alike, as tracking.event.*
+        #[arg(long, value_name = "TYPE")]
+        r#type: Option<String>,
+        /// At most so many, the newest.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// Made since then: RFC 3339, a day as 2026-11-27 or yesterday (UTC), or a duration ago as 2h or 2d.
         #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
         since: Option<Moment>,
         #[command(flatten)]
@@ -293,6 +318,7 @@ pub enum Deliveries {
     },
     /// One delivery and all its attempts.
     Show {
+        /// As dlv_5 or 5; or a message, msg_…: all its deliveries.
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -312,10 +338,10 @@ pub struct Replay {
     /// To whom.
     #[arg(long, value_name = "NAME")]
     pub subscriber: String,
-    /// Made since then: RFC 3339, or a duration ago as in 2h.
+    /// Made since then: RFC 3339, a day as 2026-11-27 or yesterday (UTC), or a duration ago as 2h or 2d.
     #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
     pub since: Option<Moment>,
-    /// Made before then: RFC 3339, or a duration ago.
+    /// Made before then: the same.
     #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
     pub until: Option<Moment>,
     /// Only the messages of this label.

@@ -16,7 +16,8 @@ use crate::store::views::events::EventView;
 pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let Some(id) = &what.id else { return journeys(&store).await };
-    let (label, key) = resolve::label(&store, &loaded.config, id, what.account.as_deref()).await?;
+    let (label, key) =
+        resolve::label_or_tracking(&store, &loaded.config, id, what.account.as_deref()).await?;
     if what.journeys {
         output::json_lines(store.journey(label.row).await?.as_slice())?;
         return Ok(ExitCode::SUCCESS);

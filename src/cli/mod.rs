@@ -2,6 +2,7 @@
 //!
 //! The only rooms that print. Exit status 0: done; 1: it failed, with the reason on stderr; 2: wrong usage.
 
+mod accounts;
 mod args;
 mod backup;
 mod beside;
@@ -22,6 +23,7 @@ mod resolve;
 mod run;
 mod sandbox;
 mod simulate;
+mod status;
 mod subscribers;
 mod telemetry;
 mod verify;
@@ -169,6 +171,8 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::History(what) => history::run(&config, &what).await,
         Verb::Explain(what) => explain::run(&config, &what).await,
         Verb::Deliveries(what) => deliveries::run(&config, what).await,
+        Verb::Status(what) => status::run(&config, &what).await,
+        Verb::Accounts(what) => accounts::run(&config, what).await,
         Verb::Subscribers(what) => subscribers::run(&config, what).await,
         Verb::Replay(what) => replay::run(&config, &what).await,
         Verb::Backup(what) => backup::run(&config, &what).await,

@@ -1,5 +1,7 @@
 //! Which label, which account, which subscriber, when: from what was typed to what is registered.
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Failure;
@@ -26,6 +28,32 @@ pub async fn label(
     let label = choose(store.labels_named(id.as_str()).await?, &id, account, config)?;
     let key = LabelKey { account: AccountName::new(&label.account), id };
     Ok((label, key))
+}
+
+/// The same, also by a tracking number that one label has.
+pub async fn label_or_tracking(
+    store: &Store,
+    config: &Config,
+    text: &str,
+    account: Option<&str>,
+) -> Result<(LabelRef, LabelKey), Failure> {
+    let wrong_id = match label_id(text) {
+        Ok(_) => return label(store, config, text, account).await,
+        Err(failure) => failure,
+    };
+    let mut tracked = store.labels_tracked_as(text, account).await?;
+    match (tracked.pop(), tracked.pop()) {
+        (Some(_), Some(_)) => {
+            Err(Failure::new(format!("several labels have the tracking number {}", text.escape_debug()))
+                .hint(format!("trackpost labels list --find {text} shows them")))
+        }
+        (Some(label), None) => {
+            let id = label_id(&label.label_id)?;
+            let key = LabelKey { account: AccountName::new(&label.account), id };
+            Ok((label, key))
+        }
+        (None, _) => Err(wrong_id.hint("no registered label has it as its tracking number, either")),
+    }
 }
 
 fn choose(
@@ -106,21 +134,39 @@ pub fn enabled_subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subs
         .hint("enabled = true in its section of the configuration"))
 }
 
-/// A moment as typed: an instant, or a while ago.
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
+/// A moment as typed: an instant, a day, or a while ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     At(Timestamp),
     Ago(SignedDuration),
+    /// The beginning of the day so many days ago, UTC.
+    Day(i64),
 }
 
 impl Moment {
-    /// Reads RFC 3339 or a duration. What is neither is wrong usage.
+    /// Reads RFC 3339, a day or a duration. What is none of them is wrong usage.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Ok(at) = text.trim().parse() {
             return Ok(Self::At(at));
         }
+        match text.trim() {
+            "today" => return Ok(Self::Day(0)),
+            "yesterday" => return Ok(Self::Day(1)),
+            day => {
+                if let Ok(at) =
+                    day.parse::<Date>().and_then(|day| TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)))
+                {
+                    return Ok(Self::At(at));
+                }
+            }
+        }
         let ago = duration::parse(text).map_err(|error| {
-            format!("it {error}, and no instant either: as in 2h or 2026-11-22T10:00:00Z")
+            format!(
+                "it {error}, and no instant either: as in 2h, yesterday, 2026-11-22 or 2026-11-22T10:00:00Z"
+            )
         })?;
         Ok(Self::Ago(signed(ago)))
     }
@@ -129,6 +175,10 @@ impl Moment {
         match self {
             Self::At(at) => at,
             Self::Ago(ago) => earlier(now, ago),
+            Self::Day(ago) => {
+                let midnight = now.as_second().div_euclid(DAY) - ago;
+                Timestamp::from_second(midnight * DAY).unwrap_or(now)
+            }
         }
     }
 }
@@ -139,12 +189,18 @@ mod tests {
     use crate::config::Environment;
 
     #[test]
-    fn a_moment_is_an_instant_or_a_while_ago() {
+    fn a_moment_is_an_instant_a_day_or_a_while_ago() {
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
         let moment = |text| Moment::parse(text).unwrap().before(now).to_string();
         assert_eq!(moment("2h"), "2026-11-22T08:00:00Z");
         assert_eq!(moment("2026-11-01T00:00:00+01:00"), "2026-10-31T23:00:00Z");
-        let refusal = Moment::parse("yesterday").unwrap_err();
+        assert_eq!(moment("2d"), "2026-11-20T10:00:00Z");
+        assert_eq!(moment("2026-11-01"), "2026-11-01T00:00:00Z");
+        assert_eq!(
+            (moment("today"), moment("yesterday")),
+            ("2026-11-22T00:00:00Z".into(), "2026-11-21T00:00:00Z".into())
+        );
+        let refusal = Moment::parse("tomorrow").unwrap_err();
         assert!(refusal.starts_with("it is no duration, and no instant either: as in 2h"), "{refusal}");
     }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::args::Subscribers;
 use super::output::{self, or_dash, shown};
 use super::{Failure, open_store, resolve};
+use crate::attention::Configured;
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, duration};
 use crate::domain::breaker::{Health, State};
@@ -35,8 +36,7 @@ pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
 }
 
 async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure> {
-    let names: Vec<SubscriberName> = config.subscribers.keys().cloned().collect();
-    let views = store.subscriber_views(&names).await?;
+    let views = store.subscriber_views(&Configured::of(config).subscribers).await?;
     if json {
         return output::json_lines(&views);
     }
@@ -44,10 +44,15 @@ async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure>
         output::line("no subscriber is configured");
         return Ok(());
     }
+    table(&views);
+    Ok(())
+}
+
+/// Prints a row per subscriber.
+pub(super) fn table(views: &[SubscriberView]) {
     let heading = ["NAME", "STATE", "PENDING", "OLDEST PENDING", "LAST SUCCESS", "LAST FAILURE"];
     let now = clock::now();
     output::table(heading, &views.iter().map(|view| row(view, now)).collect::<Vec<_>>());
-    Ok(())
 }
 
 fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {

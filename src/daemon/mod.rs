@@ -155,15 +155,18 @@ impl Daemon {
         let mut trades = Trades::new(store.clone(), client, pulses.clone(), experience, &loaded.config);
         let http = match listener {
             Some(listener) => {
+                let bound = listener.local_addr().ok();
                 let sources = Sources {
                     store: store.clone(),
                     pulses: pulses.clone(),
                     ready: Arc::clone(&ready),
                     notices: notices.clone(),
                     token: loaded.config.http.token.clone(),
+                    listen: bound.or(loaded.config.http.listen).expect("it listens"),
+                    hosts: loaded.config.http.hosts.clone(),
+                    configured: trades.configured(),
                     jwks: trades.jwks(),
                 };
-                let bound = listener.local_addr().ok();
                 trades.serve(listener, sources);
                 bound
             }

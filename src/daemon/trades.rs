@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DaemonError;
+use crate::attention::Configured;
 use crate::clock;
 use crate::config::{Account, Config, LabelSources, StoreConfig};
 use crate::courier::{Audience, Courier};
@@ -82,6 +83,7 @@ pub struct Trades {
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
     experience: Experience,
     jwks: watch::Sender<Arc<str>>,
+    configured: watch::Sender<Arc<Configured>>,
     /// Those that were told to stop, by name: who comes after them waits.
     leaving: BTreeMap<String, Leaving>,
     told_to_stop: HashSet<Id>,
@@ -109,6 +111,7 @@ impl Trades {
             policy: watch::Sender::new(policy(config)),
             audience: watch::Sender::new(audience(config)),
             jwks: watch::Sender::new(published(config)),
+            configured: watch::Sender::new(Arc::new(Configured::of(config))),
             leaving: BTreeMap::new(),
             told_to_stop: HashSet::new(),
         }
@@ -122,6 +125,11 @@ impl Trades {
     /// The key set to be published, as it changes.
     pub fn jwks(&self) -> watch::Receiver<Arc<str>> {
         self.jwks.subscribe()
+    }
+
+    /// The accounts and subscribers of the configuration, as they change.
+    pub fn configured(&self) -> watch::Receiver<Arc<Configured>> {
+        self.configured.subscribe()
     }
 
     pub fn start_upkeep(&mut self, keep: &StoreConfig, notices: &Notices) {
@@ -155,6 +163,7 @@ impl Trades {
         self.policy.send_replace(policy(config));
         // Before anybody signs with a new key.
         self.jwks.send_replace(published(config));
+        self.configured.send_replace(Arc::new(Configured::of(config)));
         self.dismiss(config);
         self.audience.send_replace(audience(config));
         for (name, account) in &config.accounts {

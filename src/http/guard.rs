@@ -10,14 +10,19 @@ use crate::domain::digest;
 
 /// Lets a request pass if it has the token, or if none is asked for.
 pub(super) async fn let_in(State(sources): State<Sources>, request: Request, next: Next) -> Response {
-    let token = sources.token.as_ref().map(|token| token.expose().as_str());
-    if token.is_none_or(|token| has_token(request.headers(), token)) {
+    if may_read(&sources, request.headers()) {
         return next.run(request).await;
     }
     let body = serde_json::json!({ "error": "this needs the token: Authorization: Bearer …" });
     let mut refusal = json(StatusCode::UNAUTHORIZED, body.to_string());
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refusal
+}
+
+/// Whether a request has the token, or none is asked for.
+pub(super) fn may_read(sources: &Sources, headers: &HeaderMap) -> bool {
+    let token = sources.token.as_ref().map(|token| token.expose().as_str());
+    token.is_none_or(|token| has_token(headers, token))
 }
 
 fn has_token(headers: &HeaderMap, token: &str) -> bool {

@@ -1,11 +1,13 @@
 //! What the daemon answers about itself, and the feed of its messages.
 //!
-//! `/healthz` is 200 while the store answers and every trade gets something done, else 503 and why; `/readyz` is 200
+//! `/healthz` is 200 while the store answers and every trade gets something done, else 503 and why. It also lists what is
+//! degraded and no reason to restart, with details for those who have the token. `/readyz` is 200
 //! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, nor do
 //! the public keys at `/jwks`, so they are open. The feed does, and asks for the token where one is configured.
 
 mod feed;
 mod guard;
+mod host;
 mod keys;
 
 use std::future::{Future, IntoFuture as _};
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -26,7 +28,9 @@ use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use crate::attention::{self, Configured};
 use crate::clock;
+use crate::domain::degraded::{Degraded, What};
 use crate::domain::secret::Hidden;
 use crate::notices::Notices;
 use crate::pulse::Pulses;
@@ -34,6 +38,9 @@ use crate::store::Store;
 
 /// How long answers under way may take when the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long the database may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A trade that has not moved for so long is not well.
 pub const STILL: SignedDuration = SignedDuration::from_secs(60);
@@ -48,6 +55,11 @@ pub struct Sources {
     pub token: Option<Hidden<String>>,
     /// What is degraded and no reason to restart.
     pub notices: Notices,
+    /// The address that is listened on, and further names it may be called by.
+    pub listen: SocketAddr,
+    pub hosts: Vec<String>,
+    /// What is configured; it changes with a reload.
+    pub configured: watch::Receiver<Arc<Configured>>,
     /// The key set that is published; it changes with a reload.
     pub jwks: watch::Receiver<Arc<str>>,
 }
@@ -61,12 +73,27 @@ impl Sources {
             .into_iter()
             .map(|trade| format!("{trade} has not moved for {} s", STILL.as_secs()))
             .collect();
-        match tokio::time::timeout(Duration::from_secs(5), self.store.ping()).await {
+        match tokio::time::timeout(ANSWERS_WITHIN, self.store.ping()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => faults.push(error.to_string()),
             Err(_) => faults.push("the database did not answer within 5 s".to_owned()),
         }
         faults
+    }
+
+    /// What is degraded and no reason to restart, what needs attention first. If the database does not answer,
+    /// [`Sources::faults`] says so.
+    pub async fn degraded(&self) -> Vec<Degraded> {
+        let configured = Arc::clone(&self.configured.borrow());
+        let asked = attention::degraded(&self.store, &configured, clock::now());
+        let mut found =
+            tokio::time::timeout(ANSWERS_WITHIN, asked).await.ok().and_then(Result::ok).unwrap_or_default();
+        found.extend(self.notices.rejected_reload().map(|rejected| {
+            Degraded::new(What::Reload, None, Some(rejected.at), rejected.faults.join("; "))
+        }));
+        found.extend(self.notices.unwatched().map(|why| Degraded::new(What::Watch, None, None, why)));
+        found.sort_by_key(|degraded| degraded.what);
+        found
     }
 }
 
@@ -89,6 +116,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/jwks", get(keys::jwks))
         .merge(guarded)
+        .layer(middleware::from_fn_with_state(sources.clone(), host::check))
         .with_state(sources);
     let (tell, told) = oneshot::channel::<()>();
     let stop = async move {
@@ -104,10 +132,14 @@ pub async fn serve(
     tokio::time::timeout(LAST_ANSWERS, served).await.unwrap_or(Ok(()))
 }
 
-async fn healthz(State(sources): State<Sources>) -> impl IntoResponse {
-    let faults = sources.faults().await;
+async fn healthz(State(sources): State<Sources>, headers: HeaderMap) -> impl IntoResponse {
+    let (faults, mut degraded) = (sources.faults().await, sources.degraded().await);
+    if !guard::may_read(&sources, &headers) {
+        degraded.iter_mut().for_each(|degraded| degraded.detail = None);
+    }
     let well = faults.is_empty();
-    answer(well, &serde_json::json!({ "status": if well { "ok" } else { "failing" }, "faults": faults }))
+    let status = if well { "ok" } else { "failing" };
+    answer(well, &serde_json::json!({ "status": status, "faults": faults, "degraded": degraded }))
 }
 
 async fn readyz(State(sources): State<Sources>) -> impl IntoResponse {

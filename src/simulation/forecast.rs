@@ -22,6 +22,8 @@ pub struct Load {
 pub struct Forecast {
     /// Of all accounts, before anything is stretched to fit a quota.
     pub polls_per_day: f64,
+    /// Of one label.
+    pub polls_per_label_per_day: f64,
     /// Of the account that uses most of its limit; over 1, its labels are looked at that much less often.
     pub share_of_limit: f64,
     /// The median time from a delivery to our notice of it, in the account that is worst off.
@@ -53,6 +55,7 @@ pub fn forecast(cadence: &Cadence, loads: &[Load]) -> Forecast {
     };
     Forecast {
         polls_per_day: each * loads.iter().map(|load| load.labels as f64).sum::<f64>(),
+        polls_per_label_per_day: each,
         share_of_limit,
         delivered_delay: delay.mul_f64(share_of_limit.max(1.0)),
     }

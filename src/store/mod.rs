@@ -89,6 +89,11 @@ impl Store {
         self.foreign.subscribe()
     }
 
+    /// The size of the write-ahead log; 0: there is none.
+    pub fn wal_bytes(&self) -> u64 {
+        file::beside(self.path(), "-wal").metadata().map_or(0, |file| file.len())
+    }
+
     /// Whether the path still names the files that are open.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.check()

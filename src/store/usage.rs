@@ -27,6 +27,8 @@ pub struct Usage {
     pub demand: Demand,
     /// The adaptive limit, if it changed.
     pub share: Option<Share>,
+    /// The last good answer, if this process had one.
+    pub last_success_at: Option<Timestamp>,
 }
 
 /// An account's quota as it was left.
@@ -45,6 +47,7 @@ pub struct Used {
     /// Labels that were due then, and those of them that were never polled.
     pub due: u64,
     pub first_polls: u64,
+    pub last_success_at: Option<Timestamp>,
     /// Carriers whose labels wait, and until when.
     pub held: Vec<(String, Timestamp)>,
 }
@@ -178,7 +181,7 @@ impl Store {
         .fetch_optional(&self.readers)
         .await?;
         let quota = sqlx::query!(
-            "SELECT share, shared_at, throttled_at, lateness, stretch, nanohertz, due, first_polls
+            "SELECT share, shared_at, throttled_at, lateness, stretch, nanohertz, due, first_polls, last_success_at
              FROM quotas WHERE account = ?",
             account
         )
@@ -212,6 +215,7 @@ impl Store {
             used.demand = quota.nanohertz as f64 / 1e9;
             used.due = quota.due.unsigned_abs();
             used.first_polls = quota.first_polls.unsigned_abs();
+            used.last_success_at = quota.last_success_at.map(at);
         }
         Ok(used)
     }
@@ -259,9 +263,10 @@ pub(super) async fn count(
     let nanohertz = (usage.demand.rate.clamp(0.0, 1e9) * 1e9) as i64;
     let count = |labels: usize| i64::try_from(labels).unwrap_or(i64::MAX);
     let (due, first_polls) = (count(usage.demand.due), count(usage.demand.first_polls));
+    let last_success_at = usage.last_success_at.map(ms);
     sqlx::query!(
         "UPDATE quotas SET reserved = max(0, reserved - ?), lateness = ?, stretch = ?, nanohertz = ?, due = ?,
-            first_polls = ?
+            first_polls = ?, last_success_at = coalesce(?, last_success_at)
          WHERE account = ?",
         sent,
         lateness,
@@ -269,6 +274,7 @@ pub(super) async fn count(
         nanohertz,
         due,
         first_polls,
+        last_success_at,
         name
     )
     .execute(&mut *tx)

@@ -30,6 +30,9 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let sources = Sources {
             notices: Default::default(),
+            listen: addr,
+            hosts: Vec::new(),
+            configured: tokio::sync::watch::channel(Arc::default()).1,
             jwks: tokio::sync::watch::channel("{}".into()).1,
             store: house.store().clone(),
             pulses: Pulses::default(),
@@ -50,7 +53,7 @@ impl Server {
     /// Status and body; `head` holds more header lines.
     async fn get_with(&self, target: &str, head: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{head}\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -22,7 +22,8 @@ const PLAN: &[(&str, &str)] = &[
     ("sandbox", "clock domain"),
     ("simulation", "domain"),
     ("experience", "domain store"),
-    ("http", "clock config domain pulse store"),
+    ("attention", "config domain store"),
+    ("http", "attention clock config domain pulse store"),
     ("desk", "clock config domain shipstation store"),
     ("in_flight", "store"),
     ("poller", "clock desk domain experience in_flight pulse store"),
@@ -32,9 +33,9 @@ const PLAN: &[(&str, &str)] = &[
     ("janitor", "clock config domain experience pulse store"),
     (
         "daemon",
-        "clock config courier desk domain experience http janitor poller pulse registrar scout shipstation store systemd tls webhook",
+        "attention clock config courier desk domain experience http janitor poller pulse registrar scout shipstation store systemd tls webhook",
     ),
-    ("cli", "clock config daemon domain http sandbox shipstation simulation store tls webhook"),
+    ("cli", "attention clock config daemon domain http sandbox shipstation simulation store tls webhook"),
     ("main", "cli"),
     ("lib", ""),
 ];

@@ -42,6 +42,7 @@ mod service;
 mod shortage;
 mod signing;
 mod startup;
+mod status;
 mod subscribers;
 mod system;
 mod tls;

@@ -1,15 +1,19 @@
 //! What `check` found, for people and as one object.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::online::Finding;
 use crate::cli::output;
 use crate::config::{Account, Config, Fault, Faults, LeftOut, Loaded, duration};
+use crate::domain::degraded::{FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::subscriber::{EventPattern, Subscriber};
 use crate::simulation::forecast::{Forecast, Load, forecast};
 
 const MINUTES_PER_DAY: f64 = 1_440.0;
 const DAYS_PER_MONTH: f64 = 30.0;
+const SECONDS_PER_DAY: f64 = 86_400.0;
 
 /// As `--json` has it.
 #[derive(Debug, Default, Serialize)]
@@ -40,6 +44,11 @@ struct AccountLine {
     requests_per_minute: u32,
     requests_per_month: u64,
     labels: usize,
+    /// What its labels ask for, as a share of `requests_per_minute` and of `requests_per_month`.
+    share_of_limit: f64,
+    share_of_budget: Option<f64>,
+    /// How long the first polls of all its labels take, if none was polled yet.
+    first_polls_seconds: u64,
     discover: DiscoverLine,
 }
 
@@ -93,7 +102,7 @@ impl Report {
         let config = &loaded.config;
         let reading = loaded.sources.read_all();
         let labels_of = |account: &Account| reading.roll.labels_of(&account.name);
-        let accounts: Vec<AccountLine> = config
+        let mut accounts: Vec<AccountLine> = config
             .accounts
             .values()
             .map(|account| AccountLine {
@@ -103,6 +112,9 @@ impl Report {
                 requests_per_minute: account.requests_per_minute,
                 requests_per_month: account.requests_per_month,
                 labels: labels_of(account),
+                share_of_limit: 0.0,
+                share_of_budget: None,
+                first_polls_seconds: 0,
                 discover: DiscoverLine {
                     enabled: account.discover.enabled,
                     interval: duration::format(account.discover.interval),
@@ -114,17 +126,20 @@ impl Report {
             .iter()
             .map(|account| Load { labels: account.labels, requests_per_day: account.requests_per_day() })
             .collect();
+        let forecast = forecast(&config.cadence, &loads);
+        accounts.iter_mut().for_each(|account| account.foretell(forecast.polls_per_label_per_day));
+        let overloads: Vec<Fault> = accounts.iter().flat_map(AccountLine::overloads).collect();
         Self {
             ok: true,
             faults: Vec::new(),
-            warnings: [&loaded.warnings[..], &reading.warnings].concat(),
+            warnings: [&loaded.warnings[..], &reading.warnings, &overloads].concat(),
             labels: Some(reading.roll.labels()),
             label_faults: [&loaded.label_faults[..], &reading.faults].concat(),
             labels_left_out: loaded.label_fault_count + reading.fault_count,
             files_left_out: left_out(reading.left_out),
             subscribers: config.subscribers.values().map(SubscriberLine::of).collect(),
             signing: SigningLine::of(config),
-            forecast: Some(forecast(&config.cadence, &loads).into()),
+            forecast: Some(forecast.into()),
             online: None,
             accounts,
         }
@@ -184,6 +199,7 @@ impl Report {
         if let Some(forecast) = &self.forecast {
             output::line(forecast.shown());
         }
+        self.accounts.iter().filter_map(AccountLine::first_polls).for_each(output::line);
         output::line("the configuration is sound");
     }
 }
@@ -199,6 +215,54 @@ impl AccountLine {
             0 => by_minute,
             budget => by_minute.min(budget as f64 / DAYS_PER_MONTH),
         }
+    }
+
+    /// What its labels ask for, if each asks for so many polls a day.
+    fn foretell(&mut self, polls_per_label: f64) {
+        let polls = polls_per_label * self.labels as f64;
+        let rounded = |share: f64| (share * 1e6).round() / 1e6;
+        self.share_of_limit = rounded(polls / (f64::from(self.requests_per_minute) * MINUTES_PER_DAY));
+        self.share_of_budget = (self.requests_per_month > 0)
+            .then(|| rounded(polls * DAYS_PER_MONTH / self.requests_per_month as f64));
+        let take = first_polls_take(self.labels as u64, self.requests_per_day() / SECONDS_PER_DAY);
+        self.first_polls_seconds = take.map_or(0, |take| take.as_secs());
+    }
+
+    /// Warnings of an account whose labels ask for more than it may.
+    fn overloads(&self) -> Vec<Fault> {
+        let warn = |key: &str, limit: &str, share: f64| {
+            let (name, labels) = (&self.name, self.labels);
+            let problem = format!(
+                "the {labels} labels of the account ask for {:.0} % of {limit}, with all of them in transit: all waits \
+                 stretch by that factor",
+                share * 100.0
+            );
+            Fault::new("forecast", format!("accounts.{name}.{key}"), problem)
+                .hint("raise it if the plan allows, or use longer intervals in [cadence]")
+        };
+        let budget = self.share_of_budget.filter(|share| *share > 1.0);
+        let limit = (self.share_of_limit > 1.0).then(|| {
+            let limit = format!("{} requests a minute", self.requests_per_minute);
+            warn("requests_per_minute", &limit, self.share_of_limit)
+        });
+        let budget = budget.map(|share| {
+            let limit = format!("{} requests a month", self.requests_per_month);
+            warn("requests_per_month", &limit, share)
+        });
+        limit.into_iter().chain(budget).collect()
+    }
+
+    /// How long the first polls take, if that is worth a word.
+    fn first_polls(&self) -> Option<String> {
+        let take = Duration::from_secs(self.first_polls_seconds);
+        let labels = self.labels as u64;
+        (take > FIRST_POLLS).then(|| {
+            format!(
+                "account {}, if none was polled yet: {}",
+                self.name,
+                first_polls_in_words(labels, Some(take))
+            )
+        })
     }
 
     fn row(&self) -> [String; 4] {
@@ -269,7 +333,7 @@ impl SubscriberLine {
 
 impl ForecastLine {
     fn shown(&self) -> String {
-        let delay = duration::format(std::time::Duration::from_secs(self.delivered_delay_seconds as u64));
+        let delay = duration::format(Duration::from_secs(self.delivered_delay_seconds as u64));
         let share = match self.share_of_limit * 100.0 {
             share if share > 0.0 && share < 0.1 => "under 0.1".to_owned(),
             share => format!("{share:.1}"),
@@ -286,6 +350,37 @@ impl ForecastLine {
 mod tests {
     use super::*;
     use crate::config::Environment;
+
+    #[test]
+    fn an_account_that_asks_for_too_much_is_warned_of() {
+        let line = |labels, requests_per_month| {
+            let mut line = AccountLine {
+                name: "main".to_owned(),
+                base_url: String::new(),
+                tracking_path: String::new(),
+                requests_per_minute: 160,
+                requests_per_month,
+                labels,
+                share_of_limit: 0.0,
+                share_of_budget: None,
+                first_polls_seconds: 0,
+                discover: DiscoverLine { enabled: false, interval: String::new(), lookback: String::new() },
+            };
+            line.foretell(6.0);
+            line
+        };
+        let few = line(1_000, 0);
+        assert!(few.overloads().is_empty() && few.first_polls().is_none());
+        let many = line(210_000, 0);
+        let warned: Vec<_> = many.overloads().iter().map(Fault::to_string).collect();
+        assert!(
+            warned.len() == 1 && warned[0].contains("ask for 547 % of 160 requests a minute"),
+            "{warned:?}"
+        );
+        assert!(many.first_polls().unwrap().contains("at least 22 hours"));
+        let budget = line(1_000, 100_000).overloads();
+        assert!(budget.len() == 1 && budget[0].key.ends_with("requests_per_month"), "{budget:?}");
+    }
 
     #[test]
     fn it_shows_what_would_run_and_no_secret() {

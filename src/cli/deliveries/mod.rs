@@ -20,19 +20,21 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
         Deliveries::Retry { .. } => open_store(path).await?,
     };
     match what {
-        Deliveries::List { subscriber, label, state, since, listing } => {
+        Deliveries::List { subscriber, label, state, r#type, limit, since, listing } => {
             let since = since.map(|since| since.before(clock::now()));
-            let wanted = Wanted { subscriber, state, since };
+            let wanted = Wanted { subscriber, state, since, r#type };
             let mut printed = Printed { json: listing.json, table: Table::new(HEADING), any: false };
             match label {
                 Some(id) => {
+                    let mut deliveries = Vec::new();
                     for label in resolve::labels(&store, &id).await? {
-                        let mut deliveries = store.deliveries_of_label(label.row).await?;
-                        deliveries.retain(|delivery| wanted.fits(delivery));
-                        printed.page(&deliveries)?;
+                        deliveries.extend(store.deliveries_of_label(label.row).await?);
                     }
+                    deliveries.retain(|delivery| wanted.fits(delivery));
+                    let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+                    printed.page(&deliveries[deliveries.len().saturating_sub(most)..])?;
                 }
-                None => all(&store, &wanted, &mut printed).await?,
+                None => all(&store, &wanted, limit, &mut printed).await?,
             }
             if !printed.any {
                 // One that is gone from the configuration may still be owed something; of an unknown one there is nothing.
@@ -77,8 +79,16 @@ impl Printed {
     }
 }
 
-async fn all(store: &Store, wanted: &Wanted, printed: &mut Printed) -> Result<(), Failure> {
-    let mut after = 0;
+async fn all(
+    store: &Store,
+    wanted: &Wanted,
+    limit: Option<u32>,
+    printed: &mut Printed,
+) -> Result<(), Failure> {
+    let mut after = match limit {
+        Some(limit) => store.delivery_before_last(wanted, limit).await?,
+        None => 0,
+    };
     loop {
         let page = store.delivery_page(wanted, after).await?;
         let Some(last) = page.last() else { return Ok(()) };
@@ -106,7 +116,7 @@ fn row(delivery: &DeliveryView) -> [String; 8] {
 
 /// The delivery with this id, or all of the message with it; at least one.
 async fn named(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
-    let row = id.strip_prefix(ID_PREFIX).and_then(|number| number.parse::<i64>().ok());
+    let row = id.strip_prefix(ID_PREFIX).unwrap_or(id).parse::<i64>().ok();
     let found = store.deliveries_named(row, row.is_none().then_some(id)).await?;
     if found.is_empty() {
         return Err(Failure::new(format!("there is no delivery or message {}", id.escape_debug()))

@@ -52,6 +52,8 @@ struct Facts<'a> {
     expected: Option<Timestamp>,
     /// How the account stands with its quota; `None` if it isn't configured.
     outlook: Option<&'a Outlook>,
+    /// First polls of the account that wait.
+    first_polls: u64,
     /// Until when the labels of its carrier wait.
     held_until: Option<Timestamp>,
     now: Timestamp,
@@ -59,7 +61,8 @@ struct Facts<'a> {
 
 pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
-    let (label, key) = resolve::label(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
+    let (label, key) =
+        resolve::label_or_tracking(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
     let Some((view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} is not registered any more", key.id)));
     };
@@ -67,12 +70,21 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let account = store.account_state(&key.account, now).await?;
     let outlooks = Outlooks::of(&store, &loaded.config, now).await?;
     let outlook = outlooks.get(&view.account);
-    let held = store.quota_used(&key.account, now).await?.held;
-    let held = held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
+    let used = store.quota_used(&key.account, now).await?;
+    let first_polls = used.first_polls;
+    let held = used.held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
     let held_until = held.map(|(_, until)| until);
     let expected = outlooks.foretell(view.clone()).next_poll_at.map(|at| at.max(held_until.unwrap_or(at)));
-    let facts =
-        Facts { label: &view, detail: &detail, account: &account, expected, outlook, held_until, now };
+    let facts = Facts {
+        label: &view,
+        detail: &detail,
+        account: &account,
+        expected,
+        outlook,
+        first_polls,
+        held_until,
+        now,
+    };
     let reason = detail.reason.as_ref().filter(|_| expected.is_some());
     let explanation = Explanation {
         label_id: &view.label_id,

@@ -6,6 +6,7 @@ use super::super::output::{instant, roughly, shown};
 use super::{Facts, why};
 use crate::config::duration;
 use crate::domain::account::Standing;
+use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::outlook::Outlook;
 
 /// Why, in sentences; the most telling first.
@@ -14,6 +15,7 @@ pub(super) fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
     reasons.extend(facts.detail.reason.as_ref().map(why::in_words).unwrap_or_default());
     reasons.extend(of_account(facts));
+    reasons.extend(of_first_polls(facts));
     let overdue = facts.now.duration_since(next);
     if overdue >= SignedDuration::from_mins(1) {
         let since = roughly(overdue);
@@ -103,6 +105,13 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
         }
     }
     reasons
+}
+
+/// A label that was never polled waits among others.
+fn of_first_polls(facts: &Facts<'_>) -> Option<String> {
+    let outlook = facts.outlook.filter(|_| facts.label.last_polled_at.is_none() && facts.first_polls > 1)?;
+    let take = first_polls_take(facts.first_polls, outlook.allowed);
+    Some(format!("account {}: {}", facts.label.account, first_polls_in_words(facts.first_polls, take)))
 }
 
 fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {

@@ -18,6 +18,7 @@ pub async fn list(
     config: &Config,
     state: Option<&str>,
     account: Option<&str>,
+    find: Option<&str>,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let mut table = Table::new([
@@ -33,10 +34,10 @@ pub async fn list(
     let outlooks = Outlooks::of(store, config, clock::now()).await?;
     let mut after = 0;
     loop {
-        let page = store.label_page(state, account, after).await?;
+        let page = store.label_page(state, account, find, after).await?;
         let page: Vec<_> = page.into_iter().map(|label| outlooks.foretell(label)).collect();
         if after == 0 && page.is_empty() {
-            none(config, account, state, json)?;
+            none(config, account, state.is_some() || find.is_some(), json)?;
         }
         let Some(last) = page.last() else { break };
         after = last.row;
@@ -50,14 +51,14 @@ pub async fn list(
 }
 
 /// Nothing to list: a slip of the pen, or really nothing.
-fn none(config: &Config, account: Option<&str>, state: Option<&str>, json: bool) -> Result<(), Failure> {
+fn none(config: &Config, account: Option<&str>, filtered: bool, json: bool) -> Result<(), Failure> {
     if let Some(account) = account
         && !config.accounts.contains_key(&AccountName::new(account))
     {
         return Err(resolve::unknown_account(config, account));
     }
     if !json {
-        let filtered = account.is_some() || state.is_some();
+        let filtered = filtered || account.is_some();
         output::line(if filtered { "no such label" } else { "no label is registered" });
     }
     Ok(())
@@ -77,7 +78,7 @@ fn row(label: &LabelView) -> [String; 8] {
 }
 
 pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<ExitCode, Failure> {
-    let (label, key) = resolve::label(store, config, &what.id, what.account.as_deref()).await?;
+    let (label, key) = resolve::label_or_tracking(store, config, &what.id, what.account.as_deref()).await?;
     let Some((view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} is not registered any more", key.id)));
     };

@@ -3,6 +3,7 @@
 mod add;
 mod change;
 mod list;
+mod wait;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,14 +18,20 @@ pub async fn run(path: &Path, what: Labels) -> Result<ExitCode, Failure> {
     };
     let config = &loaded.config;
     match what {
-        Labels::List { state, account, listing } => {
-            list::list(&store, config, state.as_deref(), account.as_deref(), listing.json).await
+        Labels::List { state, account, find, listing } => {
+            let (state, account) = (state.as_deref(), account.as_deref());
+            list::list(&store, config, state, account, find.as_deref(), listing.json).await
         }
         Labels::Show(what) => list::show(&store, config, &what).await,
         Labels::Add { ids, account, listing } => {
             add::run(&store, config, &ids, account.as_deref(), listing.json).await
         }
         Labels::Remove { ids, account } => change::remove(&store, config, &ids, account.as_deref()).await,
-        Labels::Poll { ids, account } => change::poll(&store, config, &ids, account.as_deref()).await,
+        Labels::Poll { ids, account, wait: false } => {
+            change::poll(&store, config, &ids, account.as_deref()).await
+        }
+        Labels::Poll { ids, account, wait: true } => {
+            wait::poll(&store, config, &ids, account.as_deref()).await
+        }
     }
 }

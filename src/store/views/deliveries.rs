@@ -59,6 +59,9 @@ fn seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> 
     duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
+/// No type has more characters.
+const LONGEST_TYPE: i64 = 1_000;
+
 /// Which deliveries are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -66,6 +69,8 @@ pub struct Wanted {
     pub state: Option<String>,
     /// Made at this or after.
     pub since: Option<Timestamp>,
+    /// A type, or the beginning of several and a `*`.
+    pub r#type: Option<String>,
 }
 
 impl Wanted {
@@ -73,6 +78,17 @@ impl Wanted {
         self.subscriber.as_ref().is_none_or(|name| *name == delivery.subscriber)
             && self.state.as_ref().is_none_or(|state| *state == delivery.state)
             && self.since.is_none_or(|since| delivery.created_at >= since)
+            && self.r#type.as_ref().is_none_or(|kind| match kind.strip_suffix('*') {
+                Some(beginning) => delivery.r#type.starts_with(beginning),
+                None => *kind == delivery.r#type,
+            })
+    }
+
+    /// The type that is wanted, and the length of what it must begin with.
+    fn kind(&self) -> (Option<&str>, i64) {
+        let Some(kind) = self.r#type.as_deref() else { return (None, 0) };
+        let length = |text: &str| i64::try_from(text.chars().count()).unwrap_or(LONGEST_TYPE);
+        kind.strip_suffix('*').map_or((Some(kind), LONGEST_TYPE), |start| (Some(start), length(start)))
     }
 }
 
@@ -124,6 +140,7 @@ impl Store {
     pub async fn delivery_page(&self, wanted: &Wanted, after: i64) -> Result<Vec<DeliveryView>, StoreError> {
         let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
         let since = wanted.since.map_or(i64::MIN, ms);
+        let (kind, length) = wanted.kind();
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT d.delivery_key, m.message_id, m.label_id, m.seq, m.type AS kind, d.subscriber, d.state,
@@ -133,17 +150,41 @@ impl Store {
                       AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.delivery_key > ?1 AND (?2 IS NULL OR d.subscriber = ?2) AND (?3 IS NULL OR d.state = ?3)
-               AND d.created_at >= ?4
+               AND d.created_at >= ?4 AND (?6 IS NULL OR substr(m.type, 1, ?7) = ?6)
              ORDER BY d.delivery_key LIMIT ?5"#,
             after,
             subscriber,
             state,
             since,
-            PAGE
+            PAGE,
+            kind,
+            length
         )
         .fetch_all(&self.readers)
         .await?;
         Ok(views(rows))
+    }
+
+    /// The row after which the last `limit` of these deliveries come; 0 if there are not so many.
+    pub async fn delivery_before_last(&self, wanted: &Wanted, limit: u32) -> Result<i64, StoreError> {
+        let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
+        let since = wanted.since.map_or(i64::MIN, ms);
+        let (kind, length) = wanted.kind();
+        let row = sqlx::query_scalar!(
+            "SELECT d.delivery_key FROM deliveries d JOIN messages m USING (message_key)
+             WHERE (?1 IS NULL OR d.subscriber = ?1) AND (?2 IS NULL OR d.state = ?2) AND d.created_at >= ?3
+               AND (?4 IS NULL OR substr(m.type, 1, ?5) = ?4)
+             ORDER BY d.delivery_key DESC LIMIT 1 OFFSET ?6",
+            subscriber,
+            state,
+            since,
+            kind,
+            length,
+            limit
+        )
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(row.unwrap_or(0))
     }
 
     /// All deliveries of a label's messages, by `seq`.

@@ -1,5 +1,6 @@
 //! Labels as `labels list`, `labels show` and `explain` show them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -129,13 +130,42 @@ impl Store {
         Ok(rows)
     }
 
-    /// One page of labels after the row `after` (0 begins), in the order of their registration.
+    /// Labels with this tracking number: two at most, to tell whether there is more than one.
+    pub async fn labels_tracked_as(
+        &self,
+        tracking_number: &str,
+        account: Option<&str>,
+    ) -> Result<Vec<LabelRef>, StoreError> {
+        let rows = sqlx::query_as!(
+            LabelRef,
+            "SELECT label_key AS row, account, label_id FROM labels
+             WHERE tracking_number = ?1 AND (?2 IS NULL OR account = ?2) LIMIT 2",
+            tracking_number,
+            account
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows)
+    }
+
+    /// How many labels are in each state.
+    pub async fn label_counts(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let rows = sqlx::query!(r#"SELECT state, count(*) AS "labels!: i64" FROM labels GROUP BY state"#)
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(rows.into_iter().map(|row| (row.state, count(row.labels))).collect())
+    }
+
+    /// One page of labels after the row `after` (0 begins), in the order of their registration. `find` is a text in id,
+    /// tracking number or metadata, whatever the case of its ASCII letters.
     pub async fn label_page(
         &self,
         state: Option<&str>,
         account: Option<&str>,
+        find: Option<&str>,
         after: i64,
     ) -> Result<Vec<LabelView>, StoreError> {
+        let find = find.map(str::to_ascii_lowercase);
         let rows = sqlx::query_as!(
             ViewRow,
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
@@ -143,10 +173,12 @@ impl Store {
                 failures + refusals AS "failures!: i64", metadata, source
              FROM labels
              WHERE label_key > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR account = ?3)
-             ORDER BY label_key LIMIT ?4"#,
+               AND (?4 IS NULL OR instr(lower(label_id || char(10) || coalesce(tracking_number, '') || char(10) || metadata), ?4))
+             ORDER BY label_key LIMIT ?5"#,
             after,
             state,
             account,
+            find,
             PAGE
         )
         .fetch_all(&self.readers)

@@ -3,6 +3,7 @@
 //! Plain rows under the names that `--json` gives them (contract 10). Lists that may be huge are read page by page, each
 //! page a short read of its own, so that a slow terminal never holds up a checkpoint. Nothing is decided here.
 
+pub mod accounts;
 pub mod deliveries;
 pub mod events;
 pub mod freshness;

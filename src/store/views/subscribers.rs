@@ -1,12 +1,13 @@
 //! How subscribers fare, as `subscribers list` shows it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{count, instant_or_null};
 use crate::domain::breaker::{Health, Reason};
+use crate::domain::degraded::SubscriberStatus;
 use crate::domain::subscriber::SubscriberName;
 use crate::store::{Store, StoreError, at};
 
@@ -36,10 +37,20 @@ pub struct SubscriberView {
 }
 
 impl SubscriberView {
-    fn of(name: &SubscriberName, health: Health, pending: u64, oldest_pending_at: Option<Timestamp>) -> Self {
+    fn of(
+        name: &SubscriberName,
+        status: SubscriberStatus,
+        mut health: Health,
+        pending: u64,
+        oldest_pending_at: Option<Timestamp>,
+    ) -> Self {
+        // What it was before it was turned off or removed says nothing of now.
+        if !matches!(status, SubscriberStatus::Configured(_)) {
+            (health.since, health.reason, health.probe_at, health.held_until) = (None, None, None, None);
+        }
         Self {
             name: name.to_string(),
-            state: health.state.as_str(),
+            state: status.as_str(),
             pending,
             oldest_pending_at,
             last_success_at: health.last_success_at,
@@ -54,10 +65,11 @@ impl SubscriberView {
 }
 
 impl Store {
-    /// How each of `names` fares, in their order.
+    /// The configured subscribers, each with whether it is enabled, and those for which deliveries still wait though they
+    /// are gone from the configuration.
     pub async fn subscriber_views(
         &self,
-        names: &[SubscriberName],
+        configured: &BTreeMap<SubscriberName, bool>,
     ) -> Result<Vec<SubscriberView>, StoreError> {
         let owed = sqlx::query!(
             r#"SELECT subscriber AS "subscriber!", count(*) AS "pending!: i64", min(created_at) AS "oldest!: i64"
@@ -67,13 +79,35 @@ impl Store {
         .await?;
         let owed: HashMap<String, (u64, Timestamp)> =
             owed.into_iter().map(|row| (row.subscriber, (count(row.pending), at(row.oldest)))).collect();
+        let mut names: Vec<SubscriberName> = owed.keys().map(|name| SubscriberName::new(name)).collect();
+        names.extend(configured.keys().cloned());
+        names.sort();
+        names.dedup();
         let mut views = Vec::with_capacity(names.len());
-        for name in names {
+        for name in &names {
             let owed = owed.get(name.as_str());
             let health = self.subscriber_health(name).await?;
             let pending = owed.map_or(0, |(pending, _)| *pending);
-            views.push(SubscriberView::of(name, health, pending, owed.map(|(_, oldest)| *oldest)));
+            let status = SubscriberStatus::of(configured.get(name).copied(), health.state);
+            views.push(SubscriberView::of(name, status, health, pending, owed.map(|(_, oldest)| *oldest)));
         }
         Ok(views)
+    }
+
+    /// The subscribers for which deliveries wait, by name. Reads one row of the index for each.
+    pub async fn subscribers_owed(&self) -> Result<Vec<String>, StoreError> {
+        let names = sqlx::query_scalar!(
+            r#"WITH RECURSIVE owed (subscriber) AS (
+                   SELECT min(subscriber) FROM deliveries WHERE state = 'pending'
+                   UNION ALL
+                   SELECT (SELECT min(d.subscriber) FROM deliveries d
+                           WHERE d.state = 'pending' AND d.subscriber > owed.subscriber)
+                   FROM owed WHERE owed.subscriber IS NOT NULL
+               )
+               SELECT subscriber AS "subscriber!: String" FROM owed WHERE subscriber IS NOT NULL"#
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(names)
     }
 }

@@ -33,7 +33,7 @@ impl House {
     }
 
     async fn states(&self) -> Vec<(String, String, String)> {
-        let page = self.store().label_page(None, None, 0).await.unwrap();
+        let page = self.store().label_page(None, None, None, 0).await.unwrap();
         page.into_iter().map(|label| (label.label_id, label.state, label.source)).collect()
     }
 
@@ -163,7 +163,7 @@ async fn what_is_removed_by_hand_stays_removed() {
     assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other");
 
     house.store().add_by_hand(&[by_hand(&house, "se-2")], house.now()).await.unwrap();
-    let labels = house.store().label_page(None, None, 0).await.unwrap();
+    let labels = house.store().label_page(None, None, None, 0).await.unwrap();
     let order = |metadata: &str| serde_json::from_str::<Value>(metadata).unwrap()["order"].clone();
     assert_eq!(order(labels[1].metadata.get()), "A-2", "what was found of it stays");
 }

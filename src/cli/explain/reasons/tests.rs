@@ -83,7 +83,7 @@ fn said_of(
     let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
     let outlook = Some(&outlook);
-    reasons(&Facts { label, detail, account, expected, outlook, held_until: None, now })
+    reasons(&Facts { label, detail, account, expected, outlook, first_polls: 0, held_until: None, now })
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! `trackpost accounts`: how the accounts stand with the API and their quota.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::SignedDuration;
+
+use super::args::Accounts;
+use super::output::{self, roughly, shown};
+use super::{Failure, open_store_to_read};
+use crate::attention::limits;
+use crate::clock;
+use crate::config::Config;
+use crate::store::views::accounts::AccountView;
+use crate::store::{Store, StoreError};
+
+pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
+    let Accounts::List(listing) = what;
+    let (loaded, store) = open_store_to_read(path).await?;
+    let views = views(&store, &loaded.config).await?;
+    if listing.json {
+        output::json_lines(&views)?;
+    } else if views.is_empty() {
+        output::line("no account is configured");
+    } else {
+        table(&views);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configured accounts, by name.
+pub(super) async fn views(store: &Store, config: &Config) -> Result<Vec<AccountView>, StoreError> {
+    let mut views = Vec::new();
+    for (name, account) in &config.accounts {
+        views.push(store.account_view(name, limits(account), clock::now()).await?);
+    }
+    Ok(views)
+}
+
+/// Prints a row per account.
+pub(super) fn table(views: &[AccountView]) {
+    let heading = [
+        "ACCOUNT",
+        "STATE",
+        "LAST MINUTE",
+        "THIS MONTH",
+        "STRETCH",
+        "DUE",
+        "FIRST POLLS",
+        "NEXT PROBE",
+        "LAST SUCCESS",
+    ];
+    output::table(heading, &views.iter().map(row).collect::<Vec<_>>());
+}
+
+fn row(view: &AccountView) -> [String; 9] {
+    let detail = view.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+    let budget = match view.requests_per_month {
+        0 => String::new(),
+        budget => format!(" of {budget}"),
+    };
+    [
+        view.name.clone(),
+        format!("{}{detail}", view.standing.as_str()),
+        format!("{} of {}", view.requests_last_minute, view.requests_per_minute),
+        format!("{}{budget}", view.requests_this_month),
+        view.stretch.map_or_else(|| "endless".to_owned(), |stretch| format!("{stretch:.2}")),
+        view.due.to_string(),
+        match view.first_polls_take.filter(|_| view.first_polls_waiting > 0) {
+            Some(take) => {
+                let take = roughly(SignedDuration::try_from(take).unwrap_or(SignedDuration::MAX));
+                format!("{} ({take})", view.first_polls_waiting)
+            }
+            None => view.first_polls_waiting.to_string(),
+        },
+        shown(view.next_probe_at),
+        shown(view.last_success_at),
+    ]
+}

@@ -1,0 +1,137 @@
+//! `trackpost status`: one screen, what needs attention first.
+//!
+//! Reads the database and its lock, so it works beside a daemon, and without one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::args::Listing;
+use super::output::{self, shown};
+use super::{Failure, accounts, open_store_to_read, subscribers};
+use crate::attention::{self, Configured};
+use crate::clock;
+use crate::domain::degraded::{Degraded, What};
+use crate::store::lock::{self, Record};
+use crate::store::views::accounts::AccountView;
+use crate::store::views::subscribers::SubscriberView;
+
+/// As `--json` has it.
+#[derive(Debug, Serialize)]
+struct Status {
+    daemon: Daemon,
+    database: String,
+    /// What needs attention first.
+    attention: Vec<Degraded>,
+    accounts: Vec<AccountView>,
+    /// How many labels are in each state.
+    labels: BTreeMap<String, u64>,
+    subscribers: Vec<SubscriberView>,
+    label_files_left_out: Vec<LeftOut>,
+}
+
+#[derive(Debug, Serialize)]
+struct Daemon {
+    runs: bool,
+    pid: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct LeftOut {
+    path: String,
+    problem: String,
+    hint: Option<String>,
+    since: Option<String>,
+}
+
+pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
+    let (loaded, store) = open_store_to_read(path).await?;
+    let configured = Configured::of(&loaded.config);
+    let record = lock::running(store.path());
+    let mut attention = attention::degraded(&store, &configured, clock::now()).await?;
+    attention.extend(of_daemon(record.as_ref()));
+    attention.sort_by_key(|degraded| degraded.what);
+    let left_out = store.label_files_left_out().await?.into_iter().map(|file| LeftOut {
+        path: file.path,
+        problem: file.problem.unwrap_or_default(),
+        hint: file.hint,
+        since: file.since.and_then(|since| Timestamp::from_millisecond(since).ok()).map(output::instant),
+    });
+    let status = Status {
+        daemon: Daemon {
+            runs: record.is_some(),
+            pid: record.map(|record| record.pid).filter(|pid| *pid != 0),
+        },
+        database: store.path().display().to_string(),
+        attention,
+        accounts: accounts::views(&store, &loaded.config).await?,
+        labels: store.label_counts().await?,
+        subscribers: store.subscriber_views(&configured.subscribers).await?,
+        label_files_left_out: left_out.collect(),
+    };
+    if what.json {
+        output::json_lines(&[status])?;
+    } else {
+        print(&status);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the lock says: whether a daemon runs, and whether its last reload was applied.
+fn of_daemon(record: Option<&Record>) -> Option<Degraded> {
+    let Some(record) = record else {
+        let detail = "no daemon runs on this database: nothing is polled or delivered (trackpost run)";
+        return Some(Degraded::new(What::Daemon, None, None, detail));
+    };
+    let rejected = record.last_reload.as_ref().filter(|reload| !reload.applied)?;
+    let detail = format!("rejected, the running configuration stays: {}", rejected.lines.join("; "));
+    Some(Degraded::new(What::Reload, None, None, detail))
+}
+
+fn print(status: &Status) {
+    if status.attention.is_empty() {
+        output::line("nothing needs attention");
+    } else {
+        output::line("NEEDS ATTENTION");
+        status.attention.iter().for_each(|degraded| output::line(output::plain(&told(degraded))));
+    }
+    let labels: Vec<String> = status.labels.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let daemon = match (status.daemon.runs, status.daemon.pid) {
+        (true, Some(pid)) => format!("runs (pid {pid})"),
+        (true, None) => "runs".to_owned(),
+        (false, _) => "does not run".to_owned(),
+    };
+    output::line("");
+    output::block(&[
+        ("daemon", Some(daemon)),
+        ("database", Some(status.database.clone())),
+        ("labels", Some(if labels.is_empty() { "none".to_owned() } else { labels.join(", ") })),
+    ]);
+    if !status.accounts.is_empty() {
+        output::line("");
+        accounts::table(&status.accounts);
+    }
+    if !status.subscribers.is_empty() {
+        output::line("");
+        subscribers::table(&status.subscribers);
+    }
+}
+
+fn told(degraded: &Degraded) -> String {
+    let kind = match degraded.what {
+        What::Daemon => "daemon",
+        What::Account => "account",
+        What::Subscriber => "subscriber",
+        What::FirstPolls => "first polls of account",
+        What::Reload => "reload",
+        What::LabelFile => "label file left out:",
+        What::Watch => "label files are not watched",
+        What::Wal => "database",
+    };
+    let name = degraded.name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
+    let since = degraded.since.map(|at| format!(" (since {})", shown(Some(at)))).unwrap_or_default();
+    format!("- {kind}{name}: {}{since}", degraded.detail.as_deref().unwrap_or_default())
+}

@@ -1,0 +1,204 @@
+//! What is degraded and no reason to restart, as `/healthz` and `trackpost status` list it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use super::account::Standing;
+use super::breaker::{Health, Reason, State};
+use super::message::body;
+
+/// The kind of a degradation. What needs attention first comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// No daemon runs: nothing is polled or delivered.
+    Daemon,
+    /// An account is not ok: its labels are not polled.
+    Account,
+    /// A subscriber is failing or paused, or no longer configured while deliveries wait for it.
+    Subscriber,
+    /// The first polls of an account's labels take longer than an hour.
+    FirstPolls,
+    /// The last reload was rejected.
+    Reload,
+    /// A label file is left out.
+    LabelFile,
+    /// Label files are not watched.
+    Watch,
+    /// The write-ahead log of the database is large.
+    Wal,
+}
+
+/// One thing that is degraded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Degraded {
+    pub what: What,
+    /// Which account, subscriber or file.
+    pub name: Option<String>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub since: Option<Timestamp>,
+    pub detail: Option<String>,
+}
+
+fn instant_or_null<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(body::instant).serialize(serializer)
+}
+
+/// First polls that take longer than this are told.
+pub const FIRST_POLLS: Duration = Duration::from_secs(3_600);
+
+/// A write-ahead log larger than this is told. Checkpoints keep it far below.
+pub const LARGE_WAL: u64 = 256 << 20;
+
+/// How the configuration and the database see a subscriber together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriberStatus {
+    Configured(State),
+    /// `enabled = false`.
+    Disabled,
+    /// Gone from the configuration.
+    Removed,
+}
+
+impl SubscriberStatus {
+    /// `enabled` is what the configuration says; `None`: it does not have the subscriber.
+    pub fn of(enabled: Option<bool>, state: State) -> Self {
+        match enabled {
+            Some(true) => Self::Configured(state),
+            Some(false) => Self::Disabled,
+            None => Self::Removed,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configured(state) => state.as_str(),
+            Self::Disabled => "disabled",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl Degraded {
+    pub fn new(what: What, name: Option<&str>, since: Option<Timestamp>, detail: impl Into<String>) -> Self {
+        Self { what, name: name.map(str::to_owned), since, detail: Some(detail.into()) }
+    }
+
+    /// An account that is not ok.
+    pub fn account(name: &str, standing: Standing, since: Timestamp, detail: Option<&str>) -> Option<Self> {
+        let said = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let detail = format!("{}{said}: none of its labels is polled but one probe", standing.as_str());
+        (standing != Standing::Ok).then(|| Self::new(What::Account, Some(name), Some(since), detail))
+    }
+
+    /// A subscriber that gets nothing while `deliveries_wait`, or that is failing or paused.
+    pub fn subscriber(
+        name: &str,
+        status: SubscriberStatus,
+        health: &Health,
+        deliveries_wait: bool,
+    ) -> Option<Self> {
+        let why = |detail: String| Some(Self::new(What::Subscriber, Some(name), health.since, detail));
+        match status {
+            SubscriberStatus::Configured(State::Ok) => None,
+            SubscriberStatus::Configured(state) => {
+                let reason = health.reason.map(Reason::as_str).unwrap_or_default().replace('_', " ");
+                let last = health.last_failure.as_deref().filter(|_| state == State::Failing);
+                let last = last.map(|last| format!("; last failure: {last}")).unwrap_or_default();
+                why(format!("{} ({reason}){last}", state.as_str()))
+            }
+            SubscriberStatus::Disabled | SubscriberStatus::Removed if !deliveries_wait => None,
+            SubscriberStatus::Disabled => Some(Self {
+                since: None,
+                ..why("disabled in the configuration while deliveries wait for it".to_owned())?
+            }),
+            SubscriberStatus::Removed => Some(Self {
+                since: None,
+                ..why("gone from the configuration while deliveries wait for it".to_owned())?
+            }),
+        }
+    }
+
+    /// First polls that take longer than an hour. `take` is how long they take; `None`: the account may send nothing.
+    pub fn first_polls(name: &str, waiting: u64, take: Option<Duration>) -> Option<Self> {
+        let long = waiting > 0 && take.is_none_or(|take| take > FIRST_POLLS);
+        long.then(|| Self::new(What::FirstPolls, Some(name), None, first_polls_in_words(waiting, take)))
+    }
+
+    /// A write-ahead log of so many bytes.
+    pub fn wal(bytes: u64) -> Option<Self> {
+        let detail = format!("the write-ahead log has {} MiB", bytes >> 20);
+        (bytes > LARGE_WAL).then(|| Self::new(What::Wal, None, None, detail))
+    }
+}
+
+/// How long so many first polls take at `rate` requests per second; `None`: for ever.
+pub fn first_polls_take(waiting: u64, rate: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64((waiting as f64 / rate).ceil()).ok()
+}
+
+/// How many first polls wait, and how long they take.
+pub fn first_polls_in_words(waiting: u64, take: Option<Duration>) -> String {
+    match take.map(|take| take.as_secs().div_ceil(60)) {
+        None => format!("{waiting} labels wait for their first poll, and the quota allows none"),
+        Some(minutes @ ..120) => {
+            format!("{waiting} labels wait for their first poll, which takes at least {minutes} minutes")
+        }
+        Some(minutes) => {
+            let hours = (minutes as f64 / 60.0).round();
+            format!("{waiting} labels wait for their first poll, which takes at least {hours} hours")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn first_polls_are_told_once_they_take_over_an_hour() {
+        let rate = 160.0 / 60.0;
+        let told = |waiting| Degraded::first_polls("main", waiting, first_polls_take(waiting, rate));
+        assert_eq!(told(0), None);
+        assert_eq!(told(160 * 60), None);
+        let detail = told(160 * 61).unwrap().detail.unwrap();
+        assert!(detail.contains("at least 61 minutes"), "{detail}");
+        let detail = told(210_000).unwrap().detail.unwrap();
+        assert_eq!(detail, "210000 labels wait for their first poll, which takes at least 22 hours");
+        assert!(Degraded::first_polls("main", 1, first_polls_take(1, 0.0)).is_some());
+    }
+
+    #[test]
+    fn only_what_is_degraded_is_told() {
+        let since = at("2026-11-22T10:00:00Z");
+        assert_eq!(Degraded::account("main", Standing::Ok, since, None), None);
+        let refused = Degraded::account("main", Standing::Unauthorized, since, Some("401")).unwrap();
+        assert_eq!((refused.what, refused.since), (What::Account, Some(since)));
+        let health = |state| Health {
+            state,
+            since: Some(since),
+            reason: Some(Reason::NoConnection),
+            last_failure: Some("refused".to_owned()),
+            ..Health::default()
+        };
+        let told = |enabled, state, waits| {
+            Degraded::subscriber("a", SubscriberStatus::of(enabled, state), &health(state), waits)
+        };
+        assert_eq!(told(Some(true), State::Ok, true), None);
+        let failing = told(Some(true), State::Failing, false).unwrap();
+        assert_eq!(failing.detail.as_deref(), Some("failing (no connection); last failure: refused"));
+        assert!(told(Some(true), State::Paused, false).is_some());
+        for enabled in [Some(false), None] {
+            assert_eq!(told(enabled, State::Failing, false), None);
+            assert_eq!(told(enabled, State::Failing, true).unwrap().since, None);
+        }
+        assert_eq!(Degraded::wal(LARGE_WAL), None);
+        assert!(Degraded::wal(LARGE_WAL + 1).is_some());
+    }
+}

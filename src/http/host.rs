@@ -1,0 +1,61 @@
+//! By which names the server may be called. A page of another origin that has its name resolve to this address (DNS
+//! rebinding) calls it by that name, and is refused.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::{Sources, json};
+
+/// Lets a request pass if it calls the server by a name of its own. A request without a `Host` comes from no browser.
+pub(super) async fn check(State(sources): State<Sources>, request: Request, next: Next) -> Response {
+    let sent = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    let called = sent.or_else(|| request.uri().authority().map(Authority::as_str));
+    if called.is_none_or(|host| is_ours(host, sources.listen, &sources.hosts)) {
+        return next.run(request).await;
+    }
+    let body = serde_json::json!({
+        "error": "the Host of this request is not a name of this server; http.hosts names further ones"
+    });
+    json(StatusCode::MISDIRECTED_REQUEST, body.to_string())
+}
+
+/// Whether `host` is loopback, the address that is listened on, or one of `hosts` (with its port, or with any).
+fn is_ours(host: &str, listen: SocketAddr, hosts: &[String]) -> bool {
+    let host = host.to_ascii_lowercase();
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    if name == "localhost" || hosts.iter().any(|ours| *ours == host || ours == name) {
+        return true;
+    }
+    let listen = listen.ip().to_canonical();
+    name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| {
+        let address = address.to_canonical();
+        // Every address of the machine is listened on; a name, which may be somebody else's, is none.
+        address.is_loopback() || listen.is_unspecified() || address == listen
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_its_own_are_answered() {
+        let hosts = ["trackpost.example.com".to_owned(), "proxy:8443".to_owned()];
+        let loopback = "127.0.0.1:8787".parse().unwrap();
+        for ours in ["localhost:8787", "127.0.0.1", "[::1]:1", "TrackPost.example.com:443", "proxy:8443"] {
+            assert!(is_ours(ours, loopback, &hosts), "{ours}");
+        }
+        for other in ["", "evil.example", "10.0.0.1:8787", "proxy", "localhost.evil.example", "a b"] {
+            assert!(!is_ours(other, loopback, &hosts), "{other}");
+        }
+        assert!(is_ours("10.0.0.1", "10.0.0.1:80".parse().unwrap(), &[]));
+        assert!(is_ours("10.0.0.1", "0.0.0.0:80".parse().unwrap(), &[]));
+        assert!(!is_ours("evil.example", "0.0.0.0:80".parse().unwrap(), &[]));
+    }
+}

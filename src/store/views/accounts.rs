@@ -1,0 +1,86 @@
+//! Accounts as `accounts list`, `status` and `/healthz` show them.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Serialize, Serializer};
+
+use super::instant_or_null;
+use crate::domain::account::Standing;
+use crate::domain::degraded::first_polls_take;
+use crate::domain::label::AccountName;
+use crate::domain::outlook::{Limits, Outlook};
+use crate::domain::span::earlier;
+use crate::store::{Store, StoreError};
+
+/// What is written for a stretch without end.
+const ENDLESS: f64 = 1e9;
+
+/// An account and how far its quota is used.
+#[derive(Clone, Debug, Serialize)]
+pub struct AccountView {
+    pub name: String,
+    #[serde(rename = "state", serialize_with = "standing")]
+    pub standing: Standing,
+    pub detail: Option<String>,
+    pub requests_last_minute: u64,
+    pub requests_this_month: u64,
+    /// Null: the account may send nothing.
+    pub stretch: Option<f64>,
+    pub due: u64,
+    pub first_polls_waiting: u64,
+    #[serde(serialize_with = "instant_or_null")]
+    pub next_probe_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub last_success_at: Option<Timestamp>,
+    #[serde(skip)]
+    pub since: Timestamp,
+    pub requests_per_minute: u32,
+    pub requests_per_month: u64,
+    /// How long the first polls take at least; null: the account may send nothing.
+    #[serde(rename = "first_polls_seconds", serialize_with = "seconds")]
+    pub first_polls_take: Option<Duration>,
+    #[serde(serialize_with = "instant_or_null")]
+    pub throttled_until: Option<Timestamp>,
+}
+
+fn standing<S: Serializer>(standing: &Standing, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(standing.as_str())
+}
+
+fn seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    span.map(|span| span.as_secs()).serialize(serializer)
+}
+
+impl Store {
+    /// A configured account as it was last written.
+    pub async fn account_view(
+        &self,
+        name: &AccountName,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Result<AccountView, StoreError> {
+        let (state, used) = (self.account_state(name, now).await?, self.quota_used(name, now).await?);
+        let outlook = Outlook::new(limits, used.demand, &used.share, used.this_month, &state, now);
+        let minute_ago = earlier(now, SignedDuration::from_mins(1));
+        let lately = used.lately.iter().filter(|(at, _)| *at > minute_ago);
+        let stretch = used.stretch.max(1.0);
+        Ok(AccountView {
+            name: name.to_string(),
+            standing: state.standing,
+            detail: state.detail.clone(),
+            requests_last_minute: lately.map(|(_, requests)| *requests as u64).sum(),
+            requests_this_month: used.this_month,
+            stretch: (stretch < ENDLESS).then_some(stretch),
+            due: used.due,
+            first_polls_waiting: used.first_polls,
+            next_probe_at: state.probe_at,
+            last_success_at: used.last_success_at,
+            since: state.since,
+            requests_per_minute: limits.requests_per_minute,
+            requests_per_month: limits.requests_per_month,
+            first_polls_take: first_polls_take(used.first_polls, outlook.allowed),
+            throttled_until: state.throttled_until.filter(|until| *until > now),
+        })
+    }
+}
