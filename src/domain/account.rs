@@ -97,6 +97,9 @@ const LATELY: SignedDuration = SignedDuration::from_secs(30);
 /// So many labels in a row stand for all of them.
 pub const ALL_LABELS: usize = 20;
 
+/// What a 429 asks for is honoured up to this (contract 3).
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+
 /// What a 429 without `Retry-After` means (contract 3).
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -118,6 +121,23 @@ impl AccountState {
     /// From when on a request may go out: `None` is now.
     pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
         [self.throttled_until, self.probe_at].into_iter().flatten().max().filter(|at| *at > now)
+    }
+
+    /// The wall clock jumped by so much: what the account waits for comes as far off as before.
+    pub fn jumped(&mut self, by: SignedDuration, now: Timestamp) {
+        for at in [&mut self.probe_at, &mut self.throttled_until, &mut self.last_fine_at].into_iter().flatten() {
+            *at = later(*at, by);
+        }
+        self.pull_in(now);
+    }
+
+    /// Nothing is further off than the longest wait of its plan: the clock may have been ahead when it was planned.
+    pub fn pull_in(&mut self, now: Timestamp) {
+        let longest_probe = later(now, signed(backoff(self.probes)));
+        self.probe_at = self.probe_at.map(|at| at.min(longest_probe));
+        let longest_wait = later(now, signed(LONGEST_RETRY_AFTER));
+        self.throttled_until = self.throttled_until.map(|at| at.min(longest_wait));
+        self.last_fine_at = self.last_fine_at.map(|at| at.min(now));
     }
 
     /// Whether only one request at a time may go out.

@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod budget;
 pub mod cadence;
 pub mod change;
+pub mod clock;
 pub mod delivery;
 pub mod digest;
 pub mod discovery;
