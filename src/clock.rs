@@ -4,13 +4,116 @@
 //! throws dice (`.clippy.toml` keeps it so).
 #![allow(clippy::disallowed_methods)]
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
 
-/// The wall clock, cut to whole milliseconds: what the database keeps is what was decided with.
+use crate::domain::clock::{Clocks, Gaps, Jump, WORTH_TELLING};
+use crate::domain::span::later;
+
+/// The wall clock, cut to whole milliseconds: what the database keeps is what was decided with. Each reading is held
+/// against monotonic time; a jump is logged once.
 pub fn now() -> Timestamp {
-    Timestamp::from_millisecond(Timestamp::now().as_millisecond()).expect("a millisecond instant is in range")
+    let (wall, jump) = with(|state| (state.wall, state.jump.take()));
+    if let Some(jump) = jump {
+        tell(jump);
+    }
+    cut(wall)
+}
+
+/// By how much the wall clock has jumped since the process started: what is measured in real time is wall time less this.
+pub fn skew() -> SignedDuration {
+    with(|state| state.skew)
+}
+
+/// The spans of wall time that did not pass.
+pub fn gaps() -> Arc<Gaps> {
+    with(|state| Arc::clone(&state.gaps))
+}
+
+static STATE: Mutex<Option<State>> = Mutex::new(None);
+
+struct State {
+    start: Instant,
+    clocks: Clocks,
+    wall: Timestamp,
+    skew: SignedDuration,
+    gaps: Arc<Gaps>,
+    /// Not logged yet.
+    jump: Option<Jump>,
+}
+
+/// Reads both clocks, and then what is known of them.
+fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (instant, wall) = read();
+    let state = state.get_or_insert_with(|| State {
+        start: instant,
+        clocks: Clocks::new(wall, Duration::ZERO),
+        wall,
+        skew: SignedDuration::ZERO,
+        gaps: Arc::default(),
+        jump: None,
+    });
+    state.wall = wall;
+    if let Some(jump) = state.clocks.read(wall, instant.duration_since(state.start)) {
+        state.skew = state.skew.saturating_add(jump.by());
+        Arc::make_mut(&mut state.gaps).jumped(jump);
+        if jump.by().abs() >= WORTH_TELLING {
+            state.jump = Some(jump);
+        }
+    }
+    look(state)
+}
+
+/// Both clocks at one instant. If we are suspended between the two readings, they are read again.
+fn read() -> (Instant, Timestamp) {
+    loop {
+        let (before, wall) = (Instant::now(), Timestamp::now());
+        if before.elapsed() < Duration::from_millis(100) {
+            return (before, wall);
+        }
+    }
+}
+
+fn tell(jump: Jump) {
+    let seconds = jump.by().as_secs();
+    let direction = if seconds < 0 { "back" } else { "forward" };
+    warn!(
+        jump_s = seconds,
+        from = %cut(jump.from),
+        to = %cut(jump.to),
+        "the clock jumped {direction} by {:#}: waits go on within their planned length, the quota holds in real time, and \
+         no label is given up because of it",
+        jump.by().abs()
+    );
+}
+
+fn cut(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).expect("a millisecond instant is in range")
+}
+
+/// Something that began at an instant and takes real time, whatever the wall clock does meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    began_at: Timestamp,
+    skew: SignedDuration,
+    watch: Stopwatch,
+}
+
+impl Running {
+    pub fn since(began_at: Timestamp) -> Self {
+        Self { began_at, skew: skew(), watch: Stopwatch::start() }
+    }
+
+    /// Now, as the wall clock shows it.
+    pub fn now(self) -> Timestamp {
+        let jumped = skew().saturating_sub(self.skew);
+        let elapsed = SignedDuration::try_from(self.watch.elapsed()).unwrap_or(SignedDuration::MAX);
+        cut(later(self.began_at, elapsed.saturating_add(jumped)))
+    }
 }
 
 /// A number from -1 to 1, to spread what would otherwise march in step.
@@ -42,8 +145,17 @@ pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Waits until `at`, or not at all if it has passed.
+/// A jump of the wall clock ends a wait within this.
+const PIECE: Duration = Duration::from_secs(2);
+
+/// Waits until `at`, or not at all if it has passed; ends early if the wall clock jumps.
 pub async fn sleep_until(at: Timestamp) {
-    let wait = Duration::try_from(at.duration_since(now())).unwrap_or(Duration::ZERO);
-    tokio::time::sleep(wait).await;
+    let before = skew();
+    loop {
+        let wait = Duration::try_from(at.duration_since(now())).unwrap_or(Duration::ZERO);
+        if wait.is_zero() || skew() != before {
+            return;
+        }
+        tokio::time::sleep(wait.min(PIECE)).await;
+    }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use crate::clock;
+use crate::clock::{self, Running};
 use crate::config::Account;
 use crate::domain::account::{AccountChange, AccountState, Verdict};
 use crate::domain::budget::Budget;
@@ -21,6 +21,7 @@ use crate::domain::degraded::{Degraded, FIRST_POLLS, first_polls_in_words, first
 use crate::domain::ledger::{Demand, Ledger, Refusal};
 use crate::domain::message::{MessageType, about_account};
 use crate::domain::quota::Quota;
+use crate::domain::span::later;
 use crate::domain::subscriber::Subscriber;
 use crate::domain::system;
 use crate::shipstation::Client;
@@ -55,6 +56,7 @@ pub struct Observed {
 pub struct Slot {
     desk: Arc<Desk>,
     pub call: Call,
+    running: Running,
 }
 
 impl Desk {
@@ -65,8 +67,15 @@ impl Desk {
         client: Client,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let state = store.account_state(&account.name, now).await?;
+        let mut state = store.account_state(&account.name, now).await?;
         let used = store.take_up_quota(&account.name, now).await?;
+        if let (Some(until), Some(at)) =
+            (&mut state.throttled_until, used.share.throttled_at.filter(|at| *at > now))
+        {
+            // The clock was ahead when it was told to wait.
+            *until = later(now, until.duration_since(at));
+        }
+        state.pull_in(now);
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
         let ledger = Ledger::new(
             Quota::new(account.requests_per_minute).with_used(used.lately),
@@ -76,6 +85,7 @@ impl Desk {
             account.requests_per_minute,
             used.lateness,
         );
+        let ledger = ledger.opened_under(clock::skew());
         Ok(Self::over(account, client, store, Arc::new(Mutex::new(ledger))))
     }
 
@@ -117,13 +127,16 @@ impl Desk {
         loop {
             let taken = {
                 let mut ledger = self.ledger();
+                ledger.skewed(clock::skew(), now);
                 if ledger.share_recovered(now) {
                     info!(account = %account, "no 429 came for long: the account uses its whole limit again");
                 }
                 ledger.take(errand, now)
             };
             match taken {
-                Ok(call) => return Ok(Ok(Slot { desk: Arc::clone(self), call })),
+                Ok(call) => {
+                    return Ok(Ok(Slot { desk: Arc::clone(self), call, running: Running::since(call.sent_at) }));
+                }
                 // If we die after this, the requests count as sent at the next start, though they were not.
                 Err(Refusal { reserve: Some(requests), .. }) => {
                     self.store.reserve_requests(account, requests).await?;
@@ -143,7 +156,9 @@ impl Desk {
 
     /// When calls may go out again: `None` is now, as far as the account's standing decides.
     pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.ledger().state.open_at(now)
+        let mut ledger = self.ledger();
+        ledger.skewed(clock::skew(), now);
+        ledger.state.open_at(now)
     }
 
     /// Whether only one call at a time may go out.
@@ -328,6 +343,9 @@ impl Desk {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.desk.ledger().ended(self.call.sent_at, clock::now().max(self.call.sent_at));
+        let (now, skew) = (self.running.now(), clock::skew());
+        let mut ledger = self.desk.ledger();
+        ledger.skewed(skew, now);
+        ledger.ended(self.call.sent_at, now);
     }
 }

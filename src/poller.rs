@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::desk::{Desk, Errand};
 use crate::domain::cadence::Cadence;
+use crate::domain::clock::set_back_by;
 use crate::domain::freshness;
 use crate::domain::ledger::Demand;
 use crate::domain::poll::FirstPoll;
@@ -41,6 +42,8 @@ const PAGE: u32 = 2_000;
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 /// How often the demand of all labels is held against the quota.
 const WEIGH: SignedDuration = SignedDuration::from_millis(500);
+/// No carrier is waited for longer; the clock may have been ahead when its wait was planned.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
 /// So many labels are looked through for one that can be a probe.
 const CANDIDATES: usize = 64;
 
@@ -68,6 +71,8 @@ pub struct Poller {
     /// The batch that is being written.
     writing: InFlight<(), ()>,
     weighed_at: Option<Timestamp>,
+    /// The last step.
+    stepped_at: Option<Timestamp>,
 }
 
 impl Poller {
@@ -88,6 +93,7 @@ impl Poller {
             batch: Batch::default(),
             writing: InFlight::default(),
             weighed_at: None,
+            stepped_at: None,
         }
     }
 
@@ -100,7 +106,7 @@ impl Poller {
             if registry.has_changed().unwrap_or(false) || foreign.has_changed().unwrap_or(false) {
                 registry.mark_unchanged();
                 foreign.mark_unchanged();
-                self.take_changes().await?;
+                self.take_changes(now).await?;
             }
             let wake = self.fill(now).await?;
             let ended = tokio::select! {
@@ -126,7 +132,7 @@ impl Poller {
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.weighed_at = None;
         self.load_all(now).await?;
-        self.take_changes().await?;
+        self.take_changes(now).await?;
         let wake = self.fill(now).await?;
         self.drain(now).await?;
         Ok(self.schedule.next_due().map_or(wake, |due| due.min(wake)))
@@ -147,6 +153,10 @@ impl Poller {
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let desk = Arc::clone(&self.shared.desk);
         self.shared.pulse.beat(now);
+        if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
+            self.schedule.set_back(by, now);
+            self.batch.set_back(now);
+        }
         self.follow_policy(now).await?;
         if self.loaded_to.is_some() {
             self.load_page(now).await?;
@@ -258,24 +268,24 @@ impl Poller {
             }
             one::Found::Recorded(label) => {
                 self.schedule.end(place);
-                self.put(&label);
+                self.put(&label, at);
             }
             one::Found::Superseded => {
                 self.schedule.end(place);
-                self.take_changes().await?;
+                self.take_changes(at).await?;
             }
         }
         Ok(())
     }
 
-    fn put(&mut self, label: &Snapshot) {
+    fn put(&mut self, label: &Snapshot, now: Timestamp) {
         let alert_at = self.patience.due_at(&label.standing, label);
         let names = Names {
             id: &label.key.id,
             carrier: label.standing.carrier_code.as_deref(),
             service: label.service(),
         };
-        if !self.schedule.put(&label.schedule_plan(alert_at), names) {
+        if !self.schedule.put(&label.schedule_plan(alert_at), names, now) {
             tracing::error!(label_id = %label.key.id, "more labels than an account can hold: the label is not polled");
         }
     }
@@ -339,22 +349,22 @@ impl Poller {
             // What changes from here on is taken in by its version.
             self.version = Some(store.refresh_registry_changes().await?.cast_signed());
             for (carrier, until) in store.quota_used(account, now).await?.held {
-                self.schedule.hold(&carrier, until);
+                self.schedule.hold(&carrier, until.min(later(now, LONGEST_HOLD)));
             }
         }
         let page = store.scheduled_labels(account, after, PAGE).await?;
         self.loaded_to = page.last_row;
-        page.labels.iter().for_each(|label| self.put(label));
+        page.labels.iter().for_each(|label| self.put(label, now));
         Ok(())
     }
 
     /// Takes in what the registry changed: here, or in another process.
-    async fn take_changes(&mut self) -> Result<(), StoreError> {
+    async fn take_changes(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(mut version) = self.version else { return Ok(()) };
         let desk = Arc::clone(&self.shared.desk);
         loop {
             let changed = desk.store.changed_labels(&desk.account.name, version, PAGE).await?;
-            changed.labels.iter().for_each(|label| self.put(label));
+            changed.labels.iter().for_each(|label| self.put(label, now));
             version = changed.version;
             self.version = Some(version);
             if !changed.more {

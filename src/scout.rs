@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::clock;
+use crate::clock::{self, Running};
 use crate::desk::{Call, Desk, Errand, Slot};
 use crate::domain::discovery::{
     Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
@@ -119,9 +119,10 @@ impl Scout {
             }
         };
         let call = slot.call;
+        let running = Running::since(now);
         let answer = self.ask(walk.ask(), now).await;
         drop(slot);
-        let at = clock::now().max(now);
+        let at = running.now();
         self.tell_account(answer.as_ref().err(), call, at).await?;
         match answer {
             Ok(page) => self.enter(walk, page, at).await?,

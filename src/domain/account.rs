@@ -146,6 +146,26 @@ impl AccountState {
             .filter(|at| *at > now)
     }
 
+    /// The wall clock jumped by so much: what the account waits for comes as far off as before.
+    pub fn jumped(&mut self, by: SignedDuration, now: Timestamp) {
+        for at in [&mut self.probe_at, &mut self.throttled_until, &mut self.last_fine_at, &mut self.paused_until]
+            .into_iter()
+            .flatten()
+        {
+            *at = later(*at, by);
+        }
+        self.pull_in(now);
+    }
+
+    /// Nothing is further off than the longest wait of its plan: the clock may have been ahead when it was planned.
+    pub fn pull_in(&mut self, now: Timestamp) {
+        let longest_probe = later(now, signed(backoff(self.probes)));
+        self.probe_at = self.probe_at.map(|at| at.min(longest_probe));
+        let longest_wait = later(now, signed(LONGEST_RETRY_AFTER));
+        self.throttled_until = self.throttled_until.map(|at| at.min(longest_wait));
+        self.last_fine_at = self.last_fine_at.map(|at| at.min(now));
+    }
+
     /// Whether only one request at a time may go out.
     pub fn probing(&self) -> bool {
         self.standing != Standing::Ok

@@ -12,6 +12,7 @@ use super::budget::{Budget, Month};
 use super::pace;
 use super::quota::{Quota, Spacing};
 use super::share::Share;
+use super::span::{earlier, later};
 
 /// What a call is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,10 @@ pub struct Ledger {
     pub catching_up: bool,
     quota: Quota,
     spacing: Spacing,
+    /// By how much the wall clock has jumped since the quota was taken up. The quota counts in wall time less this.
+    skew: SignedDuration,
+    /// The skew when the quota was taken up.
+    first_skew: SignedDuration,
     budget: Budget,
     share: Share,
     share_changed: bool,
@@ -127,6 +132,8 @@ impl Ledger {
             catching_up: false,
             quota,
             spacing: Spacing::default(),
+            skew: SignedDuration::ZERO,
+            first_skew: SignedDuration::ZERO,
             budget,
             share,
             share_changed: false,
@@ -154,6 +161,30 @@ impl Ledger {
         }
     }
 
+    /// The wall clock had jumped by so much when the quota was taken up.
+    pub fn opened_under(mut self, skew: SignedDuration) -> Self {
+        self.first_skew = skew;
+        self
+    }
+
+    /// The wall clock has jumped by so much. Returns whether it has jumped since this was last said: then what waits for an
+    /// instant waits as long as before.
+    pub fn skewed(&mut self, skew: SignedDuration, now: Timestamp) -> bool {
+        let skew = skew.saturating_sub(self.first_skew);
+        let jumped = skew.saturating_sub(std::mem::replace(&mut self.skew, skew));
+        if jumped.is_zero() {
+            return false;
+        }
+        self.kept = None;
+        self.state.jumped(jumped, now);
+        true
+    }
+
+    /// The instant in the time in which the quota counts.
+    fn real(&self, at: Timestamp) -> Timestamp {
+        earlier(at, self.skew)
+    }
+
     /// Allows a call at `now`, or says when to come again.
     pub fn take(&mut self, errand: Errand, now: Timestamp) -> Result<Call, Refusal> {
         let refusal = |free_at| Refusal { free_at, used_up: false, reserve: None };
@@ -174,11 +205,15 @@ impl Ledger {
         let limit = self.share.of(self.requests_per_minute, now);
         self.quota.set_limit(limit);
         let spaced = errand == Errand::Look && self.spaced();
-        let held = self.budget.free_at(now).or_else(|| self.spacing.free_at(now, limit).filter(|_| spaced));
+        let real = self.real(now);
+        let wall = |at| later(at, self.skew);
+        let spaced = self.spacing.free_at(real, limit).filter(|_| spaced).map(wall);
+        let held = self.budget.free_at(now).or(spaced);
         if held.is_none() && self.reserved == 0 {
             return Err(Refusal { free_at: None, used_up: false, reserve: Some(self.step()) });
         }
-        let taken = held.map_or_else(|| self.quota.take(now), |at| Err(Some(at)));
+        let quota = &mut self.quota;
+        let taken = held.map_or_else(|| quota.take(real).map_err(|at| at.map(wall)), |at| Err(Some(at)));
         if let Err(free_at) = taken {
             if errand == Errand::Other {
                 self.kept = free_at.unwrap_or(now).checked_add(KEPT).ok().map(|until| now..until);
@@ -188,7 +223,7 @@ impl Ledger {
         self.budget.spend();
         self.reserved -= 1;
         if self.spaced() {
-            self.spacing.spend(now, limit);
+            self.spacing.spend(real, limit);
         } else {
             self.spacing = Spacing::default();
         }
@@ -222,7 +257,7 @@ impl Ledger {
 
     /// The answer of a request that was sent at `sent_at` is here, or it was given up at `now`.
     pub fn ended(&mut self, sent_at: Timestamp, now: Timestamp) {
-        self.quota.release(now);
+        self.quota.release(self.real(now));
         if !(self.month.start..self.month.end).contains(&sent_at) {
             self.month = Month::of(sent_at);
         }

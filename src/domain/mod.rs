@@ -11,6 +11,7 @@ pub mod budget;
 pub mod cadence;
 pub mod change;
 pub mod degraded;
+pub mod clock;
 pub mod delivery;
 pub mod digest;
 pub mod discovery;

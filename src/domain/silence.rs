@@ -10,6 +10,7 @@ use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::cadence::{estimate_day, spread};
+use super::clock::Gaps;
 use super::event::WallClock;
 use super::label::LabelState;
 use super::message::news::Change;
@@ -38,7 +39,7 @@ const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED",
 
 impl Patience {
     /// What there is to say at `now`, over `after` as the answer left it.
-    pub fn judge(&self, after: &Standing, label: &Snapshot, now: Timestamp) -> Vec<Change> {
+    pub fn judge(&self, after: &Standing, label: &Snapshot, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
         let mut found = Vec::new();
         if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
             && now >= at
@@ -46,7 +47,7 @@ impl Patience {
             let since = after.newest_scan_at.unwrap_or(label.registered_at);
             found.push(Change::Stalled { since, business_days });
         }
-        if let (Some(at), Some(estimate)) = (self.late_at(after, label), &after.estimate)
+        if let (Some(at), Some(estimate)) = (self.late_at(after, label).map(|at| gaps.defer(at)), &after.estimate)
             && now >= at
         {
             found.push(Change::Late { estimate: estimate.clone() });
@@ -55,9 +56,9 @@ impl Patience {
     }
 
     /// The next moment after `now` when there is something to judge: an alert, or that a label has settled.
-    pub fn next(&self, after: &Standing, label: &Snapshot, now: Timestamp) -> Option<Timestamp> {
+    pub fn next(&self, after: &Standing, label: &Snapshot, gaps: &Gaps, now: Timestamp) -> Option<Timestamp> {
         let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(after, label), after.settles_at()]
+        [stalled, self.late_at(after, label).map(|at| gaps.defer(at)), after.settles_at()]
             .into_iter()
             .flatten()
             .filter(|at| *at > now)
@@ -172,11 +173,11 @@ mod tests {
         // Friday afternoon.
         let friday = standing("IT", "2026-11-20T20:00:00Z");
         assert_eq!(
-            patience().next(&friday, &label(), at("2026-11-21T00:00:00Z")),
+            patience().next(&friday, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z")),
             Some(at("2026-11-25T20:00:00Z"))
         );
-        assert!(patience().judge(&friday, &label(), at("2026-11-25T19:59:59Z")).is_empty());
-        let said = patience().judge(&friday, &label(), at("2026-11-25T20:00:00Z"));
+        assert!(patience().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
+        let said = patience().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
         assert_eq!(said, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
     }
 
@@ -186,7 +187,7 @@ mod tests {
             status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
             ..standing("IT", "2026-11-20T20:00:00Z")
         };
-        let next = patience().next(&announced, &label(), at("2026-11-21T00:00:00Z"));
+        let next = patience().next(&announced, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z"));
         assert_eq!(next, Some(at("2026-11-27T20:00:00Z")));
     }
 
@@ -196,18 +197,18 @@ mod tests {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
             ..standing("IT", "2026-11-23T12:00:00Z")
         };
-        assert!(patience().judge(&late, &label(), at("2026-11-24T04:59:59Z")).is_empty());
-        let said = patience().judge(&late, &label(), at("2026-11-24T07:00:00Z"));
+        assert!(patience().judge(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
+        let said = patience().judge(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
         assert_eq!(said.len(), 1);
         let told = Standing { late_told: true, ..late };
-        assert!(patience().judge(&told, &label(), at("2026-11-24T08:00:00Z")).is_empty());
+        assert!(patience().judge(&told, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
     }
 
     #[test]
     fn the_delivered_are_neither() {
         let done =
             Standing { estimate: Some("2026-11-01".to_owned()), ..standing("DE", "2026-11-01T20:00:00Z") };
-        assert!(patience().judge(&done, &label(), at("2026-12-25T20:00:00Z")).is_empty());
+        assert!(patience().judge(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
     }
 
     #[test]

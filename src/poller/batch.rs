@@ -58,6 +58,11 @@ impl Batch {
         self.unchanged.remove(&row)
     }
 
+    /// The clock was set back: the batch is due a second from `now` at the latest.
+    pub fn set_back(&mut self, now: Timestamp) {
+        self.since = self.since.map(|since| since.min(now));
+    }
+
     /// When the batch is to be written; `None` while it is empty.
     pub fn due_at(&self) -> Option<Timestamp> {
         self.since.map(|since| later(since, LONGEST))

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::Policy;
-use crate::clock;
+use crate::clock::{self, Running};
 use crate::desk::{Call, Desk, Observed, Slot};
 use crate::domain::label::LabelId;
 use crate::domain::poll::{self, PollPlan, Terms, Unchanged};
@@ -66,10 +66,11 @@ pub(super) async fn poll(
     now: Timestamp,
 ) -> Result<Ended, StoreError> {
     let (desk, call) = (&shared.desk, slot.call);
+    let running = Running::since(now);
     let reading = desk.client.read(&desk.account, &polled.id, polled.entry.plain_digest(), now).await;
     drop(slot);
     // The instant of the step that records, read once: time has passed while we asked.
-    let at = clock::now().max(now);
+    let at = running.now();
     let observed = desk.observe(Some(polled.entry.row), &reading.verdict(), call, at);
     shared.pulse.beat(at);
     if matches!(reading, Reading::SameBytes)
@@ -139,6 +140,7 @@ async fn record(
         resource_url: &url,
         outage: desk.probing(),
         sent_at: call.sent_at,
+        gaps: &clock::gaps(),
     };
     let plan = |reading: &Reading| {
         shared.experience.with(|rhythms| {

@@ -1,5 +1,7 @@
 //! How accounts stand with the API, kept across restarts: a fallen one is not announced twice.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Verdict;
 use super::cadence::{Cadence, Look};
+use super::clock::Gaps;
 use super::digest::Digest;
 use super::event::KnownEvent;
 use super::freshness::{self, Notice};
@@ -56,6 +57,8 @@ pub struct Terms<'a> {
     pub outage: bool,
     /// When the call went out.
     pub sent_at: Timestamp,
+    /// Wall time that did not pass: no patience runs out in it.
+    pub gaps: &'a Gaps,
 }
 
 /// All that one poll leads to.
@@ -108,6 +111,8 @@ pub fn plan(
     now: Timestamp,
     jitter: f64,
 ) -> PollPlan {
+    let written = label;
+    let label = &terms.gaps.heal(label, now);
     let mut plan = match reading {
         Reading::Answer { tracking, digest } => answer::answered(terms, label, known, tracking, *digest, now),
         Reading::SameBytes => quiet(terms, label, now),
@@ -132,6 +137,7 @@ pub fn plan(
         plan.standing.wait = planned_wait(plan.standing.next_poll_at, now);
         plan.standing.pace = plan.standing.wait.map(|wait| pace.unwrap_or(wait));
     }
+    terms.gaps.restore(&mut plan.standing, &written.standing, now);
     plan.notices.extend(freshness::behind(label, terms.sent_at));
     plan.deliveries = fan_out(&plan.messages, terms.subscribers, label);
     plan.verdict = reading.verdict();
@@ -228,7 +234,7 @@ fn silence(terms: &Terms<'_>, label: &Snapshot, after: &mut Standing, now: Times
     if after.state != LabelState::Active {
         return Vec::new();
     }
-    let said = terms.patience.judge(after, label, now);
+    let said = terms.patience.judge(after, label, terms.gaps, now);
     for change in &said {
         match change {
             Change::Stalled { .. } => after.stalled_told = true,
@@ -263,7 +269,7 @@ fn schedule(
     match terms.cadence.next(&situation, learnt, now, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
-            let alert = terms.patience.next(after, label, now);
+            let alert = terms.patience.next(after, label, terms.gaps, now);
             let alert = alert.filter(|at| after.state == LabelState::Active && *at < next.at);
             after.next_poll_at = Some(whole_ms(alert.unwrap_or(next.at)));
             after.reason = Some(Reason::of(&next, alert.is_some()));

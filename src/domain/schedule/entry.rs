@@ -119,6 +119,11 @@ impl Entry {
         Timestamp::from_millisecond(self.due_ms).unwrap_or(Timestamp::MAX)
     }
 
+    /// The latest due time that the planned wait allows at `now`.
+    pub(super) fn latest_ms(&self, now: Timestamp) -> i64 {
+        now.as_millisecond().saturating_add(i64::from(self.wait_ms))
+    }
+
     /// The wait that was planned before the due time, in milliseconds; 0: none.
     pub fn wait_ms(&self) -> u32 {
         self.wait_ms

@@ -12,7 +12,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::label::LabelId;
 use super::pace::Pace;
@@ -107,9 +107,10 @@ impl Schedule {
         Timestamp::from_millisecond(self.queues.next_due_ms()?).ok()
     }
 
-    /// Takes in a label as the database has it. One that is being polled keeps its turn; what the poll brings decides.
+    /// Takes in a label as the database has it, due after its whole wait from `now` at the latest: the clock may have been
+    /// ahead when it was planned. One that is being polled keeps its turn; what the poll brings decides.
     /// Returns `false` if there is no room for it.
-    pub fn put(&mut self, plan: &Plan, names: Names<'_>) -> bool {
+    pub fn put(&mut self, plan: &Plan, names: Names<'_>, now: Timestamp) -> bool {
         let place = self.place_of(plan.row);
         if plan.due_at.is_none() {
             place.into_iter().for_each(|place| self.remove(place));
@@ -118,6 +119,7 @@ impl Schedule {
         let (carrier, service) = (self.texts.number(names.carrier), self.texts.number(names.service));
         let number = plain_number(names.id);
         let mut entry = Entry::new(plan, number.unwrap_or(u64::MAX), carrier, service);
+        entry.due_ms = entry.due_ms.min(entry.latest_ms(now));
         let place = match place {
             Some(place) => {
                 entry.set(IN_FLIGHT, self.entries[place as usize].has(IN_FLIGHT));
@@ -211,6 +213,23 @@ impl Schedule {
         let number = self.texts.number(Some(carrier));
         if number > 0 {
             self.queues.hold(number, until.as_millisecond());
+        }
+    }
+
+    /// The clock was set back by so much: no label is due later than its whole wait from `now`, and a carrier that waits
+    /// waits as long as before.
+    pub fn set_back(&mut self, by: SignedDuration, now: Timestamp) {
+        self.queues.pull_holds_in(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        for place in 0..self.entries.len() {
+            let entry = self.entries[place];
+            let latest = entry.latest_ms(now);
+            if entry.has(VACANT) || entry.due_ms <= latest {
+                continue;
+            }
+            let place = place as Place;
+            self.dequeue(place);
+            self.entries[place as usize].due_ms = latest;
+            self.enqueue(place);
         }
     }
 

@@ -85,6 +85,11 @@ impl Queues {
         *held = until_ms.max(*held);
     }
 
+    /// Groups that wait do so until so much earlier.
+    pub fn pull_holds_in(&mut self, by_ms: i64) {
+        self.held.values_mut().for_each(|until| *until = until.saturating_sub(by_ms));
+    }
+
     /// Takes the label whose turn it is at `now`, if one is due.
     pub fn pop(&mut self, now: Timestamp) -> Option<u32> {
         let now = now.as_millisecond();
