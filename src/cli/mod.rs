@@ -191,7 +191,9 @@ fn unsound(faults: Faults) -> Failure {
 /// What was asked for is done by the daemon, and may wait for long.
 fn say_if_no_daemon_runs(store: &Store) {
     if lock::daemon_runs(store.path()).is_none() {
-        output::complain("note: no daemon runs on this database: it is done when one is started (trackpost run)");
+        output::complain(
+            "note: no daemon runs on this database: it is done when one is started (trackpost run)",
+        );
     }
 }
 
@@ -200,7 +202,9 @@ async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
     let (loaded, faults) = Config::load_to_read(path, &Environment::capture()).map_err(unsound)?;
     if let Some(faults) = faults {
         let faults = faults.faults.len();
-        output::complain(format!("warning: the configuration has faults ({faults}); trackpost check shows them"));
+        output::complain(format!(
+            "warning: the configuration has faults ({faults}); trackpost check shows them"
+        ));
     }
     open(loaded).await
 }
