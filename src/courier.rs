@@ -14,8 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::clock;
+use crate::clock::{self, Running};
 use crate::domain::breaker::{Gate, Health, HealthChange, State};
+use crate::domain::clock::set_back_by;
 use crate::domain::delivery::{Attempt, NextStep, Outcome};
 use crate::domain::message::envelope;
 use crate::domain::outbox::{Kind, LIMIT, Limit, Outbox, PendingDelivery, Wanted};
@@ -55,6 +56,8 @@ pub struct Courier {
     in_flight: InFlight<Note, Ended>,
     /// First attempts since the last retry.
     first_in_a_row: usize,
+    /// The last step.
+    stepped_at: Option<Timestamp>,
 }
 
 /// What is in flight.
@@ -111,6 +114,7 @@ impl Courier {
             version: 0,
             in_flight: InFlight::default(),
             first_in_a_row: 0,
+            stepped_at: None,
         })
     }
 
@@ -187,6 +191,14 @@ impl Courier {
     /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.desk.pulse.beat(now);
+        let last = self.stepped_at.replace(now);
+        let back = set_back_by(last, now);
+        if last.is_none() || back.is_some() {
+            let Desk { subscriber, store, .. } = &*self.desk;
+            store.pull_in(&subscriber.name, back, now).await?;
+            self.health = None;
+            self.stale = true;
+        }
         self.take_in();
         if self.stale {
             self.read(now).await?;
@@ -314,15 +326,16 @@ async fn deliver(
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
+    let running = Running::since(now);
     let mut attempt = attempt(&desk.subscriber, &desk.mouth, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nobody was asked: it is no attempt, and is made again when we may be able to.
         clock::sleep(OUR_FAULT_PAUSE).await;
-        let again = clock::now().max(now);
+        let again = running.now();
         desk.pulse.beat(again);
         attempt = self::attempt(&desk.subscriber, &desk.mouth, &delivery, number, again).await;
     }
-    let at = clock::now().max(now);
+    let at = running.now();
     let ended = EndedAttempt {
         subscriber: Arc::clone(&desk.subscriber),
         key: delivery.key,

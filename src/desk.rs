@@ -135,7 +135,11 @@ impl Desk {
             };
             match taken {
                 Ok(call) => {
-                    return Ok(Ok(Slot { desk: Arc::clone(self), call, running: Running::since(call.sent_at) }));
+                    return Ok(Ok(Slot {
+                        desk: Arc::clone(self),
+                        call,
+                        running: Running::since(call.sent_at),
+                    }));
                 }
                 // If we die after this, the requests count as sent at the next start, though they were not.
                 Err(Refusal { reserve: Some(requests), .. }) => {

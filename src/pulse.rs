@@ -44,6 +44,6 @@ fn millis(duration: SignedDuration) -> i64 {
 
 impl Pulse {
     pub fn beat(&self, now: Timestamp) {
-        self.0.fetch_max(now.as_millisecond(), Ordering::Relaxed);
+        self.0.store(now.as_millisecond(), Ordering::Relaxed);
     }
 }

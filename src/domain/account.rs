@@ -148,9 +148,10 @@ impl AccountState {
 
     /// The wall clock jumped by so much: what the account waits for comes as far off as before.
     pub fn jumped(&mut self, by: SignedDuration, now: Timestamp) {
-        for at in [&mut self.probe_at, &mut self.throttled_until, &mut self.last_fine_at, &mut self.paused_until]
-            .into_iter()
-            .flatten()
+        for at in
+            [&mut self.probe_at, &mut self.throttled_until, &mut self.last_fine_at, &mut self.paused_until]
+                .into_iter()
+                .flatten()
         {
             *at = later(*at, by);
         }

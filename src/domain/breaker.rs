@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::delivery::{self, Attempt, Outcome, RetryProgress, Settlement};
+use super::delivery::{
+    self, Attempt, LONGEST_RETRY_AFTER, Outcome, RetryProgress, SLOWEST_PROBE, Settlement,
+};
 use super::span::{after, later};
 
 /// Where a subscriber stands.
@@ -147,7 +149,6 @@ const GONE_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// When an attempt is made again that failed by a fault of our own.
 const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const FIRST_PROBE: Duration = Duration::from_secs(5);
-const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 
 impl Health {
     /// What may go out at `now`.
@@ -162,6 +163,23 @@ impl Health {
                 Gate::Open { at_once: self.pace.map_or(max_in_flight, |pace| pace.min(max_in_flight)) }
             }
         }
+    }
+
+    /// Has nothing wait longer from `now` than it was planned to: the clock may have been ahead when it was planned.
+    /// Returns whether anything changed.
+    pub fn pull_in(&mut self, now: Timestamp) -> bool {
+        let before = (self.probe_at, self.held_until);
+        // What was planned after an answer that lies ahead waits from now on as long as it would have from then.
+        let ahead = self.last_failure_at.filter(|at| *at > now).map(|at| at.duration_since(now));
+        let nearer = |at: Timestamp| ahead.map_or(at, |ahead| later(at, -ahead));
+        self.probe_at = self.probe_at.map(|at| nearer(at).min(after(now, probe_wait(self.probes))));
+        self.held_until = self.held_until.map(|at| nearer(at).min(after(now, LONGEST_RETRY_AFTER)));
+        for at in
+            [&mut self.last_failure_at, &mut self.last_success_at, &mut self.gone_at].into_iter().flatten()
+        {
+            *at = (*at).min(now);
+        }
+        before != (self.probe_at, self.held_until)
     }
 
     /// Well, with nothing special about it: a success changes nothing that a gate knows.

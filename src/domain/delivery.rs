@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::span::later;
+use super::span::{after, earlier, later};
 
 /// How one attempt ended. Anything but [`Outcome::Accepted`] is a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +215,35 @@ impl DeliverySchedule {
         true
     }
 
+    /// Has nothing wait longer from `now` than it was planned to: the clock may have been ahead when it was planned.
+    /// `by`: it was set back by so much just now. Returns whether anything changed.
+    pub fn pull_in(&mut self, by: Option<SignedDuration>, now: Timestamp) -> bool {
+        let longest = |wait: Duration| after(now, wait.mul_f64(1.0 + JITTER));
+        let step = match self.next.reason {
+            DueReason::Step { wait_ms, .. } | DueReason::LastStep { wait_ms } => {
+                Some(longest(Duration::from_millis(wait_ms)))
+            }
+            _ => None,
+        };
+        let latest = match self.next.reason {
+            DueReason::First | DueReason::Hastened { .. } => now,
+            DueReason::Step { .. } | DueReason::LastStep { .. } => step.unwrap_or(now),
+            DueReason::Spared => after(now, SLOWEST_PROBE),
+            DueReason::AskedToWait { .. } => after(now, LONGEST_RETRY_AFTER),
+            // A replay is spread over as long as it takes.
+            DueReason::QueuedAgain => by.map_or(self.next.at, |by| earlier(self.next.at, by)),
+        };
+        let before = *self;
+        self.next.at = self.next.at.min(latest);
+        let was_ahead = self.progress.since.is_some_and(|since| since > now);
+        if let Some(latest) = step.or(was_ahead.then(|| longest(LONGEST_RETRY_AFTER))) {
+            self.progress.planned_at = self.progress.planned_at.map(|at| at.min(latest));
+        }
+        self.progress.since = self.progress.since.map(|since| since.min(now));
+        self.asked_until = self.asked_until.map(|at| at.min(after(now, LONGEST_RETRY_AFTER)));
+        *self != before
+    }
+
     /// Forgets what the receiver asked for; returns whether anything changed.
     pub fn overrule_retry_after(&mut self) -> bool {
         self.asked_until.take().is_some()
@@ -266,6 +295,9 @@ pub struct Settlement {
 
 /// `Retry-After` is honoured exactly up to this.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// No two probes of a failing subscriber are further apart.
+pub const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 
 /// How far jitter moves a wait of the schedule, as a share of it.
 pub const JITTER: f64 = 0.10;

@@ -47,7 +47,8 @@ impl Patience {
             let since = after.newest_scan_at.unwrap_or(label.registered_at);
             found.push(Change::Stalled { since, business_days });
         }
-        if let (Some(at), Some(estimate)) = (self.late_at(after, label).map(|at| gaps.defer(at)), &after.estimate)
+        if let (Some(at), Some(estimate)) =
+            (self.late_at(after, label).map(|at| gaps.defer(at)), &after.estimate)
             && now >= at
         {
             found.push(Change::Late { estimate: estimate.clone() });

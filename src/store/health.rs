@@ -78,6 +78,29 @@ impl Store {
         health
     }
 
+    /// Has nothing of a subscriber's wait longer from `now` than it was planned to: the clock may have been ahead when it
+    /// was planned. `by`: it was set back by so much just now.
+    pub async fn pull_in(
+        &self,
+        subscriber: &SubscriberName,
+        by: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let name = subscriber.clone();
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    if let Some(mut health) = read(tx, &name).await?
+                        && health.pull_in(now)
+                    {
+                        write(tx, &name, &health).await?;
+                    }
+                    reschedule(tx, &name, now, |_, schedule| schedule.pull_in(by, now)).await
+                })
+            })
+            .await
+    }
+
     /// Has what waits tried at `now`, as far as the subscriber's health lets it, whatever the receiver asked for.
     pub async fn resume_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
         let name = subscriber.clone();

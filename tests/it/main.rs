@@ -10,6 +10,7 @@ mod addresses;
 mod backup;
 mod breaker;
 mod callbacks;
+mod clocks;
 mod connections;
 mod crash;
 mod database;

@@ -176,3 +176,37 @@ fn while_more_is_asked_than_given_calls_are_even() {
     assert_eq!(looks(&mut ledger, at(101)), 1);
     assert_eq!(ledger.asks(demand(0.9), at(102)), Some(1.0));
 }
+
+/// In real time never more than the limit a minute, whatever the wall clock does meanwhile.
+#[test]
+fn a_jump_of_the_clock_neither_opens_nor_blocks_the_quota() {
+    for zigzag in [[120, -120], [-3_600, 3_600], [86_400, -86_400], [90, 90], [-90, -90]] {
+        let mut ledger = ledger(40, 0);
+        let (mut skew, mut sent) = (0, Vec::new());
+        for second in 0..600 {
+            // After 45 s, and every 30 s.
+            if second >= 45 && second % 30 == 15 {
+                skew += zigzag[second as usize / 30 % 2];
+            }
+            let now = at(second + skew);
+            ledger.skewed(SignedDuration::from_secs(skew), now);
+            sent.extend(std::iter::repeat_n(second, looks(&mut ledger, now)));
+        }
+        for begin in 0..600 {
+            let within = sent.iter().filter(|second| (begin..begin + 60).contains(*second)).count();
+            assert!(within <= 40, "{zigzag:?}: {within} in the minute from {begin} s on");
+        }
+        assert!(sent.len() >= 9 * 40, "{zigzag:?}: only {} in ten minutes", sent.len());
+    }
+}
+
+#[test]
+fn an_account_waits_as_long_after_a_jump_as_before() {
+    for skew in [-3_600, 3_600] {
+        let mut ledger = ledger(40, 0);
+        ledger.state.throttled_until = Some(at(60));
+        let now = at(10 + skew);
+        ledger.skewed(SignedDuration::from_secs(skew), now);
+        assert_eq!(ledger.state.open_at(now), Some(at(60 + skew)));
+    }
+}

@@ -1,3 +1,4 @@
+mod clocks;
 mod milestones;
 mod restores;
 
@@ -30,6 +31,7 @@ struct Life {
     known: Vec<KnownEvent>,
     /// The ids of all messages that are kept.
     ids: HashSet<String>,
+    gaps: Gaps,
 }
 
 impl Life {
@@ -47,6 +49,7 @@ impl Life {
             label: Snapshot::registered(at(0)),
             known: Vec::new(),
             ids: HashSet::new(),
+            gaps: Gaps::default(),
         }
     }
 
@@ -61,6 +64,7 @@ impl Life {
             resource_url: "https://api.example/v2/labels/se-1/track",
             outage: false,
             sent_at: now,
+            gaps: &self.gaps,
         };
         let mut plan = plan(&terms, &self.label, &self.known, reading, now, 0.0);
         for message in &mut plan.messages {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::label::LabelState;
 use crate::domain::pace::stretch;
+use crate::domain::span::later;
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
@@ -171,7 +172,7 @@ fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> Plan {
 
 fn put(schedule: &mut Schedule, plan: &Plan, id: &str) {
     let id = id.parse().unwrap();
-    assert!(schedule.put(plan, Names { id: &id, carrier: Some("ups"), service: None }));
+    assert!(schedule.put(plan, Names { id: &id, carrier: Some("ups"), service: None }, at(1_000_000)));
 }
 
 #[test]
@@ -305,6 +306,32 @@ proptest! {
         }
         for label in 0..first as u32 {
             prop_assert!(world.served.contains_key(&label), "{label} was not served in {bound} turns");
+        }
+    }
+}
+
+/// An hour, a day, 90 s: read anew at a start, or while it runs.
+#[test]
+fn no_label_waits_longer_than_planned_when_the_clock_was_set_back() {
+    for back in [90, 3_600, 86_400] {
+        let ahead = at(back * 1000);
+        let waiting = plan(5, Some(later(ahead, SignedDuration::from_secs(60))), Some(60_000));
+        let (id, never) = ("se-5".parse().unwrap(), "se-6".parse().unwrap());
+        let names = |id| Names { id, carrier: Some("ups"), service: None };
+        let mut running = Schedule::default();
+        running.put(&waiting, names(&id), ahead);
+        running.put(&plan(6, Some(ahead), None), names(&never), ahead);
+        running.hold("ups", later(ahead, SignedDuration::from_secs(30)));
+        running.set_back(SignedDuration::from_secs(back), at(0));
+        let mut started = Schedule::default();
+        started.put(&waiting, names(&id), at(0));
+        started.put(&plan(6, Some(ahead), None), names(&never), at(0));
+        started.hold("ups", at(30_000));
+        for schedule in [&mut running, &mut started] {
+            assert_eq!(schedule.pop(at(29_999)), None, "the carrier waits as long as before");
+            assert!(schedule.pop(at(30_000)).is_some());
+            assert_eq!(schedule.pop(at(59_999)), None);
+            assert!(schedule.pop(at(60_000)).is_some());
         }
     }
 }

@@ -362,11 +362,11 @@ pub fn place(seq: u64) -> u64 {
     seq + 1 - FIRST_SEQ
 }
 
-pub fn seconds(seconds: i64) -> SignedDuration {
+pub const fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-pub fn hours(hours: i64) -> SignedDuration {
+pub const fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 

@@ -1,0 +1,75 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+}
+
+const DAY: i64 = 86_400;
+
+#[test]
+fn a_jump_is_noticed_once_and_slewing_never() {
+    let mut clocks = Clocks::new(at(0), Duration::ZERO);
+    assert_eq!(clocks.read(at(60), Duration::from_secs(60)), None);
+    for (by, name) in
+        [(-3600, "an hour back"), (-DAY, "a day back"), (DAY, "a day forward"), (90, "a zigzag")]
+    {
+        let mut clocks = Clocks::new(at(0), Duration::ZERO);
+        let jump = clocks.read(at(10 + by), Duration::from_secs(10)).expect(name);
+        assert_eq!((jump, jump.by().as_secs()), (Jump { from: at(10), to: at(10 + by) }, by));
+        assert_eq!(clocks.read(at(20 + by), Duration::from_secs(20)), None, "{name} is told once");
+    }
+    // Half a second in each thousand, for a day.
+    let mut clocks = Clocks::new(at(0), Duration::ZERO);
+    for step in 1..=86 {
+        let wall = at(step * 1000) + SignedDuration::from_millis(500 * step);
+        assert_eq!(clocks.read(wall, Duration::from_secs(1000 * step.unsigned_abs())), None);
+    }
+}
+
+#[test]
+fn time_that_did_not_pass_does_not_count() {
+    let mut gaps = Gaps::default();
+    gaps.jumped(Jump { from: at(4), to: at(61 * DAY) });
+    assert_eq!(gaps.between(at(0), at(61 * DAY + 6)).as_secs(), 61 * DAY - 4);
+    assert_eq!(gaps.between(at(61 * DAY), at(62 * DAY)).as_secs(), 0);
+    // An alert that the calendar has in it comes later by its length; others stay.
+    assert_eq!(gaps.defer(at(DAY)), at(62 * DAY - 4));
+    assert_eq!(gaps.defer(at(0)), at(0));
+    assert_eq!(gaps.defer(at(62 * DAY)), at(62 * DAY));
+    // Set back again, it will pass after all.
+    gaps.jumped(Jump { from: at(61 * DAY + 10), to: at(14) });
+    assert_eq!(gaps.between(at(0), at(61 * DAY)).as_secs(), 10);
+}
+
+proptest! {
+    /// Whatever the wall clock does, patience never counts more than really passed.
+    #[test]
+    fn patience_never_counts_more_than_passed(
+        steps in prop::collection::vec((1_i64..3_600, prop_oneof![
+            Just(0_i64), Just(-3_600), Just(-DAY), Just(DAY), Just(90), Just(-90), 5..100 * DAY
+        ]), 1..30),
+    ) {
+        let (mut wall, mut real) = (0_i64, 0_i64);
+        let mut clocks = Clocks::new(at(0), Duration::ZERO);
+        let mut gaps = Gaps::default();
+        let mut label = Snapshot::registered(at(0));
+        label.standing.last_changed_at = Some(at(0));
+        for (passed, jump) in steps {
+            (wall, real) = (wall + passed + jump, real + passed);
+            if let Some(jump) = clocks.read(at(wall), Duration::from_secs(real.unsigned_abs())) {
+                gaps.jumped(jump);
+            }
+            let healed = gaps.heal(&label, at(wall));
+            let since = healed.standing.last_changed_at.unwrap();
+            let counted = at(wall).duration_since(since).as_secs();
+            prop_assert!((0..=real).contains(&counted), "{counted} s of {real} s");
+            // Written back, and read again, it is the same.
+            let mut after = healed.standing.clone();
+            gaps.restore(&mut after, &label.standing, at(wall));
+            let again = gaps.heal(&Snapshot { standing: after, ..label.clone() }, at(wall));
+            prop_assert_eq!(again.standing.last_changed_at, Some(since));
+        }
+    }
+}
