@@ -79,13 +79,13 @@ pub struct Faults {
     /// How many rows in all.
     pub label_fault_count: usize,
     /// Where labels come from, as far as that is sound.
-    pub sources: LabelSources,
+    pub sources: Box<LabelSources>,
 }
 
 impl Faults {
     /// Faults of the configuration, and none of labels.
     pub fn of(faults: Vec<Fault>) -> Self {
-        Self { faults, label_faults: Vec::new(), label_fault_count: 0, sources: LabelSources::default() }
+        Self { faults, label_faults: Vec::new(), label_fault_count: 0, sources: Box::default() }
     }
 }
 

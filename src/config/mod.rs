@@ -179,7 +179,7 @@ fn load_with(
     let mut warnings = settled.map_err(|faults| Faults {
         label_faults: registered.faults.clone(),
         label_fault_count: registered.fault_count,
-        sources: registered.sources.clone(),
+        sources: Box::new(registered.sources.clone()),
         ..faults
     })?;
     warnings.extend(registered.warnings);
