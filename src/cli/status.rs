@@ -123,6 +123,7 @@ fn print(status: &Status) {
 fn told(degraded: &Degraded) -> String {
     let kind = match degraded.what {
         What::Daemon => "daemon",
+        What::Shortage => "this machine",
         What::Account => "account",
         What::Subscriber => "subscriber",
         What::FirstPolls => "first polls of account",

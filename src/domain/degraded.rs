@@ -15,6 +15,8 @@ use super::message::body;
 pub enum What {
     /// No daemon runs: nothing is polled or delivered.
     Daemon,
+    /// This machine lacks descriptors, memory, ports or a name server.
+    Shortage,
     /// An account is not ok: its labels are not polled.
     Account,
     /// A subscriber is failing or paused, or no longer configured while deliveries wait for it.

@@ -34,6 +34,7 @@ use crate::domain::degraded::{Degraded, What};
 use crate::domain::secret::Hidden;
 use crate::notices::Notices;
 use crate::pulse::Pulses;
+use crate::shortage;
 use crate::store::Store;
 
 /// How long answers under way may take when the daemon stops.
@@ -92,6 +93,10 @@ impl Sources {
             Degraded::new(What::Reload, None, Some(rejected.at), rejected.faults.join("; "))
         }));
         found.extend(self.notices.unwatched().map(|why| Degraded::new(What::Watch, None, None, why)));
+        found.extend(
+            shortage::current(clock::now())
+                .map(|shortage| Degraded::new(What::Shortage, None, Some(shortage.since), shortage.detail)),
+        );
         found.sort_by_key(|degraded| degraded.what);
         found
     }

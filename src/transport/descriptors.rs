@@ -36,8 +36,8 @@ pub(super) fn are_scarce() -> bool {
 fn most() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
     *MOST.get_or_init(|| {
-        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        soft_limit(&limits).map_or(usize::MAX, for_connections)
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, for_connections)
     })
 }
 
@@ -46,26 +46,12 @@ fn for_connections(limit: usize) -> usize {
     limit - (limit / 2).min(64)
 }
 
-/// Of the lines of `/proc/self/limits`.
-fn soft_limit(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_limit_of_the_process_leaves_some_to_others() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
-                      Max processes             63211                63211                processes\n\
-                      Max open files            80                   4096                 files\n";
-        assert_eq!(soft_limit(limits).map(for_connections), Some(40));
-        assert_eq!([1_024, 16_384].map(for_connections), [960, 16_320]);
-        assert_eq!(
-            soft_limit("Max open files            unlimited            unlimited            files"),
-            None
-        );
+        assert_eq!([48, 80, 1_024, 16_384].map(for_connections), [24, 40, 960, 16_320]);
     }
 }

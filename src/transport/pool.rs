@@ -67,9 +67,13 @@ impl Pool {
         idle.connections.push(connection);
         if !idle.swept {
             idle.swept = true;
-            // It ends with the pool, or when there is nothing to close.
-            tokio::spawn(sweep(Arc::downgrade(&self.idle), self.limits));
+            self.sweep();
         }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "it ends with the pool, or when there is nothing to close")]
+    fn sweep(&self) {
+        tokio::spawn(sweep(Arc::downgrade(&self.idle), self.limits));
     }
 
     pub(super) fn clear(&self) {

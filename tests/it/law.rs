@@ -23,7 +23,7 @@ const PLAN: &[(&str, &str)] = &[
     ("simulation", "domain"),
     ("experience", "domain store"),
     ("attention", "config domain store"),
-    ("http", "attention clock config domain pulse store"),
+    ("http", "attention clock config domain pulse shortage store"),
     ("desk", "clock config domain shipstation store"),
     ("in_flight", "store"),
     ("poller", "clock desk domain experience in_flight pulse store"),

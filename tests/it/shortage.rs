@@ -7,6 +7,7 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 use crate::house::bystander;
 use crate::house::child::Site;
 use crate::house::parcel::in_transit;
+use crate::status::{free_port, get, kinds};
 
 #[tokio::test]
 async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
@@ -17,9 +18,14 @@ async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
     site.receiver.answer_always(Answer::status(200).after(Duration::from_millis(300)));
     let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
     let text = text.replace("events = [\"*\"]", "events = [\"*\"]\nmax_in_flight = 100");
+    let port = free_port();
+    let text = text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\""));
     site.write("trackpost.toml", &text);
     let daemon = site.start_after("ulimit -n 64");
     daemon.logged("no file descriptor is left", 1).await;
+    let (status, body) =
+        get(port, &format!("host: 127.0.0.1:{port}\r\n")).expect("it still answers visitors");
+    assert_eq!((status, kinds(&body["degraded"])), (200, vec!["shortage"]), "{body}");
     site.received(|counts| counts.accepted >= 120).await;
     assert!(!daemon.log().contains("fails as a whole"), "{}", daemon.log());
     daemon.stop().await;

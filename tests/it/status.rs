@@ -10,7 +10,7 @@ use crate::house::loopback;
 use crate::house::parcel::in_transit;
 
 /// One request as it goes over the wire: status and body.
-fn get(port: u16, head: &str) -> Option<(u16, Value)> {
+pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     socket.write_all(format!("GET /healthz HTTP/1.1\r\nconnection: close\r\n{head}\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
@@ -19,7 +19,7 @@ fn get(port: u16, head: &str) -> Option<(u16, Value)> {
     Some((head.get(9..12)?.parse().ok()?, serde_json::from_str(body).ok()?))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap().port()
 }
 
@@ -44,7 +44,7 @@ fn lines(site: &Site, arguments: &[&str]) -> Vec<Value> {
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn kinds(list: &Value) -> Vec<&str> {
+pub fn kinds(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|degraded| degraded["what"].as_str().unwrap()).collect()
 }
 
