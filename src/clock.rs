@@ -100,19 +100,18 @@ fn cut(at: Timestamp) -> Timestamp {
 pub struct Running {
     began_at: Timestamp,
     skew: SignedDuration,
-    watch: Stopwatch,
 }
 
 impl Running {
     pub fn since(began_at: Timestamp) -> Self {
-        Self { began_at, skew: skew(), watch: Stopwatch::start() }
+        Self { began_at, skew: skew() }
     }
 
     /// Now, as the wall clock shows it.
     pub fn now(self) -> Timestamp {
-        let jumped = skew().saturating_sub(self.skew);
-        let elapsed = SignedDuration::try_from(self.watch.elapsed()).unwrap_or(SignedDuration::MAX);
-        cut(later(self.began_at, elapsed.saturating_add(jumped)))
+        // Not before it began, unless the clock was set back meanwhile.
+        let set_back = skew().saturating_sub(self.skew).min(SignedDuration::ZERO);
+        now().max(cut(later(self.began_at, set_back)))
     }
 }
 

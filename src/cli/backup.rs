@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Failure, args, existing_database, load, output};
+use super::{Failure, args, existing_database, output, readable};
 use crate::clock;
 use crate::store::backup::Backup;
 
@@ -14,7 +14,7 @@ use crate::store::backup::Backup;
 const PROGRESS: Duration = Duration::from_secs(3);
 
 pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure> {
-    let database = existing_database(&load(config)?.config.store.path)?;
+    let database = existing_database(&readable(config)?.config.store.path)?;
     let backup = Backup::begin(&database, &what.file).await?;
     let (partial, expected) = (backup.partial().to_owned(), backup.expected_bytes());
     let mut writing = pin!(backup.write());

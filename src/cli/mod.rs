@@ -203,6 +203,11 @@ fn say_if_no_daemon_runs(store: &Store) {
 
 /// As [`open_store`], for a verb that only reads: a fault of the configuration does not block it.
 async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
+    open(readable(path)?).await
+}
+
+/// The configuration as far as it can be read; a warning says that it has faults.
+fn readable(path: &Path) -> Result<Loaded, Failure> {
     let (loaded, faults) = Config::load_to_read(path, &Environment::capture()).map_err(unsound)?;
     if let Some(faults) = faults {
         let faults = faults.faults.len();
@@ -210,7 +215,7 @@ async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
             "warning: the configuration has faults ({faults}); trackpost check shows them"
         ));
     }
-    open(loaded).await
+    Ok(loaded)
 }
 
 /// Opens the database that the configuration names, beside a running daemon or without one.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Failure, load, output};
+use super::{Failure, output, unsound};
 use crate::clock::{self, Stopwatch};
+use crate::config::{Config, Environment};
 use crate::store::lock::{self, Record, ReloadOutcome};
 
 /// The outcome is looked for so often.
@@ -18,8 +19,17 @@ const LOOK: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_mins(5);
 
 pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
-    // What the daemon would reject is told here, by the same reader: then it is not asked at all.
-    let database = load(path)?.config.store.path;
+    let environment = Environment::capture();
+    // Faults are the daemon's to tell, and its health shows them; only the way to it must be readable.
+    let database = match Config::load_to_read(path, &environment) {
+        Ok((loaded, _)) => loaded.config.store.path,
+        Err(faults) => {
+            // As ExecReload= we know the daemon all the same.
+            let service = environment.get("MAINPID").and_then(|pid| pid.parse().ok());
+            service.map_or(Ok(()), hang_up)?;
+            return Err(unsound(faults));
+        }
+    };
     let shown = std::path::absolute(&database).unwrap_or_else(|_| database.clone());
     let before = lock::running(&database).ok_or_else(|| {
         Failure::new(format!("no trackpost runs on the database {}", shown.display()))

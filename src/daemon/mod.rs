@@ -182,7 +182,10 @@ impl Daemon {
             database = %store.path().display(),
             accounts = loaded.config.accounts.len(),
             subscribers = loaded.config.subscribers.len(),
-            "trackpost runs"
+            "trackpost runs: accounts {}, subscribers {}, database {}",
+            loaded.config.accounts.len(),
+            loaded.config.subscribers.len(),
+            store.path().display()
         );
         Ok(Self {
             path,

@@ -48,10 +48,10 @@ impl Daemon {
 
     fn reject(&self, faults: &Faults) -> ReloadOutcome {
         for fault in &faults.faults {
-            error!(%fault, "configuration fault");
+            error!(%fault, "configuration fault: {fault}");
         }
         for fault in &faults.label_faults {
-            warn!(%fault, "label row would be left out");
+            warn!(%fault, "label row would be left out: {fault}");
         }
         error!(faults = faults.faults.len(), "reload rejected, the running configuration stays");
         let faults: Vec<String> = faults.faults.iter().map(Fault::to_string).collect();
@@ -69,7 +69,7 @@ impl Daemon {
             ("log", before.log != after.log),
         ] {
             if changed {
-                warn!(key, "the change takes effect at the next start");
+                warn!(key, "the change of [{key}] takes effect at the next start");
                 lines.push(format!("[{key}] changed: takes effect at the next start"));
             }
         }
@@ -85,6 +85,11 @@ impl Daemon {
         self.trades.register(loaded.sources);
         self.config = loaded.config;
         self.notices.set_rejected_reload(None);
+        lines.extend(accounts.lines("accounts"));
+        lines.extend(subscribers.lines("subscribers"));
+        if polling {
+            lines.push("[cadence], [silence] or first_poll changed".to_owned());
+        }
         info!(
             accounts_added = accounts.added,
             accounts_changed = accounts.changed,
@@ -93,13 +98,9 @@ impl Daemon {
             subscribers_changed = subscribers.changed,
             subscribers_removed = subscribers.removed,
             polling_changed = polling,
-            "configuration reloaded"
+            "configuration reloaded: {}",
+            if lines.is_empty() { "no change apart from labels".to_owned() } else { lines.join("; ") }
         );
-        lines.extend(accounts.lines("accounts"));
-        lines.extend(subscribers.lines("subscribers"));
-        if polling {
-            lines.push("[cadence], [silence] or first_poll changed".to_owned());
-        }
         Ok(lines)
     }
 }
@@ -137,9 +138,9 @@ impl Changes {
 /// Says what was left out and was not `told` of, and what is odd; none of it stops anything.
 pub(super) fn report(loaded: &Loaded, told: &[Fault]) {
     for fault in loaded.label_faults.iter().filter(|fault| !told.contains(fault)) {
-        warn!(%fault, "label row left out");
+        warn!(%fault, "label row left out: {fault}");
     }
     for warning in &loaded.warnings {
-        warn!(%warning, "configuration warning");
+        warn!(%warning, "configuration warning: {warning}");
     }
 }

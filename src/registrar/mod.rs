@@ -183,11 +183,20 @@ impl Registrar {
             pending.iter().chain(self.left_out_now().map(|left_out| &left_out.path)).cloned().collect();
         let applied = compare::apply(&self.store, sources, reading, kept, &mut self.missing, now).await?;
         if applied.missing > 0 {
-            info!(labels = applied.missing, "labels missing from the files are retired in a minute");
+            info!(
+                labels = applied.missing,
+                "labels missing from the files are retired in a minute: {}", applied.missing
+            );
         }
         if applied.added + applied.changed + applied.retired > 0 {
             let compare::Applied { added, changed, retired, .. } = applied;
-            info!(labels, added, changed, retired, "labels registered");
+            info!(
+                labels,
+                added,
+                changed,
+                retired,
+                "labels registered: {added} added, {changed} changed, {retired} retired of {labels}"
+            );
         }
         Ok(())
     }
@@ -213,10 +222,10 @@ impl Registrar {
         let mut fresh = 0;
         for fault in faults.iter().filter(|fault| news(fault)) {
             fresh += 1;
-            warn!(%fault, "label row left out");
+            warn!(%fault, "label row left out: {fault}");
         }
         if fresh > 0 {
-            warn!(rows = count, "label rows are left out");
+            warn!(rows = count, "label rows left out: {count}");
         }
         warnings
             .iter()

@@ -367,11 +367,13 @@ async fn the_verb_reload_says_what_came_of_it() {
     let (_, said, _) = reload().await;
     assert!(said.contains("subscribers added: others"), "{said}");
 
-    // What is wrong in the file itself is told without the daemon ...
+    // What is wrong in the file itself is told, and what only the daemon sees.
     site.write("trackpost.toml", &site.configuration("[\"se-3\"]", "[nonsense]\nx = 1\n"));
     let (done, _, said) = reload().await;
-    assert!(!done && said.contains("nonsense"), "{said}");
-    // ... and what only the daemon sees, by the daemon.
+    assert!(!done && said.contains("reload rejected") && said.contains("nonsense"), "{said}");
+    site.write("trackpost.toml", "not TOML");
+    let (done, _, said) = reload().await;
+    assert!(!done && said.contains("trackpost.toml"), "{said}");
     let text = site.configuration("[\"se-3\"]", "");
     let key = format!("api_key = \"{}\"", crate::house::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
