@@ -229,13 +229,13 @@ async fn the_daemon_serves_it_behind_its_token() {
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     // Free a moment ago; nobody else asks for this one by name.
     let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
-    let http = format!("listen = \"{addr}\"\ntoken = \"open sesame\"");
+    let http = format!("listen = \"{addr}\"\ntoken = \"open-sesame\"");
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &http));
     let daemon = site.start();
     site.received(|counts| counts.accepted == 3).await;
     let server = Server { addr, task: tokio::spawn(async {}) };
     assert_eq!(server.get("/messages").await.0, 401);
-    let (status, body) = server.get_with("/messages?limit=2", "authorization: Bearer open sesame\r\n").await;
+    let (status, body) = server.get_with("/messages?limit=2", "authorization: Bearer open-sesame\r\n").await;
     assert_eq!(status, 200, "{body}");
     let page: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(page["messages"].as_array().unwrap().len(), 2);

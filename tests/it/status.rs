@@ -48,7 +48,7 @@ pub fn kinds(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|degraded| degraded["what"].as_str().unwrap()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_lists_what_is_degraded_and_stays_200() {
     let port = free_port();
     let http = format!("listen = \"127.0.0.1:{port}\"\nhosts = [\"tracking.example.com\"]");
@@ -106,10 +106,10 @@ async fn health_lists_what_is_degraded_and_stays_200() {
     site.inspect();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_token_health_keeps_details_to_itself() {
     let port = free_port();
-    let site = site_with(&format!("listen = \"127.0.0.1:{port}\"\ntoken = \"open sesame\"")).await;
+    let site = site_with(&format!("listen = \"127.0.0.1:{port}\"\ntoken = \"open-sesame\"")).await;
     let daemon = started(&site).await;
     assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
     let detail = |head: &str| {
@@ -118,11 +118,11 @@ async fn without_the_token_health_keeps_details_to_itself() {
         body["degraded"][0]["detail"].is_string()
     };
     assert!(!detail("host: localhost\r\n"));
-    assert!(detail("host: localhost\r\nauthorization: Bearer open sesame\r\n"));
+    assert!(detail("host: localhost\r\nauthorization: Bearer open-sesame\r\n"));
     daemon.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_that_is_gone_or_turned_off_is_told_while_deliveries_wait() {
     let site = site_with("listen = \"\"").await;
     let daemon = started(&site).await;
@@ -149,7 +149,7 @@ async fn a_subscriber_that_is_gone_or_turned_off_is_told_while_deliveries_wait()
     assert!(said.contains("subscriber orders: gone from the configuration while deliveries wait"), "{said}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn labels_and_deliveries_are_found() {
     let site = site_with("listen = \"\"").await;
     let (code, _, error) = site.run_verb(&["labels", "poll", "--wait", "se-1"]);
