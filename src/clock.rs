@@ -33,6 +33,23 @@ pub fn gaps() -> Arc<Gaps> {
     with(|state| Arc::clone(&state.gaps))
 }
 
+/// The last run ended about then. If the clock was set back since, or shows much more, that is logged; what passed
+/// meanwhile, if it did, runs no patience out.
+pub fn compare_with_last_run(ended_at: Timestamp) {
+    let now = now();
+    let away = now.duration_since(ended_at);
+    if away <= -WORTH_TELLING {
+        let (ended, now) = (cut(ended_at), cut(now));
+        warn!(last_run_at = %ended, %now, "the clock is {:#} behind the last run: it was set back", away.abs());
+    } else if away >= LONG_AWAY {
+        with(|state| Arc::make_mut(&mut state.gaps).jumped(Jump { from: ended_at, to: now }));
+        warn!(last_run_at = %cut(ended_at), %now, "trackpost did not run for {away:#}, or the clock jumped forward");
+    }
+}
+
+/// So long a time between two runs is told.
+const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
+
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
 struct State {

@@ -147,6 +147,9 @@ impl Daemon {
         };
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
         tell_of_database(&store);
+        if let Some(at) = store.last_request_at().await? {
+            clock::compare_with_last_run(at);
+        }
         let pulses = Pulses::default();
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();

@@ -149,6 +149,13 @@ impl Store {
             .await
     }
 
+    /// When the last request of any account was counted: about when the last run ended.
+    pub async fn last_request_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        let second: Option<i64> =
+            sqlx::query_scalar("SELECT max(second) FROM requests").fetch_one(&self.readers).await?;
+        Ok(second.map(|second| at(second.saturating_mul(1000))))
+    }
+
     /// Counts requests that are recorded by nothing else.
     pub async fn record_usage(
         &self,

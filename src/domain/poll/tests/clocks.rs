@@ -24,7 +24,7 @@ fn a_clock_that_is_set_right_ends_no_patience() {
     for hour in (9..=61 * 24).step_by(3) {
         said.extend(life.answer(body, days * 24 + hour).messages.into_iter().map(|message| message.kind));
     }
-    assert_eq!(said, [MessageType::Stalled, MessageType::Late, MessageType::Expired]);
+    assert_eq!(said, [MessageType::Late, MessageType::Stalled, MessageType::Expired]);
 }
 
 #[test]
