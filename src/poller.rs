@@ -2,7 +2,7 @@
 //!
 //! All labels of the account are in memory ([`Schedule`]). A poll takes the label whose turn it is, asks the API, and
 //! returns what came of it. An unchanged answer stays in memory and reaches the database with the next batch, at most a
-//! second later. Any other answer reads the label's row and history, is planned by [`poll::plan`], and is written in one
+//! second later. Any other answer reads the label's row and history, is planned by [`crate::domain::poll::plan`], and is written in one
 //! transaction. No transaction is open across HTTP. Polls run side by side, up to the account's `max_in_flight` and within
 //! its quota, so a slow label takes one place and delays no other.
 //!
@@ -264,7 +264,7 @@ impl Poller {
                 let (due_at, pace) = (next.next_poll_at, next.pace);
                 self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
                 let notice = freshness::behind_by(&entry, polled.sent_at);
-                self.batch.unchanged(&entry, polled.carrier, next, notice, at);
+                self.batch.unchanged(&entry, polled.carrier, *next, notice, at);
             }
             one::Found::Recorded(label) => {
                 self.schedule.end(place);

@@ -170,7 +170,7 @@ impl Health {
     pub fn pull_in(&mut self, now: Timestamp) -> bool {
         let before = (self.probe_at, self.held_until);
         // What was planned after an answer that lies ahead waits from now on as long as it would have from then.
-        let ahead = self.last_failure_at.filter(|at| *at > now).map(|at| at.duration_since(now));
+        let ahead = self.ahead_of(now);
         let nearer = |at: Timestamp| ahead.map_or(at, |ahead| later(at, -ahead));
         self.probe_at = self.probe_at.map(|at| nearer(at).min(after(now, probe_wait(self.probes))));
         self.held_until = self.held_until.map(|at| nearer(at).min(after(now, LONGEST_RETRY_AFTER)));
@@ -180,6 +180,11 @@ impl Health {
             *at = (*at).min(now);
         }
         before != (self.probe_at, self.held_until)
+    }
+
+    /// By how much the last failure lies ahead of `now`: the clock was set back since.
+    pub fn ahead_of(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.last_failure_at.filter(|at| *at > now).map(|at| at.duration_since(now))
     }
 
     /// Well, with nothing special about it: a success changes nothing that a gate knows.

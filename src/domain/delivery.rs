@@ -219,6 +219,7 @@ impl DeliverySchedule {
     /// `by`: it was set back by so much just now. Returns whether anything changed.
     pub fn pull_in(&mut self, by: Option<SignedDuration>, now: Timestamp) -> bool {
         let longest = |wait: Duration| after(now, wait.mul_f64(1.0 + JITTER));
+        let nearer = |at: Timestamp| by.map_or(at, |by| earlier(at, by));
         let step = match self.next.reason {
             DueReason::Step { wait_ms, .. } | DueReason::LastStep { wait_ms } => {
                 Some(longest(Duration::from_millis(wait_ms)))
@@ -229,9 +230,9 @@ impl DeliverySchedule {
             DueReason::First | DueReason::Hastened { .. } => now,
             DueReason::Step { .. } | DueReason::LastStep { .. } => step.unwrap_or(now),
             DueReason::Spared => after(now, SLOWEST_PROBE),
-            DueReason::AskedToWait { .. } => after(now, LONGEST_RETRY_AFTER),
+            DueReason::AskedToWait { .. } => nearer(self.next.at).min(after(now, LONGEST_RETRY_AFTER)),
             // A replay is spread over as long as it takes.
-            DueReason::QueuedAgain => by.map_or(self.next.at, |by| earlier(self.next.at, by)),
+            DueReason::QueuedAgain => nearer(self.next.at),
         };
         let before = *self;
         self.next.at = self.next.at.min(latest);
@@ -240,7 +241,7 @@ impl DeliverySchedule {
             self.progress.planned_at = self.progress.planned_at.map(|at| at.min(latest));
         }
         self.progress.since = self.progress.since.map(|since| since.min(now));
-        self.asked_until = self.asked_until.map(|at| at.min(after(now, LONGEST_RETRY_AFTER)));
+        self.asked_until = self.asked_until.map(|at| nearer(at).min(after(now, LONGEST_RETRY_AFTER)));
         *self != before
     }
 

@@ -51,7 +51,7 @@ pub(super) struct Ended {
 
 pub(super) enum Found {
     /// Nothing but the next poll follows; it is in memory only.
-    Unchanged(Unchanged),
+    Unchanged(Box<Unchanged>),
     /// It was written; the label as it is now.
     Recorded(Box<Snapshot>),
     /// The registry changed or removed the label meanwhile; nothing was written.
@@ -78,7 +78,7 @@ pub(super) async fn poll(
         && let Some(next) = unchanged(&shared, &polled, at)
     {
         debug!(label_id = %polled.id, account = %desk.account.name, "poll: unchanged");
-        return Ok(Ended { polled, held: None, found: Found::Unchanged(next), at });
+        return Ok(Ended { polled, held: None, found: Found::Unchanged(Box::new(next)), at });
     }
     let (found, held) = record(&shared, &polled, reading, observed, call, at).await?;
     Ok(Ended { polled, held, found, at })

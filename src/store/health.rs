@@ -90,10 +90,12 @@ impl Store {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
-                    if let Some(mut health) = read(tx, &name).await?
-                        && health.pull_in(now)
-                    {
-                        write(tx, &name, &health).await?;
+                    let mut by = by;
+                    if let Some(mut health) = read(tx, &name).await? {
+                        by = by.or(health.ahead_of(now));
+                        if health.pull_in(now) {
+                            write(tx, &name, &health).await?;
+                        }
                     }
                     reschedule(tx, &name, now, |_, schedule| schedule.pull_in(by, now)).await
                 })

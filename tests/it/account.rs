@@ -187,7 +187,7 @@ async fn a_403_of_one_label_among_others_is_that_labels() {
     assert!(house.row("se-3").await.refusals > 0);
     assert_eq!(house.count("SELECT count(*) FROM labels WHERE refusals > 0").await, 1);
     assert_eq!(
-        house.count("SELECT count(*) FROM labels WHERE last_seq = 3").await,
+        house.count("SELECT count(*) FROM labels WHERE last_seq > 0").await,
         11,
         "all others were read"
     );

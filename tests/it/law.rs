@@ -9,7 +9,7 @@ use std::path::Path;
 const PLAN: &[(&str, &str)] = &[
     ("domain", ""),
     ("agent", ""),
-    ("clock", ""),
+    ("clock", "domain"),
     ("notices", "config"),
     ("pulse", ""),
     ("systemd", ""),
@@ -17,7 +17,7 @@ const PLAN: &[(&str, &str)] = &[
     ("shortage", ""),
     ("transport", "agent clock domain"),
     ("config", "domain"),
-    ("store", "domain"),
+    ("store", "clock domain"),
     ("shipstation", "config domain shortage tls transport"),
     ("webhook", "clock domain shortage tls transport"),
     ("sandbox", "clock domain"),

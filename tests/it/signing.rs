@@ -67,7 +67,7 @@ impl Place {
     /// Head and body of the answer.
     async fn get(&self, target: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.http).await.unwrap();
-        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -131,6 +131,9 @@ struct Records<R> {
     held: Vec<Line>,
 }
 
+/// The line on which a record begins, and whether it is one.
+type NextRecord = (u64, Result<(), Slip>);
+
 impl<R: BufRead> Records<R> {
     fn new(lines: Lines<R>) -> Self {
         let (text, ends) = (vec![0; LONGEST + 1], vec![0; MOST_COLUMNS]);
@@ -142,7 +145,7 @@ impl<R: BufRead> Records<R> {
     }
 
     /// The line on which the next record begins, and whether it is one.
-    fn next(&mut self) -> Result<Option<(u64, Result<(), Slip>)>, Stopped> {
+    fn next(&mut self) -> Result<Option<NextRecord>, Stopped> {
         while let Some(line) = self.held.pop() {
             self.lines.done(line);
         }

@@ -209,7 +209,7 @@ fn few_of_many_wrong_rows_are_kept() {
     assert_eq!((labels.len(), reading.fault_count), (100_000, 100_000));
     assert_eq!(reading.faults.len(), SHOWN_PER_PLACE + 1);
     let last = reading.faults[SHOWN_PER_PLACE].to_string();
-    assert!(last.ends_with("many.txt: 99900 more rows are wrong and left out"), "{last}");
+    assert!(last.contains("many.txt: 99900 more rows are wrong and left out"), "{last}");
 }
 
 #[test]

@@ -241,7 +241,7 @@ pub fn write<D: Serialize>(kind: &str, now: Timestamp, data: D) -> String {
     write_into(kind, now, data, 1024)
 }
 
-/// As [`write`], with room for `capacity` bytes from the beginning.
+/// As [`write()`], with room for `capacity` bytes from the beginning.
 fn write_into<D: Serialize>(kind: &str, now: Timestamp, data: D, capacity: usize) -> String {
     let mut body = Vec::with_capacity(capacity);
     serde_json::to_writer(&mut body, &Body { r#type: kind, timestamp: instant(now), data })

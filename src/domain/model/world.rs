@@ -330,14 +330,14 @@ impl World {
     /// Takes from memory what `expected` says, which is what the table says; of a memory that does not hold everything
     /// it is asked only that it may be taken.
     fn take(&mut self, kind: Kind, expected: &[usize], count: usize, probe: Option<bool>) {
-        for index in 0..count {
+        for next in &expected[..count] {
             let taken = match probe {
                 Some(newest) => self.memory.take_probe(newest, at(self.now)),
                 None => self.memory.take(kind, at(self.now)),
             };
             let taken = taken.expect("as many are due in memory as in the table").key as usize;
             if self.memory.is_complete() {
-                assert_eq!(taken, expected[index]);
+                assert_eq!(taken, *next);
             }
             self.start(taken, probe.is_some());
         }

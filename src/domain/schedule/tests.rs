@@ -36,11 +36,6 @@ mod model {
         pub newest: Vec<Due>,
     }
 
-    /// One turn in so many is for the newest label that is due without a wait: a new one is looked at soon, however long the
-    /// queues are.
-
-    /// One turn in so many is for the longest overdue of all, by the clock: whatever comes in meanwhile, nobody starves.
-
     /// Up to `count` labels in the order in which they are served from turn `turn` on; turns are counted over the life of an
     /// account, one a request. It is shorter if what is behind the heads has to be seen first.
     pub fn order(queues: &[Queue], turn: u64, now: Timestamp, count: usize) -> Vec<i64> {

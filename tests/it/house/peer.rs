@@ -138,8 +138,6 @@ async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, 
                 return Some((head, body));
             }
         }
-        if stream.read_buf(read).await.ok().filter(|count| *count > 0).is_none() {
-            return None;
-        }
+        stream.read_buf(read).await.ok().filter(|count| *count > 0)?;
     }
 }

@@ -114,8 +114,8 @@ async fn what_is_wrong_is_said() {
         (&["replay", "--subscriber", "orders", "--since", "1h", "--until", "2h"], "is not before --until"),
         (&["replay", "--subscriber", "orders", "--state", "lost"], "possible values"),
         (
-            &["replay", "--subscriber", "orders", "--since", "yesterday"],
-            "it is no duration, and no instant either",
+            &["replay", "--subscriber", "orders", "--since", "the day before"],
+            "'the day before' for '--since <WHEN>'",
         ),
         (&["replay", "--subscriber", "orders", "--until", "soon"], "'soon' for '--until <WHEN>'"),
         (&["deliveries", "list", "--since", "nope"], "'nope' for '--since <WHEN>'"),

@@ -39,9 +39,9 @@ fn p15_a_time_that_is_refined_is_a_revision() {
     ] {
         let before = at(vague, "DE", "Springfield");
         let after = at(json!(real), "DE", "Springfield");
-        let mut history = History::of(&[&[before.clone()], &beside()[..]].concat());
+        let mut history = History::of(&[std::slice::from_ref(&before), &beside()[..]].concat());
         let ids = history.ids();
-        let list = [&[after.clone()], &beside()[..]].concat();
+        let list = [std::slice::from_ref(&after), &beside()[..]].concat();
         let matching = history.poll(&list);
         assert_eq!((told(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
         assert!(matching.revised[0].changed.iter().all(|name| name.ends_with("occurred_at")), "{what}");
@@ -64,7 +64,7 @@ fn p15_only_one_of_the_times_is_refined_or_the_place_with_it() {
             at(json!("2026-03-04T09:31:00"), "DE", "Springfield").with("description", "late"),
         ),
     ] {
-        let mut history = History::of(&[&[vague.clone()], &beside()[..]].concat());
+        let mut history = History::of(&[std::slice::from_ref(&vague), &beside()[..]].concat());
         let matching = history.poll(&[&[real], &beside()[..]].concat());
         assert_eq!((told(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
     }
@@ -82,7 +82,7 @@ fn p15_what_stands_beside_it_or_is_of_another_day_is_another_scan() {
         ("another place", at(json!("2026-03-04T14:32:00"), "DE", "Denver")),
         ("another code", at(json!("2026-03-04T14:32:00"), "X1", "Springfield")),
     ] {
-        let mut history = History::of(&[&[vague.clone()], &beside()[..]].concat());
+        let mut history = History::of(&[std::slice::from_ref(&vague), &beside()[..]].concat());
         let matching = history.poll(&[&[other], &beside()[..]].concat());
         assert_eq!((told(&matching), matching.missing.len()), ((1, 0, 0), 1), "{what}");
     }
