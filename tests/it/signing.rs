@@ -213,7 +213,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
     // A key that can't be read changes nothing.
     place.configure("rsa_key = { file = \"gone.pem\" }");
     daemon.signal("HUP");
-    daemon.logged("nothing was applied", 1).await;
+    daemon.logged("reload rejected", 1).await;
     assert_eq!(place.key_ids().await, [KEY_ID_B, KEY_ID_A]);
     assert!(!daemon.log().contains("PRIVATE KEY"));
     daemon.stop().await;
