@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=deploy/build.rs");
     // sqlx reads them when the store is compiled.
     println!("cargo::rerun-if-changed=migrations");
     let version = env!("CARGO_PKG_VERSION");
