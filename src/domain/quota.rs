@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::span::later;
+
 /// The length of the vendor's window.
 pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
@@ -41,8 +43,10 @@ impl Quota {
 
     /// Takes a slot, or says when to ask again; `None` if that depends on a request under way.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Option<Timestamp>> {
-        // A clock that was set back would hold slots for as long as it jumped.
-        for at in self.released.iter_mut().rev().take_while(|at| **at > now) {
+        // Requests end while a step goes on under the instant at which it began: what ended a little later keeps its time,
+        // or it would come free too early. Further ahead lies only what ended before the clock was set back.
+        let furthest = later(now, WINDOW);
+        for at in self.released.iter_mut().rev().take_while(|at| **at > furthest) {
             *at = now;
         }
         while self.released.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
@@ -124,6 +128,19 @@ mod tests {
 
     fn at(ms: i64) -> Timestamp {
         Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
+    }
+
+    /// A step takes several places under the instant at which it began, while requests end.
+    #[test]
+    fn what_ends_during_a_step_is_held_for_a_whole_window() {
+        let mut quota = Quota::new(2);
+        quota.take(at(0)).unwrap();
+        quota.release(at(20));
+        quota.take(at(0)).unwrap();
+        quota.release(at(25));
+        assert_eq!(quota.take(at(0)), Err(Some(at(60_021))));
+        assert_eq!(quota.take(at(60_005)), Err(Some(at(60_021))));
+        assert!(quota.take(at(60_021)).is_ok());
     }
 
     #[test]
