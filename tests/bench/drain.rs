@@ -7,13 +7,14 @@
 #[allow(dead_code, reason = "each bench uses a part")]
 mod common;
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::daemon::{Settings, Site};
 use common::mock::{Behavior, Mock};
 use common::{Figures, bare};
 use sqlx::ConnectOptions as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnectOptions;
 
 /// Messages of each label.
 const EACH: usize = 20;
@@ -35,15 +36,17 @@ async fn bench(arguments: Vec<u64>) {
         first_poll: "deliver",
         ..Settings::new(&mock, labels, "24h")
     };
-    let site = Site::new(&mock, &settings);
-    site.verb(&["subscribers", "pause", "orders"]);
+    let site = Site::new(&mock, &Settings { labels: 0, ..settings.clone() });
     mock.behave(Behavior { first_events: EACH, ..Behavior::changed(0) }).await;
     let mut daemon = site.start();
-    let mut database = SqliteConnectOptions::new().filename(site.database()).connect().await.unwrap();
+    // The start makes the database, and only then a subscriber can be paused.
+    daemon.until("the database is there", async || pending(&site.database()).await.is_ok()).await;
+    site.verb(&["subscribers", "pause", "orders"]);
+    site.register(&settings);
     daemon
         .until("all messages are pending", async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            pending(&mut database).await >= messages as i64
+            pending(&site.database()).await.unwrap() >= messages as i64
         })
         .await;
     daemon.stop().await;
@@ -76,7 +79,8 @@ async fn bench(arguments: Vec<u64>) {
     daemon.stop().await;
 }
 
-async fn pending(database: &mut SqliteConnection) -> i64 {
+async fn pending(database: &Path) -> sqlx::Result<i64> {
+    let mut connection = SqliteConnectOptions::new().filename(database).connect().await?;
     let count = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
-    sqlx::query_scalar(count).fetch_one(database).await.unwrap_or(0)
+    sqlx::query_scalar(count).fetch_one(&mut connection).await
 }

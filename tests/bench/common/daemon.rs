@@ -59,14 +59,19 @@ impl Site {
     pub fn new(mock: &Mock, settings: &Settings) -> Self {
         let site = Self { folder: TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
         site.configure(mock, settings);
+        // A folder of its own: the daemon watches it, and the database would be a change in it.
+        fs::create_dir(site.path("labels.d")).unwrap();
+        site.register(settings);
+        site
+    }
+
+    /// Writes the label file as a whole.
+    pub fn register(&self, settings: &Settings) {
         let mut text = "label_id,account\n".to_owned();
         for label in 0..settings.labels {
             writeln!(text, "se-{label},a{}", label % settings.accounts).unwrap();
         }
-        // A folder of its own: the daemon watches it, and the database would be a change in it.
-        fs::create_dir(site.path("labels.d")).unwrap();
-        fs::write(site.label_file(), text).unwrap();
-        site
+        fs::write(self.label_file(), text).unwrap();
     }
 
     /// Writes the configuration. A daemon takes it up when it starts.
