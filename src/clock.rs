@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
 use crate::domain::clock::{Clocks, Gaps, Jump, WORTH_TELLING};
-use crate::domain::span::later;
+use crate::domain::time::later;
 
 /// The wall clock, cut to whole milliseconds: what the database keeps is what was decided with. Each reading is held
 /// against monotonic time; a jump is logged once.

@@ -1,72 +1,80 @@
-//! trackpost watches parcels for people who ship with ShipStation, and tells their programs what is new.
+//! trackpost polls ShipStation for the tracking of labels and posts a signed callback when something is new.
 //!
-//! ShipStation tells where a parcel is when asked, and tells few unasked. So somebody has to ask, not too often, because
-//! calls are counted and may cost money; to remember what was said; to find what is new in it; and to pass that on,
-//! signed, until it is accepted. That is all there is:
+//! ShipStation has no webhook for most tracking events, and its API requests are limited and may cost money. So
+//! trackpost polls each label on a backoff, keeps the history of what it saw, finds what is new, and posts it to the
+//! subscribers until they accept it. It is one pipeline of four steps:
 //!
-//! 1. **Look.** A [`poller`] per account asks about each label when its cadence says so, within the account's quota.
-//! 2. **Compare.** The answer is held against the label's history: which carrier events are new, revised, gone.
-//! 3. **Promise.** What is new becomes messages, and each message a delivery to everybody who wants it; all of it is
-//!    written in one transaction, with the next poll, or none of it is.
-//! 4. **Keep the promise.** A [`courier`] per subscriber posts what is due until it is accepted, in order per label.
+//! 1. **Poll.** A [`workers::poller`] per account polls each label when its cadence says so, within the account's quota.
+//! 2. **Diff.** [`domain::tracking`] compares the answer with the label's history: which carrier events are new, revised
+//!    or gone.
+//! 3. **Message.** [`domain::messages`] turns what is new into messages, and each message into a delivery for every
+//!    subscriber that asks for it. The store writes all of it in one transaction, with the next poll.
+//! 4. **Deliver.** A [`workers::courier`] per subscriber posts each delivery until it is accepted, in order per label.
 //!
-//! The database is the truth. Start-up is the recovery path and the same code as every day: what is due is due, whether
-//! we slept or died. So nothing is lost, and what is sent again is sent under the same id.
+//! The database is the truth. Start-up is the recovery path: what is due is due, whether the process slept or died. So
+//! nothing is lost, and what is sent again is sent under the same id.
 //!
-//! # Floor plan
+//! # Modules, in reading order
 //!
-//! | floor | rooms |
+//! | module | what it does |
 //! |---|---|
-//! | the door | [`cli`]: arguments and printing |
-//! | the house | [`daemon`]: wires, spawns, hears signals, drains; [`systemd`], [`pulse`], [`http`] |
-//! | the trades | [`poller`], [`scout`], [`courier`], [`registrar`], [`janitor`]: each a loop around a step |
-//! | what they share | [`desk`]: an account's use of the API; [`experience`]: what was learnt of carriers; [`in_flight`]: what a trade has under way; [`attention`], [`notices`]: what is degraded |
-//! | the tools | [`store`] (SQLite), [`shipstation`] (API client), [`webhook`] (webhook client), [`transport`] (their connections), [`shortage`], [`config`], [`clock`], [`agent`], [`tls`] |
-//! | the ground | [`domain`]: everything that decides; pure |
-//! | the yard | [`sandbox`]: a fake ShipStation and a receiver that verifies; [`simulation`]: polls in virtual time |
+//! | [`domain`] | every decision, pure: `tracking`, `messages`, `polling`, `delivery`, and the leaves below them |
+//! | [`clock`] | the only source of time and randomness |
+//! | [`store`] | SQLite: one writer, readers apart; the only modules that name `sqlx` |
+//! | [`shipstation`], [`webhook`] | HTTP client for the API, HTTP client for receivers |
+//! | [`config`] | TOML text in, validated domain types out |
+//! | [`workers`] | poller, discoverer, courier, registrar, janitor: a loop around a step |
+//! | [`http`] | health, status page, metrics, message feed |
+//! | [`daemon`] | starts the workers, supervises, reloads, stops |
+//! | [`sandbox`], [`simulation`] | a fake ShipStation and a verifying receiver; polls in virtual time |
+//! | [`cli`] | one file per command |
 //!
-//! Arrows point down only; siblings never meet.
+//! Imports point down only: `cli → daemon → workers, http → store, shipstation, webhook → domain`. A test reads
+//! `src/**` and fails on an import that points up, and on a cycle.
 //!
-//! # Laws
+//! # Rules
 //!
-//! - A trade is a loop around `step(now)`, which does one bounded piece of work. Tests call steps.
-//! - Plan, then act: decisions are values with names, and the shell executes them without an `if` about the domain.
+//! - A worker is a loop around `step(now)`, which does one bounded piece of work. Tests call steps.
+//! - A decision is made once, in [`domain`], as a value that carries its reason. The store writes value and reason.
 //! - Time is an argument. Only [`clock`] reads one.
-//! - No transaction is open across HTTP: take, ask, record.
-//! - The outside world's failures are values; ours are errors. When we no longer know the state, we end, and start anew.
-//! - Impossible rows are unwritable: the migrations read like laws.
+//! - No transaction is open across HTTP.
+//! - Failures of the outside world are values. Our own are errors. When the state is unknown, the process exits and
+//!   starts anew.
+//! - Rows that must not exist cannot be written: the schema checks them.
 //!
 //! # Glossary
 //!
-//! **Label**: what is watched; its id, within an account, is its name for ever. **Tracking event**: one scan by a
-//! carrier, as the API tells it. **Message**: one change, immutable, with one id and a `seq` within its label.
-//! **Delivery**: a message on its way to one subscriber. **Attempt**: one POST of it. **Lane**: the undelivered messages
-//! of one label to one subscriber, in order. **Baseline**: a first answer that is recorded and not told.
+//! - **Label**: what is polled. Its id is unique within an account.
+//! - **Tracking event**: one scan by a carrier, as the API returns it.
+//! - **Message**: one change, immutable, with an id and a `seq` within its label.
+//! - **Delivery**: a message to one subscriber. **Attempt**: one POST of it.
+//! - **Lane**: the undelivered messages of one label to one subscriber, in order.
+//! - **Outbox**: all deliveries that are not finished.
+//! - **Cadence**: the table of intervals between polls.
+//! - **Baseline**: a first answer that is recorded and makes no message.
+
+pub mod domain;
+
+pub mod clock;
+pub mod notices;
+pub mod shortage;
 
 pub mod agent;
-pub mod attention;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod courier;
-pub mod daemon;
-pub mod desk;
-pub mod domain;
-pub mod experience;
-pub mod http;
-pub mod in_flight;
-pub mod janitor;
-pub mod notices;
-pub mod poller;
-pub mod pulse;
-pub mod registrar;
-pub mod sandbox;
-pub mod scout;
-pub mod shipstation;
-pub mod shortage;
-pub mod simulation;
-pub mod store;
-pub mod systemd;
 pub mod tls;
 pub mod transport;
+
+pub mod config;
+pub mod shipstation;
+pub mod store;
 pub mod webhook;
+
+pub mod workers;
+
+pub mod http;
+
+pub mod daemon;
+
+pub mod sandbox;
+pub mod simulation;
+
+pub mod cli;

@@ -16,10 +16,10 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use crate::clock::Stopwatch;
-use crate::domain::address::Manner;
-use crate::domain::delivery::{Attempt, Outcome};
+use crate::domain::delivery::address::Manner;
+use crate::domain::delivery::outcome::{Attempt, Outcome};
+use crate::domain::messages::signature::{rsa, sign};
 use crate::domain::retry_after;
-use crate::domain::signature::{rsa, sign};
 use crate::domain::subscriber::Subscriber;
 use crate::shortage;
 use crate::transport::{

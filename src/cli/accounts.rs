@@ -8,10 +8,10 @@ use jiff::SignedDuration;
 use super::args::Accounts;
 use super::output::{self, roughly, shown};
 use super::{Failure, open_store_to_read};
-use crate::attention::limits;
 use crate::clock;
 use crate::config::Config;
 use crate::store::views::accounts::AccountView;
+use crate::store::views::attention::limits;
 use crate::store::{Store, StoreError};
 
 pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {

@@ -7,7 +7,7 @@ use clap::{Args as Section, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::resolve::Moment;
-use crate::domain::signature::hmac_header;
+use crate::domain::messages::signature::hmac_header;
 use crate::sandbox::Fault;
 
 /// Polls ShipStation label tracking and posts signed callbacks.

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 
 use super::Failure;
 use super::args::Beside;
+use crate::domain::messages::signature::hmac_header::HmacHeader;
+use crate::domain::messages::signature::inspect::Inspection;
+use crate::domain::messages::signature::jwks;
+use crate::domain::messages::signature::jwks::{PublicKey, VendorHeaders};
+use crate::domain::messages::signature::rsa;
 use crate::domain::secret::Hidden;
-use crate::domain::signature::hmac_header::HmacHeader;
-use crate::domain::signature::inspect::Inspection;
-use crate::domain::signature::jwks::{self, PublicKey, VendorHeaders};
-use crate::domain::signature::rsa;
 
 /// What is checked, and with what.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::{Failure, output};
 use crate::config::{Config, Environment};
-use crate::domain::signature::jwks;
+use crate::domain::messages::signature::jwks;
 
 pub fn run(path: &Path) -> Result<ExitCode, Failure> {
     let config = Config::load(path, &Environment::capture())?.config;

@@ -15,8 +15,8 @@ use super::args;
 use super::beside::Checks;
 use super::{Failure, output};
 use crate::daemon::told_to_stop;
-use crate::domain::signature::SigningSecret;
-use crate::domain::signature::inspect::Inspection;
+use crate::domain::messages::signature::SigningSecret;
+use crate::domain::messages::signature::inspect::Inspection;
 use crate::sandbox::{Answer, Delivery, Receiver, ReceiverOptions, Verified};
 
 pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
@@ -206,7 +206,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::signature::inspect::Step;
+    use crate::domain::messages::signature::inspect::Step;
 
     #[test]
     fn both_forms_say_what_they_are() {
@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn what_is_beside_the_standard_signature_is_told() {
-        use crate::domain::signature::jwks::{self, VendorHeaders};
+        use crate::domain::messages::signature::jwks;
+        use crate::domain::messages::signature::jwks::VendorHeaders;
 
         let beside = args::Beside {
             jwks: None,

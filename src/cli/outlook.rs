@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::config::{Account, Config};
-use crate::domain::account::AccountState;
-use crate::domain::outlook::{Limits, Outlook};
+use crate::domain::polling::account_status::AccountState;
+use crate::domain::polling::outlook::{Limits, Outlook};
 use crate::store::usage::Used;
 use crate::store::views::labels::LabelView;
 use crate::store::{Store, StoreError};

@@ -13,11 +13,11 @@ use super::output::{self, instant};
 use super::{Failure, open_store, resolve};
 use crate::clock;
 use crate::config::duration;
+use crate::domain::delivery::replay::Wants;
 use crate::domain::label::AccountName;
-use crate::domain::message::MessageType;
-use crate::domain::replay::Wants;
-use crate::domain::span::later;
+use crate::domain::messages::MessageType;
 use crate::domain::subscriber::Subscriber;
+use crate::domain::time::later;
 use crate::store::Store;
 use crate::store::replay::{Again, Before, Span, Stored};
 

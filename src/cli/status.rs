@@ -12,11 +12,12 @@ use serde::Serialize;
 use super::args::Listing;
 use super::output::{self, shown};
 use super::{Failure, accounts, open_store_to_read, subscribers};
-use crate::attention::{self, Configured};
 use crate::clock;
 use crate::domain::degraded::{Degraded, What};
 use crate::store::lock::{self, Record};
 use crate::store::views::accounts::AccountView;
+use crate::store::views::attention;
+use crate::store::views::attention::Configured;
 use crate::store::views::subscribers::SubscriberView;
 
 /// As `--json` has it.

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use super::args::Subscribers;
 use super::output::{self, or_dash, shown};
 use super::{Failure, open_store, resolve};
-use crate::attention::Configured;
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, duration};
-use crate::domain::breaker::{Health, State};
-use crate::domain::message::ping::Ping;
+use crate::domain::delivery::health::{Health, State};
+use crate::domain::messages::ping::Ping;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
+use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
 use crate::store::views::subscribers::SubscriberView;
 

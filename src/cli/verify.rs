@@ -1,6 +1,6 @@
 //! `trackpost verify`: whether a callback's signature holds, step by step.
 //!
-//! Reads headers, body and secret as they were received; the checks are [`crate::domain::signature`]'s.
+//! Reads headers, body and secret as they were received; the checks are [`crate::domain::messages::signature`]'s.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,8 +15,8 @@ use super::args;
 use super::beside::Checks;
 use super::{Failure, output};
 use crate::clock;
-use crate::domain::signature::SignedHeaders;
-use crate::domain::signature::inspect::{Inspection, inspect};
+use crate::domain::messages::signature::SignedHeaders;
+use crate::domain::messages::signature::inspect::{Inspection, inspect};
 
 pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     let headers = Headers::read(&what.header)?;

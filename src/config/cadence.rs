@@ -1,6 +1,6 @@
 //! `[cadence]`: the table of how often to look.
 //!
-//! Reads the rows; what they mean is [`crate::domain::cadence`]'s.
+//! Reads the rows; what they mean is [`crate::domain::polling::cadence`]'s.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use jiff::civil::Time;
 use super::duration;
 use super::fault::meant;
 use super::reader::{Entry, dotted};
-use crate::domain::cadence::{Cadence, Hours, Row, RowName};
+use crate::domain::polling::cadence::{Cadence, Hours, Row, RowName};
 use crate::domain::tracking::StatusCode;
 
 pub(super) fn read(section: &Entry<'_>) -> Option<Cadence> {

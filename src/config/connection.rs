@@ -14,7 +14,7 @@ use rustls::{InconsistentKeys, RootCertStore};
 use super::fault::Fault;
 use super::reader::{Entry, Extent, Table};
 use super::{proxies, secret, url};
-use crate::domain::address::never;
+use crate::domain::delivery::address::never;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 use crate::domain::subscriber::Identity;

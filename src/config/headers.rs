@@ -6,8 +6,8 @@ use axum::http::{HeaderName, HeaderValue};
 
 use super::reader::Entry;
 use super::secret;
+use crate::domain::messages::signature::rsa;
 use crate::domain::secret::Hidden;
-use crate::domain::signature::rsa;
 
 /// Those that trackpost or HTTP itself writes.
 const OURS: [&str; 13] = [

@@ -5,8 +5,8 @@ use axum::http::HeaderValue;
 use super::headers;
 use super::reader::Entry;
 use super::secret;
+use crate::domain::messages::signature::hmac_header::{HmacHeader, PREFIX};
 use crate::domain::secret::Hidden;
-use crate::domain::signature::hmac_header::{HmacHeader, PREFIX};
 
 const FORM: &str = "as in { name = \"X-Hub-Signature-256\", secret = { file = \"hmac.secret\" } }";
 

@@ -14,7 +14,7 @@ use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 use super::environment::Environment;
 use super::fault::{Fault, Findings, meant};
 use super::reader::dotted;
-use crate::domain::cadence::RowName;
+use crate::domain::polling::cadence::RowName;
 
 /// The commented file that ships, which is the compiled-in default.
 pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");

@@ -49,10 +49,10 @@ pub use rows::{CheckedRow, RowKind, RowSource, each_row};
 pub use sources::{LabelSources, Reading};
 pub use store::StoreConfig;
 
-use crate::domain::cadence::Cadence;
 use crate::domain::label::AccountName;
-use crate::domain::signature::rsa::RsaKey;
-use crate::domain::silence::Patience;
+use crate::domain::messages::signature::rsa::RsaKey;
+use crate::domain::polling::alerts::Patience;
+use crate::domain::polling::cadence::Cadence;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 use fault::Findings;
 use reader::{Context, Entry, Extent};

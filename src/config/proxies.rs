@@ -4,7 +4,7 @@
 
 use super::reader::{Entry, Extent, Table};
 use super::{secret, url};
-use crate::domain::address::never;
+use crate::domain::delivery::address::never;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 

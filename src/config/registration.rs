@@ -15,7 +15,7 @@ use super::roll::{At, Bounded, check};
 use super::rows::{Draft, Slip};
 use super::sources::LabelSources;
 use crate::domain::label::{AccountName, LabelKey, Registration, Source};
-use crate::domain::poll::FirstPoll;
+use crate::domain::polling::poll::FirstPoll;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistrationConfig {

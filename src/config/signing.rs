@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::reader::{Entry, Extent};
 use super::secret;
-use crate::domain::signature::rsa::{KeyForm, RsaKey};
+use crate::domain::messages::signature::rsa::{KeyForm, RsaKey};
 
 /// What the section says.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fault::meant;
 use super::reader::Entry;
-use crate::domain::silence::Patience;
+use crate::domain::polling::alerts::Patience;
 use crate::domain::tracking::StatusCode;
 
 /// The most days that make sense for either.

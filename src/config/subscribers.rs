@@ -8,10 +8,10 @@ use super::reader::{Entry, NAME_FORM, Table, is_name};
 use super::signing::Signing;
 use super::{connection, headers, hmac_header, secret, url};
 use crate::domain::label::AccountName;
-use crate::domain::message::MessageType;
+use crate::domain::messages::MessageType;
+use crate::domain::messages::signature::SigningSecret;
+use crate::domain::messages::signature::rsa::RsaKey;
 use crate::domain::secret::Hidden;
-use crate::domain::signature::SigningSecret;
-use crate::domain::signature::rsa::RsaKey;
 use crate::domain::subscriber::{EventPattern, Format, Subscriber, SubscriberName};
 
 const TIMEOUT: Duration = Duration::from_secs(15);

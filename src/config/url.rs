@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::Uri;
 
-use crate::domain::address::{Manner, Rule};
+use crate::domain::delivery::address::{Manner, Rule};
 
 /// An absolute http or https URL.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 mod reload;
 mod signals;
+pub mod systemd;
 mod trades;
 
 use std::io;
@@ -21,15 +22,14 @@ use tracing::{error, info, warn};
 
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Fault, Faults, Loaded};
-use crate::experience::Experience;
 use crate::http::{self, Sources};
 use crate::notices::Notices;
-use crate::pulse::Pulses;
 use crate::shipstation::{Client, NoClient};
 use crate::store::lock::DaemonLock;
 use crate::store::{self, Store, StoreError};
-use crate::systemd;
 use crate::webhook::NoTls;
+use crate::workers::heartbeat::Pulses;
+use crate::workers::learned_rates::Experience;
 use signals::Heard;
 pub use signals::{Signals, told_to_stop};
 use trades::{Ended, Trades};

@@ -7,9 +7,9 @@ use tracing::{error, info, warn};
 use super::{Daemon, DaemonError};
 use crate::clock;
 use crate::config::{Config, Fault, Faults, Loaded};
+use crate::daemon::systemd;
 use crate::notices::RejectedReload;
 use crate::store::lock::ReloadOutcome;
-use crate::systemd;
 
 impl Daemon {
     /// Reads everything, and only if it is sound, applies it as a whole; otherwise what runs goes on.

@@ -14,25 +14,26 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DaemonError;
-use crate::attention::Configured;
 use crate::clock;
 use crate::config::{Account, Config, LabelSources, StoreConfig};
-use crate::courier::{Audience, Courier};
-use crate::desk::Desk;
 use crate::domain::label::AccountName;
-use crate::domain::signature::jwks;
-use crate::domain::span::{later, signed};
+use crate::domain::messages::signature::jwks;
 use crate::domain::subscriber::{Subscriber, SubscriberName};
-use crate::experience::Experience;
+use crate::domain::time::{later, signed};
 use crate::http::{self, Sources};
-use crate::janitor;
 use crate::notices::Notices;
-use crate::poller::{Policy, Poller};
-use crate::pulse::{Pulse, Pulses};
-use crate::registrar::{self, Wanted};
-use crate::scout::Scout;
 use crate::shipstation::Client;
+use crate::store::views::attention::Configured;
 use crate::store::{Store, StoreError};
+use crate::workers::account_access::Desk;
+use crate::workers::courier::{Audience, Courier};
+use crate::workers::discoverer::Scout;
+use crate::workers::heartbeat::{Pulse, Pulses};
+use crate::workers::janitor;
+use crate::workers::learned_rates::Experience;
+use crate::workers::poller::{Policy, Poller};
+use crate::workers::registrar;
+use crate::workers::registrar::Wanted;
 
 /// A trade that ended.
 #[derive(Debug)]
@@ -343,7 +344,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::domain::span::earlier;
+    use crate::domain::time::earlier;
 
     #[tokio::test]
     async fn who_waits_for_a_trade_that_hangs_seems_to_hang_too() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::snapshot::{Snapshot, Standing};
-use super::span::{later, signed};
+use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::time::{later, signed};
 
 /// A smaller difference is the clock being slewed, or the time between two readings.
 pub const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::account::Standing;
-use super::breaker::{Health, Reason, State};
-use super::message::body;
+use crate::domain::delivery::health::{Health, Reason, State};
+use crate::domain::messages::body;
+use crate::domain::polling::account_status::Standing;
 
 /// The kind of a degradation. What needs attention first comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,48 +1,33 @@
-//! The ground floor: everything that decides, and nothing that acts.
+//! Every decision, as pure functions of their arguments.
 //!
-//! Total functions of their arguments. No async, no I/O, no clock, no randomness, no SQL, no environment: `now` and
-//! `jitter` are arguments. The shell above fetches, stores and sends what is decided here.
+//! There is no async code here, no I/O, clock, randomness, SQL or environment: `now` and `jitter` are arguments. The
+//! layers above fetch, store and send what is decided here.
+//!
+//! Imports point down this list only:
+//! `delivery` and `polling` import `messages`, `messages` imports `tracking`, and all of them import the leaves.
 
-pub mod account;
-pub mod address;
-pub mod attempt;
-pub mod breaker;
-pub mod budget;
-pub mod cadence;
-pub mod change;
+// Leaves: names, ids, spans.
 pub mod clock;
 pub mod degraded;
-pub mod delivery;
 pub mod digest;
-pub mod discovery;
-pub mod event;
-pub mod freshness;
-pub mod history;
-pub mod journey;
 pub mod label;
-pub mod ledger;
-pub mod message;
-#[cfg(test)]
-mod model;
-pub mod next_attempt;
-pub mod outbox;
-pub mod outlook;
-pub mod pace;
-pub mod poll;
 pub mod proxies;
-pub mod quota;
-pub mod reading;
-pub mod replay;
 pub mod retry_after;
-pub mod rhythm;
-pub mod schedule;
 pub mod secret;
-pub mod share;
-pub mod signature;
-pub mod silence;
-pub mod slots;
-pub mod snapshot;
-pub mod span;
 pub mod subscriber;
-pub mod system;
+pub mod time;
+
+// What the API said: parsing, identity of events, history, diff.
 pub mod tracking;
+
+// What subscribers are told: ids, bodies, envelopes, signatures.
+pub mod messages;
+
+// Which label is polled next, when again, and within which limits.
+pub mod polling;
+
+// What becomes of each delivery: retry, subscriber health, addresses, replay.
+pub mod delivery;
+
+// What the API answers about a label over time, as recorded or generated.
+pub mod journey;

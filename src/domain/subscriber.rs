@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::digest;
 use super::label::AccountName;
-use super::message::MessageType;
 use super::proxies::Proxies;
 use super::secret::Hidden;
-use super::signature::SigningSecret;
-use super::signature::hmac_header::HmacHeader;
-use super::signature::rsa::RsaKey;
+use crate::domain::messages::MessageType;
+use crate::domain::messages::signature::SigningSecret;
+use crate::domain::messages::signature::hmac_header::HmacHeader;
+use crate::domain::messages::signature::rsa::RsaKey;
 
 /// The `X` of `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

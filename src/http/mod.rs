@@ -28,14 +28,15 @@ use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::attention::{self, Configured};
 use crate::clock;
 use crate::domain::degraded::{Degraded, What};
 use crate::domain::secret::Hidden;
 use crate::notices::Notices;
-use crate::pulse::Pulses;
 use crate::shortage;
 use crate::store::Store;
+use crate::store::views::attention;
+use crate::store::views::attention::Configured;
+use crate::workers::heartbeat::Pulses;
 
 /// How long answers under way may take when the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

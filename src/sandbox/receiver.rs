@@ -17,7 +17,7 @@ use axum::http::Response;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::domain::signature::SigningSecret;
+use crate::domain::messages::signature::SigningSecret;
 
 use super::Clock;
 use super::answer::Answer;

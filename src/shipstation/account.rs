@@ -10,10 +10,10 @@ use super::wire::{self, Limit};
 use super::{CONNECT, Client, LARGEST_BODY, LAST_WORDS, NoClient};
 use crate::config::Account;
 use crate::domain::digest;
-use crate::domain::reading::Reading;
+use crate::domain::polling::schedule::prefix;
 use crate::domain::retry_after;
-use crate::domain::schedule::prefix;
 use crate::domain::tracking::Tracking;
+use crate::domain::tracking::reading::Reading;
 use crate::shortage;
 use crate::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport, shown_location};
 

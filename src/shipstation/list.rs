@@ -12,10 +12,10 @@ use url::Url;
 use super::account::Whole;
 use super::{Client, NoClient, wire};
 use crate::config::Account;
-use crate::domain::discovery::{Ask, Fate, Listed, Page};
 use crate::domain::label::{LabelId, Metadata};
-use crate::domain::reading::Reading;
+use crate::domain::polling::discovery::{Ask, Fate, Listed, Page};
 use crate::domain::tracking::Text;
+use crate::domain::tracking::reading::Reading;
 
 /// A longer id or code is none, and left out, in bytes.
 const LONGEST: usize = 128;

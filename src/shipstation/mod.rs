@@ -16,7 +16,7 @@ use rustls::ClientConfig;
 
 use crate::config::Account;
 use crate::domain::label::LabelId;
-use crate::domain::reading::Reading;
+use crate::domain::tracking::reading::Reading;
 
 pub use account::AccountClient;
 

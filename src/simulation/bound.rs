@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::travel::{Passage, Travel};
-use crate::domain::span::signed;
+use crate::domain::time::signed;
 use crate::domain::tracking::StatusCode;
 
 /// Which part of life a moment belongs to.
@@ -157,7 +157,7 @@ fn cell(before: Option<&Passage>, since: Timestamp, at: Timestamp) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::cadence::Sight;
+    use crate::domain::polling::cadence::Sight;
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + hours * 3_600).unwrap()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::delays::Delays;
 use super::{Terms, generate, run};
-use crate::domain::cadence::{Cadence, RowName};
+use crate::domain::polling::cadence::{Cadence, RowName};
 
 /// An account's labels, and how many requests a day it may make.
 #[derive(Clone, Copy, Debug)]

@@ -26,7 +26,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::travel::{Passage, Travel};
-use crate::domain::cadence::Sight;
+use crate::domain::polling::cadence::Sight;
 use crate::domain::tracking::StatusCode;
 
 /// The first day of the year in which labels are registered.

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::domain::pace::Pace;
-use crate::domain::schedule::Queues;
+use crate::domain::polling::pace::Pace;
+use crate::domain::polling::schedule::Queues;
 
 /// Labels that wait to be polled, by their numbers.
 #[derive(Debug, Default)]

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::line::Line;
 use super::travel::Travel;
-use crate::domain::cadence::{Cadence, Look, Situation};
-use crate::domain::pace::Pace;
-use crate::domain::quota::{Quota, WINDOW};
-use crate::domain::rhythm::{Learnt, Rhythms, Wait};
+use crate::domain::polling::cadence::{Cadence, Look, Situation};
+use crate::domain::polling::learning::{Learnt, Rhythms, Wait};
+use crate::domain::polling::pace::Pace;
+use crate::domain::polling::quota::{Quota, WINDOW};
 
 /// What a run is made under.
 #[derive(Clone, Copy, Debug)]

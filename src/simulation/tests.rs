@@ -7,7 +7,7 @@ use super::bound::Bound;
 use super::delays::Delays;
 use super::*;
 use crate::config::{Config, Environment};
-use crate::domain::cadence::Cadence;
+use crate::domain::polling::cadence::Cadence;
 use crate::domain::tracking::StatusCode;
 
 const HOUR: Duration = Duration::from_secs(3_600);

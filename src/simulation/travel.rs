@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::domain::cadence::Sight;
 use crate::domain::journey::{Journey, JourneyFileError};
 use crate::domain::label::LabelId;
+use crate::domain::polling::cadence::Sight;
 use crate::domain::tracking::Tracking;
 
 /// One label's journey.

@@ -8,10 +8,10 @@ use sqlx::SqliteConnection;
 use super::messages::write_system_messages;
 use super::outbox::NewDelivery;
 use super::{Store, StoreError, at, ms};
-use crate::domain::account::{AccountChange, AccountState, Standing};
 use crate::domain::label::AccountName;
-use crate::domain::message::Message;
-use crate::domain::poll::PlannedDelivery;
+use crate::domain::messages::Message;
+use crate::domain::polling::account_status::{AccountChange, AccountState, Standing};
+use crate::domain::polling::poll::PlannedDelivery;
 use crate::domain::subscriber::SubscriberName;
 
 /// An account's new standing, what is to be told of it, and what it does to the labels.

@@ -9,8 +9,8 @@ use sqlx::SqliteConnection;
 
 use super::registering::{Asker, Change, Row, insert, next_version, revive};
 use super::{Store, StoreError, at, json, ms};
-use crate::domain::discovery::{Listed, Progress};
 use crate::domain::label::{AccountName, LabelId, Source};
+use crate::domain::polling::discovery::{Listed, Progress};
 
 /// What a page of the list brought.
 #[derive(Clone, Debug)]

@@ -1,14 +1,14 @@
 //! Counts of how fresh news was, by the day: written with the polls that brought it.
 //!
-//! What is counted is decided in [`crate::domain::freshness`]; what is shown is in [`super::views::freshness`].
+//! What is counted is decided in [`crate::domain::polling::freshness`]; what is shown is in [`super::views::freshness`].
 
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, json, ms};
-use crate::domain::freshness::Notice;
 use crate::domain::label::AccountName;
+use crate::domain::polling::freshness::Notice;
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;

@@ -11,12 +11,12 @@ use sqlx::SqliteConnection;
 use super::messages::{Keys, write_system_messages};
 use super::outbox::{EndedAttempt, NewDelivery, hastened_by, reschedule};
 use super::{Store, StoreError, at, ms};
-use crate::domain::breaker::{Health, HealthChange, Reason, State};
-use crate::domain::delivery::{DueReason, HastenedBy};
-use crate::domain::message::ping::{PING, Ping};
-use crate::domain::message::{MessageType, about_subscriber};
+use crate::domain::delivery::health::{Health, HealthChange, Reason, State};
+use crate::domain::delivery::outcome::{DueReason, HastenedBy};
+use crate::domain::messages::ping::{PING, Ping};
+use crate::domain::messages::system;
+use crate::domain::messages::{MessageType, about_subscriber};
 use crate::domain::subscriber::SubscriberName;
-use crate::domain::system;
 
 impl Store {
     /// How a subscriber fares; one that nobody has heard of is well.

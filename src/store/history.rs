@@ -7,8 +7,8 @@ use sqlx::SqliteConnection;
 use super::bulk::Bulk;
 use super::polls::PollRecord;
 use super::{json, ms};
-use crate::domain::event::{Form, KnownEvent};
-use crate::domain::history::Step;
+use crate::domain::tracking::history::Step;
+use crate::domain::tracking::matching::{Form, KnownEvent};
 
 /// A label's whole history, in the order of recording.
 pub(super) async fn known_events(

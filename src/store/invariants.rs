@@ -5,7 +5,7 @@
 //! wire knows.
 
 use super::{Store, StoreError};
-use crate::domain::delivery::DueReason;
+use crate::domain::delivery::outcome::DueReason;
 
 /// A query over everything, and the sentence for each row that it finds.
 macro_rules! each {

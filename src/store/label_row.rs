@@ -8,9 +8,9 @@ use sqlx::SqliteConnection;
 use super::bulk::{Bulk, Values};
 use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata};
-use crate::domain::pace::Pace;
-use crate::domain::poll::Reason;
-use crate::domain::snapshot::{Snapshot, Standing};
+use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::polling::pace::Pace;
+use crate::domain::polling::poll::Reason;
 
 /// A row of `labels`, but for who asks for it.
 #[derive(Debug)]

@@ -10,11 +10,11 @@ use super::bulk::Bulk;
 use super::outbox::NewDelivery;
 use super::polls::PollRecord;
 use super::{json, ms};
-use crate::domain::delivery::DeliverySchedule;
+use crate::domain::delivery::outbox::{MessageContent, PendingDelivery};
+use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::label::AccountName;
-use crate::domain::message::{About, Message, repeated_id};
-use crate::domain::outbox::{MessageContent, PendingDelivery};
-use crate::domain::poll::PlannedDelivery;
+use crate::domain::messages::{About, Message, repeated_id};
+use crate::domain::polling::poll::PlannedDelivery;
 
 const INSERT_MESSAGES: Bulk = Bulk {
     before:

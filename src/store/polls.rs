@@ -19,12 +19,12 @@ use super::messages::write_messages;
 use super::outbox::NewDelivery;
 use super::usage::{self, Usage};
 use super::{Store, StoreError, ms};
-use crate::domain::freshness::Notice;
-use crate::domain::history::EventWrites;
 use crate::domain::label::AccountName;
-use crate::domain::message::Message;
-use crate::domain::poll::{GLANCES, Glance, PlannedDelivery, PollPlan};
-use crate::domain::snapshot::{Snapshot, Standing};
+use crate::domain::messages::Message;
+use crate::domain::polling::freshness::Notice;
+use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::polling::poll::{GLANCES, Glance, PlannedDelivery, PollPlan};
+use crate::domain::tracking::history::EventWrites;
 
 pub use super::label_row::UnchangedPoll;
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::bulk::{Bulk, Values};
 use super::views::PAGE;
 use super::{Store, StoreError, at, ms};
-use crate::domain::delivery::DeliverySchedule;
+use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::subscriber::{Format, SubscriberName};
 
 /// How a message stands with the subscriber.

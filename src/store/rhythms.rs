@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Store, StoreError, at, json, ms};
-use crate::domain::cadence::RowName;
-use crate::domain::rhythm::{Kind, Rhythms, Tally};
+use crate::domain::polling::cadence::RowName;
+use crate::domain::polling::learning::{Kind, Rhythms, Tally};
 
 #[derive(Serialize)]
 struct Row<'a> {

@@ -3,11 +3,11 @@
 use super::history::known_events;
 use super::label_row::LabelRow;
 use super::{Store, StoreError};
-use crate::domain::event::KnownEvent;
 use crate::domain::label::AccountName;
-use crate::domain::poll;
-use crate::domain::reading::Reading;
-use crate::domain::snapshot::Snapshot;
+use crate::domain::polling::label_state::Snapshot;
+use crate::domain::polling::poll;
+use crate::domain::tracking::matching::KnownEvent;
+use crate::domain::tracking::reading::Reading;
 
 /// A page of the labels that are polled.
 #[derive(Debug)]

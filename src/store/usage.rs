@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, at, ms};
-use crate::domain::budget::Month;
 use crate::domain::label::AccountName;
-use crate::domain::ledger::{Demand, Ended};
-use crate::domain::share::Share;
+use crate::domain::polling::adaptive_limit::Share;
+use crate::domain::polling::budget::Month;
+use crate::domain::polling::rate_limiter::{Demand, Ended};
 
 /// How long requests are remembered by the second, in seconds: the bucket of a budget holds an hour's worth.
 const REMEMBERED: i64 = 3_600;

@@ -22,8 +22,8 @@ use super::failure::{Failure, Fault};
 use super::origin::{Origin, Proxy, Route};
 use super::{Progress, resolver};
 use crate::clock;
-use crate::domain::address::Manner;
-use crate::domain::attempt::Stage;
+use crate::domain::delivery::address::Manner;
+use crate::domain::delivery::attempt::Stage;
 
 /// How long an address is tried before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(300);

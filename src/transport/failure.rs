@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use rustls::{CertificateError, InvalidMessage};
 
-use crate::domain::address::Refusal;
+use crate::domain::delivery::address::Refusal;
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,8 +28,8 @@ use rustls::ClientConfig;
 use url::Url;
 
 use crate::agent::USER_AGENT;
-use crate::domain::address::Manner;
-use crate::domain::attempt::Stage;
+use crate::domain::delivery::address::Manner;
+use crate::domain::delivery::attempt::Stage;
 use crate::domain::proxies::Proxies;
 use connection::Connection;
 use origin::Route;

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::failure::{Failure, Fault, shortage};
 use crate::clock::Stopwatch;
-use crate::domain::address::{Manner, Refusal};
+use crate::domain::delivery::address::{Manner, Refusal};
 
 /// Resolves `host` as the connection is made, each time.
 pub(super) async fn addresses(
@@ -109,7 +109,7 @@ impl Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::address::Rule;
+    use crate::domain::delivery::address::Rule;
 
     const HTTP: Manner = Manner { encrypted: false, allow_insecure: false };
 

@@ -6,9 +6,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use trackpost::domain::event::{KnownEvent, match_events};
 use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::tracking::Tracking;
+use trackpost::domain::tracking::matching::{KnownEvent, match_events};
 
 /// How the events of an answer are told.
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trackpost::domain::breaker::{Health, State};
+use trackpost::domain::delivery::outcome::health::{Health, State};
 use trackpost::domain::secret::Hidden;
 use trackpost::domain::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::Method;
 use trackpost::clock::Stopwatch;
 use trackpost::config::Account;
-use trackpost::domain::address::Manner;
+use trackpost::domain::delivery::outcome::address::Manner;
 use trackpost::domain::proxies::Proxies;
-use trackpost::domain::reading::Reading;
+use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;
 use trackpost::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport};
 

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use trackpost::domain::secret::Hidden;
 use trackpost::http::{self, Sources};
-use trackpost::pulse::Pulses;
 use trackpost::sandbox::{Answer, SandboxOptions};
+use trackpost::workers::heartbeat::Pulses;
 
 use crate::house::child::Site;
 use crate::house::parcel::in_transit;

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use trackpost::domain::freshness::{Histogram, Kind};
 use trackpost::domain::label::{AccountName, LabelKey};
-use trackpost::janitor::Report;
+use trackpost::domain::polling::freshness::{Histogram, Kind};
 use trackpost::sandbox::Answer;
 use trackpost::store::views::freshness::Series;
+use trackpost::workers::janitor::Report;
 
 use crate::house::House;
 use crate::house::parcel::{event, tracking};

@@ -2,11 +2,11 @@
 
 use jiff::SignedDuration;
 use tokio::sync::watch;
-use trackpost::courier::Courier;
-use trackpost::domain::outbox::Limit;
+use trackpost::domain::delivery::outcome::outbox::Limit;
 use trackpost::domain::subscriber::SubscriberName;
-use trackpost::pulse::Pulse;
 use trackpost::sandbox::Answer;
+use trackpost::workers::courier::Courier;
+use trackpost::workers::heartbeat::Pulse;
 
 use crate::house::parcel::{event, in_transit, tracking};
 use crate::house::{House, ORDERS, bystander, seconds};
@@ -101,7 +101,7 @@ async fn a_backlog_that_memory_does_not_hold_is_delivered_whole_and_in_order() {
 
 #[tokio::test]
 async fn a_ping_is_sent_once_and_changes_nothing() {
-    use trackpost::domain::message::ping::Ping;
+    use trackpost::domain::messages::ping::Ping;
     let mut house = House::new().await;
     house.register(&["se-1"]).await;
     house.says("se-1", &in_transit());

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use trackpost::desk::Errand;
 use trackpost::domain::label::LabelKey;
-use trackpost::domain::pace;
+use trackpost::domain::polling::pace;
 use trackpost::sandbox::{Answer, Asked};
+use trackpost::workers::account_access::Errand;
 
 use crate::house::parcel::{in_transit, tracking};
 use crate::house::{API_KEY, House, ORDERS, about, hours, seconds};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use trackpost::config::{Config, Environment};
 use trackpost::domain::label::{LabelKey, LabelState, Registration, Source};
-use trackpost::registrar::Registrar;
 use trackpost::sandbox::SandboxOptions;
 use trackpost::store::label_files::LabelFile;
 use trackpost::store::labels::Removal;
+use trackpost::workers::registrar::Registrar;
 
 use crate::house::child::{Daemon, Site, until};
 use crate::house::{House, bystander, hours, seconds};

@@ -1,7 +1,7 @@
 //! What the parcels teach moves the looks: within the rows that allow it, and after a restart too.
 
-use trackpost::domain::cadence::RowName;
 use trackpost::domain::label::{AccountName, LabelKey};
+use trackpost::domain::polling::cadence::RowName;
 use trackpost::domain::tracking::StatusCode;
 
 use crate::house::parcel::{event, tracking};

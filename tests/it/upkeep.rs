@@ -3,14 +3,14 @@
 use jiff::SignedDuration;
 use trackpost::config::StoreConfig;
 
-use trackpost::domain::account::AccountState;
-use trackpost::domain::message::ping::Ping;
-use trackpost::domain::message::{MessageType, about_account};
-use trackpost::domain::poll::PlannedDelivery;
+use trackpost::domain::messages::ping::Ping;
+use trackpost::domain::messages::{MessageType, about_account};
+use trackpost::domain::polling::account_status::AccountState;
+use trackpost::domain::polling::poll::PlannedDelivery;
 use trackpost::domain::subscriber::{Format, Subscriber, SubscriberName};
-use trackpost::janitor;
 use trackpost::sandbox::Answer;
 use trackpost::store::accounts::AccountRecord;
+use trackpost::workers::janitor;
 
 use crate::house::parcel::{event, tracking};
 use crate::house::{House, ORDERS, hours, seconds};

@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::cli::{Failure, output};
 use crate::clock;
 use crate::config::{Account, Loaded, duration};
-use crate::domain::delivery::Attempt;
-use crate::domain::discovery::Ask;
+use crate::domain::delivery::outcome::Attempt;
 use crate::domain::label::LabelId;
-use crate::domain::message::ping::{PING, Ping};
-use crate::domain::reading::Reading;
+use crate::domain::messages::ping::{PING, Ping};
+use crate::domain::polling::discovery::Ask;
 use crate::domain::subscriber::Subscriber;
+use crate::domain::tracking::reading::Reading;
 use crate::shipstation::Client;
 use crate::webhook::{Callback, Mouth};
 

@@ -1,6 +1,6 @@
 //! `trackpost deliveries show`: the whole story of a delivery.
 //!
-//! Gathers what is recorded; when next and why is [`crate::domain::next_attempt`]'s to say, in the words of [`super::story`].
+//! Gathers what is recorded; when next and why is [`crate::domain::delivery::next_attempt`]'s to say, in the words of [`super::story`].
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::cli::Failure;
 use crate::cli::output::{self, instant, roughly};
 use crate::clock;
 use crate::config::{Config, duration};
-use crate::domain::attempt::{Heeded, Reached, heeded};
-use crate::domain::breaker::Health;
-use crate::domain::message::ping::PING;
-use crate::domain::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
-use crate::domain::span::later;
+use crate::domain::delivery::attempt::{Heeded, Reached, heeded};
+use crate::domain::delivery::health::Health;
+use crate::domain::delivery::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
+use crate::domain::messages::ping::PING;
 use crate::domain::subscriber::SubscriberName;
+use crate::domain::time::later;
 use crate::store::Store;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::waiting::Place;

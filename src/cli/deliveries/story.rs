@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use crate::cli::output::{roughly, shown};
 use crate::config::duration;
-use crate::domain::attempt::{Heeded, Reached, Stage};
-use crate::domain::breaker;
-use crate::domain::delivery::{DueReason, HastenedBy, Plan};
-use crate::domain::message::ping::PING;
-use crate::domain::next_attempt::{Because, Outlook};
+use crate::domain::delivery::attempt::{Heeded, Reached, Stage};
+use crate::domain::delivery::health as breaker;
+use crate::domain::delivery::next_attempt::{Because, Outlook};
+use crate::domain::delivery::outcome::{DueReason, HastenedBy, Plan};
+use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
 /// Why a delivery's next attempt is when it is.

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::{Config, Environment};
 use crate::daemon::{Daemon, DaemonError, Signals};
 use crate::domain::label::AccountName;
-use crate::domain::signature::SigningSecret;
+use crate::domain::messages::signature::SigningSecret;
 use crate::sandbox::{
     Answer, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions,
 };

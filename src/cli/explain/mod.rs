@@ -15,9 +15,9 @@ use super::output::{self, instant, or_dash, roughly};
 use super::{Failure, open_store_to_read, resolve};
 use crate::clock;
 use crate::config::duration;
-use crate::domain::account::AccountState;
-use crate::domain::outlook::Outlook;
-use crate::domain::poll::{Glance, Reason};
+use crate::domain::polling::account_status::AccountState;
+use crate::domain::polling::outlook::Outlook;
+use crate::domain::polling::poll::{Glance, Reason};
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 /// As `--json` has it.

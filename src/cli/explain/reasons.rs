@@ -5,9 +5,9 @@ use jiff::SignedDuration;
 use super::super::output::{instant, roughly, shown};
 use super::{Facts, why};
 use crate::config::duration;
-use crate::domain::account::Standing;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
-use crate::domain::outlook::Outlook;
+use crate::domain::polling::account_status::Standing;
+use crate::domain::polling::outlook::Outlook;
 
 /// Why, in sentences; the most telling first.
 pub(super) fn reasons(facts: &Facts<'_>) -> Vec<String> {

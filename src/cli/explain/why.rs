@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::output::roughly;
 use crate::config::duration;
-use crate::domain::cadence::RowName;
-use crate::domain::poll::{Cadenced, Learned, Reason};
+use crate::domain::polling::cadence::RowName;
+use crate::domain::polling::poll::{Cadenced, Learned, Reason};
 
 /// A sentence each; the wait itself is said elsewhere.
 pub(super) fn in_words(reason: &Reason) -> Vec<String> {

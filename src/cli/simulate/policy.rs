@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::Failure;
 use crate::config::{Config, Environment, duration};
-use crate::domain::cadence::Cadence;
+use crate::domain::polling::cadence::Cadence;
 
 /// A cadence and what it is called.
 #[derive(Debug)]

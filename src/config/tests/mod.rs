@@ -13,9 +13,9 @@ use jiff::civil::time;
 
 use super::layers::DEFAULTS;
 use super::*;
-use crate::domain::cadence::{Hours, Row, RowName};
 use crate::domain::label::{LabelId, Registration, Source};
-use crate::domain::message::MessageType;
+use crate::domain::messages::MessageType;
+use crate::domain::polling::cadence::{Hours, Row, RowName};
 use crate::domain::secret::Hidden;
 use crate::domain::subscriber::Format;
 use crate::domain::tracking::StatusCode;

@@ -1,18 +1,18 @@
 //! One carrier event of an answer: its own bytes, and what they say.
 //!
 //! It is parsed once, here; the parsed value travels to the message. Which event it is, and whether it is new, is told
-//! in [`crate::domain::event`].
+//! in [`crate::domain::tracking::matching`].
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::StatusCode;
-use crate::domain::event::{Form, Layouts, Sighting, instant_of};
+use crate::domain::tracking::matching::{Form, Layouts, Sighting, instant_of};
 
 /// One carrier event: the raw object, and the fields that decide something.
 ///
-/// The vendor gives it no id and no sequence number; [`crate::domain::event`] gives it one.
+/// The vendor gives it no id and no sequence number; [`crate::domain::tracking::matching`] gives it one.
 #[derive(Clone, Debug)]
 pub struct TrackingEvent {
     /// The event's own JSON object, byte for byte.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::TrackingEvent;
 use crate::domain::digest::Digest;
-use crate::domain::event::read_value;
+use crate::domain::tracking::matching::read_value;
 
 /// The digest of an answer's `fields` beside its `events`, and of these.
 pub fn digest(fields: &[(Cow<'_, str>, &RawValue)], events: &[TrackingEvent]) -> Digest {

@@ -6,7 +6,7 @@
 //!
 //! The whole answer is here; [`StatusCode`], [`Text`] and [`TrackingEvent`] have rooms of their own.
 
-mod delivery;
+mod delivered;
 mod event;
 mod facts;
 mod status;
@@ -14,9 +14,18 @@ mod surrogates;
 mod text;
 mod wire;
 
+// What an answer is worth: tracking, or a failure as a value.
+pub mod reading;
+// Which event of an answer is which event of the history.
+pub mod matching;
+// What is written of events, and what is told of them.
+pub mod history;
+// The difference between a label and its newest answer.
+pub mod diff;
+
 use super::digest::Digest;
-use super::event::Layouts;
-pub use delivery::Deliveries;
+use crate::domain::tracking::matching::Layouts;
+pub use delivered::Deliveries;
 use event::is_out_for_delivery;
 pub use event::{NotAnEvent, TrackingEvent};
 pub use status::StatusCode;

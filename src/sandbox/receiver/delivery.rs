@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use jiff::Timestamp;
 
-use crate::domain::signature::{SignedHeaders, SigningSecret, VerifyError, verify};
+use crate::domain::messages::signature::{SignedHeaders, SigningSecret, VerifyError, verify};
 
 /// What the signature of a delivery is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]

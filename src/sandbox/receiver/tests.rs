@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
-use crate::domain::signature::{VerifyError, sign};
+use crate::domain::messages::signature::{VerifyError, sign};
 
 const NOW: i64 = 1_800_000_000;
 

@@ -1,7 +1,7 @@
 //! The outbox: what is still to be delivered, and what became of each attempt.
 //!
 //! The table is the truth: a pending row has its due time and the reason for it, as they were decided. Which of them may
-//! be attempted, the heads of lanes, is known to the courier ([`crate::domain::outbox`]), to whom new deliveries come
+//! be attempted, the heads of lanes, is known to the courier ([`crate::domain::delivery::outbox`]), to whom new deliveries come
 //! through memory ([`handover`]). What is sent again ([`super::replay`]) goes before what waits in its lane.
 
 pub mod handover;
@@ -19,9 +19,10 @@ pub(super) use read::plan;
 use super::bulk::Bulk;
 use super::health::{self, Healths};
 use super::{Store, StoreError, at, json, ms};
-use crate::domain::breaker::{Ended, Health, HealthChange};
-use crate::domain::delivery::{
-    self, Attempt, DeliverySchedule, HastenedBy, NextStep, RetryProgress, Settlement,
+use crate::domain::delivery::health::{Ended, Health, HealthChange};
+use crate::domain::delivery::outcome as delivery;
+use crate::domain::delivery::outcome::{
+    Attempt, DeliverySchedule, HastenedBy, NextStep, RetryProgress, Settlement,
 };
 use crate::domain::subscriber::{Subscriber, SubscriberName};
 

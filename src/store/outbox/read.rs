@@ -2,7 +2,7 @@
 //! memory.
 //!
 //! A reading selects by what is stored: what is pending, its place in its lane, its due time. What is taken next is
-//! decided in [`crate::domain::outbox`].
+//! decided in [`crate::domain::delivery::outbox`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use crate::domain::delivery::{DeliverySchedule, DueReason, Plan, RetryProgress};
-use crate::domain::outbox::{Kind, LeftOut, Limit, Loaded, MessageContent, PendingDelivery};
+use crate::domain::delivery::outbox::{Kind, LeftOut, Limit, Loaded, MessageContent, PendingDelivery};
+use crate::domain::delivery::outcome::{DeliverySchedule, DueReason, Plan, RetryProgress};
 use crate::domain::subscriber::{Format, SubscriberName};
 use crate::store::{Store, StoreError, at, json};
 

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 use super::instant_or_null;
-use crate::domain::account::Standing;
 use crate::domain::degraded::first_polls_take;
 use crate::domain::label::AccountName;
-use crate::domain::outlook::{Limits, Outlook};
-use crate::domain::span::earlier;
+use crate::domain::polling::account_status::Standing;
+use crate::domain::polling::outlook::{Limits, Outlook};
+use crate::domain::time::earlier;
 use crate::store::{Store, StoreError};
 
 /// What is written for a stretch without end.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{PAGE, count, instant, instant_or_null};
-use crate::domain::delivery::Plan;
+use crate::domain::delivery::outcome::Plan;
 use crate::store::outbox::plan;
 use crate::store::{Store, StoreError, at, ms};
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{count, instant, instant_or_null, on_one_line};
-use crate::domain::message::envelope::tracking_of;
+use crate::domain::messages::envelope::tracking_of;
 use crate::domain::tracking::mended;
 use crate::store::{Store, StoreError, at};
 

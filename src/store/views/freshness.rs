@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::count;
-use crate::domain::freshness::{Figures, Histogram, Kind};
 use crate::domain::label::AccountName;
+use crate::domain::polling::freshness::{Figures, Histogram, Kind};
 use crate::store::freshness::day_of;
 use crate::store::{Store, StoreError};
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{PAGE, count, instant, instant_or_null, on_one_line};
-use crate::domain::pace::Pace;
-use crate::domain::poll::{Glance, Reason};
+use crate::domain::polling::pace::Pace;
+use crate::domain::polling::poll::{Glance, Reason};
 use crate::store::{Store, StoreError, at};
 
 /// A label as it is listed.

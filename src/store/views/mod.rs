@@ -4,6 +4,7 @@
 //! page a short read of its own, so that a slow terminal never holds up a checkpoint. Nothing is decided here.
 
 pub mod accounts;
+pub mod attention;
 pub mod deliveries;
 pub mod events;
 pub mod freshness;
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Serialize as _, Serializer};
 use serde_json::value::RawValue;
 
-use crate::domain::message::body;
+use crate::domain::messages::body;
 
 /// Rows a page has at most.
 pub const PAGE: u32 = 500;

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{count, instant_or_null};
-use crate::domain::breaker::{Health, Reason};
 use crate::domain::degraded::SubscriberStatus;
+use crate::domain::delivery::health::{Health, Reason};
 use crate::domain::subscriber::SubscriberName;
 use crate::store::{Store, StoreError, at};
 

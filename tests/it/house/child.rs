@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use trackpost::clock;
-use trackpost::domain::signature::SigningSecret;
+use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::sandbox::{
     Counts, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions,
 };

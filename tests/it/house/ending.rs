@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use trackpost::courier::Courier;
-use trackpost::desk::Desk;
-use trackpost::domain::signature::SigningSecret;
+use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::domain::subscriber::Subscriber;
-use trackpost::experience::Experience;
-use trackpost::poller::Poller;
-use trackpost::pulse::Pulse;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
-use trackpost::scout::Scout;
 use trackpost::shipstation::Client;
 use trackpost::store;
+use trackpost::workers::account_access::Desk;
+use trackpost::workers::courier::Courier;
+use trackpost::workers::discoverer::Scout;
+use trackpost::workers::heartbeat::Pulse;
+use trackpost::workers::learned_rates::Experience;
+use trackpost::workers::poller::Poller;
 
 use super::{House, SECRET, Work};
 

@@ -19,20 +19,20 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use trackpost::config::{Account, Config, Environment, LabelSources};
-use trackpost::courier::Courier;
-use trackpost::desk::{Desk, Errand};
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
-use trackpost::domain::signature::SigningSecret;
+use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::domain::subscriber::SubscriberName;
-use trackpost::experience::Experience;
-use trackpost::poller::{Policy, Poller};
-use trackpost::registrar;
 use trackpost::sandbox::{
     Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
-use trackpost::scout::Scout;
 use trackpost::store::Store;
+use trackpost::workers::account_access::{Desk, Errand};
+use trackpost::workers::courier::Courier;
+use trackpost::workers::discoverer::Scout;
+use trackpost::workers::learned_rates::Experience;
+use trackpost::workers::poller::{Policy, Poller};
+use trackpost::workers::registrar;
 
 pub use looking::{about, bystander};
 

@@ -5,7 +5,7 @@ mod verb;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use trackpost::domain::message::{MessageType, about_account};
+use trackpost::domain::messages::{MessageType, about_account};
 use trackpost::domain::subscriber::{Format, SubscriberName};
 use trackpost::sandbox::{Answer, Delivery};
 use trackpost::store::replay::{Again, Before, Span, Stored};

@@ -5,10 +5,10 @@ use serde_json::value::RawValue;
 use jiff::Timestamp;
 
 use super::*;
-use crate::domain::account::AccountState;
-use crate::domain::outlook::Limits;
-use crate::domain::poll::{Cadenced, Reason};
-use crate::domain::share::Share;
+use crate::domain::polling::account_status::AccountState;
+use crate::domain::polling::adaptive_limit::Share;
+use crate::domain::polling::outlook::Limits;
+use crate::domain::polling::poll::{Cadenced, Reason};
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 fn at(text: &str) -> Timestamp {

@@ -1,0 +1,449 @@
+//! The status of an account with the API, and what each answer does to it.
+//!
+//! A refused key, a wrong URL or an outage concerns the account and no label: its labels are not polled but for one probe
+//! at a time, and the account comes back by itself (contract 3).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::time::{later, signed};
+
+/// What one poll says about its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The API answered about the label: the account is fine.
+    Fine,
+    /// 401, 402; a 400 or 403 that speaks of the account.
+    Unauthorized { detail: String },
+    /// Any other 4xx: the label's, unless labels in a row get the same one.
+    Refused { detail: String },
+    /// A 404 that speaks of the endpoint.
+    Misconfigured { detail: String },
+    /// 429: the whole account waits.
+    Throttled { retry_after: Duration },
+    /// 5xx, garbled, time-out, no connection: perhaps this label, perhaps everything.
+    Failed { detail: String },
+    /// Nobody was asked, for want of something of our own.
+    OurFault,
+}
+
+/// Where an account stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Ok,
+    Unauthorized,
+    Misconfigured,
+    /// Every label failed: the vendor is down, or we are.
+    Down,
+}
+
+impl Standing {
+    pub const ALL: [Self; 4] = [Self::Ok, Self::Unauthorized, Self::Misconfigured, Self::Down];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unauthorized => "unauthorized",
+            Self::Misconfigured => "misconfigured",
+            Self::Down => "down",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|standing| standing.as_str() == text)
+    }
+
+    fn is_refused(self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Misconfigured)
+    }
+}
+
+/// An account's standing with what belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountState {
+    pub standing: Standing,
+    pub since: Timestamp,
+    /// Probes that failed since.
+    pub probes: u32,
+    /// When the next probe is due; set exactly while the standing is not `Ok`.
+    pub probe_at: Option<Timestamp>,
+    pub throttled_until: Option<Timestamp>,
+    pub detail: Option<String>,
+    /// Labels that failed in a row, with no good answer between; not stored.
+    pub streak: BTreeSet<i64>,
+    /// Failures in a row; not stored.
+    pub failures_in_a_row: u32,
+    /// The last good answer; not stored.
+    pub last_fine_at: Option<Timestamp>,
+    /// The refusal that labels got in a row, and those labels, with no good answer between; not stored.
+    pub refusal: Option<String>,
+    pub refused: BTreeSet<i64>,
+    /// The label that made the account fall: another is the better probe; not stored.
+    pub fell_by: Option<i64>,
+    /// After a fault of our own nothing is asked until then; not stored.
+    pub paused_until: Option<Timestamp>,
+}
+
+/// What subscribers and labels are to be told of a change of standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountChange {
+    /// It fell: `system.account.unauthorized`.
+    Refused,
+    /// It is accepted again: `system.account.recovered`.
+    Accepted,
+    /// All labels fail; no label's failures count from here.
+    WentDown,
+    /// The API answers again: its overdue labels are to be spread.
+    CameBack,
+}
+
+/// So many failures in a row are an outage, if they are those of all labels of the account.
+const OUTAGE_FAILURES: u32 = 5;
+/// With fewer labels their own backing off is as good as a probe.
+const FEWEST_LABELS: usize = 3;
+/// A good answer this young says that it is not everything that fails.
+const LATELY: SignedDuration = SignedDuration::from_secs(30);
+/// So many labels in a row stand for all of them.
+pub const ALL_LABELS: usize = 20;
+
+/// So many labels that are refused alike, in a row, speak of the account (contract 3).
+const REFUSED_LABELS: usize = 3;
+/// How long nothing is asked after a fault of our own.
+const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+
+/// A longer `Retry-After` is taken for this (contract 3).
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// What a 429 without `Retry-After` means (contract 3).
+pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+impl AccountState {
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            standing: Standing::Ok,
+            since: now,
+            probes: 0,
+            probe_at: None,
+            throttled_until: None,
+            detail: None,
+            streak: BTreeSet::new(),
+            failures_in_a_row: 0,
+            last_fine_at: None,
+            refusal: None,
+            refused: BTreeSet::new(),
+            fell_by: None,
+            paused_until: None,
+        }
+    }
+
+    /// From when on a request may go out: `None` is now.
+    pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
+        [self.throttled_until, self.probe_at, self.paused_until]
+            .into_iter()
+            .flatten()
+            .max()
+            .filter(|at| *at > now)
+    }
+
+    /// The wall clock jumped by so much: what the account waits for comes as far off as before.
+    pub fn jumped(&mut self, by: SignedDuration, now: Timestamp) {
+        for at in
+            [&mut self.probe_at, &mut self.throttled_until, &mut self.last_fine_at, &mut self.paused_until]
+                .into_iter()
+                .flatten()
+        {
+            *at = later(*at, by);
+        }
+        self.pull_in(now);
+    }
+
+    /// Nothing is further off than the longest wait of its plan: the clock may have been ahead when it was planned.
+    pub fn pull_in(&mut self, now: Timestamp) {
+        let longest_probe = later(now, signed(backoff(self.probes)));
+        self.probe_at = self.probe_at.map(|at| at.min(longest_probe));
+        let longest_wait = later(now, signed(LONGEST_RETRY_AFTER));
+        self.throttled_until = self.throttled_until.map(|at| at.min(longest_wait));
+        self.last_fine_at = self.last_fine_at.map(|at| at.min(now));
+    }
+
+    /// Whether only one request at a time may go out.
+    pub fn probing(&self) -> bool {
+        self.standing != Standing::Ok
+    }
+
+    /// Takes in what a call said, about `label` if it was about one. `labels` is how many labels the account has
+    /// polled, of which the first [`ALL_LABELS`] count; `probe` tells whether it was sent as the probe of a fallen
+    /// account; what was under way when the account fell says nothing new.
+    pub fn observe(
+        &mut self,
+        label: Option<i64>,
+        verdict: &Verdict,
+        labels: usize,
+        probe: bool,
+        now: Timestamp,
+    ) -> Option<AccountChange> {
+        match verdict {
+            // What was under way when it fell says nothing of now.
+            Verdict::Fine if self.probing() && !probe => None,
+            Verdict::Fine => self.fine(now),
+            Verdict::Throttled { retry_after } => {
+                // "At once" is no answer to "too many": a second at least.
+                let wait = signed((*retry_after).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER));
+                let until = later(now, wait);
+                self.throttled_until = self.throttled_until.max(Some(until));
+                None
+            }
+            Verdict::Unauthorized { detail } => {
+                self.fell_by = label.or(self.fell_by);
+                self.fall(Standing::Unauthorized, detail, probe, now)
+            }
+            Verdict::Misconfigured { detail } => {
+                self.fell_by = label.or(self.fell_by);
+                self.fall(Standing::Misconfigured, detail, probe, now)
+            }
+            Verdict::Refused { .. } if self.probing() && !probe => None,
+            Verdict::Refused { detail } => self.refuse(label, detail, probe, now),
+            Verdict::OurFault => {
+                let until = later(now, OUR_FAULT_PAUSE);
+                self.paused_until = Some(until);
+                if probe {
+                    self.probe_at = self.probe_at.max(Some(until));
+                }
+                None
+            }
+            Verdict::Failed { detail } => {
+                self.failures_in_a_row += 1;
+                self.streak.extend(label);
+                let all = labels.clamp(FEWEST_LABELS, ALL_LABELS);
+                let lately = self.last_fine_at.is_some_and(|at| now.duration_since(at) < LATELY);
+                let outage = !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
+                if self.probing() || outage { self.fall(Standing::Down, detail, probe, now) } else { None }
+            }
+        }
+    }
+
+    fn fine(&mut self, now: Timestamp) -> Option<AccountChange> {
+        self.refusal = None;
+        self.refused.clear();
+        self.answered(now)
+    }
+
+    /// A label was refused: it is that label's matter, unless labels in a row are refused alike.
+    fn refuse(
+        &mut self,
+        label: Option<i64>,
+        detail: &str,
+        probe: bool,
+        now: Timestamp,
+    ) -> Option<AccountChange> {
+        let fell_so = self.standing == Standing::Unauthorized
+            && self.detail.as_deref().is_some_and(|reason| reason.ends_with(detail));
+        if self.refusal.as_deref() != Some(detail) {
+            self.refusal = Some(detail.to_owned());
+            self.refused.clear();
+        }
+        self.refused.extend(label);
+        if fell_so || self.refused.len() >= REFUSED_LABELS {
+            self.fell_by = label.or(self.fell_by);
+            let detail = format!("label after label is refused alike: {detail}");
+            return self.fall(Standing::Unauthorized, &detail, probe, now);
+        }
+        self.answered(now)
+    }
+
+    /// The API answers: there is no outage, and the key is taken.
+    fn answered(&mut self, now: Timestamp) -> Option<AccountChange> {
+        self.streak.clear();
+        self.failures_in_a_row = 0;
+        self.last_fine_at = Some(now);
+        let change = match self.standing {
+            Standing::Ok => return None,
+            Standing::Down => AccountChange::CameBack,
+            Standing::Unauthorized | Standing::Misconfigured => AccountChange::Accepted,
+        };
+        *self = Self {
+            throttled_until: self.throttled_until,
+            last_fine_at: Some(now),
+            refusal: self.refusal.take(),
+            refused: std::mem::take(&mut self.refused),
+            ..Self::new(now)
+        };
+        Some(change)
+    }
+
+    fn fall(&mut self, to: Standing, detail: &str, probe: bool, now: Timestamp) -> Option<AccountChange> {
+        // A refused account whose probe finds no connection stays refused: nobody has accepted the key yet.
+        let to = if to == Standing::Down && self.standing.is_refused() { self.standing } else { to };
+        if to == self.standing {
+            if probe {
+                self.probes += 1;
+                self.probe_at = now.checked_add(signed(backoff(self.probes))).ok();
+                self.detail = Some(detail.to_owned());
+            }
+            return None;
+        }
+        let was = self.standing;
+        self.standing = to;
+        self.since = now;
+        self.probes = 0;
+        self.probe_at = now.checked_add(signed(backoff(0))).ok();
+        self.detail = Some(detail.to_owned());
+        match to {
+            Standing::Down => Some(AccountChange::WentDown),
+            _ if was.is_refused() => None,
+            _ => Some(AccountChange::Refused),
+        }
+    }
+}
+
+/// 1 m to 1 h, doubling: for a label that fails and for the probe of an account (contract 3).
+pub fn backoff(failures: u32) -> Duration {
+    Duration::from_secs(60 * (1_u64 << failures.min(6))).min(Duration::from_secs(3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    fn unauthorized() -> Verdict {
+        Verdict::Unauthorized { detail: "401".to_owned() }
+    }
+
+    fn failed() -> Verdict {
+        Verdict::Failed { detail: "500".to_owned() }
+    }
+
+    #[test]
+    fn a_refused_key_is_said_once_and_probed_ever_more_rarely() {
+        let mut account = AccountState::new(at(0));
+        assert_eq!(account.observe(Some(1), &unauthorized(), 3, false, at(0)), Some(AccountChange::Refused));
+        // Seven more were under way.
+        for label in 2..9 {
+            assert_eq!(account.observe(Some(label), &unauthorized(), 3, false, at(1)), None);
+        }
+        let mut now = 60;
+        for wait in [120, 240, 480, 960, 1920, 3600, 3600] {
+            assert_eq!(account.probe_at, Some(at(now)));
+            assert_eq!(account.observe(Some(1), &unauthorized(), 3, true, at(now)), None);
+            now += wait;
+        }
+        assert_eq!(account.observe(Some(1), &Verdict::Fine, 3, true, at(now)), Some(AccountChange::Accepted));
+        assert_eq!(account.open_at(at(now)), None);
+    }
+
+    fn refused(detail: &str) -> Verdict {
+        Verdict::Refused { detail: detail.to_owned() }
+    }
+
+    #[test]
+    fn three_labels_refused_alike_in_a_row_are_the_accounts_matter() {
+        let mut account = AccountState::new(at(0));
+        let mut said = |label, verdict: &Verdict| account.observe(Some(label), verdict, 12, false, at(0));
+        let plan = refused("the server answered 400: plan");
+        assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
+        assert_eq!(said(2, &plan), None, "the same label again");
+        assert_eq!(said(9, &Verdict::Fine), None, "a good answer between");
+        assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
+        assert_eq!(said(3, &refused("the server answered 404: se-3")), None, "another refusal");
+        assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
+        assert_eq!(said(3, &plan), Some(AccountChange::Refused));
+        assert_eq!(said(4, &plan), None, "under way");
+        assert_eq!((account.standing, account.fell_by), (Standing::Unauthorized, Some(3)));
+        // A probe that is refused alike says the same again, also to a process that knows only what was stored.
+        account = AccountState { refusal: None, refused: BTreeSet::new(), ..account };
+        assert_eq!(account.observe(Some(4), &plan, 12, true, at(60)), None);
+        assert_eq!((account.probes, account.probe_at), (1, Some(at(180))));
+        let other = refused("the server answered 404: se-5");
+        assert_eq!(account.observe(Some(5), &other, 12, true, at(180)), Some(AccountChange::Accepted));
+        assert_eq!(account.standing, Standing::Ok);
+    }
+
+    #[test]
+    fn refusals_are_no_outage_and_end_one() {
+        let mut account = AccountState::new(at(0));
+        for label in 0..3 {
+            account.observe(Some(label), &failed(), 3, false, at(0));
+        }
+        account.observe(Some(3), &failed(), 3, false, at(0));
+        let change = account.observe(Some(4), &failed(), 3, false, at(0));
+        assert_eq!(change, Some(AccountChange::WentDown));
+        assert_eq!(account.observe(Some(1), &refused("404"), 3, true, at(60)), Some(AccountChange::CameBack));
+    }
+
+    #[test]
+    fn a_fault_of_our_own_pauses_and_blames_nobody() {
+        let mut account = AccountState::new(at(0));
+        for label in 0..50 {
+            assert_eq!(account.observe(Some(label), &Verdict::OurFault, 3, false, at(0)), None);
+        }
+        assert_eq!((account.standing, account.open_at(at(0))), (Standing::Ok, Some(at(5))));
+        account.observe(Some(1), &unauthorized(), 3, false, at(5));
+        account.observe(Some(1), &Verdict::OurFault, 3, true, at(65));
+        assert_eq!((account.probes, account.probe_at), (0, Some(at(70))), "no probe that failed");
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_a_day() {
+        let mut account = AccountState::new(at(0));
+        let long = Verdict::Throttled { retry_after: Duration::from_secs(31 * 86_400) };
+        account.observe(Some(1), &long, 3, false, at(0));
+        assert_eq!(account.open_at(at(0)), Some(at(86_400)));
+    }
+
+    #[test]
+    fn an_outage_needs_several_labels() {
+        let mut account = AccountState::new(at(0));
+        for _ in 0..20 {
+            assert_eq!(account.observe(Some(1), &failed(), 3, false, at(0)), None);
+        }
+        assert_eq!(account.observe(Some(2), &failed(), 3, false, at(0)), None);
+        assert_eq!(account.observe(Some(3), &failed(), 3, false, at(0)), Some(AccountChange::WentDown));
+        assert_eq!(account.observe(Some(4), &failed(), 3, false, at(1)), None);
+        assert_eq!(account.observe(Some(1), &Verdict::Fine, 3, true, at(60)), Some(AccountChange::CameBack));
+    }
+
+    #[test]
+    fn it_is_no_outage_while_somebody_is_answered() {
+        let mut account = AccountState::new(at(0));
+        account.observe(Some(99), &Verdict::Fine, 100, false, at(0));
+        for label in 0..90 {
+            assert_eq!(account.observe(Some(label), &failed(), 100, false, at(29)), None);
+        }
+        assert_eq!(account.observe(Some(90), &failed(), 100, false, at(30)), Some(AccountChange::WentDown));
+    }
+
+    #[test]
+    fn a_good_answer_ends_the_streak() {
+        let mut account = AccountState::new(at(0));
+        for label in 0..50 {
+            assert_eq!(account.observe(Some(label), &failed(), 3, false, at(0)), None);
+            assert_eq!(account.observe(Some(99), &Verdict::Fine, 3, false, at(0)), None);
+        }
+    }
+
+    #[test]
+    fn throttling_waits_for_the_later_of_two() {
+        let mut account = AccountState::new(at(0));
+        account.observe(
+            Some(1),
+            &Verdict::Throttled { retry_after: Duration::from_secs(30) },
+            3,
+            false,
+            at(0),
+        );
+        account.observe(
+            Some(2),
+            &Verdict::Throttled { retry_after: Duration::from_secs(10) },
+            3,
+            false,
+            at(1),
+        );
+        assert_eq!(account.open_at(at(2)), Some(at(30)));
+        assert_eq!(account.open_at(at(30)), None);
+    }
+}

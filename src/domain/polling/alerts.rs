@@ -1,0 +1,240 @@
+//! What no scan says: a parcel that stands still, an estimate that passed (contract 5.3).
+//!
+//! Judged only over a good answer, so that our own silence is never taken for the parcel's; the next poll is brought
+//! forward to the moment when there is something to judge. Each is said once per episode: a new scan, or another
+//! estimated day, begins a new one.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::{Date, Weekday};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
+
+use super::cadence::{estimate_day, spread};
+use crate::domain::clock::Gaps;
+use crate::domain::label::LabelState;
+use crate::domain::messages::news::Change;
+use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::tracking::matching::WallClock;
+use crate::domain::tracking::{StatusCode, TrackingEvent};
+
+/// How long silence is normal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// Business days without a scan, by status; absent or 0: never stalled.
+    pub stalled_after: BTreeMap<StatusCode, u32>,
+    /// Days after the estimated one; 0: never late.
+    pub late_after: u32,
+}
+
+/// Zones are guessed, and clocks are off: a scan may seem to lie so far ahead.
+const AHEAD: SignedDuration = SignedDuration::from_hours(14);
+/// An older scan than this is a recycled number's or a typing error.
+const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
+
+/// The hours after midnight over which labels that are late on the same day are looked at.
+const LATE_SPREAD: SignedDuration = SignedDuration::from_hours(2);
+
+/// Details that say the parcel is only announced, whatever the status says.
+const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
+
+impl Patience {
+    /// What there is to say at `now`, over `after` as the answer left it.
+    pub fn judge(&self, after: &Standing, label: &Snapshot, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
+        let mut found = Vec::new();
+        if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
+            && now >= at
+        {
+            let since = after.newest_scan_at.unwrap_or(label.registered_at);
+            found.push(Change::Stalled { since, business_days });
+        }
+        if let (Some(at), Some(estimate)) =
+            (self.late_at(after, label).map(|at| gaps.defer(at)), &after.estimate)
+            && now >= at
+        {
+            found.push(Change::Late { estimate: estimate.clone() });
+        }
+        found
+    }
+
+    /// The next moment after `now` when there is something to judge: an alert, or that a label has settled.
+    pub fn next(&self, after: &Standing, label: &Snapshot, gaps: &Gaps, now: Timestamp) -> Option<Timestamp> {
+        let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
+        [stalled, self.late_at(after, label).map(|at| gaps.defer(at)), after.settles_at()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    /// The first moment, past or future, when there is something to judge that was not told yet.
+    pub fn due_at(&self, standing: &Standing, label: &Snapshot) -> Option<Timestamp> {
+        if standing.state != LabelState::Active {
+            return None;
+        }
+        let stalled = self.stalled_at(standing, label.registered_at).map(|(at, _)| at);
+        [stalled, self.late_at(standing, label), standing.settles_at()].into_iter().flatten().min()
+    }
+
+    fn stalled_at(&self, after: &Standing, registered_at: Timestamp) -> Option<(Timestamp, u32)> {
+        if after.stalled_told || after.is_delivered() {
+            return None;
+        }
+        let announced = after.status_detail_code.as_deref().is_some_and(|detail| ANNOUNCED.contains(&detail));
+        let status = match after.status() {
+            _ if announced => StatusCode::NotYetInSystem,
+            status => status.unwrap_or(StatusCode::Unknown),
+        };
+        let days = self.stalled_after.get(&status).copied().filter(|days| *days > 0)?;
+        let since = after.newest_scan_at.unwrap_or(registered_at);
+        let offset = after.utc_offset();
+        let local = offset.to_datetime(since);
+        let day = business_days_after(local.date(), days)?;
+        let at = offset.to_timestamp(day.to_datetime(local.time())).ok()?;
+        Some((at, days))
+    }
+
+    fn late_at(&self, after: &Standing, label: &Snapshot) -> Option<Timestamp> {
+        if after.late_told || after.is_delivered() || self.late_after == 0 {
+            return None;
+        }
+        let day = estimate_day(after.estimate.as_deref()?)?;
+        let late = day.checked_add(i64::from(self.late_after).days()).ok()?;
+        let midnight = after.utc_offset().to_timestamp(late.at(0, 0, 0, 0)).ok()?;
+        // Ten thousand parcels may be late on the same day: not all are asked about in the same second.
+        midnight.checked_add(LATE_SPREAD.mul_f64(spread(label.key.id.as_str()))).ok()
+    }
+}
+
+/// The day `days` business days (Monday to Friday) after `day`.
+fn business_days_after(day: Date, days: u32) -> Option<Date> {
+    let mut at = day;
+    let mut left = days;
+    while left > 0 {
+        at = at.tomorrow().ok()?;
+        if !matches!(at.weekday(), Weekday::Saturday | Weekday::Sunday) {
+            left -= 1;
+        }
+    }
+    Some(at)
+}
+
+/// When the newest scan of an answer was: by its own time as far as that is plausible at `now`, else when we first saw
+/// it, which is now if the scan on top `is_new`.
+///
+/// The zone of a wall clock is not to be trusted; `offset`, the guess of the destination's, is near enough for days.
+pub fn newest_scan(
+    events: &[TrackingEvent],
+    is_new: impl Fn(usize) -> bool,
+    offset: jiff::tz::Offset,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let plausible = |event: &TrackingEvent| {
+        let at = offset.to_timestamp(WallClock::of(event)?.civil()).ok()?;
+        let is_plausible = at <= now.saturating_add(AHEAD).ok()? && at >= now.saturating_sub(OLDEST).ok()?;
+        is_plausible.then(|| at.min(now))
+    };
+    match events.first() {
+        Some(top) if is_new(0) && plausible(top).is_none() => Some(now),
+        _ => events.iter().filter_map(plausible).max(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience() -> Patience {
+        Patience {
+            stalled_after: [(StatusCode::NotYetInSystem, 5), (StatusCode::InTransit, 3)].into(),
+            late_after: 1,
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// A label whose share of the hours after midnight is small.
+    fn label() -> Snapshot {
+        Snapshot::registered(at("2026-11-01T00:00:00Z"))
+    }
+
+    fn standing(status: &str, scan: &str) -> Standing {
+        let scan = at(scan);
+        Standing {
+            status_code: Some(status.to_owned()),
+            newest_scan_at: Some(scan),
+            utc_offset_minutes: Some(-300),
+            ..Standing::new(scan)
+        }
+    }
+
+    #[test]
+    fn weekends_are_no_business_days() {
+        // Friday afternoon.
+        let friday = standing("IT", "2026-11-20T20:00:00Z");
+        assert_eq!(
+            patience().next(&friday, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z")),
+            Some(at("2026-11-25T20:00:00Z"))
+        );
+        assert!(patience().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
+        let said = patience().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
+        assert_eq!(said, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
+    }
+
+    #[test]
+    fn what_is_only_announced_has_more_time() {
+        let announced = Standing {
+            status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
+            ..standing("IT", "2026-11-20T20:00:00Z")
+        };
+        let next = patience().next(&announced, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z"));
+        assert_eq!(next, Some(at("2026-11-27T20:00:00Z")));
+    }
+
+    #[test]
+    fn late_is_the_day_after_the_estimate_there() {
+        let late = Standing {
+            estimate: Some("2026-11-23T10:00:00".to_owned()),
+            ..standing("IT", "2026-11-23T12:00:00Z")
+        };
+        assert!(patience().judge(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
+        let said = patience().judge(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
+        assert_eq!(said.len(), 1);
+        let told = Standing { late_told: true, ..late };
+        assert!(patience().judge(&told, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
+    }
+
+    #[test]
+    fn the_delivered_are_neither() {
+        let done =
+            Standing { estimate: Some("2026-11-01".to_owned()), ..standing("DE", "2026-11-01T20:00:00Z") };
+        assert!(patience().judge(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
+    }
+
+    #[test]
+    fn a_scan_counts_from_its_own_time_as_far_as_that_is_plausible() {
+        let scan = |time: &str| {
+            let event =
+                |time: &str| TrackingEvent::parse(&format!(r#"{{"carrier_occurred_at":"{time}"}}"#)).unwrap();
+            let events = [event(time), event("2026-11-20T08:00:00Z")];
+            newest_scan(&events, |place| place == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"))
+        };
+        assert_eq!(scan("2026-11-22T11:00:00Z"), Some(at("2026-11-22T11:00:00Z")));
+        assert_eq!(scan("2026-11-22T19:00:00Z"), Some(at("2026-11-22T12:00:00Z")), "a false zone");
+        for (time, what) in
+            [("2027-11-22T11:00:00Z", "a year ahead"), ("1970-01-01T00:00:00Z", "long ago"), ("", "none")]
+        {
+            assert_eq!(scan(time), Some(at("2026-11-22T12:00:00Z")), "{what}: when it was first seen");
+        }
+    }
+
+    #[test]
+    fn an_old_scan_without_a_plausible_time_is_passed_over() {
+        let events = ["2026-11-20T08:00:00Z", "2027-11-22T11:00:00Z"]
+            .map(|time| TrackingEvent::parse(&format!(r#"{{"occurred_at":"{time}"}}"#)).unwrap());
+        let scan =
+            newest_scan(&events, |place| place == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"));
+        assert_eq!(scan, Some(at("2026-11-20T08:00:00Z")));
+    }
+}

@@ -1,0 +1,220 @@
+//! A monthly budget, spread evenly over what is left of the month.
+//!
+//! The rate is what is left, over the time that is left, and so is never off for long: what was saved is used later,
+//! what was overspent is saved. A bucket holds about an hour's worth, so that a few labels may be asked about at once.
+//! A month is a calendar month in UTC, as nobody says otherwise; the operator sets less if the plan counts differently.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::time::later;
+
+/// What a bucket holds at most, in time.
+const BURST: SignedDuration = SignedDuration::from_hours(1);
+
+/// A calendar month, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    pub start: Timestamp,
+    /// When the next one starts.
+    pub end: Timestamp,
+}
+
+impl Month {
+    /// The month of an instant.
+    pub fn of(now: Timestamp) -> Self {
+        let first = now.to_zoned(TimeZone::UTC).date().first_of_month();
+        let midnight = |date: Date| date.to_zoned(TimeZone::UTC).map(|midnight| midnight.timestamp());
+        let next = first.last_of_month().tomorrow();
+        Self {
+            start: midnight(first).unwrap_or(Timestamp::MIN),
+            end: next.and_then(midnight).unwrap_or(Timestamp::MAX),
+        }
+    }
+}
+
+/// What an account has left of its month.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    /// Requests in a month; `None`: as many as the quota gives.
+    limit: Option<u64>,
+    month: Month,
+    /// Requests made in `month`.
+    used: u64,
+    /// Requests that may go out now.
+    bucket: f64,
+    filled_at: Timestamp,
+}
+
+impl Budget {
+    /// `limit` requests a month (0: no budget), of which `used` were made in the month of `now`, and `lately` in the
+    /// last hour.
+    pub fn new(limit: u64, used: u64, lately: u64, now: Timestamp) -> Self {
+        let mut budget = Self {
+            limit: Some(limit).filter(|limit| *limit > 0),
+            month: Month::of(now),
+            used,
+            bucket: 0.0,
+            filled_at: now,
+        };
+        budget.bucket = (budget.most() - lately as f64).max(0.0);
+        budget
+    }
+
+    /// Another limit from now on; what was used stays used.
+    pub fn set_limit(&mut self, limit: u64, now: Timestamp) {
+        let had_none = self.limit.is_none();
+        self.limit = Some(limit).filter(|limit| *limit > 0);
+        self.filled_at = now;
+        self.bucket = if had_none { self.most() } else { self.bucket.min(self.most()) };
+    }
+
+    /// Requests in a month; `None`: no budget.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Takes a request, or says when to ask again.
+    pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+        self.free_at(now).map_or(Ok(()), Err)?;
+        self.spend();
+        Ok(())
+    }
+
+    /// When a request may go out; `None` is now.
+    pub fn free_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.fill(now);
+        if let Some(until) = self.used_up_until() {
+            return Some(until);
+        }
+        let rate = self.pour().filter(|_| self.bucket < 1.0)?;
+        let wait = (1.0 - self.bucket) / rate.max(f64::MIN_POSITIVE);
+        let wait = SignedDuration::try_from_secs_f64(wait).unwrap_or(SignedDuration::MAX);
+        // A moment more, or rounding would have us ask again and again.
+        let at = later(now, wait.saturating_add(SignedDuration::from_millis(1)));
+        Some(at.min(self.month.end))
+    }
+
+    /// A request goes out; whether it might was asked before.
+    pub fn spend(&mut self) {
+        self.used += 1;
+        self.bucket -= 1.0;
+    }
+
+    /// Requests per second that are left for the rest of the month; `None` without a budget.
+    pub fn rate(&self) -> Option<f64> {
+        let left = self.limit?.saturating_sub(self.used);
+        let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
+        Some(left as f64 / time)
+    }
+
+    /// What runs into the bucket: one more than is left, or the last one would come with the end of the month.
+    fn pour(&self) -> Option<f64> {
+        let left = self.limit?.saturating_sub(self.used);
+        let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
+        Some((left + 1) as f64 / time)
+    }
+
+    /// When calls go out again, if the month's are used up.
+    pub fn used_up_until(&self) -> Option<Timestamp> {
+        self.limit.is_some_and(|limit| self.used >= limit).then_some(self.month.end)
+    }
+
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Time passes.
+    pub fn fill(&mut self, now: Timestamp) {
+        if now >= self.month.end {
+            self.month = Month::of(now);
+            self.used = 0;
+        }
+        let passed = now.duration_since(self.filled_at).as_secs_f64().max(0.0);
+        let poured = self.pour().unwrap_or(0.0) * passed;
+        self.filled_at = now;
+        self.bucket = (self.bucket + poured).min(self.most());
+    }
+
+    fn most(&self) -> f64 {
+        self.rate().map_or(0.0, |rate| (rate * BURST.as_secs_f64()).max(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_month_is_a_calendar_month_in_utc() {
+        let month = Month::of(at("2026-12-31T23:59:59.999Z"));
+        assert_eq!((month.start, month.end), (at("2026-12-01T00:00:00Z"), at("2027-01-01T00:00:00Z")));
+        assert_eq!(Month::of(month.end).start, month.end);
+        assert_eq!(Month::of(at("2028-02-29T12:00:00Z")).end, at("2028-03-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn without_a_budget_there_is_no_end() {
+        let mut budget = Budget::new(0, 7, 0, at("2026-11-01T00:00:00Z"));
+        assert!((0..10_000).all(|_| budget.take(at("2026-11-01T00:00:00Z")).is_ok()));
+        assert_eq!((budget.rate(), budget.used_up_until()), (None, None));
+    }
+
+    #[test]
+    fn an_hours_worth_at_once_and_then_evenly() {
+        let now = at("2026-11-01T00:00:00Z");
+        let mut budget = Budget::new(7_200, 0, 0, now);
+        assert_eq!((0..99).take_while(|_| budget.take(now).is_ok()).count(), 10);
+        let wait = budget.take(now).unwrap_err().duration_since(now).as_secs_f64();
+        assert!((355.0..370.0).contains(&wait), "{wait}");
+        let mut begun = Budget::new(7_200, 5, 5, now);
+        assert_eq!((0..99).take_while(|_| begun.take(now).is_ok()).count(), 4, "the last hour's count");
+    }
+
+    #[test]
+    fn what_was_saved_is_used_later_and_a_new_month_is_new() {
+        let mut budget = Budget::new(3_000, 0, 0, at("2026-11-01T00:00:00Z"));
+        budget.fill(at("2026-11-16T00:00:00Z"));
+        assert_eq!(budget.rate().map(|rate| (rate * 86_400.0).round()), Some(200.0));
+        let mut used_up = Budget::new(3_000, 3_000, 0, at("2026-11-16T00:00:00Z"));
+        let december = at("2026-12-01T00:00:00Z");
+        assert_eq!(used_up.take(at("2026-11-16T00:00:00Z")), Err(december));
+        assert_eq!(used_up.used_up_until(), Some(december));
+        assert_eq!(used_up.take(december), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn never_over_and_never_far_from_even(
+            limit in 1u64..20_000,
+            pauses in prop::collection::vec(0i64..100_000, 1..60),
+        ) {
+            let month = Month::of(at("2026-11-05T00:00:00Z"));
+            let mut now = month.start;
+            let mut budget = Budget::new(limit, 0, 0, now);
+            let (mut used, mut pauses) = (0u64, pauses.into_iter().cycle());
+            while now < month.end {
+                match budget.take(now) {
+                    Ok(()) => used += 1,
+                    Err(free_at) => {
+                        prop_assert!(free_at > now);
+                        now = free_at + SignedDuration::from_secs(pauses.next().unwrap());
+                    }
+                }
+                let share = now.min(month.end).duration_since(month.start).as_secs_f64()
+                    / month.end.duration_since(month.start).as_secs_f64();
+                prop_assert!(used <= limit);
+                // An hour's worth ahead at most, of the rate that what was saved makes.
+                let ahead = used as f64 - limit as f64 * share;
+                prop_assert!(ahead <= (limit as f64 / 24.0).max(2.0), "{ahead} ahead at {now}");
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! How soon news is noticed, as far as anybody can know, and how far looks fall behind their plan.
+//!
+//! Nobody says when the API began to show an event. But it was not there at our last good look: so the time between two
+//! looks is the most that *we* can have lost, and that is certain ([`Kind::Own`]). How long ago it happened
+//! ([`Kind::Seen`]) has the carrier's and the vendor's part in it, and rests on times that may lie hours in the future or
+//! name no zone; what is not plausible is only counted ([`Kind::Unclear`]).
+//!
+//! Neither is asked of a first answer, of an event that was backfilled or came back, or of a label that was finished or
+//! given up: there nobody promised to look soon.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::schedule::Entry;
+use crate::domain::label::LabelState;
+use crate::domain::messages::news::ToldEvent;
+use crate::domain::polling::label_state::Snapshot;
+use crate::domain::tracking::TrackingEvent;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Per new event: since the last good look, which did not have it.
+    Own,
+    /// Per new event: since it happened, by its own account.
+    Seen,
+    /// Per new event: it does not say when it happened, or nothing plausible.
+    Unclear,
+    /// Per look that went out later than planned by more than the first of [`BOUNDS`]: by how much.
+    Behind,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Own, Self::Seen, Self::Unclear, Self::Behind];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Seen => "seen",
+            Self::Unclear => "unclear",
+            Self::Behind => "behind",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// The upper bounds of all buckets but the last, which has none. They enter what is stored: changing them takes a
+/// migration.
+pub const BOUNDS: [Duration; 8] = [
+    minutes(5),
+    minutes(10),
+    minutes(15),
+    minutes(30),
+    minutes(60),
+    minutes(120),
+    minutes(360),
+    minutes(1440),
+];
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+/// An event that happened longer ago tells of a carrier that reports late, or of a wrong date, and not of us.
+const LONGEST_AGO: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Which of the buckets between [`BOUNDS`], from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bucket(usize);
+
+impl Bucket {
+    pub const COUNT: usize = BOUNDS.len() + 1;
+
+    /// A bound belongs to the bucket that it ends.
+    pub fn of(delay: SignedDuration) -> Self {
+        let delay = Duration::try_from(delay).unwrap_or_default();
+        Self(BOUNDS.iter().position(|bound| delay <= *bound).unwrap_or(BOUNDS.len()))
+    }
+
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// `within 30m`, `in over 24h`.
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, bound) = match BOUNDS.get(self.0) {
+            Some(bound) => ("within", *bound),
+            None => ("in over", BOUNDS[BOUNDS.len() - 1]),
+        };
+        match bound.as_secs() / 60 {
+            minutes if minutes % 60 == 0 => write!(f, "{word} {}h", minutes / 60),
+            minutes => write!(f, "{word} {minutes}m"),
+        }
+    }
+}
+
+/// One more in a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub kind: Kind,
+    /// The event is a delivery: its status is DE or SP.
+    pub delivered: bool,
+    pub bucket: Bucket,
+}
+
+/// What is to be counted of the events that an answer at `now` adds to a label that stood so before.
+pub fn noticed(
+    label: &Snapshot,
+    added: &[ToldEvent],
+    answer: &[TrackingEvent],
+    now: Timestamp,
+) -> Vec<Notice> {
+    let watched = label.standing.state == LabelState::Active;
+    let Some(looked_at) = label.standing.last_answer_at.filter(|_| watched) else { return Vec::new() };
+    let own = Bucket::of(now.duration_since(looked_at));
+    let news = added.iter().filter(|event| !event.behind && !event.returned);
+    let notices = news.flat_map(|event| {
+        let scan = event.place.and_then(|place| answer.get(place));
+        let delivered = scan.is_some_and(TrackingEvent::is_delivery);
+        let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
+        let (kind, bucket) = match ago.filter(|ago| !ago.is_negative() && *ago <= LONGEST_AGO) {
+            Some(ago) => (Kind::Seen, Bucket::of(ago)),
+            None => (Kind::Unclear, Bucket(0)),
+        };
+        [Notice { kind: Kind::Own, delivered, bucket: own }, Notice { kind, delivered, bucket }]
+    });
+    notices.collect()
+}
+
+/// What is to be counted of a look that went out at `sent_at`, if it was planned and that is late.
+pub fn behind(label: &Snapshot, sent_at: Timestamp) -> Option<Notice> {
+    let due_at = label.standing.next_poll_at.filter(|_| label.standing.wait.is_some())?;
+    let bucket = Bucket::of(sent_at.duration_since(due_at));
+    (bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
+}
+
+/// As [`behind`], for a label of the schedule.
+pub fn behind_by(entry: &Entry, sent_at: Timestamp) -> Option<Notice> {
+    let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
+    let planned = entry.wait_ms() > 0;
+    (planned && bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
+}
+
+/// How many in each bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram(pub [u64; Bucket::COUNT]);
+
+impl Histogram {
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The bucket by which this share of all is reached; `None` if there are none.
+    pub fn quantile(&self, share: f64) -> Option<Bucket> {
+        let rank = (share * self.total() as f64).ceil().max(1.0) as u64;
+        let mut reached = 0;
+        let within = self.0.iter().position(|count| {
+            reached += count;
+            reached >= rank
+        });
+        within.map(Bucket)
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(mine, more)| *mine += more);
+    }
+}
+
+/// An account's freshness over some time: our own part of it, which is what we answer for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Scans that say DE or SP …
+    pub deliveries: Histogram,
+    /// … and all other events.
+    pub others: Histogram,
+    /// Looks that went out late.
+    pub behind: Histogram,
+    /// By how much all waits stretch now, at least 1.
+    pub stretch: f64,
+    /// How late labels are served now, as a share of their wait.
+    pub lateness: f64,
+}
+
+/// A sentence for the log that can be read alone.
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, histogram) in [("deliveries", &self.deliveries), ("other events", &self.others)] {
+            write!(f, "{what}: {}", histogram.total())?;
+            if let (Some(half), Some(most)) = (histogram.quantile(0.5), histogram.quantile(0.95)) {
+                write!(f, ", half noticed {half} of being there, 95 in 100 {most}")?;
+            }
+            f.write_str("; ")?;
+        }
+        let (behind, stretch, lateness) = (self.behind.total(), self.stretch, self.lateness);
+        write!(
+            f,
+            "looks over 5m late: {behind}; all waits stretch by {stretch:.2}, and looks come late by {lateness:.2} of their wait"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::polling::label_state::Standing;
+    use crate::domain::tracking::matching::{EventId, Form};
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    const LOOKED: &str = "2026-11-22T11:40:00Z";
+    const NOW: &str = "2026-11-22T12:00:00Z";
+
+    fn label() -> Snapshot {
+        let registered = Snapshot::registered(at("2026-11-01T00:00:00Z"));
+        let standing = Standing {
+            first_answer_at: Some(registered.registered_at),
+            last_answer_at: Some(at(LOOKED)),
+            next_poll_at: Some(at("2026-11-22T11:59:00Z")),
+            wait: Some(minutes(20)),
+            ..registered.standing
+        };
+        Snapshot { standing, ..registered }
+    }
+
+    fn event(times: &str, status: &str) -> ToldEvent {
+        let raw = format!(r#"{{"status_code":"{status}",{times}}}"#);
+        ToldEvent {
+            event_id: "evt_00000000000000000000000000".parse::<EventId>().unwrap(),
+            revision: 1,
+            late: false,
+            behind: false,
+            returned: false,
+            form: Some(Form::of(&raw)),
+            raw: raw.into(),
+            previous: None,
+            changed: Vec::new(),
+            place: None,
+        }
+    }
+
+    fn occurred(at: &str) -> String {
+        format!(r#""occurred_at":"{at}""#)
+    }
+
+    fn counted(label: &Snapshot, events: &[ToldEvent]) -> Vec<(Kind, bool, usize)> {
+        let answer: Vec<_> = events.iter().map(|event| TrackingEvent::parse(&event.raw).unwrap()).collect();
+        let placed = |(place, event): (usize, &ToldEvent)| ToldEvent { place: Some(place), ..event.clone() };
+        let events: Vec<_> = events.iter().enumerate().map(placed).collect();
+        let notices = noticed(label, &events, &answer, at(NOW)).into_iter();
+        notices.map(|notice| (notice.kind, notice.delivered, notice.bucket.index())).collect()
+    }
+
+    #[test]
+    fn our_own_part_is_the_time_between_two_looks() {
+        let events = [
+            event(&occurred("2026-11-22T11:51:00Z"), "IT"),
+            event(&occurred("2026-11-22T05:00:00Z"), "de"),
+            event(&occurred("2026-11-22T11:59:00Z"), "SP"),
+        ];
+        let own = |delivered| (Kind::Own, delivered, 3);
+        assert_eq!(
+            counted(&label(), &events),
+            [
+                own(false),
+                (Kind::Seen, false, 1),
+                own(true),
+                (Kind::Seen, true, 7),
+                own(true),
+                (Kind::Seen, true, 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_time_that_is_not_plausible_is_only_counted() {
+        for times in [
+            occurred("2026-11-22T19:00:00Z"),
+            occurred("2026-11-01T19:00:00Z"),
+            occurred("2026-11-22T11:50:00"),
+            r#""occurred_at":null,"carrier_occurred_at":"2026-11-22T11:50:00Z""#.to_owned(),
+        ] {
+            let counted = counted(&label(), &[event(&times, "IT")]);
+            assert_eq!(counted, [(Kind::Own, false, 3), (Kind::Unclear, false, 0)], "{times}");
+        }
+        let pulled =
+            r#""occurred_at":"2026-11-22T18:50:00Z","carrier_occurred_at":"2026-11-22T03:50:00-08:00""#;
+        assert_eq!(counted(&label(), &[event(pulled, "IT")])[1], (Kind::Seen, false, 1), "its own offset");
+    }
+
+    #[test]
+    fn what_says_nothing_of_us_is_not_counted() {
+        let new = event(&occurred("2026-11-22T11:51:00Z"), "IT");
+        let backfilled = ToldEvent { behind: true, late: true, ..new.clone() };
+        let returned = ToldEvent { returned: true, ..new.clone() };
+        assert_eq!(counted(&label(), &[backfilled, returned]), []);
+        let mut first = label();
+        first.standing.last_answer_at = None;
+        let mut finished = label();
+        finished.standing.state = LabelState::Finished;
+        for label in [first, finished] {
+            assert_eq!(counted(&label, std::slice::from_ref(&new)), []);
+        }
+    }
+
+    #[test]
+    fn a_look_is_behind_when_it_was_planned_and_is_late() {
+        let behind =
+            |label: &Snapshot, sent_at| behind(label, at(sent_at)).map(|notice| notice.bucket.index());
+        assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
+        assert_eq!(behind(&label(), "2026-11-22T12:04:01Z"), Some(1));
+        assert_eq!(behind(&label(), "2026-11-24T00:00:00Z"), Some(8));
+        let mut by_hand = label();
+        by_hand.standing.wait = None;
+        assert_eq!(behind(&by_hand, "2026-11-24T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn quantiles_are_buckets() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.quantile(0.5), None);
+        histogram.add(&Histogram([0, 0, 0, 94, 0, 0, 5, 0, 1]));
+        let said = |share| histogram.quantile(share).unwrap().to_string();
+        assert_eq!(
+            [0.5, 0.94, 0.95, 1.0].map(said),
+            ["within 30m", "within 30m", "within 6h", "in over 24h"]
+        );
+    }
+
+    #[test]
+    fn the_log_reads_alone() {
+        let figures = Figures {
+            deliveries: Histogram([0, 0, 0, 9, 0, 1, 0, 0, 0]),
+            behind: Histogram([0, 2, 0, 0, 1, 0, 0, 0, 0]),
+            stretch: 1.25,
+            lateness: 0.253,
+            ..Figures::default()
+        };
+        assert_eq!(
+            figures.to_string(),
+            "deliveries: 10, half noticed within 30m of being there, 95 in 100 within 2h; other events: 0; \
+             looks over 5m late: 3; all waits stretch by 1.25, and looks come late by 0.25 of their wait"
+        );
+    }
+}

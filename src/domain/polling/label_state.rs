@@ -1,0 +1,235 @@
+//! A label as it stands between two polls.
+
+use std::time::Duration;
+
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
+
+use super::cadence::{self, Situation};
+use super::pace::Pace;
+use super::poll::Reason;
+use super::schedule::Plan;
+use crate::domain::digest::Digest;
+use crate::domain::label::{LabelKey, LabelState, Metadata};
+use crate::domain::messages::body::Subject;
+use crate::domain::messages::news::StatusPair;
+use crate::domain::tracking::StatusCode;
+
+/// Without change for so long, a label that was delivered beneath a newer scan is finished.
+const SETTLED_AFTER: SignedDuration = SignedDuration::from_hours(72);
+
+/// What is kept of a label, as far as a poll can change it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    pub state: LabelState,
+    pub first_answer_at: Option<Timestamp>,
+    /// The last good answer since the label is watched.
+    pub last_answer_at: Option<Timestamp>,
+    pub last_changed_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub next_poll_at: Option<Timestamp>,
+    /// Why `next_poll_at` is when it is; none if it is due as soon as the quota allows.
+    pub reason: Option<Reason>,
+    /// The whole wait that was planned before `next_poll_at`; none if it is due without one: never answered, or asked
+    /// for by hand.
+    pub wait: Option<Duration>,
+    /// The time between two looks around then; lateness is measured by it. None as for `wait`.
+    pub pace: Option<Duration>,
+    /// Unchanged good answers in a row.
+    pub unchanged: u32,
+    /// Failures in a row (5xx, time-outs, garbled, no connection), since `failing_since`.
+    pub failures: u32,
+    pub failing_since: Option<Timestamp>,
+    /// Refusals in a row (400, 404), since `refused_since`.
+    pub refusals: u32,
+    pub refused_since: Option<Timestamp>,
+    pub tracking_number: Option<String>,
+    pub carrier_code: Option<String>,
+    /// In upper case if known, as spelled otherwise.
+    pub status_code: Option<String>,
+    pub status_description: Option<String>,
+    pub status_detail_code: Option<String>,
+    /// The estimated delivery as spelled.
+    pub estimate: Option<String>,
+    pub out_for_delivery: bool,
+    /// Minutes east of UTC at the destination, guessed.
+    pub utc_offset_minutes: Option<i32>,
+    pub answer_digest: Option<Digest>,
+    /// Events missing from the last good answer and not yet retracted.
+    pub missing_events: u32,
+    pub last_seq: i64,
+    /// The newest scan as far as its time is plausible, else when we first saw it; none before the first scan.
+    pub newest_scan_at: Option<Timestamp>,
+    /// When we first saw a delivery beneath a newer scan, while the status says otherwise and the parcel did not move
+    /// since.
+    pub delivered_beneath_at: Option<Timestamp>,
+    /// Said of this silence already.
+    pub stalled_told: bool,
+    /// Said of this estimate already.
+    pub late_told: bool,
+}
+
+impl Standing {
+    /// A label nobody has asked about yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            state: LabelState::Active,
+            first_answer_at: None,
+            last_answer_at: None,
+            last_changed_at: None,
+            finished_at: None,
+            next_poll_at: Some(now),
+            reason: None,
+            wait: None,
+            pace: None,
+            unchanged: 0,
+            failures: 0,
+            failing_since: None,
+            refusals: 0,
+            refused_since: None,
+            tracking_number: None,
+            carrier_code: None,
+            status_code: None,
+            status_description: None,
+            status_detail_code: None,
+            estimate: None,
+            out_for_delivery: false,
+            utc_offset_minutes: None,
+            answer_digest: None,
+            missing_events: 0,
+            last_seq: 0,
+            newest_scan_at: None,
+            delivered_beneath_at: None,
+            stalled_told: false,
+            late_told: false,
+        }
+    }
+
+    pub fn status(&self) -> Option<StatusCode> {
+        self.status_code.as_deref().and_then(StatusCode::parse)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.status().is_some_and(StatusCode::is_terminal)
+    }
+
+    /// Whether it is delivered, as its status or a scan beneath a newer one says.
+    pub fn is_delivered(&self) -> bool {
+        self.is_terminal() || self.delivered_beneath_at.is_some()
+    }
+
+    /// When a delivery beneath a newer scan ends it, if nothing changes until then.
+    pub fn settles_at(&self) -> Option<Timestamp> {
+        let seen_at = self.delivered_beneath_at.filter(|_| self.state == LabelState::Active)?;
+        let quiet_since = self.last_changed_at.map_or(seen_at, |changed_at| changed_at.max(seen_at));
+        quiet_since.checked_add(SETTLED_AFTER).ok()
+    }
+
+    pub fn pair(&self) -> StatusPair {
+        StatusPair { code: self.status_code.clone(), detail: self.status_detail_code.clone() }
+    }
+
+    /// The destination's offset from UTC, as good a guess as there is.
+    pub fn utc_offset(&self) -> Offset {
+        self.utc_offset_minutes
+            .and_then(|minutes| Offset::from_seconds(minutes * 60).ok())
+            .unwrap_or_else(|| cadence::guess_offset(None, None))
+    }
+
+    /// What the cadence looks at.
+    pub fn situation(&self, label: &LabelKey, registered_at: Timestamp, first: bool) -> Situation {
+        // Delivered beneath a newer scan: only the status is waited for, in the IT row.
+        let waited_for = self.delivered_beneath_at.is_none();
+        let estimate = self.estimate.as_deref().filter(|_| waited_for);
+        Situation {
+            status: if waited_for { self.status() } else { Some(StatusCode::InTransit) },
+            out_for_delivery: self.out_for_delivery && waited_for,
+            estimate: estimate.and_then(cadence::estimate_day),
+            utc_offset: self.utc_offset(),
+            quiet_since: self.last_changed_at.unwrap_or(registered_at),
+            unchanged: self.unchanged,
+            finished_at: self.finished_at.filter(|_| self.state == LabelState::Finished),
+            first: first.then(|| cadence::spread(label.id.as_str())),
+        }
+    }
+}
+
+/// A label taken up to be polled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The store's own key of the row.
+    pub row: i64,
+    pub key: LabelKey,
+    pub metadata: Metadata,
+    /// What the registry has counted; a poll under an older version is not recorded.
+    pub version: i64,
+    pub registered_at: Timestamp,
+    pub standing: Standing,
+    /// The last polls, newest last, as JSON; see [`super::poll::Glance`].
+    pub recent_polls: String,
+}
+
+impl Snapshot {
+    /// For tests: the label `se-1` of `main`, registered `at` then, about which nobody has asked yet.
+    #[cfg(test)]
+    pub fn registered(at: Timestamp) -> Self {
+        Self {
+            row: 1,
+            key: LabelKey {
+                account: crate::domain::label::AccountName::new("main"),
+                id: "se-1".parse().unwrap(),
+            },
+            metadata: Metadata::new(),
+            version: 1,
+            registered_at: at,
+            standing: Standing::new(at),
+            recent_polls: "[]".to_owned(),
+        }
+    }
+
+    /// The carrier's service, where the registration names it by its code: `usps_ground_advantage`.
+    pub fn service(&self) -> Option<&str> {
+        let is_code = |text: &&str| {
+            (1..=64).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        self.metadata.get("service").and_then(|service| service.as_str()).filter(is_code)
+    }
+
+    /// The label as the schedule keeps it; `alert_at` is when an alert is to be judged next.
+    pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> Plan {
+        let standing = &self.standing;
+        let situation = standing.situation(&self.key, self.registered_at, false);
+        Plan {
+            row: self.row,
+            version: self.version,
+            state: standing.state,
+            due_at: standing.next_poll_at,
+            wait_ms: standing.wait.and_then(|wait| i64::try_from(wait.as_millis()).ok()),
+            pace: standing.pace.map_or(Pace::NONE, Pace::of),
+            unchanged: standing.unchanged,
+            answered_at: standing.last_answer_at,
+            quiet_since: standing.last_changed_at.unwrap_or(self.registered_at),
+            alert_at,
+            status: situation.status,
+            out_for_delivery: situation.out_for_delivery,
+            estimate: situation.estimate,
+            utc_offset: situation.utc_offset,
+            digest: standing.answer_digest,
+            failing: standing.failures + standing.refusals > 0,
+            missing_events: standing.missing_events > 0,
+        }
+    }
+
+    /// What messages say about the label, with `standing` as it is after the poll.
+    pub fn subject<'a>(&'a self, standing: &'a Standing) -> Subject<'a> {
+        Subject {
+            label: &self.key,
+            metadata: &self.metadata,
+            tracking_number: standing.tracking_number.as_deref(),
+            carrier_code: standing.carrier_code.as_deref(),
+            status_code: standing.status_code.as_deref(),
+            status_description: standing.status_description.as_deref(),
+        }
+    }
+}

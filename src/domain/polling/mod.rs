@@ -1,0 +1,35 @@
+//! Polling: which label is polled next, when again, and within which limits.
+
+// The monthly budget of requests.
+pub mod budget;
+// The limit of requests in any 60 seconds.
+pub mod quota;
+// The share of the limit that is used when others use the account too.
+pub mod adaptive_limit;
+// The status of an account with the API.
+pub mod account_status;
+// Quota, budget, adaptive limit and account status in one value.
+pub mod rate_limiter;
+
+// What is known of a label between two polls.
+pub mod label_state;
+// The table of intervals.
+pub mod cadence;
+// Change rates learned from one's own history.
+pub mod learning;
+// Alerts that no scan brings: stalled, late.
+pub mod alerts;
+// How soon news is noticed.
+pub mod freshness;
+// One poll: from the answer to a plan of all that is recorded.
+pub mod poll;
+
+// Paces of labels, and the common stretch.
+pub mod pace;
+// All labels of an account in memory, by due time.
+pub mod schedule;
+// What an account's labels can expect of its quota.
+pub mod outlook;
+
+// Finding new labels in the account's list.
+pub mod discovery;

@@ -1,0 +1,99 @@
+//! What an account's labels are to expect of its quota, as `explain` and all views say it.
+//!
+//! Nothing here decides when anybody is asked about: it foretells what serving by relative lateness comes to.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::budget::{Budget, Month};
+use super::pace;
+use crate::domain::polling::account_status::AccountState;
+use crate::domain::polling::adaptive_limit::Share;
+
+/// An account's limits, as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub requests_per_minute: u32,
+    /// 0: no budget.
+    pub requests_per_month: u64,
+}
+
+/// How an account stands with its quota.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlook {
+    pub limits: Limits,
+    /// What its labels ask for, in requests per second.
+    pub demand: f64,
+    /// What it may, in requests per second.
+    pub allowed: f64,
+    /// How much of the limit a minute it uses, from 0 to 1.
+    pub share: f64,
+    /// All waits are this factor longer than planned; 1 if there is enough, infinite if there is nothing.
+    pub stretch: f64,
+    /// Requests of this month, and when the next one begins.
+    pub used_this_month: u64,
+    pub month_ends_at: Timestamp,
+    /// Until when the month's budget gives nothing more, if it is used up.
+    pub used_up_until: Option<Timestamp>,
+    /// Until when no call goes out at all, or only a probe.
+    pub open_at: Option<Timestamp>,
+}
+
+impl Outlook {
+    pub fn new(
+        limits: Limits,
+        demand: f64,
+        share: &Share,
+        used_this_month: u64,
+        state: &AccountState,
+        now: Timestamp,
+    ) -> Self {
+        let budget = Budget::new(limits.requests_per_month, used_this_month, 0, now);
+        let allowed = pace::allowed(limits.requests_per_minute, share, &budget, now);
+        Self {
+            limits,
+            demand,
+            allowed,
+            share: share.at(now),
+            stretch: pace::stretch(demand, allowed),
+            used_this_month,
+            month_ends_at: Month::of(now).end,
+            used_up_until: budget.used_up_until(),
+            open_at: state.open_at(now).max(budget.used_up_until()),
+        }
+    }
+
+    /// When a label is to be expected that was planned for `due_at`, after a wait of `wait`.
+    pub fn expected_at(&self, due_at: Timestamp, wait: Option<Duration>) -> Timestamp {
+        pace::expected_at(due_at, wait, self.stretch, self.open_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_of_all_limits_decides() {
+        let now: Timestamp = "2026-11-16T00:00:00Z".parse().unwrap();
+        let state = AccountState::new(now);
+        let look = |month, used, share: &Share, demand| {
+            let limits = Limits { requests_per_minute: 60, requests_per_month: month };
+            Outlook::new(limits, demand, share, used, &state, now)
+        };
+        let all = Share::default();
+        assert_eq!(look(0, 0, &all, 0.5).stretch, 1.0);
+        assert_eq!(look(0, 0, &all, 2.0).stretch, 2.0);
+        let half = Share { shrunk: Some((now, 0.5)), throttled_at: Some(now) };
+        assert_eq!(look(0, 0, &half, 2.0).stretch, 4.0);
+        // 15 days are left.
+        let by_month = look(15 * 8_640, 0, &half, 2.0);
+        assert_eq!((by_month.stretch, by_month.open_at), (20.0, None));
+        let wait = Some(Duration::from_secs(60));
+        assert_eq!(by_month.expected_at(now, wait).duration_since(now).as_secs(), 19 * 60);
+        let used_up = look(7, 7, &all, 2.0);
+        assert_eq!(used_up.stretch, f64::INFINITY);
+        assert_eq!(used_up.expected_at(now, wait), "2026-12-01T00:00:00Z".parse().unwrap());
+    }
+}

@@ -1,0 +1,96 @@
+//! Answers that bring no tracking: how long the label waits, and when it is given up (contract 3).
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::reason::millis;
+use super::{PollPlan, Reason, Terms, append, untouched, whole_ms};
+use crate::domain::label::LabelState;
+use crate::domain::messages::news::Change;
+use crate::domain::polling::account_status::backoff;
+use crate::domain::polling::cadence::JITTER;
+use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::time as span;
+
+/// A label is given up after so many refusals in a row …
+const REFUSALS: u32 = 5;
+/// … over at least this long (contract 3).
+const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
+
+pub(super) fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
+    let mut plan = untouched(label);
+    let after = &mut plan.standing;
+    after.refusals = after.refusals.saturating_add(1);
+    let since = *after.refused_since.get_or_insert(now);
+    let patient = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
+    if !patient && after.state == LabelState::Active {
+        after.state = LabelState::Unavailable;
+        after.next_poll_at = None;
+        append(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
+        return plan;
+    }
+    let hours = match after.refusals {
+        1 => 1,
+        2 => 6,
+        _ => 24,
+    };
+    let wait = Duration::from_secs(hours * 3600);
+    let reason = Reason::Refused { refusals: after.refusals, interval_ms: millis(wait) };
+    retry(label, after, wait, reason, now, jitter);
+    plan
+}
+
+/// The account's matter, most likely. But should it be this label's alone, it must not be the next probe too: it goes
+/// behind the others, ever further. No failure is counted.
+pub(super) fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
+    let mut plan = untouched(label);
+    let after = &mut plan.standing;
+    let wait = match &label.standing.reason {
+        Some(Reason::Unauthorized { interval_ms }) => Duration::from_millis(*interval_ms) * 2,
+        _ => Duration::from_secs(60),
+    };
+    let wait = wait.min(Duration::from_secs(24 * 3600));
+    retry(label, after, wait, Reason::Unauthorized { interval_ms: millis(wait) }, now, 0.0);
+    plan
+}
+
+/// How soon a label is asked about again after a fault of our own.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A fault of our own: nobody was asked, and nothing is counted.
+pub(super) fn ours(label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
+    let mut plan = untouched(label);
+    let reason = Reason::OurFault { interval_ms: millis(SOON) };
+    retry(label, &mut plan.standing, SOON, reason, now, jitter);
+    plan
+}
+
+pub(super) fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
+    let mut plan = untouched(label);
+    let after = &mut plan.standing;
+    let wait = backoff(after.failures);
+    if !terms.outage {
+        after.failures = after.failures.saturating_add(1);
+        after.failing_since = after.failing_since.or(Some(now));
+    }
+    let reason = Reason::Failed { failures: after.failures, interval_ms: millis(wait) };
+    retry(label, after, wait, reason, now, jitter);
+    plan
+}
+
+/// Again after `wait`. A label that is not active was asked about by hand: it goes back to where it was.
+pub(super) fn retry(
+    label: &Snapshot,
+    after: &mut Standing,
+    wait: Duration,
+    reason: Reason,
+    now: Timestamp,
+    jitter: f64,
+) {
+    let wait = wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
+    let at = span::after(now, wait);
+    let asked_by_hand = label.standing.state != LabelState::Active;
+    after.next_poll_at = if asked_by_hand { None } else { Some(whole_ms(at)) };
+    after.reason = Some(reason).filter(|_| !asked_by_hand);
+}

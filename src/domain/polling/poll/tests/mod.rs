@@ -1,0 +1,430 @@
+mod clocks;
+mod milestones;
+mod restores;
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::domain::digest;
+use crate::domain::messages::repeated_id;
+use crate::domain::polling::cadence::{Row, RowName};
+use crate::domain::proxies::Proxies;
+use crate::domain::secret::Hidden;
+use crate::domain::subscriber::EventPattern;
+use crate::domain::tracking::{StatusCode, Tracking};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(hours: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + hours * 3600).unwrap()
+}
+
+/// A label's life, poll by poll, as the store would keep it.
+struct Life {
+    cadence: Cadence,
+    patience: Patience,
+    first_poll: FirstPoll,
+    subscribers: Vec<Subscriber>,
+    label: Snapshot,
+    known: Vec<KnownEvent>,
+    /// The ids of all messages that are kept.
+    ids: HashSet<String>,
+    gaps: Gaps,
+}
+
+impl Life {
+    fn new() -> Self {
+        let row = Row { intervals: vec![HOUR * 3], slow_after: vec![], hours: None, learn: false };
+        let rows: BTreeMap<RowName, Row> = RowName::ALL.into_iter().map(|name| (name, row.clone())).collect();
+        Self {
+            cadence: Cadence { rows, give_up_after: HOUR * 24 * 60, settle: vec![] },
+            patience: Patience::default(),
+            first_poll: FirstPoll::Deliver,
+            subscribers: vec![
+                subscriber("all", Format::Standard, "*"),
+                subscriber("native", Format::Shipstation, "tracking.delivered"),
+            ],
+            label: Snapshot::registered(at(0)),
+            known: Vec::new(),
+            ids: HashSet::new(),
+            gaps: Gaps::default(),
+        }
+    }
+
+    fn read(&mut self, reading: &Reading, now: Timestamp) -> PollPlan {
+        let rhythms = Rhythms::default();
+        let terms = Terms {
+            rhythms: &rhythms,
+            cadence: &self.cadence,
+            patience: &self.patience,
+            first_poll: self.first_poll,
+            subscribers: &self.subscribers,
+            resource_url: "https://api.example/v2/labels/se-1/track",
+            outage: false,
+            sent_at: now,
+            gaps: &self.gaps,
+        };
+        let mut plan = plan(&terms, &self.label, &self.known, reading, now, 0.0);
+        for message in &mut plan.messages {
+            let first = message.id.clone();
+            let mut repetitions = 1..;
+            while !self.ids.insert(message.id.clone()) {
+                message.id = repeated_id(&first, repetitions.next().unwrap());
+            }
+        }
+        for change in &plan.events.updated {
+            let id = change.becomes.event_id;
+            let known = self.known.iter_mut().find(|event| event.event_id == id).expect("it was known");
+            *known = change.becomes.clone();
+        }
+        self.known.extend(plan.events.added.iter().cloned());
+        self.label.standing = plan.standing.clone();
+        plan
+    }
+
+    fn answer(&mut self, json: &str, hours: i64) -> PollPlan {
+        self.read(&answer(json), at(hours))
+    }
+
+    fn refusal(&mut self, hours: i64) -> PollPlan {
+        self.read(&Reading::Refused { status: 404, detail: "not_found".to_owned() }, at(hours))
+    }
+}
+
+fn subscriber(name: &str, format: Format, pattern: &str) -> Subscriber {
+    Subscriber {
+        name: SubscriberName::new(name),
+        url: Hidden::new("https://example.com".to_owned()),
+        secrets: vec![],
+        format,
+        events: vec![EventPattern::parse(pattern).unwrap()],
+        accounts: vec![],
+        headers: vec![],
+        rsa_key: None,
+        hmac_header: None,
+        timeout: HOUR,
+        max_in_flight: 1,
+        retry: vec![HOUR],
+        allow_insecure: false,
+        roots: vec![],
+        identity: None,
+        proxies: Proxies::default(),
+        enabled: true,
+        shown_url: String::new(),
+    }
+}
+
+fn answer(json: &str) -> Reading {
+    let tracking = Tracking::parse(json.as_bytes()).unwrap();
+    Reading::Answer { tracking: Box::new(tracking), digest: digest::of_bytes(json.as_bytes()) }
+}
+
+fn scan(hour: u32, code: &str, status: &str, detail: &str) -> String {
+    format!(
+        r#"{{"occurred_at":"2026-11-01T{hour:02}:00:00Z","carrier_occurred_at":"2026-11-01T{hour:02}:00:00","description":"{code}","city_locality":"RENO","event_code":"{code}","status_code":"{status}","status_detail_code":"{detail}"}}"#
+    )
+}
+
+fn tracking(status: &str, detail: &str, estimate: &str, events: &[String]) -> String {
+    format!(
+        r#"{{"tracking_number":"1Z","status_code":"{status}","status_detail_code":"{detail}","carrier_code":"ups","estimated_delivery_date":{estimate},"events":[{}]}}"#,
+        events.join(",")
+    )
+}
+
+fn kinds(plan: &PollPlan) -> Vec<&'static str> {
+    plan.messages.iter().map(|message| message.kind.as_str().trim_start_matches("tracking.")).collect()
+}
+
+#[test]
+fn a_whole_life() {
+    let mut life = Life::new();
+    let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "OF", "IT", "OUT_FOR_DELIVERY"));
+    let third = scan(12, "01", "DE", "DELIVERED");
+
+    let nothing = life.answer(&tracking("NY", "", "null", &[]), 0);
+    assert_eq!((kinds(&nothing), nothing.standing.last_seq), (vec![], 0));
+
+    let accepted =
+        life.answer(&tracking("AC", "PICKED_UP", "\"2026-11-03T00:00:00\"", std::slice::from_ref(&first)), 1);
+    assert_eq!(kinds(&accepted), ["event.added", "estimate.changed", "status.changed", "updated"]);
+    let noticed = at(1).as_millisecond();
+    assert_eq!(accepted.messages.iter().map(|m| m.seq.unwrap() - noticed).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(accepted.deliveries.len(), 4, "the native form asked for deliveries only");
+
+    let out = life.answer(
+        &tracking("it", "OUT_FOR_DELIVERY", "\"2026-11-03T20:00:00Z\"", &[second.clone(), first.clone()]),
+        2,
+    );
+    assert_eq!(kinds(&out), ["event.added", "status.changed", "out_for_delivery", "updated"]);
+
+    let done = life.answer(&tracking("DE", "DELIVERED", "null", &[third, second, first]), 3);
+    assert_eq!(kinds(&done), ["event.added", "estimate.changed", "status.changed", "delivered", "updated"]);
+    assert_eq!((done.standing.state, done.standing.next_poll_at), (LabelState::Finished, None));
+    let native: Vec<_> =
+        done.deliveries.iter().filter(|delivery| delivery.format == Format::Shipstation).collect();
+    assert_eq!(native.len(), 1);
+    assert_eq!(done.messages[native[0].message].kind, MessageType::Updated);
+}
+
+#[test]
+fn an_exception_under_a_newer_scan_is_told_and_ends_nothing() {
+    let mut life = Life::new();
+    let (first, bad, later) = (
+        scan(8, "OA", "AC", "PICKED_UP"),
+        scan(9, "DE", "EX", "CARRIER_DELAYS"),
+        scan(10, "AR", "IT", "IN_TRANSIT"),
+    );
+    life.answer(&tracking("AC", "PICKED_UP", "null", std::slice::from_ref(&first)), 0);
+    let plan = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[later, bad, first]), 1);
+    assert_eq!(kinds(&plan), ["event.added", "event.added", "status.changed", "exception", "updated"]);
+    assert_eq!(plan.standing.state, LabelState::Active);
+}
+
+#[test]
+fn a_finished_label_that_moves_is_reopened() {
+    let mut life = Life::new();
+    let done = scan(9, "01", "DE", "DELIVERED");
+    life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
+    let same = life.read(&Reading::SameBytes, at(1));
+    assert_eq!((kinds(&same), same.standing.state), (vec![], LabelState::Finished));
+    let next_day = scan(10, "AR", "IT", "").replace("-01T", "-02T");
+    let again = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[next_day, done]), 2);
+    assert_eq!(kinds(&again), ["event.added", "status.changed", "reopened", "updated"]);
+    assert_eq!(again.standing.state, LabelState::Active);
+    assert!(again.standing.next_poll_at.is_some());
+}
+
+#[test]
+fn a_status_that_is_not_said_holds() {
+    let mut life = Life::new();
+    let done = scan(9, "01", "DE", "DELIVERED");
+    life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
+    let silent = life.answer(&format!(r#"{{"status_code":null,"events":[{done}]}}"#), 1);
+    assert_eq!((kinds(&silent), silent.standing.state), (vec![], LabelState::Finished));
+}
+
+#[test]
+fn a_baseline_is_recorded_and_not_told() {
+    let mut life = Life { first_poll: FirstPoll::Baseline, ..Life::new() };
+    let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "AR", "IT", "IN_TRANSIT"));
+    let silent = life.answer(&tracking("AC", "PICKED_UP", "null", std::slice::from_ref(&first)), 0);
+    assert_eq!((kinds(&silent), silent.events.added.len()), (vec![], 1));
+    let told = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[second, first]), 1);
+    assert_eq!(kinds(&told), ["event.added", "status.changed", "updated"]);
+    assert_eq!(told.messages[0].seq, Some(at(1).as_millisecond()));
+}
+
+#[test]
+fn a_fault_of_our_own_counts_for_no_label() {
+    let mut life = Life::new();
+    life.answer(r#"{"status_code":"IT","events":[]}"#, 0);
+    let before = life.label.standing.clone();
+    let plan = life.read(&Reading::OurFault { detail: "no file descriptor is left".to_owned() }, at(3));
+    let after = &plan.standing;
+    assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(10)));
+    assert_eq!(
+        (after.failures, after.refusals, after.failing_since),
+        (before.failures, before.refusals, before.failing_since)
+    );
+    assert_eq!((plan.verdict, plan.messages.len()), (Verdict::OurFault, 0));
+}
+
+#[test]
+fn refusals_climb_a_ladder_and_end_after_five_over_three_days() {
+    let mut life = Life::new();
+    let waits: Vec<i64> = [0, 1, 7, 31, 55]
+        .into_iter()
+        .map(|hours| life.refusal(hours).standing.next_poll_at.unwrap().duration_since(at(hours)).as_hours())
+        .collect();
+    assert_eq!(waits, [1, 6, 24, 24, 24]);
+    let gone = life.refusal(79);
+    assert_eq!((kinds(&gone), gone.standing.state), (vec!["unavailable"], LabelState::Unavailable));
+    let asked = life.refusal(80);
+    assert_eq!((kinds(&asked), asked.standing.next_poll_at), (vec![], None), "asked by hand: said once");
+    assert_eq!(gone.deliveries.len(), 1, "no poll's summary, so nothing in the native form");
+}
+
+#[test]
+fn a_good_answer_forgives() {
+    let mut life = Life::new();
+    life.refusal(0);
+    life.read(&Reading::TimedOut, at(1));
+    assert_eq!((life.label.standing.refusals, life.label.standing.failures), (1, 1));
+    life.answer(&tracking("NY", "", "null", &[]), 2);
+    assert_eq!((life.label.standing.refusals, life.label.standing.failures), (0, 0));
+}
+
+#[test]
+fn failures_back_off_from_a_minute_to_an_hour() {
+    let mut life = Life::new();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let plan = life.read(&Reading::ServerError { status: 503 }, at(0));
+        waits.push(plan.standing.next_poll_at.unwrap().duration_since(at(0)));
+    }
+    let minutes: Vec<i64> = waits.iter().map(SignedDuration::as_mins).collect();
+    assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
+}
+
+#[test]
+fn what_is_the_accounts_matter_leaves_the_label_as_it_is() {
+    let mut life = Life::new();
+    let before = life.label.standing.clone();
+    let plan = life.read(&Reading::Throttled { retry_after: None }, at(1));
+    assert_eq!(plan.standing, before);
+    let refused = Reading::Unauthorized { status: 401, detail: String::new() };
+    let waits: Vec<i64> = (0..3)
+        .map(|_| life.read(&refused, at(1)).standing.next_poll_at.unwrap().duration_since(at(1)).as_mins())
+        .collect();
+    assert_eq!(waits, [1, 2, 4], "it goes behind the others");
+    assert_eq!(life.label.standing.refusals, 0);
+    assert_eq!(plan.verdict, Verdict::Throttled { retry_after: Duration::from_secs(60) });
+}
+
+#[test]
+fn silence_expires() {
+    let mut life = Life::new();
+    life.answer(&tracking("NY", "", "null", &[]), 0);
+    let over = life.read(&Reading::SameBytes, at(24 * 60));
+    assert_eq!((kinds(&over), over.standing.state), (vec!["expired"], LabelState::Expired));
+    let asked = life.read(&Reading::SameBytes, at(24 * 61));
+    assert_eq!(
+        (kinds(&asked), asked.standing.state),
+        (vec![], LabelState::Expired),
+        "asked by hand: one look"
+    );
+    let moved = life.answer(&tracking("AC", "", "null", &[scan(8, "OA", "AC", "PICKED_UP")]), 24 * 62);
+    assert_eq!(moved.standing.state, LabelState::Active);
+}
+
+#[test]
+fn the_same_facts_in_other_words_are_no_news() {
+    let mut life = Life::new();
+    let events = [scan(9, "AR", "IT", "IN_TRANSIT"), scan(8, "OA", "AC", "PICKED_UP")];
+    life.answer(&tracking("IT", "IN_TRANSIT", "null", &events), 0);
+    let reordered = [events[1].clone(), events[0].replace("RENO", "Reno").replace('}', ",\"signer\":\"\"}")];
+    let plan = life.answer(&tracking("it", "in_transit", "\"\"", &reordered), 1);
+    assert_eq!((kinds(&plan), plan.standing.unchanged), (vec![], 1));
+}
+
+#[test]
+fn ids_are_made_of_content_and_not_of_time() {
+    let told = |hours| {
+        let mut life = Life::new();
+        let plan = life.answer(&tracking("AC", "", "null", &[scan(8, "OA", "AC", "PICKED_UP")]), hours);
+        plan.messages.into_iter().map(|message| message.id).collect::<Vec<_>>()
+    };
+    assert_eq!(told(1), told(30));
+    assert!(told(1).iter().all(|id| id.starts_with("msg_") && !id.contains('.')));
+}
+
+#[test]
+fn the_very_same_said_again_has_an_id_of_its_own_and_other_words_have_not() {
+    let events = [scan(9, "AR", "IT", "IN_TRANSIT"), scan(8, "OA", "AC", "PICKED_UP")];
+    let said = |status: &str| tracking(status, "IN_TRANSIT", "null", &events);
+    let mut life = Life::new();
+    let mut ids = Vec::new();
+    for (hours, status) in (0..).zip(["IT", "UN", "IT", "UN", "IT", "UN"]) {
+        ids.extend(life.answer(&said(status), hours).messages.into_iter().map(|message| message.id));
+    }
+    let unlike: HashSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), unlike.len()), (4 + 5 * 2, 14), "none has another's id");
+    // The same life told in other words, and found at other times.
+    let mut again = Life::new();
+    let mut same = Vec::new();
+    for (hours, status) in (7..).zip(["it", "un", " it", "UN", "IT", "un"]) {
+        let words =
+            said(status).replace("\"city_locality\":\"RENO\"", "\"signer\":\"\",\"city_locality\":\"Reno\"");
+        same.extend(again.answer(&words, hours).messages.into_iter().map(|message| message.id));
+    }
+    assert_eq!(same, ids);
+}
+
+#[test]
+fn every_body_fits_its_schema() {
+    use crate::domain::messages::{envelope, schema};
+
+    let mut life = Life::new();
+    let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "OF", "IT", "OUT_FOR_DELIVERY"));
+    let bad = scan(10, "21", "EX", "RETURN_TO_SENDER");
+    let revised = first.replace("RENO", "RENO NV");
+    let done = scan(12, "01", "DE", "DELIVERED");
+    let answers = [
+        tracking("AC", "PICKED_UP", "\"2026-11-03\"", std::slice::from_ref(&first)),
+        tracking("IT", "OUT_FOR_DELIVERY", "\"2026-11-04\"", &[second.clone(), revised.clone()]),
+        tracking("EX", "RETURN_TO_SENDER", "null", &[bad.clone(), second.clone(), revised.clone()]),
+        tracking("DE", "DELIVERED", "null", &[done, bad.clone(), revised.clone()]),
+        tracking("IT", "IN_TRANSIT", "null", &[bad.clone(), revised.clone()]),
+        tracking("IT", "IN_TRANSIT", "null", &[bad, second, revised]),
+    ];
+    let mut messages = Vec::new();
+    for (hours, answer) in (0..).zip(&answers) {
+        messages.extend(life.answer(answer, hours).messages);
+    }
+    messages.extend(life.read(&Reading::SameBytes, at(24 * 90)).messages);
+    let mut refused = Life::new();
+    for hours in [0, 1, 7, 31, 90] {
+        messages.extend(refused.refusal(hours).messages);
+    }
+    let seen: std::collections::BTreeSet<_> = messages.iter().map(|message| message.kind).collect();
+    assert!(seen.len() >= 12, "{seen:?}");
+    for message in &messages {
+        let schema = schema::of_message(message.kind);
+        let body = serde_json::from_str(&message.body).unwrap();
+        let faults: Vec<String> = jsonschema::validator_for(&schema)
+            .unwrap()
+            .iter_errors(&body)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(faults.is_empty(), "{} {faults:?}\n{}", message.kind.as_str(), message.body);
+        for format in [Format::Shipstation, Format::Shipengine] {
+            let Some(url) = &message.resource_url else { continue };
+            let body = envelope::render(format, &message.body, Some(url)).unwrap();
+            let schema = schema::of_envelope(format).unwrap();
+            assert!(jsonschema::is_valid(&schema, &serde_json::from_str(&body).unwrap()), "{body}");
+        }
+    }
+}
+
+#[test]
+fn silence_is_said_once_per_episode() {
+    let patience = Patience { stalled_after: [(StatusCode::InTransit, 3)].into(), late_after: 1 };
+    let mut life = Life { patience, ..Life::new() };
+    // Sunday, 2026-11-01; registered long before, so that the scans' times are plausible.
+    let hours = |text: &str| text.parse::<Timestamp>().unwrap().duration_since(at(0)).as_hours();
+    let first = scan(8, "AR", "IT", "IN_TRANSIT");
+    let moving = life.answer(
+        &tracking("IT", "IN_TRANSIT", "\"2026-11-03\"", std::slice::from_ref(&first)),
+        hours("2026-11-01T15:00:00Z"),
+    );
+    assert_eq!(kinds(&moving).last(), Some(&"updated"));
+    let late = life.read(&Reading::SameBytes, at(hours("2026-11-04T09:00:00Z")));
+    assert_eq!(kinds(&late), ["late"]);
+    let stalled = life.read(&Reading::SameBytes, at(hours("2026-11-05T07:00:00Z")));
+    assert_eq!(kinds(&stalled), ["stalled"]);
+    assert!(stalled.deliveries.iter().all(|delivery| delivery.format == Format::Standard));
+    assert_eq!(kinds(&life.read(&Reading::SameBytes, at(hours("2026-11-06T07:00:00Z")))), [""; 0]);
+    let next = scan(9, "AR", "IT", "IN_TRANSIT").replace("2026-11-01T09", "2026-11-06T09");
+    let moved = life.answer(
+        &tracking("IT", "IN_TRANSIT", "\"2026-11-07\"", &[next, first]),
+        hours("2026-11-06T20:00:00Z"),
+    );
+    assert_eq!(kinds(&moved), ["event.added", "estimate.changed", "updated"]);
+    let again = life.read(&Reading::SameBytes, at(hours("2026-11-12T20:00:00Z")));
+    assert_eq!(kinds(&again), ["stalled", "late"]);
+}
+
+#[test]
+fn the_next_poll_is_brought_forward_to_the_moment_of_judgement() {
+    let patience = Patience { stalled_after: BTreeMap::new(), late_after: 1 };
+    let mut life = Life { patience, ..Life::new() };
+    let now: Timestamp = "2026-11-04T05:30:00Z".parse().unwrap();
+    let plan = life.read(&answer(&tracking("IT", "", "\"2026-11-03\"", &[scan(8, "AR", "IT", "")])), now);
+    // 00:00 at UTC-6, and the label's own share of the two hours after.
+    let midnight: Timestamp = "2026-11-04T06:00:00Z".parse().unwrap();
+    let after = plan.standing.next_poll_at.unwrap().duration_since(midnight);
+    assert!(after.is_positive() && after < SignedDuration::from_hours(2), "{after}");
+}

@@ -1,0 +1,231 @@
+//! Never more than so many requests in any 60 seconds.
+//!
+//! A slot is held while its request is under way and for 60 s after its answer. The request reached the server before
+//! its answer left, so whatever the network does, no 60 s window as the *server* sees it holds more than the limit.
+//! What the limit is shared with (buying labels) is the operator's share to set: `requests_per_minute`.
+
+use std::collections::VecDeque;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::time::later;
+
+/// The length of the vendor's window.
+pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
+
+/// The slots of one account.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    limit: usize,
+    in_flight: usize,
+    /// When each used slot was let go, oldest first.
+    released: VecDeque<Timestamp>,
+}
+
+impl Quota {
+    /// `limit` requests in any [`WINDOW`], at least 1.
+    pub fn new(limit: u32) -> Self {
+        Self { limit: limit.max(1) as usize, in_flight: 0, released: VecDeque::new() }
+    }
+
+    /// Takes over what an earlier process used: so many requests that ended at an instant or before, oldest first.
+    pub fn with_used(mut self, used: impl IntoIterator<Item = (Timestamp, usize)>) -> Self {
+        for (at, requests) in used {
+            self.released.extend(std::iter::repeat_n(at, requests.min(self.limit)));
+        }
+        self
+    }
+
+    /// Another limit from now on; what is under way and used stays counted.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit.max(1) as usize;
+    }
+
+    /// Takes a slot, or says when to ask again; `None` if that depends on a request under way.
+    pub fn take(&mut self, now: Timestamp) -> Result<(), Option<Timestamp>> {
+        // Requests end while a step goes on under the instant at which it began: what ended a little later keeps its time,
+        // or it would come free too early. Further ahead lies only what ended before the clock was set back.
+        let furthest = later(now, WINDOW);
+        for at in self.released.iter_mut().rev().take_while(|at| **at > furthest) {
+            *at = now;
+        }
+        while self.released.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            self.released.pop_front();
+        }
+        if self.in_flight + self.released.len() < self.limit {
+            self.in_flight += 1;
+            return Ok(());
+        }
+        // So many slots must come free before one is left over.
+        let over = self.in_flight + self.released.len() - self.limit;
+        let free = self.released.get(over).map(|at| *at + WINDOW + SignedDuration::from_millis(1));
+        Err(free)
+    }
+
+    /// The answer of a request is here, or it was given up at `now`.
+    pub fn release(&mut self, now: Timestamp) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        // A clock that was set back must not put a slot before its elders: it would come free too early.
+        let at = self.released.back().map_or(now, |last| (*last).max(now));
+        self.released.push_back(at);
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Slots in use: requests under way, and those of the last window as of the last call.
+    pub fn used(&self) -> usize {
+        self.in_flight + self.released.len()
+    }
+}
+
+/// Requests one after the other at an even pace, where a quota would let a minute's worth go out at once: while more is
+/// asked for than the quota gives, and while an account catches up after an outage.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spacing {
+    /// When the next one would go out if none ever came early.
+    next_at: Option<Timestamp>,
+}
+
+/// So much may be made up for of a step that came late, but not at the beginning.
+const LATE_STEP: SignedDuration = SignedDuration::from_secs(5);
+
+impl Spacing {
+    /// When the next of `limit` requests a [`WINDOW`] may go out; `None` is now.
+    pub fn free_at(&self, now: Timestamp, limit: u32) -> Option<Timestamp> {
+        let leeway = leeway(limit);
+        let next_at = self.next_at(now, limit);
+        (next_at.duration_since(now) > leeway).then(|| next_at - leeway)
+    }
+
+    /// A request goes out; whether it might was asked before.
+    pub fn spend(&mut self, now: Timestamp, limit: u32) {
+        self.next_at = Some(self.next_at(now, limit) + gap(limit));
+    }
+
+    fn next_at(&self, now: Timestamp, limit: u32) -> Timestamp {
+        // A clock that was set back would hold everything for as long as it jumped.
+        let furthest = now + leeway(limit) + gap(limit);
+        self.next_at.unwrap_or(now + leeway(limit)).clamp(now, furthest)
+    }
+}
+
+fn gap(limit: u32) -> SignedDuration {
+    WINDOW / i32::try_from(limit.max(1)).unwrap_or(i32::MAX)
+}
+
+fn leeway(limit: u32) -> SignedDuration {
+    gap(limit).max(LATE_STEP)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
+    }
+
+    /// A step takes several places under the instant at which it began, while requests end.
+    #[test]
+    fn what_ends_during_a_step_is_held_for_a_whole_window() {
+        let mut quota = Quota::new(2);
+        quota.take(at(0)).unwrap();
+        quota.release(at(20));
+        quota.take(at(0)).unwrap();
+        quota.release(at(25));
+        assert_eq!(quota.take(at(0)), Err(Some(at(60_021))));
+        assert_eq!(quota.take(at(60_005)), Err(Some(at(60_021))));
+        assert!(quota.take(at(60_021)).is_ok());
+    }
+
+    #[test]
+    fn says_when_to_come_again() {
+        let mut quota = Quota::new(2);
+        assert_eq!(quota.take(at(0)), Ok(()));
+        assert_eq!(quota.take(at(0)), Ok(()));
+        assert_eq!(quota.take(at(5)), Err(None));
+        quota.release(at(10));
+        assert_eq!(quota.take(at(20)), Err(Some(at(60_011))));
+        assert_eq!(quota.take(at(60_010)), Err(Some(at(60_011))));
+        assert_eq!(quota.take(at(60_011)), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_for_longer() {
+        let mut quota = Quota::new(1);
+        quota.take(at(3_600_000)).unwrap();
+        quota.release(at(3_600_000));
+        assert_eq!(quota.take(at(0)), Err(Some(at(60_001))));
+    }
+
+    #[test]
+    fn an_earlier_process_counts() {
+        let mut quota = Quota::new(3).with_used([(at(-5), 1), (at(0), 7)]);
+        assert_eq!(quota.take(at(30_000)), Err(Some(at(60_001))));
+        assert_eq!(quota.take(at(60_001)), Ok(()));
+    }
+
+    #[test]
+    fn spaced_requests_are_even_and_lose_nothing() {
+        let take = |spacing: &mut Spacing, now| {
+            let free = spacing.free_at(at(now), 160).is_none();
+            free.then(|| spacing.spend(at(now), 160)).is_some()
+        };
+        let mut spacing = Spacing::default();
+        let (mut now, mut sent) = (0, Vec::new());
+        while sent.len() < 161 {
+            match spacing.free_at(at(now), 160) {
+                Some(free_at) => now = free_at.as_millisecond() - at(0).as_millisecond(),
+                None => {
+                    spacing.spend(at(now), 160);
+                    sent.push(now);
+                }
+            }
+        }
+        assert_eq!(sent[..3], [0, 375, 750]);
+        assert_eq!(sent[160], 60_000);
+        assert_eq!(
+            (0..99).take_while(|_| take(&mut spacing, 70_000)).count(),
+            14,
+            "a late step is made up for"
+        );
+        assert_eq!(
+            spacing.free_at(at(-9_000_000), 160),
+            Some(at(-8_999_625)),
+            "no longer, if the clock is set back"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_as_the_server_sees_it_is_overfull(
+            limit in 1u32..20,
+            steps in prop::collection::vec((0i64..4_000, 0i64..3_000, 0.0f64..1.0), 1..200),
+        ) {
+            let mut quota = Quota::new(limit);
+            let mut now = 0;
+            let mut arrivals = Vec::new();
+            let mut answers: Vec<i64> = Vec::new();
+            for (pause, latency, share) in steps {
+                now += pause;
+                answers.sort_unstable();
+                while answers.first().is_some_and(|ms| *ms <= now) {
+                    quota.release(at(answers.remove(0)));
+                }
+                if quota.take(at(now)).is_ok() {
+                    arrivals.push(now + (latency as f64 * share) as i64);
+                    answers.push(now + latency);
+                }
+            }
+            arrivals.sort_unstable();
+            for window in arrivals.windows(limit as usize + 1) {
+                prop_assert!(window[limit as usize] - window[0] > 60_000);
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! A label as the schedule keeps it in memory: all that an unchanged answer needs.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::Offset;
+
+use crate::domain::digest::Digest;
+use crate::domain::label::LabelState;
+use crate::domain::polling::cadence::Situation;
+use crate::domain::polling::pace::Pace;
+use crate::domain::tracking::StatusCode;
+
+/// What the schedule is told of a label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The store's own key of the row.
+    pub row: i64,
+    /// Of the registry's last change; see [`crate::store::labels`].
+    pub version: i64,
+    pub state: LabelState,
+    /// When it is polled next; `None`: never, so it leaves the schedule.
+    pub due_at: Option<Timestamp>,
+    /// The whole wait that was planned before `due_at`; `None` if it is due without one.
+    pub wait_ms: Option<i64>,
+    pub pace: Pace,
+    pub unchanged: u32,
+    /// The last good answer.
+    pub answered_at: Option<Timestamp>,
+    pub quiet_since: Timestamp,
+    /// When the next alert (stalled, late) is to be judged.
+    pub alert_at: Option<Timestamp>,
+    pub status: Option<StatusCode>,
+    pub out_for_delivery: bool,
+    pub estimate: Option<Date>,
+    pub utc_offset: Offset,
+    /// Of the last good answer.
+    pub digest: Option<Digest>,
+    /// It failed or was refused the last time.
+    pub failing: bool,
+    /// An event was missing from the last good answer.
+    pub missing_events: bool,
+}
+
+/// The compact form: 72 bytes. Instants other than the due time are whole seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Entry {
+    pub row: i64,
+    /// The number of an id such as `se-324658`; of another form: none, the schedule keeps it aside.
+    pub(super) number: u64,
+    pub(super) due_ms: i64,
+    digest: u64,
+    pub version: u32,
+    wait_ms: u32,
+    unchanged: u32,
+    answered_s: u32,
+    quiet_s: u32,
+    alert_s: u32,
+    /// Days since [`DAY_ZERO`].
+    estimate: u16,
+    pub(super) carrier: u16,
+    pub(super) service: u16,
+    status: Option<StatusCode>,
+    /// Quarters of an hour east of UTC.
+    offset: i8,
+    flags: u8,
+    pace: u8,
+}
+
+const NONE: u32 = u32::MAX;
+const NO_DAY: u16 = u16::MAX;
+const DAY_ZERO: Date = jiff::civil::date(2000, 1, 1);
+
+const OUT_FOR_DELIVERY: u8 = 1;
+/// An unchanged answer leads to nothing but the next poll.
+const PLAIN: u8 = 2;
+const FAILING: u8 = 4;
+/// It is being polled, and in no queue.
+pub(super) const IN_FLIGHT: u8 = 8;
+/// The place holds no label.
+pub(super) const VACANT: u8 = 16;
+
+/// The first 64 bits of a digest: enough to know an answer again.
+pub fn prefix(digest: &Digest) -> u64 {
+    u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
+}
+
+impl Entry {
+    pub(super) fn new(plan: &Plan, number: u64, carrier: u16, service: u16) -> Self {
+        let plain = plan.state == LabelState::Active
+            && plan.answered_at.is_some()
+            && plan.digest.is_some()
+            && !plan.failing
+            && !plan.missing_events;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        Self {
+            row: plan.row,
+            number,
+            due_ms: plan.due_at.map_or(i64::MAX, Timestamp::as_millisecond),
+            digest: plan.digest.as_ref().map_or(0, prefix),
+            version: u32::try_from(plan.version).unwrap_or(u32::MAX),
+            wait_ms: plan.wait_ms.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+            unchanged: plan.unchanged,
+            answered_s: plan.answered_at.map_or(NONE, seconds),
+            quiet_s: seconds(plan.quiet_since),
+            alert_s: plan.alert_at.map_or(NONE, seconds_up),
+            estimate: plan.estimate.map_or(NO_DAY, days),
+            carrier,
+            service,
+            status: plan.status,
+            offset: i8::try_from(plan.utc_offset.seconds() / 900).unwrap_or(0),
+            flags: flag(plan.out_for_delivery, OUT_FOR_DELIVERY)
+                | flag(plain, PLAIN)
+                | flag(plan.failing, FAILING),
+            pace: plan.pace.code(),
+        }
+    }
+
+    pub fn due_at(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.due_ms).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The latest due time that the planned wait allows at `now`.
+    pub(super) fn latest_ms(&self, now: Timestamp) -> i64 {
+        now.as_millisecond().saturating_add(i64::from(self.wait_ms))
+    }
+
+    /// The wait that was planned before the due time, in milliseconds; 0: none.
+    pub fn wait_ms(&self) -> u32 {
+        self.wait_ms
+    }
+
+    pub fn pace(&self) -> Pace {
+        Pace::from_code(self.pace)
+    }
+
+    pub fn unchanged(&self) -> u32 {
+        self.unchanged
+    }
+
+    pub fn answered_at(&self) -> Option<Timestamp> {
+        instant(self.answered_s)
+    }
+
+    /// The next alert, rounded up to a second.
+    pub fn alert_at(&self) -> Option<Timestamp> {
+        instant(self.alert_s)
+    }
+
+    pub fn is_failing(&self) -> bool {
+        self.has(FAILING)
+    }
+
+    /// The digest of the answer that would be unchanged and lead to nothing but the next poll, if there is such a one.
+    pub fn plain_digest(&self) -> Option<u64> {
+        self.has(PLAIN).then_some(self.digest)
+    }
+
+    /// What the cadence looks at, after one more unchanged answer.
+    pub fn unchanged_situation(&self) -> Situation {
+        Situation { unchanged: self.unchanged.saturating_add(1), ..self.situation() }
+    }
+
+    /// What the cadence looks at, as of the last answer.
+    pub fn situation(&self) -> Situation {
+        Situation {
+            status: self.status,
+            out_for_delivery: self.has(OUT_FOR_DELIVERY),
+            estimate: day(self.estimate),
+            utc_offset: Offset::from_seconds(i32::from(self.offset) * 900).unwrap_or(Offset::UTC),
+            quiet_since: instant(self.quiet_s).unwrap_or(Timestamp::UNIX_EPOCH),
+            unchanged: self.unchanged,
+            finished_at: None,
+            first: None,
+        }
+    }
+
+    /// What one label asks for, in billionths of a request per second.
+    pub(super) fn nanohertz(&self) -> i64 {
+        if self.wait_ms > 0 { 1_000_000_000_000 / i64::from(self.wait_ms) } else { 0 }
+    }
+
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(super) fn set(&mut self, flag: u8, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// An unchanged answer came at `now`; the next poll is planned.
+    pub(super) fn answer_unchanged(&mut self, due_ms: i64, wait_ms: u32, pace: Pace, now: Timestamp) {
+        self.unchanged = self.unchanged.saturating_add(1);
+        self.answered_s = seconds(now);
+        self.plan(due_ms, wait_ms, pace);
+    }
+
+    pub(super) fn plan(&mut self, due_ms: i64, wait_ms: u32, pace: Pace) {
+        (self.due_ms, self.wait_ms, self.pace) = (due_ms, wait_ms, pace.code());
+    }
+}
+
+fn seconds(at: Timestamp) -> u32 {
+    u32::try_from(at.as_second().max(0)).unwrap_or(NONE - 1).min(NONE - 1)
+}
+
+fn seconds_up(at: Timestamp) -> u32 {
+    seconds(at).saturating_add(u32::from(at.subsec_nanosecond() > 0)).min(NONE - 1)
+}
+
+fn instant(seconds: u32) -> Option<Timestamp> {
+    Timestamp::from_second(i64::from(seconds)).ok().filter(|_| seconds != NONE)
+}
+
+fn days(date: Date) -> u16 {
+    let days = date.since(DAY_ZERO).map(|span| span.get_days()).unwrap_or(-1);
+    u16::try_from(days).unwrap_or(NO_DAY)
+}
+
+fn day(days: u16) -> Option<Date> {
+    use jiff::ToSpan as _;
+    if days == NO_DAY { None } else { DAY_ZERO.checked_add(i64::from(days).days()).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Entry>() <= 72, "{}", size_of::<Entry>());
+    }
+
+    #[test]
+    fn days_and_seconds_come_back() {
+        for date in ["2000-01-01", "2026-11-27", "2178-01-01"] {
+            let date: Date = date.parse().unwrap();
+            assert_eq!(day(days(date)), Some(date));
+        }
+        assert_eq!(day(days("1999-12-31".parse().unwrap())), None);
+        let at: Timestamp = "2026-11-27T10:00:00.5Z".parse().unwrap();
+        assert_eq!(instant(seconds(at)).unwrap().to_string(), "2026-11-27T10:00:00Z");
+        assert_eq!(instant(seconds_up(at)).unwrap().to_string(), "2026-11-27T10:00:01Z");
+        assert_eq!(instant(NONE), None);
+    }
+}

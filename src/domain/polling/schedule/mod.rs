@@ -1,0 +1,315 @@
+//! The schedule of an account: all labels that are polled, in memory.
+//!
+//! It says which label is polled next, how much all of them ask for, and holds what an unchanged answer needs, so that
+//! such an answer takes no database. About 90 bytes a label: an [`Entry`], a place in a queue and in an index. The
+//! database is the truth; the schedule is read from it at start and after each change of the registry.
+
+mod entry;
+mod queues;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use jiff::{SignedDuration, Timestamp};
+
+use super::pace::Pace;
+use crate::domain::label::LabelId;
+pub use entry::{Entry, Plan, prefix};
+use entry::{IN_FLIGHT, VACANT};
+pub use queues::{MOST, NEWEST_EVERY, OLDEST_EVERY, Queues};
+
+/// The place of a label in the schedule.
+pub type Place = u32;
+
+/// What of a label is text.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    pub id: &'a LabelId,
+    pub carrier: Option<&'a str>,
+    pub service: Option<&'a str>,
+}
+
+/// The labels of an account that are polled.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    entries: Vec<Entry>,
+    vacant: Vec<Place>,
+    by_row: HashTable<Place>,
+    hasher: RandomState,
+    queues: Queues,
+    texts: Texts,
+    /// Ids that are no plain number.
+    odd_ids: HashMap<Place, LabelId>,
+    /// The sum of what all labels ask for, in billionths of a request per second.
+    nanohertz: i64,
+    in_flight: usize,
+}
+
+/// Carriers and services by number; 0 is none.
+#[derive(Debug, Default)]
+struct Texts {
+    texts: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u16>,
+}
+
+impl Texts {
+    /// The number of a text; of one too many: 0.
+    fn number(&mut self, text: Option<&str>) -> u16 {
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return 0 };
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        let Ok(number) = u16::try_from(self.texts.len() + 1) else { return 0 };
+        let text: Arc<str> = text.into();
+        self.texts.push(Arc::clone(&text));
+        self.numbers.insert(text, number);
+        number
+    }
+
+    fn text(&self, number: u16) -> Option<Arc<str>> {
+        self.texts.get(usize::from(number).checked_sub(1)?).cloned()
+    }
+}
+
+impl Schedule {
+    /// Labels that are polled.
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.vacant.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What all labels ask for, in requests per second: the sum of 1/wait.
+    pub fn demand(&self) -> f64 {
+        self.nanohertz as f64 / 1e9
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Labels that wait for their first poll, or were asked for by hand.
+    pub fn first_polls(&self) -> usize {
+        self.queues.without_wait()
+    }
+
+    /// How many labels are due at `now`; counts them one by one.
+    pub fn due(&self, now: Timestamp) -> usize {
+        self.queues.due(now)
+    }
+
+    /// When the next label is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        Timestamp::from_millisecond(self.queues.next_due_ms()?).ok()
+    }
+
+    /// Takes in a label as the database has it, due after its whole wait from `now` at the latest: the clock may have been
+    /// ahead when it was planned. One that is being polled keeps its turn; what the poll brings decides.
+    /// Returns `false` if there is no room for it.
+    pub fn put(&mut self, plan: &Plan, names: Names<'_>, now: Timestamp) -> bool {
+        let place = self.place_of(plan.row);
+        if plan.due_at.is_none() {
+            place.into_iter().for_each(|place| self.remove(place));
+            return true;
+        }
+        let (carrier, service) = (self.texts.number(names.carrier), self.texts.number(names.service));
+        let number = plain_number(names.id);
+        let mut entry = Entry::new(plan, number.unwrap_or(u64::MAX), carrier, service);
+        entry.due_ms = entry.due_ms.min(entry.latest_ms(now));
+        let place = match place {
+            Some(place) => {
+                entry.set(IN_FLIGHT, self.entries[place as usize].has(IN_FLIGHT));
+                self.dequeue(place);
+                self.nanohertz += entry.nanohertz() - self.entries[place as usize].nanohertz();
+                self.entries[place as usize] = entry;
+                place
+            }
+            None => match self.add(entry) {
+                Some(place) => place,
+                None => return false,
+            },
+        };
+        match number {
+            Some(_) => drop(self.odd_ids.remove(&place)),
+            None => drop(self.odd_ids.insert(place, names.id.clone())),
+        }
+        self.enqueue(place);
+        true
+    }
+
+    /// Takes the label whose turn it is at `now`, if one is due. It is in flight until [`Self::end`] or
+    /// [`Self::end_unchanged`].
+    pub fn pop(&mut self, now: Timestamp) -> Option<Place> {
+        let place = self.queues.pop(now)?;
+        let entry = &mut self.entries[place as usize];
+        entry.set(IN_FLIGHT, true);
+        self.in_flight += 1;
+        Some(place)
+    }
+
+    pub fn entry(&self, place: Place) -> &Entry {
+        &self.entries[place as usize]
+    }
+
+    /// The entry of a row.
+    pub fn find(&self, row: i64) -> Option<&Entry> {
+        self.place_of(row).map(|place| self.entry(place))
+    }
+
+    pub fn id(&self, place: Place) -> LabelId {
+        match self.odd_ids.get(&place) {
+            Some(id) => id.clone(),
+            None => LabelId::numbered(self.entry(place).number),
+        }
+    }
+
+    pub fn carrier(&self, entry: &Entry) -> Option<Arc<str>> {
+        self.texts.text(entry.carrier)
+    }
+
+    pub fn service(&self, entry: &Entry) -> Option<Arc<str>> {
+        self.texts.text(entry.service)
+    }
+
+    /// The poll of a label has ended; it is due again as it was before. What it changed comes by [`Self::put`].
+    pub fn end(&mut self, place: Place) {
+        let entry = &mut self.entries[place as usize];
+        if !entry.has(IN_FLIGHT) {
+            return;
+        }
+        entry.set(IN_FLIGHT, false);
+        self.in_flight -= 1;
+        if entry.has(VACANT) {
+            self.vacant.push(place);
+        } else {
+            self.enqueue(place);
+        }
+    }
+
+    /// The poll of a label has ended with an unchanged answer at `now`; the next is at `due_at`, after `wait_ms`.
+    pub fn end_unchanged(
+        &mut self,
+        place: Place,
+        due_at: Timestamp,
+        wait_ms: u32,
+        pace: Pace,
+        now: Timestamp,
+    ) {
+        let entry = &mut self.entries[place as usize];
+        if !entry.has(VACANT) {
+            self.nanohertz -= entry.nanohertz();
+            entry.answer_unchanged(due_at.as_millisecond(), wait_ms, pace, now);
+            self.nanohertz += entry.nanohertz();
+        }
+        self.end(place);
+    }
+
+    /// The labels of `carrier` wait until then.
+    pub fn hold(&mut self, carrier: &str, until: Timestamp) {
+        let number = self.texts.number(Some(carrier));
+        if number > 0 {
+            self.queues.hold(number, until.as_millisecond());
+        }
+    }
+
+    /// The clock was set back by so much: no label is due later than its whole wait from `now`, and a carrier that waits
+    /// waits as long as before.
+    pub fn set_back(&mut self, by: SignedDuration, now: Timestamp) {
+        self.queues.pull_holds_in(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        for place in 0..self.entries.len() {
+            let entry = self.entries[place];
+            let latest = entry.latest_ms(now);
+            if entry.has(VACANT) || entry.due_ms <= latest {
+                continue;
+            }
+            let place = place as Place;
+            self.dequeue(place);
+            self.entries[place as usize].due_ms = latest;
+            self.enqueue(place);
+        }
+    }
+
+    /// After an outage: labels that failed need not sit out what they backed off.
+    pub fn forgive(&mut self, now: Timestamp) {
+        for place in 0..self.entries.len() {
+            let entry = self.entries[place];
+            let now = now.as_millisecond();
+            if entry.has(VACANT) || !entry.is_failing() || entry.due_ms <= now {
+                continue;
+            }
+            let place = place as Place;
+            self.dequeue(place);
+            self.entries[place as usize].due_ms = now;
+            self.enqueue(place);
+        }
+    }
+
+    fn place_of(&self, row: i64) -> Option<Place> {
+        let hash = self.hasher.hash_one(row);
+        self.by_row.find(hash, |place| self.entries[*place as usize].row == row).copied()
+    }
+
+    fn add(&mut self, entry: Entry) -> Option<Place> {
+        let place = match self.vacant.pop() {
+            Some(place) => {
+                self.entries[place as usize] = entry;
+                place
+            }
+            None if self.entries.len() >= MOST => return None,
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as Place
+            }
+        };
+        let Self { entries, by_row, hasher, .. } = self;
+        let hash = |place: &Place| hasher.hash_one(entries[*place as usize].row);
+        by_row.insert_unique(hasher.hash_one(entry.row), place, hash);
+        self.nanohertz += entry.nanohertz();
+        Some(place)
+    }
+
+    fn remove(&mut self, place: Place) {
+        self.dequeue(place);
+        let row = self.entries[place as usize].row;
+        let hash = self.hasher.hash_one(row);
+        if let Ok(found) = self.by_row.find_entry(hash, |other| *other == place) {
+            found.remove();
+        }
+        self.odd_ids.remove(&place);
+        let entry = &mut self.entries[place as usize];
+        self.nanohertz -= entry.nanohertz();
+        entry.set(VACANT, true);
+        // The place of one that is being polled comes free when that has ended.
+        if !entry.has(IN_FLIGHT) {
+            self.vacant.push(place);
+        }
+    }
+
+    fn enqueue(&mut self, place: Place) {
+        let entry = self.entries[place as usize];
+        if !entry.has(IN_FLIGHT) {
+            self.queues.insert(entry.carrier, entry.pace(), entry.due_ms, place);
+        }
+    }
+
+    fn dequeue(&mut self, place: Place) {
+        let entry = self.entries[place as usize];
+        if !entry.has(IN_FLIGHT) {
+            self.queues.remove(entry.carrier, entry.pace(), entry.due_ms, place);
+        }
+    }
+}
+
+/// The number of an id that is `se-` and a number as it would be written.
+fn plain_number(id: &LabelId) -> Option<u64> {
+    let digits = id.as_str().strip_prefix("se-")?;
+    let number: u64 = digits.parse().ok().filter(|number| *number < u64::MAX)?;
+    (number.to_string() == digits).then_some(number)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! What is new: the difference between what a label was and what the API says now (contract 5).
+//!
+//! Order matters to receivers: events oldest first, revisions, retractions, the estimate, the status, then milestones.
+//! The summary is made elsewhere, from this list.
+
+use jiff::Timestamp;
+
+use crate::domain::messages::news::{Change, StatusPair, ToldEvent};
+use crate::domain::polling::cadence::estimate_day;
+use crate::domain::polling::label_state::Standing;
+use crate::domain::tracking::matching::{EventId, WallClock};
+use crate::domain::tracking::{Deliveries, StatusCode, Tracking, TrackingEvent};
+
+/// The events of a poll, ready to be told.
+#[derive(Clone, Debug, Default)]
+pub struct ToldEvents {
+    /// New and returned ones, oldest first.
+    pub added: Vec<ToldEvent>,
+    pub revised: Vec<ToldEvent>,
+    pub retracted: Vec<ToldEvent>,
+    /// The id of each event of the answer, by its place there.
+    pub ids: Vec<(usize, EventId)>,
+}
+
+/// What a label was and is, and the answer between the two.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    pub before: &'a Standing,
+    pub after: &'a Standing,
+    pub tracking: &'a Tracking,
+    pub deliveries: Deliveries,
+    /// No answer was seen before.
+    pub first: bool,
+}
+
+/// The changes that an answer brings.
+pub fn changes(step: &Step<'_>, events: ToldEvents) -> Vec<Change> {
+    let Step { before, after, .. } = *step;
+    if step.first && says_nothing(after, step.tracking) {
+        return Vec::new();
+    }
+    let milestones = step.milestones(&events);
+    let status = (!same_pair(&before.pair(), &after.pair())).then(|| Change::Status {
+        from: before.pair(),
+        to: after.pair(),
+        event: step.bringer(&events),
+    });
+    let mut changes: Vec<Change> = events.added.into_iter().map(Change::Added).collect();
+    if !events.revised.is_empty() {
+        changes.push(Change::Revised(events.revised));
+    }
+    if !events.retracted.is_empty() {
+        changes.push(Change::Retracted(events.retracted));
+    }
+    if !same_estimate(before.estimate.as_deref(), after.estimate.as_deref()) {
+        changes.push(Change::Estimate { from: before.estimate.clone(), to: after.estimate.clone() });
+    }
+    changes.extend(status);
+    changes.extend(milestones);
+    changes
+}
+
+/// A first answer without events that only says "not in the system yet" is no news to anybody.
+fn says_nothing(after: &Standing, tracking: &Tracking) -> bool {
+    tracking.events.is_empty()
+        && matches!(after.status(), None | Some(StatusCode::NotYetInSystem | StatusCode::Unknown))
+}
+
+/// What a scan may be.
+type Is = fn(&TrackingEvent) -> bool;
+
+const IS_EXCEPTION: Is = |event| event.status() == Some(StatusCode::Exception);
+
+impl Step<'_> {
+    /// Milestones come from scans that are new, or newly such, wherever they stand in the list, and from the status;
+    /// none is told twice for one scan.
+    fn milestones(&self, events: &ToldEvents) -> Vec<Change> {
+        let Step { before, after, deliveries, .. } = *self;
+        let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
+        let mut found = Vec::new();
+        let standing = self.brought_at(events, deliveries.standing);
+        let again = was_delivered && deliveries.left.is_some() && standing.is_some();
+        if was_delivered && (again || !is_delivered) {
+            found.push(self.reopened(events));
+        }
+
+        // A backfilled "out for delivery" is no longer true, unless only its clock is vague; a backfilled exception
+        // still happened.
+        let out = self.newest(events, TrackingEvent::is_out_for_delivery);
+        let out = out.filter(|event| !event.behind || event.place == Some(0));
+        let says_out = after.out_for_delivery && !before.out_for_delivery;
+        // The vehicle's scan may come after the driver's, whatever their clocks say: it is not out again.
+        let is_over = was_delivered && is_delivered && !again;
+        if !is_over && (out.is_some() || (says_out && !self.is_on_top(TrackingEvent::is_out_for_delivery))) {
+            found.push(Change::OutForDelivery(out.cloned()));
+        }
+
+        let exception = self.newest(events, IS_EXCEPTION);
+        let turned_bad =
+            after.status() == Some(StatusCode::Exception) && before.status() != Some(StatusCode::Exception);
+        if exception.is_some() || (turned_bad && !self.is_on_top(IS_EXCEPTION)) {
+            found.push(Change::Exception(exception.cloned()));
+        }
+
+        let left = self.brought_at(events, deliveries.left);
+        if again || (is_delivered && !was_delivered) {
+            let brought = standing.or_else(|| self.newest(events, TrackingEvent::is_delivery));
+            if brought.is_some() || after.is_terminal() {
+                found.push(Change::Delivered(brought.cloned()));
+            }
+        } else if let Some(left) = left.filter(|_| !is_delivered) {
+            // Delivered and on its way again since the last poll.
+            found.push(Change::Delivered(Some(left.clone())));
+            if !was_delivered {
+                found.push(self.reopened(events));
+            }
+        }
+        found
+    }
+
+    fn reopened(&self, events: &ToldEvents) -> Change {
+        let event = events.added.last().map(|event| event.event_id);
+        Change::Reopened { from: self.before.pair(), to: self.after.pair(), event }
+    }
+
+    /// The newest scan that is such now and was not before: new ones first, then revised ones.
+    fn newest<'e>(&self, events: &'e ToldEvents, is: Is) -> Option<&'e ToldEvent> {
+        let told = events.added.iter().rev().chain(events.revised.iter().rev());
+        told.into_iter().find(|told| self.is_newly(told, is))
+    }
+
+    /// What is told of the scan at that place, if it is a delivery now and was none before.
+    fn brought_at<'e>(&self, events: &'e ToldEvents, place: Option<usize>) -> Option<&'e ToldEvent> {
+        let mut told = events.added.iter().chain(&events.revised).filter(|told| told.place == place);
+        told.find(|told| place.is_some() && self.is_newly(told, TrackingEvent::is_delivery))
+    }
+
+    fn is_newly(&self, told: &ToldEvent, is: Is) -> bool {
+        let now = told.place.and_then(|place| self.tracking.events.get(place));
+        let was_such = || match &told.previous {
+            Some(raw) => TrackingEvent::parse(raw).is_ok_and(|before| is(&before)),
+            // One that returns as it was has been told of.
+            None => told.returned,
+        };
+        now.is_some_and(is) && !was_such()
+    }
+
+    /// Whether the newest scan, by its clock or by its place, is such: then it has been told of when it came.
+    fn is_on_top(&self, is: Is) -> bool {
+        let newest = self.newest_where(|_| true).map(|place| &self.tracking.events[place]);
+        [self.tracking.events.first(), newest].into_iter().flatten().any(is)
+    }
+
+    /// The newest scan by its clock; of equals the one listed first.
+    fn newest_where(&self, wanted: impl Fn(&TrackingEvent) -> bool) -> Option<usize> {
+        let wanted = self.tracking.events.iter().enumerate().rev().filter(|(_, event)| wanted(event));
+        wanted.max_by_key(|(_, event)| WallClock::of(event)).map(|(place, _)| place)
+    }
+
+    /// The scan that brought the status: the newest that says the same, else the newest that is new.
+    fn bringer(&self, events: &ToldEvents) -> Option<EventId> {
+        let status = self.after.status();
+        let place = self.newest_where(|event| status.is_some() && event.status() == status);
+        let id = |place| events.ids.iter().find(|(at, _)| *at == place).map(|(_, id)| *id);
+        place.and_then(id).or_else(|| events.added.last().map(|event| event.event_id))
+    }
+}
+
+/// Whether two estimates name the same day at the destination; hour and spelling are no news.
+///
+/// A carrier's wall clock often ends in a false `Z`, so the day is the one that is spelled. The same instant under two
+/// offsets is the same all the same.
+fn same_estimate(a: Option<&str>, b: Option<&str>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return a.is_none() && b.is_none() };
+    let instant = |text: &str| text.parse::<Timestamp>().ok();
+    let same_instant = instant(a).is_some() && instant(a) == instant(b);
+    match (estimate_day(a), estimate_day(b)) {
+        (Some(a), Some(b)) => a == b || same_instant,
+        _ => a.trim() == b.trim(),
+    }
+}
+
+fn same_pair(a: &StatusPair, b: &StatusPair) -> bool {
+    let folded = |text: &Option<String>| text.as_deref().map(|text| text.trim().to_ascii_uppercase());
+    folded(&a.code) == folded(&b.code) && folded(&a.detail) == folded(&b.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_a_day_and_not_a_spelling() {
+        for (a, b, same) in [
+            ("2026-08-27T10:00:00", "2026-08-27T20:00:00Z", true),
+            ("2026-08-27", "8/27/2026", true),
+            ("2026-08-27T23:00:00-05:00", "2026-08-28T04:00:00Z", true),
+            ("2026-08-27T10:00:00", "2026-08-28T10:00:00", false),
+            ("soon", " soon ", true),
+            ("soon", "2026-08-28", false),
+        ] {
+            assert_eq!(same_estimate(Some(a), Some(b)), same, "{a} {b}");
+        }
+        assert!(same_estimate(None, None));
+        assert!(!same_estimate(None, Some("2026-08-28")));
+    }
+}

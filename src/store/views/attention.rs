@@ -1,0 +1,74 @@
+//! Gathers what is degraded from the database, for `/healthz` and `trackpost status`.
+//!
+//! Cheap enough to be asked every second: it counts neither labels nor deliveries.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::config::{Account, Config};
+use crate::domain::degraded::{Degraded, SubscriberStatus, What};
+use crate::domain::label::AccountName;
+use crate::domain::polling::outlook::Limits;
+use crate::domain::subscriber::SubscriberName;
+use crate::store::{Store, StoreError};
+
+/// The accounts and subscribers of the configuration, as far as health needs them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    pub accounts: Vec<(AccountName, Limits)>,
+    /// Whether each is enabled.
+    pub subscribers: BTreeMap<SubscriberName, bool>,
+}
+
+impl Configured {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            accounts: config.accounts.iter().map(|(name, account)| (name.clone(), limits(account))).collect(),
+            subscribers: config
+                .subscribers
+                .iter()
+                .map(|(name, subscriber)| (name.clone(), subscriber.enabled))
+                .collect(),
+        }
+    }
+}
+
+/// The limits of an account.
+pub fn limits(account: &Account) -> Limits {
+    Limits {
+        requests_per_minute: account.requests_per_minute,
+        requests_per_month: account.requests_per_month,
+    }
+}
+
+/// Everything degraded that the database tells, what needs attention first.
+pub async fn degraded(
+    store: &Store,
+    configured: &Configured,
+    now: Timestamp,
+) -> Result<Vec<Degraded>, StoreError> {
+    let mut found = Vec::new();
+    for (name, limits) in &configured.accounts {
+        let view = store.account_view(name, *limits, now).await?;
+        found.extend(Degraded::account(&view.name, view.standing, view.since, view.detail.as_deref()));
+        found.extend(Degraded::first_polls(&view.name, view.first_polls_waiting, view.first_polls_take));
+    }
+    let owed = store.subscribers_owed().await?;
+    let absent = owed.iter().map(|name| SubscriberName::new(name));
+    let absent = absent.filter(|name| !configured.subscribers.contains_key(name));
+    for name in configured.subscribers.keys().cloned().chain(absent) {
+        let health = store.subscriber_health(&name).await?;
+        let status = SubscriberStatus::of(configured.subscribers.get(&name).copied(), health.state);
+        let waits = owed.iter().any(|owed| owed == name.as_str());
+        found.extend(Degraded::subscriber(name.as_str(), status, &health, waits));
+    }
+    for file in store.label_files_left_out().await? {
+        let since = file.since.and_then(|since| Timestamp::from_millisecond(since).ok());
+        let problem = file.problem.unwrap_or_default();
+        found.push(Degraded::new(What::LabelFile, Some(&file.path), since, problem));
+    }
+    found.extend(Degraded::wal(store.wal_bytes()));
+    found.sort_by_key(|degraded| degraded.what);
+    Ok(found)
+}

@@ -1,0 +1,436 @@
+//! Delivers to one subscriber: one courier each, so none waits for another.
+//!
+//! New deliveries come through memory after the writer's commit; the table is read at start, when the bound on memory was
+//! passed, and when another process changed it. What may be attempted is decided by the subscriber's health
+//! ([`crate::domain::delivery::health`]), its slots ([`crate::domain::delivery::capacity`]) and the lanes ([`crate::domain::delivery::outbox`]).
+//!
+//! One attempt of a message at a time, by construction: a lane with a delivery in flight has no head, and only one daemon
+//! runs. If we die between the answer and its record, the message is sent again under the same id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::clock::{self, Running};
+use crate::domain::clock::set_back_by;
+use crate::domain::delivery::capacity::Slots;
+use crate::domain::delivery::health::{Gate, Health, HealthChange, State};
+use crate::domain::delivery::outbox::{Kind, LIMIT, Limit, Outbox, PendingDelivery, Wanted};
+use crate::domain::delivery::outcome::{Attempt, NextStep, Outcome};
+use crate::domain::messages::envelope;
+use crate::domain::subscriber::Subscriber;
+use crate::domain::time::later;
+use crate::store::outbox::{EndedAttempt, Inbox, Settled};
+use crate::store::{Store, StoreError};
+use crate::webhook::{Callback, Mouth, NoTls};
+use crate::workers::heartbeat::Pulse;
+use crate::workers::in_flight::InFlight;
+
+/// A courier with nothing to do gives a sign of life this often.
+const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
+
+/// How often the health is read until no settlement was written meanwhile.
+const READINGS: usize = 5;
+
+/// How long an attempt waits that failed by a fault of our own.
+const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
+
+/// All subscribers there are; who asks for it is told how another one fares. It changes with a reload.
+pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
+
+/// Delivers to one subscriber.
+pub struct Courier {
+    desk: Arc<Desk>,
+    outbox: Outbox,
+    /// Registered at the first step: until then a predecessor may be at work.
+    inbox: Option<Arc<Inbox>>,
+    /// The table is to be read.
+    stale: bool,
+    /// As of the last settlement or reading; `None`: to be read.
+    health: Option<Health>,
+    /// The transaction that `health` is of.
+    version: u64,
+    in_flight: InFlight<Note, Ended>,
+    /// First attempts since the last retry.
+    first_in_a_row: usize,
+    /// The last step.
+    stepped_at: Option<Timestamp>,
+}
+
+/// What is in flight.
+struct Note {
+    kind: Kind,
+    ping: bool,
+}
+
+/// An attempt that was settled.
+struct Ended {
+    key: i64,
+    /// Its lane, and the place in it.
+    lane: Option<(i64, i64)>,
+    settled: Settled,
+}
+
+/// What attempts in flight share.
+struct Desk {
+    subscriber: Arc<Subscriber>,
+    url_digest: String,
+    audience: Audience,
+    store: Store,
+    mouth: Mouth,
+    pulse: Pulse,
+}
+
+impl Courier {
+    pub fn new(
+        subscriber: Subscriber,
+        audience: Audience,
+        store: Store,
+        pulse: Pulse,
+    ) -> Result<Self, NoTls> {
+        Self::within(LIMIT, subscriber, audience, store, pulse)
+    }
+
+    /// As [`Self::new`], with another bound on memory.
+    pub fn within(
+        limit: Limit,
+        subscriber: Subscriber,
+        audience: Audience,
+        store: Store,
+        pulse: Pulse,
+    ) -> Result<Self, NoTls> {
+        let mouth = Mouth::new(&subscriber)?;
+        let url_digest = subscriber.url_digest();
+        let desk = Desk { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, pulse };
+        Ok(Self {
+            desk: Arc::new(desk),
+            outbox: Outbox::new(limit),
+            inbox: None,
+            stale: true,
+            health: None,
+            version: 0,
+            in_flight: InFlight::default(),
+            first_in_a_row: 0,
+            stepped_at: None,
+        })
+    }
+
+    /// Delivers until `shutdown` says so, then lets what is in flight end.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
+        let mut foreign = self.desk.store.foreign_changes();
+        let inbox = self.inbox();
+        loop {
+            let wake = self.fill(clock::now()).await?;
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
+                () = inbox.arrived() => {}
+                Ok(()) = foreign.changed() => inbox.mark_stale(),
+                () = clock::sleep_until(wake) => {}
+            }
+        }
+        self.drain().await
+    }
+
+    /// One bounded piece of work: attempts what is due at `now`, up to `max_in_flight`, and records it. Returns when
+    /// there is more to do.
+    pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let wake = self.fill(now).await?;
+        self.drain().await?;
+        Ok(wake)
+    }
+
+    async fn drain(&mut self) -> Result<(), StoreError> {
+        while let Some(ended) = self.in_flight.ended().await {
+            self.finish(ended?)?;
+        }
+        Ok(())
+    }
+
+    fn inbox(&mut self) -> Arc<Inbox> {
+        let Desk { store, subscriber, .. } = &*self.desk;
+        Arc::clone(self.inbox.get_or_insert_with(|| store.inbox(&subscriber.name)))
+    }
+
+    /// Takes in what has ended; whatever was written together ends together.
+    fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
+        // Before anything is taken out of the outbox: what was handed over before is known by then.
+        self.take_in();
+        self.settle(ended);
+        while let Some(ended) = self.in_flight.ended_by_now() {
+            self.settle(ended?);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, ended: Ended) {
+        let Ended { key, lane, settled } = ended;
+        if let Some((lane, place)) = lane {
+            self.outbox.settled((lane, place, key), settled.pending);
+        }
+        if settled.version > self.version {
+            self.version = settled.version;
+            self.health = Some(Health::clone(&settled.health));
+        }
+        if settled.change.is_some() {
+            // Other deliveries were planned anew.
+            self.stale = true;
+        }
+    }
+
+    /// Empties the inbox.
+    fn take_in(&mut self) {
+        let arrived = self.inbox().take();
+        arrived.deliveries.into_iter().for_each(|delivery| self.outbox.add(delivery));
+        self.stale |= arrived.stale;
+    }
+
+    /// Takes up what is due and may go; says when to look again.
+    async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        self.desk.pulse.beat(now);
+        let last = self.stepped_at.replace(now);
+        let back = set_back_by(last, now);
+        if last.is_none() || back.is_some() {
+            let Desk { subscriber, store, .. } = &*self.desk;
+            store.pull_in(&subscriber.name, back, now).await?;
+            self.health = None;
+            self.stale = true;
+        }
+        self.take_in();
+        if self.stale {
+            self.read(now).await?;
+            self.stale = false;
+        }
+        let health = match self.health.take() {
+            Some(health) => health,
+            None => self.read_health(now).await?,
+        };
+        let gate = self.health.insert(health).gate(self.desk.subscriber.max_in_flight, now);
+        for ping in self.outbox.take_pings() {
+            if !self.in_flight.has(ping.key) {
+                self.start(ping, false, now);
+            }
+        }
+        let heartbeat = later(now, HEARTBEAT);
+        let busy = self.in_flight.notes().filter(|note| !note.ping).count();
+        match gate {
+            Gate::Shut { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
+            // Its end wakes us.
+            Gate::Probe { .. } if busy > 0 => return Ok(heartbeat),
+            Gate::Probe { newest } => {
+                if !self.outbox.is_complete() {
+                    self.read(now).await?;
+                }
+                if let Some(probe) = self.outbox.take_probe(newest, now) {
+                    self.start(probe, true, now);
+                    return Ok(heartbeat);
+                }
+            }
+            Gate::Open { at_once } => {
+                self.read_what_is_wanted(now).await?;
+                let slots = self.slots(at_once, busy);
+                let room = slots.room();
+                let (first, retries) = slots
+                    .share(self.outbox.due(Kind::First, now, room), self.outbox.due(Kind::Retry, now, room));
+                self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
+                for (kind, count) in [(Kind::Retry, retries), (Kind::First, first)] {
+                    for _ in 0..count {
+                        let Some(delivery) = self.outbox.take(kind, now) else { break };
+                        self.start(delivery, false, now);
+                    }
+                }
+            }
+        }
+        Ok(self.outbox.next_due(now).map_or(heartbeat, |next| next.min(heartbeat)))
+    }
+
+    /// Reads the table: all of it if it fits.
+    async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        // Before the outbox: another url makes the table another.
+        self.health = Some(self.read_health(now).await?);
+        let Desk { subscriber, store, .. } = &*self.desk;
+        let heads = subscriber.max_in_flight as usize * 2;
+        let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads).await?;
+        loaded.deliveries.retain(|delivery| delivery.lane.is_some() || !self.in_flight.has(delivery.key));
+        self.outbox.load(loaded);
+        Ok(())
+    }
+
+    /// Reads what memory lacks of what is due.
+    async fn read_what_is_wanted(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        loop {
+            match self.outbox.wanted(now) {
+                Wanted::Nothing => return Ok(()),
+                Wanted::Heads => self.read(now).await?,
+                Wanted::Lanes(lanes) => {
+                    let Desk { subscriber, store, .. } = &*self.desk;
+                    for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
+                        self.outbox.load_lane(lane, deliveries, more);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The subscriber's health; another process may have paused it. Where it has moved, its outbox is planned anew.
+    async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
+        let desk = Arc::clone(&self.desk);
+        let Desk { subscriber, url_digest, store, .. } = &*desk;
+        for _ in 0..READINGS {
+            self.version = store.settled_version();
+            let health = store.subscriber_health(&subscriber.name).await?;
+            if let Some(known) = &health.url_digest
+                && known != url_digest
+            {
+                store.meet(&subscriber.name, url_digest.clone(), now).await?;
+            } else if store.settled_version() == self.version {
+                // The first URL is written with the first attempt there.
+                return Ok(health);
+            }
+            // A settlement was written meanwhile: whether what was read knows of it is not known.
+        }
+        store.subscriber_health(&subscriber.name).await
+    }
+
+    fn slots(&self, at_once: u32, under_way: usize) -> Slots {
+        let retries = self.in_flight.notes().filter(|note| !note.ping && note.kind == Kind::Retry).count();
+        Slots {
+            max_in_flight: self.desk.subscriber.max_in_flight as usize,
+            at_once: at_once as usize,
+            under_way,
+            retries_under_way: retries,
+            first_in_a_row: self.first_in_a_row,
+        }
+    }
+
+    fn start(&mut self, delivery: PendingDelivery, probe: bool, now: Timestamp) {
+        let note = Note { kind: delivery.kind(), ping: delivery.lane.is_none() };
+        let key = delivery.key;
+        let desk = Arc::clone(&self.desk);
+        self.in_flight.start(key, note, async move {
+            let lane = delivery.lane.map(|lane| (lane, delivery.place));
+            let settled = deliver(desk, delivery, probe, now).await?;
+            Ok(Ended { key, lane, settled })
+        });
+    }
+}
+
+/// One attempt and its record.
+async fn deliver(
+    desk: Arc<Desk>,
+    delivery: PendingDelivery,
+    probe: bool,
+    now: Timestamp,
+) -> Result<Settled, StoreError> {
+    let number = delivery.attempts.saturating_add(1);
+    let running = Running::since(now);
+    let mut attempt = attempt(&desk.subscriber, &desk.mouth, &delivery, number, now).await;
+    while attempt.outcome == Outcome::OurFault {
+        // Nobody was asked: it is no attempt, and is made again when we may be able to.
+        clock::sleep(OUR_FAULT_PAUSE).await;
+        let again = running.now();
+        desk.pulse.beat(again);
+        attempt = self::attempt(&desk.subscriber, &desk.mouth, &delivery, number, again).await;
+    }
+    let at = running.now();
+    let ended = EndedAttempt {
+        subscriber: Arc::clone(&desk.subscriber),
+        key: delivery.key,
+        ping: delivery.lane.is_none(),
+        attempt: attempt.clone(),
+        probe,
+        jitter: clock::jitter(),
+        audience: Arc::clone(&desk.audience.borrow()),
+        settled_at: at,
+    };
+    // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
+    let settled = desk.store.settle(ended).await?;
+    desk.pulse.beat(at);
+    report(&desk.subscriber, &delivery, number, &attempt, &settled);
+    Ok(settled)
+}
+
+async fn attempt(
+    subscriber: &Subscriber,
+    mouth: &Mouth,
+    delivery: &PendingDelivery,
+    number: u32,
+    now: Timestamp,
+) -> Attempt {
+    let message = &delivery.message;
+    match envelope::render(delivery.format, &message.body, message.resource_url.as_deref()) {
+        Ok(body) => {
+            let callback = Callback {
+                message_id: &message.message_id,
+                kind: &message.kind,
+                label_id: message.label_id.as_deref(),
+                seq: message.seq,
+                attempt: number,
+                body: &body,
+            };
+            mouth.post(subscriber, &callback, now).await
+        }
+        Err(error) => Attempt {
+            started_at: now,
+            duration: Duration::ZERO,
+            outcome: Outcome::Unsendable,
+            detail: Some(error.to_string()),
+            answer: None,
+            retry_after: None,
+        },
+    }
+}
+
+fn report(
+    subscriber: &Subscriber,
+    delivery: &PendingDelivery,
+    number: u32,
+    attempt: &Attempt,
+    settled: &Settled,
+) {
+    let (name, id) = (&subscriber.name, &delivery.message.message_id);
+    let duration_ms = attempt.duration.as_millis();
+    let (label, kind) = (delivery.message.label_id.as_deref(), &delivery.message.kind);
+    let outcome = attempt.outcome.shown();
+    let state = settled.health.state;
+    let detail = attempt.detail.as_deref();
+    match settled.next {
+        NextStep::Delivered if number == 1 => {
+            debug!(subscriber = %name, message.id = %id, label.id = label, kind, duration_ms, "delivered");
+        }
+        NextStep::Delivered => {
+            info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, "delivered at last");
+        }
+        NextStep::Again(_) if state != State::Ok => {
+            let probe_at = settled.health.probe_at.map(tracing::field::display);
+            info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
+                probe_at, "not delivered; the subscriber is not well");
+        }
+        NextStep::Again(plan) => {
+            warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
+                next_attempt_at = %plan.at, "not delivered; tried again");
+        }
+        NextStep::Dead if delivery.lane.is_none() => {
+            warn!(subscriber = %name, message.id = %id, kind, duration_ms, outcome, detail, "ping not accepted");
+        }
+        NextStep::Dead => {
+            warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
+                "not delivered, and given up: others were accepted meanwhile");
+        }
+    }
+    match settled.change {
+        Some(HealthChange::Fell | HealthChange::Paused) if state == State::Paused => {
+            warn!(subscriber = %name, outcome, "the subscriber is gone: paused until it is resumed or its url changes");
+        }
+        Some(HealthChange::Fell | HealthChange::Paused) => {
+            warn!(subscriber = %name, outcome, detail, "the subscriber fails as a whole: one probe at a time");
+        }
+        Some(HealthChange::Recovered) => {
+            info!(subscriber = %name, "the subscriber is well again; its backlog drains")
+        }
+        None => {}
+    }
+}

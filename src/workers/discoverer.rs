@@ -1,0 +1,230 @@
+//! The trade that finds new labels: one scout per account whose discovery is enabled.
+//!
+//! Three short steps per page of the list, and no transaction is open across HTTP: take a slot at the desk, ask, write
+//! what follows. A long walk rests between two pages, so that it takes one call in four at most, and goes on where it was.
+//! Voids are seen while a label is among the newest, and later by a walk of their own, over the voided labels only.
+//!
+//! If we die after asking and before writing, the page is asked for again: the position moves with the labels, in one
+//! transaction, and what is registered already is registered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::clock::{self, Running};
+use crate::domain::polling::discovery::{
+    Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
+};
+use crate::domain::subscriber::Subscriber;
+use crate::domain::time::{after, earlier, later};
+use crate::domain::tracking::reading::Reading;
+use crate::store::StoreError;
+use crate::store::discovery::Discovered;
+use crate::workers::account_access::{Call, Desk, Errand, Slot};
+use crate::workers::heartbeat::Pulse;
+
+/// How long a slot is waited for when nobody knows when one comes free, and how often a sign of life is given.
+const SOON: SignedDuration = SignedDuration::from_millis(500);
+const BEAT: Duration = Duration::from_secs(10);
+/// While a label was answered about so lately, a list that is refused says nothing of the account.
+const VOUCHED: SignedDuration = SignedDuration::from_hours(1);
+
+/// Walks the list of labels of one account.
+pub struct Scout {
+    desk: Arc<Desk>,
+    /// Where the list is.
+    url: String,
+    /// Who is told when the account falls or comes back.
+    audience: watch::Receiver<Arc<Vec<Subscriber>>>,
+    pulse: Pulse,
+    progress: Progress,
+    walk: Option<Walk>,
+    /// What the last walk was for.
+    last: Option<Aim>,
+    page_size: PageSize,
+    /// When new labels are looked for next; none: now.
+    news_at: Option<Timestamp>,
+    rests_until: Option<Timestamp>,
+    /// Calls in a row that brought no list.
+    failures: u32,
+}
+
+impl Scout {
+    /// Takes up where an earlier process left it; none for an account without discovery.
+    pub async fn new(
+        desk: Arc<Desk>,
+        audience: watch::Receiver<Arc<Vec<Subscriber>>>,
+        pulse: Pulse,
+    ) -> Result<Option<Self>, StoreError> {
+        let url = desk.account.labels_url().filter(|_| desk.account.discover.enabled);
+        let Some(url) = url else { return Ok(None) };
+        let progress = desk.store.discovery_progress(&desk.account.name).await?;
+        Ok(Some(Self {
+            desk,
+            url,
+            audience,
+            pulse,
+            progress,
+            walk: None,
+            last: None,
+            page_size: PageSize::default(),
+            news_at: None,
+            rests_until: None,
+            failures: 0,
+        }))
+    }
+
+    /// Walks until `shutdown` says so, and lets a call that is under way then end.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
+        loop {
+            let wake = self.step(clock::now()).await?;
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+                () = clock::sleep_until(wake) => {}
+                () = clock::sleep(BEAT) => {}
+            }
+        }
+    }
+
+    /// One bounded piece of work: a page of the list, if it is time for one and a call is allowed. Returns when there is
+    /// more to do.
+    pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        self.pulse.beat(now);
+        // A clock that was set back must not make a rest longer.
+        if let Some(until) =
+            self.rests_until.filter(|until| *until > now && *until <= later(now, LONGEST_REST))
+        {
+            return Ok(until);
+        }
+        let discover = &self.desk.account.discover;
+        let walk = match self.walk.take() {
+            Some(walk) => walk,
+            None => match self.progress.next_aim(self.last, self.news_at, discover.interval, now) {
+                Ok(Aim::News) => {
+                    Walk::for_news(self.progress.position, discover.lookback, now).in_pages_of(self.page_size)
+                }
+                Ok(Aim::Voids) => Walk::for_voids(discover.lookback, now).in_pages_of(self.page_size),
+                Err(at) => return Ok(at),
+            },
+        };
+        self.last = Some(walk.aim());
+        let slot = match self.take_slot(now).await? {
+            Ok(slot) => slot,
+            Err(free_at) => {
+                self.walk = Some(walk);
+                return Ok(free_at.unwrap_or_else(|| later(now, SOON)));
+            }
+        };
+        let call = slot.call;
+        let running = Running::since(now);
+        let answer = self.ask(walk.ask(), now).await;
+        drop(slot);
+        let at = running.now();
+        self.tell_account(answer.as_ref().err(), call, at).await?;
+        match answer {
+            Ok(page) => self.enter(walk, page, at).await?,
+            Err(reading) => self.put_off(walk, &reading, at),
+        }
+        self.pulse.beat(at);
+        Ok(self.rests_until.unwrap_or(at))
+    }
+
+    /// A fallen account is probed with a label. If none is due, nobody else would find out that it stands again.
+    async fn take_slot(&self, now: Timestamp) -> Result<Result<Slot, Option<Timestamp>>, StoreError> {
+        let desk = &self.desk;
+        let stands_in = desk.probing() && !desk.any_due(now);
+        desk.take(if stands_in { Errand::Look } else { Errand::Other }, now).await
+    }
+
+    async fn ask(&self, ask: Ask, now: Timestamp) -> Result<Page, Reading> {
+        let answer = self.desk.client.list(&self.desk.account, &self.url, ask, now);
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer,
+                // Its time limit may be longer than a trade may be silent.
+                () = clock::sleep(BEAT) => self.pulse.beat(clock::now()),
+            }
+        }
+    }
+
+    /// What the call used, and what it says about the account.
+    async fn tell_account(
+        &self,
+        failure: Option<&Reading>,
+        call: Call,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let vouched = self.desk.answered_since(earlier(now, VOUCHED));
+        let verdict = concerns_account(failure, call.probe, vouched);
+        let observed = verdict.and_then(|verdict| self.desk.observe(None, &verdict, call, now));
+        self.desk.record_usage(now).await?;
+        let Some(observed) = observed else { return Ok(()) };
+        let record = self.desk.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
+        self.desk.store.record_account(record).await
+    }
+
+    async fn enter(&mut self, mut walk: Walk, page: Page, now: Timestamp) -> Result<(), StoreError> {
+        let account = &self.desk.account;
+        let (listed, illegible) = (page.labels.len(), page.illegible);
+        let Taken { tracked, voided, position, done, astray, endless } = walk.take(page, now);
+        let mut progress = Progress { position: position.or(self.progress.position), ..self.progress };
+        if done && walk.aim() == Aim::Voids {
+            progress.voids_sought_at = Some(walk.began_at());
+        }
+        // If we die here, the same page is asked for again.
+        if progress != self.progress || !tracked.is_empty() || !voided.is_empty() {
+            let found = Discovered { account: account.name.clone(), tracked, voided, progress };
+            let entered = self.desk.store.enter_discovered(&found, now).await?;
+            if entered.added + entered.dropped > 0 {
+                info!(account = %account.name, added = entered.added, dropped = entered.dropped, "labels discovered");
+            }
+        }
+        debug!(account = %account.name, listed, "looked for labels");
+        if illegible > 0 {
+            warn!(account = %account.name, labels = illegible, "labels without a legible id are passed over");
+        }
+        if astray {
+            warn!(account = %account.name, "the list holds others when asked for voided labels: late voids go unseen");
+        }
+        if endless {
+            warn!(account = %account.name, "the list has no end, whichever page is asked for: labels behind go unseen");
+        }
+        self.progress = progress;
+        self.failures = 0;
+        self.rests_until = Some(later(now, pause(self.desk.allowed(now), now)));
+        if done {
+            self.page_size = self.page_size.larger();
+        }
+        match (done, walk.aim()) {
+            (false, _) => self.walk = Some(walk),
+            (true, Aim::News) => {
+                self.news_at = Some(after(walk.began_at(), account.discover.interval));
+            }
+            (true, Aim::Voids) => {}
+        }
+        Ok(())
+    }
+
+    /// A 429 is the account's matter, which the desk sees to; anything else is a failure of the list.
+    fn put_off(&mut self, walk: Walk, reading: &Reading, now: Timestamp) {
+        let (account, detail) = (&self.desk.account.name, reading.detail().unwrap_or_default());
+        match reading {
+            // It may be the page that can't be had: begun anew from the position, in smaller ones.
+            Reading::Refused { .. } | Reading::Garbled { .. } | Reading::TimedOut => {
+                self.page_size = self.page_size.smaller();
+            }
+            _ => self.walk = Some(walk),
+        }
+        if matches!(reading, Reading::Throttled { .. }) {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let rest = retry_in(self.failures);
+        warn!(account = %account, outcome = reading.as_str(), detail, retry_s = rest.as_secs(), "no list of labels");
+        self.rests_until = Some(later(now, rest));
+    }
+}

@@ -1,0 +1,375 @@
+//! The worker that polls: one poller per account.
+//!
+//! All labels of the account are in memory ([`Schedule`]). A poll takes the label whose turn it is, asks the API, and
+//! returns what came of it. An unchanged answer stays in memory and reaches the database with the next batch, at most a
+//! second later. Any other answer reads the label's row and history, is planned by [`crate::domain::polling::poll::plan`], and is written in one
+//! transaction. No transaction is open across HTTP. Polls run side by side, up to the account's `max_in_flight` and within
+//! its quota, so a slow label takes one place and delays no other.
+//!
+//! If we die after an unchanged answer and before its batch, the label is polled once more. If we die after another
+//! answer and before its commit, the request is lost and the label is still due.
+
+mod batch;
+mod one;
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::domain::clock::set_back_by;
+use crate::domain::polling::alerts::Patience;
+use crate::domain::polling::cadence::Cadence;
+use crate::domain::polling::freshness;
+use crate::domain::polling::label_state::Snapshot;
+use crate::domain::polling::poll::FirstPoll;
+use crate::domain::polling::rate_limiter::Demand;
+use crate::domain::polling::schedule::{Names, Place, Schedule};
+use crate::domain::subscriber::Subscriber;
+use crate::domain::time::later;
+use crate::store::StoreError;
+use crate::workers::account_access::{Desk, Errand};
+use crate::workers::heartbeat::Pulse;
+use crate::workers::in_flight::InFlight;
+use crate::workers::learned_rates::Experience;
+use batch::Batch;
+use one::{Ended, Polled, Shared};
+
+/// Labels read at once when the schedule is loaded.
+const PAGE: u32 = 2_000;
+/// An idle poller gives a sign of life this often.
+const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
+/// How often the demand of all labels is held against the quota.
+const WEIGH: SignedDuration = SignedDuration::from_millis(500);
+/// No carrier is waited for longer; the clock may have been ahead when its wait was planned.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
+/// So many labels are looked through for one that can be a probe.
+const CANDIDATES: usize = 64;
+
+/// The configuration under which polls are planned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub cadence: Cadence,
+    pub patience: Patience,
+    pub first_poll: FirstPoll,
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// Polls the labels of one account.
+pub struct Poller {
+    shared: Arc<Shared>,
+    schedule: Schedule,
+    in_flight: InFlight<(), Ended>,
+    /// Until which row the schedule was loaded; `None`: whole.
+    loaded_to: Option<i64>,
+    /// The registry's version up to which the schedule is current; `None`: nothing was loaded yet.
+    version: Option<i64>,
+    /// What the alerts of the schedule were computed with.
+    patience: Patience,
+    batch: Batch,
+    /// The batch that is being written.
+    writing: InFlight<(), ()>,
+    weighed_at: Option<Timestamp>,
+    /// The last step.
+    stepped_at: Option<Timestamp>,
+}
+
+impl Poller {
+    pub fn new(
+        desk: Arc<Desk>,
+        policy: watch::Receiver<Arc<Policy>>,
+        experience: Experience,
+        pulse: Pulse,
+    ) -> Self {
+        let patience = policy.borrow().patience.clone();
+        Self {
+            shared: Arc::new(Shared { desk, policy, experience, pulse }),
+            schedule: Schedule::default(),
+            in_flight: InFlight::default(),
+            loaded_to: Some(0),
+            version: None,
+            patience,
+            batch: Batch::default(),
+            writing: InFlight::default(),
+            weighed_at: None,
+            stepped_at: None,
+        }
+    }
+
+    /// Polls until `shutdown` says so, then lets what is in flight end and writes what is in memory.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
+        let store = self.shared.desk.store.clone();
+        let (mut registry, mut foreign) = (store.registry_changes(), store.foreign_changes());
+        loop {
+            let now = clock::now();
+            if registry.has_changed().unwrap_or(false) || foreign.has_changed().unwrap_or(false) {
+                registry.mark_unchanged();
+                foreign.mark_unchanged();
+                self.take_changes(now).await?;
+            }
+            let wake = self.fill(now).await?;
+            let ended = tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                Some(ended) = self.in_flight.ended() => Some(ended),
+                Some(written) = self.writing.ended() => { written?; None }
+                Ok(()) = registry.changed() => { registry.mark_changed(); None }
+                Ok(()) = foreign.changed() => { foreign.mark_changed(); None }
+                () = clock::sleep_until(wake) => None,
+            };
+            if let Some(ended) = ended {
+                self.finish(ended?).await?;
+            }
+            while let Some(ended) = self.in_flight.ended_by_now() {
+                self.finish(ended?).await?;
+            }
+        }
+        self.drain(clock::now()).await
+    }
+
+    /// One bounded piece of work: polls what is due at `now` and may be asked about, and sees it through. Returns when
+    /// there is more to do.
+    pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        self.weighed_at = None;
+        self.load_all(now).await?;
+        self.take_changes(now).await?;
+        let wake = self.fill(now).await?;
+        self.drain(now).await?;
+        Ok(self.schedule.next_due().map_or(wake, |due| due.min(wake)))
+    }
+
+    async fn drain(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while let Some(ended) = self.in_flight.ended().await {
+            self.finish(ended?).await?;
+        }
+        self.writing.drain().await?;
+        match self.batch.take(&self.shared.desk, now) {
+            Some(batch) => self.shared.desk.store.flush(batch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts as many polls as are due and allowed; says when to come again.
+    async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let desk = Arc::clone(&self.shared.desk);
+        self.shared.pulse.beat(now);
+        if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
+            self.schedule.set_back(by, now);
+            self.batch.set_back(now);
+        }
+        self.follow_policy(now).await?;
+        if self.loaded_to.is_some() {
+            self.load_page(now).await?;
+        }
+        if desk.take_came_back() {
+            self.schedule.forgive(now);
+        }
+        self.weigh(now);
+        let wake = self.write_batch(now);
+        if self.loaded_to.is_some() {
+            self.start(now).await?;
+            return Ok(now);
+        }
+        let next = self.start(now).await?;
+        let next = next.unwrap_or_else(|| later(now, HEARTBEAT));
+        Ok(wake.map_or(next, |wake| wake.min(next)).min(later(now, HEARTBEAT)))
+    }
+
+    /// Starts as many polls as are due and allowed. Returns when the next may start; `None`: when one in flight has ended.
+    async fn start(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let desk = Arc::clone(&self.shared.desk);
+        if let Some(open_at) = desk.open_at(now) {
+            return Ok(Some(open_at));
+        }
+        let probing = desk.probing();
+        let most = if probing { 1 } else { desk.account.max_in_flight as usize };
+        while self.in_flight.len() < most {
+            let Some(place) = self.take(probing, now) else {
+                if self.in_flight.is_empty() {
+                    desk.caught_up();
+                }
+                return Ok(self.schedule.next_due());
+            };
+            let slot = match desk.take(Errand::Look, now).await? {
+                Ok(slot) => slot,
+                Err(free_at) => {
+                    self.schedule.end(place);
+                    return Ok(free_at);
+                }
+            };
+            let entry = *self.schedule.entry(place);
+            let lateness = (entry.wait_ms() > 0).then(|| entry.pace().lateness(entry.due_at(), now));
+            desk.serves(lateness);
+            let polled = Polled {
+                place,
+                entry,
+                id: self.schedule.id(place),
+                carrier: self.schedule.carrier(&entry),
+                service: self.schedule.service(&entry),
+                unwritten: self.batch.withdraw(entry.row),
+                sent_at: slot.call.sent_at,
+            };
+            self.in_flight.start(
+                i64::from(place),
+                (),
+                one::poll(Arc::clone(&self.shared), slot, polled, now),
+            );
+        }
+        Ok(None)
+    }
+
+    /// The label whose turn it is. The best probe is one that answered the last time, and not the one that was refused: a
+    /// label that fails by itself proves nothing.
+    fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
+        let fell_by = self.shared.desk.fell_by();
+        let unfit = |schedule: &Schedule, place| {
+            let entry = schedule.entry(place);
+            entry.is_failing() || Some(entry.row) == fell_by
+        };
+        let first = self.schedule.pop(now)?;
+        if !probing || !unfit(&self.schedule, first) {
+            return Some(first);
+        }
+        let mut passed = vec![first];
+        let mut found = None;
+        while passed.len() < CANDIDATES {
+            let Some(place) = self.schedule.pop(now) else { break };
+            if !unfit(&self.schedule, place) {
+                found = Some(place);
+                break;
+            }
+            passed.push(place);
+        }
+        let place = found.unwrap_or_else(|| passed.remove(0));
+        passed.into_iter().for_each(|place| self.schedule.end(place));
+        Some(place)
+    }
+
+    /// Takes in a poll that has ended.
+    async fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
+        let Ended { polled, held, found, at } = ended;
+        if let Some((carrier, until)) = held {
+            self.shared.desk.hold(carrier.clone(), until, at).await?;
+            self.schedule.hold(&carrier, until);
+        }
+        self.batch.touch(at);
+        let Polled { place, entry, .. } = polled;
+        match found {
+            one::Found::Unchanged(next) => {
+                if self.schedule.entry(place).version != entry.version {
+                    // The registry changed the label meanwhile.
+                    self.schedule.end(place);
+                    return Ok(());
+                }
+                let (due_at, pace) = (next.next_poll_at, next.pace);
+                self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
+                let notice = freshness::behind_by(&entry, polled.sent_at);
+                self.batch.unchanged(&entry, polled.carrier, *next, notice, at);
+            }
+            one::Found::Recorded(label) => {
+                self.schedule.end(place);
+                self.put(&label, at);
+            }
+            one::Found::Superseded => {
+                self.schedule.end(place);
+                self.take_changes(at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, label: &Snapshot, now: Timestamp) {
+        let alert_at = self.patience.due_at(&label.standing, label);
+        let names = Names {
+            id: &label.key.id,
+            carrier: label.standing.carrier_code.as_deref(),
+            service: label.service(),
+        };
+        if !self.schedule.put(&label.schedule_plan(alert_at), names, now) {
+            tracing::error!(label_id = %label.key.id, "more labels than an account can hold: the label is not polled");
+        }
+    }
+
+    /// Starts to write the batch if it is time; returns when it will be.
+    fn write_batch(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let at = self.batch.due_at()?;
+        if at > now || !self.writing.is_empty() {
+            return Some(at.max(now)).filter(|_| self.writing.is_empty());
+        }
+        let batch = self.batch.take(&self.shared.desk, now)?;
+        let store = self.shared.desk.store.clone();
+        self.writing.start(0, (), async move { store.flush(batch).await });
+        None
+    }
+
+    /// Holds what the labels ask for against what the account may.
+    fn weigh(&mut self, now: Timestamp) {
+        if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {
+            return;
+        }
+        self.weighed_at = Some(now);
+        let desk = &self.shared.desk;
+        let demand = Demand {
+            labels: self.schedule.len(),
+            rate: self.schedule.demand(),
+            due: self.schedule.due(now),
+            first_polls: self.schedule.first_polls(),
+        };
+        desk.asks(demand, now);
+        desk.set_next_due(self.schedule.next_due());
+    }
+
+    /// Alerts are computed anew when the configuration of silence has changed.
+    async fn follow_policy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.shared.policy.borrow().patience == self.patience {
+            return Ok(());
+        }
+        self.patience = self.shared.policy.borrow().patience.clone();
+        self.writing.drain().await?;
+        if let Some(batch) = self.batch.take(&self.shared.desk, now) {
+            self.shared.desk.store.flush(batch).await?;
+        }
+        self.loaded_to = Some(0);
+        Ok(())
+    }
+
+    async fn load_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while self.loaded_to.is_some() {
+            self.load_page(now).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads a page of the labels that are polled.
+    async fn load_page(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(after) = self.loaded_to else { return Ok(()) };
+        let desk = Arc::clone(&self.shared.desk);
+        let (store, account) = (&desk.store, &desk.account.name);
+        if self.version.is_none() {
+            // What changes from here on is taken in by its version.
+            self.version = Some(store.refresh_registry_changes().await?.cast_signed());
+            for (carrier, until) in store.quota_used(account, now).await?.held {
+                self.schedule.hold(&carrier, until.min(later(now, LONGEST_HOLD)));
+            }
+        }
+        let page = store.scheduled_labels(account, after, PAGE).await?;
+        self.loaded_to = page.last_row;
+        page.labels.iter().for_each(|label| self.put(label, now));
+        Ok(())
+    }
+
+    /// Takes in what the registry changed: here, or in another process.
+    async fn take_changes(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(mut version) = self.version else { return Ok(()) };
+        let desk = Arc::clone(&self.shared.desk);
+        loop {
+            let changed = desk.store.changed_labels(&desk.account.name, version, PAGE).await?;
+            changed.labels.iter().for_each(|label| self.put(label, now));
+            version = changed.version;
+            self.version = Some(version);
+            if !changed.more {
+                return Ok(());
+            }
+        }
+    }
+}

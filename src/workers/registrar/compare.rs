@@ -1,0 +1,181 @@
+//! Holds the registry against what the files say, and writes what differs.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::{MISSING, blocking};
+use crate::config::{Held, LabelSources, Place, Reading};
+use crate::domain::label::Registration;
+use crate::domain::time::later;
+use crate::store::labels::CHUNK;
+use crate::store::{Store, StoreError};
+
+/// What a reading changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub added: usize,
+    pub changed: usize,
+    pub retired: usize,
+    /// Newly missing from the files, and not yet retired.
+    pub missing: usize,
+}
+
+/// Labels that the files no longer name, by key, and since when.
+#[derive(Debug, Default)]
+pub(super) struct Missing(Vec<(i64, Timestamp)>);
+
+impl Missing {
+    /// When the first of them has been missing for long enough.
+    pub(super) fn wake(&self) -> Option<Timestamp> {
+        self.0.iter().map(|(_, since)| *since).min().map(|since| later(since, MISSING))
+    }
+
+    pub(super) fn due(&self, now: Timestamp) -> bool {
+        self.wake().is_some_and(|at| at <= now)
+    }
+
+    /// Makes `gone` (in order) the missing ones. Returns those that have been missing for long enough, and how many are
+    /// new.
+    fn update(&mut self, gone: Vec<i64>, now: Timestamp) -> (Vec<i64>, usize) {
+        let before = std::mem::take(&mut self.0);
+        let (mut retire, mut fresh) = (Vec::new(), 0);
+        for label in gone {
+            let since = match before.binary_search_by_key(&label, |(label, _)| *label) {
+                Ok(at) => before[at].1.min(now),
+                Err(_) => {
+                    fresh += 1;
+                    now
+                }
+            };
+            if later(since, MISSING) <= now { retire.push(label) } else { self.0.push((label, since)) }
+        }
+        (retire, fresh)
+    }
+}
+
+/// Brings the registry in step with a reading. Labels of the files `kept` stay as they are.
+pub(super) async fn apply(
+    store: &Store,
+    sources: &Arc<LabelSources>,
+    mut reading: Reading,
+    kept: HashSet<PathBuf>,
+    missing: &mut Missing,
+    now: Timestamp,
+) -> Result<Applied, StoreError> {
+    let keys = keys(store, &reading.files).await?;
+    let places: HashMap<&Path, Place> =
+        (1..).zip(&reading.files).map(|(place, path)| (path.as_path(), place)).collect();
+    // What each file of the database is now: read, as a number; left alone; or gone.
+    let mut place_of = HashMap::new();
+    let mut left_alone = HashSet::new();
+    let folders: Vec<&PathBuf> = kept.iter().filter(|path| pattern_of(path).is_some()).collect();
+    for (path, key) in &keys {
+        if let Some(place) = places.get(path.as_path()) {
+            place_of.insert(*key, *place);
+        } else if kept.contains(path) || folders.iter().any(|folder| is_folder_of(folder, path)) {
+            left_alone.insert(*key);
+        }
+    }
+    let (mut gone, mut gone_inline, mut changed) = (Vec::new(), Vec::new(), 0);
+    let mut after = 0;
+    while let Some(page) = store.configured_labels(after).await? {
+        after = page.last;
+        for label in page.labels() {
+            let place = match label.file_key {
+                None => Some(0),
+                Some(key) => place_of.get(&key).copied(),
+            };
+            match reading.roll.hold(label.account, label.label_id, label.metadata, place) {
+                Held::Same => {}
+                Held::Changed => changed += 1,
+                Held::Unknown => match label.file_key {
+                    None => gone_inline.push(label.label_key),
+                    Some(key) if left_alone.contains(&key) => {}
+                    Some(_) => gone.push(label.label_key),
+                },
+            }
+        }
+    }
+    let wanted = reading.roll.wanted();
+    if wanted > 0 {
+        let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
+        register(store, sources, reading, by_place, now).await?;
+    }
+    // What stood in the configuration itself was taken out by hand; what stood in a file may come back in a moment.
+    let (mut retire, missing) = missing.update(gone, now);
+    retire.extend(gone_inline);
+    for chunk in retire.chunks(CHUNK) {
+        store.retire_configured(chunk, now).await?;
+    }
+    Ok(Applied { added: wanted.saturating_sub(changed), changed, retired: retire.len(), missing })
+}
+
+fn pattern_of(path: &Path) -> Option<&str> {
+    path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains(['*', '?']))
+}
+
+/// Whether `kept` is a pattern, such as `labels.d/*`, that could not be listed, and `path` may be one of its files.
+fn is_folder_of(kept: &Path, path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    kept.parent() == path.parent()
+        && pattern_of(kept).zip(name).is_some_and(|(pattern, name)| crate::config::fits(pattern, name))
+}
+
+/// The key of each file that the database knows; those of `files` are made known.
+async fn keys(store: &Store, files: &[PathBuf]) -> Result<HashMap<PathBuf, i64>, StoreError> {
+    let known = async || -> Result<HashMap<PathBuf, i64>, StoreError> {
+        let files = store.label_files().await?;
+        Ok(files.into_iter().map(|file| (PathBuf::from(file.path), file.file_key)).collect())
+    };
+    let keys = known().await?;
+    let new: Vec<&str> =
+        files.iter().filter(|path| !keys.contains_key(*path)).filter_map(|path| path.to_str()).collect();
+    if new.is_empty() {
+        return Ok(keys);
+    }
+    store.know_label_files(&new).await?;
+    known().await
+}
+
+/// Goes over the files again and registers the labels that are wanted.
+async fn register(
+    store: &Store,
+    sources: &Arc<LabelSources>,
+    mut reading: Reading,
+    keys: Vec<Option<i64>>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (chunks, mut read) = mpsc::channel::<Vec<(Registration, Option<i64>)>>(2);
+    let sources = Arc::clone(sources);
+    let rows = blocking(move || {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        sources.each_wanted(&mut reading, &mut |label, place| {
+            let key = place.checked_sub(1).and_then(|at| keys.get(at as usize).copied().flatten());
+            chunk.push((label, key));
+            if chunk.len() < CHUNK {
+                return ControlFlow::Continue(());
+            }
+            match chunks.blocking_send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))) {
+                Ok(()) => ControlFlow::Continue(()),
+                // Nobody writes any more.
+                Err(_) => ControlFlow::Break(()),
+            }
+        });
+        if !chunk.is_empty() {
+            let _ = chunks.blocking_send(chunk);
+        }
+    });
+    let written = async move {
+        while let Some(chunk) = read.recv().await {
+            store.register_configured(&chunk, now).await?;
+        }
+        Ok(())
+    };
+    let (rows, written) = tokio::join!(rows, written);
+    written.and(rows)
+}

@@ -1,0 +1,125 @@
+//! What is known of label files from one look to the next: which changed, which have come to rest, which were read.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::{FoundFile, Look, Stamp};
+use crate::domain::time::later;
+
+/// A file that has not changed for so long is read.
+pub(super) const REST: SignedDuration = SignedDuration::from_secs(1);
+/// One that is replaced whole over and over again is read after so long.
+const BUSY: SignedDuration = SignedDuration::from_secs(10);
+
+/// A file, as the last look found it.
+#[derive(Debug)]
+struct Seen {
+    stamp: Stamp,
+    /// Since when it has been so.
+    since: Timestamp,
+    /// Since when it has been changing without having been read.
+    busy_since: Timestamp,
+    /// The last change put another file in its place.
+    replaced: bool,
+    /// As it was when it was read.
+    read: Option<Stamp>,
+}
+
+impl Seen {
+    fn at_rest(&self, now: Timestamp) -> bool {
+        now.duration_since(self.since) >= REST
+            || (self.replaced && now.duration_since(self.busy_since) >= BUSY)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    seen: HashMap<PathBuf, Seen>,
+    /// Paths that are left out at a look, and since when.
+    left_out: HashMap<PathBuf, Timestamp>,
+    now: Option<Timestamp>,
+}
+
+impl Files {
+    /// Takes note of a look. Returns whether files are to be read: one has come to rest and was not read as it is, or one
+    /// that was read is gone.
+    pub(super) fn note(&mut self, look: &Look, now: Timestamp) -> bool {
+        let first = self.now.is_none();
+        self.now = Some(now);
+        // The clock may have been set back.
+        for seen in self.seen.values_mut() {
+            (seen.since, seen.busy_since) = (seen.since.min(now), seen.busy_since.min(now));
+        }
+        for FoundFile { path, stamp, .. } in &look.files {
+            match self.seen.get_mut(path) {
+                Some(seen) if seen.stamp == *stamp => {}
+                Some(seen) => {
+                    if seen.read == Some(seen.stamp) {
+                        seen.busy_since = now;
+                    }
+                    seen.replaced = seen.stamp.inode != stamp.inode;
+                    (seen.stamp, seen.since) = (*stamp, now);
+                }
+                None => {
+                    // What has been there for long when we start was not changed a moment ago.
+                    let old = first && now.as_millisecond().saturating_sub(stamp.changed_ms()) >= 1_000;
+                    let since = if old { now.checked_sub(REST).unwrap_or(now) } else { now };
+                    let seen = Seen { stamp: *stamp, since, busy_since: now, replaced: false, read: None };
+                    self.seen.insert(path.clone(), seen);
+                }
+            }
+        }
+        let found: HashSet<&Path> = look.files.iter().map(|file| file.path.as_path()).collect();
+        let count = self.seen.len();
+        self.seen.retain(|path, _| found.contains(path.as_path()));
+        let gone = self.seen.len() < count;
+        self.note_left_out(look, now, first);
+        gone || self.seen.values().any(|seen| seen.read != Some(seen.stamp) && seen.at_rest(now))
+    }
+
+    /// A file that is there for a moment only, such as a draft, is not told of.
+    fn note_left_out(&mut self, look: &Look, now: Timestamp, first: bool) {
+        let since = if first { now.checked_sub(REST).unwrap_or(now) } else { now };
+        let before = std::mem::take(&mut self.left_out);
+        for left_out in &look.left_out {
+            let since = before.get(&left_out.path).copied().unwrap_or(since);
+            self.left_out.insert(left_out.path.clone(), since);
+        }
+    }
+
+    /// Whether a path has been left out for long enough to be told of.
+    pub(super) fn is_left_out(&self, path: &Path) -> bool {
+        let lasts = |since: &Timestamp| self.now.is_some_and(|now| now.duration_since(*since) >= REST);
+        self.left_out.get(path).is_some_and(lasts)
+    }
+
+    /// The files that may be read, and the paths of those that are still changing.
+    pub(super) fn settled(&self, look: &Look, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
+        let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
+        let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
+            look.files.iter().cloned().partition(at_rest);
+        let mut pending: Vec<PathBuf> = pending.into_iter().map(|file| file.path).collect();
+        // Their labels stay as well.
+        pending.extend(look.left_out.iter().map(|left_out| left_out.path.clone()));
+        (settled, pending)
+    }
+
+    /// All files of the look but those `pending` were read.
+    pub(super) fn read(&mut self, look: &Look, pending: &[PathBuf]) {
+        let pending: HashSet<&Path> = pending.iter().map(PathBuf::as_path).collect();
+        for file in look.files.iter().filter(|file| !pending.contains(file.path.as_path())) {
+            if let Some(seen) = self.seen.get_mut(&file.path) {
+                seen.read = Some(file.stamp);
+            }
+        }
+    }
+
+    /// When the next file may have come to rest.
+    pub(super) fn wake(&self, now: Timestamp) -> Option<Timestamp> {
+        let unread = self.seen.values().filter(|seen| seen.read != Some(seen.stamp)).map(|seen| seen.since);
+        let fresh = self.left_out.values().copied();
+        unread.chain(fresh).map(|since| later(since, REST)).filter(|at| *at > now).min()
+    }
+}

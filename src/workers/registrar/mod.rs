@@ -1,0 +1,264 @@
+//! The worker that keeps the registry in step with the configuration and its label files.
+//!
+//! A step looks at the names, sizes and times of all label files. If something changed and has come to rest, it reads the
+//! files as a stream, holds the registry against what they say, and writes what differs, chunk by chunk; polls and
+//! deliveries go on between two chunks.
+//!
+//! - A file is read once it has not changed for a second. One that is replaced whole over and over again is read after ten
+//!   seconds at the latest.
+//! - A file that cannot be read is left out with its reason: its labels stay as they are, all other files apply.
+//! - A label that is gone from the files is retired once it has been missing for a minute.
+//!
+//! If we die between two chunks, the next start reads the same files and goes on.
+
+mod compare;
+mod files;
+mod watching;
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::clock::{self, Stopwatch};
+use crate::config::{Fault, LabelSources, LeftOut, Look};
+use crate::domain::time::later;
+use crate::notices::Notices;
+use crate::store::{Store, StoreError};
+use compare::Missing;
+use files::Files;
+use watching::Watching;
+
+/// What the configuration says about labels; `None` until it was read.
+pub type Wanted = Option<Arc<LabelSources>>;
+
+/// All label files are looked at this often, whether they are watched or not.
+const LOOK: SignedDuration = SignedDuration::from_secs(60);
+/// And this often while they cannot be watched.
+const LOOK_UNWATCHED: SignedDuration = SignedDuration::from_secs(5);
+/// A label is retired when it has been missing from the files for so long.
+const MISSING: SignedDuration = SignedDuration::from_secs(60);
+/// The time between two looks when much happens to the files.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// What happens to a file seldom comes alone.
+const COALESCE: Duration = Duration::from_millis(100);
+
+/// Applies whatever `wanted` holds, until `shutdown`.
+pub async fn run(
+    store: Store,
+    mut wanted: watch::Receiver<Wanted>,
+    notices: Notices,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), StoreError> {
+    let mut registrar = Registrar::new(store);
+    let mut watching = Watching::default();
+    wanted.mark_changed();
+    loop {
+        if wanted.has_changed().unwrap_or(false) {
+            let sources = wanted.borrow_and_update().clone();
+            if let Some(sources) = sources {
+                // Before the first look, so that no change comes in between.
+                watching.follow(watching::interests(&sources, &Look::default()));
+                registrar.configure(sources);
+            }
+        }
+        let looked = Stopwatch::start();
+        let mut wake = tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            wake = registrar.step(clock::now()) => wake?,
+        };
+        if let Some((sources, look)) = registrar.looked_at() {
+            let laid = watching.follow(watching::interests(sources, look));
+            let again =
+                if watching.problem().is_some() { Some(LOOK_UNWATCHED) } else { laid.then_some(files::REST) };
+            wake = again.map_or(wake, |again| wake.min(later(clock::now(), again)));
+        }
+        if notices.set_unwatched(watching.problem().map(str::to_owned)) {
+            match watching.problem() {
+                Some(problem) => {
+                    warn!(problem, "label files cannot be watched; they are looked at every few seconds")
+                }
+                None => info!("label files are watched"),
+            }
+        }
+        let coalesced = async {
+            watching.changed().await;
+            clock::sleep(BETWEEN_LOOKS.saturating_sub(looked.elapsed()).max(COALESCE)).await;
+        };
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            changed = wanted.changed() => match changed {
+                Ok(()) => wanted.mark_changed(),
+                Err(_) => return Ok(()),
+            },
+            () = coalesced => {}
+            () = clock::sleep_until(wake) => {}
+        }
+    }
+}
+
+/// Makes `labels` the ones the configuration asks for, and no file.
+pub async fn apply(store: &Store, sources: LabelSources, now: Timestamp) -> Result<(), StoreError> {
+    let mut registrar = Registrar::new(store.clone());
+    registrar.configure(Arc::new(sources));
+    registrar.step(now).await?;
+    Ok(())
+}
+
+/// The registrar between two steps.
+pub struct Registrar {
+    store: Store,
+    sources: Wanted,
+    /// The configuration is new: everything is read.
+    forced: bool,
+    look: Look,
+    files: Files,
+    missing: Missing,
+    /// The files that are left out, as they were told and recorded; `None` before the first step.
+    left_out: Option<BTreeMap<PathBuf, Fault>>,
+    /// Those that turned out to be unreadable at the last reading.
+    unreadable: Vec<LeftOut>,
+    /// Rows and warnings that were told of at the last reading: they are told once.
+    told: HashSet<u64>,
+}
+
+impl Registrar {
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            sources: None,
+            forced: false,
+            look: Look::default(),
+            files: Files::default(),
+            missing: Missing::default(),
+            left_out: None,
+            unreadable: Vec::new(),
+            told: HashSet::new(),
+        }
+    }
+
+    /// Has the next step read everything that `sources` name.
+    pub fn configure(&mut self, sources: Arc<LabelSources>) {
+        self.sources = Some(sources);
+        self.forced = true;
+    }
+
+    /// What the last step looked at.
+    fn looked_at(&self) -> Option<(&LabelSources, &Look)> {
+        self.sources.as_deref().map(|sources| (sources, &self.look))
+    }
+
+    /// Looks, reads if something changed, and brings the registry in step. Returns when it wants to be called again.
+    pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let Some(sources) = self.sources.clone() else { return Ok(later(now, LOOK)) };
+        let looking = Arc::clone(&sources);
+        self.look = blocking(move || looking.look()).await?;
+        let changed = self.files.note(&self.look, now);
+        if self.forced || changed || self.missing.due(now) {
+            self.read(&sources, now).await?;
+            self.forced = false;
+        }
+        self.tell_left_out(now).await?;
+        let wake = [self.files.wake(now), self.missing.wake()];
+        Ok(wake.into_iter().flatten().fold(later(now, LOOK), Timestamp::min))
+    }
+
+    async fn read(&mut self, sources: &Arc<LabelSources>, now: Timestamp) -> Result<(), StoreError> {
+        let (settled, pending) = self.files.settled(&self.look, now);
+        let reading_from = Arc::clone(sources);
+        let reading = blocking(move || reading_from.read(settled)).await?;
+        self.files.read(&self.look, &pending);
+        self.unreadable = reading.left_out.clone();
+        self.tell_rows(&reading.faults, &reading.warnings, reading.fault_count);
+        if self.forced {
+            self.look.unmatched.iter().for_each(|warning| warn!(%warning, "no label file yet"));
+        }
+        let labels = reading.roll.labels();
+        let kept =
+            pending.iter().chain(self.left_out_now().map(|left_out| &left_out.path)).cloned().collect();
+        let applied = compare::apply(&self.store, sources, reading, kept, &mut self.missing, now).await?;
+        if applied.missing > 0 {
+            info!(
+                labels = applied.missing,
+                "labels missing from the files are retired in a minute: {}", applied.missing
+            );
+        }
+        if applied.added + applied.changed + applied.retired > 0 {
+            let compare::Applied { added, changed, retired, .. } = applied;
+            info!(
+                labels,
+                added,
+                changed,
+                retired,
+                "labels registered: {added} added, {changed} changed, {retired} retired of {labels}"
+            );
+        }
+        Ok(())
+    }
+
+    fn left_out_now(&self) -> impl Iterator<Item = &LeftOut> {
+        self.look
+            .left_out
+            .iter()
+            .filter(|left_out| self.files.is_left_out(&left_out.path))
+            .chain(&self.unreadable)
+    }
+
+    /// Tells of each wrong row once, and not at each reading.
+    fn tell_rows(&mut self, faults: &[Fault], warnings: &[Fault], count: usize) {
+        let mut told = HashSet::new();
+        let mut news = |fault: &Fault| {
+            let mut hasher = DefaultHasher::new();
+            fault.to_string().hash(&mut hasher);
+            let hash = hasher.finish();
+            told.insert(hash);
+            !self.told.contains(&hash)
+        };
+        let mut fresh = 0;
+        for fault in faults.iter().filter(|fault| news(fault)) {
+            fresh += 1;
+            warn!(%fault, "label row left out: {fault}");
+        }
+        if fresh > 0 {
+            warn!(rows = count, "label rows left out: {count}");
+        }
+        warnings
+            .iter()
+            .filter(|warning| news(warning))
+            .for_each(|warning| warn!(%warning, "label named twice"));
+        self.told = told;
+    }
+
+    /// Tells of files that are newly left out, and of those that are no longer; and records them.
+    async fn tell_left_out(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let now_out = self.left_out_now().map(|LeftOut { path, fault }| (path.clone(), fault.clone()));
+        let left_out: BTreeMap<PathBuf, Fault> = now_out.collect();
+        let before = self.left_out.take();
+        if before.as_ref() != Some(&left_out) {
+            let before = before.unwrap_or_default();
+            for (path, fault) in left_out.iter().filter(|(path, fault)| before.get(*path) != Some(*fault)) {
+                warn!(file = %path.display(), %fault, "label file left out; its labels stay as they are");
+            }
+            for path in before.keys().filter(|path| !left_out.contains_key(*path)) {
+                info!(file = %path.display(), "label file no longer left out");
+            }
+            let row = |(path, fault): (&PathBuf, &Fault)| {
+                (path.display().to_string(), fault.problem.clone(), fault.hint.clone())
+            };
+            let rows: Vec<_> = left_out.iter().map(row).collect();
+            self.store.leave_label_files_out(&rows, now).await?;
+        }
+        self.left_out = Some(left_out);
+        Ok(())
+    }
+}
+
+/// Does `work` where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Panicked(error.to_string()))
+}
