@@ -235,13 +235,13 @@ CREATE TABLE subscribers (
 
 CREATE TABLE accounts (
     account         TEXT    PRIMARY KEY,
-    standing        TEXT    NOT NULL CHECK (standing IN ('ok', 'unauthorized', 'misconfigured', 'down')),
+    status          TEXT    NOT NULL CHECK (status IN ('ok', 'unauthorized', 'misconfigured', 'down')),
     since           INTEGER NOT NULL,
     probes          INTEGER NOT NULL DEFAULT 0 CHECK (probes >= 0),
     probe_at        INTEGER,
     throttled_until INTEGER,
     detail          TEXT,
-    CONSTRAINT a_fallen_account_is_probed CHECK ((standing = 'ok') = (probe_at IS NULL))
+    CONSTRAINT a_fallen_account_is_probed CHECK ((status = 'ok') = (probe_at IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE requests (
@@ -305,7 +305,7 @@ CREATE TABLE freshness (
     CONSTRAINT polls_are_no_scans                 CHECK (kind <> 'behind' OR delivered = 0)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE rhythms (
+CREATE TABLE learned_rates (
     carrier  TEXT    NOT NULL,
     state    TEXT    NOT NULL,
     tally    TEXT    NOT NULL CHECK (json_type(tally) = 'object'),

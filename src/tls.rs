@@ -7,7 +7,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_platform_verifier::Verifier;
 
-use crate::domain::subscriber::Identity;
+use crate::domain::messages::subscriber::Identity;
 
 /// Sessions kept for resumption: one host needs few.
 const SESSIONS: usize = 32;

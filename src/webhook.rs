@@ -19,8 +19,8 @@ use crate::clock::Stopwatch;
 use crate::domain::delivery::address::Manner;
 use crate::domain::delivery::outcome::{Attempt, Outcome};
 use crate::domain::messages::signature::{rsa, sign};
+use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::retry_after;
-use crate::domain::subscriber::Subscriber;
 use crate::shortage;
 use crate::transport::{
     Answer, Body, Failure, Fault, Limits, Progress, Settings, Transport, check_literal, shown_location,

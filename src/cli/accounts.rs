@@ -61,7 +61,7 @@ fn row(view: &AccountView) -> [String; 9] {
     };
     [
         view.name.clone(),
-        format!("{}{detail}", view.standing.as_str()),
+        format!("{}{detail}", view.status.as_str()),
         format!("{} of {}", view.requests_last_minute, view.requests_per_minute),
         format!("{}{budget}", view.requests_this_month),
         view.stretch.map_or_else(|| "endless".to_owned(), |stretch| format!("{stretch:.2}")),

@@ -16,7 +16,7 @@ use crate::config::duration;
 use crate::domain::delivery::replay::Wants;
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
-use crate::domain::subscriber::Subscriber;
+use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::Store;
 use crate::store::replay::{Again, Before, Span, Stored};

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Failure;
 use crate::config::{Config, duration, nearest};
 use crate::domain::label::{AccountName, LabelId, LabelKey};
-use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{earlier, signed};
 use crate::store::Store;
 use crate::store::views::labels::LabelRef;

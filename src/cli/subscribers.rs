@@ -13,7 +13,7 @@ use crate::clock::{self, Stopwatch};
 use crate::config::{Config, duration};
 use crate::domain::delivery::health::{Health, State};
 use crate::domain::messages::ping::Ping;
-use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, ID_PREFIX};

@@ -15,9 +15,9 @@ use super::fault::Fault;
 use super::reader::{Entry, Extent, Table};
 use super::{proxies, secret, url};
 use crate::domain::delivery::address::never;
+use crate::domain::messages::subscriber::Identity;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::Identity;
 
 /// A bundle of all the roots there are has a quarter of it.
 const LONGEST: u64 = 1024 * 1024;

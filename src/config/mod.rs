@@ -51,9 +51,9 @@ pub use store::StoreConfig;
 
 use crate::domain::label::AccountName;
 use crate::domain::messages::signature::rsa::RsaKey;
-use crate::domain::polling::alerts::Patience;
+use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
+use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::cadence::Cadence;
-use crate::domain::subscriber::{Subscriber, SubscriberName};
 use fault::Findings;
 use reader::{Context, Entry, Extent};
 use signing::Signing;
@@ -68,7 +68,7 @@ pub struct Config {
     pub accounts: BTreeMap<AccountName, Account>,
     pub registration: RegistrationConfig,
     pub cadence: Cadence,
-    pub silence: Patience,
+    pub silence: AlertSettings,
     /// The first signs, where a subscriber asks for it; all are published.
     pub rsa_keys: Vec<RsaKey>,
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,

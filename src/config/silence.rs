@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use super::fault::meant;
 use super::reader::Entry;
-use crate::domain::polling::alerts::Patience;
+use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::tracking::StatusCode;
 
 /// The most days that make sense for either.
 const MOST: i64 = 365;
 
-pub(super) fn read(section: &Entry<'_>) -> Option<Patience> {
+pub(super) fn read(section: &Entry<'_>) -> Option<AlertSettings> {
     let table = section.table(&["stalled_after", "late_after"])?;
     let stalled_after = table.get("stalled_after").and_then(stalled_after);
     let late_after = table.get("late_after").and_then(|entry| entry.whole(0..=MOST));
-    Some(Patience { stalled_after: stalled_after?, late_after: u32::try_from(late_after?).ok()? })
+    Some(AlertSettings { stalled_after: stalled_after?, late_after: u32::try_from(late_after?).ok()? })
 }
 
 fn stalled_after(entry: &Entry<'_>) -> Option<BTreeMap<StatusCode, u32>> {

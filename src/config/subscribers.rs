@@ -11,8 +11,8 @@ use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
 use crate::domain::messages::signature::SigningSecret;
 use crate::domain::messages::signature::rsa::RsaKey;
+use crate::domain::messages::subscriber::{EventPattern, Format, Subscriber, SubscriberName};
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::{EventPattern, Format, Subscriber, SubscriberName};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_IN_FLIGHT: u32 = 8;

@@ -1,12 +1,12 @@
-//! Wires the trades together, spawns them, hears signals, drains.
+//! Wires the workers together, spawns them, hears signals, drains.
 //!
 //! The only place that spawns and that knows signals. It decides nothing about parcels: start-up is the recovery path
 //! and the same code as every day, because all that is owed lies in the database.
 
 mod reload;
 mod signals;
+mod supervisor;
 pub mod systemd;
-mod trades;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,11 +28,11 @@ use crate::shipstation::{Client, NoClient};
 use crate::store::lock::DaemonLock;
 use crate::store::{self, Store, StoreError};
 use crate::webhook::NoTls;
-use crate::workers::heartbeat::Pulses;
-use crate::workers::learned_rates::Experience;
+use crate::workers::heartbeat::Heartbeats;
+use crate::workers::learned_rates::SharedRates;
 use signals::Heard;
 pub use signals::{Signals, told_to_stop};
-use trades::{Ended, Trades};
+use supervisor::{Ended, Supervisor};
 
 /// How long attempts in flight may take to end after SIGTERM (contract 9.2).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -62,8 +62,8 @@ pub enum DaemonError {
     Tls(#[from] NoTls),
     #[error("signals can't be heard: {0}")]
     Signals(io::Error),
-    #[error("{trade} ended by itself")]
-    TradeGone { trade: String },
+    #[error("{worker} ended by itself")]
+    TradeGone { worker: String },
 }
 
 impl DaemonError {
@@ -119,18 +119,18 @@ pub struct Daemon {
     store: Store,
     writing: JoinHandle<()>,
     lock: DaemonLock,
-    pulses: Pulses,
+    heartbeats: Heartbeats,
     ready: Arc<AtomicBool>,
     notices: Notices,
     /// Wrong rows of the configuration that were told of.
     told: Vec<Fault>,
-    trades: Trades,
+    workers: Supervisor,
     http: Option<SocketAddr>,
     signals: Signals,
 }
 
 impl Daemon {
-    /// Takes the lock, opens the database, starts every trade. Nothing is sent before all of that is sound. A signal that
+    /// Takes the lock, opens the database, starts every worker. Nothing is sent before all of that is sound. A signal that
     /// comes while we start waits in `signals` for [`Daemon::run`].
     pub async fn start(
         path: PathBuf,
@@ -150,35 +150,36 @@ impl Daemon {
         if let Some(at) = store.last_request_at().await? {
             clock::compare_with_last_run(at);
         }
-        let pulses = Pulses::default();
+        let heartbeats = Heartbeats::default();
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();
         let client = Client::new()?;
-        let experience = Experience::recall(&store, clock::now()).await?;
-        let mut trades = Trades::new(store.clone(), client, pulses.clone(), experience, &loaded.config);
+        let learned_rates = SharedRates::recall(&store, clock::now()).await?;
+        let mut workers =
+            Supervisor::new(store.clone(), client, heartbeats.clone(), learned_rates, &loaded.config);
         let http = match listener {
             Some(listener) => {
                 let bound = listener.local_addr().ok();
                 let sources = Sources {
                     store: store.clone(),
-                    pulses: pulses.clone(),
+                    heartbeats: heartbeats.clone(),
                     ready: Arc::clone(&ready),
                     notices: notices.clone(),
                     token: loaded.config.http.token.clone(),
                     listen: bound.or(loaded.config.http.listen).expect("it listens"),
                     hosts: loaded.config.http.hosts.clone(),
-                    configured: trades.configured(),
-                    jwks: trades.jwks(),
+                    configured: workers.configured(),
+                    jwks: workers.jwks(),
                 };
-                trades.serve(listener, sources);
+                workers.serve(listener, sources);
                 bound
             }
             None => None,
         };
         reload::report(&loaded, &[]);
-        trades.start_upkeep(&loaded.config.store, &notices);
-        trades.register(loaded.sources);
-        trades.employ(&loaded.config).await?;
+        workers.start_upkeep(&loaded.config.store, &notices);
+        workers.register(loaded.sources);
+        workers.employ(&loaded.config).await?;
         ready.store(true, Ordering::Relaxed);
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -197,11 +198,11 @@ impl Daemon {
             store,
             writing,
             lock,
-            pulses,
+            heartbeats,
             ready,
             notices,
             told: loaded.label_faults,
-            trades,
+            workers,
             http,
             signals,
         })
@@ -229,7 +230,7 @@ impl Daemon {
                     Heard::Stop => break Ok(()),
                     Heard::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
                 },
-                ended = self.trades.ended() => break Err(self.fatal(ended)),
+                ended = self.workers.ended() => break Err(self.fatal(ended)),
                 // However often something else happens, the time since the last look goes on.
                 () = clock::sleep(look.saturating_sub(looked.elapsed())) => {
                     if let Err(error) = self.store.check_files() { break Err(error.into()) }
@@ -261,13 +262,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// Why we cannot go on, now that a trade has ended.
+    /// Why we cannot go on, now that a worker has ended.
     fn fatal(&self, ended: Ended) -> DaemonError {
         // If the database is lost or has failed, that is why it ended.
         let why = self.store.check_files().err().or_else(|| self.store.disaster()).or(ended.outcome.err());
         match why {
             Some(error) => error.of(self.store.path()).into(),
-            None => DaemonError::TradeGone { trade: ended.trade },
+            None => DaemonError::TradeGone { worker: ended.worker },
         }
     }
 
@@ -277,11 +278,11 @@ impl Daemon {
 
     /// Only while all is well; otherwise the service manager starts us anew, and start-up is the recovery.
     async fn feed_watchdog(&self) {
-        let still = self.pulses.silent(clock::now(), SignedDuration::from_secs(60));
+        let still = self.heartbeats.silent(clock::now(), SignedDuration::from_secs(60));
         let answers = tokio::time::timeout(Duration::from_secs(5), self.store.ping()).await;
         match answers {
             Ok(Ok(())) if still.is_empty() => systemd::alive(),
-            Ok(Ok(())) => error!(trades = ?still, "the watchdog is not fed: nothing moves"),
+            Ok(Ok(())) => error!(workers = ?still, "the watchdog is not fed: nothing moves"),
             Ok(Err(error)) => error!(%error, "the watchdog is not fed"),
             Err(_) => error!("the watchdog is not fed: the database did not answer within 5 s"),
         }
@@ -293,11 +294,11 @@ impl Daemon {
         self.ready.store(false, Ordering::Relaxed);
         info!("stopping: attempts in flight may end");
         tokio::select! {
-            () = self.trades.drain() => {}
+            () = self.workers.drain() => {}
             () = clock::sleep(DRAIN) => warn!("stopped with attempts in flight: they are made again"),
             () = self.signals.stop() => warn!("stopped at once: attempts in flight are made again"),
         }
-        drop(self.trades);
+        drop(self.workers);
         // Whoever still has a handle: the writer ends, and leaves no WAL behind.
         let closed = async {
             self.store.close().await;

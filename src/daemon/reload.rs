@@ -81,8 +81,8 @@ impl Daemon {
         report(&loaded, &self.told);
         self.told = loaded.label_faults;
         // Half of it would be worse than an end: the next start applies it whole, or says why not.
-        self.trades.employ(&loaded.config).await?;
-        self.trades.register(loaded.sources);
+        self.workers.employ(&loaded.config).await?;
+        self.workers.register(loaded.sources);
         self.config = loaded.config;
         self.notices.set_rejected_reload(None);
         lines.extend(accounts.lines("accounts"));

@@ -1,6 +1,6 @@
 //! What we tell the service manager: ready, reloading, stopping, and that we live.
 //!
-//! Without one (no `NOTIFY_SOCKET`) all of it does nothing. The watchdog is fed only while every trade gets something
+//! Without one (no `NOTIFY_SOCKET`) all of it does nothing. The watchdog is fed only while every worker gets something
 //! done and the store answers; whoever calls decides that.
 
 use std::time::Duration;

@@ -1,13 +1,12 @@
 //! Wall time held against monotonic time (contract 9.5).
 //!
 //! [`Clocks`] compares the two and notices a jump of the wall clock. [`Gaps`] are spans of wall time that did not pass:
-//! a jump forward makes one. Patience (stalled, late, expired, unavailable) does not run in a gap, since nobody waited.
+//! a jump forward makes one. AlertSettings (stalled, late, expired, unavailable) does not run in a gap, since nobody waited.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::polling::label_state::{Snapshot, Standing};
 use crate::domain::time::{later, signed};
 
 /// A smaller difference is the clock being slewed, or the time between two readings.
@@ -102,42 +101,9 @@ impl Gaps {
     }
 
     /// The instant at which what began at `since` would have begun, had all time passed; no later than `now`.
-    fn moved(&self, since: Timestamp, now: Timestamp) -> Timestamp {
+    pub fn moved(&self, since: Timestamp, now: Timestamp) -> Timestamp {
         later(since, self.between(since, now)).min(now)
     }
-
-    /// The label with the instants from which patience counts as they are to be counted at `now`.
-    pub fn heal(&self, label: &Snapshot, now: Timestamp) -> Snapshot {
-        let mut label = label.clone();
-        label.registered_at = self.moved(label.registered_at, now);
-        for at in stamps(&mut label.standing) {
-            *at = at.map(|at| self.moved(at, now));
-        }
-        label
-    }
-
-    /// Puts the instants back that [`Self::heal`] moved for the length of gaps: they would be moved again the next time.
-    /// What lay in the future stays cut to the present.
-    pub fn restore(&self, after: &mut Standing, before: &Standing, now: Timestamp) {
-        let mut before = before.clone();
-        for (after, before) in stamps(after).into_iter().zip(stamps(&mut before)) {
-            if let Some(at) = before.filter(|at| *at <= now && Some(self.moved(*at, now)) == *after) {
-                *after = Some(at);
-            }
-        }
-    }
-}
-
-/// The instants from which patience counts.
-fn stamps(standing: &mut Standing) -> [&mut Option<Timestamp>; 6] {
-    [
-        &mut standing.last_changed_at,
-        &mut standing.newest_scan_at,
-        &mut standing.delivered_beneath_at,
-        &mut standing.refused_since,
-        &mut standing.failing_since,
-        &mut standing.finished_at,
-    ]
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::delivery::health::{Health, Reason, State};
 use crate::domain::messages::body;
-use crate::domain::polling::account_status::Standing;
+use crate::domain::polling::account_status::AccountStatus;
 
 /// The kind of a degradation. What needs attention first comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -89,10 +89,15 @@ impl Degraded {
     }
 
     /// An account that is not ok.
-    pub fn account(name: &str, standing: Standing, since: Timestamp, detail: Option<&str>) -> Option<Self> {
+    pub fn account(
+        name: &str,
+        status: AccountStatus,
+        since: Timestamp,
+        detail: Option<&str>,
+    ) -> Option<Self> {
         let said = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
-        let detail = format!("{}{said}: none of its labels is polled but one probe", standing.as_str());
-        (standing != Standing::Ok).then(|| Self::new(What::Account, Some(name), Some(since), detail))
+        let detail = format!("{}{said}: none of its labels is polled but one probe", status.as_str());
+        (status != AccountStatus::Ok).then(|| Self::new(What::Account, Some(name), Some(since), detail))
     }
 
     /// A subscriber that gets nothing while `deliveries_wait`, or that is failing or paused.
@@ -179,8 +184,8 @@ mod tests {
     #[test]
     fn only_what_is_degraded_is_told() {
         let since = at("2026-11-22T10:00:00Z");
-        assert_eq!(Degraded::account("main", Standing::Ok, since, None), None);
-        let refused = Degraded::account("main", Standing::Unauthorized, since, Some("401")).unwrap();
+        assert_eq!(Degraded::account("main", AccountStatus::Ok, since, None), None);
+        let refused = Degraded::account("main", AccountStatus::Unauthorized, since, Some("401")).unwrap();
         assert_eq!((refused.what, refused.since), (What::Account, Some(since)));
         let health = |state| Health {
             state,

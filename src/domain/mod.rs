@@ -8,13 +8,11 @@
 
 // Leaves: names, ids, spans.
 pub mod clock;
-pub mod degraded;
 pub mod digest;
 pub mod label;
 pub mod proxies;
 pub mod retry_after;
 pub mod secret;
-pub mod subscriber;
 pub mod time;
 
 // What the API said: parsing, identity of events, history, diff.
@@ -28,6 +26,9 @@ pub mod polling;
 
 // What becomes of each delivery: retry, subscriber health, addresses, replay.
 pub mod delivery;
+
+// What is degraded, and no reason to restart.
+pub mod degraded;
 
 // What the API answers about a label over time, as recorded or generated.
 pub mod journey;

@@ -1,6 +1,6 @@
 //! What the daemon answers about itself, and the feed of its messages.
 //!
-//! `/healthz` is 200 while the store answers and every trade gets something done, else 503 and why. It also lists what is
+//! `/healthz` is 200 while the store answers and every worker gets something done, else 503 and why. It also lists what is
 //! degraded and no reason to restart, with details for those who have the token. `/readyz` is 200
 //! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, nor do
 //! the public keys at `/jwks`, so they are open. The feed does, and asks for the token where one is configured.
@@ -36,7 +36,7 @@ use crate::shortage;
 use crate::store::Store;
 use crate::store::views::attention;
 use crate::store::views::attention::Configured;
-use crate::workers::heartbeat::Pulses;
+use crate::workers::heartbeat::Heartbeats;
 
 /// How long answers under way may take when the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -44,14 +44,14 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long the database may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// A trade that has not moved for so long is not well.
+/// A worker that has not moved for so long is not well.
 pub const STILL: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the answers are made of.
 #[derive(Clone, Debug)]
 pub struct Sources {
     pub store: Store,
-    pub pulses: Pulses,
+    pub heartbeats: Heartbeats,
     pub ready: Arc<AtomicBool>,
     /// What readers of anything but health must know (`http.token`).
     pub token: Option<Hidden<String>>,
@@ -70,10 +70,10 @@ impl Sources {
     /// What is wrong; nothing if all is well.
     pub async fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self
-            .pulses
+            .heartbeats
             .silent(clock::now(), STILL)
             .into_iter()
-            .map(|trade| format!("{trade} has not moved for {} s", STILL.as_secs()))
+            .map(|worker| format!("{worker} has not moved for {} s", STILL.as_secs()))
             .collect();
         match tokio::time::timeout(ANSWERS_WITHIN, self.store.ping()).await {
             Ok(Ok(())) => {}

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::line::Line;
 use super::travel::Travel;
 use crate::domain::polling::cadence::{Cadence, Look, Situation};
-use crate::domain::polling::learning::{Learnt, Rhythms, Wait};
+use crate::domain::polling::learning::{LearnedRates, Suggestion, Wait};
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::quota::{Quota, WINDOW};
 
@@ -62,7 +62,7 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
     let mut dice = fastrand::Rng::with_seed(terms.seed);
     let mut quota = Quota::new(terms.requests_per_minute);
     let mut line = Line::default();
-    let mut rhythms = Rhythms::default();
+    let mut rates = LearnedRates::default();
     let mut recent = VecDeque::new();
     let changes = travels.iter().flat_map(|travel| &travel.passages).filter(|passage| passage.news).count();
     let mut outcome = Outcome { changes: changes as u64, ..Outcome::default() };
@@ -91,9 +91,9 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
         let carrier = label.travel.carrier.as_deref();
         if let Some(from) = label.asked_at.replace(now) {
             let changed = label.situation.quiet_since == now;
-            rhythms.learn(Wait { carrier, service: None, situation: &before, from, until: now, changed });
+            rates.learn(Wait { carrier, service: None, situation: &before, from, until: now, changed });
         }
-        let learnt = Learnt { rhythms: terms.learn.then_some(&rhythms), carrier, service: None };
+        let learnt = Suggestion { rates: terms.learn.then_some(&rates), carrier, service: None };
         if let Look::Again(next) = terms.cadence.next(&label.situation, learnt, now, dice.f64() * 2.0 - 1.0)
             && label.situation.finished_at.is_none()
         {

@@ -10,11 +10,11 @@ use super::outbox::NewDelivery;
 use super::{Store, StoreError, at, ms};
 use crate::domain::label::AccountName;
 use crate::domain::messages::Message;
-use crate::domain::polling::account_status::{AccountChange, AccountState, Standing};
-use crate::domain::polling::poll::PlannedDelivery;
-use crate::domain::subscriber::SubscriberName;
+use crate::domain::messages::fan_out::PlannedDelivery;
+use crate::domain::messages::subscriber::SubscriberName;
+use crate::domain::polling::account_status::{AccountChange, AccountState, AccountStatus};
 
-/// An account's new standing, what is to be told of it, and what it does to the labels.
+/// An account's new status, what is to be told of it, and what it does to the labels.
 #[derive(Clone, Debug)]
 pub struct AccountRecord {
     pub name: AccountName,
@@ -34,14 +34,14 @@ impl Store {
     ) -> Result<AccountState, StoreError> {
         let account = name.as_str();
         let row = sqlx::query!(
-            "SELECT standing, since, probes, probe_at, throttled_until, detail FROM accounts WHERE account = ?",
+            "SELECT status, since, probes, probe_at, throttled_until, detail FROM accounts WHERE account = ?",
             account
         )
         .fetch_optional(&self.readers)
         .await?;
         let Some(row) = row else { return Ok(AccountState::new(now)) };
         Ok(AccountState {
-            standing: Standing::parse(&row.standing).unwrap_or(Standing::Ok),
+            status: AccountStatus::parse(&row.status).unwrap_or(AccountStatus::Ok),
             since: at(row.since),
             probes: u32::try_from(row.probes).unwrap_or(u32::MAX),
             probe_at: row.probe_at.map(at),
@@ -51,7 +51,7 @@ impl Store {
         })
     }
 
-    /// Writes an account's new standing by itself: nothing else came of what changed it.
+    /// Writes an account's new status by itself: nothing else came of what changed it.
     pub async fn record_account(&self, record: AccountRecord) -> Result<(), StoreError> {
         let told: BTreeSet<SubscriberName> =
             record.deliveries.iter().map(|delivery| delivery.subscriber.clone()).collect();
@@ -61,24 +61,24 @@ impl Store {
     }
 }
 
-/// Writes an account's standing into an open transaction. Returns the deliveries that are handed over once it is
+/// Writes an account's status into an open transaction. Returns the deliveries that are handed over once it is
 /// committed.
 pub(super) async fn keep(
     tx: &mut SqliteConnection,
     record: &AccountRecord,
 ) -> Result<Vec<NewDelivery>, sqlx::Error> {
     let state = &record.state;
-    let (name, standing) = (record.name.as_str(), state.standing.as_str());
+    let (name, status) = (record.name.as_str(), state.status.as_str());
     let (since, probes) = (ms(state.since), i64::from(state.probes));
     let (probe_at, throttled_until) = (state.probe_at.map(ms), state.throttled_until.map(ms));
     sqlx::query!(
-        "INSERT INTO accounts (account, standing, since, probes, probe_at, throttled_until, detail)
+        "INSERT INTO accounts (account, status, since, probes, probe_at, throttled_until, detail)
          VALUES (?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (account) DO UPDATE SET standing = excluded.standing, since = excluded.since,
+         ON CONFLICT (account) DO UPDATE SET status = excluded.status, since = excluded.since,
             probes = excluded.probes, probe_at = excluded.probe_at,
             throttled_until = excluded.throttled_until, detail = excluded.detail",
         name,
-        standing,
+        status,
         since,
         probes,
         probe_at,

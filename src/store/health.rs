@@ -13,10 +13,10 @@ use super::outbox::{EndedAttempt, NewDelivery, hastened_by, reschedule};
 use super::{Store, StoreError, at, ms};
 use crate::domain::delivery::health::{Health, HealthChange, Reason, State};
 use crate::domain::delivery::outcome::{DueReason, HastenedBy};
+use crate::domain::messages::fan_out;
 use crate::domain::messages::ping::{PING, Ping};
-use crate::domain::messages::system;
+use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::messages::{MessageType, about_subscriber};
-use crate::domain::subscriber::SubscriberName;
 
 impl Store {
     /// How a subscriber fares; one that nobody has heard of is well.
@@ -193,7 +193,7 @@ const SUCCESS_WRITTEN: SignedDuration = SignedDuration::from_secs(1);
 /// What the writer knows of subscribers' health beyond the rows: successes that are not written yet. If we die, a last
 /// success is told up to a second too early.
 #[derive(Debug, Default)]
-pub(super) struct Healths {
+pub(super) struct SubscriberHealths {
     successes: HashMap<SubscriberName, Success>,
     version: u64,
 }
@@ -204,7 +204,7 @@ struct Success {
     written: Timestamp,
 }
 
-impl Healths {
+impl SubscriberHealths {
     /// A subscriber's health as it is now; a verb in another process may have changed the row.
     pub async fn read(
         &self,
@@ -351,7 +351,15 @@ pub(super) async fn follow(
         HealthChange::Recovered => MessageType::SubscriberRecovered,
         HealthChange::Paused => return Ok(Vec::new()),
     };
-    let told = [about_subscriber(kind, name, health, episode_at, now)];
-    let deliveries = system::fan_out(&told, None, &attempt.audience);
+    let told = [about_subscriber(
+        kind,
+        name,
+        health.state.as_str(),
+        health.reason.map(Reason::as_str),
+        health.detail.as_deref(),
+        episode_at,
+        now,
+    )];
+    let deliveries = fan_out::of_system(&told, None, &attempt.audience);
     write_system_messages(tx, &told, &deliveries, None).await
 }

@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::bulk::{Bulk, Values};
 use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata};
-use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::poll::Reason;
 
@@ -55,7 +55,7 @@ pub(super) struct LabelRow {
 
 impl LabelRow {
     /// `None` for a row whose id or state this version does not know: it is left alone.
-    pub(super) fn snapshot(self) -> Option<Snapshot> {
+    pub(super) fn snapshot(self) -> Option<LabelRecord> {
         let id: LabelId = self.label_id.parse().ok()?;
         let metadata = if self.metadata == "{}" {
             Metadata::new()
@@ -64,13 +64,13 @@ impl LabelRow {
         };
         let span = |ms: i64| u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
         let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-        Some(Snapshot {
+        Some(LabelRecord {
             row: self.label_key,
             key: LabelKey { account: AccountName::new(&self.account), id },
             metadata,
             version: self.version,
             registered_at: at(self.registered_at),
-            standing: Standing {
+            poll_state: PollState {
                 state: LabelState::parse(&self.state)?,
                 first_answer_at: self.first_answer_at.map(at),
                 last_answer_at: self.last_answer_at.map(at),
@@ -113,7 +113,7 @@ pub(super) struct Polled<'a> {
     /// The registry's version under which the label was polled; under another nothing is written.
     pub version: i64,
     pub polled_at: i64,
-    pub standing: &'a Standing,
+    pub poll_state: &'a PollState,
     pub recent_polls: &'a str,
 }
 
@@ -142,40 +142,40 @@ const WRITE: Bulk = Bulk {
 };
 
 fn bind(write: &Polled<'_>, values: &mut Values) {
-    let standing = write.standing;
+    let poll_state = write.poll_state;
     values
         .push(write.row)
         .push(write.version)
-        .push(standing.state.as_str())
-        .push(standing.first_answer_at.map(ms))
-        .push(standing.last_answer_at.map(ms))
+        .push(poll_state.state.as_str())
+        .push(poll_state.first_answer_at.map(ms))
+        .push(poll_state.last_answer_at.map(ms))
         .push(write.polled_at)
-        .push(standing.last_changed_at.map(ms))
-        .push(standing.finished_at.map(ms))
-        .push(standing.next_poll_at.map(ms))
-        .push(standing.wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
-        .push(standing.pace.map_or(Pace::NONE, Pace::of).as_millis())
-        .push(standing.reason.as_ref().map(Reason::to_json))
-        .push(standing.unchanged)
-        .push(standing.failures)
-        .push(standing.failing_since.map(ms))
-        .push(standing.refusals)
-        .push(standing.refused_since.map(ms))
-        .push(standing.tracking_number.as_deref())
-        .push(standing.carrier_code.as_deref())
-        .push(standing.status_code.as_deref())
-        .push(standing.status_description.as_deref())
-        .push(standing.status_detail_code.as_deref())
-        .push(standing.estimate.as_deref())
-        .push(i64::from(standing.out_for_delivery))
-        .push(standing.utc_offset_minutes)
-        .push(standing.answer_digest.as_ref().map(|digest| digest.as_slice()))
-        .push(standing.missing_events)
-        .push(standing.last_seq)
-        .push(standing.newest_scan_at.map(ms))
-        .push(standing.delivered_beneath_at.map(ms))
-        .push(i64::from(standing.stalled_told))
-        .push(i64::from(standing.late_told))
+        .push(poll_state.last_changed_at.map(ms))
+        .push(poll_state.finished_at.map(ms))
+        .push(poll_state.next_poll_at.map(ms))
+        .push(poll_state.wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+        .push(poll_state.pace.map_or(Pace::NONE, Pace::of).as_millis())
+        .push(poll_state.reason.as_ref().map(Reason::to_json))
+        .push(poll_state.unchanged)
+        .push(poll_state.failures)
+        .push(poll_state.failing_since.map(ms))
+        .push(poll_state.refusals)
+        .push(poll_state.refused_since.map(ms))
+        .push(poll_state.tracking_number.as_deref())
+        .push(poll_state.carrier_code.as_deref())
+        .push(poll_state.status_code.as_deref())
+        .push(poll_state.status_description.as_deref())
+        .push(poll_state.status_detail_code.as_deref())
+        .push(poll_state.estimate.as_deref())
+        .push(i64::from(poll_state.out_for_delivery))
+        .push(poll_state.utc_offset_minutes)
+        .push(poll_state.answer_digest.as_ref().map(|digest| digest.as_slice()))
+        .push(poll_state.missing_events)
+        .push(poll_state.last_seq)
+        .push(poll_state.newest_scan_at.map(ms))
+        .push(poll_state.delivered_beneath_at.map(ms))
+        .push(i64::from(poll_state.stalled_told))
+        .push(i64::from(poll_state.late_told))
         .push(write.recent_polls);
 }
 
@@ -204,13 +204,13 @@ pub struct UnchangedPoll {
 
 impl UnchangedPoll {
     /// The label after this poll.
-    pub fn apply(&self, standing: &mut Standing) {
-        standing.last_answer_at = Some(self.polled_at);
-        standing.next_poll_at = Some(self.next_poll_at);
-        standing.wait = Some(Duration::from_millis(self.wait_ms.into()));
-        standing.pace = Some(Duration::from_millis(self.pace.as_millis().unsigned_abs()));
-        standing.unchanged = self.unchanged;
-        standing.reason = Some(self.reason.clone());
+    pub fn apply(&self, poll_state: &mut PollState) {
+        poll_state.last_answer_at = Some(self.polled_at);
+        poll_state.next_poll_at = Some(self.next_poll_at);
+        poll_state.wait = Some(Duration::from_millis(self.wait_ms.into()));
+        poll_state.pace = Some(Duration::from_millis(self.pace.as_millis().unsigned_abs()));
+        poll_state.unchanged = self.unchanged;
+        poll_state.reason = Some(self.reason.clone());
     }
 }
 

@@ -13,8 +13,8 @@ use super::{json, ms};
 use crate::domain::delivery::outbox::{MessageContent, PendingDelivery};
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::label::AccountName;
+use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::messages::{About, Message, repeated_id};
-use crate::domain::polling::poll::PlannedDelivery;
 
 const INSERT_MESSAGES: Bulk = Bulk {
     before:

@@ -19,7 +19,7 @@ use super::{Store, StoreError};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// Readers at once: verbs, status pages, the trades' looks ahead.
+/// Readers at once: verbs, status pages, the workers' looks ahead.
 const READERS: u32 = 4;
 /// How long another process may hold the database before we give up on it.
 const BUSY: Duration = Duration::from_secs(10);

@@ -21,9 +21,10 @@ use super::usage::{self, Usage};
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
 use crate::domain::messages::Message;
+use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::polling::freshness::Notice;
-use crate::domain::polling::label_state::{Snapshot, Standing};
-use crate::domain::polling::poll::{GLANCES, Glance, PlannedDelivery, PollPlan};
+use crate::domain::polling::label_record::{LabelRecord, PollState};
+use crate::domain::polling::poll::{POLLS_KEPT, PollPlan, PollSummary};
 use crate::domain::tracking::history::EventWrites;
 
 pub use super::label_row::UnchangedPoll;
@@ -37,7 +38,7 @@ pub struct PollRecord {
     pub account_name: AccountName,
     pub label_id: String,
     pub polled_at: Timestamp,
-    pub standing: Standing,
+    pub poll_state: PollState,
     pub recent_polls: String,
     /// Events the label had before.
     pub known_events: usize,
@@ -46,7 +47,7 @@ pub struct PollRecord {
     pub deliveries: Vec<PlannedDelivery>,
     /// What it tells of how fresh we are.
     pub notices: Vec<Notice>,
-    /// The account's new standing, if this poll changed it, with what is to be told of it.
+    /// The account's new poll_state, if this poll changed it, with what is to be told of it.
     pub account: Option<AccountRecord>,
 }
 
@@ -61,7 +62,7 @@ pub enum Recorded {
 impl PollRecord {
     /// Puts a plan and the label it was made for together.
     pub fn new(
-        label: &Snapshot,
+        label: &LabelRecord,
         known_events: usize,
         plan: PollPlan,
         now: Timestamp,
@@ -73,8 +74,8 @@ impl PollRecord {
             account_name: label.key.account.clone(),
             label_id: label.key.id.to_string(),
             polled_at: now,
-            recent_polls: with_glance(&label.recent_polls, plan.glance),
-            standing: plan.standing,
+            recent_polls: with_glance(&label.recent_polls, plan.summary),
+            poll_state: plan.poll_state,
             known_events,
             events: plan.events,
             messages: plan.messages,
@@ -85,11 +86,11 @@ impl PollRecord {
     }
 }
 
-fn with_glance(recent: &str, glance: Glance) -> String {
-    let mut glances: Vec<Glance> = serde_json::from_str(recent).unwrap_or_default();
-    glances.push(glance);
-    let surplus = glances.len().saturating_sub(GLANCES);
-    serde_json::to_string(&glances[surplus..]).expect("glances are plain values")
+fn with_glance(recent: &str, summary: PollSummary) -> String {
+    let mut summaries: Vec<PollSummary> = serde_json::from_str(recent).unwrap_or_default();
+    summaries.push(summary);
+    let surplus = summaries.len().saturating_sub(POLLS_KEPT);
+    serde_json::to_string(&summaries[surplus..]).expect("summaries are plain values")
 }
 
 impl Store {
@@ -115,7 +116,7 @@ pub(super) async fn record(
         row: record.row,
         version: record.version,
         polled_at: ms(record.polled_at),
-        standing: &record.standing,
+        poll_state: &record.poll_state,
         recent_polls: &record.recent_polls,
     });
     let accepted: HashSet<i64> = label_row::write(tx, polled.collect()).await?.into_iter().collect();
@@ -125,7 +126,7 @@ pub(super) async fn record(
     let notices = taken.iter().flat_map(|record| {
         record.notices.iter().map(|notice| Noticed {
             account: &record.account_name,
-            carrier: record.standing.carrier_code.as_deref(),
+            carrier: record.poll_state.carrier_code.as_deref(),
             notice: *notice,
             at: record.polled_at,
         })

@@ -19,7 +19,7 @@ use super::bulk::{Bulk, Values};
 use super::views::PAGE;
 use super::{Store, StoreError, at, ms};
 use crate::domain::delivery::outcome::DeliverySchedule;
-use crate::domain::subscriber::{Format, SubscriberName};
+use crate::domain::messages::subscriber::{Format, SubscriberName};
 
 /// How a message stands with the subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

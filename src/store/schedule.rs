@@ -4,7 +4,7 @@ use super::history::known_events;
 use super::label_row::LabelRow;
 use super::{Store, StoreError};
 use crate::domain::label::AccountName;
-use crate::domain::polling::label_state::Snapshot;
+use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::poll;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
@@ -12,7 +12,7 @@ use crate::domain::tracking::reading::Reading;
 /// A page of the labels that are polled.
 #[derive(Debug)]
 pub struct Page {
-    pub labels: Vec<Snapshot>,
+    pub labels: Vec<LabelRecord>,
     /// Where the next page begins; `None`: this was the last.
     pub last_row: Option<i64>,
 }
@@ -20,7 +20,7 @@ pub struct Page {
 /// A page of the labels that the registry changed.
 #[derive(Debug)]
 pub struct Changed {
-    pub labels: Vec<Snapshot>,
+    pub labels: Vec<LabelRecord>,
     /// The schedule is current up to this version.
     pub version: i64,
     pub more: bool,
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// One label; `None` if it is gone.
-    pub async fn label(&self, row: i64) -> Result<Option<Snapshot>, StoreError> {
+    pub async fn label(&self, row: i64) -> Result<Option<LabelRecord>, StoreError> {
         let found = select_labels!("label_key = ?", row).fetch_optional(&self.readers).await?;
         Ok(found.and_then(LabelRow::snapshot))
     }
@@ -101,12 +101,12 @@ impl Store {
         &self,
         row: i64,
         reading: &Reading,
-    ) -> Result<(Option<Snapshot>, Vec<KnownEvent>), StoreError> {
+    ) -> Result<(Option<LabelRecord>, Vec<KnownEvent>), StoreError> {
         let mut connection = self.readers.acquire().await?;
         let found = select_labels!("label_key = ?", row).fetch_optional(&mut *connection).await?;
         let Some(label) = found.and_then(LabelRow::snapshot) else { return Ok((None, Vec::new())) };
         let known = match reading {
-            Reading::Answer { digest, .. } if poll::needs_history(&label.standing, digest) => {
+            Reading::Answer { digest, .. } if poll::needs_history(&label.poll_state, digest) => {
                 known_events(&mut connection, row).await?
             }
             _ => Vec::new(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, json, ms};
-use crate::domain::subscriber::SubscriberName;
+use crate::domain::messages::subscriber::SubscriberName;
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::changes::Watcher;
 use super::checkpoints::{self, Written};
 use super::file::OpenFiles;
-use super::health::Healths;
+use super::health::SubscriberHealths;
 use super::outbox::handover::Handover;
 use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
@@ -156,7 +156,7 @@ pub struct Writer {
     checkpointer: SqliteConnection,
     jobs: Jobs,
     handover: Handover,
-    healths: Healths,
+    healths: SubscriberHealths,
     watcher: Watcher,
     written: Written,
     files: Arc<OpenFiles>,
@@ -181,7 +181,7 @@ impl Writer {
         watcher: Watcher,
         files: Arc<OpenFiles>,
     ) -> Self {
-        let (healths, written) = (Healths::default(), Written::default());
+        let (healths, written) = (SubscriberHealths::default(), Written::default());
         Self { connection, checkpointer, jobs, handover, healths, watcher, written, files }
     }
 
@@ -203,7 +203,7 @@ struct Writing<'a> {
     connection: SqliteConnection,
     jobs: Jobs,
     handover: Handover,
-    healths: Healths,
+    healths: SubscriberHealths,
     watcher: Watcher,
     written: &'a Written,
     files: Arc<OpenFiles>,

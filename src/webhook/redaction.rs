@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use crate::domain::subscriber::Subscriber;
+use crate::domain::messages::subscriber::Subscriber;
 
 /// Shorter texts are found in any answer, and are no secrets.
 const SHORTEST: usize = 4;

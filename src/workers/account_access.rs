@@ -1,8 +1,8 @@
-//! The desk: an account's use of the API, shared by the trades that call it.
+//! The access: an account's use of the API, shared by the workers that call it.
 //!
-//! Whoever asks for an account takes a slot first and says afterwards what came back. So its quota, its budget, its
-//! waiting after a 429 and its single probe hold for all of its calls together, whoever makes them. The ledger behind a
-//! desk outlives a reload: the next desk goes on with it.
+//! Whoever asks for an account takes a permit first and says afterwards what came back. So its quota, its budget, its
+//! waiting after a 429 and its single probe hold for all of its calls together, whoever makes them. The limiter behind a
+//! access outlives a reload: the next access goes on with it.
 //!
 //! It sends nothing and plans nothing; what it is told is weighed by [`crate::domain`], and what it counts is written by
 //! the caller, with what the call brought.
@@ -16,28 +16,28 @@ use tracing::{info, warn};
 use crate::clock::{self, Running};
 use crate::config::Account;
 use crate::domain::degraded::{Degraded, FIRST_POLLS, first_polls_in_words, first_polls_take};
-use crate::domain::messages::system;
+use crate::domain::messages::fan_out;
+use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::messages::{MessageType, about_account};
-use crate::domain::polling::account_status::{AccountChange, AccountState, Verdict};
+use crate::domain::polling::account_status::{AccountChange, AccountSignal, AccountState};
 use crate::domain::polling::budget::Budget;
 use crate::domain::polling::quota::Quota;
-use crate::domain::polling::rate_limiter::{Demand, Ledger, Refusal};
-use crate::domain::subscriber::Subscriber;
+use crate::domain::polling::rate_limiter::{Demand, Denied, RateLimiter};
 use crate::domain::time::later;
 use crate::shipstation::Client;
 use crate::store::accounts::AccountRecord;
 use crate::store::usage::Usage;
 use crate::store::{Store, StoreError};
 
-pub use crate::domain::polling::rate_limiter::{Call, Errand};
+pub use crate::domain::polling::rate_limiter::{AllowedRequest, RequestKind};
 
 /// An account and what its callers share.
 #[derive(Debug)]
-pub struct Desk {
+pub struct AccountAccess {
     pub account: Account,
     pub client: Client,
     pub store: Store,
-    ledger: Arc<Mutex<Ledger>>,
+    limiter: Arc<Mutex<RateLimiter>>,
     next_due_ms: AtomicI64,
     came_back: AtomicBool,
     /// Whether it was told that first polls take long.
@@ -46,20 +46,20 @@ pub struct Desk {
 
 /// What a call changed about its account: to be recorded.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct AccountUpdate {
     pub change: Option<AccountChange>,
     pub state: AccountState,
 }
 
 /// A call's place in the quota, given back when its answer is here or nobody waits for it any more.
 #[derive(Debug)]
-pub struct Slot {
-    desk: Arc<Desk>,
-    pub call: Call,
+pub struct Permit {
+    access: Arc<AccountAccess>,
+    pub call: AllowedRequest,
     running: Running,
 }
 
-impl Desk {
+impl AccountAccess {
     /// Takes the account up where an earlier process left it. Should we die, what is under way counts as sent.
     pub async fn open(
         account: Account,
@@ -77,7 +77,7 @@ impl Desk {
         }
         state.pull_in(now);
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
-        let ledger = Ledger::new(
+        let limiter = RateLimiter::new(
             Quota::new(account.requests_per_minute).with_used(used.lately),
             Budget::new(account.requests_per_month, used.this_month, lately, now),
             used.share,
@@ -85,25 +85,25 @@ impl Desk {
             account.requests_per_minute,
             used.lateness,
         );
-        let ledger = ledger.opened_under(clock::skew());
-        Ok(Self::over(account, client, store, Arc::new(Mutex::new(ledger))))
+        let limiter = limiter.opened_under(clock::skew());
+        Ok(Self::over(account, client, store, Arc::new(Mutex::new(limiter))))
     }
 
-    /// The desk as `account` is configured from now on. Another key or URL is tried at once.
+    /// The access as `account` is configured from now on. Another key or URL is tried at once.
     pub fn reopened(&self, account: Account, client: Client, now: Timestamp) -> Self {
         let same = (&account.base_url, &account.tracking_path, &account.api_key)
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
-        self.ledger().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
-        let (store, ledger) = (self.store.clone(), Arc::clone(&self.ledger));
-        Self::over(account, client, store, ledger)
+        self.limiter().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
+        let (store, limiter) = (self.store.clone(), Arc::clone(&self.limiter));
+        Self::over(account, client, store, limiter)
     }
 
-    fn over(account: Account, client: Client, store: Store, ledger: Arc<Mutex<Ledger>>) -> Self {
+    fn over(account: Account, client: Client, store: Store, limiter: Arc<Mutex<RateLimiter>>) -> Self {
         Self {
             account,
             client,
             store,
-            ledger,
+            limiter,
             next_due_ms: AtomicI64::new(i64::MAX),
             came_back: AtomicBool::new(false),
             told_first_polls: AtomicBool::new(false),
@@ -112,7 +112,7 @@ impl Desk {
 
     /// A clean end: what was reserved and not sent is given back. What was sent and is not counted counts as sent.
     pub async fn close(&self, now: Timestamp) -> Result<(), StoreError> {
-        let unused = self.ledger().release();
+        let unused = self.limiter().release();
         self.record_usage(now).await?;
         self.store.release_requests(&self.account.name, unused).await
     }
@@ -120,33 +120,33 @@ impl Desk {
     /// Allows a request at `now`, or says when to come again; `None` if that depends on a request in flight.
     pub async fn take(
         self: &Arc<Self>,
-        errand: Errand,
+        kind: RequestKind,
         now: Timestamp,
-    ) -> Result<Result<Slot, Option<Timestamp>>, StoreError> {
+    ) -> Result<Result<Permit, Option<Timestamp>>, StoreError> {
         let account = &self.account.name;
         loop {
             let taken = {
-                let mut ledger = self.ledger();
-                ledger.skewed(clock::skew(), now);
-                if ledger.share_recovered(now) {
+                let mut limiter = self.limiter();
+                limiter.skewed(clock::skew(), now);
+                if limiter.share_recovered(now) {
                     info!(account = %account, "no 429 came for long: the account uses its whole limit again");
                 }
-                ledger.take(errand, now)
+                limiter.take(kind, now)
             };
             match taken {
                 Ok(call) => {
-                    return Ok(Ok(Slot {
-                        desk: Arc::clone(self),
+                    return Ok(Ok(Permit {
+                        access: Arc::clone(self),
                         call,
                         running: Running::since(call.sent_at),
                     }));
                 }
                 // If we die after this, the requests count as sent at the next start, though they were not.
-                Err(Refusal { reserve: Some(requests), .. }) => {
+                Err(Denied { reserve: Some(requests), .. }) => {
                     self.store.reserve_requests(account, requests).await?;
-                    self.ledger().reserved(requests);
+                    self.limiter().reserved(requests);
                 }
-                Err(Refusal { free_at, used_up, .. }) => {
+                Err(Denied { free_at, used_up, .. }) => {
                     if used_up {
                         let until = free_at.unwrap_or(Timestamp::MAX);
                         warn!(account = %account, %until,
@@ -158,21 +158,21 @@ impl Desk {
         }
     }
 
-    /// When calls may go out again: `None` is now, as far as the account's standing decides.
+    /// When calls may go out again: `None` is now, as far as the account's status decides.
     pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut ledger = self.ledger();
-        ledger.skewed(clock::skew(), now);
-        ledger.state.open_at(now)
+        let mut limiter = self.limiter();
+        limiter.skewed(clock::skew(), now);
+        limiter.state.open_at(now)
     }
 
     /// Whether only one call at a time may go out.
     pub fn probing(&self) -> bool {
-        self.ledger().state.probing()
+        self.limiter().state.probing()
     }
 
     /// The label whose refusal made the account fall, as far as this process knows.
     pub fn fell_by(&self) -> Option<i64> {
-        self.ledger().state.fell_by
+        self.limiter().state.fell_by
     }
 
     /// Whether the account has come back from an outage since the last call: labels that failed are forgiven.
@@ -192,24 +192,24 @@ impl Desk {
 
     /// Whether a call was answered well after `since`, as far as this process knows.
     pub fn answered_since(&self, since: Timestamp) -> bool {
-        self.ledger().state.last_fine_at.is_some_and(|at| at > since)
+        self.limiter().state.last_fine_at.is_some_and(|at| at > since)
     }
 
     /// What the account may ask at `now`, in requests per second.
     pub fn allowed(&self, now: Timestamp) -> f64 {
-        self.ledger().allowed(now)
+        self.limiter().allowed(now)
     }
 
-    /// How many slots are in use.
+    /// How many permits are in use.
     pub fn used(&self) -> usize {
-        self.ledger().used()
+        self.limiter().used()
     }
 
     /// The labels ask for so much: how far that stretches their waits.
     pub fn asks(&self, demand: Demand, now: Timestamp) {
         let (told, allowed) = {
-            let mut ledger = self.ledger();
-            (ledger.asks(demand, now), ledger.allowed(now))
+            let mut limiter = self.limiter();
+            (limiter.asks(demand, now), limiter.allowed(now))
         };
         self.tell_first_polls(demand.first_polls as u64, allowed);
         let Some(stretch) = told else { return };
@@ -244,12 +244,12 @@ impl Desk {
 
     /// A label has its turn, so late as a share of its wait, if it had one.
     pub fn serves(&self, lateness: Option<f64>) {
-        self.ledger().serves(lateness);
+        self.limiter().serves(lateness);
     }
 
     /// Nothing is due any more.
     pub fn caught_up(&self) {
-        self.ledger().catching_up = false;
+        self.limiter().catching_up = false;
     }
 
     /// Takes in what a call said, about the label of the row `label` if it was about one. `Some` if that changed how
@@ -257,15 +257,15 @@ impl Desk {
     pub fn observe(
         &self,
         label: Option<i64>,
-        verdict: &Verdict,
-        call: Call,
+        signal: &AccountSignal,
+        call: AllowedRequest,
         now: Timestamp,
-    ) -> Option<Observed> {
+    ) -> Option<AccountUpdate> {
         let account = &self.account.name;
-        let mut ledger = self.ledger();
-        let seen = ledger.observe(label, verdict, call, now);
-        let state = ledger.state.clone();
-        drop(ledger);
+        let mut limiter = self.limiter();
+        let seen = limiter.observe(label, signal, call, now);
+        let state = limiter.state.clone();
+        drop(limiter);
         if let Some(share) = seen.share {
             let percent = (share * 100.0).round();
             warn!(account = %account, percent,
@@ -274,30 +274,34 @@ impl Desk {
         if !seen.changed {
             return None;
         }
-        self.say(seen.change, &state, verdict);
+        self.say(seen.change, &state, signal);
         if seen.change == Some(AccountChange::CameBack) {
             self.came_back.store(true, Ordering::Relaxed);
         }
-        Some(Observed { change: seen.change, state })
+        Some(AccountUpdate { change: seen.change, state })
     }
 
     /// What is written of a change, with what is told of it to those `subscribers` who want it.
-    pub fn to_record(&self, observed: Observed, subscribers: &[Subscriber], now: Timestamp) -> AccountRecord {
-        let Observed { change, state } = observed;
+    pub fn to_record(
+        &self,
+        observed: AccountUpdate,
+        subscribers: &[Subscriber],
+        now: Timestamp,
+    ) -> AccountRecord {
+        let AccountUpdate { change, state } = observed;
         let account = &self.account.name;
         let kind = match change {
             Some(AccountChange::Refused) => Some(MessageType::AccountUnauthorized),
             Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
             Some(AccountChange::WentDown | AccountChange::CameBack) | None => None,
         };
-        let about =
-            |kind| about_account(kind, account, state.standing.as_str(), state.detail.as_deref(), now);
+        let about = |kind| about_account(kind, account, state.status.as_str(), state.detail.as_deref(), now);
         let messages: Vec<_> = kind.map(about).into_iter().collect();
-        let deliveries = system::fan_out(&messages, Some(account), subscribers);
+        let deliveries = fan_out::of_system(&messages, Some(account), subscribers);
         AccountRecord { name: account.clone(), change, deliveries, messages, state, now }
     }
 
-    fn say(&self, change: Option<AccountChange>, state: &AccountState, verdict: &Verdict) {
+    fn say(&self, change: Option<AccountChange>, state: &AccountState, signal: &AccountSignal) {
         let account = &self.account.name;
         let detail = state.detail.as_deref().unwrap_or_default();
         match change {
@@ -311,7 +315,7 @@ impl Desk {
             Some(AccountChange::CameBack) => info!(account = %account, "the API answers again"),
             None => {}
         }
-        if let Verdict::Throttled { retry_after } = verdict {
+        if let AccountSignal::Throttled { retry_after } = signal {
             warn!(account = %account, wait_s = retry_after.as_secs(), "the API says 429: the account waits");
         }
     }
@@ -324,14 +328,14 @@ impl Desk {
 
     /// The requests that have ended and were not counted yet, to be written, and what is known of the quota.
     pub fn usage(&self) -> Usage {
-        let mut ledger = self.ledger();
+        let mut limiter = self.limiter();
         Usage {
-            ended: ledger.count(),
-            lateness: ledger.lateness,
-            stretch: ledger.stretch,
-            demand: ledger.demand,
-            share: ledger.share_to_record(),
-            last_success_at: ledger.state.last_fine_at,
+            ended: limiter.count(),
+            lateness: limiter.lateness,
+            stretch: limiter.stretch,
+            demand: limiter.demand,
+            share: limiter.share_to_record(),
+            last_success_at: limiter.state.last_fine_at,
         }
     }
 
@@ -340,16 +344,16 @@ impl Desk {
         self.store.record_usage(&self.account.name, self.usage(), now).await
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn limiter(&self) -> MutexGuard<'_, RateLimiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         let (now, skew) = (self.running.now(), clock::skew());
-        let mut ledger = self.desk.ledger();
-        ledger.skewed(skew, now);
-        ledger.ended(self.call.sent_at, now);
+        let mut limiter = self.access.limiter();
+        limiter.skewed(skew, now);
+        limiter.ended(self.call.sent_at, now);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! New deliveries come through memory after the writer's commit; the table is read at start, when the bound on memory was
 //! passed, and when another process changed it. What may be attempted is decided by the subscriber's health
-//! ([`crate::domain::delivery::health`]), its slots ([`crate::domain::delivery::capacity`]) and the lanes ([`crate::domain::delivery::outbox`]).
+//! ([`crate::domain::delivery::health`]), its capacity ([`crate::domain::delivery::capacity`]) and the lanes ([`crate::domain::delivery::outbox`]).
 //!
 //! One attempt of a message at a time, by construction: a lane with a delivery in flight has no head, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
@@ -16,17 +16,17 @@ use tracing::{debug, info, warn};
 
 use crate::clock::{self, Running};
 use crate::domain::clock::set_back_by;
-use crate::domain::delivery::capacity::Slots;
+use crate::domain::delivery::capacity::Capacity;
 use crate::domain::delivery::health::{Gate, Health, HealthChange, State};
 use crate::domain::delivery::outbox::{Kind, LIMIT, Limit, Outbox, PendingDelivery, Wanted};
 use crate::domain::delivery::outcome::{Attempt, NextStep, Outcome};
 use crate::domain::messages::envelope;
-use crate::domain::subscriber::Subscriber;
+use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::outbox::{EndedAttempt, Inbox, Settled};
 use crate::store::{Store, StoreError};
 use crate::webhook::{Callback, Mouth, NoTls};
-use crate::workers::heartbeat::Pulse;
+use crate::workers::heartbeat::Heartbeat;
 use crate::workers::in_flight::InFlight;
 
 /// A courier with nothing to do gives a sign of life this often.
@@ -43,7 +43,7 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 
 /// Delivers to one subscriber.
 pub struct Courier {
-    desk: Arc<Desk>,
+    access: Arc<AccountAccess>,
     outbox: Outbox,
     /// Registered at the first step: until then a predecessor may be at work.
     inbox: Option<Arc<Inbox>>,
@@ -75,13 +75,13 @@ struct Ended {
 }
 
 /// What attempts in flight share.
-struct Desk {
+struct AccountAccess {
     subscriber: Arc<Subscriber>,
     url_digest: String,
     audience: Audience,
     store: Store,
     mouth: Mouth,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 }
 
 impl Courier {
@@ -89,9 +89,9 @@ impl Courier {
         subscriber: Subscriber,
         audience: Audience,
         store: Store,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
     ) -> Result<Self, NoTls> {
-        Self::within(LIMIT, subscriber, audience, store, pulse)
+        Self::within(LIMIT, subscriber, audience, store, heartbeat)
     }
 
     /// As [`Self::new`], with another bound on memory.
@@ -100,13 +100,14 @@ impl Courier {
         subscriber: Subscriber,
         audience: Audience,
         store: Store,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
-        let desk = Desk { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, pulse };
+        let access =
+            AccountAccess { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, heartbeat };
         Ok(Self {
-            desk: Arc::new(desk),
+            access: Arc::new(access),
             outbox: Outbox::new(limit),
             inbox: None,
             stale: true,
@@ -120,7 +121,7 @@ impl Courier {
 
     /// Delivers until `shutdown` says so, then lets what is in flight end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        let mut foreign = self.desk.store.foreign_changes();
+        let mut foreign = self.access.store.foreign_changes();
         let inbox = self.inbox();
         loop {
             let wake = self.fill(clock::now()).await?;
@@ -151,7 +152,7 @@ impl Courier {
     }
 
     fn inbox(&mut self) -> Arc<Inbox> {
-        let Desk { store, subscriber, .. } = &*self.desk;
+        let AccountAccess { store, subscriber, .. } = &*self.access;
         Arc::clone(self.inbox.get_or_insert_with(|| store.inbox(&subscriber.name)))
     }
 
@@ -190,11 +191,11 @@ impl Courier {
 
     /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.desk.pulse.beat(now);
+        self.access.heartbeat.beat(now);
         let last = self.stepped_at.replace(now);
         let back = set_back_by(last, now);
         if last.is_none() || back.is_some() {
-            let Desk { subscriber, store, .. } = &*self.desk;
+            let AccountAccess { subscriber, store, .. } = &*self.access;
             store.pull_in(&subscriber.name, back, now).await?;
             self.health = None;
             self.stale = true;
@@ -208,7 +209,7 @@ impl Courier {
             Some(health) => health,
             None => self.read_health(now).await?,
         };
-        let gate = self.health.insert(health).gate(self.desk.subscriber.max_in_flight, now);
+        let gate = self.health.insert(health).gate(self.access.subscriber.max_in_flight, now);
         for ping in self.outbox.take_pings() {
             if !self.in_flight.has(ping.key) {
                 self.start(ping, false, now);
@@ -231,9 +232,9 @@ impl Courier {
             }
             Gate::Open { at_once } => {
                 self.read_what_is_wanted(now).await?;
-                let slots = self.slots(at_once, busy);
-                let room = slots.room();
-                let (first, retries) = slots
+                let capacity = self.capacity(at_once, busy);
+                let room = capacity.room();
+                let (first, retries) = capacity
                     .share(self.outbox.due(Kind::First, now, room), self.outbox.due(Kind::Retry, now, room));
                 self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
                 for (kind, count) in [(Kind::Retry, retries), (Kind::First, first)] {
@@ -251,7 +252,7 @@ impl Courier {
     async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
         // Before the outbox: another url makes the table another.
         self.health = Some(self.read_health(now).await?);
-        let Desk { subscriber, store, .. } = &*self.desk;
+        let AccountAccess { subscriber, store, .. } = &*self.access;
         let heads = subscriber.max_in_flight as usize * 2;
         let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads).await?;
         loaded.deliveries.retain(|delivery| delivery.lane.is_some() || !self.in_flight.has(delivery.key));
@@ -266,7 +267,7 @@ impl Courier {
                 Wanted::Nothing => return Ok(()),
                 Wanted::Heads => self.read(now).await?,
                 Wanted::Lanes(lanes) => {
-                    let Desk { subscriber, store, .. } = &*self.desk;
+                    let AccountAccess { subscriber, store, .. } = &*self.access;
                     for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
                         self.outbox.load_lane(lane, deliveries, more);
                     }
@@ -277,8 +278,8 @@ impl Courier {
 
     /// The subscriber's health; another process may have paused it. Where it has moved, its outbox is planned anew.
     async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
-        let desk = Arc::clone(&self.desk);
-        let Desk { subscriber, url_digest, store, .. } = &*desk;
+        let access = Arc::clone(&self.access);
+        let AccountAccess { subscriber, url_digest, store, .. } = &*access;
         for _ in 0..READINGS {
             self.version = store.settled_version();
             let health = store.subscriber_health(&subscriber.name).await?;
@@ -295,10 +296,10 @@ impl Courier {
         store.subscriber_health(&subscriber.name).await
     }
 
-    fn slots(&self, at_once: u32, under_way: usize) -> Slots {
+    fn capacity(&self, at_once: u32, under_way: usize) -> Capacity {
         let retries = self.in_flight.notes().filter(|note| !note.ping && note.kind == Kind::Retry).count();
-        Slots {
-            max_in_flight: self.desk.subscriber.max_in_flight as usize,
+        Capacity {
+            max_in_flight: self.access.subscriber.max_in_flight as usize,
             at_once: at_once as usize,
             under_way,
             retries_under_way: retries,
@@ -309,10 +310,10 @@ impl Courier {
     fn start(&mut self, delivery: PendingDelivery, probe: bool, now: Timestamp) {
         let note = Note { kind: delivery.kind(), ping: delivery.lane.is_none() };
         let key = delivery.key;
-        let desk = Arc::clone(&self.desk);
+        let access = Arc::clone(&self.access);
         self.in_flight.start(key, note, async move {
             let lane = delivery.lane.map(|lane| (lane, delivery.place));
-            let settled = deliver(desk, delivery, probe, now).await?;
+            let settled = deliver(access, delivery, probe, now).await?;
             Ok(Ended { key, lane, settled })
         });
     }
@@ -320,36 +321,36 @@ impl Courier {
 
 /// One attempt and its record.
 async fn deliver(
-    desk: Arc<Desk>,
+    access: Arc<AccountAccess>,
     delivery: PendingDelivery,
     probe: bool,
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
     let running = Running::since(now);
-    let mut attempt = attempt(&desk.subscriber, &desk.mouth, &delivery, number, now).await;
+    let mut attempt = attempt(&access.subscriber, &access.mouth, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nobody was asked: it is no attempt, and is made again when we may be able to.
         clock::sleep(OUR_FAULT_PAUSE).await;
         let again = running.now();
-        desk.pulse.beat(again);
-        attempt = self::attempt(&desk.subscriber, &desk.mouth, &delivery, number, again).await;
+        access.heartbeat.beat(again);
+        attempt = self::attempt(&access.subscriber, &access.mouth, &delivery, number, again).await;
     }
     let at = running.now();
     let ended = EndedAttempt {
-        subscriber: Arc::clone(&desk.subscriber),
+        subscriber: Arc::clone(&access.subscriber),
         key: delivery.key,
         ping: delivery.lane.is_none(),
         attempt: attempt.clone(),
         probe,
         jitter: clock::jitter(),
-        audience: Arc::clone(&desk.audience.borrow()),
+        audience: Arc::clone(&access.audience.borrow()),
         settled_at: at,
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
-    let settled = desk.store.settle(ended).await?;
-    desk.pulse.beat(at);
-    report(&desk.subscriber, &delivery, number, &attempt, &settled);
+    let settled = access.store.settle(ended).await?;
+    access.heartbeat.beat(at);
+    report(&access.subscriber, &delivery, number, &attempt, &settled);
     Ok(settled)
 }
 

@@ -1,6 +1,6 @@
-//! The trade that finds new labels: one scout per account whose discovery is enabled.
+//! The worker that finds new labels: one discoverer per account whose discovery is enabled.
 //!
-//! Three short steps per page of the list, and no transaction is open across HTTP: take a slot at the desk, ask, write
+//! Three short steps per page of the list, and no transaction is open across HTTP: take a permit at the access, ask, write
 //! what follows. A long walk rests between two pages, so that it takes one call in four at most, and goes on where it was.
 //! Voids are seen while a label is among the newest, and later by a walk of their own, over the voided labels only.
 //!
@@ -15,31 +15,31 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::clock::{self, Running};
+use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::{
     Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
 };
-use crate::domain::subscriber::Subscriber;
 use crate::domain::time::{after, earlier, later};
 use crate::domain::tracking::reading::Reading;
 use crate::store::StoreError;
 use crate::store::discovery::Discovered;
-use crate::workers::account_access::{Call, Desk, Errand, Slot};
-use crate::workers::heartbeat::Pulse;
+use crate::workers::account_access::{AccountAccess, AllowedRequest, Permit, RequestKind};
+use crate::workers::heartbeat::Heartbeat;
 
-/// How long a slot is waited for when nobody knows when one comes free, and how often a sign of life is given.
+/// How long a permit is waited for when nobody knows when one comes free, and how often a sign of life is given.
 const SOON: SignedDuration = SignedDuration::from_millis(500);
 const BEAT: Duration = Duration::from_secs(10);
 /// While a label was answered about so lately, a list that is refused says nothing of the account.
 const VOUCHED: SignedDuration = SignedDuration::from_hours(1);
 
 /// Walks the list of labels of one account.
-pub struct Scout {
-    desk: Arc<Desk>,
+pub struct Discoverer {
+    access: Arc<AccountAccess>,
     /// Where the list is.
     url: String,
     /// Who is told when the account falls or comes back.
     audience: watch::Receiver<Arc<Vec<Subscriber>>>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     progress: Progress,
     walk: Option<Walk>,
     /// What the last walk was for.
@@ -52,21 +52,21 @@ pub struct Scout {
     failures: u32,
 }
 
-impl Scout {
+impl Discoverer {
     /// Takes up where an earlier process left it; none for an account without discovery.
     pub async fn new(
-        desk: Arc<Desk>,
+        access: Arc<AccountAccess>,
         audience: watch::Receiver<Arc<Vec<Subscriber>>>,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
     ) -> Result<Option<Self>, StoreError> {
-        let url = desk.account.labels_url().filter(|_| desk.account.discover.enabled);
+        let url = access.account.labels_url().filter(|_| access.account.discover.enabled);
         let Some(url) = url else { return Ok(None) };
-        let progress = desk.store.discovery_progress(&desk.account.name).await?;
+        let progress = access.store.discovery_progress(&access.account.name).await?;
         Ok(Some(Self {
-            desk,
+            access,
             url,
             audience,
-            pulse,
+            heartbeat,
             progress,
             walk: None,
             last: None,
@@ -92,14 +92,14 @@ impl Scout {
     /// One bounded piece of work: a page of the list, if it is time for one and a call is allowed. Returns when there is
     /// more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.pulse.beat(now);
+        self.heartbeat.beat(now);
         // A clock that was set back must not make a rest longer.
         if let Some(until) =
             self.rests_until.filter(|until| *until > now && *until <= later(now, LONGEST_REST))
         {
             return Ok(until);
         }
-        let discover = &self.desk.account.discover;
+        let discover = &self.access.account.discover;
         let walk = match self.walk.take() {
             Some(walk) => walk,
             None => match self.progress.next_aim(self.last, self.news_at, discover.interval, now) {
@@ -111,42 +111,42 @@ impl Scout {
             },
         };
         self.last = Some(walk.aim());
-        let slot = match self.take_slot(now).await? {
-            Ok(slot) => slot,
+        let permit = match self.take_slot(now).await? {
+            Ok(permit) => permit,
             Err(free_at) => {
                 self.walk = Some(walk);
                 return Ok(free_at.unwrap_or_else(|| later(now, SOON)));
             }
         };
-        let call = slot.call;
+        let call = permit.call;
         let running = Running::since(now);
         let answer = self.ask(walk.ask(), now).await;
-        drop(slot);
+        drop(permit);
         let at = running.now();
         self.tell_account(answer.as_ref().err(), call, at).await?;
         match answer {
             Ok(page) => self.enter(walk, page, at).await?,
             Err(reading) => self.put_off(walk, &reading, at),
         }
-        self.pulse.beat(at);
+        self.heartbeat.beat(at);
         Ok(self.rests_until.unwrap_or(at))
     }
 
     /// A fallen account is probed with a label. If none is due, nobody else would find out that it stands again.
-    async fn take_slot(&self, now: Timestamp) -> Result<Result<Slot, Option<Timestamp>>, StoreError> {
-        let desk = &self.desk;
-        let stands_in = desk.probing() && !desk.any_due(now);
-        desk.take(if stands_in { Errand::Look } else { Errand::Other }, now).await
+    async fn take_slot(&self, now: Timestamp) -> Result<Result<Permit, Option<Timestamp>>, StoreError> {
+        let access = &self.access;
+        let stands_in = access.probing() && !access.any_due(now);
+        access.take(if stands_in { RequestKind::Poll } else { RequestKind::Other }, now).await
     }
 
     async fn ask(&self, ask: Ask, now: Timestamp) -> Result<Page, Reading> {
-        let answer = self.desk.client.list(&self.desk.account, &self.url, ask, now);
+        let answer = self.access.client.list(&self.access.account, &self.url, ask, now);
         tokio::pin!(answer);
         loop {
             tokio::select! {
                 answer = &mut answer => return answer,
-                // Its time limit may be longer than a trade may be silent.
-                () = clock::sleep(BEAT) => self.pulse.beat(clock::now()),
+                // Its time limit may be longer than a worker may be silent.
+                () = clock::sleep(BEAT) => self.heartbeat.beat(clock::now()),
             }
         }
     }
@@ -155,20 +155,20 @@ impl Scout {
     async fn tell_account(
         &self,
         failure: Option<&Reading>,
-        call: Call,
+        call: AllowedRequest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let vouched = self.desk.answered_since(earlier(now, VOUCHED));
-        let verdict = concerns_account(failure, call.probe, vouched);
-        let observed = verdict.and_then(|verdict| self.desk.observe(None, &verdict, call, now));
-        self.desk.record_usage(now).await?;
+        let vouched = self.access.answered_since(earlier(now, VOUCHED));
+        let signal = concerns_account(failure, call.probe, vouched);
+        let observed = signal.and_then(|signal| self.access.observe(None, &signal, call, now));
+        self.access.record_usage(now).await?;
         let Some(observed) = observed else { return Ok(()) };
-        let record = self.desk.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
-        self.desk.store.record_account(record).await
+        let record = self.access.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
+        self.access.store.record_account(record).await
     }
 
     async fn enter(&mut self, mut walk: Walk, page: Page, now: Timestamp) -> Result<(), StoreError> {
-        let account = &self.desk.account;
+        let account = &self.access.account;
         let (listed, illegible) = (page.labels.len(), page.illegible);
         let Taken { tracked, voided, position, done, astray, endless } = walk.take(page, now);
         let mut progress = Progress { position: position.or(self.progress.position), ..self.progress };
@@ -178,7 +178,7 @@ impl Scout {
         // If we die here, the same page is asked for again.
         if progress != self.progress || !tracked.is_empty() || !voided.is_empty() {
             let found = Discovered { account: account.name.clone(), tracked, voided, progress };
-            let entered = self.desk.store.enter_discovered(&found, now).await?;
+            let entered = self.access.store.enter_discovered(&found, now).await?;
             if entered.added + entered.dropped > 0 {
                 info!(account = %account.name, added = entered.added, dropped = entered.dropped, "labels discovered");
             }
@@ -195,7 +195,7 @@ impl Scout {
         }
         self.progress = progress;
         self.failures = 0;
-        self.rests_until = Some(later(now, pause(self.desk.allowed(now), now)));
+        self.rests_until = Some(later(now, pause(self.access.allowed(now), now)));
         if done {
             self.page_size = self.page_size.larger();
         }
@@ -209,9 +209,9 @@ impl Scout {
         Ok(())
     }
 
-    /// A 429 is the account's matter, which the desk sees to; anything else is a failure of the list.
+    /// A 429 is the account's matter, which the access sees to; anything else is a failure of the list.
     fn put_off(&mut self, walk: Walk, reading: &Reading, now: Timestamp) {
-        let (account, detail) = (&self.desk.account.name, reading.detail().unwrap_or_default());
+        let (account, detail) = (&self.access.account.name, reading.detail().unwrap_or_default());
         match reading {
             // It may be the page that can't be had: begun anew from the position, in smaller ones.
             Reading::Refused { .. } | Reading::Garbled { .. } | Reading::TimedOut => {

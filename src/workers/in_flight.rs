@@ -1,6 +1,6 @@
-//! What a trade has under way: a task for each row that it has taken up.
+//! What a worker has under way: a task for each row that it has taken up.
 //!
-//! Tasks of their own, or those that wait for the database would wait for the trade's loop; they end with it. A row is
+//! Tasks of their own, or those that wait for the database would wait for the worker's loop; they end with it. A row is
 //! known as under way until its task has ended, so nothing is taken up twice. What to take up is decided elsewhere.
 
 use std::collections::HashMap;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trackpost::domain::delivery::outcome::health::{Health, State};
+use trackpost::domain::delivery::health::{Health, State};
+use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::domain::secret::Hidden;
-use trackpost::domain::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
 
 use crate::house::parcel::{event, in_transit, tracking};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use trackpost::clock::Stopwatch;
 use trackpost::config::Account;
-use trackpost::domain::delivery::outcome::address::Manner;
+use trackpost::domain::delivery::address::Manner;
 use trackpost::domain::proxies::Proxies;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use trackpost::domain::subscriber::SubscriberName;
+use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
 use trackpost::store::StoreError;
 

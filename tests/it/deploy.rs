@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use trackpost::config::{Config, Environment, Loaded};
-use trackpost::domain::subscriber::Format;
+use trackpost::domain::messages::subscriber::Format;
 
 const UNIT: &str = include_str!("../../deploy/trackpost.service");
 const EXAMPLE: &str = include_str!("../../deploy/trackpost.toml");

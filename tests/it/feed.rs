@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use trackpost::domain::secret::Hidden;
 use trackpost::http::{self, Sources};
 use trackpost::sandbox::{Answer, SandboxOptions};
-use trackpost::workers::heartbeat::Pulses;
+use trackpost::workers::heartbeat::Heartbeats;
 
 use crate::house::child::Site;
 use crate::house::parcel::in_transit;
@@ -35,7 +35,7 @@ impl Server {
             configured: tokio::sync::watch::channel(Arc::default()).1,
             jwks: tokio::sync::watch::channel("{}".into()).1,
             store: house.store().clone(),
-            pulses: Pulses::default(),
+            heartbeats: Heartbeats::default(),
             ready: Arc::new(AtomicBool::new(true)),
             token: token.map(|token| Hidden::new(token.to_owned())),
         };

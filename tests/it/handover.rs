@@ -2,11 +2,11 @@
 
 use jiff::SignedDuration;
 use tokio::sync::watch;
-use trackpost::domain::delivery::outcome::outbox::Limit;
-use trackpost::domain::subscriber::SubscriberName;
+use trackpost::domain::delivery::outbox::Limit;
+use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
 use trackpost::workers::courier::Courier;
-use trackpost::workers::heartbeat::Pulse;
+use trackpost::workers::heartbeat::Heartbeat;
 
 use crate::house::parcel::{event, in_transit, tracking};
 use crate::house::{House, ORDERS, bystander, seconds};
@@ -22,7 +22,7 @@ fn courier_within(house: &House, deliveries: usize) -> Courier {
     let subscriber = house.policy.subscribers[0].clone();
     let (_, audience) = watch::channel(house.policy.subscribers.clone().into());
     let limit = Limit { deliveries, bytes: 1_000_000 };
-    Courier::within(limit, subscriber, audience, house.store().clone(), Pulse::default()).unwrap()
+    Courier::within(limit, subscriber, audience, house.store().clone(), Heartbeat::default()).unwrap()
 }
 
 #[tokio::test]

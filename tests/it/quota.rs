@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::label::LabelKey;
 use trackpost::domain::polling::pace;
 use trackpost::sandbox::{Answer, Asked};
-use trackpost::workers::account_access::Errand;
+use trackpost::workers::account_access::RequestKind;
 
 use crate::house::parcel::{in_transit, tracking};
 use crate::house::{API_KEY, House, ORDERS, about, hours, seconds};
@@ -222,19 +222,19 @@ async fn what_an_account_lacks_is_not_anothers_matter() {
     registered(&house, &names(200)).await;
     assert_eq!(house.poll().await, 160);
     let other = house.of_account("other").await;
-    other.take(Errand::Look, house.now()).await.unwrap().expect("its own quota");
+    other.take(RequestKind::Poll, house.now()).await.unwrap().expect("its own quota");
 }
 
 #[tokio::test]
 async fn calls_that_are_no_looks_count_too_also_after_a_restart() {
     let mut house = House::new().await;
     registered(&house, &names(200)).await;
-    let (desk, now) = (house.desk(), house.now());
+    let (access, now) = (house.access(), house.now());
     for _ in 0..50 {
-        drop(desk.take(Errand::Other, now).await.unwrap().unwrap());
-        desk.record_usage(now).await.unwrap();
+        drop(access.take(RequestKind::Other, now).await.unwrap().unwrap());
+        access.record_usage(now).await.unwrap();
     }
-    drop(desk);
+    drop(access);
     house.restart().await;
     assert_eq!(house.poll().await, 110);
     assert_eq!(house.count("SELECT requests FROM months").await, 160);
@@ -251,7 +251,7 @@ async fn a_kill_costs_at_most_one_step_of_reserved_requests() {
     assert_eq!(house.count(RESERVED).await, 4);
     house.crash().await;
     assert_eq!(house.count("SELECT requests FROM months").await, 104, "what was reserved counts as sent");
-    assert_eq!((house.count(RESERVED).await, house.desk().used()), (0, 104));
+    assert_eq!((house.count(RESERVED).await, house.access().used()), (0, 104));
     house.restart().await;
     assert_eq!(house.count("SELECT requests FROM months").await, 104, "and once only");
 }
@@ -263,22 +263,22 @@ async fn a_clean_end_gives_back_what_was_reserved_and_not_sent() {
     house.poll().await;
     house.restart().await;
     assert_eq!(house.count("SELECT requests FROM months").await, 100);
-    assert_eq!((house.count(RESERVED).await, house.desk().used()), (0, 100));
+    assert_eq!((house.count(RESERVED).await, house.access().used()), (0, 100));
 }
 
 #[tokio::test]
 async fn what_an_end_cut_short_counts_as_sent() {
     let mut house = House::new().await;
-    let (desk, now) = (house.desk(), house.now());
+    let (access, now) = (house.access(), house.now());
     // Given up with their polls, when one of these could not be recorded.
     for _ in 0..3 {
-        drop(desk.take(Errand::Look, now).await.unwrap().unwrap());
+        drop(access.take(RequestKind::Poll, now).await.unwrap().unwrap());
     }
-    drop(desk);
+    drop(access);
     house.restart().await;
-    assert_eq!(house.desk().used(), 3);
+    assert_eq!(house.access().used(), 3);
     house.restart().await;
-    assert_eq!(house.desk().used(), 3, "and once only");
+    assert_eq!(house.access().used(), 3, "and once only");
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn requests_are_reserved_in_twentieths_of_the_smaller_limit() {
         ("requests_per_minute = 160\nrequests_per_month = 100", 5),
     ] {
         let house = House::with(&format!("{limits}\n{ORDERS}")).await;
-        let slot = house.desk().take(Errand::Look, house.now()).await.unwrap().unwrap();
+        let slot = house.access().take(RequestKind::Poll, house.now()).await.unwrap().unwrap();
         assert_eq!(house.count(RESERVED).await, step, "{limits}");
         drop(slot);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trackpost::domain::delivery::outcome::outcome::{Attempt, Outcome};
+use trackpost::domain::delivery::outcome::{Attempt, Outcome};
 use trackpost::domain::secret::Hidden;
 use trackpost::sandbox::Answer;
 use trackpost::store::outbox::EndedAttempt;

@@ -3,11 +3,11 @@
 use jiff::SignedDuration;
 use trackpost::config::StoreConfig;
 
+use trackpost::domain::messages::fan_out::PlannedDelivery;
 use trackpost::domain::messages::ping::Ping;
+use trackpost::domain::messages::subscriber::{Format, Subscriber, SubscriberName};
 use trackpost::domain::messages::{MessageType, about_account};
 use trackpost::domain::polling::account_status::AccountState;
-use trackpost::domain::polling::poll::PlannedDelivery;
-use trackpost::domain::subscriber::{Format, Subscriber, SubscriberName};
 use trackpost::sandbox::Answer;
 use trackpost::store::accounts::AccountRecord;
 use trackpost::workers::janitor;

@@ -11,8 +11,8 @@ use crate::config::{Account, Loaded, duration};
 use crate::domain::delivery::outcome::Attempt;
 use crate::domain::label::LabelId;
 use crate::domain::messages::ping::{PING, Ping};
+use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::Ask;
-use crate::domain::subscriber::Subscriber;
 use crate::domain::tracking::reading::Reading;
 use crate::shipstation::Client;
 use crate::webhook::{Callback, Mouth};
@@ -32,8 +32,8 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.ok { "well" } else { "NOT WELL" };
-        write!(f, "{} {}: {verdict}: {}", self.what, self.name, output::plain(&self.detail))
+        let signal = if self.ok { "well" } else { "NOT WELL" };
+        write!(f, "{} {}: {signal}: {}", self.what, self.name, output::plain(&self.detail))
     }
 }
 

@@ -8,7 +8,7 @@ use super::online::Finding;
 use crate::cli::output;
 use crate::config::{Account, Config, Fault, Faults, LeftOut, Loaded, duration};
 use crate::domain::degraded::{FIRST_POLLS, first_polls_in_words, first_polls_take};
-use crate::domain::subscriber::{EventPattern, Subscriber};
+use crate::domain::messages::subscriber::{EventPattern, Subscriber};
 use crate::simulation::forecast::{Forecast, Load, forecast};
 
 const MINUTES_PER_DAY: f64 = 1_440.0;

@@ -16,7 +16,7 @@ use crate::domain::delivery::attempt::{Heeded, Reached, heeded};
 use crate::domain::delivery::health::Health;
 use crate::domain::delivery::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
 use crate::domain::messages::ping::PING;
-use crate::domain::subscriber::SubscriberName;
+use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::time::later;
 use crate::store::Store;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::config::duration;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::outlook::Outlook;
-use crate::domain::polling::poll::{Glance, Reason};
+use crate::domain::polling::poll::{PollSummary, Reason};
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 /// As `--json` has it.
@@ -107,13 +107,13 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
 }
 
 impl<'a> Recent<'a> {
-    fn of(glance: &'a Glance) -> Self {
+    fn of(summary: &'a PollSummary) -> Self {
         Self {
-            at: Timestamp::from_millisecond(glance.at).ok().map(instant),
-            outcome: &glance.outcome,
-            status: glance.status,
-            detail: glance.detail.as_deref(),
-            changes: glance.changes,
+            at: Timestamp::from_millisecond(summary.at).ok().map(instant),
+            outcome: &summary.outcome,
+            status: summary.status,
+            detail: summary.detail.as_deref(),
+            changes: summary.changes,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::super::output::{instant, roughly, shown};
 use super::{Facts, why};
 use crate::config::duration;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
-use crate::domain::polling::account_status::Standing;
+use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::polling::outlook::Outlook;
 
 /// Why, in sentences; the most telling first.
@@ -82,11 +82,11 @@ fn step(facts: &Facts<'_>) -> String {
 fn of_account(facts: &Facts<'_>) -> Vec<String> {
     let (name, account) = (&facts.label.account, facts.account);
     let mut reasons = Vec::new();
-    if account.standing != Standing::Ok {
+    if account.status != AccountStatus::Ok {
         let said = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
         reasons.push(format!(
             "account {name} is {} since {}{said}: none of its labels is polled but one probe, the next at {}",
-            account.standing.as_str(),
+            account.status.as_str(),
             shown(Some(account.since)),
             shown(account.probe_at)
         ));

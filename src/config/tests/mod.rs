@@ -15,9 +15,9 @@ use super::layers::DEFAULTS;
 use super::*;
 use crate::domain::label::{LabelId, Registration, Source};
 use crate::domain::messages::MessageType;
+use crate::domain::messages::subscriber::Format;
 use crate::domain::polling::cadence::{Hours, Row, RowName};
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::Format;
 use crate::domain::tracking::StatusCode;
 
 const RSA_KEY: &str = include_str!("../../../tests/keys/a.pem");

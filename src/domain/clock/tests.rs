@@ -1,3 +1,5 @@
+use crate::domain::polling::label_record::LabelRecord;
+use crate::domain::polling::poll::gaps::{heal, restore};
 use proptest::prelude::*;
 
 use super::*;
@@ -54,22 +56,22 @@ proptest! {
         let (mut wall, mut real) = (0_i64, 0_i64);
         let mut clocks = Clocks::new(at(0), Duration::ZERO);
         let mut gaps = Gaps::default();
-        let mut label = Snapshot::registered(at(0));
-        label.standing.last_changed_at = Some(at(0));
+        let mut label = LabelRecord::registered(at(0));
+        label.poll_state.last_changed_at = Some(at(0));
         for (passed, jump) in steps {
             (wall, real) = (wall + passed + jump, real + passed);
             if let Some(jump) = clocks.read(at(wall), Duration::from_secs(real.unsigned_abs())) {
                 gaps.jumped(jump);
             }
-            let healed = gaps.heal(&label, at(wall));
-            let since = healed.standing.last_changed_at.unwrap();
+            let healed = heal(&gaps, &label, at(wall));
+            let since = healed.poll_state.last_changed_at.unwrap();
             let counted = at(wall).duration_since(since).as_secs();
             prop_assert!((0..=real).contains(&counted), "{counted} s of {real} s");
             // Written back, and read again, it is the same.
-            let mut after = healed.standing.clone();
-            gaps.restore(&mut after, &label.standing, at(wall));
-            let again = gaps.heal(&Snapshot { standing: after, ..label.clone() }, at(wall));
-            prop_assert_eq!(again.standing.last_changed_at, Some(since));
+            let mut after = healed.poll_state.clone();
+            restore(&gaps, &mut after, &label.poll_state, at(wall));
+            let again = heal(&gaps, &LabelRecord { poll_state: after, ..label.clone() }, at(wall));
+            prop_assert_eq!(again.poll_state.last_changed_at, Some(since));
         }
     }
 }

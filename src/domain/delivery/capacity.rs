@@ -6,7 +6,7 @@
 
 /// The room of one subscriber, and what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slots {
+pub struct Capacity {
     /// As configured.
     pub max_in_flight: usize,
     /// As the subscriber's health has it; at most that.
@@ -21,7 +21,7 @@ pub struct Slots {
 /// Where there is one place only, a retry waits for so many first attempts.
 const IN_A_ROW: usize = 8;
 
-impl Slots {
+impl Capacity {
     pub fn room(&self) -> usize {
         self.at_once.saturating_sub(self.under_way)
     }
@@ -48,21 +48,26 @@ mod tests {
 
     use super::*;
 
-    fn slots(max_in_flight: usize, at_once: usize, under_way: usize, retries_under_way: usize) -> Slots {
-        Slots { max_in_flight, at_once, under_way, retries_under_way, first_in_a_row: 0 }
+    fn capacity(
+        max_in_flight: usize,
+        at_once: usize,
+        under_way: usize,
+        retries_under_way: usize,
+    ) -> Capacity {
+        Capacity { max_in_flight, at_once, under_way, retries_under_way, first_in_a_row: 0 }
     }
 
     #[test]
     fn first_attempts_come_first_and_leave_the_retries_a_place() {
-        assert_eq!(slots(8, 8, 0, 0).share(20, 20), (7, 1));
-        assert_eq!(slots(8, 8, 4, 1).share(20, 20), (4, 0));
-        assert_eq!(slots(8, 8, 0, 0).share(3, 20), (3, 5));
-        assert_eq!(slots(8, 8, 0, 0).share(0, 20), (0, 6));
-        assert_eq!(slots(8, 8, 6, 6).share(20, 20), (2, 0));
-        assert_eq!(slots(1, 1, 0, 0).share(1, 1), (1, 0));
-        assert_eq!(slots(1, 1, 0, 0).share(0, 1), (0, 1));
-        assert_eq!(slots(8, 1, 0, 0).share(1, 1), (1, 0), "at the slowest pace there is no second place");
-        let patient = Slots { first_in_a_row: IN_A_ROW, ..slots(1, 1, 0, 0) };
+        assert_eq!(capacity(8, 8, 0, 0).share(20, 20), (7, 1));
+        assert_eq!(capacity(8, 8, 4, 1).share(20, 20), (4, 0));
+        assert_eq!(capacity(8, 8, 0, 0).share(3, 20), (3, 5));
+        assert_eq!(capacity(8, 8, 0, 0).share(0, 20), (0, 6));
+        assert_eq!(capacity(8, 8, 6, 6).share(20, 20), (2, 0));
+        assert_eq!(capacity(1, 1, 0, 0).share(1, 1), (1, 0));
+        assert_eq!(capacity(1, 1, 0, 0).share(0, 1), (0, 1));
+        assert_eq!(capacity(8, 1, 0, 0).share(1, 1), (1, 0), "at the slowest pace there is no second place");
+        let patient = Capacity { first_in_a_row: IN_A_ROW, ..capacity(1, 1, 0, 0) };
         assert_eq!(
             (patient.share(9, 9), patient.share(9, 0)),
             ((0, 1), (1, 0)),
@@ -77,16 +82,16 @@ mod tests {
             first in 0_usize..40, due in 0_usize..40,
         ) {
             let at_once = at_once.min(max);
-            let slots = slots(max, at_once, under_way, retries.min(under_way));
-            let (taken, again) = slots.share(first, due);
-            prop_assert!(taken <= first && again <= due && taken + again <= slots.room());
+            let capacity = capacity(max, at_once, under_way, retries.min(under_way));
+            let (taken, again) = capacity.share(first, due);
+            prop_assert!(taken <= first && again <= due && taken + again <= capacity.room());
             // Whoever is left waits because there is no place, or none for a retry.
-            prop_assert!(taken == first || taken + again == slots.room());
-            prop_assert!(again == due || taken + again == slots.room() || again == slots.most_retries());
+            prop_assert!(taken == first || taken + again == capacity.room());
+            prop_assert!(again == due || taken + again == capacity.room() || again == capacity.most_retries());
             if max > 1 {
-                prop_assert!(again + slots.retries_under_way < max || again == 0, "some room is the first attempts'");
+                prop_assert!(again + capacity.retries_under_way < max || again == 0, "some room is the first attempts'");
             }
-            if at_once > 1 && slots.retries_under_way == 0 && slots.room() > 0 && due > 0 {
+            if at_once > 1 && capacity.retries_under_way == 0 && capacity.room() > 0 && due > 0 {
                 prop_assert!(again > 0, "no flood of first attempts starves the retries");
             }
         }

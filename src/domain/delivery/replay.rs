@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
-use crate::domain::subscriber::{Format, Subscriber};
+use crate::domain::messages::subscriber::{Format, Subscriber};
 
 /// Goes over stored messages, each label's in the order of `seq`.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl<'a> Wants<'a> {
 mod tests {
     use super::*;
     use crate::config::{Config, Environment};
-    use crate::domain::subscriber::EventPattern;
+    use crate::domain::messages::subscriber::EventPattern;
 
     /// Which of `kinds` (with the second at which they were made) a subscriber takes.
     fn taken(format: &str, events: &str, kinds: &[(i64, MessageType)]) -> Vec<usize> {

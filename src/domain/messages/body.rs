@@ -8,12 +8,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::news::{Change, ToldEvent};
+use super::news::Change;
 use super::splice::Fields;
 use super::{Message, MessageType, label_message_id};
 use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata};
-use crate::domain::subscriber::SubscriberName;
+use crate::domain::messages::subscriber::SubscriberName;
+use crate::domain::tracking::history::ToldEvent;
 use crate::domain::tracking::matching::EventId;
 use crate::domain::tracking::{StatusCode, Tracking};
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::splice::{Fields, ObjectWriter};
-use crate::domain::subscriber::Format;
+use crate::domain::messages::subscriber::Format;
 
 /// A stored message that can't be put into the vendor's form: a fault of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

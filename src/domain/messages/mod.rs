@@ -7,20 +7,20 @@
 
 pub mod body;
 pub mod envelope;
+pub mod fan_out;
 pub mod news;
 pub mod ping;
 pub mod schema;
 pub mod signature;
 mod splice;
-pub mod system;
+pub mod subscriber;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::digest;
 use super::label::{AccountName, LabelKey};
-use super::subscriber::SubscriberName;
-use crate::domain::delivery::health::{Health, Reason};
+use subscriber::SubscriberName;
 
 /// The types of messages (contract 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,17 +188,13 @@ fn system_message_id(kind: MessageType, subject: &str, since: Timestamp) -> Stri
 pub fn about_subscriber(
     kind: MessageType,
     subscriber: &SubscriberName,
-    health: &Health,
+    state: &str,
+    reason: Option<&str>,
+    detail: Option<&str>,
     episode_at: Timestamp,
     now: Timestamp,
 ) -> Message {
-    let data = body::SubscriberData {
-        subscriber,
-        state: health.state.as_str(),
-        reason: health.reason.map(Reason::as_str),
-        since: body::instant(episode_at),
-        detail: health.detail.as_deref(),
-    };
+    let data = body::SubscriberData { subscriber, state, reason, since: body::instant(episode_at), detail };
     let id = system_message_id(kind, subscriber.as_str(), episode_at);
     Message {
         id,

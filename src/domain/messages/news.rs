@@ -1,36 +1,12 @@
 //! Something that happened to a label, before it is put into words.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::MessageType;
 use crate::domain::digest;
-use crate::domain::polling::cadence::estimate_day;
-use crate::domain::tracking::matching::{EventId, Form};
-
-/// One carrier event as a message tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToldEvent {
-    pub event_id: EventId,
-    pub revision: u32,
-    /// Older than the newest event known when it was first seen.
-    pub late: bool,
-    /// Older than the newest event known now; not told.
-    pub behind: bool,
-    /// Back after it was retracted.
-    pub returned: bool,
-    /// The event's own object, byte for byte.
-    pub raw: Arc<str>,
-    /// What it was before, for a revision.
-    pub previous: Option<Arc<str>>,
-    /// The names of the fields that differ from before.
-    pub changed: Vec<String>,
-    /// What it says, in canonical form.
-    pub form: Option<Form>,
-    /// Its place in the answer, if it is there; not told.
-    pub place: Option<usize>,
-}
+use crate::domain::tracking::estimate::estimate_day;
+use crate::domain::tracking::history::ToldEvent;
+use crate::domain::tracking::matching::EventId;
 
 /// A status code and its detail code, as they are told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

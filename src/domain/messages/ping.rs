@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::body;
 use crate::domain::digest;
-use crate::domain::subscriber::SubscriberName;
+use crate::domain::messages::subscriber::SubscriberName;
 
 /// The type of a ping; no pattern of `events` need fit it.
 pub const PING: &str = "trackpost.ping";

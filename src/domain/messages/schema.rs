@@ -13,7 +13,7 @@ use super::body::{
     StalledNews, StatusNews, SubscriberData, UnavailableNews, UpdatedNews,
 };
 use super::ping::{PING, PingData};
-use crate::domain::subscriber::Format;
+use crate::domain::messages::subscriber::Format;
 
 /// The schema of a message's body in the standard form.
 pub fn of_message(kind: MessageType) -> Value {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::time::{later, signed};
+use crate::domain::tracking::reading::Reading;
 
 /// What one poll says about its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AccountSignal {
     /// The API answered about the label: the account is fine.
     Fine,
     /// 401, 402; a 400 or 403 that speaks of the account.
@@ -29,9 +30,31 @@ pub enum Verdict {
     OurFault,
 }
 
+impl Reading {
+    /// What the answer says about the account.
+    pub fn signal(&self) -> AccountSignal {
+        let detail = || self.detail().unwrap_or_default();
+        match self {
+            Self::Answer { .. } | Self::SameBytes | Self::CarrierThrottled { .. } => AccountSignal::Fine,
+            Self::Refused { .. } => AccountSignal::Refused { detail: detail() },
+            Self::Unauthorized { status, .. } => {
+                AccountSignal::Unauthorized { detail: format!("the server answered {status}: {}", detail()) }
+            }
+            Self::WrongEndpoint { .. } => AccountSignal::Misconfigured { detail: detail() },
+            Self::Throttled { retry_after } => {
+                AccountSignal::Throttled { retry_after: retry_after.unwrap_or(DEFAULT_RETRY_AFTER) }
+            }
+            Self::Garbled { .. } | Self::ServerError { .. } | Self::TimedOut | Self::NoConnection { .. } => {
+                AccountSignal::Failed { detail: detail() }
+            }
+            Self::OurFault { .. } => AccountSignal::OurFault,
+        }
+    }
+}
+
 /// Where an account stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccountStatus {
     Ok,
     Unauthorized,
     Misconfigured,
@@ -39,7 +62,7 @@ pub enum Standing {
     Down,
 }
 
-impl Standing {
+impl AccountStatus {
     pub const ALL: [Self; 4] = [Self::Ok, Self::Unauthorized, Self::Misconfigured, Self::Down];
 
     pub fn as_str(self) -> &'static str {
@@ -52,7 +75,7 @@ impl Standing {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|standing| standing.as_str() == text)
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
     fn is_refused(self) -> bool {
@@ -60,14 +83,14 @@ impl Standing {
     }
 }
 
-/// An account's standing with what belongs to it.
+/// An account's status with what belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountState {
-    pub standing: Standing,
+    pub status: AccountStatus,
     pub since: Timestamp,
     /// Probes that failed since.
     pub probes: u32,
-    /// When the next probe is due; set exactly while the standing is not `Ok`.
+    /// When the next probe is due; set exactly while the status is not `Ok`.
     pub probe_at: Option<Timestamp>,
     pub throttled_until: Option<Timestamp>,
     pub detail: Option<String>,
@@ -86,7 +109,7 @@ pub struct AccountState {
     pub paused_until: Option<Timestamp>,
 }
 
-/// What subscribers and labels are to be told of a change of standing.
+/// What subscribers and labels are to be told of a change of status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountChange {
     /// It fell: `system.account.unauthorized`.
@@ -121,7 +144,7 @@ pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 impl AccountState {
     pub fn new(now: Timestamp) -> Self {
         Self {
-            standing: Standing::Ok,
+            status: AccountStatus::Ok,
             since: now,
             probes: 0,
             probe_at: None,
@@ -169,7 +192,7 @@ impl AccountState {
 
     /// Whether only one request at a time may go out.
     pub fn probing(&self) -> bool {
-        self.standing != Standing::Ok
+        self.status != AccountStatus::Ok
     }
 
     /// Takes in what a call said, about `label` if it was about one. `labels` is how many labels the account has
@@ -178,33 +201,33 @@ impl AccountState {
     pub fn observe(
         &mut self,
         label: Option<i64>,
-        verdict: &Verdict,
+        signal: &AccountSignal,
         labels: usize,
         probe: bool,
         now: Timestamp,
     ) -> Option<AccountChange> {
-        match verdict {
+        match signal {
             // What was under way when it fell says nothing of now.
-            Verdict::Fine if self.probing() && !probe => None,
-            Verdict::Fine => self.fine(now),
-            Verdict::Throttled { retry_after } => {
+            AccountSignal::Fine if self.probing() && !probe => None,
+            AccountSignal::Fine => self.fine(now),
+            AccountSignal::Throttled { retry_after } => {
                 // "At once" is no answer to "too many": a second at least.
                 let wait = signed((*retry_after).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER));
                 let until = later(now, wait);
                 self.throttled_until = self.throttled_until.max(Some(until));
                 None
             }
-            Verdict::Unauthorized { detail } => {
+            AccountSignal::Unauthorized { detail } => {
                 self.fell_by = label.or(self.fell_by);
-                self.fall(Standing::Unauthorized, detail, probe, now)
+                self.fall(AccountStatus::Unauthorized, detail, probe, now)
             }
-            Verdict::Misconfigured { detail } => {
+            AccountSignal::Misconfigured { detail } => {
                 self.fell_by = label.or(self.fell_by);
-                self.fall(Standing::Misconfigured, detail, probe, now)
+                self.fall(AccountStatus::Misconfigured, detail, probe, now)
             }
-            Verdict::Refused { .. } if self.probing() && !probe => None,
-            Verdict::Refused { detail } => self.refuse(label, detail, probe, now),
-            Verdict::OurFault => {
+            AccountSignal::Refused { .. } if self.probing() && !probe => None,
+            AccountSignal::Refused { detail } => self.refuse(label, detail, probe, now),
+            AccountSignal::OurFault => {
                 let until = later(now, OUR_FAULT_PAUSE);
                 self.paused_until = Some(until);
                 if probe {
@@ -212,13 +235,17 @@ impl AccountState {
                 }
                 None
             }
-            Verdict::Failed { detail } => {
+            AccountSignal::Failed { detail } => {
                 self.failures_in_a_row += 1;
                 self.streak.extend(label);
                 let all = labels.clamp(FEWEST_LABELS, ALL_LABELS);
                 let lately = self.last_fine_at.is_some_and(|at| now.duration_since(at) < LATELY);
                 let outage = !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
-                if self.probing() || outage { self.fall(Standing::Down, detail, probe, now) } else { None }
+                if self.probing() || outage {
+                    self.fall(AccountStatus::Down, detail, probe, now)
+                } else {
+                    None
+                }
             }
         }
     }
@@ -237,7 +264,7 @@ impl AccountState {
         probe: bool,
         now: Timestamp,
     ) -> Option<AccountChange> {
-        let fell_so = self.standing == Standing::Unauthorized
+        let fell_so = self.status == AccountStatus::Unauthorized
             && self.detail.as_deref().is_some_and(|reason| reason.ends_with(detail));
         if self.refusal.as_deref() != Some(detail) {
             self.refusal = Some(detail.to_owned());
@@ -247,7 +274,7 @@ impl AccountState {
         if fell_so || self.refused.len() >= REFUSED_LABELS {
             self.fell_by = label.or(self.fell_by);
             let detail = format!("label after label is refused alike: {detail}");
-            return self.fall(Standing::Unauthorized, &detail, probe, now);
+            return self.fall(AccountStatus::Unauthorized, &detail, probe, now);
         }
         self.answered(now)
     }
@@ -257,10 +284,10 @@ impl AccountState {
         self.streak.clear();
         self.failures_in_a_row = 0;
         self.last_fine_at = Some(now);
-        let change = match self.standing {
-            Standing::Ok => return None,
-            Standing::Down => AccountChange::CameBack,
-            Standing::Unauthorized | Standing::Misconfigured => AccountChange::Accepted,
+        let change = match self.status {
+            AccountStatus::Ok => return None,
+            AccountStatus::Down => AccountChange::CameBack,
+            AccountStatus::Unauthorized | AccountStatus::Misconfigured => AccountChange::Accepted,
         };
         *self = Self {
             throttled_until: self.throttled_until,
@@ -272,10 +299,16 @@ impl AccountState {
         Some(change)
     }
 
-    fn fall(&mut self, to: Standing, detail: &str, probe: bool, now: Timestamp) -> Option<AccountChange> {
+    fn fall(
+        &mut self,
+        to: AccountStatus,
+        detail: &str,
+        probe: bool,
+        now: Timestamp,
+    ) -> Option<AccountChange> {
         // A refused account whose probe finds no connection stays refused: nobody has accepted the key yet.
-        let to = if to == Standing::Down && self.standing.is_refused() { self.standing } else { to };
-        if to == self.standing {
+        let to = if to == AccountStatus::Down && self.status.is_refused() { self.status } else { to };
+        if to == self.status {
             if probe {
                 self.probes += 1;
                 self.probe_at = now.checked_add(signed(backoff(self.probes))).ok();
@@ -283,14 +316,14 @@ impl AccountState {
             }
             return None;
         }
-        let was = self.standing;
-        self.standing = to;
+        let was = self.status;
+        self.status = to;
         self.since = now;
         self.probes = 0;
         self.probe_at = now.checked_add(signed(backoff(0))).ok();
         self.detail = Some(detail.to_owned());
         match to {
-            Standing::Down => Some(AccountChange::WentDown),
+            AccountStatus::Down => Some(AccountChange::WentDown),
             _ if was.is_refused() => None,
             _ => Some(AccountChange::Refused),
         }
@@ -310,12 +343,12 @@ mod tests {
         Timestamp::from_second(1_790_000_000 + seconds).unwrap()
     }
 
-    fn unauthorized() -> Verdict {
-        Verdict::Unauthorized { detail: "401".to_owned() }
+    fn unauthorized() -> AccountSignal {
+        AccountSignal::Unauthorized { detail: "401".to_owned() }
     }
 
-    fn failed() -> Verdict {
-        Verdict::Failed { detail: "500".to_owned() }
+    fn failed() -> AccountSignal {
+        AccountSignal::Failed { detail: "500".to_owned() }
     }
 
     #[test]
@@ -332,35 +365,38 @@ mod tests {
             assert_eq!(account.observe(Some(1), &unauthorized(), 3, true, at(now)), None);
             now += wait;
         }
-        assert_eq!(account.observe(Some(1), &Verdict::Fine, 3, true, at(now)), Some(AccountChange::Accepted));
+        assert_eq!(
+            account.observe(Some(1), &AccountSignal::Fine, 3, true, at(now)),
+            Some(AccountChange::Accepted)
+        );
         assert_eq!(account.open_at(at(now)), None);
     }
 
-    fn refused(detail: &str) -> Verdict {
-        Verdict::Refused { detail: detail.to_owned() }
+    fn refused(detail: &str) -> AccountSignal {
+        AccountSignal::Refused { detail: detail.to_owned() }
     }
 
     #[test]
     fn three_labels_refused_alike_in_a_row_are_the_accounts_matter() {
         let mut account = AccountState::new(at(0));
-        let mut said = |label, verdict: &Verdict| account.observe(Some(label), verdict, 12, false, at(0));
+        let mut said = |label, signal: &AccountSignal| account.observe(Some(label), signal, 12, false, at(0));
         let plan = refused("the server answered 400: plan");
         assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
         assert_eq!(said(2, &plan), None, "the same label again");
-        assert_eq!(said(9, &Verdict::Fine), None, "a good answer between");
+        assert_eq!(said(9, &AccountSignal::Fine), None, "a good answer between");
         assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
         assert_eq!(said(3, &refused("the server answered 404: se-3")), None, "another refusal");
         assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
         assert_eq!(said(3, &plan), Some(AccountChange::Refused));
         assert_eq!(said(4, &plan), None, "under way");
-        assert_eq!((account.standing, account.fell_by), (Standing::Unauthorized, Some(3)));
+        assert_eq!((account.status, account.fell_by), (AccountStatus::Unauthorized, Some(3)));
         // A probe that is refused alike says the same again, also to a process that knows only what was stored.
         account = AccountState { refusal: None, refused: BTreeSet::new(), ..account };
         assert_eq!(account.observe(Some(4), &plan, 12, true, at(60)), None);
         assert_eq!((account.probes, account.probe_at), (1, Some(at(180))));
         let other = refused("the server answered 404: se-5");
         assert_eq!(account.observe(Some(5), &other, 12, true, at(180)), Some(AccountChange::Accepted));
-        assert_eq!(account.standing, Standing::Ok);
+        assert_eq!(account.status, AccountStatus::Ok);
     }
 
     #[test]
@@ -379,18 +415,18 @@ mod tests {
     fn a_fault_of_our_own_pauses_and_blames_nobody() {
         let mut account = AccountState::new(at(0));
         for label in 0..50 {
-            assert_eq!(account.observe(Some(label), &Verdict::OurFault, 3, false, at(0)), None);
+            assert_eq!(account.observe(Some(label), &AccountSignal::OurFault, 3, false, at(0)), None);
         }
-        assert_eq!((account.standing, account.open_at(at(0))), (Standing::Ok, Some(at(5))));
+        assert_eq!((account.status, account.open_at(at(0))), (AccountStatus::Ok, Some(at(5))));
         account.observe(Some(1), &unauthorized(), 3, false, at(5));
-        account.observe(Some(1), &Verdict::OurFault, 3, true, at(65));
+        account.observe(Some(1), &AccountSignal::OurFault, 3, true, at(65));
         assert_eq!((account.probes, account.probe_at), (0, Some(at(70))), "no probe that failed");
     }
 
     #[test]
     fn nobody_is_waited_for_longer_than_a_day() {
         let mut account = AccountState::new(at(0));
-        let long = Verdict::Throttled { retry_after: Duration::from_secs(31 * 86_400) };
+        let long = AccountSignal::Throttled { retry_after: Duration::from_secs(31 * 86_400) };
         account.observe(Some(1), &long, 3, false, at(0));
         assert_eq!(account.open_at(at(0)), Some(at(86_400)));
     }
@@ -404,13 +440,16 @@ mod tests {
         assert_eq!(account.observe(Some(2), &failed(), 3, false, at(0)), None);
         assert_eq!(account.observe(Some(3), &failed(), 3, false, at(0)), Some(AccountChange::WentDown));
         assert_eq!(account.observe(Some(4), &failed(), 3, false, at(1)), None);
-        assert_eq!(account.observe(Some(1), &Verdict::Fine, 3, true, at(60)), Some(AccountChange::CameBack));
+        assert_eq!(
+            account.observe(Some(1), &AccountSignal::Fine, 3, true, at(60)),
+            Some(AccountChange::CameBack)
+        );
     }
 
     #[test]
     fn it_is_no_outage_while_somebody_is_answered() {
         let mut account = AccountState::new(at(0));
-        account.observe(Some(99), &Verdict::Fine, 100, false, at(0));
+        account.observe(Some(99), &AccountSignal::Fine, 100, false, at(0));
         for label in 0..90 {
             assert_eq!(account.observe(Some(label), &failed(), 100, false, at(29)), None);
         }
@@ -422,7 +461,7 @@ mod tests {
         let mut account = AccountState::new(at(0));
         for label in 0..50 {
             assert_eq!(account.observe(Some(label), &failed(), 3, false, at(0)), None);
-            assert_eq!(account.observe(Some(99), &Verdict::Fine, 3, false, at(0)), None);
+            assert_eq!(account.observe(Some(99), &AccountSignal::Fine, 3, false, at(0)), None);
         }
     }
 
@@ -431,14 +470,14 @@ mod tests {
         let mut account = AccountState::new(at(0));
         account.observe(
             Some(1),
-            &Verdict::Throttled { retry_after: Duration::from_secs(30) },
+            &AccountSignal::Throttled { retry_after: Duration::from_secs(30) },
             3,
             false,
             at(0),
         );
         account.observe(
             Some(2),
-            &Verdict::Throttled { retry_after: Duration::from_secs(10) },
+            &AccountSignal::Throttled { retry_after: Duration::from_secs(10) },
             3,
             false,
             at(1),

@@ -9,17 +9,18 @@ use std::collections::BTreeMap;
 use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
-use super::cadence::{estimate_day, spread};
+use super::cadence::spread;
 use crate::domain::clock::Gaps;
 use crate::domain::label::LabelState;
 use crate::domain::messages::news::Change;
-use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::polling::label_record::{LabelRecord, PollState};
+use crate::domain::tracking::estimate::estimate_day;
 use crate::domain::tracking::matching::WallClock;
 use crate::domain::tracking::{StatusCode, TrackingEvent};
 
 /// How long silence is normal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Patience {
+pub struct AlertSettings {
     /// Business days without a scan, by status; absent or 0: never stalled.
     pub stalled_after: BTreeMap<StatusCode, u32>,
     /// Days after the estimated one; 0: never late.
@@ -37,9 +38,9 @@ const LATE_SPREAD: SignedDuration = SignedDuration::from_hours(2);
 /// Details that say the parcel is only announced, whatever the status says.
 const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
 
-impl Patience {
+impl AlertSettings {
     /// What there is to say at `now`, over `after` as the answer left it.
-    pub fn judge(&self, after: &Standing, label: &Snapshot, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
+    pub fn judge(&self, after: &PollState, label: &LabelRecord, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
         let mut found = Vec::new();
         if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
             && now >= at
@@ -57,7 +58,13 @@ impl Patience {
     }
 
     /// The next moment after `now` when there is something to judge: an alert, or that a label has settled.
-    pub fn next(&self, after: &Standing, label: &Snapshot, gaps: &Gaps, now: Timestamp) -> Option<Timestamp> {
+    pub fn next(
+        &self,
+        after: &PollState,
+        label: &LabelRecord,
+        gaps: &Gaps,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
         [stalled, self.late_at(after, label).map(|at| gaps.defer(at)), after.settles_at()]
             .into_iter()
@@ -67,15 +74,15 @@ impl Patience {
     }
 
     /// The first moment, past or future, when there is something to judge that was not told yet.
-    pub fn due_at(&self, standing: &Standing, label: &Snapshot) -> Option<Timestamp> {
-        if standing.state != LabelState::Active {
+    pub fn due_at(&self, poll_state: &PollState, label: &LabelRecord) -> Option<Timestamp> {
+        if poll_state.state != LabelState::Active {
             return None;
         }
-        let stalled = self.stalled_at(standing, label.registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(standing, label), standing.settles_at()].into_iter().flatten().min()
+        let stalled = self.stalled_at(poll_state, label.registered_at).map(|(at, _)| at);
+        [stalled, self.late_at(poll_state, label), poll_state.settles_at()].into_iter().flatten().min()
     }
 
-    fn stalled_at(&self, after: &Standing, registered_at: Timestamp) -> Option<(Timestamp, u32)> {
+    fn stalled_at(&self, after: &PollState, registered_at: Timestamp) -> Option<(Timestamp, u32)> {
         if after.stalled_told || after.is_delivered() {
             return None;
         }
@@ -93,7 +100,7 @@ impl Patience {
         Some((at, days))
     }
 
-    fn late_at(&self, after: &Standing, label: &Snapshot) -> Option<Timestamp> {
+    fn late_at(&self, after: &PollState, label: &LabelRecord) -> Option<Timestamp> {
         if after.late_told || after.is_delivered() || self.late_after == 0 {
             return None;
         }
@@ -143,8 +150,8 @@ pub fn newest_scan(
 mod tests {
     use super::*;
 
-    fn patience() -> Patience {
-        Patience {
+    fn alerts() -> AlertSettings {
+        AlertSettings {
             stalled_after: [(StatusCode::NotYetInSystem, 5), (StatusCode::InTransit, 3)].into(),
             late_after: 1,
         }
@@ -155,61 +162,61 @@ mod tests {
     }
 
     /// A label whose share of the hours after midnight is small.
-    fn label() -> Snapshot {
-        Snapshot::registered(at("2026-11-01T00:00:00Z"))
+    fn label() -> LabelRecord {
+        LabelRecord::registered(at("2026-11-01T00:00:00Z"))
     }
 
-    fn standing(status: &str, scan: &str) -> Standing {
+    fn poll_state(status: &str, scan: &str) -> PollState {
         let scan = at(scan);
-        Standing {
+        PollState {
             status_code: Some(status.to_owned()),
             newest_scan_at: Some(scan),
             utc_offset_minutes: Some(-300),
-            ..Standing::new(scan)
+            ..PollState::new(scan)
         }
     }
 
     #[test]
     fn weekends_are_no_business_days() {
         // Friday afternoon.
-        let friday = standing("IT", "2026-11-20T20:00:00Z");
+        let friday = poll_state("IT", "2026-11-20T20:00:00Z");
         assert_eq!(
-            patience().next(&friday, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z")),
+            alerts().next(&friday, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z")),
             Some(at("2026-11-25T20:00:00Z"))
         );
-        assert!(patience().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
-        let said = patience().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
+        assert!(alerts().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
+        let said = alerts().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
         assert_eq!(said, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
     }
 
     #[test]
     fn what_is_only_announced_has_more_time() {
-        let announced = Standing {
+        let announced = PollState {
             status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
-            ..standing("IT", "2026-11-20T20:00:00Z")
+            ..poll_state("IT", "2026-11-20T20:00:00Z")
         };
-        let next = patience().next(&announced, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z"));
+        let next = alerts().next(&announced, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z"));
         assert_eq!(next, Some(at("2026-11-27T20:00:00Z")));
     }
 
     #[test]
     fn late_is_the_day_after_the_estimate_there() {
-        let late = Standing {
+        let late = PollState {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
-            ..standing("IT", "2026-11-23T12:00:00Z")
+            ..poll_state("IT", "2026-11-23T12:00:00Z")
         };
-        assert!(patience().judge(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
-        let said = patience().judge(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
+        assert!(alerts().judge(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
+        let said = alerts().judge(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
         assert_eq!(said.len(), 1);
-        let told = Standing { late_told: true, ..late };
-        assert!(patience().judge(&told, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
+        let told = PollState { late_told: true, ..late };
+        assert!(alerts().judge(&told, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
     }
 
     #[test]
     fn the_delivered_are_neither() {
         let done =
-            Standing { estimate: Some("2026-11-01".to_owned()), ..standing("DE", "2026-11-01T20:00:00Z") };
-        assert!(patience().judge(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
+            PollState { estimate: Some("2026-11-01".to_owned()), ..poll_state("DE", "2026-11-01T20:00:00Z") };
+        assert!(alerts().judge(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
     }
 
     #[test]

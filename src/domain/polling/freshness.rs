@@ -15,9 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::schedule::Entry;
 use crate::domain::label::LabelState;
-use crate::domain::messages::news::ToldEvent;
-use crate::domain::polling::label_state::Snapshot;
+use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::TrackingEvent;
+use crate::domain::tracking::history::ToldEvent;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,13 +112,13 @@ pub struct Notice {
 
 /// What is to be counted of the events that an answer at `now` adds to a label that stood so before.
 pub fn noticed(
-    label: &Snapshot,
+    label: &LabelRecord,
     added: &[ToldEvent],
     answer: &[TrackingEvent],
     now: Timestamp,
 ) -> Vec<Notice> {
-    let watched = label.standing.state == LabelState::Active;
-    let Some(looked_at) = label.standing.last_answer_at.filter(|_| watched) else { return Vec::new() };
+    let watched = label.poll_state.state == LabelState::Active;
+    let Some(looked_at) = label.poll_state.last_answer_at.filter(|_| watched) else { return Vec::new() };
     let own = Bucket::of(now.duration_since(looked_at));
     let news = added.iter().filter(|event| !event.behind && !event.returned);
     let notices = news.flat_map(|event| {
@@ -135,8 +135,8 @@ pub fn noticed(
 }
 
 /// What is to be counted of a look that went out at `sent_at`, if it was planned and that is late.
-pub fn behind(label: &Snapshot, sent_at: Timestamp) -> Option<Notice> {
-    let due_at = label.standing.next_poll_at.filter(|_| label.standing.wait.is_some())?;
+pub fn behind(label: &LabelRecord, sent_at: Timestamp) -> Option<Notice> {
+    let due_at = label.poll_state.next_poll_at.filter(|_| label.poll_state.wait.is_some())?;
     let bucket = Bucket::of(sent_at.duration_since(due_at));
     (bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
 }
@@ -209,7 +209,7 @@ impl fmt::Display for Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::polling::label_state::Standing;
+    use crate::domain::polling::label_record::PollState;
     use crate::domain::tracking::matching::{EventId, Form};
 
     fn at(text: &str) -> Timestamp {
@@ -219,16 +219,16 @@ mod tests {
     const LOOKED: &str = "2026-11-22T11:40:00Z";
     const NOW: &str = "2026-11-22T12:00:00Z";
 
-    fn label() -> Snapshot {
-        let registered = Snapshot::registered(at("2026-11-01T00:00:00Z"));
-        let standing = Standing {
+    fn label() -> LabelRecord {
+        let registered = LabelRecord::registered(at("2026-11-01T00:00:00Z"));
+        let poll_state = PollState {
             first_answer_at: Some(registered.registered_at),
             last_answer_at: Some(at(LOOKED)),
             next_poll_at: Some(at("2026-11-22T11:59:00Z")),
             wait: Some(minutes(20)),
-            ..registered.standing
+            ..registered.poll_state
         };
-        Snapshot { standing, ..registered }
+        LabelRecord { poll_state, ..registered }
     }
 
     fn event(times: &str, status: &str) -> ToldEvent {
@@ -251,7 +251,7 @@ mod tests {
         format!(r#""occurred_at":"{at}""#)
     }
 
-    fn counted(label: &Snapshot, events: &[ToldEvent]) -> Vec<(Kind, bool, usize)> {
+    fn counted(label: &LabelRecord, events: &[ToldEvent]) -> Vec<(Kind, bool, usize)> {
         let answer: Vec<_> = events.iter().map(|event| TrackingEvent::parse(&event.raw).unwrap()).collect();
         let placed = |(place, event): (usize, &ToldEvent)| ToldEvent { place: Some(place), ..event.clone() };
         let events: Vec<_> = events.iter().enumerate().map(placed).collect();
@@ -303,9 +303,9 @@ mod tests {
         let returned = ToldEvent { returned: true, ..new.clone() };
         assert_eq!(counted(&label(), &[backfilled, returned]), []);
         let mut first = label();
-        first.standing.last_answer_at = None;
+        first.poll_state.last_answer_at = None;
         let mut finished = label();
-        finished.standing.state = LabelState::Finished;
+        finished.poll_state.state = LabelState::Finished;
         for label in [first, finished] {
             assert_eq!(counted(&label, std::slice::from_ref(&new)), []);
         }
@@ -314,12 +314,12 @@ mod tests {
     #[test]
     fn a_look_is_behind_when_it_was_planned_and_is_late() {
         let behind =
-            |label: &Snapshot, sent_at| behind(label, at(sent_at)).map(|notice| notice.bucket.index());
+            |label: &LabelRecord, sent_at| behind(label, at(sent_at)).map(|notice| notice.bucket.index());
         assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
         assert_eq!(behind(&label(), "2026-11-22T12:04:01Z"), Some(1));
         assert_eq!(behind(&label(), "2026-11-24T00:00:00Z"), Some(8));
         let mut by_hand = label();
-        by_hand.standing.wait = None;
+        by_hand.poll_state.wait = None;
         assert_eq!(behind(&by_hand, "2026-11-24T00:00:00Z"), None);
     }
 

@@ -12,7 +12,7 @@ pub mod account_status;
 pub mod rate_limiter;
 
 // What is known of a label between two polls.
-pub mod label_state;
+pub mod label_record;
 // The table of intervals.
 pub mod cadence;
 // Change rates learned from one's own history.

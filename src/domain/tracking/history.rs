@@ -3,9 +3,41 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::domain::messages::news::ToldEvent;
-use crate::domain::tracking::diff::ToldEvents;
-use crate::domain::tracking::matching::{KnownEvent, Matching, Update};
+use super::matching::{EventId, Form, KnownEvent, Matching, Update};
+
+/// One carrier event as a message tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldEvent {
+    pub event_id: EventId,
+    pub revision: u32,
+    /// Older than the newest event known when it was first seen.
+    pub late: bool,
+    /// Older than the newest event known now; not told.
+    pub behind: bool,
+    /// Back after it was retracted.
+    pub returned: bool,
+    /// The event's own object, byte for byte.
+    pub raw: Arc<str>,
+    /// What it was before, for a revision.
+    pub previous: Option<Arc<str>>,
+    /// The names of the fields that differ from before.
+    pub changed: Vec<String>,
+    /// What it says, in canonical form.
+    pub form: Option<Form>,
+    /// Its place in the answer, if it is there; not told.
+    pub place: Option<usize>,
+}
+
+/// The events of a poll, ready to be told.
+#[derive(Clone, Debug, Default)]
+pub struct ToldEvents {
+    /// New and returned ones, oldest first.
+    pub added: Vec<ToldEvent>,
+    pub revised: Vec<ToldEvent>,
+    pub retracted: Vec<ToldEvent>,
+    /// The id of each event of the answer, by its place there.
+    pub ids: Vec<(usize, EventId)>,
+}
 
 /// What is to be written of a label's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

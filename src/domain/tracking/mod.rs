@@ -7,6 +7,7 @@
 //! The whole answer is here; [`StatusCode`], [`Text`] and [`TrackingEvent`] have rooms of their own.
 
 mod delivered;
+pub mod estimate;
 mod event;
 mod facts;
 mod status;
@@ -20,8 +21,6 @@ pub mod reading;
 pub mod matching;
 // What is written of events, and what is told of them.
 pub mod history;
-// The difference between a label and its newest answer.
-pub mod diff;
 
 use super::digest::Digest;
 use crate::domain::tracking::matching::Layouts;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::domain::digest::Digest;
-use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, Verdict};
 use crate::domain::tracking::Tracking;
 
 /// One reading of one label.
@@ -112,26 +111,6 @@ impl Reading {
             Self::TimedOut => "timed_out",
             Self::NoConnection { .. } => "no_connection",
             Self::OurFault { .. } => "our_fault",
-        }
-    }
-
-    /// What it says about the account.
-    pub fn verdict(&self) -> Verdict {
-        let detail = || self.detail().unwrap_or_default();
-        match self {
-            Self::Answer { .. } | Self::SameBytes | Self::CarrierThrottled { .. } => Verdict::Fine,
-            Self::Refused { .. } => Verdict::Refused { detail: detail() },
-            Self::Unauthorized { status, .. } => {
-                Verdict::Unauthorized { detail: format!("the server answered {status}: {}", detail()) }
-            }
-            Self::WrongEndpoint { .. } => Verdict::Misconfigured { detail: detail() },
-            Self::Throttled { retry_after } => {
-                Verdict::Throttled { retry_after: retry_after.unwrap_or(DEFAULT_RETRY_AFTER) }
-            }
-            Self::Garbled { .. } | Self::ServerError { .. } | Self::TimedOut | Self::NoConnection { .. } => {
-                Verdict::Failed { detail: detail() }
-            }
-            Self::OurFault { .. } => Verdict::OurFault,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 use crate::domain::delivery::outbox::PendingDelivery;
-use crate::domain::subscriber::SubscriberName;
+use crate::domain::messages::subscriber::SubscriberName;
 
 /// What an inbox holds at most. A courier empties it at once; what does not fit is read from the table.
 const INBOX: usize = 1_000;

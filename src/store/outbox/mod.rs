@@ -17,14 +17,14 @@ pub use handover::{Inbox, NewDelivery};
 pub(super) use read::plan;
 
 use super::bulk::Bulk;
-use super::health::{self, Healths};
+use super::health::{self, SubscriberHealths};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::delivery::health::{Ended, Health, HealthChange};
 use crate::domain::delivery::outcome as delivery;
 use crate::domain::delivery::outcome::{
     Attempt, DeliverySchedule, HastenedBy, NextStep, RetryProgress, Settlement,
 };
-use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 
 /// An attempt that ended, and what it is judged by; what it leads to is decided as it is written, by the subscriber's
 /// health and the delivery's row at that moment.
@@ -103,7 +103,7 @@ struct Write<'a> {
 pub(super) async fn settle(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
-    healths: &mut Healths,
+    healths: &mut SubscriberHealths,
     new: &mut Vec<NewDelivery>,
 ) -> Result<Vec<Settled>, sqlx::Error> {
     let mut stored = read_stored(tx, ended).await?;

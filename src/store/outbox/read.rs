@@ -13,7 +13,7 @@ use sqlx::SqliteConnection;
 
 use crate::domain::delivery::outbox::{Kind, LeftOut, Limit, Loaded, MessageContent, PendingDelivery};
 use crate::domain::delivery::outcome::{DeliverySchedule, DueReason, Plan, RetryProgress};
-use crate::domain::subscriber::{Format, SubscriberName};
+use crate::domain::messages::subscriber::{Format, SubscriberName};
 use crate::store::{Store, StoreError, at, json};
 
 /// Of a lane that was chosen or named, so many deliveries are read at once.

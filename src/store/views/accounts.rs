@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::instant_or_null;
 use crate::domain::degraded::first_polls_take;
 use crate::domain::label::AccountName;
-use crate::domain::polling::account_status::Standing;
+use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::polling::outlook::{Limits, Outlook};
 use crate::domain::time::earlier;
 use crate::store::{Store, StoreError};
@@ -20,8 +20,8 @@ const ENDLESS: f64 = 1e9;
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountView {
     pub name: String,
-    #[serde(rename = "state", serialize_with = "standing")]
-    pub standing: Standing,
+    #[serde(rename = "state", serialize_with = "status")]
+    pub status: AccountStatus,
     pub detail: Option<String>,
     pub requests_last_minute: u64,
     pub requests_this_month: u64,
@@ -44,8 +44,8 @@ pub struct AccountView {
     pub throttled_until: Option<Timestamp>,
 }
 
-fn standing<S: Serializer>(standing: &Standing, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(standing.as_str())
+fn status<S: Serializer>(status: &AccountStatus, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(status.as_str())
 }
 
 fn seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -67,7 +67,7 @@ impl Store {
         let stretch = used.stretch.max(1.0);
         Ok(AccountView {
             name: name.to_string(),
-            standing: state.standing,
+            status: state.status,
             detail: state.detail.clone(),
             requests_last_minute: lately.map(|(_, requests)| *requests as u64).sum(),
             requests_this_month: used.this_month,

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use crate::config::{Account, Config};
 use crate::domain::degraded::{Degraded, SubscriberStatus, What};
 use crate::domain::label::AccountName;
+use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::polling::outlook::Limits;
-use crate::domain::subscriber::SubscriberName;
 use crate::store::{Store, StoreError};
 
 /// The accounts and subscribers of the configuration, as far as health needs them.
@@ -51,7 +51,7 @@ pub async fn degraded(
     let mut found = Vec::new();
     for (name, limits) in &configured.accounts {
         let view = store.account_view(name, *limits, now).await?;
-        found.extend(Degraded::account(&view.name, view.standing, view.since, view.detail.as_deref()));
+        found.extend(Degraded::account(&view.name, view.status, view.since, view.detail.as_deref()));
         found.extend(Degraded::first_polls(&view.name, view.first_polls_waiting, view.first_polls_take));
     }
     let owed = store.subscribers_owed().await?;

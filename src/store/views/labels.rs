@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{PAGE, count, instant, instant_or_null, on_one_line};
 use crate::domain::polling::pace::Pace;
-use crate::domain::polling::poll::{Glance, Reason};
+use crate::domain::polling::poll::{PollSummary, Reason};
 use crate::store::{Store, StoreError, at};
 
 /// A label as it is listed.
@@ -62,7 +62,7 @@ pub struct LabelDetail {
     /// The sequence number of the last message.
     pub last_seq: i64,
     /// Newest last.
-    pub recent_polls: Vec<Glance>,
+    pub recent_polls: Vec<PollSummary>,
 }
 
 /// Which label is meant.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{count, instant_or_null};
 use crate::domain::degraded::SubscriberStatus;
 use crate::domain::delivery::health::{Health, Reason};
-use crate::domain::subscriber::SubscriberName;
+use crate::domain::messages::subscriber::SubscriberName;
 use crate::store::{Store, StoreError, at};
 
 /// A subscriber and what is owed to it.

@@ -1,4 +1,4 @@
-//! The trade that tidies up: what has been kept long enough goes; what was learnt is written down.
+//! The worker that tidies up: what has been kept long enough goes; what was learnt is written down.
 //!
 //! In small bites, so that nobody waits for it. It never touches what is still owed; only what is owed to a subscriber
 //! that is gone for two weeks goes with the finished label, or the message, that it hangs on, and that is said.
@@ -14,11 +14,11 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::StoreConfig;
-use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{earlier, later, signed};
 use crate::store::upkeep::Keep;
 use crate::store::{Store, StoreError};
-use crate::workers::learned_rates::Experience;
+use crate::workers::learned_rates::SharedRates;
 
 pub use freshness::Report;
 
@@ -38,14 +38,14 @@ pub async fn run(
     store: Store,
     keep: StoreConfig,
     subscribers: watch::Receiver<Arc<Vec<Subscriber>>>,
-    experience: Experience,
+    learned_rates: SharedRates,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     let mut report = Report::new(clock::now());
     let mut tidy_at = Timestamp::MIN;
     loop {
         let now = clock::now();
-        experience.keep(&store, now, false).await?;
+        learned_rates.keep(&store, now, false).await?;
         report.step(&store, now).await?;
         let all = Arc::clone(&subscribers.borrow());
         let more = now >= tidy_at && step(&store, &keep, &all, now).await?;
@@ -57,7 +57,7 @@ pub async fn run(
             () = clock::sleep(if more { BREATH } else { ROUND }) => {}
         }
     }
-    experience.keep(&store, clock::now(), true).await
+    learned_rates.keep(&store, clock::now(), true).await
 }
 
 /// One bite; says whether there is more.

@@ -10,7 +10,7 @@ use crate::domain::polling::poll::Unchanged;
 use crate::domain::polling::schedule::Entry;
 use crate::domain::time::later;
 use crate::store::polls::{Flush, UnchangedPoll};
-use crate::workers::account_access::Desk;
+use crate::workers::account_access::AccountAccess;
 
 /// A batch is written so long after its first poll.
 const LONGEST: SignedDuration = SignedDuration::from_secs(1);
@@ -69,16 +69,16 @@ impl Batch {
     }
 
     /// What is to be written, if there is something.
-    pub fn take(&mut self, desk: &Desk, now: Timestamp) -> Option<Flush> {
+    pub fn take(&mut self, access: &AccountAccess, now: Timestamp) -> Option<Flush> {
         self.since.take()?;
         let mut unchanged: Vec<UnchangedPoll> = self.unchanged.drain().map(|(_, poll)| poll).collect();
         // Neighbouring rows share pages.
         unchanged.sort_unstable_by_key(|poll| poll.row);
         Some(Flush {
-            account: desk.account.name.clone(),
+            account: access.account.name.clone(),
             unchanged,
             notices: std::mem::take(&mut self.notices),
-            usage: desk.usage(),
+            usage: access.usage(),
             now,
         })
     }

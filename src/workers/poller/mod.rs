@@ -19,20 +19,20 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::domain::clock::set_back_by;
-use crate::domain::polling::alerts::Patience;
+use crate::domain::messages::subscriber::Subscriber;
+use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::freshness;
-use crate::domain::polling::label_state::Snapshot;
+use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::poll::FirstPoll;
 use crate::domain::polling::rate_limiter::Demand;
 use crate::domain::polling::schedule::{Names, Place, Schedule};
-use crate::domain::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::StoreError;
-use crate::workers::account_access::{Desk, Errand};
-use crate::workers::heartbeat::Pulse;
+use crate::workers::account_access::{AccountAccess, RequestKind};
+use crate::workers::heartbeat::Heartbeat;
 use crate::workers::in_flight::InFlight;
-use crate::workers::learned_rates::Experience;
+use crate::workers::learned_rates::SharedRates;
 use batch::Batch;
 use one::{Ended, Polled, Shared};
 
@@ -51,7 +51,7 @@ const CANDIDATES: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub cadence: Cadence,
-    pub patience: Patience,
+    pub alerts: AlertSettings,
     pub first_poll: FirstPoll,
     pub subscribers: Vec<Subscriber>,
 }
@@ -66,7 +66,7 @@ pub struct Poller {
     /// The registry's version up to which the schedule is current; `None`: nothing was loaded yet.
     version: Option<i64>,
     /// What the alerts of the schedule were computed with.
-    patience: Patience,
+    alerts: AlertSettings,
     batch: Batch,
     /// The batch that is being written.
     writing: InFlight<(), ()>,
@@ -77,19 +77,19 @@ pub struct Poller {
 
 impl Poller {
     pub fn new(
-        desk: Arc<Desk>,
+        access: Arc<AccountAccess>,
         policy: watch::Receiver<Arc<Policy>>,
-        experience: Experience,
-        pulse: Pulse,
+        learned_rates: SharedRates,
+        heartbeat: Heartbeat,
     ) -> Self {
-        let patience = policy.borrow().patience.clone();
+        let alerts = policy.borrow().alerts.clone();
         Self {
-            shared: Arc::new(Shared { desk, policy, experience, pulse }),
+            shared: Arc::new(Shared { access, policy, learned_rates, heartbeat }),
             schedule: Schedule::default(),
             in_flight: InFlight::default(),
             loaded_to: Some(0),
             version: None,
-            patience,
+            alerts,
             batch: Batch::default(),
             writing: InFlight::default(),
             weighed_at: None,
@@ -99,7 +99,7 @@ impl Poller {
 
     /// Polls until `shutdown` says so, then lets what is in flight end and writes what is in memory.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        let store = self.shared.desk.store.clone();
+        let store = self.shared.access.store.clone();
         let (mut registry, mut foreign) = (store.registry_changes(), store.foreign_changes());
         loop {
             let now = clock::now();
@@ -143,16 +143,16 @@ impl Poller {
             self.finish(ended?).await?;
         }
         self.writing.drain().await?;
-        match self.batch.take(&self.shared.desk, now) {
-            Some(batch) => self.shared.desk.store.flush(batch).await,
+        match self.batch.take(&self.shared.access, now) {
+            Some(batch) => self.shared.access.store.flush(batch).await,
             None => Ok(()),
         }
     }
 
     /// Starts as many polls as are due and allowed; says when to come again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        let desk = Arc::clone(&self.shared.desk);
-        self.shared.pulse.beat(now);
+        let access = Arc::clone(&self.shared.access);
+        self.shared.heartbeat.beat(now);
         if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
             self.schedule.set_back(by, now);
             self.batch.set_back(now);
@@ -161,7 +161,7 @@ impl Poller {
         if self.loaded_to.is_some() {
             self.load_page(now).await?;
         }
-        if desk.take_came_back() {
+        if access.take_came_back() {
             self.schedule.forgive(now);
         }
         self.weigh(now);
@@ -177,21 +177,21 @@ impl Poller {
 
     /// Starts as many polls as are due and allowed. Returns when the next may start; `None`: when one in flight has ended.
     async fn start(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let desk = Arc::clone(&self.shared.desk);
-        if let Some(open_at) = desk.open_at(now) {
+        let access = Arc::clone(&self.shared.access);
+        if let Some(open_at) = access.open_at(now) {
             return Ok(Some(open_at));
         }
-        let probing = desk.probing();
-        let most = if probing { 1 } else { desk.account.max_in_flight as usize };
+        let probing = access.probing();
+        let most = if probing { 1 } else { access.account.max_in_flight as usize };
         while self.in_flight.len() < most {
             let Some(place) = self.take(probing, now) else {
                 if self.in_flight.is_empty() {
-                    desk.caught_up();
+                    access.caught_up();
                 }
                 return Ok(self.schedule.next_due());
             };
-            let slot = match desk.take(Errand::Look, now).await? {
-                Ok(slot) => slot,
+            let permit = match access.take(RequestKind::Poll, now).await? {
+                Ok(permit) => permit,
                 Err(free_at) => {
                     self.schedule.end(place);
                     return Ok(free_at);
@@ -199,7 +199,7 @@ impl Poller {
             };
             let entry = *self.schedule.entry(place);
             let lateness = (entry.wait_ms() > 0).then(|| entry.pace().lateness(entry.due_at(), now));
-            desk.serves(lateness);
+            access.serves(lateness);
             let polled = Polled {
                 place,
                 entry,
@@ -207,12 +207,12 @@ impl Poller {
                 carrier: self.schedule.carrier(&entry),
                 service: self.schedule.service(&entry),
                 unwritten: self.batch.withdraw(entry.row),
-                sent_at: slot.call.sent_at,
+                sent_at: permit.call.sent_at,
             };
             self.in_flight.start(
                 i64::from(place),
                 (),
-                one::poll(Arc::clone(&self.shared), slot, polled, now),
+                one::poll(Arc::clone(&self.shared), permit, polled, now),
             );
         }
         Ok(None)
@@ -221,7 +221,7 @@ impl Poller {
     /// The label whose turn it is. The best probe is one that answered the last time, and not the one that was refused: a
     /// label that fails by itself proves nothing.
     fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
-        let fell_by = self.shared.desk.fell_by();
+        let fell_by = self.shared.access.fell_by();
         let unfit = |schedule: &Schedule, place| {
             let entry = schedule.entry(place);
             entry.is_failing() || Some(entry.row) == fell_by
@@ -249,7 +249,7 @@ impl Poller {
     async fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
         let Ended { polled, held, found, at } = ended;
         if let Some((carrier, until)) = held {
-            self.shared.desk.hold(carrier.clone(), until, at).await?;
+            self.shared.access.hold(carrier.clone(), until, at).await?;
             self.schedule.hold(&carrier, until);
         }
         self.batch.touch(at);
@@ -278,11 +278,11 @@ impl Poller {
         Ok(())
     }
 
-    fn put(&mut self, label: &Snapshot, now: Timestamp) {
-        let alert_at = self.patience.due_at(&label.standing, label);
+    fn put(&mut self, label: &LabelRecord, now: Timestamp) {
+        let alert_at = self.alerts.due_at(&label.poll_state, label);
         let names = Names {
             id: &label.key.id,
-            carrier: label.standing.carrier_code.as_deref(),
+            carrier: label.poll_state.carrier_code.as_deref(),
             service: label.service(),
         };
         if !self.schedule.put(&label.schedule_plan(alert_at), names, now) {
@@ -296,8 +296,8 @@ impl Poller {
         if at > now || !self.writing.is_empty() {
             return Some(at.max(now)).filter(|_| self.writing.is_empty());
         }
-        let batch = self.batch.take(&self.shared.desk, now)?;
-        let store = self.shared.desk.store.clone();
+        let batch = self.batch.take(&self.shared.access, now)?;
+        let store = self.shared.access.store.clone();
         self.writing.start(0, (), async move { store.flush(batch).await });
         None
     }
@@ -308,26 +308,26 @@ impl Poller {
             return;
         }
         self.weighed_at = Some(now);
-        let desk = &self.shared.desk;
+        let access = &self.shared.access;
         let demand = Demand {
             labels: self.schedule.len(),
             rate: self.schedule.demand(),
             due: self.schedule.due(now),
             first_polls: self.schedule.first_polls(),
         };
-        desk.asks(demand, now);
-        desk.set_next_due(self.schedule.next_due());
+        access.asks(demand, now);
+        access.set_next_due(self.schedule.next_due());
     }
 
     /// Alerts are computed anew when the configuration of silence has changed.
     async fn follow_policy(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.shared.policy.borrow().patience == self.patience {
+        if self.shared.policy.borrow().alerts == self.alerts {
             return Ok(());
         }
-        self.patience = self.shared.policy.borrow().patience.clone();
+        self.alerts = self.shared.policy.borrow().alerts.clone();
         self.writing.drain().await?;
-        if let Some(batch) = self.batch.take(&self.shared.desk, now) {
-            self.shared.desk.store.flush(batch).await?;
+        if let Some(batch) = self.batch.take(&self.shared.access, now) {
+            self.shared.access.store.flush(batch).await?;
         }
         self.loaded_to = Some(0);
         Ok(())
@@ -343,8 +343,8 @@ impl Poller {
     /// Loads a page of the labels that are polled.
     async fn load_page(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(after) = self.loaded_to else { return Ok(()) };
-        let desk = Arc::clone(&self.shared.desk);
-        let (store, account) = (&desk.store, &desk.account.name);
+        let access = Arc::clone(&self.shared.access);
+        let (store, account) = (&access.store, &access.account.name);
         if self.version.is_none() {
             // What changes from here on is taken in by its version.
             self.version = Some(store.refresh_registry_changes().await?.cast_signed());
@@ -361,9 +361,9 @@ impl Poller {
     /// Takes in what the registry changed: here, or in another process.
     async fn take_changes(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(mut version) = self.version else { return Ok(()) };
-        let desk = Arc::clone(&self.shared.desk);
+        let access = Arc::clone(&self.shared.access);
         loop {
-            let changed = desk.store.changed_labels(&desk.account.name, version, PAGE).await?;
+            let changed = access.store.changed_labels(&access.account.name, version, PAGE).await?;
             changed.labels.iter().for_each(|label| self.put(label, now));
             version = changed.version;
             self.version = Some(version);

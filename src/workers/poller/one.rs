@@ -9,24 +9,24 @@ use tracing::{debug, error, info, warn};
 use super::Policy;
 use crate::clock::{self, Running};
 use crate::domain::label::LabelId;
-use crate::domain::polling::label_state::Snapshot;
-use crate::domain::polling::learning::{Learnt, Rhythms, Wait};
+use crate::domain::polling::label_record::LabelRecord;
+use crate::domain::polling::learning::{LearnedRates, Suggestion, Wait};
 use crate::domain::polling::poll;
-use crate::domain::polling::poll::{PollPlan, Terms, Unchanged};
+use crate::domain::polling::poll::{PollContext, PollPlan, Unchanged};
 use crate::domain::polling::schedule::{Entry, Place};
 use crate::domain::tracking::reading::Reading;
 use crate::store::StoreError;
 use crate::store::polls::{PollRecord, Recorded, UnchangedPoll};
-use crate::workers::account_access::{Call, Desk, Observed, Slot};
-use crate::workers::heartbeat::Pulse;
-use crate::workers::learned_rates::Experience;
+use crate::workers::account_access::{AccountAccess, AccountUpdate, AllowedRequest, Permit};
+use crate::workers::heartbeat::Heartbeat;
+use crate::workers::learned_rates::SharedRates;
 
 /// What the polls of an account share.
 pub(super) struct Shared {
-    pub desk: Arc<Desk>,
+    pub access: Arc<AccountAccess>,
     pub policy: watch::Receiver<Arc<Policy>>,
-    pub experience: Experience,
-    pub pulse: Pulse,
+    pub learned_rates: SharedRates,
+    pub heartbeat: Heartbeat,
 }
 
 /// A label that is polled, as it was when its turn came.
@@ -54,7 +54,7 @@ pub(super) enum Found {
     /// Nothing but the next poll follows; it is in memory only.
     Unchanged(Box<Unchanged>),
     /// It was written; the label as it is now.
-    Recorded(Box<Snapshot>),
+    Recorded(Box<LabelRecord>),
     /// The registry changed or removed the label meanwhile; nothing was written.
     Superseded,
 }
@@ -62,23 +62,23 @@ pub(super) enum Found {
 /// Asks about a label and sees to what follows.
 pub(super) async fn poll(
     shared: Arc<Shared>,
-    slot: Slot,
+    permit: Permit,
     polled: Polled,
     now: Timestamp,
 ) -> Result<Ended, StoreError> {
-    let (desk, call) = (&shared.desk, slot.call);
+    let (access, call) = (&shared.access, permit.call);
     let running = Running::since(now);
-    let reading = desk.client.read(&desk.account, &polled.id, polled.entry.plain_digest(), now).await;
-    drop(slot);
+    let reading = access.client.read(&access.account, &polled.id, polled.entry.plain_digest(), now).await;
+    drop(permit);
     // The instant of the step that records, read once: time has passed while we asked.
     let at = running.now();
-    let observed = desk.observe(Some(polled.entry.row), &reading.verdict(), call, at);
-    shared.pulse.beat(at);
+    let observed = access.observe(Some(polled.entry.row), &reading.signal(), call, at);
+    shared.heartbeat.beat(at);
     if matches!(reading, Reading::SameBytes)
         && observed.is_none()
         && let Some(next) = unchanged(&shared, &polled, at)
     {
-        debug!(label_id = %polled.id, account = %desk.account.name, "poll: unchanged");
+        debug!(label_id = %polled.id, account = %access.account.name, "poll: unchanged");
         return Ok(Ended { polled, held: None, found: Found::Unchanged(Box::new(next)), at });
     }
     let (found, held) = record(&shared, &polled, reading, observed, call, at).await?;
@@ -89,13 +89,20 @@ pub(super) async fn poll(
 fn unchanged(shared: &Shared, polled: &Polled, now: Timestamp) -> Option<Unchanged> {
     let policy = Arc::clone(&shared.policy.borrow());
     let (carrier, service) = (polled.carrier.as_deref(), polled.service.as_deref());
-    let next = shared.experience.with(|rhythms| {
-        let learnt = Learnt { rhythms: Some(rhythms), carrier, service };
+    let next = shared.learned_rates.with(|rates| {
+        let learnt = Suggestion { rates: Some(rates), carrier, service };
         poll::unchanged(&policy.cadence, learnt, &polled.entry, now, clock::jitter())
     })?;
     if let Some(from) = polled.answered_at() {
         let situation = &polled.entry.situation();
-        shared.experience.learn_wait(Wait { carrier, service, situation, from, until: now, changed: false });
+        shared.learned_rates.learn_wait(Wait {
+            carrier,
+            service,
+            situation,
+            from,
+            until: now,
+            changed: false,
+        });
     }
     Some(next)
 }
@@ -112,66 +119,66 @@ async fn record(
     shared: &Shared,
     polled: &Polled,
     reading: Reading,
-    observed: Option<Observed>,
-    call: Call,
+    observed: Option<AccountUpdate>,
+    call: AllowedRequest,
     now: Timestamp,
 ) -> Result<(Found, Option<(String, Timestamp)>), StoreError> {
-    let desk = &shared.desk;
+    let access = &shared.access;
     let policy = Arc::clone(&shared.policy.borrow());
-    let account = observed.map(|observed| desk.to_record(observed, &policy.subscribers, now));
-    let (label, known) = desk.store.label_with_history(polled.entry.row, &reading).await?;
+    let account = observed.map(|observed| access.to_record(observed, &policy.subscribers, now));
+    let (label, known) = access.store.label_with_history(polled.entry.row, &reading).await?;
     let current = label.filter(|label| label.version == i64::from(polled.entry.version));
     let Some(mut label) = current else {
         debug!(label_id = %polled.id, "the label was changed meanwhile; it is polled again");
         if let Some(account) = account {
-            desk.store.record_account(account).await?;
+            access.store.record_account(account).await?;
         }
         return Ok((Found::Superseded, None));
     };
     if let Some(unwritten) = &polled.unwritten {
-        unwritten.apply(&mut label.standing);
+        unwritten.apply(&mut label.poll_state);
     }
-    let url = desk.account.tracking_url(&label.key.id);
-    let terms = Terms {
+    let url = access.account.tracking_url(&label.key.id);
+    let context = PollContext {
         cadence: &policy.cadence,
-        rhythms: &Rhythms::default(),
-        patience: &policy.patience,
+        rates: &LearnedRates::default(),
+        alerts: &policy.alerts,
         first_poll: policy.first_poll,
         subscribers: &policy.subscribers,
         resource_url: &url,
-        outage: desk.probing(),
+        outage: access.probing(),
         sent_at: call.sent_at,
         gaps: &clock::gaps(),
     };
     let plan = |reading: &Reading| {
-        shared.experience.with(|rhythms| {
-            poll::plan(&Terms { rhythms, ..terms }, &label, &known, reading, now, clock::jitter())
+        shared.learned_rates.with(|rates| {
+            poll::plan(&PollContext { rates, ..context }, &label, &known, reading, now, clock::jitter())
         })
     };
     let found = plan(&reading);
-    let mut after = found.standing.clone();
+    let mut after = found.poll_state.clone();
     let said = Said::of(&found);
     // If we die here, the label is still due and the API says the same again.
     let held = poll::held_carrier(&reading, &label, now);
     let record = PollRecord::new(&label, known.len(), found, now, account.clone());
-    let recorded = match desk.store.record_poll(record).await {
+    let recorded = match access.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
             // An answer that a constraint of the database refuses is that label's failure, and no other's.
             error!(label_id = %label.key.id, %error, "the answer can't be recorded");
             let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
             let found = plan(&garbled);
-            after = found.standing.clone();
-            desk.store.record_poll(PollRecord::new(&label, known.len(), found, now, account)).await
+            after = found.poll_state.clone();
+            access.store.record_poll(PollRecord::new(&label, known.len(), found, now, account)).await
         }
         recorded => recorded,
     };
     match recorded? {
         Recorded::Done => {
             if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
-                shared.experience.learn(&label, &after, now);
+                shared.learned_rates.learn(&label, &after, now);
             }
             report(&label, &reading, &said);
-            label.standing = after;
+            label.poll_state = after;
             Ok((Found::Recorded(Box::new(label)), held))
         }
         Recorded::Superseded => {
@@ -189,12 +196,12 @@ struct Said {
 
 impl Said {
     fn of(plan: &PollPlan) -> Self {
-        let status = plan.standing.status_code.clone().unwrap_or_default();
+        let status = plan.poll_state.status_code.clone().unwrap_or_default();
         Self { status, messages: plan.messages.len() }
     }
 }
 
-fn report(label: &Snapshot, reading: &Reading, said: &Said) {
+fn report(label: &LabelRecord, reading: &Reading, said: &Said) {
     let (id, account) = (&label.key.id, &label.key.account);
     match reading.detail() {
         None if said.messages == 0 => debug!(label_id = %id, account = %account, "poll: unchanged"),

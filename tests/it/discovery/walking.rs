@@ -78,7 +78,7 @@ async fn dying_between_two_pages_loses_nobody_and_takes_nobody_up_twice() {
             0..12 if round % 3 == 2 => {
                 house.lose_the_writer().await;
                 let now = house.now();
-                let _ = house.scout().step(now).await;
+                let _ = house.discoverer().step(now).await;
                 house.crash().await;
             }
             _ => {}

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use trackpost::domain::messages::signature::SigningSecret;
-use trackpost::domain::subscriber::Subscriber;
+use trackpost::domain::messages::subscriber::Subscriber;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
 use trackpost::shipstation::Client;
 use trackpost::store;
-use trackpost::workers::account_access::Desk;
+use trackpost::workers::account_access::AccountAccess;
 use trackpost::workers::courier::Courier;
-use trackpost::workers::discoverer::Scout;
-use trackpost::workers::heartbeat::Pulse;
-use trackpost::workers::learned_rates::Experience;
+use trackpost::workers::discoverer::Discoverer;
+use trackpost::workers::heartbeat::Heartbeat;
+use trackpost::workers::learned_rates::SharedRates;
 use trackpost::workers::poller::Poller;
 
 use super::{House, SECRET, Work};
@@ -23,20 +23,24 @@ impl House {
         let (store, writer) = store::open(&self.path).await.unwrap();
         let writer = Some(tokio::spawn(writer.run()));
         let client = Client::new().unwrap().for_account(&self.account).unwrap();
-        let desk = Desk::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
-        let desk = Arc::new(desk);
+        let access =
+            AccountAccess::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
+        let access = Arc::new(access);
         let policy = watch::channel(self.policy.clone().into()).1;
-        let experience = Experience::recall(&store, self.now()).await.unwrap();
-        let poller = Poller::new(Arc::clone(&desk), policy, experience.clone(), Pulse::default());
+        let learned_rates = SharedRates::recall(&store, self.now()).await.unwrap();
+        let poller = Poller::new(Arc::clone(&access), policy, learned_rates.clone(), Heartbeat::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
-        let scout = Scout::new(Arc::clone(&desk), audience.clone(), Pulse::default()).await.unwrap();
+        let discoverer =
+            Discoverer::new(Arc::clone(&access), audience.clone(), Heartbeat::default()).await.unwrap();
         let courier = |subscriber: &Subscriber| {
             let courier =
-                Courier::new(subscriber.clone(), audience.clone(), store.clone(), Pulse::default()).unwrap();
+                Courier::new(subscriber.clone(), audience.clone(), store.clone(), Heartbeat::default())
+                    .unwrap();
             (subscriber.name.clone(), courier)
         };
         let couriers = self.policy.subscribers.iter().map(courier).collect();
-        self.work = Some(Work { store, writer, desk, experience, poller: Some(poller), scout, couriers });
+        self.work =
+            Some(Work { store, writer, access, learned_rates, poller: Some(poller), discoverer, couriers });
     }
 
     /// Ends everything in order, and starts again on the same file.
@@ -47,14 +51,16 @@ impl House {
 
     /// Ends everything in order; [`Self::restart`] goes on.
     pub async fn shut(&mut self) {
-        let Some(Work { store, writer, desk, experience, poller, scout, couriers }) = self.work.take() else {
+        let Some(Work { store, writer, access, learned_rates, poller, discoverer, couriers }) =
+            self.work.take()
+        else {
             return;
         };
         if writer.is_some() {
-            desk.close(self.now()).await.unwrap();
-            experience.keep(&store, self.now(), true).await.unwrap();
+            access.close(self.now()).await.unwrap();
+            learned_rates.keep(&store, self.now(), true).await.unwrap();
         }
-        drop((desk, poller, scout, couriers));
+        drop((access, poller, discoverer, couriers));
         store.close().await;
         drop(store);
         if let Some(writer) = writer {

@@ -21,16 +21,16 @@ use tokio::task::JoinHandle;
 use trackpost::config::{Account, Config, Environment, LabelSources};
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::messages::signature::SigningSecret;
-use trackpost::domain::subscriber::SubscriberName;
+use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::sandbox::{
     Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
 use trackpost::store::Store;
-use trackpost::workers::account_access::{Desk, Errand};
+use trackpost::workers::account_access::{AccountAccess, RequestKind};
 use trackpost::workers::courier::Courier;
-use trackpost::workers::discoverer::Scout;
-use trackpost::workers::learned_rates::Experience;
+use trackpost::workers::discoverer::Discoverer;
+use trackpost::workers::learned_rates::SharedRates;
 use trackpost::workers::poller::{Policy, Poller};
 use trackpost::workers::registrar;
 
@@ -72,12 +72,12 @@ struct Work {
     store: Store,
     /// None once it was lost.
     writer: Option<JoinHandle<()>>,
-    desk: Arc<Desk>,
-    experience: Experience,
+    access: Arc<AccountAccess>,
+    learned_rates: SharedRates,
     /// None once it was taken.
     poller: Option<Poller>,
     /// None without discovery.
-    scout: Option<Scout>,
+    discoverer: Option<Discoverer>,
     couriers: BTreeMap<SubscriberName, Courier>,
 }
 
@@ -121,7 +121,7 @@ impl House {
         let account = config.accounts[&AccountName::new("main")].clone();
         let policy = Policy {
             cadence: config.cadence,
-            patience: config.silence,
+            alerts: config.silence,
             first_poll: config.registration.first_poll,
             subscribers: config.subscribers.into_values().collect(),
         };
@@ -221,10 +221,10 @@ impl House {
         panic!("polling finds no rest");
     }
 
-    /// One step of the scout; gives when it wants to be woken.
+    /// One step of the discoverer; gives when it wants to be woken.
     pub async fn discover_once(&mut self) -> Timestamp {
         let now = self.now();
-        self.scout().step(now).await.unwrap()
+        self.discoverer().step(now).await.unwrap()
     }
 
     /// Walks along the list of labels until there is nothing to walk for; time passes meanwhile. Returns how many
@@ -292,8 +292,8 @@ impl House {
         self.work().poller.as_mut().expect("nobody has taken the poller")
     }
 
-    pub fn scout(&mut self) -> &mut Scout {
-        self.work().scout.as_mut().expect("discovery is enabled")
+    pub fn discoverer(&mut self) -> &mut Discoverer {
+        self.work().discoverer.as_mut().expect("discovery is enabled")
     }
 
     pub fn courier(&mut self, subscriber: &str) -> &mut Courier {
@@ -301,20 +301,20 @@ impl House {
     }
 
     /// What all callers of the account share.
-    pub fn desk(&self) -> Arc<Desk> {
-        Arc::clone(&self.work.as_ref().expect("the house is open").desk)
+    pub fn access(&self) -> Arc<AccountAccess> {
+        Arc::clone(&self.work.as_ref().expect("the house is open").access)
     }
 
     /// Has requests reserved, so that the next poll writes nothing before it is sent.
     pub async fn reserve(&self) {
-        drop(self.desk().take(Errand::Look, self.now()).await.unwrap().unwrap());
+        drop(self.access().take(RequestKind::Poll, self.now()).await.unwrap().unwrap());
     }
 
-    /// The desk of another account in the same database.
-    pub async fn of_account(&self, name: &str) -> Arc<Desk> {
+    /// The access of another account in the same database.
+    pub async fn of_account(&self, name: &str) -> Arc<AccountAccess> {
         let account = Account { name: AccountName::new(name), ..self.account.clone() };
-        let client = self.desk().client.clone();
-        Arc::new(Desk::open(account, self.store().clone(), client, self.now()).await.unwrap())
+        let client = self.access().client.clone();
+        Arc::new(AccountAccess::open(account, self.store().clone(), client, self.now()).await.unwrap())
     }
 
     /// The poller, to be run apart from the house.

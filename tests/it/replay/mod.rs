@@ -5,8 +5,8 @@ mod verb;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trackpost::domain::messages::subscriber::{Format, SubscriberName};
 use trackpost::domain::messages::{MessageType, about_account};
-use trackpost::domain::subscriber::{Format, SubscriberName};
 use trackpost::sandbox::{Answer, Delivery};
 use trackpost::store::replay::{Again, Before, Span, Stored};
 use trackpost::store::upkeep::Keep;

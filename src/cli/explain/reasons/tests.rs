@@ -134,7 +134,7 @@ fn what_is_not_polled_says_so_in_one_sentence() {
 #[test]
 fn trouble_of_the_label_and_of_the_account() {
     let account = AccountState {
-        standing: Standing::Unauthorized,
+        status: AccountStatus::Unauthorized,
         probe_at: Some(at("2026-11-22T10:01:00Z")),
         throttled_until: Some(at("2026-11-22T10:00:30Z")),
         ..AccountState::new(at("2026-11-22T09:00:00Z"))

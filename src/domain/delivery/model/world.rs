@@ -7,13 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Deed, History, LONGEST_ASKED, Mood, SCHEDULE};
-use crate::domain::delivery::capacity::Slots;
+use crate::domain::delivery::capacity::Capacity;
 use crate::domain::delivery::health::{Ended, Gate, Health, HealthChange, State};
 use crate::domain::delivery::outbox::{
     Kind, LeftOut, Limit, Loaded, MessageContent, Outbox, PendingDelivery, Wanted,
 };
 use crate::domain::delivery::outcome::{Attempt, DeliverySchedule, HastenedBy, NextStep, Outcome};
-use crate::domain::subscriber::Format;
+use crate::domain::messages::subscriber::Format;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
@@ -385,7 +385,7 @@ impl World {
             Gate::Probe { .. } => {}
             Gate::Open { at_once } => {
                 self.read_what_is_wanted();
-                let slots = Slots {
+                let capacity = Capacity {
                     max_in_flight: max as usize,
                     at_once: at_once as usize,
                     under_way: self.under_way.len(),
@@ -397,8 +397,8 @@ impl World {
                 if self.memory.is_complete() {
                     assert_eq!(due, (first.len(), retries.len()));
                 }
-                assert!((due.0 == 0) == first.is_empty() || slots.room() == 0, "{due:?}, but {first:?}");
-                let share = slots.share(due.0, due.1);
+                assert!((due.0 == 0) == first.is_empty() || capacity.room() == 0, "{due:?}, but {first:?}");
+                let share = capacity.share(due.0, due.1);
                 self.first_in_a_row = if share.1 > 0 { 0 } else { self.first_in_a_row + share.0 };
                 self.take(Kind::Retry, &retries, share.1, None);
                 self.take(Kind::First, &first, share.0, None);

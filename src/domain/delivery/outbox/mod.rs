@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::domain::delivery::outcome::DeliverySchedule;
-use crate::domain::subscriber::Format;
+use crate::domain::messages::subscriber::Format;
 
 /// The most that is kept of one subscriber's outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 
-use crate::domain::polling::learning::Learnt;
+use crate::domain::polling::learning::Suggestion;
 use crate::domain::time::after;
 use crate::domain::tracking::StatusCode;
 
 pub use situation::{Sight, Situation};
-pub use surroundings::{estimate_day, guess_offset, spread};
+pub use surroundings::{guess_offset, spread};
 pub use why::Why;
 
 /// The rows of the table (contract 4.1). `DE` and `SP` have none: they end it.
@@ -124,7 +124,7 @@ impl Cadence {
     }
 
     /// When to look again; `jitter` is from -1 to 1.
-    pub fn next(&self, situation: &Situation, learnt: Learnt<'_>, now: Timestamp, jitter: f64) -> Look {
+    pub fn next(&self, situation: &Situation, learnt: Suggestion<'_>, now: Timestamp, jitter: f64) -> Look {
         if let Some(finished_at) = situation.finished_at {
             return self.settle(finished_at, now);
         }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 
-use super::surroundings::{estimate_day, guess_offset, spread};
+use super::surroundings::{guess_offset, spread};
+use crate::domain::tracking::estimate::estimate_day;
 use crate::domain::tracking::{StatusCode, Tracking};
 
 /// What the cadence looks at.

@@ -1,6 +1,5 @@
 //! What the cadence takes from texts: the destination's time of day, the day of an estimate, a label's own phase.
 
-use jiff::civil::Date;
 use jiff::tz::Offset;
 
 /// A number from 0 to 1 that is a label's own: a hash of its id, so that ten thousand labels registered at once do not
@@ -33,20 +32,4 @@ pub fn guess_offset(longitude: Option<f64>, country: Option<&str>) -> Offset {
         _ => -6,
     };
     Offset::constant(hours)
-}
-
-/// The calendar day of an estimate, as spelled: its zone is not to be trusted, its day is.
-pub fn estimate_day(text: &str) -> Option<Date> {
-    let text = text.trim();
-    match text.get(..10).and_then(|day| day.parse::<Date>().ok()) {
-        Some(day) => Some(day),
-        None => us_date(text),
-    }
-}
-
-/// `8/4/2021`, as old answers have it.
-fn us_date(text: &str) -> Option<Date> {
-    let mut parts = text.split([' ', 'T']).next()?.split('/');
-    let (month, day, year) = (parts.next()?, parts.next()?, parts.next()?);
-    Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
 }

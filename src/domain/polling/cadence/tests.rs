@@ -48,7 +48,7 @@ fn situation(quiet_since: &str) -> Situation {
 }
 
 fn next(situation: &Situation, now: &str) -> Next {
-    match cadence().next(situation, Learnt::NOTHING, now.parse().unwrap(), 0.0) {
+    match cadence().next(situation, Suggestion::NOTHING, now.parse().unwrap(), 0.0) {
         Look::Again(next) => next,
         other => panic!("{other:?}"),
     }
@@ -97,7 +97,7 @@ fn the_estimated_day_and_the_next_are_dense_in_the_morning() {
 fn jitter_moves_it() {
     let it = situation("2026-11-01T00:00:00Z");
     let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-    let wait = |jitter| match cadence().next(&it, Learnt::NOTHING, now, jitter) {
+    let wait = |jitter| match cadence().next(&it, Suggestion::NOTHING, now, jitter) {
         Look::Again(next) => next.at.duration_since(now).as_secs(),
         other => panic!("{other:?}"),
     };
@@ -110,7 +110,7 @@ fn patience_ends_with_a_last_look() {
     let old = situation("2026-09-01T00:00:00Z");
     assert_eq!(next(&old, "2026-10-30T23:00:00Z").at, "2026-10-31T00:00:00Z".parse().unwrap());
     let now = "2026-10-31T00:00:00Z".parse().unwrap();
-    assert_eq!(cadence().next(&old, Learnt::NOTHING, now, 0.0), Look::GiveUp);
+    assert_eq!(cadence().next(&old, Suggestion::NOTHING, now, 0.0), Look::GiveUp);
 }
 
 #[test]
@@ -121,9 +121,9 @@ fn the_end_is_the_end_unless_settling() {
         ..situation("2026-11-01T00:00:00Z")
     };
     let now = "2026-11-01T02:00:00Z".parse().unwrap();
-    assert_eq!(cadence().next(&finished, Learnt::NOTHING, now, 0.0), Look::Never);
+    assert_eq!(cadence().next(&finished, Suggestion::NOTHING, now, 0.0), Look::Never);
     let settling = Cadence { settle: vec![HOUR, HOUR * 6], ..cadence() };
-    match settling.next(&finished, Learnt::NOTHING, now, 0.0) {
+    match settling.next(&finished, Suggestion::NOTHING, now, 0.0) {
         Look::Again(next) => assert_eq!(next.at, "2026-11-01T06:00:00Z".parse().unwrap()),
         other => panic!("{other:?}"),
     }
@@ -133,9 +133,9 @@ fn the_end_is_the_end_unless_settling() {
 fn estimates_are_days_however_spelled() {
     let day = "2026-08-27".parse().ok();
     for text in ["2026-08-27T10:00:00", "2026-08-27T10:00:00Z", "2026-08-27", "8/27/2026"] {
-        assert_eq!(estimate_day(text), day, "{text}");
+        assert_eq!(crate::domain::tracking::estimate::estimate_day(text), day, "{text}");
     }
-    assert_eq!(estimate_day("soon"), None);
+    assert_eq!(crate::domain::tracking::estimate::estimate_day("soon"), None);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::budget::Month;
 use crate::domain::label::{LabelId, Metadata};
-use crate::domain::polling::account_status::{Verdict, backoff};
+use crate::domain::polling::account_status::{AccountSignal, backoff};
 use crate::domain::time::{after, later, signed};
 use crate::domain::tracking::reading::Reading;
 pub use walk::{Ask, PageSize, Taken, Walk};
@@ -143,12 +143,12 @@ pub fn retry_in(failures: u32) -> SignedDuration {
 ///
 /// That the list came says nothing of the labels, but that the key is taken. That it is forbidden or not there is no
 /// reason to stop asking about labels, as long as that goes well: a plan or a gateway may lack the list alone.
-pub fn concerns_account(failure: Option<&Reading>, probe: bool, vouched: bool) -> Option<Verdict> {
-    let verdict = failure.map_or(Verdict::Fine, Reading::verdict);
+pub fn concerns_account(failure: Option<&Reading>, probe: bool, vouched: bool) -> Option<AccountSignal> {
+    let signal = failure.map_or(AccountSignal::Fine, Reading::signal);
     let concerns = match failure {
         Some(Reading::Unauthorized { status: 401, .. }) => true,
         Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !vouched,
-        _ => !matches!(verdict, Verdict::Fine | Verdict::Refused { .. } | Verdict::OurFault),
+        _ => !matches!(signal, AccountSignal::Fine | AccountSignal::Refused { .. } | AccountSignal::OurFault),
     };
-    (concerns || probe).then_some(verdict)
+    (concerns || probe).then_some(signal)
 }

@@ -11,7 +11,7 @@ use jiff::civil::Time;
 use jiff::{SignedDuration, Timestamp};
 
 use super::tally::{AGES, Count, Quantiles};
-use super::{Kind, Moment, Rhythms, Tally};
+use super::{Kind, LearnedRates, Moment, Tally};
 use crate::domain::polling::cadence::{Cadence, Row, RowName, Situation};
 use crate::domain::tracking::StatusCode;
 
@@ -68,8 +68,8 @@ impl<'a> Looks<'a> {
 
 /// What is known when a next look is to be found.
 #[derive(Clone, Copy, Debug)]
-pub struct Learnt<'a> {
-    pub rhythms: Option<&'a Rhythms>,
+pub struct Suggestion<'a> {
+    pub rates: Option<&'a LearnedRates>,
     pub carrier: Option<&'a str>,
     pub service: Option<&'a str>,
 }
@@ -92,13 +92,13 @@ pub struct Lesson {
     pub quantiles: Quantiles,
 }
 
-impl Learnt<'_> {
+impl Suggestion<'_> {
     /// Nothing: the table alone decides.
-    pub const NOTHING: Self = Self { rhythms: None, carrier: None, service: None };
+    pub const NOTHING: Self = Self { rates: None, carrier: None, service: None };
 
     /// Whether the looks of a state are learnt, and may be.
     pub fn knows(&self, cadence: &Cadence, state: RowName) -> bool {
-        let best = self.rhythms.and_then(|rhythms| rhythms.best(self.carrier, self.service, state));
+        let best = self.rates.and_then(|rates| rates.best(self.carrier, self.service, state));
         best.is_some() && cadence.rows.get(&state).is_some_and(|row| row.learn)
     }
 
@@ -110,11 +110,11 @@ impl Learnt<'_> {
         now: Timestamp,
         table: Duration,
     ) -> Option<Found> {
-        let rhythms = self.rhythms?;
+        let rates = self.rates?;
         let outside = &cadence.rows[&RowName::Status(StatusCode::InTransit)];
         let looks = |state| {
             let row = cadence.rows.get(&state).filter(|row| row.learn)?;
-            let (kind, tally) = rhythms.best(self.carrier, self.service, state)?;
+            let (kind, tally) = rates.best(self.carrier, self.service, state)?;
             Some(Looks::new(kind, tally, row, outside))
         };
         let mut state = super::state(situation, now);

@@ -15,10 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{RowName, Situation};
 use crate::domain::label::LabelState;
-use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::tracking::StatusCode;
 
-pub use looks::{Found, Learnt, Lesson};
+pub use looks::{Found, Lesson, Suggestion};
 pub use tally::{Quantiles, Tally};
 
 /// Whose parcels, in which state.
@@ -31,7 +31,7 @@ pub struct Kind {
 
 /// What was learnt, by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rhythms {
+pub struct LearnedRates {
     kinds: BTreeMap<Kind, Tally>,
 }
 
@@ -61,7 +61,7 @@ const MOST: usize = 1_000;
 /// Fewer changes say nothing.
 const LEAST: f64 = 40.0;
 
-impl Rhythms {
+impl LearnedRates {
     /// Counts a wait in.
     pub fn learn(&mut self, wait: Wait<'_>) {
         let from = wait.from.max(wait.until.saturating_sub(LONGEST).unwrap_or(wait.from));
@@ -92,8 +92,8 @@ impl Rhythms {
 
     /// Learns from a good answer at `now` about `label`, which left it as `after`; failures since the good one before it
     /// don't matter. `false` if there was nothing to learn, as from the first.
-    pub fn learn_from(&mut self, label: &Snapshot, after: &Standing, now: Timestamp) -> bool {
-        let before = &label.standing;
+    pub fn learn_from(&mut self, label: &LabelRecord, after: &PollState, now: Timestamp) -> bool {
+        let before = &label.poll_state;
         let active = before.state == LabelState::Active;
         let Some(from) = before.last_answer_at.filter(|_| active) else { return false };
         self.learn(Wait {
@@ -136,7 +136,7 @@ impl Rhythms {
     }
 }
 
-impl FromIterator<(Kind, Tally)> for Rhythms {
+impl FromIterator<(Kind, Tally)> for LearnedRates {
     fn from_iter<T: IntoIterator<Item = (Kind, Tally)>>(kinds: T) -> Self {
         Self { kinds: kinds.into_iter().collect() }
     }
@@ -152,7 +152,7 @@ fn names(carrier: Option<&str>, service: Option<&str>) -> Vec<Box<str>> {
     names
 }
 
-/// The state of a parcel at a moment, as rhythms tell them apart: out for delivery and the estimated days at any hour.
+/// The state of a parcel at a moment, as rates tell them apart: out for delivery and the estimated days at any hour.
 pub fn state(situation: &Situation, at: Timestamp) -> RowName {
     let status = situation.status.unwrap_or(StatusCode::Unknown);
     if situation.out_for_delivery {

@@ -27,7 +27,7 @@ fn in_transit(quiet_since: Timestamp) -> Situation {
     }
 }
 
-fn lived(rhythms: &mut Rhythms, carrier: &str, from: i64, until: i64, changed: bool) {
+fn lived(rates: &mut LearnedRates, carrier: &str, from: i64, until: i64, changed: bool) {
     let situation = in_transit(at(0));
     let wait = Wait {
         carrier: Some(carrier),
@@ -37,16 +37,16 @@ fn lived(rhythms: &mut Rhythms, carrier: &str, from: i64, until: i64, changed: b
         until: at(until),
         changed,
     };
-    rhythms.learn(wait);
+    rates.learn(wait);
 }
 
 /// Parcels of `carrier` that change at random within an hour, `after` hours after the last change.
-fn punctual(rhythms: &mut Rhythms, carrier: &str, after: i64, parcels: usize) {
+fn punctual(rates: &mut LearnedRates, carrier: &str, after: i64, parcels: usize) {
     for _ in 0..parcels {
         for hour in 0..after {
-            lived(rhythms, carrier, hour * HOUR, (hour + 1) * HOUR, false);
+            lived(rates, carrier, hour * HOUR, (hour + 1) * HOUR, false);
         }
-        lived(rhythms, carrier, after * HOUR, (after + 1) * HOUR, true);
+        lived(rates, carrier, after * HOUR, (after + 1) * HOUR, true);
     }
 }
 
@@ -54,48 +54,49 @@ fn default_cadence() -> Cadence {
     Config::builtin(&Environment::default()).unwrap().config.cadence
 }
 
-fn wait(rhythms: &Rhythms, carrier: &str, age: i64) -> Option<Found> {
-    let learnt = Learnt { rhythms: Some(rhythms), carrier: Some(carrier), service: None };
+fn wait(rates: &LearnedRates, carrier: &str, age: i64) -> Option<Found> {
+    let learnt = Suggestion { rates: Some(rates), carrier: Some(carrier), service: None };
     learnt.wait(&default_cadence(), &in_transit(at(0)), at(age * HOUR), Duration::from_secs(10_800))
 }
 
 #[test]
 fn the_next_look_comes_when_something_happens() {
-    let mut rhythms = Rhythms::default();
-    punctual(&mut rhythms, "ups", 9, 400);
-    let found = wait(&rhythms, "ups", 0).unwrap();
+    let mut rates = LearnedRates::default();
+    punctual(&mut rates, "ups", 9, 400);
+    let found = wait(&rates, "ups", 0).unwrap();
     assert!(found.wait > Duration::from_secs(5 * 3_600), "nothing happens before nine hours: {found:?}");
     let Quantiles([quarter, half, _]) = found.lesson.quantiles;
     assert!(8.0 < quarter && quarter < half && half < 10.0, "{found:?}");
-    let then = wait(&rhythms, "ups", 9).unwrap();
+    let then = wait(&rates, "ups", 9).unwrap();
     assert!(then.wait < found.wait / 3 && then.pace <= then.wait * 2, "{then:?}");
 }
 
 #[test]
 fn a_carrier_of_its_own_beats_all_of_them_once_it_is_known() {
-    let mut rhythms = Rhythms::default();
-    punctual(&mut rhythms, "ups", 2, 50);
-    punctual(&mut rhythms, "fedex", 9, 400);
-    let kind = |carrier| rhythms.best(Some(carrier), None, RowName::Status(StatusCode::InTransit)).unwrap().0;
+    let mut rates = LearnedRates::default();
+    punctual(&mut rates, "ups", 2, 50);
+    punctual(&mut rates, "fedex", 9, 400);
+    let kind = |carrier| rates.best(Some(carrier), None, RowName::Status(StatusCode::InTransit)).unwrap().0;
     assert_eq!(&*kind("fedex").carrier, "fedex");
     assert_eq!(&*kind("ups").carrier, "", "fifty changes are few");
     assert_eq!(&*kind("dhl").carrier, "");
-    let of_service = Rhythms::default().best(Some("ups"), Some("ground"), RowName::OutForDelivery).is_none();
+    let of_service =
+        LearnedRates::default().best(Some("ups"), Some("ground"), RowName::OutForDelivery).is_none();
     assert!(of_service);
 }
 
 #[test]
 fn what_is_not_known_or_not_wanted_is_left_to_the_table() {
-    let mut rhythms = Rhythms::default();
-    assert_eq!(wait(&rhythms, "ups", 0), None);
-    punctual(&mut rhythms, "ups", 9, 39);
-    assert_eq!(wait(&rhythms, "ups", 0), None, "thirty-nine changes say nothing");
-    punctual(&mut rhythms, "ups", 9, 400);
+    let mut rates = LearnedRates::default();
+    assert_eq!(wait(&rates, "ups", 0), None);
+    punctual(&mut rates, "ups", 9, 39);
+    assert_eq!(wait(&rates, "ups", 0), None, "thirty-nine changes say nothing");
+    punctual(&mut rates, "ups", 9, 400);
     let mut own = default_cadence();
     for row in own.rows.values_mut() {
         row.learn = false;
     }
-    let learnt = Learnt { rhythms: Some(&rhythms), carrier: Some("ups"), service: None };
+    let learnt = Suggestion { rates: Some(&rates), carrier: Some("ups"), service: None };
     match own.next(&in_transit(at(0)), learnt, at(0), 0.0) {
         Look::Again(next) => {
             assert_eq!((next.interval, next.why.learnt), (Duration::from_secs(10_800), None))
@@ -106,10 +107,10 @@ fn what_is_not_known_or_not_wanted_is_left_to_the_table() {
 
 #[test]
 fn a_season_later_it_counts_half() {
-    let mut rhythms = Rhythms::default();
-    punctual(&mut rhythms, "ups", 9, 400);
-    rhythms.fade(SignedDuration::from_hours(24 * 90));
-    let (_, tally) = rhythms.best(Some("ups"), None, RowName::Status(StatusCode::InTransit)).unwrap();
+    let mut rates = LearnedRates::default();
+    punctual(&mut rates, "ups", 9, 400);
+    rates.fade(SignedDuration::from_hours(24 * 90));
+    let (_, tally) = rates.best(Some("ups"), None, RowName::Status(StatusCode::InTransit)).unwrap();
     assert!((tally.changes() - 200.0).abs() < 1e-6);
 }
 
@@ -121,11 +122,11 @@ proptest! {
         age in 0i64..400,
         table in 1u64..90_000,
     ) {
-        let mut rhythms = Rhythms::default();
+        let mut rates = LearnedRates::default();
         for (from, length, changed) in waits {
-            lived(&mut rhythms, "ups", from * HOUR, (from + length) * HOUR, changed);
+            lived(&mut rates, "ups", from * HOUR, (from + length) * HOUR, changed);
         }
-        let learnt = Learnt { rhythms: Some(&rhythms), carrier: Some("ups"), service: None };
+        let learnt = Suggestion { rates: Some(&rates), carrier: Some("ups"), service: None };
         let look = || learnt.wait(&default_cadence(), &in_transit(at(0)), at(age * HOUR), Duration::from_secs(table));
         let found = look();
         prop_assert_eq!(&found, &look());

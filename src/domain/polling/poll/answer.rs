@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{FirstPoll, PollPlan, Terms, good, silence};
+use super::diff::{self, Step};
+use super::{FirstPoll, PollContext, PollPlan, good, silence};
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::messages::body::{compose, summarize};
@@ -11,26 +12,24 @@ use crate::domain::messages::{Message, next_seq};
 use crate::domain::polling::alerts::newest_scan;
 use crate::domain::polling::cadence::guess_offset;
 use crate::domain::polling::freshness;
-use crate::domain::polling::label_state::{Snapshot, Standing};
-use crate::domain::tracking::diff as change;
-use crate::domain::tracking::diff::Step;
+use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::tracking::history;
 use crate::domain::tracking::matching::{KnownEvent, match_events};
 use crate::domain::tracking::{Deliveries, Tracking, TrackingEvent};
 
 pub(super) fn answered(
-    terms: &Terms<'_>,
-    label: &Snapshot,
+    context: &PollContext<'_>,
+    label: &LabelRecord,
     known: &[KnownEvent],
     tracking: &Tracking,
     digest: Digest,
     now: Timestamp,
 ) -> PollPlan {
     let mut plan = good(label, now);
-    let first = label.standing.first_answer_at.is_none();
+    let first = label.poll_state.first_answer_at.is_none();
     let matching = match_events(&label.key, known, &tracking.events);
     let (writes, told) = history::settle(known, &matching);
-    let after = &mut plan.standing;
+    let after = &mut plan.poll_state;
     take_over(after, tracking, digest, now);
     after.missing_events = writes.missing_after;
     plan.events = writes;
@@ -39,8 +38,8 @@ pub(super) fn answered(
     let kept =
         known.iter().enumerate().filter(|(at, event)| !event.retracted && !matching.retracted.contains(at));
     let kept = kept.map(|(_, event)| event);
-    let stands = !after.is_terminal() && delivery_stands(&label.standing, deliveries, kept, tracking);
-    after.delivered_beneath_at = stands.then(|| label.standing.delivered_beneath_at.unwrap_or(now));
+    let stands = !after.is_terminal() && delivery_stands(&label.poll_state, deliveries, kept, tracking);
+    after.delivered_beneath_at = stands.then(|| label.poll_state.delivered_beneath_at.unwrap_or(now));
 
     if !told.added.is_empty() {
         let is_new = |place| told.added.iter().any(|event| event.place == Some(place));
@@ -49,8 +48,8 @@ pub(super) fn answered(
         after.stalled_told &= scan == after.newest_scan_at;
         after.newest_scan_at = scan;
     }
-    let step = Step { before: &label.standing, after, tracking, deliveries, first };
-    let changes = change::changes(&step, told);
+    let step = Step { before: &label.poll_state, after, tracking, deliveries, first };
+    let changes = diff::changes(&step, told);
     after.late_told &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
     if changes.is_empty() {
         after.unchanged = if first { 0 } else { after.unchanged.saturating_add(1) };
@@ -59,21 +58,21 @@ pub(super) fn answered(
         after.last_changed_at = Some(now);
     }
     settle_state(label, after, !changes.is_empty(), now);
-    let said = silence(terms, label, after, now);
-    if first && terms.first_poll == FirstPoll::Baseline {
+    let said = silence(context, label, after, now);
+    if first && context.first_poll == FirstPoll::Baseline {
         return plan;
     }
     if !changes.is_empty() || !said.is_empty() {
-        plan.messages = told_of(terms, label, &mut plan.standing, &changes, &said, tracking, now);
+        plan.messages = told_of(context, label, &mut plan.poll_state, &changes, &said, tracking, now);
     }
     plan
 }
 
 /// The messages of a poll: what changed, what the clock says, and of the changes the summary, which is always last; `seq` goes on from where the label is.
 fn told_of(
-    terms: &Terms<'_>,
-    label: &Snapshot,
-    after: &mut Standing,
+    context: &PollContext<'_>,
+    label: &LabelRecord,
+    after: &mut PollState,
     changes: &[Change],
     said: &[Change],
     tracking: &Tracking,
@@ -88,14 +87,14 @@ fn told_of(
     let mut messages: Vec<Message> =
         changes.iter().chain(said).map(|change| compose(&subject, next(), now, change)).collect();
     if !changes.is_empty() {
-        messages.push(summarize(&subject, next(), now, changes, tracking, terms.resource_url.to_owned()));
+        messages.push(summarize(&subject, next(), now, changes, tracking, context.resource_url.to_owned()));
     }
     after.last_seq = seq;
     messages
 }
 
 /// What the answer says becomes what is known. A status that is null says nothing: the last one holds.
-fn take_over(after: &mut Standing, tracking: &Tracking, digest: Digest, now: Timestamp) {
+fn take_over(after: &mut PollState, tracking: &Tracking, digest: Digest, now: Timestamp) {
     after.first_answer_at = after.first_answer_at.or(Some(now));
     after.answer_digest = Some(digest);
     after.tracking_number = tracking.tracking_number.clone().or(after.tracking_number.take());
@@ -118,7 +117,7 @@ fn take_over(after: &mut Standing, tracking: &Tracking, digest: Digest, now: Tim
 /// Whether the parcel is delivered though its status says otherwise: a delivery among the scans of this answer, or
 /// earlier ones where the list no longer reaches back to them, after which it did not move.
 fn delivery_stands<'k>(
-    before: &Standing,
+    before: &PollState,
     deliveries: Deliveries,
     kept: impl Iterator<Item = &'k KnownEvent>,
     tracking: &Tracking,
@@ -133,8 +132,8 @@ fn delivery_stands<'k>(
 }
 
 /// Finished, reopened, or alive again after somebody asked by hand.
-fn settle_state(label: &Snapshot, after: &mut Standing, changed: bool, now: Timestamp) {
-    let was_finished = label.standing.state == LabelState::Finished;
+fn settle_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: Timestamp) {
+    let was_finished = label.poll_state.state == LabelState::Finished;
     if after.is_terminal() {
         if !was_finished {
             after.finished_at = Some(now);
@@ -143,18 +142,18 @@ fn settle_state(label: &Snapshot, after: &mut Standing, changed: bool, now: Time
         return;
     }
     // Looked at by hand, or for `settle`: it stays finished unless it moved.
-    if was_finished && label.standing.delivered_beneath_at.is_some() && !changed && after.is_delivered() {
+    if was_finished && label.poll_state.delivered_beneath_at.is_some() && !changed && after.is_delivered() {
         return;
     }
     after.finished_at = None;
-    if label.standing.state != LabelState::Expired || changed {
+    if label.poll_state.state != LabelState::Expired || changed {
         after.state = LabelState::Active;
     }
     finish_if_settled(after, now);
 }
 
 /// A delivery that stood beneath a newer scan long enough ends it, whatever the status says.
-pub(super) fn finish_if_settled(after: &mut Standing, now: Timestamp) {
+pub(super) fn finish_if_settled(after: &mut PollState, now: Timestamp) {
     if after.settles_at().is_some_and(|at| at <= now) {
         after.state = LabelState::Finished;
         after.finished_at = Some(now);

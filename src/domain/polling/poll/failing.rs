@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::reason::millis;
-use super::{PollPlan, Reason, Terms, append, untouched, whole_ms};
+use super::{PollContext, PollPlan, Reason, append, untouched, whole_ms};
 use crate::domain::label::LabelState;
 use crate::domain::messages::news::Change;
 use crate::domain::polling::account_status::backoff;
 use crate::domain::polling::cadence::JITTER;
-use crate::domain::polling::label_state::{Snapshot, Standing};
+use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::time as span;
 
 /// A label is given up after so many refusals in a row …
@@ -18,9 +18,9 @@ const REFUSALS: u32 = 5;
 /// … over at least this long (contract 3).
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
 
-pub(super) fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
+pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = untouched(label);
-    let after = &mut plan.standing;
+    let after = &mut plan.poll_state;
     after.refusals = after.refusals.saturating_add(1);
     let since = *after.refused_since.get_or_insert(now);
     let patient = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
@@ -43,10 +43,10 @@ pub(super) fn refused(label: &Snapshot, detail: &str, now: Timestamp, jitter: f6
 
 /// The account's matter, most likely. But should it be this label's alone, it must not be the next probe too: it goes
 /// behind the others, ever further. No failure is counted.
-pub(super) fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
+pub(super) fn stepped_back(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = untouched(label);
-    let after = &mut plan.standing;
-    let wait = match &label.standing.reason {
+    let after = &mut plan.poll_state;
+    let wait = match &label.poll_state.reason {
         Some(Reason::Unauthorized { interval_ms }) => Duration::from_millis(*interval_ms) * 2,
         _ => Duration::from_secs(60),
     };
@@ -59,18 +59,23 @@ pub(super) fn stepped_back(label: &Snapshot, now: Timestamp) -> PollPlan {
 const SOON: Duration = Duration::from_secs(10);
 
 /// A fault of our own: nobody was asked, and nothing is counted.
-pub(super) fn ours(label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
+pub(super) fn ours(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = untouched(label);
     let reason = Reason::OurFault { interval_ms: millis(SOON) };
-    retry(label, &mut plan.standing, SOON, reason, now, jitter);
+    retry(label, &mut plan.poll_state, SOON, reason, now, jitter);
     plan
 }
 
-pub(super) fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter: f64) -> PollPlan {
+pub(super) fn failed(
+    context: &PollContext<'_>,
+    label: &LabelRecord,
+    now: Timestamp,
+    jitter: f64,
+) -> PollPlan {
     let mut plan = untouched(label);
-    let after = &mut plan.standing;
+    let after = &mut plan.poll_state;
     let wait = backoff(after.failures);
-    if !terms.outage {
+    if !context.outage {
         after.failures = after.failures.saturating_add(1);
         after.failing_since = after.failing_since.or(Some(now));
     }
@@ -81,8 +86,8 @@ pub(super) fn failed(terms: &Terms<'_>, label: &Snapshot, now: Timestamp, jitter
 
 /// Again after `wait`. A label that is not active was asked about by hand: it goes back to where it was.
 pub(super) fn retry(
-    label: &Snapshot,
-    after: &mut Standing,
+    label: &LabelRecord,
+    after: &mut PollState,
     wait: Duration,
     reason: Reason,
     now: Timestamp,
@@ -90,7 +95,7 @@ pub(super) fn retry(
 ) {
     let wait = wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
     let at = span::after(now, wait);
-    let asked_by_hand = label.standing.state != LabelState::Active;
+    let asked_by_hand = label.poll_state.state != LabelState::Active;
     after.next_poll_at = if asked_by_hand { None } else { Some(whole_ms(at)) };
     after.reason = Some(reason).filter(|_| !asked_by_hand);
 }

@@ -8,31 +8,31 @@ use super::failing::retry;
 use super::reason::millis;
 use super::{PollPlan, Reason, untouched};
 use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER};
-use crate::domain::polling::label_state::Snapshot;
+use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::reading::Reading;
 
 /// If it is the carrier we know the label to be with, it stays due, and is asked about when the carrier may be; else it
 /// is asked about later by itself.
 pub(super) fn plan(
-    label: &Snapshot,
+    label: &LabelRecord,
     carrier: Option<&str>,
     retry_after: Option<Duration>,
     now: Timestamp,
 ) -> PollPlan {
     let mut plan = untouched(label);
-    let own = label.standing.carrier_code.as_deref();
+    let own = label.poll_state.carrier_code.as_deref();
     if own.is_none() || (carrier.is_some() && carrier != own) {
         let wait = carriers_wait(retry_after);
         let reason = Reason::CarrierThrottled { interval_ms: millis(wait) };
-        retry(label, &mut plan.standing, wait, reason, now, 0.0);
+        retry(label, &mut plan.poll_state, wait, reason, now, 0.0);
     }
     plan
 }
 
 /// The carrier whose labels wait after this reading, and until when.
-pub fn held_carrier(reading: &Reading, label: &Snapshot, now: Timestamp) -> Option<(String, Timestamp)> {
+pub fn held_carrier(reading: &Reading, label: &LabelRecord, now: Timestamp) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
-    let carrier = carrier.as_ref().or(label.standing.carrier_code.as_ref())?.clone();
+    let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
     let until = now.saturating_add(SignedDuration::try_from(carriers_wait(*retry_after)).ok()?);
     Some((carrier, until.unwrap_or(Timestamp::MAX)))
 }

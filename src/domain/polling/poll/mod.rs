@@ -1,10 +1,12 @@
 //! One poll: a reading of a label becomes a plan of all that is to be recorded.
 //!
 //! The plan is a value. The shell writes it in one transaction, without an `if` about the domain: the label's new
-//! standing, the history, the messages and who is to get them, and what it says about the account.
+//! poll_state, the history, the messages and who is to get them, and what it says about the account.
 
 mod answer;
+mod diff;
 mod failing;
+pub mod gaps;
 mod held;
 mod reason;
 
@@ -21,13 +23,14 @@ use crate::domain::clock::Gaps;
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::messages::body::compose;
+use crate::domain::messages::fan_out::{self, PlannedDelivery};
 use crate::domain::messages::news::Change;
-use crate::domain::messages::{Message, MessageType, next_seq};
-use crate::domain::polling::account_status::Verdict;
-use crate::domain::polling::alerts::Patience;
-use crate::domain::polling::label_state::{Snapshot, Standing};
-use crate::domain::polling::learning::{Learnt, Rhythms};
-use crate::domain::subscriber::{Format, Subscriber, SubscriberName};
+use crate::domain::messages::subscriber::Subscriber;
+use crate::domain::messages::{Message, next_seq};
+use crate::domain::polling::account_status::AccountSignal;
+use crate::domain::polling::alerts::AlertSettings;
+use crate::domain::polling::label_record::{LabelRecord, PollState};
+use crate::domain::polling::learning::{LearnedRates, Suggestion};
 use crate::domain::tracking::history::EventWrites;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
@@ -44,12 +47,12 @@ pub enum FirstPoll {
 
 /// What a plan is made under: the configuration, as far as it decides.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+pub struct PollContext<'a> {
     pub cadence: &'a Cadence,
-    /// What was learnt of the carriers' rhythms.
-    pub rhythms: &'a Rhythms,
+    /// What was learnt of the carriers' rates.
+    pub rates: &'a LearnedRates,
     pub first_poll: FirstPoll,
-    pub patience: &'a Patience,
+    pub alerts: &'a AlertSettings,
     pub subscribers: &'a [Subscriber],
     /// Where the label was read.
     pub resource_url: &'a str,
@@ -57,34 +60,25 @@ pub struct Terms<'a> {
     pub outage: bool,
     /// When the call went out.
     pub sent_at: Timestamp,
-    /// Wall time that did not pass: no patience runs out in it.
+    /// Wall time that did not pass: no alerts runs out in it.
     pub gaps: &'a Gaps,
 }
 
 /// All that one poll leads to.
 #[derive(Clone, Debug)]
 pub struct PollPlan {
-    pub standing: Standing,
+    pub poll_state: PollState,
     pub events: EventWrites,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
     pub notices: Vec<Notice>,
-    pub verdict: Verdict,
-    pub glance: Glance,
-}
-
-/// A message of the plan, to one subscriber.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedDelivery {
-    /// An index into the plan's messages.
-    pub message: usize,
-    pub subscriber: SubscriberName,
-    pub format: Format,
+    pub signal: AccountSignal,
+    pub summary: PollSummary,
 }
 
 /// One poll in short, for `explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Glance {
+pub struct PollSummary {
     /// Milliseconds since 1970.
     pub at: i64,
     pub outcome: String,
@@ -93,36 +87,38 @@ pub struct Glance {
     pub changes: usize,
 }
 
-/// How many glances are kept with a label.
-pub const GLANCES: usize = 5;
+/// How many summaries are kept with a label.
+pub const POLLS_KEPT: usize = 5;
 
 /// Whether the history is needed to plan: the bytes differ, or an event is missing and may have to be retracted.
-pub fn needs_history(standing: &Standing, digest: &Digest) -> bool {
-    standing.answer_digest.as_ref() != Some(digest) || standing.missing_events > 0
+pub fn needs_history(poll_state: &PollState, digest: &Digest) -> bool {
+    poll_state.answer_digest.as_ref() != Some(digest) || poll_state.missing_events > 0
 }
 
 /// Plans what a reading of `label` at `now` leads to. `known` is its history, wanted when [`needs_history`] says so.
 /// `jitter` is from -1 to 1.
 pub fn plan(
-    terms: &Terms<'_>,
-    label: &Snapshot,
+    context: &PollContext<'_>,
+    label: &LabelRecord,
     known: &[KnownEvent],
     reading: &Reading,
     now: Timestamp,
     jitter: f64,
 ) -> PollPlan {
     let written = label;
-    let label = &terms.gaps.heal(label, now);
+    let label = &gaps::heal(context.gaps, label, now);
     let mut plan = match reading {
-        Reading::Answer { tracking, digest } => answer::answered(terms, label, known, tracking, *digest, now),
-        Reading::SameBytes => quiet(terms, label, now),
+        Reading::Answer { tracking, digest } => {
+            answer::answered(context, label, known, tracking, *digest, now)
+        }
+        Reading::SameBytes => quiet(context, label, now),
         // Refused alike with the others, or while the account is not well: the account's matter.
-        Reading::Refused { .. } if terms.outage => failing::stepped_back(label, now),
+        Reading::Refused { .. } if context.outage => failing::stepped_back(label, now),
         Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
         | Reading::TimedOut
-        | Reading::NoConnection { .. } => failing::failed(terms, label, now, jitter),
+        | Reading::NoConnection { .. } => failing::failed(context, label, now, jitter),
         Reading::OurFault { .. } => failing::ours(label, now, jitter),
         Reading::Unauthorized { .. } => failing::stepped_back(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
@@ -132,16 +128,16 @@ pub fn plan(
         Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => untouched(label),
     };
     let good = matches!(reading, Reading::Answer { .. } | Reading::SameBytes);
-    let pace = if good { schedule(terms, label, &mut plan, now, jitter) } else { None };
-    if plan.standing.next_poll_at != label.standing.next_poll_at {
-        plan.standing.wait = planned_wait(plan.standing.next_poll_at, now);
-        plan.standing.pace = plan.standing.wait.map(|wait| pace.unwrap_or(wait));
+    let pace = if good { schedule(context, label, &mut plan, now, jitter) } else { None };
+    if plan.poll_state.next_poll_at != label.poll_state.next_poll_at {
+        plan.poll_state.wait = planned_wait(plan.poll_state.next_poll_at, now);
+        plan.poll_state.pace = plan.poll_state.wait.map(|wait| pace.unwrap_or(wait));
     }
-    terms.gaps.restore(&mut plan.standing, &written.standing, now);
-    plan.notices.extend(freshness::behind(label, terms.sent_at));
-    plan.deliveries = fan_out(&plan.messages, terms.subscribers, label);
-    plan.verdict = reading.verdict();
-    plan.glance = Glance {
+    gaps::restore(context.gaps, &mut plan.poll_state, &written.poll_state, now);
+    plan.notices.extend(freshness::behind(label, context.sent_at));
+    plan.deliveries = fan_out::of_poll(&plan.messages, context.subscribers, &label.key.account);
+    plan.signal = reading.signal();
+    plan.summary = PollSummary {
         at: now.as_millisecond(),
         outcome: reading.as_str().to_owned(),
         status: reading.status(),
@@ -165,7 +161,7 @@ pub struct Unchanged {
 /// poll (an alert is due, or the label is given up): then [`plan`] decides, over the whole row.
 pub fn unchanged(
     cadence: &Cadence,
-    learnt: Learnt<'_>,
+    learnt: Suggestion<'_>,
     entry: &Entry,
     now: Timestamp,
     jitter: f64,
@@ -194,47 +190,52 @@ fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Durat
     Some(wait.max(Duration::from_millis(1)))
 }
 
-fn untouched(label: &Snapshot) -> PollPlan {
+fn untouched(label: &LabelRecord) -> PollPlan {
     PollPlan {
-        standing: label.standing.clone(),
+        poll_state: label.poll_state.clone(),
         events: EventWrites::default(),
         messages: Vec::new(),
         deliveries: Vec::new(),
         notices: Vec::new(),
-        verdict: Verdict::Fine,
-        glance: Glance { at: 0, outcome: String::new(), status: None, detail: None, changes: 0 },
+        signal: AccountSignal::Fine,
+        summary: PollSummary { at: 0, outcome: String::new(), status: None, detail: None, changes: 0 },
     }
 }
 
-fn good(label: &Snapshot, now: Timestamp) -> PollPlan {
+fn good(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = untouched(label);
-    plan.standing.last_answer_at = Some(now);
-    plan.standing.failures = 0;
-    plan.standing.failing_since = None;
-    plan.standing.refusals = 0;
-    plan.standing.refused_since = None;
+    plan.poll_state.last_answer_at = Some(now);
+    plan.poll_state.failures = 0;
+    plan.poll_state.failing_since = None;
+    plan.poll_state.refusals = 0;
+    plan.poll_state.refused_since = None;
     plan
 }
 
-fn quiet(terms: &Terms<'_>, label: &Snapshot, now: Timestamp) -> PollPlan {
+fn quiet(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = good(label, now);
-    plan.standing.unchanged = plan.standing.unchanged.saturating_add(1);
-    if plan.standing.state == LabelState::Unavailable {
-        plan.standing.state = LabelState::Active;
+    plan.poll_state.unchanged = plan.poll_state.unchanged.saturating_add(1);
+    if plan.poll_state.state == LabelState::Unavailable {
+        plan.poll_state.state = LabelState::Active;
     }
-    answer::finish_if_settled(&mut plan.standing, now);
-    for change in silence(terms, label, &mut plan.standing, now) {
+    answer::finish_if_settled(&mut plan.poll_state, now);
+    for change in silence(context, label, &mut plan.poll_state, now) {
         append(label, &mut plan, now, &change);
     }
     plan
 }
 
 /// What the silence says; once per episode.
-fn silence(terms: &Terms<'_>, label: &Snapshot, after: &mut Standing, now: Timestamp) -> Vec<Change> {
+fn silence(
+    context: &PollContext<'_>,
+    label: &LabelRecord,
+    after: &mut PollState,
+    now: Timestamp,
+) -> Vec<Change> {
     if after.state != LabelState::Active {
         return Vec::new();
     }
-    let said = terms.patience.judge(after, label, terms.gaps, now);
+    let said = context.alerts.judge(after, label, context.gaps, now);
     for change in &said {
         match change {
             Change::Stalled { .. } => after.stalled_told = true,
@@ -247,29 +248,29 @@ fn silence(terms: &Terms<'_>, label: &Snapshot, after: &mut Standing, now: Times
 
 /// Plans the next look; gives the time between two looks around then.
 fn schedule(
-    terms: &Terms<'_>,
-    label: &Snapshot,
+    context: &PollContext<'_>,
+    label: &LabelRecord,
     plan: &mut PollPlan,
     now: Timestamp,
     jitter: f64,
 ) -> Option<Duration> {
-    let after = &mut plan.standing;
+    let after = &mut plan.poll_state;
     after.reason = None;
     if after.state == LabelState::Expired {
         after.next_poll_at = None;
         return None;
     }
-    let first = label.standing.first_answer_at.is_none();
+    let first = label.poll_state.first_answer_at.is_none();
     let situation = after.situation(&label.key, label.registered_at, first);
-    let learnt = Learnt {
-        rhythms: Some(terms.rhythms),
+    let learnt = Suggestion {
+        rates: Some(context.rates),
         carrier: after.carrier_code.as_deref(),
         service: label.service(),
     };
-    match terms.cadence.next(&situation, learnt, now, jitter) {
+    match context.cadence.next(&situation, learnt, now, jitter) {
         Look::Again(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
-            let alert = terms.patience.next(after, label, terms.gaps, now);
+            let alert = context.alerts.next(after, label, context.gaps, now);
             let alert = alert.filter(|at| after.state == LabelState::Active && *at < next.at);
             after.next_poll_at = Some(whole_ms(alert.unwrap_or(next.at)));
             after.reason = Some(Reason::of(&next, alert.is_some()));
@@ -288,36 +289,14 @@ fn schedule(
     }
 }
 
-fn append(label: &Snapshot, plan: &mut PollPlan, now: Timestamp, change: &Change) {
-    let seq = next_seq(plan.standing.last_seq, now);
-    plan.messages.push(compose(&label.subject(&plan.standing), seq, now, change));
-    plan.standing.last_seq = seq;
+fn append(label: &LabelRecord, plan: &mut PollPlan, now: Timestamp, change: &Change) {
+    let seq = next_seq(plan.poll_state.last_seq, now);
+    plan.messages.push(compose(&label.subject(&plan.poll_state), seq, now, change));
+    plan.poll_state.last_seq = seq;
 }
 
 fn whole_ms(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
-}
-
-/// Who gets what. In the vendor's own forms at most one callback per poll, under the id of its summary.
-pub fn fan_out(messages: &[Message], subscribers: &[Subscriber], label: &Snapshot) -> Vec<PlannedDelivery> {
-    let summary = messages.iter().position(|message| message.kind == MessageType::Updated);
-    let mut planned = Vec::new();
-    for subscriber in subscribers {
-        let wanted = |kind| subscriber.wants(kind, Some(&label.key.account));
-        let plan = |message| PlannedDelivery {
-            message,
-            subscriber: subscriber.name.clone(),
-            format: subscriber.format,
-        };
-        if subscriber.format == Format::Standard {
-            planned.extend((0..messages.len()).filter(|index| wanted(messages[*index].kind)).map(plan));
-        } else if let Some(summary) = summary
-            && messages.iter().any(|message| message.kind.is_made_by_polls() && wanted(message.kind))
-        {
-            planned.push(plan(summary));
-        }
-    }
-    planned
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Whether an account may make a call now: its quota, its budget, its share of the limit and its standing at once.
+//! Whether an account may make a call now: its quota, its budget, its share of the limit and its status at once.
 //!
-//! One value under one lock, so that trades that call side by side can't both take the last slot. It keeps what its
+//! One value under one lock, so that workers that call side by side can't both take the last slot. It keeps what its
 //! parts decide together, and decides nothing of its own but their order.
 
 use std::ops::Range;
@@ -10,15 +10,15 @@ use jiff::{SignedDuration, Timestamp};
 use super::budget::{Budget, Month};
 use super::pace;
 use super::quota::{Quota, Spacing};
-use crate::domain::polling::account_status::{ALL_LABELS, AccountChange, AccountState, Verdict};
+use crate::domain::polling::account_status::{ALL_LABELS, AccountChange, AccountSignal, AccountState};
 use crate::domain::polling::adaptive_limit::Share;
 use crate::domain::time::{earlier, later};
 
 /// What a call is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum RequestKind {
     /// A look at a label. Of a fallen account one at a time goes out as its probe.
-    Look,
+    Poll,
     /// Anything else; it waits until the account stands. When it has to wait, the next free slot is kept for it: there
     /// are few of them, and looks would take every one.
     Other,
@@ -26,7 +26,7 @@ pub enum Errand {
 
 /// A call that was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct AllowedRequest {
     pub sent_at: Timestamp,
     /// Sent as the probe of a fallen account.
     pub probe: bool,
@@ -34,12 +34,12 @@ pub struct Call {
 
 /// A call that has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Denied {
     /// When to come again; `None` if that depends on a call under way.
     pub free_at: Option<Timestamp>,
     /// The month's budget is used up, and it was not said yet.
     pub used_up: bool,
-    /// So many requests are to be reserved first; see [`Ledger::reserved`].
+    /// So many requests are to be reserved first; see [`RateLimiter::reserved`].
     pub reserve: Option<u32>,
 }
 
@@ -54,8 +54,8 @@ pub struct Ended {
 
 /// What an answer changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Seen {
-    /// The standing, or when the next call may go out.
+pub struct Observation {
+    /// The status, or when the next call may go out.
     pub changed: bool,
     pub change: Option<AccountChange>,
     /// The share of the limit that is used from now on, if it got smaller.
@@ -64,7 +64,7 @@ pub struct Seen {
 
 /// What holds for all calls of an account.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct RateLimiter {
     pub state: AccountState,
     /// How late labels are served, as a share of their wait: a mean of the last.
     pub lateness: f64,
@@ -117,7 +117,7 @@ const KEPT: SignedDuration = SignedDuration::from_secs(2);
 /// So many turns count in the mean of lateness.
 const MEAN_OF: f64 = 32.0;
 
-impl Ledger {
+impl RateLimiter {
     pub fn new(
         quota: Quota,
         budget: Budget,
@@ -186,36 +186,37 @@ impl Ledger {
     }
 
     /// Allows a call at `now`, or says when to come again.
-    pub fn take(&mut self, errand: Errand, now: Timestamp) -> Result<Call, Refusal> {
-        let refusal = |free_at| Refusal { free_at, used_up: false, reserve: None };
+    pub fn take(&mut self, kind: RequestKind, now: Timestamp) -> Result<AllowedRequest, Denied> {
+        let refusal = |free_at| Denied { free_at, used_up: false, reserve: None };
         if let Some(open_at) = self.state.open_at(now) {
             return Err(refusal(Some(open_at)));
         }
         let probe = self.state.probing();
-        if probe && (errand == Errand::Other || self.quota.in_flight() > 0) {
+        if probe && (kind == RequestKind::Other || self.quota.in_flight() > 0) {
             return Err(refusal(None));
         }
-        if let Some(kept) = self.kept.as_ref().filter(|kept| errand == Errand::Look && kept.contains(&now)) {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kind == RequestKind::Poll && kept.contains(&now))
+        {
             return Err(refusal(Some(kept.end)));
         }
         if let Some(end) = self.budget.used_up_until().filter(|end| *end > now) {
             let used_up = self.told_used_up.replace(end) != Some(end);
-            return Err(Refusal { free_at: Some(end), used_up, reserve: None });
+            return Err(Denied { free_at: Some(end), used_up, reserve: None });
         }
         let limit = self.share.of(self.requests_per_minute, now);
         self.quota.set_limit(limit);
-        let spaced = errand == Errand::Look && self.spaced();
+        let spaced = kind == RequestKind::Poll && self.spaced();
         let real = self.real(now);
         let wall = |at| later(at, self.skew);
         let spaced = self.spacing.free_at(real, limit).filter(|_| spaced).map(wall);
         let held = self.budget.free_at(now).or(spaced);
         if held.is_none() && self.reserved == 0 {
-            return Err(Refusal { free_at: None, used_up: false, reserve: Some(self.step()) });
+            return Err(Denied { free_at: None, used_up: false, reserve: Some(self.step()) });
         }
         let quota = &mut self.quota;
         let taken = held.map_or_else(|| quota.take(real).map_err(|at| at.map(wall)), |at| Err(Some(at)));
         if let Err(free_at) = taken {
-            if errand == Errand::Other {
+            if kind == RequestKind::Other {
                 self.kept = free_at.unwrap_or(now).checked_add(KEPT).ok().map(|until| now..until);
             }
             return Err(refusal(free_at));
@@ -227,10 +228,10 @@ impl Ledger {
         } else {
             self.spacing = Spacing::default();
         }
-        if errand == Errand::Other {
+        if kind == RequestKind::Other {
             self.kept = None;
         }
-        Ok(Call { sent_at: now, probe })
+        Ok(AllowedRequest { sent_at: now, probe })
     }
 
     /// Whether calls go out evenly, and not as fast as the quota lets them.
@@ -280,20 +281,26 @@ impl Ledger {
     }
 
     /// Takes in what a call said; see [`AccountState::observe`].
-    pub fn observe(&mut self, label: Option<i64>, verdict: &Verdict, call: Call, now: Timestamp) -> Seen {
+    pub fn observe(
+        &mut self,
+        label: Option<i64>,
+        signal: &AccountSignal,
+        call: AllowedRequest,
+        now: Timestamp,
+    ) -> Observation {
         let state = &mut self.state;
-        let before = (state.standing, state.probe_at, state.throttled_until);
-        let change = state.observe(label, verdict, self.labels, call.probe, now);
-        let changed = before != (state.standing, state.probe_at, state.throttled_until);
+        let before = (state.status, state.probe_at, state.throttled_until);
+        let change = state.observe(label, signal, self.labels, call.probe, now);
+        let changed = before != (state.status, state.probe_at, state.throttled_until);
         self.catching_up |= change == Some(AccountChange::CameBack);
         let mut share = None;
-        if let (Verdict::Throttled { .. }, Some(until)) = (verdict, state.throttled_until) {
+        if let (AccountSignal::Throttled { .. }, Some(until)) = (signal, state.throttled_until) {
             let used = (self.quota.used(), self.requests_per_minute);
             let share_before = self.share;
             share = self.share.throttled(call.sent_at, used, before.2, until, now);
             self.share_changed |= share_before != self.share;
         }
-        Seen { changed, change, share }
+        Observation { changed, change, share }
     }
 
     /// Whether the share has just grown back to all of the limit.

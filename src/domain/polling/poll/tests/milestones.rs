@@ -63,7 +63,7 @@ fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
         assert!(told.contains(&("delivered", Some("DL".to_owned()))), "{order}: {told:?}");
         assert_eq!(count(&told, "reopened"), 0, "{order}: {told:?}");
         assert!(count(&told, "out_for_delivery") <= 1, "{order}: {told:?}");
-        let now = life.label.standing.clone();
+        let now = life.label.poll_state.clone();
         let row = match &now.reason {
             Some(Reason::Cadence(cadenced)) => cadenced.row.as_str(),
             other => panic!("{order}: {other:?}"),
@@ -72,23 +72,23 @@ fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
 
         // Nothing more for three days: it is finished, and nobody is told anything.
         let last = life.read(&Reading::SameBytes, at(9 + 2 * DAY));
-        assert_eq!((kinds(&last), last.standing.state), (vec![], LabelState::Active), "{order}");
+        assert_eq!((kinds(&last), last.poll_state.state), (vec![], LabelState::Active), "{order}");
         let settled = life.read(&Reading::SameBytes, at(9 + 3 * DAY));
-        assert_eq!((kinds(&settled), settled.standing.state), (vec![], LabelState::Finished), "{order}");
+        assert_eq!((kinds(&settled), settled.poll_state.state), (vec![], LabelState::Finished), "{order}");
         assert_eq!(
-            (settled.standing.next_poll_at, settled.standing.finished_at),
+            (settled.poll_state.next_poll_at, settled.poll_state.finished_at),
             (None, Some(at(9 + 3 * DAY)))
         );
 
         // Looked at by hand it stays so, and a scan of another day reopens it.
         let same = life.answer(&after.replace("RENO", "Reno"), 14 + 3 * DAY);
-        assert_eq!((kinds(&same), same.standing.state), (vec![], LabelState::Finished), "{order}");
+        assert_eq!((kinds(&same), same.poll_state.state), (vec![], LabelState::Finished), "{order}");
         let moved = scan(9, "AR", "IT", "IN_TRANSIT").replace("-01T", "-02T");
         let moved = tracking("IT", "IN_TRANSIT", "null", &[moved, vehicle(), delivery(), hub()]);
         let reopened = life.answer(&moved, 15 + 3 * DAY);
         assert_eq!(kinds(&reopened), ["event.added", "status.changed", "reopened", "updated"], "{order}");
         assert_eq!(
-            (reopened.standing.state, reopened.standing.delivered_beneath_at),
+            (reopened.poll_state.state, reopened.poll_state.delivered_beneath_at),
             (LabelState::Active, None)
         );
     }
@@ -104,7 +104,7 @@ fn a_status_that_catches_up_ends_it_without_a_second_delivered() {
         assert!(kinds(&beneath).contains(&"delivered"), "{terminal}");
         let done = life.answer(&tracking(terminal, "DELIVERED", "null", &[vehicle(), delivery, hub()]), 2);
         assert_eq!(kinds(&done), ["status.changed", "updated"], "{terminal}");
-        assert_eq!(done.standing.state, LabelState::Finished);
+        assert_eq!(done.poll_state.state, LabelState::Finished);
     }
 }
 
@@ -114,7 +114,7 @@ fn where_the_list_no_longer_reaches_back_to_the_delivery_it_stands() {
     life.answer(&tracking("DE", "DELIVERED", "null", &[delivery()]), 0);
     let only_last = life.answer(&out(&[vehicle()]), 1);
     assert_eq!(kinds(&only_last), ["event.added", "status.changed", "updated"]);
-    assert!(only_last.standing.delivered_beneath_at.is_some());
+    assert!(only_last.poll_state.delivered_beneath_at.is_some());
     let moved = scan(9, "AR", "IT", "IN_TRANSIT").replace("-01T", "-02T");
     assert!(kinds(&life.answer(&tracking("IT", "", "null", &[moved]), 2)).contains(&"reopened"));
 }
@@ -126,7 +126,7 @@ fn delivered_and_on_its_way_again_between_two_polls_is_both() {
     life.answer(&tracking("IT", "", "null", &[hub()]), 0);
     let both = life.answer(&tracking("IT", "", "null", &[moved.clone(), delivery(), hub()]), 1);
     assert_eq!(kinds(&both), ["event.added", "event.added", "delivered", "reopened", "updated"]);
-    assert_eq!((both.standing.state, both.standing.delivered_beneath_at), (LabelState::Active, None));
+    assert_eq!((both.poll_state.state, both.poll_state.delivered_beneath_at), (LabelState::Active, None));
     let again = scan(12, "DL", "DE", "DELIVERED").replace("-01T", "-03T");
     let done = life.answer(&tracking("DE", "", "null", &[again, moved, delivery(), hub()]), 2);
     assert_eq!(kinds(&done), ["event.added", "status.changed", "delivered", "updated"]);

@@ -2,6 +2,8 @@ mod clocks;
 mod milestones;
 mod restores;
 
+use crate::domain::messages::MessageType;
+use crate::domain::messages::subscriber::{Format, SubscriberName};
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::domain::digest;
 use crate::domain::messages::repeated_id;
+use crate::domain::messages::subscriber::EventPattern;
 use crate::domain::polling::cadence::{Row, RowName};
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
-use crate::domain::subscriber::EventPattern;
 use crate::domain::tracking::{StatusCode, Tracking};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,10 +26,10 @@ fn at(hours: i64) -> Timestamp {
 /// A label's life, poll by poll, as the store would keep it.
 struct Life {
     cadence: Cadence,
-    patience: Patience,
+    alerts: AlertSettings,
     first_poll: FirstPoll,
     subscribers: Vec<Subscriber>,
-    label: Snapshot,
+    label: LabelRecord,
     known: Vec<KnownEvent>,
     /// The ids of all messages that are kept.
     ids: HashSet<String>,
@@ -40,13 +42,13 @@ impl Life {
         let rows: BTreeMap<RowName, Row> = RowName::ALL.into_iter().map(|name| (name, row.clone())).collect();
         Self {
             cadence: Cadence { rows, give_up_after: HOUR * 24 * 60, settle: vec![] },
-            patience: Patience::default(),
+            alerts: AlertSettings::default(),
             first_poll: FirstPoll::Deliver,
             subscribers: vec![
                 subscriber("all", Format::Standard, "*"),
                 subscriber("native", Format::Shipstation, "tracking.delivered"),
             ],
-            label: Snapshot::registered(at(0)),
+            label: LabelRecord::registered(at(0)),
             known: Vec::new(),
             ids: HashSet::new(),
             gaps: Gaps::default(),
@@ -54,11 +56,11 @@ impl Life {
     }
 
     fn read(&mut self, reading: &Reading, now: Timestamp) -> PollPlan {
-        let rhythms = Rhythms::default();
-        let terms = Terms {
-            rhythms: &rhythms,
+        let rates = LearnedRates::default();
+        let context = PollContext {
+            rates: &rates,
             cadence: &self.cadence,
-            patience: &self.patience,
+            alerts: &self.alerts,
             first_poll: self.first_poll,
             subscribers: &self.subscribers,
             resource_url: "https://api.example/v2/labels/se-1/track",
@@ -66,7 +68,7 @@ impl Life {
             sent_at: now,
             gaps: &self.gaps,
         };
-        let mut plan = plan(&terms, &self.label, &self.known, reading, now, 0.0);
+        let mut plan = plan(&context, &self.label, &self.known, reading, now, 0.0);
         for message in &mut plan.messages {
             let first = message.id.clone();
             let mut repetitions = 1..;
@@ -80,7 +82,7 @@ impl Life {
             *known = change.becomes.clone();
         }
         self.known.extend(plan.events.added.iter().cloned());
-        self.label.standing = plan.standing.clone();
+        self.label.poll_state = plan.poll_state.clone();
         plan
     }
 
@@ -145,7 +147,7 @@ fn a_whole_life() {
     let third = scan(12, "01", "DE", "DELIVERED");
 
     let nothing = life.answer(&tracking("NY", "", "null", &[]), 0);
-    assert_eq!((kinds(&nothing), nothing.standing.last_seq), (vec![], 0));
+    assert_eq!((kinds(&nothing), nothing.poll_state.last_seq), (vec![], 0));
 
     let accepted =
         life.answer(&tracking("AC", "PICKED_UP", "\"2026-11-03T00:00:00\"", std::slice::from_ref(&first)), 1);
@@ -162,7 +164,7 @@ fn a_whole_life() {
 
     let done = life.answer(&tracking("DE", "DELIVERED", "null", &[third, second, first]), 3);
     assert_eq!(kinds(&done), ["event.added", "estimate.changed", "status.changed", "delivered", "updated"]);
-    assert_eq!((done.standing.state, done.standing.next_poll_at), (LabelState::Finished, None));
+    assert_eq!((done.poll_state.state, done.poll_state.next_poll_at), (LabelState::Finished, None));
     let native: Vec<_> =
         done.deliveries.iter().filter(|delivery| delivery.format == Format::Shipstation).collect();
     assert_eq!(native.len(), 1);
@@ -180,7 +182,7 @@ fn an_exception_under_a_newer_scan_is_told_and_ends_nothing() {
     life.answer(&tracking("AC", "PICKED_UP", "null", std::slice::from_ref(&first)), 0);
     let plan = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[later, bad, first]), 1);
     assert_eq!(kinds(&plan), ["event.added", "event.added", "status.changed", "exception", "updated"]);
-    assert_eq!(plan.standing.state, LabelState::Active);
+    assert_eq!(plan.poll_state.state, LabelState::Active);
 }
 
 #[test]
@@ -189,12 +191,12 @@ fn a_finished_label_that_moves_is_reopened() {
     let done = scan(9, "01", "DE", "DELIVERED");
     life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
     let same = life.read(&Reading::SameBytes, at(1));
-    assert_eq!((kinds(&same), same.standing.state), (vec![], LabelState::Finished));
+    assert_eq!((kinds(&same), same.poll_state.state), (vec![], LabelState::Finished));
     let next_day = scan(10, "AR", "IT", "").replace("-01T", "-02T");
     let again = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[next_day, done]), 2);
     assert_eq!(kinds(&again), ["event.added", "status.changed", "reopened", "updated"]);
-    assert_eq!(again.standing.state, LabelState::Active);
-    assert!(again.standing.next_poll_at.is_some());
+    assert_eq!(again.poll_state.state, LabelState::Active);
+    assert!(again.poll_state.next_poll_at.is_some());
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn a_status_that_is_not_said_holds() {
     let done = scan(9, "01", "DE", "DELIVERED");
     life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
     let silent = life.answer(&format!(r#"{{"status_code":null,"events":[{done}]}}"#), 1);
-    assert_eq!((kinds(&silent), silent.standing.state), (vec![], LabelState::Finished));
+    assert_eq!((kinds(&silent), silent.poll_state.state), (vec![], LabelState::Finished));
 }
 
 #[test]
@@ -221,15 +223,15 @@ fn a_baseline_is_recorded_and_not_told() {
 fn a_fault_of_our_own_counts_for_no_label() {
     let mut life = Life::new();
     life.answer(r#"{"status_code":"IT","events":[]}"#, 0);
-    let before = life.label.standing.clone();
+    let before = life.label.poll_state.clone();
     let plan = life.read(&Reading::OurFault { detail: "no file descriptor is left".to_owned() }, at(3));
-    let after = &plan.standing;
+    let after = &plan.poll_state;
     assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(10)));
     assert_eq!(
         (after.failures, after.refusals, after.failing_since),
         (before.failures, before.refusals, before.failing_since)
     );
-    assert_eq!((plan.verdict, plan.messages.len()), (Verdict::OurFault, 0));
+    assert_eq!((plan.signal, plan.messages.len()), (AccountSignal::OurFault, 0));
 }
 
 #[test]
@@ -237,13 +239,15 @@ fn refusals_climb_a_ladder_and_end_after_five_over_three_days() {
     let mut life = Life::new();
     let waits: Vec<i64> = [0, 1, 7, 31, 55]
         .into_iter()
-        .map(|hours| life.refusal(hours).standing.next_poll_at.unwrap().duration_since(at(hours)).as_hours())
+        .map(|hours| {
+            life.refusal(hours).poll_state.next_poll_at.unwrap().duration_since(at(hours)).as_hours()
+        })
         .collect();
     assert_eq!(waits, [1, 6, 24, 24, 24]);
     let gone = life.refusal(79);
-    assert_eq!((kinds(&gone), gone.standing.state), (vec!["unavailable"], LabelState::Unavailable));
+    assert_eq!((kinds(&gone), gone.poll_state.state), (vec!["unavailable"], LabelState::Unavailable));
     let asked = life.refusal(80);
-    assert_eq!((kinds(&asked), asked.standing.next_poll_at), (vec![], None), "asked by hand: said once");
+    assert_eq!((kinds(&asked), asked.poll_state.next_poll_at), (vec![], None), "asked by hand: said once");
     assert_eq!(gone.deliveries.len(), 1, "no poll's summary, so nothing in the native form");
 }
 
@@ -252,9 +256,9 @@ fn a_good_answer_forgives() {
     let mut life = Life::new();
     life.refusal(0);
     life.read(&Reading::TimedOut, at(1));
-    assert_eq!((life.label.standing.refusals, life.label.standing.failures), (1, 1));
+    assert_eq!((life.label.poll_state.refusals, life.label.poll_state.failures), (1, 1));
     life.answer(&tracking("NY", "", "null", &[]), 2);
-    assert_eq!((life.label.standing.refusals, life.label.standing.failures), (0, 0));
+    assert_eq!((life.label.poll_state.refusals, life.label.poll_state.failures), (0, 0));
 }
 
 #[test]
@@ -263,7 +267,7 @@ fn failures_back_off_from_a_minute_to_an_hour() {
     let mut waits = Vec::new();
     for _ in 0..8 {
         let plan = life.read(&Reading::ServerError { status: 503 }, at(0));
-        waits.push(plan.standing.next_poll_at.unwrap().duration_since(at(0)));
+        waits.push(plan.poll_state.next_poll_at.unwrap().duration_since(at(0)));
     }
     let minutes: Vec<i64> = waits.iter().map(SignedDuration::as_mins).collect();
     assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
@@ -272,16 +276,16 @@ fn failures_back_off_from_a_minute_to_an_hour() {
 #[test]
 fn what_is_the_accounts_matter_leaves_the_label_as_it_is() {
     let mut life = Life::new();
-    let before = life.label.standing.clone();
+    let before = life.label.poll_state.clone();
     let plan = life.read(&Reading::Throttled { retry_after: None }, at(1));
-    assert_eq!(plan.standing, before);
+    assert_eq!(plan.poll_state, before);
     let refused = Reading::Unauthorized { status: 401, detail: String::new() };
     let waits: Vec<i64> = (0..3)
-        .map(|_| life.read(&refused, at(1)).standing.next_poll_at.unwrap().duration_since(at(1)).as_mins())
+        .map(|_| life.read(&refused, at(1)).poll_state.next_poll_at.unwrap().duration_since(at(1)).as_mins())
         .collect();
     assert_eq!(waits, [1, 2, 4], "it goes behind the others");
-    assert_eq!(life.label.standing.refusals, 0);
-    assert_eq!(plan.verdict, Verdict::Throttled { retry_after: Duration::from_secs(60) });
+    assert_eq!(life.label.poll_state.refusals, 0);
+    assert_eq!(plan.signal, AccountSignal::Throttled { retry_after: Duration::from_secs(60) });
 }
 
 #[test]
@@ -289,15 +293,15 @@ fn silence_expires() {
     let mut life = Life::new();
     life.answer(&tracking("NY", "", "null", &[]), 0);
     let over = life.read(&Reading::SameBytes, at(24 * 60));
-    assert_eq!((kinds(&over), over.standing.state), (vec!["expired"], LabelState::Expired));
+    assert_eq!((kinds(&over), over.poll_state.state), (vec!["expired"], LabelState::Expired));
     let asked = life.read(&Reading::SameBytes, at(24 * 61));
     assert_eq!(
-        (kinds(&asked), asked.standing.state),
+        (kinds(&asked), asked.poll_state.state),
         (vec![], LabelState::Expired),
         "asked by hand: one look"
     );
     let moved = life.answer(&tracking("AC", "", "null", &[scan(8, "OA", "AC", "PICKED_UP")]), 24 * 62);
-    assert_eq!(moved.standing.state, LabelState::Active);
+    assert_eq!(moved.poll_state.state, LabelState::Active);
 }
 
 #[test]
@@ -307,7 +311,7 @@ fn the_same_facts_in_other_words_are_no_news() {
     life.answer(&tracking("IT", "IN_TRANSIT", "null", &events), 0);
     let reordered = [events[1].clone(), events[0].replace("RENO", "Reno").replace('}', ",\"signer\":\"\"}")];
     let plan = life.answer(&tracking("it", "in_transit", "\"\"", &reordered), 1);
-    assert_eq!((kinds(&plan), plan.standing.unchanged), (vec![], 1));
+    assert_eq!((kinds(&plan), plan.poll_state.unchanged), (vec![], 1));
 }
 
 #[test]
@@ -391,8 +395,8 @@ fn every_body_fits_its_schema() {
 
 #[test]
 fn silence_is_said_once_per_episode() {
-    let patience = Patience { stalled_after: [(StatusCode::InTransit, 3)].into(), late_after: 1 };
-    let mut life = Life { patience, ..Life::new() };
+    let alerts = AlertSettings { stalled_after: [(StatusCode::InTransit, 3)].into(), late_after: 1 };
+    let mut life = Life { alerts, ..Life::new() };
     // Sunday, 2026-11-01; registered long before, so that the scans' times are plausible.
     let hours = |text: &str| text.parse::<Timestamp>().unwrap().duration_since(at(0)).as_hours();
     let first = scan(8, "AR", "IT", "IN_TRANSIT");
@@ -419,12 +423,12 @@ fn silence_is_said_once_per_episode() {
 
 #[test]
 fn the_next_poll_is_brought_forward_to_the_moment_of_judgement() {
-    let patience = Patience { stalled_after: BTreeMap::new(), late_after: 1 };
-    let mut life = Life { patience, ..Life::new() };
+    let alerts = AlertSettings { stalled_after: BTreeMap::new(), late_after: 1 };
+    let mut life = Life { alerts, ..Life::new() };
     let now: Timestamp = "2026-11-04T05:30:00Z".parse().unwrap();
     let plan = life.read(&answer(&tracking("IT", "", "\"2026-11-03\"", &[scan(8, "AR", "IT", "")])), now);
     // 00:00 at UTC-6, and the label's own share of the two hours after.
     let midnight: Timestamp = "2026-11-04T06:00:00Z".parse().unwrap();
-    let after = plan.standing.next_poll_at.unwrap().duration_since(midnight);
+    let after = plan.poll_state.next_poll_at.unwrap().duration_since(midnight);
     assert!(after.is_positive() && after < SignedDuration::from_hours(2), "{after}");
 }

@@ -3,6 +3,7 @@
 //!
 //! What no id can mend is left out: an answer that was told after the backup and is taken back before the next poll.
 
+use crate::domain::messages::MessageType;
 use std::collections::HashMap;
 
 use proptest::collection::vec;

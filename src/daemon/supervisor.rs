@@ -1,4 +1,4 @@
-//! Who is at work: the trades, each with the configuration it was started with.
+//! Who is at work: the workers, each with the configuration it was started with.
 //!
 //! A reload tells only those to stop whose part changed, and waits for none of them: what an old one has under way ends
 //! within its own time limit, and its successor begins when it has ended. So there are never two couriers of one
@@ -18,71 +18,71 @@ use crate::clock;
 use crate::config::{Account, Config, LabelSources, StoreConfig};
 use crate::domain::label::AccountName;
 use crate::domain::messages::signature::jwks;
-use crate::domain::subscriber::{Subscriber, SubscriberName};
+use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{later, signed};
 use crate::http::{self, Sources};
 use crate::notices::Notices;
 use crate::shipstation::Client;
 use crate::store::views::attention::Configured;
 use crate::store::{Store, StoreError};
-use crate::workers::account_access::Desk;
+use crate::workers::account_access::AccountAccess;
 use crate::workers::courier::{Audience, Courier};
-use crate::workers::discoverer::Scout;
-use crate::workers::heartbeat::{Pulse, Pulses};
+use crate::workers::discoverer::Discoverer;
+use crate::workers::heartbeat::{Heartbeat, Heartbeats};
 use crate::workers::janitor;
-use crate::workers::learned_rates::Experience;
+use crate::workers::learned_rates::SharedRates;
 use crate::workers::poller::{Policy, Poller};
 use crate::workers::registrar;
 use crate::workers::registrar::Wanted;
 
-/// A trade that ended.
+/// A worker that ended.
 #[derive(Debug)]
 pub struct Ended {
-    pub trade: String,
+    pub worker: String,
     pub outcome: Result<(), StoreError>,
 }
 
 /// Who waits for a predecessor gives a sign of life every so often.
 const SIGN: Duration = Duration::from_secs(5);
-/// How much longer than its calls may take a trade may take to end: it still writes what came of them.
+/// How much longer than its calls may take a worker may take to end: it still writes what came of them.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// A trade at work.
+/// A worker at work.
 struct Post {
     name: String,
     stop: watch::Sender<bool>,
     task: Id,
     gone: Gone,
     /// How long its calls may take.
-    patience: Duration,
+    alerts: Duration,
     /// Whom it waits for, and by when that must have ended.
     before: Option<(Gone, Timestamp)>,
 }
 
-/// Closes when a trade has ended.
+/// Closes when a worker has ended.
 type Gone = watch::Receiver<()>;
 
-/// A trade that was told to stop.
+/// A worker that was told to stop.
 struct Leaving {
     gone: Gone,
     /// If it has not ended then, it hangs.
     by: Timestamp,
 }
 
-pub struct Trades {
+pub struct Supervisor {
     store: Store,
     client: Client,
-    pulses: Pulses,
+    heartbeats: Heartbeats,
     tasks: JoinSet<Ended>,
-    /// The trades of each account.
+    /// The workers of each account.
     accounts: BTreeMap<AccountName, (Vec<Post>, Account)>,
     couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
-    desks: BTreeMap<AccountName, Arc<Desk>>,
+    desks: BTreeMap<AccountName, Arc<AccountAccess>>,
     others: Vec<Post>,
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
-    experience: Experience,
+    learned_rates: SharedRates,
     jwks: watch::Sender<Arc<str>>,
     configured: watch::Sender<Arc<Configured>>,
     /// Those that were told to stop, by name: who comes after them waits.
@@ -90,19 +90,19 @@ pub struct Trades {
     told_to_stop: HashSet<Id>,
 }
 
-impl Trades {
+impl Supervisor {
     pub fn new(
         store: Store,
         client: Client,
-        pulses: Pulses,
-        experience: Experience,
+        heartbeats: Heartbeats,
+        learned_rates: SharedRates,
         config: &Config,
     ) -> Self {
         Self {
             store,
             client,
-            pulses,
-            experience,
+            heartbeats,
+            learned_rates,
             tasks: JoinSet::new(),
             accounts: BTreeMap::new(),
             couriers: BTreeMap::new(),
@@ -135,31 +135,32 @@ impl Trades {
 
     pub fn start_upkeep(&mut self, keep: &StoreConfig, notices: &Notices) {
         let (store, wanted, notices) = (self.store.clone(), self.wanted.subscribe(), notices.clone());
-        let none = Pulse::default();
+        let none = Heartbeat::default();
         let registrar = self.post("the registrar", &none, Duration::ZERO, |stop| {
             registrar::run(store, wanted, notices, stop)
         });
         let (store, keep, audience) = (self.store.clone(), keep.clone(), self.audience.subscribe());
-        let experience = self.experience.clone();
+        let learned_rates = self.learned_rates.clone();
         let janitor = self.post("the janitor", &none, Duration::ZERO, |stop| {
-            janitor::run(store, keep, audience, experience, stop)
+            janitor::run(store, keep, audience, learned_rates, stop)
         });
         self.others.extend([registrar, janitor]);
     }
 
     pub fn serve(&mut self, listener: TcpListener, sources: Sources) {
-        let post = self.post("the HTTP server", &Pulse::default(), Duration::ZERO, |mut stop| async move {
-            let shutdown = async move {
-                let _ = stop.wait_for(|stop| *stop).await;
-            };
-            // It ends when it is told to; an error of one connection is that connection's.
-            let _ = http::serve(listener, sources, shutdown).await;
-            Ok(())
-        });
+        let post =
+            self.post("the HTTP server", &Heartbeat::default(), Duration::ZERO, |mut stop| async move {
+                let shutdown = async move {
+                    let _ = stop.wait_for(|stop| *stop).await;
+                };
+                // It ends when it is told to; an error of one connection is that connection's.
+                let _ = http::serve(listener, sources, shutdown).await;
+                Ok(())
+            });
         self.others.push(post);
     }
 
-    /// Brings the trades of accounts and subscribers in step with `config`.
+    /// Brings the workers of accounts and subscribers in step with `config`.
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
         // Before anybody signs with a new key.
@@ -171,20 +172,20 @@ impl Trades {
             if self.accounts.contains_key(name) {
                 continue;
             }
-            let desk = self.desk(account).await?;
-            let trade = format!("the poller of {name}");
-            let pulse = self.pulses.start(&trade, clock::now());
-            let (policy, experience) = (self.policy.subscribe(), self.experience.clone());
-            let poller = Poller::new(Arc::clone(&desk), policy, experience, pulse.clone());
-            let mut posts = vec![self.post(&trade, &pulse, account.timeout, |stop| poller.run(stop))];
+            let access = self.access(account).await?;
+            let worker = format!("the poller of {name}");
+            let heartbeat = self.heartbeats.start(&worker, clock::now());
+            let (policy, learned_rates) = (self.policy.subscribe(), self.learned_rates.clone());
+            let poller = Poller::new(Arc::clone(&access), policy, learned_rates, heartbeat.clone());
+            let mut posts = vec![self.post(&worker, &heartbeat, account.timeout, |stop| poller.run(stop))];
             if account.discover.enabled {
-                let trade = format!("the scout of {name}");
-                let pulse = self.pulses.start(&trade, clock::now());
-                let (audience, beat) = (self.audience.subscribe(), pulse.clone());
-                posts.push(self.post(&trade, &pulse, account.timeout, |stop| async move {
+                let worker = format!("the discoverer of {name}");
+                let heartbeat = self.heartbeats.start(&worker, clock::now());
+                let (audience, beat) = (self.audience.subscribe(), heartbeat.clone());
+                posts.push(self.post(&worker, &heartbeat, account.timeout, |stop| async move {
                     // When the one before has ended: how far it came is where this one goes on.
-                    match Scout::new(desk, audience, beat).await? {
-                        Some(scout) => scout.run(stop).await,
+                    match Discoverer::new(access, audience, beat).await? {
+                        Some(discoverer) => discoverer.run(stop).await,
                         None => Ok(()),
                     }
                 }));
@@ -195,11 +196,11 @@ impl Trades {
             if self.couriers.contains_key(name) {
                 continue;
             }
-            let trade = format!("the courier of {name}");
-            let pulse = self.pulses.start(&trade, clock::now());
+            let worker = format!("the courier of {name}");
+            let heartbeat = self.heartbeats.start(&worker, clock::now());
             let audience: Audience = self.audience.subscribe();
-            let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), pulse.clone())?;
-            let post = self.post(&trade, &pulse, subscriber.timeout, |stop| courier.run(stop));
+            let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), heartbeat.clone())?;
+            let post = self.post(&worker, &heartbeat, subscriber.timeout, |stop| courier.run(stop));
             self.couriers.insert(name.clone(), (post, subscriber.clone()));
         }
         Ok(())
@@ -227,33 +228,33 @@ impl Trades {
             // One that still waits for its own predecessor ends with that.
             let waits = post.before.filter(|(gone, _)| gone.has_changed().is_ok());
             let by =
-                waits.map_or_else(|| later(now, signed(post.patience.saturating_add(SLACK))), |(_, by)| by);
+                waits.map_or_else(|| later(now, signed(post.alerts.saturating_add(SLACK))), |(_, by)| by);
             post.stop.send_replace(true);
-            self.pulses.stop(&post.name);
+            self.heartbeats.stop(&post.name);
             self.told_to_stop.insert(post.task);
             self.leaving.insert(post.name, Leaving { gone: post.gone, by });
         }
     }
 
-    /// The account's desk; one that was there before a reload goes on with its ledger.
-    async fn desk(&mut self, account: &Account) -> Result<Arc<Desk>, DaemonError> {
+    /// The account's access; one that was there before a reload goes on with its limiter.
+    async fn access(&mut self, account: &Account) -> Result<Arc<AccountAccess>, DaemonError> {
         let (now, client) = (clock::now(), self.client.for_account(account)?);
-        let desk = match self.desks.get(&account.name) {
-            Some(desk) => desk.reopened(account.clone(), client, now),
-            None => Desk::open(account.clone(), self.store.clone(), client, now).await?,
+        let access = match self.desks.get(&account.name) {
+            Some(access) => access.reopened(account.clone(), client, now),
+            None => AccountAccess::open(account.clone(), self.store.clone(), client, now).await?,
         };
-        let desk = Arc::new(desk);
-        self.desks.insert(account.name.clone(), Arc::clone(&desk));
-        Ok(desk)
+        let access = Arc::new(access);
+        self.desks.insert(account.name.clone(), Arc::clone(&access));
+        Ok(access)
     }
 
-    /// Starts a trade whose calls take no longer than `patience`; when the one of its name before has ended, if that was
+    /// Starts a worker whose calls take no longer than `alerts`; when the one of its name before has ended, if that was
     /// told to stop.
     fn post<F>(
         &mut self,
         name: &str,
-        pulse: &Pulse,
-        patience: Duration,
+        heartbeat: &Heartbeat,
+        alerts: Duration,
         work: impl FnOnce(watch::Receiver<bool>) -> F,
     ) -> Post
     where
@@ -263,19 +264,19 @@ impl Trades {
         let (here, gone) = watch::channel(());
         let before = self.leaving.remove(name);
         let waits = before.as_ref().map(|before| (before.gone.clone(), before.by));
-        let (work, pulse, trade) = (work(stopped.clone()), pulse.clone(), name.to_owned());
+        let (work, heartbeat, worker) = (work(stopped.clone()), heartbeat.clone(), name.to_owned());
         let task = self.tasks.spawn(async move {
             if let Some(before) = before {
-                wait_for(before.gone, before.by, &pulse).await;
+                wait_for(before.gone, before.by, &heartbeat).await;
             }
             let outcome = if *stopped.borrow() { Ok(()) } else { work.await };
             drop(here);
-            Ended { trade, outcome }
+            Ended { worker, outcome }
         });
-        Post { name: name.to_owned(), stop, task: task.id(), gone, patience, before: waits }
+        Post { name: name.to_owned(), stop, task: task.id(), gone, alerts, before: waits }
     }
 
-    /// Waits until a trade ends that was not told to, which none does by itself.
+    /// Waits until a worker ends that was not told to, which none does by itself.
     pub async fn ended(&mut self) -> Ended {
         loop {
             match self.tasks.join_next_with_id().await {
@@ -296,9 +297,9 @@ impl Trades {
             post.stop.send_replace(true);
         }
         while self.tasks.join_next().await.is_some() {}
-        for desk in self.desks.values() {
+        for access in self.desks.values() {
             // If it can't be written, what was not under way counts as sent at the next start, too: no harm.
-            let _ = desk.close(clock::now()).await;
+            let _ = access.close(clock::now()).await;
         }
     }
 }
@@ -310,7 +311,7 @@ fn published(config: &Config) -> Arc<str> {
 fn policy(config: &Config) -> Arc<Policy> {
     Arc::new(Policy {
         cadence: config.cadence.clone(),
-        patience: config.silence.clone(),
+        alerts: config.silence.clone(),
         first_poll: config.registration.first_poll,
         subscribers: config.subscribers.values().cloned().collect(),
     })
@@ -321,11 +322,11 @@ fn audience(config: &Config) -> Arc<Vec<Subscriber>> {
 }
 
 /// Waits for a predecessor. If it hangs, so does who waits for it, and no sign of life hides that.
-async fn wait_for(mut before: Gone, by: Timestamp, pulse: &Pulse) {
+async fn wait_for(mut before: Gone, by: Timestamp, heartbeat: &Heartbeat) {
     loop {
         let now = clock::now();
         if now < by {
-            pulse.beat(now);
+            heartbeat.beat(now);
         }
         tokio::select! {
             // Nothing is ever sent: it closes.
@@ -336,7 +337,7 @@ async fn wait_for(mut before: Gone, by: Timestamp, pulse: &Pulse) {
 }
 
 fn panicked(error: &JoinError) -> Ended {
-    Ended { trade: format!("a trade ({error})"), outcome: Ok(()) }
+    Ended { worker: format!("a worker ({error})"), outcome: Ok(()) }
 }
 
 #[cfg(test)]
@@ -348,14 +349,14 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_trade_that_hangs_seems_to_hang_too() {
-        let (pulses, now) = (Pulses::default(), clock::now());
+        let (heartbeats, now) = (Heartbeats::default(), clock::now());
         let long_ago = earlier(now, SignedDuration::from_mins(10));
         for (by, silent) in [(later(now, signed(SLACK)), 0), (now, 1)] {
-            let pulse = pulses.start("a courier", long_ago);
+            let heartbeat = heartbeats.start("a courier", long_ago);
             let (here, before) = watch::channel(());
             drop(here);
-            wait_for(before, by, &pulse).await;
-            assert_eq!(pulses.silent(clock::now(), signed(SLACK)).len(), silent);
+            wait_for(before, by, &heartbeat).await;
+            assert_eq!(heartbeats.silent(clock::now(), signed(SLACK)).len(), silent);
         }
     }
 }

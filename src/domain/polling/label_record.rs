@@ -20,7 +20,7 @@ const SETTLED_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
 /// What is kept of a label, as far as a poll can change it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
+pub struct PollState {
     pub state: LabelState,
     pub first_answer_at: Option<Timestamp>,
     /// The last good answer since the label is watched.
@@ -69,7 +69,7 @@ pub struct Standing {
     pub late_told: bool,
 }
 
-impl Standing {
+impl PollState {
     /// A label nobody has asked about yet.
     pub fn new(now: Timestamp) -> Self {
         Self {
@@ -144,7 +144,7 @@ impl Standing {
         Situation {
             status: if waited_for { self.status() } else { Some(StatusCode::InTransit) },
             out_for_delivery: self.out_for_delivery && waited_for,
-            estimate: estimate.and_then(cadence::estimate_day),
+            estimate: estimate.and_then(crate::domain::tracking::estimate::estimate_day),
             utc_offset: self.utc_offset(),
             quiet_since: self.last_changed_at.unwrap_or(registered_at),
             unchanged: self.unchanged,
@@ -156,7 +156,7 @@ impl Standing {
 
 /// A label taken up to be polled.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
+pub struct LabelRecord {
     /// The store's own key of the row.
     pub row: i64,
     pub key: LabelKey,
@@ -164,12 +164,12 @@ pub struct Snapshot {
     /// What the registry has counted; a poll under an older version is not recorded.
     pub version: i64,
     pub registered_at: Timestamp,
-    pub standing: Standing,
-    /// The last polls, newest last, as JSON; see [`super::poll::Glance`].
+    pub poll_state: PollState,
+    /// The last polls, newest last, as JSON; see [`super::poll::PollSummary`].
     pub recent_polls: String,
 }
 
-impl Snapshot {
+impl LabelRecord {
     /// For tests: the label `se-1` of `main`, registered `at` then, about which nobody has asked yet.
     #[cfg(test)]
     pub fn registered(at: Timestamp) -> Self {
@@ -182,7 +182,7 @@ impl Snapshot {
             metadata: Metadata::new(),
             version: 1,
             registered_at: at,
-            standing: Standing::new(at),
+            poll_state: PollState::new(at),
             recent_polls: "[]".to_owned(),
         }
     }
@@ -198,38 +198,38 @@ impl Snapshot {
 
     /// The label as the schedule keeps it; `alert_at` is when an alert is to be judged next.
     pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> Plan {
-        let standing = &self.standing;
-        let situation = standing.situation(&self.key, self.registered_at, false);
+        let poll_state = &self.poll_state;
+        let situation = poll_state.situation(&self.key, self.registered_at, false);
         Plan {
             row: self.row,
             version: self.version,
-            state: standing.state,
-            due_at: standing.next_poll_at,
-            wait_ms: standing.wait.and_then(|wait| i64::try_from(wait.as_millis()).ok()),
-            pace: standing.pace.map_or(Pace::NONE, Pace::of),
-            unchanged: standing.unchanged,
-            answered_at: standing.last_answer_at,
-            quiet_since: standing.last_changed_at.unwrap_or(self.registered_at),
+            state: poll_state.state,
+            due_at: poll_state.next_poll_at,
+            wait_ms: poll_state.wait.and_then(|wait| i64::try_from(wait.as_millis()).ok()),
+            pace: poll_state.pace.map_or(Pace::NONE, Pace::of),
+            unchanged: poll_state.unchanged,
+            answered_at: poll_state.last_answer_at,
+            quiet_since: poll_state.last_changed_at.unwrap_or(self.registered_at),
             alert_at,
             status: situation.status,
             out_for_delivery: situation.out_for_delivery,
             estimate: situation.estimate,
             utc_offset: situation.utc_offset,
-            digest: standing.answer_digest,
-            failing: standing.failures + standing.refusals > 0,
-            missing_events: standing.missing_events > 0,
+            digest: poll_state.answer_digest,
+            failing: poll_state.failures + poll_state.refusals > 0,
+            missing_events: poll_state.missing_events > 0,
         }
     }
 
-    /// What messages say about the label, with `standing` as it is after the poll.
-    pub fn subject<'a>(&'a self, standing: &'a Standing) -> Subject<'a> {
+    /// What messages say about the label, with `poll_state` as it is after the poll.
+    pub fn subject<'a>(&'a self, poll_state: &'a PollState) -> Subject<'a> {
         Subject {
             label: &self.key,
             metadata: &self.metadata,
-            tracking_number: standing.tracking_number.as_deref(),
-            carrier_code: standing.carrier_code.as_deref(),
-            status_code: standing.status_code.as_deref(),
-            status_description: standing.status_description.as_deref(),
+            tracking_number: poll_state.tracking_number.as_deref(),
+            carrier_code: poll_state.carrier_code.as_deref(),
+            status_code: poll_state.status_code.as_deref(),
+            status_description: poll_state.status_description.as_deref(),
         }
     }
 }

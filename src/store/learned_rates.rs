@@ -1,4 +1,4 @@
-//! What was learnt of carriers' rhythms, kept across restarts.
+//! What was learnt of change rates of carriers, kept across restarts.
 //!
 //! Written now and then, not with every poll: if we die between, some minutes of learning are lost, and nothing else.
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::polling::cadence::RowName;
-use crate::domain::polling::learning::{Kind, Rhythms, Tally};
+use crate::domain::polling::learning::{Kind, LearnedRates, Tally};
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -18,8 +18,8 @@ struct Row<'a> {
 
 impl Store {
     /// What was learnt, and when that was written; rows that this version can't read are left out.
-    pub async fn rhythms(&self) -> Result<(Rhythms, Option<Timestamp>), StoreError> {
-        let rows = sqlx::query!("SELECT carrier, state, tally, saved_at FROM rhythms")
+    pub async fn learned_rates(&self) -> Result<(LearnedRates, Option<Timestamp>), StoreError> {
+        let rows = sqlx::query!("SELECT carrier, state, tally, saved_at FROM learned_rates")
             .fetch_all(&self.readers)
             .await?;
         let saved_at = rows.iter().map(|row| at(row.saved_at)).max();
@@ -32,8 +32,8 @@ impl Store {
     }
 
     /// Writes all of it.
-    pub async fn keep_rhythms(&self, rhythms: &Rhythms, now: Timestamp) -> Result<(), StoreError> {
-        let rows: Vec<Row<'_>> = rhythms
+    pub async fn save_learned_rates(&self, rates: &LearnedRates, now: Timestamp) -> Result<(), StoreError> {
+        let rows: Vec<Row<'_>> = rates
             .iter()
             .map(|(kind, tally)| Row { carrier: &kind.carrier, state: kind.state.as_str(), tally })
             .collect();
@@ -42,7 +42,7 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query!(
-                        "INSERT INTO rhythms (carrier, state, tally, saved_at)
+                        "INSERT INTO learned_rates (carrier, state, tally, saved_at)
                          SELECT value ->> 'carrier', value ->> 'state', value ->> 'tally', ?2
                          FROM json_each(?1) WHERE true
                          ON CONFLICT (carrier, state) DO UPDATE SET tally = excluded.tally, saved_at = excluded.saved_at",

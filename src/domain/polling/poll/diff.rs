@@ -5,28 +5,18 @@
 
 use jiff::Timestamp;
 
-use crate::domain::messages::news::{Change, StatusPair, ToldEvent};
-use crate::domain::polling::cadence::estimate_day;
-use crate::domain::polling::label_state::Standing;
+use crate::domain::messages::news::{Change, StatusPair};
+use crate::domain::polling::label_record::PollState;
+use crate::domain::tracking::estimate::estimate_day;
+use crate::domain::tracking::history::{ToldEvent, ToldEvents};
 use crate::domain::tracking::matching::{EventId, WallClock};
 use crate::domain::tracking::{Deliveries, StatusCode, Tracking, TrackingEvent};
-
-/// The events of a poll, ready to be told.
-#[derive(Clone, Debug, Default)]
-pub struct ToldEvents {
-    /// New and returned ones, oldest first.
-    pub added: Vec<ToldEvent>,
-    pub revised: Vec<ToldEvent>,
-    pub retracted: Vec<ToldEvent>,
-    /// The id of each event of the answer, by its place there.
-    pub ids: Vec<(usize, EventId)>,
-}
 
 /// What a label was and is, and the answer between the two.
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
-    pub before: &'a Standing,
-    pub after: &'a Standing,
+    pub before: &'a PollState,
+    pub after: &'a PollState,
     pub tracking: &'a Tracking,
     pub deliveries: Deliveries,
     /// No answer was seen before.
@@ -61,7 +51,7 @@ pub fn changes(step: &Step<'_>, events: ToldEvents) -> Vec<Change> {
 }
 
 /// A first answer without events that only says "not in the system yet" is no news to anybody.
-fn says_nothing(after: &Standing, tracking: &Tracking) -> bool {
+fn says_nothing(after: &PollState, tracking: &Tracking) -> bool {
     tracking.events.is_empty()
         && matches!(after.status(), None | Some(StatusCode::NotYetInSystem | StatusCode::Unknown))
 }
@@ -78,8 +68,8 @@ impl Step<'_> {
         let Step { before, after, deliveries, .. } = *self;
         let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
         let mut found = Vec::new();
-        let standing = self.brought_at(events, deliveries.standing);
-        let again = was_delivered && deliveries.left.is_some() && standing.is_some();
+        let poll_state = self.brought_at(events, deliveries.standing);
+        let again = was_delivered && deliveries.left.is_some() && poll_state.is_some();
         if was_delivered && (again || !is_delivered) {
             found.push(self.reopened(events));
         }
@@ -104,7 +94,7 @@ impl Step<'_> {
 
         let left = self.brought_at(events, deliveries.left);
         if again || (is_delivered && !was_delivered) {
-            let brought = standing.or_else(|| self.newest(events, TrackingEvent::is_delivery));
+            let brought = poll_state.or_else(|| self.newest(events, TrackingEvent::is_delivery));
             if brought.is_some() || after.is_terminal() {
                 found.push(Change::Delivered(brought.cloned()));
             }

@@ -49,10 +49,10 @@ async fn wait_after_a_change(house: &mut House) -> f64 {
 #[tokio::test]
 async fn parcels_that_change_every_eleven_hours_are_not_looked_at_after_three() {
     let mut house = taught("").await;
-    let (rhythms, saved_at) = house.store().rhythms().await.unwrap();
+    let (rates, saved_at) = house.store().learned_rates().await.unwrap();
     assert_eq!(saved_at, Some(house.now()));
     let state = RowName::Status(StatusCode::InTransit);
-    let (kind, tally) = rhythms.best(Some("ups"), None, state).unwrap();
+    let (kind, tally) = rates.best(Some("ups"), None, state).unwrap();
     assert_eq!(&*kind.carrier, "", "fewer than 200 are believed of all carriers together");
     assert!(tally.changes() > 100.0, "{}", tally.changes());
     let wait = wait_after_a_change(&mut house).await;
@@ -78,5 +78,5 @@ async fn nothing_is_learnt_of_the_time_when_a_label_was_not_watched() {
         house.pass(hours(40));
     }
     house.restart().await;
-    assert_eq!(house.store().rhythms().await.unwrap().0.iter().count(), 0);
+    assert_eq!(house.store().learned_rates().await.unwrap().0.iter().count(), 0);
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::MessageType;
 use super::digest;
-use super::label::AccountName;
-use super::proxies::Proxies;
-use super::secret::Hidden;
-use crate::domain::messages::MessageType;
+use crate::domain::label::AccountName;
 use crate::domain::messages::signature::SigningSecret;
 use crate::domain::messages::signature::hmac_header::HmacHeader;
 use crate::domain::messages::signature::rsa::RsaKey;
+use crate::domain::proxies::Proxies;
+use crate::domain::secret::Hidden;
 
 /// The `X` of `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
