@@ -154,7 +154,7 @@ impl Daemon {
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();
         let client = Client::new()?;
-        let learned_rates = SharedRates::recall(&store, clock::now()).await?;
+        let learned_rates = SharedRates::load(&store, clock::now()).await?;
         let mut workers =
             Supervisor::new(store.clone(), client, heartbeats.clone(), learned_rates, &loaded.config);
         let http = match listener {

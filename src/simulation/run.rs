@@ -1,5 +1,6 @@
 //! The run itself: from one due label to the next, until all journeys have ended.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::line::Line;
 use super::travel::Travel;
-use crate::domain::polling::cadence::{Cadence, Look, Situation};
-use crate::domain::polling::learning::{LearnedRates, Suggestion, Wait};
+use crate::domain::polling::cadence::{Cadence, NextPoll, Situation};
+use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::quota::{Quota, WINDOW};
+use crate::domain::polling::reason::Reason;
 
 /// What a run is made under.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,7 @@ pub struct Outcome {
     /// How long labels were watched, all together.
     pub watched: Duration,
     /// Where the calls went: polls by the row of the cadence that asked for them.
-    pub rows: BTreeMap<&'static str, u64>,
+    pub rows: BTreeMap<Cow<'static, str>, u64>,
 }
 
 /// One label on its way.
@@ -50,7 +52,7 @@ struct Watched<'a> {
     /// How many passages were seen.
     seen: usize,
     /// The row behind the next poll.
-    row: &'static str,
+    row: Cow<'static, str>,
     asked_at: Option<Timestamp>,
 }
 
@@ -86,19 +88,22 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
         outcome.count(&mut recent, now);
         let label = &mut labels[index as usize];
         let before = label.situation.clone();
-        *outcome.rows.entry(label.row).or_default() += 1;
+        *outcome.rows.entry(label.row.clone()).or_default() += 1;
         label.look(now, &mut outcome);
         let carrier = label.travel.carrier.as_deref();
         if let Some(from) = label.asked_at.replace(now) {
             let changed = label.situation.quiet_since == now;
             rates.learn(Wait { carrier, service: None, situation: &before, from, until: now, changed });
         }
-        let learnt = Suggestion { rates: terms.learn.then_some(&rates), carrier, service: None };
-        if let Look::Again(next) = terms.cadence.next(&label.situation, learnt, now, dice.f64() * 2.0 - 1.0)
-            && label.situation.finished_at.is_none()
+        let rates = terms.learn.then_some(&rates);
+        let suggestion =
+            rates.and_then(|rates| rates.suggest(terms.cadence, &label.situation, carrier, None, now));
+        let jitter = dice.f64() * 2.0 - 1.0;
+        if let NextPoll::At(next) = terms.cadence.next(&label.situation, suggestion, now, jitter)
+            && let Reason::Cadence(reason) = next.reason
         {
             line.push(index, next.at, Pace::of(next.pace));
-            label.row = next.row;
+            label.row = reason.row;
         }
         label.situation.first = None;
     }
@@ -113,7 +118,7 @@ impl<'a> Watched<'a> {
             travel,
             situation: Situation::of_new(&travel.label_id, travel.registered_at),
             seen: 0,
-            row: FIRST,
+            row: FIRST.into(),
             asked_at: None,
         }
     }
@@ -136,7 +141,7 @@ impl<'a> Watched<'a> {
         }
         let (quiet_since, unchanged) = (self.situation.quiet_since, self.situation.unchanged);
         if let Some(latest) = fresh.last() {
-            self.situation.see(&latest.sight, now);
+            self.situation.update(&latest.sight, now);
         }
         if !news {
             self.situation.quiet_since = quiet_since;

@@ -10,7 +10,7 @@ use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata};
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::pace::Pace;
-use crate::domain::polling::poll::Reason;
+use crate::domain::polling::reason::Reason;
 
 /// A row of `labels`, but for who asks for it.
 #[derive(Debug)]

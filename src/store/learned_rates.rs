@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::polling::cadence::RowName;
-use crate::domain::polling::learning::{Kind, LearnedRates, Tally};
+use crate::domain::polling::learning::{Group, LearnedRates, Tally};
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -26,7 +26,7 @@ impl Store {
         let kinds = rows.into_iter().filter_map(|row| {
             let state = RowName::parse(&row.state)?;
             let tally: Tally = serde_json::from_str(&row.tally).ok()?;
-            Some((Kind { carrier: row.carrier.into(), state }, tally))
+            Some((Group { carrier: row.carrier.into(), state }, tally))
         });
         Ok((kinds.collect(), saved_at))
     }

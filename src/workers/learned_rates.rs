@@ -1,6 +1,4 @@
-//! What the pollers learn together: the rates of carriers, in memory, and now and then in the database.
-//!
-//! Shared by all accounts: a carrier is the same for all of them.
+//! Learned change rates, shared by the pollers of all accounts: in memory, written to the database every few minutes.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -10,65 +8,66 @@ use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::store::{Store, StoreError};
 
-/// Written at most this often.
+/// The shortest time between two writes.
 const PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
-/// LearnedRates as they are learnt.
+/// The rates and when they were written.
 #[derive(Clone, Debug, Default)]
-pub struct SharedRates(Arc<RwLock<Suggestion>>);
+pub struct SharedRates(Arc<RwLock<Inner>>);
 
 #[derive(Debug, Default)]
-struct Suggestion {
+struct Inner {
     rates: LearnedRates,
-    /// Until when what is old has faded.
+    /// Until when old counts have faded.
     faded_at: Option<Timestamp>,
-    kept_at: Option<Timestamp>,
-    fresh: bool,
+    written_at: Option<Timestamp>,
+    /// Whether something was learned since the last write.
+    dirty: bool,
 }
 
 impl SharedRates {
-    /// As an earlier process left it.
-    pub async fn recall(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
+    /// Reads the rates that an earlier process wrote.
+    pub async fn load(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
         let (rates, saved_at) = store.learned_rates().await?;
         let faded_at = Some(saved_at.unwrap_or(now));
-        Ok(Self(Arc::new(RwLock::new(Suggestion { rates, faded_at, kept_at: Some(now), fresh: false }))))
+        Ok(Self(Arc::new(RwLock::new(Inner { rates, faded_at, written_at: Some(now), dirty: false }))))
     }
 
-    /// Gives what is known to a plan.
-    pub fn with<T>(&self, plan: impl FnOnce(&LearnedRates) -> T) -> T {
-        plan(&self.0.read().unwrap_or_else(PoisonError::into_inner).rates)
+    /// Calls `f` with the rates.
+    pub fn with<T>(&self, f: impl FnOnce(&LearnedRates) -> T) -> T {
+        f(&self.0.read().unwrap_or_else(PoisonError::into_inner).rates)
     }
 
-    /// A good answer about `label` came, which left it as `after`.
+    /// Learns from a good answer at `now` about `label`, which changed it to `after`.
     pub fn learn(&self, label: &LabelRecord, after: &PollState, now: Timestamp) {
-        let mut learnt = self.lock();
-        learnt.fresh |= learnt.rates.learn_from(label, after, now);
+        let mut inner = self.lock();
+        inner.dirty |= inner.rates.learn_from(label, after, now);
     }
 
-    /// A wait was lived through.
+    /// Learns from a wait.
     pub fn learn_wait(&self, wait: Wait<'_>) {
-        let mut learnt = self.lock();
-        learnt.rates.learn(wait);
-        learnt.fresh = true;
+        let mut inner = self.lock();
+        inner.rates.learn(wait);
+        inner.dirty = true;
     }
 
-    /// Writes what is new if it is time, or if we end.
-    pub async fn keep(&self, store: &Store, now: Timestamp, ending: bool) -> Result<(), StoreError> {
+    /// Writes the rates if enough time has passed since the last write, or if the process is `ending`.
+    pub async fn write(&self, store: &Store, now: Timestamp, ending: bool) -> Result<(), StoreError> {
         let rates = {
-            let mut learnt = self.lock();
-            let due = learnt.kept_at.is_none_or(|at| now.duration_since(at) >= PAUSE);
-            if !learnt.fresh || !(due || ending) {
+            let mut inner = self.lock();
+            let due = inner.written_at.is_none_or(|at| now.duration_since(at) >= PAUSE);
+            if !inner.dirty || !(due || ending) {
                 return Ok(());
             }
-            let since = learnt.faded_at.replace(now).unwrap_or(now);
-            learnt.rates.fade(now.duration_since(since));
-            (learnt.kept_at, learnt.fresh) = (Some(now), false);
-            learnt.rates.clone()
+            let since = inner.faded_at.replace(now).unwrap_or(now);
+            inner.rates.fade(now.duration_since(since));
+            (inner.written_at, inner.dirty) = (Some(now), false);
+            inner.rates.clone()
         };
         store.save_learned_rates(&rates, now).await
     }
 
-    fn lock(&self) -> RwLockWriteGuard<'_, Suggestion> {
+    fn lock(&self) -> RwLockWriteGuard<'_, Inner> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

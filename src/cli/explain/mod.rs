@@ -17,7 +17,8 @@ use crate::clock;
 use crate::config::duration;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::outlook::Outlook;
-use crate::domain::polling::poll::{PollSummary, Reason};
+use crate::domain::polling::poll::PollSummary;
+use crate::domain::polling::reason::Reason;
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 /// As `--json` has it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::output::roughly;
 use crate::config::duration;
 use crate::domain::polling::cadence::RowName;
-use crate::domain::polling::poll::{Cadenced, Learned, Reason};
+use crate::domain::polling::reason::{CadenceReason, Learned, Reason};
 
 /// A sentence each; the wait itself is said elsewhere.
 pub(super) fn in_words(reason: &Reason) -> Vec<String> {
@@ -29,7 +29,7 @@ pub(super) fn in_words(reason: &Reason) -> Vec<String> {
     }
 }
 
-fn of_cadence(cadenced: &Cadenced) -> Vec<String> {
+fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
     let mut said = Vec::new();
     let (row, table) = (&cadenced.row, span(Duration::from_millis(cadenced.table_ms)));
     said.push(match (cadenced.slowed_ms, cadenced.unchanged) {
@@ -66,7 +66,7 @@ fn times(count: u32) -> String {
 }
 
 fn of_learned(learned: &Learned, wait: Duration) -> String {
-    let state = learned.state().map_or_else(|| learned.state.clone(), state_in_words);
+    let state = RowName::parse(&learned.state).map_or_else(|| learned.state.clone(), state_in_words);
     let of = match learned.carrier.as_str() {
         "" => format!("all parcels in {state}"),
         carrier => format!("parcels of {carrier} in {state}"),
@@ -112,13 +112,13 @@ mod tests {
             changes: 1_234.0,
             quartile_hours: [Some(5.0), Some(8.5), None],
         };
-        let mut cadenced = Cadenced {
-            row: "IT".to_owned(),
+        let mut cadenced = CadenceReason {
+            row: "IT".into(),
             interval_ms: hours(2),
             table_ms: hours(3),
             unchanged: 0,
             slowed_ms: None,
-            opens: Some("estimate_day".to_owned()),
+            opens: Some("estimate_day".into()),
             learned: None,
             first: true,
             last: true,
@@ -134,7 +134,7 @@ mod tests {
                 "brought forward to when silence or a passed estimate is to be judged",
             ]
         );
-        cadenced = Cadenced {
+        cadenced = CadenceReason {
             table_ms: hours(12),
             slowed_ms: Some(hours(96)),
             opens: None,

@@ -1,5 +1,6 @@
 //! What came of a policy: as JSON (contract 4.5), and as a table.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) struct Report {
     delivered_delay_seconds: Delays,
     max_requests_in_60s: usize,
     /// Polls by the row of the cadence that asked for them; "first": nothing was known yet.
-    polls_by_row: BTreeMap<&'static str, u64>,
+    polls_by_row: BTreeMap<Cow<'static, str>, u64>,
     bound: Bounds,
     /// Of deliveries, for the picture.
     #[serde(skip)]

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{self, Situation};
 use super::pace::Pace;
-use super::poll::Reason;
+use super::reason::Reason;
 use super::schedule::Plan;
 use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};

@@ -13,6 +13,8 @@ pub mod rate_limiter;
 
 // What is known of a label between two polls.
 pub mod label_record;
+// Why a label is polled when it is.
+pub mod reason;
 // The table of intervals.
 pub mod cadence;
 // Change rates learned from one's own history.

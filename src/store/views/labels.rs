@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::{PAGE, count, instant, instant_or_null, on_one_line};
 use crate::domain::polling::pace::Pace;
-use crate::domain::polling::poll::{PollSummary, Reason};
+use crate::domain::polling::poll::PollSummary;
+use crate::domain::polling::reason::Reason;
 use crate::store::{Store, StoreError, at};
 
 /// A label as it is listed.

@@ -45,7 +45,7 @@ pub async fn run(
     let mut tidy_at = Timestamp::MIN;
     loop {
         let now = clock::now();
-        learned_rates.keep(&store, now, false).await?;
+        learned_rates.write(&store, now, false).await?;
         report.step(&store, now).await?;
         let all = Arc::clone(&subscribers.borrow());
         let more = now >= tidy_at && step(&store, &keep, &all, now).await?;
@@ -57,7 +57,7 @@ pub async fn run(
             () = clock::sleep(if more { BREATH } else { ROUND }) => {}
         }
     }
-    learned_rates.keep(&store, clock::now(), true).await
+    learned_rates.write(&store, clock::now(), true).await
 }
 
 /// One bite; says whether there is more.

@@ -10,7 +10,7 @@ use super::Policy;
 use crate::clock::{self, Running};
 use crate::domain::label::LabelId;
 use crate::domain::polling::label_record::LabelRecord;
-use crate::domain::polling::learning::{LearnedRates, Suggestion, Wait};
+use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::poll;
 use crate::domain::polling::poll::{PollContext, PollPlan, Unchanged};
 use crate::domain::polling::schedule::{Entry, Place};
@@ -90,8 +90,9 @@ fn unchanged(shared: &Shared, polled: &Polled, now: Timestamp) -> Option<Unchang
     let policy = Arc::clone(&shared.policy.borrow());
     let (carrier, service) = (polled.carrier.as_deref(), polled.service.as_deref());
     let next = shared.learned_rates.with(|rates| {
-        let learnt = Suggestion { rates: Some(rates), carrier, service };
-        poll::unchanged(&policy.cadence, learnt, &polled.entry, now, clock::jitter())
+        let situation = &polled.entry.unchanged_situation();
+        let suggestion = rates.suggest(&policy.cadence, situation, carrier, service, now);
+        poll::unchanged(&policy.cadence, suggestion, &polled.entry, now, clock::jitter())
     })?;
     if let Some(from) = polled.answered_at() {
         let situation = &polled.entry.situation();

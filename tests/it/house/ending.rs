@@ -27,7 +27,7 @@ impl House {
             AccountAccess::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
         let access = Arc::new(access);
         let policy = watch::channel(self.policy.clone().into()).1;
-        let learned_rates = SharedRates::recall(&store, self.now()).await.unwrap();
+        let learned_rates = SharedRates::load(&store, self.now()).await.unwrap();
         let poller = Poller::new(Arc::clone(&access), policy, learned_rates.clone(), Heartbeat::default());
         let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
         let discoverer =
@@ -58,7 +58,7 @@ impl House {
         };
         if writer.is_some() {
             access.close(self.now()).await.unwrap();
-            learned_rates.keep(&store, self.now(), true).await.unwrap();
+            learned_rates.write(&store, self.now(), true).await.unwrap();
         }
         drop((access, poller, discoverer, couriers));
         store.close().await;

@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::adaptive_limit::Share;
 use crate::domain::polling::outlook::Limits;
-use crate::domain::polling::poll::{Cadenced, Reason};
+use crate::domain::polling::reason::{CadenceReason, Reason};
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 fn at(text: &str) -> Timestamp {
@@ -43,8 +43,8 @@ fn detail() -> LabelDetail {
         out_for_delivery: false,
         first_answer_at: Some(at("2026-11-20T00:01:00Z")),
         finished_at: None,
-        reason: Some(Reason::Cadence(Cadenced {
-            row: "IT".to_owned(),
+        reason: Some(Reason::Cadence(CadenceReason {
+            row: "IT".into(),
             interval_ms: 4 * 3_600_000,
             table_ms: 4 * 3_600_000,
             unchanged: 1,

@@ -1,8 +1,10 @@
-//! When to look again: a table, and a pure function over it.
+//! The cadence: a table of intervals, and a pure function that returns the next poll (contract 4.1).
+//!
+//! The table decides how often a label is polled. A [`Suggestion`] may move the polls to hours and ages in which changes
+//! are likelier. The cadence does not know where the suggestion comes from.
 
 mod situation;
 mod surroundings;
-mod why;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,19 +12,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 
-use crate::domain::polling::learning::Suggestion;
+use super::reason::{CadenceReason, Learned, Reason, millis};
 use crate::domain::time::after;
 use crate::domain::tracking::StatusCode;
 
-pub use situation::{Sight, Situation};
+pub use situation::{Observation, Situation};
 pub use surroundings::{guess_offset, spread};
-pub use why::Why;
 
-/// The rows of the table (contract 4.1). `DE` and `SP` have none: they end it.
+/// The rows of the table. `DE` and `SP` have none, because they end polling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RowName {
     Status(StatusCode),
-    /// Shows only in details; see [`crate::domain::tracking::Tracking::is_out_for_delivery`].
+    /// Found only in the details of an answer; see [`crate::domain::tracking::Tracking::is_out_for_delivery`].
     OutForDelivery,
     /// The estimated delivery day and the day after, not yet out for delivery.
     EstimateDay,
@@ -54,20 +55,20 @@ impl RowName {
     }
 }
 
-/// One row: how long to wait while nothing changes.
+/// One row: the waits while nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The wait after the change, after the first unchanged poll, … The last one repeats. Never empty.
     pub intervals: Vec<Duration>,
-    /// (quiet for, interval): once quiet that long, this interval. Ascending.
+    /// Pairs of quiet time and interval: after that quiet time the interval applies. Ascending.
     pub slow_after: Vec<(Duration, Duration)>,
-    /// At the destination; outside of it the row does not apply.
+    /// Hours at the destination in which the row applies; `None`: always.
     pub hours: Option<Hours>,
-    /// Whether the rhythm of one's own parcels may move its looks; the row says how many there are.
+    /// Whether learned rates may move the polls of this row.
     pub learn: bool,
 }
 
-/// A span of the day, from `start` up to and without `end`.
+/// A span of the day: `start` included, `end` excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
     pub start: Time,
@@ -79,120 +80,132 @@ pub struct Hours {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cadence {
     pub rows: BTreeMap<RowName, Row>,
-    /// Without any change for so long: expired.
+    /// A label without any change for this long expires.
     pub give_up_after: Duration,
-    /// Further looks so long after `DE` or `SP`. Ascending.
+    /// Further polls this long after `DE` or `SP`. Ascending.
     pub settle: Vec<Duration>,
 }
 
-/// What the cadence says.
+/// The decision of the cadence.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Look {
-    /// Again at `at`.
-    Again(Next),
-    /// Finished, and no further look is wanted.
+pub enum NextPoll {
+    At(PlannedPoll),
+    /// The label is finished, and no further poll is wanted.
     Never,
     /// Nothing changed for `give_up_after`.
     GiveUp,
 }
 
-/// The next poll and why it is then.
+/// The next poll.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Next {
+pub struct PlannedPoll {
     pub at: Timestamp,
-    /// The row that asks for it.
-    pub row: &'static str,
-    /// The wait before jitter.
-    pub interval: Duration,
-    /// How often it would be looked at at that time: who is late by as many of these is as late as anybody else.
+    /// The time between two polls around then. Labels are served by lateness as a share of it.
     pub pace: Duration,
-    pub why: Why,
+    pub reason: Reason,
 }
 
-/// How far jitter moves an interval, as a share of it.
+/// A wait that learned rates suggest instead of the interval of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suggestion {
+    pub wait: Duration,
+    /// The time between two polls at the end of the wait.
+    pub pace: Duration,
+    /// From 0 (the table decides) to 1 (the suggestion decides).
+    pub weight: f64,
+    pub learned: Learned,
+    /// The rows with hours of their own about which enough was learned.
+    pub known_rows: Vec<RowName>,
+}
+
+/// The largest share of an interval by which jitter moves it.
 pub const JITTER: f64 = 0.08;
 
-/// The row of the looks after a terminal status.
-pub const SETTLE_ROW: &str = "settle";
-
 impl Cadence {
-    /// The same interval whatever is known of a label: what most pollers do, to compare with.
+    /// A cadence of one interval for every label, as a baseline to compare with.
     pub fn flat(interval: Duration, give_up_after: Duration) -> Self {
         let row = Row { intervals: vec![interval], slow_after: Vec::new(), hours: None, learn: false };
         let rows = RowName::ALL.into_iter().map(|name| (name, row.clone())).collect();
         Self { rows, give_up_after, settle: Vec::new() }
     }
 
-    /// When to look again; `jitter` is from -1 to 1.
-    pub fn next(&self, situation: &Situation, learnt: Suggestion<'_>, now: Timestamp, jitter: f64) -> Look {
+    /// Returns the next poll of a label. `jitter` is from -1 to 1.
+    pub fn next(
+        &self,
+        situation: &Situation,
+        suggestion: Option<Suggestion>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> NextPoll {
         if let Some(finished_at) = situation.finished_at {
             return self.settle(finished_at, now);
         }
         let quiet = now.duration_since(situation.quiet_since).unsigned_abs();
         if now >= situation.quiet_since && quiet >= self.give_up_after {
-            return Look::GiveUp;
+            return NextPoll::GiveUp;
         }
         let local = situation.utc_offset.to_datetime(now);
-        let (name, row, opens) = self.row(situation, local);
+        let (name, row, opening) = self.row(situation, local);
         let (table, slowed) = row.interval(situation.unchanged, quiet);
         let (mut interval, mut pace) = (table, table);
-        let mut why = Why { table, slowed, unchanged: situation.unchanged, ..Why::default() };
-        let mut opening = None;
-        if let Some((opens_at, dense)) = opens
-            && let Ok(wait) = Duration::try_from(opens_at.duration_since(now))
-            && wait < table
-        {
-            opening = Some(opens_at);
-            why.opens = Some(dense.as_str());
+        let next_row = opening.map(|(_, row)| row);
+        let opening = opening.and_then(|(at, row)| {
+            let wait = Duration::try_from(at.duration_since(now)).ok()?;
+            (wait < table).then_some((at, row, wait))
+        });
+        if let Some((_, dense, wait)) = opening {
             (interval, pace) = (wait, self.rows[&dense].interval(0, Duration::ZERO).0);
         }
-        if let Some(found) = learnt.wait(self, situation, now, interval).filter(|_| row.learn) {
-            // Who knows nothing of the dense row to come does not sleep through its opening.
-            let sleeps = opens.is_none_or(|(_, dense)| learnt.knows(self, dense)) || found.wait < interval;
-            if sleeps {
-                (interval, pace) = (found.wait, found.pace);
-                opening = None;
-                why.learnt = Some(found.lesson);
-            }
+        // Without knowledge of the row whose hours come next, a longer suggestion would sleep through their beginning.
+        let suggestion = suggestion.filter(|_| row.learn).map(|suggestion| suggestion.blended(interval));
+        let suggestion = suggestion.filter(|suggestion| {
+            next_row.is_none_or(|row| suggestion.known_rows.contains(&row)) || suggestion.wait < interval
+        });
+        if let Some(suggestion) = &suggestion {
+            (interval, pace) = (suggestion.wait, suggestion.pace);
         }
-        let mut wait = interval;
-        if let Some(phase) = situation.first.filter(|_| opening.is_none()) {
-            wait = wait.mul_f64(0.5 + phase / 2.0);
-            why.first = true;
-        }
+        let opening_at = opening.filter(|_| suggestion.is_none()).map(|(at, _, _)| at);
+        let phase = situation.first.filter(|_| opening_at.is_none());
+        let wait = phase.map_or(interval, |phase| interval.mul_f64(0.5 + phase / 2.0));
         let jitter = jitter.clamp(-1.0, 1.0);
-        let mut at = match opening {
-            // Spread over the first minutes, or a whole region would be asked for at the same second.
-            Some(opens_at) => after(opens_at, Duration::from_secs_f64(150.0 * (jitter + 1.0))),
+        let at = match opening_at {
+            // Spread over five minutes, or the labels of a whole region would be due in the same second.
+            Some(opening_at) => after(opening_at, Duration::from_secs_f64(150.0 * (jitter + 1.0))),
             None => after(now, wait.mul_f64(1.0 + JITTER * jitter)),
         };
         let end = after(situation.quiet_since, self.give_up_after);
-        if at > end && end > now {
-            at = end;
-            why.last = true;
-        }
-        Look::Again(Next { at, row: name.as_str(), interval, pace, why })
+        let last = at > end && end > now;
+        let reason = Reason::Cadence(CadenceReason {
+            row: name.as_str().into(),
+            interval_ms: millis(interval),
+            table_ms: millis(table),
+            unchanged: situation.unchanged,
+            slowed_ms: slowed.map(millis),
+            opens: opening.map(|(_, row, _)| row.as_str().into()),
+            learned: suggestion.map(|suggestion| suggestion.learned),
+            first: phase.is_some(),
+            last,
+            alert: false,
+        });
+        NextPoll::At(PlannedPoll { at: if last { end } else { at }, pace, reason })
     }
 
-    fn settle(&self, finished_at: Timestamp, now: Timestamp) -> Look {
+    fn settle(&self, finished_at: Timestamp, now: Timestamp) -> NextPoll {
         let next = self.settle.iter().copied().find(|wait| after(finished_at, *wait) > now);
-        match next {
-            Some(wait) => Look::Again(Next {
+        next.map_or(NextPoll::Never, |wait| {
+            NextPoll::At(PlannedPoll {
                 at: after(finished_at, wait),
-                row: SETTLE_ROW,
-                interval: wait,
                 pace: wait,
-                why: Why { table: wait, ..Why::default() },
-            }),
-            None => Look::Never,
-        }
+                reason: Reason::Settle { interval_ms: millis(wait) },
+            })
+        })
     }
 
-    /// The row that applies at `local` time, and the next opening of a denser one whose hours have not come yet.
+    /// Returns the row that applies at `local` time, and the beginning of the hours of a denser row that comes next.
     fn row(&self, situation: &Situation, local: DateTime) -> (RowName, &Row, Option<(Timestamp, RowName)>) {
         let status = situation.status.unwrap_or(StatusCode::Unknown);
         let fallback = if status.is_terminal() { StatusCode::InTransit } else { status };
-        // Out for delivery, but outside of its hours: the IT row, whatever the status.
+        // Out for delivery outside of the hours of its row: the IT row applies, whatever the status.
         let plain =
             RowName::Status(if situation.out_for_delivery { StatusCode::InTransit } else { fallback });
         let dense = if situation.out_for_delivery {
@@ -223,7 +236,7 @@ impl Cadence {
 }
 
 impl Row {
-    /// The interval after `unchanged` polls and `quiet` time, and the quiet time that slowed it down, if one did.
+    /// Returns the interval after `unchanged` polls and `quiet` time, and the entry of `slow_after` that set it, if any.
     pub(super) fn interval(&self, unchanged: u32, quiet: Duration) -> (Duration, Option<Duration>) {
         let step = (unchanged as usize).min(self.intervals.len().saturating_sub(1));
         let stepped = self.intervals.get(step).copied().unwrap_or(Duration::from_secs(3600));
@@ -232,6 +245,19 @@ impl Row {
             Some((after, interval)) if *interval > stepped => (*interval, Some(*after)),
             _ => (stepped, None),
         }
+    }
+}
+
+impl Suggestion {
+    /// Returns the suggestion with wait and pace between the table's and its own, by its weight. The mean is geometric,
+    /// because waits differ by factors.
+    pub(super) fn blended(mut self, table: Duration) -> Self {
+        let table = table.as_secs_f64().max(1.0);
+        let blend = |learned: Duration| {
+            Duration::from_secs_f64(table * (learned.as_secs_f64().max(1.0) / table).powf(self.weight))
+        };
+        (self.wait, self.pace) = (blend(self.wait), blend(self.pace));
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the cadence knows of a label, and how an answer changes it.
+//! The state of a label as far as the cadence needs it, and how an answer changes it.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -8,38 +8,38 @@ use super::surroundings::{guess_offset, spread};
 use crate::domain::tracking::estimate::estimate_day;
 use crate::domain::tracking::{StatusCode, Tracking};
 
-/// What the cadence looks at.
+/// The state of a label as far as the cadence needs it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Situation {
-    /// `None`: never answered, or a code we don't know.
+    /// `None`: no answer yet, or an unknown code.
     pub status: Option<StatusCode>,
     pub out_for_delivery: bool,
     /// The estimated delivery's calendar day.
     pub estimate: Option<Date>,
-    /// Hours east of UTC at the destination, as good a guess as there is.
+    /// The offset from UTC at the destination, guessed.
     pub utc_offset: Offset,
-    /// When *we* saw the last change, else when the label was registered; the carrier's times are not to be trusted.
+    /// When trackpost saw the last change, else when the label was registered. Carriers' times are unreliable.
     pub quiet_since: Timestamp,
     /// Unchanged polls in a row.
     pub unchanged: u32,
-    /// The moment a terminal status was seen, if one was.
+    /// When a terminal status was seen, if one was.
     pub finished_at: Option<Timestamp>,
-    /// Only one answer was seen so far: the phase is spread by [`spread`] of the label.
+    /// The label's phase ([`spread`]) if there was only one answer so far.
     pub first: Option<f64>,
 }
 
-/// What an answer shows of a parcel, as far as the cadence cares.
+/// The part of an answer that the cadence needs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sight {
-    /// `None`: the answer says nothing, or a code we don't know.
+pub struct Observation {
+    /// `None`: the answer has no code, or an unknown one.
     pub status: Option<StatusCode>,
     pub out_for_delivery: bool,
     pub estimate: Option<Date>,
-    /// Of the newest event; `None` without one.
+    /// From the newest event; `None` without one.
     pub utc_offset: Option<Offset>,
 }
 
-impl Sight {
+impl Observation {
     pub fn of(tracking: &Tracking) -> Self {
         Self {
             status: tracking.status(),
@@ -54,7 +54,7 @@ impl Sight {
 }
 
 impl Situation {
-    /// A label nobody has asked about yet.
+    /// Returns the situation of a label that was never polled.
     pub fn of_new(label_id: &str, registered_at: Timestamp) -> Self {
         Self {
             status: None,
@@ -68,12 +68,12 @@ impl Situation {
         }
     }
 
-    /// Takes in an answer that is news. A status that says nothing leaves the last one.
-    pub fn see(&mut self, sight: &Sight, now: Timestamp) {
-        self.status = sight.status.or(self.status);
-        self.out_for_delivery = sight.out_for_delivery;
-        self.estimate = sight.estimate;
-        self.utc_offset = sight.utc_offset.unwrap_or(self.utc_offset);
+    /// Updates the situation after an answer that changed something. An unknown status keeps the last one.
+    pub fn update(&mut self, observation: &Observation, now: Timestamp) {
+        self.status = observation.status.or(self.status);
+        self.out_for_delivery = observation.out_for_delivery;
+        self.estimate = observation.estimate;
+        self.utc_offset = observation.utc_offset.unwrap_or(self.utc_offset);
         self.quiet_since = now;
         self.unchanged = 0;
         self.finished_at = self.status.is_some_and(StatusCode::is_terminal).then_some(now);

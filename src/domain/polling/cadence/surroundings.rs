@@ -1,9 +1,9 @@
-//! What the cadence takes from texts: the destination's time of day, the day of an estimate, a label's own phase.
+//! The offset from UTC at the destination, and a label's own phase.
 
 use jiff::tz::Offset;
 
-/// A number from 0 to 1 that is a label's own: a hash of its id, so that ten thousand labels registered at once do not
-/// march in step.
+/// Returns a number from 0 to 1 by a hash of the label's id, so that ten thousand labels registered at once are not polled
+/// in step.
 pub fn spread(text: &str) -> f64 {
     // FNV-1a: any fixed, well-mixed hash does; std's is not fixed.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -13,7 +13,7 @@ pub fn spread(text: &str) -> f64 {
     (mixed >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The destination's offset from UTC: from a longitude (15 degrees an hour), else from the country, else UTC-6.
+/// Guesses the destination's offset from UTC: from a longitude (15 degrees an hour), else from the country, else UTC-6.
 pub fn guess_offset(longitude: Option<f64>, country: Option<&str>) -> Offset {
     let hours = match (longitude, country.map(|code| code.trim().to_ascii_uppercase())) {
         (Some(degrees), _) if (-180.0..=180.0).contains(&degrees) => (degrees / 15.0).round() as i8,

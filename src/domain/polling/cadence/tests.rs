@@ -47,9 +47,9 @@ fn situation(quiet_since: &str) -> Situation {
     }
 }
 
-fn next(situation: &Situation, now: &str) -> Next {
-    match cadence().next(situation, Suggestion::NOTHING, now.parse().unwrap(), 0.0) {
-        Look::Again(next) => next,
+fn next(situation: &Situation, now: &str) -> PlannedPoll {
+    match cadence().next(situation, None, now.parse().unwrap(), 0.0) {
+        NextPoll::At(next) => next,
         other => panic!("{other:?}"),
     }
 }
@@ -58,47 +58,47 @@ fn next(situation: &Situation, now: &str) -> Next {
 fn the_last_interval_repeats() {
     for (unchanged, hours) in [(0, 3), (1, 4), (2, 6), (3, 6), (300, 6)] {
         let situation = Situation { unchanged, ..situation("2026-11-01T00:00:00Z") };
-        assert_eq!(next(&situation, "2026-11-01T12:00:00Z").interval, HOUR * hours);
+        assert_eq!(next(&situation, "2026-11-01T12:00:00Z").reason.interval(), HOUR * hours);
     }
 }
 
 #[test]
-fn silence_slows_it_down() {
+fn quiet_time_slows_polling() {
     let situation = Situation { unchanged: 9, ..situation("2026-11-01T00:00:00Z") };
-    assert_eq!(next(&situation, "2026-11-05T00:00:00Z").interval, HOUR * 12);
-    assert_eq!(next(&situation, "2026-11-11T00:00:00Z").interval, HOUR * 24);
+    assert_eq!(next(&situation, "2026-11-05T00:00:00Z").reason.interval(), HOUR * 12);
+    assert_eq!(next(&situation, "2026-11-11T00:00:00Z").reason.interval(), HOUR * 24);
 }
 
 #[test]
 fn out_for_delivery_is_dense_by_day_and_waits_for_morning() {
     let out = Situation { out_for_delivery: true, ..situation("2026-11-01T12:00:00Z") };
     let by_day = next(&out, "2026-11-01T14:00:00Z");
-    assert_eq!((by_day.row, by_day.interval), ("out_for_delivery", HOUR / 3));
+    assert_eq!((by_day.reason.row(), by_day.reason.interval()), (Some("out_for_delivery"), HOUR / 3));
     // 04:30 at the destination: the IT row would say 07:30, but the hours open at 07:00.
     let by_night = next(
         &Situation { quiet_since: "2026-11-01T09:00:00Z".parse().unwrap(), ..out },
         "2026-11-01T09:30:00Z",
     );
-    assert_eq!(by_night.row, "IT");
+    assert_eq!(by_night.reason.row(), Some("IT"));
     assert_eq!(by_night.at, "2026-11-01T12:02:30Z".parse().unwrap());
 }
 
 #[test]
 fn the_estimated_day_and_the_next_are_dense_in_the_morning() {
     let estimated = Situation { estimate: "2026-11-03".parse().ok(), ..situation("2026-11-02T00:00:00Z") };
-    assert_eq!(next(&estimated, "2026-11-02T13:00:00Z").row, "IT");
-    assert_eq!(next(&estimated, "2026-11-03T13:00:00Z").row, "estimate_day");
-    assert_eq!(next(&estimated, "2026-11-04T13:00:00Z").row, "estimate_day");
-    assert_eq!(next(&estimated, "2026-11-04T17:00:00Z").row, "IT");
-    assert_eq!(next(&estimated, "2026-11-05T13:00:00Z").row, "IT");
+    assert_eq!(next(&estimated, "2026-11-02T13:00:00Z").reason.row(), Some("IT"));
+    assert_eq!(next(&estimated, "2026-11-03T13:00:00Z").reason.row(), Some("estimate_day"));
+    assert_eq!(next(&estimated, "2026-11-04T13:00:00Z").reason.row(), Some("estimate_day"));
+    assert_eq!(next(&estimated, "2026-11-04T17:00:00Z").reason.row(), Some("IT"));
+    assert_eq!(next(&estimated, "2026-11-05T13:00:00Z").reason.row(), Some("IT"));
 }
 
 #[test]
-fn jitter_moves_it() {
+fn jitter_moves_the_poll() {
     let it = situation("2026-11-01T00:00:00Z");
     let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-    let wait = |jitter| match cadence().next(&it, Suggestion::NOTHING, now, jitter) {
-        Look::Again(next) => next.at.duration_since(now).as_secs(),
+    let wait = |jitter| match cadence().next(&it, None, now, jitter) {
+        NextPoll::At(next) => next.at.duration_since(now).as_secs(),
         other => panic!("{other:?}"),
     };
     assert_eq!(wait(1.0), 11_664);
@@ -106,25 +106,25 @@ fn jitter_moves_it() {
 }
 
 #[test]
-fn patience_ends_with_a_last_look() {
+fn the_last_poll_is_at_give_up_after() {
     let old = situation("2026-09-01T00:00:00Z");
     assert_eq!(next(&old, "2026-10-30T23:00:00Z").at, "2026-10-31T00:00:00Z".parse().unwrap());
     let now = "2026-10-31T00:00:00Z".parse().unwrap();
-    assert_eq!(cadence().next(&old, Suggestion::NOTHING, now, 0.0), Look::GiveUp);
+    assert_eq!(cadence().next(&old, None, now, 0.0), NextPoll::GiveUp);
 }
 
 #[test]
-fn the_end_is_the_end_unless_settling() {
+fn a_finished_label_is_polled_only_to_settle() {
     let finished = Situation {
         status: Some(StatusCode::Delivered),
         finished_at: "2026-11-01T00:00:00Z".parse().ok(),
         ..situation("2026-11-01T00:00:00Z")
     };
     let now = "2026-11-01T02:00:00Z".parse().unwrap();
-    assert_eq!(cadence().next(&finished, Suggestion::NOTHING, now, 0.0), Look::Never);
+    assert_eq!(cadence().next(&finished, None, now, 0.0), NextPoll::Never);
     let settling = Cadence { settle: vec![HOUR, HOUR * 6], ..cadence() };
-    match settling.next(&finished, Suggestion::NOTHING, now, 0.0) {
-        Look::Again(next) => assert_eq!(next.at, "2026-11-01T06:00:00Z".parse().unwrap()),
+    match settling.next(&finished, None, now, 0.0) {
+        NextPoll::At(next) => assert_eq!(next.at, "2026-11-01T06:00:00Z".parse().unwrap()),
         other => panic!("{other:?}"),
     }
 }

@@ -1,11 +1,10 @@
-//! What one's own history teaches: how long carriers take from one change to the next, and at what time of the day.
+//! Change rates learned from the answers of this installation: how soon and at what time of the day changes come.
 //!
-//! Every wait that was lived through is counted, by state, by the time since the last change, by the hour and the
-//! weekday at the destination: so many seconds watched, so many changes. Their ratio is the rate of changes, which says
-//! when a look is worth most. Waits without a change count too, so silence is not taken for speed. Nothing is kept of a
-//! single label.
+//! Each wait between two good answers adds seconds watched and changes seen, by carrier, service and state, by the time
+//! since the last change, and by hour and weekday at the destination. Changes divided by seconds are the rate of changes,
+//! which shows when a poll is worth most. Waits without a change count too. Nothing is kept about a single label.
 
-mod looks;
+mod suggest;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -18,51 +17,50 @@ use crate::domain::label::LabelState;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::tracking::StatusCode;
 
-pub use looks::{Found, Lesson, Suggestion};
-pub use tally::{Quantiles, Tally};
+pub use tally::Tally;
 
-/// Whose parcels, in which state.
+/// Parcels of a carrier in a state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kind {
+pub struct Group {
     /// A carrier, a carrier and a service after a `/`, or "" for all.
     pub carrier: Box<str>,
     pub state: RowName,
 }
 
-/// What was learnt, by kind.
+/// The learned rates by group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LearnedRates {
-    kinds: BTreeMap<Kind, Tally>,
+    groups: BTreeMap<Group, Tally>,
 }
 
-/// A wait that was lived through: from one good answer to the next.
+/// A wait from one good answer to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Wait<'a> {
     pub carrier: Option<&'a str>,
     pub service: Option<&'a str>,
-    /// As it was at the beginning of the wait.
+    /// The situation at the beginning of the wait.
     pub situation: &'a Situation,
     pub from: Timestamp,
     pub until: Timestamp,
-    /// Whether the answer at its end was news.
+    /// Whether the answer at the end brought a change.
     pub changed: bool,
 }
 
-/// A wait is cut into pieces of this length, which belong to one hour, age and day.
+/// A wait is split into pieces of this length, each of which belongs to one hour, age and day.
 const PIECE: SignedDuration = SignedDuration::from_mins(30);
-/// Of longer waits only the end counts: whoever looks this rarely learns little.
+/// Of longer waits only the end counts, because they say little about when the change came.
 const LONGEST: SignedDuration = SignedDuration::from_hours(48);
-/// What was learnt so long ago counts half.
+/// The age at which what was learned counts half.
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
-/// So many changes make a kind known by itself.
+/// A group with this many changes is used before a more general one.
 const KNOWN: f64 = 200.0;
-/// Kinds that are kept; what comes beyond counts for its carrier only, or for all.
+/// The largest number of groups. Beyond it a wait counts for the more general groups only.
 const MOST: usize = 1_000;
-/// Fewer changes say nothing.
+/// A group with fewer changes is not used.
 const LEAST: f64 = 40.0;
 
 impl LearnedRates {
-    /// Counts a wait in.
+    /// Adds a wait.
     pub fn learn(&mut self, wait: Wait<'_>) {
         let from = wait.from.max(wait.until.saturating_sub(LONGEST).unwrap_or(wait.from));
         let length = wait.until.duration_since(from).as_secs_f64();
@@ -74,24 +72,24 @@ impl LearnedRates {
         while at < wait.until {
             let next = at.saturating_add(PIECE).unwrap_or(wait.until).min(wait.until);
             let seconds = next.duration_since(at).as_secs_f64();
-            // Nobody saw when in the wait it changed: each piece has its share.
+            // When in the wait the change came is unknown, so each piece gets its share.
             let changes = if wait.changed { seconds / length } else { 0.0 };
             let middle = at + next.duration_since(at) / 2;
             let state = state(wait.situation, middle);
             for carrier in names(wait.carrier, wait.service) {
-                let kind = Kind { carrier, state };
-                if self.kinds.len() >= MOST && !self.kinds.contains_key(&kind) {
+                let group = Group { carrier, state };
+                if self.groups.len() >= MOST && !self.groups.contains_key(&group) {
                     continue;
                 }
-                let tally = self.kinds.entry(kind).or_default();
-                tally.add(Moment::of(wait.situation.quiet_since, middle, offset), seconds, changes);
+                let tally = self.groups.entry(group).or_default();
+                tally.add(Period::of(wait.situation.quiet_since, middle, offset), seconds, changes);
             }
             at = next;
         }
     }
 
-    /// Learns from a good answer at `now` about `label`, which left it as `after`; failures since the good one before it
-    /// don't matter. `false` if there was nothing to learn, as from the first.
+    /// Learns from a good answer at `now` about `label`, which changed it to `after`. Failed polls since the last good
+    /// answer do not matter. Returns `false` if there was nothing to learn, as from the first answer.
     pub fn learn_from(&mut self, label: &LabelRecord, after: &PollState, now: Timestamp) -> bool {
         let before = &label.poll_state;
         let active = before.state == LabelState::Active;
@@ -107,42 +105,42 @@ impl LearnedRates {
         true
     }
 
-    /// Forgets: what is a season old counts half.
+    /// Lets older counts fade after `passed`.
     pub fn fade(&mut self, passed: SignedDuration) {
         let left = 0.5_f64.powf(passed.as_secs_f64().max(0.0) / HALF_LIFE.as_secs_f64());
-        for tally in self.kinds.values_mut() {
+        for tally in self.groups.values_mut() {
             tally.fade(left);
         }
-        self.kinds.retain(|_, tally| tally.seconds() > 60.0);
+        self.groups.retain(|_, tally| tally.seconds() > 60.0);
     }
 
-    /// The best known kind that fits: carrier and service, else the carrier, else all of them.
+    /// Returns the group that is known best: carrier and service, else the carrier, else all carriers.
     pub fn best(
         &self,
         carrier: Option<&str>,
         service: Option<&str>,
         state: RowName,
-    ) -> Option<(&Kind, &Tally)> {
+    ) -> Option<(&Group, &Tally)> {
         let mut fits = names(carrier, service)
             .into_iter()
             .rev()
-            .filter_map(|carrier| self.kinds.get_key_value(&Kind { carrier, state }));
+            .filter_map(|carrier| self.groups.get_key_value(&Group { carrier, state }));
         let best = fits.clone().find(|(_, tally)| tally.changes() >= KNOWN).or_else(|| fits.next_back());
         best.filter(|(_, tally)| tally.changes() >= LEAST)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Kind, &Tally)> {
-        self.kinds.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (&Group, &Tally)> {
+        self.groups.iter()
     }
 }
 
-impl FromIterator<(Kind, Tally)> for LearnedRates {
-    fn from_iter<T: IntoIterator<Item = (Kind, Tally)>>(kinds: T) -> Self {
-        Self { kinds: kinds.into_iter().collect() }
+impl FromIterator<(Group, Tally)> for LearnedRates {
+    fn from_iter<T: IntoIterator<Item = (Group, Tally)>>(groups: T) -> Self {
+        Self { groups: groups.into_iter().collect() }
     }
 }
 
-/// What a kind is looked for under, the most general first.
+/// Returns the carrier names of the groups of a parcel, the most general first.
 fn names(carrier: Option<&str>, service: Option<&str>) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = vec!["".into()];
     if let Some(carrier) = carrier {
@@ -152,7 +150,7 @@ fn names(carrier: Option<&str>, service: Option<&str>) -> Vec<Box<str>> {
     names
 }
 
-/// The state of a parcel at a moment, as rates tell them apart: out for delivery and the estimated days at any hour.
+/// Returns the state of a parcel at a time. Out for delivery and the estimated days apply at any hour.
 pub fn state(situation: &Situation, at: Timestamp) -> RowName {
     let status = situation.status.unwrap_or(StatusCode::Unknown);
     if situation.out_for_delivery {
@@ -166,18 +164,18 @@ pub fn state(situation: &Situation, at: Timestamp) -> RowName {
     if estimated { RowName::EstimateDay } else { RowName::Status(status) }
 }
 
-/// Where a moment is counted.
+/// A part of the age, the day and the week, in which rates are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment {
-    /// Of [`tally::AGES`].
+pub(crate) struct Period {
+    /// Index into [`tally::AGES`].
     age: usize,
-    /// Two hours each, of the day at the destination.
+    /// Two hours each, by the time of day at the destination.
     hours: usize,
-    /// From Monday.
+    /// 0 is Monday.
     weekday: usize,
 }
 
-impl Moment {
+impl Period {
     fn of(quiet_since: Timestamp, at: Timestamp, offset: Offset) -> Self {
         let age = at.duration_since(quiet_since).as_secs_f64() / 3_600.0;
         let local = offset.to_datetime(at);

@@ -2,20 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use super::Period;
 
-/// Ages end below so many hours since the last change; one more is open.
+/// Upper ends of the ages in hours since the last change; the last age is open.
 pub(super) const AGES: [f64; 17] =
     [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 36.0, 48.0, 72.0, 120.0, 240.0];
 
-/// One count.
+/// Seconds watched, and changes seen in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Count {
     pub seconds: f64,
     pub changes: f64,
 }
 
-/// What is known of one kind.
+/// The counts of one group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     pub(super) ages: [Count; AGES.len() + 1],
@@ -23,17 +23,13 @@ pub struct Tally {
     pub(super) weekdays: [Count; 7],
 }
 
-/// The time from one change to the next: in a quarter, a half and three quarters of the cases not longer, in hours.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quantiles(pub [f64; 3]);
-
-/// So many changes outweigh the assumption that all ages, hours and days are alike.
+/// The number of changes that weigh as much as the assumption that all ages, hours and days are alike.
 const DOUBT: f64 = 4.0;
 
 impl Tally {
-    pub(super) fn add(&mut self, moment: Moment, seconds: f64, changes: f64) {
+    pub(super) fn add(&mut self, period: Period, seconds: f64, changes: f64) {
         for count in
-            [&mut self.ages[moment.age], &mut self.hours[moment.hours], &mut self.weekdays[moment.weekday]]
+            [&mut self.ages[period.age], &mut self.hours[period.hours], &mut self.weekdays[period.weekday]]
         {
             count.seconds += seconds;
             count.changes += changes;
@@ -47,7 +43,7 @@ impl Tally {
         }
     }
 
-    /// Changes seen; old ones count in part.
+    /// Returns the changes seen; old ones count in part.
     pub fn changes(&self) -> f64 {
         self.weekdays.iter().map(|count| count.changes).sum()
     }
@@ -56,20 +52,21 @@ impl Tally {
         self.weekdays.iter().map(|count| count.seconds).sum()
     }
 
-    /// Changes a second, over everything.
+    /// Returns the mean rate in changes a second.
     pub(super) fn base(&self) -> f64 {
         self.changes() / self.seconds().max(1.0)
     }
 
-    /// How many times the base rate at such a moment.
-    pub(super) fn ratio(&self, moment: Moment) -> f64 {
+    /// Returns the rate in a period as a multiple of the mean rate.
+    pub(super) fn ratio(&self, period: Period) -> f64 {
         let base = self.base();
         let of = |count: &Count| (count.changes + DOUBT) / (count.seconds * base + DOUBT);
-        of(&self.ages[moment.age]) * of(&self.hours[moment.hours]) * of(&self.weekdays[moment.weekday])
+        of(&self.ages[period.age]) * of(&self.hours[period.hours]) * of(&self.weekdays[period.weekday])
     }
 
-    /// From the rates by age, as a life table has it.
-    pub fn quantiles(&self) -> Quantiles {
+    /// Returns the hours within which a quarter, a half and three quarters of the changes come, computed from the rates by
+    /// age as in a life table; `None`: never.
+    pub fn quartiles(&self) -> [Option<f64>; 3] {
         let mut found = [f64::INFINITY; 3];
         let (mut left, mut age) = (1.0_f64, 0.0);
         for (index, count) in self.ages.iter().enumerate() {
@@ -83,6 +80,6 @@ impl Tally {
             }
             (left, age) = (after, until);
         }
-        Quantiles(found)
+        found.map(|hours| Some(hours).filter(|hours| hours.is_finite()))
     }
 }

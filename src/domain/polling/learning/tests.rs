@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Config, Environment};
-use crate::domain::polling::cadence::{Cadence, Look};
+use crate::domain::polling::cadence::{Cadence, NextPoll, Suggestion};
+use crate::domain::polling::reason::Reason;
 
 const HOUR: i64 = 3_600;
 
@@ -27,7 +28,7 @@ fn in_transit(quiet_since: Timestamp) -> Situation {
     }
 }
 
-fn lived(rates: &mut LearnedRates, carrier: &str, from: i64, until: i64, changed: bool) {
+fn learn(rates: &mut LearnedRates, carrier: &str, from: i64, until: i64, changed: bool) {
     let situation = in_transit(at(0));
     let wait = Wait {
         carrier: Some(carrier),
@@ -44,9 +45,9 @@ fn lived(rates: &mut LearnedRates, carrier: &str, from: i64, until: i64, changed
 fn punctual(rates: &mut LearnedRates, carrier: &str, after: i64, parcels: usize) {
     for _ in 0..parcels {
         for hour in 0..after {
-            lived(rates, carrier, hour * HOUR, (hour + 1) * HOUR, false);
+            learn(rates, carrier, hour * HOUR, (hour + 1) * HOUR, false);
         }
-        lived(rates, carrier, after * HOUR, (after + 1) * HOUR, true);
+        learn(rates, carrier, after * HOUR, (after + 1) * HOUR, true);
     }
 }
 
@@ -54,25 +55,24 @@ fn default_cadence() -> Cadence {
     Config::builtin(&Environment::default()).unwrap().config.cadence
 }
 
-fn wait(rates: &LearnedRates, carrier: &str, age: i64) -> Option<Found> {
-    let learnt = Suggestion { rates: Some(rates), carrier: Some(carrier), service: None };
-    learnt.wait(&default_cadence(), &in_transit(at(0)), at(age * HOUR), Duration::from_secs(10_800))
+fn wait(rates: &LearnedRates, carrier: &str, age: i64) -> Option<Suggestion> {
+    rates.suggest(&default_cadence(), &in_transit(at(0)), Some(carrier), None, at(age * HOUR))
 }
 
 #[test]
-fn the_next_look_comes_when_something_happens() {
+fn the_next_poll_comes_when_changes_are_likely() {
     let mut rates = LearnedRates::default();
     punctual(&mut rates, "ups", 9, 400);
     let found = wait(&rates, "ups", 0).unwrap();
     assert!(found.wait > Duration::from_secs(5 * 3_600), "nothing happens before nine hours: {found:?}");
-    let Quantiles([quarter, half, _]) = found.lesson.quantiles;
+    let [Some(quarter), Some(half), _] = found.learned.quartile_hours else { panic!("{found:?}") };
     assert!(8.0 < quarter && quarter < half && half < 10.0, "{found:?}");
     let then = wait(&rates, "ups", 9).unwrap();
     assert!(then.wait < found.wait / 3 && then.pace <= then.wait * 2, "{then:?}");
 }
 
 #[test]
-fn a_carrier_of_its_own_beats_all_of_them_once_it_is_known() {
+fn a_well_known_carrier_is_used_before_all_carriers() {
     let mut rates = LearnedRates::default();
     punctual(&mut rates, "ups", 2, 50);
     punctual(&mut rates, "fedex", 9, 400);
@@ -86,7 +86,7 @@ fn a_carrier_of_its_own_beats_all_of_them_once_it_is_known() {
 }
 
 #[test]
-fn what_is_not_known_or_not_wanted_is_left_to_the_table() {
+fn too_few_changes_or_learn_false_leave_the_table() {
     let mut rates = LearnedRates::default();
     assert_eq!(wait(&rates, "ups", 0), None);
     punctual(&mut rates, "ups", 9, 39);
@@ -96,17 +96,19 @@ fn what_is_not_known_or_not_wanted_is_left_to_the_table() {
     for row in own.rows.values_mut() {
         row.learn = false;
     }
-    let learnt = Suggestion { rates: Some(&rates), carrier: Some("ups"), service: None };
-    match own.next(&in_transit(at(0)), learnt, at(0), 0.0) {
-        Look::Again(next) => {
-            assert_eq!((next.interval, next.why.learnt), (Duration::from_secs(10_800), None))
+    assert_eq!(rates.suggest(&own, &in_transit(at(0)), Some("ups"), None, at(0)), None);
+    let suggestion = wait(&rates, "ups", 0);
+    match own.next(&in_transit(at(0)), suggestion, at(0), 0.0) {
+        NextPoll::At(next) => {
+            assert_eq!(next.reason.interval(), Duration::from_secs(10_800));
+            assert!(matches!(next.reason, Reason::Cadence(reason) if reason.learned.is_none()));
         }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_season_later_it_counts_half() {
+fn counts_halve_in_90_days() {
     let mut rates = LearnedRates::default();
     punctual(&mut rates, "ups", 9, 400);
     rates.fade(SignedDuration::from_hours(24 * 90));
@@ -115,22 +117,21 @@ fn a_season_later_it_counts_half() {
 }
 
 proptest! {
-    /// Whatever was learnt, a wait is neither nothing nor for ever, and it is the same for the same.
+    /// A suggested wait is bounded on both sides, and the same for the same input.
     #[test]
-    fn a_wait_has_bounds(
+    fn a_suggested_wait_is_bounded(
         waits in prop::collection::vec((0i64..400, 1i64..60, any::<bool>()), 0..60),
         age in 0i64..400,
         table in 1u64..90_000,
     ) {
         let mut rates = LearnedRates::default();
         for (from, length, changed) in waits {
-            lived(&mut rates, "ups", from * HOUR, (from + length) * HOUR, changed);
+            learn(&mut rates, "ups", from * HOUR, (from + length) * HOUR, changed);
         }
-        let learnt = Suggestion { rates: Some(&rates), carrier: Some("ups"), service: None };
-        let look = || learnt.wait(&default_cadence(), &in_transit(at(0)), at(age * HOUR), Duration::from_secs(table));
-        let found = look();
-        prop_assert_eq!(&found, &look());
+        let found = wait(&rates, "ups", age);
+        prop_assert_eq!(&found, &wait(&rates, "ups", age));
         if let Some(found) = found {
+            let found = found.blended(Duration::from_secs(table));
             prop_assert!(found.wait <= Duration::from_secs(table.max(86_400 + 600)), "{:?}", found);
             prop_assert!(found.wait >= Duration::from_millis(900) && found.pace >= Duration::from_millis(900));
         }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::reason::millis;
 use super::{PollContext, PollPlan, Reason, append, untouched, whole_ms};
 use crate::domain::label::LabelState;
 use crate::domain::messages::news::Change;
 use crate::domain::polling::account_status::backoff;
 use crate::domain::polling::cadence::JITTER;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
+use crate::domain::polling::reason::millis;
 use crate::domain::time as span;
 
 /// A label is given up after so many refusals in a row …

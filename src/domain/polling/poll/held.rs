@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::failing::retry;
-use super::reason::millis;
 use super::{PollPlan, Reason, untouched};
 use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER};
 use crate::domain::polling::label_record::LabelRecord;
+use crate::domain::polling::reason::millis;
 use crate::domain::tracking::reading::Reading;
 
 /// If it is the carrier we know the label to be with, it stays due, and is asked about when the carrier may be; else it

@@ -8,16 +8,16 @@ mod diff;
 mod failing;
 pub mod gaps;
 mod held;
-mod reason;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::cadence::{Cadence, Look};
+use super::cadence::{Cadence, NextPoll, Suggestion};
 use super::freshness::{self, Notice};
 use super::pace::Pace;
+use super::reason::Reason;
 use super::schedule::Entry;
 use crate::domain::clock::Gaps;
 use crate::domain::digest::Digest;
@@ -30,13 +30,12 @@ use crate::domain::messages::{Message, next_seq};
 use crate::domain::polling::account_status::AccountSignal;
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
-use crate::domain::polling::learning::{LearnedRates, Suggestion};
+use crate::domain::polling::learning::LearnedRates;
 use crate::domain::tracking::history::EventWrites;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
 
 pub use held::held_carrier;
-pub use reason::{Cadenced, Learned, Reason};
 
 /// Whether a label's first answer is told or only recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +160,7 @@ pub struct Unchanged {
 /// poll (an alert is due, or the label is given up): then [`plan`] decides, over the whole row.
 pub fn unchanged(
     cadence: &Cadence,
-    learnt: Suggestion<'_>,
+    suggestion: Option<Suggestion>,
     entry: &Entry,
     now: Timestamp,
     jitter: f64,
@@ -170,7 +169,7 @@ pub fn unchanged(
     if alert_at.is_some_and(|at| at <= now) {
         return None;
     }
-    let Look::Again(next) = cadence.next(&entry.unchanged_situation(), learnt, now, jitter) else {
+    let NextPoll::At(next) = cadence.next(&entry.unchanged_situation(), suggestion, now, jitter) else {
         return None;
     };
     let alert = alert_at.filter(|at| *at < next.at);
@@ -180,7 +179,7 @@ pub fn unchanged(
         next_poll_at,
         wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
         pace: Pace::of(next.pace),
-        reason: Reason::of(&next, alert.is_some()),
+        reason: next.reason.brought_forward(alert.is_some()),
     })
 }
 
@@ -262,25 +261,22 @@ fn schedule(
     }
     let first = label.poll_state.first_answer_at.is_none();
     let situation = after.situation(&label.key, label.registered_at, first);
-    let learnt = Suggestion {
-        rates: Some(context.rates),
-        carrier: after.carrier_code.as_deref(),
-        service: label.service(),
-    };
-    match context.cadence.next(&situation, learnt, now, jitter) {
-        Look::Again(next) => {
+    let carrier = after.carrier_code.as_deref();
+    let suggestion = context.rates.suggest(context.cadence, &situation, carrier, label.service(), now);
+    match context.cadence.next(&situation, suggestion, now, jitter) {
+        NextPoll::At(next) => {
             // A silence is to be judged when it is due, and only over a fresh answer.
             let alert = context.alerts.next(after, label, context.gaps, now);
             let alert = alert.filter(|at| after.state == LabelState::Active && *at < next.at);
             after.next_poll_at = Some(whole_ms(alert.unwrap_or(next.at)));
-            after.reason = Some(Reason::of(&next, alert.is_some()));
+            after.reason = Some(next.reason.brought_forward(alert.is_some()));
             Some(next.pace)
         }
-        Look::Never => {
+        NextPoll::Never => {
             after.next_poll_at = None;
             None
         }
-        Look::GiveUp => {
+        NextPoll::GiveUp => {
             after.state = LabelState::Expired;
             after.next_poll_at = None;
             append(label, plan, now, &Change::Expired { quiet_since: situation.quiet_since });

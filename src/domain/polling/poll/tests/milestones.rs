@@ -65,7 +65,7 @@ fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
         assert!(count(&told, "out_for_delivery") <= 1, "{order}: {told:?}");
         let now = life.label.poll_state.clone();
         let row = match &now.reason {
-            Some(Reason::Cadence(cadenced)) => cadenced.row.as_str(),
+            Some(Reason::Cadence(cadenced)) => cadenced.row.as_ref(),
             other => panic!("{order}: {other:?}"),
         };
         assert_eq!((now.state, row), (LabelState::Active, "IT"), "{order}");

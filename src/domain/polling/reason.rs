@@ -1,71 +1,73 @@
-//! Why a label's next poll is when it is: decided with the poll before it, stored, and printed.
+//! The reason for the time of a label's next poll: decided with the poll before it, stored, and printed.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::polling::cadence::{Next, RowName, SETTLE_ROW};
+/// The row of the polls after a terminal status.
+pub const SETTLE_ROW: &str = "settle";
 
 /// The reason for the due time of a label. A label without one is due as soon as the quota allows: it is new, came back,
 /// or was asked for by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
-    /// A row of the cadence.
-    Cadence(Cadenced),
-    /// A further poll so long after the label was finished.
+    /// A row of the cadence decided.
+    Cadence(CadenceReason),
+    /// A further poll this long after the label was finished.
     Settle { interval_ms: u64 },
-    /// The label failed so often in a row.
+    /// The label failed this many times in a row.
     Failed { failures: u32, interval_ms: u64 },
-    /// The API refused the label so often in a row.
+    /// The API refused the label this many times in a row.
     Refused { refusals: u32, interval_ms: u64 },
-    /// The API refused the account when asked about this label: other labels are its probe.
+    /// The API refused the account at the poll of this label. Other labels are used as probes.
     Unauthorized { interval_ms: u64 },
-    /// The carrier is asked too often.
+    /// The carrier limits requests.
     CarrierThrottled { interval_ms: u64 },
-    /// This machine could not ask.
+    /// This machine could not send the request.
     OurFault { interval_ms: u64 },
 }
 
-/// What the cadence decided, with its figures.
+/// The decision of the cadence with its figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cadenced {
-    pub row: String,
+pub struct CadenceReason {
+    pub row: Cow<'static, str>,
     /// The wait before jitter.
     pub interval_ms: u64,
-    /// What the table says.
+    /// The interval of the table.
     pub table_ms: u64,
     /// Unchanged polls in a row, which chose the step of the row.
     pub unchanged: u32,
-    /// Quiet for so long, so the row is slower.
+    /// The quiet time that selected a slower interval (`slow_after`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowed_ms: Option<u64>,
-    /// The row whose hours it waits for.
+    /// The row whose hours begin at the poll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opens: Option<String>,
-    /// What learned rates say instead.
+    pub opens: Option<Cow<'static, str>>,
+    /// The learned rates that replaced the interval of the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<Learned>,
-    /// The first wait is shortened by the label's own phase.
+    /// The first wait is shortened by the label's own phase, so that labels registered together do not march in step.
     #[serde(default, skip_serializing_if = "is_false")]
     pub first: bool,
-    /// The last poll before the label is given up.
+    /// The last poll before `give_up_after`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub last: bool,
-    /// Brought forward to the moment when silence or a passed estimate is to be judged.
+    /// The poll is brought forward to the time at which an alert (stalled, late) is due.
     #[serde(default, skip_serializing_if = "is_false")]
     pub alert: bool,
 }
 
-/// What was learned of the parcels of a carrier in a state.
+/// What was learned about parcels of a carrier in a state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
     /// A carrier, a carrier and a service after a `/`, or "" for all.
     pub carrier: String,
     pub state: String,
-    /// Changes seen.
+    /// The number of changes seen; old ones count in part.
     pub changes: f64,
-    /// Within so many hours came a quarter, a half and three quarters of the changes; `None`: never.
+    /// Hours within which a quarter, a half and three quarters of the changes came; `None`: never.
     pub quartile_hours: [Option<f64>; 3],
 }
 
@@ -74,36 +76,18 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Reason {
-    /// The reason of the cadence's next poll; `alert`: it was brought forward to judge an alert.
-    pub fn of(next: &Next, alert: bool) -> Self {
-        let interval_ms = millis(next.interval);
-        if next.row == SETTLE_ROW {
-            return Self::Settle { interval_ms };
+    /// Returns the reason of a poll that was brought forward to judge an alert, if `alert`.
+    pub fn brought_forward(mut self, alert: bool) -> Self {
+        if let Self::Cadence(reason) = &mut self {
+            reason.alert = alert;
         }
-        let why = &next.why;
-        Self::Cadence(Cadenced {
-            row: next.row.to_owned(),
-            interval_ms,
-            table_ms: millis(why.table),
-            unchanged: why.unchanged,
-            slowed_ms: why.slowed.map(millis),
-            opens: why.opens.map(str::to_owned),
-            learned: why.learnt.as_ref().map(|lesson| Learned {
-                carrier: lesson.kind.carrier.to_string(),
-                state: lesson.kind.state.as_str().to_owned(),
-                changes: lesson.changes.round(),
-                quartile_hours: lesson.quantiles.0.map(|hours| Some(hours).filter(|hours| hours.is_finite())),
-            }),
-            first: why.first,
-            last: why.last,
-            alert,
-        })
+        self
     }
 
-    /// The row of the cadence, where one decided.
+    /// The row of the cadence, if one decided.
     pub fn row(&self) -> Option<&str> {
         match self {
-            Self::Cadence(cadenced) => Some(&cadenced.row),
+            Self::Cadence(cadence) => Some(&cadence.row),
             Self::Settle { .. } => Some(SETTLE_ROW),
             _ => None,
         }
@@ -111,7 +95,7 @@ impl Reason {
 
     /// The wait before jitter.
     pub fn interval(&self) -> Duration {
-        let (Self::Cadence(Cadenced { interval_ms, .. })
+        let (Self::Cadence(CadenceReason { interval_ms, .. })
         | Self::Settle { interval_ms }
         | Self::Failed { interval_ms, .. }
         | Self::Refused { interval_ms, .. }
@@ -121,23 +105,18 @@ impl Reason {
         Duration::from_millis(*interval_ms)
     }
 
-    /// As it is stored.
+    /// The stored form.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a reason is plain values")
     }
 
-    /// What was stored; `None` for what this version does not know.
+    /// Reads the stored form; `None` if this version does not know it.
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 }
 
-impl Learned {
-    pub fn state(&self) -> Option<RowName> {
-        RowName::parse(&self.state)
-    }
-}
-
+/// Returns whole milliseconds.
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -147,15 +126,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_comes_back() {
+    fn stored_reasons_are_read_back() {
         let learned = Learned {
             carrier: "ups".to_owned(),
             state: "IT".to_owned(),
             changes: 120.0,
             quartile_hours: [Some(5.0), Some(8.5), None],
         };
-        let cadenced = Cadenced {
-            row: "IT".to_owned(),
+        let cadence = CadenceReason {
+            row: "IT".into(),
             interval_ms: 7_200_000,
             table_ms: 10_800_000,
             unchanged: 2,
@@ -167,7 +146,7 @@ mod tests {
             alert: true,
         };
         let reasons = [
-            Reason::Cadence(cadenced),
+            Reason::Cadence(cadence),
             Reason::Settle { interval_ms: 1 },
             Reason::Failed { failures: 3, interval_ms: 240_000 },
             Reason::Refused { refusals: 2, interval_ms: 1 },
