@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, at, ms};
 use crate::domain::label::AccountName;
-use crate::domain::polling::adaptive_limit::Share;
+use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::polling::budget::Month;
 use crate::domain::polling::rate_limiter::{Demand, Ended};
 
@@ -26,7 +26,7 @@ pub struct Usage {
     pub stretch: f64,
     pub demand: Demand,
     /// The adaptive limit, if it changed.
-    pub share: Option<Share>,
+    pub share: Option<AdaptiveLimit>,
     /// The last good answer, if this process had one.
     pub last_success_at: Option<Timestamp>,
 }
@@ -38,7 +38,7 @@ pub struct Used {
     pub lately: Vec<(Timestamp, usize)>,
     /// Requests of this month.
     pub this_month: u64,
-    pub share: Share,
+    pub share: AdaptiveLimit,
     /// How late labels are served, as a share of their wait.
     pub lateness: f64,
     /// By how much all waits stretch, and what the labels ask for, in requests per second, when that was last written.
@@ -213,7 +213,7 @@ impl Store {
         };
         if let Some(quota) = quota {
             let shrunk = quota.shared_at.zip(quota.share);
-            used.share = Share {
+            used.share = AdaptiveLimit {
                 shrunk: shrunk.map(|(since, share)| (at(since), share as f64 / 1000.0)),
                 throttled_at: quota.throttled_at.map(at),
             };

@@ -1,11 +1,11 @@
-//! The access: an account's use of the API, shared by the workers that call it.
+//! An account's use of the API, shared by the workers that send requests.
 //!
-//! Whoever asks for an account takes a permit first and says afterwards what came back. So its quota, its budget, its
-//! waiting after a 429 and its single probe hold for all of its calls together, whoever makes them. The limiter behind a
-//! access outlives a reload: the next access goes on with it.
+//! A worker takes a permit before a request and reports the answer afterwards. So quota, budget, 429 waits and the
+//! single probe hold for all requests of the account together. The rate limiter outlives a reload: the next access uses
+//! the same one.
 //!
-//! It sends nothing and plans nothing; what it is told is weighed by [`crate::domain`], and what it counts is written by
-//! the caller, with what the call brought.
+//! This module sends nothing and plans nothing. [`crate::domain`] judges the answers, and the caller writes the counted
+//! requests together with what the answer brought.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ use crate::store::{Store, StoreError};
 
 pub use crate::domain::polling::rate_limiter::{AllowedRequest, RequestKind};
 
-/// An account and what its callers share.
+/// An account with everything that its workers share.
 #[derive(Debug)]
 pub struct AccountAccess {
     pub account: Account,
@@ -40,18 +40,18 @@ pub struct AccountAccess {
     limiter: Arc<Mutex<RateLimiter>>,
     next_due_ms: AtomicI64,
     came_back: AtomicBool,
-    /// Whether it was told that first polls take long.
+    /// Whether the log says that first polls take long.
     told_first_polls: AtomicBool,
 }
 
-/// What a call changed about its account: to be recorded.
+/// A change of the account, to be recorded.
 #[derive(Clone, Debug)]
 pub struct AccountUpdate {
     pub change: Option<AccountChange>,
     pub state: AccountState,
 }
 
-/// A call's place in the quota, given back when its answer is here or nobody waits for it any more.
+/// A request's place in the quota. Dropping it releases it.
 #[derive(Debug)]
 pub struct Permit {
     access: Arc<AccountAccess>,
@@ -60,7 +60,8 @@ pub struct Permit {
 }
 
 impl AccountAccess {
-    /// Takes the account up where an earlier process left it. Should we die, what is under way counts as sent.
+    /// Opens the account with the state that an earlier process wrote. Requests that were in flight when it died count
+    /// as sent.
     pub async fn open(
         account: Account,
         store: Store,
@@ -72,7 +73,7 @@ impl AccountAccess {
         if let (Some(until), Some(at)) =
             (&mut state.throttled_until, used.share.throttled_at.filter(|at| *at > now))
         {
-            // The clock was ahead when it was told to wait.
+            // The clock was ahead when the wait was planned.
             *until = later(now, until.duration_since(at));
         }
         state.pull_in(now);
@@ -85,11 +86,11 @@ impl AccountAccess {
             account.requests_per_minute,
             used.lateness,
         );
-        let limiter = limiter.opened_under(clock::skew());
+        let limiter = limiter.with_skew(clock::skew());
         Ok(Self::over(account, client, store, Arc::new(Mutex::new(limiter))))
     }
 
-    /// The access as `account` is configured from now on. Another key or URL is tried at once.
+    /// Returns the access under a new configuration. A new key or URL is probed at once.
     pub fn reopened(&self, account: Account, client: Client, now: Timestamp) -> Self {
         let same = (&account.base_url, &account.tracking_path, &account.api_key)
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
@@ -110,15 +111,15 @@ impl AccountAccess {
         }
     }
 
-    /// A clean end: what was reserved and not sent is given back. What was sent and is not counted counts as sent.
+    /// Closes the account: reserved requests that were not sent are returned, the others count as sent.
     pub async fn close(&self, now: Timestamp) -> Result<(), StoreError> {
         let unused = self.limiter().release();
         self.record_usage(now).await?;
         self.store.release_requests(&self.account.name, unused).await
     }
 
-    /// Allows a request at `now`, or says when to come again; `None` if that depends on a request in flight.
-    pub async fn take(
+    /// Returns a permit for a request at `now`, or when to try again; `None` if that depends on a request in flight.
+    pub async fn acquire(
         self: &Arc<Self>,
         kind: RequestKind,
         now: Timestamp,
@@ -127,11 +128,11 @@ impl AccountAccess {
         loop {
             let taken = {
                 let mut limiter = self.limiter();
-                limiter.skewed(clock::skew(), now);
+                limiter.set_skew(clock::skew(), now);
                 if limiter.share_recovered(now) {
                     info!(account = %account, "no 429 came for long: the account uses its whole limit again");
                 }
-                limiter.take(kind, now)
+                limiter.acquire(kind, now)
             };
             match taken {
                 Ok(call) => {
@@ -141,10 +142,10 @@ impl AccountAccess {
                         running: Running::since(call.sent_at),
                     }));
                 }
-                // If we die after this, the requests count as sent at the next start, though they were not.
+                // Crash point: after this write the requests count as sent at the next start, although they were not.
                 Err(Denied { reserve: Some(requests), .. }) => {
                     self.store.reserve_requests(account, requests).await?;
-                    self.limiter().reserved(requests);
+                    self.limiter().add_reserved(requests);
                 }
                 Err(Denied { free_at, used_up, .. }) => {
                     if used_up {
@@ -158,58 +159,58 @@ impl AccountAccess {
         }
     }
 
-    /// When calls may go out again: `None` is now, as far as the account's status decides.
+    /// Returns when the account's status allows the next request; `None`: now.
     pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
         let mut limiter = self.limiter();
-        limiter.skewed(clock::skew(), now);
+        limiter.set_skew(clock::skew(), now);
         limiter.state.open_at(now)
     }
 
-    /// Whether only one call at a time may go out.
+    /// Whether only one request at a time may be sent.
     pub fn probing(&self) -> bool {
         self.limiter().state.probing()
     }
 
-    /// The label whose refusal made the account fall, as far as this process knows.
+    /// The label whose refusal changed the account's status, if this process knows it.
     pub fn fell_by(&self) -> Option<i64> {
         self.limiter().state.fell_by
     }
 
-    /// Whether the account has come back from an outage since the last call: labels that failed are forgiven.
+    /// Whether the account has recovered from an outage since the last call.
     pub fn take_came_back(&self) -> bool {
         self.came_back.swap(false, Ordering::Relaxed)
     }
 
-    /// When the next label is due, as the poller knows.
+    /// Sets when the poller's next label is due.
     pub fn set_next_due(&self, at: Option<Timestamp>) {
         self.next_due_ms.store(at.map_or(i64::MAX, Timestamp::as_millisecond), Ordering::Relaxed);
     }
 
-    /// Whether a label is due at `now`, as far as the poller has said.
+    /// Whether a label of the poller is due at `now`.
     pub fn any_due(&self, now: Timestamp) -> bool {
         self.next_due_ms.load(Ordering::Relaxed) <= now.as_millisecond()
     }
 
-    /// Whether a call was answered well after `since`, as far as this process knows.
+    /// Whether a good answer came after `since` in this process.
     pub fn answered_since(&self, since: Timestamp) -> bool {
         self.limiter().state.last_fine_at.is_some_and(|at| at > since)
     }
 
-    /// What the account may ask at `now`, in requests per second.
+    /// Returns the requests a second that the account may send at `now`.
     pub fn allowed(&self, now: Timestamp) -> f64 {
         self.limiter().allowed(now)
     }
 
-    /// How many permits are in use.
+    /// Permits in use.
     pub fn used(&self) -> usize {
         self.limiter().used()
     }
 
-    /// The labels ask for so much: how far that stretches their waits.
-    pub fn asks(&self, demand: Demand, now: Timestamp) {
+    /// Sets the demand of the labels, and logs a change of the stretch.
+    pub fn set_demand(&self, demand: Demand, now: Timestamp) {
         let (told, allowed) = {
             let mut limiter = self.limiter();
-            (limiter.asks(demand, now), limiter.allowed(now))
+            (limiter.set_demand(demand, now), limiter.allowed(now))
         };
         self.tell_first_polls(demand.first_polls as u64, allowed);
         let Some(stretch) = told else { return };
@@ -227,7 +228,7 @@ impl AccountAccess {
         }
     }
 
-    /// Says once that the first polls take long, and once that they no longer do.
+    /// Logs once that first polls take long, and once that they no longer do.
     fn tell_first_polls(&self, waiting: u64, allowed: f64) {
         let take = first_polls_take(waiting, allowed);
         let (long, told) = (&self.told_first_polls, self.told_first_polls.load(Ordering::Relaxed));
@@ -242,18 +243,17 @@ impl AccountAccess {
         }
     }
 
-    /// A label has its turn, so late as a share of its wait, if it had one.
-    pub fn serves(&self, lateness: Option<f64>) {
-        self.limiter().serves(lateness);
+    /// Records the lateness of a poll as a share of its wait.
+    pub fn record_lateness(&self, lateness: Option<f64>) {
+        self.limiter().record_lateness(lateness);
     }
 
-    /// Nothing is due any more.
+    /// Ends catching up: no label is due any more.
     pub fn caught_up(&self) {
         self.limiter().catching_up = false;
     }
 
-    /// Takes in what a call said, about the label of the row `label` if it was about one. `Some` if that changed how
-    /// the account stands.
+    /// Applies an answer, about the row `label` if it was a poll. Returns the change of the account's status, if any.
     pub fn observe(
         &self,
         label: Option<i64>,
@@ -281,7 +281,7 @@ impl AccountAccess {
         Some(AccountUpdate { change: seen.change, state })
     }
 
-    /// What is written of a change, with what is told of it to those `subscribers` who want it.
+    /// Returns what is written about a change, with the messages about it and their deliveries.
     pub fn to_record(
         &self,
         observed: AccountUpdate,
@@ -320,13 +320,13 @@ impl AccountAccess {
         }
     }
 
-    /// The carrier is asked too often: its labels wait until then, also after a restart.
+    /// Lets the labels of a carrier wait until `until`, also after a restart.
     pub async fn hold(&self, carrier: String, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         warn!(account = %self.account.name, carrier, %until, "the carrier is asked too often: its labels wait");
         self.store.hold_carrier(&self.account.name, carrier, until, now).await
     }
 
-    /// The requests that have ended and were not counted yet, to be written, and what is known of the quota.
+    /// Returns the requests that ended since the last call, and the state of the quota, to be written.
     pub fn usage(&self) -> Usage {
         let mut limiter = self.limiter();
         Usage {
@@ -339,7 +339,7 @@ impl AccountAccess {
         }
     }
 
-    /// Writes what was used by itself: nothing else is to be written.
+    /// Writes the used requests in a transaction of their own.
     pub async fn record_usage(&self, now: Timestamp) -> Result<(), StoreError> {
         self.store.record_usage(&self.account.name, self.usage(), now).await
     }
@@ -353,7 +353,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let (now, skew) = (self.running.now(), clock::skew());
         let mut limiter = self.access.limiter();
-        limiter.skewed(skew, now);
+        limiter.set_skew(skew, now);
         limiter.ended(self.call.sent_at, now);
     }
 }

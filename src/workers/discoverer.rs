@@ -1,11 +1,12 @@
-//! The worker that finds new labels: one discoverer per account whose discovery is enabled.
+//! The discoverer: the worker that finds the new labels of one account.
 //!
-//! Three short steps per page of the list, and no transaction is open across HTTP: take a permit at the access, ask, write
-//! what follows. A long walk rests between two pages, so that it takes one call in four at most, and goes on where it was.
-//! Voids are seen while a label is among the newest, and later by a walk of their own, over the voided labels only.
+//! Each page of the list takes three short steps: take a permit, send the request, write what follows. No transaction
+//! is open across HTTP. A long walk pauses between two pages, so that it takes at most one request in four, and resumes
+//! where it was. Voided labels are seen while they are among the newest, and later by a walk over the voided labels
+//! only.
 //!
-//! If we die after asking and before writing, the page is asked for again: the position moves with the labels, in one
-//! transaction, and what is registered already is registered.
+//! Crash point: after the request and before the write, the page is requested again. The position moves with the labels
+//! in one transaction, and labels that are registered already stay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,34 +27,34 @@ use crate::store::discovery::Discovered;
 use crate::workers::account_access::{AccountAccess, AllowedRequest, Permit, RequestKind};
 use crate::workers::heartbeat::Heartbeat;
 
-/// How long a permit is waited for when nobody knows when one comes free, and how often a sign of life is given.
+/// The wait for a permit without a known time, and the heartbeat interval.
 const SOON: SignedDuration = SignedDuration::from_millis(500);
 const BEAT: Duration = Duration::from_secs(10);
-/// While a label was answered about so lately, a list that is refused says nothing of the account.
+/// After a good answer to a poll this recent, a refused list does not concern the account.
 const VOUCHED: SignedDuration = SignedDuration::from_hours(1);
 
 /// Walks the list of labels of one account.
 pub struct Discoverer {
     access: Arc<AccountAccess>,
-    /// Where the list is.
+    /// URL of the list.
     url: String,
-    /// Who is told when the account falls or comes back.
+    /// Subscribers, for messages about the account.
     audience: watch::Receiver<Arc<Vec<Subscriber>>>,
     heartbeat: Heartbeat,
     progress: Progress,
     walk: Option<Walk>,
-    /// What the last walk was for.
+    /// Purpose of the last walk.
     last: Option<Aim>,
     page_size: PageSize,
-    /// When new labels are looked for next; none: now.
+    /// When the next walk for new labels is due; `None`: now.
     news_at: Option<Timestamp>,
     rests_until: Option<Timestamp>,
-    /// Calls in a row that brought no list.
+    /// Requests in a row without a list.
     failures: u32,
 }
 
 impl Discoverer {
-    /// Takes up where an earlier process left it; none for an account without discovery.
+    /// Reads the position of an earlier process; `None` for an account without discovery.
     pub async fn new(
         access: Arc<AccountAccess>,
         audience: watch::Receiver<Arc<Vec<Subscriber>>>,
@@ -77,7 +78,7 @@ impl Discoverer {
         }))
     }
 
-    /// Walks until `shutdown` says so, and lets a call that is under way then end.
+    /// Walks until `shutdown`, then waits for the request in flight.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
         loop {
             let wake = self.step(clock::now()).await?;
@@ -89,11 +90,11 @@ impl Discoverer {
         }
     }
 
-    /// One bounded piece of work: a page of the list, if it is time for one and a call is allowed. Returns when there is
-    /// more to do.
+    /// Does one bounded piece of work: a page of the list, if one is due and a request is allowed. Returns when there
+    /// is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.heartbeat.beat(now);
-        // A clock that was set back must not make a rest longer.
+        // After the clock was set back, the pause gets no longer.
         if let Some(until) =
             self.rests_until.filter(|until| *until > now && *until <= later(now, LONGEST_REST))
         {
@@ -132,11 +133,11 @@ impl Discoverer {
         Ok(self.rests_until.unwrap_or(at))
     }
 
-    /// A fallen account is probed with a label. If none is due, nobody else would find out that it stands again.
+    /// An account that is not ok is probed with a poll. If no label is due, this request is the probe.
     async fn take_slot(&self, now: Timestamp) -> Result<Result<Permit, Option<Timestamp>>, StoreError> {
         let access = &self.access;
         let stands_in = access.probing() && !access.any_due(now);
-        access.take(if stands_in { RequestKind::Poll } else { RequestKind::Other }, now).await
+        access.acquire(if stands_in { RequestKind::Poll } else { RequestKind::Other }, now).await
     }
 
     async fn ask(&self, ask: Ask, now: Timestamp) -> Result<Page, Reading> {
@@ -145,13 +146,13 @@ impl Discoverer {
         loop {
             tokio::select! {
                 answer = &mut answer => return answer,
-                // Its time limit may be longer than a worker may be silent.
+                // The request may take longer than the heartbeat interval.
                 () = clock::sleep(BEAT) => self.heartbeat.beat(clock::now()),
             }
         }
     }
 
-    /// What the call used, and what it says about the account.
+    /// Records the request, and what the answer means for the account.
     async fn tell_account(
         &self,
         failure: Option<&Reading>,
@@ -175,7 +176,7 @@ impl Discoverer {
         if done && walk.aim() == Aim::Voids {
             progress.voids_sought_at = Some(walk.began_at());
         }
-        // If we die here, the same page is asked for again.
+        // Crash point: the same page is requested again.
         if progress != self.progress || !tracked.is_empty() || !voided.is_empty() {
             let found = Discovered { account: account.name.clone(), tracked, voided, progress };
             let entered = self.access.store.enter_discovered(&found, now).await?;
@@ -209,11 +210,11 @@ impl Discoverer {
         Ok(())
     }
 
-    /// A 429 is the account's matter, which the access sees to; anything else is a failure of the list.
+    /// A 429 concerns the account and is handled there. Anything else is a failure of the list.
     fn put_off(&mut self, walk: Walk, reading: &Reading, now: Timestamp) {
         let (account, detail) = (&self.access.account.name, reading.detail().unwrap_or_default());
         match reading {
-            // It may be the page that can't be had: begun anew from the position, in smaller ones.
+            // The page itself may be the cause, so the walk begins again from the position with smaller pages.
             Reading::Refused { .. } | Reading::Garbled { .. } | Reading::TimedOut => {
                 self.page_size = self.page_size.smaller();
             }

@@ -1,6 +1,6 @@
-//! Signs of life: when each worker last got something done.
+//! Heartbeats: when each worker last made progress.
 //!
-//! The watchdog is fed from here, so a worker that hangs is seen even while the rest of the process is well.
+//! They feed the watchdog, so a worker that hangs is found while the rest of the process works.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The beats of all workers. Cheap to clone.
+/// Heartbeats of all workers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<AtomicI64>>>>);
 
-/// One worker's beat.
+/// Heartbeat of one worker.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat(Arc<AtomicI64>);
 
 impl Heartbeats {
-    /// The heartbeat of a worker that starts at `now`.
+    /// Returns the heartbeat of a worker that starts at `now`.
     pub fn start(&self, worker: &str, now: Timestamp) -> Heartbeat {
         let heartbeat = Heartbeat::default();
         heartbeat.beat(now);
@@ -28,12 +28,12 @@ impl Heartbeats {
         heartbeat
     }
 
-    /// A worker that has ended is no longer listened to.
+    /// Removes the heartbeat of a worker that has ended.
     pub fn stop(&self, worker: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
     }
 
-    /// The workers that have not beaten for `limit`.
+    /// Returns the workers without a heartbeat for `limit`.
     pub fn silent(&self, now: Timestamp, limit: SignedDuration) -> Vec<String> {
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = |beat: &AtomicI64| now.as_millisecond() - beat.load(Ordering::Relaxed) > millis(limit);

@@ -1,7 +1,7 @@
-//! What a worker has under way: a task for each row that it has taken up.
+//! The tasks that a worker has in flight: one for each row.
 //!
-//! Tasks of their own, or those that wait for the database would wait for the worker's loop; they end with it. A row is
-//! known as under way until its task has ended, so nothing is taken up twice. What to take up is decided elsewhere.
+//! They are tasks of their own, so that a task that waits for the database does not wait for the worker's loop. They
+//! end with the worker. A row is in flight until its task has ended, so nothing is started twice.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::store::StoreError;
 
-/// Tasks by row; each has a note that says what the row is, and ends in a `D`.
+/// Tasks by row. `N` describes the row; each task returns a `D`.
 #[derive(Debug)]
 pub struct InFlight<N, D> {
     notes: HashMap<i64, N>,
@@ -33,13 +33,13 @@ impl<N, D: Send + 'static> InFlight<N, D> {
         self.tasks.spawn(async move { (row, work.await) });
     }
 
-    /// Waits until one has ended; at once `None` if nothing is under way. A call that is given up loses nothing.
+    /// Waits until a task has ended; `None` at once if none is in flight. Cancel safe.
     pub async fn ended(&mut self) -> Option<Result<D, StoreError>> {
         let ended = self.tasks.join_next().await?;
         Some(self.settle(ended))
     }
 
-    /// One that has ended already.
+    /// Returns a task that has ended already.
     pub fn ended_by_now(&mut self) -> Option<Result<D, StoreError>> {
         let ended = self.tasks.try_join_next()?;
         Some(self.settle(ended))
@@ -51,7 +51,7 @@ impl<N, D: Send + 'static> InFlight<N, D> {
         done
     }
 
-    /// Waits until all have ended.
+    /// Waits until all tasks have ended.
     pub async fn drain(&mut self) -> Result<(), StoreError> {
         while let Some(ended) = self.ended().await {
             ended?;

@@ -222,7 +222,7 @@ async fn what_an_account_lacks_is_not_anothers_matter() {
     registered(&house, &names(200)).await;
     assert_eq!(house.poll().await, 160);
     let other = house.of_account("other").await;
-    other.take(RequestKind::Poll, house.now()).await.unwrap().expect("its own quota");
+    other.acquire(RequestKind::Poll, house.now()).await.unwrap().expect("its own quota");
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn calls_that_are_no_looks_count_too_also_after_a_restart() {
     registered(&house, &names(200)).await;
     let (access, now) = (house.access(), house.now());
     for _ in 0..50 {
-        drop(access.take(RequestKind::Other, now).await.unwrap().unwrap());
+        drop(access.acquire(RequestKind::Other, now).await.unwrap().unwrap());
         access.record_usage(now).await.unwrap();
     }
     drop(access);
@@ -272,7 +272,7 @@ async fn what_an_end_cut_short_counts_as_sent() {
     let (access, now) = (house.access(), house.now());
     // Given up with their polls, when one of these could not be recorded.
     for _ in 0..3 {
-        drop(access.take(RequestKind::Poll, now).await.unwrap().unwrap());
+        drop(access.acquire(RequestKind::Poll, now).await.unwrap().unwrap());
     }
     drop(access);
     house.restart().await;
@@ -289,7 +289,7 @@ async fn requests_are_reserved_in_twentieths_of_the_smaller_limit() {
         ("requests_per_minute = 160\nrequests_per_month = 100", 5),
     ] {
         let house = House::with(&format!("{limits}\n{ORDERS}")).await;
-        let slot = house.access().take(RequestKind::Poll, house.now()).await.unwrap().unwrap();
+        let slot = house.access().acquire(RequestKind::Poll, house.now()).await.unwrap().unwrap();
         assert_eq!(house.count(RESERVED).await, step, "{limits}");
         drop(slot);
     }

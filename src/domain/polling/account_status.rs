@@ -1,7 +1,7 @@
-//! The status of an account with the API, and what each answer does to it.
+//! The status of an account with the API, and how each answer changes it (contract 3).
 //!
-//! A refused key, a wrong URL or an outage concerns the account and no label: its labels are not polled but for one probe
-//! at a time, and the account comes back by itself (contract 3).
+//! A refused key, a wrong URL or an outage concerns the account, not the label. The labels of such an account are not
+//! polled; one probe at a time is sent until the API answers again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::time::{later, signed};
 use crate::domain::tracking::reading::Reading;
 
-/// What one poll says about its account.
+/// The meaning of one answer for its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountSignal {
-    /// The API answered about the label: the account is fine.
+    /// The API answered the poll; the account works.
     Fine,
     /// 401, 402; a 400 or 403 that speaks of the account.
     Unauthorized { detail: String },
-    /// Any other 4xx: the label's, unless labels in a row get the same one.
+    /// Any other 4xx. It concerns the label, unless several labels in a row get the same refusal.
     Refused { detail: String },
     /// A 404 that speaks of the endpoint.
     Misconfigured { detail: String },
     /// 429: the whole account waits.
     Throttled { retry_after: Duration },
-    /// 5xx, garbled, time-out, no connection: perhaps this label, perhaps everything.
+    /// 5xx, garbled, time-out, no connection. It may concern this label or the whole API.
     Failed { detail: String },
-    /// Nobody was asked, for want of something of our own.
+    /// No request was sent, because this machine lacks descriptors, memory or a resolver.
     OurFault,
 }
 
 impl Reading {
-    /// What the answer says about the account.
+    /// Returns the meaning of the answer for the account.
     pub fn signal(&self) -> AccountSignal {
         let detail = || self.detail().unwrap_or_default();
         match self {
@@ -52,13 +52,13 @@ impl Reading {
     }
 }
 
-/// Where an account stands.
+/// Status of an account with the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountStatus {
     Ok,
     Unauthorized,
     Misconfigured,
-    /// Every label failed: the vendor is down, or we are.
+    /// Every label fails: the API or the own network is down.
     Down,
 }
 
@@ -83,62 +83,62 @@ impl AccountStatus {
     }
 }
 
-/// An account's status with what belongs to it.
+/// Status of an account with its details.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountState {
     pub status: AccountStatus,
     pub since: Timestamp,
-    /// Probes that failed since.
+    /// Failed probes since `since`.
     pub probes: u32,
-    /// When the next probe is due; set exactly while the status is not `Ok`.
+    /// When the next probe is due; set if and only if the status is not `Ok`.
     pub probe_at: Option<Timestamp>,
     pub throttled_until: Option<Timestamp>,
     pub detail: Option<String>,
-    /// Labels that failed in a row, with no good answer between; not stored.
+    /// Labels that failed in a row without a good answer between; not stored.
     pub streak: BTreeSet<i64>,
     /// Failures in a row; not stored.
     pub failures_in_a_row: u32,
-    /// The last good answer; not stored.
+    /// Time of the last good answer; not stored.
     pub last_fine_at: Option<Timestamp>,
-    /// The refusal that labels got in a row, and those labels, with no good answer between; not stored.
+    /// The refusal that several labels got in a row without a good answer between, and those labels; not stored.
     pub refusal: Option<String>,
     pub refused: BTreeSet<i64>,
-    /// The label that made the account fall: another is the better probe; not stored.
+    /// The label whose answer changed the status. Another label is the better probe; not stored.
     pub fell_by: Option<i64>,
-    /// After a fault of our own nothing is asked until then; not stored.
+    /// No request is sent before this time, after a shortage of this machine; not stored.
     pub paused_until: Option<Timestamp>,
 }
 
-/// What subscribers and labels are to be told of a change of status.
+/// A change of the status that matters to subscribers and labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountChange {
-    /// It fell: `system.account.unauthorized`.
+    /// The API refuses the account: `system.account.unauthorized`.
     Refused,
-    /// It is accepted again: `system.account.recovered`.
+    /// The API accepts the account again: `system.account.recovered`.
     Accepted,
-    /// All labels fail; no label's failures count from here.
+    /// All labels fail. From here on no label's failures count.
     WentDown,
-    /// The API answers again: its overdue labels are to be spread.
+    /// The API answers again. The overdue labels are spread.
     CameBack,
 }
 
-/// So many failures in a row are an outage, if they are those of all labels of the account.
+/// Failures in a row that make an outage, if all labels of the account are among them.
 const OUTAGE_FAILURES: u32 = 5;
-/// With fewer labels their own backing off is as good as a probe.
+/// With fewer labels, the backoff of each label is enough.
 const FEWEST_LABELS: usize = 3;
-/// A good answer this young says that it is not everything that fails.
+/// After a good answer this recent, failures are not an outage.
 const LATELY: SignedDuration = SignedDuration::from_secs(30);
-/// So many labels in a row stand for all of them.
+/// With this many failed labels in a row, all labels count as failed.
 pub const ALL_LABELS: usize = 20;
 
-/// So many labels that are refused alike, in a row, speak of the account (contract 3).
+/// This many labels in a row with the same refusal mean that the account is refused (contract 3).
 const REFUSED_LABELS: usize = 3;
-/// How long nothing is asked after a fault of our own.
+/// The pause after a shortage of this machine.
 const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
-/// A longer `Retry-After` is taken for this (contract 3).
+/// The longest `Retry-After` that is honoured (contract 3).
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// What a 429 without `Retry-After` means (contract 3).
+/// The wait after a 429 without `Retry-After` (contract 3).
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 impl AccountState {
@@ -160,7 +160,7 @@ impl AccountState {
         }
     }
 
-    /// From when on a request may go out: `None` is now.
+    /// Returns when a request may be sent; `None`: now.
     pub fn open_at(&self, now: Timestamp) -> Option<Timestamp> {
         [self.throttled_until, self.probe_at, self.paused_until]
             .into_iter()
@@ -169,7 +169,7 @@ impl AccountState {
             .filter(|at| *at > now)
     }
 
-    /// The wall clock jumped by so much: what the account waits for comes as far off as before.
+    /// Moves all times by a jump of the wall clock, so that each wait keeps its length.
     pub fn jumped(&mut self, by: SignedDuration, now: Timestamp) {
         for at in
             [&mut self.probe_at, &mut self.throttled_until, &mut self.last_fine_at, &mut self.paused_until]
@@ -181,7 +181,8 @@ impl AccountState {
         self.pull_in(now);
     }
 
-    /// Nothing is further off than the longest wait of its plan: the clock may have been ahead when it was planned.
+    /// Moves times that lie further ahead than the longest wait allows: the clock may have been ahead when they were
+    /// planned.
     pub fn pull_in(&mut self, now: Timestamp) {
         let longest_probe = later(now, signed(backoff(self.probes)));
         self.probe_at = self.probe_at.map(|at| at.min(longest_probe));
@@ -195,9 +196,9 @@ impl AccountState {
         self.status != AccountStatus::Ok
     }
 
-    /// Takes in what a call said, about `label` if it was about one. `labels` is how many labels the account has
-    /// polled, of which the first [`ALL_LABELS`] count; `probe` tells whether it was sent as the probe of a fallen
-    /// account; what was under way when the account fell says nothing new.
+    /// Applies an answer, about the row `label` if it was a poll. `labels` is the number of labels that the account
+    /// polls; it counts up to [`ALL_LABELS`]. `probe`: the request was the probe of an account that is not ok. Answers
+    /// to requests that were in flight when the status changed are ignored.
     pub fn observe(
         &mut self,
         label: Option<i64>,
@@ -207,11 +208,11 @@ impl AccountState {
         now: Timestamp,
     ) -> Option<AccountChange> {
         match signal {
-            // What was under way when it fell says nothing of now.
+            // The request was sent before the status changed.
             AccountSignal::Fine if self.probing() && !probe => None,
             AccountSignal::Fine => self.fine(now),
             AccountSignal::Throttled { retry_after } => {
-                // "At once" is no answer to "too many": a second at least.
+                // Waits at least a second, also after `Retry-After: 0`.
                 let wait = signed((*retry_after).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER));
                 let until = later(now, wait);
                 self.throttled_until = self.throttled_until.max(Some(until));
@@ -256,7 +257,7 @@ impl AccountState {
         self.answered(now)
     }
 
-    /// A label was refused: it is that label's matter, unless labels in a row are refused alike.
+    /// Applies a refusal of a label. It concerns the account if several labels in a row get the same one.
     fn refuse(
         &mut self,
         label: Option<i64>,
@@ -279,7 +280,7 @@ impl AccountState {
         self.answered(now)
     }
 
-    /// The API answers: there is no outage, and the key is taken.
+    /// Applies an answer that shows that the API works and accepts the key.
     fn answered(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.streak.clear();
         self.failures_in_a_row = 0;
@@ -306,7 +307,7 @@ impl AccountState {
         probe: bool,
         now: Timestamp,
     ) -> Option<AccountChange> {
-        // A refused account whose probe finds no connection stays refused: nobody has accepted the key yet.
+        // A refused account stays refused when its probe finds no connection, because the key was not accepted.
         let to = if to == AccountStatus::Down && self.status.is_refused() { self.status } else { to };
         if to == self.status {
             if probe {

@@ -1,45 +1,47 @@
-//! How much of its limit an account uses when others turn out to use it too.
+//! The adaptive limit: the share of the limit that is used while other clients use the account too.
 //!
-//! The vendor counts every request of an account, whoever makes it. A 429 may be chance; a second one soon after, though
-//! we kept within our limit, means that somebody else uses what we thought was ours. Then we take less, at once, and
-//! more again slowly while none comes: that is how strangers find a fair split of what none of them can see.
+//! The API counts all requests of an account. One 429 may be chance. A second one soon after, although requests stayed
+//! within the limit, means that another client uses the account. Then the share shrinks at once by a factor and grows
+//! slowly while no 429 comes (additive increase, multiplicative decrease), which splits the limit fairly between
+//! clients that do not know of each other.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A second 429 within this says that others use the limit.
+/// A second 429 within this time means that other clients use the account.
 const SOON: SignedDuration = SignedDuration::from_mins(10);
-/// What is left of what we used, when others use the limit.
+/// The factor by which the used share shrinks.
 const SHRUNK: f64 = 0.75;
-/// Never less of the limit than this.
+/// The smallest share.
 const LEAST: f64 = 0.1;
-/// How much of the limit comes back a minute.
+/// The growth of the share a minute.
 const GROWTH: f64 = 0.01;
 
-/// What is used of a limit.
+/// AdaptiveLimit of the limit that is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Share {
-    /// When it was shrunk, and to what; `None`: all of it.
+pub struct AdaptiveLimit {
+    /// When and to which share it shrank; `None`: the whole limit is used.
     pub shrunk: Option<(Timestamp, f64)>,
-    /// The last 429.
+    /// Time of the last 429.
     pub throttled_at: Option<Timestamp>,
 }
 
-impl Share {
-    /// The share at `now`, from a tenth to 1.
+impl AdaptiveLimit {
+    /// Returns the share at `now`, from 0.1 to 1.
     pub fn at(&self, now: Timestamp) -> f64 {
         let Some((since, share)) = self.shrunk else { return 1.0 };
         let minutes = now.duration_since(since).as_secs_f64().max(0.0) / 60.0;
         (share + GROWTH * minutes).clamp(LEAST, 1.0)
     }
 
-    /// So many requests of `limit` in a window, at least one.
+    /// Returns the requests of `limit` that may be used in a window, at least one.
     pub fn of(&self, limit: u32, now: Timestamp) -> u32 {
         // At most the limit, so it fits.
         ((f64::from(limit) * self.at(now)) as u32).max(1)
     }
 
-    /// A 429 came at `now` for a request sent at `sent_at`, when `used` of `limit` were used in the window; nothing goes
-    /// out before `until`, as nothing did before `waited_until`. `Some(share)` if we take less from now on.
+    /// Applies a 429 that came at `now` for a request sent at `sent_at`, when `used` of `limit` requests were in the
+    /// window. No request is sent before `until`, and none was sent before `waited_until`. Returns the new share if it
+    /// shrank.
     pub fn throttled(
         &mut self,
         sent_at: Timestamp,
@@ -48,13 +50,13 @@ impl Share {
         until: Timestamp,
         now: Timestamp,
     ) -> Option<f64> {
-        // What was under way when the first one came says nothing new.
+        // The request was in flight when the first 429 came.
         let last = self.throttled_at.filter(|at| *at <= now);
         if last.is_some_and(|last| sent_at <= last) {
             return None;
         }
         self.throttled_at = Some(now);
-        // Soon after we asked again, that is.
+        // Counted from the first request after the wait.
         let again = last?.max(waited_until.unwrap_or(last?));
         if now.duration_since(again) > SOON {
             return None;
@@ -62,14 +64,14 @@ impl Share {
         let before = self.at(now);
         let used = used as f64 / f64::from(limit.max(1));
         let share = (SHRUNK * used.min(before)).max(LEAST);
-        // It grows from when we ask again.
+        // The share grows from the next request on.
         self.shrunk = Some((until, share));
         (share < before).then_some(share)
     }
 
-    /// Whether it has grown back by `now`; then it is forgotten that it was ever less.
+    /// Returns whether the share has grown back to the whole limit by `now`, and forgets that it was smaller.
     pub fn recovered(&mut self, now: Timestamp) -> bool {
-        // A clock that was set back would keep it small for as long as it jumped.
+        // Times from before the clock was set back would keep the share small.
         if let Some(at) = self.throttled_at.as_mut().filter(|at| **at > now) {
             *at = now;
             self.shrunk = self.shrunk.map(|(since, share)| (since.min(now), share));
@@ -92,7 +94,7 @@ mod tests {
 
     #[test]
     fn one_429_is_chance_and_a_second_one_is_not() {
-        let mut share = Share::default();
+        let mut share = AdaptiveLimit::default();
         assert_eq!(share.throttled(at(0), (160, 160), None, at(60), at(1)), None);
         // Seven more were under way.
         assert_eq!(share.throttled(at(0), (160, 160), Some(at(60)), at(60), at(1)), None);
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn it_grows_back_after_a_clock_was_set_back() {
-        let mut share = Share::default();
+        let mut share = AdaptiveLimit::default();
         share.throttled(at(90_000), (160, 160), None, at(90_060), at(90_000));
         share.throttled(at(90_100), (160, 160), Some(at(90_060)), at(90_160), at(90_100));
         assert!(!share.recovered(at(0)) && share.at(at(0)) == 0.75);
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_long_time_later_it_is_chance_again() {
-        let mut share = Share::default();
+        let mut share = AdaptiveLimit::default();
         share.throttled(at(0), (160, 160), None, at(60), at(0));
         assert_eq!(share.throttled(at(3_600), (160, 160), Some(at(60)), at(9_000), at(3_600)), None);
         assert_eq!(share.shrunk, None);

@@ -1,8 +1,8 @@
-//! What no scan says: a parcel that stands still, an estimate that passed (contract 5.3).
+//! Alerts that no scan brings: a parcel without scans for too long, an estimate that passed (contract 5.3).
 //!
-//! Judged only over a good answer, so that our own silence is never taken for the parcel's; the next poll is brought
-//! forward to the moment when there is something to judge. Each is said once per episode: a new scan, or another
-//! estimated day, begins a new one.
+//! They are judged only at a good answer, so that an outage is never taken for a silent parcel. The next poll is
+//! brought forward to the time of the next alert. Each alert comes once per episode. A new scan, or another estimated
+//! day, begins a new episode.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::domain::tracking::estimate::estimate_day;
 use crate::domain::tracking::matching::WallClock;
 use crate::domain::tracking::{StatusCode, TrackingEvent};
 
-/// How long silence is normal.
+/// Thresholds of the alerts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertSettings {
     /// Business days without a scan, by status; absent or 0: never stalled.
@@ -27,19 +27,19 @@ pub struct AlertSettings {
     pub late_after: u32,
 }
 
-/// Zones are guessed, and clocks are off: a scan may seem to lie so far ahead.
+/// A scan may lie this far ahead, because zones are guessed and carriers' clocks are wrong.
 const AHEAD: SignedDuration = SignedDuration::from_hours(14);
-/// An older scan than this is a recycled number's or a typing error.
+/// Older scans belong to a recycled number or are typing errors.
 const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
 
-/// The hours after midnight over which labels that are late on the same day are looked at.
+/// The time after midnight over which the polls of labels that are late on the same day are spread.
 const LATE_SPREAD: SignedDuration = SignedDuration::from_hours(2);
 
-/// Details that say the parcel is only announced, whatever the status says.
+/// Detail codes of a parcel that is only announced, whatever its status is.
 const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
 
 impl AlertSettings {
-    /// What there is to say at `now`, over `after` as the answer left it.
+    /// Returns the alerts that are due at `now`. `after`: the state after the answer.
     pub fn judge(&self, after: &PollState, label: &LabelRecord, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
         let mut found = Vec::new();
         if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
@@ -57,7 +57,7 @@ impl AlertSettings {
         found
     }
 
-    /// The next moment after `now` when there is something to judge: an alert, or that a label has settled.
+    /// Returns the next time after `now` at which an alert is due, or the label settles.
     pub fn next(
         &self,
         after: &PollState,
@@ -73,7 +73,7 @@ impl AlertSettings {
             .min()
     }
 
-    /// The first moment, past or future, when there is something to judge that was not told yet.
+    /// Returns the first time, past or future, at which an alert that was not sent yet is due.
     pub fn due_at(&self, poll_state: &PollState, label: &LabelRecord) -> Option<Timestamp> {
         if poll_state.state != LabelState::Active {
             return None;
@@ -107,12 +107,12 @@ impl AlertSettings {
         let day = estimate_day(after.estimate.as_deref()?)?;
         let late = day.checked_add(i64::from(self.late_after).days()).ok()?;
         let midnight = after.utc_offset().to_timestamp(late.at(0, 0, 0, 0)).ok()?;
-        // Ten thousand parcels may be late on the same day: not all are asked about in the same second.
+        // Spread, because ten thousand parcels may be late on the same day.
         midnight.checked_add(LATE_SPREAD.mul_f64(spread(label.key.id.as_str()))).ok()
     }
 }
 
-/// The day `days` business days (Monday to Friday) after `day`.
+/// Returns the day that is `days` business days (Monday to Friday) after `day`.
 fn business_days_after(day: Date, days: u32) -> Option<Date> {
     let mut at = day;
     let mut left = days;
@@ -125,10 +125,11 @@ fn business_days_after(day: Date, days: u32) -> Option<Date> {
     Some(at)
 }
 
-/// When the newest scan of an answer was: by its own time as far as that is plausible at `now`, else when we first saw
-/// it, which is now if the scan on top `is_new`.
+/// Returns the time of the newest scan of an answer: its own time if that is plausible at `now`, else the time at which
+/// it was first seen, which is now if the top scan `is_new`.
 ///
-/// The zone of a wall clock is not to be trusted; `offset`, the guess of the destination's, is near enough for days.
+/// The zone of carriers' times is unreliable. `offset`, the guessed offset of the destination, is exact enough for
+/// days.
 pub fn newest_scan(
     events: &[TrackingEvent],
     is_new: impl Fn(usize) -> bool,

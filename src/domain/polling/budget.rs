@@ -1,8 +1,8 @@
-//! A monthly budget, spread evenly over what is left of the month.
+//! The monthly budget of requests, spread evenly over the rest of the month (contract 4.2).
 //!
-//! The rate is what is left, over the time that is left, and so is never off for long: what was saved is used later,
-//! what was overspent is saved. A bucket holds about an hour's worth, so that a few labels may be asked about at once.
-//! A month is a calendar month in UTC, as nobody says otherwise; the operator sets less if the plan counts differently.
+//! The rate is the rest of the budget divided by the rest of the month, so savings are used later and overspending is
+//! saved. A token bucket holds the requests of about an hour, so that a few labels can be polled at once. A month is a
+//! calendar month in UTC.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -10,14 +10,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::time::later;
 
-/// What a bucket holds at most, in time.
+/// The largest content of the bucket, as a span of time at the current rate.
 const BURST: SignedDuration = SignedDuration::from_hours(1);
 
 /// A calendar month, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month {
     pub start: Timestamp,
-    /// When the next one starts.
+    /// Start of the next month.
     pub end: Timestamp,
 }
 
@@ -34,22 +34,22 @@ impl Month {
     }
 }
 
-/// What an account has left of its month.
+/// Budget of an account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
-    /// Requests in a month; `None`: as many as the quota gives.
+    /// Requests a month; `None`: unlimited.
     limit: Option<u64>,
     month: Month,
     /// Requests made in `month`.
     used: u64,
-    /// Requests that may go out now.
+    /// Requests that may be sent now.
     bucket: f64,
     filled_at: Timestamp,
 }
 
 impl Budget {
-    /// `limit` requests a month (0: no budget), of which `used` were made in the month of `now`, and `lately` in the
-    /// last hour.
+    /// Returns a budget of `limit` requests a month (0: unlimited), of which `used` were sent in the month of `now` and
+    /// `lately` in the last hour.
     pub fn new(limit: u64, used: u64, lately: u64, now: Timestamp) -> Self {
         let mut budget = Self {
             limit: Some(limit).filter(|limit| *limit > 0),
@@ -62,7 +62,7 @@ impl Budget {
         budget
     }
 
-    /// Another limit from now on; what was used stays used.
+    /// Changes the limit; used requests stay counted.
     pub fn set_limit(&mut self, limit: u64, now: Timestamp) {
         let had_none = self.limit.is_none();
         self.limit = Some(limit).filter(|limit| *limit > 0);
@@ -70,19 +70,19 @@ impl Budget {
         self.bucket = if had_none { self.most() } else { self.bucket.min(self.most()) };
     }
 
-    /// Requests in a month; `None`: no budget.
+    /// Requests a month; `None`: unlimited.
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
-    /// Takes a request, or says when to ask again.
+    /// Takes a request, or returns when to try again.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         self.free_at(now).map_or(Ok(()), Err)?;
         self.spend();
         Ok(())
     }
 
-    /// When a request may go out; `None` is now.
+    /// Returns when a request may be sent; `None`: now.
     pub fn free_at(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.fill(now);
         if let Some(until) = self.used_up_until() {
@@ -91,32 +91,33 @@ impl Budget {
         let rate = self.pour().filter(|_| self.bucket < 1.0)?;
         let wait = (1.0 - self.bucket) / rate.max(f64::MIN_POSITIVE);
         let wait = SignedDuration::try_from_secs_f64(wait).unwrap_or(SignedDuration::MAX);
-        // A moment more, or rounding would have us ask again and again.
+        // One more millisecond, because rounding down would cause a second try.
         let at = later(now, wait.saturating_add(SignedDuration::from_millis(1)));
         Some(at.min(self.month.end))
     }
 
-    /// A request goes out; whether it might was asked before.
+    /// Counts a request. The caller checked [`Self::free_at`] before.
     pub fn spend(&mut self) {
         self.used += 1;
         self.bucket -= 1.0;
     }
 
-    /// Requests per second that are left for the rest of the month; `None` without a budget.
+    /// Returns the requests a second that remain for the rest of the month; `None`: unlimited.
     pub fn rate(&self) -> Option<f64> {
         let left = self.limit?.saturating_sub(self.used);
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
         Some(left as f64 / time)
     }
 
-    /// What runs into the bucket: one more than is left, or the last one would come with the end of the month.
+    /// Returns the rate at which the bucket fills. It is one request above the rest, or the last request would come
+    /// with the end of the month.
     fn pour(&self) -> Option<f64> {
         let left = self.limit?.saturating_sub(self.used);
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
         Some((left + 1) as f64 / time)
     }
 
-    /// When calls go out again, if the month's are used up.
+    /// Returns when requests are sent again if the month's are used up.
     pub fn used_up_until(&self) -> Option<Timestamp> {
         self.limit.is_some_and(|limit| self.used >= limit).then_some(self.month.end)
     }
@@ -125,7 +126,7 @@ impl Budget {
         self.used
     }
 
-    /// Time passes.
+    /// Fills the bucket for the time that passed.
     pub fn fill(&mut self, now: Timestamp) {
         if now >= self.month.end {
             self.month = Month::of(now);

@@ -1,12 +1,11 @@
-//! How soon news is noticed, as far as anybody can know, and how far looks fall behind their plan.
+//! How soon events are noticed, and how far polls fall behind their plan.
 //!
-//! Nobody says when the API began to show an event. But it was not there at our last good look: so the time between two
-//! looks is the most that *we* can have lost, and that is certain ([`Kind::Own`]). How long ago it happened
-//! ([`Kind::Seen`]) has the carrier's and the vendor's part in it, and rests on times that may lie hours in the future or
-//! name no zone; what is not plausible is only counted ([`Kind::Unclear`]).
+//! The time at which the API began to show an event is unknown. The last good poll did not have it, so the time between
+//! the two polls is the most that trackpost can have lost ([`Kind::Own`]). The time since the event happened
+//! ([`Kind::Seen`]) includes the delays of the carrier and of ShipStation, and rests on times that may lie hours in the
+//! future or name no zone. Implausible times are only counted ([`Kind::Unclear`]).
 //!
-//! Neither is asked of a first answer, of an event that was backfilled or came back, or of a label that was finished or
-//! given up: there nobody promised to look soon.
+//! First answers, backfilled or returned events, and labels that were finished or expired are not counted.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,16 +18,16 @@ use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::TrackingEvent;
 use crate::domain::tracking::history::ToldEvent;
 
-/// What is measured.
+/// Kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Per new event: since the last good look, which did not have it.
+    /// Per new event: the time since the last good poll, which did not have it.
     Own,
-    /// Per new event: since it happened, by its own account.
+    /// Per new event: the time since it happened, by its own time.
     Seen,
-    /// Per new event: it does not say when it happened, or nothing plausible.
+    /// Per new event without a plausible time.
     Unclear,
-    /// Per look that went out later than planned by more than the first of [`BOUNDS`]: by how much.
+    /// Per poll that was later than planned by more than the first of [`BOUNDS`]: the delay.
     Behind,
 }
 
@@ -49,7 +48,7 @@ impl Kind {
     }
 }
 
-/// The upper bounds of all buckets but the last, which has none. They enter what is stored: changing them takes a
+/// Upper bounds of all buckets but the last, which has none. They are part of what is stored: changing them takes a
 /// migration.
 pub const BOUNDS: [Duration; 8] = [
     minutes(5),
@@ -66,10 +65,10 @@ const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-/// An event that happened longer ago tells of a carrier that reports late, or of a wrong date, and not of us.
+/// An older event comes from a carrier that reports late, or has a wrong date.
 const LONGEST_AGO: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Which of the buckets between [`BOUNDS`], from 0.
+/// Index of a bucket between [`BOUNDS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bucket(usize);
 
@@ -101,7 +100,7 @@ impl fmt::Display for Bucket {
     }
 }
 
-/// One more in a bucket.
+/// One more measurement in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub kind: Kind,
@@ -110,7 +109,7 @@ pub struct Notice {
     pub bucket: Bucket,
 }
 
-/// What is to be counted of the events that an answer at `now` adds to a label that stood so before.
+/// Returns what is counted of the events that an answer at `now` adds to a label.
 pub fn noticed(
     label: &LabelRecord,
     added: &[ToldEvent],
@@ -134,21 +133,21 @@ pub fn noticed(
     notices.collect()
 }
 
-/// What is to be counted of a look that went out at `sent_at`, if it was planned and that is late.
+/// Returns what is counted of a poll that was sent at `sent_at`, if it was late.
 pub fn behind(label: &LabelRecord, sent_at: Timestamp) -> Option<Notice> {
     let due_at = label.poll_state.next_poll_at.filter(|_| label.poll_state.wait.is_some())?;
     let bucket = Bucket::of(sent_at.duration_since(due_at));
     (bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
 }
 
-/// As [`behind`], for a label of the schedule.
+/// The same as [`behind`], for a label of the schedule.
 pub fn behind_by(entry: &Entry, sent_at: Timestamp) -> Option<Notice> {
     let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
     let planned = entry.wait_ms() > 0;
     (planned && bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
 }
 
-/// How many in each bucket.
+/// Number of measurements in each bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram(pub [u64; Bucket::COUNT]);
 
@@ -157,7 +156,7 @@ impl Histogram {
         self.0.iter().sum()
     }
 
-    /// The bucket by which this share of all is reached; `None` if there are none.
+    /// Returns the bucket at which this share of all measurements is reached; `None` if there are none.
     pub fn quantile(&self, share: f64) -> Option<Bucket> {
         let rank = (share * self.total() as f64).ceil().max(1.0) as u64;
         let mut reached = 0;
@@ -173,35 +172,35 @@ impl Histogram {
     }
 }
 
-/// An account's freshness over some time: our own part of it, which is what we answer for.
+/// Freshness of an account over some time, without the delays of carrier and ShipStation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// Scans that say DE or SP …
+    /// Delivery scans (DE or SP).
     pub deliveries: Histogram,
-    /// … and all other events.
+    /// All other events.
     pub others: Histogram,
-    /// Looks that went out late.
+    /// Late polls.
     pub behind: Histogram,
-    /// By how much all waits stretch now, at least 1.
+    /// The factor by which all waits stretch now, at least 1.
     pub stretch: f64,
-    /// How late labels are served now, as a share of their wait.
+    /// The mean lateness of polls now, as a share of their wait.
     pub lateness: f64,
 }
 
-/// A sentence for the log that can be read alone.
+/// One sentence for the log.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, histogram) in [("deliveries", &self.deliveries), ("other events", &self.others)] {
             write!(f, "{what}: {}", histogram.total())?;
             if let (Some(half), Some(most)) = (histogram.quantile(0.5), histogram.quantile(0.95)) {
-                write!(f, ", half noticed {half} of being there, 95 in 100 {most}")?;
+                write!(f, ", half noticed {half}, 95 % {most}")?;
             }
             f.write_str("; ")?;
         }
         let (behind, stretch, lateness) = (self.behind.total(), self.stretch, self.lateness);
         write!(
             f,
-            "looks over 5m late: {behind}; all waits stretch by {stretch:.2}, and looks come late by {lateness:.2} of their wait"
+            "polls over 5m late: {behind}; all waits stretch by {stretch:.2}, polls are late by {lateness:.2} of their wait"
         )
     }
 }

@@ -1,4 +1,4 @@
-//! A label as it stands between two polls.
+//! What is known of a label between two polls.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ use crate::domain::messages::body::Subject;
 use crate::domain::messages::news::StatusPair;
 use crate::domain::tracking::StatusCode;
 
-/// Without change for so long, a label that was delivered beneath a newer scan is finished.
+/// A label that was delivered under a newer scan finishes after this time without a change.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
-/// What is kept of a label, as far as a poll can change it.
+/// The part of a label that a poll can change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PollState {
     pub state: LabelState,
     pub first_answer_at: Option<Timestamp>,
-    /// The last good answer since the label is watched.
+    /// Time of the last good answer since the registration.
     pub last_answer_at: Option<Timestamp>,
     pub last_changed_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub next_poll_at: Option<Timestamp>,
     /// Why `next_poll_at` is when it is; none if it is due as soon as the quota allows.
     pub reason: Option<Reason>,
-    /// The whole wait that was planned before `next_poll_at`; none if it is due without one: never answered, or asked
-    /// for by hand.
+    /// The wait that was planned before `next_poll_at`; `None` if the label is due without one: never polled, or
+    /// requested by hand.
     pub wait: Option<Duration>,
-    /// The time between two looks around then; lateness is measured by it. None as for `wait`.
+    /// The time between two polls around then, by which lateness is measured. `None` as for `wait`.
     pub pace: Option<Duration>,
     /// Unchanged good answers in a row.
     pub unchanged: u32,
@@ -58,19 +58,18 @@ pub struct PollState {
     /// Events missing from the last good answer and not yet retracted.
     pub missing_events: u32,
     pub last_seq: i64,
-    /// The newest scan as far as its time is plausible, else when we first saw it; none before the first scan.
+    /// Time of the newest scan if it is plausible, else when it was first seen; `None` before the first scan.
     pub newest_scan_at: Option<Timestamp>,
-    /// When we first saw a delivery beneath a newer scan, while the status says otherwise and the parcel did not move
-    /// since.
+    /// When a delivery under a newer scan was first seen, while the status differs and the parcel has not moved since.
     pub delivered_beneath_at: Option<Timestamp>,
-    /// Said of this silence already.
+    /// The stalled alert of this episode was sent.
     pub stalled_told: bool,
-    /// Said of this estimate already.
+    /// The late alert of this estimate was sent.
     pub late_told: bool,
 }
 
 impl PollState {
-    /// A label nobody has asked about yet.
+    /// Returns the state of a label that was never polled.
     pub fn new(now: Timestamp) -> Self {
         Self {
             state: LabelState::Active,
@@ -113,7 +112,7 @@ impl PollState {
         self.status().is_some_and(StatusCode::is_terminal)
     }
 
-    /// Whether it is delivered, as its status or a scan beneath a newer one says.
+    /// Whether the label is delivered by its status, or by a scan under a newer one.
     pub fn is_delivered(&self) -> bool {
         self.is_terminal() || self.delivered_beneath_at.is_some()
     }
@@ -136,7 +135,7 @@ impl PollState {
             .unwrap_or_else(|| cadence::guess_offset(None, None))
     }
 
-    /// What the cadence looks at.
+    /// Returns what the cadence needs.
     pub fn situation(&self, label: &LabelKey, registered_at: Timestamp, first: bool) -> Situation {
         // Delivered beneath a newer scan: only the status is waited for, in the IT row.
         let waited_for = self.delivered_beneath_at.is_none();
@@ -161,7 +160,7 @@ pub struct LabelRecord {
     pub row: i64,
     pub key: LabelKey,
     pub metadata: Metadata,
-    /// What the registry has counted; a poll under an older version is not recorded.
+    /// The registry's version of the label. A poll of an older version is not recorded.
     pub version: i64,
     pub registered_at: Timestamp,
     pub poll_state: PollState,
@@ -221,7 +220,7 @@ impl LabelRecord {
         }
     }
 
-    /// What messages say about the label, with `poll_state` as it is after the poll.
+    /// Returns the fields of the label for messages. `poll_state`: the state after the poll.
     pub fn subject<'a>(&'a self, poll_state: &'a PollState) -> Subject<'a> {
         Subject {
             label: &self.key,

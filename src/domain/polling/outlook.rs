@@ -1,6 +1,6 @@
-//! What an account's labels are to expect of its quota, as `explain` and all views say it.
+//! The expected effect of the quota on the labels of an account, as `explain` and all views show it.
 //!
-//! Nothing here decides when anybody is asked about: it foretells what serving by relative lateness comes to.
+//! It decides nothing. It predicts the result of serving labels by relative lateness.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use jiff::Timestamp;
 use super::budget::{Budget, Month};
 use super::pace;
 use crate::domain::polling::account_status::AccountState;
-use crate::domain::polling::adaptive_limit::Share;
+use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 
-/// An account's limits, as configured.
+/// Configured limits of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub requests_per_minute: u32,
-    /// 0: no budget.
+    /// 0: unlimited.
     pub requests_per_month: u64,
 }
 
-/// How an account stands with its quota.
+/// Demand and limits of an account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outlook {
     pub limits: Limits,
-    /// What its labels ask for, in requests per second.
+    /// Requests a second that the labels ask for.
     pub demand: f64,
-    /// What it may, in requests per second.
+    /// Requests a second that the account may send.
     pub allowed: f64,
-    /// How much of the limit a minute it uses, from 0 to 1.
+    /// Used share of the limit a minute, from 0 to 1.
     pub share: f64,
-    /// All waits are this factor longer than planned; 1 if there is enough, infinite if there is nothing.
+    /// The factor by which all waits stretch; 1 if the quota is enough, infinite if it is 0.
     pub stretch: f64,
-    /// Requests of this month, and when the next one begins.
+    /// Requests of this month, and the start of the next month.
     pub used_this_month: u64,
     pub month_ends_at: Timestamp,
-    /// Until when the month's budget gives nothing more, if it is used up.
+    /// The end of the month if the budget is used up.
     pub used_up_until: Option<Timestamp>,
-    /// Until when no call goes out at all, or only a probe.
+    /// No request except a probe is sent before this time.
     pub open_at: Option<Timestamp>,
 }
 
@@ -44,7 +44,7 @@ impl Outlook {
     pub fn new(
         limits: Limits,
         demand: f64,
-        share: &Share,
+        share: &AdaptiveLimit,
         used_this_month: u64,
         state: &AccountState,
         now: Timestamp,
@@ -64,7 +64,7 @@ impl Outlook {
         }
     }
 
-    /// When a label is to be expected that was planned for `due_at`, after a wait of `wait`.
+    /// Returns the expected time of the poll of a label that is due at `due_at` after a wait of `wait`.
     pub fn expected_at(&self, due_at: Timestamp, wait: Option<Duration>) -> Timestamp {
         pace::expected_at(due_at, wait, self.stretch, self.open_at)
     }
@@ -78,14 +78,14 @@ mod tests {
     fn the_least_of_all_limits_decides() {
         let now: Timestamp = "2026-11-16T00:00:00Z".parse().unwrap();
         let state = AccountState::new(now);
-        let look = |month, used, share: &Share, demand| {
+        let look = |month, used, share: &AdaptiveLimit, demand| {
             let limits = Limits { requests_per_minute: 60, requests_per_month: month };
             Outlook::new(limits, demand, share, used, &state, now)
         };
-        let all = Share::default();
+        let all = AdaptiveLimit::default();
         assert_eq!(look(0, 0, &all, 0.5).stretch, 1.0);
         assert_eq!(look(0, 0, &all, 2.0).stretch, 2.0);
-        let half = Share { shrunk: Some((now, 0.5)), throttled_at: Some(now) };
+        let half = AdaptiveLimit { shrunk: Some((now, 0.5)), throttled_at: Some(now) };
         assert_eq!(look(0, 0, &half, 2.0).stretch, 4.0);
         // 15 days are left.
         let by_month = look(15 * 8_640, 0, &half, 2.0);

@@ -1,8 +1,8 @@
-//! Never more than so many requests in any 60 seconds.
+//! The limit of requests in any 60 seconds (contract 4.2).
 //!
-//! A slot is held while its request is under way and for 60 s after its answer. The request reached the server before
-//! its answer left, so whatever the network does, no 60 s window as the *server* sees it holds more than the limit.
-//! What the limit is shared with (buying labels) is the operator's share to set: `requests_per_minute`.
+//! A permit is held while its request is in flight and for 60 s after its answer. The request reached the server before
+//! the answer left it, so no window of 60 s on the server's clock holds more requests than the limit, however slow the
+//! network is. `requests_per_minute` leaves the rest of the account's limit to other clients, such as label purchases.
 
 use std::collections::VecDeque;
 
@@ -13,22 +13,23 @@ use crate::domain::time::later;
 /// The length of the vendor's window.
 pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// The slots of one account.
+/// Permits of one account.
 #[derive(Clone, Debug)]
 pub struct Quota {
     limit: usize,
     in_flight: usize,
-    /// When each used slot was let go, oldest first.
+    /// When each used permit was released, oldest first.
     released: VecDeque<Timestamp>,
 }
 
 impl Quota {
-    /// `limit` requests in any [`WINDOW`], at least 1.
+    /// Returns a quota of `limit` requests (at least 1) in any [`WINDOW`].
     pub fn new(limit: u32) -> Self {
         Self { limit: limit.max(1) as usize, in_flight: 0, released: VecDeque::new() }
     }
 
-    /// Takes over what an earlier process used: so many requests that ended at an instant or before, oldest first.
+    /// Adds requests of an earlier process: pairs of the latest time at which they ended and their number, oldest
+    /// first.
     pub fn with_used(mut self, used: impl IntoIterator<Item = (Timestamp, usize)>) -> Self {
         for (at, requests) in used {
             self.released.extend(std::iter::repeat_n(at, requests.min(self.limit)));
@@ -36,15 +37,16 @@ impl Quota {
         self
     }
 
-    /// Another limit from now on; what is under way and used stays counted.
+    /// Changes the limit; used permits stay counted.
     pub fn set_limit(&mut self, limit: u32) {
         self.limit = limit.max(1) as usize;
     }
 
-    /// Takes a slot, or says when to ask again; `None` if that depends on a request under way.
+    /// Takes a permit, or returns when to try again; `None` if that depends on a request in flight.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Option<Timestamp>> {
-        // Requests end while a step goes on under the instant at which it began: what ended a little later keeps its time,
-        // or it would come free too early. Further ahead lies only what ended before the clock was set back.
+        // A step uses the time at which it began, and requests end meanwhile. Permits that were released a little later
+        // than `now` keep their time, or they would be free too early. Times further ahead come from before the clock
+        // was set back.
         let furthest = later(now, WINDOW);
         for at in self.released.iter_mut().rev().take_while(|at| **at > furthest) {
             *at = now;
@@ -56,57 +58,57 @@ impl Quota {
             self.in_flight += 1;
             return Ok(());
         }
-        // So many slots must come free before one is left over.
+        // The number of permits that must become free first.
         let over = self.in_flight + self.released.len() - self.limit;
         let free = self.released.get(over).map(|at| *at + WINDOW + SignedDuration::from_millis(1));
         Err(free)
     }
 
-    /// The answer of a request is here, or it was given up at `now`.
+    /// Releases the permit of a request that ended at `now`.
     pub fn release(&mut self, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        // A clock that was set back must not put a slot before its elders: it would come free too early.
+        // After the clock was set back, the permit is not sorted before older ones: it would be free too early.
         let at = self.released.back().map_or(now, |last| (*last).max(now));
         self.released.push_back(at);
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Slots in use: requests under way, and those of the last window as of the last call.
+    /// Permits in use: requests in flight and those of the last window, as of the last call.
     pub fn used(&self) -> usize {
         self.in_flight + self.released.len()
     }
 }
 
-/// Requests one after the other at an even pace, where a quota would let a minute's worth go out at once: while more is
-/// asked for than the quota gives, and while an account catches up after an outage.
+/// Even spacing of requests, where the quota alone would allow a minute's worth at once. It applies while the labels
+/// ask for more than the quota gives, and while an account catches up after an outage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spacing {
-    /// When the next one would go out if none ever came early.
+    /// When the next request is due at an even pace.
     next_at: Option<Timestamp>,
 }
 
-/// So much may be made up for of a step that came late, but not at the beginning.
+/// The largest delay of a step that the next requests make up for.
 const LATE_STEP: SignedDuration = SignedDuration::from_secs(5);
 
 impl Spacing {
-    /// When the next of `limit` requests a [`WINDOW`] may go out; `None` is now.
+    /// Returns when the next of `limit` requests a [`WINDOW`] may be sent; `None`: now.
     pub fn free_at(&self, now: Timestamp, limit: u32) -> Option<Timestamp> {
         let leeway = leeway(limit);
         let next_at = self.next_at(now, limit);
         (next_at.duration_since(now) > leeway).then(|| next_at - leeway)
     }
 
-    /// A request goes out; whether it might was asked before.
+    /// Counts a request. The caller checked [`Self::free_at`] before.
     pub fn spend(&mut self, now: Timestamp, limit: u32) {
         self.next_at = Some(self.next_at(now, limit) + gap(limit));
     }
 
     fn next_at(&self, now: Timestamp, limit: u32) -> Timestamp {
-        // A clock that was set back would hold everything for as long as it jumped.
+        // Bounded, because a time from before the clock was set back would hold all requests.
         let furthest = now + leeway(limit) + gap(limit);
         self.next_at.unwrap_or(now + leeway(limit)).clamp(now, furthest)
     }

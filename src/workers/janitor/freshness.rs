@@ -1,4 +1,4 @@
-//! Says once a day how fresh what we tell has been, and keeps the counts of it small.
+//! Logs the freshness of the last day once a day, and prunes its counts.
 
 use jiff::civil::Date;
 use jiff::tz::Offset;
@@ -8,12 +8,12 @@ use tracing::info;
 use crate::domain::time::earlier;
 use crate::store::{Store, StoreError};
 
-/// What the log speaks of.
+/// The span of the log line.
 const LATELY: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Counts are kept by the day for so long.
+/// Daily counts are kept this long.
 const BY_THE_DAY: SignedDuration = SignedDuration::from_hours(35 * 24);
 
-/// Knows when it spoke last. Nothing of it is stored: who starts anew speaks at the next turn of the day.
+/// The day of the last log line. It is not stored: after a restart the next line comes with the next day.
 #[derive(Debug)]
 pub struct Report {
     told_on: Date,
@@ -24,7 +24,7 @@ impl Report {
         Self { told_on: day(now) }
     }
 
-    /// Speaks if a day (UTC) has begun since it spoke last; one line an account.
+    /// Logs one line an account if a day (UTC) has begun since the last line.
     pub async fn step(&mut self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
         if day(now) == self.told_on {
             return Ok(());

@@ -1,7 +1,8 @@
-//! The worker that tidies up: what has been kept long enough goes; what was learnt is written down.
+//! The janitor: the worker that deletes what was kept long enough and writes learned rates.
 //!
-//! In small bites, so that nobody waits for it. It never touches what is still owed; only what is owed to a subscriber
-//! that is gone for two weeks goes with the finished label, or the message, that it hangs on, and that is said.
+//! It works in small chunks, so that other writers do not wait. Undelivered messages are never deleted, except those to
+//! a subscriber that was removed more than two weeks ago: they go with their finished label or message, and the log
+//! says so.
 
 mod freshness;
 
@@ -22,18 +23,18 @@ use crate::workers::learned_rates::SharedRates;
 
 pub use freshness::Report;
 
-/// Between two times of tidying up.
+/// The time between two rounds.
 const PAUSE: SignedDuration = SignedDuration::from_hours(1);
-/// Between two looks at whether there is something to do.
+/// The time between two steps.
 const ROUND: Duration = Duration::from_secs(60);
-/// Between two bites of a round.
+/// The time between two chunks of a round.
 const BREATH: Duration = Duration::from_millis(50);
-/// Rows per bite, of each kind.
+/// Rows of each kind in a chunk.
 pub const BITE: u32 = 500;
-/// What was not delivered is kept so long at least, whatever else is asked for (contract 7.6).
+/// Undelivered messages are kept at least this long, whatever is configured (contract 7.6).
 const UNDELIVERED: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Tidies up until `shutdown`. `subscribers` are those of the configuration; they change with a reload.
+/// Works until `shutdown`. `subscribers`: those of the configuration, which change with a reload.
 pub async fn run(
     store: Store,
     keep: StoreConfig,
@@ -60,7 +61,7 @@ pub async fn run(
     learned_rates.write(&store, clock::now(), true).await
 }
 
-/// One bite; says whether there is more.
+/// Deletes one chunk. Returns whether there is more.
 pub async fn step(
     store: &Store,
     keep: &StoreConfig,

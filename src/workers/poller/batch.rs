@@ -1,4 +1,4 @@
-//! What a poller has in memory and the database has not: unchanged polls, and requests that were made.
+//! Unchanged polls and sent requests that are not written yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::domain::time::later;
 use crate::store::polls::{Flush, UnchangedPoll};
 use crate::workers::account_access::AccountAccess;
 
-/// A batch is written so long after its first poll.
+/// A batch is written this long after its first poll.
 const LONGEST: SignedDuration = SignedDuration::from_secs(1);
 
 /// The next batch. It holds at most one poll per label.
@@ -25,12 +25,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// A poll has ended at `at`: its request is to be counted.
+    /// Adds the request of a poll that ended at `at`.
     pub fn touch(&mut self, at: Timestamp) {
         self.since.get_or_insert(at);
     }
 
-    /// The label of `entry` was answered about without a change at `at`.
+    /// Adds an unchanged poll of the label of `entry`.
     pub fn unchanged(
         &mut self,
         entry: &Entry,
@@ -53,22 +53,22 @@ impl Batch {
         self.unchanged.insert(entry.row, poll);
     }
 
-    /// Takes a label's poll out again, as the label is polled once more.
+    /// Removes the poll of a label that is polled again.
     pub fn withdraw(&mut self, row: i64) -> Option<UnchangedPoll> {
         self.unchanged.remove(&row)
     }
 
-    /// The clock was set back: the batch is due a second from `now` at the latest.
+    /// Brings the batch forward after the clock was set back: it is due a second from `now` at the latest.
     pub fn set_back(&mut self, now: Timestamp) {
         self.since = self.since.map(|since| since.min(now));
     }
 
-    /// When the batch is to be written; `None` while it is empty.
+    /// Returns when the batch is due; `None` while it is empty.
     pub fn due_at(&self) -> Option<Timestamp> {
         self.since.map(|since| later(since, LONGEST))
     }
 
-    /// What is to be written, if there is something.
+    /// Returns what is to be written, if anything.
     pub fn take(&mut self, access: &AccountAccess, now: Timestamp) -> Option<Flush> {
         self.since.take()?;
         let mut unchanged: Vec<UnchangedPoll> = self.unchanged.drain().map(|(_, poll)| poll).collect();

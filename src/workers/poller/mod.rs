@@ -1,13 +1,13 @@
-//! The worker that polls: one poller per account.
+//! The poller: the worker that polls the labels of one account.
 //!
-//! All labels of the account are in memory ([`Schedule`]). A poll takes the label whose turn it is, asks the API, and
-//! returns what came of it. An unchanged answer stays in memory and reaches the database with the next batch, at most a
-//! second later. Any other answer reads the label's row and history, is planned by [`crate::domain::polling::poll::plan`], and is written in one
-//! transaction. No transaction is open across HTTP. Polls run side by side, up to the account's `max_in_flight` and within
-//! its quota, so a slow label takes one place and delays no other.
+//! All labels of the account are in memory ([`Schedule`]). A step takes the label whose turn it is and sends the
+//! request. An unchanged answer stays in memory and reaches the database with the next batch, at most a second later.
+//! For any other answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans what
+//! follows, and the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up
+//! to the account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
 //!
-//! If we die after an unchanged answer and before its batch, the label is polled once more. If we die after another
-//! answer and before its commit, the request is lost and the label is still due.
+//! Crash points: after an unchanged answer and before its batch is written, the label is polled once more. After
+//! another answer and before its commit, the request is lost and the label is still due.
 
 mod batch;
 mod one;
@@ -38,16 +38,16 @@ use one::{Ended, Polled, Shared};
 
 /// Labels read at once when the schedule is loaded.
 const PAGE: u32 = 2_000;
-/// An idle poller gives a sign of life this often.
+/// The heartbeat interval of an idle poller.
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
-/// How often the demand of all labels is held against the quota.
+/// How often the demand of all labels is compared with the quota.
 const WEIGH: SignedDuration = SignedDuration::from_millis(500);
-/// No carrier is waited for longer; the clock may have been ahead when its wait was planned.
+/// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
 const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
-/// So many labels are looked through for one that can be a probe.
+/// The number of labels that are searched for a suitable probe.
 const CANDIDATES: usize = 64;
 
-/// The configuration under which polls are planned.
+/// Configuration of a poller.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub cadence: Cadence,
@@ -61,17 +61,17 @@ pub struct Poller {
     shared: Arc<Shared>,
     schedule: Schedule,
     in_flight: InFlight<(), Ended>,
-    /// Until which row the schedule was loaded; `None`: whole.
+    /// The row up to which the schedule is loaded; `None`: all of it.
     loaded_to: Option<i64>,
-    /// The registry's version up to which the schedule is current; `None`: nothing was loaded yet.
+    /// The registry's version that the schedule has; `None`: nothing was loaded yet.
     version: Option<i64>,
-    /// What the alerts of the schedule were computed with.
+    /// The thresholds with which the alerts of the schedule were computed.
     alerts: AlertSettings,
     batch: Batch,
     /// The batch that is being written.
     writing: InFlight<(), ()>,
     weighed_at: Option<Timestamp>,
-    /// The last step.
+    /// Time of the last step.
     stepped_at: Option<Timestamp>,
 }
 
@@ -97,7 +97,7 @@ impl Poller {
         }
     }
 
-    /// Polls until `shutdown` says so, then lets what is in flight end and writes what is in memory.
+    /// Polls until `shutdown`, then waits for the polls in flight and writes what is in memory.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
         let store = self.shared.access.store.clone();
         let (mut registry, mut foreign) = (store.registry_changes(), store.foreign_changes());
@@ -127,8 +127,8 @@ impl Poller {
         self.drain(clock::now()).await
     }
 
-    /// One bounded piece of work: polls what is due at `now` and may be asked about, and sees it through. Returns when
-    /// there is more to do.
+    /// Does one bounded piece of work: starts and completes polls that are due at `now` and allowed. Returns when there
+    /// is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.weighed_at = None;
         self.load_all(now).await?;
@@ -149,7 +149,7 @@ impl Poller {
         }
     }
 
-    /// Starts as many polls as are due and allowed; says when to come again.
+    /// Starts all polls that are due and allowed. Returns when to call again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let access = Arc::clone(&self.shared.access);
         self.shared.heartbeat.beat(now);
@@ -175,7 +175,8 @@ impl Poller {
         Ok(wake.map_or(next, |wake| wake.min(next)).min(later(now, HEARTBEAT)))
     }
 
-    /// Starts as many polls as are due and allowed. Returns when the next may start; `None`: when one in flight has ended.
+    /// Starts all polls that are due and allowed. Returns when the next may start; `None`: when a poll in flight has
+    /// ended.
     async fn start(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let access = Arc::clone(&self.shared.access);
         if let Some(open_at) = access.open_at(now) {
@@ -190,7 +191,7 @@ impl Poller {
                 }
                 return Ok(self.schedule.next_due());
             };
-            let permit = match access.take(RequestKind::Poll, now).await? {
+            let permit = match access.acquire(RequestKind::Poll, now).await? {
                 Ok(permit) => permit,
                 Err(free_at) => {
                     self.schedule.end(place);
@@ -199,7 +200,7 @@ impl Poller {
             };
             let entry = *self.schedule.entry(place);
             let lateness = (entry.wait_ms() > 0).then(|| entry.pace().lateness(entry.due_at(), now));
-            access.serves(lateness);
+            access.record_lateness(lateness);
             let polled = Polled {
                 place,
                 entry,
@@ -218,8 +219,8 @@ impl Poller {
         Ok(None)
     }
 
-    /// The label whose turn it is. The best probe is one that answered the last time, and not the one that was refused: a
-    /// label that fails by itself proves nothing.
+    /// Takes the label whose turn it is. The best probe is a label whose last poll succeeded and that was not refused,
+    /// because a label that fails by itself proves nothing.
     fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
         let fell_by = self.shared.access.fell_by();
         let unfit = |schedule: &Schedule, place| {
@@ -245,7 +246,7 @@ impl Poller {
         Some(place)
     }
 
-    /// Takes in a poll that has ended.
+    /// Applies a poll that has ended.
     async fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
         let Ended { polled, held, found, at } = ended;
         if let Some((carrier, until)) = held {
@@ -290,7 +291,7 @@ impl Poller {
         }
     }
 
-    /// Starts to write the batch if it is time; returns when it will be.
+    /// Starts to write the batch if it is due. Returns when it is due.
     fn write_batch(&mut self, now: Timestamp) -> Option<Timestamp> {
         let at = self.batch.due_at()?;
         if at > now || !self.writing.is_empty() {
@@ -302,7 +303,7 @@ impl Poller {
         None
     }
 
-    /// Holds what the labels ask for against what the account may.
+    /// Compares the demand of the labels with what the account may send.
     fn weigh(&mut self, now: Timestamp) {
         if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {
             return;
@@ -315,11 +316,11 @@ impl Poller {
             due: self.schedule.due(now),
             first_polls: self.schedule.first_polls(),
         };
-        access.asks(demand, now);
+        access.set_demand(demand, now);
         access.set_next_due(self.schedule.next_due());
     }
 
-    /// Alerts are computed anew when the configuration of silence has changed.
+    /// Computes all alerts again if their thresholds have changed.
     async fn follow_policy(&mut self, now: Timestamp) -> Result<(), StoreError> {
         if self.shared.policy.borrow().alerts == self.alerts {
             return Ok(());
@@ -340,13 +341,13 @@ impl Poller {
         Ok(())
     }
 
-    /// Loads a page of the labels that are polled.
+    /// Loads a page of labels.
     async fn load_page(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(after) = self.loaded_to else { return Ok(()) };
         let access = Arc::clone(&self.shared.access);
         let (store, account) = (&access.store, &access.account.name);
         if self.version.is_none() {
-            // What changes from here on is taken in by its version.
+            // Later changes are applied by their version.
             self.version = Some(store.refresh_registry_changes().await?.cast_signed());
             for (carrier, until) in store.quota_used(account, now).await?.held {
                 self.schedule.hold(&carrier, until.min(later(now, LONGEST_HOLD)));
@@ -358,7 +359,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Takes in what the registry changed: here, or in another process.
+    /// Applies changes of the registry by this or another process.
     async fn take_changes(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(mut version) = self.version else { return Ok(()) };
         let access = Arc::clone(&self.shared.access);

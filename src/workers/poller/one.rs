@@ -29,14 +29,14 @@ pub(super) struct Shared {
     pub heartbeat: Heartbeat,
 }
 
-/// A label that is polled, as it was when its turn came.
+/// A label in flight, as it was when its turn came.
 pub(super) struct Polled {
     pub place: Place,
     pub entry: Entry,
     pub id: LabelId,
     pub carrier: Option<Arc<str>>,
     pub service: Option<Arc<str>>,
-    /// Its last poll, if that has not reached the database.
+    /// Its last poll, if that is not written yet.
     pub unwritten: Option<UnchangedPoll>,
     pub sent_at: Timestamp,
 }
@@ -51,15 +51,15 @@ pub(super) struct Ended {
 }
 
 pub(super) enum Found {
-    /// Nothing but the next poll follows; it is in memory only.
+    /// Only the next poll follows; it is in memory only.
     Unchanged(Box<Unchanged>),
-    /// It was written; the label as it is now.
+    /// The result was written; the label as it is now.
     Recorded(Box<LabelRecord>),
-    /// The registry changed or removed the label meanwhile; nothing was written.
+    /// The registry changed or removed the label during the poll; nothing was written.
     Superseded,
 }
 
-/// Asks about a label and sees to what follows.
+/// Sends the request and applies the answer.
 pub(super) async fn poll(
     shared: Arc<Shared>,
     permit: Permit,
@@ -70,7 +70,7 @@ pub(super) async fn poll(
     let running = Running::since(now);
     let reading = access.client.read(&access.account, &polled.id, polled.entry.plain_digest(), now).await;
     drop(permit);
-    // The instant of the step that records, read once: time has passed while we asked.
+    // The time of the recording step, read once after the request.
     let at = running.now();
     let observed = access.observe(Some(polled.entry.row), &reading.signal(), call, at);
     shared.heartbeat.beat(at);
@@ -85,7 +85,7 @@ pub(super) async fn poll(
     Ok(Ended { polled, held, found, at })
 }
 
-/// What an unchanged answer leads to, if that is only the next poll.
+/// Returns the next poll after an unchanged answer, if nothing else follows.
 fn unchanged(shared: &Shared, polled: &Polled, now: Timestamp) -> Option<Unchanged> {
     let policy = Arc::clone(&shared.policy.borrow());
     let (carrier, service) = (polled.carrier.as_deref(), polled.service.as_deref());
@@ -109,13 +109,13 @@ fn unchanged(shared: &Shared, polled: &Polled, now: Timestamp) -> Option<Unchang
 }
 
 impl Polled {
-    /// The good answer before this one.
+    /// Time of the good answer before this one.
     fn answered_at(&self) -> Option<Timestamp> {
         self.unwritten.as_ref().map(|poll| poll.polled_at).or(self.entry.answered_at())
     }
 }
 
-/// Reads the label's row, plans what follows from the answer, and writes it.
+/// Reads the label's row and history, plans what follows from the answer, and writes it.
 async fn record(
     shared: &Shared,
     polled: &Polled,
@@ -159,12 +159,12 @@ async fn record(
     let found = plan(&reading);
     let mut after = found.poll_state.clone();
     let said = Said::of(&found);
-    // If we die here, the label is still due and the API says the same again.
+    // Crash point: the label is still due, and the API returns the same answer again.
     let held = poll::held_carrier(&reading, &label, now);
     let record = PollRecord::new(&label, known.len(), found, now, account.clone());
     let recorded = match access.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
-            // An answer that a constraint of the database refuses is that label's failure, and no other's.
+            // An answer that violates a constraint of the database is a failure of this label only.
             error!(label_id = %label.key.id, %error, "the answer can't be recorded");
             let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
             let found = plan(&garbled);
@@ -189,7 +189,7 @@ async fn record(
     }
 }
 
-/// What the log says of a plan once it is recorded.
+/// Logs a recorded poll.
 struct Said {
     status: String,
     messages: usize,

@@ -1,4 +1,4 @@
-//! Holds the registry against what the files say, and writes what differs.
+//! Compares the registry with the label files and writes the differences.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -15,22 +15,22 @@ use crate::domain::time::later;
 use crate::store::labels::CHUNK;
 use crate::store::{Store, StoreError};
 
-/// What a reading changed.
+/// Changes of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Applied {
     pub added: usize,
     pub changed: usize,
     pub retired: usize,
-    /// Newly missing from the files, and not yet retired.
+    /// Labels that are newly missing from the files and not yet retired.
     pub missing: usize,
 }
 
-/// Labels that the files no longer name, by key, and since when.
+/// Labels that the files no longer name, by key, with the time since when.
 #[derive(Debug, Default)]
 pub(super) struct Missing(Vec<(i64, Timestamp)>);
 
 impl Missing {
-    /// When the first of them has been missing for long enough.
+    /// Returns when the first of them has been missing for long enough.
     pub(super) fn wake(&self) -> Option<Timestamp> {
         self.0.iter().map(|(_, since)| *since).min().map(|since| later(since, MISSING))
     }
@@ -39,8 +39,8 @@ impl Missing {
         self.wake().is_some_and(|at| at <= now)
     }
 
-    /// Makes `gone` (in order) the missing ones. Returns those that have been missing for long enough, and how many are
-    /// new.
+    /// Replaces the missing labels by `gone` (sorted). Returns those that have been missing for long enough, and the
+    /// number of new ones.
     fn update(&mut self, gone: Vec<i64>, now: Timestamp) -> (Vec<i64>, usize) {
         let before = std::mem::take(&mut self.0);
         let (mut retire, mut fresh) = (Vec::new(), 0);
@@ -58,7 +58,7 @@ impl Missing {
     }
 }
 
-/// Brings the registry in step with a reading. Labels of the files `kept` stay as they are.
+/// Applies a reading to the registry. Labels of the files `kept` stay as they are.
 pub(super) async fn apply(
     store: &Store,
     sources: &Arc<LabelSources>,
@@ -70,7 +70,7 @@ pub(super) async fn apply(
     let keys = keys(store, &reading.files).await?;
     let places: HashMap<&Path, Place> =
         (1..).zip(&reading.files).map(|(place, path)| (path.as_path(), place)).collect();
-    // What each file of the database is now: read, as a number; left alone; or gone.
+    // The state of each file that the database knows: read (with its number), kept, or gone.
     let mut place_of = HashMap::new();
     let mut left_alone = HashSet::new();
     let folders: Vec<&PathBuf> = kept.iter().filter(|path| pattern_of(path).is_some()).collect();
@@ -106,7 +106,8 @@ pub(super) async fn apply(
         let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
         register(store, sources, reading, by_place, now).await?;
     }
-    // What stood in the configuration itself was taken out by hand; what stood in a file may come back in a moment.
+    // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may come back in a
+    // moment.
     let (mut retire, missing) = missing.update(gone, now);
     retire.extend(gone_inline);
     for chunk in retire.chunks(CHUNK) {
@@ -126,7 +127,7 @@ fn is_folder_of(kept: &Path, path: &Path) -> bool {
         && pattern_of(kept).zip(name).is_some_and(|(pattern, name)| crate::config::fits(pattern, name))
 }
 
-/// The key of each file that the database knows; those of `files` are made known.
+/// Returns the key of each file that the database knows, and adds the new `files`.
 async fn keys(store: &Store, files: &[PathBuf]) -> Result<HashMap<PathBuf, i64>, StoreError> {
     let known = async || -> Result<HashMap<PathBuf, i64>, StoreError> {
         let files = store.label_files().await?;
@@ -142,7 +143,7 @@ async fn keys(store: &Store, files: &[PathBuf]) -> Result<HashMap<PathBuf, i64>,
     known().await
 }
 
-/// Goes over the files again and registers the labels that are wanted.
+/// Reads the files again and registers the labels that are wanted.
 async fn register(
     store: &Store,
     sources: &Arc<LabelSources>,
@@ -162,7 +163,7 @@ async fn register(
             }
             match chunks.blocking_send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))) {
                 Ok(()) => ControlFlow::Continue(()),
-                // Nobody writes any more.
+                // The writer has stopped.
                 Err(_) => ControlFlow::Break(()),
             }
         });

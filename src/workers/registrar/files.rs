@@ -1,4 +1,4 @@
-//! What is known of label files from one look to the next: which changed, which have come to rest, which were read.
+//! The state of label files between two scans of the folder: which changed, which are complete, which were read.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,22 +8,22 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{FoundFile, Look, Stamp};
 use crate::domain::time::later;
 
-/// A file that has not changed for so long is read.
+/// A file is read after this time without a change.
 pub(super) const REST: SignedDuration = SignedDuration::from_secs(1);
-/// One that is replaced whole over and over again is read after so long.
+/// A file that keeps being replaced is read after this time.
 const BUSY: SignedDuration = SignedDuration::from_secs(10);
 
-/// A file, as the last look found it.
+/// A file as the last scan found it.
 #[derive(Debug)]
 struct Seen {
     stamp: Stamp,
-    /// Since when it has been so.
+    /// The time of its last change.
     since: Timestamp,
-    /// Since when it has been changing without having been read.
+    /// Since when it has been changing without being read.
     busy_since: Timestamp,
-    /// The last change put another file in its place.
+    /// The last change replaced the file by another one.
     replaced: bool,
-    /// As it was when it was read.
+    /// Its state when it was read.
     read: Option<Stamp>,
 }
 
@@ -37,14 +37,14 @@ impl Seen {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     seen: HashMap<PathBuf, Seen>,
-    /// Paths that are left out at a look, and since when.
+    /// Paths that are left out, and since when.
     left_out: HashMap<PathBuf, Timestamp>,
     now: Option<Timestamp>,
 }
 
 impl Files {
-    /// Takes note of a look. Returns whether files are to be read: one has come to rest and was not read as it is, or one
-    /// that was read is gone.
+    /// Applies a scan. Returns whether files must be read: one is complete and was not read in this state, or one that
+    /// was read is gone.
     pub(super) fn note(&mut self, look: &Look, now: Timestamp) -> bool {
         let first = self.now.is_none();
         self.now = Some(now);
@@ -63,7 +63,7 @@ impl Files {
                     (seen.stamp, seen.since) = (*stamp, now);
                 }
                 None => {
-                    // What has been there for long when we start was not changed a moment ago.
+                    // At the start, files with an old modification time count as complete.
                     let old = first && now.as_millisecond().saturating_sub(stamp.changed_ms()) >= 1_000;
                     let since = if old { now.checked_sub(REST).unwrap_or(now) } else { now };
                     let seen = Seen { stamp: *stamp, since, busy_since: now, replaced: false, read: None };
@@ -79,7 +79,7 @@ impl Files {
         gone || self.seen.values().any(|seen| seen.read != Some(seen.stamp) && seen.at_rest(now))
     }
 
-    /// A file that is there for a moment only, such as a draft, is not told of.
+    /// A file that exists only briefly, such as a draft, is not reported.
     fn note_left_out(&mut self, look: &Look, now: Timestamp, first: bool) {
         let since = if first { now.checked_sub(REST).unwrap_or(now) } else { now };
         let before = std::mem::take(&mut self.left_out);
@@ -89,13 +89,13 @@ impl Files {
         }
     }
 
-    /// Whether a path has been left out for long enough to be told of.
+    /// Whether a path has been left out for long enough to report it.
     pub(super) fn is_left_out(&self, path: &Path) -> bool {
         let lasts = |since: &Timestamp| self.now.is_some_and(|now| now.duration_since(*since) >= REST);
         self.left_out.get(path).is_some_and(lasts)
     }
 
-    /// The files that may be read, and the paths of those that are still changing.
+    /// Returns the files that may be read, and the paths of those that are still changing.
     pub(super) fn settled(&self, look: &Look, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
         let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
         let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
@@ -106,7 +106,7 @@ impl Files {
         (settled, pending)
     }
 
-    /// All files of the look but those `pending` were read.
+    /// Marks all files of the scan except `pending` as read.
     pub(super) fn read(&mut self, look: &Look, pending: &[PathBuf]) {
         let pending: HashSet<&Path> = pending.iter().map(PathBuf::as_path).collect();
         for file in look.files.iter().filter(|file| !pending.contains(file.path.as_path())) {
@@ -116,7 +116,7 @@ impl Files {
         }
     }
 
-    /// When the next file may have come to rest.
+    /// Returns when the next file may be complete.
     pub(super) fn wake(&self, now: Timestamp) -> Option<Timestamp> {
         let unread = self.seen.values().filter(|seen| seen.read != Some(seen.stamp)).map(|seen| seen.since);
         let fresh = self.left_out.values().copied();

@@ -1,15 +1,15 @@
-//! The worker that keeps the registry in step with the configuration and its label files.
+//! The registrar: the worker that keeps the registry equal to the configuration and its label files.
 //!
-//! A step looks at the names, sizes and times of all label files. If something changed and has come to rest, it reads the
-//! files as a stream, holds the registry against what they say, and writes what differs, chunk by chunk; polls and
-//! deliveries go on between two chunks.
+//! A step scans the names, sizes and times of all label files. If a file changed and is complete, it reads the files as
+//! a stream, compares the registry with them, and writes the differences chunk by chunk. Polls and deliveries go on
+//! between two chunks.
 //!
 //! - A file is read once it has not changed for a second. One that is replaced whole over and over again is read after ten
 //!   seconds at the latest.
 //! - A file that cannot be read is left out with its reason: its labels stay as they are, all other files apply.
 //! - A label that is gone from the files is retired once it has been missing for a minute.
 //!
-//! If we die between two chunks, the next start reads the same files and goes on.
+//! Crash point: between two chunks. The next start reads the same files and continues.
 
 mod compare;
 mod files;
@@ -34,21 +34,21 @@ use compare::Missing;
 use files::Files;
 use watching::Watching;
 
-/// What the configuration says about labels; `None` until it was read.
+/// The label sources of the configuration; `None` until it was read.
 pub type Wanted = Option<Arc<LabelSources>>;
 
-/// All label files are looked at this often, whether they are watched or not.
+/// The scan interval of all label files, watched or not.
 const LOOK: SignedDuration = SignedDuration::from_secs(60);
-/// And this often while they cannot be watched.
+/// The scan interval while files cannot be watched.
 const LOOK_UNWATCHED: SignedDuration = SignedDuration::from_secs(5);
-/// A label is retired when it has been missing from the files for so long.
+/// A label retires after it has been missing from the files for this long.
 const MISSING: SignedDuration = SignedDuration::from_secs(60);
-/// The time between two looks when much happens to the files.
+/// The shortest time between two scans.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
-/// What happens to a file seldom comes alone.
+/// The wait after an event, because events of a file come in groups.
 const COALESCE: Duration = Duration::from_millis(100);
 
-/// Applies whatever `wanted` holds, until `shutdown`.
+/// Applies the sources in `wanted` until `shutdown`.
 pub async fn run(
     store: Store,
     mut wanted: watch::Receiver<Wanted>,
@@ -62,7 +62,7 @@ pub async fn run(
         if wanted.has_changed().unwrap_or(false) {
             let sources = wanted.borrow_and_update().clone();
             if let Some(sources) = sources {
-                // Before the first look, so that no change comes in between.
+                // Before the first scan, so that no change is missed.
                 watching.follow(watching::interests(&sources, &Look::default()));
                 registrar.configure(sources);
             }
@@ -102,7 +102,7 @@ pub async fn run(
     }
 }
 
-/// Makes `labels` the ones the configuration asks for, and no file.
+/// Replaces the labels of the configuration by `labels`, without files.
 pub async fn apply(store: &Store, sources: LabelSources, now: Timestamp) -> Result<(), StoreError> {
     let mut registrar = Registrar::new(store.clone());
     registrar.configure(Arc::new(sources));
@@ -110,20 +110,20 @@ pub async fn apply(store: &Store, sources: LabelSources, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// The registrar between two steps.
+/// State of the registrar between two steps.
 pub struct Registrar {
     store: Store,
     sources: Wanted,
-    /// The configuration is new: everything is read.
+    /// The configuration changed, so everything is read.
     forced: bool,
     look: Look,
     files: Files,
     missing: Missing,
-    /// The files that are left out, as they were told and recorded; `None` before the first step.
+    /// The files that are left out, as logged and recorded; `None` before the first step.
     left_out: Option<BTreeMap<PathBuf, Fault>>,
-    /// Those that turned out to be unreadable at the last reading.
+    /// Files that could not be read at the last reading.
     unreadable: Vec<LeftOut>,
-    /// Rows and warnings that were told of at the last reading: they are told once.
+    /// Rows and warnings of the last reading. Each is logged once.
     told: HashSet<u64>,
 }
 
@@ -142,18 +142,18 @@ impl Registrar {
         }
     }
 
-    /// Has the next step read everything that `sources` name.
+    /// Lets the next step read everything that `sources` name.
     pub fn configure(&mut self, sources: Arc<LabelSources>) {
         self.sources = Some(sources);
         self.forced = true;
     }
 
-    /// What the last step looked at.
+    /// The scan of the last step.
     fn looked_at(&self) -> Option<(&LabelSources, &Look)> {
         self.sources.as_deref().map(|sources| (sources, &self.look))
     }
 
-    /// Looks, reads if something changed, and brings the registry in step. Returns when it wants to be called again.
+    /// Scans the files, reads them if something changed, and updates the registry. Returns when to call again.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let Some(sources) = self.sources.clone() else { return Ok(later(now, LOOK)) };
         let looking = Arc::clone(&sources);
@@ -209,7 +209,7 @@ impl Registrar {
             .chain(&self.unreadable)
     }
 
-    /// Tells of each wrong row once, and not at each reading.
+    /// Logs each wrong row once, not at each reading.
     fn tell_rows(&mut self, faults: &[Fault], warnings: &[Fault], count: usize) {
         let mut told = HashSet::new();
         let mut news = |fault: &Fault| {
@@ -234,7 +234,7 @@ impl Registrar {
         self.told = told;
     }
 
-    /// Tells of files that are newly left out, and of those that are no longer; and records them.
+    /// Logs and records files that are newly left out, and those that no longer are.
     async fn tell_left_out(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let now_out = self.left_out_now().map(|LeftOut { path, fault }| (path.clone(), fault.clone()));
         let left_out: BTreeMap<PathBuf, Fault> = now_out.collect();
@@ -258,7 +258,7 @@ impl Registrar {
     }
 }
 
-/// Does `work` where it may block.
+/// Runs `work` on a thread that may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Panicked(error.to_string()))
 }

@@ -1,8 +1,8 @@
-//! Watches what the names of label files mean: folders, links on the way to them, and the files themselves.
+//! Watches for changes of label files: their folders, links on the way to them, and the files themselves.
 //!
-//! A folder is asked for new, renamed and closed files only, and its events are told apart by name, so that a database
-//! beside the files costs nothing. Writes to a file that stays open are seen by a watch on the file, for as many files as
-//! the kernel is not burdened with. What is missed is found by the registrar's look each minute.
+//! Folders are watched for new, renamed and closed files only, and events are filtered by name, so a database beside
+//! the files costs nothing. Writes to a file that stays open are found by a watch on the file, up to a number of files.
+//! The registrar's scan each minute finds everything else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -13,17 +13,17 @@ use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watch
 
 use crate::config::{LabelSources, Look, fits};
 
-/// So many files are watched by themselves.
+/// The largest number of files with a watch of their own.
 const FILES: usize = 1_000;
-/// So many links are followed on the way to a file.
+/// The largest number of links on the way to a file.
 const LINKS: usize = 20;
 
-/// What is asked of a path.
+/// What a path is watched for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interest {
-    /// The file itself, and not what is in a folder.
+    /// Changes of the file itself.
     file: bool,
-    /// Label files lie in the folder: patterns of their names.
+    /// Label files in the folder, by patterns of their names.
     patterns: Vec<String>,
     /// Names that lead to a folder or a file.
     steps: Vec<OsString>,
@@ -55,7 +55,7 @@ impl Interest {
     }
 }
 
-/// Everything to be watched for these sources, given what they mean now.
+/// Returns everything that must be watched for these sources, given what their names mean now.
 pub(super) fn interests(sources: &LabelSources, look: &Look) -> BTreeMap<PathBuf, Interest> {
     let mut interests = BTreeMap::new();
     for (folder, name) in sources.names() {
@@ -75,7 +75,7 @@ pub(super) fn interests(sources: &LabelSources, look: &Look) -> BTreeMap<PathBuf
     interests
 }
 
-/// Each folder on the way to `path`, with the name that leads on, also through links.
+/// Returns each folder on the way to `path` with the name that leads on, also through links.
 fn steps_to(path: &Path, interests: &mut BTreeMap<PathBuf, Interest>, links: usize) {
     if links > LINKS {
         return;
@@ -97,7 +97,7 @@ fn steps_to(path: &Path, interests: &mut BTreeMap<PathBuf, Interest>, links: usi
     }
 }
 
-/// The watches that are laid.
+/// The active watches.
 #[derive(Default)]
 pub(super) struct Watching {
     events: Option<(EventStream<[u8; 4096]>, Watches)>,
@@ -106,13 +106,13 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    /// Why not everything is watched.
+    /// Why something is not watched.
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// Lays watches anew on what the names mean now, and takes off all others. Returns whether anything is newly watched:
-    /// it may have changed before it was.
+    /// Sets the watches for what the names mean now, and removes all others. Returns whether something is newly
+    /// watched: it may have changed before.
     pub(super) fn follow(&mut self, interests: BTreeMap<PathBuf, Interest>) -> bool {
         self.problem = None;
         if self.events.is_none() {
@@ -134,24 +134,24 @@ impl Watching {
             // The same folder may have two names.
             match watches.add(&path, interest.mask() | WatchMask::MASK_ADD) {
                 Ok(watch) => self.laid.entry(watch).or_default().merge(interest),
-                // A folder that is not there is seen when it appears in the one above it.
+                // A missing folder is found by the watch on the folder above it.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) if !interest.patterns.is_empty() => {
                     self.problem = Some(format!("{}: {error}", path.display()));
                 }
-                // The way to a folder may not be ours to look at.
+                // Folders on the way may not be readable.
                 Err(_) => {}
             }
         }
         let laid = self.laid.keys().any(|watch| !before.contains_key(watch));
         for watch in before.into_keys().filter(|watch| !self.laid.contains_key(watch)) {
-            // If what it was on is gone, so is the watch.
+            // The watch may have ended with its file.
             let _ = watches.remove(watch);
         }
         laid
     }
 
-    /// Returns when something happened to a label file or on the way to one. A call that is given up loses nothing.
+    /// Waits for a change of a label file or of the way to one. Cancel safe.
     pub(super) async fn changed(&mut self) {
         loop {
             let Some((stream, _)) = &mut self.events else { return std::future::pending().await };
@@ -165,7 +165,7 @@ impl Watching {
                     }
                 }
                 Some(Err(_)) | None => {
-                    // Laid anew at the next look.
+                    // Set again at the next scan.
                     self.events = None;
                     self.laid.clear();
                     return;

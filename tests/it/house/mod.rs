@@ -307,7 +307,7 @@ impl House {
 
     /// Has requests reserved, so that the next poll writes nothing before it is sent.
     pub async fn reserve(&self) {
-        drop(self.access().take(RequestKind::Poll, self.now()).await.unwrap().unwrap());
+        drop(self.access().acquire(RequestKind::Poll, self.now()).await.unwrap().unwrap());
     }
 
     /// The access of another account in the same database.

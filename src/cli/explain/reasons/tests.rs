@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::domain::polling::account_status::AccountState;
-use crate::domain::polling::adaptive_limit::Share;
+use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::polling::outlook::Limits;
 use crate::domain::polling::reason::{CadenceReason, Reason};
 use crate::store::views::labels::{LabelDetail, LabelView};
@@ -79,7 +79,7 @@ fn said_of(
     let now = at("2026-11-22T10:00:00Z");
     let requests_per_month = if used_this_month > 0 { 1_000 } else { 0 };
     let limits = Limits { requests_per_minute: 160, requests_per_month };
-    let share = Share::default();
+    let share = AdaptiveLimit::default();
     let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
     let outlook = Some(&outlook);

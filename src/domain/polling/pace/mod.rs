@@ -1,25 +1,25 @@
-//! Paces, and how far the quota stretches all waits.
+//! Paces of labels, and the factor by which the quota stretches all waits.
 //!
-//! Labels of about the same planned wait have one [`Pace`]; lateness is measured by it (see [`super::schedule`]). When a
-//! label is due is decided by the cadence.
+//! Labels with about the same planned wait share one [`Pace`]; lateness is measured by it (see [`super::schedule`]).
+//! The cadence decides when a label is due.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::budget::Budget;
-use crate::domain::polling::adaptive_limit::Share;
+use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::time::later;
 
-/// A planned wait, rounded to three binary digits: off by an eighth at most, and four of them to a doubling.
+/// A planned wait, rounded to three binary digits: at most an eighth off, with four paces for each doubling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pace(i64);
 
 impl Pace {
-    /// Due without a wait: a label nobody has asked about yet, or one that somebody asks for by hand.
+    /// Due without a wait: a label that was never polled, or one requested by hand.
     pub const NONE: Self = Self(0);
 
-    /// The pace of a wait; one of less than a millisecond is one of a millisecond.
+    /// Returns the pace of a wait; at least a millisecond.
     pub fn of(wait: Duration) -> Self {
         let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 56);
         let coarse = ms.ilog2().saturating_sub(2);
@@ -35,52 +35,52 @@ impl Pace {
         self.0
     }
 
-    /// A number that stands for the pace in eight bits: two bits behind the leading one, and its place.
+    /// Returns the pace as a number of eight bits: the exponent, and two bits after the leading one.
     pub fn code(self) -> u8 {
         let Some(log) = self.0.unsigned_abs().checked_ilog2() else { return 0 };
         let coarse = self.0.unsigned_abs() >> log.saturating_sub(2);
         1 + (log as u8) * 4 + (coarse & 3) as u8
     }
 
-    /// The pace of a [`Self::code`].
+    /// Returns the pace of a [`Self::code`].
     pub fn from_code(code: u8) -> Self {
         let Some(code) = code.checked_sub(1) else { return Self::NONE };
         let (log, coarse) = (u32::from(code / 4), i64::from(code % 4));
         Self(if log < 2 { coarse.max(1) } else { (4 + coarse) << (log - 2) })
     }
 
-    /// How late a label of this pace is that was due so many milliseconds ago, as a share of its wait.
+    /// Returns the lateness of a label that was due this many milliseconds ago, as a share of its wait.
     pub fn lateness_ms(self, overdue_ms: i64) -> f64 {
         overdue_ms as f64 / self.measure() as f64
     }
 
-    /// What lateness is measured by. What is due without a wait competes as if it had waited for an hour: a thousand
-    /// new labels don't hold up those of every minute, and are soon ahead of those of every day.
+    /// The wait by which lateness is measured. Labels without a wait count as if they had waited for an hour: a
+    /// thousand new labels do not delay those that are polled every minute, and soon pass those that are polled daily.
     fn measure(self) -> i64 {
         if self == Self::NONE { 3_600_000 } else { self.0 }
     }
 
-    /// How late a label of this pace is at `now`, as a share of its wait.
+    /// Returns the lateness of a label at `now`, as a share of its wait.
     pub fn lateness(self, due_at: Timestamp, now: Timestamp) -> f64 {
         self.lateness_ms(now.as_millisecond() - due_at.as_millisecond())
     }
 }
 
-/// What an account may ask, in requests per second: the least of its limit a minute, as far as it is used, and what is
-/// left of its month.
-pub fn allowed(requests_per_minute: u32, share: &Share, budget: &Budget, now: Timestamp) -> f64 {
+/// Returns the requests a second that an account may send: the lesser of the used share of its limit and the rest of
+/// its month.
+pub fn allowed(requests_per_minute: u32, share: &AdaptiveLimit, budget: &Budget, now: Timestamp) -> f64 {
     let by_minute = f64::from(share.of(requests_per_minute, now)) / 60.0;
     budget.rate().map_or(by_minute, |by_month| by_month.min(by_minute))
 }
 
-/// By how much all waits of an account stretch: what its labels ask for over what it may, both in requests per second,
-/// and at least 1. Infinite if it may nothing.
+/// Returns the factor by which all waits stretch: the requests a second that the labels ask for over those that are
+/// allowed, at least 1. Infinite if none is allowed.
 pub fn stretch(demand: f64, allowed: f64) -> f64 {
     if allowed > 0.0 { (demand / allowed).max(1.0) } else { f64::INFINITY }
 }
 
-/// When a label that was planned for `due_at`, after a wait of `wait`, is to be expected: after the stretched wait, and
-/// not before `open_at`, until when no call goes out.
+/// Returns the expected time of the poll of a label that is due at `due_at` after a wait of `wait`: after the stretched
+/// wait, and not before `open_at`.
 pub fn expected_at(
     due_at: Timestamp,
     wait: Option<Duration>,
@@ -93,12 +93,12 @@ pub fn expected_at(
     open_at.map_or(at, |open_at| at.max(open_at))
 }
 
-/// Whether a factor is to be told, and not only kept, after `told` was: when it leaves 1 or comes back, and between when
-/// it has changed by a quarter.
-pub fn is_worth_telling(told: f64, stretch: f64) -> bool {
+/// Whether a stretch is logged, after `told` was: when it leaves 1 or comes back to 1, and between that when it changes
+/// by a quarter.
+pub fn is_worth_logging(told: f64, stretch: f64) -> bool {
     match (told > 1.0, stretch > 1.0) {
         (false, false) => false,
-        // A little over is not told, or it would be told again and again.
+        // Slightly above 1 is not logged, or it would be logged again and again.
         (false, true) => stretch > 1.05,
         (true, false) => true,
         (true, true) => stretch / told >= 1.25 || told / stretch >= 1.25,

@@ -35,7 +35,7 @@ fn the_factor_and_when_it_is_told() {
     let said: Vec<f64> = [1.0, 1.04, 1.1, 1.2, 1.02, 1.38, 1.3, 1.0, 1.01, f64::INFINITY, 2.0, 2.4, 1.6]
         .into_iter()
         .filter(|stretch| {
-            let tell = is_worth_telling(told, *stretch);
+            let tell = is_worth_logging(told, *stretch);
             told = if tell { *stretch } else { told };
             tell
         })

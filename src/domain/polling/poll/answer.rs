@@ -1,4 +1,4 @@
-//! A tracking answer: what is new in it, what becomes of the label, and what is told of it.
+//! The plan of a tracking answer: what is new, the label's new state, and the messages.
 
 use jiff::Timestamp;
 
@@ -68,7 +68,8 @@ pub(super) fn answered(
     plan
 }
 
-/// The messages of a poll: what changed, what the clock says, and of the changes the summary, which is always last; `seq` goes on from where the label is.
+/// Adds the messages of a poll: changes, alerts, and the summary of the changes last. `seq` continues from the label's
+/// last one.
 fn told_of(
     context: &PollContext<'_>,
     label: &LabelRecord,
@@ -93,7 +94,7 @@ fn told_of(
     messages
 }
 
-/// What the answer says becomes what is known. A status that is null says nothing: the last one holds.
+/// Takes the fields of the answer into the state. A null status keeps the last one.
 fn take_over(after: &mut PollState, tracking: &Tracking, digest: Digest, now: Timestamp) {
     after.first_answer_at = after.first_answer_at.or(Some(now));
     after.answer_digest = Some(digest);
@@ -114,8 +115,8 @@ fn take_over(after: &mut PollState, tracking: &Tracking, digest: Digest, now: Ti
     }
 }
 
-/// Whether the parcel is delivered though its status says otherwise: a delivery among the scans of this answer, or
-/// earlier ones where the list no longer reaches back to them, after which it did not move.
+/// Whether the parcel is delivered although its status differs: a delivery among the scans of this answer, or among
+/// earlier scans that the list no longer holds, after which it did not move.
 fn delivery_stands<'k>(
     before: &PollState,
     deliveries: Deliveries,
@@ -126,12 +127,12 @@ fn delivery_stands<'k>(
         return deliveries.standing.is_some();
     }
     let earlier = kept.filter_map(|event| TrackingEvent::parse(&event.raw).ok());
-    // What is in both lists is there twice, which changes nothing.
+    // Scans of both lists appear twice, which changes nothing.
     let scans: Vec<_> = tracking.events.iter().cloned().chain(earlier).collect();
     Deliveries::of(&scans).standing.is_some()
 }
 
-/// Finished, reopened, or alive again after somebody asked by hand.
+/// Finishes the label, reopens it, or activates it again after a poll by hand.
 fn settle_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: Timestamp) {
     let was_finished = label.poll_state.state == LabelState::Finished;
     if after.is_terminal() {
@@ -141,7 +142,7 @@ fn settle_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: 
         after.state = LabelState::Finished;
         return;
     }
-    // Looked at by hand, or for `settle`: it stays finished unless it moved.
+    // A poll by hand or for `settle`: the label stays finished unless it moved.
     if was_finished && label.poll_state.delivered_beneath_at.is_some() && !changed && after.is_delivered() {
         return;
     }
@@ -152,7 +153,7 @@ fn settle_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: 
     finish_if_settled(after, now);
 }
 
-/// A delivery that stood beneath a newer scan long enough ends it, whatever the status says.
+/// Finishes a label whose delivery lies under a newer scan for long enough, whatever its status is.
 pub(super) fn finish_if_settled(after: &mut PollState, now: Timestamp) {
     if after.settles_at().is_some_and(|at| at <= now) {
         after.state = LabelState::Finished;

@@ -1,7 +1,7 @@
-//! What is new: the difference between what a label was and what the API says now (contract 5).
+//! The difference between a label and its newest answer (contract 5).
 //!
-//! Order matters to receivers: events oldest first, revisions, retractions, the estimate, the status, then milestones.
-//! The summary is made elsewhere, from this list.
+//! The order of the changes is the order of the messages: events oldest first, revisions, retractions, the estimate,
+//! the status, milestones. The summary is made from this list elsewhere.
 
 use jiff::Timestamp;
 
@@ -12,18 +12,18 @@ use crate::domain::tracking::history::{ToldEvent, ToldEvents};
 use crate::domain::tracking::matching::{EventId, WallClock};
 use crate::domain::tracking::{Deliveries, StatusCode, Tracking, TrackingEvent};
 
-/// What a label was and is, and the answer between the two.
+/// A label before and after an answer.
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
     pub before: &'a PollState,
     pub after: &'a PollState,
     pub tracking: &'a Tracking,
     pub deliveries: Deliveries,
-    /// No answer was seen before.
+    /// The answer is the label's first.
     pub first: bool,
 }
 
-/// The changes that an answer brings.
+/// Returns the changes that an answer brings.
 pub fn changes(step: &Step<'_>, events: ToldEvents) -> Vec<Change> {
     let Step { before, after, .. } = *step;
     if step.first && says_nothing(after, step.tracking) {
@@ -50,20 +50,20 @@ pub fn changes(step: &Step<'_>, events: ToldEvents) -> Vec<Change> {
     changes
 }
 
-/// A first answer without events that only says "not in the system yet" is no news to anybody.
+/// A first answer without events and with the status "not in the system yet" is no change.
 fn says_nothing(after: &PollState, tracking: &Tracking) -> bool {
     tracking.events.is_empty()
         && matches!(after.status(), None | Some(StatusCode::NotYetInSystem | StatusCode::Unknown))
 }
 
-/// What a scan may be.
+/// Milestone of a scan.
 type Is = fn(&TrackingEvent) -> bool;
 
 const IS_EXCEPTION: Is = |event| event.status() == Some(StatusCode::Exception);
 
 impl Step<'_> {
-    /// Milestones come from scans that are new, or newly such, wherever they stand in the list, and from the status;
-    /// none is told twice for one scan.
+    /// Returns the milestones of scans that are new or became milestones, wherever they stand in the list, and of the
+    /// status. A scan brings a milestone once.
     fn milestones(&self, events: &ToldEvents) -> Vec<Change> {
         let Step { before, after, deliveries, .. } = *self;
         let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
@@ -74,12 +74,12 @@ impl Step<'_> {
             found.push(self.reopened(events));
         }
 
-        // A backfilled "out for delivery" is no longer true, unless only its clock is vague; a backfilled exception
-        // still happened.
+        // A backfilled "out for delivery" is outdated, unless only its time is vague. A backfilled exception still
+        // happened.
         let out = self.newest(events, TrackingEvent::is_out_for_delivery);
         let out = out.filter(|event| !event.behind || event.place == Some(0));
         let says_out = after.out_for_delivery && !before.out_for_delivery;
-        // The vehicle's scan may come after the driver's, whatever their clocks say: it is not out again.
+        // The vehicle's scan may come after the driver's, whatever their times: the parcel is not out again.
         let is_over = was_delivered && is_delivered && !again;
         if !is_over && (out.is_some() || (says_out && !self.is_on_top(TrackingEvent::is_out_for_delivery))) {
             found.push(Change::OutForDelivery(out.cloned()));
@@ -99,7 +99,7 @@ impl Step<'_> {
                 found.push(Change::Delivered(brought.cloned()));
             }
         } else if let Some(left) = left.filter(|_| !is_delivered) {
-            // Delivered and on its way again since the last poll.
+            // The parcel was delivered and moved again since the last poll.
             found.push(Change::Delivered(Some(left.clone())));
             if !was_delivered {
                 found.push(self.reopened(events));
@@ -113,13 +113,13 @@ impl Step<'_> {
         Change::Reopened { from: self.before.pair(), to: self.after.pair(), event }
     }
 
-    /// The newest scan that is such now and was not before: new ones first, then revised ones.
+    /// Returns the newest scan that has the milestone now and had it not before: new scans first, then revised ones.
     fn newest<'e>(&self, events: &'e ToldEvents, is: Is) -> Option<&'e ToldEvent> {
         let told = events.added.iter().rev().chain(events.revised.iter().rev());
         told.into_iter().find(|told| self.is_newly(told, is))
     }
 
-    /// What is told of the scan at that place, if it is a delivery now and was none before.
+    /// Returns the event of the scan at that place if it became a delivery with this answer.
     fn brought_at<'e>(&self, events: &'e ToldEvents, place: Option<usize>) -> Option<&'e ToldEvent> {
         let mut told = events.added.iter().chain(&events.revised).filter(|told| told.place == place);
         told.find(|told| place.is_some() && self.is_newly(told, TrackingEvent::is_delivery))
@@ -129,25 +129,25 @@ impl Step<'_> {
         let now = told.place.and_then(|place| self.tracking.events.get(place));
         let was_such = || match &told.previous {
             Some(raw) => TrackingEvent::parse(raw).is_ok_and(|before| is(&before)),
-            // One that returns as it was has been told of.
+            // An event that returns unchanged brought its milestone before.
             None => told.returned,
         };
         now.is_some_and(is) && !was_such()
     }
 
-    /// Whether the newest scan, by its clock or by its place, is such: then it has been told of when it came.
+    /// Whether the newest scan, by its time or by its place, has the milestone already.
     fn is_on_top(&self, is: Is) -> bool {
         let newest = self.newest_where(|_| true).map(|place| &self.tracking.events[place]);
         [self.tracking.events.first(), newest].into_iter().flatten().any(is)
     }
 
-    /// The newest scan by its clock; of equals the one listed first.
+    /// Returns the newest scan by its time; of equal times, the one listed first.
     fn newest_where(&self, wanted: impl Fn(&TrackingEvent) -> bool) -> Option<usize> {
         let wanted = self.tracking.events.iter().enumerate().rev().filter(|(_, event)| wanted(event));
         wanted.max_by_key(|(_, event)| WallClock::of(event)).map(|(place, _)| place)
     }
 
-    /// The scan that brought the status: the newest that says the same, else the newest that is new.
+    /// Returns the scan that brought the status: the newest with the same code, else the newest new one.
     fn bringer(&self, events: &ToldEvents) -> Option<EventId> {
         let status = self.after.status();
         let place = self.newest_where(|event| status.is_some() && event.status() == status);
@@ -156,10 +156,10 @@ impl Step<'_> {
     }
 }
 
-/// Whether two estimates name the same day at the destination; hour and spelling are no news.
+/// Whether two estimates name the same day at the destination. Hour and spelling do not matter.
 ///
-/// A carrier's wall clock often ends in a false `Z`, so the day is the one that is spelled. The same instant under two
-/// offsets is the same all the same.
+/// Carriers' local times often end in a false `Z`, so the day is compared as spelled. The same instant under two
+/// offsets is also the same.
 fn same_estimate(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return a.is_none() && b.is_none() };
     let instant = |text: &str| text.parse::<Timestamp>().ok();

@@ -1,4 +1,4 @@
-//! Answers that bring no tracking: how long the label waits, and when it is given up (contract 3).
+//! Plans of answers without tracking: the wait of the label, and the end after repeated refusals (contract 3).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::reason::millis;
 use crate::domain::time as span;
 
-/// A label is given up after so many refusals in a row …
+/// The number of refusals in a row after which a label is unavailable …
 const REFUSALS: u32 = 5;
 /// … over at least this long (contract 3).
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
@@ -41,8 +41,8 @@ pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter:
     plan
 }
 
-/// The account's matter, most likely. But should it be this label's alone, it must not be the next probe too: it goes
-/// behind the others, ever further. No failure is counted.
+/// Plans a refusal that most likely concerns the account. If it concerns only this label, it must not be the next probe
+/// too: it moves behind the others, further each time. No failure is counted.
 pub(super) fn stepped_back(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = untouched(label);
     let after = &mut plan.poll_state;
@@ -55,10 +55,10 @@ pub(super) fn stepped_back(label: &LabelRecord, now: Timestamp) -> PollPlan {
     plan
 }
 
-/// How soon a label is asked about again after a fault of our own.
+/// The wait of a label after a shortage of this machine.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A fault of our own: nobody was asked, and nothing is counted.
+/// Plans a shortage of this machine: no request was sent, and nothing is counted.
 pub(super) fn ours(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = untouched(label);
     let reason = Reason::OurFault { interval_ms: millis(SOON) };
@@ -84,7 +84,7 @@ pub(super) fn failed(
     plan
 }
 
-/// Again after `wait`. A label that is not active was asked about by hand: it goes back to where it was.
+/// Plans the next poll after `wait`. A label that is not active was polled by hand and goes back to its state.
 pub(super) fn retry(
     label: &LabelRecord,
     after: &mut PollState,

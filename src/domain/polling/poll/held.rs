@@ -1,4 +1,4 @@
-//! A carrier that is asked too often: its labels wait, the others of the account go on, and no label has failed.
+//! A carrier that limits requests: its labels wait, the others of the account go on, and no label failed.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::reason::millis;
 use crate::domain::tracking::reading::Reading;
 
-/// If it is the carrier we know the label to be with, it stays due, and is asked about when the carrier may be; else it
-/// is asked about later by itself.
+/// Plans the next poll. If the answer names the carrier of the label, the label stays due and waits for the carrier.
+/// Otherwise it waits by itself.
 pub(super) fn plan(
     label: &LabelRecord,
     carrier: Option<&str>,
@@ -29,7 +29,7 @@ pub(super) fn plan(
     plan
 }
 
-/// The carrier whose labels wait after this reading, and until when.
+/// Returns the carrier whose labels wait after this reading, and until when.
 pub fn held_carrier(reading: &Reading, label: &LabelRecord, now: Timestamp) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
     let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();

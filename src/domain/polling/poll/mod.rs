@@ -1,7 +1,7 @@
-//! One poll: a reading of a label becomes a plan of all that is to be recorded.
+//! One poll: from the reading of an answer to a plan of everything that is recorded.
 //!
-//! The plan is a value. The shell writes it in one transaction, without an `if` about the domain: the label's new
-//! poll_state, the history, the messages and who is to get them, and what it says about the account.
+//! The plan is a value: the new state of the label, the history, the messages and their deliveries, and the meaning for
+//! the account. The store writes it in one transaction.
 
 mod answer;
 mod diff;
@@ -37,33 +37,33 @@ use crate::domain::tracking::reading::Reading;
 
 pub use held::held_carrier;
 
-/// Whether a label's first answer is told or only recorded.
+/// Whether a label's first answer makes messages or is only recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstPoll {
     Deliver,
     Baseline,
 }
 
-/// What a plan is made under: the configuration, as far as it decides.
+/// Configuration and circumstances of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct PollContext<'a> {
     pub cadence: &'a Cadence,
-    /// What was learnt of the carriers' rates.
+    /// Learned change rates.
     pub rates: &'a LearnedRates,
     pub first_poll: FirstPoll,
     pub alerts: &'a AlertSettings,
     pub subscribers: &'a [Subscriber],
-    /// Where the label was read.
+    /// The URL of the poll.
     pub resource_url: &'a str,
-    /// The account is down: no label's failures count.
+    /// The account is down, so failures of labels do not count.
     pub outage: bool,
-    /// When the call went out.
+    /// When the request was sent.
     pub sent_at: Timestamp,
     /// Wall time that did not pass: no alerts runs out in it.
     pub gaps: &'a Gaps,
 }
 
-/// All that one poll leads to.
+/// Everything that follows from one poll.
 #[derive(Clone, Debug)]
 pub struct PollPlan {
     pub poll_state: PollState,
@@ -75,7 +75,7 @@ pub struct PollPlan {
     pub summary: PollSummary,
 }
 
-/// One poll in short, for `explain`.
+/// Summary of one poll, for `explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollSummary {
     /// Milliseconds since 1970.
@@ -86,16 +86,16 @@ pub struct PollSummary {
     pub changes: usize,
 }
 
-/// How many summaries are kept with a label.
+/// Number of summaries that are kept with a label.
 pub const POLLS_KEPT: usize = 5;
 
-/// Whether the history is needed to plan: the bytes differ, or an event is missing and may have to be retracted.
+/// Whether the plan needs the history: the answer differs, or an event is missing and may have to be retracted.
 pub fn needs_history(poll_state: &PollState, digest: &Digest) -> bool {
     poll_state.answer_digest.as_ref() != Some(digest) || poll_state.missing_events > 0
 }
 
-/// Plans what a reading of `label` at `now` leads to. `known` is its history, wanted when [`needs_history`] says so.
-/// `jitter` is from -1 to 1.
+/// Plans everything that follows from a reading of `label` at `now`. `known` is its history, needed if
+/// [`needs_history`] returns true. `jitter` is from -1 to 1.
 pub fn plan(
     context: &PollContext<'_>,
     label: &LabelRecord,
@@ -111,7 +111,7 @@ pub fn plan(
             answer::answered(context, label, known, tracking, *digest, now)
         }
         Reading::SameBytes => quiet(context, label, now),
-        // Refused alike with the others, or while the account is not well: the account's matter.
+        // The same refusal as other labels, or while the account is not ok: it concerns the account.
         Reading::Refused { .. } if context.outage => failing::stepped_back(label, now),
         Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
         Reading::Garbled { .. }
@@ -123,7 +123,7 @@ pub fn plan(
         Reading::CarrierThrottled { carrier, retry_after } => {
             held::plan(label, carrier.as_deref(), *retry_after, now)
         }
-        // The account's matter: the label stays due, and is asked about when the account may be.
+        // It concerns the account. The label stays due until the account may be polled.
         Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => untouched(label),
     };
     let good = matches!(reading, Reading::Answer { .. } | Reading::SameBytes);
@@ -146,18 +146,18 @@ pub fn plan(
     plan
 }
 
-/// The next poll after an unchanged answer that leads to nothing else.
+/// The next poll after an unchanged answer without further effects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unchanged {
     pub next_poll_at: Timestamp,
-    /// From this poll to the next, in milliseconds.
+    /// The wait from this poll to the next, in milliseconds.
     pub wait_ms: u32,
     pub pace: Pace,
     pub reason: Reason,
 }
 
-/// Plans what an unchanged answer about a label leads to, from memory alone. `None` if more may follow than the next
-/// poll (an alert is due, or the label is given up): then [`plan`] decides, over the whole row.
+/// Plans the next poll after an unchanged answer, from memory alone. Returns `None` if more may follow (an alert is
+/// due, or the label expires); then [`plan`] decides with the whole row.
 pub fn unchanged(
     cadence: &Cadence,
     suggestion: Option<Suggestion>,
@@ -183,7 +183,7 @@ pub fn unchanged(
     })
 }
 
-/// From this poll to the next.
+/// Returns the wait from this poll to the next.
 fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     let wait = Duration::try_from(next_poll_at?.duration_since(now)).unwrap_or_default();
     Some(wait.max(Duration::from_millis(1)))
@@ -224,7 +224,7 @@ fn quiet(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> Poll
     plan
 }
 
-/// What the silence says; once per episode.
+/// Returns the alerts that are due, once per episode.
 fn silence(
     context: &PollContext<'_>,
     label: &LabelRecord,
@@ -245,7 +245,7 @@ fn silence(
     said
 }
 
-/// Plans the next look; gives the time between two looks around then.
+/// Plans the next poll. Returns the time between two polls around then.
 fn schedule(
     context: &PollContext<'_>,
     label: &LabelRecord,
@@ -265,7 +265,7 @@ fn schedule(
     let suggestion = context.rates.suggest(context.cadence, &situation, carrier, label.service(), now);
     match context.cadence.next(&situation, suggestion, now, jitter) {
         NextPoll::At(next) => {
-            // A silence is to be judged when it is due, and only over a fresh answer.
+            // An alert is judged when it is due, and only at a fresh answer.
             let alert = context.alerts.next(after, label, context.gaps, now);
             let alert = alert.filter(|at| after.state == LabelState::Active && *at < next.at);
             after.next_poll_at = Some(whole_ms(alert.unwrap_or(next.at)));

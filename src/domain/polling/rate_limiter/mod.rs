@@ -1,7 +1,7 @@
-//! Whether an account may make a call now: its quota, its budget, its share of the limit and its status at once.
+//! The rate limiter of an account: quota, monthly budget, adaptive limit and account status.
 //!
-//! One value under one lock, so that workers that call side by side can't both take the last slot. It keeps what its
-//! parts decide together, and decides nothing of its own but their order.
+//! They are one value under one lock, so that two workers cannot take the last permit. Each part decides for itself;
+//! this module combines their answers.
 
 use std::ops::Range;
 
@@ -11,117 +11,116 @@ use super::budget::{Budget, Month};
 use super::pace;
 use super::quota::{Quota, Spacing};
 use crate::domain::polling::account_status::{ALL_LABELS, AccountChange, AccountSignal, AccountState};
-use crate::domain::polling::adaptive_limit::Share;
+use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::time::{earlier, later};
 
-/// What a call is made for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// A look at a label. Of a fallen account one at a time goes out as its probe.
+    /// A poll. While the account is not ok, one poll at a time is sent as its probe.
     Poll,
-    /// Anything else; it waits until the account stands. When it has to wait, the next free slot is kept for it: there
-    /// are few of them, and looks would take every one.
+    /// Any other request. It waits until the account is ok. The next free permit is kept for it, because polls would
+    /// take every one.
     Other,
 }
 
-/// A call that was allowed.
+/// A request that may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllowedRequest {
     pub sent_at: Timestamp,
-    /// Sent as the probe of a fallen account.
+    /// The request is the probe of an account that is not ok.
     pub probe: bool,
 }
 
-/// A call that has to wait.
+/// A request that has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied {
-    /// When to come again; `None` if that depends on a call under way.
+    /// When to try again; `None` if that depends on a request in flight.
     pub free_at: Option<Timestamp>,
-    /// The month's budget is used up, and it was not said yet.
+    /// The monthly budget is used up, and this was not reported yet.
     pub used_up: bool,
-    /// So many requests are to be reserved first; see [`RateLimiter::reserved`].
+    /// Number of requests to reserve first; see [`RateLimiter::add_reserved`].
     pub reserve: Option<u32>,
 }
 
-/// So many requests that ended in the same second.
+/// Requests that ended in the same second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub at: Timestamp,
-    /// The month in which they were sent.
+    /// Month in which the requests were sent.
     pub month: Month,
     pub requests: u32,
 }
 
-/// What an answer changed.
+/// Effect of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
-    /// The status, or when the next call may go out.
+    /// The status changed, or the time of the next request.
     pub changed: bool,
     pub change: Option<AccountChange>,
-    /// The share of the limit that is used from now on, if it got smaller.
+    /// The new share of the limit, if it shrank.
     pub share: Option<f64>,
 }
 
-/// What holds for all calls of an account.
+/// Rate limiter of an account.
 #[derive(Debug)]
 pub struct RateLimiter {
     pub state: AccountState,
-    /// How late labels are served, as a share of their wait: a mean of the last.
+    /// Moving mean of the lateness of polls, as a share of their wait.
     pub lateness: f64,
-    /// By how much all waits stretch, at least 1.
+    /// The factor by which all waits stretch, at least 1.
     pub stretch: f64,
-    /// After an outage: what fell behind is asked about evenly, until nothing is due any more.
+    /// After an outage, overdue labels are polled at an even pace until none is due.
     pub catching_up: bool,
     quota: Quota,
     spacing: Spacing,
-    /// By how much the wall clock has jumped since the quota was taken up. The quota counts in wall time less this.
+    /// The jump of the wall clock since the quota was opened. The quota counts in wall time minus this.
     skew: SignedDuration,
-    /// The skew when the quota was taken up.
+    /// The skew of the wall clock when the quota was opened.
     first_skew: SignedDuration,
     budget: Budget,
-    share: Share,
+    share: AdaptiveLimit,
     share_changed: bool,
     requests_per_minute: u32,
     labels: usize,
-    told_stretch: f64,
-    /// The month whose end was said.
-    told_used_up: Option<Timestamp>,
-    /// The next free slot is for a call that is no look: from when it was refused until then. Before that a clock was
-    /// set back, and it would be kept for as long as that jumped.
+    logged_stretch: f64,
+    /// End of the month whose budget was reported as used up.
+    logged_used_up: Option<Timestamp>,
+    /// The time in which the next free permit is kept for a request that is not a poll. It ends by itself.
     kept: Option<Range<Timestamp>>,
-    /// Requests that are written as sent already and may still go out.
+    /// Requests that the store counts as sent and that may still be sent.
     reserved: u32,
-    /// Requests that have ended and are not counted yet.
+    /// Requests that ended and are not written yet.
     uncounted: Vec<Ended>,
     month: Month,
     pub demand: Demand,
 }
 
-/// What the labels of an account ask for.
+/// Demand of the labels of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Demand {
-    /// Labels that are polled.
+    /// Number of labels that are polled.
     pub labels: usize,
-    /// In requests per second.
+    /// Requests a second.
     pub rate: f64,
-    /// Labels that are due, and those of them that were never planned: new, or asked for by hand.
+    /// Labels that are due, and those of them without a plan: new ones, and those requested by hand.
     pub due: usize,
     pub first_polls: usize,
 }
 
-/// Requests are reserved in steps of the limit over this, at least one (contract 4.2: also across a restart).
+/// Requests are reserved in steps of the limit divided by this, at least one (contract 4.2).
 const STEPS: u32 = 20;
 
-/// How long a free slot is kept for who had to wait for it.
+/// How long a free permit is kept for a request that had to wait for it.
 const KEPT: SignedDuration = SignedDuration::from_secs(2);
-/// So many turns count in the mean of lateness.
+/// The number of polls in the mean of lateness.
 const MEAN_OF: f64 = 32.0;
 
 impl RateLimiter {
     pub fn new(
         quota: Quota,
         budget: Budget,
-        share: Share,
+        share: AdaptiveLimit,
         state: AccountState,
         requests_per_minute: u32,
         lateness: f64,
@@ -140,8 +139,8 @@ impl RateLimiter {
             requests_per_minute,
             labels: ALL_LABELS,
             stretch: 1.0,
-            told_stretch: 1.0,
-            told_used_up: None,
+            logged_stretch: 1.0,
+            logged_used_up: None,
             kept: None,
             reserved: 0,
             uncounted: Vec::new(),
@@ -150,8 +149,8 @@ impl RateLimiter {
         }
     }
 
-    /// Other limits from now on; what was used stays used, and who waited for a slot may not come for it any more. `anew`:
-    /// another key or URL, to be tried at once.
+    /// Changes the limits; used requests stay counted. `anew`: the key or the URL changed, so the account is probed at
+    /// once.
     pub fn reopen(&mut self, requests_per_minute: u32, requests_per_month: u64, anew: bool, now: Timestamp) {
         self.requests_per_minute = requests_per_minute;
         self.kept = None;
@@ -161,15 +160,15 @@ impl RateLimiter {
         }
     }
 
-    /// The wall clock had jumped by so much when the quota was taken up.
-    pub fn opened_under(mut self, skew: SignedDuration) -> Self {
+    /// Sets the skew of the wall clock at which the quota was opened.
+    pub fn with_skew(mut self, skew: SignedDuration) -> Self {
         self.first_skew = skew;
         self
     }
 
-    /// The wall clock has jumped by so much. Returns whether it has jumped since this was last said: then what waits for an
-    /// instant waits as long as before.
-    pub fn skewed(&mut self, skew: SignedDuration, now: Timestamp) -> bool {
+    /// Sets the skew of the wall clock. Returns whether it jumped since the last call. After a jump, each wait keeps
+    /// its length.
+    pub fn set_skew(&mut self, skew: SignedDuration, now: Timestamp) -> bool {
         let skew = skew.saturating_sub(self.first_skew);
         let jumped = skew.saturating_sub(std::mem::replace(&mut self.skew, skew));
         if jumped.is_zero() {
@@ -180,27 +179,27 @@ impl RateLimiter {
         true
     }
 
-    /// The instant in the time in which the quota counts.
+    /// Converts a wall time to the time in which the quota counts.
     fn real(&self, at: Timestamp) -> Timestamp {
         earlier(at, self.skew)
     }
 
-    /// Allows a call at `now`, or says when to come again.
-    pub fn take(&mut self, kind: RequestKind, now: Timestamp) -> Result<AllowedRequest, Denied> {
-        let refusal = |free_at| Denied { free_at, used_up: false, reserve: None };
+    /// Allows a request at `now`, or returns when to try again.
+    pub fn acquire(&mut self, kind: RequestKind, now: Timestamp) -> Result<AllowedRequest, Denied> {
+        let denied = |free_at| Denied { free_at, used_up: false, reserve: None };
         if let Some(open_at) = self.state.open_at(now) {
-            return Err(refusal(Some(open_at)));
+            return Err(denied(Some(open_at)));
         }
         let probe = self.state.probing();
         if probe && (kind == RequestKind::Other || self.quota.in_flight() > 0) {
-            return Err(refusal(None));
+            return Err(denied(None));
         }
         if let Some(kept) = self.kept.as_ref().filter(|kept| kind == RequestKind::Poll && kept.contains(&now))
         {
-            return Err(refusal(Some(kept.end)));
+            return Err(denied(Some(kept.end)));
         }
         if let Some(end) = self.budget.used_up_until().filter(|end| *end > now) {
-            let used_up = self.told_used_up.replace(end) != Some(end);
+            let used_up = self.logged_used_up.replace(end) != Some(end);
             return Err(Denied { free_at: Some(end), used_up, reserve: None });
         }
         let limit = self.share.of(self.requests_per_minute, now);
@@ -219,7 +218,7 @@ impl RateLimiter {
             if kind == RequestKind::Other {
                 self.kept = free_at.unwrap_or(now).checked_add(KEPT).ok().map(|until| now..until);
             }
-            return Err(refusal(free_at));
+            return Err(denied(free_at));
         }
         self.budget.spend();
         self.reserved -= 1;
@@ -234,29 +233,29 @@ impl RateLimiter {
         Ok(AllowedRequest { sent_at: now, probe })
     }
 
-    /// Whether calls go out evenly, and not as fast as the quota lets them.
+    /// Whether requests are spaced evenly.
     fn spaced(&self) -> bool {
         self.catching_up || self.stretch > 1.0
     }
 
-    /// How many requests are reserved at once: a crash makes as many count as sent that were not.
+    /// Returns the number of requests that are reserved at once. After a crash this many count as sent that were not.
     fn step(&self) -> u32 {
         let by_month = self.budget.limit().map_or(u64::MAX, |limit| limit / u64::from(STEPS));
         let by_minute = self.requests_per_minute / STEPS;
         u32::try_from(by_month).unwrap_or(u32::MAX).min(by_minute).max(1)
     }
 
-    /// So many more requests are written as sent: they may go out.
-    pub fn reserved(&mut self, requests: u32) {
+    /// Adds requests that the store now counts as sent.
+    pub fn add_reserved(&mut self, requests: u32) {
         self.reserved = self.reserved.saturating_add(requests);
     }
 
-    /// A clean end: gives back what was reserved and did not go out.
+    /// Returns the reserved requests that were not sent, at a clean stop.
     pub fn release(&mut self) -> u32 {
         std::mem::take(&mut self.reserved)
     }
 
-    /// The answer of a request that was sent at `sent_at` is here, or it was given up at `now`.
+    /// Ends a request that was sent at `sent_at`, at `now`.
     pub fn ended(&mut self, sent_at: Timestamp, now: Timestamp) {
         self.quota.release(self.real(now));
         if !(self.month.start..self.month.end).contains(&sent_at) {
@@ -270,17 +269,17 @@ impl RateLimiter {
         }
     }
 
-    /// The requests that have ended and are not counted yet; they are from here on.
+    /// Returns the requests that ended since the last call.
     pub fn count(&mut self) -> Vec<Ended> {
         std::mem::take(&mut self.uncounted)
     }
 
-    /// Slots in use.
+    /// Permits in use.
     pub fn used(&self) -> usize {
         self.quota.used()
     }
 
-    /// Takes in what a call said; see [`AccountState::observe`].
+    /// Applies an answer; see [`AccountState::observe`].
     pub fn observe(
         &mut self,
         label: Option<i64>,
@@ -303,7 +302,7 @@ impl RateLimiter {
         Observation { changed, change, share }
     }
 
-    /// Whether the share has just grown back to all of the limit.
+    /// Returns whether the share has just grown back to the whole limit.
     pub fn share_recovered(&mut self, now: Timestamp) -> bool {
         let before = self.share;
         let recovered = self.share.recovered(now);
@@ -311,31 +310,31 @@ impl RateLimiter {
         recovered
     }
 
-    /// The share, if it changed since it was last asked for.
-    pub fn share_to_record(&mut self) -> Option<Share> {
+    /// Returns the share if it changed since the last call.
+    pub fn share_to_record(&mut self) -> Option<AdaptiveLimit> {
         std::mem::take(&mut self.share_changed).then_some(self.share)
     }
 
-    /// What the account may ask at `now`, in requests per second.
+    /// Returns the requests a second that the account may send at `now`.
     pub fn allowed(&mut self, now: Timestamp) -> f64 {
         self.budget.fill(now);
         pace::allowed(self.requests_per_minute, &self.share, &self.budget, now)
     }
 
-    /// The labels of the account ask for so much. Some(factor) if how far that stretches their waits is to be told.
-    pub fn asks(&mut self, demand: Demand, now: Timestamp) -> Option<f64> {
+    /// Sets the demand of the labels. Returns the stretch if it changed enough to report it.
+    pub fn set_demand(&mut self, demand: Demand, now: Timestamp) -> Option<f64> {
         (self.labels, self.demand) = (demand.labels, demand);
         self.stretch = pace::stretch(demand.rate, self.allowed(now));
-        // That the month is used up is said by itself.
-        if !self.stretch.is_finite() || !pace::is_worth_telling(self.told_stretch, self.stretch) {
+        // A used-up month is reported by itself.
+        if !self.stretch.is_finite() || !pace::is_worth_logging(self.logged_stretch, self.stretch) {
             return None;
         }
-        self.told_stretch = self.stretch;
+        self.logged_stretch = self.stretch;
         Some(self.stretch)
     }
 
-    /// A label has its turn, so late as a share of its wait, if it had one.
-    pub fn serves(&mut self, lateness: Option<f64>) {
+    /// Records the lateness of a poll as a share of its wait; `None`: the label had no planned wait.
+    pub fn record_lateness(&mut self, lateness: Option<f64>) {
         if let Some(lateness) = lateness {
             self.lateness += (lateness.max(0.0) - self.lateness) / MEAN_OF;
         }

@@ -10,7 +10,7 @@ fn at(seconds: i64) -> Timestamp {
 /// A limiter whose requests are reserved already.
 fn limiter(per_minute: u32, per_month: u64) -> RateLimiter {
     let mut limiter = unreserved(per_minute, per_month);
-    limiter.reserved(1_000_000);
+    limiter.add_reserved(1_000_000);
     limiter
 }
 
@@ -18,7 +18,7 @@ fn unreserved(per_minute: u32, per_month: u64) -> RateLimiter {
     RateLimiter::new(
         Quota::new(per_minute),
         Budget::new(per_month, 0, 0, at(0)),
-        Share::default(),
+        AdaptiveLimit::default(),
         AccountState::new(at(0)),
         per_minute,
         0.0,
@@ -26,7 +26,7 @@ fn unreserved(per_minute: u32, per_month: u64) -> RateLimiter {
 }
 
 fn looks(limiter: &mut RateLimiter, now: Timestamp) -> usize {
-    let looks = (0..1_000).take_while(|_| limiter.take(RequestKind::Poll, now).is_ok()).count();
+    let looks = (0..1_000).take_while(|_| limiter.acquire(RequestKind::Poll, now).is_ok()).count();
     (0..looks).for_each(|_| limiter.ended(now, now));
     looks
 }
@@ -43,7 +43,7 @@ fn counted(limiter: &mut RateLimiter) -> Vec<(i64, u32)> {
 #[test]
 fn looks_and_other_errands_share_one_quota() {
     let mut limiter = limiter(10, 0);
-    limiter.take(RequestKind::Other, at(0)).unwrap();
+    limiter.acquire(RequestKind::Other, at(0)).unwrap();
     limiter.ended(at(0), at(0));
     assert_eq!(looks(&mut limiter, at(0)), 9);
     assert_eq!(counted(&mut limiter), [(0, 10)], "all are counted");
@@ -52,7 +52,7 @@ fn looks_and_other_errands_share_one_quota() {
 #[test]
 fn requests_are_counted_by_the_second_in_which_they_ended() {
     let mut limiter = limiter(10, 0);
-    assert!((0..4).all(|_| limiter.take(RequestKind::Poll, at(0)).is_ok()));
+    assert!((0..4).all(|_| limiter.acquire(RequestKind::Poll, at(0)).is_ok()));
     limiter.ended(at(0), at(1));
     limiter.ended(at(0), at(1));
     limiter.ended(at(0), at(5));
@@ -65,26 +65,26 @@ fn requests_are_counted_by_the_second_in_which_they_ended() {
 #[test]
 fn requests_are_reserved_before_they_go_out() {
     let mut limiter = unreserved(60, 0);
-    let refused = limiter.take(RequestKind::Poll, at(0)).unwrap_err();
+    let refused = limiter.acquire(RequestKind::Poll, at(0)).unwrap_err();
     assert_eq!((refused.reserve, refused.free_at), (Some(3), None));
-    limiter.reserved(3);
+    limiter.add_reserved(3);
     assert_eq!(looks(&mut limiter, at(0)), 3);
-    assert_eq!(limiter.take(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(3));
-    limiter.reserved(3);
-    assert!(limiter.take(RequestKind::Poll, at(0)).is_ok());
+    assert_eq!(limiter.acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(3));
+    limiter.add_reserved(3);
+    assert!(limiter.acquire(RequestKind::Poll, at(0)).is_ok());
     assert_eq!((limiter.release(), limiter.release()), (2, 0), "what did not go out is given back, once");
-    assert_eq!(unreserved(60, 50).take(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(2));
-    assert_eq!(unreserved(5, 0).take(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(1));
+    assert_eq!(unreserved(60, 50).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(2));
+    assert_eq!(unreserved(5, 0).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(1));
 }
 
 #[test]
 fn the_next_free_slot_is_kept_for_who_is_no_look() {
     let mut limiter = limiter(3, 0);
     assert_eq!(looks(&mut limiter, at(0)), 3);
-    let free_at = limiter.take(RequestKind::Other, at(30)).unwrap_err().free_at.unwrap();
-    assert!(limiter.take(RequestKind::Poll, free_at).is_err());
-    assert!(limiter.take(RequestKind::Other, free_at).is_ok());
-    assert!(limiter.take(RequestKind::Poll, free_at).is_ok());
+    let free_at = limiter.acquire(RequestKind::Other, at(30)).unwrap_err().free_at.unwrap();
+    assert!(limiter.acquire(RequestKind::Poll, free_at).is_err());
+    assert!(limiter.acquire(RequestKind::Other, free_at).is_ok());
+    assert!(limiter.acquire(RequestKind::Poll, free_at).is_ok());
 }
 
 #[test]
@@ -92,50 +92,50 @@ fn no_slot_is_kept_for_who_may_not_come_any_more() {
     let refused = || {
         let mut limiter = limiter(100, 1_000);
         looks(&mut limiter, at(0));
-        let free_at = limiter.take(RequestKind::Other, at(0)).unwrap_err().free_at.unwrap();
+        let free_at = limiter.acquire(RequestKind::Other, at(0)).unwrap_err().free_at.unwrap();
         assert!(free_at > at(1_200), "of a small budget that is far off");
         limiter
     };
     let mut reloaded = refused();
-    assert!(reloaded.take(RequestKind::Poll, at(1)).is_err());
+    assert!(reloaded.acquire(RequestKind::Poll, at(1)).is_err());
     reloaded.reopen(100, 0, false, at(1));
-    assert!(reloaded.take(RequestKind::Poll, at(1)).is_ok());
+    assert!(reloaded.acquire(RequestKind::Poll, at(1)).is_ok());
     let mut set_back = limiter(3, 0);
     assert_eq!(looks(&mut set_back, at(9_000)), 3);
-    set_back.take(RequestKind::Other, at(9_000)).unwrap_err();
-    let free_at = set_back.take(RequestKind::Poll, at(0)).unwrap_err().free_at.unwrap();
+    set_back.acquire(RequestKind::Other, at(9_000)).unwrap_err();
+    let free_at = set_back.acquire(RequestKind::Poll, at(0)).unwrap_err().free_at.unwrap();
     assert!(free_at < at(62), "{free_at}");
-    assert!(set_back.take(RequestKind::Poll, free_at).is_ok());
+    assert!(set_back.acquire(RequestKind::Poll, free_at).is_ok());
 }
 
 #[test]
 fn a_fallen_account_is_probed_by_one_look() {
     let mut limiter = limiter(100, 0);
-    let call = limiter.take(RequestKind::Poll, at(0)).unwrap();
+    let call = limiter.acquire(RequestKind::Poll, at(0)).unwrap();
     limiter.ended(at(0), at(0));
     let refused = AccountSignal::Unauthorized { detail: "401".to_owned() };
     assert_eq!(limiter.observe(Some(1), &refused, call, at(0)).change, Some(AccountChange::Refused));
-    assert_eq!(limiter.take(RequestKind::Poll, at(1)).unwrap_err().free_at, Some(at(60)));
-    assert!(limiter.take(RequestKind::Other, at(60)).is_err());
-    assert!(limiter.take(RequestKind::Poll, at(60)).unwrap().probe);
-    assert!(limiter.take(RequestKind::Poll, at(60)).is_err());
+    assert_eq!(limiter.acquire(RequestKind::Poll, at(1)).unwrap_err().free_at, Some(at(60)));
+    assert!(limiter.acquire(RequestKind::Other, at(60)).is_err());
+    assert!(limiter.acquire(RequestKind::Poll, at(60)).unwrap().probe);
+    assert!(limiter.acquire(RequestKind::Poll, at(60)).is_err());
     limiter.ended(at(60), at(60));
     limiter.reopen(100, 0, true, at(61));
-    assert!(limiter.take(RequestKind::Poll, at(61)).unwrap().probe, "another key is tried at once");
+    assert!(limiter.acquire(RequestKind::Poll, at(61)).unwrap().probe, "another key is tried at once");
 }
 
 #[test]
 fn a_429_stops_everybody_and_a_second_one_shrinks_the_share() {
     let mut limiter = limiter(100, 0);
     for now in [0, 100] {
-        let call = limiter.take(RequestKind::Poll, at(now)).unwrap();
-        assert!((1..80).all(|_| limiter.take(RequestKind::Poll, at(now)).is_ok()));
+        let call = limiter.acquire(RequestKind::Poll, at(now)).unwrap();
+        assert!((1..80).all(|_| limiter.acquire(RequestKind::Poll, at(now)).is_ok()));
         (0..80).for_each(|_| limiter.ended(at(now), at(now)));
         let throttled = AccountSignal::Throttled { retry_after: Duration::from_secs(30) };
         let seen = limiter.observe(Some(1), &throttled, call, at(now));
         assert_eq!(seen.share, (now > 0).then_some(0.6000000000000001));
         for kind in [RequestKind::Poll, RequestKind::Other] {
-            assert_eq!(limiter.take(kind, at(now + 29)).unwrap_err().free_at, Some(at(now + 30)));
+            assert_eq!(limiter.acquire(kind, at(now + 29)).unwrap_err().free_at, Some(at(now + 30)));
         }
     }
     assert!(limiter.share_to_record().is_some());
@@ -148,17 +148,18 @@ fn a_month_that_is_used_up_is_said_once() {
     let mut limiter = limiter(100, 3);
     let mut now = at(0);
     for _ in 0..3 {
-        while let Err(refusal) = limiter.take(RequestKind::Poll, now) {
+        while let Err(refusal) = limiter.acquire(RequestKind::Poll, now) {
             now = refusal.free_at.unwrap();
         }
         limiter.ended(now, now);
     }
     let end = Month::of(now).end;
-    let refusals: Vec<Denied> = (0..2).map(|_| limiter.take(RequestKind::Poll, now).unwrap_err()).collect();
+    let refusals: Vec<Denied> =
+        (0..2).map(|_| limiter.acquire(RequestKind::Poll, now).unwrap_err()).collect();
     assert_eq!(refusals.iter().map(|refusal| refusal.used_up).collect::<Vec<_>>(), [true, false]);
     assert_eq!(refusals[1].free_at, Some(end));
     let next = limiter
-        .take(RequestKind::Poll, end)
+        .acquire(RequestKind::Poll, end)
         .map_or_else(|refusal| refusal.free_at, |call| Some(call.sent_at));
     assert!(
         next.unwrap().duration_since(end) < SignedDuration::from_hours(24 * 8),
@@ -169,13 +170,13 @@ fn a_month_that_is_used_up_is_said_once() {
 #[test]
 fn while_more_is_asked_than_given_calls_are_even() {
     let mut limiter = limiter(60, 0);
-    assert_eq!(limiter.asks(demand(0.5), at(0)), None);
+    assert_eq!(limiter.set_demand(demand(0.5), at(0)), None);
     assert_eq!(looks(&mut limiter, at(0)), 60);
-    assert_eq!(limiter.asks(demand(1.5), at(100)), Some(1.5));
-    assert_eq!(limiter.asks(demand(1.6), at(100)), None);
+    assert_eq!(limiter.set_demand(demand(1.5), at(100)), Some(1.5));
+    assert_eq!(limiter.set_demand(demand(1.6), at(100)), None);
     assert_eq!(looks(&mut limiter, at(100)), 1);
     assert_eq!(looks(&mut limiter, at(101)), 1);
-    assert_eq!(limiter.asks(demand(0.9), at(102)), Some(1.0));
+    assert_eq!(limiter.set_demand(demand(0.9), at(102)), Some(1.0));
 }
 
 /// In real time never more than the limit a minute, whatever the wall clock does meanwhile.
@@ -190,7 +191,7 @@ fn a_jump_of_the_clock_neither_opens_nor_blocks_the_quota() {
                 skew += zigzag[second as usize / 30 % 2];
             }
             let now = at(second + skew);
-            limiter.skewed(SignedDuration::from_secs(skew), now);
+            limiter.set_skew(SignedDuration::from_secs(skew), now);
             sent.extend(std::iter::repeat_n(second, looks(&mut limiter, now)));
         }
         for begin in 0..600 {
@@ -207,7 +208,7 @@ fn an_account_waits_as_long_after_a_jump_as_before() {
         let mut limiter = limiter(40, 0);
         limiter.state.throttled_until = Some(at(60));
         let now = at(10 + skew);
-        limiter.skewed(SignedDuration::from_secs(skew), now);
+        limiter.set_skew(SignedDuration::from_secs(skew), now);
         assert_eq!(limiter.state.open_at(now), Some(at(60 + skew)));
     }
 }
