@@ -1,7 +1,7 @@
-//! The only door to time and chance.
+//! The only source of time and randomness.
 //!
-//! Loops ask here and hand the answer down; a step freezes `now` once. Nothing else in the crate reads a clock or
-//! throws dice (`.clippy.toml` keeps it so).
+//! Loops read the time here and pass it on; a step uses one `now`. Nothing else in the crate reads a clock or draws
+//! random numbers, which `.clippy.toml` checks.
 #![allow(clippy::disallowed_methods)]
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +13,8 @@ use tracing::warn;
 use crate::domain::clock::{Clocks, Gaps, Jump, WORTH_TELLING};
 use crate::domain::time::later;
 
-/// The wall clock, cut to whole milliseconds: what the database keeps is what was decided with. Each reading is held
-/// against monotonic time; a jump is logged once.
+/// Returns the wall time in whole milliseconds, the precision of the database. Each reading is compared with monotonic
+/// time; a jump is logged once.
 pub fn now() -> Timestamp {
     let (wall, jump) = with(|state| (state.wall, state.jump.take()));
     if let Some(jump) = jump {
@@ -23,18 +23,18 @@ pub fn now() -> Timestamp {
     cut(wall)
 }
 
-/// By how much the wall clock has jumped since the process started: what is measured in real time is wall time less this.
+/// Returns the sum of all jumps of the wall clock since the process started. Real time is wall time minus this.
 pub fn skew() -> SignedDuration {
     with(|state| state.skew)
 }
 
-/// The spans of wall time that did not pass.
+/// Returns the spans of wall time that did not pass.
 pub fn gaps() -> Arc<Gaps> {
     with(|state| Arc::clone(&state.gaps))
 }
 
-/// The last run ended about then. If the clock was set back since, or shows much more, that is logged; what passed
-/// meanwhile, if it did, runs no patience out.
+/// Compares the clock with the end of the last run, and logs a clock that was set back or a long time between. No alert
+/// runs out in that time.
 pub fn compare_with_last_run(ended_at: Timestamp) {
     let now = now();
     let away = now.duration_since(ended_at);
@@ -47,7 +47,7 @@ pub fn compare_with_last_run(ended_at: Timestamp) {
     }
 }
 
-/// So long a time between two runs is told.
+/// A longer time between two runs is logged.
 const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -58,11 +58,11 @@ struct State {
     wall: Timestamp,
     skew: SignedDuration,
     gaps: Arc<Gaps>,
-    /// Not logged yet.
+    /// A jump that is not logged yet.
     jump: Option<Jump>,
 }
 
-/// Reads both clocks, and then what is known of them.
+/// Reads both clocks and calls `f` with the state.
 fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (instant, wall) = read();
@@ -85,7 +85,7 @@ fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
     look(state)
 }
 
-/// Both clocks at one instant. If we are suspended between the two readings, they are read again.
+/// Reads both clocks at the same time. If the process is suspended between the two readings, they are read again.
 fn read() -> (Instant, Timestamp) {
     loop {
         let (before, wall) = (Instant::now(), Timestamp::now());
@@ -112,7 +112,7 @@ fn cut(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).expect("a millisecond instant is in range")
 }
 
-/// Something that began at an instant and takes real time, whatever the wall clock does meanwhile.
+/// A stopwatch with a start in wall time that counts real time.
 #[derive(Clone, Copy, Debug)]
 pub struct Running {
     began_at: Timestamp,
@@ -124,25 +124,25 @@ impl Running {
         Self { began_at, skew: skew() }
     }
 
-    /// Now, as the wall clock shows it.
+    /// Returns the wall time now.
     pub fn now(self) -> Timestamp {
-        // Not before it began, unless the clock was set back meanwhile.
+        // Not before the start, unless the clock was set back.
         let set_back = skew().saturating_sub(self.skew).min(SignedDuration::ZERO);
         now().max(cut(later(self.began_at, set_back)))
     }
 }
 
-/// A number from -1 to 1, to spread what would otherwise march in step.
+/// Returns a random number from -1 to 1.
 pub fn jitter() -> f64 {
     fastrand::f64().mul_add(2.0, -1.0)
 }
 
-/// `bytes` random bytes; for secrets of the demo only, not for keys that matter.
+/// Returns random bytes, for secrets of the demo only.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     std::array::from_fn(|_| fastrand::u8(..))
 }
 
-/// Measures how long something takes, on a clock that never jumps.
+/// Measures a duration in monotonic time.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
@@ -156,15 +156,15 @@ impl Stopwatch {
     }
 }
 
-/// Waits. The caller selects against its shutdown.
+/// Waits for a duration. Cancel safe.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// A jump of the wall clock ends a wait within this.
+/// A wait ends within this time after a jump of the wall clock.
 const PIECE: Duration = Duration::from_secs(2);
 
-/// Waits until `at`, or not at all if it has passed; ends early if the wall clock jumps.
+/// Waits until `at`; returns at once if it has passed, and early if the wall clock jumps.
 pub async fn sleep_until(at: Timestamp) {
     let before = skew();
     loop {

@@ -1,20 +1,20 @@
-//! What is degraded in this process and no reason to restart it, for `/healthz` and the status page.
+//! Degradations of this process that no restart mends, for `/healthz` and the status page.
 //!
-//! Label files that are left out are in the database, where verbs see them, too.
+//! Label files that are left out are recorded in the database, so that commands see them too.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-/// A reload whose configuration had faults: what ran goes on.
+/// A rejected reload; the running configuration stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedReload {
     pub at: Timestamp,
-    /// A line each.
+    /// Faults, one a line.
     pub faults: Vec<String>,
 }
 
-/// Shared by those who find out and those who show it. Cheap to clone.
+/// Shared by the workers and the HTTP server. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Notices(Arc<Mutex<State>>);
 
@@ -29,7 +29,7 @@ impl Notices {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The last reload, if it was rejected.
+    /// The last reload if it was rejected.
     pub fn rejected_reload(&self) -> Option<RejectedReload> {
         self.with(|state| state.rejected.clone())
     }
@@ -38,12 +38,12 @@ impl Notices {
         self.with(|state| state.rejected = rejected);
     }
 
-    /// Why label files are not watched: changes are found by the look each minute only.
+    /// Why label files are not watched; then only the scan each minute finds changes.
     pub fn unwatched(&self) -> Option<String> {
         self.with(|state| state.unwatched.clone())
     }
 
-    /// Returns whether that is news.
+    /// Returns whether this is a change.
     pub fn set_unwatched(&self, problem: Option<String>) -> bool {
         self.with(|state| {
             let news = state.unwatched != problem;

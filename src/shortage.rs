@@ -1,28 +1,28 @@
 //! Shortages of this machine or process: no file descriptor, no memory, no local port, no name server.
 //!
-//! A poll or an attempt that fails by one of them says nothing about a label, an account or a subscriber. It is noted
-//! here instead, for the log and for `/healthz`. The state belongs to the process, as the resources do.
+//! A poll or an attempt that fails because of a shortage says nothing about a label, an account or a subscriber. The
+//! shortage is noted here for the log and `/healthz`. The state belongs to the process, as the resources do.
 
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
-/// A shortage that was met lately.
+/// A recent shortage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// What is missing, in words.
+    /// Description of what is missing.
     pub detail: String,
     pub since: Timestamp,
     pub last_at: Timestamp,
 }
 
-/// A shortage that was not met for this long is over.
+/// A shortage ends after this time without another failure.
 const OVER_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 static LAST: Mutex<Option<Shortage>> = Mutex::new(None);
 
-/// Notes that something failed at `now` by a shortage. The first of a series is logged.
+/// Records a failure at `now` because of a shortage. The first of a series is logged.
 pub fn note(detail: &str, now: Timestamp) {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     match last.as_mut().filter(|last| last.is_current(now)) {
@@ -40,7 +40,7 @@ pub fn note(detail: &str, now: Timestamp) {
     }
 }
 
-/// The shortage at `now`, if there is one.
+/// Returns the shortage at `now`, if there is one.
 pub fn current(now: Timestamp) -> Option<Shortage> {
     let last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     last.clone().filter(|last| last.is_current(now))

@@ -9,19 +9,19 @@ use rustls_platform_verifier::Verifier;
 
 use crate::domain::messages::subscriber::Identity;
 
-/// Sessions kept for resumption: one host needs few.
+/// Sessions kept for resumption; one host needs few.
 const SESSIONS: usize = 32;
 
-/// Makes ring the provider of the whole process. Calling it again changes nothing.
+/// Sets ring as the provider of the process. Further calls change nothing.
 pub fn install() {
-    // An error means that one is installed already.
+    // An error means that a provider is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A client's TLS: the system's roots and `roots` (DER), and the certificate that is shown to a server that asks.
+/// Returns the TLS configuration of a client: the system's roots and `roots` (DER), and a client certificate.
 ///
 /// # Errors
-/// The system has no roots, or a certificate or key can't be used.
+/// The system has no roots, or a certificate or key is not usable.
 pub fn client_config(roots: &[Vec<u8>], identity: Option<&Identity>) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = roots.iter().map(|der| CertificateDer::from(der.clone()));

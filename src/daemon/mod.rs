@@ -1,7 +1,7 @@
-//! Wires the workers together, spawns them, hears signals, drains.
+//! The daemon: starts the workers, handles signals, stops.
 //!
-//! The only place that spawns and that knows signals. It decides nothing about parcels: start-up is the recovery path
-//! and the same code as every day, because all that is owed lies in the database.
+//! Only this module spawns tasks and handles signals. Start-up is the recovery path: everything that is not delivered
+//! is in the database.
 
 mod reload;
 mod signals;
@@ -34,23 +34,24 @@ use signals::Heard;
 pub use signals::{Signals, told_to_stop};
 use supervisor::{Ended, Supervisor};
 
-/// How long attempts in flight may take to end after SIGTERM (contract 9.2).
+/// The longest wait for attempts in flight after SIGTERM (contract 9.2).
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How long the database may take to close.
+/// The longest wait for the database to close.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
-/// How often the database's files are compared with what is open, at least (contract 9.4).
+/// The interval at which the database's path is compared with the open file (contract 9.4).
 const LOOK: Duration = Duration::from_secs(5);
 
-/// A verb that asks whether a daemon runs holds the lock for a moment: so often, and so long apart, we ask again.
+/// A command that checks whether a daemon runs holds the lock for a moment, so a locked file is tried again: how often,
+/// and how long apart.
 const LOCK_TRIES: u32 = 5;
 const LOCK_WAIT: Duration = Duration::from_millis(100);
 
-/// Why the daemon did not start, or could not go on.
+/// Reason why the daemon did not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    #[error("the configuration is not sound")]
+    #[error("the configuration has faults")]
     Config(#[from] Faults),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,20 +61,20 @@ pub enum DaemonError {
     Client(#[from] NoClient),
     #[error(transparent)]
     Tls(#[from] NoTls),
-    #[error("signals can't be heard: {0}")]
+    #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     #[error("{worker} ended by itself")]
     TradeGone { worker: String },
 }
 
 impl DaemonError {
-    /// A way out, where there is one.
+    /// Returns a hint, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Config(_) => Some("trackpost check shows the same without starting anything".to_owned()),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
-                "something else listens there: stop it, choose another port, or turn it off with \"\""
+                "another process listens there: stop it, choose another port, or turn the server off with \"\""
                     .to_owned(),
             ),
             _ => None,
@@ -81,7 +82,7 @@ impl DaemonError {
     }
 }
 
-/// Reads the configuration. `None` if a signal to stop comes first; a SIGHUP waits for [`Daemon::run`].
+/// Reads the configuration; `None` if a signal to stop comes first. A SIGHUP waits for [`Daemon::run`].
 pub async fn read_config(
     path: &Path,
     environment: &Environment,
@@ -99,7 +100,7 @@ pub async fn read_config(
     }
 }
 
-/// Opens the database and runs its writer in the background, for as long as a handle is left.
+/// Opens the database and runs its writer in the background, as long as a handle exists.
 pub async fn open_store(path: &Path) -> Result<Store, StoreError> {
     Ok(open_with_writer(path).await?.0)
 }
@@ -122,7 +123,7 @@ pub struct Daemon {
     heartbeats: Heartbeats,
     ready: Arc<AtomicBool>,
     notices: Notices,
-    /// Wrong rows of the configuration that were told of.
+    /// Wrong rows of the configuration that were logged.
     told: Vec<Fault>,
     workers: Supervisor,
     http: Option<SocketAddr>,
@@ -130,8 +131,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Takes the lock, opens the database, starts every worker. Nothing is sent before all of that is sound. A signal that
-    /// comes while we start waits in `signals` for [`Daemon::run`].
+    /// Takes the lock, opens the database and starts every worker. Nothing is sent before all of that succeeded. A
+    /// signal during the start waits in `signals` for [`Daemon::run`].
     pub async fn start(
         path: PathBuf,
         environment: Environment,
@@ -186,7 +187,7 @@ impl Daemon {
             database = %store.path().display(),
             accounts = loaded.config.accounts.len(),
             subscribers = loaded.config.subscribers.len(),
-            "trackpost runs: accounts {}, subscribers {}, database {}",
+            "started: accounts {}, subscribers {}, database {}",
             loaded.config.accounts.len(),
             loaded.config.subscribers.len(),
             store.path().display()
@@ -208,7 +209,7 @@ impl Daemon {
         })
     }
 
-    /// Where health is answered, with the port that was really taken.
+    /// The address of the HTTP server, with the actual port.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http
     }
@@ -217,7 +218,7 @@ impl Daemon {
         &self.store
     }
 
-    /// Goes on until a signal or `shutdown` ends it, then drains.
+    /// Runs until a signal or `shutdown`, then stops.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
         systemd::ready(&self.status());
         let watchdog = systemd::watchdog().map(|every| every / 2);
@@ -231,11 +232,11 @@ impl Daemon {
                     Heard::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
                 },
                 ended = self.workers.ended() => break Err(self.fatal(ended)),
-                // However often something else happens, the time since the last look goes on.
+                // Its own timer, so that frequent other events do not delay it.
                 () = clock::sleep(look.saturating_sub(looked.elapsed())) => {
                     if let Err(error) = self.store.check_files() { break Err(error.into()) }
                     if let Err(error) = self.lock.renew() {
-                        warn!(%error, "the lock file beside the database was removed and can't be made anew");
+                        warn!(%error, "the lock file beside the database was removed and cannot be created again");
                     }
                     looked = Stopwatch::start();
                     if watchdog.is_some_and(|every| fed.elapsed() >= every) {
@@ -252,19 +253,19 @@ impl Daemon {
         outcome
     }
 
-    /// Reloads, and leaves beside the lock what came of it, for whoever sent the signal.
+    /// Reloads, and writes the result beside the lock file for the command that sent the signal.
     async fn reload_for_signal(&mut self) -> Result<(), DaemonError> {
         let noted = self.lock.reload_begins();
         let outcome = self.reload().await?;
         if let Err(error) = noted.and_then(|()| self.lock.reload_ended(outcome)) {
-            warn!(%error, "what came of the reload could not be written for trackpost reload");
+            warn!(%error, "the result of the reload could not be written for trackpost reload");
         }
         Ok(())
     }
 
-    /// Why we cannot go on, now that a worker has ended.
+    /// Returns why the daemon must stop after a worker has ended.
     fn fatal(&self, ended: Ended) -> DaemonError {
-        // If the database is lost or has failed, that is why it ended.
+        // A lost or failed database is the cause.
         let why = self.store.check_files().err().or_else(|| self.store.disaster()).or(ended.outcome.err());
         match why {
             Some(error) => error.of(self.store.path()).into(),
@@ -276,13 +277,14 @@ impl Daemon {
         format!("{} accounts, {} subscribers", self.config.accounts.len(), self.config.subscribers.len())
     }
 
-    /// Only while all is well; otherwise the service manager starts us anew, and start-up is the recovery.
+    /// Feeds the watchdog while all workers make progress. Otherwise the service manager restarts the process, and the
+    /// start-up recovers.
     async fn feed_watchdog(&self) {
         let still = self.heartbeats.silent(clock::now(), SignedDuration::from_secs(60));
         let answers = tokio::time::timeout(Duration::from_secs(5), self.store.ping()).await;
         match answers {
             Ok(Ok(())) if still.is_empty() => systemd::alive(),
-            Ok(Ok(())) => error!(workers = ?still, "the watchdog is not fed: nothing moves"),
+            Ok(Ok(())) => error!(workers = ?still, "the watchdog is not fed: no progress"),
             Ok(Err(error)) => error!(%error, "the watchdog is not fed"),
             Err(_) => error!("the watchdog is not fed: the database did not answer within 5 s"),
         }
@@ -292,20 +294,20 @@ impl Daemon {
         systemd::stopping();
         let watch = Stopwatch::start();
         self.ready.store(false, Ordering::Relaxed);
-        info!("stopping: attempts in flight may end");
+        info!("stopping: waiting for attempts in flight");
         tokio::select! {
             () = self.workers.drain() => {}
-            () = clock::sleep(DRAIN) => warn!("stopped with attempts in flight: they are made again"),
-            () = self.signals.stop() => warn!("stopped at once: attempts in flight are made again"),
+            () = clock::sleep(DRAIN) => warn!("stopped with attempts in flight; the next start repeats them"),
+            () = self.signals.stop() => warn!("stopped at once; the next start repeats attempts in flight"),
         }
         drop(self.workers);
-        // Whoever still has a handle: the writer ends, and leaves no WAL behind.
+        // The writer stops even if handles remain, and leaves no WAL behind.
         let closed = async {
             self.store.close().await;
             self.writing.await
         };
         if tokio::time::timeout(LAST_WRITES, closed).await.is_err() {
-            warn!("stopped before the database was closed: the next start takes up its WAL");
+            warn!("stopped before the database was closed; the next start recovers its WAL");
         }
         info!(duration_ms = millis(watch.elapsed()), "stopped");
     }
@@ -325,7 +327,7 @@ async fn take_lock(path: &Path) -> Result<DaemonLock, StoreError> {
     DaemonLock::acquire(path)
 }
 
-/// A new database is told loudly: a volume that is not mounted, or an emptied file, looks like one.
+/// Logs a new database as a warning: an unmounted volume or an emptied file looks like one.
 fn tell_of_database(store: &Store) {
     let database = store.path().display();
     if store.is_new() {

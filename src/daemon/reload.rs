@@ -1,4 +1,4 @@
-//! Reading the configuration again: all of it, or nothing (contract 2.2). Label files are apart from it.
+//! Reload of the configuration: all of it or nothing (contract 2.2). Label files are separate.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::notices::RejectedReload;
 use crate::store::lock::ReloadOutcome;
 
 impl Daemon {
-    /// Reads everything, and only if it is sound, applies it as a whole; otherwise what runs goes on.
+    /// Reads the whole configuration and applies it if it has no faults. Otherwise the running configuration stays.
     pub(super) async fn reload(&mut self) -> Result<ReloadOutcome, DaemonError> {
         systemd::reloading();
         info!("reloading the configuration");
         let (path, environment) = (self.path.clone(), self.environment.clone());
-        // Files of secrets may lie far away; meanwhile everything goes on.
+        // On a thread that may block, because secret files may lie on a slow file system.
         let read = tokio::task::spawn_blocking(move || Config::load(&path, &environment)).await;
         let outcome = match read {
             Ok(Ok(loaded)) => match self.came_to_nothing(&loaded.config) {
@@ -37,12 +37,12 @@ impl Daemon {
         Ok(outcome)
     }
 
-    /// A file that is empty, or written by half, is valid TOML.
+    /// An empty or half-written file is valid TOML.
     fn came_to_nothing(&self, new: &Config) -> Option<Fault> {
         (new.accounts.is_empty() && !self.config.accounts.is_empty()).then(|| {
-            let problem = "no account is left: is the file empty, or not written to its end?";
+            let problem = "no account is left: the file is empty or incomplete";
             Fault::new(self.path.display().to_string(), "accounts", problem)
-                .hint("to run without any account, start trackpost anew")
+                .hint("to run without any account, restart trackpost")
         })
     }
 
@@ -59,7 +59,7 @@ impl Daemon {
         ReloadOutcome { applied: false, lines: faults }
     }
 
-    /// Returns what has changed.
+    /// Applies the configuration and returns what changed.
     async fn apply(&mut self, loaded: Loaded) -> Result<Vec<String>, DaemonError> {
         let mut lines = Vec::new();
         let (before, after) = (&self.config, &loaded.config);
@@ -80,7 +80,7 @@ impl Daemon {
             || before.registration.first_poll != after.registration.first_poll;
         report(&loaded, &self.told);
         self.told = loaded.label_faults;
-        // Half of it would be worse than an end: the next start applies it whole, or says why not.
+        // A half-applied configuration is worse than a restart, which applies all of it or says why not.
         self.workers.employ(&loaded.config).await?;
         self.workers.register(loaded.sources);
         self.config = loaded.config;
@@ -105,7 +105,7 @@ impl Daemon {
     }
 }
 
-/// The names of what changed, separated by commas.
+/// Names of what changed, separated by commas.
 #[derive(Debug, Default)]
 struct Changes {
     added: String,
@@ -127,7 +127,7 @@ impl Changes {
         }
     }
 
-    /// For the verb that asked for the reload.
+    /// Lines for the command that requested the reload.
     fn lines(&self, of: &str) -> Vec<String> {
         let all = [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
         let some = all.iter().filter(|(_, names)| !names.is_empty());
@@ -135,7 +135,7 @@ impl Changes {
     }
 }
 
-/// Says what was left out and was not `told` of, and what is odd; none of it stops anything.
+/// Logs rows that are left out and are not in `told`, and warnings. None of them stops anything.
 pub(super) fn report(loaded: &Loaded, told: &[Fault]) {
     for fault in loaded.label_faults.iter().filter(|fault| !told.contains(fault)) {
         warn!(%fault, "label row left out: {fault}");

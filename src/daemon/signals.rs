@@ -1,10 +1,10 @@
-//! The signals that the process is told things by.
+//! Signals of the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Receives SIGTERM, SIGINT and SIGHUP from when it is made: none of them ends the process from then on.
+/// Receives SIGTERM, SIGINT and SIGHUP from its creation on, so that none of them ends the process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -12,7 +12,7 @@ pub struct Signals {
     hangup: Signal,
 }
 
-/// What a signal asks for.
+/// Request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     Stop,
@@ -35,7 +35,7 @@ impl Signals {
         }
     }
 
-    /// Returns at the next SIGTERM or SIGINT. A SIGHUP waits for whoever asks for it.
+    /// Waits for the next SIGTERM or SIGINT. A SIGHUP stays pending.
     pub async fn stop(&mut self) {
         stop(&mut self.terminate, &mut self.interrupt).await;
     }
@@ -48,7 +48,7 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// Receives SIGINT and SIGTERM from now on; what is returned waits for the first of them.
+/// Receives SIGINT and SIGTERM from now on. The returned future waits for the first of them.
 pub fn told_to_stop() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,8 +1,8 @@
-//! Who is at work: the workers, each with the configuration it was started with.
+//! The supervisor: the running workers, each with the configuration it was started with.
 //!
-//! A reload tells only those to stop whose part changed, and waits for none of them: what an old one has under way ends
-//! within its own time limit, and its successor begins when it has ended. So there are never two couriers of one
-//! subscriber at a time, and no callback is under way twice.
+//! A reload stops only the workers whose part of the configuration changed, and does not wait for them. Requests in
+//! flight of the old worker end within their time limit. Its successor begins when it has ended, so a subscriber never
+//! has two couriers at once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -42,30 +42,30 @@ pub struct Ended {
     pub outcome: Result<(), StoreError>,
 }
 
-/// Who waits for a predecessor gives a sign of life every so often.
+/// Heartbeat interval while waiting for the previous worker to end.
 const SIGN: Duration = Duration::from_secs(5);
-/// How much longer than its calls may take a worker may take to end: it still writes what came of them.
+/// Grace period on top of the request timeout, in which a worker writes its results.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// A worker at work.
+/// A running worker.
 struct Post {
     name: String,
     stop: watch::Sender<bool>,
     task: Id,
     gone: Gone,
-    /// How long its calls may take.
-    alerts: Duration,
-    /// Whom it waits for, and by when that must have ended.
+    /// The longest time a request of the worker may take.
+    timeout: Duration,
+    /// The previous worker and when it must have ended.
     before: Option<(Gone, Timestamp)>,
 }
 
 /// Closes when a worker has ended.
 type Gone = watch::Receiver<()>;
 
-/// A worker that was told to stop.
+/// A stopping worker.
 struct Leaving {
     gone: Gone,
-    /// If it has not ended then, it hangs.
+    /// A worker that has not ended by then hangs.
     by: Timestamp,
 }
 
@@ -74,7 +74,7 @@ pub struct Supervisor {
     client: Client,
     heartbeats: Heartbeats,
     tasks: JoinSet<Ended>,
-    /// The workers of each account.
+    /// Accesses of the accounts, shared by their workers.
     accounts: BTreeMap<AccountName, (Vec<Post>, Account)>,
     couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
     desks: BTreeMap<AccountName, Arc<AccountAccess>>,
@@ -85,7 +85,7 @@ pub struct Supervisor {
     learned_rates: SharedRates,
     jwks: watch::Sender<Arc<str>>,
     configured: watch::Sender<Arc<Configured>>,
-    /// Those that were told to stop, by name: who comes after them waits.
+    /// Stopping workers by name. Their successors wait for them.
     leaving: BTreeMap<String, Leaving>,
     told_to_stop: HashSet<Id>,
 }
@@ -118,17 +118,17 @@ impl Supervisor {
         }
     }
 
-    /// What the configuration says about labels; read and applied in the background.
+    /// Label sources of the configuration. The registrar reads and applies them.
     pub fn register(&mut self, sources: LabelSources) {
         self.wanted.send_replace(Some(Arc::new(sources)));
     }
 
-    /// The key set to be published, as it changes.
+    /// The published key set.
     pub fn jwks(&self) -> watch::Receiver<Arc<str>> {
         self.jwks.subscribe()
     }
 
-    /// The accounts and subscribers of the configuration, as they change.
+    /// Accounts and subscribers of the configuration.
     pub fn configured(&self) -> watch::Receiver<Arc<Configured>> {
         self.configured.subscribe()
     }
@@ -153,17 +153,17 @@ impl Supervisor {
                 let shutdown = async move {
                     let _ = stop.wait_for(|stop| *stop).await;
                 };
-                // It ends when it is told to; an error of one connection is that connection's.
+                // An error of a connection ends that connection only.
                 let _ = http::serve(listener, sources, shutdown).await;
                 Ok(())
             });
         self.others.push(post);
     }
 
-    /// Brings the workers of accounts and subscribers in step with `config`.
+    /// Starts and stops workers of accounts and subscribers as `config` requires.
     pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
-        // Before anybody signs with a new key.
+        // Published before a new key is used.
         self.jwks.send_replace(published(config));
         self.configured.send_replace(Arc::new(Configured::of(config)));
         self.dismiss(config);
@@ -183,7 +183,7 @@ impl Supervisor {
                 let heartbeat = self.heartbeats.start(&worker, clock::now());
                 let (audience, beat) = (self.audience.subscribe(), heartbeat.clone());
                 posts.push(self.post(&worker, &heartbeat, account.timeout, |stop| async move {
-                    // When the one before has ended: how far it came is where this one goes on.
+                    // After the previous discoverer has ended, because it writes the position at which this one begins.
                     match Discoverer::new(access, audience, beat).await? {
                         Some(discoverer) => discoverer.run(stop).await,
                         None => Ok(()),
@@ -206,7 +206,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Tells those to stop that are no longer wanted or are wanted otherwise.
+    /// Stops workers that are no longer configured or configured differently.
     fn dismiss(&mut self, config: &Config) {
         let goes = |(name, (_, account)): &(&AccountName, &(Vec<Post>, Account))| {
             config.accounts.get(*name) != Some(account)
@@ -225,10 +225,10 @@ impl Supervisor {
         going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
         let now = clock::now();
         for post in going {
-            // One that still waits for its own predecessor ends with that.
+            // A worker that waits for its own predecessor ends with it.
             let waits = post.before.filter(|(gone, _)| gone.has_changed().is_ok());
             let by =
-                waits.map_or_else(|| later(now, signed(post.alerts.saturating_add(SLACK))), |(_, by)| by);
+                waits.map_or_else(|| later(now, signed(post.timeout.saturating_add(SLACK))), |(_, by)| by);
             post.stop.send_replace(true);
             self.heartbeats.stop(&post.name);
             self.told_to_stop.insert(post.task);
@@ -236,7 +236,7 @@ impl Supervisor {
         }
     }
 
-    /// The account's access; one that was there before a reload goes on with its limiter.
+    /// Returns the access of an account. Over a reload it keeps its rate limiter.
     async fn access(&mut self, account: &Account) -> Result<Arc<AccountAccess>, DaemonError> {
         let (now, client) = (clock::now(), self.client.for_account(account)?);
         let access = match self.desks.get(&account.name) {
@@ -248,13 +248,13 @@ impl Supervisor {
         Ok(access)
     }
 
-    /// Starts a worker whose calls take no longer than `alerts`; when the one of its name before has ended, if that was
-    /// told to stop.
+    /// Starts a worker whose requests take no longer than `timeout`. If a previous worker of the same name is
+    /// stopping, the new one waits for it.
     fn post<F>(
         &mut self,
         name: &str,
         heartbeat: &Heartbeat,
-        alerts: Duration,
+        timeout: Duration,
         work: impl FnOnce(watch::Receiver<bool>) -> F,
     ) -> Post
     where
@@ -273,14 +273,14 @@ impl Supervisor {
             drop(here);
             Ended { worker, outcome }
         });
-        Post { name: name.to_owned(), stop, task: task.id(), gone, alerts, before: waits }
+        Post { name: name.to_owned(), stop, task: task.id(), gone, timeout, before: waits }
     }
 
-    /// Waits until a worker ends that was not told to, which none does by itself.
+    /// Waits for a worker that ended without being stopped, which is a fault.
     pub async fn ended(&mut self) -> Ended {
         loop {
             match self.tasks.join_next_with_id().await {
-                // One that was told to stop may still say that the store is lost.
+                // A stopping worker may still report that the store is lost.
                 Some(Ok((id, ended))) if self.told_to_stop.remove(&id) && ended.outcome.is_ok() => {}
                 Some(Ok((_, ended))) => return ended,
                 Some(Err(error)) => return panicked(&error),
@@ -289,7 +289,7 @@ impl Supervisor {
         }
     }
 
-    /// Tells all to stop and waits until they have.
+    /// Stops all workers and waits for them.
     pub async fn drain(&mut self) {
         let accounts = self.accounts.values().flat_map(|(posts, _)| posts);
         let couriers = self.couriers.values().map(|(post, _)| post);
@@ -298,7 +298,7 @@ impl Supervisor {
         }
         while self.tasks.join_next().await.is_some() {}
         for access in self.desks.values() {
-            // If it can't be written, what was not under way counts as sent at the next start, too: no harm.
+            // If the write fails, the reserved requests count as sent at the next start.
             let _ = access.close(clock::now()).await;
         }
     }
@@ -321,7 +321,7 @@ fn audience(config: &Config) -> Arc<Vec<Subscriber>> {
     Arc::new(config.subscribers.values().cloned().collect())
 }
 
-/// Waits for a predecessor. If it hangs, so does who waits for it, and no sign of life hides that.
+/// Waits for the previous worker. If it hangs, the heartbeat stops too, so the watchdog notices.
 async fn wait_for(mut before: Gone, by: Timestamp, heartbeat: &Heartbeat) {
     loop {
         let now = clock::now();
@@ -329,7 +329,7 @@ async fn wait_for(mut before: Gone, by: Timestamp, heartbeat: &Heartbeat) {
             heartbeat.beat(now);
         }
         tokio::select! {
-            // Nothing is ever sent: it closes.
+            // The channel only closes; nothing is sent.
             _ = before.changed() => return,
             () = clock::sleep(SIGN) => {}
         }

@@ -1,7 +1,6 @@
-//! What we tell the service manager: ready, reloading, stopping, and that we live.
+//! Messages to the service manager: ready, reloading, stopping, watchdog.
 //!
-//! Without one (no `NOTIFY_SOCKET`) all of it does nothing. The watchdog is fed only while every worker gets something
-//! done and the store answers; whoever calls decides that.
+//! Without `NOTIFY_SOCKET` they do nothing.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ pub fn ready(status: &str) {
 }
 
 pub fn reloading() {
-    // The clock must be named, or systemd before 253 takes the reload for done at once.
+    // The monotonic time must be included, or systemd before 253 treats the reload as complete at once.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(_) => tell(&[NotifyState::Reloading]),
@@ -28,13 +27,13 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// How often the service manager wants to hear from us, if it does.
+/// Returns the watchdog interval of the service manager, if it has one.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "the service manager could not be told");
+        debug!(%error, "no message to the service manager");
     }
 }

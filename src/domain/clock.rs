@@ -1,7 +1,7 @@
-//! Wall time held against monotonic time (contract 9.5).
+//! Wall time compared with monotonic time (contract 9.5).
 //!
-//! [`Clocks`] compares the two and notices a jump of the wall clock. [`Gaps`] are spans of wall time that did not pass:
-//! a jump forward makes one. AlertSettings (stalled, late, expired, unavailable) does not run in a gap, since nobody waited.
+//! [`Clocks`] compares the two and detects a jump of the wall clock. [`Gaps`] are spans of wall time that did not pass:
+//! a jump forward makes one. No alert runs out in a gap.
 
 use std::time::Duration;
 
@@ -9,38 +9,38 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::time::{later, signed};
 
-/// A smaller difference is the clock being slewed, or the time between two readings.
+/// A smaller difference is slewing, or the time between two readings.
 pub const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
-/// A smaller jump is not worth a line in the log.
+/// A smaller jump is not logged.
 pub const WORTH_TELLING: SignedDuration = SignedDuration::from_secs(5);
-/// Gaps that are remembered.
+/// Number of gaps that are kept.
 const GAPS: usize = 64;
 
 /// A jump of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jump {
-    /// What the wall clock would have shown.
+    /// The expected wall time.
     pub from: Timestamp,
-    /// What it shows.
+    /// The actual wall time.
     pub to: Timestamp,
 }
 
 impl Jump {
-    /// Above zero: forward.
+    /// Returns the length of the jump; positive: forward.
     pub fn by(self) -> SignedDuration {
         self.to.duration_since(self.from)
     }
 }
 
-/// By how much the clock was set back since the last step of a worker, if it was.
+/// Returns how far the clock was set back since the last step of a worker, if it was.
 pub fn set_back_by(last: Option<Timestamp>, now: Timestamp) -> Option<SignedDuration> {
     last.map(|last| last.duration_since(now)).filter(|by| *by >= SMALLEST_JUMP)
 }
 
-/// The wall clock and the monotonic clock as they were read together.
+/// A pair of readings of the wall clock and the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
-    /// The wall clock when the monotonic one showed zero, and no jump since.
+    /// Wall time at monotonic zero, as of the last jump.
     base: Timestamp,
 }
 
@@ -49,12 +49,12 @@ impl Clocks {
         Self { base: wall.saturating_sub(signed(monotonic)).unwrap_or(Timestamp::MIN) }
     }
 
-    /// Reads both clocks; `Some` if the wall clock jumped since the last reading.
+    /// Applies a reading. Returns the jump if the wall clock jumped since the last reading.
     pub fn read(&mut self, wall: Timestamp, monotonic: Duration) -> Option<Jump> {
         let from = later(self.base, signed(monotonic));
         let jump = Jump { from, to: wall };
         if jump.by().abs() < SMALLEST_JUMP {
-            // Slewing adds up to no jump.
+            // Slewing does not add up to a jump.
             *self = Self::new(wall, monotonic);
             return None;
         }
@@ -63,12 +63,12 @@ impl Clocks {
     }
 }
 
-/// Spans of wall time that did not pass, in the order in which they were noticed.
+/// Spans of wall time that did not pass, in the order of detection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gaps(Vec<(Timestamp, Timestamp)>);
 
 impl Gaps {
-    /// Takes in a jump. After one back, what lies ahead is time that will pass.
+    /// Adds a jump. After a jump back, gaps that lie ahead are time that will pass.
     pub fn jumped(&mut self, jump: Jump) {
         if jump.by() >= WORTH_TELLING {
             if self.0.len() == GAPS {
@@ -85,7 +85,7 @@ impl Gaps {
         self.0.is_empty()
     }
 
-    /// How much of the time between the two did not pass.
+    /// Returns how much of the time between the two did not pass.
     pub fn between(&self, since: Timestamp, until: Timestamp) -> SignedDuration {
         let within = |(from, to): &(Timestamp, Timestamp)| {
             let (from, to) = ((*from).max(since), (*to).min(until));
@@ -94,13 +94,15 @@ impl Gaps {
         self.0.iter().map(within).fold(SignedDuration::ZERO, SignedDuration::saturating_add)
     }
 
-    /// When what is due at `at` by the calendar is due: later by the length of the gap in which that lies.
+    /// Returns when something that is due at `at` by the calendar is due: later by the length of the gap that contains
+    /// `at`.
     pub fn defer(&self, at: Timestamp) -> Timestamp {
         let hit = self.0.iter().rev().find(|(from, to)| (*from..=*to).contains(&at));
         hit.map_or(at, |(from, to)| later(at, to.duration_since(*from)))
     }
 
-    /// The instant at which what began at `since` would have begun, had all time passed; no later than `now`.
+    /// Returns the time at which something that began at `since` would have begun if all time had passed; at the latest
+    /// `now`.
     pub fn moved(&self, since: Timestamp, now: Timestamp) -> Timestamp {
         later(since, self.between(since, now)).min(now)
     }

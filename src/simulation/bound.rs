@@ -1,4 +1,4 @@
-//! How fresh the best policy could be for as many polls, if it knew the true rates: a bound to compare with.
+//! The lowest mean delay that any policy could reach with the same number of polls, if it knew the true rates.
 //!
 //! For changes at rates λ and polls at rates r the mean delay is Σ λ/(2r), least under Σ r = B for r ∝ √λ; that is
 //! (Σ t√λ)² / (2·polls·changes), over cells in which λ is constant and labels spend the times t (Cho and Garcia-Molina
@@ -15,24 +15,24 @@ use super::travel::{Passage, Travel};
 use crate::domain::time::signed;
 use crate::domain::tracking::StatusCode;
 
-/// Which part of life a moment belongs to.
+/// Cell of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Cell {
     status: Option<StatusCode>,
     out_for_delivery: bool,
-    /// Of [`AGES`].
+    /// Index into [`AGES`].
     age: usize,
-    /// Of the day, two hours each.
+    /// Part of the day, two hours each.
     part_of_day: i8,
     estimated_today: bool,
 }
 
-/// Since the last change: less than so many hours.
+/// Upper ends of the ages, in hours since the last change.
 const AGES: [i64; 9] = [1, 3, 6, 12, 24, 48, 96, 240, 1_440];
-/// Cells are told apart this finely.
+/// Step in which journeys are split into cells.
 const STEP: SignedDuration = SignedDuration::from_mins(30);
 
-/// What happens in a cell.
+/// Time and changes in a cell.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rate {
     seconds: f64,
@@ -40,10 +40,10 @@ struct Rate {
     deliveries: f64,
 }
 
-/// How many other changes a delivery is worth, where they are weighed.
+/// Weight of a delivery, in other changes.
 pub const DELIVERY: f64 = 10.0;
 
-/// The least possible mean delays for a number of polls.
+/// The lowest possible mean delays for a number of polls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound {
     all: Least,
@@ -51,7 +51,7 @@ pub struct Bound {
     weighed: Least,
 }
 
-/// Of some changes: the least sum of their delays, times the polls.
+/// The lowest sum of the delays of some changes, times the polls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Least {
     product: f64,
@@ -70,7 +70,7 @@ impl Least {
 }
 
 impl Bound {
-    /// Of these journeys, each watched until its end or until `give_up_after` without a change.
+    /// Computes the bound over these journeys, each watched until its end or until `give_up_after` without a change.
     pub fn of(travels: &[Travel], give_up_after: Duration) -> Self {
         let mut cells: BTreeMap<Cell, Rate> = BTreeMap::new();
         for travel in travels {
@@ -83,17 +83,17 @@ impl Bound {
         }
     }
 
-    /// The least mean delay of all changes with so many polls, in seconds.
+    /// Returns the lowest mean delay of all changes with this many polls, in seconds.
     pub fn mean(&self, polls: u64) -> Option<f64> {
         self.all.mean(polls)
     }
 
-    /// The least mean delay of deliveries if all polls were spent on them alone, in seconds.
+    /// Returns the lowest mean delay of deliveries if all polls served them alone, in seconds.
     pub fn delivered_mean(&self, polls: u64) -> Option<f64> {
         self.deliveries.mean(polls)
     }
 
-    /// The least mean delay where a delivery is worth [`DELIVERY`] changes, in seconds.
+    /// Returns the lowest mean delay if a delivery counts as [`DELIVERY`] changes, in seconds.
     pub fn weighed_mean(&self, polls: u64) -> Option<f64> {
         self.weighed.mean(polls)
     }
@@ -129,7 +129,7 @@ fn stay(
     cells: &mut BTreeMap<Cell, Rate>,
 ) {
     while from < until {
-        // A parcel that has stood still for days is told apart less finely.
+        // Longer steps for parcels without a change for days.
         let step = if from.duration_since(since) > SignedDuration::from_hours(96) { STEP * 4 } else { STEP };
         let next = (from + step).min(until);
         let middle = from + next.duration_since(from) / 2;

@@ -1,10 +1,10 @@
-//! Delays in numbers.
+//! Statistics of delays.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Delays, in seconds from the change to the poll that saw it; null where nothing was seen.
+/// Seconds from a change to the poll that detected it; null if nothing was detected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Delays {
     pub mean: Option<f64>,
@@ -13,7 +13,7 @@ pub struct Delays {
 }
 
 impl Delays {
-    /// Quantiles are the nearest that was seen.
+    /// Quantiles are the nearest measured value.
     pub fn of(mut delays: Vec<Duration>) -> Self {
         delays.sort_unstable();
         let sum: Duration = delays.iter().sum();
@@ -26,7 +26,7 @@ impl Delays {
     }
 }
 
-/// To the millisecond.
+/// Rounds to milliseconds.
 fn rounded(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }

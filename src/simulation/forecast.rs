@@ -1,8 +1,8 @@
-//! What the configured labels will cost, and how fresh they will be: said before anything runs (contract 4.4).
+//! The forecast: polls and freshness of the configured labels (contract 4.4).
 //!
-//! A few hundred generated journeys are played under the cadence, as the daemon would without any history; all
-//! configured labels are taken for active ones, so a long list of old ones costs less than this says. When an account's
-//! labels ask for more than it may, all waits stretch, and so do the delays.
+//! A few hundred generated journeys run under the cadence without learned rates. All configured labels count as active,
+//! so a list with old labels costs less than forecast. If an account's labels ask for more than its quota, all waits
+//! stretch, and so do the delays.
 
 use std::time::Duration;
 
@@ -10,33 +10,33 @@ use super::delays::Delays;
 use super::{Terms, generate, run};
 use crate::domain::polling::cadence::{Cadence, RowName};
 
-/// An account's labels, and how many requests a day it may make.
+/// Labels of an account, and its requests a day.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub labels: usize,
     pub requests_per_day: f64,
 }
 
-/// What is to be expected.
+/// Forecast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
-    /// Of all accounts, before anything is stretched to fit a quota.
+    /// All accounts together, before waits stretch to fit a quota.
     pub polls_per_day: f64,
-    /// Of one label.
+    /// Polls of one label.
     pub polls_per_label_per_day: f64,
-    /// Of the account that uses most of its limit; over 1, its labels are looked at that much less often.
+    /// Of the account that uses the largest share of its limit. Above 1, its waits stretch by this factor.
     pub share_of_limit: f64,
-    /// The median time from a delivery to our notice of it, in the account that is worst off.
+    /// The median time to notice a delivery, in the account with the highest stretch.
     pub delivered_delay: Duration,
 }
 
-/// Journeys that are played …
+/// Number of generated journeys …
 const JOURNEYS: u32 = 300;
-/// … and polls at most: a cadence of seconds is told after the first hours.
+/// … and the largest number of polls: a cadence of seconds needs only the first hours.
 const MOST_POLLS: u64 = 50_000;
 const DAY: f64 = 86_400.0;
 
-/// The forecast for these accounts.
+/// Returns the forecast for these accounts.
 pub fn forecast(cadence: &Cadence, loads: &[Load]) -> Forecast {
     let terms =
         Terms { cadence, requests_per_minute: u32::MAX, seed: 1, learn: false, most_polls: MOST_POLLS };
@@ -46,7 +46,7 @@ pub fn forecast(cadence: &Cadence, loads: &[Load]) -> Forecast {
     let share_of_limit = loads.iter().map(share).fold(0.0, f64::max);
     let delay = match Delays::of(played.delivered_delays).p50 {
         Some(seconds) => Duration::from_secs_f64(seconds),
-        // None came so far: it comes in the middle of a wait.
+        // No delivery was detected yet: half a wait is the estimate.
         None => cadence
             .rows
             .get(&RowName::OutForDelivery)

@@ -1,7 +1,7 @@
-//! Journeys made up from distributions that are written down here; the same seed, the same journeys.
+//! Generated journeys. The same seed gives the same journeys.
 //!
-//! Good for comparing policies, no forecast of any shop. Times are of the destination, in four zones of the United
-//! States. `LogNormal(m, s)` has the median m; s is the standard deviation of its logarithm.
+//! They serve to compare policies and do not predict any shop. Times are those of the destination, in four zones of the
+//! United States. `LogNormal(m, s)` has the median m; s is the standard deviation of its logarithm.
 //!
 //! | what | how it falls |
 //! |---|---|
@@ -34,17 +34,17 @@ const NEW_YEAR: Date = Date::constant(2026, 1, 1);
 
 const HOUR: f64 = 3_600.0;
 
-/// Carriers, how many parcels in a hundred are theirs, and the median between two hub scans, in hours.
+/// Carriers, their share of the parcels in percent, and the median time between two hub scans in hours.
 const CARRIERS: [(&str, u32, f64); 3] =
     [("stamps_com", 45, 10.0), ("ups", 35, 8.0), ("fedex_walleted", 20, 7.0)];
 
-/// `count` journeys that begin within a year.
+/// Generates `count` journeys that begin within a year.
 pub fn journeys(count: u32, seed: u64) -> Vec<Travel> {
     let mut dice = Rng::with_seed(seed);
     (1..=count).map(|number| Parcel::new(&mut dice).travel(number)).collect()
 }
 
-/// A parcel on its way.
+/// State of a generated parcel.
 struct Parcel<'a> {
     dice: &'a mut Rng,
     offset: Offset,
@@ -62,7 +62,7 @@ impl<'a> Parcel<'a> {
         let day = loop {
             let day = NEW_YEAR.saturating_add(i64::from(dice.u16(0..365)).days());
             let weekend = matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday);
-            // Two days in seven bring 15 % of the labels.
+            // 15 % of the labels come on Saturday and Sunday.
             if !weekend || dice.f64() < 0.15 / 0.85 * 2.5 {
                 break day;
             }
@@ -121,7 +121,7 @@ impl<'a> Parcel<'a> {
         self.end(number, registered_at, accepted, Some(delivered_on))
     }
 
-    /// Out for delivery until it is handed over.
+    /// Adds the days from out for delivery to the delivery.
     fn last_mile(&mut self) {
         let mut failed = self.chance(6);
         loop {
@@ -145,7 +145,7 @@ impl<'a> Parcel<'a> {
         self.show(end);
     }
 
-    /// Puts the estimates in, now that it is known how it ends.
+    /// Adds the estimates, which depend on the delivery.
     fn end(
         mut self,
         number: u32,
@@ -183,7 +183,7 @@ impl<'a> Parcel<'a> {
         self.offset.to_datetime(self.now)
     }
 
-    /// The next such hour of a day that is no Sunday.
+    /// Returns the next time at this hour on a day other than Sunday.
     fn next_working(&self, hour: f64) -> Timestamp {
         let mut day = self.local().date();
         loop {
@@ -200,7 +200,7 @@ impl<'a> Parcel<'a> {
     }
 
     fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
-        // Box and Muller's way to the normal distribution.
+        // Box-Muller transform.
         let (radius, angle) = (1.0 - self.dice.f64(), self.dice.f64());
         let normal = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
         median * (sigma * normal).exp()
@@ -228,7 +228,7 @@ fn triangular(share: f64, least: f64, mode: f64, most: f64) -> f64 {
     }
 }
 
-/// A time of day in hours.
+/// Returns the time of day in hours.
 fn clock(hours: f64) -> Time {
     let seconds = (hours * HOUR) as i64;
     Time::midnight().saturating_add(seconds.seconds())

@@ -1,11 +1,11 @@
-//! Which label is polled next: in the order of the daemon's own queues.
+//! The order of polls, by the daemon's own queues.
 
 use jiff::Timestamp;
 
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::schedule::Queues;
 
-/// Labels that wait to be polled, by their numbers.
+/// Labels that wait for a poll, by number.
 #[derive(Debug, Default)]
 pub(super) struct Line(Queues);
 
@@ -14,12 +14,12 @@ impl Line {
         self.0.insert(0, pace, at.as_millisecond(), label);
     }
 
-    /// When the next label is due: `now`, or later.
+    /// Returns when the next label is due, at the earliest `now`.
     pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         Timestamp::from_millisecond(self.0.next_due_ms()?).ok().map(|at| at.max(now))
     }
 
-    /// The label to be polled at `now`.
+    /// Returns the label to poll at `now`.
     pub(super) fn pop(&mut self, now: Timestamp) -> Option<u32> {
         self.0.pop(now)
     }

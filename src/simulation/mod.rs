@@ -1,8 +1,9 @@
-//! What a cadence costs and how fresh it is: journeys, recorded or generated, polled in virtual time (contract 4.5).
+//! The simulation: the cost and the freshness of a cadence, on recorded or generated journeys in virtual time (contract
+//! 4.5).
 //!
-//! The cadence and the quota are the daemon's own code, under a clock that jumps from poll to poll: a year of ten
-//! thousand labels takes seconds. Nothing is asked, stored or sent; answers come at once and never fail. The looks that
-//! the daemon brings forward to judge a silence (stalled, late) are left out.
+//! Cadence and quota are the daemon's own code, under a clock that jumps from poll to poll: a year of ten thousand
+//! labels takes seconds. Nothing is sent or stored; answers come at once and never fail. Polls that the daemon brings
+//! forward for alerts (stalled, late) are left out.
 
 pub mod bound;
 pub mod delays;

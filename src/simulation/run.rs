@@ -1,4 +1,4 @@
-//! The run itself: from one due label to the next, until all journeys have ended.
+//! The run: from one due label to the next, until all journeys have ended.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,49 +14,49 @@ use crate::domain::polling::pace::Pace;
 use crate::domain::polling::quota::{Quota, WINDOW};
 use crate::domain::polling::reason::Reason;
 
-/// What a run is made under.
+/// Settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     pub cadence: &'a Cadence,
-    /// Calls in any 60 s.
+    /// Requests in any 60 s.
     pub requests_per_minute: u32,
-    /// Whether what is seen on the way moves later looks, as in the daemon; it starts with nothing.
+    /// Whether the run learns rates, as the daemon does. It begins without any.
     pub learn: bool,
-    /// Of the jitter.
+    /// Seed of the jitter.
     pub seed: u64,
-    /// It ends after so many polls, wherever the journeys are.
+    /// The run ends after this many polls.
     pub most_polls: u64,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     pub polls: u64,
-    /// All there were to see, those after the end of polling included.
+    /// All changes, including those after the end of polling.
     pub changes: u64,
-    /// From each change that was seen to the poll that saw it.
+    /// Delay of each detected change.
     pub delays: Vec<Duration>,
-    /// The same of deliveries alone.
+    /// Delay of each detected delivery.
     pub delivered_delays: Vec<Duration>,
     pub max_requests_in_60s: usize,
-    /// How long labels were watched, all together.
+    /// Sum of the times in which labels were polled.
     pub watched: Duration,
-    /// Where the calls went: polls by the row of the cadence that asked for them.
+    /// Polls by the row of the cadence.
     pub rows: BTreeMap<Cow<'static, str>, u64>,
 }
 
-/// One label on its way.
+/// A label during the run.
 struct Watched<'a> {
     travel: &'a Travel,
     situation: Situation,
-    /// How many passages were seen.
+    /// Number of detected passages.
     seen: usize,
-    /// The row behind the next poll.
+    /// Row of the next poll.
     row: Cow<'static, str>,
     asked_at: Option<Timestamp>,
 }
 
-/// The row of a label's first poll.
+/// Row name of a label's first poll.
 const FIRST: &str = "first";
 
 /// Polls all journeys until each has ended: at DE or SP, or after `give_up_after` without a change.
@@ -79,7 +79,7 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
         }
         now = now.max(due);
         if let Err(free_at) = quota.take(now) {
-            // Answers come at once, so a slot is never under way.
+            // Answers come at once, so no permit is ever in flight.
             now = free_at.unwrap_or(now);
             continue;
         }
@@ -123,7 +123,7 @@ impl<'a> Watched<'a> {
         }
     }
 
-    /// What a poll at `now` finds.
+    /// Applies a poll at `now`.
     fn look(&mut self, now: Timestamp, outcome: &mut Outcome) {
         let fresh = &self.travel.passages[self.seen..];
         let fresh = &fresh[..fresh.partition_point(|passage| passage.at <= now)];
@@ -131,7 +131,7 @@ impl<'a> Watched<'a> {
         let mut news = false;
         for passage in fresh.iter().filter(|passage| passage.news) {
             news = true;
-            // Nobody could have seen it before the label was registered.
+            // A change before the registration counts from the registration.
             let delay = since(passage.at.max(self.travel.registered_at), now);
             outcome.delays.push(delay);
             if passage.is_terminal() && self.situation.finished_at.is_none() {

@@ -1,4 +1,4 @@
-//! A parcel's journey as the simulation plays it: what would be answered from when on, as far as it decides.
+//! Journeys as the simulation uses them: the part of the answers that the cadence needs.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -8,22 +8,23 @@ use crate::domain::label::LabelId;
 use crate::domain::polling::cadence::Observation;
 use crate::domain::tracking::Tracking;
 
-/// One label's journey.
+/// Journey of one label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Travel {
     pub label_id: String,
     pub registered_at: Timestamp,
     pub carrier: Option<Box<str>>,
-    /// What there is to see, oldest first.
+    /// Answers, oldest first.
     pub passages: Vec<Passage>,
 }
 
-/// What is to be seen from `at` on.
+/// Answer from `at` on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Passage {
     pub at: Timestamp,
     pub sight: Observation,
-    /// It counts as a change: the first if it holds events, each later one if it differs from the one before.
+    /// Whether it counts as a change: the first answer if it holds events, each later one if it differs from the one
+    /// before.
     pub news: bool,
 }
 
@@ -36,7 +37,7 @@ impl Passage {
 /// Reads a file of journeys.
 ///
 /// # Errors
-/// The first line that holds none, and why.
+/// Returns the first line without a journey, with the reason.
 pub fn recorded(text: &str) -> Result<Vec<Travel>, JourneyFileError> {
     Journey::read_all(text, of_line)
 }
@@ -60,7 +61,8 @@ fn of_line(journey: Journey<'_>) -> Result<Travel, String> {
     Ok(Travel { label_id: id.to_string(), registered_at: journey.registered_at, carrier, passages })
 }
 
-/// The same for all spellings of the same facts: null, "" and missing, 1.0 and 1, events in any order (contract 5.2).
+/// Returns a value that is equal for all spellings of the same facts: null, "" and missing, 1.0 and 1, events in any
+/// order (contract 5.2).
 fn one_spelling(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
