@@ -131,6 +131,9 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
+/// A record stands within so many of where it is expected, most of the time.
+const NEAR: usize = 32;
+
 /// What the registry has, held against the roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
@@ -158,8 +161,24 @@ struct Run {
 }
 
 impl Run {
+    /// Names are hashes, spread evenly, so where one stands follows from its value. A binary search over all of them would
+    /// miss the cache at most of its steps.
     fn find(&self, name: u64) -> Option<usize> {
-        self.records.binary_search_by_key(&name, |record| record.name).ok()
+        let (records, last) = (&self.records, self.records.len().checked_sub(1)?);
+        let places = |names: u64| (u128::from(names) * records.len() as u128 >> 64) as usize;
+        let mut at = places(name).min(last);
+        for _ in 0..2 {
+            let off = places(records[at].name.abs_diff(name));
+            at = if records[at].name < name { (at + off).min(last) } else { at.saturating_sub(off) };
+        }
+        let (first, end) = (at.saturating_sub(NEAR), (at + NEAR).min(last));
+        let near = if (records[first].name..=records[end].name).contains(&name) {
+            first..end + 1
+        } else {
+            0..last + 1
+        };
+        let found = records[near.clone()].binary_search_by_key(&name, |record| record.name).ok()?;
+        Some(near.start + found)
     }
 
     fn is_wanted(&self, at: usize) -> bool {
@@ -248,10 +267,16 @@ impl Roll {
         Held::Same
     }
 
-    /// How many labels are still wanted.
-    pub fn wanted(&self) -> usize {
-        let of_run = |run: &Run| (0..run.records.len()).filter(|at| run.is_wanted(*at)).count();
-        self.runs.iter().map(of_run).sum()
+    /// Forgets all labels but those that are still wanted. Returns how many these are.
+    pub fn keep_wanted(&mut self) -> usize {
+        for run in &mut self.runs {
+            let records = std::mem::take(&mut run.records).into_iter().enumerate();
+            let mut kept: Vec<Record> =
+                records.filter(|(at, _)| run.is_wanted(*at)).map(|(_, record)| record).collect();
+            kept.shrink_to_fit();
+            *run = Run { wanted: vec![u64::MAX; kept.len().div_ceil(64)], records: kept };
+        }
+        self.labels()
     }
 
     /// Whether this row is the one that holds, and is still wanted; from now on it is not.

@@ -101,7 +101,7 @@ pub(super) async fn apply(
             }
         }
     }
-    let wanted = reading.roll.wanted();
+    let wanted = reading.roll.keep_wanted();
     if wanted > 0 {
         let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
         register(store, sources, reading, by_place, now).await?;
