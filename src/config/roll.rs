@@ -3,6 +3,7 @@
 //! A fingerprint of its name and one of what is said about it tell whether the registry has the label as it should be. A
 //! million labels take 16 MB while they are compared, and none of them is held as text.
 
+use std::cmp::Ordering;
 use std::hash::DefaultHasher;
 use std::hash::Hasher as _;
 
@@ -171,14 +172,15 @@ impl Run {
             let off = places(records[at].name.abs_diff(name));
             at = if records[at].name < name { (at + off).min(last) } else { at.saturating_sub(off) };
         }
-        let (first, end) = (at.saturating_sub(NEAR), (at + NEAR).min(last));
-        let near = if (records[first].name..=records[end].name).contains(&name) {
-            first..end + 1
-        } else {
-            0..last + 1
-        };
-        let found = records[near.clone()].binary_search_by_key(&name, |record| record.name).ok()?;
-        Some(near.start + found)
+        for _ in 0..NEAR {
+            match records[at].name.cmp(&name) {
+                Ordering::Equal => return Some(at),
+                Ordering::Less if at < last && records[at + 1].name <= name => at += 1,
+                Ordering::Greater if at > 0 && records[at - 1].name >= name => at -= 1,
+                _ => return None,
+            }
+        }
+        records.binary_search_by_key(&name, |record| record.name).ok()
     }
 
     fn is_wanted(&self, at: usize) -> bool {
