@@ -166,7 +166,7 @@ impl Run {
     /// miss the cache at most of its steps.
     fn find(&self, name: u64) -> Option<usize> {
         let (records, last) = (&self.records, self.records.len().checked_sub(1)?);
-        let places = |names: u64| (u128::from(names) * records.len() as u128 >> 64) as usize;
+        let places = |names: u64| ((u128::from(names) * records.len() as u128) >> 64) as usize;
         let mut at = places(name).min(last);
         for _ in 0..2 {
             let off = places(records[at].name.abs_diff(name));
