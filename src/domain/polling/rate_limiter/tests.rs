@@ -183,9 +183,9 @@ fn while_more_is_asked_than_given_calls_are_even() {
 fn while_more_is_due_than_a_minute_gives_requests_are_even() {
     let due = |due| Demand { due, ..demand(0.0) };
     let mut limiter = limiter(60, 0);
-    limiter.asks(due(61), at(0));
+    limiter.set_demand(due(61), at(0));
     assert_eq!(looks(&mut limiter, at(0)), 1, "from the first one on");
-    limiter.asks(due(60), at(1));
+    limiter.set_demand(due(60), at(1));
     assert_eq!(looks(&mut limiter, at(1)), 59, "few are polled at once");
 }
 
