@@ -57,7 +57,7 @@ pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> R
     let id = draft.id.parse().map_err(|error| Slip {
         value: Some(draft.id.clone()),
         hint: Some("an id as ShipStation gives it, such as se-324658".to_owned()),
-        ..Slip::new(format!("is no label id: {error}"))
+        ..Slip::new(format!("is not a label id: {error}"))
     })?;
     // Whatever is wrong with the account, the row is found by its id.
     let named = |slip: Slip| match slip.value {

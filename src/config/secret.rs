@@ -117,7 +117,7 @@ fn from_credential(entry: &Entry<'_>, name: &str) -> Option<String> {
         Some(directory) => from_file(entry, &Path::new(directory).join(name), LONGEST, &hint),
         None => entry.fault_unshown(
             format!("the credential {name} is not there: CREDENTIALS_DIRECTORY is not set"),
-            hint,
+            format!("{hint}; in a shell: export CREDENTIALS_DIRECTORY=/folder/of/{name}"),
         ),
     }
 }

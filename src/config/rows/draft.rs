@@ -13,7 +13,23 @@ pub struct Draft {
     pub id: String,
     pub account: Option<String>,
     pub metadata: Metadata,
+    /// Whether `labels list --json` has it as removed.
+    pub removed: bool,
 }
+
+/// Further fields of `labels list --json`, which is read back without them.
+const LISTED: [&str; 10] = [
+    "state",
+    "status_code",
+    "tracking_number",
+    "registered_at",
+    "last_polled_at",
+    "last_changed_at",
+    "next_poll_at",
+    "unchanged",
+    "failures",
+    "source",
+];
 
 /// What is wrong with a row.
 #[derive(Debug)]
@@ -47,7 +63,8 @@ impl Slip {
 }
 
 impl Draft {
-    /// An id in quotes, or `{"id": …, "account": …, "metadata": {…}}`; `label_id` is taken for `id`.
+    /// An id in quotes, or `{"id": …, "account": …, "metadata": {…}}`, or an object of `labels list --json`, which has
+    /// `label_id` in place of `id`.
     pub fn of_json(json: Json) -> Result<Self, Slip> {
         const KEYS: [&str; 3] = ["id", "account", "metadata"];
         let mut object = match json {
@@ -55,6 +72,7 @@ impl Draft {
             Json::Object(object) => object,
             _ => return Err(Slip::new("is neither an id in quotes nor an object with an id")),
         };
+        let is_listed = object.contains_key("label_id");
         let id = match object.remove("id").or_else(|| object.remove("label_id")) {
             Some(Json::String(id)) => id,
             Some(_) => return Err(Slip::new("has an id that is no text")),
@@ -70,11 +88,15 @@ impl Draft {
             Some(Json::Object(metadata)) => metadata,
             Some(_) => return Err(Slip::new("has metadata that are no table")),
         };
+        let removed = object.get("state").is_some_and(|state| state == "removed");
+        if is_listed {
+            object.retain(|key, _| !LISTED.contains(&key.as_str()));
+        }
         if let Some(unknown) = object.keys().next() {
             let meant = meant(unknown, KEYS);
             let hint = Some(format!("{meant}Known here: {}", KEYS.join(", ")));
             return Err(Slip { hint, ..Slip::new(format!("has the unknown key \"{unknown}\"")) });
         }
-        Ok(Self { id, account, metadata })
+        Ok(Self { id, account, metadata, removed: is_listed && removed })
     }
 }

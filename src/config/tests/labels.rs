@@ -53,9 +53,9 @@ fn labels_of_every_kind_of_file() {
     let faults: Vec<String> =
         loaded.label_faults.iter().chain(&reading.faults).map(Fault::to_string).collect();
     let expected = [
-        "trackpost.toml: registration.labels, row 2 = SE-2: is no label id",
+        "trackpost.toml: registration.labels, row 2 = SE-2: is not a label id",
         "trackpost.toml: registration.labels, row 3: has the unknown key \"acount\" (hint: did you mean \"account\"?",
-        "labels.d/a.txt: row 4 = nonsense: is no label id",
+        "labels.d/a.txt: row 4 = nonsense: is not a label id",
         "labels.d/b.jsonl: row 3: is no JSON",
         "extra.csv: row 3 = mian: is no account of this configuration (label se-41) (hint: did you mean \"main\"?",
         "extra.csv: row 4: has 1 cells where the header has 3",

@@ -58,7 +58,8 @@ fn secrets_are_fetched_from_where_they_are() {
     for line in [
         "none cannot be read: No such file",
         "variable NONE is not set",
-        "CREDENTIALS_DIRECTORY is not set (hint: systemd sets it by LoadCredential=c:/path)",
+        "CREDENTIALS_DIRECTORY is not set (hint: systemd sets it by LoadCredential=c:/path; in a shell: export \
+         CREDENTIALS_DIRECTORY=/folder/of/c)",
         "\"../c\" is no name of a credential",
         "exactly one of file, env, credential",
         "accounts.f.api_key: is empty",
