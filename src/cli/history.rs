@@ -38,7 +38,7 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
         output::line("");
         output::table(["EVENT", "CHANGED AT", "WHAT", "FIELDS"], &changes);
     }
-    let callbacks = store.deliveries_of_label(label.row).await?;
+    let callbacks = store.deliveries_of_label(label.row, 0).await?;
     output::line("");
     if callbacks.is_empty() {
         output::line("no callback was made of them");

@@ -1,14 +1,11 @@
 //! Printing: a table for people, JSON Lines for programs.
 
+use serde::Serialize;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 
 use super::Failure;
-use crate::config::duration;
+pub use crate::explanation::{instant, roughly, shown};
 
 /// Why nothing more can be printed.
 #[derive(Debug, thiserror::Error)]
@@ -135,28 +132,6 @@ pub fn or_dash(value: Option<&str>) -> String {
     value.unwrap_or("-").to_owned()
 }
 
-/// A span of time for people, no finer than they want to know it.
-pub fn roughly(span: SignedDuration) -> String {
-    let seconds = span.unsigned_abs().as_secs();
-    let unit = match seconds {
-        ..60 => 1,
-        60..3_600 => 60,
-        3_600..86_400 => 300,
-        _ => 3_600,
-    };
-    duration::format(Duration::from_secs(seconds - seconds % unit))
-}
-
-/// An instant as the contract has it: RFC 3339, UTC, milliseconds, `Z`.
-pub fn instant(at: Timestamp) -> String {
-    crate::domain::messages::body::instant(at)
-}
-
-/// An instant for people, or a dash.
-pub fn shown(at: Option<Timestamp>) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,14 +145,5 @@ mod tests {
     #[test]
     fn nothing_from_outside_steers_the_terminal() {
         assert_eq!(plain("a\u{1b}[31m\nb"), "a [31m b");
-    }
-
-    #[test]
-    fn spans_are_as_fine_as_people_want_them() {
-        for (seconds, shown) in
-            [(0, "0s"), (59, "59s"), (119, "1m"), (-7_500, "2h5m"), (7_299, "2h"), (100_000, "1d3h")]
-        {
-            assert_eq!(roughly(SignedDuration::from_secs(seconds)), shown);
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! `trackpost deliveries`: the outbox and its attempts.
 
 mod show;
-mod story;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +10,9 @@ use super::output::{self, Table, or_dash, shown};
 use super::{Failure, open_store, open_store_to_read, resolve, say_if_no_daemon_runs};
 use crate::clock;
 use crate::config::Config;
+use crate::explanation::story::held_back;
 use crate::store::Store;
+use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryView, ID_PREFIX, Wanted};
 
 pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
@@ -28,7 +29,7 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
                 Some(id) => {
                     let mut deliveries = Vec::new();
                     for label in resolve::labels(&store, &id).await? {
-                        deliveries.extend(store.deliveries_of_label(label.row).await?);
+                        deliveries.extend(store.deliveries_of_label(label.row, 0).await?);
                     }
                     deliveries.retain(|delivery| wanted.fits(delivery));
                     let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -168,6 +169,6 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
         (false, "pending") => format!("{to} is due now"),
         (false, _) => format!("{to} is queued again"),
     };
-    let held = show::held_back(store, config, queued, at).await?;
+    let held = held_back(store, &Configured::of(config), queued, at).await?;
     Ok(held.map_or(done.clone(), |held| format!("{done}; {held}")))
 }

@@ -187,6 +187,34 @@ impl Store {
         Ok(rows.into_iter().map(LabelView::from).collect())
     }
 
+    /// The first labels that are in `state` and have the text `find` in id, tracking number or metadata, whatever the case
+    /// of its ASCII letters. Goes through an index that holds no more than that.
+    pub async fn found_labels(
+        &self,
+        find: Option<&str>,
+        state: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<LabelView>, StoreError> {
+        let find = find.map(str::to_ascii_lowercase);
+        let rows = sqlx::query_as!(
+            ViewRow,
+            r#"SELECT label_key AS "label_key!", label_id, account, state, status_code, tracking_number, registered_at,
+                last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
+                failures + refusals AS "failures!: i64", metadata, source
+             FROM (SELECT label_key FROM labels
+                   WHERE (?1 IS NULL OR instr(lower(label_id || char(10) || coalesce(tracking_number, '') || char(10) || metadata), ?1))
+                     AND (?2 IS NULL OR state = ?2)
+                   LIMIT ?3)
+                  JOIN labels USING (label_key)"#,
+            find,
+            state,
+            limit
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().map(LabelView::from).collect())
+    }
+
     /// The rows of the next labels behind `after`, in the order of their registration; none at the end.
     pub async fn label_rows(&self, after: i64) -> Result<Vec<i64>, StoreError> {
         let rows = sqlx::query_scalar!(

@@ -1,10 +1,10 @@
-//! The words in which a delivery's story is told.
+//! Why a delivery is attempted when it is, and what became of its attempts, in words.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cli::output::{roughly, shown};
+use super::{roughly, shown};
 use crate::config::duration;
 use crate::domain::delivery::attempt::{Heeded, Reached, Stage};
 use crate::domain::delivery::health as breaker;
@@ -14,7 +14,7 @@ use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
 /// Why a delivery's next attempt is when it is.
-pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
+pub fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
     let since =
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
@@ -95,7 +95,7 @@ fn planned(plan: Plan, name: &str) -> String {
 }
 
 /// What goes before a delivery, and what that waits for.
-pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
+pub fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
     let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
     let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
     let when = match outlook.at {
@@ -109,7 +109,7 @@ pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Tim
 }
 
 /// Where an attempt ended.
-pub(super) fn ended(reached: Reached) -> &'static str {
+pub fn ended(reached: Reached) -> &'static str {
     match reached {
         Reached::Nothing => "before anything was sent",
         Reached::Stage(Stage::Resolving) => "while the name was resolved",
@@ -121,7 +121,7 @@ pub(super) fn ended(reached: Reached) -> &'static str {
 }
 
 /// What a `Retry-After` asked for, and what came of it.
-pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
+pub fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
     let whom = if matches!(status, Some(429 | 503)) { ", of the whole subscriber" } else { "" };
     let came = match heeded {
         None => "",
@@ -134,7 +134,7 @@ pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>
 }
 
 /// What followed an attempt. `waited` is the time to the next one, if it was made; `again`: when somebody asked for it.
-pub(super) fn then(
+pub fn then(
     attempt: &AttemptView,
     delivery: &DeliveryView,
     waited: Option<Duration>,

@@ -1,0 +1,65 @@
+//! What is recorded of a label's polls and of a delivery, put together and said in words: for the command line and the
+//! status page. Nothing is decided here; the reasons were stored with the decisions.
+
+pub mod delivery;
+pub mod poll;
+mod reason;
+pub mod story;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::duration;
+use crate::domain::degraded::What;
+
+/// What is degraded, before its name.
+pub fn kind_in_words(what: What) -> &'static str {
+    match what {
+        What::Daemon => "daemon",
+        What::Shortage => "this machine",
+        What::Account => "account",
+        What::Subscriber => "subscriber",
+        What::FirstPolls => "first polls of account",
+        What::Reload => "reload",
+        What::LabelFile => "label file left out:",
+        What::Watch => "label files are not watched",
+        What::Wal => "database",
+    }
+}
+
+/// A span of time for people, no finer than they want to know it.
+pub fn roughly(span: SignedDuration) -> String {
+    let seconds = span.unsigned_abs().as_secs();
+    let unit = match seconds {
+        ..60 => 1,
+        60..3_600 => 60,
+        3_600..86_400 => 300,
+        _ => 3_600,
+    };
+    duration::format(Duration::from_secs(seconds - seconds % unit))
+}
+
+/// An instant as the contract has it: RFC 3339, UTC, milliseconds, `Z`.
+pub fn instant(at: Timestamp) -> String {
+    crate::domain::messages::body::instant(at)
+}
+
+/// An instant for people, or a dash.
+pub fn shown(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_as_fine_as_people_want_them() {
+        for (seconds, shown) in
+            [(0, "0s"), (59, "59s"), (119, "1m"), (-7_500, "2h5m"), (7_299, "2h"), (100_000, "1d3h")]
+        {
+            assert_eq!(roughly(SignedDuration::from_secs(seconds)), shown);
+        }
+    }
+}
