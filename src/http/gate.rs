@@ -123,3 +123,26 @@ impl Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_without_a_place_is_told_so_and_a_place_comes_back() {
+        let gate = Arc::new(Gate::default());
+        let mut taken = Vec::new();
+        for _ in 0..PLACES {
+            taken.push(Arc::clone(&gate).enter().await.unwrap());
+        }
+        assert!(Arc::clone(&gate).enter().await.is_none());
+        *taken[0].rested.lock().unwrap() = gate.watch.elapsed() + Duration::from_millis(50);
+        taken.clear();
+        for _ in 0..PLACES {
+            taken.push(Arc::clone(&gate).enter().await.unwrap());
+        }
+        assert!(gate.rested.lock().unwrap().is_empty());
+        drop(taken);
+        assert_eq!(gate.rested.lock().unwrap().len(), PLACES as usize);
+    }
+}

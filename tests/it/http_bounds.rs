@@ -87,14 +87,15 @@ async fn a_page_of_the_feed_ends_at_a_mebibyte() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pages_is_told_to_come_again() {
+async fn a_flood_of_pages_is_answered_or_told_to_come_again() {
     let house = House::new().await;
     let server = Server::of(&house, None).await;
     let statuses = futures_util::future::join_all((0..200).map(|_| server.get_with("/", ""))).await;
     let answered = statuses.iter().filter(|(status, ..)| *status == 200).count();
-    let refused: Vec<_> = statuses.iter().filter(|(status, ..)| *status == 503).collect();
-    assert!(answered >= 2 && refused.len() > 20, "{answered} answered, {} refused", refused.len());
-    assert!(refused.iter().all(|(_, head, _)| head.contains("retry-after: ")));
+    assert!(answered >= 2, "{answered}");
+    for (status, head, _) in &statuses {
+        assert!(*status == 200 || *status == 503 && head.contains("retry-after: "), "{head}");
+    }
     // Health is not a page.
     assert_eq!(server.get_with("/healthz", "").await.0, 200);
 }

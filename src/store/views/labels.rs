@@ -66,6 +66,9 @@ pub struct LabelDetail {
     pub recent_polls: Vec<PollSummary>,
 }
 
+/// Characters of a text that is looked for.
+const LONGEST_FIND: usize = 200;
+
 /// Which label is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRef {
@@ -195,14 +198,21 @@ impl Store {
         state: Option<&str>,
         limit: u32,
     ) -> Result<Vec<LabelView>, StoreError> {
-        let find = find.map(str::to_ascii_lowercase);
+        let find = find.map(|find| {
+            let escaped = find.chars().take(LONGEST_FIND).flat_map(|c| {
+                let special = matches!(c, '%' | '_' | '\\');
+                special.then_some('\\').into_iter().chain([c])
+            });
+            format!("%{}%", escaped.collect::<String>())
+        });
         let rows = sqlx::query_as!(
             ViewRow,
             r#"SELECT label_key AS "label_key!", label_id, account, state, status_code, tracking_number, registered_at,
                 last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
                 failures + refusals AS "failures!: i64", metadata, source
              FROM (SELECT label_key FROM labels
-                   WHERE (?1 IS NULL OR instr(lower(label_id || char(10) || coalesce(tracking_number, '') || char(10) || metadata), ?1))
+                   WHERE (?1 IS NULL OR label_id LIKE ?1 ESCAPE '\' OR tracking_number LIKE ?1 ESCAPE '\'
+                          OR metadata LIKE ?1 ESCAPE '\')
                      AND (?2 IS NULL OR state = ?2)
                    LIMIT ?3)
                   JOIN labels USING (label_key)"#,
