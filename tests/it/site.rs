@@ -17,9 +17,7 @@ use crate::house::{House, loopback};
 /// It ends with the test.
 pub struct Server {
     pub addr: SocketAddr,
-    /// Tells the server to stop.
-    pub stop: watch::Sender<bool>,
-    pub task: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl Server {
@@ -37,18 +35,14 @@ impl Server {
             ready: Arc::new(AtomicBool::new(true)),
             token: token.map(|token| Hidden::new(token.to_owned())),
         };
-        let stop = watch::Sender::new(false);
-        let mut told = stop.subscribe();
-        let shutdown = async move {
-            let _ = told.wait_for(|stop| *stop).await;
-        };
-        let task = tokio::spawn(async move { http::serve(listener, sources, shutdown).await.unwrap() });
-        Self { addr, stop, task }
+        let serving = http::serve(listener, sources, std::future::pending());
+        let task = tokio::spawn(async move { serving.await.unwrap() });
+        Self { addr, task }
     }
 
     /// One that runs elsewhere.
     pub fn at(addr: SocketAddr) -> Self {
-        Self { addr, stop: watch::Sender::new(false), task: tokio::spawn(async {}) }
+        Self { addr, task: tokio::spawn(async {}) }
     }
 
     /// The body of an answer of 200.
