@@ -108,7 +108,7 @@ pub(super) fn time_from(at: Timestamp, now: Timestamp) -> Markup {
     let off = at.duration_since(now);
     html! {
         (time(at)) " "
-        small {
+        small.off-by {
             @if off.as_secs() > 0 { "in " (roughly(off)) } @else { (roughly(off)) " ago" }
         }
     }
@@ -133,7 +133,7 @@ pub(super) fn badge(state: &str) -> Markup {
 /// A table that scrolls by itself where the screen is narrow.
 pub(super) fn table(name: &str, heads: &[&str], rows: &[Markup]) -> Markup {
     html! {
-        div.scroll role="region" aria-label=(name) tabindex="0" {
+        div.scroll role="group" aria-label=(name) tabindex="0" {
             table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for row in rows { tr { (row) } } }
