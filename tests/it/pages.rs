@@ -15,7 +15,7 @@ const BROWSER: &str = "accept: text/html\r\n";
 #[tokio::test]
 async fn an_empty_daemon_says_what_to_do_next() {
     let house = House::with("").await;
-    let server = Server::of(&house, None).await;
+    let server = Server::with(&house, None, Default::default()).await;
     let page = server.ok("/").await;
     for said in
         ["Nothing needs attention", "No account is configured", "trackpost labels add", "trackpost listen"]

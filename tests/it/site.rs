@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trackpost::domain::secret::Hidden;
 use trackpost::http::{self, Sources};
+use trackpost::store::views::attention::{self, Configured};
 use trackpost::workers::heartbeat::Heartbeats;
 
 use crate::house::{House, loopback};
@@ -21,14 +22,21 @@ pub struct Server {
 }
 
 impl Server {
+    /// Knows the account and the subscribers of the house.
     pub async fn of(house: &House, token: Option<&str>) -> Self {
+        let subscribers = house.policy.subscribers.iter().map(|of| (of.name.clone(), of.enabled)).collect();
+        let accounts = vec![(house.account.name.clone(), attention::limits(&house.account))];
+        Self::with(house, token, Configured { accounts, subscribers, ..Configured::default() }).await
+    }
+
+    pub async fn with(house: &House, token: Option<&str>, configured: Configured) -> Self {
         let listener = http::bind(loopback()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let sources = Sources {
             notices: Default::default(),
             listen: addr,
             hosts: Vec::new(),
-            configured: watch::channel(Arc::default()).1,
+            configured: watch::channel(Arc::new(configured)).1,
             jwks: watch::channel("{}".into()).1,
             store: house.store().clone(),
             heartbeats: Heartbeats::default(),
