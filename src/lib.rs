@@ -24,6 +24,8 @@
 //! | [`shipstation`], [`webhook`] | HTTP client for the API, HTTP client for receivers |
 //! | [`config`] | TOML text in, validated domain types out |
 //! | [`workers`] | poller, discoverer, courier, registrar, janitor: a loop around a step |
+//! | [`metrics`] | counts and durations of this process since it started |
+//! | [`explanation`] | why a poll or a delivery is due when it is, in words |
 //! | [`http`] | health, status page, metrics, message feed |
 //! | [`daemon`] | starts the workers, supervises, reloads, stops |
 //! | [`sandbox`], [`simulation`] | a fake ShipStation and a verifying receiver; polls in virtual time |
@@ -56,6 +58,7 @@
 pub mod domain;
 
 pub mod clock;
+pub mod metrics;
 pub mod notices;
 pub mod shortage;
 
@@ -69,6 +72,8 @@ pub mod store;
 pub mod webhook;
 
 pub mod workers;
+
+pub mod explanation;
 
 pub mod http;
 

@@ -22,6 +22,8 @@ use super::outbox::handover::Handover;
 use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts, messages};
+use crate::clock::Stopwatch;
+use crate::metrics::metrics;
 
 /// The most jobs one transaction takes.
 const BATCH: usize = 256;
@@ -274,6 +276,7 @@ impl Writing<'_> {
             return;
         }
         let Batch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
+        let watch = Stopwatch::start();
         let together = self.commit(&flushes, &mut polls, &ended).await;
         self.jobs.disaster.note(&together);
         let rows =
@@ -282,6 +285,7 @@ impl Writing<'_> {
         let several = flushes.len() + polls.len() + ended.len() > 1;
         match together {
             Ok((recorded, settled)) => {
+                metrics().batch(rows, watch.elapsed());
                 for reply in flush_replies {
                     let _ = reply.send(Ok(()));
                 }

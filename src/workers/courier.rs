@@ -23,6 +23,7 @@ use crate::domain::delivery::outcome::{Attempt, NextStep, Outcome};
 use crate::domain::messages::envelope;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
+use crate::metrics::metrics;
 use crate::store::outbox::{EndedAttempt, Inbox, Settled};
 use crate::store::{Store, StoreError};
 use crate::webhook::{Callback, Mouth, NoTls};
@@ -351,6 +352,7 @@ async fn deliver(
     let settled = access.store.settle(ended).await?;
     access.heartbeat.beat(at);
     report(&access.subscriber, &delivery, number, &attempt, &settled);
+    count(&access.subscriber, &attempt, &settled, at);
     Ok(settled)
 }
 
@@ -433,5 +435,18 @@ fn report(
             info!(subscriber = %name, "the subscriber is well again; its backlog drains")
         }
         None => {}
+    }
+}
+
+fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Timestamp) {
+    let name = subscriber.name.as_str();
+    metrics().attempted(name, attempt.outcome.as_str());
+    match settled.next {
+        NextStep::Delivered => {
+            let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
+            took.into_iter().for_each(|took| metrics().delivered(name, took));
+        }
+        NextStep::Dead => metrics().given_up(name),
+        NextStep::Again(_) => {}
     }
 }

@@ -32,7 +32,7 @@ fn database(site: &Site) -> std::path::PathBuf {
 
 async fn runs(site: &Site, before: &str) -> Daemon {
     let daemon = site.start_after(before);
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 

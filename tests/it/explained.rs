@@ -41,7 +41,7 @@ async fn a_delivery_tells_its_story() {
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_next([Answer::status(500).header("retry-after", "3600")]);
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     let settled = || {
         let (orders, down) = (shown(&site, "orders"), shown(&site, "down"));
         [orders, down].iter().all(|of| of.first().is_some_and(|first| first["attempts"] == 1))

@@ -377,7 +377,7 @@ async fn site() -> Site {
 
 async fn running(site: &Site) -> Daemon {
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 

@@ -19,7 +19,7 @@ async fn site(labels: &str) -> Site {
 
 async fn running(site: &Site) -> Daemon {
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 
@@ -355,7 +355,7 @@ async fn the_verb_reload_says_what_came_of_it() {
     let site = site("[\"se-1\"]").await;
     let reload = async || site.verb(&["reload"]).await;
     let (done, _, said) = reload().await;
-    assert!(!done && said.contains("no trackpost runs on the database"), "{said}");
+    assert!(!done && said.contains("no started:  on the database"), "{said}");
 
     let daemon = running(&site).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));

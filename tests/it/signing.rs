@@ -60,7 +60,7 @@ impl Place {
 
     async fn run(&self) -> Daemon {
         let daemon = self.site.start();
-        daemon.logged("trackpost runs", 1).await;
+        daemon.logged("started: ", 1).await;
         daemon
     }
 

@@ -81,7 +81,7 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
     let site = site().await;
     site.write("trackpost.toml", &site.configuration("[]", ""));
     let first = site.start();
-    first.logged("trackpost runs", 1).await;
+    first.logged("started: ", 1).await;
     let said = refused(&site).await;
     assert!(
         said.contains(&format!(
@@ -94,7 +94,7 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
     assert!(said.contains("hint:"), "{said}");
     first.stop().await;
     let third = site.start();
-    third.logged("trackpost runs", 1).await;
+    third.logged("started: ", 1).await;
     third.stop().await;
 }
 
@@ -102,10 +102,10 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
 async fn the_lock_dies_with_its_holder() {
     let site = site().await;
     let mut first = site.start();
-    first.logged("trackpost runs", 1).await;
+    first.logged("started: ", 1).await;
     first.kill();
     let second = site.start();
-    second.logged("trackpost runs", 1).await;
+    second.logged("started: ", 1).await;
     second.stop().await;
 }
 

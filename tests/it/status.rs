@@ -34,7 +34,7 @@ async fn site_with(http: &str) -> Site {
 
 async fn started(site: &Site) -> Daemon {
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 

@@ -40,7 +40,7 @@ async fn until_listed(site: &Site, enough: impl Fn(&serde_json::Value) -> bool) 
 async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
     let site = site().await;
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
 
     let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
     assert!(done && said.starts_with("orders: accepted 200 after "), "{said}{failed}");

@@ -71,7 +71,7 @@ async fn an_account_is_accepted_again_after_it_was_refused() {
 async fn a_replay_leaves_old_pings_alone_unless_their_state_is_asked_for() {
     let site = Site::new(SandboxOptions::default()).await;
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     assert!(site.verb(&["subscribers", "ping", "orders"]).await.0);
     daemon.stop().await;
     let replay = ["replay", "--subscriber", "orders", "--dry-run"];

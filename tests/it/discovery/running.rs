@@ -74,7 +74,7 @@ async fn a_reload_turns_it_on_and_off() {
     site.sandbox.create(&id("se-1"));
     discover_at(&site, false);
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     assert_eq!(listings(), 0);
     discover_at(&site, true);
     daemon.signal("HUP");

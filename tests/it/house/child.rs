@@ -211,7 +211,7 @@ impl Daemon {
     /// Ends it in order.
     pub async fn stop(self) {
         // Before that it may not even have read its configuration.
-        self.logged("trackpost runs", 1).await;
+        self.logged("started: ", 1).await;
         self.signal("TERM");
         self.stop_already_asked().await;
     }

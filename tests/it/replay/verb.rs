@@ -46,7 +46,7 @@ async fn replay_says_what_it_would_do_and_does_it() {
     assert_eq!(pending, 0);
 
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     let (code, out, _) =
         site.run_verb(&["replay", "--subscriber", "orders", "--since", "1h", "--rate", "1000"]);
     assert_eq!(code, Some(0));
