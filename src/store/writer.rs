@@ -22,6 +22,7 @@ use super::outbox::handover::Handover;
 use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts, messages};
+use crate::crash::CrashPoint;
 
 /// The most jobs one transaction takes.
 const BATCH: usize = 256;
@@ -349,7 +350,9 @@ impl Writing<'_> {
                 new.extend(accounts::keep(&mut transaction, account).await?);
             }
         }
+        CrashPoint::BeforeCommit.reached();
         transaction.commit().await?;
+        CrashPoint::AfterCommit.reached();
         // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
         self.files.check()?;
         if let Some(settled) = settled.last() {

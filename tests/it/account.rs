@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use serde_json::Value;
-use trackpost::sandbox::{Answer, Asked, Fault, FaultKind};
+use trackpost::sandbox::{Answer, Fault, FaultKind, LoggedRequest};
 
 use crate::house::parcel::{event, in_transit, tracking};
 use crate::house::{API_KEY, House, ORDERS, hours, seconds};
@@ -399,8 +399,9 @@ async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
 
     // A day is 144 waits of ten minutes, and 12 of two hours.
     let asked = house.sandbox.requests().split_off(back);
-    let urgent =
-        |asked: &&Asked| asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2);
+    let urgent = |asked: &&LoggedRequest| {
+        asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2)
+    };
     let among_first = asked[..100].iter().filter(urgent).count();
     assert!(among_first >= 90, "{among_first} of the first hundred are the more urgent ones");
 }

@@ -150,7 +150,7 @@ async fn the_official_verifier_takes_every_callback() {
     house.says("se-1", &in_transit());
     house.poll_and_deliver().await;
 
-    let callbacks = house.receiver.deliveries();
+    let callbacks = house.receiver.callbacks();
     assert_eq!(callbacks.len(), 4);
     let verifier = Webhook::new(SECRET).unwrap();
     for callback in callbacks {

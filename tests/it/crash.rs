@@ -2,13 +2,13 @@
 //!
 //! A kill is a future dropped where it stands, or a writer that is gone. The same with a real kill -9 is in `process`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
+use trackpost::sandbox::ledger::Follows;
 use trackpost::store::StoreError;
 
 use crate::house::parcel::{event, in_transit, tracking};
@@ -92,7 +92,7 @@ async fn killed_between_the_commit_and_its_answer_nothing_is_told_twice() {
     assert_eq!(house.poll().await, 0, "and is not due again");
     house.deliver().await;
     assert_eq!(house.kinds().len(), 3);
-    assert_eq!(house.receiver.counts().duplicates, 0);
+    assert_eq!(house.receiver.counts().repeated, 0);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn killed_before_the_post_it_is_made_at_the_next_start() {
     assert_eq!(house.receiver.counts().received, 0);
     house.crash().await;
     house.deliver().await;
-    assert_eq!((house.kinds().len(), house.receiver.counts().duplicates), (3, 0));
+    assert_eq!((house.kinds().len(), house.receiver.counts().repeated), (3, 0));
 }
 
 #[tokio::test]
@@ -144,10 +144,9 @@ async fn killed_after_the_post_was_accepted_and_before_it_is_recorded_it_is_sent
 
     house.crash().await;
     house.deliver().await;
-    let verdict = house.receiver.verdict();
-    assert_eq!((verdict.counts.accepted, verdict.unique.len()), (4, 3));
-    assert_eq!(verdict.duplicates, [verdict.unique[0].clone()]);
-    assert_eq!(verdict.order_violations, []);
+    let accepted = house.receiver.accepted();
+    assert_eq!((accepted.counts().accepted, accepted.unique().len()), (4, 3));
+    assert_eq!(accepted.repeated(), [accepted.unique()[0].clone()]);
 }
 
 #[tokio::test]
@@ -172,20 +171,7 @@ async fn killed_at_any_moment_nothing_is_lost_and_nothing_gets_a_second_id() {
     }
     house.deliver().await;
 
-    let owed = house.count("SELECT count(*) FROM deliveries WHERE state <> 'delivered'").await;
-    assert_eq!(owed, 0);
-    let verdict = house.receiver.verdict();
-    assert_eq!(verdict.order_violations, []);
-    let mut told: BTreeMap<(String, u64), BTreeSet<String>> = BTreeMap::new();
-    for callback in house.callbacks("orders") {
-        let place = (callback.label_id.clone().unwrap(), callback.seq.unwrap());
-        told.entry(place).or_default().insert(callback.message_id.unwrap());
-    }
-    assert!(told.values().all(|ids| ids.len() == 1), "one id each: {told:?}");
-    assert_eq!(told.len() as i64, house.count("SELECT count(*) FROM messages").await, "none is lost");
-    let added = house.callbacks("orders").into_iter().filter(|callback| {
-        callback.kind.as_deref() == Some("tracking.event.added") && callback.answered == Some(200)
-    });
-    let added: BTreeSet<_> = added.map(|callback| callback.message_id).collect();
-    assert_eq!(added.len(), 3 * 12, "each event once");
+    assert_eq!(house.count("SELECT count(*) FROM deliveries WHERE state <> 'delivered'").await, 0);
+    house.everything_is_known(&[("orders", Follows::Events), ("shop", Follows::Answers)]).await;
+    assert_eq!(house.receiver.with_accepted(|accepted| accepted.events_of("orders")), 3 * 12);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use trackpost::sandbox::{Answer, Delivery};
+use trackpost::sandbox::{Answer, Callback};
 
 use crate::house::parcel::{event, in_transit, tracking};
 use crate::house::{House, ORDERS, nth, seconds};
@@ -13,7 +13,7 @@ fn two_subscribers() -> String {
 }
 
 /// (label, place of its message among the label's) of what was accepted, in order.
-fn accepted(callbacks: &[Delivery]) -> Vec<(String, u64)> {
+fn accepted(callbacks: &[Callback]) -> Vec<(String, u64)> {
     let mut first: HashMap<String, u64> = HashMap::new();
     let places = callbacks.iter().filter_map(|callback| Some((callback.label_id.clone()?, callback.seq?)));
     for (label, seq) in places {
@@ -39,7 +39,7 @@ async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
     house.says("se-1", &in_transit());
     house.says("se-2", &in_transit());
     let bad =
-        |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
+        |callback: &Callback| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
     house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(500)));
     house.poll_and_deliver().await;
     let done = accepted(&house.callbacks("orders"));
@@ -50,7 +50,7 @@ async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
     house.pass(seconds(6));
     house.deliver().await;
     assert_eq!(of_label("se-1", &accepted(&house.callbacks("orders"))), [1, 2, 3]);
-    assert_eq!(house.receiver.verdict().order_violations, []);
+    assert_eq!(house.receiver.accepted().violations(), []);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::label::LabelKey;
 use trackpost::domain::polling::pace;
-use trackpost::sandbox::{Answer, Asked};
+use trackpost::sandbox::{Answer, LoggedRequest};
 use trackpost::workers::account_access::RequestKind;
 
 use crate::house::parcel::{in_transit, tracking};
@@ -42,7 +42,7 @@ async fn registered(house: &House, labels: &[String]) {
 }
 
 /// The instants at which each label was asked about.
-fn looks(requests: &[Asked]) -> BTreeMap<&str, Vec<Timestamp>> {
+fn looks(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
     let mut looks: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
     for asked in requests {
         looks.entry(asked.label.as_deref().unwrap_or_default()).or_default().push(asked.at);

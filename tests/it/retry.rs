@@ -48,7 +48,7 @@ async fn anything_else_is_none_and_redirects_are_not_followed() {
     for status in [300, 301, 302, 304, 307, 308, 400, 401, 404, 410, 418, 429, 500, 503, 599] {
         let house = answered(Answer::status(status).header("location", "/elsewhere")).await;
         assert_eq!((received(&house), state(&house, "pending").await), (1, 1), "{status}");
-        assert!(house.receiver.deliveries().iter().all(|callback| callback.path == "/orders"));
+        assert!(house.receiver.callbacks().iter().all(|callback| callback.path == "/orders"));
     }
 }
 

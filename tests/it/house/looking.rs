@@ -57,8 +57,7 @@ impl House {
 
 /// A connection of one's own to a database that somebody else may have open.
 pub async fn bystander(path: &Path) -> sqlx::SqliteConnection {
-    use sqlx::ConnectOptions as _;
-    sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+    super::rows::connect(path).await.unwrap()
 }
 
 /// Whether `actual` is `planned`, give or take a share of it.

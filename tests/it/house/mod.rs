@@ -9,6 +9,7 @@ mod inspection;
 mod looking;
 pub mod parcel;
 pub mod peer;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,9 @@ use trackpost::config::{Account, Config, Environment, LabelSources};
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::domain::messages::subscriber::SubscriberName;
+use trackpost::sandbox::ledger::Follows;
 use trackpost::sandbox::{
-    Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
+    Answer, Callback, Clock, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
 use trackpost::store::Store;
@@ -271,15 +273,21 @@ impl House {
         }
     }
 
+    /// All that was served is recorded, and these subscribers know it.
+    pub async fn everything_is_known(&self, subscribers: &[(&str, Follows)]) {
+        let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
+        inspection::everything_is_known(&self.path, &served, &accepted, subscribers).await;
+    }
+
     pub async fn poll_and_deliver(&mut self) {
         self.poll().await;
         self.deliver().await;
     }
 
     /// What came in for a subscriber, whatever it was answered.
-    pub fn callbacks(&self, subscriber: &str) -> Vec<Delivery> {
+    pub fn callbacks(&self, subscriber: &str) -> Vec<Callback> {
         let path = format!("/{subscriber}");
-        self.receiver.deliveries().into_iter().filter(|delivery| delivery.path == path).collect()
+        self.receiver.callbacks().into_iter().filter(|delivery| delivery.path == path).collect()
     }
 
     /// The types of what came in for `orders`, in order.
@@ -338,7 +346,7 @@ impl Drop for House {
         self.work = None;
         self.servers.iter().for_each(JoinHandle::abort);
         if !std::thread::panicking() {
-            inspection::inspect(&self.path, &self.receiver.deliveries(), self.one_body_per_id);
+            inspection::inspect(&self.path, &self.sandbox.served(), &self.receiver, self.one_body_per_id);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use trackpost::domain::messages::subscriber::{Format, SubscriberName};
 use trackpost::domain::messages::{MessageType, about_account};
-use trackpost::sandbox::{Answer, Delivery};
+use trackpost::sandbox::{Answer, Callback};
 use trackpost::store::replay::{Again, Before, Span, Stored};
 use trackpost::store::upkeep::Keep;
 
@@ -62,7 +62,7 @@ fn came(house: &House, start: usize) -> Vec<(u64, u16)> {
         .collect()
 }
 
-fn head(callback: &Delivery) -> (Option<String>, Option<u64>, Vec<u8>) {
+fn head(callback: &Callback) -> (Option<String>, Option<u64>, Vec<u8>) {
     (callback.message_id.clone(), callback.seq, callback.body.to_vec())
 }
 
@@ -184,7 +184,7 @@ async fn a_dead_one_is_tried_again_by_hand() {
     house.says("se-1", &in_transit());
     house.says("se-2", &in_transit());
     let bad =
-        |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
+        |callback: &Callback| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
     house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(400)));
     house.poll().await;
     house.pass(seconds(1));
