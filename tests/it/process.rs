@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use trackpost::sandbox::ledger::Follows;
 use trackpost::sandbox::{Answer, Carrier, Journey, SandboxOptions};
 
-use crate::house::bystander;
-use crate::house::child::{Site, until};
+use crate::harness::child::{Site, until};
+use crate::harness::connect;
 
 const PARCELS: usize = 24;
 
@@ -32,7 +32,7 @@ fn delivered(site: &Site) -> usize {
 }
 
 /// Waits for the end of all parcels, stops the daemon, and compares what the receiver has with the database.
-async fn nothing_lost(site: &Site, daemon: crate::house::child::Daemon) {
+async fn nothing_lost(site: &Site, daemon: crate::harness::child::Daemon) {
     let arrived = until(|| delivered(site) == PARCELS).await;
     assert!(arrived.is_ok(), "{} of {PARCELS} arrived:\n{}", delivered(site), daemon.log());
     daemon.stop().await;
@@ -81,7 +81,7 @@ impl Site {
     /// A daemon that has nothing more to poll delivers what it still owes.
     async fn start_until_all_is_delivered(&self) {
         let daemon = self.start();
-        let mut connection = bystander(&self.database()).await;
+        let mut connection = connect(&self.database()).await;
         for _ in 0..6_000 {
             let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE state = 'pending'")
                 .fetch_one(&mut connection)

@@ -8,8 +8,8 @@ use trackpost::clock::Stopwatch;
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::{Daemon, Site, until};
-use crate::house::parcel::in_transit;
+use crate::harness::child::{Daemon, Site, until};
+use crate::harness::parcel::in_transit;
 
 async fn site(labels: &str) -> Site {
     let site = Site::new(SandboxOptions::default()).await;
@@ -331,7 +331,7 @@ async fn a_sigterm_while_the_configuration_is_read_ends_in_order() {
 #[tokio::test]
 async fn half_a_request_does_not_hold_up_the_stop() {
     let site = site("[\"se-1\"]").await;
-    let port = std::net::TcpListener::bind(crate::house::loopback()).unwrap().local_addr().unwrap();
+    let port = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
     let text = site.configuration("[\"se-1\"]", "");
     site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"{port}\"")));
     let mut daemon = running(&site).await;
@@ -376,7 +376,7 @@ async fn the_verb_reload_says_what_came_of_it() {
     let (done, _, said) = reload().await;
     assert!(!done && said.contains("trackpost.toml"), "{said}");
     let text = site.configuration("[\"se-3\"]", "");
-    let key = format!("api_key = \"{}\"", crate::house::API_KEY);
+    let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
     let (done, _, said) = reload().await;
     assert!(!done && said.contains("reload rejected, the running configuration stays"), "{said}");

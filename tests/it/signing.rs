@@ -15,9 +15,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use trackpost::sandbox::{Answer, Callback, SandboxOptions};
 
-use crate::house::child::{Daemon, Site, until};
-use crate::house::parcel::in_transit;
-use crate::house::{SECRET, loopback};
+use crate::harness::child::{Daemon, Site, until};
+use crate::harness::parcel::in_transit;
+use crate::harness::{SECRET, loopback};
 
 const A: &str = include_str!("../keys/a.pem");
 const B: &str = include_str!("../keys/b.pem");

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
-use crate::house::seconds;
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
+use crate::harness::seconds;
 
 /// A daemon that looks every 100 ms, and a subscriber with little patience.
 async fn site() -> Site {

@@ -12,7 +12,7 @@ mod judge;
 mod machine;
 mod means;
 mod proxy;
-#[path = "../it/house/rows.rs"]
+#[path = "../it/harness/rows.rs"]
 mod rows;
 mod world;
 

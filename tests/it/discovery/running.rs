@@ -4,7 +4,7 @@ use trackpost::domain::label::LabelId;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
 use super::id;
-use crate::house::child::{Site, until};
+use crate::harness::child::{Site, until};
 
 /// What the sandbox says of the people who get its parcels, and a part of the links that open their labels.
 const PEOPLE: [&str; 6] =

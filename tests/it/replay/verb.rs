@@ -3,9 +3,9 @@
 use trackpost::sandbox::{Answer, Callback, SandboxOptions};
 
 use super::PENDING;
-use crate::house::child::{Site, until};
-use crate::house::parcel::{event, tracking};
-use crate::house::{SECRET, bystander};
+use crate::harness::child::{Site, until};
+use crate::harness::parcel::{event, tracking};
+use crate::harness::{SECRET, connect};
 
 /// A site whose daemon has told `orders` of one delivered parcel and was stopped.
 async fn told_site() -> Site {
@@ -41,7 +41,7 @@ async fn replay_says_what_it_would_do_and_does_it() {
     let (_, out, _) =
         site.run_verb(&["replay", "--subscriber", "orders", "--state", "dead", "--label", "se-1"]);
     assert!(out.contains("nothing to send again"), "{out}");
-    let mut connection = bystander(&site.database()).await;
+    let mut connection = connect(&site.database()).await;
     let pending: i64 = sqlx::query_scalar(PENDING).fetch_one(&mut connection).await.unwrap();
     assert_eq!(pending, 0);
 

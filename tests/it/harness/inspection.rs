@@ -33,8 +33,9 @@ pub fn inspect(database: &Path, served: &Served, receiver: &ReceiverHandle, same
     callbacks.iter().for_each(signed);
     valid(&callbacks);
     let found = audit(served, &receiver.accepted(), &[], None, None);
-    let excused = |kind| kind == Kind::Unsigned || (kind == Kind::Rewritten && !same_bodies);
-    let found: Vec<&Violation> = found.iter().filter(|violation| !excused(violation.kind)).collect();
+    // Whatever a test does. Some refuse signatures, replay older messages, or write messages that no API served.
+    let never = |kind| kind == Kind::Duplicated || (kind == Kind::Rewritten && same_bodies);
+    let found: Vec<&Violation> = found.iter().filter(|violation| never(violation.kind)).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
 
