@@ -23,6 +23,7 @@ use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts, messages};
 use crate::clock::Stopwatch;
+use crate::crash::CrashPoint;
 use crate::metrics::metrics;
 
 /// The most jobs one transaction takes.
@@ -353,7 +354,9 @@ impl Writing<'_> {
                 new.extend(accounts::keep(&mut transaction, account).await?);
             }
         }
+        CrashPoint::BeforeCommit.reached();
         transaction.commit().await?;
+        CrashPoint::AfterCommit.reached();
         // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
         self.files.check()?;
         if let Some(settled) = settled.last() {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::clock::{self, Running};
+use crate::crash::CrashPoint;
 use crate::domain::clock::set_back_by;
 use crate::domain::delivery::capacity::Capacity;
 use crate::domain::delivery::health::{Gate, Health, HealthChange, State};
@@ -329,6 +330,8 @@ async fn deliver(
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
     let running = Running::since(now);
+    // If we die here, the delivery is due at the next start.
+    CrashPoint::BeforeAttempt.reached();
     let mut attempt = attempt(&access.subscriber, &access.mouth, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nobody was asked: it is no attempt, and is made again when we may be able to.
@@ -349,6 +352,7 @@ async fn deliver(
         settled_at: at,
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
+    CrashPoint::AttemptAnswered.reached();
     let settled = access.store.settle(ended).await?;
     access.heartbeat.beat(at);
     report(&access.subscriber, &delivery, number, &attempt, &settled);

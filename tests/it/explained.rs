@@ -3,8 +3,8 @@
 use serde_json::Value;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::{Site, until};
-use crate::house::parcel::in_transit;
+use crate::harness::child::{Site, until};
+use crate::harness::parcel::in_transit;
 
 /// What `show --json` says of the label's deliveries to `subscriber`, by `seq`.
 fn shown(site: &Site, subscriber: &str) -> Vec<Value> {

@@ -7,9 +7,9 @@ use tokio::net::TcpStream;
 use trackpost::clock::{self, Stopwatch};
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::House;
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
+use crate::harness::Harness;
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
 use crate::pages::listening;
 use crate::site::Server;
 
@@ -25,8 +25,8 @@ async fn read_all(mut stream: TcpStream) -> String {
 
 #[tokio::test]
 async fn the_oldest_idle_connection_makes_room() {
-    let house = House::new().await;
-    let server = Server::of(&house, None).await;
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
     let mut open = Vec::new();
     for _ in 0..MOST + 20 {
         open.push(TcpStream::connect(server.addr).await.unwrap());
@@ -43,8 +43,8 @@ async fn the_oldest_idle_connection_makes_room() {
 
 #[tokio::test]
 async fn half_a_request_and_silence_are_closed_in_time() {
-    let house = House::new().await;
-    let server = Server::of(&house, None).await;
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
     let watch = Stopwatch::start();
     let silent = TcpStream::connect(server.addr).await.unwrap();
     let mut half = TcpStream::connect(server.addr).await.unwrap();
@@ -62,13 +62,13 @@ async fn a_page_of_the_feed_ends_at_a_mebibyte() {
         r#"{{"tracking_number":"1Z","status_code":"IT","events":[{{"occurred_at":"2030-03-04T10:00:00Z","description":"{}"}}]}}"#,
         "x".repeat(200 << 10)
     );
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..8).map(|n| format!("se-{n}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    house.register(&labels).await;
-    labels.iter().for_each(|label| house.says(label, &long));
-    house.poll().await;
-    let server = Server::of(&house, None).await;
+    harness.register(&labels).await;
+    labels.iter().for_each(|label| harness.says(label, &long));
+    harness.poll().await;
+    let server = Server::of(&harness, None).await;
     let (mut after, mut messages, mut pages) = ("0".to_owned(), 0, 0);
     loop {
         let (status, _, body) = server.get_with(&format!("/messages?limit=1000&after={after}"), "").await;
@@ -88,8 +88,8 @@ async fn a_page_of_the_feed_ends_at_a_mebibyte() {
 
 #[tokio::test]
 async fn a_flood_of_pages_is_answered_or_told_to_come_again() {
-    let house = House::new().await;
-    let server = Server::of(&house, None).await;
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
     let statuses = futures_util::future::join_all((0..200).map(|_| server.get_with("/", ""))).await;
     let answered = statuses.iter().filter(|(status, ..)| *status == 200).count();
     assert!(answered >= 2, "{answered}");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::{Site, until};
-use crate::house::parcel::in_transit;
+use crate::harness::child::{Site, until};
+use crate::harness::parcel::in_transit;
 use crate::pages::listening;
 use crate::site::Server;
 

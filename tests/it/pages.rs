@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use serde_json::json;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
-use crate::house::{House, hours};
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
+use crate::harness::{Harness, hours};
 use crate::site::Server;
 
 const BROWSER: &str = "accept: text/html\r\n";
 
 #[tokio::test]
 async fn an_empty_daemon_says_what_to_do_next() {
-    let house = House::with("").await;
-    let server = Server::with(&house, None, Default::default()).await;
+    let harness = Harness::with("").await;
+    let server = Server::with(&harness, None, Default::default()).await;
     let page = server.ok("/").await;
     for said in
         ["Nothing needs attention", "No account is configured", "trackpost labels add", "trackpost listen"]
@@ -26,11 +26,11 @@ async fn an_empty_daemon_says_what_to_do_next() {
 
 #[tokio::test]
 async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
-    let mut house = House::new().await;
-    house.register(&["se-1", "se-2"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    let server = Server::of(&house, None).await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1", "se-2"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    let server = Server::of(&harness, None).await;
     // One label fits: it is shown at once. Metadata fits both.
     let (status, head, _) = server.get_with("/?find=SE-1", BROWSER).await;
     assert_eq!(status, 303);
@@ -48,7 +48,7 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
     {
         assert!(label.contains(said), "{said}: {label}");
     }
-    let id = house.callbacks("orders")[0].message_id.clone().unwrap();
+    let id = harness.callbacks("orders")[0].message_id.clone().unwrap();
     let message = server.ok(&format!("/messages/{id}")).await;
     assert!(
         message.contains("To <a href=\"/subscribers/orders\"") && message.contains("delivered"),
@@ -59,8 +59,8 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
 
 #[tokio::test]
 async fn unknown_ids_get_pages_that_help() {
-    let house = House::new().await;
-    let server = Server::of(&house, None).await;
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
     for (target, help) in [
         ("/labels/se-9", "trackpost labels add se-9"),
         ("/messages/msg_none", "There is no message"),
@@ -95,19 +95,19 @@ async fn scripts_in_every_field_stay_text() {
         })
         .to_string()
     };
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &answer(""));
-    house.poll_and_deliver().await;
-    house.says("se-1", &answer("once more"));
-    house.pass(hours(5));
-    house.receiver.answer_always(Answer::json(500, evil.to_owned()));
-    house.poll_and_deliver().await;
-    house.answers("se-1", Answer::json(500, evil.to_owned()));
-    house.pass(hours(9));
-    house.poll().await;
-    let server = Server::of(&house, None).await;
-    let id = house.callbacks("orders")[0].message_id.clone().unwrap();
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &answer(""));
+    harness.poll_and_deliver().await;
+    harness.says("se-1", &answer("once more"));
+    harness.pass(hours(5));
+    harness.receiver.answer_always(Answer::json(500, evil.to_owned()));
+    harness.poll_and_deliver().await;
+    harness.answers("se-1", Answer::json(500, evil.to_owned()));
+    harness.pass(hours(9));
+    harness.poll().await;
+    let server = Server::of(&harness, None).await;
+    let id = harness.callbacks("orders")[0].message_id.clone().unwrap();
     let message = format!("/messages/{id}");
     let search = format!(
         "/?find={}",
@@ -132,14 +132,14 @@ async fn personal_data_is_on_the_label_page_alone() {
         "events": [{"occurred_at": "2030-03-04T10:00:00Z", "description": "Delivered", "city_locality": "Kleinkleckersdorf",
             "postal_code": "QX9 8ZZ", "signer": "Frau Mustermann", "status_code": "DE"}],
     });
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &answer.to_string());
-    house.poll_and_deliver().await;
-    let server = Server::of(&house, None).await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &answer.to_string());
+    harness.poll_and_deliver().await;
+    let server = Server::of(&harness, None).await;
     let label = server.ok("/labels/se-1").await;
     assert!(label.contains("Kleinkleckersdorf") && label.contains("Frau Mustermann"), "{label}");
-    let id = house.callbacks("orders")[0].message_id.clone().unwrap();
+    let id = harness.callbacks("orders")[0].message_id.clone().unwrap();
     for target in
         ["/", "/?state=finished", "/subscribers/orders", &format!("/messages/{id}"), "/metrics", "/healthz"]
     {
@@ -152,8 +152,8 @@ async fn personal_data_is_on_the_label_page_alone() {
 
 #[tokio::test]
 async fn a_browser_may_do_nothing_with_a_page() {
-    let house = House::new().await;
-    let server = Server::of(&house, None).await;
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
     let (_, head, body) = server.get_with("/", &format!("{BROWSER}origin: https://evil.example\r\n")).await;
     for line in [
         "content-security-policy: default-src 'none'; style-src 'sha256-",
@@ -176,8 +176,8 @@ async fn a_browser_may_do_nothing_with_a_page() {
 
 #[tokio::test]
 async fn with_a_token_a_browser_logs_in_by_a_cookie() {
-    let house = House::new().await;
-    let server = Server::of(&house, Some("open sesame")).await;
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, Some("open sesame")).await;
     for target in ["/", "/labels/se-1", "/subscribers/orders", "/messages/msg_a", "/?find=a"] {
         let (status, _, body) = server.get_with(target, BROWSER).await;
         assert_eq!(status, 401, "{target}");
@@ -231,7 +231,7 @@ async fn the_daemon_shows_its_accounts_and_subscribers() {
 
 /// A free port, and a configuration that listens there.
 pub fn listening(site: &Site, labels: &str) -> (SocketAddr, String) {
-    let addr = std::net::TcpListener::bind(crate::house::loopback()).unwrap().local_addr().unwrap();
+    let addr = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
     let configuration =
         site.configuration(labels, "").replace("listen = \"\"", &format!("listen = \"{addr}\""));
     (addr, configuration)

@@ -1,4 +1,4 @@
-//! The HTTP server of a house, and a client that speaks to it byte by byte.
+//! The HTTP server of a harness, and a client that speaks to it byte by byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use trackpost::http::{self, Sources};
 use trackpost::store::views::attention::{self, Configured};
 use trackpost::workers::heartbeat::Heartbeats;
 
-use crate::house::{House, loopback};
+use crate::harness::{Harness, loopback};
 
 /// It ends with the test.
 pub struct Server {
@@ -22,14 +22,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Knows the account and the subscribers of the house.
-    pub async fn of(house: &House, token: Option<&str>) -> Self {
-        let subscribers = house.policy.subscribers.iter().map(|of| (of.name.clone(), of.enabled)).collect();
-        let accounts = vec![(house.account.name.clone(), attention::limits(&house.account))];
-        Self::with(house, token, Configured { accounts, subscribers, ..Configured::default() }).await
+    /// Knows the account and the subscribers of the harness.
+    pub async fn of(harness: &Harness, token: Option<&str>) -> Self {
+        let subscribers = harness.policy.subscribers.iter().map(|of| (of.name.clone(), of.enabled)).collect();
+        let accounts = vec![(harness.account.name.clone(), attention::limits(&harness.account))];
+        Self::with(harness, token, Configured { accounts, subscribers, ..Configured::default() }).await
     }
 
-    pub async fn with(house: &House, token: Option<&str>, configured: Configured) -> Self {
+    pub async fn with(harness: &Harness, token: Option<&str>, configured: Configured) -> Self {
         let listener = http::bind(loopback()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let sources = Sources {
@@ -38,7 +38,7 @@ impl Server {
             hosts: Vec::new(),
             configured: watch::channel(Arc::new(configured)).1,
             jwks: watch::channel("{}".into()).1,
-            store: house.store().clone(),
+            store: harness.store().clone(),
             heartbeats: Heartbeats::default(),
             ready: Arc::new(AtomicBool::new(true)),
             token: token.map(|token| Hidden::new(token.to_owned())),

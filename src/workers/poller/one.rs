@@ -8,6 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Policy;
 use crate::clock::{self, Running};
+use crate::crash::CrashPoint;
 use crate::domain::label::LabelId;
 use crate::domain::polling::freshness;
 use crate::domain::polling::label_record::LabelRecord;
@@ -163,6 +164,7 @@ async fn record(
     let mut after = found.poll_state.clone();
     let said = Said::of(&found);
     // Crash point: the label is still due, and the API returns the same answer again.
+    CrashPoint::AnswerRead.reached();
     let held = poll::held_carrier(&reading, &label, now);
     let record = PollRecord::new(&label, known.len(), found, now, account.clone());
     let recorded = match access.store.record_poll(record).await {
