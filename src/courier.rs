@@ -8,6 +8,7 @@
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -82,6 +83,8 @@ struct Desk {
     store: Store,
     mouth: Mouth,
     pulse: Pulse,
+    /// Something waits for the record of an attempt in flight.
+    is_behind: AtomicBool,
 }
 
 impl Courier {
@@ -104,7 +107,8 @@ impl Courier {
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
-        let desk = Desk { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, pulse };
+        let is_behind = AtomicBool::new(true);
+        let desk = Desk { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, pulse, is_behind };
         Ok(Self {
             desk: Arc::new(desk),
             outbox: Outbox::new(limit),
@@ -124,6 +128,7 @@ impl Courier {
         let inbox = self.inbox();
         loop {
             let wake = self.fill(clock::now()).await?;
+            self.desk.is_behind.store(self.outbox.len() > self.in_flight.len(), Relaxed);
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
@@ -144,6 +149,7 @@ impl Courier {
     }
 
     async fn drain(&mut self) -> Result<(), StoreError> {
+        self.desk.is_behind.store(true, Relaxed);
         while let Some(ended) = self.in_flight.ended().await {
             self.finish(ended?)?;
         }
@@ -345,6 +351,11 @@ async fn deliver(
         jitter: clock::jitter(),
         audience: Arc::clone(&desk.audience.borrow()),
         settled_at: at,
+        // What is handed over meanwhile comes with a commit, which takes this along.
+        can_wait: attempt.outcome.is_accepted()
+            && !probe
+            && delivery.lane.is_some()
+            && !desk.is_behind.load(Relaxed),
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
     let settled = desk.store.settle(ended).await?;

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use super::account::Verdict;
 use super::cadence::{Cadence, Look};
 use super::clock::Gaps;
-use super::digest::Digest;
 use super::event::KnownEvent;
 use super::freshness::{self, Notice};
 use super::history::EventWrites;
@@ -96,12 +95,7 @@ pub struct Glance {
 /// How many glances are kept with a label.
 pub const GLANCES: usize = 5;
 
-/// Whether the history is needed to plan: the bytes differ, or an event is missing and may have to be retracted.
-pub fn needs_history(standing: &Standing, digest: &Digest) -> bool {
-    standing.answer_digest.as_ref() != Some(digest) || standing.missing_events > 0
-}
-
-/// Plans what a reading of `label` at `now` leads to. `known` is its history, wanted when [`needs_history`] says so.
+/// Plans what a reading of `label` at `now` leads to. `known` is its history, wanted if it answered.
 /// `jitter` is from -1 to 1.
 pub fn plan(
     terms: &Terms<'_>,
