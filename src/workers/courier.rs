@@ -8,6 +8,7 @@
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -45,7 +46,7 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 
 /// Delivers to one subscriber.
 pub struct Courier {
-    access: Arc<AccountAccess>,
+    shared: Arc<Shared>,
     outbox: Outbox,
     /// Registered at the first step: until then a predecessor may be at work.
     inbox: Option<Arc<Inbox>>,
@@ -77,13 +78,15 @@ struct Ended {
 }
 
 /// What attempts in flight share.
-struct AccountAccess {
+struct Shared {
     subscriber: Arc<Subscriber>,
     url_digest: String,
     audience: Audience,
     store: Store,
     mouth: Mouth,
     heartbeat: Heartbeat,
+    /// Whether something waits for the record of an attempt in flight.
+    is_behind: AtomicBool,
 }
 
 impl Courier {
@@ -106,10 +109,18 @@ impl Courier {
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
-        let access =
-            AccountAccess { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, heartbeat };
+        let is_behind = AtomicBool::new(true);
+        let shared = Shared {
+            subscriber: Arc::new(subscriber),
+            url_digest,
+            audience,
+            store,
+            mouth,
+            heartbeat,
+            is_behind,
+        };
         Ok(Self {
-            access: Arc::new(access),
+            shared: Arc::new(shared),
             outbox: Outbox::new(limit),
             inbox: None,
             stale: true,
@@ -123,10 +134,11 @@ impl Courier {
 
     /// Delivers until `shutdown` says so, then lets what is in flight end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        let mut foreign = self.access.store.foreign_changes();
+        let mut foreign = self.shared.store.foreign_changes();
         let inbox = self.inbox();
         loop {
             let wake = self.fill(clock::now()).await?;
+            self.shared.is_behind.store(self.outbox.len() > self.in_flight.len(), Relaxed);
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
@@ -147,6 +159,7 @@ impl Courier {
     }
 
     async fn drain(&mut self) -> Result<(), StoreError> {
+        self.shared.is_behind.store(true, Relaxed);
         while let Some(ended) = self.in_flight.ended().await {
             self.finish(ended?)?;
         }
@@ -154,7 +167,7 @@ impl Courier {
     }
 
     fn inbox(&mut self) -> Arc<Inbox> {
-        let AccountAccess { store, subscriber, .. } = &*self.access;
+        let Shared { store, subscriber, .. } = &*self.shared;
         Arc::clone(self.inbox.get_or_insert_with(|| store.inbox(&subscriber.name)))
     }
 
@@ -193,11 +206,11 @@ impl Courier {
 
     /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.access.heartbeat.beat(now);
+        self.shared.heartbeat.beat(now);
         let last = self.stepped_at.replace(now);
         let back = set_back_by(last, now);
         if last.is_none() || back.is_some() {
-            let AccountAccess { subscriber, store, .. } = &*self.access;
+            let Shared { subscriber, store, .. } = &*self.shared;
             store.pull_in(&subscriber.name, back, now).await?;
             self.health = None;
             self.stale = true;
@@ -211,7 +224,7 @@ impl Courier {
             Some(health) => health,
             None => self.read_health(now).await?,
         };
-        let gate = self.health.insert(health).gate(self.access.subscriber.max_in_flight, now);
+        let gate = self.health.insert(health).gate(self.shared.subscriber.max_in_flight, now);
         for ping in self.outbox.take_pings() {
             if !self.in_flight.has(ping.key) {
                 self.start(ping, false, now);
@@ -254,7 +267,7 @@ impl Courier {
     async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
         // Before the outbox: another url makes the table another.
         self.health = Some(self.read_health(now).await?);
-        let AccountAccess { subscriber, store, .. } = &*self.access;
+        let Shared { subscriber, store, .. } = &*self.shared;
         let heads = subscriber.max_in_flight as usize * 2;
         let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads).await?;
         loaded.deliveries.retain(|delivery| delivery.lane.is_some() || !self.in_flight.has(delivery.key));
@@ -269,7 +282,7 @@ impl Courier {
                 Wanted::Nothing => return Ok(()),
                 Wanted::Heads => self.read(now).await?,
                 Wanted::Lanes(lanes) => {
-                    let AccountAccess { subscriber, store, .. } = &*self.access;
+                    let Shared { subscriber, store, .. } = &*self.shared;
                     for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
                         self.outbox.load_lane(lane, deliveries, more);
                     }
@@ -280,8 +293,8 @@ impl Courier {
 
     /// The subscriber's health; another process may have paused it. Where it has moved, its outbox is planned anew.
     async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
-        let access = Arc::clone(&self.access);
-        let AccountAccess { subscriber, url_digest, store, .. } = &*access;
+        let shared = Arc::clone(&self.shared);
+        let Shared { subscriber, url_digest, store, .. } = &*shared;
         for _ in 0..READINGS {
             self.version = store.settled_version();
             let health = store.subscriber_health(&subscriber.name).await?;
@@ -301,7 +314,7 @@ impl Courier {
     fn capacity(&self, at_once: u32, under_way: usize) -> Capacity {
         let retries = self.in_flight.notes().filter(|note| !note.ping && note.kind == Kind::Retry).count();
         Capacity {
-            max_in_flight: self.access.subscriber.max_in_flight as usize,
+            max_in_flight: self.shared.subscriber.max_in_flight as usize,
             at_once: at_once as usize,
             under_way,
             retries_under_way: retries,
@@ -312,10 +325,10 @@ impl Courier {
     fn start(&mut self, delivery: PendingDelivery, probe: bool, now: Timestamp) {
         let note = Note { kind: delivery.kind(), ping: delivery.lane.is_none() };
         let key = delivery.key;
-        let access = Arc::clone(&self.access);
+        let shared = Arc::clone(&self.shared);
         self.in_flight.start(key, note, async move {
             let lane = delivery.lane.map(|lane| (lane, delivery.place));
-            let settled = deliver(access, delivery, probe, now).await?;
+            let settled = deliver(shared, delivery, probe, now).await?;
             Ok(Ended { key, lane, settled })
         });
     }
@@ -323,7 +336,7 @@ impl Courier {
 
 /// One attempt and its record.
 async fn deliver(
-    access: Arc<AccountAccess>,
+    shared: Arc<Shared>,
     delivery: PendingDelivery,
     probe: bool,
     now: Timestamp,
@@ -332,31 +345,36 @@ async fn deliver(
     let running = Running::since(now);
     // If we die here, the delivery is due at the next start.
     CrashPoint::BeforeAttempt.reached();
-    let mut attempt = attempt(&access.subscriber, &access.mouth, &delivery, number, now).await;
+    let mut attempt = attempt(&shared.subscriber, &shared.mouth, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nobody was asked: it is no attempt, and is made again when we may be able to.
         clock::sleep(OUR_FAULT_PAUSE).await;
         let again = running.now();
-        access.heartbeat.beat(again);
-        attempt = self::attempt(&access.subscriber, &access.mouth, &delivery, number, again).await;
+        shared.heartbeat.beat(again);
+        attempt = self::attempt(&shared.subscriber, &shared.mouth, &delivery, number, again).await;
     }
     let at = running.now();
     let ended = EndedAttempt {
-        subscriber: Arc::clone(&access.subscriber),
+        subscriber: Arc::clone(&shared.subscriber),
         key: delivery.key,
         ping: delivery.lane.is_none(),
         attempt: attempt.clone(),
         probe,
         jitter: clock::jitter(),
-        audience: Arc::clone(&access.audience.borrow()),
+        audience: Arc::clone(&shared.audience.borrow()),
         settled_at: at,
+        // What is handed over meanwhile comes with a commit, which takes this along.
+        can_wait: attempt.outcome.is_accepted()
+            && !probe
+            && delivery.lane.is_some()
+            && !shared.is_behind.load(Relaxed),
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
     CrashPoint::AttemptAnswered.reached();
-    let settled = access.store.settle(ended).await?;
-    access.heartbeat.beat(at);
-    report(&access.subscriber, &delivery, number, &attempt, &settled);
-    count(&access.subscriber, &attempt, &settled, at);
+    let settled = shared.store.settle(ended).await?;
+    shared.heartbeat.beat(at);
+    report(&shared.subscriber, &delivery, number, &attempt, &settled);
+    count(&shared.subscriber, &attempt, &settled, at);
     Ok(settled)
 }
 

@@ -43,6 +43,8 @@ pub struct EndedAttempt {
     /// All subscribers there are: who asks for it is told of a change of this one's health.
     pub audience: Arc<Vec<Subscriber>>,
     pub settled_at: Timestamp,
+    /// Nobody waits for its record: it may be written with what comes next.
+    pub can_wait: bool,
 }
 
 /// What an attempt led to, as it was written.

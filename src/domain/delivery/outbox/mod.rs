@@ -219,6 +219,15 @@ impl Outbox {
         self.limit
     }
 
+    /// How many are in memory, with those in flight.
+    pub fn len(&self) -> usize {
+        self.deliveries
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.deliveries == 0
+    }
+
     /// Whether everything pending is in memory.
     pub fn is_complete(&self) -> bool {
         self.left_out.is_none()

@@ -41,6 +41,15 @@ impl Form {
         forms.iter().flat_map(|form| form.0).collect()
     }
 
+    /// Reads packed forms written in hex digits; `None` if they are none.
+    pub fn from_hex(hex: &str) -> Option<Vec<Self>> {
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+        let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok();
+        let bytes = pairs.iter().map(byte).collect::<Option<Vec<u8>>>()?;
+        Self::unpack(&bytes).filter(|_| rest.is_empty())
+    }
+
     /// The inverse of [`Form::pack`]; `None` if the bytes don't divide into forms.
     pub fn unpack(bytes: &[u8]) -> Option<Vec<Self>> {
         let (forms, rest) = bytes.as_chunks();
