@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::args::History;
 use super::output::{self, or_dash, shown};
 use super::{Failure, open_store_to_read, resolve};
-use crate::domain::tracking::{Text, mended};
+use crate::domain::tracking::{Text, replace_lone_surrogates};
 use crate::store::Store;
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::events::EventView;
@@ -83,7 +83,7 @@ impl Scan {
 }
 
 fn event_row(event: &EventView) -> [String; 7] {
-    let scan: Scan = serde_json::from_str(&mended(event.event.get())).unwrap_or_default();
+    let scan: Scan = serde_json::from_str(&replace_lone_surrogates(event.event.get())).unwrap_or_default();
     let marks = [
         event.late.then(|| "late".to_owned()),
         event.retracted_at.map(|at| format!("retracted {}", shown(Some(at)))),

@@ -108,11 +108,11 @@ fn problem(callback: &Delivery) -> Option<String> {
 
 /// What came of the signatures beside the standard one.
 fn told(beside: &Inspection) -> String {
-    let failed = beside.steps.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
+    let failed = beside.checks.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
     if let Some((name, error)) = failed {
         return format!("; ✗ {name}: {error}");
     }
-    let mut kinds: Vec<&str> = beside.steps.iter().filter_map(|step| step.name.split(' ').next()).collect();
+    let mut kinds: Vec<&str> = beside.checks.iter().filter_map(|step| step.name.split(' ').next()).collect();
     kinds.dedup();
     format!("; ✓ {}", kinds.join(" and "))
 }
@@ -206,7 +206,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::messages::signature::inspect::Step;
+    use crate::domain::messages::signature::inspect::Check;
 
     #[test]
     fn both_forms_say_what_they_are() {
@@ -243,9 +243,9 @@ mod tests {
         assert!(checks.any() && told(&found(sum)).starts_with("; ✗ HMAC header: X-Sum is not made with"));
         let none = jwks::inspect(&[], VendorHeaders::default(), b"{}", Timestamp::UNIX_EPOCH);
         assert!(told(&none).starts_with("; ✗ RSA headers: missing: x-shipengine-rsa"));
-        let step = |name| Step { name, outcome: Ok(String::new()) };
+        let step = |name| Check { name, outcome: Ok(String::new()) };
         let held = ["RSA headers", "RSA age", "HMAC header"].map(step).into();
-        assert_eq!(told(&Inspection { steps: held, causes: vec![] }), "; ✓ RSA and HMAC");
+        assert_eq!(told(&Inspection { checks: held, causes: vec![] }), "; ✓ RSA and HMAC");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::output::{self, instant};
 use super::{Failure, open_store, resolve};
 use crate::clock;
 use crate::config::duration;
-use crate::domain::delivery::replay::Wants;
+use crate::domain::delivery::replay::ReplayFilter;
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
 use crate::domain::messages::subscriber::Subscriber;
@@ -31,7 +31,7 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
         return Err(Failure::usage("--since is not before --until: there is nothing between them")
             .hint("a duration means so long ago, as in --since 2h --until 1h"));
     }
-    let mut choice = Choice { state: what.state.as_deref(), wants: Wants::new(subscriber) };
+    let mut choice = Choice { state: what.state.as_deref(), wants: ReplayFilter::new(subscriber) };
     let mut sum = Sum::default();
     for label in labels(&store, what.label.as_deref()).await? {
         let span = Span { since, until, label };
@@ -63,7 +63,7 @@ async fn labels(store: &Store, id: Option<&str>) -> Result<Vec<Option<i64>>, Fai
 /// What is repeated of the pages that go by.
 struct Choice<'a> {
     state: Option<&'a str>,
-    wants: Wants<'a>,
+    wants: ReplayFilter<'a>,
 }
 
 impl Choice<'_> {
@@ -77,7 +77,7 @@ impl Choice<'_> {
         // What is of no type that can be asked for is a ping: meant for one subscriber, and for its moment.
         let kind = MessageType::parse(&stored.kind);
         let wanted = kind.is_some_and(|kind| {
-            self.wants.takes(stored.label_row, stored.created_at, kind, account.as_ref())
+            self.wants.includes(stored.label_row, stored.created_at, kind, account.as_ref())
         });
         match (self.state, stored.before) {
             (None, Before::Delivered | Before::Dead) => kind.is_some(),

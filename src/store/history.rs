@@ -7,8 +7,8 @@ use sqlx::SqliteConnection;
 use super::bulk::Bulk;
 use super::polls::PollRecord;
 use super::{json, ms};
-use crate::domain::tracking::history::Step;
-use crate::domain::tracking::matching::{Form, KnownEvent};
+use crate::domain::tracking::history::EventChange;
+use crate::domain::tracking::matching::{Fingerprint, KnownEvent};
 
 /// A label's whole history, in the order of recording.
 pub(super) async fn known_events(
@@ -28,7 +28,7 @@ pub(super) async fn known_events(
             event_id: row.event_id.parse().map_err(|_| unreadable())?,
             revision: u32::try_from(row.revision).map_err(|_| unreadable())?,
             late: row.late == 1,
-            forms: Form::unpack(&row.forms).ok_or_else(unreadable)?,
+            fingerprints: Fingerprint::unpack(&row.forms).ok_or_else(unreadable)?,
             flapped: row.flapped == 1,
             missing_polls: u32::try_from(row.missing_polls).map_err(|_| unreadable())?,
             retracted: row.retracted_at.is_some(),
@@ -89,8 +89,8 @@ pub(super) async fn write_events(
             position: record.known_events + place + 1,
         }));
         for change in &record.events.updated {
-            updated.push((record, &change.becomes));
-            steps.extend(change.steps.iter().map(|step| (record, change.becomes.event_id, step)));
+            updated.push((record, &change.record));
+            steps.extend(change.changes.iter().map(|step| (record, change.record.event_id, step)));
         }
     }
     added.sort_by_key(|write| (write.record.row, write.position));
@@ -105,15 +105,15 @@ pub(super) async fn write_events(
                 .push(i64::from(event.late))
                 .push(now)
                 .push(now)
-                .push(Form::pack(&event.forms))
+                .push(Fingerprint::pack(&event.fingerprints))
                 .push(&*event.raw);
         })
         .await?;
     INSERT_CHANGE
         .execute(tx, &steps, |(record, event_id, step), values| {
             let (fields, before) = match step {
-                Step::Revised { fields, before } => (json(fields), Some(&**before)),
-                Step::Returned | Step::Retracted => ("[]".to_owned(), None),
+                EventChange::Revised { fields, before } => (json(fields), Some(&**before)),
+                EventChange::Returned | EventChange::Retracted => ("[]".to_owned(), None),
             };
             values
                 .push(record.row)
@@ -135,7 +135,7 @@ pub(super) async fn write_events(
                 .push(i64::from(event.retracted))
                 .push(i64::from(event.fell_off))
                 .push(i64::from(event.flapped))
-                .push(Form::pack(&event.forms))
+                .push(Fingerprint::pack(&event.fingerprints))
                 .push(&*event.raw);
         })
         .await?;

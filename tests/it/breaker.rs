@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trackpost::domain::delivery::health::{Health, State};
+use trackpost::domain::delivery::health::{Health, HealthState};
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::domain::secret::Hidden;
 use trackpost::sandbox::Answer;
@@ -42,7 +42,7 @@ async fn down_for_a_day(house: &mut House) {
     }
     let attempts = house.count(ATTEMPTS).await;
     assert!((50..400).contains(&attempts), "{attempts} attempts in a day");
-    assert_eq!((health(house, "orders").await.state, house.count(DEAD).await), (State::Failing, 0));
+    assert_eq!((health(house, "orders").await.state, house.count(DEAD).await), (HealthState::Failing, 0));
     let told = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
     assert_eq!(house.count(told).await, 1, "it is told once, through a restart too");
 }
@@ -56,7 +56,7 @@ async fn comes_back_after(house: &mut House, wait: i64) {
     house.pass(seconds(wait));
     house.deliver().await;
     assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (0, 0));
-    assert_eq!(health(house, "orders").await.state, State::Ok);
+    assert_eq!(health(house, "orders").await.state, HealthState::Ok);
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     let mut ids = std::collections::BTreeSet::new();
     for callback in house.callbacks("orders").into_iter().filter(|callback| callback.answered == Some(200)) {
@@ -152,7 +152,7 @@ async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
     house.register(&bad.iter().map(String::as_str).collect::<Vec<_>>()).await;
     bad.iter().for_each(|label| house.says(label, &in_transit()));
     house.poll_and_deliver().await;
-    assert_eq!(health(&house, "orders").await.state, State::Failing);
+    assert_eq!(health(&house, "orders").await.state, HealthState::Failing);
     house.pass(seconds(1));
     house.register(&["se-99"]).await;
     house.says("se-99", &in_transit());
@@ -176,7 +176,7 @@ async fn one_message_that_is_never_taken_harms_no_other() {
         house.poll_and_deliver().await;
         house.pass(seconds(12));
         house.deliver().await;
-        assert_eq!(health(&house, "orders").await.state, State::Ok, "{index}");
+        assert_eq!(health(&house, "orders").await.state, HealthState::Ok, "{index}");
     }
     assert!(house.count(DEAD).await > 0, "it is given up, others were accepted");
     assert!(house.kinds().iter().all(|kind| !kind.starts_with("system.")));
@@ -201,7 +201,7 @@ async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being
         house.pass(seconds(30));
         house.deliver().await;
         let health = health(&house, "orders").await;
-        assert_eq!((health.state, health.episode_at), (State::Ok, None), "{n}: {health:?}");
+        assert_eq!((health.state, health.episode_at), (HealthState::Ok, None), "{n}: {health:?}");
     }
     let of_bad = "SELECT count(DISTINCT m.label_key) FROM deliveries d JOIN messages m USING (message_key)
                   WHERE d.state = 'dead' AND m.label_id LIKE 'se-_'";
@@ -246,7 +246,7 @@ async fn gone_twice_pauses_until_somebody_resumes_it() {
         house.pass(seconds(1_900));
         house.deliver().await;
     }
-    assert_eq!(health(&house, "orders").await.state, State::Paused);
+    assert_eq!(health(&house, "orders").await.state, HealthState::Paused);
     let received = house.receiver.counts().received;
     house.receiver.answer_always(Answer::status(200));
     house.pass(seconds(86_400));
@@ -259,7 +259,7 @@ async fn gone_twice_pauses_until_somebody_resumes_it() {
     assert!(resumed);
     house.deliver().await;
     assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (0, 0));
-    assert_eq!(health(&house, "orders").await.state, State::Ok);
+    assert_eq!(health(&house, "orders").await.state, HealthState::Ok);
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn another_url_is_another_receiver() {
         house.pass(seconds(700));
         house.deliver().await;
     }
-    assert_eq!(health(&house, "orders").await.state, State::Paused);
+    assert_eq!(health(&house, "orders").await.state, HealthState::Paused);
     house.policy.subscribers[0].url = Hidden::new(format!("{}moved", house.hook));
     house.restart().await;
     house.deliver_once("orders").await;

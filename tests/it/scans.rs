@@ -1,7 +1,7 @@
 //! Scans that are told vaguely, late or only in part, through the whole pipeline (contract 5.1, 5.3).
 
 use serde_json::Value;
-use trackpost::domain::tracking::mended;
+use trackpost::domain::tracking::replace_lone_surrogates;
 
 use crate::house::parcel::{event, event_in, in_transit, tracking};
 use crate::house::{House, ORDERS, hours};
@@ -23,7 +23,9 @@ async fn told(house: &mut House, answers: &[String]) -> Vec<Value> {
     }
     house.deliver().await;
     let callbacks = house.callbacks("orders");
-    let read = |body: &[u8]| serde_json::from_str(&mended(std::str::from_utf8(body).unwrap())).unwrap();
+    let read = |body: &[u8]| {
+        serde_json::from_str(&replace_lone_surrogates(std::str::from_utf8(body).unwrap())).unwrap()
+    };
     callbacks[before..].iter().map(|callback| read(&callback.body)).collect()
 }
 

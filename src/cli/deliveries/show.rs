@@ -12,9 +12,11 @@ use crate::cli::Failure;
 use crate::cli::output::{self, instant, roughly};
 use crate::clock;
 use crate::config::{Config, duration};
-use crate::domain::delivery::attempt::{Heeded, Reached, heeded};
+use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect};
 use crate::domain::delivery::health::Health;
-use crate::domain::delivery::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
+use crate::domain::delivery::next_attempt::{
+    DeliveryFacts, DeliveryState, NextAttempt, SubscriberConfig, WaitReason, next_attempt,
+};
 use crate::domain::messages::ping::PING;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::time::later;
@@ -58,7 +60,7 @@ struct Told {
     attempt: AttemptView,
     /// How far it came; null where that is not recorded.
     reached: Option<&'static str>,
-    retry_after_heeded: Option<Heeded>,
+    retry_after_heeded: Option<RetryAfterEffect>,
     /// From its end to the next attempt, made or planned.
     next_after_seconds: Option<f64>,
     #[serde(skip)]
@@ -97,9 +99,9 @@ async fn shown(
     let record = Record::of(store, config, delivery, now).await?;
     let outlook = record.outlook(config, now);
     let mut reasons: Vec<String> =
-        outlook.because.iter().map(|why| story::reason(*why, &record.delivery, now)).collect();
+        outlook.reasons.iter().map(|why| story::reason(*why, &record.delivery, now)).collect();
     let mut behind = None;
-    if outlook.because.contains(&Because::Behind)
+    if outlook.reasons.contains(&WaitReason::Behind)
         && let Some(head) = record.place.head
         && let Some(head) = store.deliveries_named(Some(head), None).await?.pop()
     {
@@ -114,7 +116,7 @@ async fn shown(
     }
     let next = Next {
         at: outlook.at.map(instant),
-        because: outlook.because.iter().map(|why| why.as_str()).collect(),
+        because: outlook.reasons.iter().map(|why| why.as_str()).collect(),
         reasons,
         behind,
     };
@@ -131,9 +133,10 @@ pub(super) async fn held_back(
     now: Timestamp,
 ) -> Result<Option<String>, Failure> {
     let record = Record::of(store, config, delivery, now).await?;
-    let holds =
-        |why: &Because| matches!(why, Because::Paused { .. } | Because::Probed { .. } | Because::Held { .. });
-    let why = record.outlook(config, now).because.into_iter().find(holds);
+    let holds = |why: &WaitReason| {
+        matches!(why, WaitReason::Paused { .. } | WaitReason::Probed { .. } | WaitReason::Held { .. })
+    };
+    let why = record.outlook(config, now).reasons.into_iter().find(holds);
     Ok(why.map(|why| story::reason(why, &record.delivery, now)))
 }
 
@@ -156,30 +159,30 @@ impl Record {
         let mut health = store.subscriber_health(&name).await?;
         if let Some(subscriber) = config.subscribers.get(&name) {
             // As the courier does: another URL is another receiver.
-            health.meet(&subscriber.url_digest(), now);
+            health.set_url(&subscriber.url_digest(), now);
         }
         let log = store.attempts_of(delivery.row).await?;
         let place = store.place_of(delivery.row).await?;
         Ok(Self { delivery, log, place, health })
     }
 
-    fn outlook(&self, config: &Config, now: Timestamp) -> Outlook {
+    fn outlook(&self, config: &Config, now: Timestamp) -> NextAttempt {
         let delivery = &self.delivery;
-        let addressee = match config.subscribers.get(&SubscriberName::new(&delivery.subscriber)) {
-            None => Addressee::Unknown,
-            Some(subscriber) if !subscriber.enabled => Addressee::TurnedOff,
-            Some(_) => Addressee::Served,
+        let subscriber = match config.subscribers.get(&SubscriberName::new(&delivery.subscriber)) {
+            None => SubscriberConfig::Missing,
+            Some(subscriber) if !subscriber.enabled => SubscriberConfig::Disabled,
+            Some(_) => SubscriberConfig::Enabled,
         };
-        let case = Case {
-            // The table's CHECK knows no others.
-            state: State::parse(&delivery.state).unwrap_or(State::Pending),
-            plan: delivery.plan,
+        let facts = DeliveryFacts {
+            // The table's CHECK allows no others.
+            state: DeliveryState::parse(&delivery.state).unwrap_or(DeliveryState::Pending),
+            due: delivery.plan,
             ping: delivery.r#type == PING,
             behind_another: self.place.head.is_some(),
-            addressee,
+            subscriber,
             health: &self.health,
         };
-        outlook(&case, now)
+        next_attempt(&facts, now)
     }
 }
 
@@ -192,18 +195,19 @@ fn ended_at(attempt: &AttemptView) -> Timestamp {
 fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<Timestamp>) -> Vec<Told> {
     let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
     let told = log.into_iter().enumerate().map(|(index, attempt)| {
-        let reached = Reached::of(&attempt.outcome, attempt.detail.as_deref());
+        let reached = ReachedStage::of(&attempt.outcome, attempt.detail.as_deref());
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
         let next = made.or(delivery.next_attempt_at);
         let waited = next.map(|next| Duration::try_from(next.duration_since(ended_at)).unwrap_or_default());
-        let asked = attempt.retry_after.zip(waited).map(|(asked, waited)| heeded(asked, waited));
+        let effect =
+            attempt.retry_after.zip(waited).map(|(asked, waited)| RetryAfterEffect::of(asked, waited));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
         Told {
-            reached: reached.map(Reached::as_str),
+            reached: reached.map(ReachedStage::as_str),
             ended: reached.map(story::ended),
-            retry_after_heeded: asked,
+            retry_after_heeded: effect,
             next_after_seconds: waited.map(|waited| waited.as_secs_f64()),
             then: story::then(&attempt, delivery, waited.filter(|_| made.is_some()), again),
             attempt,

@@ -6,61 +6,61 @@ use jiff::Timestamp;
 
 use crate::cli::output::{roughly, shown};
 use crate::config::duration;
-use crate::domain::delivery::attempt::{Heeded, Reached, Stage};
-use crate::domain::delivery::health as breaker;
-use crate::domain::delivery::next_attempt::{Because, Outlook};
-use crate::domain::delivery::outcome::{DueReason, HastenedBy, Plan};
+use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect, Stage};
+use crate::domain::delivery::health::HealthReason;
+use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
+use crate::domain::delivery::outcome::{Due, DueReason, HastenedBy};
 use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
 /// Why a delivery's next attempt is when it is.
-pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
+pub(super) fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
     let since =
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
     match why {
-        Because::Delivered => "delivered: the receiver has it".to_owned(),
-        Because::Dead if delivery.r#type == PING => {
+        WaitReason::Delivered => "delivered: the receiver has it".to_owned(),
+        WaitReason::Dead if delivery.r#type == PING => {
             "dead: a ping is sent once, and this one was not accepted".to_owned()
         }
-        Because::Dead => format!(
+        WaitReason::Dead => format!(
             "dead: it used up its schedule while {name} took others; trackpost deliveries retry {id} sends it again"
         ),
-        Because::NoSubscriber => format!("no subscriber {name} is configured: it waits until one is"),
-        Because::TurnedOff => format!("{name} is turned off (enabled = false): it waits until it is on"),
-        Because::Paused { since: at, reason } => {
+        WaitReason::NoSubscriber => format!("no subscriber {name} is configured: it waits until one is"),
+        WaitReason::TurnedOff => format!("{name} is turned off (enabled = false): it waits until it is on"),
+        WaitReason::Paused { since: at, reason } => {
             let (by, end) = match reason {
-                Some(breaker::Reason::Gone) => ("it said 410 Gone", ", or until its url changes"),
-                Some(breaker::Reason::Asked) => ("by hand", ""),
+                Some(HealthReason::Gone) => ("it said 410 Gone", ", or until its url changes"),
+                Some(HealthReason::Asked) => ("by hand", ""),
                 _ => ("it failed", ""),
             };
             let since = since(at);
             format!("{name} is paused{since} ({by}): until trackpost subscribers resume {name}{end}")
         }
-        Because::Behind => "an earlier message of its lane goes first, as they come in order".to_owned(),
-        Because::Probed { at, since: from } => format!(
+        WaitReason::Behind => "an earlier message of its lane goes first, as they come in order".to_owned(),
+        WaitReason::Probed { at, since: from } => format!(
             "{name} fails as a whole{}: one probe at a time, the next at {}; probes alternate between the oldest and the \
              newest delivery not yet attempted; the others follow when one is taken",
             since(from),
             shown(at)
         ),
-        Because::Held { until } => format!(
+        WaitReason::Held { until } => format!(
             "{name} asked by Retry-After, with 429 or 503, to be left alone until {}: that holds all that it is owed",
             shown(Some(until))
         ),
-        Because::Planned(plan) => planned(plan, name),
-        Because::Due { since } => format!(
+        WaitReason::Planned(plan) => planned(plan, name),
+        WaitReason::Due { since } => format!(
             "due for {}: it is under way, waits for a free place among max_in_flight, or no daemon runs",
             roughly(now.duration_since(since))
         ),
-        Because::Draining { at_once } => {
+        WaitReason::Draining { at_once } => {
             format!("{name} is well again: its backlog drains, {at_once} at once for now")
         }
     }
 }
 
 /// A delivery's own reason, as it was stored.
-fn planned(plan: Plan, name: &str) -> String {
+fn planned(plan: Due, name: &str) -> String {
     let wait = |ms| duration::format(Duration::from_millis(ms));
     match plan.reason {
         DueReason::First => "never attempted yet: first attempts go before retries".to_owned(),
@@ -79,7 +79,7 @@ fn planned(plan: Plan, name: &str) -> String {
                 shown(Some(plan.at))
             )
         }
-        DueReason::Spared => {
+        DueReason::WaitsForProbe => {
             format!("the last attempt was made while {name} failed as a whole: it is no step of retry")
         }
         DueReason::Hastened { by } => {
@@ -95,7 +95,7 @@ fn planned(plan: Plan, name: &str) -> String {
 }
 
 /// What goes before a delivery, and what that waits for.
-pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
+pub(super) fn head(head: &DeliveryView, before: u64, outlook: &NextAttempt, now: Timestamp) -> String {
     let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
     let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
     let when = match outlook.at {
@@ -104,31 +104,31 @@ pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Tim
         None => "not attempted before something changes".to_owned(),
     };
     let why =
-        outlook.because.first().map_or_else(String::new, |why| format!(": {}", reason(*why, head, now)));
+        outlook.reasons.first().map_or_else(String::new, |why| format!(": {}", reason(*why, head, now)));
     format!("it waits for {} ({}{seq}{among}), which is {when}{why}", head.delivery_id, head.message_id)
 }
 
 /// Where an attempt ended.
-pub(super) fn ended(reached: Reached) -> &'static str {
+pub(super) fn ended(reached: ReachedStage) -> &'static str {
     match reached {
-        Reached::Nothing => "before anything was sent",
-        Reached::Stage(Stage::Resolving) => "while the name was resolved",
-        Reached::Stage(Stage::Connecting) => "while connecting",
-        Reached::Stage(Stage::Handshaking) => "in the TLS handshake",
-        Reached::Stage(Stage::Waiting) => "sent, while waiting for the status",
-        Reached::Answer => "with an answer",
+        ReachedStage::Nothing => "before anything was sent",
+        ReachedStage::Stage(Stage::Resolving) => "while the name was resolved",
+        ReachedStage::Stage(Stage::Connecting) => "while connecting",
+        ReachedStage::Stage(Stage::Handshaking) => "in the TLS handshake",
+        ReachedStage::Stage(Stage::Waiting) => "sent, while waiting for the status",
+        ReachedStage::Answered => "with an answer",
     }
 }
 
 /// What a `Retry-After` asked for, and what came of it.
-pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
+pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffect>) -> String {
     let whom = if matches!(status, Some(429 | 503)) { ", of the whole subscriber" } else { "" };
     let came = match heeded {
         None => "",
-        Some(Heeded::Honoured) => ": honoured",
-        Some(Heeded::Capped) => ": honoured up to 24h",
-        Some(Heeded::LaterAnyway) => ": the next attempt was due later anyway",
-        Some(Heeded::Overruled) => ": overruled, by hand or as the receiver moved",
+        Some(RetryAfterEffect::Honoured) => ": honoured",
+        Some(RetryAfterEffect::Capped) => ": honoured up to 24h",
+        Some(RetryAfterEffect::LaterAnyway) => ": the next attempt was due later anyway",
+        Some(RetryAfterEffect::Overruled) => ": overruled, by hand or as the receiver moved",
     };
     format!("{}{whom}{came}", duration::format(asked))
 }
@@ -191,23 +191,23 @@ mod tests {
     #[test]
     fn every_reason_names_what_can_be_done_about_it() {
         let said = |why| reason(why, &delivery(), at(90));
-        let gone = Because::Paused { since: Some(at(0)), reason: Some(breaker::Reason::Gone) };
+        let gone = WaitReason::Paused { since: Some(at(0)), reason: Some(HealthReason::Gone) };
         assert_eq!(
             said(gone),
             "orders is paused since 2026-09-21T14:13:20Z (it said 410 Gone): until trackpost subscribers resume orders, \
              or until its url changes"
         );
-        assert!(said(Because::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
-        assert!(said(Because::Due { since: at(0) }).starts_with("due for 1m: "));
-        let capped = Because::Planned(Plan { at: at(0), reason: DueReason::AskedToWait { capped: true } });
+        assert!(said(WaitReason::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
+        assert!(said(WaitReason::Due { since: at(0) }).starts_with("due for 1m: "));
+        let capped = WaitReason::Planned(Due { at: at(0), reason: DueReason::AskedToWait { capped: true } });
         assert!(said(capped).contains("for more than 24h"), "{}", said(capped));
     }
 
     #[test]
     fn the_head_of_a_lane_says_what_it_waits_for_itself() {
         let reason = DueReason::Step { number: 2, of: 9, wait_ms: 300_000 };
-        let why = Because::Planned(Plan { at: at(400), reason });
-        let outlook = Outlook { at: Some(at(400)), because: vec![why] };
+        let why = WaitReason::Planned(Due { at: at(400), reason });
+        let outlook = NextAttempt { at: Some(at(400)), reasons: vec![why] };
         assert_eq!(
             head(&delivery(), 2, &outlook, at(90)),
             "it waits for dlv_7 (msg_a, seq 3, the first of 2), which is next attempted at 2026-09-21T14:20:00Z: step 2 \
@@ -218,7 +218,10 @@ mod tests {
     #[test]
     fn a_retry_after_says_what_came_of_it() {
         let minute = Duration::from_secs(60);
-        assert_eq!(asked(minute, Some(503), Some(Heeded::Honoured)), "1m, of the whole subscriber: honoured");
+        assert_eq!(
+            asked(minute, Some(503), Some(RetryAfterEffect::Honoured)),
+            "1m, of the whole subscriber: honoured"
+        );
         assert_eq!(asked(minute, Some(500), None), "1m");
     }
 

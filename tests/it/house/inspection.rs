@@ -6,7 +6,7 @@ use std::path::Path;
 use jsonschema::Validator;
 use serde_json::Value;
 use standardwebhooks::Webhook;
-use trackpost::domain::tracking::mended;
+use trackpost::domain::tracking::replace_lone_surrogates;
 use trackpost::sandbox::Delivery;
 use trackpost::store;
 
@@ -61,7 +61,7 @@ fn in_form(callbacks: &[Delivery]) {
     let mut validators: HashMap<String, Validator> = HashMap::new();
     for callback in callbacks {
         // A text cut in the middle of an emoji is JSON, but none that serde reads.
-        let body = mended(std::str::from_utf8(&callback.body).expect("a body is UTF-8"));
+        let body = replace_lone_surrogates(std::str::from_utf8(&callback.body).expect("a body is UTF-8"));
         let body: Value = serde_json::from_str(&body).expect("a body is JSON");
         let file = match (body["type"].as_str(), body["resource_type"].as_str()) {
             (Some(kind), _) => kind,
