@@ -5,8 +5,7 @@
 //! backlog drains at a rising pace.
 //!
 //! Messages that a receiver never accepts do not make the subscriber fail. Only failures in a row over several messages
-//! do, and failures of a message do not count once others were accepted since its first failure. This module does not
-//! decide which delivery is attempted next.
+//! do, and failures of a message do not count once others were accepted since its first failure.
 
 use std::time::Duration;
 
@@ -134,9 +133,7 @@ pub struct FinishedAttempt<'a> {
     /// Progress of the delivery before this attempt.
     pub progress: RetryProgress,
     pub attempt: &'a Attempt,
-    /// Whether it was the probe of a failing subscriber.
     pub probe: bool,
-    /// `retry` of the subscriber.
     pub schedule: &'a [Duration],
     pub max_in_flight: u32,
     /// -1 to 1.
@@ -382,7 +379,7 @@ impl Health {
     }
 }
 
-/// Whether the receiver was not reached, so that the message cannot be the cause.
+/// Whether the receiver was not reached.
 fn no_connection(outcome: &Outcome) -> bool {
     matches!(
         outcome,

@@ -34,7 +34,7 @@ fn collapse_spaces(characters: impl Iterator<Item = char>, capacity: usize) -> S
     folded
 }
 
-/// Every tag record a space. A `<` that opens no tag stays.
+/// Replaces every tag by a space. A `<` that does not open a tag stays.
 fn strip_tags(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
