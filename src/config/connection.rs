@@ -14,7 +14,7 @@ use rustls::{InconsistentKeys, RootCertStore};
 use super::fault::Fault;
 use super::reader::{Entry, Extent, Table};
 use super::{proxies, secret, url};
-use crate::domain::delivery::address::never;
+use crate::domain::delivery::address::always_refused;
 use crate::domain::messages::subscriber::Identity;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
@@ -125,7 +125,7 @@ fn matching(entry: &Entry<'_>, chain: &[Vec<u8>], key: &PrivateKeyDer<'static>) 
 
 /// Warns of a URL whose address no callback will ever be sent to.
 pub(super) fn warn_if_never(entry: &Entry<'_>, url: &url::HttpUrl) {
-    if let Some(refusal) = url.address.and_then(never) {
+    if let Some(refusal) = url.address.and_then(always_refused) {
         let problem = format!("has an address that won't do: {refusal}");
         let fault = Fault::new(entry.place(), &entry.key, problem).value(&url.shown);
         entry

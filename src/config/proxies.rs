@@ -4,7 +4,7 @@
 
 use super::reader::{Entry, Extent, Table};
 use super::{secret, url};
-use crate::domain::delivery::address::never;
+use crate::domain::delivery::address::always_refused;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
@@ -52,7 +52,7 @@ fn proxy(entry: &Entry<'_>, text: &str, whose: &str) -> Option<Hidden<String>> {
         // What is no URL at all may be a secret that went astray.
         Err(problem) if !text.contains("://") => entry.fault_unshown(format!("{whose}{problem}"), FORM),
         Err(problem) => entry.fault_masked(&url::masked(text), format!("{whose}{problem}"), FORM),
-        Ok(url) => match url.address.and_then(never) {
+        Ok(url) => match url.address.and_then(always_refused) {
             Some(refusal) => entry.fault_masked(
                 &url.shown,
                 format!("{whose}has an address that won't do: {refusal}"),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::Uri;
 
-use crate::domain::delivery::address::{Manner, Rule};
+use crate::domain::delivery::address::{AddressPolicy, AddressRule};
 
 /// An absolute http or https URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +68,8 @@ fn address(host: &str) -> Result<Option<IpAddr>, &'static str> {
 
 /// Whether plain http to this address goes over networks that are open to others.
 pub(super) fn in_the_open(address: IpAddr) -> bool {
-    let plain = Manner { encrypted: false, allow_insecure: false };
-    plain.judge(address).is_err_and(|refusal| refusal.rule == Rule::PlainHttp)
+    let plain = AddressPolicy { encrypted: false, allow_insecure: false };
+    plain.check(address).is_err_and(|refusal| refusal.rule == AddressRule::PlainHttp)
 }
 
 /// As much of what is no URL as can be shown: nothing before an `@`, nothing from a `?` or `#` on.

@@ -7,8 +7,8 @@ use sqlx::SqliteConnection;
 use super::bulk::Bulk;
 use super::polls::PollRecord;
 use super::{json, ms};
-use crate::domain::tracking::history::Step;
-use crate::domain::tracking::matching::{Form, KnownEvent};
+use crate::domain::tracking::history::EventChange;
+use crate::domain::tracking::matching::{Fingerprint, KnownEvent};
 
 /// The whole history of a label as one text: sqlx spends more on a row than SQLite does. Neither separator occurs in
 /// JSON, which writes control characters as escapes.
@@ -44,7 +44,7 @@ fn read_event(text: &str) -> Option<(u32, KnownEvent)> {
         retracted: fields.next()? == "1",
         fell_off: fields.next()? == "1",
         flapped: fields.next()? == "1",
-        forms: Form::from_hex(fields.next()?)?,
+        fingerprints: Fingerprint::from_hex(fields.next()?)?,
         raw: fields.next()?.into(),
     };
     Some((position, event))
@@ -106,8 +106,8 @@ pub(super) async fn write_events(
             position: record.known_events + place + 1,
         }));
         for change in &record.events.updated {
-            updated.push((record, &change.becomes));
-            steps.extend(change.steps.iter().map(|step| (record, change.becomes.event_id, step)));
+            updated.push((record, &change.record));
+            steps.extend(change.changes.iter().map(|step| (record, change.record.event_id, step)));
         }
     }
     added.sort_by_key(EventWrite::key);
@@ -122,15 +122,15 @@ pub(super) async fn write_events(
                 .push(i64::from(event.late))
                 .push(now)
                 .push(now)
-                .push(Form::pack(&event.forms))
+                .push(Fingerprint::pack(&event.fingerprints))
                 .push(&*event.raw);
         })
         .await?;
     INSERT_CHANGE
         .execute(tx, &steps, |(record, event_id, step), values| {
             let (fields, before) = match step {
-                Step::Revised { fields, before } => (json(fields), Some(&**before)),
-                Step::Returned | Step::Retracted => ("[]".to_owned(), None),
+                EventChange::Revised { fields, before } => (json(fields), Some(&**before)),
+                EventChange::Returned | EventChange::Retracted => ("[]".to_owned(), None),
             };
             values
                 .push(record.row)
@@ -152,7 +152,7 @@ pub(super) async fn write_events(
                 .push(i64::from(event.retracted))
                 .push(i64::from(event.fell_off))
                 .push(i64::from(event.flapped))
-                .push(Form::pack(&event.forms))
+                .push(Fingerprint::pack(&event.fingerprints))
                 .push(&*event.raw);
         })
         .await?;

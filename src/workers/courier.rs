@@ -2,7 +2,7 @@
 //!
 //! New deliveries come through memory after the writer's commit; the table is read at start, when the bound on memory was
 //! passed, and when another process changed it. What may be attempted is decided by the subscriber's health
-//! ([`crate::domain::delivery::health`]), its capacity ([`crate::domain::delivery::capacity`]) and the lanes ([`crate::domain::delivery::outbox`]).
+//! ([`crate::domain::delivery::health`]), its capacity ([`crate::domain::delivery::concurrency`]) and the lanes ([`crate::domain::delivery::outbox`]).
 //!
 //! One attempt of a message at a time, by construction: a lane with a delivery in flight has no head, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
@@ -18,10 +18,12 @@ use tracing::{debug, info, warn};
 use crate::clock::{self, Running};
 use crate::crash::CrashPoint;
 use crate::domain::clock::set_back_by;
-use crate::domain::delivery::capacity::Capacity;
-use crate::domain::delivery::health::{Gate, Health, HealthChange, State};
-use crate::domain::delivery::outbox::{Kind, LIMIT, Limit, Outbox, PendingDelivery, Wanted};
-use crate::domain::delivery::outcome::{Attempt, NextStep, Outcome};
+use crate::domain::delivery::concurrency::Concurrency;
+use crate::domain::delivery::health::{Allowed, Health, HealthChange, HealthState};
+use crate::domain::delivery::outbox::{
+    AttemptKind, MEMORY_LIMIT, MemoryLimit, NextRead, Outbox, PendingDelivery,
+};
+use crate::domain::delivery::outcome::{AfterAttempt, Attempt, Outcome};
 use crate::domain::messages::envelope;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
@@ -65,7 +67,7 @@ pub struct Courier {
 
 /// What is in flight.
 struct Note {
-    kind: Kind,
+    kind: AttemptKind,
     ping: bool,
 }
 
@@ -96,12 +98,12 @@ impl Courier {
         store: Store,
         heartbeat: Heartbeat,
     ) -> Result<Self, NoTls> {
-        Self::within(LIMIT, subscriber, audience, store, heartbeat)
+        Self::within(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
     }
 
     /// As [`Self::new`], with another bound on memory.
     pub fn within(
-        limit: Limit,
+        limit: MemoryLimit,
         subscriber: Subscriber,
         audience: Audience,
         store: Store,
@@ -185,7 +187,7 @@ impl Courier {
     fn settle(&mut self, ended: Ended) {
         let Ended { key, lane, settled } = ended;
         if let Some((lane, place)) = lane {
-            self.outbox.settled((lane, place, key), settled.pending);
+            self.outbox.finish((lane, place, key), settled.pending);
         }
         if settled.version > self.version {
             self.version = settled.version;
@@ -224,7 +226,7 @@ impl Courier {
             Some(health) => health,
             None => self.read_health(now).await?,
         };
-        let gate = self.health.insert(health).gate(self.shared.subscriber.max_in_flight, now);
+        let gate = self.health.insert(health).allowed(self.shared.subscriber.max_in_flight, now);
         for ping in self.outbox.take_pings() {
             if !self.in_flight.has(ping.key) {
                 self.start(ping, false, now);
@@ -233,10 +235,10 @@ impl Courier {
         let heartbeat = later(now, HEARTBEAT);
         let busy = self.in_flight.notes().filter(|note| !note.ping).count();
         match gate {
-            Gate::Shut { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
+            Allowed::Nothing { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
             // Its end wakes us.
-            Gate::Probe { .. } if busy > 0 => return Ok(heartbeat),
-            Gate::Probe { newest } => {
+            Allowed::Probe { .. } if busy > 0 => return Ok(heartbeat),
+            Allowed::Probe { newest } => {
                 if !self.outbox.is_complete() {
                     self.read(now).await?;
                 }
@@ -245,14 +247,16 @@ impl Courier {
                     return Ok(heartbeat);
                 }
             }
-            Gate::Open { at_once } => {
+            Allowed::Attempts { at_once } => {
                 self.read_what_is_wanted(now).await?;
-                let capacity = self.capacity(at_once, busy);
-                let room = capacity.room();
-                let (first, retries) = capacity
-                    .share(self.outbox.due(Kind::First, now, room), self.outbox.due(Kind::Retry, now, room));
+                let concurrency = self.concurrency(at_once, busy);
+                let free = concurrency.free();
+                let (first, retries) = concurrency.share(
+                    self.outbox.due(AttemptKind::First, now, free),
+                    self.outbox.due(AttemptKind::Retry, now, free),
+                );
                 self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
-                for (kind, count) in [(Kind::Retry, retries), (Kind::First, first)] {
+                for (kind, count) in [(AttemptKind::Retry, retries), (AttemptKind::First, first)] {
                     for _ in 0..count {
                         let Some(delivery) = self.outbox.take(kind, now) else { break };
                         self.start(delivery, false, now);
@@ -278,10 +282,10 @@ impl Courier {
     /// Reads what memory lacks of what is due.
     async fn read_what_is_wanted(&mut self, now: Timestamp) -> Result<(), StoreError> {
         loop {
-            match self.outbox.wanted(now) {
-                Wanted::Nothing => return Ok(()),
-                Wanted::Heads => self.read(now).await?,
-                Wanted::Lanes(lanes) => {
+            match self.outbox.next_read(now) {
+                NextRead::Nothing => return Ok(()),
+                NextRead::Heads => self.read(now).await?,
+                NextRead::Lanes(lanes) => {
                     let Shared { subscriber, store, .. } = &*self.shared;
                     for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
                         self.outbox.load_lane(lane, deliveries, more);
@@ -311,13 +315,14 @@ impl Courier {
         store.subscriber_health(&subscriber.name).await
     }
 
-    fn capacity(&self, at_once: u32, under_way: usize) -> Capacity {
-        let retries = self.in_flight.notes().filter(|note| !note.ping && note.kind == Kind::Retry).count();
-        Capacity {
+    fn concurrency(&self, allowed: u32, in_flight: usize) -> Concurrency {
+        let retries =
+            self.in_flight.notes().filter(|note| !note.ping && note.kind == AttemptKind::Retry).count();
+        Concurrency {
             max_in_flight: self.shared.subscriber.max_in_flight as usize,
-            at_once: at_once as usize,
-            under_way,
-            retries_under_way: retries,
+            allowed: allowed as usize,
+            in_flight,
+            retries_in_flight: retries,
             first_in_a_row: self.first_in_a_row,
         }
     }
@@ -423,31 +428,31 @@ fn report(
     let state = settled.health.state;
     let detail = attempt.detail.as_deref();
     match settled.next {
-        NextStep::Delivered if number == 1 => {
+        AfterAttempt::Delivered if number == 1 => {
             debug!(subscriber = %name, message.id = %id, label.id = label, kind, duration_ms, "delivered");
         }
-        NextStep::Delivered => {
+        AfterAttempt::Delivered => {
             info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, "delivered at last");
         }
-        NextStep::Again(_) if state != State::Ok => {
+        AfterAttempt::Retry(_) if state != HealthState::Ok => {
             let probe_at = settled.health.probe_at.map(tracing::field::display);
             info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 probe_at, "not delivered; the subscriber is not well");
         }
-        NextStep::Again(plan) => {
+        AfterAttempt::Retry(plan) => {
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 next_attempt_at = %plan.at, "not delivered; tried again");
         }
-        NextStep::Dead if delivery.lane.is_none() => {
+        AfterAttempt::Dead if delivery.lane.is_none() => {
             warn!(subscriber = %name, message.id = %id, kind, duration_ms, outcome, detail, "ping not accepted");
         }
-        NextStep::Dead => {
+        AfterAttempt::Dead => {
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 "not delivered, and given up: others were accepted meanwhile");
         }
     }
     match settled.change {
-        Some(HealthChange::Fell | HealthChange::Paused) if state == State::Paused => {
+        Some(HealthChange::Fell | HealthChange::Paused) if state == HealthState::Paused => {
             warn!(subscriber = %name, outcome, "the subscriber is gone: paused until it is resumed or its url changes");
         }
         Some(HealthChange::Fell | HealthChange::Paused) => {
@@ -464,11 +469,11 @@ fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Tim
     let name = subscriber.name.as_str();
     metrics().attempted(name, attempt.outcome.as_str());
     match settled.next {
-        NextStep::Delivered => {
+        AfterAttempt::Delivered => {
             let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
             took.into_iter().for_each(|took| metrics().delivered(name, took));
         }
-        NextStep::Dead => metrics().given_up(name),
-        NextStep::Again(_) => {}
+        AfterAttempt::Dead => metrics().given_up(name),
+        AfterAttempt::Retry(_) => {}
     }
 }
