@@ -64,7 +64,7 @@ fn objection(filter: &str) -> Option<(String, String)> {
         return Some(("is no level".to_owned(), hint));
     }
     let error = EnvFilter::builder().parse(filter).err()?;
-    Some((format!("is no filter: {error}"), "as in \"info,crate::workers::courier=debug\"".to_owned()))
+    Some((format!("is no filter: {error}"), "as in \"info,trackpost::workers::courier=debug\"".to_owned()))
 }
 
 fn format(entry: &Entry<'_>) -> Option<LogFormat> {
