@@ -1,8 +1,7 @@
-//! `GET /messages?after=CURSOR&limit=N&subscriber=NAME`: all messages in their order, to catch up from (contract 9.3).
+//! `GET /messages?after=CURSOR&limit=N&subscriber=NAME`: all messages in order, for catching up (contract 9.3).
 //!
-//! Whoever keeps `next` and asks again behind it gets every message once, whatever became of the callbacks. A page that
-//! is empty is the end for now; its `next` is where it began. What a wrong parameter would hide is refused: the answer
-//! names the parameter.
+//! A client that stores `next` and passes it as `after` gets every message once, regardless of callbacks. An empty page
+//! is the current end; its `next` equals its `after`. A wrong parameter is rejected with an error that names it.
 
 use std::borrow::Cow;
 
@@ -15,19 +14,19 @@ use super::{Sources, json};
 use crate::store::StoreError;
 use crate::store::feed::{Cursor, Fed};
 
-/// Messages in a page, unless it is asked for more or fewer.
+/// Default number of messages in a page.
 const LIMIT: u32 = 100;
-/// The most that can be asked for.
+/// Maximum number of messages in a page.
 const MOST: u32 = 1000;
 
 #[derive(Debug, Serialize)]
 struct Page {
     messages: Vec<Fed>,
-    /// Goes on behind these.
+    /// Cursor after these messages.
     next: Cursor,
 }
 
-/// What a page is asked for with.
+/// Query parameters of a page.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     after: Cursor,
@@ -35,7 +34,7 @@ struct Wanted {
     subscriber: Option<String>,
 }
 
-/// What is wrong with a parameter.
+/// A wrong parameter.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Refusal {
     error: Cow<'static, str>,

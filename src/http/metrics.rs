@@ -1,4 +1,4 @@
-//! `GET /metrics`: what this process counted since it started, and what the database says now, in Prometheus text.
+//! `GET /metrics`: counters of this process since its start and gauges from the database, in Prometheus text format.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -81,7 +81,7 @@ impl<L: Clone + Debug + Send + Sync + std::hash::Hash + Eq + EncodeLabelSet + 's
     }
 }
 
-/// Everything, as of `now`.
+/// All metrics, as of `now`.
 async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     let mut registry = Registry::with_prefix("trackpost");
     counted(&mut registry, now);
@@ -101,7 +101,7 @@ async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     Ok(text)
 }
 
-/// What the process counts itself.
+/// Counters of the process.
 fn counted(registry: &mut Registry, now: Timestamp) {
     let counts = metrics::metrics();
     let build = Info::new([("version", env!("TRACKPOST_VERSION"))]);

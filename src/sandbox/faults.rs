@@ -1,7 +1,7 @@
-//! Injected faults: a share of the answers fails, comes late or is garbled.
+//! Injected faults: a share of the answers fails, is delayed or is garbled.
 //!
-//! The random numbers are seeded, so a run repeats as long as its requests come in the same order. Which label is
-//! hit is random; faults of a single label are scripted through the handle.
+//! The random numbers are seeded, so a run repeats if its requests have the same order. The affected labels are random;
+//! faults of a single label are scripted through the handle.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use super::answer::Answer;
 use super::errors;
 
-/// One kind of fault, and how often it happens.
+/// A kind of fault and its share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     pub kind: FaultKind,
@@ -22,13 +22,13 @@ pub struct Fault {
 pub enum FaultKind {
     /// Answer with this status, 400 to 599.
     Fail(u16),
-    /// Answer as usual, but this much later.
+    /// Answer as usual after this delay.
     Slow(Duration),
     /// Answer 200 with something that is not a tracking object: JSON cut short, an HTML page, nothing, in turn.
     Garble,
 }
 
-/// Why a text is not a valid fault.
+/// Error of parsing a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     #[error("{0:?} has no share; it reads like {1}")]
@@ -85,7 +85,7 @@ fn parse_share(text: &str) -> Result<f64, FaultError> {
         .ok_or_else(|| FaultError::Share(text.to_owned()))
 }
 
-/// The faults in force, and the random numbers.
+/// The active faults and the random numbers.
 #[derive(Debug)]
 pub(super) struct FaultInjector {
     faults: Vec<Fault>,
@@ -102,7 +102,7 @@ impl FaultInjector {
         self.faults = faults;
     }
 
-    /// Draws once per fault, and changes `answer` by the faults that were drawn; a failure beats a garbling.
+    /// Draws once for each fault, and applies the drawn faults to `answer`; a failure takes precedence over garbling.
     pub(super) fn apply(&mut self, mut answer: Answer, request_id: &str) -> Answer {
         let (mut delay, mut failure, mut garble) = (Duration::ZERO, None, false);
         for fault in &self.faults {

@@ -1,4 +1,4 @@
-//! Recorded journeys: the answers of an API and when each began.
+//! Recorded journeys: the answers of an API with the start of each.
 //!
 //! The format is the one of `trackpost simulate` and `trackpost history --journeys`: a JSON object per line. Tracking
 //! bodies are kept verbatim.
@@ -14,16 +14,16 @@ use crate::domain::label::LabelId;
 
 use super::timeline::elapsed;
 
-/// One label's journey, played from its registration on.
+/// The journey of one label, relative to its registration.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub label_id: LabelId,
-    /// Answers by how long after the registration they begin, in that order.
+    /// Answers by the time since the registration, in order.
     observations: Vec<(Duration, Bytes)>,
     before: Bytes,
 }
 
-/// What is answered before the first observation: a label no carrier has seen.
+/// The answer before the first observation: a label without a scan.
 #[derive(Deserialize, Serialize)]
 struct Blank<'a> {
     #[serde(borrow, default)]
@@ -41,7 +41,7 @@ struct Blank<'a> {
 }
 
 impl Recorded {
-    /// Reads a whole file; blank lines are passed over.
+    /// Parses a whole file; blank lines are ignored.
     pub fn read(text: &str) -> Result<Vec<Self>, JourneyFileError> {
         Journey::read_all(text, Self::of)
     }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::answer::Answer;
 
-/// A queue of answers. One pushed with [`Script::push`] repeats while it is the last; one of [`Script::push_once`] is
-/// used up.
+/// A queue of answers. The last answer repeats if it was pushed with [`Script::push`]; an answer of
+/// [`Script::push_once`] is used once.
 #[derive(Debug, Default)]
 pub(super) struct Script(VecDeque<(Answer, bool)>);
 

@@ -1,4 +1,4 @@
-//! The client of one account: what all its requests share is made once.
+//! API client of one account, with everything that its requests share.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, LOCATION, RETRY_AFTER};
@@ -17,12 +17,12 @@ use crate::domain::tracking::reading::Reading;
 use crate::shortage;
 use crate::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport, shown_location};
 
-/// Stands for the label id while a URL is parsed.
+/// Placeholder for the label id while a URL is parsed.
 const PLACE: &str = "se-place-of-the-label-id";
-/// An error body is read this far.
+/// Maximum number of bytes read of an error body.
 const LARGEST_ERROR: usize = 64 * 1024;
 
-/// Asks the API with the key of one account.
+/// API client with the key of one account.
 #[derive(Debug)]
 pub struct AccountClient {
     transport: Transport,
@@ -41,7 +41,7 @@ pub(super) struct Whole {
 
 impl AccountClient {
     /// # Errors
-    /// The URL, the key or a proxy can't be used.
+    /// The URL, the key or a proxy is not valid.
     pub fn new(client: &Client, account: &Account) -> Result<Self, NoClient> {
         let no_client = |what: &str| NoClient(format!("account {}: {what}", account.name));
         let url: Url = account.base_url.parse().map_err(|_| no_client("base_url is not a valid URL"))?;
@@ -69,13 +69,13 @@ impl AccountClient {
         Ok(Self { transport, headers, path, account: account.clone() })
     }
 
-    /// Whether it was made for `account` as it is configured now.
+    /// Whether it was created for `account` with this configuration.
     pub(super) fn is_of(&self, account: &Account) -> bool {
         self.account == *account
     }
 
-    /// Asks for the tracking of a label. `last` is the beginning of the digest of the answer that would be unchanged.
-    /// `now` dates a `Retry-After`.
+    /// Polls a label. `last` is the beginning of the digest of the last answer, to recognise an unchanged one. `now` is
+    /// the base of a relative `Retry-After`.
     pub async fn read(&self, label: &str, last: Option<u64>, now: Timestamp) -> Reading {
         let [before, after] = &self.path;
         let mut target = String::with_capacity(before.len() + label.len() + after.len());
@@ -86,7 +86,7 @@ impl AccountClient {
         }
     }
 
-    /// A status and the whole body; or what is plain without one.
+    /// Returns status and whole body, or the reading if no body is needed for it.
     pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<Whole, Reading> {
         let progress = Progress::default();
         let exchange = async {
@@ -132,13 +132,13 @@ impl AccountClient {
     }
 }
 
-/// The whole answer; or what its status says alone.
+/// Returns the whole answer, or the reading that follows from its status alone.
 async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
     let Answer { status, headers, body } = answer;
     if status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
-        // Whatever becomes of its body, it is a 429.
+        // A 429 stays a 429 even if its body cannot be read.
         let body = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
         let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
         return Err(match wire::limit_of(&body) {
@@ -147,7 +147,7 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
         });
     }
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        // Read, so that the connection can be used again.
+        // Read the body, so that the connection can be reused.
         let _ = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
         return Err(Reading::ServerError { status: status.as_u16() });
     }
@@ -191,21 +191,21 @@ fn answer(body: &[u8], last: Option<u64>) -> Reading {
     }
 }
 
-/// How gzip begins.
+/// First bytes of gzip data.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 fn unasked(how: &str) -> String {
     format!("the answer is compressed ({how}) although identity was asked for")
 }
 
-/// By what a body is compressed, if it is.
+/// Returns the compression of a body, if any.
 fn compressed(headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("in an unknown way").trim();
     let plain = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
     (!plain).then(|| coding.chars().take(32).collect())
 }
 
-/// A redirect says where to, without the query: it may hold a secret.
+/// Names the target of a redirect without its query, which may contain a secret.
 fn no_tracking(status: StatusCode, headers: &HeaderMap) -> String {
     let code = status.as_u16();
     let location = headers.get(LOCATION).filter(|_| status.is_redirection());

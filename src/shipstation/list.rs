@@ -1,7 +1,7 @@
-//! The list of labels, `GET /v2/labels`: one page of it, and nothing of the people in it.
+//! One page of the list of labels, `GET /v2/labels`, without personal data.
 //!
-//! A label there carries names, addresses, telephone numbers and links that open it. The parser has no field for any of
-//! them, and no error quotes an answer: not even serde's own, which name the value they stumble over.
+//! A label in the list has names, addresses, telephone numbers and links that open it. The parser has no field for
+//! them, and no error quotes an answer; serde's own errors quote the value, so they are not used.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -17,14 +17,14 @@ use crate::domain::polling::discovery::{Ask, Fate, Listed, Page};
 use crate::domain::tracking::Text;
 use crate::domain::tracking::reading::Reading;
 
-/// A longer id or code is none, and left out, in bytes.
+/// Maximum length of an id or code in bytes; longer ones are left out.
 const LONGEST: usize = 128;
 
 impl Client {
-    /// Asks for a page of the list of labels at `url`. `now` dates a `Retry-After`.
+    /// Requests a page of the list of labels at `url`. `now` is the base of a relative `Retry-After`.
     ///
     /// # Errors
-    /// What came back in its place.
+    /// The reading of any other answer.
     pub async fn list(
         &self,
         account: &Account,
@@ -85,7 +85,7 @@ struct Links {
     next: Option<Link>,
 }
 
-/// An absent one is an empty object.
+/// An absent object is an empty object.
 #[derive(Deserialize)]
 struct Link {
     #[serde(default)]
@@ -107,7 +107,7 @@ struct WireLabel {
     service_code: Text,
 }
 
-/// The page, or what is wrong with it in words of our own.
+/// Returns the page, or an error that does not quote the answer.
 fn parse(body: &[u8], number: u32) -> Result<Page, String> {
     let wire: WirePage = serde_json::from_slice(body).map_err(|error| {
         format!("no list of labels: wrong from line {}, column {} on", error.line(), error.column())
@@ -145,7 +145,7 @@ impl WireLabel {
     }
 }
 
-/// With a zone; without one the vendor means UTC.
+/// A time with a zone; without a zone it is UTC.
 fn instant(text: &str) -> Option<Timestamp> {
     text.parse().or_else(|_| format!("{text}Z").parse()).ok()
 }
@@ -154,7 +154,7 @@ fn instant(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    /// As the vendor answers, the people in it invented.
+    /// An answer of the vendor with invented people.
     const PAGE: &str = include_str!("../../tests/it/harness/labels.json");
 
     #[test]

@@ -1,7 +1,7 @@
-//! The vendor's error bodies: what they say, in a line, and whether they speak of the endpoint.
+//! Error bodies of the vendor: their text in one line, and whether they are about the endpoint.
 //!
-//! Their texts are not to be coded against, with one exception the vendor leaves us: a wrong URL is a 404 too, and only
-//! its words tell it from a label that doesn't exist.
+//! The vendor advises against matching these texts. One exception is needed: a wrong URL is also a 404, and only its
+//! text differs from that of a missing label.
 
 use serde::Deserialize;
 
@@ -29,10 +29,10 @@ struct ErrorEntry {
     path: Text,
 }
 
-/// The longest line made of an error body, in characters.
+/// Maximum length of the line in characters.
 const LONGEST: usize = 200;
 
-/// What an error body says, in a line. Should it repeat the API key, `key` is taken out before anything else.
+/// Returns the text of an error body in one line. The API key, `key`, is removed first if the body repeats it.
 pub fn said(body: &[u8], key: &str) -> String {
     let entry =
         serde_json::from_slice::<ErrorBody>(body).ok().and_then(|body| body.errors.into_iter().next());
@@ -47,7 +47,7 @@ pub fn said(body: &[u8], key: &str) -> String {
     line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 
-/// The code of an error body and nothing else of it, for answers that may be full of people.
+/// Returns only the code of an error body, for answers that may contain personal data.
 pub fn code(body: &[u8]) -> String {
     let code = said_code(body).unwrap_or_default();
     let is_code =
@@ -64,16 +64,16 @@ fn said_code(body: &[u8]) -> Option<String> {
     body.errors.into_iter().next()?.error_code.into_option()
 }
 
-/// Whom a 429 is about.
+/// The limit that a 429 is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// The account asks too often.
+    /// The account sends too many requests.
     Account,
-    /// The API asks this carrier too often, should it be named.
+    /// The API sends too many requests to this carrier, if named.
     Carrier(Option<String>),
 }
 
-/// Whose limit a 429 speaks of: the carrier's if that is the source of its errors.
+/// Returns the limit that a 429 is about: the carrier's if that is the source of its errors.
 pub fn limit_of(body: &[u8]) -> Limit {
     let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return Limit::Account };
     let mut carriers =
@@ -87,7 +87,7 @@ pub fn limit_of(body: &[u8]) -> Limit {
     }
 }
 
-/// Whether a 400 or 403 is about the account and not about the label: its key, its subscription, its plan.
+/// Whether a 400 or 403 is about the account (its key, subscription or plan) and not about the label.
 pub fn speaks_of_account(body: &[u8]) -> bool {
     let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return false };
     errors.into_iter().any(|error| {

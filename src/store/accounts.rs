@@ -1,4 +1,4 @@
-//! How accounts stand with the API, kept across restarts: a fallen one is not announced twice.
+//! Account status, kept across restarts, so that a failure is not announced twice.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::polling::account_status::{AccountChange, AccountState, AccountStatus};
 
-/// An account's new status, what is to be told of it, and what it does to the labels.
+/// An account's new status, the messages about it, and its effect on the labels.
 #[derive(Clone, Debug)]
 pub struct AccountRecord {
     pub name: AccountName,
@@ -26,7 +26,7 @@ pub struct AccountRecord {
 }
 
 impl Store {
-    /// The account as an earlier process left it.
+    /// Returns the account's status as an earlier process left it.
     pub async fn account_state(
         &self,
         name: &AccountName,
@@ -51,7 +51,7 @@ impl Store {
         })
     }
 
-    /// Writes an account's new status by itself: nothing else came of what changed it.
+    /// Writes an account's new status without a poll or request that it belongs to.
     pub async fn record_account(&self, record: AccountRecord) -> Result<(), StoreError> {
         let told: BTreeSet<SubscriberName> =
             record.deliveries.iter().map(|delivery| delivery.subscriber.clone()).collect();
@@ -61,8 +61,8 @@ impl Store {
     }
 }
 
-/// Writes an account's status into an open transaction. Returns the deliveries that are handed over once it is
-/// committed.
+/// Writes an account's status into an open transaction. Returns the new deliveries, which are handed over after the
+/// commit.
 pub(super) async fn keep(
     tx: &mut SqliteConnection,
     record: &AccountRecord,
@@ -93,9 +93,8 @@ pub(super) async fn keep(
     write_system_messages(tx, &record.messages, &record.deliveries, Some(&record.name)).await
 }
 
-/// After an outage the failures of labels were not theirs, and they need not sit out what they backed off. All others are
-/// as overdue as they are, and that is the order in which they are caught up with. Rows under way are not touched by
-/// their version: what they bring is recorded.
+/// Clears the failures of labels that an outage of the account caused, and ends their backoff. Other labels keep their
+/// due time: overdue labels are polled in that order. The labels' version stays, so polls in flight are recorded.
 async fn forgive(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
     let (name, now) = (record.name.as_str(), ms(record.now));
     sqlx::query!(

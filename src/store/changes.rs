@@ -1,11 +1,11 @@
-//! What other processes commit, noticed by one watcher for the whole process.
+//! Detection of commits by other processes: one watcher for the whole process.
 //!
-//! `PRAGMA data_version` of a connection changes when another one has committed. It is asked on the writer's connection:
-//! all writes of this process go through that one, so what changes there is another process's.
+//! `PRAGMA data_version` of a connection changes when another connection has committed. The watcher reads it on the
+//! writer's connection. All writes of this process use that connection, so a change means another process.
 //!
-//! Every commit writes to the WAL first. So inotify says when to ask, and a process with nothing to do is not woken. A
-//! commit counts only when the WAL is synced, so the version is asked for some more times after a write. Where inotify
-//! does not work, it is asked for all the time.
+//! Every commit writes to the WAL first. So inotify says when to read the version, and an idle process is not woken. A
+//! commit counts only after the WAL is synced, so the version is read a few more times after a write. Where inotify
+//! does not work, it is read at a fixed interval.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,20 +17,20 @@ use tokio::sync::watch;
 
 use crate::clock::{self, Stopwatch};
 
-/// A change is noticed within this, or as soon as a commit that is under way has ended.
+/// Interval of reading the version. A change is noticed within it, or when a running commit ends.
 const EVERY: Duration = Duration::from_millis(500);
-/// The version is asked for so many times after a write to the WAL.
+/// Number of times that the version is read after a write to the WAL.
 const LOOKS: u32 = 4;
-/// And this often without a write.
+/// Interval of reading the version without a write.
 const RARELY: Duration = Duration::from_secs(10);
 
-/// No event of a file has a name, so each takes 16 bytes.
+/// An inotify event of a file has no name and takes 16 bytes.
 type Events = EventStream<[u8; 256]>;
 
 pub(super) struct Watcher {
     wal: PathBuf,
     inotify: Option<(Events, Watches)>,
-    /// How often the version is still asked for before the next write is waited for.
+    /// Reads of the version left before waiting for the next write.
     looks: u32,
     version: Option<i64>,
     last: Stopwatch,
@@ -49,7 +49,7 @@ impl Watcher {
         Self { wal, inotify: None, looks: LOOKS, version: None, last: Stopwatch::start(), changes }
     }
 
-    /// Returns when it is time to look. A call that is given up loses nothing.
+    /// Returns when the version is to be read. Cancel-safe.
     pub async fn wait(&mut self) {
         let rest = clock::sleep(self.pause().saturating_sub(self.last.elapsed()));
         match &mut self.inotify {
@@ -61,9 +61,9 @@ impl Watcher {
         }
     }
 
-    /// Looks, if it is time to.
+    /// Reads the version if it is due.
     pub async fn look(&mut self, connection: &mut SqliteConnection) {
-        // While much is written, nobody waits.
+        // Under load the writer calls this without `wait`.
         if let Some((events, _)) = self.inotify.as_mut().filter(|_| self.looks == 0)
             && written(events).now_or_never().is_some()
         {
@@ -74,12 +74,12 @@ impl Watcher {
         }
         self.last = Stopwatch::start();
         self.looks = self.looks.saturating_sub(1);
-        // Before the version is asked for: no write falls between the two.
+        // Watch before reading the version, so that no write in between is lost.
         if self.looks == 0 && !self.arm() {
             self.looks = 1;
         }
         let asked = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await;
-        // A database that does not answer is seen by whoever writes next.
+        // If reading fails, the next write reports the error.
         let Ok(version) = asked else { return };
         if self.version.replace(version).is_some_and(|before| before != version) {
             self.changes.send_modify(|count| *count += 1);
@@ -90,7 +90,7 @@ impl Watcher {
         if self.looks > 0 { EVERY } else { RARELY }
     }
 
-    /// Asks for one event at the next write, so that many writes cost no more than one.
+    /// Requests a single event for the next write, so that many writes cost one event.
     fn arm(&mut self) -> bool {
         if self.inotify.is_none() {
             let inotify = Inotify::init().and_then(|inotify| {
@@ -104,9 +104,9 @@ impl Watcher {
     }
 }
 
-/// Returns at the next write; also if inotify fails, so that the version is asked for.
+/// Returns at the next write, and also if inotify fails; then the version is read.
 async fn written(events: &mut Events) {
-    // The end of the last watch is an event, too.
+    // The end of the previous watch is an event too.
     while let Some(Ok(event)) = events.next().await
         && event.mask.contains(EventMask::IGNORED)
     {}

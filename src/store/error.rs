@@ -1,29 +1,29 @@
-//! Why the store could not do what was asked, in plain words, and a way out.
+//! Errors of the store, in plain words and with a hint.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Why the store could not do what was asked.
+/// Error of the store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the database {} could not be opened: {reason}", path.display())]
     Open { path: PathBuf, reason: String, hint: Option<String> },
     #[error("the database {} is in use by another trackpost{}", path.display(), in_brackets(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
-    /// The open file is no longer the one at the path: what is written now is lost at the next start.
+    /// The path no longer names the open file. What is written now would be missing at the next start.
     #[error("the database {} {what} while trackpost runs on it", path.display())]
     Lost { path: PathBuf, what: String },
     #[error("the database{} failed: {}", named(path.as_deref()), in_plain_words(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
     #[error("the database's writer has ended")]
     WriterGone,
-    /// A step that records did not come to its end: we no longer know what it did.
+    /// A write panicked; whether it was committed is unknown.
     #[error("a step ended in a panic: {0}")]
     Panicked(String),
 }
 
 impl StoreError {
-    /// The same, naming the database at `path`.
+    /// Adds the path of the database to the error.
     pub fn of(self, path: &Path) -> Self {
         match self {
             Self::Failed { error, path: None } => Self::Failed { error, path: Some(path.into()) },
@@ -31,7 +31,7 @@ impl StoreError {
         }
     }
 
-    /// A way out, where there is one.
+    /// Returns what to do about the error, if known.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Open { hint, .. } => hint.as_deref(),
@@ -45,17 +45,18 @@ impl StoreError {
         }
     }
 
-    /// Whether the database itself failed: its disk, its file, its content. What follows on that connection tells nothing.
+    /// Whether the database itself failed: its disk, its file or its content. Later errors on that connection have no
+    /// meaning of their own.
     pub(super) fn is_disaster(&self) -> bool {
         let Self::Failed { error, .. } = self else { return matches!(self, Self::Lost { .. }) };
         let disasters = [READ_ONLY, IO, DAMAGED, FULL, CANNOT_OPEN, NO_DATABASE];
         primary_code(error).is_some_and(|code| disasters.contains(&code))
     }
 
-    /// Whether the database is well and only would not take these rows.
+    /// Whether the database works and only rejected these rows.
     pub fn is_refusal(&self) -> bool {
         let Self::Failed { error, .. } = self else { return false };
-        // 1 is a fault in the statement or its data, 18 too large, 19 a constraint, 20 a type.
+        // 1: fault in the statement or its data. 18: too large. 19: constraint. 20: type.
         primary_code(error).is_some_and(|code| matches!(code, 1 | 18 | 19 | 20))
     }
 }
@@ -74,7 +75,7 @@ fn named(path: Option<&Path>) -> String {
     path.map(|path| format!(" {}", path.display())).unwrap_or_default()
 }
 
-/// SQLite's primary result code: the low byte of the extended one.
+/// Returns SQLite's primary result code: the low byte of the extended code.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let code = error.as_database_error()?.code()?.parse::<u32>().ok()?;
     Some(code & 0xff)
@@ -89,7 +90,7 @@ const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NO_DATABASE: u32 = 26;
 
-/// What SQLite means, and in brackets what it says.
+/// Returns the meaning of the error, with SQLite's own text in brackets.
 pub(super) fn in_plain_words(error: &sqlx::Error) -> String {
     let Some(said) = error.as_database_error() else { return error.to_string() };
     let meaning = match primary_code(error) {
@@ -105,7 +106,7 @@ pub(super) fn in_plain_words(error: &sqlx::Error) -> String {
     format!("{meaning} ({})", said.message())
 }
 
-/// A way out of what SQLite says.
+/// Returns what to do about an SQLite error.
 pub(super) fn way_out(error: &sqlx::Error) -> Option<&'static str> {
     Some(match primary_code(error)? {
         FULL => {

@@ -1,13 +1,13 @@
-//! What must hold of the whole database, whatever happened to it: one checker of all of it.
+//! Checker of the invariants of the whole database.
 //!
-//! The schema makes most impossible rows unwritable; here is what spans rows and tables. Tests ask after every run,
-//! crashed ones too, and an operator may ask of a copy. It reads only, it repairs nothing, and it knows nothing that the
-//! wire knows.
+//! The schema rejects most invalid rows. This module checks conditions across rows and tables. Tests run it after every
+//! scenario, also after crashes; an operator may run it on a copy. It only reads, and it does not know the formats of
+//! requests and callbacks.
 
 use super::{Store, StoreError};
 use crate::domain::delivery::outcome::DueReason;
 
-/// A query over everything, and the sentence for each row that it finds.
+/// Runs a query over the whole database and adds a sentence for each row that it returns.
 macro_rules! each {
     ($store:expr, $broken:expr, $query:literal, |$row:ident| $sentence:expr) => {
         for $row in sqlx::query!($query).fetch_all(&$store.readers).await? {
@@ -17,7 +17,7 @@ macro_rules! each {
 }
 
 impl Store {
-    /// A sentence for each invariant that is broken, naming whose; none if all is well.
+    /// Returns a sentence for each violation, with the name of the row; empty if there are none.
     pub async fn broken(&self) -> Result<Vec<String>, StoreError> {
         let mut broken = Vec::new();
         self.broken_file(&mut broken).await?;
@@ -99,7 +99,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whoever shows a revision of an event, shows the same: its messages, the history, and what was before the next.
+    /// All records of a revision of an event are equal: its messages, the history, and the previous content kept with
+    /// the next revision.
     async fn broken_revisions(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
@@ -202,7 +203,8 @@ impl Store {
         Ok(())
     }
 
-    /// Attempts of settled deliveries are pruned in time, those of pending ones never, unless it was queued again.
+    /// Attempts of settled deliveries are pruned after a while. Attempts of pending deliveries are kept, except from
+    /// before a replay.
     async fn broken_attempts(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
@@ -243,7 +245,8 @@ impl Store {
         Ok(())
     }
 
-    /// Every new event is counted twice: our own part, and what it says of itself, or that it says nothing.
+    /// Every new event is counted twice: once for the delay that trackpost added, and once for the delay since the
+    /// scan, or as unclear.
     async fn broken_freshness(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,

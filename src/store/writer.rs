@@ -1,11 +1,11 @@
-//! The one writer: it takes whatever has arrived into one transaction, and nobody waits for a timer.
+//! The writer: commits all waiting jobs in one transaction, without a timer.
 //!
 //! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and settlements
-//! come often and are written many rows a statement; everything else is a job of its own, in a transaction of its own.
-//! New deliveries are handed to their couriers after the commit.
+//! are frequent and are written with many rows per statement. Each other job runs in its own transaction. New
+//! deliveries are handed to their couriers after the commit.
 //!
-//! If we die between two commits, nothing of the later one has happened: nobody was told, the next start finds the work
-//! still due.
+//! Crash point: between two commits, nothing of the later one has happened and no caller was answered. The next start
+//! finds the work still due.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,11 +28,11 @@ use crate::clock::{self, Stopwatch};
 use crate::crash::CrashPoint;
 use crate::metrics::metrics;
 
-/// The most jobs one transaction takes.
+/// Maximum number of jobs per transaction.
 const BATCH: usize = 256;
-/// How long settlements wait for company at most.
+/// Maximum time that settlements wait for other jobs.
 const COMPANY: Duration = Duration::from_millis(50);
-/// Jobs waiting before callers do.
+/// Capacity of the queue; callers wait when it is full.
 const QUEUE: usize = 1024;
 
 /// A future that borrows the writer's connection.
@@ -45,7 +45,7 @@ enum Job {
     Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     Alone(Alone),
-    /// Takes no further jobs.
+    /// Ends the writer.
     End,
 }
 
@@ -55,15 +55,15 @@ impl Job {
     }
 }
 
-/// Where jobs are put. Cheap to clone; when the last one is dropped, the writer ends.
+/// Queue of jobs. Cheap to clone; the writer ends when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct WriteQueue {
     jobs: mpsc::Sender<Job>,
     disaster: Disaster,
 }
 
-/// How the database failed first. SQLite ends the transaction then, and what the connection says afterwards is about
-/// that, not about the reason.
+/// The first error of the database itself. SQLite then ends the transaction, and later errors of the connection are
+/// about that and not about the cause.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disaster(Arc<OnceLock<StoreError>>);
 
@@ -76,14 +76,14 @@ impl Disaster {
     }
 }
 
-/// A queue and its other end.
+/// Returns a queue and its receiver.
 pub(super) fn write_queue() -> (WriteQueue, Jobs) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let disaster = Disaster::default();
     (WriteQueue { jobs: sender, disaster: disaster.clone() }, Jobs { receiver, disaster })
 }
 
-/// The writer's end of the queue.
+/// Receiver of the queue.
 pub(super) struct Jobs {
     receiver: mpsc::Receiver<Job>,
     disaster: Disaster,
@@ -114,7 +114,7 @@ impl WriteQueue {
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
-    /// Does `work` in a transaction of its own.
+    /// Runs `work` in its own transaction.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -126,7 +126,7 @@ impl WriteQueue {
             Box::pin(async move {
                 let done = alone(connection, work).await;
                 disaster.note(&done);
-                // Whoever asked may have gone; what was done stays done.
+                // The caller may have been dropped; the write is committed regardless.
                 let _ = reply.send(done);
                 Ok(())
             })
@@ -135,14 +135,14 @@ impl WriteQueue {
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
-    /// How the database failed first, if it did.
+    /// Returns the first error of the database itself, if any.
     pub(super) fn disaster(&self) -> Option<StoreError> {
         self.disaster.0.get().cloned()
     }
 
-    /// Ends the writer when what was put here before is written.
+    /// Ends the writer after all earlier jobs are written.
     pub(super) async fn end(&self) {
-        // It may have ended already.
+        // The writer may have ended already.
         let _ = self.put(Job::End).await;
     }
 
@@ -161,18 +161,18 @@ where
     Ok(done)
 }
 
-/// The connections that are used one job at a time.
+/// Connections that are used by one job at a time.
 #[derive(Debug)]
 pub(super) struct Connections {
     /// The only one that writes.
     pub connection: SqliteConnection,
-    /// Makes checkpoints beside it.
+    /// Makes checkpoints concurrently.
     pub checkpointer: SqliteConnection,
     /// Reads the labels of polls.
     pub label_reader: LabelReader,
 }
 
-/// Owns the only connection that writes.
+/// Owns the only writing connection.
 #[derive(Debug)]
 pub struct Writer {
     connections: Connections,
@@ -206,7 +206,7 @@ impl Writer {
         Self { connections, jobs, handover, healths, watcher, written, files }
     }
 
-    /// Writes until it is told to end or every handle to the store is gone.
+    /// Runs until it is ended or every handle to the store is dropped.
     pub async fn run(self) {
         let Self { connections, jobs, handover, healths, watcher, written, files } = self;
         let Connections { connection, mut checkpointer, mut label_reader } = connections;
@@ -215,7 +215,7 @@ impl Writer {
         tokio::select! {
             () = writing.run() => {}
             () = checkpoints::run(&mut checkpointer, &written) => {}
-            // It ends when every handle is gone, and so does the writer.
+            // The reader ends when every handle is dropped, and the writer with it.
             () = async { label_reader.run().await; std::future::pending().await } => {}
         }
         checkpoints::close(label_reader.connection).await;
@@ -223,7 +223,7 @@ impl Writer {
     }
 }
 
-/// The writer at work.
+/// State of the running writer.
 struct Writing<'a> {
     connection: SqliteConnection,
     jobs: Jobs,
@@ -232,7 +232,7 @@ struct Writing<'a> {
     watcher: Watcher,
     written: &'a Written,
     files: Arc<OpenFiles>,
-    /// The path no longer names the open file.
+    /// Whether the path no longer names the open file.
     lost: bool,
 }
 
@@ -252,7 +252,7 @@ impl Writing<'_> {
             for job in arrived.drain(..) {
                 match job {
                     Job::End => self.jobs.receiver.close(),
-                    // Nobody would find it again: whoever asked hears that the writer is gone.
+                    // The write would be lost, so the caller gets an error: the writer has ended.
                     _ if self.lost => {}
                     Job::Poll(record, reply) => {
                         batch.polls.push(*record);
@@ -267,7 +267,7 @@ impl Writing<'_> {
                         batch.settle_replies.push(reply);
                     }
                     Job::Alone(work) => {
-                        // It answers its caller itself.
+                        // The job answers its caller itself.
                         let _ = work(&mut self.connection).await;
                         self.written.add(1);
                     }
@@ -277,9 +277,10 @@ impl Writing<'_> {
         }
     }
 
-    /// Settlements that nobody waits for go with what comes next, for a while: a commit costs more than they do.
+    /// Waits a while for other jobs if all waiting jobs are settlements without a caller: a commit costs more than they
+    /// do.
     ///
-    /// If we die meanwhile, they are sent again under the same id, as if we had died a moment earlier.
+    /// Crash point: during this wait, the deliveries are sent again under the same id.
     async fn wait_for_company(&mut self, arrived: &mut Vec<Job>) {
         let company = clock::sleep(COMPANY);
         tokio::pin!(company);
@@ -295,19 +296,19 @@ impl Writing<'_> {
 
     async fn close(self, checkpointer: SqliteConnection) {
         if self.lost && self.files.are_emptied() {
-            // A close would fill the file up with the pages that happen to be in the WAL: neither the old database nor
-            // an empty one. As it is, the next start begins a new one.
+            // Closing would checkpoint the WAL into the emptied file, which would then be neither the old database nor
+            // an empty one. Without it the next start creates a new database.
             std::mem::forget(checkpointer);
             return std::mem::forget(self.connection);
         }
         checkpoints::close(checkpointer).await;
         let mut connection = self.connection;
         if self.lost {
-            // The WAL belongs to the file that was open, and would damage the one that is at the path now. Afterwards the
-            // file that was open, wherever it was moved, has all that was written.
+            // The WAL belongs to the open file and would damage the file that is at the path now. Afterwards the open
+            // file, wherever it was moved, has everything that was written.
             let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         }
-        // Leaves no WAL behind; a failure costs the next start a moment.
+        // Removes the WAL; after a failure the next start takes slightly longer.
         let _ = connection.close().await;
     }
 
@@ -336,7 +337,8 @@ impl Writing<'_> {
                     let _ = reply.send(Ok(settled));
                 }
             }
-            // One bad row must not take the others with it: each for itself, so that only its own caller is told.
+            // A rejected row must not fail the other jobs: write each by itself, so that only its own caller gets the
+            // error.
             Err(error) if several && !error.is_disaster() => {
                 for (flush, reply) in flushes.into_iter().zip(flush_replies) {
                     let done = self.commit(std::slice::from_ref(&flush), &mut [], &[]).await;
@@ -365,8 +367,10 @@ impl Writing<'_> {
         }
     }
 
-    /// One transaction. If we die before its commit, nothing in it happened; after, all of it did: what was not handed
-    /// over yet is read from the table by the next start. Deliveries are handed over before anybody is answered.
+    /// Runs one transaction. Deliveries are handed over before any caller is answered.
+    ///
+    /// Crash point: before the commit, nothing of it happened. After the commit, all of it happened, and the next start
+    /// reads deliveries from the table that were not handed over.
     async fn commit(
         &mut self,
         flushes: &[Flush],
@@ -375,7 +379,7 @@ impl Writing<'_> {
     ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
         let mut new: Vec<NewDelivery> = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        // First: what was in memory is older than what polls of the same labels found since.
+        // First, because the batches in memory are older than later polls of the same labels.
         for flush in flushes {
             polls::flush(&mut transaction, flush).await?;
         }
@@ -396,7 +400,7 @@ impl Writing<'_> {
         CrashPoint::BeforeCommit.reached();
         transaction.commit().await?;
         CrashPoint::AfterCommit.reached();
-        // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
+        // If the file was lost meanwhile, nothing was recorded, and callers must not get a success.
         self.files.check()?;
         if let Some(settled) = settled.last() {
             self.handover.settled(settled.version);

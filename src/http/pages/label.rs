@@ -1,6 +1,7 @@
-//! `/labels/{id}`: a parcel's timeline, its polls, when the next one is and why, its messages and their deliveries.
+//! `/labels/{id}`: a parcel's timeline, its polls, the time of the next poll and its reason, its messages and their
+//! deliveries.
 //!
-//! The only page with personal data: places and signers, as the carrier tells them.
+//! The only page with personal data: places and signers, as received from the carrier.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,11 +29,11 @@ use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::events::{ChangeView, EventView};
 use crate::store::views::messages::MessageView;
 
-/// What a page shows at most, newest first.
+/// Maximum number of entries shown, newest first.
 const EVENTS: usize = 200;
 const MESSAGES: u32 = 50;
 const ATTEMPTS: u32 = 300;
-/// Characters of a value that a revision shows.
+/// Maximum length of a value in a revision.
 const VALUE: usize = 200;
 
 #[derive(serde::Deserialize)]
@@ -187,7 +188,7 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
     }
 }
 
-/// A text of an event; what is empty is left out.
+/// A text of an event; `None` if it is empty.
 fn text<'a>(event: &'a Value, name: &str) -> Option<std::borrow::Cow<'a, str>> {
     match event.get(name)? {
         Value::String(text) => {
@@ -233,7 +234,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
     }
 }
 
-/// What became of an event; a revision says what it was before.
+/// The changes of an event; a revision shows the previous values.
 fn changed(change: &ChangeView, event: &Value) -> Markup {
     let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
     let before: Value =

@@ -1,5 +1,4 @@
-//! `/messages/{id}`: what a message is about, and what became of it with each subscriber. Its body, which may hold
-//! personal data, is not shown.
+//! `/messages/{id}`: the subject of a message and its deliveries. The body may contain personal data and is not shown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +99,7 @@ fn told_of(told: &Told) -> Markup {
     }
 }
 
-/// An attempt in a line, with what it said.
+/// An attempt in one line, with its detail.
 pub(super) fn attempt(attempt: &AttemptView) -> Markup {
     html! {
         @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (kind(&attempt.outcome)) } }

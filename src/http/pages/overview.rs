@@ -1,4 +1,4 @@
-//! `/`: what needs attention first, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
+//! `/`: first what needs attention, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,10 +30,10 @@ use crate::store::views::attention::Configured;
 use crate::store::views::overview::Tally;
 use crate::store::views::subscribers::SubscriberView;
 
-/// Freshness is shown over so long.
+/// Period of the freshness figures.
 const FRESHNESS: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// What the overview is asked for with.
+/// Query parameters of the overview.
 #[derive(serde::Deserialize)]
 pub(in crate::http) struct Asked {
     find: Option<String>,
@@ -273,7 +273,7 @@ fn activity(now: Timestamp) -> Markup {
     }
 }
 
-/// How long deliveries took since the start: of all subscribers, or of one.
+/// Latency of deliveries since the start: of all subscribers, or of one.
 pub(super) fn latency(subscriber: Option<&str>) -> Markup {
     let latencies = metrics().latencies(subscriber);
     let (Some(half), Some(most)) = (figures::quantile(&latencies, 0.5), figures::quantile(&latencies, 0.99))
@@ -286,7 +286,7 @@ pub(super) fn latency(subscriber: Option<&str>) -> Markup {
     }
 }
 
-/// What the active labels are to cost, and how fresh they are to be; `None` without any.
+/// Expected cost and freshness of the active labels; `None` without active labels.
 fn foretell(configured: &Configured, labels: &[Tally]) -> Option<Forecast> {
     let each = of_one_label(configured.cadence.as_ref()?);
     let active = |account: &str| {
@@ -311,7 +311,7 @@ fn foretell(configured: &Configured, labels: &[Tally]) -> Option<Forecast> {
     })
 }
 
-/// The forecast for one label; played once for each cadence.
+/// The forecast for one label; simulated once for each cadence.
 fn of_one_label(cadence: &Cadence) -> Forecast {
     static LAST: Mutex<Option<(Cadence, Forecast)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);

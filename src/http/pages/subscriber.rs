@@ -1,4 +1,4 @@
-//! `/subscribers/{name}`: health, latency, failures by kind, what waits, and what the last failures said.
+//! `/subscribers/{name}`: health, latency, failures by kind, waiting deliveries, and the last failures.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
     }
 }
 
-/// What the process counted since it started.
+/// Counters of the process since its start.
 fn by_outcome(name: &str) -> Markup {
     let mut counts: Vec<(&str, u64)> = OUTCOMES
         .iter()
@@ -112,7 +112,7 @@ fn by_outcome(name: &str) -> Markup {
     html! { (table("Attempts by outcome", &["Outcome", "Attempts"], &rows)) p { small { "Since the daemon started." } } }
 }
 
-/// The words under which outcomes are recorded.
+/// Recorded names of outcomes.
 const OUTCOMES: [&str; 12] = [
     "accepted",
     "status",
@@ -128,7 +128,7 @@ const OUTCOMES: [&str; 12] = [
     "ours",
 ];
 
-/// An outcome in words.
+/// Text of an outcome.
 pub(super) fn kind(outcome: &str) -> &str {
     match outcome {
         "status" => "a status other than 2xx",
@@ -200,7 +200,7 @@ fn failed(failures: &[Failure], now: Timestamp) -> Markup {
     table("Last failures", &["When", "Message", "Outcome", "What it said"], &rows)
 }
 
-/// What an attempt that failed says of itself, and the beginning of the receiver's answer.
+/// The detail of a failed attempt, and the beginning of the receiver's answer.
 pub(super) fn said(detail: Option<&str>, answer: Option<&str>) -> Markup {
     html! {
         @if let Some(detail) = detail { (detail) }

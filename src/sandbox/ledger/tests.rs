@@ -77,7 +77,7 @@ impl Told {
     }
 }
 
-/// Two equal scans, both told.
+/// Two equal scans, both delivered.
 fn complete() -> Told {
     let mut told = Told::default();
     let last = answer("IT", &[scan("Arrived"), scan("Arrived")]);

@@ -26,7 +26,7 @@ fn every_parcel() -> impl Iterator<Item = Parcel> {
     })
 }
 
-/// Every answer of the parcel, in order, asked a little before and at each turn.
+/// Every answer of the parcel, in order, requested shortly before and at each change.
 fn answers(parcel: &Parcel) -> Vec<(Duration, Bytes)> {
     let script = parcel.journey.script();
     let turns = script.lines.iter().flat_map(|line| [Some(line.seen), line.until]).flatten();
@@ -148,7 +148,7 @@ fn labels_and_seeds_differ() {
     );
 }
 
-/// The keys of a JSON object, as they stand.
+/// The keys of a JSON object, in order.
 fn keys(object: &str) -> Vec<String> {
     struct Keys(Vec<String>);
     impl<'de> serde::Deserialize<'de> for Keys {

@@ -33,7 +33,7 @@ async fn post_raw(addr: SocketAddr, path: &str, headers: &str, body: &[u8]) -> u
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    // A refusal may come before the body has been read.
+    // A rejection may be sent before the body has been read.
     let _ = stream.write_all(body).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;

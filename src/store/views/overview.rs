@@ -1,9 +1,10 @@
-//! What the overview of the status page and `/metrics` count: labels by account and state, and the size of the database.
+//! Counts for the overview of the status page and `/metrics`: labels by account and state, and the size of the
+//! database.
 
 use super::count;
 use crate::store::{Store, StoreError};
 
-/// How many labels of an account are in a state.
+/// Number of labels of an account in a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     pub account: String,
@@ -22,7 +23,7 @@ impl Store {
         Ok(rows.into_iter().map(|row| tally(row.account, row.state, row.labels)).collect())
     }
 
-    /// The size of the database without its write-ahead log.
+    /// Returns the size of the database without its write-ahead log.
     pub fn database_bytes(&self) -> u64 {
         self.path().metadata().map_or(0, |file| file.len())
     }
