@@ -55,14 +55,14 @@ impl AccountClient {
         };
         let transport = Transport::new(&url, settings).map_err(no_client)?;
         let mut key = HeaderValue::from_str(account.api_key.expose())
-            .map_err(|_| no_client("the API key holds characters that no header can carry"))?;
+            .map_err(|_| no_client("the API key contains characters that are not valid in a header"))?;
         key.set_sensitive(true);
         let mut headers = transport.headers().clone();
         headers.insert("api-key", key);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let whole = format!("{}{}", account.base_url, account.tracking_path.replace("{label_id}", PLACE));
-        let whole: Url = whole.parse().map_err(|_| no_client("tracking_path makes no valid URL"))?;
+        let whole: Url = whole.parse().map_err(|_| no_client("base_url and tracking_path are not a valid URL"))?;
         let whole = &whole[Position::BeforePath..Position::AfterQuery];
         let (before, after) = whole.split_once(PLACE).unwrap_or((whole, ""));
         let path = [before.to_owned(), after.to_owned()];
@@ -106,7 +106,7 @@ impl AccountClient {
         let code = status.as_u16();
         let compressed = compressed(headers);
         let said = || match &compressed {
-            Some(how) => format!("the error body is compressed ({how}) although identity was asked for"),
+            Some(how) => format!("the error body is compressed ({how}) although identity was requested"),
             None => wire::said(body, self.account.api_key.expose()),
         };
         match *status {
@@ -160,7 +160,7 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
         Err(failure) if failure.fault == Fault::Ours => Err(failed(failure, now)),
         Err(failure) => Err(Reading::Garbled {
             status: status.as_u16(),
-            detail: format!("the answer is cut short: {}", failure.detail),
+            detail: format!("the answer is incomplete: {}", failure.detail),
         }),
     }
 }
@@ -195,12 +195,12 @@ fn answer(body: &[u8], last: Option<u64>) -> Reading {
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 fn unasked(how: &str) -> String {
-    format!("the answer is compressed ({how}) although identity was asked for")
+    format!("the answer is compressed ({how}) although identity was requested")
 }
 
 /// Returns the compression of a body, if any.
 fn compressed(headers: &HeaderMap) -> Option<String> {
-    let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("in an unknown way").trim();
+    let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("unknown").trim();
     let plain = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
     (!plain).then(|| coding.chars().take(32).collect())
 }
@@ -214,6 +214,6 @@ fn no_tracking(status: StatusCode, headers: &HeaderMap) -> String {
             "the server answered {code} and points to {}; redirects are not followed",
             shown_location(location)
         ),
-        None => format!("the server answered {code}, which is no tracking"),
+        None => format!("the server answered {code}, which is not a tracking answer"),
     }
 }

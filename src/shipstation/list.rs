@@ -65,7 +65,7 @@ fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result
         }
         _ => Reading::Garbled {
             status: code,
-            detail: format!("the server answered {code}, which is no list of labels"),
+            detail: format!("the server answered {code}, which is not a list of labels"),
         },
     })
 }
@@ -110,7 +110,7 @@ struct WireLabel {
 /// Returns the page, or an error that does not quote the answer.
 fn parse(body: &[u8], number: u32) -> Result<Page, String> {
     let wire: WirePage = serde_json::from_slice(body).map_err(|error| {
-        format!("no list of labels: wrong from line {}, column {} on", error.line(), error.column())
+        format!("not a valid list of labels: error at line {}, column {}", error.line(), error.column())
     })?;
     let total = wire.labels.len();
     let labels: Vec<Listed> = wire.labels.into_iter().filter_map(WireLabel::listed).collect();
@@ -187,7 +187,7 @@ mod tests {
             [body.as_str(), &PAGE[..900], r#"{"labels":["Erika Mustermann"]}"#, "\"Erika Mustermann\"", ""]
         {
             let said = format!("{:?}", understand(StatusCode::OK, body.as_bytes(), 1, "URL"));
-            assert!(said.contains("no list of labels: wrong from line"), "{said}");
+            assert!(said.contains("not a valid list of labels: error at line"), "{said}");
             assert!(!said.contains("Erika"), "{said}");
         }
         for status in [302, 400, 401, 403, 404, 418] {

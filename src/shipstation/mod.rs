@@ -29,7 +29,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A client cannot be created: TLS cannot be set up on this machine, or a URL or the key is not valid.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no HTTP client can be made: {0}")]
+#[error("the HTTP client cannot be created: {0}")]
 pub struct NoClient(String);
 
 /// Creates the clients of accounts and keeps the last one used. Cheap to clone.

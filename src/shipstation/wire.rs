@@ -40,7 +40,7 @@ pub fn said(body: &[u8], key: &str) -> String {
         Some(entry) => {
             [entry.error_code, entry.message, entry.path].into_iter().filter_map(Text::into_option).collect()
         }
-        None => vec!["no error body in the vendor's form".to_owned()],
+        None => vec!["no error body in the vendor's format".to_owned()],
     };
     let line = parts.join(": ");
     let line = if key.is_empty() { line } else { line.replace(key, "(hidden)") };
@@ -53,9 +53,9 @@ pub fn code(body: &[u8]) -> String {
     let is_code =
         |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match code.as_str() {
-        "" => "no error body in the vendor's form".to_owned(),
+        "" => "no error body in the vendor's format".to_owned(),
         code if is_code(code) => code.to_owned(),
-        _ => "an error code of an unknown form".to_owned(),
+        _ => "an error code in an unknown format".to_owned(),
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(said(label, "KEY"), "not_found: label not found");
         let echo = br#"{"errors":[{"error_code":"unauthorized","message":"bad key KEY123"}]}"#;
         assert_eq!(said(echo, "KEY123"), "unauthorized: bad key (hidden)");
-        assert_eq!(said(b"<html>", "KEY"), "no error body in the vendor's form");
+        assert_eq!(said(b"<html>", "KEY"), "no error body in the vendor's format");
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         let body =
             |code: &str| format!(r#"{{"errors":[{{"error_code":"{code}","message":"for Sam Sample"}}]}}"#);
         assert_eq!(code(body("invalid_field_value").as_bytes()), "invalid_field_value");
-        assert_eq!(code(body("for Sam Sample").as_bytes()), "an error code of an unknown form");
-        assert_eq!(code(b"Sam Sample"), "no error body in the vendor's form");
+        assert_eq!(code(body("for Sam Sample").as_bytes()), "an error code in an unknown format");
+        assert_eq!(code(b"Sam Sample"), "no error body in the vendor's format");
     }
 }

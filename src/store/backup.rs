@@ -17,7 +17,7 @@ use super::file::{MODE, beside};
 /// Error of a backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("{} is there already", path.display())]
+    #[error("{} already exists", path.display())]
     Exists { path: PathBuf },
     #[error("{} is being written by another backup", path.display())]
     Busy { path: PathBuf },
@@ -28,7 +28,7 @@ pub enum BackupError {
     #[error("the copy could not be written to {}: {error}", path.display())]
     Copy { path: PathBuf, error: StoreError },
     #[error(
-        "the copy failed its integrity check ({what}): the database is damaged, or the disk of the copy is"
+        "the copy failed its integrity check ({what}): the database or the disk of the copy is damaged"
     )]
     Damaged { what: String },
 }
@@ -38,7 +38,7 @@ impl BackupError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Exists { .. } => {
-                Some("a backup overwrites nothing: choose another name, or remove the file")
+                Some("a backup never overwrites a file: choose another name, or remove the file")
             }
             Self::Source(error) | Self::Copy { error, .. } => error.hint(),
             _ => None,

@@ -17,8 +17,8 @@ pub enum StoreError {
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
     #[error("the database's writer has ended")]
     WriterGone,
-    /// A write panicked; whether it was committed is unknown.
-    #[error("a step ended in a panic: {0}")]
+    /// A task panicked; whether it wrote its result is unknown.
+    #[error("a task panicked: {0}")]
     Panicked(String),
 }
 
@@ -35,10 +35,10 @@ impl StoreError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Open { hint, .. } => hint.as_deref(),
-            Self::InUse { .. } => Some("stop the other one, or give this one a store.path of its own"),
+            Self::InUse { .. } => Some("stop the other trackpost, or set another store.path"),
             Self::Lost { .. } => Some(
                 "nothing more is polled or delivered: put the database back and start trackpost again; without it the \
-                 next start begins an empty one. Stop trackpost before you move or restore its database",
+                 next start creates an empty one. Stop trackpost before you move or restore its database",
             ),
             Self::Failed { error, .. } => way_out(error),
             Self::WriterGone | Self::Panicked(_) => None,
@@ -99,7 +99,7 @@ pub(super) fn in_plain_words(error: &sqlx::Error) -> String {
         Some(DAMAGED) => "it is damaged",
         Some(NO_DATABASE) => "it is not an SQLite database",
         Some(IO) => "the disk reports an error",
-        Some(BUSY | LOCKED) => "another process holds it for too long",
+        Some(BUSY | LOCKED) => "another process has locked it for too long",
         Some(CANNOT_OPEN) => "it or its folder cannot be opened",
         _ => return said.message().to_owned(),
     };
@@ -110,7 +110,7 @@ pub(super) fn in_plain_words(error: &sqlx::Error) -> String {
 pub(super) fn way_out(error: &sqlx::Error) -> Option<&'static str> {
     Some(match primary_code(error)? {
         FULL => {
-            "free some space on its disk and start trackpost again; what was not recorded is polled again"
+            "free some space on its disk and start trackpost again; polls that were not recorded are repeated"
         }
         READ_ONLY => {
             "reading needs write access too: run as the service's user or with sudo; the disk must not be mounted \
@@ -120,8 +120,8 @@ pub(super) fn way_out(error: &sqlx::Error) -> Option<&'static str> {
             "keep the damaged file and its -wal file, and restore a backup (deploy/README.md says how)"
         }
         NO_DATABASE => "set store.path to another file, or restore a backup",
-        IO => "look at the disk (free space, limits, the kernel's log), then start trackpost again",
-        BUSY | LOCKED => "end the other process (fuser names it), or try again",
+        IO => "check the disk (free space, limits, the kernel's log), then start trackpost again",
+        BUSY | LOCKED => "stop the other process (fuser shows it), or try again",
         CANNOT_OPEN => {
             "store.path must lie in a folder that exists and that the daemon may write to; reading needs write access \
              too: run as the service's user or with sudo"

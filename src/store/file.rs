@@ -81,7 +81,7 @@ impl OpenFiles {
             Ok(file) if file.len() < SMALLEST => return lost("was emptied".to_owned()),
             Ok(_) => {}
             Err(error) if is_gone(&error) => return lost("was removed or moved".to_owned()),
-            Err(error) => return lost(format!("cannot be reached any more ({error})")),
+            Err(error) => return lost(format!("is not accessible any more ({error})")),
         }
         for (suffix, path, id) in &self.side_files {
             if !path.metadata().is_ok_and(|file| FileId::of(&file) == *id) {

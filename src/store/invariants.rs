@@ -38,7 +38,7 @@ impl Store {
             sqlx::query_as(r#"SELECT "table", count(*) FROM pragma_foreign_key_check GROUP BY 1"#)
                 .fetch_all(&self.readers)
                 .await?;
-        broken.extend(orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} hang on nothing")));
+        broken.extend(orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} refer to a missing row")));
         Ok(())
     }
 
@@ -47,7 +47,7 @@ impl Store {
             self,
             broken,
             "SELECT label_id FROM labels WHERE state = 'active' AND next_poll_at IS NULL",
-            |label| format!("{} is active, but is never polled again", label.label_id)
+            |label| format!("{} is active, but has no next poll", label.label_id)
         );
         each!(
             self,
@@ -64,7 +64,7 @@ impl Store {
                  ON e.label_key = l.label_key AND e.missing_polls > 0 AND e.retracted_at IS NULL
                GROUP BY l.label_key HAVING count(e.event_id) <> l.missing_events"#,
             |label| format!(
-                "{} counts {} missing events, but {} are",
+                "{} counts {} missing events, but {} are missing",
                 label.label_id, label.missing_events, label.missing
             )
         );
@@ -81,7 +81,7 @@ impl Store {
                     ON r.label_key = e.label_key AND r.event_id = e.event_id AND r.kind = 'revised'
                GROUP BY e.label_key, e.event_id HAVING e.revision <> count(r.change_key) + 1"#,
             |event| format!(
-                "{} of {} has revision {}, but {} earlier ones are kept",
+                "{} of {} has revision {}, but {} earlier revisions are recorded",
                 event.event_id, event.label_id, event.revision, event.kept
             )
         );
@@ -92,7 +92,7 @@ impl Store {
                FROM tracking_events e JOIN labels l USING (label_key)
                GROUP BY e.label_key HAVING max(e.position) <> count(*) OR min(e.position) <> 1"#,
             |label| format!(
-                "{} has {} events, but the last one is at place {}",
+                "{} has {} events, but the last one has position {}",
                 label.label_id, label.events, label.last
             )
         );
@@ -126,7 +126,7 @@ impl Store {
                HAVING count(DISTINCT s.late) > 1 OR count(DISTINCT json_remove(s.content, '$.event_id',
                    '$.revision', '$.late', '$.returned', '$.changed', '$.previous')) > 1"#,
             |event| format!(
-                "{} of {} is shown in two ways as revision {}",
+                "{} of {} has two different contents in revision {}",
                 event.event_id, event.label_id, event.revision
             )
         );
@@ -141,7 +141,7 @@ impl Store {
                FROM labels l LEFT JOIN messages m USING (label_key)
                GROUP BY l.label_key HAVING coalesce(max(m.seq), 0) <> l.last_seq"#,
             |label| format!(
-                "the last message of {} has seq {}, but the label says {}",
+                "the last message of {} has seq {}, but the label has {}",
                 label.label_id, label.last, label.last_seq
             )
         );
@@ -156,7 +156,7 @@ impl Store {
             broken,
             "SELECT m.message_id FROM messages m WHERE m.message_key < coalesce(
                 (SELECT min(h.message_key) FROM message_hours h WHERE h.hour >= m.created_at / 3600000), m.message_key + 1)",
-            |message| format!("{} is not found by the hour in which it was made", message.message_id)
+            |message| format!("{} is not found by the hour of its creation", message.message_id)
         );
         each!(
             self,
@@ -165,7 +165,7 @@ impl Store {
              WHERE d.lane IS NOT coalesce(m.label_key, -m.subject_key)
                 OR d.place IS NOT CASE WHEN d.lane IS NOT NULL THEN coalesce(m.seq, m.message_key) END",
             |delivery| format!(
-                "the delivery of {} to {} stands in another lane than its message",
+                "the delivery of {} to {} is in another lane than its message",
                 delivery.message_id, delivery.subscriber
             )
         );
@@ -182,7 +182,7 @@ impl Store {
         for delivery in pending {
             if DueReason::from_json(&delivery.reason).is_none() {
                 broken.push(format!(
-                    "{} to {} is due for no reason that is known: {}",
+                    "{} to {} has an unknown reason for its due time: {}",
                     delivery.message_id, delivery.subscriber, delivery.reason
                 ));
             }
@@ -209,15 +209,15 @@ impl Store {
         each!(
             self,
             broken,
-            r#"SELECT m.message_id, d.subscriber, d.attempts, count(a.attempt) AS "logged!: i64",
+            r#"SELECT m.message_id, d.subscriber, d.attempts, count(a.attempt) AS "recorded!: i64",
                       coalesce(max(a.attempt), 0) AS "last!: i64"
                FROM deliveries d JOIN messages m USING (message_key) LEFT JOIN attempts a USING (delivery_key)
                GROUP BY d.delivery_key
                HAVING count(a.attempt) > d.attempts OR coalesce(max(a.attempt), d.attempts) <> d.attempts
                    OR (d.state = 'pending' AND d.queued_again_at IS NULL AND count(a.attempt) <> d.attempts)"#,
             |delivery| format!(
-                "{} to {} counts {} attempts, but {} are logged, the last one as number {}",
-                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.logged, delivery.last
+                "{} to {} counts {} attempts, but {} are recorded, the last one as number {}",
+                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.recorded, delivery.last
             )
         );
         each!(
@@ -252,11 +252,11 @@ impl Store {
             self,
             broken,
             r#"SELECT account, carrier, sum(CASE WHEN kind = 'own' THEN events ELSE 0 END) AS "own!: i64",
-                      sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "said!: i64"
-               FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "said!: i64""#,
+                      sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "seen!: i64"
+               FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "seen!: i64""#,
             |count| format!(
-                "of {} of {} in {} the delay is counted, but of {} when they happened",
-                count.own, count.carrier, count.account, count.said
+                "{} events of {} in {} are counted as own, but {} as seen or unclear",
+                count.own, count.carrier, count.account, count.seen
             )
         );
         Ok(())

@@ -54,7 +54,7 @@ impl DaemonLock {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| {
-                refusal(&path, format!("its folder {} can't be made: {error}", folder.display()))
+                refusal(&path, format!("its folder {} could not be created: {error}", folder.display()))
             })?;
         }
         let failed = |error: io::Error| refusal(&path, error.to_string());
@@ -168,7 +168,7 @@ fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
             // Under another name the holder has another record file, so this one may name a wrong process or none.
             pid: std::ptr::eq(file, beside).then(|| read(beside).pid).filter(|pid| *pid != 0),
         }),
-        Err(TryLockError::Error(error)) => Err(refusal(path, format!("it can't be locked: {error}"))),
+        Err(TryLockError::Error(error)) => Err(refusal(path, format!("it could not be locked: {error}"))),
     }
 }
 

@@ -153,8 +153,8 @@ fn from_the_future(path: &Path, error: MigrateError) -> StoreError {
             Some("run the newer trackpost, or restore a backup made before the upgrade"),
         ),
         MigrateError::VersionMismatch(version) => (
-            format!("its schema version {version} is not the one this trackpost knows"),
-            Some("it was made by a development build: start with a new database"),
+            format!("its schema version {version} differs from that of this trackpost"),
+            Some("a development build created it: start with a new database"),
         ),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             return refusal(path, error);
