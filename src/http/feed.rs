@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Sources, json};
 use crate::store::StoreError;
-use crate::store::feed::{Cursor, Fed};
+use crate::store::feed::{Cursor, FeedMessage};
 
 /// Default number of messages in a page.
 const LIMIT: u32 = 100;
@@ -21,14 +21,14 @@ const MOST: u32 = 1000;
 
 #[derive(Debug, Serialize)]
 struct Page {
-    messages: Vec<Fed>,
+    messages: Vec<FeedMessage>,
     /// Cursor after these messages.
     next: Cursor,
 }
 
 /// Query parameters of a page.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct FeedQuery {
     after: Cursor,
     limit: u32,
     subscriber: Option<String>,
@@ -45,7 +45,7 @@ fn refusal(parameter: &str, error: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal { error: error.into(), parameter: parameter.to_owned() }
 }
 
-impl Wanted {
+impl FeedQuery {
     fn read(parameters: Vec<(String, String)>) -> Result<Self, Refusal> {
         let (mut after, mut limit, mut subscriber) = (None, None, None);
         for (name, value) in parameters {
@@ -53,16 +53,17 @@ impl Wanted {
                 "after" => &mut after,
                 "limit" => &mut limit,
                 "subscriber" => &mut subscriber,
-                _ => return Err(refusal(&name, "there is no such parameter: after, limit, subscriber")),
+                _ => return Err(refusal(&name, "unknown parameter; valid are: after, limit, subscriber")),
             };
             if place.replace(value).is_some() {
-                return Err(refusal(&name, format!("{name} is there twice")));
+                return Err(refusal(&name, format!("{name} is given twice")));
             }
         }
         let after = match after.as_deref() {
             None | Some("") => Cursor::default(),
-            Some(text) => Cursor::parse(text)
-                .ok_or_else(|| refusal("after", "after is no cursor: it is the next of an earlier answer"))?,
+            Some(text) => Cursor::parse(text).ok_or_else(|| {
+                refusal("after", "after is not a valid cursor: use `next` of an earlier answer")
+            })?,
         };
         let limit = match limit.as_deref() {
             None => LIMIT,
@@ -70,7 +71,7 @@ impl Wanted {
                 .parse()
                 .ok()
                 .filter(|limit| (1..=MOST).contains(limit))
-                .ok_or_else(|| refusal("limit", format!("limit is no number from 1 to {MOST}")))?,
+                .ok_or_else(|| refusal("limit", format!("limit is not a number from 1 to {MOST}")))?,
         };
         if subscriber.as_deref() == Some("") {
             return Err(refusal("subscriber", "subscriber is empty"));
@@ -83,13 +84,13 @@ pub(super) async fn messages(
     State(sources): State<Sources>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Response {
-    match Wanted::read(parameters) {
+    match FeedQuery::read(parameters) {
         Ok(wanted) => page(&sources, wanted).await,
         Err(refusal) => refused(&refusal),
     }
 }
 
-async fn page(sources: &Sources, wanted: Wanted) -> Response {
+async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
     let store = &sources.store;
     let read = async {
         if !store.knows(&wanted.after).await? {
@@ -105,7 +106,7 @@ async fn page(sources: &Sources, wanted: Wanted) -> Response {
         }
         Ok(None) => refused(&refusal(
             "after",
-            "after is no cursor of this database, which may have been restored from a copy: begin again without it",
+            "after is not a cursor of this database, which may have been restored from a copy: start again without after",
         )),
         Err(error) => {
             let body = serde_json::json!({ "error": error.to_string() });
@@ -122,14 +123,14 @@ fn refused(refusal: &Refusal) -> Response {
 mod tests {
     use super::*;
 
-    fn read(parameters: &[(&str, &str)]) -> Result<Wanted, String> {
+    fn read(parameters: &[(&str, &str)]) -> Result<FeedQuery, String> {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Wanted::read(parameters.collect()).map_err(|refusal| refusal.parameter)
+        FeedQuery::read(parameters.collect()).map_err(|refusal| refusal.parameter)
     }
 
     #[test]
     fn what_is_left_out_has_a_default() {
-        let bare = Wanted { after: Cursor::default(), limit: 100, subscriber: None };
+        let bare = FeedQuery { after: Cursor::default(), limit: 100, subscriber: None };
         assert_eq!(read(&[]).unwrap(), bare);
         assert_eq!(read(&[("after", "")]).unwrap(), bare);
         assert_eq!(read(&[("limit", "1000"), ("subscriber", "orders")]).unwrap().limit, 1000);

@@ -85,7 +85,7 @@ impl Gate {
 pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let Some(visit) = Arc::clone(&gate).enter().await else {
         let say =
-            "many pages are asked for at once; polls and deliveries come first. Try again in a moment.\n";
+            "too many requests at once; polls and deliveries take precedence. Try again in a few seconds.\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], say).into_response();
     };
     let began = gate.watch.elapsed();

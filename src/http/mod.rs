@@ -78,7 +78,7 @@ impl Sources {
             .heartbeats
             .silent(clock::now(), STILL)
             .into_iter()
-            .map(|worker| format!("{worker} has not moved for {} s", STILL.as_secs()))
+            .map(|worker| format!("{worker} made no progress for {} s", STILL.as_secs()))
             .collect();
         match tokio::time::timeout(ANSWERS_WITHIN, self.store.ping()).await {
             Ok(Ok(())) => {}

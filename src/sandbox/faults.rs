@@ -33,11 +33,11 @@ pub enum FaultKind {
 pub enum FaultError {
     #[error("{0:?} has no share; it reads like {1}")]
     NoShare(String, &'static str),
-    #[error("{0:?} is no share: a number from 0 to 100 and %, like 0.5%")]
+    #[error("{0:?} is not a valid share; use a number from 0 to 100 with %, like 0.5%")]
     Share(String),
-    #[error("{0:?} is no status to fail with: 400 to 599")]
+    #[error("{0:?} is not a valid status; use 400 to 599")]
     Status(String),
-    #[error("{0:?} is no duration; it reads like 300ms, 2s or 1m30s")]
+    #[error("{0:?} is not a valid duration; use a value like 300ms, 2s or 1m30s")]
     Duration(String),
 }
 

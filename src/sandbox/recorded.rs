@@ -59,7 +59,7 @@ impl Recorded {
             .collect();
         let first = observations.first().map_or(&b"{}"[..], |(_, body)| body);
         let mut blank: Blank<'_> =
-            serde_json::from_slice(first).map_err(|_| "tracking is no JSON object".to_owned())?;
+            serde_json::from_slice(first).map_err(|_| "tracking is not a JSON object".to_owned())?;
         (blank.status_code, blank.status_description) = ("NY", "Not Yet In System");
         let before = serde_json::to_vec(&blank).map_err(|error| error.to_string())?.into();
         Ok(Self { label_id, observations, before })

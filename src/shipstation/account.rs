@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use url::{Position, Url};
 
 use super::wire::{self, Limit};
-use super::{CONNECT, Client, LARGEST_BODY, LAST_WORDS, NoClient};
+use super::{CONNECT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
 use crate::config::Account;
 use crate::domain::digest;
 use crate::domain::polling::schedule::prefix;
@@ -18,7 +18,7 @@ use crate::shortage;
 use crate::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport, shown_location};
 
 /// Placeholder for the label id while a URL is parsed.
-const PLACE: &str = "se-place-of-the-label-id";
+const PLACEHOLDER: &str = "se-place-of-the-label-id";
 /// Maximum number of bytes read of an error body.
 const LARGEST_ERROR: usize = 64 * 1024;
 
@@ -61,16 +61,18 @@ impl AccountClient {
         headers.insert("api-key", key);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let whole = format!("{}{}", account.base_url, account.tracking_path.replace("{label_id}", PLACE));
-        let whole: Url = whole.parse().map_err(|_| no_client("base_url and tracking_path are not a valid URL"))?;
+        let whole =
+            format!("{}{}", account.base_url, account.tracking_path.replace("{label_id}", PLACEHOLDER));
+        let whole: Url =
+            whole.parse().map_err(|_| no_client("base_url and tracking_path are not a valid URL"))?;
         let whole = &whole[Position::BeforePath..Position::AfterQuery];
-        let (before, after) = whole.split_once(PLACE).unwrap_or((whole, ""));
+        let (before, after) = whole.split_once(PLACEHOLDER).unwrap_or((whole, ""));
         let path = [before.to_owned(), after.to_owned()];
         Ok(Self { transport, headers, path, account: account.clone() })
     }
 
     /// Whether it was created for `account` with this configuration.
-    pub(super) fn is_of(&self, account: &Account) -> bool {
+    pub(super) fn is_for(&self, account: &Account) -> bool {
         self.account == *account
     }
 
@@ -105,29 +107,33 @@ impl AccountClient {
         let Whole { status, headers, body } = whole;
         let code = status.as_u16();
         let compressed = compressed(headers);
-        let said = || match &compressed {
+        let error_text = || match &compressed {
             Some(how) => format!("the error body is compressed ({how}) although identity was requested"),
-            None => wire::said(body, self.account.api_key.expose()),
+            None => wire::error_text(body, self.account.api_key.expose()),
         };
         match *status {
             StatusCode::OK => match compressed {
-                Some(how) => Reading::Garbled { status: 200, detail: unasked(&how) },
+                Some(how) => Reading::Garbled { status: 200, detail: compressed_detail(&how) },
                 None => answer(body, last),
             },
             StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => {
-                Reading::Unauthorized { status: code, detail: said() }
+                Reading::Unauthorized { status: code, detail: error_text() }
             }
-            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN if wire::speaks_of_account(body) => {
-                Reading::Unauthorized { status: code, detail: said() }
+            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN if wire::is_about_account(body) => {
+                Reading::Unauthorized { status: code, detail: error_text() }
             }
-            StatusCode::NOT_FOUND if wire::speaks_of_endpoint(body) => {
+            StatusCode::NOT_FOUND if wire::is_about_endpoint(body) => {
                 let path = self.account.tracking_path.replace("{label_id}", label);
-                Reading::WrongEndpoint { url: format!("{}{path}", self.account.base_url), detail: said() }
+                Reading::WrongEndpoint {
+                    url: format!("{}{path}", self.account.base_url),
+                    detail: error_text(),
+                }
             }
-            _ if status.is_client_error() => {
-                Reading::Refused { status: code, detail: format!("the server answered {code}: {}", said()) }
-            }
-            _ => Reading::Garbled { status: code, detail: no_tracking(*status, headers) },
+            _ if status.is_client_error() => Reading::Refused {
+                status: code,
+                detail: format!("the server answered {code}: {}", error_text()),
+            },
+            _ => Reading::Garbled { status: code, detail: not_tracking(*status, headers) },
         }
     }
 }
@@ -139,7 +145,7 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
         // A 429 stays a 429 even if its body cannot be read.
-        let body = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
+        let body = tokio::time::timeout(ERROR_BODY_TIMEOUT, body.whole(LARGEST_ERROR)).await;
         let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
         return Err(match wire::limit_of(&body) {
             Limit::Account => Reading::Throttled { retry_after },
@@ -148,7 +154,7 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
     }
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         // Read the body, so that the connection can be reused.
-        let _ = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
+        let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, body.whole(LARGEST_ERROR)).await;
         return Err(Reading::ServerError { status: status.as_u16() });
     }
     match body.whole(LARGEST_BODY).await {
@@ -186,7 +192,9 @@ fn answer(body: &[u8], last: Option<u64>) -> Reading {
     }
     match Tracking::parse(body) {
         Ok(tracking) => Reading::Answer { tracking: Box::new(tracking), digest },
-        Err(_) if body.starts_with(&GZIP) => Reading::Garbled { status: 200, detail: unasked("gzip") },
+        Err(_) if body.starts_with(&GZIP) => {
+            Reading::Garbled { status: 200, detail: compressed_detail("gzip") }
+        }
         Err(error) => Reading::Garbled { status: 200, detail: error.to_string() },
     }
 }
@@ -194,7 +202,7 @@ fn answer(body: &[u8], last: Option<u64>) -> Reading {
 /// First bytes of gzip data.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-fn unasked(how: &str) -> String {
+fn compressed_detail(how: &str) -> String {
     format!("the answer is compressed ({how}) although identity was requested")
 }
 
@@ -206,7 +214,7 @@ fn compressed(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Names the target of a redirect without its query, which may contain a secret.
-fn no_tracking(status: StatusCode, headers: &HeaderMap) -> String {
+fn not_tracking(status: StatusCode, headers: &HeaderMap) -> String {
     let code = status.as_u16();
     let location = headers.get(LOCATION).filter(|_| status.is_redirection());
     match location.and_then(|value| value.to_str().ok()) {

@@ -48,20 +48,20 @@ impl Client {
 
 fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<Page, Reading> {
     let code = status.as_u16();
-    let said = || wire::code(body);
+    let error_text = || wire::code(body);
     Err(match status {
         StatusCode::OK => {
             return parse(body, number).map_err(|detail| Reading::Garbled { status: 200, detail });
         }
         StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
-            Reading::Unauthorized { status: code, detail: said() }
+            Reading::Unauthorized { status: code, detail: error_text() }
         }
-        StatusCode::BAD_REQUEST if wire::speaks_of_account(body) => {
-            Reading::Unauthorized { status: code, detail: said() }
+        StatusCode::BAD_REQUEST if wire::is_about_account(body) => {
+            Reading::Unauthorized { status: code, detail: error_text() }
         }
-        StatusCode::NOT_FOUND => Reading::WrongEndpoint { url: url.to_owned(), detail: said() },
+        StatusCode::NOT_FOUND => Reading::WrongEndpoint { url: url.to_owned(), detail: error_text() },
         _ if status.is_client_error() => {
-            Reading::Refused { status: code, detail: format!("the server answered {code}: {}", said()) }
+            Reading::Refused { status: code, detail: format!("the server answered {code}: {}", error_text()) }
         }
         _ => Reading::Garbled {
             status: code,
@@ -158,7 +158,7 @@ mod tests {
     const PAGE: &str = include_str!("../../tests/it/harness/labels.json");
 
     #[test]
-    fn a_page_of_the_vendors_is_read_and_nobody_in_it() {
+    fn a_page_of_the_vendor_is_read_without_personal_data() {
         let page = parse(PAGE.as_bytes(), 1).unwrap();
         assert_eq!((page.labels.len(), page.more, page.illegible), (1, false, 0));
         let label = &page.labels[0];
@@ -180,21 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn no_error_quotes_what_it_stumbled_over() {
+    fn no_error_quotes_the_answer() {
         let body = PAGE.replace("\"pages\": 1", "\"pages\": \"Erika Mustermann\"");
         assert_ne!(body, PAGE);
         for body in
             [body.as_str(), &PAGE[..900], r#"{"labels":["Erika Mustermann"]}"#, "\"Erika Mustermann\"", ""]
         {
-            let said = format!("{:?}", understand(StatusCode::OK, body.as_bytes(), 1, "URL"));
-            assert!(said.contains("not a valid list of labels: error at line"), "{said}");
-            assert!(!said.contains("Erika"), "{said}");
+            let error_text = format!("{:?}", understand(StatusCode::OK, body.as_bytes(), 1, "URL"));
+            assert!(error_text.contains("not a valid list of labels: error at line"), "{error_text}");
+            assert!(!error_text.contains("Erika"), "{error_text}");
         }
         for status in [302, 400, 401, 403, 404, 418] {
             let status = StatusCode::from_u16(status).unwrap();
             let body = r#"{"errors":[{"error_code":"Erika Mustermann","message":"Erika Mustermann"}]}"#;
-            let said = format!("{:?}", understand(status, body.as_bytes(), 1, "URL"));
-            assert!(!said.contains("Erika"), "{said}");
+            let error_text = format!("{:?}", understand(status, body.as_bytes(), 1, "URL"));
+            assert!(!error_text.contains("Erika"), "{error_text}");
         }
     }
 

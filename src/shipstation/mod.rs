@@ -25,7 +25,7 @@ const LARGEST_BODY: usize = 4 * 1024 * 1024;
 /// Timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Timeout for the body of a 429 or a 5xx.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client cannot be created: TLS cannot be set up on this machine, or a URL or the key is not valid.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ impl Client {
 
     fn of(&self, account: &Account) -> Result<Arc<AccountClient>, NoClient> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = last.as_ref().filter(|known| known.is_of(account)) {
+        if let Some(known) = last.as_ref().filter(|known| known.is_for(account)) {
             return Ok(Arc::clone(known));
         }
         let made = Arc::new(AccountClient::new(self, account)?);

@@ -33,7 +33,7 @@ struct ErrorEntry {
 const LONGEST: usize = 200;
 
 /// Returns the text of an error body in one line. The API key, `key`, is removed first if the body repeats it.
-pub fn said(body: &[u8], key: &str) -> String {
+pub fn error_text(body: &[u8], key: &str) -> String {
     let entry =
         serde_json::from_slice::<ErrorBody>(body).ok().and_then(|body| body.errors.into_iter().next());
     let parts: Vec<String> = match entry {
@@ -49,7 +49,7 @@ pub fn said(body: &[u8], key: &str) -> String {
 
 /// Returns only the code of an error body, for answers that may contain personal data.
 pub fn code(body: &[u8]) -> String {
-    let code = said_code(body).unwrap_or_default();
+    let code = error_code_of(body).unwrap_or_default();
     let is_code =
         |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match code.as_str() {
@@ -59,7 +59,7 @@ pub fn code(body: &[u8]) -> String {
     }
 }
 
-fn said_code(body: &[u8]) -> Option<String> {
+fn error_code_of(body: &[u8]) -> Option<String> {
     let body: ErrorBody = serde_json::from_slice(body).ok()?;
     body.errors.into_iter().next()?.error_code.into_option()
 }
@@ -88,7 +88,7 @@ pub fn limit_of(body: &[u8]) -> Limit {
 }
 
 /// Whether a 400 or 403 is about the account (its key, subscription or plan) and not about the label.
-pub fn speaks_of_account(body: &[u8]) -> bool {
+pub fn is_about_account(body: &[u8]) -> bool {
     let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return false };
     errors.into_iter().any(|error| {
         let word = |text: Text| text.into_option().unwrap_or_default().trim().to_ascii_lowercase();
@@ -105,7 +105,7 @@ const BILLING_CODES: [&str; 4] =
 const BILLING_PREFIXES: [&str; 5] = ["subscription_", "trial_", "billing_", "payment_", "account_"];
 
 /// Whether a 404 is about the URL and not about the label.
-pub fn speaks_of_endpoint(body: &[u8]) -> bool {
+pub fn is_about_endpoint(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).to_ascii_lowercase().contains("not a valid api endpoint")
 }
 
@@ -137,7 +137,7 @@ mod tests {
             ("validation", "trial_expired"),
             ("billing", "whatever"),
         ] {
-            assert!(speaks_of_account(body(kind, code).as_bytes()), "{kind} {code}");
+            assert!(is_about_account(body(kind, code).as_bytes()), "{kind} {code}");
         }
         for (kind, code) in [
             ("security", "forbidden"),
@@ -145,23 +145,23 @@ mod tests {
             ("business_rules", "tracking_not_supported"),
             ("validation", "invalid_identifier"),
         ] {
-            assert!(!speaks_of_account(body(kind, code).as_bytes()), "{kind} {code}");
+            assert!(!is_about_account(body(kind, code).as_bytes()), "{kind} {code}");
         }
-        assert!(!speaks_of_account(b"<html>unauthorized</html>"));
+        assert!(!is_about_account(b"<html>unauthorized</html>"));
     }
 
     #[test]
     fn tells_a_wrong_url_from_an_unknown_label() {
         let route = br#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security",
             "error_code":"not_found","message":"GET","method":"/v1/x","path":"GET /v1/x is not a valid API endpoint."}]}"#;
-        assert!(speaks_of_endpoint(route));
-        assert_eq!(said(route, "KEY"), "not_found: GET: GET /v1/x is not a valid API endpoint.");
+        assert!(is_about_endpoint(route));
+        assert_eq!(error_text(route, "KEY"), "not_found: GET: GET /v1/x is not a valid API endpoint.");
         let label = br#"{"errors":[{"error_code":"not_found","message":"label not found","path":null}]}"#;
-        assert!(!speaks_of_endpoint(label));
-        assert_eq!(said(label, "KEY"), "not_found: label not found");
+        assert!(!is_about_endpoint(label));
+        assert_eq!(error_text(label, "KEY"), "not_found: label not found");
         let echo = br#"{"errors":[{"error_code":"unauthorized","message":"bad key KEY123"}]}"#;
-        assert_eq!(said(echo, "KEY123"), "unauthorized: bad key (hidden)");
-        assert_eq!(said(b"<html>", "KEY"), "no error body in the vendor's format");
+        assert_eq!(error_text(echo, "KEY123"), "unauthorized: bad key (hidden)");
+        assert_eq!(error_text(b"<html>", "KEY"), "no error body in the vendor's format");
     }
 
     #[test]

@@ -53,17 +53,17 @@ impl Store {
 
     /// Writes an account's new status without a poll or request that it belongs to.
     pub async fn record_account(&self, record: AccountRecord) -> Result<(), StoreError> {
-        let told: BTreeSet<SubscriberName> =
+        let informed: BTreeSet<SubscriberName> =
             record.deliveries.iter().map(|delivery| delivery.subscriber.clone()).collect();
-        self.writer.write(move |tx| Box::pin(async move { keep(tx, &record).await })).await?;
-        told.iter().for_each(|subscriber| self.handover.stale(subscriber));
+        self.writer.write(move |tx| Box::pin(async move { write_status(tx, &record).await })).await?;
+        informed.iter().for_each(|subscriber| self.handover.stale(subscriber));
         Ok(())
     }
 }
 
 /// Writes an account's status into an open transaction. Returns the new deliveries, which are handed over after the
 /// commit.
-pub(super) async fn keep(
+pub(super) async fn write_status(
     tx: &mut SqliteConnection,
     record: &AccountRecord,
 ) -> Result<Vec<NewDelivery>, sqlx::Error> {
@@ -88,14 +88,14 @@ pub(super) async fn keep(
     .execute(&mut *tx)
     .await?;
     if record.change == Some(AccountChange::CameBack) {
-        forgive(tx, record).await?;
+        clear_failures(tx, record).await?;
     }
     write_system_messages(tx, &record.messages, &record.deliveries, Some(&record.name)).await
 }
 
-/// Clears the failures of labels that an outage of the account caused, and ends their backoff. Other labels keep their
-/// due time: overdue labels are polled in that order. The labels' version stays, so polls in flight are recorded.
-async fn forgive(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
+/// Clears the failures of labels that an outage of the account caused, and ends their backoff. Other labels stay
+/// overdue and are polled in the order of their due time. The labels' version stays, so polls in flight are recorded.
+async fn clear_failures(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
     let (name, now) = (record.name.as_str(), ms(record.now));
     sqlx::query!(
         "UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = min(next_poll_at, ?2)

@@ -18,11 +18,11 @@ use tokio::sync::watch;
 use crate::clock::{self, Stopwatch};
 
 /// Interval of reading the version. A change is noticed within it, or when a running commit ends.
-const EVERY: Duration = Duration::from_millis(500);
+const AFTER_WRITE: Duration = Duration::from_millis(500);
 /// Number of times that the version is read after a write to the WAL.
-const LOOKS: u32 = 4;
+const READS_AFTER_WRITE: u32 = 4;
 /// Interval of reading the version without a write.
-const RARELY: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(10);
 
 /// An inotify event of a file has no name and takes 16 bytes.
 type Events = EventStream<[u8; 256]>;
@@ -31,7 +31,7 @@ pub(super) struct Watcher {
     wal: PathBuf,
     inotify: Option<(Events, Watches)>,
     /// Reads of the version left before waiting for the next write.
-    looks: u32,
+    reads_left: u32,
     version: Option<i64>,
     last: Stopwatch,
     changes: watch::Sender<u64>,
@@ -46,52 +46,59 @@ impl std::fmt::Debug for Watcher {
 impl Watcher {
     /// `wal` is the path of the WAL.
     pub fn new(wal: PathBuf, changes: watch::Sender<u64>) -> Self {
-        Self { wal, inotify: None, looks: LOOKS, version: None, last: Stopwatch::start(), changes }
+        Self {
+            wal,
+            inotify: None,
+            reads_left: READS_AFTER_WRITE,
+            version: None,
+            last: Stopwatch::start(),
+            changes,
+        }
     }
 
     /// Returns when the version is to be read. Cancel-safe.
     pub async fn wait(&mut self) {
         let rest = clock::sleep(self.pause().saturating_sub(self.last.elapsed()));
         match &mut self.inotify {
-            Some((events, _)) if self.looks == 0 => tokio::select! {
+            Some((events, _)) if self.reads_left == 0 => tokio::select! {
                 () = rest => {}
-                () = written(events) => self.looks = LOOKS,
+                () = written(events) => self.reads_left = READS_AFTER_WRITE,
             },
             _ => rest.await,
         }
     }
 
     /// Reads the version if it is due.
-    pub async fn look(&mut self, connection: &mut SqliteConnection) {
+    pub async fn read_version(&mut self, connection: &mut SqliteConnection) {
         // Under load the writer calls this without `wait`.
-        if let Some((events, _)) = self.inotify.as_mut().filter(|_| self.looks == 0)
+        if let Some((events, _)) = self.inotify.as_mut().filter(|_| self.reads_left == 0)
             && written(events).now_or_never().is_some()
         {
-            self.looks = LOOKS;
+            self.reads_left = READS_AFTER_WRITE;
         }
         if self.version.is_some() && self.last.elapsed() < self.pause() {
             return;
         }
         self.last = Stopwatch::start();
-        self.looks = self.looks.saturating_sub(1);
+        self.reads_left = self.reads_left.saturating_sub(1);
         // Watch before reading the version, so that no write in between is lost.
-        if self.looks == 0 && !self.arm() {
-            self.looks = 1;
+        if self.reads_left == 0 && !self.watch_once() {
+            self.reads_left = 1;
         }
-        let asked = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await;
+        let read = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await;
         // If reading fails, the next write reports the error.
-        let Ok(version) = asked else { return };
+        let Ok(version) = read else { return };
         if self.version.replace(version).is_some_and(|before| before != version) {
             self.changes.send_modify(|count| *count += 1);
         }
     }
 
     fn pause(&self) -> Duration {
-        if self.looks > 0 { EVERY } else { RARELY }
+        if self.reads_left > 0 { AFTER_WRITE } else { IDLE }
     }
 
     /// Requests a single event for the next write, so that many writes cost one event.
-    fn arm(&mut self) -> bool {
+    fn watch_once(&mut self) -> bool {
         if self.inotify.is_none() {
             let inotify = Inotify::init().and_then(|inotify| {
                 let watches = inotify.watches();
@@ -129,30 +136,30 @@ mod tests {
         let (mut ours, mut other) = (options.connect().await.unwrap(), options.connect().await.unwrap());
         other.execute("CREATE TABLE t (a)").await.unwrap();
         let (changes, mut noticed) = watch::channel(0);
-        let mut watcher = Watcher { looks: 1, ..Watcher::new(beside(&path, "-wal"), changes) };
-        watcher.look(&mut ours).await;
-        assert_eq!(watcher.looks, 0, "it waits for a write");
+        let mut watcher = Watcher { reads_left: 1, ..Watcher::new(beside(&path, "-wal"), changes) };
+        watcher.read_version(&mut ours).await;
+        assert_eq!(watcher.reads_left, 0, "it waits for a write");
         for round in 1..=2 {
             other.execute("INSERT INTO t VALUES (1)").await.unwrap();
             let waited = Stopwatch::start();
             while *noticed.borrow_and_update() < round {
                 watcher.wait().await;
-                watcher.look(&mut ours).await;
+                watcher.read_version(&mut ours).await;
             }
-            assert!(waited.elapsed() < RARELY / 2, "round {round}: {:?}", waited.elapsed());
-            while watcher.looks > 0 {
+            assert!(waited.elapsed() < IDLE / 2, "round {round}: {:?}", waited.elapsed());
+            while watcher.reads_left > 0 {
                 watcher.wait().await;
-                watcher.look(&mut ours).await;
+                watcher.read_version(&mut ours).await;
             }
         }
     }
 
     #[tokio::test]
-    async fn without_inotify_the_version_is_asked_for_all_the_time() {
+    async fn without_inotify_the_version_is_read_at_an_interval() {
         let options = SqliteConnectOptions::new();
         let (mut connection, changes) = (options.connect().await.unwrap(), watch::Sender::new(0));
-        let mut watcher = Watcher { looks: 1, ..Watcher::new("/nowhere/a.db-wal".into(), changes) };
-        watcher.look(&mut connection).await;
-        assert_eq!(watcher.pause(), EVERY);
+        let mut watcher = Watcher { reads_left: 1, ..Watcher::new("/nowhere/a.db-wal".into(), changes) };
+        watcher.read_version(&mut connection).await;
+        assert_eq!(watcher.pause(), AFTER_WRITE);
     }
 }

@@ -12,32 +12,32 @@ use tokio::sync::Notify;
 use crate::clock;
 
 /// Polls and settlements between two checkpoints. With fewer, hot pages would be written too often.
-const AFTER: u64 = 1_000;
+const ROWS: u64 = 1_000;
 /// Idle time after which a checkpoint is made.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Pages of a WAL that should have been restarted: 12 MiB.
-const LONG: i64 = 12_000;
+const LONG_WAL: i64 = 12_000;
 /// Maximum time that a checkpoint waits for readers; the writer waits too.
 pub(super) const BUSY: Duration = Duration::from_millis(500);
 
 /// Whether the WAL grows only because short reads overlap all the time. Waiting does not help against one long read.
-fn is_kept_long(pages: i64, copied: i64) -> bool {
-    pages > LONG && pages - copied < pages / 8
+fn is_held_by_readers(pages: i64, copied: i64) -> bool {
+    pages > LONG_WAL && pages - copied < pages / 8
 }
 
 /// Counts the rows written since the last checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     rows: AtomicU64,
-    bell: Notify,
+    wake: Notify,
 }
 
 impl Written {
     pub fn add(&self, rows: usize) {
         let before = self.rows.fetch_add(rows as u64, Ordering::Relaxed);
-        if before == 0 || before + rows as u64 >= AFTER {
-            self.bell.notify_one();
+        if before == 0 || before + rows as u64 >= ROWS {
+            self.wake.notify_one();
         }
     }
 }
@@ -45,11 +45,11 @@ impl Written {
 /// Makes checkpoints until it is dropped.
 pub(super) async fn run(connection: &mut SqliteConnection, written: &Written) {
     loop {
-        written.bell.notified().await;
-        while written.rows.load(Ordering::Relaxed) < AFTER {
+        written.wake.notified().await;
+        while written.rows.load(Ordering::Relaxed) < ROWS {
             let before = written.rows.load(Ordering::Relaxed);
             tokio::select! {
-                () = written.bell.notified() => {}
+                () = written.wake.notified() => {}
                 () = clock::sleep(IDLE) => if written.rows.load(Ordering::Relaxed) == before { break },
             }
         }
@@ -59,7 +59,7 @@ pub(super) async fn run(connection: &mut SqliteConnection, written: &Written) {
             .fetch_one(&mut *connection)
             .await;
         if let Ok((_, pages, copied)) = done
-            && is_kept_long(pages, copied)
+            && is_held_by_readers(pages, copied)
         {
             let _ = sqlx::query("PRAGMA wal_checkpoint(RESTART)").execute(&mut *connection).await;
         }

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::registering::{Asker, Change, Row, insert, next_version, revive};
+use super::registering::{Change, Origin, Row, insert, next_version, revive};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::label::{AccountName, LabelId, Source};
 use crate::domain::polling::discovery::{Listed, Progress};
@@ -58,10 +58,10 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
-                    let change = Change { by: Asker::Discovery, version, now };
+                    let change = Change { by: Origin::Discovery, version, now };
                     let added = register(tx, &account, &tracked, change).await?;
                     let dropped = drop_voided(tx, &account, &voided, version).await?;
-                    keep(tx, &account, progress).await?;
+                    write_progress(tx, &account, progress).await?;
                     Ok((Entered { added, dropped }, version))
                 })
             })
@@ -118,7 +118,11 @@ async fn drop_voided(
     Ok(dropped.rows_affected())
 }
 
-async fn keep(tx: &mut SqliteConnection, account: &str, progress: Progress) -> Result<(), sqlx::Error> {
+async fn write_progress(
+    tx: &mut SqliteConnection,
+    account: &str,
+    progress: Progress,
+) -> Result<(), sqlx::Error> {
     let (position, voids_sought_at) = (progress.position.map(ms), progress.voids_sought_at.map(ms));
     sqlx::query!(
         "INSERT INTO discoveries (account, position, voids_sought_at) VALUES (?1, ?2, ?3)

@@ -16,7 +16,7 @@ use super::{Store, StoreError, at};
 /// Limit of a page in bytes, so that pages do not fill the memory. A page has at least one message.
 const PAGE_BYTES: usize = 1 << 20;
 /// Maximum size of a message without its body.
-const BESIDE: usize = 512;
+const OVERHEAD: usize = 512;
 
 /// A position in the feed: after a message.
 ///
@@ -68,7 +68,7 @@ fn mark(message_id: &str) -> &str {
 
 /// A message of the feed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Fed {
+pub struct FeedMessage {
     /// The cursor after this message.
     pub cursor: Cursor,
     pub message_id: String,
@@ -105,7 +105,7 @@ impl Store {
         after: &Cursor,
         limit: u32,
         subscriber: Option<&str>,
-    ) -> Result<Vec<Fed>, StoreError> {
+    ) -> Result<Vec<FeedMessage>, StoreError> {
         let key = after.key;
         let mut rows = sqlx::query!(
             "SELECT m.message_key, m.message_id, m.label_id, m.account, m.seq, m.type AS kind, m.created_at, m.body
@@ -120,11 +120,11 @@ impl Store {
         .fetch(&self.readers);
         let (mut fed, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.try_next().await? {
-            bytes += row.body.len() + BESIDE;
+            bytes += row.body.len() + OVERHEAD;
             if bytes > PAGE_BYTES && !fed.is_empty() {
                 break;
             }
-            fed.push(Fed {
+            fed.push(FeedMessage {
                 cursor: Cursor::behind(row.message_key, &row.message_id),
                 message_id: row.message_id,
                 label_id: row.label_id,

@@ -49,7 +49,7 @@ impl Store {
 
     /// Records a subscriber's URL. If it is new, waiting deliveries are due at once, regardless of the Retry-After and
     /// failures of the previous receiver.
-    pub async fn meet(
+    pub async fn record_url(
         &self,
         subscriber: &SubscriberName,
         url_digest: String,
@@ -189,7 +189,7 @@ impl Store {
 }
 
 /// Minimum interval between writes of a subscriber's last success, if nothing else changes.
-const SUCCESS_WRITTEN: SignedDuration = SignedDuration::from_secs(1);
+const SUCCESS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
 /// Successes that are not yet written. After a crash the last success may be shown up to a second too early.
 #[derive(Debug, Default)]
@@ -229,7 +229,7 @@ impl SubscriberHealths {
         if let Some(last) = health.last_success_at {
             if as_before
                 && let Some(success) = self.successes.get_mut(subscriber)
-                && last.duration_since(success.written).abs() < SUCCESS_WRITTEN
+                && last.duration_since(success.written).abs() < SUCCESS_INTERVAL
             {
                 success.last = last;
                 return Ok(());
@@ -351,7 +351,7 @@ pub(super) async fn follow(
         HealthChange::Recovered => MessageType::SubscriberRecovered,
         HealthChange::Paused => return Ok(Vec::new()),
     };
-    let told = [subscriber_message(
+    let messages = [subscriber_message(
         kind,
         name,
         health.state.as_str(),
@@ -360,6 +360,6 @@ pub(super) async fn follow(
         episode_at,
         now,
     )];
-    let deliveries = fan_out::of_system(&told, None, &attempt.audience);
-    write_system_messages(tx, &told, &deliveries, None).await
+    let deliveries = fan_out::of_system(&messages, None, &attempt.audience);
+    write_system_messages(tx, &messages, &deliveries, None).await
 }

@@ -32,13 +32,16 @@ impl Store {
     }
 
     async fn broken_file(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
-        let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
-        broken.extend(said.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
+        let lines: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
+        broken.extend(lines.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
         let orphans: Vec<(String, i64)> =
             sqlx::query_as(r#"SELECT "table", count(*) FROM pragma_foreign_key_check GROUP BY 1"#)
                 .fetch_all(&self.readers)
                 .await?;
-        broken.extend(orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} refer to a missing row")));
+        broken.extend(
+            orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} refer to a missing row")),
+        );
         Ok(())
     }
 
@@ -105,15 +108,15 @@ impl Store {
         each!(
             self,
             broken,
-            r#"WITH told AS (
-                   SELECT m.label_key, told.value AS event
-                   FROM messages m, json_each(coalesce(m.body -> '$.data.events', json_array(m.body -> '$.data.event'))) told
-                   WHERE m.label_key IS NOT NULL AND told.type = 'object'),
+            r#"WITH sent AS (
+                   SELECT m.label_key, sent.value AS event
+                   FROM messages m, json_each(coalesce(m.body -> '$.data.events', json_array(m.body -> '$.data.event'))) sent
+                   WHERE m.label_key IS NOT NULL AND sent.type = 'object'),
                shown (label_key, event_id, revision, late, content) AS (
-                   SELECT label_key, event ->> 'event_id', event ->> 'revision', event ->> 'late', event FROM told
+                   SELECT label_key, event ->> 'event_id', event ->> 'revision', event ->> 'late', event FROM sent
                    UNION ALL
                    SELECT label_key, event ->> 'event_id', (event ->> 'revision') - 1, event ->> 'late', event -> 'previous'
-                   FROM told WHERE event ->> 'previous' IS NOT NULL
+                   FROM sent WHERE event ->> 'previous' IS NOT NULL
                    UNION ALL
                    SELECT label_key, event_id, revision, late, raw FROM tracking_events
                    UNION ALL
@@ -255,7 +258,7 @@ impl Store {
                       sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "seen!: i64"
                FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "seen!: i64""#,
             |count| format!(
-                "{} events of {} in {} are counted as own, but {} as seen or unclear",
+                "the freshness counts {} events of {} in {} as own, but {} as seen or unclear",
                 count.own, count.carrier, count.account, count.seen
             )
         );

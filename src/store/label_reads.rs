@@ -19,7 +19,7 @@ const QUEUE: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Option<SqliteRow>, StoreError>>;
 
-struct Asked {
+struct Request {
     row: i64,
     history: bool,
     reply: Reply,
@@ -37,12 +37,12 @@ const READ: Bulk = Bulk {
 
 /// Sends reads to the [`LabelReader`]. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct LabelReads(mpsc::Sender<Asked>);
+pub(super) struct LabelReads(mpsc::Sender<Request>);
 
 /// Executes the reads.
 pub(super) struct LabelReader {
     pub connection: SqliteConnection,
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<Request>,
 }
 
 pub(super) fn label_reads(connection: SqliteConnection) -> (LabelReads, LabelReader) {
@@ -102,7 +102,7 @@ impl Store {
     ) -> Result<(Option<LabelRecord>, Vec<KnownEvent>), StoreError> {
         let (reply, answer) = oneshot::channel();
         let history = matches!(reading, Reading::Answer { .. });
-        let asked = Asked { row, history, reply };
+        let asked = Request { row, history, reply };
         self.label_reads.0.send(asked).await.map_err(|_| StoreError::WriterGone)?;
         let Some(row) = answer.await.map_err(|_| StoreError::WriterGone)?? else {
             return Ok((None, Vec::new()));

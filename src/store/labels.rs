@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
-use super::registering::{Asker, Change, Registered, Row, next_version, register};
+use super::registering::{Change, Origin, Registered, Row, next_version, register};
 use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
 
@@ -63,7 +63,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let rows = wanted.iter().map(|(registration, file)| Row::of(registration, *file)).collect();
-        Ok(self.register(rows, Asker::Config, now).await?.inserted)
+        Ok(self.register(rows, Origin::Config, now).await?.inserted)
     }
 
     /// Removes registrations of the configuration. Labels without another registration are no longer polled; their
@@ -89,12 +89,12 @@ impl Store {
         let mut added = 0;
         for chunk in wanted.chunks(CHUNK) {
             let rows = chunk.iter().map(|registration| Row::of(registration, None)).collect();
-            added += self.register(rows, Asker::Hand, now).await?.inserted;
+            added += self.register(rows, Origin::Hand, now).await?.inserted;
         }
         Ok(added)
     }
 
-    async fn register(&self, rows: Vec<Row>, by: Asker, now: Timestamp) -> Result<Registered, StoreError> {
+    async fn register(&self, rows: Vec<Row>, by: Origin, now: Timestamp) -> Result<Registered, StoreError> {
         let (registered, version) = self
             .writer
             .write(move |tx| {

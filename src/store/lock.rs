@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_other_name_of_the_file_and_no_missing_lock_file_leads_past_the_lock() {
+    fn other_names_of_the_file_and_a_missing_lock_file_do_not_bypass_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let mut held = DaemonLock::acquire(&path).unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_was_removed_under_a_daemon_is_not_begun_anew_beside_its_side_files() {
+    fn a_database_removed_under_a_daemon_is_not_created_again_beside_its_side_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let _held = DaemonLock::acquire(&path).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_says_which_daemon_runs_and_what_came_of_its_reloads() {
+    fn the_lock_file_names_the_running_daemon_and_the_result_of_its_reload() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         assert_eq!(running(&path), None);

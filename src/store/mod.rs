@@ -110,8 +110,8 @@ impl Store {
     }
 
     /// Returns the first error of the database itself, if any. Later errors follow from it.
-    pub fn disaster(&self) -> Option<StoreError> {
-        self.writer.disaster()
+    pub fn first_failure(&self) -> Option<StoreError> {
+        self.writer.first_failure()
     }
 
     /// Fails if the database is gone or does not answer a read and a write.

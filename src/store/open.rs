@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::changes::Watcher;
 use super::checkpoints;
-use super::error::{in_plain_words, way_out};
+use super::error::{hint_of, meaning_of};
 use super::file::{OpenFiles, create_if_missing};
 use super::label_reads::label_reads;
 use super::outbox::handover::Handover;
@@ -62,10 +62,10 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
         .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
-    let refused = |error: sqlx::Error| refusal(path, &error);
-    let is_new = look_inside(path).await?;
+    let refused = |error: sqlx::Error| open_error(path, &error);
+    let is_new = check_content(path).await?;
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
-    MIGRATOR.run(&mut connection).await.map_err(|error| from_the_future(path, error))?;
+    MIGRATOR.run(&mut connection).await.map_err(|error| migration_failed(path, error))?;
     let with_limit = options.clone().busy_timeout(checkpoints::BUSY);
     let checkpointer = SqliteConnection::connect_with(&with_limit).await.map_err(refused)?;
 
@@ -105,10 +105,10 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
 
 /// Whether the database is empty. Before any write it refuses a file of another program, and a damaged file as far as a
 /// quick check shows.
-async fn look_inside(path: &Path) -> Result<bool, StoreError> {
+async fn check_content(path: &Path) -> Result<bool, StoreError> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
     let small = path.metadata().is_ok_and(|file| file.len() <= QUICK_CHECK);
-    let look = async {
+    let check = async {
         let mut connection = SqliteConnection::connect_with(&options).await?;
         let id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
         let tables: i64 =
@@ -121,7 +121,7 @@ async fn look_inside(path: &Path) -> Result<bool, StoreError> {
         connection.close().await?;
         Ok((id, tables, damage))
     };
-    let (id, tables, damage) = look.await.map_err(|error| refusal(path, &error))?;
+    let (id, tables, damage) = check.await.map_err(|error| open_error(path, &error))?;
     let refused = |reason: String, hint: &str| {
         Err(StoreError::Open { path: path.to_owned(), reason, hint: Some(hint.to_owned()) })
     };
@@ -138,15 +138,15 @@ async fn look_inside(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-fn refusal(path: &Path, error: &sqlx::Error) -> StoreError {
+fn open_error(path: &Path, error: &sqlx::Error) -> StoreError {
     StoreError::Open {
         path: path.to_owned(),
-        reason: in_plain_words(error),
-        hint: way_out(error).map(str::to_owned),
+        reason: meaning_of(error),
+        hint: hint_of(error).map(str::to_owned),
     }
 }
 
-fn from_the_future(path: &Path, error: MigrateError) -> StoreError {
+fn migration_failed(path: &Path, error: MigrateError) -> StoreError {
     let (reason, hint) = match &error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => (
             format!("it was written by a newer trackpost (its schema has version {version})"),
@@ -157,7 +157,7 @@ fn from_the_future(path: &Path, error: MigrateError) -> StoreError {
             Some("a development build created it: start with a new database"),
         ),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            return refusal(path, error);
+            return open_error(path, error);
         }
         _ => (error.to_string(), None),
     };

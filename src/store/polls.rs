@@ -77,7 +77,7 @@ impl PollRecord {
             account_name: label.key.account.clone(),
             label_id: label.key.id.to_string(),
             polled_at: now,
-            recent_polls: with_glance(&label.recent_polls, plan.summary),
+            recent_polls: with_summary(&label.recent_polls, plan.summary),
             poll_state: plan.poll_state,
             known_events,
             events: plan.events,
@@ -89,7 +89,7 @@ impl PollRecord {
     }
 }
 
-fn with_glance(recent: &str, summary: PollSummary) -> String {
+fn with_summary(recent: &str, summary: PollSummary) -> String {
     let mut summaries: Vec<PollSummary> = serde_json::from_str(recent).unwrap_or_default();
     summaries.push(summary);
     let surplus = summaries.len().saturating_sub(POLLS_KEPT);

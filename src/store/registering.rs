@@ -16,16 +16,16 @@ const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Origin of a registration.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum Origin {
     Config,
     Hand,
     Discovery,
 }
 
-impl Asker {
+impl Origin {
     /// Returns `by_config`, `by_hand` and `by_discovery` of a label registered only by this origin.
     fn flags(self) -> [i64; 3] {
-        [Self::Config, Self::Hand, Self::Discovery].map(|asker| i64::from(asker == self))
+        [Self::Config, Self::Hand, Self::Discovery].map(|origin| i64::from(origin == self))
     }
 }
 
@@ -65,7 +65,7 @@ impl Row {
 /// Values that a transaction writes to all registrations it changes.
 #[derive(Clone, Copy)]
 pub(super) struct Change {
-    pub by: Asker,
+    pub by: Origin,
     pub version: i64,
     pub now: Timestamp,
 }
@@ -92,7 +92,7 @@ pub(super) async fn register(
     rows: &[Row],
     change: Change,
 ) -> Result<Registered, sqlx::Error> {
-    let taken_over = take_over(tx, rows, change).await?;
+    let taken_over = update(tx, rows, change).await?;
     let revived = revive(tx, rows, change).await?;
     let inserted = insert(tx, rows, change).await?;
     Ok(Registered { taken_over, revived, inserted })
@@ -123,7 +123,7 @@ fn bind(change: Change) -> impl Fn(&Row, &mut Values) {
 /// Updates labels that are polled already: adds the origin, or changes its values. A registration by hand without
 /// metadata keeps the existing metadata. If only the label file differs, the version stays, so polls in flight are
 /// recorded.
-async fn take_over(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Result<u64, sqlx::Error> {
+async fn update(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Result<u64, sqlx::Error> {
     const BY_CONFIG: Bulk = Bulk {
         before: "UPDATE labels SET by_config = 1, source = wanted.column3, metadata = wanted.column4,
             file_key = wanted.column5,
@@ -143,9 +143,9 @@ async fn take_over(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> R
          WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2 AND labels.state <> 'removed'",
     };
     match change.by {
-        Asker::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
-        Asker::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
-        Asker::Discovery => Ok(0),
+        Origin::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
+        Origin::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
+        Origin::Discovery => Ok(0),
     }
 }
 
@@ -169,7 +169,7 @@ pub(super) async fn revive(
          WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2
            AND labels.state = 'removed' AND labels.retired_at >= wanted.column7",
     };
-    const ANEW: Bulk = Bulk {
+    const RESTART: Bulk = Bulk {
         before: "UPDATE labels SET version = wanted.column6,
             by_config = wanted.column8, by_hand = wanted.column9, by_discovery = wanted.column10, dismissed = 0,
             source = wanted.column3, file_key = wanted.column5,
@@ -185,11 +185,11 @@ pub(super) async fn revive(
            AND labels.state = 'removed' AND (labels.dismissed = 0 OR wanted.column10 = 0)",
     };
     let mut revived = 0;
-    if change.by == Asker::Config {
+    if change.by == Origin::Config {
         let since = change.now.checked_sub(RESUMES_WITHIN).unwrap_or(change.now);
         revived += RESUME.execute(tx, rows, bind(Change { now: since, ..change })).await?;
     }
-    revived += ANEW.execute(tx, rows, bind(change)).await?;
+    revived += RESTART.execute(tx, rows, bind(change)).await?;
     Ok(revived)
 }
 

@@ -13,7 +13,7 @@ use crate::domain::polling::budget::Month;
 use crate::domain::polling::rate_limiter::{Demand, Ended};
 
 /// Seconds for which requests are kept by the second: the bucket of a budget holds an hour.
-const REMEMBERED: i64 = 3_600;
+const KEPT_SECONDS: i64 = 3_600;
 
 /// Requests that have ended, and the state of the account's rate limiter.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +55,7 @@ pub struct Used {
 impl Store {
     /// Opens the quota of an account: requests that an earlier process had reserved when it died count as sent at
     /// `now`.
-    pub async fn take_up_quota(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
+    pub async fn open_quota(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
         let name = account.clone();
         self.writer
             .write(move |tx| {
@@ -170,7 +170,7 @@ impl Store {
 
     /// Returns the recorded usage of an account's quota.
     pub async fn quota_used(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
-        let (account, hour_ago) = (account.as_str(), ms(now).div_euclid(1000) - REMEMBERED);
+        let (account, hour_ago) = (account.as_str(), ms(now).div_euclid(1000) - KEPT_SECONDS);
         let month = ms(Month::of(now).start);
         let lately = sqlx::query!(
             "SELECT second, requests FROM requests WHERE account = ? AND second > ? ORDER BY second",
@@ -301,7 +301,7 @@ pub(super) async fn count(
         .execute(&mut *tx)
         .await?;
     }
-    let hour_ago = ms(now).div_euclid(1000) - REMEMBERED;
+    let hour_ago = ms(now).div_euclid(1000) - KEPT_SECONDS;
     sqlx::query!("DELETE FROM requests WHERE account = ? AND second < ?", name, hour_ago)
         .execute(&mut *tx)
         .await?;

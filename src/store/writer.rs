@@ -31,20 +31,20 @@ use crate::metrics::metrics;
 /// Maximum number of jobs per transaction.
 const BATCH: usize = 256;
 /// Maximum time that settlements wait for other jobs.
-const COMPANY: Duration = Duration::from_millis(50);
+const GROUP_WAIT: Duration = Duration::from_millis(50);
 /// Capacity of the queue; callers wait when it is full.
 const QUEUE: usize = 1024;
 
 /// A future that borrows the writer's connection.
 pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 
-type Alone = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
+type OwnTransaction = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
 
 enum Job {
     Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
     Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
-    Alone(Alone),
+    OwnTransaction(OwnTransaction),
     /// Ends the writer.
     End,
 }
@@ -59,17 +59,17 @@ impl Job {
 #[derive(Clone, Debug)]
 pub(super) struct WriteQueue {
     jobs: mpsc::Sender<Job>,
-    disaster: Disaster,
+    first_failure: FirstFailure,
 }
 
 /// The first error of the database itself. SQLite then ends the transaction, and later errors of the connection are
 /// about that and not about the cause.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disaster(Arc<OnceLock<StoreError>>);
+pub(super) struct FirstFailure(Arc<OnceLock<StoreError>>);
 
-impl Disaster {
+impl FirstFailure {
     fn note<T>(&self, done: &Result<T, StoreError>) {
-        if let Some(error) = done.as_ref().err().filter(|error| error.is_disaster()) {
+        if let Some(error) = done.as_ref().err().filter(|error| error.is_database_failure()) {
             // Only the first one counts.
             let _ = self.0.set(error.clone());
         }
@@ -79,14 +79,14 @@ impl Disaster {
 /// Returns a queue and its receiver.
 pub(super) fn write_queue() -> (WriteQueue, Jobs) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let disaster = Disaster::default();
-    (WriteQueue { jobs: sender, disaster: disaster.clone() }, Jobs { receiver, disaster })
+    let first_failure = FirstFailure::default();
+    (WriteQueue { jobs: sender, first_failure: first_failure.clone() }, Jobs { receiver, first_failure })
 }
 
 /// Receiver of the queue.
 pub(super) struct Jobs {
     receiver: mpsc::Receiver<Job>,
-    disaster: Disaster,
+    first_failure: FirstFailure,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -121,23 +121,23 @@ impl WriteQueue {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let disaster = self.disaster.clone();
-        let alone: Alone = Box::new(move |connection| {
+        let first_failure = self.first_failure.clone();
+        let job: OwnTransaction = Box::new(move |connection| {
             Box::pin(async move {
-                let done = alone(connection, work).await;
-                disaster.note(&done);
+                let done = in_own_transaction(connection, work).await;
+                first_failure.note(&done);
                 // The caller may have been dropped; the write is committed regardless.
                 let _ = reply.send(done);
                 Ok(())
             })
         });
-        self.put(Job::Alone(alone)).await?;
+        self.put(Job::OwnTransaction(job)).await?;
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
     /// Returns the first error of the database itself, if any.
-    pub(super) fn disaster(&self) -> Option<StoreError> {
-        self.disaster.0.get().cloned()
+    pub(super) fn first_failure(&self) -> Option<StoreError> {
+        self.first_failure.0.get().cloned()
     }
 
     /// Ends the writer after all earlier jobs are written.
@@ -151,7 +151,7 @@ impl WriteQueue {
     }
 }
 
-async fn alone<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
+async fn in_own_transaction<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
 where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
 {
@@ -240,13 +240,13 @@ impl Writing<'_> {
     async fn run(&mut self) {
         let mut arrived = Vec::with_capacity(BATCH);
         loop {
-            self.watcher.look(&mut self.connection).await;
+            self.watcher.read_version(&mut self.connection).await;
             tokio::select! {
                 biased;
                 jobs = self.jobs.receiver.recv_many(&mut arrived, BATCH) => if jobs == 0 { return },
                 () = self.watcher.wait() => {}
             }
-            self.wait_for_company(&mut arrived).await;
+            self.wait_for_more_jobs(&mut arrived).await;
             self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
             let mut batch = Batch::default();
             for job in arrived.drain(..) {
@@ -266,7 +266,7 @@ impl Writing<'_> {
                         batch.ended.push(*attempt);
                         batch.settle_replies.push(reply);
                     }
-                    Job::Alone(work) => {
+                    Job::OwnTransaction(work) => {
                         // The job answers its caller itself.
                         let _ = work(&mut self.connection).await;
                         self.written.add(1);
@@ -281,15 +281,15 @@ impl Writing<'_> {
     /// do.
     ///
     /// Crash point: during this wait, the deliveries are sent again under the same id.
-    async fn wait_for_company(&mut self, arrived: &mut Vec<Job>) {
-        let company = clock::sleep(COMPANY);
-        tokio::pin!(company);
+    async fn wait_for_more_jobs(&mut self, arrived: &mut Vec<Job>) {
+        let deadline = clock::sleep(GROUP_WAIT);
+        tokio::pin!(deadline);
         while !arrived.is_empty() && arrived.len() < BATCH && arrived.iter().all(Job::can_wait) {
             let room = BATCH - arrived.len();
             tokio::select! {
                 biased;
                 jobs = self.jobs.receiver.recv_many(arrived, room) => if jobs == 0 { return },
-                () = &mut company => return,
+                () = &mut deadline => return,
             }
         }
     }
@@ -319,7 +319,7 @@ impl Writing<'_> {
         let Batch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
         let watch = Stopwatch::start();
         let together = self.commit(&flushes, &mut polls, &ended).await;
-        self.jobs.disaster.note(&together);
+        self.jobs.first_failure.note(&together);
         let rows =
             flushes.iter().map(|flush| flush.unchanged.len()).sum::<usize>() + polls.len() + ended.len();
         self.written.add(rows);
@@ -339,7 +339,7 @@ impl Writing<'_> {
             }
             // A rejected row must not fail the other jobs: write each by itself, so that only its own caller gets the
             // error.
-            Err(error) if several && !error.is_disaster() => {
+            Err(error) if several && !error.is_database_failure() => {
                 for (flush, reply) in flushes.into_iter().zip(flush_replies) {
                     let done = self.commit(std::slice::from_ref(&flush), &mut [], &[]).await;
                     let _ = reply.send(done.map(|_| ()));
@@ -394,7 +394,7 @@ impl Writing<'_> {
         };
         for record in polls {
             if let Some(account) = &record.account {
-                new.extend(accounts::keep(&mut transaction, account).await?);
+                new.extend(accounts::write_status(&mut transaction, account).await?);
             }
         }
         CrashPoint::BeforeCommit.reached();

@@ -69,7 +69,7 @@ impl AccountAccess {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let mut state = store.account_state(&account.name, now).await?;
-        let used = store.take_up_quota(&account.name, now).await?;
+        let used = store.open_quota(&account.name, now).await?;
         if let (Some(until), Some(at)) =
             (&mut state.throttled_until, used.share.throttled_at.filter(|at| *at > now))
         {

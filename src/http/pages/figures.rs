@@ -23,7 +23,7 @@ pub(super) fn series(title: &str, minutes: &[u32], second: bool, now: Timestamp)
         1 => "a minute".to_owned(),
         each => format!("{each} minutes"),
     };
-    let said = format!("{} in all, at most {} in {span}", number(total), number(u64::from(most)));
+    let said = format!("{} in total, at most {} in {span}", number(total), number(u64::from(most)));
     let began = earlier(now, SignedDuration::from_mins(i64::try_from(minutes.len()).unwrap_or(0)));
     let wide = bars.len().max(30);
     html! {

@@ -58,12 +58,12 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
                 ]))
             }
             @if stories.is_empty() {
-                section { p { "No subscriber asks for messages of this type: it is in the feed ("
-                    a href={ "/messages?limit=1" } { "/messages" } ") and goes nowhere else." } }
+                section { p { "No subscriber selects messages of this type: it is in the feed ("
+                    a href={ "/messages?limit=1" } { "/messages" } ") and is not delivered." } }
             }
             @for story in &stories { (delivery(story, now)) }
-            p { small { "The body is in the feed, and in " code { "trackpost history" } " as its label's events; it is not shown here, as \
-                it may name persons." } }
+            p { small { "The body is in the feed, and in " code { "trackpost history" } " as its label's events; it is not shown here, because \
+                it may contain personal data." } }
         },
     ))
 }

@@ -55,13 +55,13 @@ pub(super) fn login(to: &str, wrong: bool) -> Response {
 pub(super) async fn no_such_page(headers: HeaderMap) -> Response {
     if !wants_html(&headers) {
         let paths = "/ /labels/{id} /subscribers/{name} /messages/{id} /messages?after= /metrics /healthz /readyz /jwks";
-        let body = serde_json::json!({ "error": format!("there is no such path; there are: {paths}") });
+        let body = serde_json::json!({ "error": format!("unknown path; valid are: {paths}") });
         return json(StatusCode::NOT_FOUND, body.to_string());
     }
     not_found(
         "No such page",
         html! {
-            p { "There is no page at this address. " a href="/" { "The overview" } " leads to all others." }
+            p { "This page does not exist. " a href="/" { "The overview" } " leads to all others." }
         },
     )
 }

@@ -217,7 +217,7 @@ impl LabelView {
         let changes = data["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let reopened = changes.iter().any(|change| change["type"] == "tracking.reopened");
         let before = self.answer.as_ref();
-        // A delivery beneath a newer scan is no new journey.
+        // A delivery scan below a newer scan does not start a new journey.
         let beneath = events(answer).iter().any(ended);
         if let Some(before) = before.filter(|before| ended(before) && !status(answer).is_empty())
             && !(ended(answer) || beneath || reopened)

@@ -157,7 +157,7 @@ fn complete(
     let answer = served.answer();
     let Some(view) = view else {
         if !says_nothing(&answer) {
-            wrong(Kind::Missed, format!("{name} was told nothing at all"));
+            wrong(Kind::Missed, format!("{name} got no message"));
         }
         return;
     };
@@ -176,7 +176,7 @@ fn complete(
         wrong(Kind::Duplicated, format!("{name} has {} more often than the API", named(event)));
     }
     if matches!(answer["status_code"].as_str(), Some("DE" | "SP")) && !view.delivered {
-        wrong(Kind::Missed, format!("{name} was not told tracking.delivered"));
+        wrong(Kind::Missed, format!("{name} did not get tracking.delivered"));
     }
 }
 
@@ -224,12 +224,12 @@ fn invented(served: &Served, accepted: &Accepted, found: &mut Vec<Violation>) {
             let mut wrong = |text| found.push(Violation::new(Kind::Invented, Some(label), text));
             let Some(served) = served.labels.get(label) else {
                 if !view.told.is_empty() || view.answer.is_some() {
-                    wrong(format!("{name} was told of a label that was never served"));
+                    wrong(format!("{name} got a label that was never served"));
                 }
                 continue;
             };
             for (_, event_id) in view.told.iter().filter(|(print, _)| !served.events.contains(print)) {
-                wrong(format!("{name} was told of {event_id} in a form that was never served"));
+                wrong(format!("{name} got {event_id} with content that was never served"));
             }
             let whole = view.answer.as_ref().filter(|answer| !is_classic(answer));
             if whole.is_some_and(|answer| !served.answers.contains(&fingerprint(answer))) {
@@ -257,7 +257,11 @@ fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
         for (id, place) in &subscriber.accepted {
             if !owed.contains(&(name.as_str(), id.as_str())) {
                 let label = place.as_ref().map(|(label, _)| label.as_str());
-                found.push(Violation::new(Kind::Invented, label, format!("{id} came to {name}, unrecorded")));
+                found.push(Violation::new(
+                    Kind::Invented,
+                    label,
+                    format!("{name} got {id}, which is not recorded"),
+                ));
             }
         }
     }
@@ -295,7 +299,7 @@ fn history(
         for (name, _) in subscribers.iter().filter(|(_, follows)| *follows == Follows::Events) {
             let told = accepted.label(name, label).into_iter().flat_map(|view| view.events.keys());
             for id in told.filter(|id| !ids.contains(id.as_str())) {
-                let text = format!("{name} knows the event {id}, which the history has not");
+                let text = format!("{name} has the event {id}, which is not in the history");
                 found.push(Violation::new(Kind::Invented, Some(label), text));
             }
         }

@@ -101,7 +101,7 @@ fn an_event_or_an_answer_that_did_not_come_is_missed() {
     let missed = [
         "se-1: all does not have the last answer of the API",
         "se-1: all does not have \"Delivered\" of 2026-11-22T10:00:00Z",
-        "se-1: all was not told tracking.delivered",
+        "se-1: all did not get tracking.delivered",
     ];
     assert_eq!(told.found(), missed.map(|text| (Kind::Missed, text.to_owned())));
     let mut nothing = Told::default();

@@ -18,7 +18,7 @@ use crate::domain::messages::subscriber::{Format, SubscriberName};
 use crate::store::{Store, StoreError, at, json};
 
 /// Deliveries read at once of a selected lane.
-const OF_A_LANE: usize = 3;
+const PER_LANE: usize = 3;
 
 struct Row {
     delivery_key: i64,
@@ -126,7 +126,7 @@ impl Store {
         for delivery in read {
             let Some(of_lane) = delivery.lane.and_then(|lane| by_lane.get_mut(&lane)) else { continue };
             of_lane.0.push(delivery);
-            of_lane.1 = of_lane.0.len() >= OF_A_LANE;
+            of_lane.1 = of_lane.0.len() >= PER_LANE;
         }
         Ok(by_lane)
     }
@@ -240,7 +240,7 @@ async fn read_lanes(
     lanes: &[i64],
     bytes: usize,
 ) -> Result<(Vec<PendingDelivery>, Option<i64>), sqlx::Error> {
-    let (name, lanes, limit) = (subscriber.as_str(), json(lanes), OF_A_LANE as i64);
+    let (name, lanes, limit) = (subscriber.as_str(), json(lanes), PER_LANE as i64);
     let mut rows = sqlx::query_as!(
         Row,
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!", d.attempts AS "attempts!",

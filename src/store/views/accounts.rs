@@ -14,7 +14,7 @@ use crate::domain::time::earlier;
 use crate::store::{Store, StoreError};
 
 /// Value that stands for an unlimited stretch.
-const ENDLESS: f64 = 1e9;
+const UNLIMITED: f64 = 1e9;
 
 /// An account with the usage of its quota.
 #[derive(Clone, Debug, Serialize)]
@@ -71,7 +71,7 @@ impl Store {
             detail: state.detail.clone(),
             requests_last_minute: lately.map(|(_, requests)| *requests as u64).sum(),
             requests_this_month: used.this_month,
-            stretch: (stretch < ENDLESS).then_some(stretch),
+            stretch: (stretch < UNLIMITED).then_some(stretch),
             due: used.due,
             first_polls_waiting: used.first_polls,
             next_probe_at: state.probe_at,

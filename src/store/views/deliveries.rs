@@ -64,7 +64,7 @@ const LONGEST_TYPE: i64 = 1_000;
 
 /// Filter for deliveries.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct DeliveryFilter {
     pub subscriber: Option<String>,
     pub state: Option<String>,
     /// Inclusive start of the time of creation.
@@ -73,7 +73,7 @@ pub struct Wanted {
     pub r#type: Option<String>,
 }
 
-impl Wanted {
+impl DeliveryFilter {
     pub fn fits(&self, delivery: &DeliveryView) -> bool {
         self.subscriber.as_ref().is_none_or(|name| *name == delivery.subscriber)
             && self.state.as_ref().is_none_or(|state| *state == delivery.state)
@@ -137,7 +137,11 @@ fn views(rows: Vec<Row>) -> Vec<DeliveryView> {
 
 impl Store {
     /// Returns a page of deliveries after the row `after` (0: from the start), newest last.
-    pub async fn delivery_page(&self, wanted: &Wanted, after: i64) -> Result<Vec<DeliveryView>, StoreError> {
+    pub async fn delivery_page(
+        &self,
+        wanted: &DeliveryFilter,
+        after: i64,
+    ) -> Result<Vec<DeliveryView>, StoreError> {
         let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
         let since = wanted.since.map_or(i64::MIN, ms);
         let (kind, length) = wanted.kind();
@@ -166,7 +170,7 @@ impl Store {
     }
 
     /// Returns the key before the last `limit` matching deliveries; 0 if there are fewer.
-    pub async fn delivery_before_last(&self, wanted: &Wanted, limit: u32) -> Result<i64, StoreError> {
+    pub async fn delivery_before_last(&self, wanted: &DeliveryFilter, limit: u32) -> Result<i64, StoreError> {
         let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
         let since = wanted.since.map_or(i64::MIN, ms);
         let (kind, length) = wanted.kind();

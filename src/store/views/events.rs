@@ -122,7 +122,7 @@ impl Store {
         for row in rows {
             let Some(tracking) = tracking_of(&row.body) else { continue };
             let tracking = on_one_line(tracking.get().to_owned());
-            if observations.last().is_none_or(|last| !say_the_same(&last.tracking, &tracking)) {
+            if observations.last().is_none_or(|last| !are_equal(&last.tracking, &tracking)) {
                 observations.push(ObservationView { at: at(row.created_at), tracking });
             }
         }
@@ -131,7 +131,7 @@ impl Store {
 }
 
 /// Whether two answers are equal JSON values, regardless of the order of keys.
-fn say_the_same(one: &RawValue, other: &RawValue) -> bool {
+fn are_equal(one: &RawValue, other: &RawValue) -> bool {
     let value =
         |raw: &RawValue| serde_json::from_str::<serde_json::Value>(&replace_lone_surrogates(raw.get())).ok();
     one.get() == other.get() || value(one) == value(other)

@@ -6,21 +6,21 @@ use crate::store::{Store, StoreError};
 
 /// Number of labels of an account in a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct LabelCount {
     pub account: String,
     pub state: String,
     pub labels: u64,
 }
 
 impl Store {
-    pub async fn label_tally(&self) -> Result<Vec<Tally>, StoreError> {
+    pub async fn label_counts_by_account(&self) -> Result<Vec<LabelCount>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT account, state, count(*) AS "labels!: i64" FROM labels GROUP BY account, state"#
         )
         .fetch_all(&self.readers)
         .await?;
-        let tally = |account, state, labels| Tally { account, state, labels: count(labels) };
-        Ok(rows.into_iter().map(|row| tally(row.account, row.state, row.labels)).collect())
+        let label_count = |account, state, labels| LabelCount { account, state, labels: count(labels) };
+        Ok(rows.into_iter().map(|row| label_count(row.account, row.state, row.labels)).collect())
     }
 
     /// Returns the size of the database without its write-ahead log.
