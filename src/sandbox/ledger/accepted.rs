@@ -83,7 +83,7 @@ impl Accepted {
             self.violations.push(Violation::new(
                 Kind::Rewritten,
                 callback.label_id.as_deref(),
-                format!("{id} came to {} with two bodies", callback.subscriber()),
+                format!("{id} reached {} with two bodies", callback.subscriber()),
             ));
         }
     }
@@ -116,12 +116,12 @@ impl Accepted {
         let Some((label, seq)) = place else { return };
         let mut wrong = |kind, text| self.violations.push(Violation::new(kind, Some(label.as_str()), text));
         if let Some(other) = subscriber.places.insert((label.clone(), seq), id.clone()) {
-            wrong(Kind::Duplicated, format!("seq {seq} came to {name} as {other} and as {id}"));
+            wrong(Kind::Duplicated, format!("seq {seq} reached {name} as {other} and as {id}"));
         }
         let view = subscriber.labels.entry(label.clone()).or_default();
         if seq < view.highest_seq {
             let highest = view.highest_seq;
-            wrong(Kind::Reordered, format!("seq {seq} ({id}) came to {name} after {highest}"));
+            wrong(Kind::Reordered, format!("seq {seq} ({id}) reached {name} after {highest}"));
             return;
         }
         view.highest_seq = seq;

@@ -185,7 +185,7 @@ fn revised_and_retracted_events_change_what_holds() {
 fn a_lower_seq_is_reordered_and_ignored() {
     let mut told = complete();
     told.post("msg_0", 0, &json!({"type": "tracking.updated", "data": {"tracking": {}}}), 200);
-    assert_eq!(told.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) came to all after 3".to_owned())]);
+    assert_eq!(told.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) reached all after 3".to_owned())]);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn the_database_agrees_with_the_receiver() {
         found(&["msg_1", "msg_2", "msg_3", "msg_4"], &["a", "b"]),
         [(Kind::Missed, "msg_4 never reached all".to_owned())]
     );
-    assert_eq!(found(&all[..2], &["a", "b"]), [(Kind::Invented, "msg_3 came to all, unrecorded".to_owned())]);
+    assert_eq!(found(&all[..2], &["a", "b"]), [(Kind::Invented, "all got msg_3, which is not recorded".to_owned())]);
     let kinds =
         |events: &[&str]| -> Vec<Kind> { found(&all, events).into_iter().map(|(kind, _)| kind).collect() };
     assert_eq!(kinds(&["a"]), [Kind::Missed, Kind::Invented]);
