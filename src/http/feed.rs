@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_default() {
+    fn missing_parameters_have_defaults() {
         let bare = FeedQuery { after: Cursor::default(), limit: 100, subscriber: None };
         assert_eq!(read(&[]).unwrap(), bare);
         assert_eq!(read(&[("after", "")]).unwrap(), bare);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_wrong_parameter() {
         for (name, value) in [
             ("after", "yesterday"),
             ("limit", "0"),

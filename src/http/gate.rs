@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_page_without_a_place_is_told_so_and_a_place_comes_back() {
+    async fn a_page_without_a_permit_gets_503_and_permits_are_released() {
         let gate = Arc::new(Gate::default());
         let mut taken = Vec::new();
         for _ in 0..PLACES {

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_token_opens() {
+    fn only_the_token_is_accepted() {
         let has = |sent: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, sent.parse().unwrap());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_opens_and_does_not_tell_the_token() {
+    fn a_cookie_is_accepted_and_does_not_reveal_the_token() {
         let has = |sent: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, sent.parse().unwrap());

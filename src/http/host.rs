@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_its_own_are_answered() {
+    fn only_its_own_names_are_accepted() {
         let hosts = ["trackpost.example.com".to_owned(), "proxy:8443".to_owned()];
         let loopback = "127.0.0.1:8787".parse().unwrap();
         for ours in ["localhost:8787", "127.0.0.1", "[::1]:1", "TrackPost.example.com:443", "proxy:8443"] {

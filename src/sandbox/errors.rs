@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_endpoint_speaks_of_the_endpoint() {
+    fn the_error_for_an_unknown_endpoint_names_it() {
         let answer = no_such_endpoint("r-1", "GET", "/v3/labels");
         assert_eq!(answer.status, 404);
         assert_eq!(
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_label_does_not() {
+    fn the_error_for_an_unknown_label_does_not_name_an_endpoint() {
         let answer = unknown_label("r-1", "se-1");
         assert_eq!(answer.status, 404);
         assert!(text(&answer).contains(r#""error_code":"not_found","message":"Label se-1 was not found.""#));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_cannot_be_asked_for() {
+    fn malformed_and_voided_labels_are_errors() {
         assert!(text(&malformed_label("r", "SE-1")).contains(r#""error_code":"invalid_identifier""#));
         assert!(text(&untrackable("r", "se-1")).contains(r#""error_code":"tracking_not_supported""#));
         assert_eq!(

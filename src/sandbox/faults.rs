@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_command_line_says() {
+    fn parses_command_line_values() {
         assert_eq!(Fault::parse_fail("500:5%"), Ok(Fault::new(FaultKind::Fail(500), 0.05)));
         assert_eq!(Fault::parse_fail("429:0.5%"), Ok(Fault::new(FaultKind::Fail(429), 0.005)));
         assert_eq!(Fault::parse_slow("2s:1%"), Ok(Fault::new(FaultKind::Slow(Duration::from_secs(2)), 0.01)));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_cannot_read() {
+    fn errors_name_the_value() {
         assert_eq!(Fault::parse_fail("500"), Err(FaultError::NoShare("500".into(), "500:5%")));
         assert_eq!(Fault::parse_fail("200:5%"), Err(FaultError::Status("200".into())));
         assert_eq!(Fault::parse_fail("500:5"), Err(FaultError::Share("5".into())));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_makes_the_same_trouble() {
+    fn the_same_seed_gives_the_same_faults() {
         let faults = vec![Fault::new(FaultKind::Fail(503), 0.3), Fault::new(FaultKind::Garble, 0.3)];
         let run = |seed| {
             let mut injector = FaultInjector::new(faults.clone(), seed);

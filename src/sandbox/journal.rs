@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stay_when_old_entries_go() {
+    fn numbers_stay_when_old_entries_are_dropped() {
         let mut journal = Journal::new(2);
         let numbers = ["a", "b", "c"].map(|entry| journal.push(entry));
         assert_eq!(numbers, [0, 1, 2]);

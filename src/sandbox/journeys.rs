@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_that_ends_is_followed_by_the_next() {
+    fn a_scan_is_shown_until_its_next_form() {
         for journey in Journey::ALL {
             let lines = journey.script().lines;
             for line in lines {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_was_out_for_delivery() {
+    fn a_delivered_parcel_was_out_for_delivery() {
         for journey in Journey::ALL {
             let scans: Vec<Scan> = journey.script().lines.iter().map(|line| line.scan).collect();
             if scans.iter().any(|scan| matches!(scan, Delivered | Collection)) {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn by_lot_every_journey_is_taken_and_most_arrive() {
+    fn random_choice_takes_every_journey_and_most_arrive() {
         let drawn: Vec<Journey> = (0..20).map(Journey::draw).collect();
         assert!(Journey::ALL.iter().all(|journey| drawn.contains(journey)));
         assert!(drawn.iter().filter(|&&journey| journey == Journey::Delivered).count() > 10);

@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn filtered_by_what_a_label_says() {
+    fn filtered_by_fields_of_the_label() {
         for (filter, expected) in [
             ("label_status=voided", vec!["se-2"]),
             ("label_status=completed", vec!["se-1", "se-0"]),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_says_what_its_tracking_says() {
+    fn a_label_has_the_status_of_its_tracking() {
         let page = page("", 3);
         let (void, label) = (&page["labels"][0], &page["labels"][1]);
         assert_eq!(label["carrier_code"], "fedex");
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_page() {
+    fn rejects_invalid_pages() {
         for (text, name) in [
             ("page=0", "page"),
             ("page_size=x", "page_size"),

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn admits_the_limit_and_says_when_the_next_may_come() {
+    fn admits_the_limit_and_returns_the_wait_for_the_next() {
         let mut window = Window::default();
         assert_eq!(window.admit(at(0), 2), Ok(()));
         assert_eq!(window.admit(at(10_000), 2), Ok(()));

@@ -86,7 +86,7 @@ mod tests {
 "#;
 
     #[test]
-    fn plays_each_answer_from_its_moment_on_verbatim() {
+    fn serves_each_answer_unchanged_from_its_start() {
         let journeys = Recorded::read(FILE).unwrap();
         assert_eq!(journeys.len(), 2);
         let hours = |n: u64| journeys[0].answer(Duration::from_secs(n * 3600));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_line_is_wrong() {
+    fn an_error_names_the_line() {
         let error = Recorded::read("\n{\"label_id\":\"se-1\"}").unwrap_err();
         assert!(error.to_string().starts_with("line 2: missing field `registered_at`"), "{error}");
         let error = Recorded::read(&FILE.replace("se-2", "SE-2")).unwrap_err();

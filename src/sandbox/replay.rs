@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_constant_and_a_directory_goes_step_by_step() {
+    fn a_file_is_constant_and_a_directory_advances_with_each_request() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("se-1.json"), "{ \"status_code\" : \"IT\" }\n").unwrap();
         fs::create_dir(dir.path().join("se-2")).unwrap();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_an_error() {
+    fn a_missing_directory_is_an_error() {
         assert!(Replay::open(Path::new("/nowhere/at/all")).is_err());
     }
 }

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_repeats_unless_it_was_for_once() {
+    fn the_last_answer_repeats_unless_pushed_once() {
         let statuses = |script: &mut Script| -> Vec<Option<u16>> {
             (0..4).map(|_| script.next().map(|answer| answer.status.as_u16())).collect()
         };

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_runs_by_the_factor() {
+    fn time_advances_by_the_factor() {
         let at = |text: &str| -> Timestamp { text.parse().unwrap() };
         let (opened_at, start) = (at("2026-11-22T10:00:00Z"), at("2026-01-01T00:00:00Z"));
         let timeline = Timeline { opened_at, start, factor: 10_000.0 };

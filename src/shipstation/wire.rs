@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_a_carriers_limit_from_the_accounts() {
+    fn distinguishes_the_limit_of_a_carrier_from_that_of_the_account() {
         let ours = br#"{"errors":[{"error_source":"shipengine","error_code":"rate_limit_exceeded","carrier_code":null}]}"#;
         assert_eq!(limit_of(ours), Limit::Account);
         assert_eq!(limit_of(b""), Limit::Account);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_accounts_refusal_from_a_labels() {
+    fn distinguishes_errors_of_the_account_from_errors_of_a_label() {
         let body = |kind: &str, code: &str| {
             format!(r#"{{"errors":[{{"error_type":"{kind}","error_code":"{code}","message":"(text)"}}]}}"#)
         };
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_wrong_url_from_an_unknown_label() {
+    fn distinguishes_a_wrong_url_from_an_unknown_label() {
         let route = br#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security",
             "error_code":"not_found","message":"GET","method":"/v1/x","path":"GET /v1/x is not a valid API endpoint."}]}"#;
         assert!(is_about_endpoint(route));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_a_code_and_nothing_else() {
+    fn only_a_code_is_kept_of_an_error_body() {
         let body =
             |code: &str| format!(r#"{{"errors":[{{"error_code":"{code}","message":"for Sam Sample"}}]}}"#);
         assert_eq!(code(body("invalid_field_value").as_bytes()), "invalid_field_value");

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_lose_the_file_is_named_with_the_path() {
+    fn each_way_to_lose_the_file_is_reported_with_its_path() {
         let (_folder, path, files) = noted();
         fs::write(&path, []).unwrap();
         assert!(lost(&files).contains(&format!("{} was emptied", path.display())), "{}", lost(&files));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_elsewhere_counts_as_replaced() {
+    fn a_link_to_another_file_counts_as_replaced() {
         let (folder, path, _) = noted();
         let link = folder.path().join("link.db");
         std::os::unix::fs::symlink(&path, &link).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_for_its_owner_only_and_an_old_one_stays() {
+    fn a_new_file_is_private_and_an_existing_file_keeps_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         create_if_missing(&path).unwrap();

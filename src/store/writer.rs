@@ -45,7 +45,6 @@ enum Job {
     Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     OwnTransaction(OwnTransaction),
-    /// Ends the writer.
     End,
 }
 
@@ -62,15 +61,13 @@ pub(super) struct WriteQueue {
     first_failure: FirstFailure,
 }
 
-/// The first error of the database itself. SQLite then ends the transaction, and later errors of the connection are
-/// about that and not about the cause.
+/// The first error of the database itself; later errors of the connection only follow from it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FirstFailure(Arc<OnceLock<StoreError>>);
 
 impl FirstFailure {
     fn note<T>(&self, done: &Result<T, StoreError>) {
         if let Some(error) = done.as_ref().err().filter(|error| error.is_database_failure()) {
-            // Only the first one counts.
             let _ = self.0.set(error.clone());
         }
     }
@@ -277,8 +274,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Waits a while for other jobs if all waiting jobs are settlements without a caller: a commit costs more than they
-    /// do.
+    /// Waits for other jobs while all jobs are settlements without a caller: a commit costs more than they do.
     ///
     /// Crash point: during this wait, the deliveries are sent again under the same id.
     async fn wait_for_more_jobs(&mut self, arrived: &mut Vec<Job>) {
@@ -304,8 +300,7 @@ impl Writing<'_> {
         checkpoints::close(checkpointer).await;
         let mut connection = self.connection;
         if self.lost {
-            // The WAL belongs to the open file and would damage the file that is at the path now. Afterwards the open
-            // file, wherever it was moved, has everything that was written.
+            // The WAL belongs to the open file and would damage the file at the path. Write it to the open file.
             let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         }
         // Removes the WAL; after a failure the next start takes slightly longer.
@@ -337,8 +332,7 @@ impl Writing<'_> {
                     let _ = reply.send(Ok(settled));
                 }
             }
-            // A rejected row must not fail the other jobs: write each by itself, so that only its own caller gets the
-            // error.
+            // A rejected row must not fail other jobs: write each by itself.
             Err(error) if several && !error.is_database_failure() => {
                 for (flush, reply) in flushes.into_iter().zip(flush_replies) {
                     let done = self.commit(std::slice::from_ref(&flush), &mut [], &[]).await;

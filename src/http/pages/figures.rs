@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_of_a_day_are_few() {
+    fn a_day_has_few_bars() {
         let drawn = series("polls", &[1; 1440], false, Timestamp::UNIX_EPOCH).into_string();
         assert_eq!(drawn.matches("<rect").count(), BARS);
         assert!(drawn.contains("at most 15 in 15 minutes"), "{drawn}");

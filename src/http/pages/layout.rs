@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         assert_eq!(
             [7, 999, 1_000, 1_234_567].map(number),
             ["7", "999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_of_a_path_leads_elsewhere() {
+    fn no_part_of_a_path_changes_the_path() {
         assert_eq!(encoded("../a?b#\"<"), "%2E%2E%2Fa%3Fb%23%22%3C");
     }
 }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_one_line_and_otherwise_untouched() {
+    fn a_row_is_one_line_and_otherwise_unchanged() {
         let raw = on_one_line("{\"b\": 1.50,\n\r\n \"a\":\"x\\ny\" }".to_owned());
         assert_eq!(raw.get(), "{\"b\": 1.50,    \"a\":\"x\\ny\" }");
         assert_eq!(on_one_line("{".to_owned()).get(), "null");
