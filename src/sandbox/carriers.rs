@@ -7,9 +7,8 @@ use fastrand::Rng;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
-use super::journeys::Form;
 use super::places::Place;
-use super::vocabulary::Scan;
+use super::scan::{Form, Scan};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Carrier {

@@ -3,7 +3,7 @@
 //! A script is a table of lines. A revised scan is two lines with the same time; the second is shown from the end of
 //! the first. A duplicated scan is the same line twice. Times are minutes since the registration.
 
-use super::vocabulary::Scan;
+use super::scan::{Form, Scan};
 
 /// A kind of journey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,18 +73,6 @@ pub(super) enum Stop {
     Origin,
     Middle,
     Destination,
-}
-
-/// How the API shows a scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Full,
-    /// Without its place.
-    Bare,
-    /// As pushed by carriers before the vendor pulls the list: all capitals.
-    Shouted,
-    /// An hour off, until the time zone is known.
-    WrongZone,
 }
 
 #[derive(Clone, Copy, Debug)]

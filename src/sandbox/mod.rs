@@ -25,6 +25,7 @@ mod receiver;
 mod recorded;
 mod replay;
 mod requests;
+mod scan;
 mod script;
 mod server;
 mod state;

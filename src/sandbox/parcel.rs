@@ -15,8 +15,9 @@ use crate::domain::label::LabelId;
 use crate::domain::tracking::StatusCode;
 
 use super::carriers::Carrier;
-use super::journeys::{Form, Journey, Line, Stop};
+use super::journeys::{Journey, Line, Stop};
 use super::places::{PLACES, Place};
+use super::scan::Form;
 
 /// A parcel, its route and its pace.
 #[derive(Clone, Debug)]

@@ -5,24 +5,7 @@
 use crate::domain::tracking::StatusCode;
 
 use super::carriers::Carrier;
-
-/// Kind of a scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scan {
-    Label,
-    PickedUp,
-    HubIn,
-    HubOut,
-    Transit,
-    Depot,
-    OutForDelivery,
-    Attempt,
-    Delay,
-    Refused,
-    Returned,
-    Collection,
-    Delivered,
-}
+use super::scan::Scan;
 
 /// A scan as a carrier describes it.
 pub(super) struct Words {

@@ -6,24 +6,13 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::messages::write_system_messages;
-use super::outbox::NewDelivery;
+use super::records::NewDelivery;
 use super::{Store, StoreError, at, ms};
 use crate::domain::label::AccountName;
-use crate::domain::messages::Message;
-use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::polling::account_status::{AccountChange, AccountState, AccountStatus};
 
-/// An account's new status, the messages about it, and its effect on the labels.
-#[derive(Clone, Debug)]
-pub struct AccountRecord {
-    pub name: AccountName,
-    pub state: AccountState,
-    pub change: Option<AccountChange>,
-    pub messages: Vec<Message>,
-    pub deliveries: Vec<PlannedDelivery>,
-    pub now: Timestamp,
-}
+pub use super::records::AccountRecord;
 
 impl Store {
     /// Returns the account's status as an earlier process left it.

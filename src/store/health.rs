@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 
 use super::messages::{Keys, write_system_messages};
-use super::outbox::{EndedAttempt, NewDelivery, hastened_by, reschedule};
+use super::records::{EndedAttempt, NewDelivery};
+use super::reschedule::{hastened_by, reschedule};
 use super::{Store, StoreError, at, ms};
 use crate::domain::delivery::health::{Health, HealthChange, HealthReason, HealthState};
 use crate::domain::delivery::outcome::{DueReason, HastenedBy};

@@ -5,7 +5,7 @@
 use sqlx::SqliteConnection;
 
 use super::bulk::Bulk;
-use super::polls::PollRecord;
+use super::records::PollRecord;
 use super::{json, ms};
 use crate::domain::tracking::history::EventChange;
 use crate::domain::tracking::matching::{Fingerprint, KnownEvent};

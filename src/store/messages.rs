@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::bulk::Bulk;
-use super::outbox::NewDelivery;
-use super::polls::PollRecord;
+use super::records::{NewDelivery, PollRecord};
 use super::{json, ms};
 use crate::domain::delivery::outbox::{MessageContent, PendingDelivery};
 use crate::domain::delivery::outcome::DeliverySchedule;

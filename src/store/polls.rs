@@ -14,45 +14,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::accounts::AccountRecord;
 use super::freshness::{self, Noticed};
 use super::history::write_events;
 use super::label_row::{self, Polled};
 use super::messages::write_messages;
-use super::outbox::NewDelivery;
+use super::records::NewDelivery;
 use super::usage::{self, Usage};
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
-use crate::domain::messages::Message;
-use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::polling::freshness::Notice;
-use crate::domain::polling::label_record::{LabelRecord, PollState};
-use crate::domain::polling::poll::{POLLS_KEPT, PollPlan, PollSummary};
-use crate::domain::tracking::history::EventWrites;
 
 pub use super::label_row::UnchangedPoll;
-
-/// The plan of one poll, ready to write.
-#[derive(Debug)]
-pub struct PollRecord {
-    pub row: i64,
-    /// The registry version under which the poll was sent.
-    pub version: i64,
-    pub account_name: AccountName,
-    pub label_id: String,
-    pub polled_at: Timestamp,
-    pub poll_state: PollState,
-    pub recent_polls: String,
-    /// Number of events that the label had before.
-    pub known_events: usize,
-    pub events: EventWrites,
-    pub messages: Vec<Message>,
-    pub deliveries: Vec<PlannedDelivery>,
-    /// What the poll shows about freshness.
-    pub notices: Vec<Notice>,
-    /// The account's new status, if this poll changed it, with the messages about it.
-    pub account: Option<AccountRecord>,
-}
+pub use super::records::PollRecord;
 
 /// Result of writing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,40 +33,6 @@ pub enum Recorded {
     Done,
     /// The registry changed the label meanwhile; nothing was written.
     Superseded,
-}
-
-impl PollRecord {
-    /// Combines a plan with its label.
-    pub fn new(
-        label: &LabelRecord,
-        known_events: usize,
-        plan: PollPlan,
-        now: Timestamp,
-        account: Option<AccountRecord>,
-    ) -> Self {
-        Self {
-            row: label.row,
-            version: label.version,
-            account_name: label.key.account.clone(),
-            label_id: label.key.id.to_string(),
-            polled_at: now,
-            recent_polls: with_summary(&label.recent_polls, plan.summary),
-            poll_state: plan.poll_state,
-            known_events,
-            events: plan.events,
-            messages: plan.messages,
-            deliveries: plan.deliveries,
-            notices: plan.notices,
-            account,
-        }
-    }
-}
-
-fn with_summary(recent: &str, summary: PollSummary) -> String {
-    let mut summaries: Vec<PollSummary> = serde_json::from_str(recent).unwrap_or_default();
-    summaries.push(summary);
-    let surplus = summaries.len().saturating_sub(POLLS_KEPT);
-    serde_json::to_string(&summaries[surplus..]).expect("summaries are plain values")
 }
 
 impl Store {

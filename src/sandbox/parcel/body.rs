@@ -7,8 +7,9 @@ use jiff::SignedDuration;
 use crate::domain::tracking::StatusCode;
 
 use super::super::carriers::Carrier;
-use super::super::journeys::{Form, Line};
-use super::super::vocabulary::{Scan, status_description};
+use super::super::journeys::Line;
+use super::super::scan::{Form, Scan};
+use super::super::vocabulary::status_description;
 use super::super::wire::{EventBody, TrackingBody};
 use super::Parcel;
 

@@ -11,12 +11,10 @@ use tokio::sync::Notify;
 
 use crate::domain::delivery::outbox::PendingDelivery;
 use crate::domain::messages::subscriber::SubscriberName;
+use crate::store::records::NewDelivery;
 
 /// Capacity of an inbox. A courier empties it at once; deliveries beyond it are read from the table.
 const INBOX: usize = 1_000;
-
-/// A new delivery and its subscriber.
-pub type NewDelivery = (SubscriberName, PendingDelivery);
 
 /// The inboxes of all couriers. Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -13,39 +13,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-pub use handover::{Inbox, NewDelivery};
-pub(super) use read::plan;
+pub use super::records::{EndedAttempt, NewDelivery};
+pub use handover::Inbox;
 
 use super::bulk::Bulk;
 use super::health::{self, SubscriberHealths};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
 use crate::domain::delivery::outcome as delivery;
-use crate::domain::delivery::outcome::{
-    AfterAttempt, Attempt, AttemptDecision, DeliverySchedule, HastenedBy, RetryProgress,
-};
-use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
-
-/// An attempt that ended, with the facts that decide its result. The result is decided when it is written, from the
-/// subscriber's health and the delivery's row at that time.
-#[derive(Clone, Debug)]
-pub struct EndedAttempt {
-    pub subscriber: Arc<Subscriber>,
-    /// Key of the delivery.
-    pub key: i64,
-    /// Whether it is a ping.
-    pub ping: bool,
-    pub attempt: Attempt,
-    /// Whether it was the probe of a failing subscriber.
-    pub probe: bool,
-    /// Random value from -1 to 1.
-    pub jitter: f64,
-    /// All subscribers; those that select such messages get one if this subscriber's health changes.
-    pub audience: Arc<Vec<Subscriber>>,
-    pub settled_at: Timestamp,
-    /// Whether no caller waits: it may be written together with later jobs.
-    pub can_wait: bool,
-}
+use crate::domain::delivery::outcome::{AfterAttempt, AttemptDecision, DeliverySchedule, RetryProgress};
+use crate::domain::messages::subscriber::SubscriberName;
 
 /// Result of an attempt, as written.
 #[derive(Clone, Debug)]
@@ -311,71 +288,4 @@ async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> 
         })
         .await?;
     Ok(())
-}
-
-const UPDATE_SCHEDULES: Bulk = Bulk {
-    before: "WITH new (key, next_attempt_at, reason, failures, failing_since, planned_at, asked_until) AS (",
-    columns: 7,
-    after: ")
-        UPDATE deliveries SET next_attempt_at = new.next_attempt_at, reason = new.reason, failures = new.failures,
-            failing_since = new.failing_since, planned_at = new.planned_at, asked_until = new.asked_until
-        FROM new WHERE deliveries.delivery_key = new.key AND deliveries.state = 'pending'",
-};
-
-/// Lets `change` replan those waiting deliveries of a subscriber that wait for a time, a Retry-After or the retry
-/// schedule. `change` returns whether it changed the schedule.
-pub(super) async fn reschedule(
-    tx: &mut SqliteConnection,
-    subscriber: &SubscriberName,
-    now: Timestamp,
-    change: impl Fn(i64, &mut DeliverySchedule) -> bool,
-) -> Result<(), sqlx::Error> {
-    let (name, now) = (subscriber.as_str(), ms(now));
-    let waiting = sqlx::query!(
-        r#"SELECT delivery_key, next_attempt_at AS "next_attempt_at!", reason AS "reason!", failures, failing_since,
-                  planned_at, asked_until
-           FROM deliveries
-           WHERE subscriber = ? AND state = 'pending'
-             AND (next_attempt_at > ? OR failures > 0 OR asked_until IS NOT NULL)"#,
-        name,
-        now
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut changed = Vec::new();
-    for row in waiting {
-        let mut schedule = DeliverySchedule {
-            next: plan(row.next_attempt_at, &row.reason),
-            progress: RetryProgress {
-                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
-                since: row.failing_since.map(at),
-                planned_at: row.planned_at.map(at),
-            },
-            asked_until: row.asked_until.map(at),
-        };
-        if change(row.delivery_key, &mut schedule) {
-            changed.push((row.delivery_key, schedule));
-        }
-    }
-    UPDATE_SCHEDULES
-        .execute(tx, &changed, |(key, schedule), values| {
-            values
-                .push(*key)
-                .push(ms(schedule.next.at))
-                .push(schedule.next.reason.to_json())
-                .push(i64::from(schedule.progress.failures))
-                .push(schedule.progress.since.map(ms))
-                .push(schedule.progress.planned_at.map(ms))
-                .push(schedule.asked_until.map(ms));
-        })
-        .await?;
-    Ok(())
-}
-
-/// Returns what makes waiting deliveries due when a subscriber's health changes.
-pub(super) fn hastened_by(change: HealthChange) -> HastenedBy {
-    match change {
-        HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
-        HealthChange::Recovered => HastenedBy::Recovery,
-    }
 }

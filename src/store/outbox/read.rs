@@ -13,8 +13,9 @@ use sqlx::SqliteConnection;
 use crate::domain::delivery::outbox::{
     AttemptKind, LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, PendingDelivery,
 };
-use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, RetryProgress};
+use crate::domain::delivery::outcome::{DeliverySchedule, RetryProgress};
 use crate::domain::messages::subscriber::{Format, SubscriberName};
+use crate::store::reschedule::plan;
 use crate::store::{Store, StoreError, at, json};
 
 /// Deliveries read at once of a selected lane.
@@ -69,12 +70,6 @@ impl Row {
             },
         }
     }
-}
-
-/// Parses a stored plan.
-pub(in crate::store) fn plan(next_attempt_at: i64, reason: &str) -> Due {
-    // The table holds only known reasons; a database of a newer version is not opened.
-    Due { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
 }
 
 impl Store {

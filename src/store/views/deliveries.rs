@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{PAGE, count, instant, instant_or_null};
 use crate::domain::delivery::outcome::Due;
-use crate::store::outbox::plan;
+use crate::store::reschedule::plan;
 use crate::store::{Store, StoreError, at, ms};
 
 /// Prefix of a delivery's id, before its key.
