@@ -70,12 +70,13 @@ impl AccountAccess {
     ) -> Result<Self, StoreError> {
         let mut state = store.account_state(&account.name, now).await?;
         let used = store.open_quota(&account.name, now).await?;
-        // The clock was ahead when the wait was planned, or afterwards: what was left of it at the end of the last run is
-        // left now.
-        let last_run = [used.share.throttled_at, store.last_request_at().await?];
-        let ahead = last_run.into_iter().flatten().filter(|at| *at > now).max();
-        if let (Some(until), Some(at)) = (&mut state.throttled_until, ahead) {
-            *until = later(now, until.duration_since(at));
+        // If the clock is behind the last run, what was left of the wait then is left now.
+        let throttled_at = used.share.throttled_at;
+        let ended_at = store.last_request_at().await?.max(throttled_at).filter(|at| *at > now);
+        if let (Some(until), Some(ended_at)) = (&mut state.throttled_until, ended_at)
+            && throttled_at.is_none_or(|at| at > now)
+        {
+            *until = later(now, until.duration_since(ended_at));
         }
         state.pull_in(now);
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
