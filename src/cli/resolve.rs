@@ -201,7 +201,7 @@ mod tests {
             ("2026-11-22T00:00:00Z".into(), "2026-11-21T00:00:00Z".into())
         );
         let refusal = Moment::parse("tomorrow").unwrap_err();
-        assert!(refusal.starts_with("it is no duration, and no instant either: as in 2h"), "{refusal}");
+        assert!(refusal.starts_with("it is not a duration like 90s, and no instant either: as in 2h"), "{refusal}");
     }
 
     fn said(accounts: &[&str], wanted: Option<&str>) -> String {

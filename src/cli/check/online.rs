@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::cli::{Failure, output};
 use crate::clock;
-use crate::config::{Account, Loaded, duration};
+use crate::config::{Loaded, duration};
+use crate::domain::account::Account;
 use crate::domain::delivery::outcome::Attempt;
 use crate::domain::label::LabelId;
 use crate::domain::messages::ping::{PING, Ping};

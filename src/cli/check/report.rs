@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::online::Finding;
 use crate::cli::output;
-use crate::config::{Account, Config, Fault, Faults, LeftOut, Loaded, duration};
+use crate::config::{Config, Fault, Faults, LeftOut, Loaded, duration};
+use crate::domain::account::Account;
 use crate::domain::degraded::{FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::messages::subscriber::{EventPattern, Subscriber};
 use crate::simulation::forecast::{Forecast, Load, forecast};

@@ -246,7 +246,7 @@ mod tests {
                 "row 3: se-1: already registered\n"
             ]
         );
-        assert!(told[3].starts_with("row 4: se-X\\u{1b} is no label id: "), "{}", told[3]);
-        assert!(told[4].starts_with("row 5:  is no label id: "), "{}", told[4]);
+        assert!(told[3].starts_with("row 4: se-X\\u{1b} is not a label id: "), "{}", told[3]);
+        assert!(told[4].starts_with("row 5:  is not a label id: "), "{}", told[4]);
     }
 }

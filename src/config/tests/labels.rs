@@ -53,11 +53,11 @@ fn labels_of_every_kind_of_file() {
     let faults: Vec<String> =
         loaded.label_faults.iter().chain(&reading.faults).map(Fault::to_string).collect();
     let expected = [
-        "trackpost.toml: registration.labels, row 2 = SE-2: is no label id",
+        "trackpost.toml: registration.labels, row 2 = SE-2: is not a label id",
         "trackpost.toml: registration.labels, row 3: has the unknown key \"acount\" (hint: did you mean \"account\"?",
-        "labels.d/a.txt: row 4 = nonsense: is no label id",
-        "labels.d/b.jsonl: row 3: is no JSON",
-        "extra.csv: row 3 = mian: is no account of this configuration (label se-41) (hint: did you mean \"main\"?",
+        "labels.d/a.txt: row 4 = nonsense: is not a label id",
+        "labels.d/b.jsonl: row 3: is not valid JSON",
+        "extra.csv: row 3 = mian: is not an account of this configuration (label se-41) (hint: did you mean \"main\"?",
         "extra.csv: row 4: has 1 cells where the header has 3",
     ];
     for (fault, expected) in faults.iter().zip(expected) {
@@ -66,13 +66,13 @@ fn labels_of_every_kind_of_file() {
     let warnings: Vec<String> = reading.warnings.iter().map(Fault::to_string).collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     for (warning, expected) in warnings.iter().zip([
-        "more/none*.txt: fits no file",
+        "more/none*.txt: matches no file",
         "extra.csv: row 5 = se-10: was there before",
         "extra.csv: row 6 = se-3: was there before",
     ]) {
         assert!(warning.contains(expected), "{expected}\n{warning}");
     }
-    assert_eq!(left_out(&reading), ["c.md: has an ending that says nothing about its rows"]);
+    assert_eq!(left_out(&reading), ["c.md: has an unknown ending"]);
 }
 
 /// What is left out: the file's name and the problem.
@@ -128,7 +128,7 @@ fn a_file_that_cannot_be_read_is_left_out_and_the_others_are_read() {
         ("latin1.csv: is not UTF-8 text (row 3)", "save it as UTF-8"),
         ("pipe.txt: is a FIFO", "only regular files are read"),
         ("zero.csv: is a device", "only regular files are read"),
-        ("dangling.txt: is a link to a file that is not there", "mend or remove the link"),
+        ("dangling.txt: is a link to a file that does not exist", "repair or remove the link"),
         ("large.txt: has 300 MiB: at most 256 MiB are read", "several smaller files"),
     ] {
         let line = told.lines().find(|line| line.contains(file));
@@ -145,7 +145,8 @@ fn utf16(text: &str) -> Vec<u8> {
 #[test]
 fn an_entry_that_names_no_files_is_a_fault() {
     let report = Place::new("[registration]\nfiles = [\"*/b.txt\", \"..\"]").report();
-    for line in ["files[0] = */b.txt: has * or ? before the last part", "files[1] = ..: names no file"] {
+    for line in ["files[0] = */b.txt: has * or ? before the last part", "files[1] = ..: does not name a file"]
+    {
         assert!(report.contains(line), "{line}\n{report}");
     }
 }
@@ -187,7 +188,7 @@ fn with_several_accounts_each_label_names_its_own() {
          [registration]\nlabels = [\"se-1\", { id = \"se-1\", account = \"a\" }, { id = \"se-1\", account = \"b\" }]",
     );
     assert_eq!(place.labels().1.len(), 2);
-    assert!(place.loaded().label_faults[0].to_string().contains("row 1 = se-1: names no account"));
+    assert!(place.loaded().label_faults[0].to_string().contains("row 1 = se-1: does not name an account"));
 }
 
 #[test]
