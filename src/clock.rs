@@ -172,6 +172,14 @@ pub async fn sleep_until(at: Timestamp) {
         if wait.is_zero() || skew() != before {
             return;
         }
-        tokio::time::sleep(wait.min(PIECE)).await;
+        if wait < PIECE { sleep(wait).await } else { tick(PIECE).await }
     }
+}
+
+/// Waits until the next multiple of `every` since the process started. Ticks of one length, and of its multiples, fall
+/// together, so that an idle process wakes once for all of them.
+pub async fn tick(every: Duration) {
+    let start = with(|state| state.start);
+    let ticks = start.elapsed().div_duration_f64(every).floor() as u32 + 1;
+    tokio::time::sleep_until((start + every * ticks).into()).await;
 }

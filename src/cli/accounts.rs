@@ -1,4 +1,4 @@
-//! `trackpost accounts`: how the accounts stand with the API and their quota.
+//! `trackpost accounts`: status of the accounts and their use of the quota.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use jiff::SignedDuration;
 
 use super::args::Accounts;
-use super::output::{self, roughly, shown};
-use super::{Failure, open_store_to_read};
+use super::output::{self, roughly};
+use super::{Failure, open_store_to_read, table};
 use crate::clock;
 use crate::config::Config;
 use crate::store::views::accounts::AccountView;
@@ -23,12 +23,12 @@ pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
     } else if views.is_empty() {
         output::line("no account is configured");
     } else {
-        table(&views);
+        print(&views);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configured accounts, by name.
+/// Returns the configured accounts, by name.
 pub(super) async fn views(store: &Store, config: &Config) -> Result<Vec<AccountView>, StoreError> {
     let mut views = Vec::new();
     for (name, account) in &config.accounts {
@@ -38,7 +38,7 @@ pub(super) async fn views(store: &Store, config: &Config) -> Result<Vec<AccountV
 }
 
 /// Prints a row per account.
-pub(super) fn table(views: &[AccountView]) {
+pub(super) fn print(views: &[AccountView]) {
     let heading = [
         "ACCOUNT",
         "STATE",
@@ -50,7 +50,8 @@ pub(super) fn table(views: &[AccountView]) {
         "NEXT PROBE",
         "LAST SUCCESS",
     ];
-    output::table(heading, &views.iter().map(row).collect::<Vec<_>>());
+    let least = &["LAST SUCCESS", "THIS MONTH", "DUE", "STRETCH"];
+    table::print(heading, least, &views.iter().map(row).collect::<Vec<_>>());
 }
 
 fn row(view: &AccountView) -> [String; 9] {
@@ -64,7 +65,7 @@ fn row(view: &AccountView) -> [String; 9] {
         format!("{}{detail}", view.status.as_str()),
         format!("{} of {}", view.requests_last_minute, view.requests_per_minute),
         format!("{}{budget}", view.requests_this_month),
-        view.stretch.map_or_else(|| "endless".to_owned(), |stretch| format!("{stretch:.2}")),
+        view.stretch.map_or_else(|| "no limit".to_owned(), |stretch| format!("{stretch:.2}")),
         view.due.to_string(),
         match view.first_polls_take.filter(|_| view.first_polls_waiting > 0) {
             Some(take) => {
@@ -73,7 +74,7 @@ fn row(view: &AccountView) -> [String; 9] {
             }
             None => view.first_polls_waiting.to_string(),
         },
-        shown(view.next_probe_at),
-        shown(view.last_success_at),
+        table::instant(view.next_probe_at),
+        table::instant(view.last_success_at),
     ]
 }

@@ -1,4 +1,4 @@
-//! The signatures beside the standard one, for the verbs that check callbacks: the vendor's RSA and the plain HMAC.
+//! Signatures beside the standard one, for the commands that check callbacks: the vendor's RSA and the plain HMAC.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::domain::messages::signature::jwks::{PublicKey, VendorHeaders};
 use crate::domain::messages::signature::rsa;
 use crate::domain::secret::Hidden;
 
-/// What is checked, and with what.
+/// Keys and secrets to check with.
 #[derive(Debug)]
 pub struct Checks {
     keys: Option<Vec<PublicKey>>,
@@ -63,7 +63,7 @@ impl Checks {
 fn keys(path: &Path) -> Result<Vec<PublicKey>, Failure> {
     let wrong = |what: String| {
         Failure::new(format!("--jwks {}: {what}", path.display()))
-            .hint("what trackpost jwks prints, or curl http://127.0.0.1:8787/jwks")
+            .hint("use what trackpost jwks prints, or curl http://127.0.0.1:8787/jwks")
     };
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     jwks::parse(&text).map_err(wrong)

@@ -1,4 +1,4 @@
-//! `trackpost history`: every carrier event of a label ever seen, and the callbacks made of them.
+//! `trackpost history`: every carrier event of a label, and the callbacks made of them.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use serde::Deserialize;
 
 use super::args::History;
-use super::output::{self, or_dash, shown};
+use super::output::{self, or_dash};
+use super::table::{self, instant};
 use super::{Failure, open_store_to_read, resolve};
 use crate::domain::tracking::{Text, mended};
 use crate::store::Store;
@@ -28,28 +29,30 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if events.is_empty() {
-        output::line(format!("no carrier event of {} was seen yet", key.id));
+        output::line(format!("no carrier events of {} yet", key.id));
     } else {
         let rows: Vec<_> = events.iter().map(event_row).collect();
-        output::table(["FIRST SEEN", "CARRIER'S TIME", "PLACE", "DESCRIPTION", "EVENT", "REV", ""], &rows);
+        let heading = ["FIRST SEEN", "CARRIER'S TIME", "PLACE", "DESCRIPTION", "EVENT", "REV", "NOTE"];
+        table::print(heading, &["FIRST SEEN", "PLACE"], &rows);
     }
     let changes: Vec<_> = events.iter().flat_map(change_rows).collect();
     if !changes.is_empty() {
         output::line("");
-        output::table(["EVENT", "CHANGED AT", "WHAT", "FIELDS"], &changes);
+        table::print(["EVENT", "CHANGED AT", "WHAT", "FIELDS"], &[], &changes);
     }
     let callbacks = store.deliveries_of_label(label.row).await?;
     output::line("");
     if callbacks.is_empty() {
-        output::line("no callback was made of them");
+        output::line("no callbacks yet");
     } else {
         let rows: Vec<_> = callbacks.iter().map(callback_row).collect();
-        output::table(["SEQ", "TYPE", "SUBSCRIBER", "STATE", "ATTEMPTS", "DELIVERED AT", "DELIVERY"], &rows);
+        let heading = ["SEQ", "TYPE", "SUBSCRIBER", "STATE", "ATTEMPTS", "DELIVERED AT", "DELIVERY"];
+        table::print(heading, &["ATTEMPTS", "SEQ"], &rows);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Of the API's own object what people look for.
+/// Fields of a carrier event that people look for.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Scan {
@@ -64,7 +67,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// The carrier's own clock, where the API tells it.
+    /// Time by the carrier's own clock, where the API has it.
     fn time(&self) -> Option<&str> {
         self.carrier_occurred_at.as_deref().or(self.occurred_at.as_deref())
     }
@@ -86,11 +89,11 @@ fn event_row(event: &EventView) -> [String; 7] {
     let scan: Scan = serde_json::from_str(&mended(event.event.get())).unwrap_or_default();
     let marks = [
         event.late.then(|| "late".to_owned()),
-        event.retracted_at.map(|at| format!("retracted {}", shown(Some(at)))),
+        event.retracted_at.map(|at| format!("retracted {}", instant(Some(at)))),
     ];
     [
-        shown(Some(event.first_seen_at)),
-        or_dash(scan.time()),
+        instant(Some(event.first_seen_at)),
+        or_dash(scan.time()).replace('T', " "),
         scan.place(),
         or_dash(scan.description()),
         event.event_id.clone(),
@@ -102,11 +105,11 @@ fn event_row(event: &EventView) -> [String; 7] {
 fn change_rows(event: &EventView) -> impl Iterator<Item = [String; 4]> + '_ {
     event.changes.iter().map(|change| {
         let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
-        [event.event_id.clone(), shown(Some(change.at)), change.kind.clone(), fields.join(", ")]
+        [event.event_id.clone(), instant(Some(change.at)), change.kind.clone(), fields.join(", ")]
     })
 }
 
-/// Every label's journey, one a line, label by label.
+/// Prints the journey of every label, one a line.
 async fn journeys(store: &Store) -> Result<ExitCode, Failure> {
     let mut after = 0;
     loop {
@@ -126,7 +129,7 @@ fn callback_row(delivery: &DeliveryView) -> [String; 7] {
         delivery.subscriber.clone(),
         delivery.state.clone(),
         delivery.attempts.to_string(),
-        shown(delivery.delivered_at),
+        instant(delivery.delivered_at),
         delivery.delivery_id.clone(),
     ]
 }
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_shows_what_there_is() {
+    fn a_row_shows_the_fields_there_are() {
         let event = |raw: &str| EventView {
             event_id: "evt_1".to_owned(),
             label_id: "se-1".to_owned(),
@@ -153,7 +156,7 @@ mod tests {
             r#"{"occurred_at":"2026-11-22T09:00:00Z","carrier_occurred_at":"2026-11-22T03:00:00",
                 "description":"Arrived","city_locality":"AUSTIN","state_province":null,"country_code":"US"}"#,
         ));
-        assert_eq!(full[1..4], ["2026-11-22T03:00:00", "AUSTIN, US", "Arrived"]);
+        assert_eq!(full[1..4], ["2026-11-22 03:00:00", "AUSTIN, US", "Arrived"]);
         assert_eq!(full[5..], ["2", "late"]);
         assert_eq!(event_row(&event("{}"))[1..4], ["-", "-", "-"]);
     }

@@ -1,17 +1,17 @@
-//! `trackpost jwks`: the public keys of `[signing]`, to be published where the daemon's own `/jwks` is not reached.
+//! `trackpost jwks`: the public keys of `[signing]`, to publish where the daemon's `/jwks` cannot be reached.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Failure, output};
+use super::{Failure, output, unsound};
 use crate::config::{Config, Environment};
 use crate::domain::messages::signature::jwks;
 
 pub fn run(path: &Path) -> Result<ExitCode, Failure> {
-    let config = Config::load(path, &Environment::capture())?.config;
+    let config = Config::load(path, &Environment::capture()).map_err(|faults| unsound(path, faults))?.config;
     if config.rsa_keys.is_empty() {
-        return Err(Failure::new("no RSA key is configured: there is nothing to publish")
-            .hint("[signing], rsa_key = { file = \"rsa.pem\" }"));
+        return Err(Failure::new("no RSA key is configured, so there are no keys to publish")
+            .hint("set rsa_key = { file = \"rsa.pem\" } under [signing]"));
     }
     output::line(jwks::publish(&config.rsa_keys));
     Ok(ExitCode::SUCCESS)

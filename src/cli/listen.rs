@@ -1,10 +1,9 @@
 //! `trackpost listen`: a receiver for development: verifies, prints, answers.
 //!
-//! It shows each callback as it came; whether a subscriber would like it is told by its signature alone. What else it is
-//! signed with is told where there is something to check it with, and changes no answer. Nothing is kept.
+//! The standard signature decides whether a callback is accepted. Other signatures are checked where a key or secret is
+//! given, and change no answer. Nothing is stored.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::args;
 use super::beside::Checks;
+use super::sandbox::no_bind;
 use super::{Failure, output};
 use crate::daemon::told_to_stop;
 use crate::domain::messages::signature::SigningSecret;
@@ -23,7 +23,7 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     let secrets = secrets(&what.secret)?;
     let checked = !secrets.is_empty();
     let checks = Checks::read(&what.beside)?;
-    let told = told_to_stop()?;
+    let stopped = told_to_stop()?;
     let (watch, mut callbacks) = mpsc::unbounded_channel();
     let options = ReceiverOptions {
         secrets,
@@ -32,7 +32,8 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
         watch: Some(watch),
         ..ReceiverOptions::default()
     };
-    let receiver = Receiver::bind(what.listen, options).await.map_err(|error| no_bind(what, &error))?;
+    let receiver =
+        Receiver::bind(what.listen, options).await.map_err(|error| no_bind(what.listen, &error))?;
     announce(&receiver, checked, what);
     let print = async {
         while let Some(callback) = callbacks.recv().await {
@@ -41,7 +42,7 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
         Ok::<(), serde_json::Error>(())
     };
     tokio::select! {
-        served = receiver.serve(told) => served?,
+        served = receiver.serve(stopped) => served?,
         printed = print => printed?,
     }
     Ok(ExitCode::SUCCESS)
@@ -57,21 +58,13 @@ fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
     texts.iter().map(secret).collect()
 }
 
-fn no_bind(what: &args::Listen, error: &io::Error) -> Failure {
-    let failure = Failure::new(format!("--listen {}: {error}", what.listen));
-    match error.kind() {
-        io::ErrorKind::AddrInUse => failure.hint("something else listens there; port 0 takes a free one"),
-        _ => failure,
-    }
-}
-
-/// The first line: where it listens, and what to configure.
+/// Prints the first line: the address, and what to configure.
 fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
     let (addr, url) = (receiver.addr(), receiver.url());
     if what.json {
         output::line(serde_json::json!({ "listening": addr.to_string(), "url": url }));
     } else {
-        let note = if checked { "" } else { "; no --secret, so nothing is verified" };
+        let note = if checked { "" } else { "; no --secret, so signatures are not verified" };
         output::line(format!("listening on {addr}: set url = \"{url}\", answers {}{note}", what.status));
     }
 }
@@ -83,11 +76,11 @@ fn shown(callback: &Delivery, checks: &Checks, json: bool) -> Result<String, ser
         let shown = Shown::of(callback, beside.as_ref());
         Ok(serde_json::to_string(&shown)? + "\n")
     } else {
-        Ok(format!("{}{}\n", line(callback), beside.as_ref().map(told).unwrap_or_default()))
+        Ok(format!("{}{}\n", line(callback), beside.as_ref().map(other_signatures).unwrap_or_default()))
     }
 }
 
-/// What kind of callback a body says it is: `type` of the standard form, `resource_type` of the vendor's.
+/// Returns the type of a callback: `type` in the standard form, `resource_type` in the vendor's.
 fn kind(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Kind {
@@ -106,8 +99,8 @@ fn problem(callback: &Delivery) -> Option<String> {
     }
 }
 
-/// What came of the signatures beside the standard one.
-fn told(beside: &Inspection) -> String {
+/// Describes the checks of the signatures beside the standard one.
+fn other_signatures(beside: &Inspection) -> String {
     let failed = beside.steps.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
     if let Some((name, error)) = failed {
         return format!("; ✗ {name}: {error}");
@@ -136,7 +129,7 @@ fn line(callback: &Delivery) -> String {
     )
 }
 
-/// One callback, for programs.
+/// Callback as printed by `--json`.
 #[derive(Serialize)]
 struct Shown<'a> {
     at: String,
@@ -147,10 +140,10 @@ struct Shown<'a> {
     seq: Option<u64>,
     message_id: Option<&'a str>,
     attempt: Option<u32>,
-    /// Null: there was no secret to check it with.
+    /// Null without a secret.
     verified: Option<bool>,
     problem: Option<String>,
-    /// Whether all signatures beside the standard one hold. Null: nothing was given to check them with.
+    /// Whether all signatures beside the standard one are valid. Null without keys and secrets for them.
     beside_verified: Option<bool>,
     answered: Option<u16>,
     bytes: usize,
@@ -193,7 +186,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// As it came if it is JSON on one line, else as a text.
+/// Returns the body as received if it is JSON on one line, else as a string.
 fn body(bytes: &[u8]) -> Body<'_> {
     match serde_json::from_slice::<&RawValue>(bytes) {
         Ok(raw) if !raw.get().contains(['\n', '\r']) => Body::Json(raw),
@@ -209,7 +202,7 @@ mod tests {
     use crate::domain::messages::signature::inspect::Step;
 
     #[test]
-    fn both_forms_say_what_they_are() {
+    fn the_type_is_read_from_both_forms() {
         assert_eq!(kind(br#"{"type":"tracking.updated","data":{}}"#).as_deref(), Some("tracking.updated"));
         assert_eq!(kind(br#"{"resource_type":"TRACK_EVENT_V2"}"#).as_deref(), Some("TRACK_EVENT_V2"));
         assert_eq!(kind(b"hello"), None);
@@ -217,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_stays_what_it_is_and_on_one_line() {
+    fn a_body_stays_unchanged_and_on_one_line() {
         let shown = |bytes: &[u8]| serde_json::to_string(&body(bytes)).unwrap();
         assert_eq!(shown(br#"{"b":1.0, "a":null}"#), r#"{"b":1.0, "a":null}"#);
         assert_eq!(shown(b"{\n}"), r#""{\n}""#);
@@ -226,9 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_the_standard_signature_is_told() {
-        use crate::domain::messages::signature::jwks;
-        use crate::domain::messages::signature::jwks::VendorHeaders;
+    fn checks_of_other_signatures_are_described() {
+        use crate::domain::messages::signature::jwks::{self, VendorHeaders};
 
         let beside = args::Beside {
             jwks: None,
@@ -240,16 +232,19 @@ mod tests {
         let sum = "f6ee94e5c0dd6f0ef9bc2bd1e3d2d4cd4d2a4bd6dcbc4d0d80ea8ae2f5c2d3a1";
         let found =
             |value| checks.inspect(|name| (name == "x-sum").then_some(value), b"{}", Timestamp::UNIX_EPOCH);
-        assert!(checks.any() && told(&found(sum)).starts_with("; ✗ HMAC header: X-Sum is not made with"));
+        assert!(
+            checks.any()
+                && other_signatures(&found(sum)).starts_with("; ✗ HMAC header: X-Sum is not made with")
+        );
         let none = jwks::inspect(&[], VendorHeaders::default(), b"{}", Timestamp::UNIX_EPOCH);
-        assert!(told(&none).starts_with("; ✗ RSA headers: missing: x-shipengine-rsa"));
+        assert!(other_signatures(&none).starts_with("; ✗ RSA headers: missing: x-shipengine-rsa"));
         let step = |name| Step { name, outcome: Ok(String::new()) };
         let held = ["RSA headers", "RSA age", "HMAC header"].map(step).into();
-        assert_eq!(told(&Inspection { steps: held, causes: vec![] }), "; ✓ RSA and HMAC");
+        assert_eq!(other_signatures(&Inspection { steps: held, causes: vec![] }), "; ✓ RSA and HMAC");
     }
 
     #[test]
-    fn a_secret_that_is_none_is_refused_without_showing_it() {
+    fn a_wrong_secret_is_refused_without_showing_it() {
         let error = secrets(&["s3cret".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("--secret: a signing secret starts with whsec_"), "{error}");
         assert!(!error.contains("s3cret"), "{error}");

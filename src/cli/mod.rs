@@ -1,6 +1,6 @@
-//! The command line: a file per family of verbs.
+//! Command line: one file per command.
 //!
-//! The only rooms that print. Exit status 0: done; 1: it failed, with the reason on stderr; 2: wrong usage.
+//! Only this module prints. Exit status 0: done; 1: failed, with the reason on stderr; 2: wrong usage.
 
 mod accounts;
 mod args;
@@ -10,13 +10,15 @@ mod check;
 mod deliveries;
 mod demo;
 mod explain;
-mod generated;
 mod history;
+mod init;
 mod jwks;
 mod labels;
 mod listen;
+mod man;
 mod outlook;
 mod output;
+mod progress;
 mod reload;
 mod replay;
 mod resolve;
@@ -25,6 +27,7 @@ mod sandbox;
 mod simulate;
 mod status;
 mod subscribers;
+mod table;
 mod telemetry;
 mod verify;
 
@@ -44,13 +47,13 @@ use crate::store::{Store, StoreError, lock};
 use args::{Args, Verb};
 use output::OutputError;
 
-/// The database of this process, so that its failures name it.
+/// Path of the database, which failures name.
 static DATABASE: OnceLock<PathBuf> = OnceLock::new();
 
-/// Exit status of wrong usage, as of clap.
+/// Exit status of wrong usage, as in clap.
 const USAGE: u8 = 2;
 
-/// Why a verb failed, and a way out where there is one.
+/// Reason of a failure, with a hint where there is one.
 #[derive(Debug)]
 pub struct Failure {
     what: Box<dyn Error + Send + Sync>,
@@ -59,12 +62,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure in plain words.
+    /// Creates a failure from a text.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into().into(), hint: None, is_usage: false }
     }
 
-    /// An argument that makes no sense: exit status 2.
+    /// Creates a failure of usage: exit status 2.
     pub fn usage(what: impl Into<String>) -> Self {
         Self { is_usage: true, ..Self::new(what) }
     }
@@ -117,11 +120,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs the verb that the arguments ask for.
+/// Runs the command of the arguments.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(told) => return tell(&told),
+        Err(error) => return print_clap(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -131,7 +134,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => fail(&failure),
     };
-    // A thread that still reads files is not waited for.
+    // Does not wait for a thread that still reads files.
     runtime.shutdown_background();
     code
 }
@@ -144,14 +147,13 @@ fn fail(failure: &Failure) -> ExitCode {
     if failure.is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
-/// Help and version, which were asked for, or what is wrong with the arguments.
-fn tell(told: &clap::Error) -> ExitCode {
-    if told.use_stderr() {
-        // Whether or not somebody hears it.
-        let _ = told.print();
+/// Prints help or version, or the fault of the arguments.
+fn print_clap(printed: &clap::Error) -> ExitCode {
+    if printed.use_stderr() {
+        let _ = printed.print();
         return ExitCode::from(USAGE);
     }
-    match told.print().and_then(|()| io::stdout().flush()).map_err(OutputError::from) {
+    match printed.print().and_then(|()| io::stdout().flush()).map_err(OutputError::from) {
         Ok(()) | Err(OutputError::Closed) => ExitCode::SUCCESS,
         Err(error) => fail(&Failure::from(error)),
     }
@@ -160,6 +162,7 @@ fn tell(told: &clap::Error) -> ExitCode {
 async fn verb(args: Args) -> Result<ExitCode, Failure> {
     let config = args.config;
     match args.verb {
+        Verb::Init(what) => init::run(&what),
         Verb::Run => run::run(&config).await,
         Verb::Reload => reload::run(&config).await,
         Verb::Check(what) => check::run(&config, &what).await,
@@ -178,47 +181,56 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
         Verb::Backup(what) => backup::run(&config, &what).await,
         Verb::Simulate(what) => simulate::run(&what),
         Verb::Jwks => jwks::run(&config),
-        Verb::Completions(what) => generated::completions(&what),
-        Verb::Man => generated::man(),
+        Verb::Completions(what) => man::completions(&what),
+        Verb::Man => man::man(),
     }
 }
 
-/// Reads the configuration of a verb that works on the database: the daemon's secrets may be out of its reach.
+/// Reads the configuration for a command that works on the database; the daemon's secrets need not be readable.
 fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load_beside(path, &Environment::capture()).map_err(unsound)
+    Config::load_beside(path, &Environment::capture()).map_err(|faults| unsound(path, faults))
 }
 
-fn unsound(faults: Faults) -> Failure {
-    Failure::from(faults).hint("trackpost check shows the same, and what would run once it is sound")
+/// Hint where the configuration file does not exist.
+const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names another";
+
+fn unsound(path: &Path, faults: Faults) -> Failure {
+    Failure::from(faults).hint(match is_missing(path) {
+        true => NO_CONFIGURATION,
+        false => "trackpost check reports the same without doing anything",
+    })
 }
 
-/// What was asked for is done by the daemon, and may wait for long.
+fn is_missing(path: &Path) -> bool {
+    path.try_exists().is_ok_and(|exists| !exists)
+}
+
+/// Notes that no daemon runs, which would do what was queued.
 fn say_if_no_daemon_runs(store: &Store) {
     if lock::daemon_runs(store.path()).is_none() {
         output::complain(
-            "note: no daemon runs on this database: it is done when one is started (trackpost run)",
+            "note: no daemon runs on this database; this is done when one starts (trackpost run)",
         );
     }
 }
 
-/// As [`open_store`], for a verb that only reads: a fault of the configuration does not block it.
+/// Opens the database for a command that only reads; faults of the configuration do not stop it.
 async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
     open(readable(path)?).await
 }
 
-/// The configuration as far as it can be read; a warning says that it has faults.
+/// Reads the configuration as far as possible, and warns if it has faults.
 fn readable(path: &Path) -> Result<Loaded, Failure> {
-    let (loaded, faults) = Config::load_to_read(path, &Environment::capture()).map_err(unsound)?;
+    let (loaded, faults) =
+        Config::load_to_read(path, &Environment::capture()).map_err(|faults| unsound(path, faults))?;
     if let Some(faults) = faults {
-        let faults = faults.faults.len();
-        output::complain(format!(
-            "warning: the configuration has faults ({faults}); trackpost check shows them"
-        ));
+        let faults = output::counted(faults.faults.len() as u64, "fault");
+        output::complain(format!("warning: the configuration has {faults}; trackpost check shows all"));
     }
     Ok(loaded)
 }
 
-/// Opens the database that the configuration names, beside a running daemon or without one.
+/// Opens the database of the configuration, with or without a running daemon.
 async fn open_store(path: &Path) -> Result<(Loaded, Store), Failure> {
     open(load(path)?).await
 }
@@ -229,8 +241,7 @@ async fn open(loaded: Loaded) -> Result<(Loaded, Store), Failure> {
     Ok((loaded, store))
 }
 
-/// The absolute path of the database, which this process is going to open. It must be there: a verb makes none, or it
-/// would be whoever called it that owns the daemon's database.
+/// Returns the absolute path of the database. It must exist: only the daemon creates it, so that the daemon's user owns it.
 fn existing_database(path: &Path) -> Result<PathBuf, Failure> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let _ = DATABASE.set(path.clone());
@@ -239,25 +250,25 @@ fn existing_database(path: &Path) -> Result<PathBuf, Failure> {
         return Err(Failure::new(format!(
             "a running trackpost has the database {shown} open under another name"
         ))
-        .hint("SQLite has a journal per name, and two damage the database: use the daemon's store.path"));
+        .hint("SQLite keeps a journal per name, and two journals damage the database: use the daemon's store.path"));
     }
-    // Closed again before SQLite opens it: afterwards that would end SQLite's locks.
+    // Closed before SQLite opens it: closing it later would release SQLite's locks.
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(&path);
     match opened.and_then(|file| file.metadata()).map(|file| file.len()) {
         Ok(1..) => Ok(path),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Err(Failure::new(format!("the database {shown} can't be opened: {error}"))
+            Err(Failure::new(format!("the database {shown} cannot be opened: {error}"))
                 .hint("reading needs write access too: run as the service's user or with sudo"))
         }
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            Err(Failure::new(format!("the database {shown} can't be opened: {error}"))
+            Err(Failure::new(format!("the database {shown} cannot be opened: {error}"))
                 .hint("reading needs write access too: the disk must not be mounted read-only"))
         }
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Failure::new(format!("the database {shown} can't be opened: {error}")))
+            Err(Failure::new(format!("the database {shown} cannot be opened: {error}")))
         }
         Ok(0) | Err(_) => Err(Failure::new(format!("the database {shown} does not exist yet")).hint(
-            "the daemon makes it at its first start (trackpost run); a store.path that is relative is so to \
+            "the daemon creates it at its first start (trackpost run); a relative store.path is relative to \
              $STATE_DIRECTORY, else to the working directory",
         )),
     }

@@ -1,6 +1,6 @@
-//! What the labels of each account are to expect of its quota, for the verbs that show a next poll.
+//! Expected times of next polls, for the commands that show them.
 //!
-//! The database keeps when a label was planned; shown is when it is to be expected.
+//! The database has the planned time; the quota of the account may delay it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::store::usage::Used;
 use crate::store::views::labels::LabelView;
 use crate::store::{Store, StoreError};
 
-/// The outlook of every configured account, by its name.
+/// Outlook of every configured account, by name.
 pub struct Outlooks(BTreeMap<String, Outlook>);
 
 impl Outlooks {
@@ -32,7 +32,7 @@ impl Outlooks {
         self.0.get(account)
     }
 
-    /// The label with the next poll that is to be expected, in place of the planned one.
+    /// Replaces the planned time of the next poll by the expected one.
     pub fn foretell(&self, mut label: LabelView) -> LabelView {
         let outlook = self.get(&label.account);
         let expected =

@@ -1,4 +1,4 @@
-//! Printing: a table for people, JSON Lines for programs.
+//! Printing: text for people, JSON Lines for programs. Tables are in [`super::table`].
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::Failure;
 use crate::config::duration;
 
-/// Why nothing more can be printed.
+/// Failure to write to stdout.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// The reader left before the end, as `head` does. It ends the verb and is no failure.
-    #[error("nobody reads the output")]
+    /// The reader left before the end, as `head` does. The command ends, with exit status 0.
+    #[error("the reader of the output is gone")]
     Closed,
     #[error("the output can't be written: {0}")]
     Unwritable(std::io::Error),
@@ -26,7 +26,7 @@ impl From<std::io::Error> for OutputError {
     }
 }
 
-/// Prints text as it is, for verbs with something to clean up before they end.
+/// Prints text as it is, for commands that have something to clean up before they end.
 pub fn try_print(text: &str) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -45,12 +45,7 @@ pub fn print(text: &str) {
     }
 }
 
-/// Prints progress to stderr, if somebody looks.
-pub fn progress(text: impl Display) {
-    let _ = write!(std::io::stderr(), "{text}");
-}
-
-/// Prints a line to stderr, if somebody hears it.
+/// Prints a line to stderr; a failure to write is ignored.
 pub fn complain(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -71,51 +66,7 @@ pub fn json_lines<T: Serialize>(rows: &[T]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints columns as wide as their widest cell, under a heading.
-pub fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) {
-    Table::new(heading).page(rows);
-}
-
-/// A table that is printed page by page; the first page says how wide its columns are.
-#[derive(Debug)]
-pub struct Table<const N: usize> {
-    heading: [String; N],
-    widths: Option<[usize; N]>,
-}
-
-impl<const N: usize> Table<N> {
-    pub fn new(heading: [&str; N]) -> Self {
-        Self { heading: heading.map(str::to_owned), widths: None }
-    }
-
-    /// Prints rows, below the heading if they are the first.
-    pub fn page(&mut self, rows: &[[String; N]]) {
-        let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
-        let mut text = String::new();
-        let widths = *self.widths.get_or_insert_with(|| {
-            let mut widths = self.heading.each_ref().map(|cell| cell.chars().count());
-            for row in &rows {
-                for (width, cell) in widths.iter_mut().zip(row) {
-                    *width = (*width).max(cell.chars().count());
-                }
-            }
-            text = padded(&self.heading, &widths);
-            widths
-        });
-        for row in &rows {
-            text.push_str(&padded(row, &widths));
-        }
-        print(&text);
-    }
-}
-
-fn padded(cells: &[String], widths: &[usize]) -> String {
-    let cells: Vec<String> =
-        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-    format!("{}\n", cells.join("  ").trim_end())
-}
-
-/// Prints a line per field, the values below each other; fields without a value are left out.
+/// Prints a line per field, with the values aligned; fields without a value are left out.
 pub fn block(fields: &[(&str, Option<String>)]) {
     let width = fields.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 1;
     let lines = fields.iter().filter_map(|(name, value)| {
@@ -125,7 +76,34 @@ pub fn block(fields: &[(&str, Option<String>)]) {
     print(&lines.collect::<String>());
 }
 
-/// Text from outside, fit for a terminal: on one line, and nothing that steers it.
+/// A count with its noun: `1 row`, `2 rows`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The outcome of an attempt in words. Programs get the recorded word.
+pub fn outcome(word: &str) -> String {
+    let words = match word {
+        "name" => "name not found",
+        "address" => "address not allowed",
+        "refused" => "connection refused",
+        "tls" => "TLS failed",
+        "connect_timeout" => "connect timed out",
+        "timeout" => "timed out",
+        "reset" => "connection reset",
+        "unreadable" => "not HTTP",
+        "unsendable" => "cannot be sent in this format",
+        "ours" => "this machine lacks a resource",
+        other => {
+            return other
+                .strip_prefix("status ")
+                .map_or_else(|| other.to_owned(), |code| format!("HTTP {code}"));
+        }
+    };
+    words.to_owned()
+}
+
+/// Text from outside, made safe for a terminal: on one line, without control characters.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -135,7 +113,18 @@ pub fn or_dash(value: Option<&str>) -> String {
     value.unwrap_or("-").to_owned()
 }
 
-/// A span of time for people, no finer than they want to know it.
+/// A measured duration, rounded for people: `<1 ms`, `87 ms`, `5 s`, `1.2 s`, `2m`.
+pub fn measured(took: Duration) -> String {
+    match u64::try_from(took.as_millis()).unwrap_or(u64::MAX) {
+        0 => "<1 ms".to_owned(),
+        ms @ ..1_000 => format!("{ms} ms"),
+        ms @ ..60_000 if ms % 1_000 < 100 => format!("{} s", ms / 1_000),
+        ms @ ..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        ms => roughly(SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
+    }
+}
+
+/// A span of time, rounded for people: `59s`, `2h5m`, `1d3h`.
 pub fn roughly(span: SignedDuration) -> String {
     let seconds = span.unsigned_abs().as_secs();
     let unit = match seconds {
@@ -147,7 +136,7 @@ pub fn roughly(span: SignedDuration) -> String {
     duration::format(Duration::from_secs(seconds - seconds % unit))
 }
 
-/// An instant as the contract has it: RFC 3339, UTC, milliseconds, `Z`.
+/// An instant as in `--json`: RFC 3339, UTC, milliseconds, `Z`.
 pub fn instant(at: Timestamp) -> String {
     crate::domain::messages::body::instant(at)
 }
@@ -162,18 +151,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_stand_below_each_other() {
-        let row = ["é", "b"].map(str::to_owned);
-        assert_eq!(padded(&row, &[3, 5]), "é    b\n");
-    }
-
-    #[test]
-    fn nothing_from_outside_steers_the_terminal() {
+    fn text_from_outside_cannot_control_the_terminal() {
         assert_eq!(plain("a\u{1b}[31m\nb"), "a [31m b");
     }
 
     #[test]
-    fn spans_are_as_fine_as_people_want_them() {
+    fn measured_durations_are_rounded() {
+        for (ms, shown) in
+            [(0, "<1 ms"), (87, "87 ms"), (1_000, "1 s"), (5_002, "5 s"), (1_250, "1.2 s"), (61_500, "1m")]
+        {
+            assert_eq!(measured(Duration::from_millis(ms)), shown);
+        }
+    }
+
+    #[test]
+    fn spans_are_rounded_for_people() {
         for (seconds, shown) in
             [(0, "0s"), (59, "59s"), (119, "1m"), (-7_500, "2h5m"), (7_299, "2h"), (100_000, "1d3h")]
         {

@@ -1,6 +1,6 @@
-//! `trackpost reload`: has the running daemon read its configuration again, and says what came of it.
+//! `trackpost reload`: tells the running daemon to read its configuration again, and prints the outcome.
 //!
-//! The daemon hears SIGHUP and leaves the outcome beside its lock ([`lock::Record`]).
+//! It sends SIGHUP; the daemon records the outcome in its lock file ([`lock::Record`]).
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,21 +13,21 @@ use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment};
 use crate::store::lock::{self, Record, ReloadOutcome};
 
-/// The outcome is looked for so often.
+/// Interval at which the outcome is read.
 const LOOK: Duration = Duration::from_millis(50);
-/// A million labels take their time to read; longer than this nothing takes.
+/// Longest wait for a reload; reading a million labels takes less.
 const LONGEST: Duration = Duration::from_mins(5);
 
 pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
     let environment = Environment::capture();
-    // Faults are the daemon's to tell, and its health shows them; only the way to it must be readable.
+    // The daemon reports faults of the configuration; here only the path of the database is needed.
     let database = match Config::load_to_read(path, &environment) {
         Ok((loaded, _)) => loaded.config.store.path,
         Err(faults) => {
-            // As ExecReload= we know the daemon all the same.
+            // As ExecReload= of systemd, the process id is known even so.
             let service = environment.get("MAINPID").and_then(|pid| pid.parse().ok());
             service.map_or(Ok(()), hang_up)?;
-            return Err(unsound(faults));
+            return Err(unsound(path, faults));
         }
     };
     let shown = std::path::absolute(&database).unwrap_or_else(|_| database.clone());
@@ -51,14 +51,15 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
 
 fn hang_up(pid: u32) -> Result<(), Failure> {
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let process = process.ok_or_else(|| Failure::new("the running trackpost does not say its process id"))?;
+    let process =
+        process.ok_or_else(|| Failure::new("the running trackpost has not recorded its process id"))?;
     kill_process(process, Signal::HUP).map_err(|error| {
-        Failure::new(format!("the signal did not reach trackpost (pid {pid}): {error}"))
+        Failure::new(format!("SIGHUP to trackpost (pid {pid}) failed: {error}"))
             .hint("run as the service's user or with sudo")
     })
 }
 
-/// Waits until a reload has ended that began after the signal was sent.
+/// Waits until a reload that began after the signal has ended.
 async fn outcome(database: &Path, before: &Record) -> Result<ReloadOutcome, Failure> {
     let waited = Stopwatch::start();
     while waited.elapsed() < LONGEST {
@@ -72,6 +73,6 @@ async fn outcome(database: &Path, before: &Record) -> Result<ReloadOutcome, Fail
             _ => clock::sleep(LOOK).await,
         }
     }
-    Err(Failure::new(format!("trackpost (pid {}) does not end its reload", before.pid))
+    Err(Failure::new(format!("trackpost (pid {}) has not finished its reload within 5 minutes", before.pid))
         .hint("its log says why"))
 }

@@ -1,6 +1,6 @@
 //! `trackpost replay`: sends stored messages again to a subscriber.
 //!
-//! Chooses page by page and queues each page; the courier of a running daemon notices within a second, and without one
+//! Messages are chosen and queued page by page. The courier of a running daemon notices within a second; without a daemon
 //! the next start sends them.
 
 use std::path::Path;
@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use jiff::{SignedDuration, Timestamp};
 
 use super::args::Replay;
-use super::output::{self, instant};
+use super::output::{self, counted, instant, measured};
+use super::progress::{Progress, Unit};
 use super::{Failure, open_store, resolve};
 use crate::clock;
-use crate::config::duration;
 use crate::domain::delivery::replay::Wants;
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
@@ -28,11 +28,12 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
     let since = what.since.map_or(Timestamp::MIN, |since| since.before(now));
     let until = what.until.map_or(Timestamp::MAX, |until| until.before(now));
     if since >= until {
-        return Err(Failure::usage("--since is not before --until: there is nothing between them")
-            .hint("a duration means so long ago, as in --since 2h --until 1h"));
+        return Err(Failure::usage("--since must be before --until")
+            .hint("a duration means this long ago, such as --since 2h --until 1h"));
     }
-    let mut choice = Choice { state: what.state.as_deref(), wants: Wants::new(subscriber) };
-    let mut sum = Sum::default();
+    let mut choice = Choice { state: what.state.as_deref(), wants: Wants::new(subscriber), waiting: 0 };
+    let mut summary = Summary::default();
+    let mut progress = Progress::new("replay", Unit::Items("messages"), None);
     for label in labels(&store, what.label.as_deref()).await? {
         let span = Span { since, until, label };
         let mut last: Option<Stored> = None;
@@ -42,28 +43,33 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
                 break;
             }
             let chosen = choice.among(&page);
-            let first = sum.chosen;
-            chosen.iter().for_each(|stored| sum.add(stored));
+            let first = summary.chosen;
+            chosen.iter().for_each(|stored| summary.add(stored));
             if !what.dry_run {
-                sum.queued += queue(&store, subscriber, &chosen, first, what.rate, now).await?;
+                summary.queued += queue(&store, subscriber, &chosen, first, what.rate, now).await?;
             }
             last = page.into_iter().next_back();
+            progress.set(summary.chosen);
         }
     }
-    tell(&sum, what, subscriber);
+    drop(progress);
+    summary.waiting = choice.waiting;
+    print_summary(&summary, what, subscriber);
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rows of the label with this id, in every account that has it; `None` stands for all labels.
+/// Returns the rows of the label with this id, in every account that has it; `None` stands for all labels.
 async fn labels(store: &Store, id: Option<&str>) -> Result<Vec<Option<i64>>, Failure> {
     let Some(id) = id else { return Ok(vec![None]) };
     Ok(resolve::labels(store, id).await?.into_iter().map(|label| Some(label.row)).collect())
 }
 
-/// What is repeated of the pages that go by.
+/// Decides which stored messages are sent again.
 struct Choice<'a> {
     state: Option<&'a str>,
     wants: Wants<'a>,
+    /// Pending messages that were left out.
+    waiting: u64,
 }
 
 impl Choice<'_> {
@@ -72,9 +78,9 @@ impl Choice<'_> {
     }
 
     fn fits(&mut self, stored: &Stored) -> bool {
-        // Asked of every message, also of those that don't matter: a poll's messages are judged together.
+        // Called for every message, as the messages of a poll are decided together.
         let account = stored.account.as_deref().map(AccountName::new);
-        // What is of no type that can be asked for is a ping: meant for one subscriber, and for its moment.
+        // A message of no known type is a ping, which is not repeated.
         let kind = MessageType::parse(&stored.kind);
         let wanted = kind.is_some_and(|kind| {
             self.wants.takes(stored.label_row, stored.created_at, kind, account.as_ref())
@@ -82,7 +88,11 @@ impl Choice<'_> {
         match (self.state, stored.before) {
             (None, Before::Delivered | Before::Dead) => kind.is_some(),
             (None, Before::Never) => wanted,
-            (None, Before::Pending) | (Some(_), Before::Never) => false,
+            (None, Before::Pending) => {
+                self.waiting += 1;
+                false
+            }
+            (Some(_), Before::Never) => false,
             (Some(state), Before::Pending) => state == "pending",
             (Some(state), Before::Delivered) => state == "delivered",
             (Some(state), Before::Dead) => state == "dead",
@@ -113,26 +123,28 @@ async fn queue(
     Ok(store.queue_again(&subscriber.name, subscriber.format, &again, now).await?)
 }
 
-/// How long the message at this place (0, 1 …) waits. They come label by label, so that a label that goes out as a whole
-/// when its first message is due leaves the time that it takes to itself.
+/// Wait of the message at this place (0, 1 …). Messages are queued label by label, so that a label that goes out as a whole
+/// when its first message is due keeps to the rate.
 fn wait(place: u64, rate: Option<u32>) -> SignedDuration {
     let ms = rate.map_or(0, |rate| place.saturating_mul(1000) / u64::from(rate.max(1)));
     SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
 #[derive(Debug, Default)]
-struct Sum {
+struct Summary {
     chosen: u64,
     pending: u64,
     delivered: u64,
     dead: u64,
     never: u64,
     queued: u64,
+    /// Pending messages that were left out, as they are queued already.
+    waiting: u64,
     first: Option<Stored>,
     last: Option<Stored>,
 }
 
-impl Sum {
+impl Summary {
     fn add(&mut self, stored: &Stored) {
         self.chosen += 1;
         *match stored.before {
@@ -154,7 +166,7 @@ impl Sum {
         let parts = [
             (self.delivered, "delivered before"),
             (self.dead, "dead"),
-            (self.never, "never owed to it"),
+            (self.never, "never queued for it"),
             (self.pending, "pending"),
         ];
         let parts = parts.iter().filter(|(count, _)| *count > 0);
@@ -162,25 +174,36 @@ impl Sum {
     }
 }
 
-fn tell(sum: &Sum, what: &Replay, subscriber: &Subscriber) {
+fn print_summary(summary: &Summary, what: &Replay, subscriber: &Subscriber) {
     let name = &subscriber.name;
-    if sum.chosen == 0 {
-        return output::line(format!("no stored message fits: nothing to send again to {name}"));
+    if summary.chosen == 0 {
+        let waiting = match summary.waiting {
+            0 => String::new(),
+            1 => "; 1 is queued already".to_owned(),
+            waiting => format!("; {waiting} are queued already"),
+        };
+        return output::line(format!("no stored message matches: nothing to send again to {name}{waiting}"));
     }
-    let messages = |count: u64| if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
     if what.dry_run {
         output::line(format!(
             "{} would be sent again to {name} ({}); nothing was queued",
-            messages(sum.chosen),
-            sum.parts()
+            counted(summary.chosen, "message"),
+            summary.parts()
         ));
     } else {
-        output::line(format!("{} queued for {name} ({})", messages(sum.queued), sum.parts()));
+        output::line(format!(
+            "{} queued for {name} ({})",
+            counted(summary.queued, "message"),
+            summary.parts()
+        ));
     }
-    output::block(&[("first", sum.first.as_ref().map(shown)), ("last", sum.last.as_ref().map(shown))]);
+    output::block(&[
+        ("first", summary.first.as_ref().map(shown)),
+        ("last", summary.last.as_ref().map(shown)),
+    ]);
     if let Some(rate) = what.rate {
-        let takes = std::time::Duration::from_secs(sum.chosen.div_ceil(u64::from(rate.max(1))));
-        output::line(format!("at {rate} a second this takes about {}", duration::format(takes)));
+        let takes = std::time::Duration::from_secs(summary.chosen.div_ceil(u64::from(rate.max(1))));
+        output::line(format!("at {rate} a second this takes about {}", measured(takes)));
     }
 }
 
@@ -201,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_gives_each_its_second() {
+    fn a_rate_spreads_the_messages() {
         assert_eq!(wait(100, None), SignedDuration::ZERO);
         assert_eq!(wait(0, Some(5)), SignedDuration::ZERO);
         assert_eq!(wait(12, Some(5)), SignedDuration::from_millis(2400));

@@ -1,23 +1,24 @@
-//! Which label, which account, which subscriber, when: from what was typed to what is registered.
+//! Arguments to labels, accounts, subscribers and instants.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Failure;
-use crate::config::{Config, duration, nearest};
+use crate::config::duration::{self, DurationError};
+use crate::config::{Config, nearest};
 use crate::domain::label::{AccountName, LabelId, LabelKey};
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{earlier, signed};
 use crate::store::Store;
 use crate::store::views::labels::LabelRef;
 
-/// The id that `text` spells.
+/// Parses a label id.
 pub fn label_id(text: &str) -> Result<LabelId, Failure> {
-    text.parse().map_err(|error| Failure::new(format!("{} is no label id: {error}", text.escape_debug())))
+    text.parse().map_err(|error| Failure::new(format!("{text:?} is not a label id: {error}")))
 }
 
-/// The one registered label with this id, whatever its state.
+/// Returns the one registered label with this id, in any state.
 pub async fn label(
     store: &Store,
     config: &Config,
@@ -30,7 +31,7 @@ pub async fn label(
     Ok((label, key))
 }
 
-/// The same, also by a tracking number that one label has.
+/// Returns the label with this id, or with this tracking number if only one has it.
 pub async fn label_or_tracking(
     store: &Store,
     config: &Config,
@@ -43,16 +44,14 @@ pub async fn label_or_tracking(
     };
     let mut tracked = store.labels_tracked_as(text, account).await?;
     match (tracked.pop(), tracked.pop()) {
-        (Some(_), Some(_)) => {
-            Err(Failure::new(format!("several labels have the tracking number {}", text.escape_debug()))
-                .hint(format!("trackpost labels list --find {text} shows them")))
-        }
+        (Some(_), Some(_)) => Err(Failure::new(format!("several labels have the tracking number {text:?}"))
+            .hint(format!("trackpost labels list --find {text} shows them"))),
         (Some(label), None) => {
             let id = label_id(&label.label_id)?;
             let key = LabelKey { account: AccountName::new(&label.account), id };
             Ok((label, key))
         }
-        (None, _) => Err(wrong_id.hint("no registered label has it as its tracking number, either")),
+        (None, _) => Err(wrong_id.hint("no registered label has it as its tracking number either")),
     }
 }
 
@@ -69,7 +68,7 @@ fn choose(
         (Some(label), None, _) => Ok(label),
         (Some(_), Some(_), _) => {
             Err(Failure::new(format!("{id} is registered in several accounts: {accounts}"))
-                .hint("say which with --account"))
+                .hint("choose one with --account"))
         }
         (None, _, Some(account)) if !accounts.is_empty() => {
             Err(Failure::new(format!("{id} is not registered in account {account}, but in {accounts}")))
@@ -81,7 +80,7 @@ fn choose(
     }
 }
 
-/// The registered labels with this id, one per account that has it; never none.
+/// Returns the registered labels with this id, one per account that has it; at least one.
 pub async fn labels(store: &Store, id: &str) -> Result<Vec<LabelRef>, Failure> {
     let id = label_id(id)?;
     let named = store.labels_named(id.as_str()).await?;
@@ -89,16 +88,16 @@ pub async fn labels(store: &Store, id: &str) -> Result<Vec<LabelRef>, Failure> {
 }
 
 fn not_registered(id: &LabelId) -> Failure {
-    Failure::new(format!("{id} is not registered")).hint("trackpost labels list shows what is")
+    Failure::new(format!("{id} is not registered")).hint("trackpost labels list shows the registered labels")
 }
 
-/// The configured account of this name.
+/// Returns the configured account with this name.
 pub fn account(config: &Config, name: &str) -> Result<AccountName, Failure> {
     let name = AccountName::new(name);
     if config.accounts.contains_key(&name) { Ok(name) } else { Err(unknown_account(config, name.as_str())) }
 }
 
-/// That there is no such account, and which there are.
+/// Failure for an unknown account, with the known ones.
 pub fn unknown_account(config: &Config, name: &str) -> Failure {
     let failure = Failure::new(format!("there is no account {}", name.escape_debug()));
     let known: Vec<&str> = config.accounts.keys().map(AccountName::as_str).collect();
@@ -109,7 +108,7 @@ pub fn unknown_account(config: &Config, name: &str) -> Failure {
     })
 }
 
-/// The configured subscriber of this name.
+/// Returns the configured subscriber with this name.
 pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, Failure> {
     let known = || config.subscribers.keys().map(SubscriberName::as_str);
     config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| {
@@ -124,30 +123,30 @@ pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, 
     })
 }
 
-/// The same, if callbacks are sent to it.
+/// Returns the configured subscriber with this name, if it is enabled.
 pub fn enabled_subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, Failure> {
     let subscriber = subscriber(config, name)?;
     if subscriber.enabled {
         return Ok(subscriber);
     }
-    Err(Failure::new(format!("the subscriber {} is turned off: nothing is sent to it", subscriber.name))
-        .hint("enabled = true in its section of the configuration"))
+    Err(Failure::new(format!("subscriber {} is disabled: nothing is sent to it", subscriber.name))
+        .hint("set enabled = true in its section of the configuration"))
 }
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
-/// A moment as typed: an instant, a day, or a while ago.
+/// An instant as typed: RFC 3339, a day, or a duration ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     At(Timestamp),
     Ago(SignedDuration),
-    /// The beginning of the day so many days ago, UTC.
+    /// Start of the day this many days ago, UTC.
     Day(i64),
 }
 
 impl Moment {
-    /// Reads RFC 3339, a day or a duration. What is none of them is wrong usage.
+    /// Parses RFC 3339, a day or a duration.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Ok(at) = text.trim().parse() {
             return Ok(Self::At(at));
@@ -163,10 +162,11 @@ impl Moment {
                 }
             }
         }
-        let ago = duration::parse(text).map_err(|error| {
-            format!(
-                "it {error}, and no instant either: as in 2h, yesterday, 2026-11-22 or 2026-11-22T10:00:00Z"
-            )
+        let ago = duration::parse(text).map_err(|error| match error {
+            DurationError::Malformed => {
+                "not an instant; examples: 2h, yesterday, 2026-11-22, 2026-11-22T10:00:00Z".to_owned()
+            }
+            error => format!("it {error}"),
         })?;
         Ok(Self::Ago(signed(ago)))
     }
@@ -189,7 +189,7 @@ mod tests {
     use crate::config::Environment;
 
     #[test]
-    fn a_moment_is_an_instant_a_day_or_a_while_ago() {
+    fn a_moment_is_an_instant_a_day_or_a_duration_ago() {
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
         let moment = |text| Moment::parse(text).unwrap().before(now).to_string();
         assert_eq!(moment("2h"), "2026-11-22T08:00:00Z");
@@ -201,7 +201,8 @@ mod tests {
             ("2026-11-22T00:00:00Z".into(), "2026-11-21T00:00:00Z".into())
         );
         let refusal = Moment::parse("tomorrow").unwrap_err();
-        assert!(refusal.starts_with("it is not a duration like 90s, and no instant either: as in 2h"), "{refusal}");
+        assert!(refusal.starts_with("not an instant; examples: 2h"), "{refusal}");
+        assert!(Moment::parse("99999999d").unwrap_err().starts_with("it is longer than"));
     }
 
     fn said(accounts: &[&str], wanted: Option<&str>) -> String {
@@ -217,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn one_is_meant_or_it_says_what_is_missing() {
+    fn a_label_is_found_or_the_failure_says_why() {
         assert_eq!(said(&["main"], None), "main");
         assert_eq!(said(&["eu", "main"], Some("eu")), "eu");
         assert_eq!(
             said(&["eu", "main"], None),
-            "error: se-1 is registered in several accounts: eu, main\nhint: say which with --account"
+            "error: se-1 is registered in several accounts: eu, main\nhint: choose one with --account"
         );
         assert_eq!(said(&["eu"], Some("main")), "error: se-1 is not registered in account main, but in eu");
         assert_eq!(said(&[], Some("x")), "error: there is no account x\nhint: the configuration has main");
@@ -230,10 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_id_says_how_a_right_one_reads() {
+    fn a_wrong_id_shows_a_right_one() {
         let failure = label_id("se-XX").unwrap_err().to_string();
         assert!(
-            failure.starts_with("error: se-XX is no label id: a label id reads like se-324658"),
+            failure.starts_with("error: \"se-XX\" is not a label id: a label id reads like se-324658"),
             "{failure}"
         );
     }

@@ -5,20 +5,23 @@ use std::process::ExitCode;
 
 use tokio::sync::watch;
 
-use super::{DATABASE, Failure, telemetry};
+use super::{DATABASE, Failure, NO_CONFIGURATION, is_missing, telemetry};
 use crate::config::Environment;
 use crate::daemon::{self, Daemon, DaemonError, Signals};
 
 pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
-    // First of all: a signal that comes while a million labels are read must not end the process.
+    // First, so that a signal that comes while a million labels are read does not kill the process.
     let mut signals = Signals::new().map_err(DaemonError::Signals)?;
     let environment = Environment::capture();
-    let Some(loaded) = daemon::read_config(path, &environment, &mut signals).await? else {
-        return Ok(ExitCode::SUCCESS);
+    let loaded = match daemon::read_config(path, &environment, &mut signals).await {
+        Ok(Some(loaded)) => loaded,
+        Ok(None) => return Ok(ExitCode::SUCCESS),
+        Err(error) if is_missing(path) => return Err(Failure::from(error).hint(NO_CONFIGURATION)),
+        Err(error) => return Err(Failure::from(error)),
     };
     let _ = DATABASE.set(std::path::absolute(&loaded.config.store.path)?);
     telemetry::start(&loaded.config.log);
-    // Nobody stops this one but a signal.
+    // Only a signal stops this daemon.
     let (_stop, shutdown) = watch::channel(false);
     let daemon = Daemon::start(path.to_owned(), environment, loaded, signals).await?;
     daemon.run(shutdown).await?;

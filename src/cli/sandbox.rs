@@ -1,11 +1,12 @@
-//! `trackpost sandbox`: a fake ShipStation, in the foreground.
+//! `trackpost sandbox`: a fake ShipStation API, in the foreground.
 //!
-//! One JSON line says where it listens, so that a script can wait for it; after that it is silent until a signal ends
-//! it. What it serves is [`crate::sandbox`]'s matter.
+//! It prints one JSON line with its address once it listens, so that a script can wait for it. [`crate::sandbox`] serves
+//! the requests until a signal ends it.
 
 use std::fmt::Display;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -16,7 +17,7 @@ use crate::daemon::told_to_stop;
 use crate::domain::label::LabelId;
 use crate::sandbox::{Recorded, Sandbox, SandboxOptions};
 
-/// The fastest a parcel may travel: a week in less than a millisecond.
+/// Largest time factor: a week in less than a millisecond.
 const MAX_TIME_FACTOR: f64 = 1e9;
 
 #[derive(Serialize)]
@@ -27,19 +28,20 @@ struct Listening {
 
 pub async fn run(what: &args::Sandbox) -> Result<ExitCode, Failure> {
     let options = options(what)?;
-    let told = told_to_stop()?;
-    let sandbox = Sandbox::bind(what.listen, options).await.map_err(|error| no_bind(what, &error))?;
+    let stopped = told_to_stop()?;
+    let sandbox = Sandbox::bind(what.listen, options).await.map_err(|error| no_bind(what.listen, &error))?;
     let line = Listening { listening: sandbox.addr().to_string(), base_url: sandbox.base_url() };
     output::json_lines(&[line])?;
-    sandbox.serve(told).await?;
+    sandbox.serve(stopped).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn no_bind(what: &args::Sandbox, error: &io::Error) -> Failure {
-    let failure = Failure::new(format!("--listen {}: {error}", what.listen));
+/// Failure to listen at an address.
+pub(super) fn no_bind(listen: SocketAddr, error: &io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::AddrInUse => failure.hint("something else listens there; port 0 takes a free one"),
-        _ => failure,
+        io::ErrorKind::AddrInUse => Failure::new(format!("--listen {listen}: the address is already in use"))
+            .hint("another program listens there; port 0 takes a free one"),
+        _ => Failure::new(format!("--listen {listen}: {error}")),
     }
 }
 
@@ -47,7 +49,7 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
     let factor = what.time_factor;
     if !(factor.is_finite() && factor > 0.0 && factor <= MAX_TIME_FACTOR) {
         return Err(Failure::usage(format!(
-            "--time-factor {factor}: a number above 0 and up to {MAX_TIME_FACTOR}"
+            "--time-factor {factor}: must be above 0 and at most {MAX_TIME_FACTOR}"
         )));
     }
     let journeys = match &what.journeys {
@@ -64,7 +66,7 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
     Ok(SandboxOptions {
         api_keys: what.api_key.clone(),
         rate_limit: Some(what.requests_per_minute).filter(|limit| *limit > 0),
-        // Who names labels gets these and no others; who names none gets a parcel for every id asked for.
+        // Without any labels, every id asked for gets a parcel.
         auto: what.parcels == 0 && what.labels_per_hour == 0 && journeys.is_empty() && what.replay.is_none(),
         seed: what.seed,
         time_factor: factor,
@@ -77,7 +79,7 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
     })
 }
 
-/// se-1, se-2, …
+/// Returns the labels se-1, se-2, …
 pub(super) fn labels(count: u32) -> Result<Vec<LabelId>, Failure> {
     (1..=count).map(|number| format!("se-{number}").parse().map_err(Failure::from)).collect()
 }
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn options_become_what_is_served() {
+    fn arguments_become_options() {
         let options = read("--parcels 3 --fail 500:5% --fail 503:1% --slow 2s:1% --garble 1%").unwrap();
         let labels: Vec<&str> = options.labels.iter().map(LabelId::as_str).collect();
         assert_eq!(labels, ["se-1", "se-2", "se-3"]);
@@ -111,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_option() {
+    fn a_failure_names_its_option() {
         for (line, said) in [
             ("--fail 500", "error: invalid value '500' for '--fail <STATUS:SHARE>': \"500\" has no share"),
             ("--slow soon:1%", "error: invalid value 'soon:1%' for '--slow <TIME:SHARE>': "),
             ("--garble 200%", "error: invalid value '200%' for '--garble <SHARE>': "),
-            ("--time-factor 0", "error: --time-factor 0: a number above 0"),
+            ("--time-factor 0", "error: --time-factor 0: must be above 0"),
             ("--time-factor=inf", "error: --time-factor inf: "),
             ("--journeys /nowhere/j.jsonl", "error: --journeys /nowhere/j.jsonl: No such file"),
             ("--replay /nowhere", "error: --replay /nowhere: No such file"),

@@ -1,6 +1,6 @@
 //! `trackpost status`: one screen, what needs attention first.
 //!
-//! Reads the database and its lock, so it works beside a daemon, and without one.
+//! Reads the database and its lock, so it works with and without a running daemon.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::store::views::attention;
 use crate::store::views::attention::Configured;
 use crate::store::views::subscribers::SubscriberView;
 
-/// As `--json` has it.
+/// Status as printed by `--json`.
 #[derive(Debug, Serialize)]
 struct Status {
     daemon: Daemon,
@@ -28,7 +28,7 @@ struct Status {
     /// What needs attention first.
     attention: Vec<Degraded>,
     accounts: Vec<AccountView>,
-    /// How many labels are in each state.
+    /// Number of labels in each state.
     labels: BTreeMap<String, u64>,
     subscribers: Vec<SubscriberView>,
     label_files_left_out: Vec<LeftOut>,
@@ -81,7 +81,7 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the lock says: whether a daemon runs, and whether its last reload was applied.
+/// Reports from the lock whether a daemon runs and whether its last reload was applied.
 fn of_daemon(record: Option<&Record>) -> Option<Degraded> {
     let Some(record) = record else {
         let detail = "no daemon runs on this database: nothing is polled or delivered (trackpost run)";
@@ -97,7 +97,7 @@ fn print(status: &Status) {
         output::line("nothing needs attention");
     } else {
         output::line("NEEDS ATTENTION");
-        status.attention.iter().for_each(|degraded| output::line(output::plain(&told(degraded))));
+        status.attention.iter().for_each(|degraded| output::line(output::plain(&attention_line(degraded))));
     }
     let labels: Vec<String> = status.labels.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let daemon = match (status.daemon.runs, status.daemon.pid) {
@@ -113,15 +113,15 @@ fn print(status: &Status) {
     ]);
     if !status.accounts.is_empty() {
         output::line("");
-        accounts::table(&status.accounts);
+        accounts::print(&status.accounts);
     }
     if !status.subscribers.is_empty() {
         output::line("");
-        subscribers::table(&status.subscribers);
+        subscribers::print(&status.subscribers);
     }
 }
 
-fn told(degraded: &Degraded) -> String {
+fn attention_line(degraded: &Degraded) -> String {
     let kind = match degraded.what {
         What::Daemon => "daemon",
         What::Shortage => "this machine",

@@ -1,4 +1,4 @@
-//! `trackpost subscribers`: how they fare, a ping, a pause.
+//! `trackpost subscribers`: list, ping, pause, resume.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::args::Subscribers;
 use super::output::{self, or_dash, shown};
-use super::{Failure, open_store, resolve};
+use super::{Failure, open_store, resolve, table};
 use crate::clock::{self, Stopwatch};
-use crate::config::{Config, duration};
+use crate::config::Config;
 use crate::domain::delivery::health::{Health, State};
 use crate::domain::messages::ping::Ping;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
@@ -19,7 +19,7 @@ use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
 use crate::store::views::subscribers::SubscriberView;
 
-/// Beyond the subscriber's own time limit: the daemon has to notice the ping, and to write down what became of it.
+/// Time beyond the subscriber's own time-out: the daemon must notice the ping and record its outcome.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -44,55 +44,54 @@ async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure>
         output::line("no subscriber is configured");
         return Ok(());
     }
-    table(&views);
+    print(&views);
     Ok(())
 }
 
 /// Prints a row per subscriber.
-pub(super) fn table(views: &[SubscriberView]) {
+pub(super) fn print(views: &[SubscriberView]) {
     let heading = ["NAME", "STATE", "PENDING", "OLDEST PENDING", "LAST SUCCESS", "LAST FAILURE"];
     let now = clock::now();
-    output::table(heading, &views.iter().map(|view| row(view, now)).collect::<Vec<_>>());
+    let least = &["LAST SUCCESS", "OLDEST PENDING"];
+    table::print(heading, least, &views.iter().map(|view| row(view, now)).collect::<Vec<_>>());
 }
 
 fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
     let state = match view.since.filter(|_| view.state != State::Ok.as_str()) {
         Some(since) => {
-            format!(
-                "{} since {} ({})",
-                view.state,
-                shown(Some(since)),
-                or_dash(view.reason).replace('_', " ")
-            )
+            let reason = or_dash(view.reason).replace('_', " ");
+            format!("{} since {} ({reason})", view.state, table::instant(Some(since)))
         }
         None => view.state.to_owned(),
     };
     let held = view.held_until.filter(|until| *until > now);
-    let held = held.map(|until| format!(", to be left alone until {}", shown(Some(until))));
+    let held = held.map(|until| format!(", Retry-After until {}", table::instant(Some(until))));
     let failure = match &view.last_failure {
-        Some(failure) => format!("{} {failure}", shown(view.last_failure_at)),
+        Some(failure) => {
+            format!("{} {}", table::instant(view.last_failure_at), output::outcome(failure))
+        }
         None => "-".to_owned(),
     };
     [
         view.name.clone(),
         state + &held.unwrap_or_default(),
         view.pending.to_string(),
-        shown(view.oldest_pending_at),
-        shown(view.last_success_at),
+        table::instant(view.oldest_pending_at),
+        table::instant(view.last_success_at),
         failure,
     ]
 }
 
-/// Through the outbox and the daemon's courier, on the way of every message. It is sent once, waits for nothing and changes
-/// nothing of the subscriber's health.
+/// Sends a ping through the outbox and the daemon's courier, as every message. It is sent once, does not wait in a queue,
+/// and does not change the subscriber's health.
 async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     let name = &subscriber.name;
     if !subscriber.enabled {
-        return Err(Failure::new(format!("{name} is turned off (enabled = false): nothing is sent to it")));
+        return Err(Failure::new(format!("{name} is disabled (enabled = false): nothing is sent to it")));
     }
     let now = clock::now();
     let mut health = store.subscriber_health(name).await?;
-    // One that is gone is not gone from another URL.
+    // A subscriber that answered 410 at its old URL may exist at the new one.
     health.meet(&subscriber.url_digest(), now);
     if health.state == State::Paused {
         return Err(Failure::new(format!("{name} is paused: nothing is sent to it"))
@@ -106,23 +105,22 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
         }
         clock::sleep(LOOK).await;
     }
-    // One that comes hours later would tell nobody anything.
+    // A ping that arrives hours later would be misleading.
     if !store.withdraw_ping(row).await?
         && let Some(attempt) = store.attempts_of(row).await?.pop()
     {
         return pinged(name, row, &attempt);
     }
-    Err(Failure::new(format!(
-        "nobody has attempted it within {}; the ping was withdrawn",
-        waited(subscriber)
+    Err(Failure::new(format!("the ping was not sent within {} and was withdrawn", waited(subscriber))).hint(
+        "trackpost status says whether a daemon runs; it must have this subscriber in its configuration",
     ))
-    .hint("does the daemon run on this database (trackpost run), and with this subscriber?"))
 }
 
 fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), Failure> {
     let status = attempt.status.map(|status| format!(" {status}")).unwrap_or_default();
-    let took = duration::format(Duration::from_millis(attempt.duration_ms));
-    let said = format!("{name}: {}{status} after {took} ({ID_PREFIX}{row})", attempt.outcome);
+    let outcome = output::outcome(&format!("{}{status}", attempt.outcome));
+    let took = output::measured(Duration::from_millis(attempt.duration_ms));
+    let said = format!("{name}: {outcome} after {took} ({ID_PREFIX}{row})");
     if attempt.outcome == "accepted" {
         output::line(said);
         return Ok(());
@@ -130,20 +128,20 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
     let detail = attempt.detail.as_ref().or(attempt.answer.as_ref());
     let detail = detail.map(|detail| format!(": {}", output::plain(detail))).unwrap_or_default();
     Err(Failure::new(format!("{said}{detail}"))
-        .hint(format!("a ping is sent once; trackpost deliveries show {ID_PREFIX}{row} says more")))
+        .hint(format!("a ping is sent once; trackpost deliveries show {ID_PREFIX}{row} shows the details")))
 }
 
 fn waited(subscriber: &Subscriber) -> String {
-    duration::format(subscriber.timeout + PATIENCE)
+    output::measured(subscriber.timeout + PATIENCE)
 }
 
 async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
     let (news, _) = store.change_health(name, move |health| health.pause(now)).await?;
     output::line(if news {
-        format!("{name}: paused; what is owed to it is kept until it is resumed")
+        format!("{name}: paused; deliveries are kept until it is resumed")
     } else {
-        format!("{name}: paused already")
+        format!("{name}: already paused")
     });
     Ok(())
 }
@@ -160,16 +158,14 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     store.resume_heads(name, now).await?;
     output::line(match (news, health.state) {
         (true, State::Failing) => {
-            format!("{name}: resumed; a probe goes first, and the rest when it is taken")
+            format!("{name}: resumed; a probe goes first, the rest once it is accepted")
         }
         (true, _) => format!("{name}: resumed"),
-        (false, State::Failing) => format!("{name}: not paused, but failing; it is probed now"),
+        (false, State::Failing) => format!("{name}: not paused but failing; it is probed now"),
         (false, _) => match held {
             Some(until) => {
                 let until = shown(Some(until));
-                format!(
-                    "{name}: not paused; it asked to be left alone until {until}, which is passed over now"
-                )
+                format!("{name}: not paused; its Retry-After until {until} is ignored now")
             }
             None => format!("{name}: not paused"),
         },

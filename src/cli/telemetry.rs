@@ -1,4 +1,4 @@
-//! Where the log goes, and in which form.
+//! Destination and format of the log.
 
 use std::io::{self, IsTerminal as _};
 
@@ -12,7 +12,7 @@ use crate::config::{LogConfig, LogFormat};
 /// Starts logging to stderr or the journal. Only the first call counts.
 pub fn start(config: &LogConfig) {
     let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second start is a test's: it logs where the first one does.
+    // Only tests start it twice; the second start keeps the first destination.
     let _ = tracing_subscriber::registry().with(filter).with(layer(config.format)).try_init();
 }
 
@@ -21,7 +21,7 @@ where
     S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
     let to_stderr = || {
-        // Otherwise a stderr that can't be written ends the process.
+        // Otherwise an unwritable stderr would end the process.
         tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false)
     };
     match resolve(format) {
@@ -36,7 +36,7 @@ where
     }
 }
 
-/// `auto`: the journal under systemd, for people on a terminal, JSON otherwise.
+/// Resolves `auto`: the journal under systemd, text on a terminal, JSON otherwise.
 fn resolve(format: LogFormat) -> LogFormat {
     match format {
         LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => LogFormat::Journald,

@@ -1,6 +1,6 @@
-//! `trackpost verify`: whether a callback's signature holds, step by step.
+//! `trackpost verify`: checks the signature of a callback step by step.
 //!
-//! Reads headers, body and secret as they were received; the checks are [`crate::domain::messages::signature`]'s.
+//! Takes headers, body and secret as received; [`crate::domain::messages::signature`] does the checks.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,14 +30,14 @@ pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
         found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
     }
     found = found.and(Checks::read(&what.beside)?.inspect(|name| headers.named(name), &body, now));
-    output::print(&told(&found));
+    output::print(&steps(&found));
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn body(path: Option<&Path>) -> Result<Vec<u8>, Failure> {
     match path.filter(|path| *path != Path::new("-")) {
         Some(path) => {
-            fs::read(path).map_err(|error| Failure::new(format!("the body {}: {error}", path.display())))
+            fs::read(path).map_err(|error| Failure::new(format!("body {}: {error}", path.display())))
         }
         None => {
             let mut body = Vec::new();
@@ -47,7 +47,7 @@ fn body(path: Option<&Path>) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Headers as given, by their names in lower case.
+/// Headers as received, by their names in lower case.
 struct Headers(BTreeMap<String, String>);
 
 impl Headers {
@@ -55,20 +55,20 @@ impl Headers {
         let header = |line: &String| {
             let (name, value) = line.split_once(':').ok_or_else(|| {
                 Failure::usage(format!("--header {line:?}: no colon"))
-                    .hint("as in -H \"webhook-id: msg_1\", for each of the three headers")
+                    .hint("such as -H \"webhook-id: msg_1\", for each of the three headers")
             })?;
             Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         };
         lines.iter().map(header).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Under the standard's name, else under the one that Svix, which it comes from, still uses.
+    /// Returns a header by its standard name, else by the name that Svix uses.
     fn get(&self, name: &str) -> Option<&str> {
         let under = |prefix: &str| self.0.get(&format!("{prefix}-{name}")).map(String::as_str);
         under("webhook").or_else(|| under("svix"))
     }
 
-    /// `name` in lower case.
+    /// Returns a header; `name` is in lower case.
     fn named(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -82,22 +82,22 @@ impl Headers {
     }
 }
 
-fn told(found: &Inspection) -> String {
-    let mut told = String::new();
+fn steps(found: &Inspection) -> String {
+    let mut text = String::new();
     let width = found.steps.iter().map(|step| step.name.len()).max().unwrap_or(0).max(10);
     for step in &found.steps {
         let (mark, said) = match &step.outcome {
             Ok(said) => ('✓', said),
             Err(said) => ('✗', said),
         };
-        // Writing into a text does not fail.
-        let _ = writeln!(told, "{mark} {:<width$} {said}", step.name);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{mark} {:<width$} {said}", step.name);
     }
     for cause in &found.causes {
-        let _ = writeln!(told, "  hint: {cause}");
+        let _ = writeln!(text, "  hint: {cause}");
     }
-    told.push_str(if found.holds() { "the signature holds\n" } else { "the signature does not hold\n" });
-    told
+    text.push_str(if found.holds() { "the signature is valid\n" } else { "the signature is not valid\n" });
+    text
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_headers_under_either_name() {
+    fn headers_have_either_name() {
         let read = headers(&["Webhook-ID: msg_1", "svix-id: other", "SVIX-Timestamp:12", "x: y:z"]).unwrap();
         let signed = read.signed();
         assert_eq!((signed.id, signed.timestamp, signed.signature), (Some("msg_1"), Some("12"), None));
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn says_each_step() {
+    fn each_step_is_printed() {
         let found = inspect("nothing", headers(&["webhook-id: a"]).unwrap().signed(), b"", 0);
-        let told = told(&found);
+        let text = steps(&found);
         assert!(
-            told.starts_with("✗ secret     a signing secret starts with whsec_\n✗ headers    missing:"),
-            "{told}"
+            text.starts_with("✗ secret     a signing secret starts with whsec_\n✗ headers    missing:"),
+            "{text}"
         );
-        assert!(told.ends_with("the signature does not hold\n"), "{told}");
+        assert!(text.ends_with("the signature is not valid\n"), "{text}");
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 
 use super::fault::known_here;
@@ -15,7 +14,23 @@ pub struct Draft {
     pub id: String,
     pub account: Option<String>,
     pub metadata: Metadata,
+    /// Whether `labels list --json` shows it as removed.
+    pub removed: bool,
 }
+
+/// Further fields of `labels list --json`, which are ignored.
+const LISTED: [&str; 10] = [
+    "state",
+    "status_code",
+    "tracking_number",
+    "registered_at",
+    "last_polled_at",
+    "last_changed_at",
+    "next_poll_at",
+    "unchanged",
+    "failures",
+    "source",
+];
 
 /// What is wrong with a row.
 #[derive(Debug)]
@@ -60,21 +75,25 @@ struct Written {
     account: Option<String>,
     metadata: Option<Metadata>,
     #[serde(flatten)]
-    rest: BTreeMap<String, IgnoredAny>,
+    rest: BTreeMap<String, Json>,
 }
 
 impl Draft {
-    /// An id in quotes, or `{"id": …, "account": …, "metadata": {…}}`; `label_id` stands for `id`, too.
+    /// An id in quotes, or `{"id": …, "account": …, "metadata": {…}}`, or an object of `labels list --json`, which has
+    /// `label_id` instead of `id`.
     pub fn of_json(json: Json) -> Result<Self, Slip> {
         if let Json::String(id) = json {
             return Ok(Self { id, ..Self::default() });
         }
+        let is_listed = json.get("label_id").is_some();
         let Written { id, account, metadata, rest } = serde_json::from_value(json)
             .map_err(|error| Slip::new(format!("is not a valid row: {error}")))?;
-        if let Some(unknown) = rest.keys().next() {
+        let known = |name: &str| is_listed && LISTED.contains(&name);
+        if let Some(unknown) = rest.keys().find(|name| !known(name)) {
             let hint = known_here(unknown, ["id", "account", "metadata"]);
             return Err(Slip::new(format!("has the unknown key \"{unknown}\"")).hint(hint));
         }
-        Ok(Self { id, account, metadata: metadata.unwrap_or_default() })
+        let removed = is_listed && rest.get("state").is_some_and(|state| state == "removed");
+        Ok(Self { id, account, metadata: metadata.unwrap_or_default(), removed })
     }
 }

@@ -3,6 +3,7 @@
 //! A hash of the id and a hash of the metadata tell whether the registry has the label as configured. A million labels take
 //! 16 MB while they are compared; none of them is kept as text.
 
+use std::cmp::Ordering;
 use std::hash::DefaultHasher;
 use std::hash::Hasher as _;
 
@@ -131,6 +132,9 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
+/// A record stands at most so many places from where it is expected, most of the time.
+const NEAR: usize = 32;
+
 /// How a label of the registry compares to the roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
@@ -158,8 +162,25 @@ struct Run {
 }
 
 impl Run {
+    /// Names are hashes, spread evenly, so where one stands follows from its value. A binary search over all of them would
+    /// miss the cache at most of its steps.
     fn find(&self, name: u64) -> Option<usize> {
-        self.records.binary_search_by_key(&name, |record| record.name).ok()
+        let (records, last) = (&self.records, self.records.len().checked_sub(1)?);
+        let places = |names: u64| ((u128::from(names) * records.len() as u128) >> 64) as usize;
+        let mut at = places(name).min(last);
+        for _ in 0..2 {
+            let off = places(records[at].name.abs_diff(name));
+            at = if records[at].name < name { (at + off).min(last) } else { at.saturating_sub(off) };
+        }
+        for _ in 0..NEAR {
+            match records[at].name.cmp(&name) {
+                Ordering::Equal => return Some(at),
+                Ordering::Less if at < last && records[at + 1].name <= name => at += 1,
+                Ordering::Greater if at > 0 && records[at - 1].name >= name => at -= 1,
+                _ => return None,
+            }
+        }
+        records.binary_search_by_key(&name, |record| record.name).ok()
     }
 
     fn is_wanted(&self, at: usize) -> bool {
@@ -248,10 +269,16 @@ impl Roll {
         Held::Same
     }
 
-    /// How many labels are still wanted.
-    pub fn wanted(&self) -> usize {
-        let of_run = |run: &Run| (0..run.records.len()).filter(|at| run.is_wanted(*at)).count();
-        self.runs.iter().map(of_run).sum()
+    /// Forgets all labels but those that are still wanted. Returns how many these are.
+    pub fn keep_wanted(&mut self) -> usize {
+        for run in &mut self.runs {
+            let records = std::mem::take(&mut run.records).into_iter().enumerate();
+            let mut kept: Vec<Record> =
+                records.filter(|(at, _)| run.is_wanted(*at)).map(|(_, record)| record).collect();
+            kept.shrink_to_fit();
+            *run = Run { wanted: vec![u64::MAX; kept.len().div_ceil(64)], records: kept };
+        }
+        self.labels()
     }
 
     /// Whether this is the row that holds and its label is still wanted; afterwards it is not wanted.

@@ -41,7 +41,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// The interval at which the database's path is compared with the open file (contract 9.4).
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(4);
 
 /// A command that checks whether a daemon runs holds the lock for a moment, so a locked file is tried again: how often,
 /// and how long apart.
@@ -223,7 +223,7 @@ impl Daemon {
         systemd::ready(&self.status());
         let watchdog = systemd::watchdog().map(|every| every / 2);
         let look = watchdog.map_or(LOOK, |every| every.min(LOOK));
-        let (mut looked, mut fed) = (Stopwatch::start(), Stopwatch::start());
+        let mut fed = Stopwatch::start();
         let outcome = loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
@@ -233,13 +233,13 @@ impl Daemon {
                 },
                 ended = self.workers.ended() => break Err(self.fatal(ended)),
                 // Its own timer, so that frequent other events do not delay it.
-                () = clock::sleep(look.saturating_sub(looked.elapsed())) => {
+                () = clock::tick(look) => {
                     if let Err(error) = self.store.check_files() { break Err(error.into()) }
                     if let Err(error) = self.lock.renew() {
                         warn!(%error, "the lock file beside the database was removed and cannot be created again");
                     }
-                    looked = Stopwatch::start();
-                    if watchdog.is_some_and(|every| fed.elapsed() >= every) {
+                    // Rather at this look, a little early, than only at the next.
+                    if watchdog.is_some_and(|every| fed.elapsed() + look / 2 >= every) {
                         self.feed_watchdog().await;
                         fed = Stopwatch::start();
                     }

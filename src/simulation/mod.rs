@@ -13,7 +13,7 @@ mod line;
 mod run;
 mod travel;
 
-pub use run::{Outcome, Terms, run};
+pub use run::{Outcome, Terms, run, run_with};
 pub use travel::{Passage, Travel, recorded};
 
 #[cfg(test)]

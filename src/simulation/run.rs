@@ -56,11 +56,20 @@ struct Watched<'a> {
     asked_at: Option<Timestamp>,
 }
 
+/// Polls between two reports of progress.
+const PROGRESS: u64 = 4_096;
+
 /// Row name of a label's first poll.
 const FIRST: &str = "first";
 
 /// Polls all journeys until each has ended: at DE or SP, or after `give_up_after` without a change.
 pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
+    run_with(travels, terms, &mut |_| {})
+}
+
+/// As [`run`]; now and then `progress` gets the number of journeys that have ended.
+pub fn run_with(travels: &[Travel], terms: Terms<'_>, progress: &mut dyn FnMut(u64)) -> Outcome {
+    let mut ended = 0;
     let mut dice = fastrand::Rng::with_seed(terms.seed);
     let mut quota = Quota::new(terms.requests_per_minute);
     let mut line = Line::default();
@@ -104,6 +113,11 @@ pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
         {
             line.push(index, next.at, Pace::of(next.pace));
             label.row = reason.row;
+        } else {
+            ended += 1;
+        }
+        if outcome.polls.is_multiple_of(PROGRESS) {
+            progress(ended);
         }
         label.situation.first = None;
     }

@@ -57,6 +57,11 @@ impl OpenFiles {
         &self.path
     }
 
+    /// The path of the WAL, which lies beside the real file.
+    pub(super) fn wal(&self) -> PathBuf {
+        beside(&self.path.canonicalize().unwrap_or_else(|_| self.path.clone()), "-wal")
+    }
+
     /// The mode of the database, if more than its owner may read or write it.
     pub(super) fn wide_mode(&self) -> Option<u32> {
         let mode = self.path.metadata().ok()?.mode() & 0o777;

@@ -12,7 +12,7 @@ use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
 
 /// Rows per transaction when many are registered: other writes go in between two of them.
-pub const CHUNK: usize = 2_000;
+pub const CHUNK: usize = 512;
 
 /// What became of a label that was to be removed by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

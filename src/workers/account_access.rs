@@ -201,6 +201,11 @@ impl AccountAccess {
         self.limiter().allowed(now)
     }
 
+    /// Whether requests are spaced evenly.
+    pub fn spaced(&self) -> bool {
+        self.limiter().spaced()
+    }
+
     /// Permits in use.
     pub fn used(&self) -> usize {
         self.limiter().used()

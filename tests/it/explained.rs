@@ -66,15 +66,15 @@ async fn a_delivery_tells_its_story() {
     assert_eq!(last["next"]["behind"]["message_id"], first["message_id"]);
     assert_eq!(last["next"]["behind"]["before"], 2);
     let said = text(&site, last);
-    let waits = format!("- it waits for {} (", first["delivery_id"].as_str().unwrap());
+    let waits = format!("- waits for {} (", first["delivery_id"].as_str().unwrap());
     assert!(said.contains(&waits) && said.contains("the first of 2), which is next attempted at"), "{said}");
-    assert!(said.contains(" not before something changes"), "{said}");
+    assert!(said.contains(" not scheduled"), "{said}");
 
     let unreached = &shown(&site, "down")[0];
     assert_eq!(unreached["log"][0]["reached"], "connecting");
     let because = unreached["next"]["because"].as_array().unwrap();
     assert!(because.contains(&"probed".into()), "{unreached}");
-    assert!(text(&site, unreached).contains("down fails as a whole since"), "{unreached}");
+    assert!(text(&site, unreached).contains("down is failing since"), "{unreached}");
 
     // By hand it goes at once, and the rest follows.
     let id = first["delivery_id"].as_str().unwrap();
@@ -92,7 +92,7 @@ async fn a_delivery_tells_its_story() {
     let (code, said, _) = site.run_verb(&["deliveries", "retry", id]);
     assert!(code == Some(0) && said.contains("queued again; orders is paused since"), "{said}");
     let (_, said, _) = site.run_verb(&["deliveries", "retry", unreached["delivery_id"].as_str().unwrap()]);
-    assert!(said.contains("; down fails as a whole since"), "{said}");
+    assert!(said.contains("; down is failing since"), "{said}");
     let first = &shown(&site, "orders")[0];
     assert_eq!(first["next"]["because"], serde_json::json!(["paused"]));
     assert!(first["queued_again_at"].is_string());

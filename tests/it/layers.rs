@@ -43,7 +43,7 @@ const DOMAIN: &[(&str, &str)] = &[
 const ONLY_IN: &[(&str, &str)] = &[
     ("sqlx", "store"),
     ("hyper hyper_util", "transport"),
-    ("clap clap_complete clap_mangen println! eprintln! print! eprint!", "cli main"),
+    ("clap clap_complete console indicatif roff println! eprintln! print! eprint!", "cli main"),
     // A pool closes its idle connections in one task, which ends with it.
     ("tokio::spawn task::spawn spawn_local thread::spawn", "daemon transport"),
     // Files are read there.

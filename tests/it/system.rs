@@ -76,7 +76,7 @@ async fn a_replay_leaves_old_pings_alone_unless_their_state_is_asked_for() {
     daemon.stop().await;
     let replay = ["replay", "--subscriber", "orders", "--dry-run"];
     let (_, said, _) = site.run_verb(&replay);
-    assert!(said.starts_with("no stored message fits"), "{said}");
+    assert!(said.starts_with("no stored message matches"), "{said}");
     let (_, said, _) = site.run_verb(&[&replay[..], &["--state", "delivered"]].concat());
     assert!(said.starts_with("1 message would be sent again"), "{said}");
 }

@@ -1,7 +1,8 @@
-//! `trackpost check`: reads the whole configuration, says everything that is wrong with it, and what would run.
+//! `trackpost check`: reads the whole configuration, reports every fault, and prints what would run.
 //!
-//! Opens no database. Sends nothing, unless it is asked to with `--online`.
+//! It opens no database, and sends nothing without `--online`.
 
+mod lines;
 mod online;
 mod report;
 
@@ -15,7 +16,7 @@ use report::Report;
 pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
     let loaded = match Config::load(path, &Environment::capture()) {
         Ok(loaded) => loaded,
-        Err(faults) => return unsound(faults, what.json),
+        Err(faults) => return unsound(path, faults, what.json),
     };
     let mut report = Report::of(&loaded);
     if !what.json {
@@ -35,16 +36,19 @@ pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
     if report.ok {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Failure::new("the configuration is sound, but not everything it names answers as it should"))
+    Err(Failure::new("the configuration has no faults, but an account or a subscriber failed"))
 }
 
-fn unsound(faults: Faults, json: bool) -> Result<ExitCode, Failure> {
+fn unsound(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
     let count = faults.faults.len();
     if json {
         output::json_lines(&[Report::unsound(faults)])?;
     } else {
         Report::unsound(faults).print_faults();
     }
-    let word = if count == 1 { "fault" } else { "faults" };
-    Err(Failure::new(format!("the configuration has {count} {word}; nothing would start")))
+    let failure = Failure::new(format!(
+        "the configuration has {}; nothing would start",
+        output::counted(count as u64, "fault")
+    ));
+    Err(if super::is_missing(path) { failure.hint(super::NO_CONFIGURATION) } else { failure })
 }

@@ -1,4 +1,4 @@
-//! What `check --online` asks: one call per account, one more for the list of labels where it is walked, one ping per
+//! Requests of `check --online`: one per account, one more for the list of labels where discovery is on, and one ping per
 //! subscriber.
 
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::{Failure, output};
 use crate::clock;
-use crate::config::{Loaded, duration};
+use crate::config::Loaded;
 use crate::domain::account::Account;
 use crate::domain::delivery::outcome::Attempt;
 use crate::domain::label::LabelId;
@@ -18,10 +18,10 @@ use crate::domain::tracking::reading::Reading;
 use crate::shipstation::Client;
 use crate::webhook::{Callback, Mouth};
 
-/// Asked about where an account has no label of its own configured: that there is none is an answer too.
+/// Label to poll where an account has none configured; a 404 for it shows that the key is accepted.
 const PROBE: &str = "se-1";
 
-/// What one of them said.
+/// Result of one request.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     /// `account`, `discovery` or `subscriber`.
@@ -33,12 +33,12 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signal = if self.ok { "well" } else { "NOT WELL" };
-        write!(f, "{} {}: {signal}: {}", self.what, self.name, output::plain(&self.detail))
+        let verdict = if self.ok { "ok" } else { "failed" };
+        write!(f, "{} {}: {verdict}: {}", self.what, self.name, output::plain(&self.detail))
     }
 }
 
-/// Asks everybody, one after the other; `each` is told as they answer.
+/// Makes the requests one after the other, and passes each result to `each`.
 pub async fn ask(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
     let client = Client::new()?;
     let mut findings = Vec::new();
@@ -70,7 +70,7 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
     Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
 }
 
-/// Whether the list of labels can be had. What is in it is not looked at: it is that of people.
+/// Checks that the list of labels can be read. Its contents are ignored, as they are personal data.
 async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding {
     let now = clock::now();
     let ask = Ask { created_from: now, page: 1, page_size: 1, voided_only: false };
@@ -91,26 +91,23 @@ fn said(reading: &Reading) -> String {
     reading.detail().unwrap_or_default()
 }
 
-/// Whether the API was reached and takes the key.
+/// Decides whether the API was reached and accepts the key.
 fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
     let said = said(reading);
     match reading {
         Reading::Answer { .. } | Reading::SameBytes => {
             (true, format!("reachable, the key is accepted; it knows {label}"))
         }
-        Reading::Refused { .. } => {
-            (true, format!("reachable, the key is accepted; asked about {label}, {said}"))
+        Reading::Refused { .. } => (true, format!("reachable, the key is accepted; for {label} {said}")),
+        Reading::Throttled { .. } | Reading::CarrierThrottled { .. } => {
+            (true, "reachable; the rate limit is used up, so the key was perhaps not checked".to_owned())
         }
-        Reading::Throttled { .. } | Reading::CarrierThrottled { .. } => (
-            true,
-            "reachable; the rate limit is used up, so that the key was perhaps not looked at".to_owned(),
-        ),
         Reading::Unauthorized { .. } => (false, format!("the key is not accepted: {said}")),
         Reading::WrongEndpoint { .. } => (false, format!("base_url or tracking_path is wrong: {said}")),
-        Reading::Garbled { .. } => (false, format!("it answers, but not as ShipStation does: {said}")),
-        Reading::ServerError { .. } => (false, format!("it is reachable, but {said}")),
-        Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reached: {said}")),
-        Reading::OurFault { .. } => (false, format!("not asked: {said}")),
+        Reading::Garbled { .. } => (false, format!("the answer is not that of ShipStation: {said}")),
+        Reading::ServerError { .. } => (false, format!("reachable, but {said}")),
+        Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reachable: {said}")),
+        Reading::OurFault { .. } => (false, format!("no request made: {said}")),
     }
 }
 
@@ -131,10 +128,10 @@ async fn of_subscriber(subscriber: &Subscriber) -> Result<Finding, Failure> {
 }
 
 fn pinged(attempt: &Attempt) -> String {
-    let took = duration::format(attempt.duration);
+    let took = output::measured(attempt.duration);
     match &attempt.detail {
-        Some(detail) => format!("ping: {} after {took}: {detail}", attempt.outcome.shown()),
-        None => format!("ping: {} after {took}", attempt.outcome.shown()),
+        Some(detail) => format!("ping: {} after {took}: {detail}", output::outcome(&attempt.outcome.shown())),
+        None => format!("ping: {} after {took}", output::outcome(&attempt.outcome.shown())),
     }
 }
 
@@ -143,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_answer_of_the_api_is_well() {
+    fn only_an_answer_of_the_api_is_ok() {
         let label: LabelId = "se-1".parse().unwrap();
         let detail = String::new;
         for (reading, ok) in [

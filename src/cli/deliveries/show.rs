@@ -1,6 +1,7 @@
-//! `trackpost deliveries show`: the whole story of a delivery.
+//! `trackpost deliveries show`: everything recorded of a delivery.
 //!
-//! Gathers what is recorded; when next and why is [`crate::domain::delivery::next_attempt`]'s to say, in the words of [`super::story`].
+//! [`crate::domain::delivery::next_attempt`] decides when the next attempt is and why; [`super::story`] puts it into
+//! sentences.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::story;
 use crate::cli::Failure;
 use crate::cli::output::{self, instant, roughly};
 use crate::clock;
-use crate::config::{Config, duration};
+use crate::config::Config;
 use crate::domain::delivery::attempt::{Heeded, Reached, heeded};
 use crate::domain::delivery::health::Health;
 use crate::domain::delivery::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
@@ -22,23 +23,23 @@ use crate::store::Store;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::waiting::Place;
 
-/// A delivery and what came of it, as `--json` has it.
+/// A delivery with its attempts, as printed by `--json`.
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
     delivery: DeliveryView,
     queued_again_at: Option<String>,
     next: Next,
-    log: Vec<Told>,
+    log: Vec<LoggedAttempt>,
 }
 
-/// When it is attempted next, and why then.
+/// Next attempt, and why it is then.
 #[derive(Serialize)]
 struct Next {
     at: Option<String>,
     because: Vec<&'static str>,
     reasons: Vec<String>,
-    /// What goes before it: the first of its label that is not delivered yet.
+    /// First undelivered message of its label, which goes before it.
     behind: Option<Behind>,
 }
 
@@ -47,19 +48,19 @@ struct Behind {
     delivery_id: String,
     message_id: String,
     seq: Option<i64>,
-    /// How many go before it in all.
+    /// Number of deliveries that go before it.
     before: u64,
 }
 
-/// An attempt, and what followed.
+/// An attempt and what followed it.
 #[derive(Serialize)]
-struct Told {
+struct LoggedAttempt {
     #[serde(flatten)]
     attempt: AttemptView,
-    /// How far it came; null where that is not recorded.
+    /// How far the attempt came; null where that is not recorded.
     reached: Option<&'static str>,
     retry_after_heeded: Option<Heeded>,
-    /// From its end to the next attempt, made or planned.
+    /// Time from the end of the attempt to the next one, made or planned.
     next_after_seconds: Option<f64>,
     #[serde(skip)]
     ended: Option<&'static str>,
@@ -119,11 +120,11 @@ async fn shown(
         behind,
     };
     let queued_again_at = record.place.queued_again_at;
-    let log = told(&record.delivery, record.log, queued_again_at);
+    let log = logged(&record.delivery, record.log, queued_again_at);
     Ok(Shown { delivery: record.delivery, queued_again_at: queued_again_at.map(instant), next, log })
 }
 
-/// What keeps a delivery from being attempted that is due itself: how its subscriber fares.
+/// Explains what holds back a due delivery: the health of its subscriber.
 pub(super) async fn held_back(
     store: &Store,
     config: &Config,
@@ -137,7 +138,7 @@ pub(super) async fn held_back(
     Ok(why.map(|why| story::reason(why, &record.delivery, now)))
 }
 
-/// All that is recorded of a delivery and bears on it.
+/// Everything recorded that affects a delivery.
 struct Record {
     delivery: DeliveryView,
     log: Vec<AttemptView>,
@@ -155,7 +156,7 @@ impl Record {
         let name = SubscriberName::new(&delivery.subscriber);
         let mut health = store.subscriber_health(&name).await?;
         if let Some(subscriber) = config.subscribers.get(&name) {
-            // As the courier does: another URL is another receiver.
+            // As in the courier: a new URL is a new receiver.
             health.meet(&subscriber.url_digest(), now);
         }
         let log = store.attempts_of(delivery.row).await?;
@@ -171,7 +172,7 @@ impl Record {
             Some(_) => Addressee::Served,
         };
         let case = Case {
-            // The table's CHECK knows no others.
+            // The CHECK of the table allows no others.
             state: State::parse(&delivery.state).unwrap_or(State::Pending),
             plan: delivery.plan,
             ping: delivery.r#type == PING,
@@ -188,10 +189,14 @@ fn ended_at(attempt: &AttemptView) -> Timestamp {
     later(attempt.started_at, took)
 }
 
-/// Each attempt with what followed it: the next one, or the plan for it.
-fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<Timestamp>) -> Vec<Told> {
+/// Pairs each attempt with what followed it: the next one, or the plan for it.
+fn logged(
+    delivery: &DeliveryView,
+    log: Vec<AttemptView>,
+    queued_again_at: Option<Timestamp>,
+) -> Vec<LoggedAttempt> {
     let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
-    let told = log.into_iter().enumerate().map(|(index, attempt)| {
+    let logged = log.into_iter().enumerate().map(|(index, attempt)| {
         let reached = Reached::of(&attempt.outcome, attempt.detail.as_deref());
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
@@ -200,7 +205,7 @@ fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<
         let asked = attempt.retry_after.zip(waited).map(|(asked, waited)| heeded(asked, waited));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
-        Told {
+        LoggedAttempt {
             reached: reached.map(Reached::as_str),
             ended: reached.map(story::ended),
             retry_after_heeded: asked,
@@ -209,7 +214,7 @@ fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<
             attempt,
         }
     });
-    told.collect()
+    logged.collect()
 }
 
 fn print(shown: &Shown, now: Timestamp) {
@@ -218,11 +223,11 @@ fn print(shown: &Shown, now: Timestamp) {
         output::line(format!("- {}", output::plain(reason)));
     }
     if shown.delivery.attempts > shown.log.len() as u64 {
-        output::line("the record of older attempts was kept long enough and is gone");
+        output::line("older attempts were pruned (store.keep_attempts)");
     }
-    for told in &shown.log {
+    for logged in &shown.log {
         output::line("");
-        output::block(&lines(told));
+        output::block(&lines(logged));
     }
 }
 
@@ -232,7 +237,7 @@ fn fields(shown: &Shown, now: Timestamp) -> Vec<(&'static str, Option<String>)> 
     let next = match shown.next.at.as_deref().and_then(|at| at.parse::<Timestamp>().ok()) {
         Some(at) if at > now => format!("{} (in {})", instant(at), roughly(at.duration_since(now))),
         Some(at) => format!("{} (due)", instant(at)),
-        None => "not before something changes".to_owned(),
+        None => "not scheduled".to_owned(),
     };
     vec![
         ("delivery", Some(delivery.delivery_id.clone())),
@@ -246,26 +251,30 @@ fn fields(shown: &Shown, now: Timestamp) -> Vec<(&'static str, Option<String>)> 
         ("created at", Some(instant(delivery.created_at))),
         ("queued again at", shown.queued_again_at.clone()),
         ("delivered at", delivery.delivered_at.map(instant)),
-        ("last outcome", delivery.last_outcome.clone()),
+        ("last outcome", delivery.last_outcome.as_deref().map(output::outcome)),
         ("next attempt", pending.then_some(next)),
     ]
 }
 
-fn lines(told: &Told) -> Vec<(&'static str, Option<String>)> {
-    let attempt = &told.attempt;
+fn lines(logged: &LoggedAttempt) -> Vec<(&'static str, Option<String>)> {
+    let attempt = &logged.attempt;
+    let outcome = match attempt.status.filter(|_| attempt.outcome == "status") {
+        Some(status) => format!("status {status}"),
+        None => attempt.outcome.clone(),
+    };
     vec![
         ("attempt", Some(attempt.attempt.to_string())),
         ("  started at", Some(instant(attempt.started_at))),
-        ("  took", Some(duration::format(Duration::from_millis(attempt.duration_ms)))),
-        ("  outcome", Some(attempt.outcome.clone())),
+        ("  took", Some(output::measured(Duration::from_millis(attempt.duration_ms)))),
+        ("  outcome", Some(output::outcome(&outcome))),
         ("  status", attempt.status.map(|status| status.to_string())),
-        ("  ended", told.ended.map(str::to_owned)),
+        ("  ended", logged.ended.map(str::to_owned)),
         ("  detail", attempt.detail.clone()),
         (
             "  retry after",
-            attempt.retry_after.map(|asked| story::asked(asked, attempt.status, told.retry_after_heeded)),
+            attempt.retry_after.map(|asked| story::asked(asked, attempt.status, logged.retry_after_heeded)),
         ),
         ("  answer", attempt.answer.clone()),
-        ("  then", told.then.clone()),
+        ("  then", logged.then.clone()),
     ]
 }

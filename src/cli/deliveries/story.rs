@@ -1,10 +1,10 @@
-//! The words in which a delivery's story is told.
+//! Sentences about a delivery: why it is attempted when it is, and what followed each attempt.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cli::output::{roughly, shown};
+use crate::cli::output::{measured, roughly, shown};
 use crate::config::duration;
 use crate::domain::delivery::attempt::{Heeded, Reached, Stage};
 use crate::domain::delivery::health as breaker;
@@ -13,53 +13,59 @@ use crate::domain::delivery::outcome::{DueReason, HastenedBy, Plan};
 use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
-/// Why a delivery's next attempt is when it is.
+/// Explains why the next attempt of a delivery is when it is.
 pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
     let since =
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
     match why {
-        Because::Delivered => "delivered: the receiver has it".to_owned(),
+        Because::Delivered => "delivered: the receiver accepted it".to_owned(),
         Because::Dead if delivery.r#type == PING => {
             "dead: a ping is sent once, and this one was not accepted".to_owned()
         }
         Because::Dead => format!(
-            "dead: it used up its schedule while {name} took others; trackpost deliveries retry {id} sends it again"
+            "dead: retry schedule used up while {name} accepted others; trackpost deliveries retry {id} sends it again"
         ),
-        Because::NoSubscriber => format!("no subscriber {name} is configured: it waits until one is"),
-        Because::TurnedOff => format!("{name} is turned off (enabled = false): it waits until it is on"),
+        Because::NoSubscriber => {
+            format!("subscriber {name} is not configured: the delivery waits until it is")
+        }
+        Because::TurnedOff => {
+            format!("{name} is disabled (enabled = false): the delivery waits until it is enabled")
+        }
         Because::Paused { since: at, reason } => {
             let (by, end) = match reason {
-                Some(breaker::Reason::Gone) => ("it said 410 Gone", ", or until its url changes"),
+                Some(breaker::Reason::Gone) => ("it answered 410 Gone", ", or until its url changes"),
                 Some(breaker::Reason::Asked) => ("by hand", ""),
                 _ => ("it failed", ""),
             };
             let since = since(at);
             format!("{name} is paused{since} ({by}): until trackpost subscribers resume {name}{end}")
         }
-        Because::Behind => "an earlier message of its lane goes first, as they come in order".to_owned(),
+        Because::Behind => {
+            "waits for an earlier message of its label, as they are delivered in order".to_owned()
+        }
         Because::Probed { at, since: from } => format!(
-            "{name} fails as a whole{}: one probe at a time, the next at {}; probes alternate between the oldest and the \
-             newest delivery not yet attempted; the others follow when one is taken",
+            "{name} is failing{}: one probe at a time, the next at {}; probes alternate between the oldest and the newest \
+             delivery not yet attempted; the others follow when one is accepted",
             since(from),
             shown(at)
         ),
         Because::Held { until } => format!(
-            "{name} asked by Retry-After, with 429 or 503, to be left alone until {}: that holds all that it is owed",
+            "{name} answered 429 or 503 with Retry-After: nothing is sent to it until {}",
             shown(Some(until))
         ),
         Because::Planned(plan) => planned(plan, name),
         Because::Due { since } => format!(
-            "due for {}: it is under way, waits for a free place among max_in_flight, or no daemon runs",
+            "due for {}: it is in flight, waits for max_in_flight, or no daemon runs",
             roughly(now.duration_since(since))
         ),
         Because::Draining { at_once } => {
-            format!("{name} is well again: its backlog drains, {at_once} at once for now")
+            format!("{name} recovered: its backlog drains, {at_once} at a time for now")
         }
     }
 }
 
-/// A delivery's own reason, as it was stored.
+/// Explains the stored reason of a delivery.
 fn planned(plan: Plan, name: &str) -> String {
     let wait = |ms| duration::format(Duration::from_millis(ms));
     match plan.reason {
@@ -69,46 +75,48 @@ fn planned(plan: Plan, name: &str) -> String {
             format!("step {number} of {of} of retry: {} (±10 %) after the last attempt", wait(wait_ms))
         }
         DueReason::LastStep { wait_ms } => format!(
-            "retry is used up, but no other message got through either: its last step, {}, repeats",
+            "retry schedule used up, but no other message was accepted either: its last step, {}, repeats",
             wait(wait_ms)
         ),
         DueReason::AskedToWait { capped } => {
-            let so = if capped { "for more than 24h, which is as long as we wait: " } else { "" };
+            let so = if capped { "for more than 24h, the longest wait: " } else { "" };
             format!(
-                "the receiver asked by Retry-After to wait with this message {so}until {}",
+                "the receiver asked with Retry-After to wait with this message {so}until {}",
                 shown(Some(plan.at))
             )
         }
         DueReason::Spared => {
-            format!("the last attempt was made while {name} failed as a whole: it is no step of retry")
+            format!(
+                "the last attempt was made while {name} was failing: it does not count as a step of retry"
+            )
         }
         DueReason::Hastened { by } => {
             let by = match by {
-                HastenedBy::Fall => "fell",
-                HastenedBy::Recovery => "is well again",
-                HastenedBy::Move => "has another url",
+                HastenedBy::Fall => "began to fail",
+                HastenedBy::Recovery => "recovered",
+                HastenedBy::Move => "has a new url",
                 HastenedBy::Resume => "was resumed",
             };
-            format!("sooner than retry has it, as {name} {by}: if it fails, it is no step of retry")
+            format!("sooner than retry says, as {name} {by}: a failure does not count as a step of retry")
         }
     }
 }
 
-/// What goes before a delivery, and what that waits for.
+/// Describes the delivery that goes first, and what that one waits for.
 pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
     let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
     let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
     let when = match outlook.at {
         Some(at) if at > now => format!("next attempted at {}", shown(Some(at))),
         Some(_) => "due".to_owned(),
-        None => "not attempted before something changes".to_owned(),
+        None => "not scheduled".to_owned(),
     };
     let why =
         outlook.because.first().map_or_else(String::new, |why| format!(": {}", reason(*why, head, now)));
-    format!("it waits for {} ({}{seq}{among}), which is {when}{why}", head.delivery_id, head.message_id)
+    format!("waits for {} ({}{seq}{among}), which is {when}{why}", head.delivery_id, head.message_id)
 }
 
-/// Where an attempt ended.
+/// Describes how far an attempt came.
 pub(super) fn ended(reached: Reached) -> &'static str {
     match reached {
         Reached::Nothing => "before anything was sent",
@@ -120,20 +128,21 @@ pub(super) fn ended(reached: Reached) -> &'static str {
     }
 }
 
-/// What a `Retry-After` asked for, and what came of it.
+/// Describes a `Retry-After` and its effect.
 pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
-    let whom = if matches!(status, Some(429 | 503)) { ", of the whole subscriber" } else { "" };
+    let whom = if matches!(status, Some(429 | 503)) { ", for the whole subscriber" } else { "" };
     let came = match heeded {
         None => "",
         Some(Heeded::Honoured) => ": honoured",
         Some(Heeded::Capped) => ": honoured up to 24h",
         Some(Heeded::LaterAnyway) => ": the next attempt was due later anyway",
-        Some(Heeded::Overruled) => ": overruled, by hand or as the receiver moved",
+        Some(Heeded::Overruled) => ": overruled, by hand or by a new url",
     };
     format!("{}{whom}{came}", duration::format(asked))
 }
 
-/// What followed an attempt. `waited` is the time to the next one, if it was made; `again`: when somebody asked for it.
+/// Describes what followed an attempt. `waited` is the time to the next one, if that was made; `again` is when
+/// `deliveries retry` or a replay queued it again.
 pub(super) fn then(
     attempt: &AttemptView,
     delivery: &DeliveryView,
@@ -143,21 +152,26 @@ pub(super) fn then(
     let accepted = attempt.outcome == "accepted";
     let why = match (attempt.outcome.as_str(), attempt.status) {
         ("accepted", _) => String::new(),
-        (_, Some(status)) => format!("{status} is no 2xx: "),
-        ("unsendable", _) => "it can't be put into the subscriber's form: ".to_owned(),
-        _ => "no answer came: ".to_owned(),
+        (_, Some(status)) => format!("{status} is a failure; "),
+        ("unsendable", _) => "it cannot be sent in the subscriber's format; ".to_owned(),
+        _ => "no answer; ".to_owned(),
     };
-    let after = waited.map(|waited| format!("{why}tried again after {}", duration::format(waited)));
+    let after = waited.map(|waited| format!("{why}next attempt {} later", measured(waited)));
     let by_hand = again.map(|at| format!("queued again at {}", shown(Some(at))));
     Some(match (by_hand, after) {
-        // What was planned before is not known any more.
+        // The plan from before is not recorded any more.
         (Some(by_hand), _) => format!("{why}{by_hand}"),
         (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
         (None, Some(after)) => after,
         (None, None) if accepted => return None,
         (None, None) if delivery.r#type == PING => format!("{why}a ping is sent once"),
-        (None, None) if delivery.state == "dead" => format!("{why}given up, as others were taken meanwhile"),
-        (None, None) => format!("{why}tried again when it is time, as said above"),
+        (None, None) if delivery.state == "dead" => {
+            format!("{why}dead: retry schedule used up, and others were accepted meanwhile")
+        }
+        (None, None) => match delivery.next_attempt_at {
+            Some(at) => format!("{why}next attempt {}", shown(Some(at))),
+            None => format!("{why}next attempt as said above"),
+        },
     })
 }
 
@@ -189,41 +203,44 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_names_what_can_be_done_about_it() {
+    fn every_reason_names_a_remedy() {
         let said = |why| reason(why, &delivery(), at(90));
         let gone = Because::Paused { since: Some(at(0)), reason: Some(breaker::Reason::Gone) };
         assert_eq!(
             said(gone),
-            "orders is paused since 2026-09-21T14:13:20Z (it said 410 Gone): until trackpost subscribers resume orders, \
+            "orders is paused since 2026-09-21T14:13:20Z (it answered 410 Gone): until trackpost subscribers resume orders, \
              or until its url changes"
         );
         assert!(said(Because::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
-        assert!(said(Because::Due { since: at(0) }).starts_with("due for 1m: "));
+        assert!(said(Because::Due { since: at(0) }).starts_with("due for 1m: it is in flight"));
         let capped = Because::Planned(Plan { at: at(0), reason: DueReason::AskedToWait { capped: true } });
         assert!(said(capped).contains("for more than 24h"), "{}", said(capped));
     }
 
     #[test]
-    fn the_head_of_a_lane_says_what_it_waits_for_itself() {
+    fn the_first_of_a_lane_explains_its_own_wait() {
         let reason = DueReason::Step { number: 2, of: 9, wait_ms: 300_000 };
         let why = Because::Planned(Plan { at: at(400), reason });
         let outlook = Outlook { at: Some(at(400)), because: vec![why] };
         assert_eq!(
             head(&delivery(), 2, &outlook, at(90)),
-            "it waits for dlv_7 (msg_a, seq 3, the first of 2), which is next attempted at 2026-09-21T14:20:00Z: step 2 \
-             of 9 of retry: 5m (±10 %) after the last attempt"
+            "waits for dlv_7 (msg_a, seq 3, the first of 2), which is next attempted at 2026-09-21T14:20:00Z: step 2 of 9 \
+             of retry: 5m (±10 %) after the last attempt"
         );
     }
 
     #[test]
-    fn a_retry_after_says_what_came_of_it() {
+    fn a_retry_after_is_described_with_its_effect() {
         let minute = Duration::from_secs(60);
-        assert_eq!(asked(minute, Some(503), Some(Heeded::Honoured)), "1m, of the whole subscriber: honoured");
+        assert_eq!(
+            asked(minute, Some(503), Some(Heeded::Honoured)),
+            "1m, for the whole subscriber: honoured"
+        );
         assert_eq!(asked(minute, Some(500), None), "1m");
     }
 
     #[test]
-    fn what_was_queued_again_was_not_tried_again_on_its_schedule() {
+    fn a_delivery_queued_again_by_hand_does_not_claim_its_schedule() {
         let failed = AttemptView {
             attempt: 1,
             started_at: at(0),
@@ -236,8 +253,13 @@ mod tests {
         };
         let said = |waited, again| then(&failed, &delivery(), waited, again).unwrap();
         let wait = Some(Duration::from_secs(9));
-        assert_eq!(said(wait, None), "500 is no 2xx: tried again after 9s");
-        assert!(said(wait, Some(at(8))).starts_with("500 is no 2xx: queued again at "));
-        assert!(!said(wait, Some(at(8))).contains("tried again"));
+        assert_eq!(said(wait, None), "500 is a failure; next attempt 9 s later");
+        assert!(said(wait, Some(at(8))).starts_with("500 is a failure; queued again at "));
+        assert!(!said(wait, Some(at(8))).contains("next attempt"));
+        let planned = DeliveryView { next_attempt_at: Some(at(9)), ..delivery() };
+        assert_eq!(
+            then(&failed, &planned, None, None).unwrap(),
+            "500 is a failure; next attempt 2026-09-21T14:13:29Z"
+        );
     }
 }

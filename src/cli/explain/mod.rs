@@ -1,4 +1,4 @@
-//! `trackpost explain`: why a label's next poll is when it is, and what its last polls said.
+//! `trackpost explain`: why the next poll of a label is when it is, and the last polls.
 
 mod reasons;
 mod why;
@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::args::OfLabel;
 use super::outlook::Outlooks;
-use super::output::{self, instant, or_dash, roughly};
-use super::{Failure, open_store_to_read, resolve};
+use super::output::{self, instant, roughly};
+use super::{Failure, open_store_to_read, resolve, table};
 use crate::clock;
 use crate::config::duration;
 use crate::domain::polling::account_status::AccountState;
@@ -21,7 +21,7 @@ use crate::domain::polling::poll::PollSummary;
 use crate::domain::polling::reason::Reason;
 use crate::store::views::labels::{LabelDetail, LabelView};
 
-/// As `--json` has it.
+/// Explanation as printed by `--json`.
 #[derive(Debug, Serialize)]
 struct Explanation<'a> {
     label_id: &'a str,
@@ -44,18 +44,18 @@ struct Recent<'a> {
     changes: usize,
 }
 
-/// All that is looked at.
+/// Everything that the explanation is made from.
 struct Facts<'a> {
     label: &'a LabelView,
     detail: &'a LabelDetail,
     account: &'a AccountState,
-    /// When the next poll is to be expected.
+    /// Expected time of the next poll.
     expected: Option<Timestamp>,
-    /// How the account stands with its quota; `None` if it isn't configured.
+    /// Outlook of the account's quota; `None` if the account is not configured.
     outlook: Option<&'a Outlook>,
-    /// First polls of the account that wait.
+    /// Number of labels of the account that wait for their first poll.
     first_polls: u64,
-    /// Until when the labels of its carrier wait.
+    /// Until when the carrier's labels wait after a 429.
     held_until: Option<Timestamp>,
     now: Timestamp,
 }
@@ -92,7 +92,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         account: &view.account,
         state: &view.state,
         next_poll_at: expected.map(instant),
-        // What is planned no more has neither.
+        // Without a next poll there is neither.
         row: reason.and_then(Reason::row),
         interval: reason.map(|reason| duration::format(reason.interval())),
         stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
@@ -147,7 +147,7 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
         .iter()
         .map(|poll| {
             [
-                or_dash(poll.at.as_deref()),
+                poll.at.as_deref().map_or_else(|| "-".to_owned(), in_cell),
                 poll.outcome.to_owned(),
                 poll.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
                 poll.changes.to_string(),
@@ -155,5 +155,9 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
             ]
         })
         .collect();
-    output::table(["POLLED AT", "SAID", "STATUS", "MESSAGES", "DETAIL"], &rows);
+    table::print(["POLLED AT", "OUTCOME", "STATUS", "MESSAGES", "DETAIL"], &["MESSAGES"], &rows);
+}
+
+fn in_cell(at: &str) -> String {
+    at.replace('T', " ")
 }

@@ -1,4 +1,4 @@
-//! Why a label's next poll is when it is, in sentences: its state, the cadence, the account, the quota.
+//! Sentences about the time of a label's next poll: its state, the cadence, the account, the quota.
 
 use jiff::SignedDuration;
 
@@ -9,7 +9,7 @@ use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::polling::outlook::Outlook;
 
-/// Why, in sentences; the most telling first.
+/// Explains the next poll in sentences, the most important first.
 pub(super) fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let mut reasons = vec![of_state(facts)];
     let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
@@ -19,12 +19,11 @@ pub(super) fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let overdue = facts.now.duration_since(next);
     if overdue >= SignedDuration::from_mins(1) {
         let since = roughly(overdue);
-        reasons
-            .push(format!("it is due for {since} already: other labels have their turn, or no daemon runs"));
+        reasons.push(format!("overdue by {since}: other labels go first, or no daemon runs"));
     } else if overdue >= SignedDuration::ZERO {
-        reasons.push("it is due: it is polled as soon as the quota allows".to_owned());
+        reasons.push("due: polled as soon as the quota allows".to_owned());
     } else if next > planned {
-        reasons.push(format!("planned was {}: it is expected later by what is said above", instant(planned)));
+        reasons.push(format!("planned for {}; expected later for the reasons above", instant(planned)));
     }
     reasons
 }
@@ -33,35 +32,37 @@ fn of_state(facts: &Facts<'_>) -> String {
     let (label, detail) = (facts.label, facts.detail);
     let status = label.status_code.as_deref().unwrap_or("none");
     match label.state.as_str() {
-        "removed" => "removed: nobody asks for it any more; its history stays".to_owned(),
+        "removed" => "removed: it is not polled any more; its history stays".to_owned(),
         "expired" => {
             let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
-            format!("expired: nothing changed for {}, so it was given up", roughly(quiet))
+            format!("expired: nothing changed for {}, so polling ended", roughly(quiet))
         }
         "finished" => {
-            let further = if label.next_poll_at.is_some() { "one further look" } else { "no further look" };
-            format!("finished with status {status} at {}: {further} is planned", shown(detail.finished_at))
+            let further = if label.next_poll_at.is_some() { "one more poll" } else { "no more polls" };
+            format!("finished with status {status} at {}: {further} planned", shown(detail.finished_at))
         }
         _ if detail.refusals > 0 => format!(
-            "refused by the API, {} in a row since {}: asked again after 1h, 6h, 24h …, and unavailable after 5 \
-             over at least 72h",
-            detail.refusals,
+            "the API refused this label {} since {}: polled again after 1h, 6h, 24h …, and unavailable after 5 \
+             refusals over at least 72h",
+            why::times(detail.refusals),
             shown(detail.refused_since)
         ),
-        "unavailable" => "unavailable: the API refused it too often, over too long".to_owned(),
+        "unavailable" => {
+            "unavailable: the API refused this label 5 times in a row over at least 72h".to_owned()
+        }
         _ if detail.failures > 0 => format!(
-            "failed, {} in a row since {}: backs off from 1m to 1h",
-            detail.failures,
+            "failed {} since {}: backs off from 1m to 1h",
+            why::times(detail.failures),
             shown(detail.failing_since)
         ),
         _ if detail.first_answer_at.is_none() => {
-            "never answered yet: a new label is looked at as soon as the quota allows".to_owned()
+            "no answer yet: a new label is polled as soon as the quota allows".to_owned()
         }
         _ => step(facts),
     }
 }
 
-/// Which step of which row, and how long it has been quiet.
+/// Describes the step of the row, and how long nothing has changed.
 fn step(facts: &Facts<'_>) -> String {
     let (label, detail) = (facts.label, facts.detail);
     let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
@@ -70,9 +71,9 @@ fn step(facts: &Facts<'_>) -> String {
         None => "polled as soon as the quota allows".to_owned(),
     };
     let answers = match label.unchanged {
-        0 => "the last answer brought a change".to_owned(),
-        1 => "one unchanged answer".to_owned(),
-        many => format!("{many} unchanged answers in a row"),
+        0 => "the last poll found a change".to_owned(),
+        1 => "one unchanged poll".to_owned(),
+        many => format!("{many} unchanged polls in a row"),
     };
     let status = label.status_code.as_deref().unwrap_or("none");
     let out = if detail.out_for_delivery { ", out for delivery" } else { "" };
@@ -92,11 +93,14 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
         ));
     }
     if let Some(until) = account.throttled_until.filter(|until| *until > facts.now) {
-        reasons.push(format!("account {name} was throttled: it waits until {}", shown(Some(until))));
+        reasons
+            .push(format!("the API answered 429 for account {name}: it waits until {}", shown(Some(until))));
     }
     if let Some((until, carrier)) = facts.held_until.zip(facts.detail.carrier_code.as_deref()) {
-        reasons
-            .push(format!("carrier {carrier} is asked too often: its labels wait until {}", instant(until)));
+        reasons.push(format!(
+            "the API answered 429 for carrier {carrier}: its labels wait until {}",
+            instant(until)
+        ));
     }
     match facts.outlook {
         Some(outlook) => reasons.extend(of_quota(name, outlook)),
@@ -107,7 +111,7 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
     reasons
 }
 
-/// A label that was never polled waits among others.
+/// Describes the wait of a label that was never polled.
 fn of_first_polls(facts: &Facts<'_>) -> Option<String> {
     let outlook = facts.outlook.filter(|_| facts.label.last_polled_at.is_none() && facts.first_polls > 1)?;
     let take = first_polls_take(facts.first_polls, outlook.allowed);
@@ -120,15 +124,15 @@ fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
     if outlook.share < 1.0 {
         let percent = outlook.share * 100.0;
         reasons.push(format!(
-            "429 came again though account {name} kept within its limit, so somebody else uses it too: it takes \
-             {percent:.0} % of {limit} requests a minute for now, and slowly more"
+            "the API answered 429 although account {name} kept within its limit, so another client uses the key too: for \
+             now trackpost uses {percent:.0} % of {limit} requests a minute, rising slowly"
         ));
     }
     let (budget, used) = (outlook.limits.requests_per_month, outlook.used_this_month);
     if let Some(until) = outlook.used_up_until {
         let until = instant(until);
         reasons.push(format!(
-            "account {name} has used up its {budget} requests of this month: no call until {until}"
+            "account {name} has used up its {budget} requests of this month: no requests until {until}"
         ));
         return reasons;
     }

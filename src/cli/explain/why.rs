@@ -1,4 +1,4 @@
-//! What moved a poll to its time, in words.
+//! Sentences about the stored reason of a poll's time.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use crate::config::duration;
 use crate::domain::polling::cadence::RowName;
 use crate::domain::polling::reason::{CadenceReason, Learned, Reason};
 
-/// A sentence each; the wait itself is said elsewhere.
+/// Puts a reason into sentences. The wait itself is printed elsewhere.
 pub(super) fn in_words(reason: &Reason) -> Vec<String> {
     match reason {
         Reason::Cadence(cadenced) => of_cadence(cadenced),
         Reason::Settle { .. } => {
             vec![format!("a further poll {} after it was finished", span(reason.interval()))]
         }
-        Reason::Failed { failures, .. } => vec![format!("failed {} in a row", times(*failures))],
-        Reason::Refused { refusals, .. } => vec![format!("refused by the API {} in a row", times(*refusals))],
+        Reason::Failed { failures, .. } => vec![format!("failed {}", times(*failures))],
+        Reason::Refused { refusals, .. } => vec![format!("refused by the API {}", times(*refusals))],
         Reason::Unauthorized { .. } => {
             vec![
-                "the account was refused when asked about this label: waits for the account's probe"
+                "the API rejected the account when this label was polled: waits for the account's probe"
                     .to_owned(),
             ]
         }
-        Reason::CarrierThrottled { .. } => vec!["its carrier is asked too often".to_owned()],
+        Reason::CarrierThrottled { .. } => vec!["the API limits polls of its carrier".to_owned()],
         Reason::OurFault { .. } => {
-            vec!["this machine could not ask for want of a resource of its own".to_owned()]
+            vec!["this machine lacked a resource for the poll, such as file descriptors".to_owned()]
         }
     }
 }
@@ -61,8 +61,9 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
     said
 }
 
-fn times(count: u32) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+pub(super) fn times(count: impl Into<u64>) -> String {
+    let count = count.into();
+    if count == 1 { "once".to_owned() } else { format!("{count} times in a row") }
 }
 
 fn of_learned(learned: &Learned, wait: Duration) -> String {

@@ -1,10 +1,12 @@
-//! `labels add`: registers by hand what is named, or what stands on stdin; reports row by row.
+//! `labels add`: registers the labels of the arguments or of stdin, and reports row by row.
 //!
-//! Rows are entered in batches, in the order in which they came, so that a million of them need neither much memory nor
-//! a transaction each. A wrong row is reported and keeps no other out.
+//! Rows are registered in batches, in order, so that a million of them need neither much memory nor a transaction each.
+//! A wrong row is reported and does not stop the others.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -12,16 +14,17 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use super::Failure;
+use crate::cli::progress::{Progress, Unit};
 use crate::cli::{output, resolve};
 use crate::clock;
-use crate::config::{CheckedRow, Config, RowKind, RowSource, each_row};
+use crate::config::{CheckedRow, Config, Fault, RowKind, RowSource, each_row};
 use crate::domain::label::{AccountName, LabelKey, Metadata, Registration, Source};
 use crate::store::Store;
 
-/// Rows entered at once.
+/// Rows of a transaction.
 const BATCH: usize = 1_000;
 
-/// What became of a row.
+/// Outcome of a row.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 struct Report {
     row: u64,
@@ -34,9 +37,9 @@ struct Report {
 
 const ADDED: &str = "added";
 const KNOWN: &str = "already registered";
-const CHANGED: &str = "already registered; its metadata is changed";
-const CONFIGURED: &str = "already registered by the configuration, whose metadata stays";
-const REFUSED: &str = "refused";
+const CHANGED: &str = "already registered; metadata changed";
+const CONFIGURED: &str = "already registered by the configuration; its metadata stays";
+const REJECTED: &str = "rejected";
 
 pub async fn run(
     store: &Store,
@@ -52,15 +55,21 @@ pub async fn run(
         _ => false,
     };
     if !stdin && ids.iter().any(|id| id == "-") {
-        return Err(Failure::usage("- stands for stdin and can't be mixed with ids"));
+        return Err(Failure::usage("- stands for stdin and cannot be mixed with ids"));
     }
-    let mut counter = Counter { store, json, stdin, waiting: Vec::new(), refused: 0, failed: None };
-    // Reading blocks, and so may writing in between: there is nothing else to do meanwhile.
+    // On a terminal, the rows on stdout are the progress.
+    let progress = (stdin && !std::io::stdout().is_terminal())
+        .then(|| Progress::new("labels add", Unit::Items("rows"), None));
+    let mut counter =
+        Counter { store, json, stdin, waiting: Vec::new(), rows: 0, rejected: 0, failed: None, progress };
+    // Reading blocks, and so does writing in between; nothing else runs meanwhile.
     block_in_place(|| {
         let place = RowSource { place: "-", source: Source::Cli };
         let mut each = |row| counter.take(row);
         if stdin {
             let (kind, reader) = RowKind::detect(std::io::stdin().lock())?;
+            let mut each =
+                |row: CheckedRow| each(if kind == RowKind::Ids { without_header(row) } else { row });
             each_row(kind, reader, &accounts, account.as_ref(), place, &mut each)
                 .map_err(|fault| Failure::new(fault.to_string()))?;
         } else {
@@ -72,15 +81,22 @@ pub async fn run(
         counter.flush();
         counter.failed.take().map_or(Ok(()), Err)
     })?;
-    match counter.refused {
-        0 => return Ok(ExitCode::SUCCESS),
-        1 => output::complain("error: one row was refused; the others are registered"),
-        refused => output::complain(format!("error: {refused} rows were refused; the others are registered")),
+    drop(counter.progress.take());
+    if counter.rows == 0 {
+        output::complain(
+            "note: stdin had no rows, so nothing was registered; removed labels of a list are left out",
+        );
     }
+    if counter.rejected == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rejected = output::counted(counter.rejected, "row");
+    let others = if counter.rejected < counter.rows { "; the others are registered" } else { "" };
+    output::complain(format!("error: {rejected} rejected{others}"));
     Ok(ExitCode::FAILURE)
 }
 
-/// Ids as arguments are rows as well: each for itself, so that whatever one holds is its own matter.
+/// Reads each argument as a row of its own.
 fn named(
     ids: &[String],
     accounts: &[AccountName],
@@ -91,26 +107,50 @@ fn named(
     for (row, id) in (1..).zip(ids) {
         let quoted = serde_json::to_string(id)?;
         each_row(RowKind::JsonLines, quoted.as_bytes(), accounts, account, place, &mut |checked| {
-            each(CheckedRow { row, ..checked });
+            let registration =
+                checked.registration.map_err(|fault| Fault { hint: hint(id).or(fault.hint), ..fault });
+            each(CheckedRow { row, registration, ..checked });
         })
         .map_err(|fault| Failure::new(fault.to_string()))?;
     }
     Ok(())
 }
 
-/// Where rows are handed in.
+/// A row of ids with a comma is a row of CSV whose header is missing or wrong.
+fn without_header(row: CheckedRow) -> CheckedRow {
+    if !row.written.as_ref().is_some_and(|id| id.contains([',', ';', '\t'])) {
+        return row;
+    }
+    let registration = row.registration.map_err(|fault| Fault {
+        problem: "looks like CSV without a label_id column".to_owned(),
+        hint: Some("the first line names the columns, such as label_id,order".to_owned()),
+        ..fault
+    });
+    CheckedRow { registration, ..row }
+}
+
+/// A hint where an argument seems to be a file of labels.
+fn hint(id: &str) -> Option<String> {
+    let is_file = RowKind::of_path(Path::new(id)).is_some() || Path::new(id).is_file();
+    is_file.then(|| format!("to read a file: labels add - < {id}"))
+}
+
+/// Registers rows in batches and counts them.
 struct Counter<'a> {
     store: &'a Store,
     json: bool,
     stdin: bool,
     waiting: Vec<CheckedRow>,
-    refused: u64,
-    /// The store's failure; what comes after it is not entered.
+    rows: u64,
+    rejected: u64,
+    /// First failure of the store; later rows are not registered.
     failed: Option<Failure>,
+    progress: Option<Progress>,
 }
 
 impl Counter<'_> {
     fn take(&mut self, row: CheckedRow) {
+        self.rows += 1;
         self.waiting.push(row);
         if self.waiting.len() >= BATCH {
             self.flush();
@@ -123,23 +163,26 @@ impl Counter<'_> {
             return;
         }
         let entered = block_in_place(|| Handle::current().block_on(enter(self.store, rows)));
-        let told = entered.and_then(|reports| {
-            self.refused += reports.iter().filter(|report| !report.ok).count() as u64;
+        let printed = entered.and_then(|reports| {
+            self.rejected += reports.iter().filter(|report| !report.ok).count() as u64;
             if self.json {
                 output::json_lines(&reports)
             } else {
-                output::print(&reports.iter().map(|report| shown(report, self.stdin)).collect::<String>());
+                output::print(&reports.iter().map(|report| line(report, self.stdin)).collect::<String>());
                 Ok(())
             }
         });
-        self.failed = told.err();
+        self.failed = printed.err();
+        if let Some(progress) = &mut self.progress {
+            progress.set(self.rows);
+        }
     }
 }
 
-/// Registers the sound rows; says of every row what became of it.
+/// Registers the valid rows, and reports the outcome of every row.
 async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<Report>, Failure> {
     let mut of_account: BTreeMap<AccountName, Vec<&str>> = BTreeMap::new();
-    // The same label again is one label, and the later row holds.
+    // The same label again is one label; the later row counts.
     let mut wanted: Vec<Registration> = Vec::new();
     let mut places: HashMap<&LabelKey, usize> = HashMap::new();
     for registration in rows.iter().filter_map(|row| row.registration.as_ref().ok()) {
@@ -162,10 +205,10 @@ async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<Report>, Fail
     Ok(rows.into_iter().map(|row| report(row, &mut known)).collect())
 }
 
-/// Whether the configuration asks for a label, and its metadata.
+/// Whether the configuration registers a label, and its metadata.
 type Registered = HashMap<(AccountName, String), (bool, String)>;
 
-/// What registering a label by hand does to it.
+/// Outcome of registering a label by hand.
 fn outcome(key: &LabelKey, metadata: &Metadata, known: &mut Registered) -> &'static str {
     let wanted = serde_json::to_string(metadata).expect("metadata is JSON");
     match known.entry((key.account.clone(), key.id.to_string())) {
@@ -197,21 +240,21 @@ fn report(row: CheckedRow, known: &mut Registered) -> Report {
             }
         }
         Err(fault) => {
-            let value = fault.value.map(|value| format!("{} ", value.escape_debug())).unwrap_or_default();
+            let value = fault.value.map(|value| format!("{value:?} ")).unwrap_or_default();
             let hint = fault.hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
             Report {
                 row: number,
                 label_id: row.written,
                 account: None,
                 ok: false,
-                outcome: REFUSED,
+                outcome: REJECTED,
                 problem: Some(format!("{value}{}{hint}", fault.problem)),
             }
         }
     }
 }
 
-fn shown(report: &Report, numbered: bool) -> String {
+fn line(report: &Report, numbered: bool) -> String {
     let row = if numbered { format!("row {}: ", report.row) } else { String::new() };
     match (&report.problem, &report.label_id) {
         (Some(problem), _) => format!("{row}{}\n", output::plain(problem)),
@@ -230,23 +273,26 @@ mod tests {
         let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
         let mut shown_rows = Vec::new();
         let place = RowSource { place: "-", source: Source::Cli };
-        named(&ids, &[main], None, place, &mut |row| shown_rows.push(shown(&report(row, &mut known), true)))
+        named(&ids, &[main], None, place, &mut |row| shown_rows.push(line(&report(row, &mut known), true)))
             .unwrap();
         shown_rows
     }
 
     #[test]
-    fn every_row_is_told_of_once() {
-        let told = reports(&["se-1", "se-2", "se-1", "se-X\u{1b}", ""], &["se-2"]);
+    fn every_row_is_reported_once() {
+        let lines = reports(&["se-1", "se-2", "se-1", "se-X\u{1b}", ""], &["se-2"]);
         assert_eq!(
-            told[..3],
+            lines[..3],
             [
                 "row 1: se-1: added\n",
                 "row 2: se-2: already registered\n",
                 "row 3: se-1: already registered\n"
             ]
         );
-        assert!(told[3].starts_with("row 4: se-X\\u{1b} is not a label id: "), "{}", told[3]);
-        assert!(told[4].starts_with("row 5:  is not a label id: "), "{}", told[4]);
+        assert!(lines[3].starts_with("row 4: \"se-X\\u{1b}\" is not a label id: "), "{}", lines[3]);
+        assert!(
+            reports(&["orders.csv"], &[])[0].ends_with("(hint: to read a file: labels add - < orders.csv)\n")
+        );
+        assert!(lines[4].starts_with("row 5: \"\" is not a label id: "), "{}", lines[4]);
     }
 }

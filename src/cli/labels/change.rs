@@ -1,11 +1,16 @@
-//! `labels remove` and `labels poll`: one id after the other; what is wrong with one stops no other.
+//! `labels remove` and `labels poll`: one id after the other; a wrong one does not stop the others.
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
 use super::Failure;
-use crate::cli::{output, resolve, say_if_no_daemon_runs};
+use crate::cli::output::{self, shown};
+use crate::cli::{resolve, say_if_no_daemon_runs};
 use crate::clock;
 use crate::config::Config;
+use crate::domain::label::LabelKey;
+use crate::domain::polling::account_status::{AccountState, AccountStatus};
 use crate::store::Store;
 use crate::store::labels::Removal;
 
@@ -17,7 +22,7 @@ pub async fn remove(
 ) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        tell(remove_one(store, config, id, account).await, &mut code);
+        print_outcome(remove_one(store, config, id, account).await, &mut code);
     }
     Ok(code)
 }
@@ -31,11 +36,11 @@ async fn remove_one(
     let (_, key) = resolve::label(store, config, id, account).await?;
     match store.remove_by_hand(&key).await? {
         Removal::Removed => Ok(format!("{id}: removed; its history stays")),
-        Removal::StillConfigured => {
-            Err(Failure::new(format!("{id} is in the configuration or in a label file, and goes on"))
-                .hint("remove it there; a running daemon notices a changed label file by itself"))
-        }
-        Removal::Unknown => Err(Failure::new(format!("{id} is removed already"))),
+        Removal::StillConfigured => Err(Failure::new(format!(
+            "{id} is in the configuration or in a label file, and stays registered"
+        ))
+        .hint("remove it there; a running daemon notices changed label files by itself")),
+        Removal::Unknown => Err(Failure::new(format!("{id} is already removed"))),
     }
 }
 
@@ -47,7 +52,7 @@ pub async fn poll(
 ) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        tell(poll_one(store, config, id, account).await, &mut code);
+        print_outcome(poll_one(store, config, id, account).await, &mut code);
     }
     say_if_no_daemon_runs(store);
     Ok(code)
@@ -60,15 +65,31 @@ async fn poll_one(
     account: Option<&str>,
 ) -> Result<String, Failure> {
     let (_, key) = resolve::label(store, config, id, account).await?;
-    if store.poll_now(&key, clock::now()).await? {
-        Ok(format!("{id}: due now"))
-    } else {
-        Err(Failure::new(format!("{id} is removed and not polled"))
-            .hint(format!("trackpost labels add {id} registers it again")))
+    let now = clock::now();
+    if !store.poll_now(&key, now).await? {
+        return Err(removed(id));
     }
+    let waits = waits_for(&store.account_state(&key.account, now).await?, &key, now);
+    Ok(waits.map_or_else(|| format!("{id}: due now"), |waits| format!("{id}: queued: {waits}")))
 }
 
-fn tell(done: Result<String, Failure>, code: &mut ExitCode) {
+pub(super) fn removed(id: &str) -> Failure {
+    Failure::new(format!("{id} is removed and not polled"))
+        .hint(format!("trackpost labels add {id} registers it again"))
+}
+
+/// What a due label waits for, if the API has suspended its account or limits it.
+pub(super) fn waits_for(account: &AccountState, key: &LabelKey, now: Timestamp) -> Option<String> {
+    let name = &key.account;
+    if account.status != AccountStatus::Ok {
+        let probe = shown(account.probe_at);
+        return Some(format!("account {name} is {}, next probe {probe}", account.status.as_str()));
+    }
+    let until = account.throttled_until.filter(|until| *until > now)?;
+    Some(format!("the API answered 429 for account {name}, which waits until {}", shown(Some(until))))
+}
+
+fn print_outcome(done: Result<String, Failure>, code: &mut ExitCode) {
     match done {
         Ok(text) => output::line(text),
         Err(failure) => {

@@ -3,34 +3,24 @@
 use std::process::ExitCode;
 
 use super::Failure;
-use crate::cli::args::OfLabel;
+use crate::cli::args::{LabelList, OfLabel};
 use crate::cli::outlook::Outlooks;
-use crate::cli::output::{self, Table, instant, or_dash, shown};
+use crate::cli::output::{self, instant, or_dash, shown};
 use crate::cli::resolve;
+use crate::cli::table::{self, Table};
 use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::label::AccountName;
 use crate::store::Store;
 use crate::store::views::labels::{LabelDetail, LabelView};
 
-pub async fn list(
-    store: &Store,
-    config: &Config,
-    state: Option<&str>,
-    account: Option<&str>,
-    find: Option<&str>,
-    json: bool,
-) -> Result<ExitCode, Failure> {
-    let mut table = Table::new([
-        "LABEL",
-        "ACCOUNT",
-        "SOURCE",
-        "STATE",
-        "STATUS",
-        "TRACKING NUMBER",
-        "LAST CHANGE",
-        "NEXT POLL",
-    ]);
+const HEADING: [&str; 8] =
+    ["LABEL", "ACCOUNT", "SOURCE", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"];
+
+pub async fn list(store: &Store, config: &Config, what: &LabelList) -> Result<ExitCode, Failure> {
+    let (state, account, find) = (what.state.as_deref(), what.account.as_deref(), what.find.as_deref());
+    let json = what.listing.json;
+    let mut table = Table::new(HEADING, &["SOURCE", "ACCOUNT", "LAST CHANGE"]);
     let outlooks = Outlooks::of(store, config, clock::now()).await?;
     let mut after = 0;
     loop {
@@ -50,7 +40,7 @@ pub async fn list(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Nothing to list: a slip of the pen, or really nothing.
+/// Handles an empty list: an unknown account is a failure.
 fn none(config: &Config, account: Option<&str>, filtered: bool, json: bool) -> Result<(), Failure> {
     if let Some(account) = account
         && !config.accounts.contains_key(&AccountName::new(account))
@@ -59,7 +49,11 @@ fn none(config: &Config, account: Option<&str>, filtered: bool, json: bool) -> R
     }
     if !json {
         let filtered = filtered || account.is_some();
-        output::line(if filtered { "no such label" } else { "no label is registered" });
+        output::line(if filtered {
+            "no label matches"
+        } else {
+            "no labels are registered; trackpost labels add registers one"
+        });
     }
     Ok(())
 }
@@ -72,15 +66,15 @@ fn row(label: &LabelView) -> [String; 8] {
         label.state.clone(),
         or_dash(label.status_code.as_deref()),
         or_dash(label.tracking_number.as_deref()),
-        shown(label.last_changed_at),
-        shown(label.next_poll_at),
+        table::instant(label.last_changed_at),
+        table::instant(label.next_poll_at),
     ]
 }
 
 pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<ExitCode, Failure> {
     let (label, key) = resolve::label_or_tracking(store, config, &what.id, what.account.as_deref()).await?;
     let Some((view, detail)) = store.label_detail(label.row).await? else {
-        return Err(Failure::new(format!("{} is not registered any more", key.id)));
+        return Err(Failure::new(format!("{} is no longer registered", key.id)));
     };
     let view = Outlooks::of(store, config, clock::now()).await?.foretell(view);
     if what.listing.json {
@@ -105,7 +99,7 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
         ("account", Some(view.account.clone())),
         ("state", Some(view.state.clone())),
         ("source", Some(view.source.clone())),
-        ("asked for by", Some(detail.asked_by.join(", ")).filter(|names| !names.is_empty())),
+        ("registered by", Some(detail.asked_by.join(", ")).filter(|names| !names.is_empty())),
         ("metadata", Some(metadata.to_owned()).filter(|_| metadata != "{}")),
         ("status", status),
         ("out for delivery", detail.out_for_delivery.then(|| "yes".to_owned())),
@@ -124,7 +118,7 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
                 Some(format!("row {}, {}", reason.row()?, duration::format(reason.interval())))
             }),
         ),
-        ("unchanged answers", Some(view.unchanged.to_string())),
+        ("unchanged polls", Some(view.unchanged.to_string())),
         ("failures", in_a_row(detail.failures, detail.failing_since)),
         ("refusals", in_a_row(detail.refusals, detail.refused_since)),
         ("last seq", Some(detail.last_seq.to_string()).filter(|_| detail.last_seq > 0)),

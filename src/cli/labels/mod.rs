@@ -1,4 +1,4 @@
-//! `trackpost labels`: the registry.
+//! `trackpost labels`: the registered labels.
 
 mod add;
 mod change;
@@ -13,15 +13,12 @@ use super::{Failure, open_store, open_store_to_read};
 
 pub async fn run(path: &Path, what: Labels) -> Result<ExitCode, Failure> {
     let (loaded, store) = match what {
-        Labels::List { .. } | Labels::Show(_) => open_store_to_read(path).await?,
+        Labels::List(_) | Labels::Show(_) => open_store_to_read(path).await?,
         Labels::Add { .. } | Labels::Remove { .. } | Labels::Poll { .. } => open_store(path).await?,
     };
     let config = &loaded.config;
     match what {
-        Labels::List { state, account, find, listing } => {
-            let (state, account) = (state.as_deref(), account.as_deref());
-            list::list(&store, config, state, account, find.as_deref(), listing.json).await
-        }
+        Labels::List(what) => list::list(&store, config, &what).await,
         Labels::Show(what) => list::show(&store, config, &what).await,
         Labels::Add { ids, account, listing } => {
             add::run(&store, config, &ids, account.as_deref(), listing.json).await

@@ -1,4 +1,4 @@
-//! `labels poll --wait`: makes labels due, waits until the daemon has polled them, and says what was found.
+//! `labels poll --wait`: makes labels due, waits until the daemon has polled them, and prints what it found.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,14 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Failure;
+use super::change::{removed, waits_for};
 use crate::cli::{output, resolve};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
+use crate::domain::label::LabelKey;
 use crate::store::Store;
 use crate::store::lock;
 use crate::store::views::labels::{LabelDetail, LabelView};
 
-/// How long a poll is waited for, from when it was asked for.
+/// Longest wait for a poll.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -21,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 struct Asked<'a> {
     id: &'a str,
     row: i64,
+    key: LabelKey,
     before: Option<Timestamp>,
 }
 
@@ -31,12 +34,13 @@ pub async fn poll(
     account: Option<&str>,
 ) -> Result<ExitCode, Failure> {
     if lock::daemon_runs(store.path()).is_none() {
-        return Err(Failure::new("no daemon runs on this database, so nothing would be polled")
-            .hint("start it (trackpost run), or leave --wait away: the label is due when it starts"));
+        return Err(Failure::new("no daemon runs on this database, so nothing is polled").hint(
+            "start it (trackpost run), or omit --wait: the label is then polled when a daemon starts",
+        ));
     }
     let mut code = ExitCode::SUCCESS;
     let mut asked = Vec::new();
-    // All at once, so that none waits for the others.
+    // All of them are made due before the first wait.
     for id in ids {
         match ask(store, config, id, account).await {
             Ok(label) => asked.push(label),
@@ -67,30 +71,32 @@ async fn ask<'a>(
     let (label, key) = resolve::label(store, config, id, account).await?;
     let before = store.label_detail(label.row).await?.and_then(|(view, _)| view.last_polled_at);
     if store.poll_now(&key, clock::now()).await? {
-        return Ok(Asked { id, row: label.row, before });
+        return Ok(Asked { id, row: label.row, key, before });
     }
-    Err(Failure::new(format!("{id} is removed and not polled"))
-        .hint(format!("trackpost labels add {id} registers it again")))
+    Err(removed(id))
 }
 
 async fn answered(store: &Store, label: &Asked<'_>, watch: Stopwatch) -> Result<String, Failure> {
     let id = label.id;
     loop {
         let Some((view, detail)) = store.label_detail(label.row).await? else {
-            return Err(Failure::new(format!("{id} is not registered any more")));
+            return Err(Failure::new(format!("{id} is no longer registered")));
         };
         if view.last_polled_at != label.before {
             return Ok(found(&view, &detail));
         }
         if watch.elapsed() >= PATIENCE {
-            return Err(Failure::new(format!("{id} was not polled within a minute"))
-                .hint(format!("it stays due; trackpost explain {id} says what it waits for")));
+            let now = clock::now();
+            let waits = waits_for(&store.account_state(&label.key.account, now).await?, &label.key, now);
+            let waits = waits.map(|waits| format!(": {waits}")).unwrap_or_default();
+            return Err(Failure::new(format!("{id} was not polled within a minute{waits}"))
+                .hint(format!("it stays due; trackpost explain {id} explains what it waits for")));
         }
         clock::sleep(LOOK).await;
     }
 }
 
-/// What the last poll said. Only polls that changed something or failed are kept one by one.
+/// Describes the last poll. Only polls that found changes or failed are recorded one by one.
 fn found(view: &LabelView, detail: &LabelDetail) -> String {
     let status = match (&view.status_code, &detail.status_description) {
         (Some(code), Some(words)) => format!("{code} ({words})"),

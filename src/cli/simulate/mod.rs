@@ -1,4 +1,4 @@
-//! `trackpost simulate`: what a cadence costs and how fresh it is, on journeys, in virtual time.
+//! `trackpost simulate`: cost and freshness of a cadence on journeys, in virtual time.
 
 mod picture;
 mod policy;
@@ -8,13 +8,14 @@ use std::fs;
 use std::process::ExitCode;
 
 use super::args::Simulate;
+use super::progress::{Progress, Unit};
 use super::{Failure, output};
 use crate::simulation::bound::Bound;
-use crate::simulation::{Terms, Travel, generate, recorded, run as simulated};
+use crate::simulation::{Terms, Travel, generate, recorded, run_with as simulated};
 use policy::Policy;
 use report::Report;
 
-/// Journeys that are made up when nobody says which to play.
+/// Number of journeys to generate by default.
 const GENERATED: u32 = 2_000;
 const POLICIES: [&str; 3] = ["default", "hourly", "fixed:2h"];
 
@@ -34,7 +35,13 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
             seed: what.seed,
             most_polls: u64::MAX,
         };
-        let outcome = simulated(&travels, terms);
+        let mut progress = Progress::new(
+            format!("simulate {}", policy.name),
+            Unit::Items("journeys"),
+            Some(travels.len() as u64),
+        );
+        let outcome = simulated(&travels, terms, &mut |ended| progress.set(ended));
+        drop(progress);
         let bound = Bound::of(&travels, policy.cadence.give_up_after);
         let report = Report::of(policy.name, travels.len(), outcome, bound);
         if what.json {
@@ -55,9 +62,9 @@ fn travels(what: &Simulate) -> Result<Vec<Travel>, Failure> {
     };
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(format!("--journeys {}: {error}", path.display()))
-            .hint("a JSON object a line, as trackpost history --journeys writes them")
+            .hint("one JSON object a line, as trackpost history --journeys prints them")
     };
     let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
     let travels = recorded(&text).map_err(|error| wrong(&error))?;
-    if travels.is_empty() { Err(wrong(&"no journey is in it")) } else { Ok(travels) }
+    if travels.is_empty() { Err(wrong(&"it contains no journeys")) } else { Ok(travels) }
 }

@@ -1,11 +1,11 @@
-//! How late deliveries are noticed, as bars.
+//! Bars of how soon deliveries are noticed.
 
 use std::time::Duration;
 
 use super::super::output;
 use super::report::Report;
 
-/// Up to so many minutes, and what that is called.
+/// Upper bound of each bar in minutes, and its name.
 const STEPS: [(u64, &str); 9] = [
     (5, "  5m"),
     (10, " 10m"),
@@ -29,7 +29,7 @@ pub(super) fn print(reports: &[Report]) {
     }
 }
 
-/// A line per step: how many were noticed within it and not before.
+/// Returns a line per step with the share noticed within it.
 fn bars(delays: &[Duration]) -> Vec<String> {
     let mut above = Duration::ZERO;
     let mut lines = Vec::with_capacity(STEPS.len());
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_say_how_many_and_add_up() {
+    fn bars_add_up() {
         let delays: Vec<Duration> = [60, 120, 599, 3_700].map(Duration::from_secs).to_vec();
         let bars = bars(&delays);
         assert_eq!(bars[0], format!("    5m  50% {}", "█".repeat(25)));

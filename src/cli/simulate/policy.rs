@@ -1,4 +1,4 @@
-//! The policies that can be named.
+//! Policies of `--policy`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::super::Failure;
 use crate::config::{Config, Environment, duration};
 use crate::domain::polling::cadence::Cadence;
 
-/// A cadence and what it is called.
+/// A cadence with its name.
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) name: String,
@@ -15,7 +15,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// `default`, `hourly`, `fixed:2h`, or a configuration file.
+    /// Returns the policy `default`, `hourly`, `fixed:2h`, or that of a configuration file.
     pub(super) fn named(name: &str) -> Result<Self, Failure> {
         let compiled_in = || Ok::<_, Failure>(Config::builtin(&Environment::default())?.config.cadence);
         let flat = |interval| Ok(Cadence::flat(interval, compiled_in()?.give_up_after));
@@ -26,7 +26,7 @@ impl Policy {
                 Ok(interval) => flat(interval),
                 Err(error) => {
                     return Err(Failure::usage(format!("--policy {name}: {interval:?} {error}"))
-                        .hint("an interval as in fixed:2h"));
+                        .hint("an interval, such as fixed:2h"));
                 }
             },
             (path, None) if Path::new(path).is_file() => {
@@ -51,9 +51,11 @@ mod tests {
         assert!(flat.rows.values().all(|row| row.intervals == [Duration::from_secs(5_400)]));
         assert_eq!(Policy::named("hourly").unwrap().cadence, Policy::named("fixed:1h").unwrap().cadence);
         assert_ne!(Policy::named("default").unwrap().cadence, flat);
-        for (name, told) in [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "no such policy")] {
+        for (name, expected) in
+            [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "no such policy")]
+        {
             let error = Policy::named(name).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

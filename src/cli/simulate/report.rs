@@ -1,4 +1,4 @@
-//! What came of a policy: as JSON (contract 4.5), and as a table.
+//! Result of a policy: as JSON (contract 4.5), and as a table.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::output;
+use super::super::{output, table};
 use crate::simulation::Outcome;
 use crate::simulation::bound::{Bound, DELIVERY};
 use crate::simulation::delays::Delays;
@@ -22,21 +22,21 @@ pub(super) struct Report {
     delay_seconds: Delays,
     delivered_delay_seconds: Delays,
     max_requests_in_60s: usize,
-    /// Polls by the row of the cadence that asked for them; "first": nothing was known yet.
+    /// Polls by the row of the cadence that scheduled them; "first": the first poll of a label.
     polls_by_row: BTreeMap<Cow<'static, str>, u64>,
     bound: Bounds,
-    /// Of deliveries, for the picture.
+    /// Delays of deliveries, for the bars.
     #[serde(skip)]
     pub(super) delivered: Vec<Duration>,
 }
 
-/// The least mean delays for as many polls, and how many times that the policy needs.
+/// Least possible mean delays with as many polls, and the multiple of them that the policy needs.
 #[derive(Debug, Serialize)]
 struct Bounds {
     mean: Option<f64>,
     times: Option<f64>,
     delivered_mean: Option<f64>,
-    /// Where a delivery is worth ten other changes: the least mean, and how many times that the policy needs.
+    /// The same where a delivery counts as ten other changes.
     weighed_mean: Option<f64>,
     weighed_times: Option<f64>,
 }
@@ -113,11 +113,13 @@ pub(super) fn print(reports: &[Report]) {
         "SEEN",
         "MOST/60S",
     ];
-    output::table(heading, &rows);
+    let least = &["MOST/60S", "SEEN", "WEIGHED", "TIMES THAT", "P95"];
+    table::print(heading, least, &rows);
     output::line("");
     output::line(
-        "Delays from the change to the poll that saw it. BEST MEAN: the least possible with as many polls, for one who \
-         knows the true rates and states. WEIGHED: times the best where a delivery is worth ten other changes.",
+        "Delays run from a change to the poll that found it. BEST MEAN: the least mean delay that is possible with as \
+         many polls if the true rates are known; TIMES THAT: the mean as a multiple of it. WEIGHED: the same where a \
+         delivery counts as ten other changes.",
     );
 }
 
@@ -125,7 +127,7 @@ fn times(times: Option<f64>) -> String {
     times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"))
 }
 
-/// Seconds for people.
+/// Seconds as minutes or hours.
 fn shown(seconds: Option<f64>) -> String {
     match seconds {
         None => "-".to_owned(),

@@ -79,10 +79,13 @@ pub(super) fn each_draft(
         }),
         RowKind::JsonLines => each_line(reader, each, |line| {
             let line = line.trim();
-            (!line.is_empty()).then(|| match serde_json::from_str(line) {
-                Ok(json) => Draft::of_json(json),
-                Err(error) => Err(Slip::not_json(&error)),
-            })
+            (!line.is_empty())
+                .then(|| match serde_json::from_str(line) {
+                    Ok(json) => Draft::of_json(json),
+                    Err(error) => Err(Slip::not_json(&error)),
+                })
+                // A removed label of `labels list --json` is not registered again.
+                .filter(|draft| draft.as_ref().map_or(true, |draft| !draft.removed))
         }),
         RowKind::Csv => each_record(reader, each),
     };

@@ -4,16 +4,22 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tracing::info;
 
 use super::{MISSING, blocking};
+use crate::clock::Stopwatch;
 use crate::config::{Held, LabelSources, Place, Reading};
 use crate::domain::label::Registration;
 use crate::domain::time::later;
 use crate::store::labels::CHUNK;
 use crate::store::{Store, StoreError};
+
+/// Interval between log lines while many labels are registered.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Changes of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,10 +107,10 @@ pub(super) async fn apply(
             }
         }
     }
-    let wanted = reading.roll.wanted();
+    let wanted = reading.roll.keep_wanted();
     if wanted > 0 {
         let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
-        register(store, sources, reading, by_place, now).await?;
+        register(store, sources, reading, by_place, wanted, now).await?;
     }
     // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may come back in a
     // moment.
@@ -149,6 +155,7 @@ async fn register(
     sources: &Arc<LabelSources>,
     mut reading: Reading,
     keys: Vec<Option<i64>>,
+    wanted: usize,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (chunks, mut read) = mpsc::channel::<Vec<(Registration, Option<i64>)>>(2);
@@ -172,8 +179,14 @@ async fn register(
         }
     });
     let written = async move {
+        let (mut registered, mut logged) = (0, Stopwatch::start());
         while let Some(chunk) = read.recv().await {
             store.register_configured(&chunk, now).await?;
+            registered += chunk.len();
+            if logged.elapsed() >= PROGRESS {
+                logged = Stopwatch::start();
+                info!(registered, of = wanted, "registering labels: {registered} of {wanted}");
+            }
         }
         Ok(())
     };

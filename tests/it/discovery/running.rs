@@ -59,11 +59,11 @@ async fn a_check_asks_whether_the_list_answers() {
     discover_at(&site, true);
     let (_, said, _) = site.verb(&["check", "--online"]).await;
     assert!(said.contains("0, and new ones every 100ms, at first 14d back"), "{said}");
-    assert!(said.contains("discovery main: well: the list of labels answers at http://"), "{said}");
+    assert!(said.contains("discovery main: ok: the list of labels answers at http://"), "{said}");
     site.sandbox.script_list(Answer::status(403));
     let (ok, said, _) = site.verb(&["check", "--online"]).await;
     assert!(!ok, "{said}");
-    assert!(said.contains("discovery main: NOT WELL: the key may not read the list of labels"), "{said}");
+    assert!(said.contains("discovery main: failed: the key may not read the list of labels"), "{said}");
 }
 
 #[tokio::test]

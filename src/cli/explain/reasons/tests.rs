@@ -87,7 +87,7 @@ fn said_of(
 }
 
 #[test]
-fn a_quota_that_binds_is_said_with_its_factor() {
+fn a_stretched_quota_is_explained_with_its_factor() {
     let account = AccountState::new(at("2026-11-20T00:00:00Z"));
     let stretched = said_of(&label("active"), &detail(), &account, 0, 240.0);
     assert_eq!(
@@ -95,13 +95,13 @@ fn a_quota_that_binds_is_said_with_its_factor() {
         [
             "the labels of account main ask for 240.00 requests a minute of 160 allowed: all their waits are \
              stretched 1.50 times",
-            "planned was 2026-11-22T13:00:00.000Z: it is expected later by what is said above",
+            "planned for 2026-11-22T13:00:00.000Z; expected later for the reasons above",
         ]
     );
     let used_up = said_of(&label("active"), &detail(), &account, 1_000, 1.5);
     assert_eq!(
         used_up[2],
-        "account main has used up its 1000 requests of this month: no call until 2026-12-01T00:00:00.000Z"
+        "account main has used up its 1000 requests of this month: no requests until 2026-12-01T00:00:00.000Z"
     );
 }
 
@@ -111,7 +111,7 @@ fn row_step_and_quota() {
     assert_eq!(
         said(&label("active"), &detail(), &account),
         [
-            "status IT, one unchanged answer, quiet for 5h: next poll after 4h (±8 %)",
+            "status IT, one unchanged poll, quiet for 5h: next poll after 4h (±8 %)",
             "row IT of the cadence: 4h after one unchanged poll",
             "the labels of account main ask for 1.50 requests a minute of 160 allowed",
         ]
@@ -119,7 +119,7 @@ fn row_step_and_quota() {
 }
 
 #[test]
-fn what_is_not_polled_says_so_in_one_sentence() {
+fn a_label_without_polls_has_one_sentence() {
     let account = AccountState::new(at("2026-11-20T00:00:00Z"));
     for (state, beginning) in
         [("removed", "removed: "), ("expired", "expired: "), ("finished", "finished with")]
@@ -132,7 +132,7 @@ fn what_is_not_polled_says_so_in_one_sentence() {
 }
 
 #[test]
-fn trouble_of_the_label_and_of_the_account() {
+fn failures_of_the_label_and_of_the_account() {
     let account = AccountState {
         status: AccountStatus::Unauthorized,
         probe_at: Some(at("2026-11-22T10:01:00Z")),
@@ -146,7 +146,7 @@ fn trouble_of_the_label_and_of_the_account() {
         ..detail()
     };
     let said = said(&label("active"), &failing, &account);
-    assert!(said[0].starts_with("failed, 3 in a row since 2026-11-22T09:00:00Z"), "{said:?}");
+    assert!(said[0].starts_with("failed 3 times in a row since 2026-11-22T09:00:00Z"), "{said:?}");
     assert_eq!(said[1], "failed 3 times in a row");
     assert!(said[2].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");
     assert!(said[3].ends_with("waits until 2026-11-22T10:00:30Z"), "{said:?}");

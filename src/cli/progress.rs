@@ -1,0 +1,95 @@
+//! Progress of long work on stderr: a bar on a terminal, else a line every few seconds.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use super::output;
+use crate::clock::Stopwatch;
+
+/// Interval between two lines.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+pub enum Unit {
+    Bytes,
+    Items(&'static str),
+}
+
+/// Progress of one piece of work. The bar disappears when this is dropped.
+#[derive(Debug)]
+pub struct Progress {
+    what: String,
+    unit: Unit,
+    total: Option<u64>,
+    bar: Option<ProgressBar>,
+    said: Stopwatch,
+}
+
+impl Progress {
+    pub fn new(what: impl Into<String>, unit: Unit, total: Option<u64>) -> Self {
+        let what = what.into();
+        let bar = std::io::stderr().is_terminal().then(|| bar(&what, unit, total));
+        Self { what, unit, total, bar, said: Stopwatch::start() }
+    }
+
+    /// Shows that `done` is done.
+    pub fn set(&mut self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        } else if self.said.elapsed() >= EVERY {
+            self.said = Stopwatch::start();
+            output::complain(self.line(done));
+        }
+    }
+
+    fn line(&self, done: u64) -> String {
+        let counted = |count| match self.unit {
+            Unit::Bytes => HumanBytes(count).to_string(),
+            Unit::Items(_) => HumanCount(count).to_string(),
+        };
+        let of = self.total.map(|total| format!(" of {}", counted(total))).unwrap_or_default();
+        let noun = match self.unit {
+            Unit::Bytes => String::new(),
+            Unit::Items(noun) => format!(" {noun}"),
+        };
+        format!("{}: {}{of}{noun}", self.what, counted(done))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(what: &str, unit: Unit, total: Option<u64>) -> ProgressBar {
+    let counted = match (unit, total) {
+        (Unit::Bytes, Some(_)) => "{bar:30} {bytes} of {total_bytes}, {eta} left".to_owned(),
+        (Unit::Bytes, None) => "{spinner} {bytes}".to_owned(),
+        (Unit::Items(noun), Some(_)) => {
+            format!("{{bar:30}} {{human_pos}} of {{human_len}} {noun}, {{eta}} left")
+        }
+        (Unit::Items(noun), None) => format!("{{spinner}} {{human_pos}} {noun}, {{per_sec}}"),
+    };
+    let style = ProgressStyle::with_template(&format!("{{msg}}: {counted}"));
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_much_of_what() {
+        let rows = Progress::new("labels add", Unit::Items("rows"), None);
+        assert_eq!(rows.line(12_000), "labels add: 12,000 rows");
+        let bytes = Progress::new("backup", Unit::Bytes, Some(4096));
+        assert_eq!(bytes.line(1536), "backup: 1.50 KiB of 4.00 KiB");
+    }
+}

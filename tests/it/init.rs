@@ -1,0 +1,109 @@
+//! The newcomer's path without a key: `init --sandbox` and the commands that it prints (contract 1).
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::house::child::until;
+use crate::status::free_port;
+
+const TRACKPOST: &str = env!("CARGO_BIN_EXE_trackpost");
+const README: &str = include_str!("../../README.md");
+
+fn trackpost(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(TRACKPOST);
+    let output =
+        command.args(arguments).current_dir(folder).env_clear().stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The commands that `init` printed, without their comments.
+fn next(said: &str) -> Vec<String> {
+    let lines = said.lines().skip_while(|line| *line != "next:").skip(1);
+    lines.filter_map(|line| Some(line.split(" # ").next()?.trim().to_owned())).collect()
+}
+
+/// Processes that end with the test.
+struct Running(Vec<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_arrive_by_the_commands_that_init_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, said, error) = trackpost(folder.path(), &["init", "--sandbox"]);
+    assert_eq!(code, Some(0), "{error}");
+    let commands = next(&said);
+    assert_eq!(commands.len(), 4, "{said}");
+    for command in &commands {
+        assert!(README.contains(command.as_str()), "the README lacks {command}");
+    }
+    let mode = |name: &str| folder.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("trackpost.toml"), mode("orders.secret")), (0o600, 0o600));
+
+    // Other tests may use the ports of the documentation.
+    let (api, receiver) = (free_port().to_string(), free_port().to_string());
+    let moved = |text: &str| text.replace("9786", &api).replace("9787", &receiver);
+    let config = folder.path().join("trackpost.toml");
+    std::fs::write(&config, moved(&std::fs::read_to_string(&config).unwrap())).unwrap();
+    let bin = Path::new(TRACKPOST).parent().unwrap().display().to_string();
+    let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
+    let mut running = Running(Vec::new());
+    for (number, command) in commands[1..].iter().enumerate() {
+        let command = match command.ends_with("trackpost listen") {
+            true => format!("{command} --listen 127.0.0.1:{receiver}"),
+            false => moved(command),
+        };
+        let (variables, command) = command.split_at(command.find("trackpost ").unwrap());
+        let log = std::fs::File::create(folder.path().join(format!("log-{number}"))).unwrap();
+        let child = Command::new("bash")
+            .args(["-euc", &format!("{}; {variables} exec {command}", commands[0])])
+            .current_dir(folder.path())
+            .env_clear()
+            .env("PATH", &path)
+            .env("TRACKPOST__HTTP__LISTEN", "")
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        running.0.push(child.unwrap());
+    }
+    let received = || std::fs::read_to_string(folder.path().join("log-1")).unwrap();
+    let arrived = until(|| received().lines().filter(|line| line.contains("✓ verified")).count() >= 6).await;
+    let daemon = std::fs::read_to_string(folder.path().join("log-2")).unwrap();
+    assert!(arrived.is_ok(), "{}\n{daemon}", received());
+    assert!(received().contains("tracking.event.added") && !received().contains('✗'), "{}", received());
+}
+
+#[test]
+fn init_overwrites_nothing_and_works_without_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("orders.secret"), "mine").unwrap();
+    let (code, _, error) = trackpost(folder.path(), &["init"]);
+    assert!(
+        code == Some(1) && error.contains("orders.secret exists already; nothing was written"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    std::fs::remove_file(folder.path().join("orders.secret")).unwrap();
+    let (code, said, error) = trackpost(folder.path(), &["init"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(said.contains("put your API key in") && said.contains("trackpost run"), "{said}");
+    let (code, said, _) = trackpost(folder.path(), &["check", "--config", "trackpost.toml"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(trackpost(folder.path(), &["init", "--sandbox"]).0, Some(1));
+
+    // Where no configuration is, the way to one is named.
+    for verb in [&["check"][..], &["run"], &["status"], &["labels", "add", "se-1"]] {
+        let arguments = [&["--config", "nowhere.toml"], verb].concat();
+        let (code, said, error) = trackpost(folder.path(), &arguments);
+        assert!(code == Some(1) && error.contains("trackpost init writes one"), "{verb:?}: {said}{error}");
+    }
+}
