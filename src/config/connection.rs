@@ -49,7 +49,10 @@ impl TryFrom<FileText> for Certificates {
 /// The client certificate with its key.
 pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyText) -> Option<Identity> {
     let text: Hidden<String> = key.into();
-    let at_key = at.key("client_key");
+    let (at_chain, at_key) = (at.key("client_certificate"), at.key("client_key"));
+    if !at_chain.is_sound() || !at_key.is_sound() {
+        return None;
+    }
     let fault = |problem: &str, hint: &str| {
         at_key.fault(problem, hint);
         None
@@ -58,7 +61,7 @@ pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyT
         (true, true) => return None,
         (false, true) => return fault("is missing", "client_certificate needs the key that belongs to it"),
         (true, false) => {
-            at.key("client_certificate").fault("is missing", "client_key is the key of a certificate");
+            at_chain.fault("is missing", "client_key is the key of a certificate");
             return None;
         }
         (false, false) => {}

@@ -30,7 +30,17 @@ pub enum DurationError {
 /// # Errors
 /// If it is not a duration, or out of range.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
-    let span = SpanParser::new().parse_span(text.trim()).map_err(|_| DurationError::Malformed)?;
+    let parser = SpanParser::new();
+    let span = parser.parse_span(text.trim()).map_err(|_| {
+        // The parser refuses numbers that are too large, too. If it takes the same text with small numbers, this is why.
+        let mut small = String::new();
+        for c in text.trim().chars().map(|c| if c.is_ascii_digit() { '1' } else { c }) {
+            if c != '1' || !small.ends_with('1') {
+                small.push(c);
+            }
+        }
+        parser.parse_span(&small).map_or(DurationError::Malformed, |_| DurationError::TooLong)
+    })?;
     let length = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .and_then(Duration::try_from)
@@ -99,7 +109,14 @@ mod tests {
         for text in ["0s", "99ms", "0d"] {
             assert_eq!(parse(text), Err(DurationError::TooShort), "{text:?}");
         }
-        for text in ["36501d", "7000000d"] {
+        for text in [
+            "36501d",
+            "7000000d",
+            "99999999d",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "1d99999999999h",
+        ] {
             assert_eq!(parse(text), Err(DurationError::TooLong), "{text:?}");
         }
     }

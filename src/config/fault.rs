@@ -84,6 +84,14 @@ impl Findings {
         add(&self.warnings, warning);
     }
 
+    /// Whether a fault is about `key` or a key below it.
+    pub(super) fn concern(&self, key: &str) -> bool {
+        let key = mask::secrets(key);
+        let below =
+            |fault: &Fault| fault.key.strip_prefix(&key).map(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.faults.borrow().iter().any(|fault| below(fault) == Some(true))
+    }
+
     /// Faults and warnings. Faults are in the order of the sections and then of the keys.
     pub(super) fn finish(&self) -> (Vec<Fault>, Vec<Fault>) {
         let mut faults = self.faults.take();

@@ -66,7 +66,8 @@ impl HttpSection {
     pub(super) fn check(self, at: &At<'_>) -> HttpConfig {
         let Self { listen: Listen(listen), token, hosts } = self;
         let token = Some(Hidden::from(token)).filter(|token| !token.expose().is_empty());
-        if listen.is_some_and(|address| !address.ip().to_canonical().is_loopback()) && token.is_none() {
+        let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+        if is_open && token.is_none() && at.key("token").is_sound() {
             let problem = "is required when http.listen is not a loopback address";
             at.key("token").fault(problem, "a long random text, or listen = \"127.0.0.1:8787\"");
         }

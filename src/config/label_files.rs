@@ -41,9 +41,6 @@ impl Pattern {
             _ if Path::new(text).parent().and_then(Path::to_str).is_some_and(is_pattern) => {
                 ("has * or ? before the last part", "only the last part of a path may be a pattern")
             }
-            (Some(name), _) if is_pattern(name) && glob::Pattern::new(name).is_err() => {
-                ("is not a valid pattern", "one * stands for any run of characters")
-            }
             (Some(name), Some(folder)) => {
                 let (place, key, text) = (at.place.to_owned(), at.name(), text.to_owned());
                 return Some(Self { place, key, text, folder: folder.to_owned(), name: name.to_owned() });
@@ -275,10 +272,14 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
     Ok(reader)
 }
 
-/// Whether a file name fits a pattern. As in a shell, `*` and `?` do not match the dot of a hidden file.
+/// Whether a file name fits a pattern. Only `*` and `?` are special. As in a shell, they do not match the dot of a hidden file.
 pub fn fits(pattern: &str, name: &str) -> bool {
-    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(name, options))
+    let mut escaped = pattern.replace('[', "[[]");
+    while escaped.contains("**") {
+        escaped = escaped.replace("**", "*");
+    }
+    let hidden = name.starts_with('.') && !pattern.starts_with('.');
+    !hidden && glob::Pattern::new(&escaped).is_ok_and(|pattern| pattern.matches(name))
 }
 
 #[cfg(test)]
@@ -301,6 +302,12 @@ mod tests {
             ("?", "é", true),
             ("a", "a", true),
             ("a", "ab", false),
+            ("a**.txt", "ab.txt", true),
+            ("**", ".a", false),
+            ("a[1].txt", "a[1].txt", true),
+            ("a[1].txt", "a1.txt", false),
+            ("[a-z]*.csv", "[a-z]-1.csv", true),
+            ("a].txt", "a].txt", true),
         ] {
             assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }

@@ -11,7 +11,8 @@ use config::{ConfigError, FileFormat, Format as _, Map, Source, Value, ValueKind
 
 use super::environment::Environment;
 use super::fault::{Fault, Findings};
-use super::table::{ANY, PREFIX, empty_table, is_variable};
+use super::table::{PREFIX, is_variable};
+use super::value::{ANY, empty_table};
 use crate::domain::polling::cadence::RowName;
 
 /// The commented file that ships, which is the compiled-in default.

@@ -35,6 +35,7 @@ mod store;
 mod subscribers;
 mod table;
 mod url;
+mod value;
 mod wrong;
 
 use std::cell::Cell;
@@ -144,8 +145,8 @@ impl Config {
         strict(load(Some(path), environment, Extent::BesideDaemon))
     }
 
-    /// The same for a command that only reads the database: only faults about the path of the database stop it. A value with a
-    /// fault is replaced by its default; the faults are returned too.
+    /// The same for a command that only reads the database: only faults about the path of the database stop it. An
+    /// account or subscriber with a fault is left out, another value is replaced by its default; the faults are returned too.
     ///
     /// # Errors
     /// All faults, if one may be about the path of the database.
@@ -199,7 +200,8 @@ fn strict((loaded, faults): (Loaded, Vec<Fault>)) -> Result<Loaded, Faults> {
     Err(Faults { faults, label_faults, label_fault_count, sources: Box::new(sources) })
 }
 
-/// The configuration, with the defaults for what is wrong, and all faults.
+/// The configuration, without the accounts and subscribers that are wrong and with the defaults for other wrong values, and
+/// all faults.
 fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Loaded, Vec<Fault>) {
     let findings = &Findings::default();
     let (mut root, defaults) = layers::lay(path, environment, findings);
@@ -213,10 +215,11 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     // Places and keys are those that were written.
     let at = |name: &str| At::root(root_before, context).key(name);
     let names: Vec<AccountName> = sections.accounts.keys().map(|name| AccountName::new(name)).collect();
-    let accounts = sections
-        .accounts
-        .into_iter()
-        .map(|(name, account)| (AccountName::new(&name), account.check(&at("accounts").key(&name), &name)));
+    let accounts = sections.accounts.into_iter().filter_map(|(name, account)| {
+        let at = at("accounts").key(&name);
+        let account = account.check(&at, &name);
+        at.is_sound().then(|| (account.name.clone(), account))
+    });
     let store = sections.store.check(&at("store"));
     let http = sections.http.check(&at("http"));
     let log = sections.log.check(&at("log"));
@@ -225,9 +228,11 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     let rsa_keys = sections.signing.check(&at("signing"));
     let can_sign = signing::is_configured(&at("signing"));
     let choices = Choices { accounts: &names, rsa_keys: &rsa_keys, can_sign };
-    let subscribers = sections.subscribers.into_iter().map(|(name, subscriber)| {
+    let no_subscriber = sections.subscribers.is_empty();
+    let subscribers = sections.subscribers.into_iter().filter_map(|(name, subscriber)| {
         let at = at("subscribers").key(&name);
-        (SubscriberName::new(&name), subscriber.check(&at, &name, choices))
+        let subscriber = subscriber.check(&at, &name, choices);
+        at.is_sound().then(|| (subscriber.name.clone(), subscriber))
     });
     let config = Config {
         store,
@@ -240,9 +245,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
         subscribers: subscribers.collect(),
         rsa_keys,
     };
-    for (what, missing) in
-        [("accounts", config.accounts.is_empty()), ("subscribers", config.subscribers.is_empty())]
-    {
+    for (what, missing) in [("accounts", names.is_empty()), ("subscribers", no_subscriber)] {
         if missing {
             let hint = format!("[{what}.NAME]; `trackpost demo` shows everything without any");
             findings.warn(Fault::new(file, what, "none is configured").hint(hint));

@@ -10,7 +10,8 @@ use config::ValueKind;
 use serde::Deserialize;
 
 use super::proxies;
-use super::table::{At, Context, Extent, UNREAD, kept};
+use super::table::{At, Context, Extent};
+use super::value::{UNREAD, kept};
 use super::wrong::Wrong;
 use crate::domain::secret::Hidden;
 
@@ -89,8 +90,8 @@ fn fetch(at: &At<'_>) -> Result<String, Wrong> {
     at.context.is_secret.set(true);
     let context = at.context;
     let text = match (at.kind(), at.kind().and_then(kept)) {
+        _ if context.extent == Extent::BesideDaemon => UNREAD.to_owned(),
         (Some(ValueKind::String(text)), _) => text.clone(),
-        (_, Some(_)) if context.extent == Extent::BesideDaemon => UNREAD.to_owned(),
         (_, Some(("file", path))) => file(context, path, LONGEST)?,
         (_, Some(("env", name))) => context.environment.get(name).map(str::to_owned).ok_or_else(|| {
             let problem = format!("the environment variable {name} is not set");
@@ -114,7 +115,7 @@ fn credential(context: &Context<'_>, name: &str) -> Result<String, Wrong> {
     }
     let Some(directory) = context.environment.get("CREDENTIALS_DIRECTORY") else {
         let hint = format!(
-            "systemd sets it by LoadCredential={name}:/path; in a shell, set it to the directory of the file {name}"
+            "systemd sets it by LoadCredential={name}:/path; in a shell: export CREDENTIALS_DIRECTORY=/folder/of/{name}"
         );
         return Err(Wrong::new(
             format!("credential {name} not found: CREDENTIALS_DIRECTORY is not set"),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::str::FromStr;
 
-use config::{Map, Value, ValueKind};
+use config::{Value, ValueKind};
 use serde::de::value::{SeqDeserializer, StrDeserializer, StringDeserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
@@ -17,6 +17,7 @@ use serde::forward_to_deserialize_any;
 
 use super::environment::Environment;
 use super::fault::{Fault, Findings};
+use super::value::{ANY, child, child_mut, empty_table, find, position, toml, unread};
 use super::wrong::Wrong;
 
 /// What reading and checking need besides the values.
@@ -93,47 +94,6 @@ fn repair(root: &mut Value, defaults: &Value, mut path: Vec<String>, remove: boo
     *root = defaults.clone();
 }
 
-/// The name of the account and of the subscriber that hold the defaults of all.
-pub(super) const ANY: &str = "*";
-
-/// The position in an array that a part of a path stands for, such as `[0]`.
-fn position(name: &str) -> Option<usize> {
-    name.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
-}
-
-fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    match &value.kind {
-        ValueKind::Table(table) => table.get(name),
-        ValueKind::Array(items) => items.get(position(name)?),
-        _ => None,
-    }
-}
-
-fn child_mut<'a>(value: &'a mut Value, name: &String) -> Option<&'a mut Value> {
-    match &mut value.kind {
-        ValueKind::Table(table) => table.get_mut(name),
-        ValueKind::Array(items) => items.get_mut(position(name)?),
-        _ => None,
-    }
-}
-
-fn find<'a>(defaults: &'a Value, path: &[String]) -> Option<&'a Value> {
-    path.iter().try_fold(defaults, |value, name| child(value, name).or_else(|| child(value, ANY)))
-}
-
-/// A value as TOML writes it.
-fn toml(value: &Value) -> String {
-    match &value.kind {
-        ValueKind::String(text) => format!("{text:?}"),
-        ValueKind::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
-        ValueKind::Table(table) => {
-            let entries = table.iter().map(|(name, value)| format!("{name} = {}", toml(value)));
-            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
-        }
-        other => other.to_string(),
-    }
-}
-
 /// A value of the table, or where it is missing.
 #[derive(Clone)]
 pub(super) struct At<'a> {
@@ -180,6 +140,11 @@ impl<'a> At<'a> {
             }
         }
         dotted
+    }
+
+    /// Whether no fault was found in the value so far.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.context.findings.concern(&self.name())
     }
 
     /// Reports that the value is wrong, without the value.
@@ -375,34 +340,4 @@ fn origin<'a>(value: &'a Value, file: &str) -> Option<&'a str> {
         }
         (_, origin) => origin,
     }
-}
-
-/// Stands for a secret that is not fetched. It has the form of every kind of secret.
-pub(super) const UNREAD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-
-/// The kind of place where a secret is kept, and its path or name.
-pub(super) fn kept(written: &ValueKind) -> Option<(&str, &str)> {
-    let ValueKind::Table(table) = written else { return None };
-    let (kind, place) = table.iter().next().filter(|_| table.len() == 1)?;
-    match &place.kind {
-        ValueKind::String(place) if ["file", "env", "credential"].contains(&kind.as_str()) => {
-            Some((kind, place))
-        }
-        _ => None,
-    }
-}
-
-/// `value` with [`UNREAD`] for every secret that is kept elsewhere.
-fn unread(value: &Value) -> Value {
-    match &value.kind {
-        kind if kept(kind).is_some() => Value::from(UNREAD),
-        ValueKind::Table(table) => Value::from(
-            table.iter().map(|(name, value)| (name.clone(), unread(value))).collect::<Map<_, _>>(),
-        ),
-        _ => value.clone(),
-    }
-}
-
-pub(super) fn empty_table() -> Value {
-    Value::new(None, Map::<String, Value>::new())
 }

@@ -34,7 +34,13 @@ impl Wrong {
 
     pub(super) fn unknown_key(section: &[String], name: &str, fields: &'static [&'static str]) -> Self {
         let what = if section.is_empty() { "is not a known section" } else { "is not a known key" };
-        let wrong = Self::new(what, known_here(name, fields.iter().copied()));
+        let ends = section == ["cadence"] && ["DE", "SP"].iter().any(|code| code.eq_ignore_ascii_case(name));
+        let hint = if ends {
+            "DE and SP end the polling; settle adds polls after them".to_owned()
+        } else {
+            known_here(name, fields.iter().copied())
+        };
+        let wrong = Self::new(what, hint);
         Self {
             path: [section, &[name.to_owned()]].concat(),
             located: true,

@@ -251,3 +251,32 @@ fn each_of_many_labels_is_found() {
         assert_eq!(roll.keep_wanted(), 0);
     }
 }
+
+#[test]
+fn brackets_in_the_name_of_a_file_are_not_special() {
+    let place = Place::new(&format!("{}[registration]\nfiles = [\"a[1].txt\", \"b[2]*.txt\"]", sound()))
+        .file("a[1].txt", "se-1\n")
+        .file("a1.txt", "se-2\n")
+        .file("b[2]-x.txt", "se-3\n");
+    let (reading, labels) = place.labels();
+    let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
+    assert_eq!((ids, reading.left_out.len(), reading.warnings.len()), (vec!["se-1", "se-3"], 0, 0));
+    assert!(place.loaded().sources.name(&place.path("a[1].txt")));
+}
+
+#[test]
+fn a_list_of_registered_labels_is_a_source() {
+    let row = |id: &str, state: &str| {
+        format!(
+            "{{\"account\":\"main\",\"label_id\":\"{id}\",\"state\":\"{state}\",\"status_code\":\"IT\",\"metadata\":{{\"a\":1}}}}\n"
+        )
+    };
+    let text = row("se-1", "active") + &row("se-2", "removed") + "{\"id\":\"se-3\",\"state\":\"active\"}\n";
+    let place =
+        Place::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file("a.jsonl", &text);
+    let (reading, labels) = place.labels();
+    assert_eq!(labels.len(), 1);
+    assert_eq!((labels[0].key.id.as_str(), &labels[0].metadata["a"]), ("se-1", &1.into()));
+    assert_eq!(reading.fault_count, 1);
+    assert!(reading.faults[0].to_string().contains("row 3: has the unknown key \"state\""));
+}

@@ -62,7 +62,8 @@ fn secrets_are_fetched_from_where_they_are() {
     for line in [
         "none cannot be read: No such file",
         "variable NONE is not set",
-        "CREDENTIALS_DIRECTORY is not set (hint: systemd sets it by LoadCredential=c:/path;",
+        "CREDENTIALS_DIRECTORY is not set (hint: systemd sets it by LoadCredential=c:/path; in a shell: export \
+         CREDENTIALS_DIRECTORY=/folder/of/c)",
         "\"../c\" is not the name of a credential",
         "exactly one of file, env, credential",
         "accounts.f.api_key: is empty",
@@ -185,7 +186,8 @@ fn what_looks_like_a_secret_is_masked_under_any_key() {
 #[test]
 fn every_fault_has_a_hint() {
     let place = Place::new(
-        "[store]\nverbose = 1\n[log]\nlevel = \"verbose\"\n[accounts.main]\nulr = 1\n[cadence.it]\n[cadence.IT]\n",
+        "[store]\nverbose = 1\n[log]\nlevel = \"verbose\"\n[accounts.main]\nulr = 1\n[cadence.it]\n[cadence.IT]\n\
+         [cadence.DE]\n[cadence.sp]\n",
     );
     let report = place.report();
     for fault in place.faults() {
@@ -193,6 +195,10 @@ fn every_fault_has_a_hint() {
     }
     assert!(report.contains("verbose: is not a known key (hint: known here: path"), "{report}");
     assert!(report.contains("log.level = verbose: is not a log level (hint: known here: "), "{report}");
+    for end in ["DE", "sp"] {
+        let line = format!("cadence.{end}: is not a known key (hint: DE and SP end the polling;");
+        assert!(report.contains(&line), "{report}");
+    }
 }
 
 #[test]

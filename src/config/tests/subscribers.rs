@@ -249,6 +249,24 @@ fn beside_the_daemon_no_secret_is_needed() {
 }
 
 #[test]
+fn what_only_reads_has_no_account_and_no_subscriber_with_a_fault() {
+    let place = Place::new(&format!(
+        "{}[accounts.main.discover]\ninterval = \"soon\"\n[accounts.mai]\napi_key = \"k\"\n[accounts]\nx = 1\n\
+         [subscribers.b]\nurl = \"b\"\nsecret = \"{WHSEC}\"\n[subscribers.order]\nurl = \"https://example.com/h\"\n\
+         secret = \"{WHSEC}\"\n[log]\nformat = \"x\"\n",
+        sound().replace("[subscribers.orders]", "[subscribers.orders]\nretry = []")
+    ));
+    let (loaded, faults) =
+        Config::load_to_read(&place.path("trackpost.toml"), &Environment::default()).unwrap();
+    assert_eq!(faults.unwrap().faults.len(), 5);
+    assert_eq!(loaded.config.account_names(), [AccountName::new("mai")]);
+    let subscribers: Vec<_> = loaded.config.subscribers.keys().map(SubscriberName::as_str).collect();
+    assert_eq!(subscribers, ["order"]);
+    assert_eq!(loaded.config.log.format, LogFormat::Auto);
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
 fn a_key_goes_over_plain_http_only_where_nobody_else_can_read_it() {
     let with = |url: &str, more: &str| {
         Place::new(&sound().replace("api_key", &format!("base_url = \"{url}\"\n{more}\napi_key")))
