@@ -99,6 +99,9 @@ CREATE INDEX labels_changed ON labels (version);
 
 CREATE INDEX labels_idle ON labels (coalesce(finished_at, last_polled_at, registered_at)) WHERE next_poll_at IS NULL;
 
+-- The search and the counts of the status page, which read no more than this.
+CREATE INDEX labels_search ON labels (account, state, label_id, tracking_number, metadata);
+
 CREATE INDEX labels_failing ON labels (account) WHERE failures > 0;
 
 CREATE TABLE tracking_events (

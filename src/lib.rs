@@ -20,13 +20,16 @@
 //! |---|---|
 //! | [`domain`] | every decision, pure: `tracking`, `messages`, `polling`, `delivery`, and the leaves below them |
 //! | [`clock`] | the only source of time and randomness |
+//! | [`crash`] | moments at which the torture test ends the process |
 //! | [`store`] | SQLite: one writer, readers apart; the only modules that name `sqlx` |
 //! | [`shipstation`], [`webhook`] | HTTP client for the API, HTTP client for receivers |
 //! | [`config`] | TOML text in, validated domain types out |
 //! | [`workers`] | poller, discoverer, courier, registrar, janitor: a loop around a step |
+//! | [`metrics`] | counts and durations of this process since it started |
+//! | [`explanation`] | why a poll or a delivery is due when it is, in words |
 //! | [`http`] | health, status page, metrics, message feed |
 //! | [`daemon`] | starts the workers, supervises, reloads, stops |
-//! | [`sandbox`], [`simulation`] | a fake ShipStation and a verifying receiver; polls in virtual time |
+//! | [`sandbox`], [`simulation`] | a fake ShipStation, a verifying receiver, and the ledger that audits both; polls in virtual time |
 //! | [`cli`] | one file per command |
 //!
 //! Imports point down only: `cli → daemon → workers, http → store, shipstation, webhook → domain`. A test reads
@@ -56,6 +59,8 @@
 pub mod domain;
 
 pub mod clock;
+pub mod crash;
+pub mod metrics;
 pub mod notices;
 pub mod shortage;
 
@@ -69,6 +74,8 @@ pub mod store;
 pub mod webhook;
 
 pub mod workers;
+
+pub mod explanation;
 
 pub mod http;
 

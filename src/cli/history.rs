@@ -40,7 +40,7 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
         output::line("");
         table::print(["EVENT", "CHANGED AT", "WHAT", "FIELDS"], &[], &changes);
     }
-    let callbacks = store.deliveries_of_label(label.row).await?;
+    let callbacks = store.deliveries_of_label(label.row, 0).await?;
     output::line("");
     if callbacks.is_empty() {
         output::line("no callbacks yet");

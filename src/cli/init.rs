@@ -101,7 +101,7 @@ fn sandboxed(url: &str) -> String {
 
 [accounts.main]
 base_url = "http://{SANDBOX}"
-api_key = "any key will do"
+api_key = "sandbox-key"
 
 [registration]
 labels = ["se-1", "se-2", "se-3"]

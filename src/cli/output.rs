@@ -1,14 +1,11 @@
 //! Printing: text for people, JSON Lines for programs. Tables are in [`super::table`].
 
+use serde::Serialize;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 
 use super::Failure;
-use crate::config::duration;
+pub use crate::explanation::{instant, measured, roughly, shown};
 
 /// Failure to write to stdout.
 #[derive(Debug, thiserror::Error)]
@@ -113,39 +110,6 @@ pub fn or_dash(value: Option<&str>) -> String {
     value.unwrap_or("-").to_owned()
 }
 
-/// A measured duration, rounded for people: `<1 ms`, `87 ms`, `5 s`, `1.2 s`, `2m`.
-pub fn measured(took: Duration) -> String {
-    match u64::try_from(took.as_millis()).unwrap_or(u64::MAX) {
-        0 => "<1 ms".to_owned(),
-        ms @ ..1_000 => format!("{ms} ms"),
-        ms @ ..60_000 if ms % 1_000 < 100 => format!("{} s", ms / 1_000),
-        ms @ ..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        ms => roughly(SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
-    }
-}
-
-/// A span of time, rounded for people: `59s`, `2h5m`, `1d3h`.
-pub fn roughly(span: SignedDuration) -> String {
-    let seconds = span.unsigned_abs().as_secs();
-    let unit = match seconds {
-        ..60 => 1,
-        60..3_600 => 60,
-        3_600..86_400 => 300,
-        _ => 3_600,
-    };
-    duration::format(Duration::from_secs(seconds - seconds % unit))
-}
-
-/// An instant as in `--json`: RFC 3339, UTC, milliseconds, `Z`.
-pub fn instant(at: Timestamp) -> String {
-    crate::domain::messages::body::instant(at)
-}
-
-/// An instant for people, or a dash.
-pub fn shown(at: Option<Timestamp>) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,23 +117,5 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_control_the_terminal() {
         assert_eq!(plain("a\u{1b}[31m\nb"), "a [31m b");
-    }
-
-    #[test]
-    fn measured_durations_are_rounded() {
-        for (ms, shown) in
-            [(0, "<1 ms"), (87, "87 ms"), (1_000, "1 s"), (5_002, "5 s"), (1_250, "1.2 s"), (61_500, "1m")]
-        {
-            assert_eq!(measured(Duration::from_millis(ms)), shown);
-        }
-    }
-
-    #[test]
-    fn spans_are_rounded_for_people() {
-        for (seconds, shown) in
-            [(0, "0s"), (59, "59s"), (119, "1m"), (-7_500, "2h5m"), (7_299, "2h"), (100_000, "1d3h")]
-        {
-            assert_eq!(roughly(SignedDuration::from_secs(seconds)), shown);
-        }
     }
 }

@@ -14,6 +14,7 @@ use super::output::{self, shown};
 use super::{Failure, accounts, open_store_to_read, subscribers};
 use crate::clock;
 use crate::domain::degraded::{Degraded, What};
+use crate::explanation::kind_in_words;
 use crate::store::lock::{self, Record};
 use crate::store::views::accounts::AccountView;
 use crate::store::views::attention;
@@ -122,17 +123,7 @@ fn print(status: &Status) {
 }
 
 fn attention_line(degraded: &Degraded) -> String {
-    let kind = match degraded.what {
-        What::Daemon => "daemon",
-        What::Shortage => "this machine",
-        What::Account => "account",
-        What::Subscriber => "subscriber",
-        What::FirstPolls => "first polls of account",
-        What::Reload => "reload",
-        What::LabelFile => "label file left out:",
-        What::Watch => "label files are not watched",
-        What::Wal => "database",
-    };
+    let kind = kind_in_words(degraded.what);
     let name = degraded.name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
     let since = degraded.since.map(|at| format!(" (since {})", shown(Some(at)))).unwrap_or_default();
     format!("- {kind}{name}: {}{since}", degraded.detail.as_deref().unwrap_or_default())

@@ -187,8 +187,8 @@ mod tests {
     fn cells_wrap_at_spaces_and_no_word_is_cut() {
         assert_eq!(
             printed(Some(52)),
-            "LABEL  NOTE    WHEN        URL\n\
-             se-é   a note  2026-11-27  https://example.com/x\n       of      10:00:00Z\n       words\n"
+            "LABEL  NOTE      WHEN          URL\n\
+             se-é   a note    2026-11-27    https://example.com/x\n       of words  10:00:00Z\n"
         );
         for limit in 0..90 {
             let text = printed(Some(limit));

@@ -1,28 +1,78 @@
 //! Who may read what is about parcels: whoever has the token, where there is one.
+//!
+//! A program sends it as `Authorization: Bearer …`. A browser sends it once, by the form of `/login`, and gets a cookie
+//! that is made from it and does not tell it.
 
-use axum::extract::{Request, State};
+use axum::extract::{Form, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
+use super::pages::{self, wants_html};
 use super::{Sources, json};
 use crate::domain::digest;
+
+const COOKIE: &str = "trackpost";
+/// How long a browser stays logged in, in seconds: 30 days.
+const KEPT: u32 = 30 * 86_400;
 
 /// Lets a request pass if it has the token, or if none is asked for.
 pub(super) async fn let_in(State(sources): State<Sources>, request: Request, next: Next) -> Response {
     if may_read(&sources, request.headers()) {
         return next.run(request).await;
     }
-    let body = serde_json::json!({ "error": "this needs the token: Authorization: Bearer …" });
-    let mut refusal = json(StatusCode::UNAUTHORIZED, body.to_string());
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let mut refusal = if wants_html(request.headers()) {
+        pages::login(target, false)
+    } else {
+        let body = serde_json::json!({ "error": "this needs the token: Authorization: Bearer …" });
+        json(StatusCode::UNAUTHORIZED, body.to_string())
+    };
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refusal
+}
+
+/// What the form of the login sends.
+#[derive(serde::Deserialize)]
+pub(super) struct Login {
+    token: String,
+    #[serde(default)]
+    to: String,
+}
+
+/// `POST /login`: gives a cookie for the token, and goes on to the page that was asked for.
+pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login>) -> Response {
+    // A path of this server, and nothing that a browser takes for another one.
+    let ours =
+        sent.to.starts_with('/') && !sent.to.starts_with("//") && !sent.to.contains(['\\', '\n', '\r']);
+    let to = if ours { sent.to.as_str() } else { "/" };
+    let Some(token) = sources.token.as_ref().map(|token| token.expose().as_str()) else {
+        return (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response();
+    };
+    if !alike(sent.token.trim().as_bytes(), token.as_bytes()) {
+        return pages::login(to, true);
+    }
+    let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={KEPT}", cookie_of(token));
+    (StatusCode::SEE_OTHER, [(header::LOCATION, to), (header::SET_COOKIE, cookie.as_str())]).into_response()
+}
+
+/// What a browser keeps instead of the token.
+fn cookie_of(token: &str) -> String {
+    digest::hex(&digest::of_bytes(format!("trackpost status page\n{token}").as_bytes()))
 }
 
 /// Whether a request has the token, or none is asked for.
 pub(super) fn may_read(sources: &Sources, headers: &HeaderMap) -> bool {
     let token = sources.token.as_ref().map(|token| token.expose().as_str());
-    token.is_none_or(|token| has_token(headers, token))
+    token.is_none_or(|token| has_token(headers, token) || has_cookie(headers, token))
+}
+
+fn has_cookie(headers: &HeaderMap, token: &str) -> bool {
+    let wanted = cookie_of(token);
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+    let mut values =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    values.any(|(name, value)| name == COOKIE && alike(value.as_bytes(), wanted.as_bytes()))
 }
 
 fn has_token(headers: &HeaderMap, token: &str) -> bool {
@@ -59,5 +109,22 @@ mod tests {
             assert!(!has(wrong), "{wrong}");
         }
         assert!(!has_token(&HeaderMap::new(), "open sesame"));
+    }
+
+    #[test]
+    fn a_cookie_opens_and_does_not_tell_the_token() {
+        let has = |sent: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::COOKIE, sent.parse().unwrap());
+            has_cookie(&headers, "open sesame")
+        };
+        let cookie = cookie_of("open sesame");
+        assert!(!cookie.contains("sesame"));
+        assert!(has(&format!("a=b; {COOKIE}={cookie}")));
+        for wrong in
+            [format!("{COOKIE}=open sesame"), format!("other={cookie}"), format!("{COOKIE}={cookie}0")]
+        {
+            assert!(!has(&wrong), "{wrong}");
+        }
     }
 }

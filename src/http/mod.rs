@@ -3,30 +3,38 @@
 //! `/healthz` is 200 while the store answers and every worker gets something done, else 503 and why. It also lists what is
 //! degraded and no reason to restart, with details for those who have the token. `/readyz` is 200
 //! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, nor do
-//! the public keys at `/jwks`, so they are open. The feed does, and asks for the token where one is configured.
+//! the public keys at `/jwks`, so they are open. Pages, metrics and the feed ask for the token where one is configured.
+//!
+//! Whatever is done to this port, polls and deliveries go on: [`server`] bounds connections in number and time, [`gate`]
+//! the work of pages, which read over database connections of their own. Health and metrics are computed once a second at
+//! most.
 
+mod cached;
 mod feed;
+mod gate;
 mod guard;
 mod host;
 mod keys;
+mod metrics;
+mod pages;
+mod server;
 
-use std::future::{Future, IntoFuture as _};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::domain::degraded::{Degraded, What};
@@ -34,12 +42,9 @@ use crate::domain::secret::Hidden;
 use crate::notices::Notices;
 use crate::shortage;
 use crate::store::Store;
-use crate::store::views::attention;
-use crate::store::views::attention::Configured;
+use crate::store::views::attention::{self, Configured};
 use crate::workers::heartbeat::Heartbeats;
-
-/// How long answers under way may take when the daemon stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+use cached::Cached;
 
 /// How long the database may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -114,32 +119,47 @@ pub async fn serve(
     sources: Sources,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let guarded = Router::new()
-        .route("/messages", get(feed::messages))
-        .route_layer(middleware::from_fn_with_state(sources.clone(), guard::let_in));
-    let routes = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/jwks", get(keys::jwks))
-        .merge(guarded)
-        .layer(middleware::from_fn_with_state(sources.clone(), host::check))
-        .with_state(sources);
-    let (tell, told) = oneshot::channel::<()>();
-    let stop = async move {
-        // Nothing is ever sent: it closes.
-        let _ = told.await;
-    };
-    let mut served = pin!(axum::serve(listener, routes).with_graceful_shutdown(stop).into_future());
-    tokio::select! {
-        served = &mut served => return served,
-        () = shutdown => drop(tell),
-    }
-    // A request of which only half ever comes must not hold up the stop.
-    tokio::time::timeout(LAST_ANSWERS, served).await.unwrap_or(Ok(()))
+    server::serve(listener, routes(sources), shutdown).await
 }
 
-async fn healthz(State(sources): State<Sources>, headers: HeaderMap) -> impl IntoResponse {
-    let (faults, mut degraded) = (sources.faults().await, sources.degraded().await);
+fn routes(sources: Sources) -> Router {
+    let of_pages = Sources { store: sources.store.for_pages(), ..sources.clone() };
+    let gate = Arc::new(gate::Gate::default());
+    let pages = Router::new()
+        .route("/", get(pages::overview))
+        .route("/labels/{id}", get(pages::label))
+        .route("/subscribers/{name}", get(pages::subscriber))
+        .route("/messages/{id}", get(pages::message))
+        .route("/messages", get(feed::messages))
+        .with_state(of_pages.clone())
+        .route_layer(from_fn_with_state(gate, gate::pass));
+    let guarded = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .with_state((of_pages, Arc::default()))
+        .merge(pages)
+        .route_layer(from_fn_with_state(sources.clone(), guard::let_in));
+    Router::new()
+        .route("/healthz", get(healthz))
+        .with_state((sources.clone(), Arc::default()))
+        .route("/readyz", get(readyz))
+        .route("/jwks", get(keys::jwks))
+        .route("/login", post(guard::login))
+        .merge(guarded)
+        .fallback(pages::no_such_page)
+        .layer(DefaultBodyLimit::max(4 << 10))
+        .layer(from_fn_with_state(sources.clone(), host::check))
+        .with_state(sources)
+}
+
+/// What is wrong, and what is degraded.
+type Health = (Vec<String>, Vec<Degraded>);
+
+async fn healthz(
+    State((sources, cached)): State<(Sources, Arc<Cached<Health>>)>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    let (faults, mut degraded) =
+        cached.get(async || (sources.faults().await, sources.degraded().await)).await;
     if !guard::may_read(&sources, &headers) {
         degraded.iter_mut().for_each(|degraded| degraded.detail = None);
     }

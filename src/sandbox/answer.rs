@@ -1,6 +1,6 @@
-//! What is put on the wire instead of the usual: a status, headers, a body, and how long it takes.
+//! A scripted HTTP answer: status, headers, body, and delay.
 //!
-//! Tests script the fake ShipStation and the receiver with the same value. It says nothing about when it is used.
+//! Tests script the fake ShipStation and the receiver with the same type.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-/// One answer, as it goes out.
+/// One HTTP answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Waited for before the first byte. Cut short when the server shuts down.
+    /// Wait before the first byte. Cut short when the server shuts down.
     pub delay: Duration,
 }
 
@@ -37,10 +37,10 @@ impl Answer {
         Self::status(status).header(CONTENT_TYPE.as_str(), "application/json; charset=utf-8").body(body)
     }
 
-    /// Sets a header; the last value of a name holds.
+    /// Sets a header; replaces an earlier value of the same name.
     ///
     /// # Panics
-    /// If it is no header that HTTP could carry.
+    /// If it is not a valid HTTP header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().expect("a header name");

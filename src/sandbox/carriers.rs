@@ -1,4 +1,4 @@
-//! The three carriers' habits: their names, null or "", and how each writes a time down.
+//! How the three carriers write: their names, null or "", and times.
 //!
 //! What looks wrong here is wrong in the real answers: `Z` on a local time (UPS), 7 h added twice (USPS), a delivery
 //! date hours before its own scan (FedEx).
@@ -24,7 +24,7 @@ const USPS_OFFSET: i8 = -7;
 impl Carrier {
     pub const ALL: [Self; 3] = [Self::Ups, Self::Fedex, Self::Usps];
 
-    /// As a tracking answer names it.
+    /// The `carrier_code` of a tracking answer.
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::Ups => "ups",
@@ -33,7 +33,7 @@ impl Carrier {
         }
     }
 
-    /// The provider's number: not the `se-…` id of a label's carrier.
+    /// The `carrier_id` of a tracking answer: a number, not the `se-…` id of a label's carrier.
     pub(super) fn number(self) -> u32 {
         match self {
             Self::Ups => 3,
@@ -42,8 +42,8 @@ impl Carrier {
         }
     }
 
-    pub(super) fn draw_tracking_number(self, dice: &mut Rng) -> String {
-        let mut digits = |count: usize| -> String { (0..count).map(|_| dice.digit(10)).collect() };
+    pub(super) fn draw_tracking_number(self, rng: &mut Rng) -> String {
+        let mut digits = |count: usize| -> String { (0..count).map(|_| rng.digit(10)).collect() };
         match self {
             Self::Ups => format!("1ZTP{}03{}", digits(4), digits(8)),
             Self::Fedex => format!("39{}", digits(10)),
@@ -63,7 +63,7 @@ impl Carrier {
         }
     }
 
-    /// What an unknown text is: most say null, UPS says "".
+    /// An unknown text: null for most, "" for UPS.
     pub(super) fn nothing(self) -> Option<String> {
         (self == Self::Ups).then(String::new)
     }

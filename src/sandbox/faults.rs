@@ -1,7 +1,7 @@
-//! Trouble on order: a share of the answers fails, comes late or is garbled.
+//! Injected faults: a share of the answers fails, comes late or is garbled.
 //!
-//! The dice are seeded, so a run repeats as long as its requests come in the same order. Which label is hit is chance;
-//! trouble for one label alone is scripted through the handle.
+//! The random numbers are seeded, so a run repeats as long as its requests come in the same order. Which label is
+//! hit is random; faults of a single label are scripted through the handle.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use super::answer::Answer;
 use super::errors;
 
-/// One kind of trouble, and how often it happens.
+/// One kind of fault, and how often it happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     pub kind: FaultKind,
@@ -24,11 +24,11 @@ pub enum FaultKind {
     Fail(u16),
     /// Answer as usual, but this much later.
     Slow(Duration),
-    /// Answer 200 with what is no tracking object: JSON cut short, an HTML page, nothing, in turn.
+    /// Answer 200 with something that is not a tracking object: JSON cut short, an HTML page, nothing, in turn.
     Garble,
 }
 
-/// Why a text orders no fault.
+/// Why a text is not a valid fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     #[error("{0:?} has no share; it reads like {1}")]
@@ -85,28 +85,28 @@ fn parse_share(text: &str) -> Result<f64, FaultError> {
         .ok_or_else(|| FaultError::Share(text.to_owned()))
 }
 
-/// The faults in force, and the dice.
+/// The faults in force, and the random numbers.
 #[derive(Debug)]
-pub(super) struct Mischief {
+pub(super) struct FaultInjector {
     faults: Vec<Fault>,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
     garbled: usize,
 }
 
-impl Mischief {
+impl FaultInjector {
     pub(super) fn new(faults: Vec<Fault>, seed: u64) -> Self {
-        Self { faults, dice: fastrand::Rng::with_seed(seed), garbled: 0 }
+        Self { faults, rng: fastrand::Rng::with_seed(seed), garbled: 0 }
     }
 
     pub(super) fn set(&mut self, faults: Vec<Fault>) {
         self.faults = faults;
     }
 
-    /// Throws the dice once per fault, and spoils `answer` by what came up; a failure beats a garbling.
-    pub(super) fn spoil(&mut self, mut answer: Answer, request_id: &str) -> Answer {
+    /// Draws once per fault, and changes `answer` by the faults that were drawn; a failure beats a garbling.
+    pub(super) fn apply(&mut self, mut answer: Answer, request_id: &str) -> Answer {
         let (mut delay, mut failure, mut garble) = (Duration::ZERO, None, false);
         for fault in &self.faults {
-            if self.dice.f64() >= fault.share {
+            if self.rng.f64() >= fault.share {
                 continue;
             }
             match fault.kind {
@@ -168,9 +168,9 @@ mod tests {
     fn the_same_seed_makes_the_same_trouble() {
         let faults = vec![Fault::new(FaultKind::Fail(503), 0.3), Fault::new(FaultKind::Garble, 0.3)];
         let run = |seed| {
-            let mut mischief = Mischief::new(faults.clone(), seed);
+            let mut injector = FaultInjector::new(faults.clone(), seed);
             let answers: Vec<Answer> =
-                (0..200).map(|_| mischief.spoil(Answer::json(200, r#"{"events":[]}"#), "r")).collect();
+                (0..200).map(|_| injector.apply(Answer::json(200, r#"{"events":[]}"#), "r")).collect();
             answers
         };
         assert_eq!(run(7), run(7));
@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn garbles_in_turn() {
-        let mut mischief = Mischief::new(vec![Fault::new(FaultKind::Garble, 1.0)], 1);
+        let mut injector = FaultInjector::new(vec![Fault::new(FaultKind::Garble, 1.0)], 1);
         let whole = Answer::json(200, r#"{"status_code":"IT","events":[]}"#);
-        let bodies: Vec<_> = (0..4).map(|_| mischief.spoil(whole.clone(), "r").body).collect();
+        let bodies: Vec<_> = (0..4).map(|_| injector.apply(whole.clone(), "r").body).collect();
         assert!(whole.body.starts_with(&bodies[0]) && bodies[0] != whole.body);
         assert!(bodies[1].starts_with(b"<!DOCTYPE html>"));
         assert!(bodies[2].is_empty());

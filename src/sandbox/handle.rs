@@ -1,4 +1,4 @@
-//! The sandbox from outside the wire: what was asked of it, and what it shall answer.
+//! Control of a running sandbox: reads its requests and sets its answers.
 
 use std::sync::Arc;
 
@@ -9,21 +9,22 @@ use crate::domain::label::LabelId;
 
 use super::answer::Answer;
 use super::carriers::Carrier;
-use super::census::{Asked, Counters};
 use super::faults::Fault;
 use super::journeys::Journey;
+use super::ledger::Served;
 use super::parcel::Parcel;
+use super::requests::{Counters, LoggedRequest};
 use super::state::{Known, Shared, Source};
 
-/// What the list of labels is scripted under: no label has this name.
+/// Key of the scripts for the list of labels; no label has this name.
 pub(super) const LIST: &str = "";
 
-/// Reads and steers a running sandbox; clones speak of the same one.
+/// Reads and controls a running sandbox; clones control the same one.
 #[derive(Clone)]
 pub struct SandboxHandle(pub(super) Arc<Shared>);
 
 impl SandboxHandle {
-    /// What stands before `/v2/labels/…`, without a slash at the end.
+    /// The URL before `/v2/labels/…`, without a slash at the end.
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
@@ -34,31 +35,36 @@ impl SandboxHandle {
     }
 
     pub fn counters(&self) -> Counters {
-        self.0.lock().census.counters()
+        self.0.lock().requests.counters()
     }
 
-    /// How often this label was asked for, answered or not.
+    /// A copy of the sandbox's side of the ledger.
+    pub fn served(&self) -> Served {
+        self.0.lock().requests.served.clone()
+    }
+
+    /// Number of requests for this label, answered or not.
     pub fn requests_of(&self, label: &str) -> u64 {
-        self.0.lock().census.requests_of(label)
+        self.0.lock().requests.requests_of(label)
     }
 
     /// The requests one by one, oldest first; of a long run the last 200 000.
-    pub fn requests(&self) -> Vec<Asked> {
-        self.0.lock().census.journal()
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.0.lock().requests.journal()
     }
 
     /// The headers of the latest request.
     pub fn last_headers(&self) -> HeaderMap {
-        self.0.lock().census.last_headers()
+        self.0.lock().requests.last_headers()
     }
 
     /// Answers the next request for `label` with this, whatever its parcel does; calls queue up, and the last answer
-    /// repeats until [`Self::unscript`]. Key and rate limit still come first; faults do not strike it.
+    /// repeats until [`Self::unscript`]. Key and rate limit still come first; injected faults do not apply.
     pub fn script(&self, label: &str, answer: Answer) {
         self.0.lock().scripts.entry(label.to_owned()).or_default().push(answer);
     }
 
-    /// As [`Self::script`], but when this is used up the label goes back to its parcel.
+    /// As [`Self::script`], but only once; afterwards the label follows its parcel again.
     pub fn script_once(&self, label: &str, answer: Answer) {
         self.0.lock().scripts.entry(label.to_owned()).or_default().push_once(answer);
     }
@@ -86,7 +92,7 @@ impl SandboxHandle {
         self.0.lock().largest_page = labels;
     }
 
-    /// Puts a label's creation at another instant, as the list tells it.
+    /// Changes a label's `created_at` in the list.
     pub fn date(&self, label: &LabelId, created_at: Timestamp) {
         if let Some(known) = self.0.lock().labels.get_mut(label) {
             known.created_at = created_at;
@@ -94,7 +100,7 @@ impl SandboxHandle {
     }
 
     pub fn set_faults(&self, faults: Vec<Fault>) {
-        self.0.lock().mischief.set(faults);
+        self.0.lock().faults.set(faults);
     }
 
     /// Requests per key in any 60 s.
@@ -102,12 +108,12 @@ impl SandboxHandle {
         self.0.lock().rate_limit = limit;
     }
 
-    /// The keys that are let in from now on; empty: any that is not empty.
+    /// API keys accepted from now on; empty: every key that is not empty.
     pub fn set_api_keys(&self, keys: Vec<String>) {
         self.0.lock().api_keys = keys;
     }
 
-    /// Creates a label with the parcel of its hash.
+    /// Creates a label; its journey and carrier follow from its id.
     pub fn create(&self, label: &LabelId) {
         let now = self.virtual_now();
         self.know(label, now, Parcel::new(label, self.0.seed, now));
@@ -127,7 +133,7 @@ impl SandboxHandle {
             .insert(label.clone(), Known { created_at, voided_at: None, source: Source::Parcel(parcel) });
     }
 
-    /// Voids a known label: asked for its tracking, the API says `tracking_not_supported`.
+    /// Voids a known label: its tracking is answered with `tracking_not_supported`.
     pub fn void(&self, label: &LabelId) {
         let now = self.virtual_now();
         if let Some(known) = self.0.lock().labels.get_mut(label) {
@@ -150,7 +156,7 @@ impl SandboxHandle {
         state.labels.iter().filter_map(parcel).collect()
     }
 
-    /// Whether nothing more will change: every parcel has come to the end of its script.
+    /// Whether every parcel has come to the end of its script.
     pub fn all_ended(&self) -> bool {
         let now = self.virtual_now();
         self.parcels().iter().all(|(_, parcel)| parcel.ends_at() <= now)

@@ -1,4 +1,4 @@
-//! What happened, in order, of bounded length: entries keep their number when old ones are let go.
+//! A bounded list of entries in order; entries keep their number when old ones are dropped.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ impl<T> Journal<T> {
         Self { entries: VecDeque::new(), first: 0, keep: keep.max(1) }
     }
 
-    /// Adds an entry; gives its number.
+    /// Adds an entry. Returns its number.
     pub(super) fn push(&mut self, entry: T) -> u64 {
         if self.entries.len() == self.keep {
             self.entries.pop_front();

@@ -16,9 +16,9 @@ pub enum Journey {
     ReturnedToSender,
     /// Left at a collection point (`SP`).
     CollectionPoint,
-    /// Delivered, on a list that is rewritten, doubled and filled in behind the reader's back.
+    /// Delivered, with scans that are rewritten, doubled and inserted later.
     Revised,
-    /// A label that no carrier ever sees.
+    /// A label that no carrier ever scans.
     NeverScanned,
 }
 
@@ -32,7 +32,7 @@ impl Journey {
         Self::NeverScanned,
     ];
 
-    /// The journey of a parcel by lot: most arrive.
+    /// Chooses a journey by a random number: most are delivered.
     pub(super) fn draw(lot: u64) -> Self {
         match lot % 20 {
             0..=10 => Self::Delivered,

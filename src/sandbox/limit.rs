@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// What the limit is counted over.
+/// Window of the limit.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// The requests of the last 60 s.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Window(VecDeque<Timestamp>);
 
 impl Window {
-    /// Counts a request at `now`; gives how many there are now in the window that ends with it.
+    /// Counts a request at `now`. Returns the number of requests in the window that ends with it.
     pub(super) fn count(&mut self, now: Timestamp) -> usize {
         self.forget_before(now);
         self.0.push_back(now);
         self.0.len()
     }
 
-    /// Admits a request, or says how long until one would be.
+    /// Admits a request, or returns the wait until one would be admitted.
     pub(super) fn admit(&mut self, now: Timestamp, limit: u32) -> Result<(), Duration> {
         self.forget_before(now);
         let limit = limit as usize;

@@ -1,31 +1,32 @@
-//! A fake ShipStation to be tried against, and a receiver that verifies what comes of it.
+//! A fake ShipStation, a receiver that verifies callbacks, and the ledger that compares the two.
 //!
 //! Nobody can test against the real one: its sandbox knows three carriers, fires no webhooks and is closed to most
 //! accounts. This one serves parcels on scripted journeys in compressed time, recorded journeys, or plain files, with
-//! the vendor's errors, its rate limit, and faults on order. Tests, `trackpost demo`, `sandbox` and `listen` run it.
+//! the vendor's errors, its rate limit, and injected faults. Tests, `trackpost demo`, `sandbox` and `listen` run it.
 //!
-//! It knows the wire and never the store; it prints nothing and decides nothing about polling or delivery. Both servers
-//! run on the task that awaits `serve`, and are read and steered through a handle that is cheap to clone.
+//! It does not use the store, prints nothing, and decides nothing about polling or delivery. Both servers run on the task
+//! that awaits `serve`, and are read and controlled through a handle that is cheap to clone.
 
 mod answer;
+mod callback;
 mod carriers;
-mod census;
 mod errors;
 mod faults;
 mod handle;
 mod journal;
 mod journeys;
 mod labels;
+pub mod ledger;
 mod limit;
 mod parcel;
 mod places;
 mod receiver;
 mod recorded;
 mod replay;
+mod requests;
 mod script;
 mod server;
 mod state;
-mod tally;
 mod timeline;
 mod vocabulary;
 mod wire;
@@ -40,27 +41,27 @@ use crate::clock;
 use crate::domain::label::LabelId;
 
 pub use answer::Answer;
+pub use callback::{Callback, Verified};
 pub use carriers::Carrier;
-pub use census::{Asked, Counters};
 pub use faults::{Fault, FaultError, FaultKind};
 pub use handle::SandboxHandle;
 pub use journeys::Journey;
 pub use parcel::Parcel;
-pub use receiver::{Delivery, Receiver, ReceiverHandle, ReceiverOptions, Verified};
+pub use receiver::{Receiver, ReceiverHandle, ReceiverOptions};
 pub use recorded::Recorded;
+pub use requests::{Counters, LoggedRequest};
 pub use server::Sandbox;
-pub use tally::{Counts, OrderViolation, Verdict};
 
 /// How a sandbox behaves from the start. The handle can change most of it later.
 #[derive(Clone, Debug)]
 pub struct SandboxOptions {
-    /// The keys that are let in; empty: any that is not empty.
+    /// API keys that are accepted; empty: every key that is not empty.
     pub api_keys: Vec<String>,
     /// Requests per key in any 60 s; none: as many as come. The real default is 200.
     pub rate_limit: Option<u32>,
     /// Whether every well-formed label id is known, and gets a parcel by its hash when it is first asked for.
     pub auto: bool,
-    /// Sets parcels and faults; the same seed makes the same run.
+    /// Seed of parcels and faults; the same seed makes the same run.
     pub seed: u64,
     /// How many times faster than the clock the parcels travel.
     pub time_factor: f64,
@@ -101,7 +102,7 @@ impl Default for SandboxOptions {
     }
 }
 
-/// Where the sandbox takes its instants from: [`clock::now`], or what a test says.
+/// The clock of the sandbox: [`clock::now`], or one that a test sets.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 

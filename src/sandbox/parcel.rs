@@ -35,9 +35,9 @@ pub struct Parcel {
 impl Parcel {
     /// The parcel of `label`, journey and carrier by a hash of its id.
     pub fn new(label: &LabelId, seed: u64, registered_at: Timestamp) -> Self {
-        let mut dice = dice(label, seed);
-        let journey = Journey::draw(dice.u64(..));
-        let carrier = Carrier::ALL[dice.usize(..Carrier::ALL.len())];
+        let mut rng = rng(label, seed);
+        let journey = Journey::draw(rng.u64(..));
+        let carrier = Carrier::ALL[rng.usize(..Carrier::ALL.len())];
         Self::on(journey, carrier, label, seed, registered_at)
     }
 
@@ -49,18 +49,18 @@ impl Parcel {
         seed: u64,
         registered_at: Timestamp,
     ) -> Self {
-        let mut dice = dice(label, !seed);
-        let mut indices: Vec<usize> = (0..PLACES.len()).collect();
-        dice.shuffle(&mut indices);
+        let mut rng = rng(label, !seed);
+        let mut inrngs: Vec<usize> = (0..PLACES.len()).collect();
+        rng.shuffle(&mut inrngs);
         Self {
             journey,
             carrier,
             registered_at: Timestamp::from_second(registered_at.as_second())
                 .expect("whole seconds are in range"),
-            tracking_number: carrier.draw_tracking_number(&mut dice),
-            route: [&PLACES[indices[0]], &PLACES[indices[1]], &PLACES[indices[2]]],
-            pace: dice.u64(800..=1250),
-            salt: dice.u32(..),
+            tracking_number: carrier.draw_tracking_number(&mut rng),
+            route: [&PLACES[inrngs[0]], &PLACES[inrngs[1]], &PLACES[inrngs[2]]],
+            pace: rng.u64(800..=1250),
+            salt: rng.u32(..),
         }
     }
 
@@ -138,8 +138,8 @@ impl Parcel {
     }
 }
 
-/// The same dice for the same label and seed, on every machine.
-fn dice(label: &LabelId, seed: u64) -> Rng {
+/// The same random numbers for the same label and seed, on every machine.
+fn rng(label: &LabelId, seed: u64) -> Rng {
     let digest = Sha256::digest(format!("{seed}:{label}"));
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&digest[..8]);

@@ -8,7 +8,7 @@ pub(super) struct Place {
     pub(super) postal_code: &'static str,
     pub(super) latitude: f64,
     pub(super) longitude: f64,
-    /// Hours from UTC; summer time all year, as nobody here looks at a calendar.
+    /// Hours from UTC; summer time all year.
     pub(super) utc_offset: i8,
 }
 

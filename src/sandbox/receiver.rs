@@ -1,9 +1,7 @@
-//! A webhook receiver that verifies, remembers and judges what it is sent.
+//! A webhook receiver that verifies and remembers what it is sent.
 //!
 //! Written from the receiving side's documents alone, as any subscriber would be: it checks the signature over the raw
-//! body, answers what it was told to, and afterwards says whether every message came once and in order.
-
-mod delivery;
+//! body, answers what it was told to, and keeps its side of the [`super::ledger`].
 
 use std::fmt;
 use std::io;
@@ -12,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{self, Request};
 use axum::http::Response;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -21,12 +19,11 @@ use crate::domain::messages::signature::SigningSecret;
 
 use super::Clock;
 use super::answer::Answer;
+use super::callback::{Callback, Verified};
 use super::journal::Journal;
+use super::ledger::{Accepted, Counts};
 use super::script::Script;
 use super::server::{delay, serve};
-use super::tally::{Counts, Tally, Verdict};
-
-pub use delivery::{Delivery, Verified};
 
 /// The longest body that is read, in bytes; a longer one is answered 413.
 const MAX_BODY: usize = 8 * 1024 * 1024;
@@ -34,14 +31,16 @@ const MAX_BODY: usize = 8 * 1024 * 1024;
 /// How a receiver behaves from the start.
 #[derive(Clone, Debug)]
 pub struct ReceiverOptions {
-    /// A callback is well signed if it is with one of them; empty: nothing is checked.
+    /// A signature is good if it holds with one of these secrets; empty: nothing is checked.
     pub secrets: Vec<SigningSecret>,
-    /// The answer to what is not badly signed.
+    /// The answer to a callback whose signature is not bad.
     pub answer: Answer,
-    /// How many deliveries are remembered with their bodies; the verdict knows all.
+    /// How many callbacks are remembered with their bodies; the ledger counts all.
     pub keep: usize,
-    /// Is told of every delivery once it is answered.
-    pub watch: Option<mpsc::UnboundedSender<Delivery>>,
+    /// Gets every callback once it is answered.
+    pub watch: Option<mpsc::UnboundedSender<Callback>>,
+    /// Signatures are verified at their own timestamp, for senders whose clock is wrong on purpose.
+    pub any_time: bool,
     pub clock: Clock,
 }
 
@@ -52,34 +51,36 @@ impl Default for ReceiverOptions {
             answer: Answer::status(200),
             keep: usize::MAX,
             watch: None,
+            any_time: false,
             clock: Clock::default(),
         }
     }
 }
 
-/// Decides an answer by the delivery; `None` leaves it to the rest.
-type Steering = Arc<dyn Fn(&Delivery) -> Option<Answer> + Send + Sync>;
+/// Decides an answer by the callback; `None` leaves it to the rest.
+type Rule = Arc<dyn Fn(&Callback) -> Option<Answer> + Send + Sync>;
 
 struct Shared {
     secrets: Vec<SigningSecret>,
     clock: Clock,
-    watch: Option<mpsc::UnboundedSender<Delivery>>,
+    any_time: bool,
+    watch: Option<mpsc::UnboundedSender<Callback>>,
     closing: watch::Sender<bool>,
     counts: watch::Sender<Counts>,
-    books: Mutex<Books>,
+    state: Mutex<State>,
 }
 
-struct Books {
+struct State {
     answer: Answer,
     script: Script,
-    steering: Option<Steering>,
-    journal: Journal<Delivery>,
-    tally: Tally,
+    rule: Option<Rule>,
+    journal: Journal<Callback>,
+    accepted: Accepted,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,15 +98,16 @@ impl Receiver {
         let shared = Arc::new(Shared {
             secrets: options.secrets,
             clock: options.clock,
+            any_time: options.any_time,
             watch: options.watch,
             closing: watch::Sender::new(false),
             counts: watch::Sender::new(Counts::default()),
-            books: Mutex::new(Books {
+            state: Mutex::new(State {
                 answer: options.answer,
                 script: Script::default(),
-                steering: None,
+                rule: None,
                 journal: Journal::new(options.keep),
-                tally: Tally::default(),
+                accepted: Accepted::default(),
             }),
         });
         Ok(Self { listener, addr, shared })
@@ -115,7 +117,7 @@ impl Receiver {
         self.addr
     }
 
-    /// Every path is taken; a path of its own per subscriber keeps their books apart.
+    /// Every path is accepted. Each path is a subscriber of its own: one message on two paths is not a repetition.
     pub fn url(&self) -> String {
         format!("http://{}/", self.addr)
     }
@@ -131,7 +133,7 @@ impl Receiver {
     }
 }
 
-/// Reads and steers a running receiver; clones speak of the same one.
+/// Reads and controls a running receiver; clones control the same one.
 #[derive(Clone)]
 pub struct ReceiverHandle(Arc<Shared>);
 
@@ -143,22 +145,28 @@ impl fmt::Debug for ReceiverHandle {
 
 impl ReceiverHandle {
     /// What came in, oldest first.
-    pub fn deliveries(&self) -> Vec<Delivery> {
+    pub fn callbacks(&self) -> Vec<Callback> {
         self.0.lock().journal.iter().cloned().collect()
     }
 
     pub fn counts(&self) -> Counts {
-        self.0.lock().tally.counts()
+        self.0.lock().accepted.counts()
     }
 
-    pub fn verdict(&self) -> Verdict {
-        self.0.lock().tally.verdict()
+    /// A copy of the receiver's side of the ledger.
+    pub fn accepted(&self) -> Accepted {
+        self.0.lock().accepted.clone()
+    }
+
+    /// Reads the receiver's side of the ledger in place.
+    pub fn with_accepted<T>(&self, read: impl FnOnce(&Accepted) -> T) -> T {
+        read(&self.0.lock().accepted)
     }
 
     /// Answers the next requests with these, one each, signature good or bad; then goes on as before.
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
-        let mut books = self.0.lock();
-        answers.into_iter().for_each(|answer| books.script.push_once(answer));
+        let mut state = self.0.lock();
+        answers.into_iter().for_each(|answer| state.script.push_once(answer));
     }
 
     /// Answers with this from now on.
@@ -166,9 +174,9 @@ impl ReceiverHandle {
         self.0.lock().answer = answer;
     }
 
-    /// Asks `steering` first, for every request.
-    pub fn answer_by(&self, steering: impl Fn(&Delivery) -> Option<Answer> + Send + Sync + 'static) {
-        self.0.lock().steering = Some(Arc::new(steering));
+    /// Applies `rule` first, to every request.
+    pub fn answer_by(&self, rule: impl Fn(&Callback) -> Option<Answer> + Send + Sync + 'static) {
+        self.0.lock().rule = Some(Arc::new(rule));
     }
 
     /// Waits until the counts are `enough`. The caller sets the time limit.
@@ -178,50 +186,51 @@ impl ReceiverHandle {
     }
 }
 
-async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+async fn receive(extract::State(shared): extract::State<Arc<Shared>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return Answer::status(413).header("connection", "close").into_response();
     };
-    let delivery = Delivery::read(parts, body, &shared.secrets, shared.clock.now());
-    let (number, answer) = arrive(&shared, &delivery);
+    let now = if shared.any_time { None } else { Some(shared.clock.now()) };
+    let callback = Callback::read(parts, body, &shared.secrets, shared.clock.now(), now);
+    let (number, answer) = arrive(&shared, &callback);
     delay(&answer, &shared.closing).await;
-    settle(&shared, number, delivery, answer.status.as_u16());
+    settle(&shared, number, callback, answer.status.as_u16());
     answer.into_response()
 }
 
-/// Enters the delivery into the books and chooses its answer: the steering's, the next of the script, 401 for a bad
-/// signature, the usual.
-fn arrive(shared: &Shared, delivery: &Delivery) -> (u64, Answer) {
-    let mut books = shared.lock();
-    books.tally.received(&delivery.verified);
-    let number = books.journal.push(delivery.clone());
-    let steering = books.steering.clone();
-    drop(books);
-    let steered = steering.and_then(|steering| steering(delivery));
-    let mut books = shared.lock();
-    let refused = || matches!(delivery.verified, Verified::Bad(_)).then(|| Answer::status(401));
+/// Records the callback and chooses its answer: by the rule, the next of the script, 401 for a bad signature, or the
+/// default.
+fn arrive(shared: &Shared, callback: &Callback) -> (u64, Answer) {
+    let mut state = shared.lock();
+    state.accepted.received(callback);
+    let number = state.journal.push(callback.clone());
+    let rule = state.rule.clone();
+    drop(state);
+    let steered = rule.and_then(|rule| rule(callback));
+    let mut state = shared.lock();
+    let refused = || matches!(callback.verified, Verified::Bad(_)).then(|| Answer::status(401));
     let answer =
-        steered.or_else(|| books.script.next()).or_else(refused).unwrap_or_else(|| books.answer.clone());
-    let counts = books.tally.counts();
-    drop(books);
+        steered.or_else(|| state.script.next()).or_else(refused).unwrap_or_else(|| state.answer.clone());
+    let counts = state.accepted.counts();
+    drop(state);
     shared.counts.send_replace(counts);
     (number, answer)
 }
 
-/// Books the answer. It is on its way from here, so what the sender gave up waiting for is not booked as accepted.
-fn settle(shared: &Shared, number: u64, mut delivery: Delivery, status: u16) {
-    let mut books = shared.lock();
-    books.tally.answered(&delivery, status);
-    delivery.answered = Some(status);
-    if let Some(kept) = books.journal.get_mut(number) {
+/// Records the answer. It is on its way from here, so what the sender gave up waiting for is not recorded as accepted.
+fn settle(shared: &Shared, number: u64, mut callback: Callback, status: u16) {
+    let mut state = shared.lock();
+    state.accepted.answered(&callback, status);
+    callback.answered = Some(status);
+    if let Some(kept) = state.journal.get_mut(number) {
         kept.answered = Some(status);
     }
-    let counts = books.tally.counts();
-    drop(books);
+    let counts = state.accepted.counts();
+    drop(state);
     if let Some(watch) = &shared.watch {
-        // Nobody watches any more: fine.
-        let _ = watch.send(delivery);
+        // The watcher may be gone.
+        let _ = watch.send(callback);
     }
     shared.counts.send_replace(counts);
 }

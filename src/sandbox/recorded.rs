@@ -1,4 +1,4 @@
-//! Recorded journeys: what an API answered, and from when on.
+//! Recorded journeys: the answers of an API and when each began.
 //!
 //! The format is the one of `trackpost simulate` and `trackpost history --journeys`: a JSON object per line. Tracking
 //! bodies are kept verbatim.

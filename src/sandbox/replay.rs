@@ -18,7 +18,7 @@ use crate::domain::label::LabelId;
 #[derive(Debug)]
 pub(super) struct Replay {
     directory: PathBuf,
-    /// How many answers each label had of its directory.
+    /// Number of answers that each label got from its directory.
     served: HashMap<LabelId, usize>,
 }
 
@@ -49,7 +49,7 @@ impl Replay {
         Some(body)
     }
 
-    /// What the last request was answered; the first answer if there was none.
+    /// The answer to the last request; the first answer if there was none.
     pub(super) fn last(&self, label: &LabelId) -> Option<Bytes> {
         self.at(label, self.served.get(label).copied().unwrap_or(1).saturating_sub(1))
     }

@@ -1,4 +1,4 @@
-//! Answers laid out in advance, taken one by one.
+//! A queue of scripted answers.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The sandbox's server: one request in, counted, judged and answered in the vendor's shape.
+//! The sandbox's server: records each request and answers it as the vendor does.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,7 +22,7 @@ use super::errors;
 use super::handle::{LIST, SandboxHandle};
 use super::labels::{self, ListQuery};
 use super::script::Script;
-use super::state::{Looked, Shared};
+use super::state::{LabelAnswer, Shared};
 
 /// How long answers on their way may take after the shutdown.
 const LINGER: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ impl Sandbox {
         self.addr
     }
 
-    /// What belongs into `base_url` of an account.
+    /// Value for an account's `base_url`.
     pub fn base_url(&self) -> String {
         self.shared.base_url.clone()
     }
@@ -97,7 +97,7 @@ pub(super) async fn delay(answer: &Answer, closing: &watch::Sender<bool>) {
     }
 }
 
-/// What a path asks for.
+/// The endpoint of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
     Track(&'a str),
@@ -127,24 +127,30 @@ async fn respond(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let (uri, headers) = (request.uri(), request.headers());
     let route = Route::of(request.method(), uri.path());
     let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
-    let number = shared.lock().census.arrived(shared.clock.now(), target, route.label(), headers);
-    let _present = Present(&shared);
+    let number = shared.lock().requests.arrived(shared.clock.now(), target, route.label(), headers);
+    let _in_flight = InFlight(&shared);
     let request_id = shared.lock().next_request_id();
     let mut answer = decide(&shared, route, request.method(), uri, headers, &request_id);
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         answer.headers.insert("x-shipengine-requestid", id);
     }
     delay(&answer, &shared.closing).await;
-    shared.lock().census.answered(number, answer.status.as_u16());
+    let status = answer.status.as_u16();
+    let mut state = shared.lock();
+    state.requests.answered(number, status);
+    if let (Some(label), 200) = (route.label(), status) {
+        state.requests.served.answered(label, &answer.body);
+    }
+    drop(state);
     answer.into_response()
 }
 
 /// A request being answered. A client that goes away drops it, too.
-struct Present<'a>(&'a Shared);
+struct InFlight<'a>(&'a Shared);
 
-impl Drop for Present<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.lock().census.left();
+        self.0.lock().requests.left();
     }
 }
 
@@ -162,7 +168,7 @@ fn decide(
     let key = headers.get("api-key").and_then(|key| key.to_str().ok());
     let mut state = shared.lock();
     if !state.admits(key) {
-        state.census.wrong_key();
+        state.requests.wrong_key();
         return errors::unauthorized(request_id);
     }
     if let (Some(limit), Some(key)) = (state.rate_limit, key) {
@@ -180,16 +186,16 @@ fn decide(
         Route::Track(id) => track(shared, id, request_id),
         Route::Labels | Route::Nowhere => list(shared, uri, request_id),
     };
-    shared.lock().mischief.spoil(answer, request_id)
+    shared.lock().faults.apply(answer, request_id)
 }
 
 fn track(shared: &Shared, id: &str, request_id: &str) -> Answer {
     let Ok(label) = id.parse::<LabelId>() else { return errors::malformed_label(request_id, id) };
     let now = shared.virtual_now();
-    match shared.lock().look(&label, now) {
-        Looked::Tracking(body) => Answer::json(200, body),
-        Looked::Untrackable => errors::untrackable(request_id, id),
-        Looked::Unknown => errors::unknown_label(request_id, id),
+    match shared.lock().answer(&label, now) {
+        LabelAnswer::Tracking(body) => Answer::json(200, body),
+        LabelAnswer::Untrackable => errors::untrackable(request_id, id),
+        LabelAnswer::Unknown => errors::unknown_label(request_id, id),
     }
 }
 

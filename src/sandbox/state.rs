@@ -1,4 +1,4 @@
-//! What the sandbox knows: its labels, its limits, its orders.
+//! The state of the sandbox: labels, limits, scripts.
 //!
 //! One lock around all of it, held for the length of an answer's making and never across an await.
 
@@ -13,13 +13,13 @@ use tokio::sync::watch;
 use crate::domain::label::LabelId;
 use crate::domain::tracking::Tracking;
 
-use super::census::Census;
-use super::faults::Mischief;
+use super::faults::FaultInjector;
 use super::labels::Listed;
 use super::limit::Window;
 use super::parcel::Parcel;
 use super::recorded::Recorded;
 use super::replay::Replay;
+use super::requests::RequestLog;
 use super::script::Script;
 use super::timeline::{Timeline, elapsed};
 use super::{Clock, SandboxOptions};
@@ -58,12 +58,12 @@ impl Shared {
     }
 }
 
-/// A label the sandbox knows.
+/// A label of the sandbox.
 #[derive(Debug)]
 pub(super) struct Known {
     /// In the parcels' time.
     pub(super) created_at: Timestamp,
-    /// When it is taken back, which may be still to come.
+    /// When it is voided; may be in the future.
     pub(super) voided_at: Option<Timestamp>,
     pub(super) source: Source,
 }
@@ -76,9 +76,9 @@ pub(super) enum Source {
     Files,
 }
 
-/// What becomes of a request for a label.
+/// Answer to a request for a label.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Looked {
+pub(super) enum LabelAnswer {
     Tracking(Bytes),
     Untrackable,
     Unknown,
@@ -89,8 +89,8 @@ pub(super) struct State {
     pub(super) rate_limit: Option<u32>,
     auto: bool,
     seed: u64,
-    pub(super) census: Census,
-    pub(super) mischief: Mischief,
+    pub(super) requests: RequestLog,
+    pub(super) faults: FaultInjector,
     pub(super) windows: HashMap<String, Window>,
     pub(super) scripts: HashMap<String, Script>,
     pub(super) labels: BTreeMap<LabelId, Known>,
@@ -133,8 +133,8 @@ impl State {
             rate_limit: options.rate_limit,
             auto: options.auto,
             seed: options.seed,
-            census: Census::default(),
-            mischief: Mischief::new(options.faults, options.seed),
+            requests: RequestLog::default(),
+            faults: FaultInjector::new(options.faults, options.seed),
             windows: HashMap::new(),
             scripts: HashMap::new(),
             labels,
@@ -160,18 +160,18 @@ impl State {
         })
     }
 
-    /// One look at a label, which may be the one that makes it known.
-    pub(super) fn look(&mut self, id: &LabelId, virtual_now: Timestamp) -> Looked {
+    /// Answers one request for a label; with `auto` the first request creates the label.
+    pub(super) fn answer(&mut self, id: &LabelId, virtual_now: Timestamp) -> LabelAnswer {
         if self.gone.contains(id) {
-            return Looked::Unknown;
+            return LabelAnswer::Unknown;
         }
         if !self.labels.contains_key(id) {
-            let Some(source) = self.discover(id, virtual_now) else { return Looked::Unknown };
+            let Some(source) = self.discover(id, virtual_now) else { return LabelAnswer::Unknown };
             self.labels.insert(id.clone(), Known { created_at: virtual_now, voided_at: None, source });
         }
         let known = &self.labels[id];
         if known.voided_at.is_some_and(|at| at <= virtual_now) {
-            return Looked::Untrackable;
+            return LabelAnswer::Untrackable;
         }
         let since = elapsed(known.created_at, virtual_now);
         let body = match &known.source {
@@ -179,7 +179,7 @@ impl State {
             Source::Recorded(recorded) => Some(recorded.answer(since)),
             Source::Files => self.replay.as_mut().and_then(|replay| replay.next(id)),
         };
-        body.map_or(Looked::Unknown, Looked::Tracking)
+        body.map_or(LabelAnswer::Unknown, LabelAnswer::Tracking)
     }
 
     fn discover(&self, id: &LabelId, virtual_now: Timestamp) -> Option<Source> {
@@ -214,7 +214,7 @@ impl State {
             .collect()
     }
 
-    /// Makes the labels whose time has come by `now`, as whoever buys labels would.
+    /// Creates the labels that are due by `now`.
     pub(super) fn grow(&mut self, timeline: &Timeline, now: Timestamp) {
         let Some(per_hour) = self.labels_per_hour else { return };
         let due = (elapsed(timeline.opened_at, now).as_secs_f64() / 3600.0 * f64::from(per_hour)) as u64;
@@ -223,9 +223,9 @@ impl State {
             let after = SignedDuration::from_secs_f64(self.grown as f64 * 3600.0 / f64::from(per_hour));
             let made_at = timeline.at(timeline.opened_at.saturating_add(after).unwrap_or(Timestamp::MAX));
             let Ok(id) = format!("se-{}", self.grown_from + self.grown).parse::<LabelId>() else { return };
-            let mut dice = fastrand::Rng::with_seed(self.seed ^ self.grown);
-            let voided_at = (dice.u64(..VOIDED_ONE_IN) == 0)
-                .then(|| made_at + SignedDuration::from_secs(dice.i64(VOIDED_AFTER)));
+            let mut rng = fastrand::Rng::with_seed(self.seed ^ self.grown);
+            let voided_at = (rng.u64(..VOIDED_ONE_IN) == 0)
+                .then(|| made_at + SignedDuration::from_secs(rng.i64(VOIDED_AFTER)));
             let source = Source::Parcel(Parcel::new(&id, self.seed, made_at));
             self.labels.insert(id, Known { created_at: made_at, voided_at, source });
         }

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     /// As the vendor answers, the people in it invented.
-    const PAGE: &str = include_str!("../../tests/it/house/labels.json");
+    const PAGE: &str = include_str!("../../tests/it/harness/labels.json");
 
     #[test]
     fn a_page_of_the_vendors_is_read_and_nobody_in_it() {

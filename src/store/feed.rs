@@ -13,8 +13,11 @@ use serde_json::value::RawValue;
 use super::views::instant;
 use super::{Store, StoreError, at};
 
-/// Bytes of bodies after which a page ends early, so that a page of long answers does not fill the memory.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// A page ends before its messages take more bytes than this, so that pages do not fill the memory. One message always
+/// fits.
+const PAGE_BYTES: usize = 1 << 20;
+/// What a message takes beside its body, at most.
+const BESIDE: usize = 512;
 
 /// A place in the feed: behind a message.
 ///
@@ -117,10 +120,11 @@ impl Store {
         )
         .fetch(&self.readers);
         let (mut fed, mut bytes) = (Vec::new(), 0);
-        while bytes < PAGE_BYTES
-            && let Some(row) = rows.try_next().await?
-        {
-            bytes += row.body.len();
+        while let Some(row) = rows.try_next().await? {
+            bytes += row.body.len() + BESIDE;
+            if bytes > PAGE_BYTES && !fed.is_empty() {
+                break;
+            }
             fed.push(Fed {
                 cursor: Cursor::behind(row.message_key, &row.message_id),
                 message_id: row.message_id,

@@ -59,6 +59,8 @@ pub struct Store {
     /// Whether it was empty, or missing, when it was opened.
     is_new: bool,
     readers: SqlitePool,
+    /// Connections of the HTTP port, which takes none from anybody else.
+    page_readers: SqlitePool,
     writer: WriteQueue,
     /// New deliveries, on their way to their couriers.
     handover: Handover,
@@ -69,6 +71,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// The same database, read over the few connections that are kept for pages.
+    pub fn for_pages(&self) -> Self {
+        Self { readers: self.page_readers.clone(), ..self.clone() }
+    }
+
     /// The absolute path of the database.
     pub fn path(&self) -> &Path {
         self.files.path()
@@ -117,7 +124,11 @@ impl Store {
     /// Ends readers and writer, whoever still holds a handle. What was asked for before is written.
     pub async fn close(&self) {
         // A reader that hangs must not keep the writer from its end.
-        let _ = tokio::time::timeout(LAST_READS, self.readers.close()).await;
+        let readers = async {
+            self.page_readers.close().await;
+            self.readers.close().await;
+        };
+        let _ = tokio::time::timeout(LAST_READS, readers).await;
         self.writer.end().await;
     }
 }

@@ -23,6 +23,8 @@ static MIGRATOR: Migrator = sqlx::migrate!();
 const READERS: u32 = 4;
 /// A reader forgets what it has read at the next commit, so a large cache would be memory for nothing: 256 KiB.
 const READERS_CACHE: &str = "-256";
+/// Readers at once for pages of the HTTP port.
+const PAGE_READERS: u32 = 2;
 /// How long another process may hold the database before we give up on it.
 const BUSY: Duration = Duration::from_secs(10);
 /// The WAL is cut back to this after a checkpoint.
@@ -58,21 +60,23 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     MIGRATOR.run(&mut connection).await.map_err(|error| from_the_future(path, error))?;
     let checkpointer = SqliteConnection::connect_with(&options).await.map_err(refused)?;
 
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        // A file does not hang up: asking first would double what a short look costs.
-        .test_before_acquire(false)
-        .acquire_timeout(Duration::from_secs(30))
-        .connect_with(options.read_only(true).pragma("cache_size", READERS_CACHE))
-        .await
-        .map_err(refused)?;
+    let pool = |connections| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            // A file does not hang up: asking first would double what a short look costs.
+            .test_before_acquire(false)
+            .acquire_timeout(Duration::from_secs(30))
+    };
+    let options = options.read_only(true).pragma("cache_size", READERS_CACHE);
+    let page_readers = pool(PAGE_READERS).connect_lazy_with(options.clone());
+    let readers = pool(READERS).connect_with(options).await.map_err(refused)?;
     let files = Arc::new(OpenFiles::note(path).map_err(not_opened)?);
     let (queue, jobs) = write_queue();
     let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
     let watcher = Watcher::new(files.wal(), foreign.clone());
     let writer = Writer::new(connection, checkpointer, jobs, handover.clone(), watcher, Arc::clone(&files));
     let registry = watch::Sender::new(0);
-    let store = Store { files, is_new, readers, writer: queue, handover, foreign, registry };
+    let store = Store { files, is_new, readers, page_readers, writer: queue, handover, foreign, registry };
     store.refresh_registry_changes().await?;
     Ok((store, writer))
 }

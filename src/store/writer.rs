@@ -22,6 +22,9 @@ use super::outbox::handover::Handover;
 use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts, messages};
+use crate::clock::Stopwatch;
+use crate::crash::CrashPoint;
+use crate::metrics::metrics;
 
 /// The most jobs one transaction takes.
 const BATCH: usize = 256;
@@ -274,6 +277,7 @@ impl Writing<'_> {
             return;
         }
         let Batch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
+        let watch = Stopwatch::start();
         let together = self.commit(&flushes, &mut polls, &ended).await;
         self.jobs.disaster.note(&together);
         let rows =
@@ -282,6 +286,7 @@ impl Writing<'_> {
         let several = flushes.len() + polls.len() + ended.len() > 1;
         match together {
             Ok((recorded, settled)) => {
+                metrics().batch(rows, watch.elapsed());
                 for reply in flush_replies {
                     let _ = reply.send(Ok(()));
                 }
@@ -349,7 +354,9 @@ impl Writing<'_> {
                 new.extend(accounts::keep(&mut transaction, account).await?);
             }
         }
+        CrashPoint::BeforeCommit.reached();
         transaction.commit().await?;
+        CrashPoint::AfterCommit.reached();
         // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
         self.files.check()?;
         if let Some(settled) = settled.last() {

@@ -35,15 +35,27 @@ pub(super) fn are_scarce() -> bool {
 
 fn most() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
-    *MOST.get_or_init(|| {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, for_connections)
-    })
+    *MOST.get_or_init(|| limit().map_or(usize::MAX, for_connections))
 }
 
-/// Of so many descriptors half are left to others, up to 64.
+/// How many descriptors the process may have; `None`: any number.
+fn limit() -> Option<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok())
+}
+
+/// The most connections to the HTTP port.
+const HTTP: usize = 256;
+
+/// How many connections the HTTP port may have at once: an eighth of the descriptors, up to 256.
+pub fn http_connections() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| (limit().unwrap_or(usize::MAX) / 8).clamp(1, HTTP))
+}
+
+/// Of so many descriptors half are left to others, up to 64 and those of the HTTP port.
 fn for_connections(limit: usize) -> usize {
-    limit - (limit / 2).min(64)
+    limit - (limit / 2).min(64 + HTTP)
 }
 
 #[cfg(test)]
@@ -52,6 +64,6 @@ mod tests {
 
     #[test]
     fn the_limit_of_the_process_leaves_some_to_others() {
-        assert_eq!([48, 80, 1_024, 16_384].map(for_connections), [24, 40, 960, 16_320]);
+        assert_eq!([48, 80, 1_024, 16_384].map(for_connections), [24, 40, 704, 16_064]);
     }
 }

@@ -36,6 +36,7 @@ use origin::Route;
 use pool::Pool;
 
 pub use connection::Body;
+pub use descriptors::http_connections;
 pub use failure::{Failure, Fault};
 pub use origin::shown_location;
 pub use pool::Limits;

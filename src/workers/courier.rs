@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::clock::{self, Running};
+use crate::crash::CrashPoint;
 use crate::domain::clock::set_back_by;
 use crate::domain::delivery::capacity::Capacity;
 use crate::domain::delivery::health::{Gate, Health, HealthChange, State};
@@ -23,6 +24,7 @@ use crate::domain::delivery::outcome::{Attempt, NextStep, Outcome};
 use crate::domain::messages::envelope;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
+use crate::metrics::metrics;
 use crate::store::outbox::{EndedAttempt, Inbox, Settled};
 use crate::store::{Store, StoreError};
 use crate::webhook::{Callback, Mouth, NoTls};
@@ -328,6 +330,8 @@ async fn deliver(
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
     let running = Running::since(now);
+    // If we die here, the delivery is due at the next start.
+    CrashPoint::BeforeAttempt.reached();
     let mut attempt = attempt(&access.subscriber, &access.mouth, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nobody was asked: it is no attempt, and is made again when we may be able to.
@@ -348,9 +352,11 @@ async fn deliver(
         settled_at: at,
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
+    CrashPoint::AttemptAnswered.reached();
     let settled = access.store.settle(ended).await?;
     access.heartbeat.beat(at);
     report(&access.subscriber, &delivery, number, &attempt, &settled);
+    count(&access.subscriber, &attempt, &settled, at);
     Ok(settled)
 }
 
@@ -433,5 +439,18 @@ fn report(
             info!(subscriber = %name, "the subscriber is well again; its backlog drains")
         }
         None => {}
+    }
+}
+
+fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Timestamp) {
+    let name = subscriber.name.as_str();
+    metrics().attempted(name, attempt.outcome.as_str());
+    match settled.next {
+        NextStep::Delivered => {
+            let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
+            took.into_iter().for_each(|took| metrics().delivered(name, took));
+        }
+        NextStep::Dead => metrics().given_up(name),
+        NextStep::Again(_) => {}
     }
 }

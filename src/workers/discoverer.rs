@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::clock::{self, Running};
+use crate::crash::CrashPoint;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::{
     Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
@@ -177,6 +178,7 @@ impl Discoverer {
             progress.voids_sought_at = Some(walk.began_at());
         }
         // Crash point: the same page is requested again.
+        CrashPoint::PageRead.reached();
         if progress != self.progress || !tracked.is_empty() || !voided.is_empty() {
             let found = Discovered { account: account.name.clone(), tracked, voided, progress };
             let entered = self.access.store.enter_discovered(&found, now).await?;

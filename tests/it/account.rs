@@ -2,23 +2,23 @@
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use serde_json::Value;
-use trackpost::sandbox::{Answer, Asked, Fault, FaultKind};
+use trackpost::sandbox::{Answer, Fault, FaultKind, LoggedRequest};
 
-use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{API_KEY, House, ORDERS, hours, seconds};
+use crate::harness::parcel::{event, in_transit, tracking};
+use crate::harness::{API_KEY, Harness, ORDERS, hours, seconds};
 
 /// Polls `se-1`, which is told to wait; then says for how many seconds the whole account waited.
-async fn seconds_waited(throttle: impl FnOnce(&House) -> Answer) -> i64 {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.answers("se-1", throttle(&house));
-    assert_eq!(house.poll().await, 1);
-    assert_eq!(house.row("se-1").await.failures, 0, "no failure of the label");
-    house.register(&["se-2"]).await;
-    house.says("se-1", &in_transit());
+async fn seconds_waited(throttle: impl FnOnce(&Harness) -> Answer) -> i64 {
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.answers("se-1", throttle(&harness));
+    assert_eq!(harness.poll().await, 1);
+    assert_eq!(harness.row("se-1").await.failures, 0, "no failure of the label");
+    harness.register(&["se-2"]).await;
+    harness.says("se-1", &in_transit());
     for waited in 0..=7_200 {
-        match house.poll().await {
-            0 => house.pass(seconds(1)),
+        match harness.poll().await {
+            0 => harness.pass(seconds(1)),
             2 => return waited,
             asked => panic!("{asked} labels were asked about"),
         }
@@ -33,15 +33,15 @@ async fn a_429_stops_the_whole_account_for_as_many_seconds_as_it_says() {
 
 #[tokio::test]
 async fn a_429_may_name_a_date() {
-    let until = |house: &House| {
-        let at = house.now() + seconds(90);
+    let until = |harness: &Harness| {
+        let at = harness.now() + seconds(90);
         let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
         Answer::status(429).header("retry-after", &date)
     };
     assert_eq!(seconds_waited(until).await, 90);
     for form in ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"] {
-        let until = |house: &House| {
-            let at = (house.now() + seconds(90)).to_zoned(jiff::tz::TimeZone::UTC);
+        let until = |harness: &Harness| {
+            let at = (harness.now() + seconds(90)).to_zoned(jiff::tz::TimeZone::UTC);
             Answer::status(429).header("retry-after", &at.strftime(form).to_string())
         };
         assert_eq!(seconds_waited(until).await, 90, "{form}");
@@ -57,55 +57,55 @@ async fn a_429_without_a_word_means_a_minute() {
 
 #[tokio::test]
 async fn the_wait_of_a_429_outlives_a_restart() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.answers("se-1", Answer::status(429).header("retry-after", "300"));
-    house.poll().await;
-    house.restart().await;
-    house.pass(seconds(299));
-    assert_eq!(house.poll().await, 0);
-    house.pass(seconds(1));
-    assert_eq!(house.poll().await, 1);
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.answers("se-1", Answer::status(429).header("retry-after", "300"));
+    harness.poll().await;
+    harness.restart().await;
+    harness.pass(seconds(299));
+    assert_eq!(harness.poll().await, 0);
+    harness.pass(seconds(1));
+    assert_eq!(harness.poll().await, 1);
 }
 
 #[tokio::test]
 async fn a_refused_key_suspends_the_account_but_for_a_probe() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
-    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    house.sandbox.set_api_keys(vec!["another".to_owned()]);
-    assert!(house.poll().await <= 8, "what was under way, and no more");
-    house.deliver().await;
-    assert_eq!(house.kinds(), ["system.account.unauthorized"]);
+    harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    harness.sandbox.set_api_keys(vec!["another".to_owned()]);
+    assert!(harness.poll().await <= 8, "what was under way, and no more");
+    harness.deliver().await;
+    assert_eq!(harness.kinds(), ["system.account.unauthorized"]);
 
     for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-        assert_eq!(house.poll().await, 0);
-        house.pass(seconds(minutes * 60 - 1));
-        assert_eq!(house.poll().await, 0, "not before {minutes} minutes");
-        house.pass(seconds(1));
-        assert_eq!(house.poll().await, 1, "one probe after {minutes} minutes");
-        house.restart().await;
+        assert_eq!(harness.poll().await, 0);
+        harness.pass(seconds(minutes * 60 - 1));
+        assert_eq!(harness.poll().await, 0, "not before {minutes} minutes");
+        harness.pass(seconds(1));
+        assert_eq!(harness.poll().await, 1, "one probe after {minutes} minutes");
+        harness.restart().await;
     }
-    house.deliver().await;
-    assert_eq!(house.kinds().len(), 1, "it is said once, restarts or not");
+    harness.deliver().await;
+    assert_eq!(harness.kinds().len(), 1, "it is said once, restarts or not");
 
-    house.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
-    house.pass(seconds(3600));
-    assert!(house.poll().await >= 20, "by itself it comes back");
-    house.deliver().await;
-    let system: Vec<_> = house.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect();
+    harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
+    harness.pass(seconds(3600));
+    assert!(harness.poll().await >= 20, "by itself it comes back");
+    harness.deliver().await;
+    let system: Vec<_> = harness.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect();
     assert_eq!(system, ["system.account.unauthorized", "system.account.recovered"]);
-    assert_eq!(house.row("se-7").await.failures, 0);
+    assert_eq!(harness.row("se-7").await.failures, 0);
 }
 
 #[tokio::test]
 async fn what_is_said_of_an_account_belongs_to_no_label() {
     let shop = ORDERS.replace("orders", "shop").replace("standard", "shipstation");
-    let mut house = House::with(&(ORDERS.to_owned() + &shop)).await;
-    house.register(&["se-1"]).await;
-    house.answers("se-1", Answer::status(402));
-    house.poll_and_deliver().await;
-    let callback = house.callbacks("orders").remove(0);
+    let mut harness = Harness::with(&(ORDERS.to_owned() + &shop)).await;
+    harness.register(&["se-1"]).await;
+    harness.answers("se-1", Answer::status(402));
+    harness.poll_and_deliver().await;
+    let callback = harness.callbacks("orders").remove(0);
     assert_eq!((callback.label_id.as_deref(), callback.seq), (None, None));
     let body: Value = serde_json::from_slice(&callback.body).unwrap();
     assert_eq!(
@@ -113,22 +113,22 @@ async fn what_is_said_of_an_account_belongs_to_no_label() {
         (&Value::from("system.account.unauthorized"), &Value::from("main"))
     );
     assert!(!callback.body.windows(API_KEY.len()).any(|part| part == API_KEY.as_bytes()));
-    assert!(house.callbacks("shop").is_empty(), "the vendor's form has no such thing");
+    assert!(harness.callbacks("shop").is_empty(), "the vendor's form has no such thing");
 }
 
 /// As the vendor says that the subscription ended.
 const INACTIVE: &str = r#"{"request_id":"00000000-0000-4000-8000-000000000000","errors":[{"error_source":"shipengine","error_type":"account_status","error_code":"subscription_inactive","message":"(text)"}]}"#;
 
 /// Twelve labels, named `se-0` to `se-11`.
-async fn twelve() -> (House, Vec<String>) {
-    let house = House::new().await;
+async fn twelve() -> (Harness, Vec<String>) {
+    let harness = Harness::new().await;
     let labels: Vec<String> = (0..12).map(|n| format!("se-{n}")).collect();
-    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    (house, labels)
+    harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    (harness, labels)
 }
 
-fn system_messages(house: &House) -> Vec<String> {
-    house.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect()
+fn system_messages(harness: &Harness) -> Vec<String> {
+    harness.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect()
 }
 
 #[tokio::test]
@@ -149,45 +149,45 @@ async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status(
             INACTIVE.replace("account_status", "security").replace("subscription_inactive", "unauthorized"),
         ),
     ] {
-        let (mut house, labels) = twelve().await;
+        let (mut harness, labels) = twelve().await;
         for label in &labels {
-            house.answers(label, Answer::json(status, body.clone()));
+            harness.answers(label, Answer::json(status, body.clone()));
         }
-        assert!(house.poll().await <= 8, "{status} {body}: what was under way, and no more");
+        assert!(harness.poll().await <= 8, "{status} {body}: what was under way, and no more");
         for minutes in [1, 2, 4] {
-            house.pass(seconds(minutes * 60));
-            assert_eq!(house.poll().await, 1, "{status} {body}: one probe");
+            harness.pass(seconds(minutes * 60));
+            assert_eq!(harness.poll().await, 1, "{status} {body}: one probe");
         }
         for label in &labels {
-            house.says(label, &in_transit());
+            harness.says(label, &in_transit());
         }
-        house.pass(seconds(8 * 60));
-        assert!(house.poll().await >= 12, "{status} {body}: paid again, all are looked at");
-        house.deliver().await;
-        assert_eq!(system_messages(&house), ["system.account.unauthorized", "system.account.recovered"]);
-        assert_eq!(house.count("SELECT count(*) FROM labels WHERE refusals > 0 OR failures > 0").await, 0);
+        harness.pass(seconds(8 * 60));
+        assert!(harness.poll().await >= 12, "{status} {body}: paid again, all are looked at");
+        harness.deliver().await;
+        assert_eq!(system_messages(&harness), ["system.account.unauthorized", "system.account.recovered"]);
+        assert_eq!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0 OR failures > 0").await, 0);
     }
 }
 
 #[tokio::test]
 async fn a_403_of_one_label_among_others_is_that_labels() {
-    let (mut house, labels) = twelve().await;
+    let (mut harness, labels) = twelve().await;
     for label in &labels {
-        house.says(label, &in_transit());
+        harness.says(label, &in_transit());
     }
     let forbidden =
         INACTIVE.replace("account_status", "security").replace("subscription_inactive", "forbidden");
-    house.answers("se-3", Answer::json(403, forbidden));
+    harness.answers("se-3", Answer::json(403, forbidden));
     for _ in 0..4 {
-        house.poll().await;
-        house.pass(hours(6));
+        harness.poll().await;
+        harness.pass(hours(6));
     }
-    house.deliver().await;
-    assert!(system_messages(&house).is_empty(), "the account is well");
-    assert!(house.row("se-3").await.refusals > 0);
-    assert_eq!(house.count("SELECT count(*) FROM labels WHERE refusals > 0").await, 1);
+    harness.deliver().await;
+    assert!(system_messages(&harness).is_empty(), "the account is well");
+    assert!(harness.row("se-3").await.refusals > 0);
+    assert_eq!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0").await, 1);
     assert_eq!(
-        house.count("SELECT count(*) FROM labels WHERE last_seq > 0").await,
+        harness.count("SELECT count(*) FROM labels WHERE last_seq > 0").await,
         11,
         "all others were read"
     );
@@ -198,136 +198,136 @@ async fn the_same_refusal_of_label_after_label_is_the_accounts_matter() {
     for refusal in
         [Answer::status(403), Answer::json(400, r#"{"errors":[{"message":"no"}]}"#), Answer::status(404)]
     {
-        let (mut house, labels) = twelve().await;
+        let (mut harness, labels) = twelve().await;
         for label in &labels {
-            house.answers(label, refusal.clone());
+            harness.answers(label, refusal.clone());
         }
-        assert!(house.poll().await <= 10, "what was under way when the third was refused");
-        assert!(house.count("SELECT count(*) FROM labels WHERE refusals > 0").await <= 2);
-        house.pass(seconds(60));
-        assert_eq!(house.poll().await, 1, "one probe");
+        assert!(harness.poll().await <= 10, "what was under way when the third was refused");
+        assert!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0").await <= 2);
+        harness.pass(seconds(60));
+        assert_eq!(harness.poll().await, 1, "one probe");
         for label in &labels {
-            house.says(label, &in_transit());
+            harness.says(label, &in_transit());
         }
-        house.pass(seconds(120));
-        assert!(house.poll().await >= 10, "by itself it comes back");
-        house.deliver().await;
-        assert_eq!(system_messages(&house), ["system.account.unauthorized", "system.account.recovered"]);
+        harness.pass(seconds(120));
+        assert!(harness.poll().await >= 10, "by itself it comes back");
+        harness.deliver().await;
+        assert_eq!(system_messages(&harness), ["system.account.unauthorized", "system.account.recovered"]);
     }
 }
 
 #[tokio::test]
 async fn labels_that_do_not_exist_are_no_matter_of_the_account() {
-    let (mut house, labels) = twelve().await;
+    let (mut harness, labels) = twelve().await;
     for label in &labels {
         // Each is named in its answer.
-        house.sandbox.forget(&label.parse().unwrap());
+        harness.sandbox.forget(&label.parse().unwrap());
     }
-    assert_eq!(house.poll().await, 12);
-    house.deliver().await;
-    assert!(system_messages(&house).is_empty());
-    assert_eq!(house.count("SELECT count(*) FROM labels WHERE refusals = 1").await, 12);
+    assert_eq!(harness.poll().await, 12);
+    harness.deliver().await;
+    assert!(system_messages(&harness).is_empty());
+    assert_eq!(harness.count("SELECT count(*) FROM labels WHERE refusals = 1").await, 12);
 }
 
 #[tokio::test]
 async fn the_probe_is_another_label_than_the_refused_one() {
-    let (mut house, labels) = twelve().await;
+    let (mut harness, labels) = twelve().await;
     for label in &labels {
-        house.says(label, &in_transit());
+        harness.says(label, &in_transit());
     }
-    house.poll_and_deliver().await;
+    harness.poll_and_deliver().await;
     let refused =
         INACTIVE.replace("account_status", "security").replace("subscription_inactive", "unauthorized");
-    house.answers("se-7", Answer::json(403, refused));
-    house.look_again("se-7").await;
-    let before = house.sandbox.requests().len();
-    house.pass(hours(12));
-    house.poll().await;
-    assert_ne!(house.sandbox.requests()[before].label.as_deref(), Some("se-7"));
+    harness.answers("se-7", Answer::json(403, refused));
+    harness.poll_again("se-7").await;
+    let before = harness.sandbox.requests().len();
+    harness.pass(hours(12));
+    harness.poll().await;
+    assert_ne!(harness.sandbox.requests()[before].label.as_deref(), Some("se-7"));
 }
 
 #[tokio::test]
 async fn no_429_stops_an_account_for_more_than_a_day() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.answers("se-1", Answer::status(429).header("retry-after", "99999999"));
-    house.poll().await;
-    let state = house.store().account_state(&house.account.name, house.now()).await.unwrap();
-    let waits = state.throttled_until.unwrap().duration_since(house.now()).as_secs_f64();
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.answers("se-1", Answer::status(429).header("retry-after", "99999999"));
+    harness.poll().await;
+    let state = harness.store().account_state(&harness.account.name, harness.now()).await.unwrap();
+    let waits = state.throttled_until.unwrap().duration_since(harness.now()).as_secs_f64();
     assert!((86_390.0..=86_410.0).contains(&waits), "{waits} s");
 }
 
 #[tokio::test]
 async fn a_wrong_url_is_the_accounts_matter_and_is_named() {
-    let mut house = House::new().await;
-    house.register(&["se-1", "se-2"]).await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1", "se-2"]).await;
     let nowhere = r#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security","error_code":"not_found","message":"GET","method":"/v2/x","path":"GET /v2/x is not a valid API endpoint."}]}"#;
     for label in ["se-1", "se-2"] {
-        house.answers(label, Answer::json(404, nowhere));
+        harness.answers(label, Answer::json(404, nowhere));
     }
-    house.poll_and_deliver().await;
-    assert_eq!(house.kinds(), ["system.account.unauthorized"]);
-    let body: Value = serde_json::from_slice(&house.callbacks("orders")[0].body).unwrap();
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.kinds(), ["system.account.unauthorized"]);
+    let body: Value = serde_json::from_slice(&harness.callbacks("orders")[0].body).unwrap();
     assert_eq!(body["data"]["reason"], "misconfigured");
     let detail = body["data"]["detail"].as_str().unwrap();
-    assert!(detail.contains(&format!("{}/v2/labels/se-", house.sandbox.base_url())), "{detail}");
-    assert_eq!(house.row("se-1").await.refusals, 0, "no refusal of the label");
-    house.pass(seconds(60));
-    assert_eq!(house.poll().await, 1, "one probe");
+    assert!(detail.contains(&format!("{}/v2/labels/se-", harness.sandbox.base_url())), "{detail}");
+    assert_eq!(harness.row("se-1").await.refusals, 0, "no refusal of the label");
+    harness.pass(seconds(60));
+    assert_eq!(harness.poll().await, 1, "one probe");
 }
 
 #[tokio::test]
 async fn an_outage_is_probed_and_counts_for_no_label() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..40).map(|n| format!("se-{n}")).collect();
-    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
     for label in &labels {
-        house.answers(label, Answer::status(502));
+        harness.answers(label, Answer::status(502));
     }
     // Twenty in a row stand for all, and what was under way with them.
-    assert!(house.poll().await <= 27, "nobody asks forty times whether it is down");
+    assert!(harness.poll().await <= 27, "nobody asks forty times whether it is down");
     for minutes in [1, 2, 4, 8, 16, 32, 60] {
-        house.pass(seconds(minutes * 60 - 1));
-        assert_eq!(house.poll().await, 0);
-        house.pass(seconds(1));
-        assert_eq!(house.poll().await, 1);
+        harness.pass(seconds(minutes * 60 - 1));
+        assert_eq!(harness.poll().await, 0);
+        harness.pass(seconds(1));
+        assert_eq!(harness.poll().await, 1);
     }
-    let counted = house.count("SELECT count(*) FROM labels WHERE failures > 1").await;
+    let counted = harness.count("SELECT count(*) FROM labels WHERE failures > 1").await;
     assert_eq!(counted, 0, "no label's failures count");
 
     for label in &labels {
-        house.says(label, &in_transit());
+        harness.says(label, &in_transit());
     }
-    house.pass(seconds(3600));
-    let at_once = house.poll().await;
+    harness.pass(seconds(3600));
+    let at_once = harness.poll().await;
     assert!(at_once <= 2, "{at_once} at once: the rest is spread");
-    assert_eq!(house.count("SELECT count(*) FROM labels WHERE failures > 0").await, 0);
+    assert_eq!(harness.count("SELECT count(*) FROM labels WHERE failures > 0").await, 0);
     let mut caught_up = at_once;
     for _ in 0..60 {
-        house.pass(seconds(1));
-        let now = house.poll().await;
+        harness.pass(seconds(1));
+        let now = harness.poll().await;
         assert!(now <= 3, "{now} within a second");
         caught_up += now;
     }
     assert!(caught_up >= 40, "{caught_up} have caught up within a minute");
-    house.deliver().await;
-    let told = house.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
+    harness.deliver().await;
+    let told = harness.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
     assert_eq!(told, 40);
-    assert!(house.kinds().iter().all(|kind| !kind.starts_with("system.")));
+    assert!(harness.kinds().iter().all(|kind| !kind.starts_with("system.")));
 }
 
 #[tokio::test]
 async fn the_quota_holds_across_a_restart() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
-    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    assert_eq!(house.poll().await, 160);
-    house.restart().await;
-    assert_eq!(house.poll().await, 0);
-    house.pass(seconds(60));
-    assert_eq!(house.poll().await, 0);
-    house.pass(seconds(1));
-    assert_eq!(house.poll().await, 40);
+    harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(harness.poll().await, 160);
+    harness.restart().await;
+    assert_eq!(harness.poll().await, 0);
+    harness.pass(seconds(60));
+    assert_eq!(harness.poll().await, 0);
+    harness.pass(seconds(1));
+    assert_eq!(harness.poll().await, 40);
 }
 
 /// Two urgencies; whoever has had no news for half a day is given up.
@@ -345,26 +345,26 @@ late_after = 1
 
 #[tokio::test]
 async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
-    let mut house = House::with(&format!("{IMPATIENT}{ORDERS}")).await;
+    let mut harness = Harness::with(&format!("{IMPATIENT}{ORDERS}")).await;
     let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
     let status = |n: usize| if n.is_multiple_of(2) { "EX" } else { "IT" };
     for (n, label) in labels.iter().enumerate() {
-        house.says(label, &tracking(status(n), &[&event(60, status(n), "AR")]));
+        harness.says(label, &tracking(status(n), &[&event(60, status(n), "AR")]));
     }
-    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    house.poll().await;
-    house.pass(seconds(61));
-    house.poll_and_deliver().await;
-    let told = house.kinds().len();
+    harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    harness.poll().await;
+    harness.pass(seconds(61));
+    harness.poll_and_deliver().await;
+    let told = harness.kinds().len();
 
-    house.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(503), 1.0)]);
-    labels.iter().for_each(|label| house.sandbox.unscript(label));
-    let dawn = house.now() + hours(24);
+    harness.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(503), 1.0)]);
+    labels.iter().for_each(|label| harness.sandbox.unscript(label));
+    let dawn = harness.now() + hours(24);
     let (mut first, mut probes) = (0, 0);
-    while house.now() < dawn {
-        house.pass(seconds(60));
-        let down = house.count("SELECT count(*) FROM accounts WHERE standing = 'down'").await == 1;
-        let asked = house.poll().await;
+    while harness.now() < dawn {
+        harness.pass(seconds(60));
+        let down = harness.count("SELECT count(*) FROM accounts WHERE standing = 'down'").await == 1;
+        let asked = harness.poll().await;
         if down {
             assert!(asked <= 1, "{asked} probes at once");
             probes += asked;
@@ -374,33 +374,34 @@ async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
     }
     println!("a day without the API: {first} failed before it was known, then {probes} probes");
     assert!(probes <= 32, "{probes} probes in a day");
-    house.deliver().await;
-    assert_eq!(house.kinds().len(), told, "nothing is said while nobody knows anything");
-    assert_eq!(house.count("SELECT count(*) FROM labels WHERE state = 'active'").await, 200);
+    harness.deliver().await;
+    assert_eq!(harness.kinds().len(), told, "nothing is said while nobody knows anything");
+    assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state = 'active'").await, 200);
 
-    house.sandbox.set_faults(vec![]);
+    harness.sandbox.set_faults(vec![]);
     for (n, label) in labels.iter().enumerate() {
         let scans = [&*event(90, status(n), "DP"), &*event(60, status(n), "AR")];
-        house.says(label, &tracking(status(n), &scans));
+        harness.says(label, &tracking(status(n), &scans));
     }
-    let back = house.sandbox.requests().len();
+    let back = harness.sandbox.requests().len();
     let mut seconds_taken = 0;
-    while house.sandbox.requests().len() < back + 200 {
-        house.pass(seconds(1));
-        let asked = house.poll().await;
+    while harness.sandbox.requests().len() < back + 200 {
+        harness.pass(seconds(1));
+        let asked = harness.poll().await;
         assert!(asked <= 3, "{asked} within a second");
         seconds_taken += 1;
         assert!(seconds_taken < 4_000, "the last probe is an hour away at most");
     }
-    house.deliver().await;
+    harness.deliver().await;
     let silent = ["tracking.expired", "tracking.stalled", "tracking.late", "tracking.unavailable"];
-    assert!(house.kinds().iter().all(|kind| !silent.contains(&kind.as_str())), "news came first");
-    assert_eq!(house.count("SELECT count(*) FROM labels WHERE state <> 'active' OR failures > 0").await, 0);
+    assert!(harness.kinds().iter().all(|kind| !silent.contains(&kind.as_str())), "news came first");
+    assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state <> 'active' OR failures > 0").await, 0);
 
     // A day is 144 waits of ten minutes, and 12 of two hours.
-    let asked = house.sandbox.requests().split_off(back);
-    let urgent =
-        |asked: &&Asked| asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2);
+    let asked = harness.sandbox.requests().split_off(back);
+    let urgent = |asked: &&LoggedRequest| {
+        asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2)
+    };
     let among_first = asked[..100].iter().filter(urgent).count();
     assert!(among_first >= 90, "{among_first} of the first hundred are the more urgent ones");
 }

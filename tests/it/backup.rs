@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
 
-use crate::house::bystander;
-use crate::house::child::Site;
+use crate::harness::child::Site;
+use crate::harness::connect;
 
 /// Fast parcels, so that there is something to write all the time.
 async fn busy_site() -> Site {
@@ -37,7 +37,7 @@ async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
     assert_eq!(fs::read(&backup).unwrap(), before);
 
     // What the receiver had when the copy began is in it.
-    let mut connection = bystander(&backup).await;
+    let mut connection = connect(&backup).await;
     let messages: i64 =
         sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut connection).await.unwrap();
     assert!(messages >= 10, "{messages}");
@@ -50,7 +50,7 @@ async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
     }
     fs::copy(&backup, site.database()).unwrap();
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     assert!(!daemon.log().contains("a new, empty database"), "{}", daemon.log());
     daemon.stop().await;
 }
@@ -61,7 +61,7 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
     let (done, _, error) = site.verb(&["backup", "copy.db"]).await;
     assert!(!done && error.contains("does not exist yet"), "{error}");
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     let (done, _, error) = site.verb(&["backup", "nowhere/copy.db"]).await;
     assert!(!done && error.contains("nowhere/copy.db"), "{error}");
     daemon.stop().await;

@@ -6,8 +6,8 @@ use standardwebhooks::Webhook;
 use trackpost::clock;
 use trackpost::sandbox::Answer;
 
-use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, SECRET, nth, seconds};
+use crate::harness::parcel::{event, in_transit, tracking};
+use crate::harness::{Harness, ORDERS, SECRET, nth, seconds};
 
 const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
@@ -22,7 +22,7 @@ fn subscriber(name: &str, format: &str, rest: &str) -> String {
     )
 }
 
-/// A house that starts so early in its virtual time that verifiers with a clock take its timestamps.
+/// A harness that starts so early in its virtual time that verifiers with a clock take its timestamps.
 fn soon() -> Timestamp {
     clock::now() + SignedDuration::from_secs(60)
 }
@@ -33,22 +33,22 @@ fn text(body: &[u8]) -> &str {
 
 #[tokio::test]
 async fn shipstation_receivers_get_the_answer_byte_for_byte() {
-    let mut house =
-        House::with(&(subscriber("orders", "standard", "") + &subscriber("shop", "shipstation", ""))).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", ODD);
-    house.poll_and_deliver().await;
+    let mut harness =
+        Harness::with(&(subscriber("orders", "standard", "") + &subscriber("shop", "shipstation", ""))).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", ODD);
+    harness.poll_and_deliver().await;
 
-    let callbacks = house.callbacks("shop");
+    let callbacks = harness.callbacks("shop");
     assert_eq!(callbacks.len(), 1, "one per poll");
-    let base = house.sandbox.base_url();
+    let base = harness.sandbox.base_url();
     assert_eq!(
         text(&callbacks[0].body),
         format!(
             r#"{{"resource_url":"{base}/v2/labels/se-1/track","resource_type":"TRACK_EVENT_V2","data":{ODD}}}"#
         )
     );
-    let updated = house.callbacks("orders").pop().unwrap();
+    let updated = harness.callbacks("orders").pop().unwrap();
     assert_eq!(callbacks[0].message_id, updated.message_id, "its id is that of tracking.updated");
     assert_eq!(callbacks[0].seq, updated.seq);
     assert_eq!(updated.kind.as_deref(), Some("tracking.updated"));
@@ -56,13 +56,13 @@ async fn shipstation_receivers_get_the_answer_byte_for_byte() {
 
 #[tokio::test]
 async fn shipengine_receivers_get_the_classic_envelope() {
-    let mut house = House::with(&subscriber("shop", "shipengine", "")).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", ODD);
-    house.poll_and_deliver().await;
+    let mut harness = Harness::with(&subscriber("shop", "shipengine", "")).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", ODD);
+    harness.poll_and_deliver().await;
 
     let events = &ODD[ODD.find("[ {").unwrap()..ODD.find(r#","status_code":"it""#).unwrap()];
-    let base = house.sandbox.base_url();
+    let base = harness.sandbox.base_url();
     let expected = [
         &format!(r#"{{"resource_url":"{base}/v2/tracking?carrier_code=ups&tracking_number=1Z%209","#),
         r#""resource_type":"API_TRACK","data":{"#,
@@ -74,22 +74,22 @@ async fn shipengine_receivers_get_the_classic_envelope() {
         "}}",
     ]
     .concat();
-    let callbacks = house.callbacks("shop");
+    let callbacks = harness.callbacks("shop");
     assert_eq!(callbacks.len(), 1);
     assert_eq!(text(&callbacks[0].body), expected);
 }
 
 #[tokio::test]
 async fn standard_receivers_get_one_callback_per_message() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
     let scan = event(0, "AC", "PU");
     let answer = tracking("IT", &[&scan]);
-    house.says("se-1", &answer);
-    house.poll_and_deliver().await;
+    harness.says("se-1", &answer);
+    harness.poll_and_deliver().await;
 
-    assert_eq!(house.kinds(), ["tracking.event.added", "tracking.status.changed", "tracking.updated"]);
-    let callbacks = house.callbacks("orders");
+    assert_eq!(harness.kinds(), ["tracking.event.added", "tracking.status.changed", "tracking.updated"]);
+    let callbacks = harness.callbacks("orders");
     let told: Value = serde_json::from_slice(&callbacks[0].body).unwrap();
     let event_id = told["data"]["event"]["event_id"].as_str().unwrap();
     let head = |kind: &str, n: u64| {
@@ -114,17 +114,17 @@ async fn standard_receivers_get_one_callback_per_message() {
 #[tokio::test]
 async fn every_header_is_there_and_no_other_of_ours() {
     let own = r#"headers = { X-Api-Token = "t0ken", Authorization = "Bearer b" }"#;
-    let mut house = House::with(&subscriber("orders", "standard", own)).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
+    let mut harness = Harness::with(&subscriber("orders", "standard", own)).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
 
-    let callback = house.callbacks("orders").remove(0);
+    let callback = harness.callbacks("orders").remove(0);
     let id = callback.header("webhook-id").unwrap();
     assert!(id.starts_with("msg_") && !id.contains('.'), "{id}");
     assert!(callback.header("webhook-signature").unwrap().starts_with("v1,"));
     for (name, value) in [
-        ("webhook-timestamp", house.now().as_second().to_string().as_str()),
+        ("webhook-timestamp", harness.now().as_second().to_string().as_str()),
         ("content-type", "application/json"),
         ("user-agent", concat!("trackpost/", env!("CARGO_PKG_VERSION"))),
         ("trackpost-label-id", "se-1"),
@@ -145,12 +145,13 @@ async fn every_header_is_there_and_no_other_of_ours() {
 
 #[tokio::test]
 async fn the_official_verifier_takes_every_callback() {
-    let mut house = House::at(soon(), &(ORDERS.to_owned() + &subscriber("shop", "shipstation", ""))).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
+    let mut harness =
+        Harness::at(soon(), &(ORDERS.to_owned() + &subscriber("shop", "shipstation", ""))).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
 
-    let callbacks = house.receiver.deliveries();
+    let callbacks = harness.receiver.callbacks();
     assert_eq!(callbacks.len(), 4);
     let verifier = Webhook::new(SECRET).unwrap();
     for callback in callbacks {
@@ -162,12 +163,12 @@ async fn the_official_verifier_takes_every_callback() {
 async fn while_rotating_each_live_secret_signs() {
     let rotating =
         ORDERS.replace("secret = \"SECRET\"", &format!("secrets = [\"{OTHER_SECRET}\", \"SECRET\"]"));
-    let mut house = House::at(soon(), &rotating).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
+    let mut harness = Harness::at(soon(), &rotating).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
 
-    let callback = house.callbacks("orders").remove(0);
+    let callback = harness.callbacks("orders").remove(0);
     let signature = callback.header("webhook-signature").unwrap();
     assert_eq!(signature.split(' ').filter(|token| token.starts_with("v1,")).count(), 2, "{signature}");
     for secret in [OTHER_SECRET, SECRET] {
@@ -177,17 +178,17 @@ async fn while_rotating_each_live_secret_signs() {
 
 #[tokio::test]
 async fn attempts_differ_in_nothing_but_number_time_and_signature() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.receiver.answer_next([Answer::status(500), Answer::status(500)]);
-    house.poll_and_deliver().await;
-    house.pass(seconds(10));
-    house.deliver().await;
-    house.pass(seconds(600));
-    house.deliver().await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.receiver.answer_next([Answer::status(500), Answer::status(500)]);
+    harness.poll_and_deliver().await;
+    harness.pass(seconds(10));
+    harness.deliver().await;
+    harness.pass(seconds(600));
+    harness.deliver().await;
 
-    let callbacks = house.callbacks("orders");
+    let callbacks = harness.callbacks("orders");
     let first: Vec<_> = callbacks.iter().take(3).collect();
     let of = |name| first.iter().map(|callback| callback.header(name).unwrap()).collect::<Vec<_>>();
     assert_eq!(of("trackpost-attempt"), ["1", "2", "3"]);
@@ -201,7 +202,7 @@ async fn attempts_differ_in_nothing_but_number_time_and_signature() {
 #[tokio::test]
 async fn only_what_was_asked_for_is_sent() {
     let picky = "events = [\"tracking.delivered\"]";
-    let mut house = House::with(
+    let mut harness = Harness::with(
         &[
             subscriber("orders", "standard", ""),
             subscriber("shop", "shipstation", ""),
@@ -215,15 +216,15 @@ async fn only_what_was_asked_for_is_sent() {
         ),
     )
     .await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    assert_eq!((house.callbacks("shop").len(), house.callbacks("end").len()), (0, 0));
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    assert_eq!((harness.callbacks("shop").len(), harness.callbacks("end").len()), (0, 0));
 
-    house.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
-    house.look_again("se-1").await;
-    house.deliver().await;
-    assert_eq!((house.callbacks("shop").len(), house.callbacks("end").len()), (1, 1));
-    assert_eq!(house.callbacks("end")[0].kind.as_deref(), Some("tracking.delivered"));
-    assert_eq!(house.callbacks("shop")[0].kind.as_deref(), Some("tracking.updated"));
+    harness.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
+    harness.poll_again("se-1").await;
+    harness.deliver().await;
+    assert_eq!((harness.callbacks("shop").len(), harness.callbacks("end").len()), (1, 1));
+    assert_eq!(harness.callbacks("end")[0].kind.as_deref(), Some("tracking.delivered"));
+    assert_eq!(harness.callbacks("shop")[0].kind.as_deref(), Some("tracking.updated"));
 }

@@ -3,8 +3,8 @@
 use jiff::SignedDuration;
 use trackpost::sandbox::Answer;
 
-use crate::house::parcel::in_transit;
-use crate::house::{House, ORDERS, hours, seconds};
+use crate::harness::parcel::in_transit;
+use crate::harness::{Harness, ORDERS, hours, seconds};
 
 const TEN_MINUTES: &str =
     "[cadence.IT]\nintervals = [\"10m\"]\n[silence]\nstalled_after = {}\nlate_after = 0\n";
@@ -12,72 +12,75 @@ const TEN_MINUTES: &str =
 const JUMPS: [SignedDuration; 4] = [hours(-1), hours(-24), hours(-24 * 61), SignedDuration::from_secs(-90)];
 
 /// Three labels, and callbacks that wait five minutes for their third attempt.
-async fn waiting() -> House {
-    let mut house = House::with(&format!("{TEN_MINUTES}{ORDERS}retry = [\"5s\", \"5m\"]\n")).await;
-    house.receiver.answer_by(|callback| {
+async fn waiting() -> Harness {
+    let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}retry = [\"5s\", \"5m\"]\n")).await;
+    harness.receiver.answer_by(|callback| {
         // Some are accepted, so that it is the messages that fail and not the subscriber.
         (callback.kind.as_deref() != Some("tracking.updated")).then(|| Answer::status(500))
     });
-    house.register(&["se-1", "se-2", "se-3"]).await;
-    ["se-1", "se-2", "se-3"].iter().for_each(|label| house.says(label, &in_transit()));
-    house.poll_and_deliver().await;
-    house
+    harness.register(&["se-1", "se-2", "se-3"]).await;
+    ["se-1", "se-2", "se-3"].iter().for_each(|label| harness.says(label, &in_transit()));
+    harness.poll_and_deliver().await;
+    harness
 }
 
 #[tokio::test]
 async fn polls_and_deliveries_go_on_after_the_clock_was_set_back() {
     for (back, restart) in JUMPS.into_iter().flat_map(|back| [(back, false), (back, true)]) {
-        let mut house = waiting().await;
-        house.pass(back);
+        let mut harness = waiting().await;
+        harness.pass(back);
         if restart {
-            house.restart().await;
+            harness.restart().await;
         }
-        let (requests, received) = (house.sandbox.counters().requests, house.receiver.counts().received);
-        house.poll_and_deliver().await;
-        assert_eq!(house.sandbox.counters().requests, requests, "{back} {restart}: nothing is due at once");
-        house.pass(seconds(6));
-        house.deliver().await;
-        assert!(house.receiver.counts().received > received, "{back} {restart}: the retry after 5 s is made");
-        house.pass(seconds(11 * 60));
-        house.poll().await;
-        assert_eq!(house.sandbox.counters().requests, requests + 3, "{back} {restart}: one wait later");
+        let (requests, received) = (harness.sandbox.counters().requests, harness.receiver.counts().received);
+        harness.poll_and_deliver().await;
+        assert_eq!(harness.sandbox.counters().requests, requests, "{back} {restart}: nothing is due at once");
+        harness.pass(seconds(6));
+        harness.deliver().await;
+        assert!(
+            harness.receiver.counts().received > received,
+            "{back} {restart}: the retry after 5 s is made"
+        );
+        harness.pass(seconds(11 * 60));
+        harness.poll().await;
+        assert_eq!(harness.sandbox.counters().requests, requests + 3, "{back} {restart}: one wait later");
     }
 }
 
 #[tokio::test]
 async fn a_failing_subscriber_is_probed_after_the_clock_was_set_back() {
     for (back, restart) in JUMPS.into_iter().flat_map(|back| [(back, false), (back, true)]) {
-        let mut house = House::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
-        house.receiver.answer_always(Answer::status(503).header("retry-after", "20"));
-        house.register(&["se-1"]).await;
-        house.says("se-1", &in_transit());
-        house.poll_and_deliver().await;
-        house.pass(back);
+        let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
+        harness.receiver.answer_always(Answer::status(503).header("retry-after", "20"));
+        harness.register(&["se-1"]).await;
+        harness.says("se-1", &in_transit());
+        harness.poll_and_deliver().await;
+        harness.pass(back);
         if restart {
-            house.restart().await;
+            harness.restart().await;
         }
-        let received = house.receiver.counts().received;
-        house.deliver().await;
-        assert_eq!(house.receiver.counts().received, received, "{back} {restart}: it asked for 20 s");
-        house.pass(seconds(22));
-        house.deliver().await;
-        assert!(house.receiver.counts().received > received, "{back} {restart}: and gets no more");
+        let received = harness.receiver.counts().received;
+        harness.deliver().await;
+        assert_eq!(harness.receiver.counts().received, received, "{back} {restart}: it asked for 20 s");
+        harness.pass(seconds(22));
+        harness.deliver().await;
+        assert!(harness.receiver.counts().received > received, "{back} {restart}: and gets no more");
     }
 }
 
 #[tokio::test]
 async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
     for back in JUMPS {
-        let mut house = House::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
-        house.register(&["se-1"]).await;
-        house.answers("se-1", Answer::status(429).header("retry-after", "30"));
-        house.poll().await;
-        house.says("se-1", &in_transit());
-        house.pass(back);
-        house.restart().await;
-        assert_eq!(house.poll().await, 0, "{back}: not before its time");
-        house.pass(seconds(31));
-        assert_eq!(house.poll().await, 1, "{back}");
+        let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
+        harness.register(&["se-1"]).await;
+        harness.answers("se-1", Answer::status(429).header("retry-after", "30"));
+        harness.poll().await;
+        harness.says("se-1", &in_transit());
+        harness.pass(back);
+        harness.restart().await;
+        assert_eq!(harness.poll().await, 0, "{back}: not before its time");
+        harness.pass(seconds(31));
+        assert_eq!(harness.poll().await, 1, "{back}");
     }
 }
 
@@ -85,15 +88,15 @@ async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
 #[tokio::test]
 async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {
     for back in JUMPS {
-        let mut house = House::with(&format!("requests_per_minute = 5\n{TEN_MINUTES}{ORDERS}")).await;
+        let mut harness = Harness::with(&format!("requests_per_minute = 5\n{TEN_MINUTES}{ORDERS}")).await;
         let labels: Vec<String> = (1..=9).map(|n| format!("se-{n}")).collect();
-        labels.iter().for_each(|label| house.says(label, &in_transit()));
-        house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        assert_eq!(house.poll().await, 5);
-        house.pass(back);
-        house.restart().await;
-        assert_eq!(house.poll().await, 0, "{back}: the minute is used up");
-        house.pass(seconds(62));
-        assert!(house.poll().await > 0, "{back}: and passes");
+        labels.iter().for_each(|label| harness.says(label, &in_transit()));
+        harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert_eq!(harness.poll().await, 5);
+        harness.pass(back);
+        harness.restart().await;
+        assert_eq!(harness.poll().await, 0, "{back}: the minute is used up");
+        harness.pass(seconds(62));
+        assert!(harness.poll().await > 0, "{back}: and passes");
     }
 }

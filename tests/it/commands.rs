@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::{Site, until};
-use crate::house::parcel::in_transit;
+use crate::harness::child::{Site, until};
+use crate::harness::parcel::in_transit;
 
 fn trackpost(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));

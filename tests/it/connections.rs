@@ -14,15 +14,15 @@ use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;
 use trackpost::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport};
 
-use crate::house::child::until;
-use crate::house::parcel::in_transit;
-use crate::house::peer::{Heard, Peer, Reply, answer};
-use crate::house::{House, ORDERS, about};
+use crate::harness::child::until;
+use crate::harness::parcel::in_transit;
+use crate::harness::peer::{Heard, Peer, Reply, answer};
+use crate::harness::{Harness, ORDERS, about};
 
 /// An account whose API is at `url`, and its client.
 async fn api(url: &str) -> (Account, Client) {
-    let house = House::new().await;
-    let account = Account { base_url: url.to_owned(), ..house.account.clone() };
+    let harness = Harness::new().await;
+    let account = Account { base_url: url.to_owned(), ..harness.account.clone() };
     let client = Client::new().unwrap().for_account(&account).unwrap();
     (account, client)
 }
@@ -38,20 +38,20 @@ async fn reading_of(bytes: Vec<u8>) -> Reading {
     read(&account, &client).await
 }
 
-/// A house whose receiver is `peer`; `orders` is told of summaries only.
-async fn receiving_at(peer: &Peer, more: &str) -> House {
+/// A harness whose receiver is `peer`; `orders` is told of summaries only.
+async fn receiving_at(peer: &Peer, more: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", &peer.url()).replace("[\"*\"]", "[\"tracking.updated\"]");
-    House::with(&format!("{orders}{more}")).await
+    Harness::with(&format!("{orders}{more}")).await
 }
 
-/// A house with one callback that `peer` was asked to take.
-async fn posted_to(peer: &Peer, more: &str) -> House {
-    let mut house = receiving_at(peer, more).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    house.deliver_once("orders").await;
-    house
+/// A harness with one callback that `peer` was asked to take.
+async fn posted_to(peer: &Peer, more: &str) -> Harness {
+    let mut harness = receiving_at(peer, more).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    harness.deliver_once("orders").await;
+    harness
 }
 
 /// Outcome and detail of the one attempt that a receiver's answer, byte for byte, makes.
@@ -82,17 +82,17 @@ async fn a_used_connection_that_closes_unanswered_is_no_failure_of_the_api() {
 #[tokio::test]
 async fn a_used_connection_that_closes_unanswered_is_no_failure_of_a_receiver() {
     let peer = Peer::new(|heard| once_per_connection(heard, answer("200 OK", "{}"))).await;
-    let mut house = receiving_at(&peer, "").await;
+    let mut harness = receiving_at(&peer, "").await;
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
-    labels.iter().for_each(|label| house.says(label, &in_transit()));
-    house.register(&labels[..8].iter().map(String::as_str).collect::<Vec<_>>()).await;
-    house.poll_and_deliver().await;
-    house.register(&labels[8..].iter().map(String::as_str).collect::<Vec<_>>()).await;
-    house.poll_and_deliver().await;
-    let attempts = house.attempts().await;
+    labels.iter().for_each(|label| harness.says(label, &in_transit()));
+    harness.register(&labels[..8].iter().map(String::as_str).collect::<Vec<_>>()).await;
+    harness.poll_and_deliver().await;
+    harness.register(&labels[8..].iter().map(String::as_str).collect::<Vec<_>>()).await;
+    harness.poll_and_deliver().await;
+    let attempts = harness.attempts().await;
     assert_eq!(attempts.len(), 20, "one attempt of each message");
     assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
-    assert_eq!(house.count("SELECT count(*) FROM messages WHERE type LIKE 'system.%'").await, 0);
+    assert_eq!(harness.count("SELECT count(*) FROM messages WHERE type LIKE 'system.%'").await, 0);
     let heard = peer.heard();
     assert!(heard.len() > 20, "some were sent again within the attempt");
     for unanswered in heard.iter().filter(|heard| heard.number > 0) {
@@ -165,12 +165,12 @@ async fn connections_are_used_again_and_identity_is_asked_for() {
     }
     for answer in [answer("200 OK", "{}"), answer("204 No Content", ""), answer("500 No", "no")] {
         let peer = Peer::new(move |_| Reply::Bytes(answer.clone())).await;
-        let mut house = receiving_at(&peer, "max_in_flight = 1\n").await;
+        let mut harness = receiving_at(&peer, "max_in_flight = 1\n").await;
         for label in ["se-1", "se-2", "se-3"] {
-            house.says(label, &in_transit());
+            harness.says(label, &in_transit());
         }
-        house.register(&["se-1", "se-2", "se-3"]).await;
-        house.poll_and_deliver().await;
+        harness.register(&["se-1", "se-2", "se-3"]).await;
+        harness.poll_and_deliver().await;
         assert_eq!((peer.heard().len(), peer.connections()), (3, 1));
     }
 }
@@ -259,8 +259,8 @@ async fn a_dripping_body_holds_no_slot() {
         let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n").into_bytes();
         let watch = Stopwatch::start();
         let peer = Peer::new(move |_| Reply::Drip(head.clone())).await;
-        let house = posted_to(&peer, "timeout = \"50s\"\n").await;
-        assert_eq!(house.attempts().await[0].0, accepted);
+        let harness = posted_to(&peer, "timeout = \"50s\"\n").await;
+        assert_eq!(harness.attempts().await[0].0, accepted);
         assert!(watch.elapsed() < Duration::from_secs(25), "the time limit is not waited for");
         until(|| peer.closed() == 1).await.expect("the connection is dropped");
     }
@@ -387,7 +387,7 @@ async fn an_answer_over_the_limit_is_not_read() {
 }
 
 /// In how many seconds the one callback is tried again, and the detail, if the answer asks to wait so.
-async fn asked_to_wait(form: impl FnOnce(&House) -> String) -> (f64, String) {
+async fn asked_to_wait(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
     let text = Arc::new(std::sync::Mutex::new(String::new()));
     let value = Arc::clone(&text);
     let peer = Peer::new(move |_| {
@@ -397,26 +397,26 @@ async fn asked_to_wait(form: impl FnOnce(&House) -> String) -> (f64, String) {
         )
     })
     .await;
-    let mut house = receiving_at(&peer, "retry = [\"300ms\"]\n").await;
-    *text.lock().unwrap() = form(&house);
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    house.deliver_once("orders").await;
+    let mut harness = receiving_at(&peer, "retry = [\"300ms\"]\n").await;
+    *text.lock().unwrap() = form(&harness);
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    harness.deliver_once("orders").await;
     let next =
-        house.count("SELECT min(next_attempt_at) FROM deliveries WHERE next_attempt_at IS NOT NULL").await;
-    let wait = (next - house.now().as_millisecond()) as f64 / 1000.0;
-    (wait, house.attempts().await.remove(0).1)
+        harness.count("SELECT min(next_attempt_at) FROM deliveries WHERE next_attempt_at IS NOT NULL").await;
+    let wait = (next - harness.now().as_millisecond()) as f64 / 1000.0;
+    (wait, harness.attempts().await.remove(0).1)
 }
 
 #[tokio::test]
 async fn a_receiver_may_ask_for_a_wait_in_any_legal_form() {
-    let at = |house: &House, form: &str| {
-        let at = house.now() + crate::house::seconds(90);
+    let at = |harness: &Harness, form: &str| {
+        let at = harness.now() + crate::harness::seconds(90);
         at.to_zoned(jiff::tz::TimeZone::UTC).strftime(form).to_string()
     };
     for form in ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"] {
-        let (wait, detail) = asked_to_wait(|house| at(house, form)).await;
+        let (wait, detail) = asked_to_wait(|harness| at(harness, form)).await;
         assert!(about(wait, 90.0, 0.05), "{form}: {wait} s");
         assert_eq!(detail, "");
     }

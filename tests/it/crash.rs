@@ -1,18 +1,18 @@
-//! Every crash point that the code comments on (house law 9): what the next start sees, and why that is right.
+//! Every crash point that the code comments on (harness law 9): what the next start sees, and why that is right.
 //!
 //! A kill is a future dropped where it stands, or a writer that is gone. The same with a real kill -9 is in `process`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
+use trackpost::sandbox::ledger::Follows;
 use trackpost::store::StoreError;
 
-use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, seconds};
+use crate::harness::parcel::{event, in_transit, tracking};
+use crate::harness::{Harness, ORDERS, seconds};
 
 /// Polls `future` so many times at most, then drops it where it stands. Whether it got to its end.
 async fn killed_after<F: Future>(polls: usize, future: F) -> bool {
@@ -34,18 +34,18 @@ async fn killed_after<F: Future>(polls: usize, future: F) -> bool {
 
 #[tokio::test]
 async fn killed_while_asking_the_label_is_still_due() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
-    let (sandbox, now) = (house.sandbox.clone(), house.now());
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
+    let (sandbox, now) = (harness.sandbox.clone(), harness.now());
     tokio::select! {
-        _ = house.poller().step(now) => panic!("nobody has answered"),
+        _ = harness.poller().step(now) => panic!("nobody has answered"),
         () = asked(&sandbox, 1) => {}
     }
-    house.crash().await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    assert_eq!(house.kinds().len(), 3);
+    harness.crash().await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.kinds().len(), 3);
 }
 
 /// Waits until so many requests have come in.
@@ -57,73 +57,73 @@ async fn asked(sandbox: &trackpost::sandbox::SandboxHandle, requests: u64) {
 
 #[tokio::test]
 async fn killed_after_asking_and_before_recording_the_call_is_lost_and_nothing_else() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.reserve().await;
-    house.lose_the_writer().await;
-    let now = house.now();
-    assert!(matches!(house.poller().step(now).await, Err(StoreError::WriterGone)));
-    assert_eq!(house.sandbox.requests_of("se-1"), 1, "it was asked");
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.reserve().await;
+    harness.lose_the_writer().await;
+    let now = harness.now();
+    assert!(matches!(harness.poller().step(now).await, Err(StoreError::WriterGone)));
+    assert_eq!(harness.sandbox.requests_of("se-1"), 1, "it was asked");
 
-    house.crash().await;
-    assert_eq!(house.row("se-1").await.last_seq, 0);
-    house.poll_and_deliver().await;
-    assert_eq!(house.sandbox.requests_of("se-1"), 2);
-    assert_eq!(house.kinds().len(), 3);
+    harness.crash().await;
+    assert_eq!(harness.row("se-1").await.last_seq, 0);
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.sandbox.requests_of("se-1"), 2);
+    assert_eq!(harness.kinds().len(), 3);
 }
 
 #[tokio::test]
 async fn killed_between_the_commit_and_its_answer_nothing_is_told_twice() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.reserve().await;
-    let inbox = house.store().inbox(&SubscriberName::new("orders"));
-    let now = house.now();
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.reserve().await;
+    let inbox = harness.store().inbox(&SubscriberName::new("orders"));
+    let now = harness.now();
     // The writer hands over after its commit and before it answers; this task hears of it first.
     tokio::select! {
         biased;
         () = inbox.arrived() => {}
-        _ = house.poller().step(now) => panic!("the poller had its answer"),
+        _ = harness.poller().step(now) => panic!("the poller had its answer"),
     }
-    house.crash().await;
-    assert_eq!(house.count("SELECT count(*) FROM messages").await, 3, "it was committed whole");
-    assert_eq!(house.poll().await, 0, "and is not due again");
-    house.deliver().await;
-    assert_eq!(house.kinds().len(), 3);
-    assert_eq!(house.receiver.counts().duplicates, 0);
+    harness.crash().await;
+    assert_eq!(harness.count("SELECT count(*) FROM messages").await, 3, "it was committed whole");
+    assert_eq!(harness.poll().await, 0, "and is not due again");
+    harness.deliver().await;
+    assert_eq!(harness.kinds().len(), 3);
+    assert_eq!(harness.receiver.counts().repeated, 0);
 }
 
 #[tokio::test]
 async fn killed_before_the_post_it_is_made_at_the_next_start() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    let now = house.now();
-    assert!(!killed_after(1, house.courier("orders").step(now)).await);
-    assert_eq!(house.receiver.counts().received, 0);
-    house.crash().await;
-    house.deliver().await;
-    assert_eq!((house.kinds().len(), house.receiver.counts().duplicates), (3, 0));
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    let now = harness.now();
+    assert!(!killed_after(1, harness.courier("orders").step(now)).await);
+    assert_eq!(harness.receiver.counts().received, 0);
+    harness.crash().await;
+    harness.deliver().await;
+    assert_eq!((harness.kinds().len(), harness.receiver.counts().repeated), (3, 0));
 }
 
 #[tokio::test]
 async fn killed_while_the_post_is_under_way_it_is_made_again() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    house.receiver.answer_next([Answer::status(200).after(Duration::from_secs(600))]);
-    let (receiver, now) = (house.receiver.clone(), house.now());
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    harness.receiver.answer_next([Answer::status(200).after(Duration::from_secs(600))]);
+    let (receiver, now) = (harness.receiver.clone(), harness.now());
     tokio::select! {
-        _ = house.courier("orders").step(now) => panic!("nobody has answered"),
+        _ = harness.courier("orders").step(now) => panic!("nobody has answered"),
         () = receiver.wait_until(|counts| counts.received == 1) => {}
     }
-    house.crash().await;
-    house.deliver().await;
-    let callbacks = house.callbacks("orders");
+    harness.crash().await;
+    harness.deliver().await;
+    let callbacks = harness.callbacks("orders");
     assert_eq!(callbacks.len(), 4);
     assert_eq!(callbacks[0].message_id, callbacks[1].message_id);
     assert_eq!(callbacks[1].attempt, Some(1), "nothing says that there was one before");
@@ -131,61 +131,47 @@ async fn killed_while_the_post_is_under_way_it_is_made_again() {
 
 #[tokio::test]
 async fn killed_after_the_post_was_accepted_and_before_it_is_recorded_it_is_sent_again_under_its_id() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
     // The courier's first step looks whether the clock was set back.
-    house.deliver_once("orders").await;
-    house.poll().await;
-    house.lose_the_writer().await;
-    let now = house.now();
-    assert!(matches!(house.courier("orders").step(now).await, Err(StoreError::WriterGone)));
-    assert_eq!(house.receiver.counts().accepted, 1);
+    harness.deliver_once("orders").await;
+    harness.poll().await;
+    harness.lose_the_writer().await;
+    let now = harness.now();
+    assert!(matches!(harness.courier("orders").step(now).await, Err(StoreError::WriterGone)));
+    assert_eq!(harness.receiver.counts().accepted, 1);
 
-    house.crash().await;
-    house.deliver().await;
-    let verdict = house.receiver.verdict();
-    assert_eq!((verdict.counts.accepted, verdict.unique.len()), (4, 3));
-    assert_eq!(verdict.duplicates, [verdict.unique[0].clone()]);
-    assert_eq!(verdict.order_violations, []);
+    harness.crash().await;
+    harness.deliver().await;
+    let accepted = harness.receiver.accepted();
+    assert_eq!((accepted.counts().accepted, accepted.unique().len()), (4, 3));
+    assert_eq!(accepted.repeated(), [accepted.unique()[0].clone()]);
 }
 
 #[tokio::test]
 async fn killed_at_any_moment_nothing_is_lost_and_nothing_gets_a_second_id() {
     let shop = ORDERS.replace("orders", "shop").replace("standard", "shipstation");
-    let mut house = House::with(&(ORDERS.to_owned() + &shop)).await;
+    let mut harness = Harness::with(&(ORDERS.to_owned() + &shop)).await;
     let labels = ["se-1", "se-2", "se-3"];
-    house.register(&labels).await;
+    harness.register(&labels).await;
     let scans: Vec<String> = (0..12).map(|n| event(n * 30, "IT", &format!("C{n}"))).collect();
     for round in 0..60 {
         let seen: Vec<&str> = scans[..=round / 5].iter().rev().map(String::as_str).collect();
-        labels.iter().for_each(|label| house.says(label, &tracking("IT", &seen)));
-        house.pass(seconds(3 * 3600));
-        let now = house.now();
-        killed_after(round % 17, house.poller().step(now)).await;
-        killed_after(round % 13, house.courier("orders").step(now)).await;
-        killed_after(round % 11, house.courier("shop").step(now)).await;
-        house.crash().await;
+        labels.iter().for_each(|label| harness.says(label, &tracking("IT", &seen)));
+        harness.pass(seconds(3 * 3600));
+        let now = harness.now();
+        killed_after(round % 17, harness.poller().step(now)).await;
+        killed_after(round % 13, harness.courier("orders").step(now)).await;
+        killed_after(round % 11, harness.courier("shop").step(now)).await;
+        harness.crash().await;
     }
     for label in labels {
-        house.look_again(label).await;
+        harness.poll_again(label).await;
     }
-    house.deliver().await;
+    harness.deliver().await;
 
-    let owed = house.count("SELECT count(*) FROM deliveries WHERE state <> 'delivered'").await;
-    assert_eq!(owed, 0);
-    let verdict = house.receiver.verdict();
-    assert_eq!(verdict.order_violations, []);
-    let mut told: BTreeMap<(String, u64), BTreeSet<String>> = BTreeMap::new();
-    for callback in house.callbacks("orders") {
-        let place = (callback.label_id.clone().unwrap(), callback.seq.unwrap());
-        told.entry(place).or_default().insert(callback.message_id.unwrap());
-    }
-    assert!(told.values().all(|ids| ids.len() == 1), "one id each: {told:?}");
-    assert_eq!(told.len() as i64, house.count("SELECT count(*) FROM messages").await, "none is lost");
-    let added = house.callbacks("orders").into_iter().filter(|callback| {
-        callback.kind.as_deref() == Some("tracking.event.added") && callback.answered == Some(200)
-    });
-    let added: BTreeSet<_> = added.map(|callback| callback.message_id).collect();
-    assert_eq!(added.len(), 3 * 12, "each event once");
+    assert_eq!(harness.count("SELECT count(*) FROM deliveries WHERE state <> 'delivered'").await, 0);
+    harness.everything_is_known(&[("orders", Follows::Events), ("shop", Follows::Answers)]).await;
+    assert_eq!(harness.receiver.with_accepted(|accepted| accepted.events_of("orders")), 3 * 12);
 }

@@ -9,8 +9,8 @@ use std::process::Command;
 use trackpost::clock::Stopwatch;
 use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
 
-use crate::house::bystander;
-use crate::house::child::{Daemon, Site, until};
+use crate::harness::child::{Daemon, Site, until};
+use crate::harness::connect;
 
 /// A site with parcels that change all the time, or without any.
 async fn site(parcels: usize) -> Site {
@@ -32,7 +32,7 @@ fn database(site: &Site) -> std::path::PathBuf {
 
 async fn runs(site: &Site, before: &str) -> Daemon {
     let daemon = site.start_after(before);
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 
@@ -102,12 +102,12 @@ async fn nothing_is_delivered_that_is_not_recorded_in_the_file_that_was_moved() 
     fails(daemon).await;
     assert_eq!(fs::metadata(beside(&database(&site), "-wal")).map_or(0, |wal| wal.len()), 0);
 
-    let mut connection = bystander(&moved).await;
+    let mut connection = connect(&moved).await;
     let recorded: Vec<String> =
         sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&mut connection).await.unwrap();
     let recorded: BTreeSet<String> = recorded.into_iter().collect();
-    let received = site.receiver.verdict().unique;
-    let unknown: Vec<&String> = received.iter().filter(|id| !recorded.contains(*id)).collect();
+    let accepted = site.receiver.accepted();
+    let unknown: Vec<&String> = accepted.unique().iter().filter(|id| !recorded.contains(*id)).collect();
     assert_eq!(unknown, Vec::<&String>::new());
 }
 

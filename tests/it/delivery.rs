@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use trackpost::sandbox::Answer;
 
-use crate::house::parcel::in_transit;
-use crate::house::{House, ORDERS};
+use crate::harness::parcel::in_transit;
+use crate::harness::{Harness, ORDERS};
 
 /// A server that hands its first connection to `treat`, once the request's head is there.
 fn rude<T: Send + 'static>(
@@ -26,20 +26,20 @@ fn rude<T: Send + 'static>(
     (addr, thread)
 }
 
-/// A house whose one callback goes to `addr`, tried once.
-async fn posting_to(addr: &str) -> House {
+/// A harness whose one callback goes to `addr`, tried once.
+async fn posting_to(addr: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", addr).replace("[\"*\"]", "[\"tracking.updated\"]");
-    let mut house = House::with(&(orders + "timeout = \"1s\"\n")).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    house.deliver_once("orders").await;
-    house
+    let mut harness = Harness::with(&(orders + "timeout = \"1s\"\n")).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    harness.deliver_once("orders").await;
+    harness
 }
 
-async fn outcome(house: &House) -> String {
+async fn outcome(harness: &Harness) -> String {
     let outcome: String = sqlx::query_scalar("SELECT outcome FROM attempts")
-        .fetch_one(&mut crate::house::bystander(house.path()).await)
+        .fetch_one(&mut crate::harness::connect(harness.path()).await)
         .await
         .unwrap();
     outcome
@@ -53,10 +53,10 @@ async fn a_status_decides_and_an_endless_body_is_dropped() {
         // Ends only when the other side has had enough.
         while stream.write_all(&chunk).is_ok() {}
     });
-    let house = posting_to(&format!("http://{addr}/")).await;
+    let harness = posting_to(&format!("http://{addr}/")).await;
     server.join().unwrap();
-    assert_eq!(outcome(&house).await, "accepted");
-    let kept = house.count("SELECT length(answer) FROM attempts").await;
+    assert_eq!(outcome(&harness).await, "accepted");
+    let kept = harness.count("SELECT length(answer) FROM attempts").await;
     assert_eq!(kept, 1024, "of the answer the first KiB is kept");
 }
 
@@ -68,30 +68,30 @@ async fn a_status_decides_though_its_body_never_comes() {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     });
-    let house = posting_to(&format!("http://{addr}/")).await;
+    let harness = posting_to(&format!("http://{addr}/")).await;
     server.join().unwrap();
-    assert_eq!(outcome(&house).await, "accepted");
+    assert_eq!(outcome(&harness).await, "accepted");
 }
 
 #[tokio::test]
 async fn failures_are_told_apart() {
     let (reset, server) = rude(drop);
-    let house = posting_to(&format!("http://{reset}/")).await;
+    let harness = posting_to(&format!("http://{reset}/")).await;
     server.join().unwrap();
-    assert_eq!(outcome(&house).await, "reset");
+    assert_eq!(outcome(&harness).await, "reset");
 
     let (silent, server) = rude(|mut stream| {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     });
-    let house = posting_to(&format!("http://{silent}/")).await;
+    let harness = posting_to(&format!("http://{silent}/")).await;
     server.join().unwrap();
-    assert_eq!(outcome(&house).await, "timeout");
+    assert_eq!(outcome(&harness).await, "timeout");
 
     let (no_tls, server) = rude(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
-    let house = posting_to(&format!("https://{no_tls}/")).await;
+    let harness = posting_to(&format!("https://{no_tls}/")).await;
     server.join().unwrap().unwrap();
-    assert_eq!(outcome(&house).await, "tls");
+    assert_eq!(outcome(&harness).await, "tls");
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(outcome(&posting_to(&format!("http://{nobody}/")).await).await, "refused");
@@ -100,12 +100,12 @@ async fn failures_are_told_apart() {
 
 #[tokio::test]
 async fn what_a_receiver_says_is_kept_in_short() {
-    let mut house = House::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
-    house.receiver.answer_always(Answer::status(422).body("ü".repeat(10_000)));
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    let bytes = house.count("SELECT length(CAST(answer AS BLOB)) FROM attempts").await;
+    let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
+    harness.receiver.answer_always(Answer::status(422).body("ü".repeat(10_000)));
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    let bytes = harness.count("SELECT length(CAST(answer AS BLOB)) FROM attempts").await;
     assert_eq!(bytes, 1024);
-    assert_eq!(house.count("SELECT count(*) FROM attempts WHERE status = 422").await, 1);
+    assert_eq!(harness.count("SELECT count(*) FROM attempts WHERE status = 422").await, 1);
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::{Site, until};
-use crate::house::parcel::in_transit;
+use crate::harness::child::{Site, until};
+use crate::harness::parcel::in_transit;
 
 /// What `show --json` says of the label's deliveries to `subscriber`, by `seq`.
 fn shown(site: &Site, subscriber: &str) -> Vec<Value> {
@@ -41,7 +41,7 @@ async fn a_delivery_tells_its_story() {
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_next([Answer::status(500).header("retry-after", "3600")]);
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     let settled = || {
         let (orders, down) = (shown(&site, "orders"), shown(&site, "down"));
         [orders, down].iter().all(|of| of.first().is_some_and(|first| first["attempts"] == 1))

@@ -14,18 +14,18 @@ use trackpost::http::{self, Sources};
 use trackpost::sandbox::{Answer, SandboxOptions};
 use trackpost::workers::heartbeat::Heartbeats;
 
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
-use crate::house::{House, ORDERS, bystander, loopback};
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
+use crate::harness::{Harness, ORDERS, connect, loopback};
 
-/// The HTTP server of a house; it ends with the test.
+/// The HTTP server of a harness; it ends with the test.
 struct Server {
     addr: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    async fn of(house: &House, token: Option<&str>) -> Self {
+    async fn of(harness: &Harness, token: Option<&str>) -> Self {
         let listener = http::bind(loopback()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let sources = Sources {
@@ -34,7 +34,7 @@ impl Server {
             hosts: Vec::new(),
             configured: tokio::sync::watch::channel(Arc::default()).1,
             jwks: tokio::sync::watch::channel("{}".into()).1,
-            store: house.store().clone(),
+            store: harness.store().clone(),
             heartbeats: Heartbeats::default(),
             ready: Arc::new(AtomicBool::new(true)),
             token: token.map(|token| Hidden::new(token.to_owned())),
@@ -75,19 +75,19 @@ impl Drop for Server {
     }
 }
 
-async fn told() -> House {
-    let mut house = House::new().await;
-    house.register(&["se-1", "se-2"]).await;
-    house.says("se-1", &in_transit());
-    house.says("se-2", &in_transit());
-    house.poll_and_deliver().await;
-    house
+async fn told() -> Harness {
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1", "se-2"]).await;
+    harness.says("se-1", &in_transit());
+    harness.says("se-2", &in_transit());
+    harness.poll_and_deliver().await;
+    harness
 }
 
 #[tokio::test]
 async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
-    let house = told().await;
-    let server = Server::of(&house, None).await;
+    let harness = told().await;
+    let server = Server::of(&harness, None).await;
     let (mut after, mut ids) = (String::new(), Vec::new());
     loop {
         let page = server.page(&format!("?limit=4&after={after}")).await;
@@ -114,13 +114,13 @@ async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
     }
     let (_, text) = server.get("/messages").await;
     let page: Page = serde_json::from_str(&text).unwrap();
-    for callback in house.callbacks("orders") {
+    for callback in harness.callbacks("orders") {
         let fed = page.messages.iter().find(|fed| Some(&fed.message_id) == callback.message_id.as_ref());
         assert_eq!(fed.unwrap().body.get().as_bytes(), &callback.body[..], "byte for byte");
     }
     let whole: Value = serde_json::from_str(&text).unwrap();
     let first = &whole["messages"][0];
-    assert_eq!((&first["account"], &first["seq"]), (&"main".into(), &house.now().as_millisecond().into()));
+    assert_eq!((&first["account"], &first["seq"]), (&"main".into(), &harness.now().as_millisecond().into()));
     assert_eq!(first["type"], "tracking.event.added");
     assert!(first["label_id"].as_str().unwrap().starts_with("se-"));
     assert_eq!(first["created_at"], "2030-03-04T12:00:00.000Z");
@@ -128,12 +128,12 @@ async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
 
 #[tokio::test]
 async fn a_reader_beside_the_writer_skips_nothing() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..60).map(|n| format!("se-{n}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    house.register(&labels).await;
-    labels.iter().for_each(|label| house.says(label, &in_transit()));
-    let server = Server::of(&house, None).await;
+    harness.register(&labels).await;
+    labels.iter().for_each(|label| harness.says(label, &in_transit()));
+    let server = Server::of(&harness, None).await;
     let total = labels.len() * 3;
     let reader = tokio::spawn(async move {
         let (mut after, mut ids) = ("0".to_owned(), Vec::new());
@@ -145,11 +145,11 @@ async fn a_reader_beside_the_writer_skips_nothing() {
         }
         ids
     });
-    house.poll().await;
+    harness.poll().await;
     let read = tokio::time::timeout(std::time::Duration::from_secs(60), reader).await;
     let read = read.expect("the reader gets everything").unwrap();
     let stored: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages ORDER BY message_key")
-        .fetch_all(&mut bystander(house.path()).await)
+        .fetch_all(&mut connect(harness.path()).await)
         .await
         .unwrap();
     assert_eq!(read, stored);
@@ -158,11 +158,11 @@ async fn a_reader_beside_the_writer_skips_nothing() {
 #[tokio::test]
 async fn a_subscribers_feed_is_what_is_owed_to_it() {
     let few = ORDERS.replace("orders", "few").replace("[\"*\"]", "[\"tracking.updated\"]");
-    let mut house = House::with(&(ORDERS.to_owned() + &few)).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    let server = Server::of(&house, None).await;
+    let mut harness = Harness::with(&(ORDERS.to_owned() + &few)).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    let server = Server::of(&harness, None).await;
     let count = async |query: &str| server.page(query).await["messages"].as_array().unwrap().len();
     assert_eq!(count("").await, 3);
     assert_eq!(count("?subscriber=orders").await, 3);
@@ -172,8 +172,8 @@ async fn a_subscribers_feed_is_what_is_owed_to_it() {
 
 #[tokio::test]
 async fn what_is_wrong_is_named() {
-    let house = told().await;
-    let server = Server::of(&house, None).await;
+    let harness = told().await;
+    let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
     let (key, mark) = end.split_once('-').unwrap();
     let other = format!("after={key}-{}", mark.chars().rev().collect::<String>());
@@ -199,18 +199,18 @@ async fn what_is_wrong_is_named() {
 
 #[tokio::test]
 async fn a_cursor_is_good_after_its_message_was_pruned() {
-    let house = told().await;
-    let server = Server::of(&house, None).await;
+    let harness = told().await;
+    let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
-    sqlx::query("DELETE FROM labels").execute(&mut bystander(house.path()).await).await.unwrap();
+    sqlx::query("DELETE FROM labels").execute(&mut connect(harness.path()).await).await.unwrap();
     let page = server.page(&format!("?after={end}")).await;
     assert_eq!(page["next"], end.as_str());
 }
 
 #[tokio::test]
 async fn with_a_token_only_its_bearer_reads() {
-    let house = told().await;
-    let server = Server::of(&house, Some("open sesame")).await;
+    let harness = told().await;
+    let server = Server::of(&harness, Some("open sesame")).await;
     for head in ["", "authorization: Bearer open\r\n", "authorization: Basic open sesame\r\n"] {
         let (status, body) = server.get_with("/messages", head).await;
         assert_eq!(status, 401, "{head}");

@@ -10,32 +10,32 @@ use trackpost::sandbox::Answer;
 use trackpost::store::views::freshness::Series;
 use trackpost::workers::janitor::Report;
 
-use crate::house::House;
-use crate::house::parcel::{event, tracking};
+use crate::harness::Harness;
+use crate::harness::parcel::{event, tracking};
 
 fn minutes(minutes: i64) -> SignedDuration {
     SignedDuration::from_mins(minutes)
 }
 
-/// `minute` minutes after noon, when the house opens.
+/// `minute` minutes after noon, when the harness opens.
 fn scan(minute: u32, status: &str, code: &str) -> String {
     event(360 + minute, status, code)
 }
 
 /// A label that was seen at noon with one scan; nothing is counted of it yet.
-async fn watched() -> House {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &tracking("IT", &[&scan(0, "AC", "PU")]));
-    house.poll().await;
-    assert_eq!(counted(&house).await, [], "a first answer says nothing of us");
-    house
+async fn watched() -> Harness {
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &tracking("IT", &[&scan(0, "AC", "PU")]));
+    harness.poll().await;
+    assert_eq!(counted(&harness).await, [], "a first answer says nothing of us");
+    harness
 }
 
-async fn look(house: &mut House, after: SignedDuration, answer: &str) {
-    house.says("se-1", answer);
-    house.pass(after);
-    house.look_again("se-1").await;
+async fn look(harness: &mut Harness, after: SignedDuration, answer: &str) {
+    harness.says("se-1", answer);
+    harness.pass(after);
+    harness.poll_again("se-1").await;
 }
 
 /// Kind, whether of deliveries, and the buckets that hold something, with what they hold.
@@ -46,27 +46,27 @@ fn held(series: &Series) -> Counted {
     (series.kind, series.delivered, buckets.collect())
 }
 
-async fn counted(house: &House) -> Vec<Counted> {
-    house.store().freshness(None).await.unwrap().iter().map(held).collect()
+async fn counted(harness: &Harness) -> Vec<Counted> {
+    harness.store().freshness(None).await.unwrap().iter().map(held).collect()
 }
 
 #[tokio::test]
 async fn what_was_noticed_when_is_kept_through_a_restart() {
-    let mut house = watched().await;
+    let mut harness = watched().await;
     let (a, b, c) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"), scan(100, "DE", "DL"));
     // Seen 9 minutes after it happened, 20 after the last look.
-    look(&mut house, minutes(20), &tracking("IT", &[&b, &a])).await;
+    look(&mut harness, minutes(20), &tracking("IT", &[&b, &a])).await;
     // A look that brings nothing new, and one that fails: the last good one counts.
-    look(&mut house, minutes(40), &tracking("IT", &[&b, &a])).await;
-    house.answers("se-1", Answer::json(500, String::new()));
-    house.pass(minutes(30));
-    house.look_again("se-1").await;
+    look(&mut harness, minutes(40), &tracking("IT", &[&b, &a])).await;
+    harness.answers("se-1", Answer::json(500, String::new()));
+    harness.pass(minutes(30));
+    harness.poll_again("se-1").await;
     // The delivery comes with two scans that were backfilled, one of them of the future.
     let (old, ahead) = (scan(5, "IT", "DP"), scan(400, "IT", "NT"));
-    look(&mut house, minutes(60), &tracking("DE", &[&ahead, &c, &b, &old, &a])).await;
-    house.restart().await;
+    look(&mut harness, minutes(60), &tracking("DE", &[&ahead, &c, &b, &old, &a])).await;
+    harness.restart().await;
 
-    let series = house.store().freshness(None).await.unwrap();
+    let series = harness.store().freshness(None).await.unwrap();
     assert!(series.iter().all(|series| series.account.as_str() == "main" && series.carrier == "ups"));
     assert_eq!(
         series.iter().map(held).collect::<Vec<_>>(),
@@ -83,46 +83,49 @@ async fn what_was_noticed_when_is_kept_through_a_restart() {
 
 #[tokio::test]
 async fn nobody_answers_for_the_time_when_a_label_was_not_watched() {
-    let mut house = watched().await;
+    let mut harness = watched().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
-    house.store().remove_by_hand(&key).await.unwrap();
-    house.pass(minutes(600));
-    house.register(&["se-1"]).await;
+    harness.store().remove_by_hand(&key).await.unwrap();
+    harness.pass(minutes(600));
+    harness.register(&["se-1"]).await;
     let (a, b, c) = (scan(0, "AC", "PU"), scan(30, "IT", "AR"), scan(610, "IT", "DP"));
-    house.says("se-1", &tracking("IT", &[&b, &a]));
-    house.poll().await;
-    assert_eq!(counted(&house).await, []);
-    look(&mut house, minutes(15), &tracking("IT", &[&c, &b, &a])).await;
-    assert_eq!(counted(&house).await, [(Kind::Own, false, vec![(2, 1)]), (Kind::Seen, false, vec![(0, 1)])]);
+    harness.says("se-1", &tracking("IT", &[&b, &a]));
+    harness.poll().await;
+    assert_eq!(counted(&harness).await, []);
+    look(&mut harness, minutes(15), &tracking("IT", &[&c, &b, &a])).await;
+    assert_eq!(
+        counted(&harness).await,
+        [(Kind::Own, false, vec![(2, 1)]), (Kind::Seen, false, vec![(0, 1)])]
+    );
 }
 
 #[tokio::test]
 async fn a_look_that_falls_behind_its_plan_is_counted() {
-    let mut house = watched().await;
-    house.pass_until_due().await;
-    house.poll().await;
-    assert_eq!(counted(&house).await, [], "in time");
-    house.pass_until_due().await;
-    house.pass(minutes(50));
-    house.poll().await;
-    assert_eq!(counted(&house).await, [(Kind::Behind, false, vec![(4, 1)])]);
+    let mut harness = watched().await;
+    harness.pass_until_due().await;
+    harness.poll().await;
+    assert_eq!(counted(&harness).await, [], "in time");
+    harness.pass_until_due().await;
+    harness.pass(minutes(50));
+    harness.poll().await;
+    assert_eq!(counted(&harness).await, [(Kind::Behind, false, vec![(4, 1)])]);
 }
 
 #[tokio::test]
 async fn once_a_day_the_log_says_how_fresh_we_were() {
-    let mut house = watched().await;
+    let mut harness = watched().await;
     let (a, b) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"));
-    look(&mut house, minutes(20), &tracking("DE", &[&scan(15, "DE", "DL"), &b, &a])).await;
+    look(&mut harness, minutes(20), &tracking("DE", &[&scan(15, "DE", "DL"), &b, &a])).await;
 
-    let file = house.path().with_file_name("log");
+    let file = harness.path().with_file_name("log");
     let writer = Arc::new(File::create(&file).unwrap());
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
     let logging = tracing::subscriber::set_default(subscriber);
-    let mut report = Report::new(house.now());
+    let mut report = Report::new(harness.now());
     for _ in 0..3 {
         // To half past seven, to half past two, to half past nine.
-        report.step(house.store(), house.now()).await.unwrap();
-        house.pass(minutes(420));
+        report.step(harness.store(), harness.now()).await.unwrap();
+        harness.pass(minutes(420));
     }
     drop(logging);
     let log = std::fs::read_to_string(file).unwrap();
@@ -139,23 +142,23 @@ async fn once_a_day_the_log_says_how_fresh_we_were() {
 
 #[tokio::test]
 async fn old_days_become_one_and_sums_only_grow() {
-    let mut house = watched().await;
+    let mut harness = watched().await;
     let list: Vec<String> = (0..4).map(|n| scan(n * 10, "IT", &format!("C{n}"))).rev().collect();
     for seen in 1..=4 {
         let list: Vec<&str> = list[4 - seen..].iter().map(String::as_str).collect();
-        look(&mut house, minutes(24 * 60), &tracking("IT", &[&list[..], &[&scan(0, "AC", "PU")]].concat()))
+        look(&mut harness, minutes(24 * 60), &tracking("IT", &[&list[..], &[&scan(0, "AC", "PU")]].concat()))
             .await;
     }
-    let before = house.store().freshness(None).await.unwrap();
+    let before = harness.store().freshness(None).await.unwrap();
     let days = "SELECT count(DISTINCT day) FROM freshness";
-    assert_eq!(house.count(days).await, 4);
-    let two_days_ago = house.now() - minutes(2 * 24 * 60);
+    assert_eq!(harness.count(days).await, 4);
+    let two_days_ago = harness.now() - minutes(2 * 24 * 60);
     let mut lately: Vec<Histogram> = Vec::new();
     for _ in 0..2 {
-        house.store().fold_freshness(house.now() - minutes(24 * 60)).await.unwrap();
-        assert_eq!(house.store().freshness(None).await.unwrap(), before);
-        assert_eq!(house.count(days).await, 3);
-        let found = house.store().freshness(Some(two_days_ago)).await.unwrap();
+        harness.store().fold_freshness(harness.now() - minutes(24 * 60)).await.unwrap();
+        assert_eq!(harness.store().freshness(None).await.unwrap(), before);
+        assert_eq!(harness.count(days).await, 3);
+        let found = harness.store().freshness(Some(two_days_ago)).await.unwrap();
         lately.push(found.into_iter().find(|series| series.kind == Kind::Own).unwrap().histogram);
     }
     assert_eq!(lately.iter().map(Histogram::total).collect::<Vec<_>>(), [2, 2]);

@@ -8,159 +8,159 @@ use trackpost::sandbox::Answer;
 use trackpost::workers::courier::Courier;
 use trackpost::workers::heartbeat::Heartbeat;
 
-use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, bystander, seconds};
+use crate::harness::parcel::{event, in_transit, tracking};
+use crate::harness::{Harness, ORDERS, connect, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 
-async fn execute(house: &House, statement: &'static str) {
-    sqlx::query(statement).execute(&mut bystander(house.path()).await).await.unwrap();
+async fn execute(harness: &Harness, statement: &'static str) {
+    sqlx::query(statement).execute(&mut connect(harness.path()).await).await.unwrap();
 }
 
 /// A courier of `orders` that holds no more than this in memory.
-fn courier_within(house: &House, deliveries: usize) -> Courier {
-    let subscriber = house.policy.subscribers[0].clone();
-    let (_, audience) = watch::channel(house.policy.subscribers.clone().into());
+fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
+    let subscriber = harness.policy.subscribers[0].clone();
+    let (_, audience) = watch::channel(harness.policy.subscribers.clone().into());
     let limit = Limit { deliveries, bytes: 1_000_000 };
-    Courier::within(limit, subscriber, audience, house.store().clone(), Heartbeat::default()).unwrap()
+    Courier::within(limit, subscriber, audience, harness.store().clone(), Heartbeat::default()).unwrap()
 }
 
 #[tokio::test]
 async fn what_was_committed_is_sent_without_being_read_again() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.deliver().await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.deliver().await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
     // Whoever read the table would send this.
-    execute(&house, "UPDATE messages SET body = replace(body, 'MEMPHIS', 'OMAHA')").await;
-    house.deliver().await;
-    let bodies = house.callbacks("orders").into_iter().map(|callback| callback.body);
+    execute(&harness, "UPDATE messages SET body = replace(body, 'MEMPHIS', 'OMAHA')").await;
+    harness.deliver().await;
+    let bodies = harness.callbacks("orders").into_iter().map(|callback| callback.body);
     let bodies: Vec<String> = bodies.map(|body| String::from_utf8_lossy(&body).into_owned()).collect();
     assert_eq!(bodies.len(), 3);
     assert!(bodies[0].contains("MEMPHIS") && bodies.iter().all(|body| !body.contains("OMAHA")), "{bodies:?}");
-    execute(&house, "UPDATE messages SET body = replace(body, 'OMAHA', 'MEMPHIS')").await;
+    execute(&harness, "UPDATE messages SET body = replace(body, 'OMAHA', 'MEMPHIS')").await;
 }
 
 #[tokio::test]
 async fn an_idle_courier_sleeps() {
-    let mut house = House::new().await;
-    let (courier, now) = ("orders", house.now());
+    let mut harness = Harness::new().await;
+    let (courier, now) = ("orders", harness.now());
     for _ in 0..2 {
-        let wake = house.courier(courier).step(now).await.unwrap();
+        let wake = harness.courier(courier).step(now).await.unwrap();
         assert_eq!(wake.duration_since(now), SignedDuration::from_secs(30), "but for a sign of life");
     }
-    house.receiver.answer_always(Answer::status(500));
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    house.deliver_once(courier).await;
-    let wake = house.courier(courier).step(now).await.unwrap();
-    let next = house.count("SELECT min(next_attempt_at) FROM deliveries WHERE attempts > 0").await;
+    harness.receiver.answer_always(Answer::status(500));
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    harness.deliver_once(courier).await;
+    let wake = harness.courier(courier).step(now).await.unwrap();
+    let next = harness.count("SELECT min(next_attempt_at) FROM deliveries WHERE attempts > 0").await;
     assert_eq!(wake.as_millisecond(), next, "until the first retry");
 }
 
 #[tokio::test]
 async fn a_backlog_that_memory_does_not_hold_is_delivered_whole_and_in_order() {
     for (deliveries, fails) in [(1, false), (3, false), (3, true), (8, true)] {
-        let mut house =
-            House::with(&format!("requests_per_minute = 60000\n{ORDERS}max_in_flight = 2\n")).await;
+        let mut harness =
+            Harness::with(&format!("requests_per_minute = 60000\n{ORDERS}max_in_flight = 2\n")).await;
         let labels: Vec<String> = (0..20).map(|number| format!("se-{number}")).collect();
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        house.register(&labels).await;
+        harness.register(&labels).await;
         let scans: Vec<String> = (0..5).rev().map(|n| event(n * 30, "IT", &format!("C{n}"))).collect();
         let scans: Vec<&str> = scans.iter().map(String::as_str).collect();
-        labels[..10].iter().for_each(|label| house.says(label, &tracking("IT", &scans)));
-        labels[10..].iter().for_each(|label| house.answers(label, Answer::status(500)));
-        house.poll().await;
-        drop(house.take_courier("orders"));
-        let mut courier = courier_within(&house, deliveries);
+        labels[..10].iter().for_each(|label| harness.says(label, &tracking("IT", &scans)));
+        labels[10..].iter().for_each(|label| harness.answers(label, Answer::status(500)));
+        harness.poll().await;
+        drop(harness.take_courier("orders"));
+        let mut courier = courier_within(&harness, deliveries);
         // News come in while the backlog is there.
-        courier.step(house.now()).await.unwrap();
-        house.pass(seconds(120));
-        labels[10..].iter().for_each(|label| house.says(label, &tracking("IT", &scans[..2])));
-        house.poll().await;
+        courier.step(harness.now()).await.unwrap();
+        harness.pass(seconds(120));
+        labels[10..].iter().for_each(|label| harness.says(label, &tracking("IT", &scans[..2])));
+        harness.poll().await;
         let count = std::sync::atomic::AtomicUsize::new(0);
-        house.receiver.answer_by(move |_| {
+        harness.receiver.answer_by(move |_| {
             let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             (fails && nth % 7 == 3).then(|| Answer::status(500))
         });
         for _ in 0..2_000 {
-            if house.count(PENDING).await == 0 {
+            if harness.count(PENDING).await == 0 {
                 break;
             }
-            courier.step(house.now()).await.unwrap();
-            house.pass(seconds(1));
+            courier.step(harness.now()).await.unwrap();
+            harness.pass(seconds(1));
         }
-        assert_eq!(house.count(PENDING).await, 0, "{deliveries}");
-        let verdict = house.receiver.verdict();
-        assert_eq!((verdict.duplicates.len(), verdict.order_violations.len()), (0, 0), "{deliveries}");
-        house.employ(courier, "orders");
+        assert_eq!(harness.count(PENDING).await, 0, "{deliveries}");
+        let accepted = harness.receiver.accepted();
+        assert_eq!((accepted.repeated().len(), accepted.violations()), (0, &[][..]), "{deliveries}");
+        harness.employ(courier, "orders");
     }
 }
 
 #[tokio::test]
 async fn a_ping_is_sent_once_and_changes_nothing() {
     use trackpost::domain::messages::ping::Ping;
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.receiver.answer_always(Answer::status(503).header("retry-after", "600"));
-    house.poll_and_deliver().await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.receiver.answer_always(Answer::status(503).header("retry-after", "600"));
+    harness.poll_and_deliver().await;
     let orders = SubscriberName::new("orders");
-    let before = house.store().subscriber_health(&orders).await.unwrap();
+    let before = harness.store().subscriber_health(&orders).await.unwrap();
     let waiting = "SELECT sum(next_attempt_at) FROM deliveries WHERE state = 'pending'";
-    let due = house.count(waiting).await;
+    let due = harness.count(waiting).await;
     for (status, state) in [(500, "dead"), (410, "dead"), (200, "delivered")] {
-        house.receiver.answer_always(Answer::status(status));
-        house.store().add_ping(&orders, Ping::new(&orders, house.now()), house.now()).await.unwrap();
-        house.deliver().await;
+        harness.receiver.answer_always(Answer::status(status));
+        harness.store().add_ping(&orders, Ping::new(&orders, harness.now()), harness.now()).await.unwrap();
+        harness.deliver().await;
         let last: (String, i64) =
             sqlx::query_as("SELECT state, attempts FROM deliveries ORDER BY delivery_key DESC LIMIT 1")
-                .fetch_one(&mut bystander(house.path()).await)
+                .fetch_one(&mut connect(harness.path()).await)
                 .await
                 .unwrap();
         assert_eq!(last, (state.to_owned(), 1), "it is sent though the subscriber asked to be left alone");
-        house.pass(seconds(1));
+        harness.pass(seconds(1));
     }
-    assert_eq!(house.store().subscriber_health(&orders).await.unwrap(), before);
-    assert_eq!(house.count(waiting).await, due);
+    assert_eq!(harness.store().subscriber_health(&orders).await.unwrap(), before);
+    assert_eq!(harness.count(waiting).await, due);
 }
 
 #[tokio::test]
 async fn the_reason_is_stored_when_it_is_decided() {
-    let mut house = House::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    let reason = async |house: &House| -> String {
+    let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    let reason = async |harness: &Harness| -> String {
         let all = "SELECT reason FROM deliveries WHERE state = 'pending'";
-        sqlx::query_scalar(all).fetch_one(&mut bystander(house.path()).await).await.unwrap()
+        sqlx::query_scalar(all).fetch_one(&mut connect(harness.path()).await).await.unwrap()
     };
-    assert_eq!(reason(&house).await, r#""first""#);
+    assert_eq!(reason(&harness).await, r#""first""#);
     for expected in
         [r#"{"step":{"number":1,"of":9,"wait_ms":5000}}"#, r#"{"step":{"number":2,"of":9,"wait_ms":300000}}"#]
     {
-        house.receiver.answer_always(Answer::status(500));
-        house.deliver().await;
-        house.pass(seconds(6));
-        assert_eq!(reason(&house).await, expected);
+        harness.receiver.answer_always(Answer::status(500));
+        harness.deliver().await;
+        harness.pass(seconds(6));
+        assert_eq!(reason(&harness).await, expected);
     }
-    house.receiver.answer_always(Answer::status(500).header("retry-after", "7200"));
-    house.pass(seconds(331));
-    house.deliver().await;
-    assert_eq!(reason(&house).await, r#"{"asked_to_wait":{"capped":false}}"#);
-    let delivery = house.count("SELECT delivery_key FROM deliveries").await;
-    house.store().retry(delivery, house.now()).await.unwrap();
-    assert_eq!(reason(&house).await, r#""queued_again""#);
+    harness.receiver.answer_always(Answer::status(500).header("retry-after", "7200"));
+    harness.pass(seconds(331));
+    harness.deliver().await;
+    assert_eq!(reason(&harness).await, r#"{"asked_to_wait":{"capped":false}}"#);
+    let delivery = harness.count("SELECT delivery_key FROM deliveries").await;
+    harness.store().retry(delivery, harness.now()).await.unwrap();
+    assert_eq!(reason(&harness).await, r#""queued_again""#);
 }
 
 #[tokio::test]
 async fn what_another_process_commits_is_noticed_and_our_own_is_not() {
-    let house = House::new().await;
-    let mut changes = house.store().foreign_changes();
-    house.register(&["se-1"]).await;
+    let harness = Harness::new().await;
+    let mut changes = harness.store().foreign_changes();
+    harness.register(&["se-1"]).await;
     tokio::time::timeout(std::time::Duration::from_millis(700), changes.changed()).await.unwrap_err();
-    execute(&house, "UPDATE labels SET version = version + 1").await;
+    execute(&harness, "UPDATE labels SET version = version + 1").await;
     tokio::time::timeout(std::time::Duration::from_secs(20), changes.changed()).await.unwrap().unwrap();
 }

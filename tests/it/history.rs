@@ -2,27 +2,27 @@
 
 use serde_json::Value;
 
-use crate::house::parcel::{event, event_in, in_transit, tracking};
-use crate::house::{House, ORDERS, hours};
+use crate::harness::parcel::{event, event_in, in_transit, tracking};
+use crate::harness::{Harness, ORDERS, hours};
 
-/// A house in which `se-1` was seen with `answer`, and what it told so far is forgotten.
-async fn seen(answer: &str) -> (House, usize) {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", answer);
-    house.poll_and_deliver().await;
-    let told = house.kinds().len();
-    (house, told)
+/// A harness in which `se-1` was seen with `answer`, and what it told so far is forgotten.
+async fn seen(answer: &str) -> (Harness, usize) {
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", answer);
+    harness.poll_and_deliver().await;
+    let told = harness.kinds().len();
+    (harness, told)
 }
 
 /// Looks at `se-1` with `answer` there now; the bodies of what is told of it.
-async fn told(house: &mut House, answer: &str) -> Vec<Value> {
-    let before = house.callbacks("orders").len();
-    house.says("se-1", answer);
-    house.pass(hours(3));
-    house.look_again("se-1").await;
-    house.deliver().await;
-    let callbacks = house.callbacks("orders");
+async fn told(harness: &mut Harness, answer: &str) -> Vec<Value> {
+    let before = harness.callbacks("orders").len();
+    harness.says("se-1", answer);
+    harness.pass(hours(3));
+    harness.poll_again("se-1").await;
+    harness.deliver().await;
+    let callbacks = harness.callbacks("orders");
     callbacks[before..].iter().map(|callback| serde_json::from_slice(&callback.body).unwrap()).collect()
 }
 
@@ -45,39 +45,39 @@ async fn the_same_facts_told_otherwise_make_no_message() {
         ("another case of the status", first.replace("\"status_code\":\"IT\"", "\"status_code\":\"it\"")),
         ("an unknown field", first.replacen('{', "{\"new_of_the_vendor\":[1],", 1)),
     ] {
-        let (mut house, before) = seen(&first).await;
-        assert_eq!(kinds(&told(&mut house, &again).await), [""; 0], "{what}");
-        assert_eq!(kinds(&told(&mut house, &first).await), [""; 0], "{what}, and back");
-        assert_eq!(house.count("SELECT count(*) FROM messages").await as usize, before);
+        let (mut harness, before) = seen(&first).await;
+        assert_eq!(kinds(&told(&mut harness, &again).await), [""; 0], "{what}");
+        assert_eq!(kinds(&told(&mut harness, &first).await), [""; 0], "{what}, and back");
+        assert_eq!(harness.count("SELECT count(*) FROM messages").await as usize, before);
     }
 }
 
 #[tokio::test]
 async fn one_new_event_makes_one_message_and_the_summary() {
-    let (mut house, _) = seen(&in_transit()).await;
+    let (mut harness, _) = seen(&in_transit()).await;
     let (old, new) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let bodies = told(&mut house, &tracking("IT", &[&new, &old])).await;
+    let bodies = told(&mut harness, &tracking("IT", &[&new, &old])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["event"]["event_code"], "AR");
     assert_eq!(bodies[1]["data"]["changes"].as_array().unwrap().len(), 1);
-    let seqs: Vec<u64> = house.callbacks("orders").iter().map(|callback| callback.seq.unwrap()).collect();
+    let seqs: Vec<u64> = harness.callbacks("orders").iter().map(|callback| callback.seq.unwrap()).collect();
     assert!(seqs.is_sorted_by(|one, next| one < next), "{seqs:?}");
     assert_eq!(
         seqs[3],
-        house.now().as_millisecond() as u64,
+        harness.now().as_millisecond() as u64,
         "milliseconds, since they are higher than the last"
     );
 }
 
 #[tokio::test]
 async fn several_events_come_oldest_first_and_the_summary_last() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
     let scans: Vec<String> = [(180, "DE", "DL"), (90, "EX", "X1"), (60, "IT", "OD"), (0, "AC", "PU")]
         .map(|(m, s, c)| event(m, s, c))
         .into();
     let bodies =
-        told(&mut house, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>())).await;
+        told(&mut harness, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>())).await;
     assert_eq!(
         kinds(&bodies),
         [
@@ -94,16 +94,16 @@ async fn several_events_come_oldest_first_and_the_summary_last() {
     let codes: Vec<_> = bodies[..4].iter().map(|body| &body["data"]["event"]["event_code"]).collect();
     assert_eq!(codes, ["PU", "OD", "X1", "DL"]);
     assert_eq!(bodies[5]["data"]["event"]["event_code"], "X1", "the exception under a newer scan");
-    let row = house.row("se-1").await;
+    let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at), ("finished", None));
 }
 
 #[tokio::test]
 async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
     let bare = event_in(0, "AC", "PU", "");
-    let (mut house, _) = seen(&tracking("IT", &[&bare])).await;
-    let first: Value = serde_json::from_slice(&house.callbacks("orders")[0].body).unwrap();
-    let bodies = told(&mut house, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
+    let (mut harness, _) = seen(&tracking("IT", &[&bare])).await;
+    let first: Value = serde_json::from_slice(&harness.callbacks("orders")[0].body).unwrap();
+    let bodies = told(&mut harness, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     let revised = &bodies[0]["data"]["events"][0];
     assert_eq!(revised["event_id"], first["data"]["event"]["event_id"]);
@@ -120,8 +120,8 @@ async fn a_list_rewritten_as_a_whole_makes_one_message() {
         let scans: Vec<String> = (0..6).map(|n| event_in(n * 30, "IT", &format!("C{n}"), city)).collect();
         tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    let (mut house, _) = seen(&list("")).await;
-    let bodies = told(&mut house, &list("OMAHA")).await;
+    let (mut harness, _) = seen(&list("")).await;
+    let bodies = told(&mut harness, &list("OMAHA")).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     assert_eq!(bodies[0]["data"]["events"].as_array().unwrap().len(), 6);
 }
@@ -130,19 +130,19 @@ async fn a_list_rewritten_as_a_whole_makes_one_message() {
 async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
-    let (mut house, _) = seen(&full).await;
+    let (mut harness, _) = seen(&full).await;
     let id = |body: &Value| body["data"]["event"]["event_id"].clone();
-    let added: Value = serde_json::from_slice(&house.callbacks("orders")[1].body).unwrap();
+    let added: Value = serde_json::from_slice(&harness.callbacks("orders")[1].body).unwrap();
 
-    assert_eq!(kinds(&told(&mut house, &short).await), [""; 0], "missing once");
-    assert_eq!(kinds(&told(&mut house, &full).await), [""; 0], "and there again");
-    assert_eq!(kinds(&told(&mut house, &short).await), [""; 0], "missing once");
-    let bodies = told(&mut house, &short).await;
+    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "missing once");
+    assert_eq!(kinds(&told(&mut harness, &full).await), [""; 0], "and there again");
+    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "missing once");
+    let bodies = told(&mut harness, &short).await;
     assert_eq!(kinds(&bodies), ["event.retracted", "updated"]);
     assert_eq!(bodies[0]["data"]["events"][0]["event_id"], id(&added));
-    assert_eq!(kinds(&told(&mut house, &short).await), [""; 0], "it is said once");
+    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "it is said once");
 
-    let bodies = told(&mut house, &full).await;
+    let bodies = told(&mut harness, &full).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!((id(&bodies[0]), &bodies[0]["data"]["event"]["returned"]), (id(&added), &Value::from(true)));
 }
@@ -152,14 +152,14 @@ async fn late_is_said_once_and_for_all() {
     let (a, it, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
     // It comes beside `first`, goes, and returns beside `others`, by whom it would be judged otherwise.
     for (first, others, late) in [(&c, vec![a.as_str()], true), (&a, vec![&c, &a], false)] {
-        let (mut house, _) = seen(&tracking("IT", &[first])).await;
-        let added = told(&mut house, &tracking("IT", &[&it, first])).await;
+        let (mut harness, _) = seen(&tracking("IT", &[first])).await;
+        let added = told(&mut harness, &tracking("IT", &[&it, first])).await;
         assert_eq!(added[0]["data"]["event"]["late"], late);
-        told(&mut house, &tracking("IT", &others)).await;
-        let gone = told(&mut house, &tracking("IT", &others)).await;
+        told(&mut harness, &tracking("IT", &others)).await;
+        let gone = told(&mut harness, &tracking("IT", &others)).await;
         let gone = gone[0]["data"]["events"].as_array().unwrap();
         assert_eq!(gone.iter().find(|event| event["event_code"] == "AR").unwrap()["late"], late);
-        let back = told(&mut house, &tracking("IT", &[&[it.as_str()], &others[..]].concat())).await;
+        let back = told(&mut harness, &tracking("IT", &[&[it.as_str()], &others[..]].concat())).await;
         assert_eq!(kinds(&back), ["event.added", "updated"]);
         let event = &back[0]["data"]["event"];
         assert_eq!((&event["returned"], &event["late"]), (&Value::from(true), &Value::from(late)));
@@ -171,20 +171,20 @@ async fn what_was_announced_stands_while_a_feed_flaps() {
     let (a, other) = (event_in(0, "AC", "PU", ""), event(60, "IT", "AR"));
     let b = event_in(0, "AC", "PU", "MEMPHIS");
     let list = |first: &str| tracking("IT", &[&other, first]);
-    let (mut house, _) = seen(&list(&a)).await;
-    assert_eq!(kinds(&told(&mut house, &list(&b)).await), ["event.revised", "updated"]);
-    let back = told(&mut house, &list(&a)).await;
+    let (mut harness, _) = seen(&list(&a)).await;
+    assert_eq!(kinds(&told(&mut harness, &list(&b)).await), ["event.revised", "updated"]);
+    let back = told(&mut harness, &list(&a)).await;
     assert_eq!(kinds(&back), ["event.revised", "updated"]);
-    assert_eq!(kinds(&told(&mut house, &list(&b)).await), [""; 0]);
+    assert_eq!(kinds(&told(&mut harness, &list(&b)).await), [""; 0]);
 
-    let row = house.count("SELECT label_key FROM labels").await;
-    let events = house.store().label_events(row).await.unwrap();
+    let row = harness.count("SELECT label_key FROM labels").await;
+    let events = harness.store().label_events(row).await.unwrap();
     let id = &back[0]["data"]["events"][0]["event_id"];
     let shown = events.iter().find(|event| event.event_id == *id).expect("it is in the history");
     assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "as the last message of it said");
 
     let c = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
-    let news = told(&mut house, &list(&c)).await;
+    let news = told(&mut harness, &list(&c)).await;
     let revised = &news[0]["data"]["events"][0];
     assert_eq!(revised["revision"], 4);
     assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "what was announced last");
@@ -194,18 +194,18 @@ async fn what_was_announced_stands_while_a_feed_flaps() {
 #[tokio::test]
 async fn a_return_that_says_something_else_names_it() {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
-    let (mut house, _) = seen(&tracking("IT", &[&b, &a])).await;
-    told(&mut house, &tracking("IT", &[&a])).await;
-    told(&mut house, &tracking("IT", &[&a])).await;
+    let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
+    told(&mut harness, &tracking("IT", &[&a])).await;
+    told(&mut harness, &tracking("IT", &[&a])).await;
     let filled = event_in(60, "IT", "AR", "MEMPHIS");
-    let back = told(&mut house, &tracking("IT", &[&filled, &a])).await;
+    let back = told(&mut harness, &tracking("IT", &[&filled, &a])).await;
     assert_eq!(kinds(&back), ["event.added", "updated"]);
     let event = &back[0]["data"]["event"];
     assert_eq!((&event["revision"], &event["returned"]), (&Value::from(2), &Value::from(true)));
     assert_eq!(event["changed"], serde_json::json!(["city_locality"]));
     assert_eq!(event["previous"]["city_locality"], "");
-    let row = house.count("SELECT label_key FROM labels").await;
-    let events = house.store().label_events(row).await.unwrap();
+    let row = harness.count("SELECT label_key FROM labels").await;
+    let events = harness.store().label_events(row).await.unwrap();
     let steps: Vec<_> =
         events[1].changes.iter().map(|step| (step.kind.as_str(), step.fields.get())).collect();
     assert_eq!(steps, [("retracted", "[]"), ("returned", "[]"), ("revised", "[\"city_locality\"]")]);
@@ -215,14 +215,14 @@ async fn a_return_that_says_something_else_names_it() {
 async fn the_whole_life_of_an_event_is_kept() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
-    let (mut house, _) = seen(&full).await;
+    let (mut harness, _) = seen(&full).await;
     let revised = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
-    told(&mut house, &tracking("IT", &[&revised, &a])).await;
-    told(&mut house, &short).await;
-    told(&mut house, &short).await;
-    told(&mut house, &tracking("IT", &[&revised, &a])).await;
-    let row = house.count("SELECT label_key FROM labels").await;
-    let events = house.store().label_events(row).await.unwrap();
+    told(&mut harness, &tracking("IT", &[&revised, &a])).await;
+    told(&mut harness, &short).await;
+    told(&mut harness, &short).await;
+    told(&mut harness, &tracking("IT", &[&revised, &a])).await;
+    let row = harness.count("SELECT label_key FROM labels").await;
+    let events = harness.store().label_events(row).await.unwrap();
     let changes = &events[1].changes;
     let kinds: Vec<&str> = changes.iter().map(|change| change.kind.as_str()).collect();
     assert_eq!(kinds, ["revised", "retracted", "returned"]);
@@ -236,11 +236,11 @@ async fn the_whole_life_of_an_event_is_kept() {
 async fn a_journey_is_written_as_the_sandbox_plays_it() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let answers = [tracking("AC", &[&a]), tracking("IT", &[&b, &a])];
-    let (mut house, _) = seen(&answers[0]).await;
-    let noticed = house.now();
-    told(&mut house, &answers[1]).await;
-    let row = house.count("SELECT label_key FROM labels").await;
-    let journey = house.store().journey(row).await.unwrap().expect("there was news");
+    let (mut harness, _) = seen(&answers[0]).await;
+    let noticed = harness.now();
+    told(&mut harness, &answers[1]).await;
+    let row = harness.count("SELECT label_key FROM labels").await;
+    let journey = harness.store().journey(row).await.unwrap().expect("there was news");
     let line = serde_json::to_string(&journey).unwrap();
     let recorded = trackpost::sandbox::Recorded::read(&line).unwrap();
     assert_eq!(recorded.len(), 1);
@@ -254,12 +254,12 @@ async fn a_journey_is_written_as_the_sandbox_plays_it() {
 async fn a_journey_leaves_out_what_only_became_certain() {
     let (a, b, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
     let (full, other) = (tracking("IT", &[&b, &a]), tracking("IT", &[&c, &a]));
-    let (mut house, _) = seen(&full).await;
-    assert_eq!(kinds(&told(&mut house, &other).await), ["event.added", "updated"]);
-    assert_eq!(kinds(&told(&mut house, &other).await), ["event.retracted", "updated"]);
-    assert_eq!(kinds(&told(&mut house, &full).await), ["event.added", "updated"]);
-    let row = house.count("SELECT label_key FROM labels").await;
-    let journey = house.store().journey(row).await.unwrap().expect("there was news");
+    let (mut harness, _) = seen(&full).await;
+    assert_eq!(kinds(&told(&mut harness, &other).await), ["event.added", "updated"]);
+    assert_eq!(kinds(&told(&mut harness, &other).await), ["event.retracted", "updated"]);
+    assert_eq!(kinds(&told(&mut harness, &full).await), ["event.added", "updated"]);
+    let row = harness.count("SELECT label_key FROM labels").await;
+    let journey = harness.store().journey(row).await.unwrap().expect("there was news");
     let said: Vec<&str> = journey.observations.iter().map(|observation| observation.tracking.get()).collect();
     assert_eq!(said, [&full, &other, &full]);
 }
@@ -267,28 +267,28 @@ async fn a_journey_leaves_out_what_only_became_certain() {
 #[tokio::test]
 async fn a_failure_between_two_good_polls_retracts_nothing() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let (mut house, _) = seen(&tracking("IT", &[&b, &a])).await;
-    told(&mut house, &tracking("IT", &[&a])).await;
+    let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
+    told(&mut harness, &tracking("IT", &[&a])).await;
     for garbled in ["", "{}", "[]"] {
-        assert_eq!(kinds(&told(&mut house, garbled).await), [""; 0]);
+        assert_eq!(kinds(&told(&mut harness, garbled).await), [""; 0]);
     }
-    assert_eq!(kinds(&told(&mut house, &tracking("IT", &[&b, &a])).await), [""; 0]);
+    assert_eq!(kinds(&told(&mut harness, &tracking("IT", &[&b, &a])).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn an_empty_list_after_a_full_one_retracts_nothing() {
-    let (mut house, _) = seen(&in_transit()).await;
+    let (mut harness, _) = seen(&in_transit()).await;
     for _ in 0..5 {
-        assert_eq!(kinds(&told(&mut house, &tracking("IT", &[])).await), [""; 0]);
+        assert_eq!(kinds(&told(&mut harness, &tracking("IT", &[])).await), [""; 0]);
     }
-    assert_eq!(kinds(&told(&mut house, &in_transit()).await), [""; 0]);
+    assert_eq!(kinds(&told(&mut harness, &in_transit()).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_backfilled_event_is_late() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let (mut house, _) = seen(&tracking("IT", &[&b])).await;
-    let bodies = told(&mut house, &tracking("IT", &[&b, &a])).await;
+    let (mut harness, _) = seen(&tracking("IT", &[&b])).await;
+    let bodies = told(&mut harness, &tracking("IT", &[&b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["event"]["late"], true);
 }
@@ -297,34 +297,34 @@ async fn a_backfilled_event_is_late() {
 async fn a_finished_label_is_looked_at_once_and_reopened_if_it_moved() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "DE", "DL"));
     let delivered = tracking("DE", &[&b, &a]);
-    let (mut house, _) = seen(&delivered).await;
-    assert_eq!(kinds(&told(&mut house, &delivered).await), [""; 0]);
-    assert_eq!(house.row("se-1").await.state, "finished");
-    assert_eq!(house.row("se-1").await.next_poll_at, None);
+    let (mut harness, _) = seen(&delivered).await;
+    assert_eq!(kinds(&told(&mut harness, &delivered).await), [""; 0]);
+    assert_eq!(harness.row("se-1").await.state, "finished");
+    assert_eq!(harness.row("se-1").await.next_poll_at, None);
 
     // A day later: a later clock of the same day is the vehicle's.
     let c = event(30 * 60, "IT", "RS");
-    let bodies = told(&mut house, &tracking("IT", &[&c, &b, &a])).await;
+    let bodies = told(&mut harness, &tracking("IT", &[&c, &b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
     assert_eq!(
         (&bodies[2]["data"]["from"], &bodies[2]["data"]["to"]),
         (&Value::from("DE"), &Value::from("IT"))
     );
-    let row = house.row("se-1").await;
+    let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), ("active", true));
 }
 
 #[tokio::test]
 async fn a_baseline_records_and_says_nothing() {
-    let mut house = House::with(&format!("[registration]\nfirst_poll = \"baseline\"\n{ORDERS}")).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    assert_eq!(house.kinds(), [""; 0]);
-    assert_eq!(house.count("SELECT count(*) FROM tracking_events").await, 1);
-    let bodies = told(&mut house, &tracking("IT", &[&event(60, "IT", "AR"), &event(0, "AC", "PU")])).await;
+    let mut harness = Harness::with(&format!("[registration]\nfirst_poll = \"baseline\"\n{ORDERS}")).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.kinds(), [""; 0]);
+    assert_eq!(harness.count("SELECT count(*) FROM tracking_events").await, 1);
+    let bodies = told(&mut harness, &tracking("IT", &[&event(60, "IT", "AR"), &event(0, "AC", "PU")])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
-    assert_eq!(bodies[0]["data"]["seq"], house.now().as_millisecond());
+    assert_eq!(bodies[0]["data"]["seq"], harness.now().as_millisecond());
 }
 
 #[tokio::test]
@@ -333,41 +333,41 @@ async fn an_estimate_is_news_when_its_day_changes() {
         in_transit()
             .replace(r#""estimated_delivery_date":null"#, &format!(r#""estimated_delivery_date":{estimate}"#))
     };
-    let (mut house, _) = seen(&with("null")).await;
+    let (mut harness, _) = seen(&with("null")).await;
     for (estimate, from, to) in [
         (r#""2030-03-06T00:00:00Z""#, Value::Null, "2030-03-06T00:00:00Z".into()),
         (r#""2030-03-07T00:00:00Z""#, "2030-03-06T00:00:00Z".into(), "2030-03-07T00:00:00Z".into()),
         ("null", "2030-03-07T00:00:00Z".into(), Value::Null),
     ] {
-        let bodies = told(&mut house, &with(estimate)).await;
+        let bodies = told(&mut harness, &with(estimate)).await;
         assert_eq!(kinds(&bodies), ["estimate.changed", "updated"], "{estimate}");
         assert_eq!((&bodies[0]["data"]["from"], &bodies[0]["data"]["to"]), (&from, &to));
     }
-    told(&mut house, &with(r#""2030-03-06T00:00:00Z""#)).await;
-    assert_eq!(kinds(&told(&mut house, &with(r#""2030-03-06T20:00:00Z""#)).await), [""; 0], "another hour");
+    told(&mut harness, &with(r#""2030-03-06T00:00:00Z""#)).await;
+    assert_eq!(kinds(&told(&mut harness, &with(r#""2030-03-06T20:00:00Z""#)).await), [""; 0], "another hour");
 }
 
 #[tokio::test]
 async fn out_for_delivery_is_told_though_it_is_no_status() {
-    let (mut house, _) = seen(&in_transit()).await;
+    let (mut harness, _) = seen(&in_transit()).await;
     let out = event(120, "IT", "OD")
         .replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);
-    let bodies = told(&mut house, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
+    let bodies = told(&mut harness, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
     assert_eq!(kinds(&bodies), ["event.added", "out_for_delivery", "updated"]);
 }
 
 #[tokio::test]
 async fn a_parcel_without_change_for_sixty_days_has_expired() {
-    let (mut house, before) = seen(&in_transit()).await;
-    let first = house.now();
-    while house.row("se-1").await.state == "active" {
-        house.pass_until_due().await;
-        house.poll().await;
-        assert!(house.now() <= first + hours(61 * 24), "it is given up in time");
+    let (mut harness, before) = seen(&in_transit()).await;
+    let first = harness.now();
+    while harness.row("se-1").await.state == "active" {
+        harness.pass_until_due().await;
+        harness.poll().await;
+        assert!(harness.now() <= first + hours(61 * 24), "it is given up in time");
     }
-    house.deliver().await;
+    harness.deliver().await;
     // Silence is said first, and once; then patience ends.
-    assert_eq!(house.kinds()[before..], ["tracking.stalled", "tracking.expired"]);
-    assert!(house.now() >= first + hours(60 * 24));
-    assert_eq!(house.row("se-1").await.state, "expired");
+    assert_eq!(harness.kinds()[before..], ["tracking.stalled", "tracking.expired"]);
+    assert!(harness.now() >= first + hours(60 * 24));
+    assert_eq!(harness.row("se-1").await.state, "expired");
 }

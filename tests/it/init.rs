@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::house::child::until;
+use crate::harness::child::until;
 use crate::status::free_port;
 
 const TRACKPOST: &str = env!("CARGO_BIN_EXE_trackpost");

@@ -4,8 +4,8 @@ use tempfile::TempDir;
 use trackpost::sandbox::Answer;
 use trackpost::store;
 
-use crate::house::parcel::{event, event_in, in_transit, tracking};
-use crate::house::{House, bystander};
+use crate::harness::parcel::{event, event_in, in_transit, tracking};
+use crate::harness::{Harness, connect};
 
 /// What is done to a copy of a sound database, and what is to be said of it.
 const BREAKAGES: [(&str, &str); 15] = [
@@ -42,34 +42,34 @@ const BREAKAGES: [(&str, &str); 15] = [
 ];
 
 /// One label delivered, with a revision; one whose first message fails.
-async fn sound() -> House {
-    let mut house = House::new().await;
-    house.register(&["se-1", "se-2"]).await;
-    house.says("se-1", &tracking("IT", &[&event_in(0, "AC", "PU", "")]));
-    house.says("se-2", &in_transit());
-    house
+async fn sound() -> Harness {
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1", "se-2"]).await;
+    harness.says("se-1", &tracking("IT", &[&event_in(0, "AC", "PU", "")]));
+    harness.says("se-2", &in_transit());
+    harness
         .receiver
         .answer_by(|callback| (callback.label_id.as_deref() == Some("se-2")).then(|| Answer::status(500)));
-    house.poll_and_deliver().await;
-    house.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
-    house.look_again("se-1").await;
-    house.deliver().await;
-    house
+    harness.poll_and_deliver().await;
+    harness.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
+    harness.poll_again("se-1").await;
+    harness.deliver().await;
+    harness
 }
 
 #[tokio::test]
 async fn each_breakage_is_seen_and_named() {
-    let house = sound().await;
-    assert_eq!(house.store().broken().await.unwrap(), [""; 0]);
+    let harness = sound().await;
+    assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
     let attic = TempDir::new().unwrap();
     for (number, (breakage, expected)) in BREAKAGES.into_iter().enumerate() {
         let copy = attic.path().join(format!("{number}.db"));
         sqlx::query("VACUUM INTO ?")
             .bind(copy.to_str().unwrap())
-            .execute(&mut bystander(house.path()).await)
+            .execute(&mut connect(harness.path()).await)
             .await
             .unwrap();
-        let broken = sqlx::query(breakage).execute(&mut bystander(&copy).await).await.unwrap();
+        let broken = sqlx::query(breakage).execute(&mut connect(&copy).await).await.unwrap();
         assert!(broken.rows_affected() > 0, "{breakage} breaks nothing");
         let (store, _writer) = store::open(&copy).await.unwrap();
         let said = store.broken().await.unwrap().join("\n");

@@ -11,20 +11,23 @@ const LAYERS: &[(&str, &str)] = &[
     ("domain", ""),
     ("agent", ""),
     ("clock", "domain"),
+    ("crash", ""),
+    ("metrics", "clock"),
     ("notices", "config"),
     ("shortage", ""),
     ("tls", "domain"),
     ("transport", "agent clock domain"),
     ("config", "domain"),
-    ("store", "clock config domain"),
+    ("store", "clock config crash domain metrics"),
     ("shipstation", "config domain shortage tls transport"),
     ("webhook", "clock domain shortage tls transport"),
-    ("workers", "clock config domain notices shipstation store webhook"),
-    ("http", "clock config domain notices shortage store workers"),
+    ("workers", "clock config crash domain metrics notices shipstation store webhook"),
+    ("explanation", "config domain store"),
+    ("http", "clock config domain explanation metrics notices shortage simulation store transport workers"),
     ("sandbox", "clock domain"),
     ("simulation", "domain"),
     ("daemon", "clock config domain http notices shipstation store tls webhook workers"),
-    ("cli", "clock config daemon domain http sandbox shipstation simulation store tls webhook"),
+    ("cli", "clock config daemon domain explanation http sandbox shipstation simulation store tls webhook"),
     ("main", "cli"),
     ("lib", ""),
 ];
@@ -42,14 +45,15 @@ const DOMAIN: &[(&str, &str)] = &[
 /// Words that only these layers may use.
 const ONLY_IN: &[(&str, &str)] = &[
     ("sqlx", "store"),
-    ("hyper hyper_util", "transport"),
+    ("hyper hyper_util", "http transport"),
     ("clap clap_complete console indicatif roff println! eprintln! print! eprint!", "cli main"),
     // A pool closes its idle connections in one task, which ends with it.
     ("tokio::spawn task::spawn spawn_local thread::spawn", "daemon transport"),
     // Files are read there.
     ("spawn_blocking", "daemon workers"),
     // The tasks of a worker end with it.
-    ("JoinSet", "daemon workers"),
+    // So do the connections to the HTTP port, with its server.
+    ("JoinSet", "daemon http workers"),
     ("tokio::signal signal::unix signal::ctrl_c", "daemon"),
     ("sd_notify", "daemon"),
     ("SystemTime Instant Timestamp::now Zoned::now time::sleep", "clock"),

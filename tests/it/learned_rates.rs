@@ -4,8 +4,8 @@ use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::polling::cadence::RowName;
 use trackpost::domain::tracking::StatusCode;
 
-use crate::house::parcel::{event, tracking};
-use crate::house::{House, ORDERS, about, hours};
+use crate::harness::parcel::{event, tracking};
+use crate::harness::{Harness, ORDERS, about, hours};
 
 const PARCELS: usize = 20;
 
@@ -14,69 +14,69 @@ fn labels() -> Vec<String> {
 }
 
 /// Each parcel has a scan every eleven hours, and is looked at by the hour.
-async fn live_through(house: &mut House, scans: u32) {
+async fn live_through(harness: &mut Harness, scans: u32) {
     let labels = labels();
     for scan in 0..scans {
         let events: Vec<String> = (0..=scan).rev().map(|n| event(n, "IT", "AR")).collect();
         let events: Vec<&str> = events.iter().map(String::as_str).collect();
         for label in &labels {
-            house.says(label, &tracking("IT", &events));
+            harness.says(label, &tracking("IT", &events));
         }
         for _ in 0..11 {
             for label in &labels {
-                house.look_again(label).await;
+                harness.poll_again(label).await;
             }
-            house.pass(hours(1));
+            harness.pass(hours(1));
         }
     }
 }
 
-async fn taught(configuration: &str) -> House {
-    let mut house = House::with(&format!("{ORDERS}{configuration}")).await;
-    house.register(&labels().iter().map(String::as_str).collect::<Vec<_>>()).await;
-    live_through(&mut house, 9).await;
-    house.restart().await;
-    house
+async fn taught(configuration: &str) -> Harness {
+    let mut harness = Harness::with(&format!("{ORDERS}{configuration}")).await;
+    harness.register(&labels().iter().map(String::as_str).collect::<Vec<_>>()).await;
+    live_through(&mut harness, 9).await;
+    harness.restart().await;
+    harness
 }
 
 /// How long the wait after a change is, in hours.
-async fn wait_after_a_change(house: &mut House) -> f64 {
-    house.says("se-1", &tracking("IT", &[&event(99, "IT", "AR"), &event(0, "IT", "AR")]));
-    house.look_again("se-1").await;
-    house.wait_of("se-1").await / 3_600.0
+async fn wait_after_a_change(harness: &mut Harness) -> f64 {
+    harness.says("se-1", &tracking("IT", &[&event(99, "IT", "AR"), &event(0, "IT", "AR")]));
+    harness.poll_again("se-1").await;
+    harness.wait_of("se-1").await / 3_600.0
 }
 
 #[tokio::test]
 async fn parcels_that_change_every_eleven_hours_are_not_looked_at_after_three() {
-    let mut house = taught("").await;
-    let (rates, saved_at) = house.store().learned_rates().await.unwrap();
-    assert_eq!(saved_at, Some(house.now()));
+    let mut harness = taught("").await;
+    let (rates, saved_at) = harness.store().learned_rates().await.unwrap();
+    assert_eq!(saved_at, Some(harness.now()));
     let state = RowName::Status(StatusCode::InTransit);
     let (kind, tally) = rates.best(Some("ups"), None, state).unwrap();
     assert_eq!(&*kind.carrier, "", "fewer than 200 are believed of all carriers together");
     assert!(tally.changes() > 100.0, "{}", tally.changes());
-    let wait = wait_after_a_change(&mut house).await;
+    let wait = wait_after_a_change(&mut harness).await;
     assert!(wait > 4.5, "{wait} h, where the table says 3");
 }
 
 #[tokio::test]
 async fn a_row_of_ones_own_is_kept_to_the_letter() {
-    let mut house = taught("[cadence.IT]\nintervals = [\"3h\", \"4h\"]\n").await;
-    let wait = wait_after_a_change(&mut house).await;
+    let mut harness = taught("[cadence.IT]\nintervals = [\"3h\", \"4h\"]\n").await;
+    let wait = wait_after_a_change(&mut harness).await;
     assert!(about(wait, 3.0, 0.08), "{wait} h");
 }
 
 #[tokio::test]
 async fn nothing_is_learnt_of_the_time_when_a_label_was_not_watched() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
-    house.says("se-1", &tracking("IT", &[&event(0, "IT", "AR")]));
+    harness.says("se-1", &tracking("IT", &[&event(0, "IT", "AR")]));
     for _ in 0..2 {
-        house.register(&["se-1"]).await;
-        house.poll().await;
-        house.store().remove_by_hand(&key).await.unwrap();
-        house.pass(hours(40));
+        harness.register(&["se-1"]).await;
+        harness.poll().await;
+        harness.store().remove_by_hand(&key).await.unwrap();
+        harness.pass(hours(40));
     }
-    house.restart().await;
-    assert_eq!(house.store().learned_rates().await.unwrap().0.iter().count(), 0);
+    harness.restart().await;
+    assert_eq!(harness.store().learned_rates().await.unwrap().0.iter().count(), 0);
 }

@@ -1,8 +1,8 @@
-//! trackpost from outside: the law of the contract as behaviour, what is shipped beside the code, the laws of the house.
+//! Integration tests: the promises of the contract, the files that ship beside the code, and the layers of the code.
 //!
-//! Most tests live in a [`house`]: the real store, poller and couriers, stepped with an instant as an argument, against
+//! Most tests use the [`harness`]: the real store, poller and couriers, stepped with an instant as an argument, against
 //! the real sandbox and receiver over loopback. `process` starts the real binary. Virtual days pass by passing later
-//! instants; nobody sleeps where a step can be called.
+//! instants; no test sleeps where it can call a step.
 #![allow(clippy::disallowed_methods, reason = "tests spawn the servers that they talk to")]
 
 mod account;
@@ -22,14 +22,17 @@ mod explained;
 mod feed;
 mod freshness;
 mod handover;
+mod harness;
 mod history;
-mod house;
+mod http_bounds;
 mod init;
 mod invariants;
 mod layers;
 mod learned_rates;
+mod metrics;
 mod order;
 mod output;
+mod pages;
 mod plans;
 mod process;
 mod quota;
@@ -44,6 +47,7 @@ mod schedule;
 mod service;
 mod shortage;
 mod signing;
+mod site;
 mod startup;
 mod status;
 mod subscribers;

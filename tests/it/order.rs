@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use trackpost::sandbox::{Answer, Delivery};
+use trackpost::sandbox::{Answer, Callback};
 
-use crate::house::parcel::{event, in_transit, tracking};
-use crate::house::{House, ORDERS, nth, seconds};
+use crate::harness::parcel::{event, in_transit, tracking};
+use crate::harness::{Harness, ORDERS, nth, seconds};
 
 fn two_subscribers() -> String {
     ORDERS.to_owned() + &ORDERS.replace("orders", "slow")
 }
 
 /// (label, place of its message among the label's) of what was accepted, in order.
-fn accepted(callbacks: &[Delivery]) -> Vec<(String, u64)> {
+fn accepted(callbacks: &[Callback]) -> Vec<(String, u64)> {
     let mut first: HashMap<String, u64> = HashMap::new();
     let places = callbacks.iter().filter_map(|callback| Some((callback.label_id.clone()?, callback.seq?)));
     for (label, seq) in places {
@@ -34,46 +34,46 @@ fn of_label(label: &str, all: &[(String, u64)]) -> Vec<u64> {
 
 #[tokio::test]
 async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
-    let mut house = House::new().await;
-    house.register(&["se-1", "se-2"]).await;
-    house.says("se-1", &in_transit());
-    house.says("se-2", &in_transit());
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1", "se-2"]).await;
+    harness.says("se-1", &in_transit());
+    harness.says("se-2", &in_transit());
     let bad =
-        |callback: &Delivery| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
-    house.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(500)));
-    house.poll_and_deliver().await;
-    let done = accepted(&house.callbacks("orders"));
+        |callback: &Callback| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
+    harness.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(500)));
+    harness.poll_and_deliver().await;
+    let done = accepted(&harness.callbacks("orders"));
     assert_eq!(of_label("se-1", &done), [0; 0], "all wait for the first");
     assert_eq!(of_label("se-2", &done), [1, 2, 3]);
 
-    house.receiver.answer_by(|_| None);
-    house.pass(seconds(6));
-    house.deliver().await;
-    assert_eq!(of_label("se-1", &accepted(&house.callbacks("orders"))), [1, 2, 3]);
-    assert_eq!(house.receiver.verdict().order_violations, []);
+    harness.receiver.answer_by(|_| None);
+    harness.pass(seconds(6));
+    harness.deliver().await;
+    assert_eq!(of_label("se-1", &accepted(&harness.callbacks("orders"))), [1, 2, 3]);
+    assert_eq!(harness.receiver.accepted().violations(), []);
 }
 
 #[tokio::test]
 async fn order_holds_whatever_fails() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let labels = ["se-1", "se-2", "se-3", "se-4"];
-    house.register(&labels).await;
+    harness.register(&labels).await;
     let scans: Vec<String> = (0..8).rev().map(|n| event(n * 30, "IT", &format!("C{n}"))).collect();
     let scans: Vec<&str> = scans.iter().map(String::as_str).collect();
-    labels.iter().for_each(|label| house.says(label, &tracking("IT", &scans)));
+    labels.iter().for_each(|label| harness.says(label, &tracking("IT", &scans)));
     // Every third request fails, whatever it is.
     let count = std::sync::atomic::AtomicUsize::new(0);
-    house.receiver.answer_by(move |_| {
+    harness.receiver.answer_by(move |_| {
         let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         nth.is_multiple_of(3).then(|| Answer::status([500, 404, 301, 418][nth / 3 % 4]))
     });
-    house.poll().await;
+    harness.poll().await;
     for _ in 0..40 {
-        house.deliver().await;
-        house.pass(seconds(6 * 3600));
+        harness.deliver().await;
+        harness.pass(seconds(6 * 3600));
     }
     let mut next: HashMap<String, u64> = HashMap::new();
-    for (label, seq) in accepted(&house.callbacks("orders")) {
+    for (label, seq) in accepted(&harness.callbacks("orders")) {
         let expected = next.entry(label).or_insert(1);
         assert_eq!(seq, *expected);
         *expected += 1;
@@ -84,18 +84,18 @@ async fn order_holds_whatever_fails() {
 
 #[tokio::test]
 async fn a_hanging_subscriber_holds_up_nobody_else() {
-    let mut house = House::with(&two_subscribers()).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.receiver.answer_by(|callback| {
+    let mut harness = Harness::with(&two_subscribers()).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.receiver.answer_by(|callback| {
         (callback.path == "/slow").then(|| Answer::status(200).after(Duration::from_secs(600)))
     });
-    house.poll().await;
-    let (mut slow, now) = (house.take_courier("slow"), house.now());
+    harness.poll().await;
+    let (mut slow, now) = (harness.take_courier("slow"), harness.now());
     let hanging = tokio::spawn(async move { slow.step(now).await });
-    house.receiver.wait_until(|counts| counts.received == 1).await;
-    house.deliver().await;
-    assert_eq!(accepted(&house.callbacks("orders")).len(), 3);
+    harness.receiver.wait_until(|counts| counts.received == 1).await;
+    harness.deliver().await;
+    assert_eq!(accepted(&harness.callbacks("orders")).len(), 3);
     assert!(!hanging.is_finished(), "the other one still hangs");
     hanging.abort();
 }
@@ -105,15 +105,17 @@ async fn a_dead_subscriber_holds_up_nobody_else() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dead = ORDERS.replace("[subscribers.orders]", "[subscribers.dead]");
     let dead = dead.replace("HOOK/orders", &format!("http://{nobody}/"));
-    let mut house = House::with(&(ORDERS.to_owned() + &dead)).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    assert_eq!(accepted(&house.callbacks("orders")).len(), 3);
+    let mut harness = Harness::with(&(ORDERS.to_owned() + &dead)).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    assert_eq!(accepted(&harness.callbacks("orders")).len(), 3);
     let outcome = "SELECT count(*) FROM attempts WHERE outcome = 'refused'";
-    assert_eq!(house.count(outcome).await, 1);
+    assert_eq!(harness.count(outcome).await, 1);
     assert_eq!(
-        house.count("SELECT count(*) FROM deliveries WHERE subscriber = 'dead' AND state = 'pending'").await,
+        harness
+            .count("SELECT count(*) FROM deliveries WHERE subscriber = 'dead' AND state = 'pending'")
+            .await,
         4,
         "three of the label, and that it fails"
     );
@@ -121,17 +123,17 @@ async fn a_dead_subscriber_holds_up_nobody_else() {
 
 #[tokio::test]
 async fn first_attempts_never_wait_behind_retries() {
-    let mut house = House::with(&format!("{ORDERS}max_in_flight = 1\n")).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.receiver.answer_always(Answer::status(500));
-    house.poll_and_deliver().await;
-    house.pass(seconds(6));
-    house.register(&["se-2"]).await;
-    house.says("se-2", &in_transit());
-    house.receiver.answer_always(Answer::status(200));
-    house.poll_and_deliver().await;
-    let order: Vec<(String, u64)> = accepted(&house.callbacks("orders"));
+    let mut harness = Harness::with(&format!("{ORDERS}max_in_flight = 1\n")).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.receiver.answer_always(Answer::status(500));
+    harness.poll_and_deliver().await;
+    harness.pass(seconds(6));
+    harness.register(&["se-2"]).await;
+    harness.says("se-2", &in_transit());
+    harness.receiver.answer_always(Answer::status(200));
+    harness.poll_and_deliver().await;
+    let order: Vec<(String, u64)> = accepted(&harness.callbacks("orders"));
     let (first, then) = (of_label("se-2", &order[..3]), of_label("se-1", &order[3..]));
     assert!(first.is_sorted() && first.len() == 3, "{order:?}");
     assert!(then.is_sorted() && then.len() == 3, "{order:?}");
@@ -139,29 +141,30 @@ async fn first_attempts_never_wait_behind_retries() {
 
 #[tokio::test]
 async fn hanging_retries_leave_room_for_first_attempts() {
-    let mut house = House::with(&format!("{ORDERS}max_in_flight = 4\n")).await;
+    let mut harness = Harness::with(&format!("{ORDERS}max_in_flight = 4\n")).await;
     // Four failures in a row are still the messages' matter, and not yet the subscriber's.
-    house.register(&["se-1", "se-2", "se-3", "se-4"]).await;
+    harness.register(&["se-1", "se-2", "se-3", "se-4"]).await;
     for label in ["se-1", "se-2", "se-3", "se-4"] {
-        house.says(label, &in_transit());
+        harness.says(label, &in_transit());
     }
-    house.receiver.answer_by(|callback| match (callback.attempt, callback.label_id.as_deref()) {
+    harness.receiver.answer_by(|callback| match (callback.attempt, callback.label_id.as_deref()) {
         (Some(2), _) => Some(Answer::status(200).after(Duration::from_secs(600))),
         (_, Some("se-9")) => None,
         _ => Some(Answer::status(500)),
     });
-    house.poll().await;
-    house.deliver_once("orders").await;
-    house.pass(seconds(6));
-    house.register(&["se-9"]).await;
-    house.says("se-9", &in_transit());
-    house.poll().await;
-    let (receiver, now) = (house.receiver.clone(), house.now());
+    harness.poll().await;
+    harness.deliver_once("orders").await;
+    harness.pass(seconds(6));
+    harness.register(&["se-9"]).await;
+    harness.says("se-9", &in_transit());
+    harness.poll().await;
+    let (receiver, now) = (harness.receiver.clone(), harness.now());
     tokio::select! {
-        _ = house.courier("orders").step(now) => panic!("the retries hang"),
+        _ = harness.courier("orders").step(now) => panic!("the retries hang"),
         () = receiver.wait_until(|counts| counts.accepted == 1) => {}
     }
-    let of_nine = house.callbacks("orders").iter().filter(|c| c.label_id.as_deref() == Some("se-9")).count();
+    let of_nine =
+        harness.callbacks("orders").iter().filter(|c| c.label_id.as_deref() == Some("se-9")).count();
     assert_eq!(of_nine, 1);
-    house.crash().await;
+    harness.crash().await;
 }

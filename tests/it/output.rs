@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
 
 fn full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").unwrap().into()
@@ -108,7 +108,7 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
     // Nor does the daemon end because nobody takes its log.
     let mut daemon = trackpost(&config, &["run"]).stderr(full()).spawn().unwrap();
     let before = site.sandbox.requests_of("se-1");
-    let polls = crate::house::child::until(|| site.sandbox.requests_of("se-1") > before + 5).await;
+    let polls = crate::harness::child::until(|| site.sandbox.requests_of("se-1") > before + 5).await;
     assert!(polls.is_ok() && daemon.try_wait().unwrap().is_none());
     daemon.kill().unwrap();
     daemon.wait().unwrap();

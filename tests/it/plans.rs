@@ -3,9 +3,9 @@
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::house::{House, bystander};
+use crate::harness::{Harness, connect};
 
-/// Every statement with these words in it, as it was checked when the house was built.
+/// Every statement with these words in it, as it was checked when the code was built.
 fn statements(words: &str) -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -16,8 +16,8 @@ fn statements(words: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn labels_that_are_changed_are_found_by_their_names() {
-    let house = House::new().await;
-    let mut connection = bystander(house.path()).await;
+    let harness = Harness::new().await;
+    let mut connection = connect(harness.path()).await;
     let updates = statements("UPDATE labels");
     assert!(updates.len() > 5, "{updates:?}");
     for update in updates {
@@ -32,8 +32,8 @@ async fn labels_that_are_changed_are_found_by_their_names() {
 
 #[tokio::test]
 async fn heads_of_lanes_are_chosen_without_reading_their_rows() {
-    let house = House::new().await;
-    let mut connection = bystander(house.path()).await;
+    let harness = Harness::new().await;
+    let mut connection = connect(harness.path()).await;
     let choices = statements("GROUP BY lane");
     assert_eq!(choices.len(), 2, "{choices:?}");
     for choice in choices {

@@ -1,6 +1,6 @@
 //! An account's quota: never over it, whatever is due, and shared out so that all waits stretch alike (contract 4.2).
 //!
-//! The sandbox counts by the same virtual clock as the house, so what it says is what the vendor would have counted.
+//! The sandbox counts by the same virtual clock as the harness, so what it says is what the vendor would have counted.
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use std::collections::BTreeMap;
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::label::LabelKey;
 use trackpost::domain::polling::pace;
-use trackpost::sandbox::{Answer, Asked};
+use trackpost::sandbox::{Answer, LoggedRequest};
 use trackpost::workers::account_access::RequestKind;
 
-use crate::house::parcel::{in_transit, tracking};
-use crate::house::{API_KEY, House, ORDERS, about, hours, seconds};
+use crate::harness::parcel::{in_transit, tracking};
+use crate::harness::{API_KEY, Harness, ORDERS, about, hours, seconds};
 
 /// Four urgencies: status, minutes between two looks, how many labels.
 const CLASSES: [(&str, i64, usize); 4] =
@@ -26,10 +26,10 @@ fn cadence() -> String {
 }
 
 /// Time passes in steps of `step` until `until`, and at each the poller does what it may.
-async fn live(house: &mut House, until: Timestamp, step: SignedDuration) {
-    while house.now() < until {
-        house.poll_once().await;
-        house.pass(step);
+async fn live(harness: &mut Harness, until: Timestamp, step: SignedDuration) {
+    while harness.now() < until {
+        harness.poll_once().await;
+        harness.pass(step);
     }
 }
 
@@ -37,12 +37,12 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("se-{n}")).collect()
 }
 
-async fn registered(house: &House, labels: &[String]) {
-    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+async fn registered(harness: &Harness, labels: &[String]) {
+    harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
 /// The instants at which each label was asked about.
-fn looks(requests: &[Asked]) -> BTreeMap<&str, Vec<Timestamp>> {
+fn looks(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
     let mut looks: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
     for asked in requests {
         looks.entry(asked.label.as_deref().unwrap_or_default()).or_default().push(asked.at);
@@ -53,8 +53,8 @@ fn looks(requests: &[Asked]) -> BTreeMap<&str, Vec<Timestamp>> {
 #[tokio::test]
 async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
     let quick = format!("requests_per_minute = 200\nmax_in_flight = 32\n{}", cadence());
-    let mut house = House::with(&quick).await;
-    house.sandbox.set_rate_limit(Some(200));
+    let mut harness = Harness::with(&quick).await;
+    harness.sandbox.set_rate_limit(Some(200));
     let labels = names(5_000);
     // By turns, so that no class comes first.
     let class_of = |n: usize| match n % 10 {
@@ -64,17 +64,17 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
         _ => CLASSES[3],
     };
     for (n, label) in labels.iter().enumerate() {
-        house.says(label, &tracking(class_of(n).0, &[]));
+        harness.says(label, &tracking(class_of(n).0, &[]));
     }
-    registered(&house, &labels).await;
+    registered(&harness, &labels).await;
     // All of them are new, and due at once: 25 minutes for the first look at each. Then an ordinary day.
-    let began = house.now();
-    live(&mut house, began + SignedDuration::from_mins(25), seconds(4)).await;
-    let settled = house.now() + SignedDuration::from_mins(50);
+    let began = harness.now();
+    live(&mut harness, began + SignedDuration::from_mins(25), seconds(4)).await;
+    let settled = harness.now() + SignedDuration::from_mins(50);
     let end = settled + SignedDuration::from_mins(60);
-    live(&mut house, end, seconds(4)).await;
+    live(&mut harness, end, seconds(4)).await;
 
-    let requests = house.sandbox.requests();
+    let requests = harness.sandbox.requests();
     let mut stretches: BTreeMap<i64, (f64, u32)> = BTreeMap::new();
     for (label, instants) in looks(&requests) {
         let minutes = class_of(label[3..].parse().unwrap()).1;
@@ -86,9 +86,9 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
     }
     let means: BTreeMap<i64, f64> =
         stretches.iter().map(|(minutes, (sum, count))| (*minutes, sum / f64::from(*count))).collect();
-    let counters = house.sandbox.counters();
-    let (store, now) = (house.store(), house.now());
-    let used = store.quota_used(&house.account.name, now).await.unwrap();
+    let counters = harness.sandbox.counters();
+    let (store, now) = (harness.store(), harness.now());
+    let used = store.quota_used(&harness.account.name, now).await.unwrap();
     let (shown, measured) = (pace::stretch(used.demand, 200.0 / 60.0), 1.0 + used.lateness);
     let asked: f64 = CLASSES.iter().map(|(_, minutes, labels)| *labels as f64 / *minutes as f64).sum();
     println!(
@@ -113,26 +113,26 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
 #[tokio::test]
 async fn many_new_labels_are_polled_evenly_from_the_first_on_and_few_at_once() {
     for (count, at_once) in [(30, 30), (31, 1)] {
-        let mut house = House::with("requests_per_minute = 30\nmax_in_flight = 32\n").await;
+        let mut harness = Harness::with("requests_per_minute = 30\nmax_in_flight = 32\n").await;
         let labels = names(count);
-        labels.iter().for_each(|label| house.says(label, &in_transit()));
-        registered(&house, &labels).await;
-        house.poll_once().await;
-        assert_eq!(house.sandbox.requests().len(), at_once, "{count} labels");
+        labels.iter().for_each(|label| harness.says(label, &in_transit()));
+        registered(&harness, &labels).await;
+        harness.poll_once().await;
+        assert_eq!(harness.sandbox.requests().len(), at_once, "{count} labels");
     }
 }
 
 /// Everybody else who uses the account: so many requests.
-async fn somebody_else_asks(house: &House, requests: usize) {
+async fn somebody_else_asks(harness: &Harness, requests: usize) {
     let client = reqwest::Client::new();
     for _ in 0..requests {
-        let url = format!("{}/v2/labels/se-other/track", house.sandbox.base_url());
+        let url = format!("{}/v2/labels/se-other/track", harness.sandbox.base_url());
         client.get(url).header("api-key", API_KEY).send().await.unwrap();
     }
 }
 
-fn ours(house: &House) -> u64 {
-    house.sandbox.counters().requests - house.sandbox.requests_of("se-other")
+fn ours(harness: &Harness) -> u64 {
+    harness.sandbox.counters().requests - harness.sandbox.requests_of("se-other")
 }
 
 const THROTTLED_UNTIL: &str = "SELECT coalesce(max(throttled_until), 0) FROM accounts";
@@ -141,27 +141,27 @@ const SHARE: &str = "SELECT coalesce(max(share), 1000) FROM quotas";
 #[tokio::test]
 async fn a_limit_that_somebody_else_uses_too_is_shared() {
     let often = "[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
-    let mut house = House::with(&format!("requests_per_minute = 160\nmax_in_flight = 32\n{often}")).await;
-    house.sandbox.set_rate_limit(Some(200));
+    let mut harness = Harness::with(&format!("requests_per_minute = 160\nmax_in_flight = 32\n{often}")).await;
+    harness.sandbox.set_rate_limit(Some(200));
     let labels = names(300);
-    labels.iter().for_each(|label| house.says(label, &in_transit()));
-    registered(&house, &labels).await;
+    labels.iter().for_each(|label| harness.says(label, &in_transit()));
+    registered(&harness, &labels).await;
     trackpost::tls::install();
     let (mut shares, mut minutes) = (Vec::new(), Vec::new());
     for _ in 0..40 {
-        let (before, refused) = (ours(&house), house.sandbox.counters().answered(429));
+        let (before, refused) = (ours(&harness), harness.sandbox.counters().answered(429));
         for _ in 0..12 {
-            somebody_else_asks(&house, 8).await;
-            let until = house.count(THROTTLED_UNTIL).await;
-            let asked = ours(&house);
-            house.poll_once().await;
-            if house.now().as_millisecond() < until {
-                assert_eq!(ours(&house), asked, "no call before Retry-After is over");
+            somebody_else_asks(&harness, 8).await;
+            let until = harness.count(THROTTLED_UNTIL).await;
+            let asked = ours(&harness);
+            harness.poll_once().await;
+            if harness.now().as_millisecond() < until {
+                assert_eq!(ours(&harness), asked, "no call before Retry-After is over");
             }
-            house.pass(seconds(5));
+            harness.pass(seconds(5));
         }
-        shares.push(house.count(SHARE).await);
-        minutes.push((ours(&house) - before, house.sandbox.counters().answered(429) - refused));
+        shares.push(harness.count(SHARE).await);
+        minutes.push((ours(&harness) - before, harness.sandbox.counters().answered(429) - refused));
     }
     println!("ours and refused, a minute: {minutes:?}; share in thousandths: {shares:?}");
     let (fewest, refused) = minutes[5..]
@@ -172,18 +172,18 @@ async fn a_limit_that_somebody_else_uses_too_is_shared() {
     assert!(shares[39] < 700);
 
     // Nobody else asks any more; a restart forgets nothing of what was learnt.
-    house.restart().await;
-    house.pass(seconds(61));
-    let before = ours(&house);
-    let now = house.now();
-    live(&mut house, now + seconds(60), seconds(5)).await;
-    assert!(ours(&house) - before < 110, "{} in a minute", ours(&house) - before);
-    house.pass(hours(2));
-    let before = ours(&house);
-    let now = house.now();
-    live(&mut house, now + seconds(120), seconds(5)).await;
-    assert!(ours(&house) - before > 280, "{} in two minutes", ours(&house) - before);
-    assert_eq!(house.count(SHARE).await, 1000);
+    harness.restart().await;
+    harness.pass(seconds(61));
+    let before = ours(&harness);
+    let now = harness.now();
+    live(&mut harness, now + seconds(60), seconds(5)).await;
+    assert!(ours(&harness) - before < 110, "{} in a minute", ours(&harness) - before);
+    harness.pass(hours(2));
+    let before = ours(&harness);
+    let now = harness.now();
+    live(&mut harness, now + seconds(120), seconds(5)).await;
+    assert!(ours(&harness) - before > 280, "{} in two minutes", ours(&harness) - before);
+    assert_eq!(harness.count(SHARE).await, 1000);
 }
 
 #[tokio::test]
@@ -191,106 +191,106 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     let hourly =
         "requests_per_month = 1500\n[cadence.IT]\nintervals = [\"1h\"]\n[silence]\nstalled_after = {}\n";
     let april: Timestamp = "2030-04-01T00:00:00Z".parse().unwrap();
-    let mut house = House::at(april, hourly).await;
+    let mut harness = Harness::at(april, hourly).await;
     let labels = names(40);
-    labels.iter().for_each(|label| house.says(label, &in_transit()));
-    registered(&house, &labels).await;
+    labels.iter().for_each(|label| harness.says(label, &in_transit()));
+    registered(&harness, &labels).await;
     // 40 an hour are asked for, and 50 a day given.
     let mut days = Vec::new();
     for day in 0..31 {
-        let before = house.sandbox.counters().requests;
-        let midnight = house.now() + hours(24);
-        live(&mut house, midnight, SignedDuration::from_mins(20)).await;
+        let before = harness.sandbox.counters().requests;
+        let midnight = harness.now() + hours(24);
+        live(&mut harness, midnight, SignedDuration::from_mins(20)).await;
         match day % 7 {
-            3 => house.restart().await,
-            5 => house.crash().await,
+            3 => harness.restart().await,
+            5 => harness.crash().await,
             _ => {}
         }
-        days.push(house.sandbox.counters().requests - before);
+        days.push(harness.sandbox.counters().requests - before);
     }
     let in_april: u64 = days[..30].iter().sum();
     println!("1500 in April: {in_april}; by day: {days:?}");
     assert!((1_400..=1_500).contains(&in_april), "{in_april}");
     assert!(days.iter().all(|day| (40..=60).contains(day)), "{days:?}");
-    let looks = looks(&house.sandbox.requests()).values().map(Vec::len).collect::<Vec<_>>();
+    let looks = looks(&harness.sandbox.requests()).values().map(Vec::len).collect::<Vec<_>>();
     assert!(looks.iter().all(|looks| looks.abs_diff(38) < 8), "everybody's share: {looks:?}");
 }
 
 #[tokio::test]
 async fn a_month_that_is_used_up_ends_with_it() {
-    let mut house = House::with(&format!("requests_per_month = 10\n{ORDERS}")).await;
-    registered(&house, &names(40)).await;
+    let mut harness = Harness::with(&format!("requests_per_month = 10\n{ORDERS}")).await;
+    registered(&harness, &names(40)).await;
     let april = "2030-04-01T00:00:00Z".parse::<Timestamp>().unwrap();
-    live(&mut house, april, hours(3)).await;
-    assert_eq!(house.sandbox.counters().requests, 10);
-    house.restart().await;
-    house.poll().await;
-    assert_eq!(house.sandbox.counters().requests, 11, "a new month is a new one");
+    live(&mut harness, april, hours(3)).await;
+    assert_eq!(harness.sandbox.counters().requests, 10);
+    harness.restart().await;
+    harness.poll().await;
+    assert_eq!(harness.sandbox.counters().requests, 11, "a new month is a new one");
 }
 
 #[tokio::test]
 async fn what_an_account_lacks_is_not_anothers_matter() {
-    let mut house = House::new().await;
-    registered(&house, &names(200)).await;
-    assert_eq!(house.poll().await, 160);
-    let other = house.of_account("other").await;
-    other.acquire(RequestKind::Poll, house.now()).await.unwrap().expect("its own quota");
+    let mut harness = Harness::new().await;
+    registered(&harness, &names(200)).await;
+    assert_eq!(harness.poll().await, 160);
+    let other = harness.of_account("other").await;
+    other.acquire(RequestKind::Poll, harness.now()).await.unwrap().expect("its own quota");
 }
 
 #[tokio::test]
 async fn calls_that_are_no_looks_count_too_also_after_a_restart() {
-    let mut house = House::new().await;
-    registered(&house, &names(200)).await;
-    let (access, now) = (house.access(), house.now());
+    let mut harness = Harness::new().await;
+    registered(&harness, &names(200)).await;
+    let (access, now) = (harness.access(), harness.now());
     for _ in 0..50 {
         drop(access.acquire(RequestKind::Other, now).await.unwrap().unwrap());
         access.record_usage(now).await.unwrap();
     }
     drop(access);
-    house.restart().await;
-    assert_eq!(house.poll().await, 110);
-    assert_eq!(house.count("SELECT requests FROM months").await, 160);
+    harness.restart().await;
+    assert_eq!(harness.poll().await, 110);
+    assert_eq!(harness.count("SELECT requests FROM months").await, 160);
 }
 
 const RESERVED: &str = "SELECT reserved FROM quotas";
 
 #[tokio::test]
 async fn a_kill_costs_at_most_one_step_of_reserved_requests() {
-    let mut house = House::new().await;
-    registered(&house, &names(100)).await;
-    assert_eq!(house.poll().await, 100);
+    let mut harness = Harness::new().await;
+    registered(&harness, &names(100)).await;
+    assert_eq!(harness.poll().await, 100);
     // A twentieth of 160 at once: 13 steps of 8.
-    assert_eq!(house.count(RESERVED).await, 4);
-    house.crash().await;
-    assert_eq!(house.count("SELECT requests FROM months").await, 104, "what was reserved counts as sent");
-    assert_eq!((house.count(RESERVED).await, house.access().used()), (0, 104));
-    house.restart().await;
-    assert_eq!(house.count("SELECT requests FROM months").await, 104, "and once only");
+    assert_eq!(harness.count(RESERVED).await, 4);
+    harness.crash().await;
+    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "what was reserved counts as sent");
+    assert_eq!((harness.count(RESERVED).await, harness.access().used()), (0, 104));
+    harness.restart().await;
+    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "and once only");
 }
 
 #[tokio::test]
 async fn a_clean_end_gives_back_what_was_reserved_and_not_sent() {
-    let mut house = House::new().await;
-    registered(&house, &names(100)).await;
-    house.poll().await;
-    house.restart().await;
-    assert_eq!(house.count("SELECT requests FROM months").await, 100);
-    assert_eq!((house.count(RESERVED).await, house.access().used()), (0, 100));
+    let mut harness = Harness::new().await;
+    registered(&harness, &names(100)).await;
+    harness.poll().await;
+    harness.restart().await;
+    assert_eq!(harness.count("SELECT requests FROM months").await, 100);
+    assert_eq!((harness.count(RESERVED).await, harness.access().used()), (0, 100));
 }
 
 #[tokio::test]
 async fn what_an_end_cut_short_counts_as_sent() {
-    let mut house = House::new().await;
-    let (access, now) = (house.access(), house.now());
+    let mut harness = Harness::new().await;
+    let (access, now) = (harness.access(), harness.now());
     // Given up with their polls, when one of these could not be recorded.
     for _ in 0..3 {
         drop(access.acquire(RequestKind::Poll, now).await.unwrap().unwrap());
     }
     drop(access);
-    house.restart().await;
-    assert_eq!(house.access().used(), 3);
-    house.restart().await;
-    assert_eq!(house.access().used(), 3, "and once only");
+    harness.restart().await;
+    assert_eq!(harness.access().used(), 3);
+    harness.restart().await;
+    assert_eq!(harness.access().used(), 3, "and once only");
 }
 
 #[tokio::test]
@@ -300,9 +300,9 @@ async fn requests_are_reserved_in_twentieths_of_the_smaller_limit() {
         ("requests_per_minute = 60000", 3_000),
         ("requests_per_minute = 160\nrequests_per_month = 100", 5),
     ] {
-        let house = House::with(&format!("{limits}\n{ORDERS}")).await;
-        let slot = house.access().acquire(RequestKind::Poll, house.now()).await.unwrap().unwrap();
-        assert_eq!(house.count(RESERVED).await, step, "{limits}");
+        let harness = Harness::with(&format!("{limits}\n{ORDERS}")).await;
+        let slot = harness.access().acquire(RequestKind::Poll, harness.now()).await.unwrap().unwrap();
+        assert_eq!(harness.count(RESERVED).await, step, "{limits}");
         drop(slot);
     }
 }
@@ -316,38 +316,39 @@ fn throttled_carrier(code: &str) -> Answer {
 
 #[tokio::test]
 async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
-    let mut house = House::new().await;
-    house.register(&["se-ups-1", "se-ups-2", "se-usps", "se-new"]).await;
-    house.says("se-ups-1", &in_transit());
-    house.says("se-ups-2", &in_transit());
-    house.says("se-usps", &in_transit().replace("\"ups\"", "\"usps\""));
-    house.answers("se-new", throttled_carrier("null"));
-    assert_eq!(house.poll().await, 4);
-    assert!((house.wait_of("se-new").await - 600.0).abs() < 1.0, "by itself, whoever carries it");
-    assert_eq!(house.count("SELECT count(*) FROM carriers").await, 0);
+    let mut harness = Harness::new().await;
+    harness.register(&["se-ups-1", "se-ups-2", "se-usps", "se-new"]).await;
+    harness.says("se-ups-1", &in_transit());
+    harness.says("se-ups-2", &in_transit());
+    harness.says("se-usps", &in_transit().replace("\"ups\"", "\"usps\""));
+    harness.answers("se-new", throttled_carrier("null"));
+    assert_eq!(harness.poll().await, 4);
+    assert!((harness.wait_of("se-new").await - 600.0).abs() < 1.0, "by itself, whoever carries it");
+    assert_eq!(harness.count("SELECT count(*) FROM carriers").await, 0);
 
-    house.pass(hours(5));
-    house.says("se-new", &in_transit().replace("\"ups\"", "\"dhl\""));
-    house.answers("se-ups-1", throttled_carrier("null"));
-    house.answers("se-ups-2", throttled_carrier("\"ups\""));
+    harness.pass(hours(5));
+    harness.says("se-new", &in_transit().replace("\"ups\"", "\"dhl\""));
+    harness.answers("se-ups-1", throttled_carrier("null"));
+    harness.answers("se-ups-2", throttled_carrier("\"ups\""));
     // Side by side, so both of them may be asked; but then nobody of that carrier.
-    house.poll().await;
-    let asked =
-        |house: &House| ["se-ups-1", "se-ups-2", "se-usps", "se-new"].map(|id| house.sandbox.requests_of(id));
-    assert_eq!(asked(&house)[2..], [2, 2], "the others go on");
-    let before = asked(&house);
+    harness.poll().await;
+    let asked = |harness: &Harness| {
+        ["se-ups-1", "se-ups-2", "se-usps", "se-new"].map(|id| harness.sandbox.requests_of(id))
+    };
+    assert_eq!(asked(&harness)[2..], [2, 2], "the others go on");
+    let before = asked(&harness);
     for id in ["se-ups-1", "se-ups-2"] {
-        house.says(id, &in_transit());
+        harness.says(id, &in_transit());
     }
-    house.restart().await;
-    house.pass(seconds(599));
-    house.poll().await;
-    assert_eq!(asked(&house), before);
-    house.pass(seconds(1));
-    house.poll().await;
-    assert_eq!(asked(&house)[..2], [before[0] + 1, before[1] + 1]);
+    harness.restart().await;
+    harness.pass(seconds(599));
+    harness.poll().await;
+    assert_eq!(asked(&harness), before);
+    harness.pass(seconds(1));
+    harness.poll().await;
+    assert_eq!(asked(&harness)[..2], [before[0] + 1, before[1] + 1]);
     for id in ["se-ups-1", "se-ups-2", "se-new"] {
-        let row = house.row(id).await;
+        let row = harness.row(id).await;
         assert_eq!((row.failures, row.refusals, row.state.as_str()), (0, 0, "active"), "{id}");
     }
 }
@@ -356,17 +357,17 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
 async fn asked_for_by_hand_comes_before_those_that_wait_their_turn() {
     let often =
         "requests_per_minute = 10\n[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
-    let mut house = House::with(often).await;
+    let mut harness = Harness::with(often).await;
     let labels = names(60);
-    labels.iter().for_each(|label| house.says(label, &in_transit()));
-    registered(&house, &labels).await;
-    let now = house.now();
-    live(&mut house, now + SignedDuration::from_mins(20), seconds(5)).await;
-    let last = house.sandbox.requests().last().unwrap().label.clone().unwrap();
-    let key = LabelKey { account: house.account.name.clone(), id: last.parse().unwrap() };
-    house.store().poll_now(&key, house.now()).await.unwrap();
-    let before = house.sandbox.requests_of(&last);
-    let now = house.now();
-    live(&mut house, now + seconds(40), seconds(5)).await;
-    assert_eq!(house.sandbox.requests_of(&last), before + 1, "within four turns, not after the other 59");
+    labels.iter().for_each(|label| harness.says(label, &in_transit()));
+    registered(&harness, &labels).await;
+    let now = harness.now();
+    live(&mut harness, now + SignedDuration::from_mins(20), seconds(5)).await;
+    let last = harness.sandbox.requests().last().unwrap().label.clone().unwrap();
+    let key = LabelKey { account: harness.account.name.clone(), id: last.parse().unwrap() };
+    harness.store().poll_now(&key, harness.now()).await.unwrap();
+    let before = harness.sandbox.requests_of(&last);
+    let now = harness.now();
+    live(&mut harness, now + seconds(40), seconds(5)).await;
+    assert_eq!(harness.sandbox.requests_of(&last), before + 1, "within four turns, not after the other 59");
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 use trackpost::clock;
 use trackpost::sandbox::Answer;
 
-use crate::house::child::until;
-use crate::house::parcel::in_transit;
-use crate::house::{API_KEY, House, ORDERS, about};
+use crate::harness::child::until;
+use crate::harness::parcel::in_transit;
+use crate::harness::{API_KEY, Harness, ORDERS, about};
 
 /// How far the cadence's jitter moves a wait.
 const JITTER: f64 = 0.08;
 
 #[tokio::test]
 async fn a_label_is_asked_for_with_the_headers_of_the_contract() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.poll().await;
-    let headers = house.sandbox.last_headers();
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.poll().await;
+    let headers = harness.sandbox.last_headers();
     for (name, value) in [
         ("api-key", API_KEY),
         ("cache-control", "no-cache"),
@@ -26,72 +26,72 @@ async fn a_label_is_asked_for_with_the_headers_of_the_contract() {
     ] {
         assert_eq!(headers[name], value, "{name}");
     }
-    assert_eq!(house.sandbox.requests()[0].target, "/v2/labels/se-1/track");
+    assert_eq!(harness.sandbox.requests()[0].target, "/v2/labels/se-1/track");
 }
 
 #[tokio::test]
 async fn an_unknown_label_is_asked_for_ever_more_rarely_and_then_given_up() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.sandbox.forget(&"se-1".parse().unwrap());
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.sandbox.forget(&"se-1".parse().unwrap());
     for hours in [1.0, 6.0, 24.0, 24.0, 24.0] {
-        assert_eq!(house.poll().await, 1);
-        let wait = house.wait_of("se-1").await;
+        assert_eq!(harness.poll().await, 1);
+        let wait = harness.wait_of("se-1").await;
         assert!(about(wait, hours * 3600.0, JITTER), "{wait} s for {hours} h");
-        house.pass_until_due().await;
+        harness.pass_until_due().await;
     }
-    house.deliver().await;
-    assert!(house.kinds().is_empty(), "five refusals, but not yet 72 hours");
+    harness.deliver().await;
+    assert!(harness.kinds().is_empty(), "five refusals, but not yet 72 hours");
 
-    house.poll_and_deliver().await;
-    assert_eq!(house.kinds(), ["tracking.unavailable"]);
-    let row = house.row("se-1").await;
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.kinds(), ["tracking.unavailable"]);
+    let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at), ("unavailable", None));
 }
 
 #[tokio::test]
 async fn a_voided_label_is_refused_like_an_unknown_one() {
-    let mut house = House::new().await;
+    let mut harness = Harness::new().await;
     let label = "se-1".parse().unwrap();
-    house.sandbox.create(&label);
-    house.sandbox.void(&label);
-    house.register(&["se-1"]).await;
-    house.poll().await;
-    let wait = house.wait_of("se-1").await;
+    harness.sandbox.create(&label);
+    harness.sandbox.void(&label);
+    harness.register(&["se-1"]).await;
+    harness.poll().await;
+    let wait = harness.wait_of("se-1").await;
     assert!(about(wait, 3600.0, JITTER), "{wait} s");
-    assert_eq!(house.row("se-1").await.refusals, 1);
+    assert_eq!(harness.row("se-1").await.refusals, 1);
 }
 
 #[tokio::test]
 async fn a_good_answer_takes_the_refusals_back() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.answers("se-1", Answer::status(400));
-    house.poll().await;
-    house.says("se-1", &in_transit());
-    house.look_again("se-1").await;
-    assert_eq!(house.row("se-1").await.refusals, 0);
-    house.answers("se-1", Answer::status(404));
-    house.look_again("se-1").await;
-    let wait = house.wait_of("se-1").await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.answers("se-1", Answer::status(400));
+    harness.poll().await;
+    harness.says("se-1", &in_transit());
+    harness.poll_again("se-1").await;
+    assert_eq!(harness.row("se-1").await.refusals, 0);
+    harness.answers("se-1", Answer::status(404));
+    harness.poll_again("se-1").await;
+    let wait = harness.wait_of("se-1").await;
     assert!(about(wait, 3600.0, JITTER), "the ladder begins again: {wait} s");
 }
 
 #[tokio::test]
 async fn a_failing_label_backs_off_from_a_minute_to_an_hour() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.answers("se-1", Answer::status(503));
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.answers("se-1", Answer::status(503));
     for minutes in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
-        assert_eq!(house.poll().await, 1);
-        let wait = house.wait_of("se-1").await;
+        assert_eq!(harness.poll().await, 1);
+        let wait = harness.wait_of("se-1").await;
         assert!(about(wait, minutes * 60.0, JITTER), "{wait} s for {minutes} min");
-        house.pass_until_due().await;
+        harness.pass_until_due().await;
     }
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    assert_eq!(house.row("se-1").await.failures, 0);
-    assert_eq!(house.kinds().len(), 3, "and the first good answer is told");
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.row("se-1").await.failures, 0);
+    assert_eq!(harness.kinds().len(), 3, "and the first good answer is told");
 }
 
 #[tokio::test]
@@ -115,90 +115,90 @@ async fn what_is_no_tracking_changes_nothing_and_backs_off() {
         ("no content", Answer::status(204)),
         ("a server error with a good body", json(500, &good)),
     ] {
-        let mut house = House::new().await;
-        house.register(&["se-1"]).await;
-        house.says("se-1", &good);
-        house.poll_and_deliver().await;
-        let told = house.kinds().len();
+        let mut harness = Harness::new().await;
+        harness.register(&["se-1"]).await;
+        harness.says("se-1", &good);
+        harness.poll_and_deliver().await;
+        let told = harness.kinds().len();
 
-        house.answers("se-1", answer);
-        house.look_again("se-1").await;
-        house.deliver().await;
-        assert_eq!(house.kinds().len(), told, "{what}");
-        assert_eq!(house.row("se-1").await.failures, 1, "{what}");
-        let wait = house.wait_of("se-1").await;
+        harness.answers("se-1", answer);
+        harness.poll_again("se-1").await;
+        harness.deliver().await;
+        assert_eq!(harness.kinds().len(), told, "{what}");
+        assert_eq!(harness.row("se-1").await.failures, 1, "{what}");
+        let wait = harness.wait_of("se-1").await;
         assert!(about(wait, 60.0, JITTER), "{what}: {wait} s");
 
-        house.says("se-1", &good);
-        house.look_again("se-1").await;
-        house.deliver().await;
-        assert_eq!(house.kinds().len(), told, "{what}: the history is as it was");
+        harness.says("se-1", &good);
+        harness.poll_again("se-1").await;
+        harness.deliver().await;
+        assert_eq!(harness.kinds().len(), told, "{what}: the history is as it was");
     }
 }
 
 #[tokio::test]
 async fn a_body_just_below_the_limit_is_read() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
     let good = in_transit();
     let pad = 4 * 1024 * 1024 - good.len() - "\"pad\":\"\",".len();
     let large = good.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(pad)), 1);
     assert_eq!(large.len(), 4 * 1024 * 1024);
-    house.says("se-1", &large);
-    house.poll_and_deliver().await;
-    assert_eq!(house.kinds().len(), 3);
+    harness.says("se-1", &large);
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.kinds().len(), 3);
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_key_stays_here() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    let elsewhere = format!("{}v2/labels/se-1/track", house.hook);
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    let elsewhere = format!("{}v2/labels/se-1/track", harness.hook);
     for status in [301, 302, 303, 307, 308] {
-        house.answers("se-1", Answer::status(status).header("location", &elsewhere));
-        house.look_again("se-1").await;
+        harness.answers("se-1", Answer::status(status).header("location", &elsewhere));
+        harness.poll_again("se-1").await;
     }
-    assert_eq!(house.row("se-1").await.failures, 5);
-    assert_eq!(house.receiver.counts().received, 0);
+    assert_eq!(harness.row("se-1").await.failures, 5);
+    assert_eq!(harness.receiver.counts().received, 0);
 }
 
 #[tokio::test]
 async fn a_slow_answer_is_a_failure_of_its_label_alone() {
-    let mut house = House::new().await;
-    house.register(&["se-1", "se-2"]).await;
-    house.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
-    house.says("se-2", &in_transit());
-    house.poll_and_deliver().await;
-    assert_eq!(house.row("se-1").await.failures, 1);
-    assert_eq!(house.row("se-2").await.failures, 0);
-    assert_eq!(house.kinds().len(), 3);
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1", "se-2"]).await;
+    harness.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
+    harness.says("se-2", &in_transit());
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.row("se-1").await.failures, 1);
+    assert_eq!(harness.row("se-2").await.failures, 0);
+    assert_eq!(harness.kinds().len(), 3);
 }
 
 #[tokio::test]
 async fn no_connection_is_a_failure() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.close_the_api().await;
-    house.poll_once().await;
-    assert_eq!(house.row("se-1").await.failures, 1);
-    let wait = house.wait_of("se-1").await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.close_the_api().await;
+    harness.poll_once().await;
+    assert_eq!(harness.row("se-1").await.failures, 1);
+    let wait = harness.wait_of("se-1").await;
     assert!(about(wait, 60.0, JITTER), "{wait} s");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_labels_with_news_at_once_never_wait_for_each_other() {
     let quick = format!("max_in_flight = 64\nrequests_per_minute = 60000\n{ORDERS}");
-    let mut house = House::at(clock::now(), &quick).await;
+    let mut harness = Harness::at(clock::now(), &quick).await;
     let labels: Vec<String> = (0..1_000).map(|n| format!("se-{n}")).collect();
     for label in &labels {
-        house.says(label, &in_transit());
+        harness.says(label, &in_transit());
     }
-    house.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let (stop, shutdown) = tokio::sync::watch::channel(false);
-    let running = tokio::spawn(house.take_poller().run(shutdown));
-    let sandbox = house.sandbox.clone();
+    let running = tokio::spawn(harness.take_poller().run(shutdown));
+    let sandbox = harness.sandbox.clone();
     assert!(until(|| sandbox.counters().requests == 1_000 || running.is_finished()).await.is_ok());
     stop.send_replace(true);
     running.await.unwrap().unwrap();
-    assert_eq!(house.count("SELECT count(*) FROM labels l WHERE (SELECT count(*) FROM messages m WHERE m.label_key = l.label_key) = 3").await, 1_000);
+    assert_eq!(harness.count("SELECT count(*) FROM labels l WHERE (SELECT count(*) FROM messages m WHERE m.label_key = l.label_key) = 3").await, 1_000);
 }

@@ -24,6 +24,20 @@ fn the_first_commands_are_the_two_that_do_everything() {
 }
 
 #[test]
+fn every_test_in_the_fault_matrix_exists() {
+    let matrix =
+        README.split("| fault | what is proved | tests |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let named: Vec<(&str, &str)> =
+        matrix.split('`').skip(1).step_by(2).map(|test| test.rsplit_once("::").unwrap()).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for (module, test) in named {
+        let path = format!("{}/tests/it/{}.rs", env!("CARGO_MANIFEST_DIR"), module.replace("::", "/"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(text.contains(&format!("fn {test}(")), "{module} has no test {test}");
+    }
+}
+
+#[test]
 fn every_command_in_the_table_is_one() {
     let verbs: Vec<&str> =
         README.lines().filter_map(|line| line.strip_prefix("| `trackpost ")?.split('`').next()).collect();

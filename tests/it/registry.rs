@@ -10,66 +10,66 @@ use trackpost::store::label_files::LabelFile;
 use trackpost::store::labels::Removal;
 use trackpost::workers::registrar::Registrar;
 
-use crate::house::child::{Daemon, Site, until};
-use crate::house::{House, bystander, hours, seconds};
+use crate::harness::child::{Daemon, Site, until};
+use crate::harness::{Harness, connect, hours, seconds};
 
 #[tokio::test]
 async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
-    let house = House::new().await;
-    let key = LabelKey { account: house.account.name.clone(), id: "se-1".parse().unwrap() };
+    let harness = Harness::new().await;
+    let key = LabelKey { account: harness.account.name.clone(), id: "se-1".parse().unwrap() };
     let configured = Registration { key: key.clone(), metadata: Default::default(), source: Source::Config };
-    house.configure(vec![configured.clone()]).await;
-    house.store().add_by_hand(&[configured], house.now()).await.unwrap();
+    harness.configure(vec![configured.clone()]).await;
+    harness.store().add_by_hand(&[configured], harness.now()).await.unwrap();
 
-    let removal = house.store().remove_by_hand(&key).await.unwrap();
+    let removal = harness.store().remove_by_hand(&key).await.unwrap();
     assert_eq!(removal, Removal::StillConfigured);
-    let row = house.row("se-1").await;
+    let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), (LabelState::Active.as_str(), true));
 
     // Nobody else asks for it any more: out of the configuration it is gone.
-    house.configure(vec![]).await;
-    assert_eq!(house.row("se-1").await.state, LabelState::Removed.as_str());
-    assert_eq!(house.store().remove_by_hand(&key).await.unwrap(), Removal::Unknown);
+    harness.configure(vec![]).await;
+    assert_eq!(harness.row("se-1").await.state, LabelState::Removed.as_str());
+    assert_eq!(harness.store().remove_by_hand(&key).await.unwrap(), Removal::Unknown);
 }
 
 #[tokio::test]
 async fn a_journey_begins_with_the_first_look() {
-    let mut house = House::new().await;
-    house.register(&["se-1", "se-2"]).await;
-    house.says("se-1", &crate::house::parcel::in_transit());
-    house.says("se-2", &crate::house::parcel::tracking("NY", &[]));
-    house.pass(hours(1));
-    house.poll().await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1", "se-2"]).await;
+    harness.says("se-1", &crate::harness::parcel::in_transit());
+    harness.says("se-2", &crate::harness::parcel::tracking("NY", &[]));
+    harness.pass(hours(1));
+    harness.poll().await;
     for (row, seen) in [(1, 1), (2, 0)] {
-        let journey = house.store().journey(row).await.unwrap().unwrap();
-        assert_eq!((journey.registered_at, journey.observations.len()), (house.now(), seen), "{journey:?}");
+        let journey = harness.store().journey(row).await.unwrap().unwrap();
+        assert_eq!((journey.registered_at, journey.observations.len()), (harness.now(), seen), "{journey:?}");
         assert!(journey.observations.iter().all(|first| first.at == journey.registered_at));
     }
 }
 
-async fn number(house: &House, query: &'static str, value: &str) -> i64 {
-    sqlx::query_scalar(query).bind(value).fetch_one(&mut bystander(house.path()).await).await.unwrap()
+async fn number(harness: &Harness, query: &'static str, value: &str) -> i64 {
+    sqlx::query_scalar(query).bind(value).fetch_one(&mut connect(harness.path()).await).await.unwrap()
 }
 
 /// A folder with a configuration and label files, and a registrar that is stepped.
 struct Files {
-    house: House,
+    harness: Harness,
     folder: tempfile::TempDir,
     registrar: Registrar,
 }
 
 impl Files {
     async fn new(labels: &[(&str, &str)]) -> Self {
-        let house = House::new().await;
+        let harness = Harness::new().await;
         let folder = tempfile::tempdir().unwrap();
-        let registrar = Registrar::new(house.store().clone());
-        let mut files = Self { house, folder, registrar };
+        let registrar = Registrar::new(harness.store().clone());
+        let mut files = Self { harness, folder, registrar };
         std::fs::create_dir(files.folder.path().join("labels.d")).unwrap();
         files.write_configuration("[]");
         labels.iter().for_each(|(name, text)| files.write(name, text));
         files.configure();
         // So that the files are old.
-        files.house.pass(seconds(5));
+        files.harness.pass(seconds(5));
         files.step().await;
         files
     }
@@ -100,15 +100,15 @@ impl Files {
     }
 
     async fn step(&mut self) -> Timestamp {
-        self.registrar.step(self.house.now()).await.unwrap()
+        self.registrar.step(self.harness.now()).await.unwrap()
     }
 
     /// Time passes, as the registrar wants to be woken.
     async fn pass(&mut self, span: SignedDuration) {
-        let until = self.house.now() + span;
+        let until = self.harness.now() + span;
         loop {
             let wake = self.step().await.min(until);
-            self.house.pass(wake.duration_since(self.house.now()));
+            self.harness.pass(wake.duration_since(self.harness.now()));
             if wake == until {
                 self.step().await;
                 return;
@@ -118,18 +118,18 @@ impl Files {
 
     /// Every label and its state.
     async fn states(&self) -> Vec<(String, String)> {
-        let labels = self.house.store().label_page(None, None, None, 0).await.unwrap();
+        let labels = self.harness.store().label_page(None, None, None, 0).await.unwrap();
         labels.into_iter().map(|label| (label.label_id, label.state)).collect()
     }
 
     async fn state(&self, label: &str) -> String {
-        self.house.row(label).await.state
+        self.harness.row(label).await.state
     }
 
     /// How many labels were changed since the last call.
     async fn changed_since(&self, version: i64) -> i64 {
         number(
-            &self.house,
+            &self.harness,
             "SELECT count(*) FROM labels WHERE version > CAST(? AS INTEGER)",
             &version.to_string(),
         )
@@ -137,11 +137,11 @@ impl Files {
     }
 
     async fn version(&self) -> i64 {
-        self.house.count("SELECT changes FROM registry").await
+        self.harness.count("SELECT changes FROM registry").await
     }
 
     async fn left_out(&self) -> Vec<String> {
-        let files = self.house.store().label_files_left_out().await.unwrap();
+        let files = self.harness.store().label_files_left_out().await.unwrap();
         let shown = |file: LabelFile| {
             let name = file.path.rsplit('/').next().unwrap_or_default().to_owned();
             format!("{name}: {}", file.problem.unwrap_or_default())
@@ -188,38 +188,38 @@ async fn a_file_that_is_emptied_and_filled_again_retires_nothing() {
 #[tokio::test]
 async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_day() {
     let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
-    files.house.says("se-2", &crate::house::parcel::in_transit());
-    files.house.poll().await;
-    let planned = files.house.row("se-2").await.next_poll_at;
+    files.harness.says("se-2", &crate::harness::parcel::in_transit());
+    files.harness.poll().await;
+    let planned = files.harness.row("se-2").await.next_poll_at;
     assert!(planned.is_some());
     files.write("x.txt", "se-1\n");
     files.pass(seconds(59)).await;
     assert_eq!(files.state("se-2").await, "active");
     files.pass(seconds(5)).await;
-    let row = files.house.row("se-2").await;
+    let row = files.harness.row("se-2").await;
     assert_eq!((row.state.as_str(), row.next_poll_at), ("removed", None));
 
     files.write("x.txt", "se-1\nse-2\n");
     files.pass(seconds(5)).await;
-    let row = files.house.row("se-2").await;
+    let row = files.harness.row("se-2").await;
     assert_eq!((row.state.as_str(), row.next_poll_at), ("active", planned), "it goes on as if it had stayed");
 
     files.write("x.txt", "se-1\n");
     files.pass(seconds(70)).await;
     assert_eq!(files.state("se-2").await, "removed");
-    files.house.pass(hours(25));
+    files.harness.pass(hours(25));
     files.write("x.txt", "se-1\nse-2\n");
     files.pass(seconds(2)).await;
-    let row = files.house.row("se-2").await;
+    let row = files.harness.row("se-2").await;
     assert_eq!(row.state, "active");
-    assert!(row.next_poll_at <= Some(files.house.now().as_millisecond()), "a new one is due at once");
+    assert!(row.next_poll_at <= Some(files.harness.now().as_millisecond()), "a new one is due at once");
 }
 
 #[tokio::test]
 async fn a_finished_label_that_comes_back_is_finished() {
     let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
-    files.house.says("se-2", &crate::house::parcel::tracking("DE", &[]));
-    files.house.poll().await;
+    files.harness.says("se-2", &crate::harness::parcel::tracking("DE", &[]));
+    files.harness.poll().await;
     assert_eq!(files.state("se-2").await, "finished");
     files.write("x.txt", "se-1\n");
     files.pass(seconds(70)).await;
@@ -259,7 +259,7 @@ async fn a_file_left_out_keeps_its_labels_and_stops_no_other() {
     assert!(left_out.len() == 1 && left_out[0].starts_with("a.csv: has no column label_id"), "{left_out:?}");
 
     // The same after a restart.
-    files.registrar = Registrar::new(files.house.store().clone());
+    files.registrar = Registrar::new(files.harness.store().clone());
     files.configure();
     files.pass(seconds(120)).await;
     assert_eq!(files.state("se-1").await, "active");
@@ -317,27 +317,30 @@ async fn a_file_replaced_over_and_over_again_is_read_within_ten_seconds() {
 
 #[tokio::test]
 async fn every_change_of_the_registry_is_counted_and_announced() {
-    let house = House::new().await;
-    let mut changes = house.store().registry_changes();
-    let key = |id: &str| LabelKey { account: house.account.name.clone(), id: id.parse().unwrap() };
+    let harness = Harness::new().await;
+    let mut changes = harness.store().registry_changes();
+    let key = |id: &str| LabelKey { account: harness.account.name.clone(), id: id.parse().unwrap() };
     let label = |id: &str, source| Registration { key: key(id), metadata: Default::default(), source };
-    let version = async |id: &str| number(&house, "SELECT version FROM labels WHERE label_id = ?", id).await;
+    let version =
+        async |id: &str| number(&harness, "SELECT version FROM labels WHERE label_id = ?", id).await;
     let mut last = 0;
     for step in 0..7 {
         match step {
-            0 => house.configure(vec![label("se-1", Source::Config)]).await,
+            0 => harness.configure(vec![label("se-1", Source::Config)]).await,
             1 => {
                 let labels = [label("se-1", Source::Cli), label("se-2", Source::Cli)];
-                assert_eq!(house.store().add_by_hand(&labels, house.now()).await.unwrap(), 1);
+                assert_eq!(harness.store().add_by_hand(&labels, harness.now()).await.unwrap(), 1);
             }
-            2 => house.configure(vec![]).await,
-            3 => assert!(house.store().poll_now(&key("se-1"), house.now()).await.unwrap()),
-            4 => drop(house.store().remove_by_hand(&key("se-1")).await.unwrap()),
-            5 => drop(house.store().add_by_hand(&[label("se-1", Source::Cli)], house.now()).await.unwrap()),
+            2 => harness.configure(vec![]).await,
+            3 => assert!(harness.store().poll_now(&key("se-1"), harness.now()).await.unwrap()),
+            4 => drop(harness.store().remove_by_hand(&key("se-1")).await.unwrap()),
+            5 => {
+                harness.store().add_by_hand(&[label("se-1", Source::Cli)], harness.now()).await.unwrap();
+            }
             _ => {
                 let mut changed = label("se-1", Source::Config);
                 changed.metadata.insert("order".to_owned(), "A".into());
-                house.configure(vec![changed]).await;
+                harness.configure(vec![changed]).await;
             }
         }
         let now = version("se-1").await;
@@ -345,26 +348,26 @@ async fn every_change_of_the_registry_is_counted_and_announced() {
         assert_eq!(*changes.borrow_and_update(), now.unsigned_abs(), "step {step}");
         last = now;
     }
-    house.configure(vec![label("se-1", Source::Config)]).await;
+    harness.configure(vec![label("se-1", Source::Config)]).await;
     assert!(version("se-1").await > last, "its metadata are others");
     let last = version("se-1").await;
-    house.configure(vec![label("se-1", Source::Config)]).await;
+    harness.configure(vec![label("se-1", Source::Config)]).await;
     assert_eq!(version("se-1").await, last, "nothing changed");
 }
 
 #[tokio::test]
 async fn registering_by_hand_again_keeps_or_changes_the_metadata() {
-    let house = House::new().await;
+    let harness = Harness::new().await;
     let label = |metadata: &str| Registration {
-        key: LabelKey { account: house.account.name.clone(), id: "se-1".parse().unwrap() },
+        key: LabelKey { account: harness.account.name.clone(), id: "se-1".parse().unwrap() },
         metadata: serde_json::from_str(metadata).unwrap(),
         source: Source::Cli,
     };
     for (wanted, is) in
         [(r#"{"a":"1"}"#, r#"{"a":"1"}"#), ("{}", r#"{"a":"1"}"#), (r#"{"b":"2"}"#, r#"{"b":"2"}"#)]
     {
-        house.store().add_by_hand(&[label(wanted)], house.now()).await.unwrap();
-        let known = house.store().known_among("main", &["se-1"]).await.unwrap();
+        harness.store().add_by_hand(&[label(wanted)], harness.now()).await.unwrap();
+        let known = harness.store().known_among("main", &["se-1"]).await.unwrap();
         assert_eq!(known[0].metadata, is, "{wanted}");
     }
 }
@@ -377,7 +380,7 @@ async fn site() -> Site {
 
 async fn running(site: &Site) -> Daemon {
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::house::parcel::{event, event_in, in_transit, tracking};
-use crate::house::{House, bystander, hours};
+use crate::harness::parcel::{event, event_in, in_transit, tracking};
+use crate::harness::{Harness, connect, hours};
 
 /// Ids of messages and of the events in them, as the receiver has them.
-fn ids(house: &House) -> BTreeSet<(String, Vec<String>)> {
-    let callbacks = house.callbacks("orders");
+fn ids(harness: &Harness) -> BTreeSet<(String, Vec<String>)> {
+    let callbacks = harness.callbacks("orders");
     let of = |body: &[u8]| -> Vec<String> {
         let body: Value = serde_json::from_slice(body).unwrap();
         let changes = body["data"]["changes"].as_array().cloned().unwrap_or_default();
@@ -23,7 +23,7 @@ fn ids(house: &House) -> BTreeSet<(String, Vec<String>)> {
 }
 
 /// One more of everything: added, revised, retracted, returned, an estimate, a status, delivered.
-async fn live_on(house: &mut House) {
+async fn live_on(harness: &mut Harness) {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
     let full = tracking("IT", &[&b, &a]);
     let enriched = tracking("IT", &[&event_in(60, "IT", "AR", "OMAHA"), &a]);
@@ -31,50 +31,50 @@ async fn live_on(house: &mut House) {
     let estimated = enriched.replace(r#"_date":null"#, r#"_date":"2030-03-09""#);
     let delivered = tracking("DE", &[&event(120, "DE", "DL"), &event_in(60, "IT", "AR", "OMAHA"), &a]);
     for answer in [&full, &enriched, &short, &short, &estimated, &delivered] {
-        house.says("se-1", answer);
-        house.pass(hours(5));
-        house.look_again("se-1").await;
-        house.deliver().await;
+        harness.says("se-1", answer);
+        harness.pass(hours(5));
+        harness.poll_again("se-1").await;
+        harness.deliver().await;
     }
 }
 
-async fn back_up(house: &House, copy: &Path) {
+async fn back_up(harness: &Harness, copy: &Path) {
     let into = copy.to_str().unwrap();
-    sqlx::query("VACUUM INTO ?").bind(into).execute(&mut bystander(house.path()).await).await.unwrap();
+    sqlx::query("VACUUM INTO ?").bind(into).execute(&mut connect(harness.path()).await).await.unwrap();
 }
 
 /// The database is the copy from now on.
-async fn restore(house: &mut House, copy: &Path) {
-    house.shut().await;
+async fn restore(harness: &mut Harness, copy: &Path) {
+    harness.shut().await;
     for beside in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{beside}", house.path().display()));
+        let _ = std::fs::remove_file(format!("{}{beside}", harness.path().display()));
     }
-    std::fs::copy(copy, house.path()).unwrap();
-    house.expect_bodies_anew();
-    house.restart().await;
+    std::fs::copy(copy, harness.path()).unwrap();
+    harness.expect_bodies_anew();
+    harness.restart().await;
 }
 
 #[tokio::test]
 async fn a_restored_database_says_the_same_under_the_same_ids() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
 
     let attic = TempDir::new().unwrap();
     let copy = attic.path().join("copy.db");
-    back_up(&house, &copy).await;
-    live_on(&mut house).await;
-    let first = ids(&house);
+    back_up(&harness, &copy).await;
+    live_on(&mut harness).await;
+    let first = ids(&harness);
     assert!(first.len() > 12, "{first:?}");
 
-    restore(&mut house, &copy).await;
-    live_on(&mut house).await;
-    assert_eq!(ids(&house), first);
-    let received = house.callbacks("orders").len();
+    restore(&mut harness, &copy).await;
+    live_on(&mut harness).await;
+    assert_eq!(ids(&harness), first);
+    let received = harness.callbacks("orders").len();
     assert!(received > first.len(), "they were really sent again");
     assert!(
-        house.callbacks("orders").is_sorted_by(|one, next| one.seq < next.seq),
+        harness.callbacks("orders").is_sorted_by(|one, next| one.seq < next.seq),
         "and none is below the highest"
     );
 }
@@ -93,25 +93,25 @@ async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
     };
     // From a backup of each moment, and from nothing.
     for backup in 0..=3 {
-        let mut house = House::new().await;
-        house.register(&["se-1"]).await;
+        let mut harness = Harness::new().await;
+        harness.register(&["se-1"]).await;
         let attic = TempDir::new().unwrap();
         let copy = attic.path().join("copy.db");
         for count in 1..=4 {
             if count - 1 == backup {
-                back_up(&house, &copy).await;
+                back_up(&harness, &copy).await;
             }
-            house.says("se-1", &answer(count));
-            house.pass(hours(5));
-            house.look_again("se-1").await;
-            house.deliver().await;
+            harness.says("se-1", &answer(count));
+            harness.pass(hours(5));
+            harness.poll_again("se-1").await;
+            harness.deliver().await;
         }
-        let first = ids(&house);
-        restore(&mut house, &copy).await;
-        house.pass(hours(5));
-        house.look_again("se-1").await;
-        house.deliver().await;
-        let new: Vec<_> = house
+        let first = ids(&harness);
+        restore(&mut harness, &copy).await;
+        harness.pass(hours(5));
+        harness.poll_again("se-1").await;
+        harness.deliver().await;
+        let new: Vec<_> = harness
             .callbacks("orders")
             .into_iter()
             .filter(|callback| !first.iter().any(|(id, _)| Some(id) == callback.message_id.as_ref()))
@@ -120,7 +120,7 @@ async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
         // From where it stood to delivered in one step was never said before, unless it was the last step.
         let expected: &[&str] = if backup == 3 { &[] } else { &["tracking.status.changed"] };
         assert_eq!(new, expected, "backup after {backup} answers");
-        let told = house.callbacks("orders");
+        let told = harness.callbacks("orders");
         for kind in ["tracking.delivered", "tracking.out_for_delivery", "tracking.exception"] {
             let ids: BTreeSet<_> = told
                 .iter()
@@ -138,17 +138,17 @@ async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
 
 #[tokio::test]
 async fn the_very_same_again_is_a_message_of_its_own() {
-    let mut house = House::new().await;
-    house.register(&["se-1"]).await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
     let scan = event(0, "IT", "AR");
     for turn in 0..24 {
-        house.says("se-1", &tracking(["IT", "UN"][turn % 2], &[&scan]));
-        house.pass(hours(1));
-        house.look_again("se-1").await;
+        harness.says("se-1", &tracking(["IT", "UN"][turn % 2], &[&scan]));
+        harness.pass(hours(1));
+        harness.poll_again("se-1").await;
     }
-    house.deliver().await;
+    harness.deliver().await;
     let told: Vec<_> =
-        house.callbacks("orders").into_iter().filter_map(|callback| callback.message_id).collect();
+        harness.callbacks("orders").into_iter().filter_map(|callback| callback.message_id).collect();
     assert_eq!(told.len(), 3 + 23 * 2);
     assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "none has another's id");
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use trackpost::domain::tracking::mended;
 
-use crate::house::parcel::{event, event_in, in_transit, tracking};
-use crate::house::{House, ORDERS, hours};
+use crate::harness::parcel::{event, event_in, in_transit, tracking};
+use crate::harness::{Harness, ORDERS, hours};
 
 /// Both forms of callback.
 fn two_forms() -> String {
@@ -12,17 +12,17 @@ fn two_forms() -> String {
 }
 
 /// What `orders` is told of `se-1` while the API gives these answers, each polled three times.
-async fn told(house: &mut House, answers: &[String]) -> Vec<Value> {
-    let before = house.callbacks("orders").len();
+async fn told(harness: &mut Harness, answers: &[String]) -> Vec<Value> {
+    let before = harness.callbacks("orders").len();
     for answer in answers {
-        house.says("se-1", answer);
+        harness.says("se-1", answer);
         for _ in 0..3 {
-            house.pass(hours(1));
-            house.look_again("se-1").await;
+            harness.pass(hours(1));
+            harness.poll_again("se-1").await;
         }
     }
-    house.deliver().await;
-    let callbacks = house.callbacks("orders");
+    harness.deliver().await;
+    let callbacks = harness.callbacks("orders");
     let read = |body: &[u8]| serde_json::from_str(&mended(std::str::from_utf8(body).unwrap())).unwrap();
     callbacks[before..].iter().map(|callback| read(&callback.body)).collect()
 }
@@ -31,15 +31,15 @@ fn kinds(bodies: &[Value]) -> Vec<&str> {
     bodies.iter().map(|body| body["type"].as_str().unwrap().strip_prefix("tracking.").unwrap()).collect()
 }
 
-async fn house() -> House {
-    let house = House::with(&two_forms()).await;
-    house.register(&["se-1"]).await;
-    house
+async fn harness() -> Harness {
+    let harness = Harness::with(&two_forms()).await;
+    harness.register(&["se-1"]).await;
+    harness
 }
 
 #[tokio::test]
 async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
-    let mut house = house().await;
+    let mut harness = harness().await;
     let (hub, delivery) = (event(0, "IT", "AR"), event(120, "DE", "DL"));
     let vehicle =
         event(125, "IT", "OD").replace(r#"detail_code":null"#, r#"detail_code":"OUT_FOR_DELIVERY""#);
@@ -48,7 +48,7 @@ async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
         r#"detail_code":"OUT_FOR_DELIVERY""#,
         1,
     );
-    let bodies = told(&mut house, &[tracking("IT", &[&hub]), beneath]).await;
+    let bodies = told(&mut harness, &[tracking("IT", &[&hub]), beneath]).await;
     assert_eq!(
         kinds(&bodies)[3..],
         ["event.added", "event.added", "status.changed", "out_for_delivery", "delivered", "updated"]
@@ -56,34 +56,34 @@ async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
     assert_eq!(bodies[7]["data"]["event"]["event_code"], "DL");
     let found = bodies.len();
     // It leaves the row of what is out for delivery, and three quiet days end it.
-    let from = house.now();
+    let from = harness.now();
     let mut polls = 0;
-    while house.row("se-1").await.state == "active" {
-        house.pass_until_due().await;
-        polls += house.poll().await;
-        assert!(house.now() <= from + hours(73), "it settles in time");
+    while harness.row("se-1").await.state == "active" {
+        harness.pass_until_due().await;
+        polls += harness.poll().await;
+        assert!(harness.now() <= from + hours(73), "it settles in time");
     }
-    assert_eq!(house.row("se-1").await.state, "finished");
+    assert_eq!(harness.row("se-1").await.state, "finished");
     assert!((8..40).contains(&polls), "{polls} polls in the IT row");
-    house.deliver().await;
-    assert_eq!(house.callbacks("orders").len(), found, "and nobody is told anything");
+    harness.deliver().await;
+    assert_eq!(harness.callbacks("orders").len(), found, "and nobody is told anything");
 
     let moved = event(30 * 60, "IT", "RS");
-    let bodies = told(&mut house, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
+    let bodies = told(&mut harness, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
-    assert_eq!(house.row("se-1").await.state, "active");
+    assert_eq!(harness.row("se-1").await.state, "active");
 }
 
 #[tokio::test]
 async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
     let timed = event(510, "EX", "DE");
     for vague in ["2030-03-04", "2030-03-04T00:00:00", "0001-01-01T00:00:00Z"] {
-        let mut house = house().await;
+        let mut harness = harness().await;
         let at =
             |json: &str| json.replace("2030-03-04T14:30:00Z", vague).replace("2030-03-04T14:30:00", vague);
         let hub = event(0, "IT", "AR");
         let answers = [tracking("EX", &[&at(&timed), &hub]), tracking("EX", &[&timed, &hub])];
-        let bodies = told(&mut house, &answers).await;
+        let bodies = told(&mut harness, &answers).await;
         assert_eq!(
             kinds(&bodies),
             [
@@ -106,46 +106,46 @@ async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
 
 #[tokio::test]
 async fn a_carrier_that_tells_only_the_last_scans_makes_no_message_of_what_falls_off() {
-    let mut house = house().await;
+    let mut harness = harness().await;
     let scans: Vec<String> =
         (0..8).map(|n| event_in(n * 60 + 17, "IT", "AR", &format!("Town {n}"))).collect();
     let window = |end: usize| {
         tracking("IT", &scans[end - 5..end].iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    let bodies = told(&mut house, &[window(5), window(6), window(7), window(8)]).await;
+    let bodies = told(&mut harness, &[window(5), window(6), window(7), window(8)]).await;
     assert_eq!(
         kinds(&bodies)[7..],
         ["event.added", "updated", "event.added", "updated", "event.added", "updated"]
     );
-    assert_eq!(house.callbacks("native").len(), 4);
-    assert_eq!(house.count("SELECT count(*) FROM tracking_events WHERE retracted_at IS NULL").await, 8);
+    assert_eq!(harness.callbacks("native").len(), 4);
+    assert_eq!(harness.count("SELECT count(*) FROM tracking_events WHERE retracted_at IS NULL").await, 8);
     // The whole list again: nothing is new.
     let all = tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(kinds(&told(&mut house, &[all]).await), [""; 0]);
+    assert_eq!(kinds(&told(&mut harness, &[all]).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn half_an_emoji_is_read_and_passed_on_as_it_came() {
-    let mut house = house().await;
+    let mut harness = harness().await;
     let cut = event(60, "IT", "AR").replace("AR scan", r"AR scan \ud83d");
     let answer = tracking("IT", &[&cut, &event(0, "AC", "PU")]).replace("so it is", r"so it is \uD83D");
     let answers = [in_transit(), answer.clone()];
-    assert_eq!(kinds(&told(&mut house, &answers).await)[3..], ["event.added", "updated"]);
+    assert_eq!(kinds(&told(&mut harness, &answers).await)[3..], ["event.added", "updated"]);
     let raw = |subscriber: &str| {
-        String::from_utf8(house.callbacks(subscriber).pop().unwrap().body.to_vec()).unwrap()
+        String::from_utf8(harness.callbacks(subscriber).pop().unwrap().body.to_vec()).unwrap()
     };
     assert!(raw("native").contains(&answer) && raw("orders").contains(&answer), "byte for byte");
     assert!(raw("orders").contains("so it is \u{fffd}"), "and as what can be shown");
-    assert_eq!(house.row("se-1").await.failures, 0);
+    assert_eq!(harness.row("se-1").await.failures, 0);
 }
 
 #[tokio::test]
 async fn a_list_that_is_too_long_is_garbled() {
-    let mut house = house().await;
+    let mut harness = harness().await;
     let long =
         |element: &str| format!(r#"{{"status_code":"IT","events":[{}]}}"#, vec![element; 2_001].join(","));
     for element in ["null", "{}"] {
-        assert_eq!(kinds(&told(&mut house, &[long(element)]).await), [""; 0], "{element}");
+        assert_eq!(kinds(&told(&mut harness, &[long(element)]).await), [""; 0], "{element}");
     }
-    assert_eq!(house.row("se-1").await.failures, 6);
+    assert_eq!(harness.row("se-1").await.failures, 6);
 }

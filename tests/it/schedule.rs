@@ -7,117 +7,119 @@ use trackpost::domain::secret::Hidden;
 use trackpost::sandbox::Answer;
 use trackpost::store::outbox::EndedAttempt;
 
-use crate::house::parcel::in_transit;
-use crate::house::{House, ORDERS, seconds};
+use crate::harness::parcel::in_transit;
+use crate::harness::{Harness, ORDERS, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
 const OF_ONE: &str = "SELECT delivery_key FROM deliveries WHERE lane = 1";
 
 /// Two labels with one callback each, and a schedule of two steps.
-async fn two_labels() -> House {
+async fn two_labels() -> Harness {
     let short = ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]") + "retry = [\"5s\", \"10s\"]\n";
-    let mut house = House::with(&short).await;
-    house.register(&["se-1", "se-2"]).await;
-    house.says("se-1", &in_transit());
-    house.says("se-2", &in_transit());
-    house.poll().await;
-    house
+    let mut harness = Harness::with(&short).await;
+    harness.register(&["se-1", "se-2"]).await;
+    harness.says("se-1", &in_transit());
+    harness.says("se-2", &in_transit());
+    harness.poll().await;
+    harness
 }
 
-async fn deliver_after(house: &mut House, wait: i64) {
-    house.pass(seconds(wait));
-    house.deliver().await;
+async fn deliver_after(harness: &mut Harness, wait: i64) {
+    harness.pass(seconds(wait));
+    harness.deliver().await;
 }
 
 /// `se-1` is refused from now on.
-fn refuse_one(house: &House) {
+fn refuse_one(harness: &Harness) {
     let one = |label: Option<&str>| label == Some("se-1");
-    house.receiver.answer_by(move |callback| one(callback.label_id.as_deref()).then(|| Answer::status(422)));
+    harness
+        .receiver
+        .answer_by(move |callback| one(callback.label_id.as_deref()).then(|| Answer::status(422)));
 }
 
-async fn retry_by_hand(house: &House, delivery: &'static str) {
-    let delivery = house.count(delivery).await;
-    assert_eq!(house.store().retry(delivery, house.now()).await.unwrap(), 1);
+async fn retry_by_hand(harness: &Harness, delivery: &'static str) {
+    let delivery = harness.count(delivery).await;
+    assert_eq!(harness.store().retry(delivery, harness.now()).await.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn what_is_sent_again_has_the_whole_of_it() {
-    let mut house = two_labels().await;
-    house.receiver.answer_always(Answer::status(500));
+    let mut harness = two_labels().await;
+    harness.receiver.answer_always(Answer::status(500));
     for _ in 0..60 {
-        deliver_after(&mut house, 301).await;
+        deliver_after(&mut harness, 301).await;
     }
-    house.receiver.answer_always(Answer::status(200));
-    deliver_after(&mut house, 301).await;
-    assert_eq!(house.count(PENDING).await, 0);
+    harness.receiver.answer_always(Answer::status(200));
+    deliver_after(&mut harness, 301).await;
+    assert_eq!(harness.count(PENDING).await, 0);
     let attempts = "SELECT max(attempts) FROM deliveries";
-    assert!(house.count(attempts).await > 20, "it took many probes");
+    assert!(harness.count(attempts).await > 20, "it took many probes");
 
-    refuse_one(&house);
-    retry_by_hand(&house, OF_ONE).await;
-    retry_by_hand(&house, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
+    refuse_one(&harness);
+    retry_by_hand(&harness, OF_ONE).await;
+    retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
     for dead in [0, 0, 1] {
-        house.deliver().await;
-        assert_eq!(house.count(DEAD).await, dead);
-        house.pass(seconds(12));
+        harness.deliver().await;
+        assert_eq!(harness.count(DEAD).await, dead);
+        harness.pass(seconds(12));
         // Others are accepted all the while.
         if dead == 0 {
-            retry_by_hand(&house, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
+            retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
         }
     }
     let logged = "SELECT count(*) = max(attempt) AND max(attempt) = d.attempts FROM attempts a
                   JOIN deliveries d USING (delivery_key) WHERE d.lane = 1";
-    assert_eq!(house.count(logged).await, 1, "attempts are counted on");
+    assert_eq!(harness.count(logged).await, 1, "attempts are counted on");
 }
 
 #[tokio::test]
 async fn what_was_accepted_before_it_was_sent_again_does_not_count() {
-    let mut house = two_labels().await;
-    house.deliver().await;
-    house.pass(seconds(60));
-    refuse_one(&house);
-    retry_by_hand(&house, OF_ONE).await;
-    house.deliver().await;
+    let mut harness = two_labels().await;
+    harness.deliver().await;
+    harness.pass(seconds(60));
+    refuse_one(&harness);
+    retry_by_hand(&harness, OF_ONE).await;
+    harness.deliver().await;
     for _ in 0..6 {
-        deliver_after(&mut house, 12).await;
+        deliver_after(&mut harness, 12).await;
     }
-    assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (1, 0), "nobody else was accepted");
-    retry_by_hand(&house, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
-    deliver_after(&mut house, 1).await;
-    deliver_after(&mut house, 12).await;
-    assert_eq!((house.count(PENDING).await, house.count(DEAD).await), (0, 1));
+    assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (1, 0), "nobody else was accepted");
+    retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
+    deliver_after(&mut harness, 1).await;
+    deliver_after(&mut harness, 12).await;
+    assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (0, 1));
 }
 
 #[tokio::test]
 async fn probes_of_a_failing_subscriber_use_nothing_up() {
-    let mut house = two_labels().await;
-    house.receiver.answer_always(Answer::status(500));
+    let mut harness = two_labels().await;
+    harness.receiver.answer_always(Answer::status(500));
     for _ in 0..40 {
-        deliver_after(&mut house, 301).await;
+        deliver_after(&mut harness, 301).await;
     }
-    let tried = house.count("SELECT failures FROM deliveries WHERE lane = 1").await;
+    let tried = harness.count("SELECT failures FROM deliveries WHERE lane = 1").await;
     assert!(tried <= 2, "{tried}: those before it fell");
-    refuse_one(&house);
-    house.receiver.answer_always(Answer::status(200));
-    while house.count(PENDING).await == 2 {
-        deliver_after(&mut house, 301).await;
+    refuse_one(&harness);
+    harness.receiver.answer_always(Answer::status(200));
+    while harness.count(PENDING).await == 2 {
+        deliver_after(&mut harness, 301).await;
     }
-    deliver_after(&mut house, 1).await;
-    while house.count(DEAD).await == 0 {
-        deliver_after(&mut house, 12).await;
+    deliver_after(&mut harness, 1).await;
+    while harness.count(DEAD).await == 0 {
+        deliver_after(&mut harness, 12).await;
     }
-    let counted = house.count("SELECT failures FROM deliveries WHERE lane = 1").await;
+    let counted = harness.count("SELECT failures FROM deliveries WHERE lane = 1").await;
     assert_eq!(counted, 3, "those before it fell, and those since it is well again");
-    assert!(house.count("SELECT attempts FROM deliveries WHERE lane = 1").await > 20);
+    assert!(harness.count("SELECT attempts FROM deliveries WHERE lane = 1").await > 20);
 }
 
 #[tokio::test]
 async fn another_url_has_refused_nothing_and_asked_for_nothing() {
     for (status, retry_after) in [(503, Some("7200")), (500, Some("7200")), (500, None)] {
         let short = ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]") + "retry = [\"5h\"]\n";
-        let mut house = House::with(&short).await;
-        house.receiver.answer_by(move |callback| {
+        let mut harness = Harness::with(&short).await;
+        harness.receiver.answer_by(move |callback| {
             let answer = Answer::status(status);
             let answer = match retry_after {
                 Some(seconds) => answer.header("retry-after", seconds),
@@ -126,28 +128,28 @@ async fn another_url_has_refused_nothing_and_asked_for_nothing() {
             (callback.path == "/orders").then_some(answer)
         });
         let labels = ["se-1", "se-2", "se-3"];
-        house.register(&labels).await;
-        labels.iter().for_each(|label| house.says(label, &in_transit()));
-        house.poll_and_deliver().await;
-        assert_eq!(house.count(PENDING).await, 3);
-        house.pass(seconds(5));
-        house.policy.subscribers[0].url = Hidden::new(format!("{}moved", house.hook));
-        house.restart().await;
-        let before = house.receiver.counts().received;
-        house.deliver_once("orders").await;
-        assert_eq!(house.receiver.counts().received, before + 1, "{status}: at a rising pace");
-        house.deliver().await;
-        assert_eq!(house.count(PENDING).await, 0, "{status} {retry_after:?}");
-        assert_eq!(house.callbacks("moved").len(), 3);
+        harness.register(&labels).await;
+        labels.iter().for_each(|label| harness.says(label, &in_transit()));
+        harness.poll_and_deliver().await;
+        assert_eq!(harness.count(PENDING).await, 3);
+        harness.pass(seconds(5));
+        harness.policy.subscribers[0].url = Hidden::new(format!("{}moved", harness.hook));
+        harness.restart().await;
+        let before = harness.receiver.counts().received;
+        harness.deliver_once("orders").await;
+        assert_eq!(harness.receiver.counts().received, before + 1, "{status}: at a rising pace");
+        harness.deliver().await;
+        assert_eq!(harness.count(PENDING).await, 0, "{status} {retry_after:?}");
+        assert_eq!(harness.callbacks("moved").len(), 3);
     }
 }
 
 #[tokio::test]
 async fn no_attempt_is_lost_from_the_log() {
-    let house = two_labels().await;
-    let (key, now) = (house.count(OF_ONE).await, house.now());
+    let harness = two_labels().await;
+    let (key, now) = (harness.count(OF_ONE).await, harness.now());
     let ended = |outcome| EndedAttempt {
-        subscriber: house.policy.subscribers[0].clone().into(),
+        subscriber: harness.policy.subscribers[0].clone().into(),
         key,
         ping: false,
         attempt: Attempt {
@@ -164,12 +166,12 @@ async fn no_attempt_is_lost_from_the_log() {
         settled_at: now,
     };
     // As if it had been under way more than once: all of it is told, and what was accepted stays so.
-    house.store().settle(ended(Outcome::Reset)).await.unwrap();
-    house.store().settle(ended(Outcome::Accepted { status: 200 })).await.unwrap();
-    assert_eq!(house.count("SELECT count(*) FROM attempts").await, 2);
-    assert_eq!(house.count("SELECT count(*) FROM deliveries WHERE attempts = 2").await, 1);
-    assert_eq!(house.count(PENDING).await, 1);
-    house.store().settle(ended(Outcome::Accepted { status: 201 })).await.unwrap();
-    assert_eq!(house.count("SELECT count(*) FROM attempts").await, 3);
-    assert_eq!(house.count(PENDING).await, 1);
+    harness.store().settle(ended(Outcome::Reset)).await.unwrap();
+    harness.store().settle(ended(Outcome::Accepted { status: 200 })).await.unwrap();
+    assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 2);
+    assert_eq!(harness.count("SELECT count(*) FROM deliveries WHERE attempts = 2").await, 1);
+    assert_eq!(harness.count(PENDING).await, 1);
+    harness.store().settle(ended(Outcome::Accepted { status: 201 })).await.unwrap();
+    assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 3);
+    assert_eq!(harness.count(PENDING).await, 1);
 }

@@ -8,8 +8,8 @@ use trackpost::clock::Stopwatch;
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::{Daemon, Site, until};
-use crate::house::parcel::in_transit;
+use crate::harness::child::{Daemon, Site, until};
+use crate::harness::parcel::in_transit;
 
 async fn site(labels: &str) -> Site {
     let site = Site::new(SandboxOptions::default()).await;
@@ -19,7 +19,7 @@ async fn site(labels: &str) -> Site {
 
 async fn running(site: &Site) -> Daemon {
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 
@@ -43,7 +43,7 @@ async fn sigterm_lets_attempts_end_and_exits_0() {
     let again = running(&site).await;
     site.received(|counts| counts.accepted >= 3).await;
     again.stop().await;
-    assert_eq!(site.receiver.counts().duplicates, 0, "and its end was recorded");
+    assert_eq!(site.receiver.counts().repeated, 0, "and its end was recorded");
     site.inspect();
 }
 
@@ -144,7 +144,7 @@ async fn a_reload_may_replace_several_that_end_in_any_order() {
     site.write("trackpost.toml", &second("20s"));
     let daemon = running(&site).await;
     let receiver = site.receiver.clone();
-    let under_way = until(|| receiver.deliveries().iter().any(|callback| callback.path == "/a-first")).await;
+    let under_way = until(|| receiver.callbacks().iter().any(|callback| callback.path == "/a-first")).await;
     assert!(under_way.is_ok());
     site.write("trackpost.toml", &second("21s"));
     daemon.signal("HUP");
@@ -284,8 +284,9 @@ async fn a_reload_waits_for_no_call_and_makes_none_twice() {
     let counts = site.receiver.counts();
     assert_eq!((counts.received, counts.accepted), (1, 0), "all of it while the call is under way");
     site.received(|counts| counts.accepted == 3).await;
-    assert!(site.receiver.deliveries().iter().all(|callback| callback.attempt == Some(1)));
-    assert!(site.receiver.verdict().is_clean(), "{:?}", site.receiver.verdict());
+    assert!(site.receiver.callbacks().iter().all(|callback| callback.attempt == Some(1)));
+    let accepted = site.receiver.accepted();
+    assert_eq!((accepted.violations(), accepted.repeated().len()), (&[][..], 0));
     daemon.stop().await;
     site.inspect();
 }
@@ -330,7 +331,7 @@ async fn a_sigterm_while_the_configuration_is_read_ends_in_order() {
 #[tokio::test]
 async fn half_a_request_does_not_hold_up_the_stop() {
     let site = site("[\"se-1\"]").await;
-    let port = std::net::TcpListener::bind(crate::house::loopback()).unwrap().local_addr().unwrap();
+    let port = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
     let text = site.configuration("[\"se-1\"]", "");
     site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"{port}\"")));
     let mut daemon = running(&site).await;
@@ -355,7 +356,7 @@ async fn the_verb_reload_says_what_came_of_it() {
     let site = site("[\"se-1\"]").await;
     let reload = async || site.verb(&["reload"]).await;
     let (done, _, said) = reload().await;
-    assert!(!done && said.contains("no trackpost runs on the database"), "{said}");
+    assert!(!done && said.contains("no started:  on the database"), "{said}");
 
     let daemon = running(&site).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));
@@ -375,7 +376,7 @@ async fn the_verb_reload_says_what_came_of_it() {
     let (done, _, said) = reload().await;
     assert!(!done && said.contains("trackpost.toml"), "{said}");
     let text = site.configuration("[\"se-3\"]", "");
-    let key = format!("api_key = \"{}\"", crate::house::API_KEY);
+    let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
     let (done, _, said) = reload().await;
     assert!(!done && said.contains("reload rejected, the running configuration stays"), "{said}");

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::bystander;
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
+use crate::harness::child::Site;
+use crate::harness::connect;
+use crate::harness::parcel::in_transit;
 use crate::status::{free_port, get, kinds};
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
     assert!(!daemon.log().contains("fails as a whole"), "{}", daemon.log());
     daemon.stop().await;
 
-    let mut database = bystander(&site.database()).await;
+    let mut database = connect(&site.database()).await;
     let attempts: Vec<(String, i64)> =
         sqlx::query_as("SELECT outcome, count(*) FROM attempts GROUP BY outcome")
             .fetch_all(&mut database)

@@ -13,11 +13,11 @@ use ring::signature::RSA_PKCS1_2048_8192_SHA256;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use trackpost::sandbox::{Answer, Delivery, SandboxOptions};
+use trackpost::sandbox::{Answer, Callback, SandboxOptions};
 
-use crate::house::child::{Daemon, Site, until};
-use crate::house::parcel::in_transit;
-use crate::house::{SECRET, loopback};
+use crate::harness::child::{Daemon, Site, until};
+use crate::harness::parcel::in_transit;
+use crate::harness::{SECRET, loopback};
 
 const A: &str = include_str!("../keys/a.pem");
 const B: &str = include_str!("../keys/b.pem");
@@ -60,7 +60,7 @@ impl Place {
 
     async fn run(&self) -> Daemon {
         let daemon = self.site.start();
-        daemon.logged("trackpost runs", 1).await;
+        daemon.logged("started: ", 1).await;
         daemon
     }
 
@@ -88,11 +88,11 @@ impl Place {
     }
 
     /// The callback of a ping.
-    async fn ping(&self) -> Delivery {
-        let before = self.site.receiver.deliveries().len();
+    async fn ping(&self) -> Callback {
+        let before = self.site.receiver.callbacks().len();
         let (ok, said, error) = self.site.verb(&["subscribers", "ping", "orders"]).await;
         assert!(ok, "{said}{error}");
-        self.site.receiver.deliveries().into_iter().skip(before).find(is_ping).expect("it was received")
+        self.site.receiver.callbacks().into_iter().skip(before).find(is_ping).expect("it was received")
     }
 }
 
@@ -101,12 +101,12 @@ rsa_signature = true
 hmac_header = { name = "X-Hub-Signature-256", secret = "It's a Secret to Everybody" }
 "#;
 
-fn is_ping(callback: &Delivery) -> bool {
+fn is_ping(callback: &Callback) -> bool {
     callback.kind.as_deref() == Some("trackpost.ping")
 }
 
 /// Checks a callback as the vendor's documents tell receivers to, against a key set; the id of the key.
-fn vendor_signature(jwks: &str, callback: &Delivery) -> String {
+fn vendor_signature(jwks: &str, callback: &Callback) -> String {
     let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
     let stamp = header("x-shipengine-timestamp");
     let at: Timestamp = stamp.parse().unwrap();
@@ -147,17 +147,17 @@ async fn every_attempt_is_signed_anew_in_every_form_of_body() {
     assert!(head.contains("cache-control: public, max-age=300"), "{head}");
     assert!(ok && printed.trim_end() == jwks, "the verb prints what is served");
     assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "nothing private: {jwks}");
-    let callbacks = place.site.receiver.deliveries();
+    let callbacks = place.site.receiver.callbacks();
     for path in ["/orders", "/shop", "/old"] {
-        let of: Vec<&Delivery> = callbacks.iter().filter(|callback| callback.path == path).collect();
+        let of: Vec<&Callback> = callbacks.iter().filter(|callback| callback.path == path).collect();
         let id = of[0].message_id.clone();
-        let attempts: Vec<&&Delivery> = of.iter().filter(|callback| callback.message_id == id).collect();
+        let attempts: Vec<&&Callback> = of.iter().filter(|callback| callback.message_id == id).collect();
         assert_eq!(attempts.len(), 2, "{path}: one failed and one was taken");
         let stamps = attempts.iter().map(|callback| callback.header("x-shipengine-timestamp").unwrap());
         let stamps: Vec<&str> = stamps.collect();
         assert!(stamps[0] < stamps[1], "{path}: {stamps:?}");
         assert_eq!(attempts[0].body, attempts[1].body);
-        let hmac = |callback: &Delivery| callback.header("x-hub-signature-256").unwrap().to_owned();
+        let hmac = |callback: &Callback| callback.header("x-hub-signature-256").unwrap().to_owned();
         assert_eq!(hmac(attempts[0]), hmac(attempts[1]), "it covers nothing but the body");
     }
     assert!(callbacks.iter().all(|callback| vendor_signature(&jwks, callback) == KEY_ID_A));
@@ -204,7 +204,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
     let (ok, said, error) = place.site.verb(&["deliveries", "retry", &id]).await;
     assert!(ok, "{said}{error}");
     let again = || {
-        let mut callbacks = place.site.receiver.deliveries().into_iter();
+        let mut callbacks = place.site.receiver.callbacks().into_iter();
         callbacks.rfind(|callback| callback.message_id.as_ref() == Some(&id) && callback.attempt == Some(2))
     };
     until(|| again().is_some()).await.unwrap();

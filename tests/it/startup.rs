@@ -3,8 +3,8 @@
 use trackpost::sandbox::SandboxOptions;
 use trackpost::store;
 
-use crate::house::child::{Site, until};
-use crate::house::{bystander, loopback};
+use crate::harness::child::{Site, until};
+use crate::harness::{connect, loopback};
 
 /// Starts, expects exit 1 and nothing sent; what it said.
 async fn refused(site: &Site) -> String {
@@ -50,7 +50,7 @@ async fn all_faults_of_the_configuration_are_told_at_once() {
 async fn an_unreadable_secret_is_a_fault() {
     let site = site().await;
     let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
-    let key = format!("api_key = \"{}\"", crate::house::API_KEY);
+    let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
     let said = refused(&site).await;
     assert!(said.contains("nowhere.key") && said.contains("accounts.main.api_key"), "{said}");
@@ -81,7 +81,7 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
     let site = site().await;
     site.write("trackpost.toml", &site.configuration("[]", ""));
     let first = site.start();
-    first.logged("trackpost runs", 1).await;
+    first.logged("started: ", 1).await;
     let said = refused(&site).await;
     assert!(
         said.contains(&format!(
@@ -94,7 +94,7 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
     assert!(said.contains("hint:"), "{said}");
     first.stop().await;
     let third = site.start();
-    third.logged("trackpost runs", 1).await;
+    third.logged("started: ", 1).await;
     third.stop().await;
 }
 
@@ -102,10 +102,10 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
 async fn the_lock_dies_with_its_holder() {
     let site = site().await;
     let mut first = site.start();
-    first.logged("trackpost runs", 1).await;
+    first.logged("started: ", 1).await;
     first.kill();
     let second = site.start();
-    second.logged("trackpost runs", 1).await;
+    second.logged("started: ", 1).await;
     second.stop().await;
 }
 
@@ -117,7 +117,7 @@ async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     drop((store, writer));
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                  VALUES (9999, 'of tomorrow', 1, x'00', 0)";
-    sqlx::query(newer).execute(&mut bystander(&site.database()).await).await.unwrap();
+    sqlx::query(newer).execute(&mut connect(&site.database()).await).await.unwrap();
     let said = refused(&site).await;
     assert!(said.contains("newer trackpost") && said.contains("9999"), "{said}");
     assert!(said.contains("hint:"), "{said}");

@@ -5,9 +5,9 @@ use std::io::{Read as _, Write as _};
 use serde_json::Value;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::{Daemon, Site, until};
-use crate::house::loopback;
-use crate::house::parcel::in_transit;
+use crate::harness::child::{Daemon, Site, until};
+use crate::harness::loopback;
+use crate::harness::parcel::in_transit;
 
 /// One request as it goes over the wire: status and body.
 pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
@@ -34,7 +34,7 @@ async fn site_with(http: &str) -> Site {
 
 async fn started(site: &Site) -> Daemon {
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     daemon
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
-use crate::house::seconds;
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
+use crate::harness::seconds;
 
 /// A daemon that looks every 100 ms, and a subscriber with little patience.
 async fn site() -> Site {
@@ -40,11 +40,11 @@ async fn until_listed(site: &Site, enough: impl Fn(&serde_json::Value) -> bool) 
 async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
     let site = site().await;
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
 
     let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
     assert!(done && said.starts_with("orders: accepted 200 after "), "{said}{failed}");
-    let pings = site.receiver.deliveries();
+    let pings = site.receiver.callbacks();
     assert_eq!(pings.len(), 1);
     assert_eq!((pings[0].kind.as_deref(), &pings[0].label_id), (Some("trackpost.ping"), &None));
 

@@ -2,13 +2,13 @@
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
-use crate::house::{API_KEY, House, ORDERS, seconds};
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
+use crate::harness::{API_KEY, Harness, ORDERS, seconds};
 
 /// Kind and answer of what came in for a subscriber, of the system only.
-fn told(house: &House, subscriber: &str) -> Vec<(String, u16)> {
-    let all = house.callbacks(subscriber).into_iter();
+fn told(harness: &Harness, subscriber: &str) -> Vec<(String, u16)> {
+    let all = harness.callbacks(subscriber).into_iter();
     let told = all.map(|callback| {
         assert_eq!((callback.seq, callback.label_id), (None, None), "it belongs to no label");
         (callback.kind.unwrap(), callback.answered.unwrap())
@@ -25,53 +25,53 @@ async fn that_it_recovered_never_comes_before_that_it_failed() {
     const FAILING: &str = "system.subscriber.failing";
     let watching = ORDERS.replace("orders", "watching").replace("[\"*\"]", "[\"system.*\"]");
     let orders = ORDERS.replace("[\"*\"]", "[\"tracking.*\"]");
-    let mut house = House::with(&(watching + &orders)).await;
-    house.receiver.answer_by(|_| Some(Answer::status(500)));
+    let mut harness = Harness::with(&(watching + &orders)).await;
+    harness.receiver.answer_by(|_| Some(Answer::status(500)));
     let labels = ["se-1", "se-2", "se-3", "se-4", "se-5"];
-    house.register(&labels).await;
-    labels.iter().for_each(|label| house.says(label, &in_transit()));
-    house.poll_and_deliver().await;
-    house.deliver().await;
-    assert_eq!(told(&house, "watching"), pairs(&[(FAILING, 500)]));
+    harness.register(&labels).await;
+    labels.iter().for_each(|label| harness.says(label, &in_transit()));
+    harness.poll_and_deliver().await;
+    harness.deliver().await;
+    assert_eq!(told(&harness, "watching"), pairs(&[(FAILING, 500)]));
     // The one is well again, the other still refuses what it is told of that.
-    house.receiver.answer_by(|callback| (callback.path == "/watching").then(|| Answer::status(500)));
-    house.pass(seconds(6));
-    house.deliver().await;
-    house.deliver().await;
-    assert_eq!(told(&house, "watching"), pairs(&[(FAILING, 500), (FAILING, 500)]));
-    house.receiver.answer_by(|_| None);
-    house.pass(seconds(400));
-    house.deliver().await;
-    let came = told(&house, "watching");
+    harness.receiver.answer_by(|callback| (callback.path == "/watching").then(|| Answer::status(500)));
+    harness.pass(seconds(6));
+    harness.deliver().await;
+    harness.deliver().await;
+    assert_eq!(told(&harness, "watching"), pairs(&[(FAILING, 500), (FAILING, 500)]));
+    harness.receiver.answer_by(|_| None);
+    harness.pass(seconds(400));
+    harness.deliver().await;
+    let came = told(&harness, "watching");
     assert_eq!(came[2..], pairs(&[(FAILING, 200), ("system.subscriber.recovered", 200)]));
 }
 
 #[tokio::test]
 async fn an_account_is_accepted_again_after_it_was_refused() {
     const REFUSED: &str = "system.account.unauthorized";
-    let mut house = House::with(&ORDERS.replace("[\"*\"]", "[\"system.account.*\"]")).await;
-    house.receiver.answer_always(Answer::status(500));
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.sandbox.set_api_keys(vec!["another".to_owned()]);
-    house.poll_and_deliver().await;
-    house.pass(seconds(6));
-    house.deliver().await;
-    house.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
-    house.pass(seconds(60));
-    house.poll_and_deliver().await;
-    assert_eq!(told(&house, "orders"), pairs(&[(REFUSED, 500), (REFUSED, 500)]), "the later one waits");
-    house.receiver.answer_always(Answer::status(200));
-    house.pass(seconds(400));
-    house.deliver().await;
-    assert_eq!(told(&house, "orders")[2..], pairs(&[(REFUSED, 200), ("system.account.recovered", 200)]));
+    let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"system.account.*\"]")).await;
+    harness.receiver.answer_always(Answer::status(500));
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.sandbox.set_api_keys(vec!["another".to_owned()]);
+    harness.poll_and_deliver().await;
+    harness.pass(seconds(6));
+    harness.deliver().await;
+    harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
+    harness.pass(seconds(60));
+    harness.poll_and_deliver().await;
+    assert_eq!(told(&harness, "orders"), pairs(&[(REFUSED, 500), (REFUSED, 500)]), "the later one waits");
+    harness.receiver.answer_always(Answer::status(200));
+    harness.pass(seconds(400));
+    harness.deliver().await;
+    assert_eq!(told(&harness, "orders")[2..], pairs(&[(REFUSED, 200), ("system.account.recovered", 200)]));
 }
 
 #[tokio::test]
 async fn a_replay_leaves_old_pings_alone_unless_their_state_is_asked_for() {
     let site = Site::new(SandboxOptions::default()).await;
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     assert!(site.verb(&["subscribers", "ping", "orders"]).await.0);
     daemon.stop().await;
     let replay = ["replay", "--subscriber", "orders", "--dry-run"];

@@ -18,9 +18,9 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use crate::house::child::Site;
-use crate::house::parcel::in_transit;
-use crate::house::{House, ORDERS, bystander};
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
+use crate::harness::{Harness, ORDERS, connect};
 
 /// A certificate authority of one's own, with a folder for what it makes.
 struct Authority {
@@ -144,12 +144,12 @@ const DONE: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
 /// What becomes of one attempt at `url`: outcome and detail. `more` is configuration of the subscriber.
 async fn attempt(url: &str, more: &str) -> (String, String) {
     let orders = ORDERS.replace("HOOK/orders", url).replace("[\"*\"]", "[\"tracking.updated\"]");
-    let mut house = House::with(&format!("{orders}timeout = \"1s\"\n{more}\n")).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    house.deliver_once("orders").await;
-    let mut attempts = house.attempts().await;
+    let mut harness = Harness::with(&format!("{orders}timeout = \"1s\"\n{more}\n")).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    harness.deliver_once("orders").await;
+    let mut attempts = harness.attempts().await;
     assert_eq!(attempts.len(), 1);
     attempts.remove(0)
 }
@@ -305,16 +305,16 @@ async fn a_proxy_is_asked_if_one_is_configured() {
 #[tokio::test]
 async fn polls_go_by_way_of_the_proxy_of_their_account() {
     let (addr, server) = served(None, "HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n");
-    let mut house = House::with(&format!("proxy = \"http://me:s3cret@{addr}\"\n{ORDERS}")).await;
-    house.register(&["se-1"]).await;
-    house.poll_once().await;
+    let mut harness = Harness::with(&format!("proxy = \"http://me:s3cret@{addr}\"\n{ORDERS}")).await;
+    harness.register(&["se-1"]).await;
+    harness.poll_once().await;
     let head = server.join().unwrap().to_lowercase();
     assert!(
-        head.starts_with(&format!("get {}/v2/labels/se-1/track http/1.1", house.sandbox.base_url())),
+        head.starts_with(&format!("get {}/v2/labels/se-1/track http/1.1", harness.sandbox.base_url())),
         "{head}"
     );
     assert!(head.contains("proxy-authorization: basic "), "{head}");
-    assert_eq!(house.sandbox.counters().requests, 0);
+    assert_eq!(harness.sandbox.counters().requests, 0);
 }
 
 #[tokio::test]
@@ -348,14 +348,14 @@ async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
     let orders = ORDERS
         .replace("HOOK/orders", &format!("http://user:p%40555@{addr}/x?token=t0%20ken"))
         .replace("[\"*\"]", "[\"tracking.updated\"]");
-    let mut house = House::with(&format!("{orders}headers = {{ X-Api = \"Bearer h3ader\" }}\nhmac_header = {{ name = \"X-Sum\", secret = \"s1gned\" }}\n")).await;
-    house.register(&["se-1"]).await;
-    house.says("se-1", &in_transit());
-    house.poll().await;
-    house.deliver_once("orders").await;
+    let mut harness = Harness::with(&format!("{orders}headers = {{ X-Api = \"Bearer h3ader\" }}\nhmac_header = {{ name = \"X-Sum\", secret = \"s1gned\" }}\n")).await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &in_transit());
+    harness.poll().await;
+    harness.deliver_once("orders").await;
     server.join().unwrap();
     let answer: String = sqlx::query_scalar("SELECT answer FROM attempts")
-        .fetch_one(&mut bystander(house.path()).await)
+        .fetch_one(&mut connect(harness.path()).await)
         .await
         .unwrap();
     assert_eq!(

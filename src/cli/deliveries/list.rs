@@ -81,7 +81,7 @@ impl Source<'_> {
         };
         let mut found = Vec::new();
         for label in labels {
-            found.extend(self.store.deliveries_of_label(*label).await?);
+            found.extend(self.store.deliveries_of_label(*label, 0).await?);
         }
         found.retain(|delivery| delivery.row > last && self.wanted.fits(delivery));
         found.sort_by_key(|delivery| delivery.row);

@@ -2,7 +2,6 @@
 
 mod list;
 mod show;
-mod story;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +11,9 @@ use super::output;
 use super::{Failure, open_store, open_store_to_read, resolve, say_if_no_daemon_runs};
 use crate::clock;
 use crate::config::Config;
+use crate::explanation::story::held_back;
 use crate::store::Store;
+use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryView, ID_PREFIX};
 
 pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
@@ -87,6 +88,6 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
         (false, "pending") => format!("{to} is due now"),
         (false, _) => format!("{to} is queued again"),
     };
-    let held = show::held_back(store, config, queued, at).await?;
+    let held = held_back(store, &Configured::of(config), queued, at).await?;
     Ok(held.map_or(done.clone(), |held| format!("{done}; {held}")))
 }

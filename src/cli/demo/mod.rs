@@ -1,12 +1,11 @@
 //! `trackpost demo`: the newcomer's first minute.
 //!
 //! Sandbox, daemon and verifying receiver run in this process, on real sockets, with a real database and a
-//! configuration as anybody would write it; only the parcels' days pass in seconds. In the end what happened to the
-//! parcels is held against what the receiver was told.
+//! configuration as anybody would write it; only the parcels' days pass in seconds. In the end the ledger holds what the
+//! API served against what the receiver accepted.
 //!
 //! All of it runs on one task: nothing is spawned here, and when this returns, it is over.
 
-mod book;
 mod folder;
 mod plan;
 mod screen;
@@ -15,8 +14,8 @@ mod stage;
 mod summary;
 mod track;
 mod trouble;
-mod verdict;
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -29,25 +28,26 @@ use super::args;
 use crate::clock::{self, Stopwatch};
 use crate::daemon::{Signals, told_to_stop};
 use crate::domain::label::LabelState;
+use crate::sandbox::ledger::{Kind, Rows, Violation};
 use crate::store::progress::LabelProgress;
-use book::Book;
 use screen::Screen;
 use stage::Stage;
 use summary::Summary;
 use trouble::Trouble;
-use verdict::Verdict;
 
-/// The picture is drawn anew, and the daemon's work looked at, so often.
+/// Time between two pictures.
 const FRAME: Duration = Duration::from_millis(100);
 /// How much longer than planned it may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let watch = Stopwatch::start();
-    let mut screen = Screen::new(what.json);
     let signals = Signals::new()?;
-    let (mut stage, servers) = stage::set(what, signals).await?;
-    screen.say(&intro(&stage, what.seconds))?;
+    let (mut stage, servers) = stage::start(what, signals).await?;
+    let mut screen = Screen::new(what.json, &stage.plan);
+    if !what.json {
+        super::output::try_print(&(intro(&stage, what.seconds) + "\n"))?;
+    }
     let (stop, stopped) = watch::channel(false);
     let mut sandbox = pin!(servers.sandbox.serve(pending()));
     let mut receiver = pin!(servers.receiver.serve(pending()));
@@ -72,12 +72,7 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
         served = &mut sandbox => return Err(ended("the sandbox", served.err())),
         served = &mut receiver => return Err(ended("the receiver", served.err())),
     }
-    let mut played = played?;
-    // What came while it drained counts as well: nothing should have.
-    while let Ok(callback) = stage.callbacks.try_recv() {
-        played.book.enter(&callback);
-    }
-    finish(stage, &mut screen, played, watch, what.json)
+    finish(stage, &mut screen, played?, watch, what.json)
 }
 
 fn ended(who: &str, error: Option<std::io::Error>) -> Failure {
@@ -87,7 +82,7 @@ fn ended(who: &str, error: Option<std::io::Error>) -> Failure {
 
 fn intro(stage: &Stage, seconds: u32) -> String {
     let health = stage.health_url.as_deref().map(|url| format!(", its health at {url}")).unwrap_or_default();
-    let found = (0..stage.plan.cast.len()).filter(|index| settings::is_discovered(*index)).count();
+    let found = (0..stage.plan.parcels.len()).filter(|index| settings::is_discovered(*index)).count();
     let found = match found {
         0 => String::new(),
         found => format!(",\nwhich finds {found} of the labels by itself in the account's list"),
@@ -96,7 +91,7 @@ fn intro(stage: &Stage, seconds: u32) -> String {
         "{} parcels travel for days in about {seconds} s: a fake ShipStation at {}\n\
          is polled by the real daemon{health}{found},\n\
          which posts signed callbacks to two subscribers at {}, where they are verified.\n",
-        stage.plan.cast.len(),
+        stage.plan.parcels.len(),
         stage.sandbox_url,
         stage.receiver_url,
     )
@@ -104,8 +99,7 @@ fn intro(stage: &Stage, seconds: u32) -> String {
 
 /// How the play went.
 struct Played {
-    book: Book,
-    owed: Vec<crate::store::progress::Owed>,
+    rows: Rows,
     /// What had not come to its end when patience did.
     unfinished: Option<String>,
 }
@@ -118,36 +112,29 @@ async fn play(
     patience: Duration,
 ) -> Result<Played, Failure> {
     let began = watch.elapsed();
-    let (mut book, mut trouble) = (Book::default(), Trouble::new());
+    let mut trouble = Trouble::new();
     let unfinished = loop {
         clock::sleep(FRAME).await;
         let passed = watch.elapsed();
-        while let Ok(callback) = stage.callbacks.try_recv() {
-            for news in book.enter(&callback) {
-                screen.news(passed, &news)?;
-            }
-        }
         let progress = stage.store.progress().await?;
-        if let Some(told) = trouble.step(stage, &progress, book.refused, passed.saturating_sub(began)).await?
-        {
+        let refused = stage.receiver.counts().refused;
+        if let Some(told) = trouble.step(stage, &progress, refused, passed.saturating_sub(began)).await? {
             screen.note(passed, &told)?;
         }
-        screen.draw(&stage.plan, &book)?;
         let pending = stage.store.pending_deliveries().await?;
+        stage.receiver.with_accepted(|accepted| screen.draw(&stage.plan, accepted, passed))?;
         match remaining(stage, &progress, pending) {
-            // What the last look at the outbox said was delivered lies in the channel.
-            None if trouble.is_over() && stage.callbacks.is_empty() => break None,
+            None if trouble.is_over() => break None,
             remaining if passed >= patience => break remaining.or(Some("the receiver".to_owned())),
             _ => {}
         }
     };
-    let owed = stage.store.owed().await?;
-    Ok(Played { book, owed, unfinished })
+    Ok(Played { rows: stage.rows().await?, unfinished })
 }
 
 /// What is still to be done, in words.
 fn remaining(stage: &Stage, progress: &[LabelProgress], pending: u64) -> Option<String> {
-    if progress.len() < stage.plan.cast.len() || !stage.sandbox.all_ended() {
+    if progress.len() < stage.plan.parcels.len() || !stage.sandbox.all_ended() {
         return Some("the parcels are on their way".to_owned());
     }
     let on_the_way: Vec<&str> = progress
@@ -168,18 +155,18 @@ fn finish(
     watch: Stopwatch,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let Played { book, owed, unfinished } = played;
-    let verdict = verdict::judge(&stage.truths()?, &owed, &book, &stage.receiver.verdict());
-    let failure = unfinished.map(|what| format!("time is up: {what}")).or_else(|| broken(&verdict));
+    let Played { rows, unfinished } = played;
+    let found = stage.audit(&rows);
+    let failure = unfinished.map(|what| format!("time is up: {what}")).or_else(|| broken(&found));
     if failure.is_some() {
         stage.folder.keep();
     }
-    let summary = Summary::new(&stage, &book, &verdict, watch.elapsed().as_secs_f64(), failure);
+    let summary = Summary::new(&stage, &found, watch.elapsed().as_secs_f64(), failure);
     if json {
         super::output::json_lines(&[&summary])?;
     } else {
         let end = if summary.failure.is_none() { "Every parcel is at its end.\n" } else { "" };
-        screen.say(&format!("\n{end}{}", summary.text(&stage, &verdict)))?;
+        screen.say(&format!("\n{end}{}", summary.text(&stage, &found)))?;
     }
     match summary.failure {
         None => Ok(ExitCode::SUCCESS),
@@ -190,12 +177,13 @@ fn finish(
     }
 }
 
-fn broken(verdict: &Verdict) -> Option<String> {
-    let (missed, duplicated) = (verdict.missed.len(), verdict.duplicated.len());
-    let (disordered, unsigned) = (verdict.disordered.len(), verdict.unsigned);
-    (!verdict.is_clean()).then(|| {
-        format!(
-            "{missed} missed, {duplicated} duplicated, {disordered} out of order, {unsigned} badly signed"
-        )
-    })
+/// As in "1 missed, 2 badly signed".
+fn broken(found: &[Violation]) -> Option<String> {
+    let mut by_kind: BTreeMap<Kind, usize> = BTreeMap::new();
+    for violation in found {
+        *by_kind.entry(violation.kind).or_default() += 1;
+    }
+    let counted: Vec<String> =
+        by_kind.iter().map(|(kind, count)| format!("{count} {}", kind.as_str())).collect();
+    (!counted.is_empty()).then(|| counted.join(", "))
 }

@@ -1,12 +1,13 @@
-//! What is played: which parcels travel, how fast, and how often they are asked about.
+//! The demo's plan: which parcels travel, how fast, and how often they are polled.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::{Failure, args, sandbox};
+use super::super::sandbox::labels;
+use super::super::{Failure, args};
 use crate::domain::label::LabelId;
-use crate::sandbox::{Carrier, Journey, Parcel};
+use crate::sandbox::{self, Carrier, Journey};
 
 /// In turn. Only journeys that end in `DE` or `SP`: of others nobody could say when the demo is over.
 const JOURNEYS: [Journey; 6] = [
@@ -23,13 +24,13 @@ const SECONDS: std::ops::RangeInclusive<u32> = 5..=3_600;
 
 /// The carriers may put right what they said for so long after a delivery, in the parcels' minutes.
 const CORRECTIONS: u32 = 220;
-/// All parcels together are asked about so often a second.
+/// Polls of all labels together in a second.
 const POLLS_PER_SECOND: u32 = 60;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One parcel of the demo.
 #[derive(Clone, Debug)]
-pub struct Cast {
+pub struct Parcel {
     pub label: LabelId,
     pub journey: Journey,
     pub carrier: Carrier,
@@ -37,7 +38,7 @@ pub struct Cast {
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub cast: Vec<Cast>,
+    pub parcels: Vec<Parcel>,
     pub seed: u64,
     /// How long the slowest parcel takes.
     pub travel: Duration,
@@ -45,9 +46,9 @@ pub struct Plan {
     pub factor: f64,
     /// When they set out, in their own time: so that the last one arrives about now.
     pub start: Timestamp,
-    /// The wait between two looks at a parcel.
+    /// The wait between two polls of a label.
     pub interval: Duration,
-    /// Further looks so long after an arrival.
+    /// Further polls so long after an arrival.
     pub settle: [Duration; 3],
 }
 
@@ -60,15 +61,15 @@ impl Plan {
             let (least, most) = (SECONDS.start(), SECONDS.end());
             return Err(Failure::usage(format!("--seconds {}: from {least} to {most}", what.seconds)));
         }
-        let cast: Vec<Cast> = sandbox::labels(what.parcels)?
+        let parcels: Vec<Parcel> = labels(what.parcels)?
             .into_iter()
             .enumerate()
-            .map(|(index, label)| role(index, label))
+            .map(|(index, label)| parcel(index, label))
             .collect();
         let seconds = f64::from(what.seconds);
-        // What is left is for starting up, the looks after the last arrival, and the last callbacks.
+        // What is left is for starting up, the polls after the last arrival, and the last callbacks.
         let travel = Duration::from_secs_f64((seconds * 0.6).max(seconds - 4.0));
-        let days = slowest(&cast, what.seed, now);
+        let days = slowest(&parcels, what.seed, now);
         let factor = days.as_secs_f64() / travel.as_secs_f64();
         let corrected = Duration::from_secs(u64::from(CORRECTIONS) * 60).div_f64(factor);
         let first = corrected.max(Duration::from_millis(400));
@@ -79,22 +80,25 @@ impl Plan {
             start: now.saturating_sub(SignedDuration::try_from(days)?)?,
             interval: SHORTEST_INTERVAL.max(Duration::from_secs(1) * what.parcels / POLLS_PER_SECOND),
             settle: [first, first + Duration::from_millis(400), first + Duration::from_millis(800)],
-            cast,
+            parcels,
         })
     }
 }
 
-fn role(index: usize, label: LabelId) -> Cast {
+fn parcel(index: usize, label: LabelId) -> Parcel {
     // Each turn of the journeys begins with another carrier, so that all meet.
     let turn = index / JOURNEYS.len();
     let carrier = Carrier::ALL[(index + turn) % Carrier::ALL.len()];
-    Cast { label, journey: JOURNEYS[index % JOURNEYS.len()], carrier }
+    Parcel { label, journey: JOURNEYS[index % JOURNEYS.len()], carrier }
 }
 
 /// How long the slowest parcel travels, in its own time.
-fn slowest(cast: &[Cast], seed: u64, now: Timestamp) -> Duration {
-    let takes = |cast: &Cast| Parcel::on(cast.journey, cast.carrier, &cast.label, seed, now).ends_after();
-    cast.iter().map(takes).max().unwrap_or_default().max(Duration::from_secs(60))
+fn slowest(parcels: &[Parcel], seed: u64, now: Timestamp) -> Duration {
+    let takes = |parcel: &Parcel| {
+        let Parcel { label, journey, carrier } = parcel;
+        sandbox::Parcel::on(*journey, *carrier, label, seed, now).ends_after()
+    };
+    parcels.iter().map(takes).max().unwrap_or_default().max(Duration::from_secs(60))
 }
 
 #[cfg(test)]
@@ -110,29 +114,32 @@ mod tests {
     fn a_dozen_shows_every_journey_and_carrier() {
         let plan = plan(12, 20).unwrap();
         for journey in JOURNEYS {
-            let of_journey: Vec<&Cast> = plan.cast.iter().filter(|cast| cast.journey == journey).collect();
+            let of_journey: Vec<&Parcel> =
+                plan.parcels.iter().filter(|parcel| parcel.journey == journey).collect();
             assert!(of_journey.len() >= 2, "{journey:?}");
         }
-        assert!(Carrier::ALL.iter().all(|carrier| plan.cast.iter().any(|cast| cast.carrier == *carrier)));
+        assert!(
+            Carrier::ALL.iter().all(|carrier| plan.parcels.iter().any(|parcel| parcel.carrier == *carrier))
+        );
         assert_eq!(plan.travel, Duration::from_secs(16));
         assert_eq!(plan.interval, SHORTEST_INTERVAL);
     }
 
     #[test]
-    fn many_parcels_are_asked_about_less_often() {
+    fn many_parcels_are_polled_less_often() {
         assert_eq!(plan(120, 20).unwrap().interval, Duration::from_secs(2));
         assert_eq!(plan(1, 5).unwrap().travel, Duration::from_secs(3));
     }
 
     #[test]
-    fn looks_after_an_arrival_wait_for_corrections() {
+    fn polls_after_an_arrival_wait_for_corrections() {
         let slow = plan(12, 3600).unwrap();
         let virtual_wait = slow.settle[0].mul_f64(slow.factor);
         assert!(virtual_wait >= Duration::from_secs(u64::from(CORRECTIONS) * 60 - 60));
     }
 
     #[test]
-    fn refuses_what_cannot_be_played() {
+    fn refuses_numbers_out_of_range() {
         assert_eq!(plan(0, 20).unwrap_err(), "error: --parcels 0: from 1 to 2000");
         assert_eq!(plan(12, 1).unwrap_err(), "error: --seconds 1: from 5 to 3600");
     }

@@ -1,130 +1,164 @@
-//! The picture: a line per parcel, redrawn in place on a terminal; a line per change elsewhere; nothing with `--json`.
+//! The live view: a line per parcel, redrawn in place on a terminal; a line per change elsewhere; nothing with `--json`.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use super::super::output::{OutputError, try_print};
-use super::book::{Book, News, Page};
-use super::plan::{Cast, Plan};
+use super::plan::{Parcel, Plan};
+use super::settings::EVERYTHING;
 use super::track::State;
 use crate::sandbox::Carrier;
+use crate::sandbox::ledger::{Accepted, LabelView};
 
 /// So many parcels have a line of their own on a terminal; the rest share one.
 const LINES: usize = 16;
-/// Lines are cut here, lest one wraps and spoils the picture.
-const WIDTH: usize = 79;
 
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
+pub struct Screen {
+    mode: Mode,
+    /// How many events of each parcel are printed, and its state after them.
+    printed: Vec<(usize, State)>,
+}
+
+#[derive(Debug)]
 enum Mode {
-    Live { colours: bool },
+    Live(Live),
     Lines,
     Silent,
 }
 
+/// A block of lines on a terminal.
 #[derive(Debug)]
-pub struct Screen {
-    mode: Mode,
-    /// Lines of the last picture, which the next one covers.
-    drawn: usize,
-    note: String,
+struct Live {
+    colours: bool,
+    /// Parcels from the top, the rest of them, an empty line, the latest note.
+    lines: Vec<ProgressBar>,
 }
 
 impl Screen {
-    pub fn new(json: bool) -> Self {
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    pub fn new(json: bool, plan: &Plan) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let mode = match json {
             true => Mode::Silent,
-            false if io::stdout().is_terminal() && !dumb => Mode::Live { colours: !set("NO_COLOR") },
+            false if io::stdout().is_terminal() && !dumb => Mode::Live(Live::new(plan.parcels.len())),
             false => Mode::Lines,
         };
-        Self { mode, drawn: 0, note: String::new() }
+        Self { mode, printed: vec![(0, State::default()); plan.parcels.len()] }
     }
 
-    /// Text as it is, under what was drawn.
+    /// Prints text, below what is drawn; the live view ends.
     pub fn say(&mut self, text: &str) -> Result<(), OutputError> {
-        if self.mode == Mode::Silent {
-            return Ok(());
+        match &self.mode {
+            Mode::Silent => return Ok(()),
+            Mode::Live(live) => live.lines.iter().for_each(ProgressBar::abandon),
+            Mode::Lines => {}
         }
-        self.drawn = 0;
         try_print(&format!("{text}\n"))
     }
 
     /// A line about the whole.
     pub fn note(&mut self, passed: Duration, text: &str) -> Result<(), OutputError> {
-        self.note = format!("{:5.1} s  {text}", passed.as_secs_f64());
-        if self.mode == Mode::Lines {
-            try_print(&format!("{}\n", self.note))?;
+        let line = format!("{:5.1} s  {text}", passed.as_secs_f64());
+        match &self.mode {
+            Mode::Live(live) => {
+                if let Some(last) = live.lines.last() {
+                    last.set_message(line);
+                }
+                Ok(())
+            }
+            Mode::Lines => try_print(&format!("{line}\n")),
+            Mode::Silent => Ok(()),
+        }
+    }
+
+    /// Shows what the subscriber knows of each parcel now.
+    pub fn draw(&mut self, plan: &Plan, accepted: &Accepted, passed: Duration) -> Result<(), OutputError> {
+        match &self.mode {
+            Mode::Live(live) => live.draw(plan, accepted),
+            Mode::Lines => {
+                let changes = self.changes(plan, accepted, passed);
+                if !changes.is_empty() {
+                    try_print(&changes)?;
+                }
+            }
+            Mode::Silent => {}
         }
         Ok(())
     }
 
-    /// A parcel's state changed.
-    pub fn news(&mut self, passed: Duration, news: &News) -> Result<(), OutputError> {
-        if self.mode == Mode::Lines {
-            let News { label, state, says } = news;
-            let line = format!("{:5.1} s  {label:<8} {:<16}  {says}", passed.as_secs_f64(), state.name());
-            try_print(&format!("{line}\n"))?;
+    /// A line for each change of state that is not printed yet.
+    fn changes(&mut self, plan: &Plan, accepted: &Accepted, passed: Duration) -> String {
+        let mut text = String::new();
+        for (parcel, (printed, state)) in plan.parcels.iter().zip(&mut self.printed) {
+            let Some(view) = accepted.label(EVERYTHING, parcel.label.as_str()) else { continue };
+            let news = view.news.iter().skip(*printed).filter_map(|id| view.events.get(id));
+            for event in news {
+                let Some(after) = State::of_event(event).filter(|after| after != state) else { continue };
+                *state = after;
+                let says = event["description"].as_str().unwrap_or_default();
+                let (seconds, label) = (passed.as_secs_f64(), parcel.label.as_str());
+                text.push_str(&format!("{seconds:5.1} s  {label:<8} {:<16}  {says}\n", after.name()));
+            }
+            *printed = view.news.len();
         }
-        Ok(())
-    }
-
-    /// The picture as it is now.
-    pub fn draw(&mut self, plan: &Plan, book: &Book) -> Result<(), OutputError> {
-        let Mode::Live { colours } = self.mode else { return Ok(()) };
-        let mut lines: Vec<(String, State)> = Vec::new();
-        for cast in plan.cast.iter().take(LINES) {
-            let page = book.pages.get(cast.label.as_str());
-            lines.push((line(cast, page), page.map_or(State::Unseen, |page| page.state)));
-        }
-        if plan.cast.len() > LINES {
-            lines.push((rest(&plan.cast[LINES..], book), State::Unseen));
-        }
-        lines.push((String::new(), State::Unseen));
-        lines.push((self.note.clone(), State::Unseen));
-        let mut picture = String::new();
-        if self.drawn > 0 {
-            picture.push_str(&format!("\x1b[{}A", self.drawn));
-        }
-        for (line, state) in &lines {
-            let cut: String = line.chars().take(WIDTH).collect();
-            let (before, after) = if colours { colour(*state) } else { ("", "") };
-            picture.push_str(&format!("\r\x1b[2K{before}{cut}{after}\n"));
-        }
-        self.drawn = lines.len();
-        try_print(&picture)
+        text
     }
 }
 
-fn colour(state: State) -> (&'static str, &'static str) {
+impl Live {
+    fn new(parcels: usize) -> Self {
+        let block = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        let style = ProgressStyle::with_template("{wide_msg}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let line = |_| block.add(ProgressBar::new_spinner().with_style(style.clone()));
+        let lines = (0..parcels.min(LINES + 1) + 2).map(line).collect();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { colours: !no_color, lines }
+    }
+
+    fn draw(&self, plan: &Plan, accepted: &Accepted) {
+        let view = |parcel: &Parcel| accepted.label(EVERYTHING, parcel.label.as_str());
+        for (bar, parcel) in self.lines.iter().zip(plan.parcels.iter().take(LINES)) {
+            let (text, state) = line(parcel, view(parcel));
+            bar.set_message(if self.colours { coloured(text, state) } else { text });
+        }
+        if let Some((_, rest)) = plan.parcels.split_at_checked(LINES).filter(|(_, rest)| !rest.is_empty()) {
+            let arrived =
+                rest.iter().filter(|parcel| view(parcel).is_some_and(|view| State::of(view).is_end()));
+            let text = format!("… and {} more, {} of them arrived", rest.len(), arrived.count());
+            self.lines[LINES].set_message(text);
+        }
+    }
+}
+
+fn coloured(line: String, state: State) -> String {
     match state {
-        state if state.is_end() => (GREEN, PLAIN),
-        state if state.is_trouble() => (YELLOW, PLAIN),
-        _ => ("", ""),
+        state if state.is_end() => format!("{GREEN}{line}{PLAIN}"),
+        state if state.is_trouble() => format!("{YELLOW}{line}{PLAIN}"),
+        _ => line,
     }
 }
 
-fn line(cast: &Cast, page: Option<&Page>) -> String {
-    let blank = Page::default();
-    let page = page.unwrap_or(&blank);
-    let says: String = page.says.chars().take(22).collect();
-    format!(
+fn line(parcel: &Parcel, view: Option<&LabelView>) -> (String, State) {
+    let state = view.map(State::of).unwrap_or_default();
+    let newest = view.and_then(|view| view.events.get(view.news.last()?));
+    let says: String =
+        newest.and_then(|event| event["description"].as_str()).unwrap_or_default().chars().take(22).collect();
+    let line = format!(
         "{:<7} {:<5}  {}  {:<16}  {says:<22}  {:>3} posts",
-        cast.label.as_str(),
-        carrier(cast.carrier),
-        page.state.dots(),
-        page.state.name(),
-        page.callbacks
-    )
-}
-
-fn rest(cast: &[Cast], book: &Book) -> String {
-    let arrived = |cast: &&Cast| book.pages.get(cast.label.as_str()).is_some_and(|page| page.state.is_end());
-    format!("… and {} more, {} of them arrived", cast.len(), cast.iter().filter(arrived).count())
+        parcel.label.as_str(),
+        carrier(parcel.carrier),
+        state.dots(),
+        state.name(),
+        view.map_or(0, |view| view.callbacks)
+    );
+    (line, state)
 }
 
 fn carrier(carrier: Carrier) -> &'static str {
@@ -142,19 +176,20 @@ mod tests {
 
     #[test]
     fn a_line_fits_into_80_columns() {
-        let cast = Cast {
+        let parcel = Parcel {
             label: "se-2000".parse().unwrap(),
             journey: Journey::CollectionPoint,
             carrier: Carrier::Fedex,
         };
-        let page = Page {
-            state: State::CollectionPoint,
-            says: "Delivered to UPS Access Point, awaiting customer pickup".to_owned(),
-            callbacks: 199,
-            ..Page::default()
-        };
-        let line = line(&cast, Some(&page));
+        let event = serde_json::json!({
+            "status_code": "SP", "description": "Delivered to UPS Access Point, awaiting customer pickup",
+        });
+        let mut view = LabelView::default();
+        view.events.insert("evt_1".to_owned(), event);
+        view.news.push("evt_1".to_owned());
+        view.callbacks += 199;
+        let (line, state) = line(&parcel, Some(&view));
         assert_eq!(line, "se-2000 FedEx  ● ● ● ● ✓  collection point  Delivered to UPS Acces  199 posts");
-        assert!(line.chars().count() <= WIDTH);
+        assert!(line.chars().count() < 80 && state.is_end());
     }
 }

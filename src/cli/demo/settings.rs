@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::folder::LABELS;
-use super::plan::{Cast, Plan};
+use super::plan::{Parcel, Plan};
 
 /// The subscriber that gets every message in the standard form; also its path at the receiver.
 pub const EVERYTHING: &str = "everything";
@@ -86,10 +86,10 @@ pub fn is_discovered(index: usize) -> bool {
     index % 3 == 2
 }
 
-pub fn labels(cast: &[Cast]) -> String {
+pub fn labels(parcels: &[Parcel]) -> String {
     let mut csv = "label_id,order\n".to_owned();
-    for (index, cast) in cast.iter().enumerate().filter(|(index, _)| !is_discovered(*index)) {
-        let _ = writeln!(csv, "{},A-{}", cast.label, 1001 + index);
+    for (index, parcel) in parcels.iter().enumerate().filter(|(index, _)| !is_discovered(*index)) {
+        let _ = writeln!(csv, "{},A-{}", parcel.label, 1001 + index);
     }
     csv
 }
@@ -124,7 +124,7 @@ mod tests {
             secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         };
         std::fs::write(&path, config(&plan, &addresses)).unwrap();
-        std::fs::write(directory.path().join(LABELS), labels(&plan.cast)).unwrap();
+        std::fs::write(directory.path().join(LABELS), labels(&plan.parcels)).unwrap();
         let loaded = Config::load(&path, &Environment::default()).unwrap();
         assert_eq!(loaded.sources.read_all().roll.labels(), 2, "the third is left to discovery");
         let account = loaded.config.account_names().remove(0);

@@ -1,23 +1,18 @@
-//! Sets the stage: sandbox and receiver on free ports, a folder with a configuration, and the real daemon over it.
+//! Starts everything: sandbox and receiver on free ports, a folder with a configuration, and the real daemon.
 
 use std::net::{Ipv4Addr, SocketAddr};
-
-use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::super::{Failure, args};
 use super::folder::{self, Folder};
 use super::plan::Plan;
-use super::settings::{self, Addresses};
-use super::verdict::Truth;
+use super::settings::{self, Addresses, EVERYTHING, SHOP};
 use crate::clock;
 use crate::config::{Config, Environment};
 use crate::daemon::{Daemon, DaemonError, Signals};
 use crate::domain::label::AccountName;
 use crate::domain::messages::signature::SigningSecret;
-use crate::sandbox::{
-    Answer, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions,
-};
+use crate::sandbox::ledger::{DeliveryRow, Follows, Rows, Violation, audit};
+use crate::sandbox::{Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions};
 use crate::store::Store;
 
 /// What the sandbox allows in a minute: more than the demo needs, but a limit.
@@ -30,7 +25,7 @@ pub struct Servers {
     pub daemon: Daemon,
 }
 
-/// What the play is steered and watched by.
+/// Handles to what runs.
 pub struct Stage {
     pub plan: Plan,
     pub folder: Folder,
@@ -38,7 +33,6 @@ pub struct Stage {
     pub store: Store,
     pub sandbox: SandboxHandle,
     pub receiver: ReceiverHandle,
-    pub callbacks: mpsc::UnboundedReceiver<Delivery>,
     pub sandbox_url: String,
     pub receiver_url: String,
     pub health_url: Option<String>,
@@ -46,13 +40,12 @@ pub struct Stage {
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub async fn set(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers), Failure> {
+pub async fn start(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers), Failure> {
     let plan = Plan::new(what, clock::now())?;
     let folder = Folder::open(what.keep.as_deref())?;
     let api_key = format!("demo-{:016x}", u64::from_be_bytes(clock::random_bytes()));
     let secret = SigningSecret::encode(&clock::random_bytes::<32>());
-    let (watch, callbacks) = mpsc::unbounded_channel();
-    let receiver = Receiver::bind(LOOPBACK, receiver(&secret, watch)?).await?;
+    let receiver = Receiver::bind(LOOPBACK, receiver(&secret)?).await?;
     let sandbox = Sandbox::bind(LOOPBACK, sandbox(&plan, &api_key)).await?;
     let (sandbox_url, receiver_url) = (sandbox.base_url(), receiver.url());
     let addresses = Addresses {
@@ -62,7 +55,7 @@ pub async fn set(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers)
         receiver: &receiver_url,
         secret: &secret,
     };
-    folder.write(folder::LABELS, &settings::labels(&plan.cast))?;
+    folder.write(folder::LABELS, &settings::labels(&plan.parcels))?;
     let path = folder.write(folder::CONFIG, &settings::config(&plan, &addresses))?;
     // Nothing of the real environment: a demo must not meet somebody's accounts.
     let environment = Environment::default();
@@ -71,8 +64,8 @@ pub async fn set(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers)
     let account = account.ok_or_else(|| Failure::new("the demo's configuration has no account"))?;
     let handle = sandbox.handle();
     // They set out now, not when the sandbox opened.
-    for cast in &plan.cast {
-        handle.create_on(&cast.label, cast.journey, cast.carrier);
+    for parcel in &plan.parcels {
+        handle.create_on(&parcel.label, parcel.journey, parcel.carrier);
     }
     let daemon = Daemon::start(path, environment, loaded, signals).await?;
     let stage = Stage {
@@ -81,7 +74,6 @@ pub async fn set(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers)
         store: daemon.store().clone(),
         sandbox: handle,
         receiver: receiver.handle(),
-        callbacks,
         sandbox_url,
         receiver_url,
         health_url: daemon.http_addr().map(|addr| format!("http://{addr}/healthz")),
@@ -90,13 +82,11 @@ pub async fn set(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers)
     Ok((stage, Servers { sandbox, receiver, daemon }))
 }
 
-fn receiver(secret: &str, watch: mpsc::UnboundedSender<Delivery>) -> Result<ReceiverOptions, Failure> {
+fn receiver(secret: &str) -> Result<ReceiverOptions, Failure> {
     Ok(ReceiverOptions {
         secrets: vec![SigningSecret::parse(secret)?],
-        answer: Answer::status(200),
-        // The book keeps what is needed of them.
+        // The ledger keeps what is needed of them.
         keep: 1,
-        watch: Some(watch),
         ..ReceiverOptions::default()
     })
 }
@@ -114,12 +104,20 @@ fn sandbox(plan: &Plan, api_key: &str) -> SandboxOptions {
 }
 
 impl Stage {
-    /// What the API has to say of each parcel in the end.
-    pub fn truths(&self) -> Result<Vec<Truth>, Failure> {
-        let truth = |(label, parcel): (crate::domain::label::LabelId, crate::sandbox::Parcel)| {
-            let answer: Value = serde_json::from_slice(&parcel.answer(parcel.ends_after()))?;
-            Ok(Truth { label: label.to_string(), answer })
-        };
-        self.sandbox.parcels().into_iter().map(truth).collect()
+    /// What the database owes to whom.
+    pub async fn rows(&self) -> Result<Rows, Failure> {
+        let owed = self.store.owed().await?.into_iter();
+        let deliveries =
+            owed.map(|owed| DeliveryRow { subscriber: owed.subscriber, message_id: owed.message_id });
+        Ok(Rows { deliveries: deliveries.collect(), events: None })
+    }
+
+    /// Everything that is wrong. No kill excuses a repetition here: a message that is accepted twice is duplicated, too.
+    pub fn audit(&self, rows: &Rows) -> Vec<Violation> {
+        let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
+        let subscribers = [(EVERYTHING, Follows::Events), (SHOP, Follows::Answers)];
+        let mut found = audit(&served, &accepted, &subscribers, Some(rows), Some(RATE_LIMIT as usize));
+        found.extend(accepted.repetitions());
+        found
     }
 }

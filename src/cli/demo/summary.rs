@@ -1,15 +1,15 @@
-//! The end: what was counted, whether the promise was kept, where the database lies, what next.
+//! The summary: what was counted, what is wrong, where the database lies, what to do next.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::book::Book;
 use super::folder::{CONFIG, DATABASE};
+use super::settings::EVERYTHING;
 use super::stage::Stage;
 use super::track::State;
-use super::verdict::Verdict;
+use crate::sandbox::ledger::{Accepted, Kind, Violation};
 
 /// The object of `--json`.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +25,7 @@ pub struct Summary {
     pub verified: usize,
     pub missed: usize,
     pub duplicated: usize,
+    pub invented: usize,
     pub database: String,
     /// Whether the database is still there.
     pub kept: bool,
@@ -43,29 +44,33 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn new(stage: &Stage, book: &Book, verdict: &Verdict, seconds: f64, failure: Option<String>) -> Self {
-        let counters = stage.sandbox.counters();
+    pub fn new(stage: &Stage, found: &[Violation], seconds: f64, failure: Option<String>) -> Self {
+        let requests = stage.sandbox.counters();
+        let accepted = stage.receiver.accepted();
+        let counts = accepted.counts();
+        let of = |kind| found.iter().filter(|violation| violation.kind == kind).count();
         Self {
-            parcels: stage.plan.cast.len(),
-            polls: counters.requests,
-            events: book.events.len(),
-            callbacks: book.callbacks,
-            verified: book.verified,
-            missed: verdict.missed.len(),
-            duplicated: verdict.duplicated.len(),
+            parcels: stage.plan.parcels.len(),
+            polls: requests.requests,
+            events: accepted.events_of(EVERYTHING),
+            callbacks: counts.accepted,
+            verified: counts.verified,
+            missed: of(Kind::Missed),
+            duplicated: of(Kind::Duplicated) + of(Kind::Rewritten),
+            invented: of(Kind::Invented),
             database: stage.folder.file(DATABASE).display().to_string(),
             kept: stage.folder.kept(),
-            out_of_order: verdict.disordered.len(),
-            bad_signatures: verdict.unsigned,
-            answers: counters.by_status,
-            refused: book.refused,
+            out_of_order: of(Kind::Reordered),
+            bad_signatures: counts.bad_signatures,
+            answers: requests.by_status,
+            refused: counts.refused,
             seconds: (seconds * 10.0).round() / 10.0,
-            ends: ends(book),
+            ends: ends(&accepted),
             failure,
         }
     }
 
-    pub fn text(&self, stage: &Stage, verdict: &Verdict) -> String {
+    pub fn text(&self, stage: &Stage, found: &[Violation]) -> String {
         let troubled: Vec<String> = self
             .answers
             .iter()
@@ -90,8 +95,9 @@ impl Summary {
         row("verified", &self.verified, "  signatures that hold");
         row("missed", &self.missed, "");
         row("duplicated", &self.duplicated, "");
+        row("invented", &self.invented, "");
         let _ = writeln!(text, "  database      {}{note}", self.database);
-        text.push_str(&faults(verdict));
+        text.push_str(&faults(found));
         text.push_str(&next(stage, self.kept));
         text
     }
@@ -113,25 +119,26 @@ fn next(stage: &Stage, kept: bool) -> String {
 }
 
 /// As in "  10 delivered, 2 collection point".
-fn ends(book: &Book) -> String {
+fn ends(accepted: &Accepted) -> String {
     let mut by_state: BTreeMap<State, usize> = BTreeMap::new();
-    for page in book.pages.values() {
-        *by_state.entry(page.state).or_default() += 1;
+    for view in accepted.labels(EVERYTHING) {
+        *by_state.entry(State::of(view)).or_default() += 1;
     }
     let counted: Vec<String> =
         by_state.iter().map(|(state, count)| format!("{count} {}", state.name())).collect();
     format!("  {}", counted.join(", "))
 }
 
-/// What went wrong, the first of each kind.
-fn faults(verdict: &Verdict) -> String {
+/// What is wrong, the first of each kind.
+fn faults(found: &[Violation]) -> String {
     const SHOWN: usize = 5;
+    let mut by_kind: BTreeMap<Kind, Vec<&Violation>> = BTreeMap::new();
+    for violation in found {
+        by_kind.entry(violation.kind).or_default().push(violation);
+    }
     let mut text = String::new();
-    for (kind, faults) in [
-        ("missed", &verdict.missed),
-        ("duplicated", &verdict.duplicated),
-        ("out of order", &verdict.disordered),
-    ] {
+    for (kind, faults) in by_kind {
+        let kind = kind.as_str();
         for fault in faults.iter().take(SHOWN) {
             let _ = writeln!(text, "  {kind}: {fault}");
         }
@@ -148,12 +155,11 @@ mod tests {
 
     #[test]
     fn faults_are_shown_by_kind_and_not_all() {
-        let verdict = Verdict {
-            missed: (0..7).map(|number| format!("m{number}")).collect(),
-            duplicated: vec!["d".to_owned()],
-            ..Verdict::default()
-        };
-        let text = faults(&verdict);
+        let violation = |kind, text: String| Violation { kind, label: None, text };
+        let mut found: Vec<Violation> =
+            (0..7).map(|number| violation(Kind::Missed, format!("m{number}"))).collect();
+        found.push(violation(Kind::Duplicated, "d".to_owned()));
+        let text = faults(&found);
         assert_eq!(text.lines().count(), 7);
         assert!(text.contains("  missed: … and 2 more\n  duplicated: d\n"), "{text}");
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::domain::tracking::{StatusCode, TrackingEvent};
+use crate::sandbox::ledger::LabelView;
 
 /// The states a parcel is shown in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +24,12 @@ pub enum State {
 const DOTS: usize = 5;
 
 impl State {
+    /// The state after the newest event that tells one.
+    pub fn of(view: &LabelView) -> Self {
+        let news = view.news.iter().rev().filter_map(|id| view.events.get(id));
+        news.filter_map(Self::of_event).next().unwrap_or_default()
+    }
+
     /// The state that a carrier event puts its parcel in.
     pub fn of_event(event: &Value) -> Option<Self> {
         let event = TrackingEvent::parse(&event.to_string()).ok()?;

@@ -47,7 +47,7 @@ impl Trouble {
         Self { act: Act::Calm }
     }
 
-    /// Goes on with the acts, `passed` after the parcels set out and with so many callbacks `refused`; gives the line that tells of a new one.
+    /// Goes on with the acts, `passed` after the parcels set out and with so many callbacks `refused`. Returns the line that tells of a new one.
     pub async fn step(
         &mut self,
         stage: &Stage,

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_reads_alone() {
+    fn the_log_line_is_a_sentence() {
         let figures = Figures {
             deliveries: Histogram([0, 0, 0, 9, 0, 1, 0, 0, 0]),
             behind: Histogram([0, 2, 0, 0, 1, 0, 0, 0, 0]),
@@ -345,8 +345,8 @@ mod tests {
         };
         assert_eq!(
             figures.to_string(),
-            "deliveries: 10, half noticed within 30m of being there, 95 in 100 within 2h; other events: 0; \
-             looks over 5m late: 3; all waits stretch by 1.25, and looks come late by 0.25 of their wait"
+            "deliveries: 10, half noticed within 30m, 95 % within 2h; other events: 0; \
+             polls over 5m late: 3; all waits stretch by 1.25, polls are late by 0.25 of their wait"
         );
     }
 }

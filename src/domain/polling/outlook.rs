@@ -19,6 +19,17 @@ pub struct Limits {
     pub requests_per_month: u64,
 }
 
+impl Limits {
+    /// As many as both limits allow, over a month of 30 days.
+    pub fn requests_per_day(self) -> f64 {
+        let by_minute = f64::from(self.requests_per_minute) * 1_440.0;
+        match self.requests_per_month {
+            0 => by_minute,
+            budget => by_minute.min(budget as f64 / 30.0),
+        }
+    }
+}
+
 /// Demand and limits of an account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outlook {

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::super::ledger::Kind;
 use super::*;
 use crate::domain::messages::signature::{VerifyError, sign};
 
@@ -62,16 +63,16 @@ async fn remembers_what_came_as_it_came() {
     let (watch, mut watched) = mpsc::unbounded_channel();
     let (addr, handle) = run(ReceiverOptions { watch: Some(watch), ..checking() }).await;
     assert_eq!(post(addr, "/hooks?x=1", "msg_1", "se-1", 3).await, 200);
-    let delivery = &handle.deliveries()[0];
-    assert_eq!(delivery.verified, Verified::Good);
-    assert_eq!((delivery.path.as_str(), &delivery.body[..]), ("/hooks?x=1", &b"{}"[..]));
-    assert_eq!(delivery.message_id.as_deref(), Some("msg_1"));
-    assert_eq!(delivery.label_id.as_deref(), Some("se-1"));
-    assert_eq!((delivery.seq, delivery.attempt), (Some(3), Some(2)));
-    assert_eq!(delivery.kind.as_deref(), Some("tracking.updated"));
-    assert_eq!((delivery.answered, delivery.header("webhook-id")), (Some(200), Some("msg_1")));
+    let callback = &handle.callbacks()[0];
+    assert_eq!(callback.verified, Verified::Good);
+    assert_eq!((callback.path.as_str(), &callback.body[..]), ("/hooks?x=1", &b"{}"[..]));
+    assert_eq!(callback.message_id.as_deref(), Some("msg_1"));
+    assert_eq!(callback.label_id.as_deref(), Some("se-1"));
+    assert_eq!((callback.seq, callback.attempt), (Some(3), Some(2)));
+    assert_eq!(callback.kind.as_deref(), Some("tracking.updated"));
+    assert_eq!((callback.answered, callback.header("webhook-id")), (Some(200), Some("msg_1")));
     assert_eq!(watched.recv().await.unwrap().message_id.as_deref(), Some("msg_1"));
-    assert!(handle.verdict().is_clean());
+    assert_eq!(handle.accepted().violations(), []);
 }
 
 #[tokio::test]
@@ -82,14 +83,13 @@ async fn bad_signatures_are_refused_and_never_accepted() {
     assert_eq!(post_raw(addr, "/", "", b"{}").await, 401);
     handle.answer_next([Answer::status(204)]);
     assert_eq!(post_raw(addr, "/", &signed(&secret(1), "msg_1", "se-1", 1, b"{}"), b"[]").await, 204);
-    let verdict = handle.verdict();
-    assert_eq!((verdict.counts.bad_signatures, verdict.counts.accepted), (3, 0));
-    assert_eq!(handle.deliveries()[1].verified, Verified::Bad(VerifyError::Missing("webhook-id")));
-    assert!(!verdict.is_clean());
+    let counts = handle.counts();
+    assert_eq!((counts.bad_signatures, counts.accepted), (3, 0));
+    assert_eq!(handle.callbacks()[1].verified, Verified::Bad(VerifyError::Missing("webhook-id")));
 }
 
 #[tokio::test]
-async fn tells_duplicates_and_disorder_per_path_and_label() {
+async fn repetitions_and_order_are_counted_per_path_and_label() {
     let (addr, handle) = run(checking()).await;
     for (path, id, label, seq) in [
         ("/a", "msg_1", "se-1", 1),
@@ -101,15 +101,14 @@ async fn tells_duplicates_and_disorder_per_path_and_label() {
     ] {
         assert_eq!(post(addr, path, id, label, seq).await, 200);
     }
-    let verdict = handle.verdict();
-    assert_eq!(verdict.unique, ["msg_1", "msg_1", "msg_3", "msg_2", "msg_9"]);
-    assert_eq!(verdict.duplicates, ["msg_1"]);
-    let violation = &verdict.order_violations[..];
-    assert_eq!(violation.len(), 1);
-    assert_eq!((violation[0].message_id.as_str(), violation[0].seq, violation[0].after), ("msg_2", 2, 3));
+    let accepted = handle.accepted();
+    assert_eq!(accepted.unique(), ["msg_1", "msg_1", "msg_3", "msg_2", "msg_9"]);
+    assert_eq!(accepted.repeated(), ["msg_1"]);
+    let [violation] = accepted.violations() else { panic!("{:?}", accepted.violations()) };
+    assert_eq!(violation.kind, Kind::Reordered);
+    assert_eq!(violation.to_string(), "se-1: seq 2 (msg_2) came to a after 3");
     let counts = handle.counts();
-    assert_eq!((counts.received, counts.accepted, counts.unique), (6, 6, 5));
-    assert_eq!((counts.duplicates, counts.out_of_order), (1, 1));
+    assert_eq!((counts.received, counts.accepted, counts.unique, counts.repeated), (6, 6, 5, 1));
 }
 
 #[tokio::test]
@@ -119,11 +118,11 @@ async fn answers_as_it_is_told() {
     assert_eq!(post(addr, "/", "msg_1", "se-1", 1).await, 503);
     assert_eq!(post(addr, "/", "msg_1", "se-1", 1).await, 410);
     assert_eq!(post(addr, "/", "msg_1", "se-1", 1).await, 200);
-    handle.answer_by(|delivery| (delivery.label_id.as_deref() == Some("se-2")).then(|| Answer::status(500)));
+    handle.answer_by(|callback| (callback.label_id.as_deref() == Some("se-2")).then(|| Answer::status(500)));
     assert_eq!(post(addr, "/", "msg_2", "se-2", 1).await, 500);
     handle.answer_always(Answer::status(202));
     assert_eq!(post(addr, "/", "msg_3", "se-1", 2).await, 202);
-    assert!(handle.verdict().is_clean());
+    assert_eq!(handle.accepted().violations(), []);
     assert_eq!(handle.counts().unique, 2);
 }
 
@@ -136,8 +135,8 @@ async fn what_the_sender_gave_up_on_is_not_accepted() {
     timeout(Duration::from_secs(10), handle.wait_until(|counts| counts.received == 1)).await.unwrap();
     assert_eq!(post(addr, "/", "msg_1", "se-1", 1).await, 200);
     let counts = handle.counts();
-    assert_eq!((counts.received, counts.accepted, counts.duplicates), (2, 1, 0));
-    assert_eq!(handle.deliveries()[0].answered, None);
+    assert_eq!((counts.received, counts.accepted, counts.repeated), (2, 1, 0));
+    assert_eq!(handle.callbacks()[0].answered, None);
 }
 
 #[tokio::test]
@@ -145,9 +144,9 @@ async fn without_a_secret_nothing_is_checked() {
     let (addr, handle) = run(ReceiverOptions { keep: 1, ..ReceiverOptions::default() }).await;
     assert_eq!(post_raw(addr, "/", "", b"1").await, 200);
     assert_eq!(post_raw(addr, "/", "", b"2").await, 200);
-    let deliveries = handle.deliveries();
-    assert_eq!((deliveries.len(), &deliveries[0].body[..]), (1, &b"2"[..]));
-    assert_eq!(deliveries[0].verified, Verified::Unchecked);
+    let callbacks = handle.callbacks();
+    assert_eq!((callbacks.len(), &callbacks[0].body[..]), (1, &b"2"[..]));
+    assert_eq!(callbacks[0].verified, Verified::Unchecked);
     assert_eq!((handle.counts().accepted, handle.counts().unique), (2, 0));
 }
 

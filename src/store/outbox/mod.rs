@@ -56,6 +56,8 @@ pub struct Settled {
     pub health: Arc<Health>,
     /// Rises with each transaction.
     pub version: u64,
+    /// When the delivery was made or queued again.
+    pub queued_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -79,6 +81,7 @@ impl Store {
 /// A delivery's row, as far as it decides.
 #[derive(Clone, Copy, Debug)]
 struct Stored {
+    queued_at: Timestamp,
     pending: bool,
     attempts: i64,
     progress: RetryProgress,
@@ -120,6 +123,7 @@ pub(super) async fn settle(
         let (_, health) = judged.get_mut(name).expect("it was inserted");
         let row = stored.get_mut(&attempt.key);
         let progress = row.as_ref().map(|row| row.progress).unwrap_or_default();
+        let queued_at = row.as_ref().map(|row| row.queued_at);
         let (settlement, change) = if attempt.ping {
             (delivery::settle_ping(&attempt.attempt), None)
         } else {
@@ -157,7 +161,7 @@ pub(super) async fn settle(
                 _ => row.pending = false,
             }
         }
-        settled.push((settlement.next, change, pending));
+        settled.push((settlement.next, change, pending, queued_at));
     }
     write_attempts(tx, &mut writes).await?;
     for (index, change, health, episode_at) in changes {
@@ -170,12 +174,13 @@ pub(super) async fn settle(
         after.insert(name, Arc::new(health));
     }
     let version = healths.next_version();
-    let settled = ended.iter().zip(settled).map(|(attempt, (next, change, pending))| Settled {
+    let settled = ended.iter().zip(settled).map(|(attempt, (next, change, pending, queued_at))| Settled {
         next,
         change,
         pending,
         health: Arc::clone(&after[&attempt.subscriber.name]),
         version,
+        queued_at,
     });
     Ok(settled.collect())
 }
@@ -199,7 +204,8 @@ async fn read_stored(
     let keys = json(&ended.iter().map(|attempt| attempt.key).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"SELECT delivery_key AS "key!", state = 'pending' AS "pending!: bool", attempts AS "attempts!",
-                  failures AS "failures!", failing_since, planned_at
+                  failures AS "failures!", failing_since, planned_at,
+                  max(created_at, coalesce(queued_again_at, 0)) AS "queued_at!: i64"
            FROM deliveries WHERE delivery_key IN (SELECT value FROM json_each(?))"#,
         keys
     )
@@ -211,7 +217,8 @@ async fn read_stored(
             since: row.failing_since.map(at),
             planned_at: row.planned_at.map(at),
         };
-        (row.key, Stored { pending: row.pending, attempts: row.attempts, progress })
+        let queued_at = at(row.queued_at);
+        (row.key, Stored { queued_at, pending: row.pending, attempts: row.attempts, progress })
     });
     Ok(stored.collect())
 }

@@ -11,6 +11,7 @@ use crate::domain::account::Account;
 use crate::domain::degraded::{Degraded, SubscriberStatus, What};
 use crate::domain::label::AccountName;
 use crate::domain::messages::subscriber::SubscriberName;
+use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::outlook::Limits;
 use crate::store::{Store, StoreError};
 
@@ -20,6 +21,9 @@ pub struct Configured {
     pub accounts: Vec<(AccountName, Limits)>,
     /// Whether each is enabled.
     pub subscribers: BTreeMap<SubscriberName, bool>,
+    /// Where each is posted to, as a digest.
+    pub url_digests: BTreeMap<SubscriberName, String>,
+    pub cadence: Option<Cadence>,
 }
 
 impl Configured {
@@ -31,6 +35,12 @@ impl Configured {
                 .iter()
                 .map(|(name, subscriber)| (name.clone(), subscriber.enabled))
                 .collect(),
+            url_digests: config
+                .subscribers
+                .iter()
+                .map(|(name, subscriber)| (name.clone(), subscriber.url_digest()))
+                .collect(),
+            cadence: Some(config.cadence.clone()),
         }
     }
 }

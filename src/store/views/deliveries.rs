@@ -187,8 +187,12 @@ impl Store {
         Ok(row.unwrap_or(0))
     }
 
-    /// All deliveries of a label's messages, by `seq`.
-    pub async fn deliveries_of_label(&self, row: i64) -> Result<Vec<DeliveryView>, StoreError> {
+    /// All deliveries of a label's messages from `from_seq` on, by `seq`.
+    pub async fn deliveries_of_label(
+        &self,
+        row: i64,
+        from_seq: i64,
+    ) -> Result<Vec<DeliveryView>, StoreError> {
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
@@ -197,8 +201,9 @@ impl Store {
                     SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
                       AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
              FROM messages m JOIN deliveries d USING (message_key)
-             WHERE m.label_key = ? ORDER BY m.seq, d.delivery_key"#,
-            row
+             WHERE m.label_key = ? AND m.seq >= ? ORDER BY m.seq, d.delivery_key"#,
+            row,
+            from_seq
         )
         .fetch_all(&self.readers)
         .await?;

@@ -66,6 +66,9 @@ pub struct LabelDetail {
     pub recent_polls: Vec<PollSummary>,
 }
 
+/// Characters of a text that is looked for.
+const LONGEST_FIND: usize = 200;
+
 /// Which label is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRef {
@@ -181,6 +184,41 @@ impl Store {
             account,
             find,
             PAGE
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.into_iter().map(LabelView::from).collect())
+    }
+
+    /// The first labels that are in `state` and have the text `find` in id, tracking number or metadata, whatever the case
+    /// of its ASCII letters. Goes through an index that holds no more than that.
+    pub async fn found_labels(
+        &self,
+        find: Option<&str>,
+        state: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<LabelView>, StoreError> {
+        let find = find.map(|find| {
+            let escaped = find.chars().take(LONGEST_FIND).flat_map(|c| {
+                let special = matches!(c, '%' | '_' | '\\');
+                special.then_some('\\').into_iter().chain([c])
+            });
+            format!("%{}%", escaped.collect::<String>())
+        });
+        let rows = sqlx::query_as!(
+            ViewRow,
+            r#"SELECT label_key AS "label_key!", label_id, account, state, status_code, tracking_number, registered_at,
+                last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
+                failures + refusals AS "failures!: i64", metadata, source
+             FROM (SELECT label_key FROM labels
+                   WHERE (?1 IS NULL OR label_id LIKE ?1 ESCAPE '\' OR tracking_number LIKE ?1 ESCAPE '\'
+                          OR metadata LIKE ?1 ESCAPE '\')
+                     AND (?2 IS NULL OR state = ?2)
+                   LIMIT ?3)
+                  JOIN labels USING (label_key)"#,
+            find,
+            state,
+            limit
         )
         .fetch_all(&self.readers)
         .await?;

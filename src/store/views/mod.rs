@@ -1,14 +1,17 @@
-//! What the command line shows of the database: labels, their history, the outbox, the subscribers.
+//! What the command line and the status page show of the database: labels, their history, the outbox, the subscribers.
 //!
 //! Plain rows under the names that `--json` gives them (contract 10). Lists that may be huge are read page by page, each
 //! page a short read of its own, so that a slow terminal never holds up a checkpoint. Nothing is decided here.
 
 pub mod accounts;
+pub mod attempts;
 pub mod attention;
 pub mod deliveries;
 pub mod events;
 pub mod freshness;
 pub mod labels;
+pub mod messages;
+pub mod overview;
 pub mod subscribers;
 pub mod waiting;
 

@@ -8,13 +8,16 @@ use tracing::{debug, error, info, warn};
 
 use super::Policy;
 use crate::clock::{self, Running};
+use crate::crash::CrashPoint;
 use crate::domain::label::LabelId;
+use crate::domain::polling::freshness;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::poll;
 use crate::domain::polling::poll::{PollContext, PollPlan, Unchanged};
 use crate::domain::polling::schedule::{Entry, Place};
 use crate::domain::tracking::reading::Reading;
+use crate::metrics::metrics;
 use crate::store::StoreError;
 use crate::store::polls::{PollRecord, Recorded, UnchangedPoll};
 use crate::workers::account_access::{AccountAccess, AccountUpdate, AllowedRequest, Permit};
@@ -79,6 +82,7 @@ pub(super) async fn poll(
         && let Some(next) = unchanged(&shared, &polled, at)
     {
         debug!(label_id = %polled.id, account = %access.account.name, "poll: unchanged");
+        metrics().polled(access.account.name.as_str(), "unchanged", false);
         return Ok(Ended { polled, held: None, found: Found::Unchanged(Box::new(next)), at });
     }
     let (found, held) = record(&shared, &polled, reading, observed, call, at).await?;
@@ -160,6 +164,7 @@ async fn record(
     let mut after = found.poll_state.clone();
     let said = Said::of(&found);
     // Crash point: the label is still due, and the API returns the same answer again.
+    CrashPoint::AnswerRead.reached();
     let held = poll::held_carrier(&reading, &label, now);
     let record = PollRecord::new(&label, known.len(), found, now, account.clone());
     let recorded = match access.store.record_poll(record).await {
@@ -179,6 +184,7 @@ async fn record(
                 shared.learned_rates.learn(&label, &after, now);
             }
             report(&label, &reading, &said);
+            count(&label, &reading, &said, now);
             label.poll_state = after;
             Ok((Found::Recorded(Box::new(label)), held))
         }
@@ -193,12 +199,15 @@ async fn record(
 struct Said {
     status: String,
     messages: usize,
+    /// For each new event that tells how soon we notice: whether it is a delivery.
+    noticed: Vec<bool>,
 }
 
 impl Said {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
-        Self { status, messages: plan.messages.len() }
+        let own = plan.notices.iter().filter(|notice| notice.kind == freshness::Kind::Own);
+        Self { status, messages: plan.messages.len(), noticed: own.map(|notice| notice.delivered).collect() }
     }
 }
 
@@ -207,7 +216,7 @@ fn report(label: &LabelRecord, reading: &Reading, said: &Said) {
     match reading.detail() {
         None if said.messages == 0 => debug!(label_id = %id, account = %account, "poll: unchanged"),
         None => {
-            let Said { status, messages } = said;
+            let Said { status, messages, .. } = said;
             info!(label_id = %id, account = %account, status_code = status, messages,
                 "poll of {id}: changed, status {status}, {messages} messages");
         }
@@ -216,4 +225,18 @@ fn report(label: &LabelRecord, reading: &Reading, said: &Said) {
             warn!(label_id = %id, account = %account, outcome, detail, "poll of {id} failed: {outcome}: {detail}");
         }
     }
+}
+
+fn count(label: &LabelRecord, reading: &Reading, said: &Said, now: Timestamp) {
+    let account = label.key.account.as_str();
+    let changed = said.messages > 0;
+    let outcome = match reading {
+        Reading::Answer { .. } | Reading::SameBytes if changed => "changed",
+        Reading::Answer { .. } | Reading::SameBytes => "unchanged",
+        failed => failed.as_str(),
+    };
+    metrics().polled(account, outcome, changed);
+    let Some(answered_at) = label.poll_state.last_answer_at else { return };
+    let after = now.duration_since(answered_at).try_into().unwrap_or_default();
+    said.noticed.iter().for_each(|delivered| metrics().noticed(account, *delivered, after));
 }

@@ -10,20 +10,20 @@ use trackpost::domain::label::{LabelId, LabelKey, Registration, Source};
 use trackpost::sandbox::Answer;
 use trackpost::store::labels::Removal;
 
-use crate::house::parcel::in_transit;
-use crate::house::{House, ORDERS, hours, seconds};
+use crate::harness::parcel::in_transit;
+use crate::harness::{Harness, ORDERS, hours, seconds};
 
 const DISCOVER: &str = "[accounts.main.discover]\nenabled = true\n";
 
-async fn house() -> House {
-    House::with(&format!("{DISCOVER}{ORDERS}")).await
+async fn harness() -> Harness {
+    Harness::with(&format!("{DISCOVER}{ORDERS}")).await
 }
 
 fn id(label: &str) -> LabelId {
     label.parse().unwrap()
 }
 
-impl House {
+impl Harness {
     fn make(&self, labels: impl IntoIterator<Item = u32>) {
         labels.into_iter().for_each(|number| self.sandbox.create(&id(&format!("se-{number}"))));
     }
@@ -60,32 +60,32 @@ fn label(label: &str, created_at: Timestamp, status: &str, trackable: bool) -> V
 
 #[tokio::test]
 async fn new_labels_are_watched_and_told_of_with_their_order() {
-    let mut house = house().await;
-    house.make([1, 2]);
-    house.discover().await;
-    house.says("se-1", &in_transit());
-    house.poll_and_deliver().await;
-    assert_eq!(house.states().await[0], ("se-1".into(), "active".into(), "discovered".into()));
+    let mut harness = harness().await;
+    harness.make([1, 2]);
+    harness.discover().await;
+    harness.says("se-1", &in_transit());
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.states().await[0], ("se-1".into(), "active".into(), "discovered".into()));
     let callback =
-        house.callbacks("orders").into_iter().find(|c| c.label_id.as_deref() == Some("se-1")).unwrap();
+        harness.callbacks("orders").into_iter().find(|c| c.label_id.as_deref() == Some("se-1")).unwrap();
     let body: Value = serde_json::from_slice(&callback.body).unwrap();
     let metadata = &body["data"]["metadata"];
     assert_eq!((&metadata["order"], &metadata["shipment"]), (&json!("A-1"), &json!("se-71")));
     assert!(metadata["carrier"].is_string() && metadata["service"].is_string(), "{metadata}");
 
-    house.make([3]);
-    house.pass(seconds(295));
-    assert_eq!(house.discover().await, 0, "not before the interval has passed");
-    house.pass(seconds(5));
-    assert_eq!(house.discover().await, 1, "one call is enough");
-    assert_eq!(house.watched().await, 3);
+    harness.make([3]);
+    harness.pass(seconds(295));
+    assert_eq!(harness.discover().await, 0, "not before the interval has passed");
+    harness.pass(seconds(5));
+    assert_eq!(harness.discover().await, 1, "one call is enough");
+    assert_eq!(harness.watched().await, 3);
 }
 
 #[tokio::test]
 async fn only_what_can_be_tracked_is_watched() {
-    let mut house = house().await;
-    let now = house.now();
-    house.sandbox.script_list(page(&[
+    let mut harness = harness().await;
+    let now = harness.now();
+    harness.sandbox.script_list(page(&[
         label("se-1", now, "completed", true),
         label("se-2", now, "completed", false),
         label("se-3", now, "voided", false),
@@ -93,118 +93,118 @@ async fn only_what_can_be_tracked_is_watched() {
         label("se-5", now, "processing", true),
         json!({"label_id": "SE-6"}),
     ]));
-    house.discover_once().await;
-    assert_eq!(house.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
+    harness.discover_once().await;
+    assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
 
     // Hours later it is completed; what came after it did not leave it behind.
-    house.pass(hours(5));
-    let later = house.now();
-    house.sandbox.unscript_list();
-    house
+    harness.pass(hours(5));
+    let later = harness.now();
+    harness.sandbox.unscript_list();
+    harness
         .sandbox
         .script_list(page(&[label("se-5", now, "completed", true), label("se-7", later, "completed", true)]));
-    house.discover().await;
+    harness.discover().await;
     let from = now.as_second() - 15 * 60;
     let from = format!("created_at_start={}&", Timestamp::from_second(from).unwrap());
-    assert!(house.listings().last().unwrap().contains(&from), "{:?}", house.listings());
-    assert_eq!(house.watched().await, 3);
+    assert!(harness.listings().last().unwrap().contains(&from), "{:?}", harness.listings());
+    assert_eq!(harness.watched().await, 3);
 }
 
 #[tokio::test]
 async fn a_void_is_dropped_soon_or_within_the_hour() {
-    let mut house = house().await;
-    house.make([1, 2, 3]);
-    house.discover().await;
-    house.sandbox.void(&id("se-1"));
-    house.pass(seconds(300));
-    house.discover().await;
-    assert_eq!(house.row("se-1").await.state, "removed");
+    let mut harness = harness().await;
+    harness.make([1, 2, 3]);
+    harness.discover().await;
+    harness.sandbox.void(&id("se-1"));
+    harness.pass(seconds(300));
+    harness.discover().await;
+    assert_eq!(harness.row("se-1").await.state, "removed");
 
     // Beyond the overlap only the walk for voids sees it; and who else asks for a label goes on.
-    house.store().add_by_hand(&[by_hand(&house, "se-3")], house.now()).await.unwrap();
-    house.make([4]);
-    house.pass(hours(48));
-    house.discover().await;
-    house.sandbox.void(&id("se-2"));
-    house.sandbox.void(&id("se-3"));
-    house.pass(hours(1));
-    house.discover().await;
-    assert_eq!(house.row("se-2").await.state, "removed");
-    assert_eq!(house.states().await[2], ("se-3".into(), "active".into(), "cli".into()));
-    assert_eq!(house.row("se-4").await.state, "active");
-    let polls = house.sandbox.requests_of("se-2");
-    house.poll().await;
-    assert_eq!(house.sandbox.requests_of("se-2"), polls, "nobody asks about it any more");
+    harness.store().add_by_hand(&[by_hand(&harness, "se-3")], harness.now()).await.unwrap();
+    harness.make([4]);
+    harness.pass(hours(48));
+    harness.discover().await;
+    harness.sandbox.void(&id("se-2"));
+    harness.sandbox.void(&id("se-3"));
+    harness.pass(hours(1));
+    harness.discover().await;
+    assert_eq!(harness.row("se-2").await.state, "removed");
+    assert_eq!(harness.states().await[2], ("se-3".into(), "active".into(), "cli".into()));
+    assert_eq!(harness.row("se-4").await.state, "active");
+    let polls = harness.sandbox.requests_of("se-2");
+    harness.poll().await;
+    assert_eq!(harness.sandbox.requests_of("se-2"), polls, "nobody asks about it any more");
 }
 
-fn by_hand(house: &House, label: &str) -> Registration {
-    Registration { key: house.key(label), metadata: Default::default(), source: Source::Cli }
+fn by_hand(harness: &Harness, label: &str) -> Registration {
+    Registration { key: harness.key(label), metadata: Default::default(), source: Source::Cli }
 }
 
 #[tokio::test]
 async fn what_is_removed_by_hand_stays_removed() {
-    let mut house = house().await;
-    house.make([1, 2]);
-    house.discover().await;
-    assert_eq!(house.store().remove_by_hand(&house.key("se-1")).await.unwrap(), Removal::Removed);
+    let mut harness = harness().await;
+    harness.make([1, 2]);
+    harness.discover().await;
+    assert_eq!(harness.store().remove_by_hand(&harness.key("se-1")).await.unwrap(), Removal::Removed);
     for _ in 0..3 {
-        house.pass(seconds(300));
-        house.discover().await;
-        house.restart().await;
+        harness.pass(seconds(300));
+        harness.discover().await;
+        harness.restart().await;
     }
-    assert!(house.listings().len() >= 4);
-    assert_eq!(house.row("se-1").await.state, "removed");
-    house.store().add_by_hand(&[by_hand(&house, "se-1")], house.now()).await.unwrap();
-    assert_eq!(house.row("se-1").await.state, "active");
-    house.pass(seconds(300));
-    house.discover().await;
-    let told = house.store().labels_named("se-1").await.unwrap();
-    let (_, detail) = house.store().label_detail(told[0].row).await.unwrap().unwrap();
+    assert!(harness.listings().len() >= 4);
+    assert_eq!(harness.row("se-1").await.state, "removed");
+    harness.store().add_by_hand(&[by_hand(&harness, "se-1")], harness.now()).await.unwrap();
+    assert_eq!(harness.row("se-1").await.state, "active");
+    harness.pass(seconds(300));
+    harness.discover().await;
+    let told = harness.store().labels_named("se-1").await.unwrap();
+    let (_, detail) = harness.store().label_detail(told[0].row).await.unwrap().unwrap();
     assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other");
 
-    house.store().add_by_hand(&[by_hand(&house, "se-2")], house.now()).await.unwrap();
-    let labels = house.store().label_page(None, None, None, 0).await.unwrap();
+    harness.store().add_by_hand(&[by_hand(&harness, "se-2")], harness.now()).await.unwrap();
+    let labels = harness.store().label_page(None, None, None, 0).await.unwrap();
     let order = |metadata: &str| serde_json::from_str::<Value>(metadata).unwrap()["order"].clone();
     assert_eq!(order(labels[1].metadata.get()), "A-2", "what was found of it stays");
 }
 
 #[tokio::test]
 async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile() {
-    let mut house = house().await;
-    house.make([1]);
-    house.says("se-1", &in_transit());
-    let wanted = Registration { source: Source::File, ..by_hand(&house, "se-1") };
-    house.configure(vec![wanted]).await;
-    house.poll().await;
+    let mut harness = harness().await;
+    harness.make([1]);
+    harness.says("se-1", &in_transit());
+    let wanted = Registration { source: Source::File, ..by_hand(&harness, "se-1") };
+    harness.configure(vec![wanted]).await;
+    harness.poll().await;
     let answered = "SELECT count(last_answer_at) FROM labels";
-    assert_eq!(house.count(answered).await, 1);
-    house.configure(vec![]).await;
-    assert_eq!(house.row("se-1").await.state, "removed");
-    house.pass(hours(6));
-    house.discover().await;
-    assert_eq!((house.row("se-1").await.state.as_str(), house.count(answered).await), ("active", 0));
+    assert_eq!(harness.count(answered).await, 1);
+    harness.configure(vec![]).await;
+    assert_eq!(harness.row("se-1").await.state, "removed");
+    harness.pass(hours(6));
+    harness.discover().await;
+    assert_eq!((harness.row("se-1").await.state.as_str(), harness.count(answered).await), ("active", 0));
 }
 
 #[tokio::test]
 async fn a_label_of_the_files_that_is_found_too_is_one_label() {
-    let mut house = house().await;
-    let wanted = Registration { source: Source::File, ..by_hand(&house, "se-1") };
-    house.configure(vec![wanted.clone()]).await;
-    house.make([1]);
-    house.discover().await;
-    assert_eq!(house.states().await, [("se-1".into(), "active".into(), "file".into())]);
-    house.configure(vec![]).await;
-    assert_eq!(house.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
+    let mut harness = harness().await;
+    let wanted = Registration { source: Source::File, ..by_hand(&harness, "se-1") };
+    harness.configure(vec![wanted.clone()]).await;
+    harness.make([1]);
+    harness.discover().await;
+    assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "file".into())]);
+    harness.configure(vec![]).await;
+    assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
 }
 
 #[tokio::test]
 async fn the_first_look_is_for_the_baseline_if_that_is_asked_for() {
-    let mut house =
-        House::with(&format!("{DISCOVER}{ORDERS}[registration]\nfirst_poll = \"baseline\"\n")).await;
-    house.make([1]);
-    house.says("se-1", &in_transit());
-    house.discover().await;
-    house.poll_and_deliver().await;
-    assert_eq!(house.row("se-1").await.state, "active");
-    assert!(house.callbacks("orders").is_empty());
+    let mut harness =
+        Harness::with(&format!("{DISCOVER}{ORDERS}[registration]\nfirst_poll = \"baseline\"\n")).await;
+    harness.make([1]);
+    harness.says("se-1", &in_transit());
+    harness.discover().await;
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.row("se-1").await.state, "active");
+    assert!(harness.callbacks("orders").is_empty());
 }

@@ -4,7 +4,7 @@ use trackpost::domain::label::LabelId;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
 use super::id;
-use crate::house::child::{Site, until};
+use crate::harness::child::{Site, until};
 
 /// What the sandbox says of the people who get its parcels, and a part of the links that open their labels.
 const PEOPLE: [&str; 6] =
@@ -26,7 +26,7 @@ async fn nobodys_name_or_address_is_written_anywhere() {
     let daemon = site.start();
     daemon.logged("labels discovered", 1).await;
     let told =
-        until(|| site.receiver.deliveries().iter().any(|d| d.label_id.as_deref() == Some("se-20"))).await;
+        until(|| site.receiver.callbacks().iter().any(|d| d.label_id.as_deref() == Some("se-20"))).await;
     assert!(told.is_ok(), "discovered labels are polled and told of:\n{}", daemon.log());
     // What is wrong with a page is not told by quoting it.
     site.sandbox.script_list(Answer::json(200, r#"{"labels":["Sam Sample, Example Street"]}"#));
@@ -74,7 +74,7 @@ async fn a_reload_turns_it_on_and_off() {
     site.sandbox.create(&id("se-1"));
     discover_at(&site, false);
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     assert_eq!(listings(), 0);
     discover_at(&site, true);
     daemon.signal("HUP");

@@ -3,89 +3,89 @@
 use serde_json::{Value, json};
 use trackpost::sandbox::Answer;
 
-use super::{DISCOVER, house, id, label};
-use crate::house::{House, ORDERS, hours, seconds};
+use super::{DISCOVER, harness, id, label};
+use crate::harness::{Harness, ORDERS, hours, seconds};
 
 #[tokio::test]
 async fn a_long_list_is_walked_whole_whatever_the_size_of_its_pages() {
-    let mut house = house().await;
-    house.sandbox.set_largest_page(7);
+    let mut harness = harness().await;
+    harness.sandbox.set_largest_page(7);
     for hour in 0..5 {
-        house.make(hour * 10..hour * 10 + 10);
-        house.pass(hours(1));
+        harness.make(hour * 10..hour * 10 + 10);
+        harness.pass(hours(1));
     }
-    let calls = house.discover().await;
-    assert_eq!(house.watched().await, 50);
+    let calls = harness.discover().await;
+    assert_eq!(harness.watched().await, 50);
     assert!(calls <= 20, "{calls} calls for 50 labels of 7 a page");
-    let counted = house.count("SELECT count(DISTINCT label_id) FROM labels WHERE by_discovery = 1").await;
+    let counted = harness.count("SELECT count(DISTINCT label_id) FROM labels WHERE by_discovery = 1").await;
     assert_eq!(counted, 50);
 }
 
 #[tokio::test]
 async fn a_list_in_the_wrong_order_loses_nobody() {
-    let mut house = house().await;
-    let now = house.now();
+    let mut harness = harness().await;
+    let now = harness.now();
     let of = |n: i64| label(&format!("se-{n}"), now - seconds(n), "completed", true);
     let two = |labels: [Value; 2], page: u32| {
         Answer::json(200, json!({"labels": labels, "pages": 3, "page": page, "links": {}}).to_string())
     };
     for (number, labels) in [(1, [of(1), of(2)]), (2, [of(3), of(4)]), (3, [of(5), of(6)])] {
-        house.sandbox.script_list_once(two(labels, number));
+        harness.sandbox.script_list_once(two(labels, number));
     }
     for _ in 0..3 {
-        let wake = house.discover_once().await;
-        house.pass(wake.duration_since(house.now()));
+        let wake = harness.discover_once().await;
+        harness.pass(wake.duration_since(harness.now()));
     }
-    assert_eq!(house.watched().await, 6);
+    assert_eq!(harness.watched().await, 6);
     let pages: Vec<bool> =
-        (1..=3).map(|n| house.listings()[n - 1].contains(&format!("&page={n}&"))).collect();
-    assert_eq!(pages, [true; 3], "{:?}", house.listings());
+        (1..=3).map(|n| harness.listings()[n - 1].contains(&format!("&page={n}&"))).collect();
+    assert_eq!(pages, [true; 3], "{:?}", harness.listings());
 }
 
 #[tokio::test]
 async fn after_days_of_outage_it_goes_on_where_it_was() {
-    let mut house = House::with(&format!("{DISCOVER}lookback = \"1h\"\n{ORDERS}")).await;
-    house.make([1]);
-    house.discover().await;
-    let seen = house.now();
-    house.shut().await;
+    let mut harness = Harness::with(&format!("{DISCOVER}lookback = \"1h\"\n{ORDERS}")).await;
+    harness.make([1]);
+    harness.discover().await;
+    let seen = harness.now();
+    harness.shut().await;
     for number in 2..12 {
-        house.pass(hours(12));
-        house.make([number]);
+        harness.pass(hours(12));
+        harness.make([number]);
     }
-    house.pass(hours(12));
+    harness.pass(hours(12));
     // It is entered late: dated before the last label that was seen.
-    house.make([12]);
-    house.sandbox.date(&id("se-12"), seen - seconds(14 * 60));
-    house.restart().await;
-    house.discover().await;
-    assert_eq!(house.watched().await, 12, "the lookback is for the very first walk only");
+    harness.make([12]);
+    harness.sandbox.date(&id("se-12"), seen - seconds(14 * 60));
+    harness.restart().await;
+    harness.discover().await;
+    assert_eq!(harness.watched().await, 12, "the lookback is for the very first walk only");
 }
 
 #[tokio::test]
 async fn dying_between_two_pages_loses_nobody_and_takes_nobody_up_twice() {
-    let mut house = house().await;
-    house.sandbox.set_largest_page(4);
+    let mut harness = harness().await;
+    harness.sandbox.set_largest_page(4);
     for number in 0..20 {
-        house.make([number]);
-        house.pass(seconds(60));
+        harness.make([number]);
+        harness.pass(seconds(60));
     }
     for round in 0..40 {
-        let wake = house.discover_once().await;
-        house.pass(wake.duration_since(house.now()).max(seconds(1)));
+        let wake = harness.discover_once().await;
+        harness.pass(wake.duration_since(harness.now()).max(seconds(1)));
         match round {
-            0..12 if round % 3 == 1 => house.crash().await,
+            0..12 if round % 3 == 1 => harness.crash().await,
             0..12 if round % 3 == 2 => {
-                house.lose_the_writer().await;
-                let now = house.now();
-                let _ = house.discoverer().step(now).await;
-                house.crash().await;
+                harness.lose_the_writer().await;
+                let now = harness.now();
+                let _ = harness.discoverer().step(now).await;
+                harness.crash().await;
             }
             _ => {}
         }
     }
-    assert_eq!(house.watched().await, 20);
-    let asked = house.sandbox.counters().requests;
-    house.poll_and_deliver().await;
-    assert_eq!(house.sandbox.counters().requests - asked, 20);
+    assert_eq!(harness.watched().await, 20);
+    let asked = harness.sandbox.counters().requests;
+    harness.poll_and_deliver().await;
+    assert_eq!(harness.sandbox.counters().requests - asked, 20);
 }

@@ -1,11 +1,11 @@
 //! Sending again as it is asked for on the command line: what `replay` and `deliveries retry` say, and that it comes.
 
-use trackpost::sandbox::{Answer, Delivery, SandboxOptions};
+use trackpost::sandbox::{Answer, Callback, SandboxOptions};
 
 use super::PENDING;
-use crate::house::child::{Site, until};
-use crate::house::parcel::{event, tracking};
-use crate::house::{SECRET, bystander};
+use crate::harness::child::{Site, until};
+use crate::harness::parcel::{event, tracking};
+use crate::harness::{SECRET, connect};
 
 /// A site whose daemon has told `orders` of one delivered parcel and was stopped.
 async fn told_site() -> Site {
@@ -16,7 +16,7 @@ async fn told_site() -> Site {
     let daemon = site.start();
     site.received(|counts| counts.accepted >= 1).await;
     let told = until(|| {
-        let last = site.receiver.deliveries();
+        let last = site.receiver.callbacks();
         last.iter().any(|callback| callback.kind.as_deref() == Some("tracking.updated"))
     });
     told.await.unwrap();
@@ -27,7 +27,7 @@ async fn told_site() -> Site {
 #[tokio::test]
 async fn replay_says_what_it_would_do_and_does_it() {
     let site = told_site().await;
-    let before = site.receiver.deliveries();
+    let before = site.receiver.callbacks();
     let count = before.len();
     let (code, out, error) = site.run_verb(&["replay", "--subscriber", "orders", "--dry-run"]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
@@ -41,12 +41,12 @@ async fn replay_says_what_it_would_do_and_does_it() {
     let (_, out, _) =
         site.run_verb(&["replay", "--subscriber", "orders", "--state", "dead", "--label", "se-1"]);
     assert!(out.contains("nothing to send again"), "{out}");
-    let mut connection = bystander(&site.database()).await;
+    let mut connection = connect(&site.database()).await;
     let pending: i64 = sqlx::query_scalar(PENDING).fetch_one(&mut connection).await.unwrap();
     assert_eq!(pending, 0);
 
     let daemon = site.start();
-    daemon.logged("trackpost runs", 1).await;
+    daemon.logged("started: ", 1).await;
     let (code, out, _) =
         site.run_verb(&["replay", "--subscriber", "orders", "--since", "1h", "--rate", "1000"]);
     assert_eq!(code, Some(0));
@@ -54,12 +54,12 @@ async fn replay_says_what_it_would_do_and_does_it() {
         out.starts_with(&format!("{count} messages queued for orders ({count} delivered before)")),
         "{out}"
     );
-    site.received(|counts| counts.duplicates == count).await;
+    site.received(|counts| counts.repeated == count).await;
     let (code, out, _) =
         site.run_verb(&["deliveries", "retry", "dlv_1", before[1].message_id.as_deref().unwrap()]);
     assert_eq!(code, Some(0), "{out}");
     assert_eq!(out.matches("is queued again").count(), 2, "{out}");
-    site.received(|counts| counts.duplicates == count + 2).await;
+    site.received(|counts| counts.repeated == count + 2).await;
     daemon.stop().await;
     site.inspect();
 }
@@ -83,13 +83,13 @@ async fn who_came_later_gets_what_it_wants() {
             "what is pending is not queued twice: {out}"
         );
     }
-    let count = site.receiver.deliveries().len();
+    let count = site.receiver.callbacks().len();
     let daemon = site.start();
     site.received(|counts| counts.received == count + 2).await;
     daemon.stop().await;
-    let all = site.receiver.deliveries();
+    let all = site.receiver.callbacks();
     let of = |path: &str| all.iter().filter(|callback| callback.path == path).collect::<Vec<_>>();
-    let updated = |callback: &Delivery| callback.kind.as_deref() == Some("tracking.updated");
+    let updated = |callback: &Callback| callback.kind.as_deref() == Some("tracking.updated");
     let told = of("/orders").into_iter().find(|callback| updated(callback)).unwrap();
     assert_eq!(of("/shop")[0].message_id, told.message_id);
     assert_eq!(of("/few")[0].kind.as_deref(), Some("tracking.delivered"));

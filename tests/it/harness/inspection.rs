@@ -1,4 +1,5 @@
-//! What is asked of every house in the end: the database's invariants, each callback's signature, and its schema.
+//! What must hold at the end of every test: the database's invariants, each callback's signature and schema, and the
+//! ledger.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,18 +8,20 @@ use jsonschema::Validator;
 use serde_json::Value;
 use standardwebhooks::Webhook;
 use trackpost::domain::tracking::mended;
-use trackpost::sandbox::Delivery;
+use trackpost::sandbox::ledger::{Accepted, Follows, Kind, Served, Violation, audit};
+use trackpost::sandbox::{Callback, ReceiverHandle};
 use trackpost::store;
 
 use super::SECRET;
+use super::rows::rows;
 
 /// Panics if anything is wrong. Needs no runtime of the caller's: it is called when things are dropped.
-pub fn inspect(database: &Path, callbacks: &[Delivery], same_bodies: bool) {
-    let database = database.to_owned();
+pub fn inspect(database: &Path, served: &Served, receiver: &ReceiverHandle, same_bodies: bool) {
+    let path = database.to_owned();
     let checked = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (store, _writer) = store::open(&database).await.unwrap();
+            let (store, _writer) = store::open(&path).await.unwrap();
             let broken = store.broken().await.unwrap();
             store.close().await;
             broken
@@ -26,15 +29,29 @@ pub fn inspect(database: &Path, callbacks: &[Delivery], same_bodies: bool) {
     });
     let broken = checked.join().expect("the database can be inspected");
     assert!(broken.is_empty(), "broken invariants:\n{}", broken.join("\n"));
+    let callbacks = receiver.callbacks();
     callbacks.iter().for_each(signed);
-    in_form(callbacks);
-    if same_bodies {
-        one_body_per_id(callbacks);
-    }
+    valid(&callbacks);
+    let found = audit(served, &receiver.accepted(), &[], None, None);
+    // Whatever a test does. Some refuse signatures, replay older messages, or write messages that no API served.
+    let never = |kind| kind == Kind::Duplicated || (kind == Kind::Rewritten && same_bodies);
+    let found: Vec<&Violation> = found.iter().filter(|violation| never(violation.kind)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Panics unless every subscriber here knows all that was served, each message is recorded, and nothing else was told.
+pub async fn everything_is_known(
+    database: &Path,
+    served: &Served,
+    accepted: &Accepted,
+    subscribers: &[(&str, Follows)],
+) {
+    let rows = rows(database).await;
+    assert_eq!(audit(served, accepted, subscribers, Some(&rows), None), []);
 }
 
 /// By the verifier that receivers use. Its clock is not ours, so the timestamp is not held against it.
-fn signed(callback: &Delivery) {
+fn signed(callback: &Callback) {
     let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
     let timestamp = header("webhook-timestamp").parse().expect("whole seconds");
     let token = Webhook::new(SECRET).unwrap().sign(header("webhook-id"), timestamp, &callback.body).unwrap();
@@ -46,18 +63,8 @@ fn signed(callback: &Delivery) {
     );
 }
 
-/// The same bytes go out at every attempt.
-fn one_body_per_id(callbacks: &[Delivery]) {
-    let mut bodies = HashMap::new();
-    for callback in callbacks {
-        let key = (&callback.path, &callback.message_id);
-        let before = bodies.entry(key).or_insert(&callback.body);
-        assert_eq!(*before, &callback.body, "two bodies under {key:?}");
-    }
-}
-
 /// By the schemas that ship, as a receiver would find the right one: by `type`, else by `resource_type`.
-fn in_form(callbacks: &[Delivery]) {
+fn valid(callbacks: &[Callback]) {
     let mut validators: HashMap<String, Validator> = HashMap::new();
     for callback in callbacks {
         // A text cut in the middle of an emoji is JSON, but none that serde reads.

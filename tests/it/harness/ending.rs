@@ -1,4 +1,4 @@
-//! How a house is opened, and the ways in which it ends: in order, or wherever it stands.
+//! Start and end of the daemon's parts: in order, or by a crash.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use trackpost::workers::heartbeat::Heartbeat;
 use trackpost::workers::learned_rates::SharedRates;
 use trackpost::workers::poller::Poller;
 
-use super::{House, SECRET, Work};
+use super::{Harness, SECRET, Work};
 
-impl House {
-    /// Opens the database and starts with it as every day.
+impl Harness {
+    /// Opens the database and starts on it.
     pub(super) async fn open(&mut self) {
         let (store, writer) = store::open(&self.path).await.unwrap();
         let writer = Some(tokio::spawn(writer.run()));
@@ -68,23 +68,23 @@ impl House {
         }
     }
 
-    /// The database writes nothing more: to everybody else that is how a kill looks.
+    /// Aborts the writer of the database: to everything else this is like a kill.
     pub async fn lose_the_writer(&mut self) {
         let writer = self.work().writer.take().expect("it is lost once");
         writer.abort();
         assert!(writer.await.unwrap_err().is_cancelled());
     }
 
-    /// From now on bodies may be made anew: their ids stay.
+    /// From now on bodies may differ under the same id.
     pub fn expect_bodies_anew(&mut self) {
         self.one_body_per_id = false;
     }
 
-    /// Somebody listens there from now on; its books are those of [`Self::receiver`].
+    /// Starts a receiver at this address; it becomes [`Self::receiver`].
     pub async fn open_a_receiver_at(&mut self, address: std::net::SocketAddr) {
         let options = ReceiverOptions {
             secrets: vec![SigningSecret::parse(SECRET).unwrap()],
-            clock: self.hand(),
+            clock: self.server_clock(),
             ..Default::default()
         };
         let receiver = Receiver::bind(address, options).await.unwrap();
@@ -92,13 +92,13 @@ impl House {
         self.servers.push(tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }));
     }
 
-    /// Nobody answers for ShipStation any more.
+    /// Stops the fake ShipStation.
     pub async fn close_the_api(&mut self) {
         self.servers[0].abort();
         assert!((&mut self.servers[0]).await.unwrap_err().is_cancelled());
     }
 
-    /// Ends everything at once, wherever it is, and starts again on the same file.
+    /// Aborts everything, wherever it is, and starts again on the same file.
     pub async fn crash(&mut self) {
         if let Some(writer) = self.work.take().and_then(|work| work.writer) {
             writer.abort();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cli::output::{measured, roughly, shown};
+use super::{measured, roughly, shown};
 use crate::config::duration;
 use crate::domain::delivery::attempt::{Heeded, Reached, Stage};
 use crate::domain::delivery::health as breaker;
@@ -14,7 +14,7 @@ use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
 /// Explains why the next attempt of a delivery is when it is.
-pub(super) fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
+pub fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
     let since =
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
@@ -103,7 +103,7 @@ fn planned(plan: Plan, name: &str) -> String {
 }
 
 /// Describes the delivery that goes first, and what that one waits for.
-pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
+pub fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
     let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
     let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
     let when = match outlook.at {
@@ -117,7 +117,7 @@ pub(super) fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Tim
 }
 
 /// Describes how far an attempt came.
-pub(super) fn ended(reached: Reached) -> &'static str {
+pub fn ended(reached: Reached) -> &'static str {
     match reached {
         Reached::Nothing => "before anything was sent",
         Reached::Stage(Stage::Resolving) => "while the name was resolved",
@@ -129,7 +129,7 @@ pub(super) fn ended(reached: Reached) -> &'static str {
 }
 
 /// Describes a `Retry-After` and its effect.
-pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
+pub fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
     let whom = if matches!(status, Some(429 | 503)) { ", for the whole subscriber" } else { "" };
     let came = match heeded {
         None => "",
@@ -143,7 +143,7 @@ pub(super) fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>
 
 /// Describes what followed an attempt. `waited` is the time to the next one, if that was made; `again` is when
 /// `deliveries retry` or a replay queued it again.
-pub(super) fn then(
+pub fn then(
     attempt: &AttemptView,
     delivery: &DeliveryView,
     waited: Option<Duration>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::output::roughly;
+use super::roughly;
 use crate::config::duration;
 use crate::domain::polling::cadence::RowName;
 use crate::domain::polling::reason::{CadenceReason, Learned, Reason};

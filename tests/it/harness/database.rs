@@ -1,10 +1,10 @@
-//! Looking at a house's database from outside, as a bystander would.
+//! Reads the database of a test from outside, by a connection of its own.
 
 use std::path::Path;
 
-use super::House;
+use super::Harness;
 
-/// What one label looks like in the database.
+/// Row of one label.
 #[derive(Debug)]
 pub struct Row {
     pub state: String,
@@ -14,18 +14,18 @@ pub struct Row {
     pub next_poll_at: Option<i64>,
 }
 
-impl House {
+impl Harness {
     /// Outcome and detail of every attempt, in order.
     pub async fn attempts(&self) -> Vec<(String, String)> {
         sqlx::query_as("SELECT outcome, coalesce(detail, '') FROM attempts ORDER BY started_at")
-            .fetch_all(&mut bystander(self.path()).await)
+            .fetch_all(&mut connect(self.path()).await)
             .await
             .unwrap()
     }
 
-    /// Reads the database as a bystander would.
+    /// Reads a label's row.
     pub async fn row(&self, label: &str) -> Row {
-        let mut connection = bystander(&self.path).await;
+        let mut connection = connect(&self.path).await;
         let (state, failures, refusals, last_seq, next_poll_at) = sqlx::query_as(
             "SELECT state, failures, refusals, last_seq, next_poll_at FROM labels WHERE label_id = ?",
         )
@@ -44,7 +44,7 @@ impl House {
 
     /// One number out of the database.
     pub async fn count(&self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query).fetch_one(&mut bystander(&self.path).await).await.unwrap()
+        sqlx::query_scalar(query).fetch_one(&mut connect(&self.path).await).await.unwrap()
     }
 
     /// Virtual time passes until the next label is due.
@@ -56,9 +56,8 @@ impl House {
 }
 
 /// A connection of one's own to a database that somebody else may have open.
-pub async fn bystander(path: &Path) -> sqlx::SqliteConnection {
-    use sqlx::ConnectOptions as _;
-    sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+pub async fn connect(path: &Path) -> sqlx::SqliteConnection {
+    super::rows::connect(path).await.unwrap()
 }
 
 /// Whether `actual` is `planned`, give or take a share of it.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::messages::signature::{SignedHeaders, SigningSecret, VerifyError, verify};
 
-/// What the signature of a delivery is worth.
+/// What the signature of a callback is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
     Good,
@@ -18,7 +18,7 @@ pub enum Verified {
 
 /// One callback, as it came in.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct Callback {
     /// When its body was there.
     pub at: Timestamp,
     /// Path and query.
@@ -35,23 +35,36 @@ pub struct Delivery {
     pub answered: Option<u16>,
 }
 
-impl Delivery {
+impl Callback {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Reads and verifies a request whose body is there.
-    pub(super) fn read(parts: Parts, body: Bytes, secrets: &[SigningSecret], now: Timestamp) -> Self {
+    /// The subscriber it is for, by its path.
+    pub fn subscriber(&self) -> &str {
+        self.path.trim_start_matches('/')
+    }
+
+    /// Reads and verifies a request whose body came at `at`. Its timestamp is held against `now`, if that is given.
+    pub(super) fn read(
+        parts: Parts,
+        body: Bytes,
+        secrets: &[SigningSecret],
+        at: Timestamp,
+        now: Option<Timestamp>,
+    ) -> Self {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let signed = SignedHeaders {
             id: header("webhook-id"),
             timestamp: header("webhook-timestamp"),
             signature: header("webhook-signature"),
         };
+        let own = signed.timestamp.and_then(|timestamp| timestamp.parse().ok()).unwrap_or_default();
+        let now = now.map_or(own, Timestamp::as_second);
         Self {
-            at: now,
+            at,
             path: parts.uri.path_and_query().map_or(parts.uri.path(), |target| target.as_str()).to_owned(),
-            verified: verify_with_any(secrets, signed, &body, now.as_second()),
+            verified: verify_with_any(secrets, signed, &body, now),
             message_id: header("webhook-id").map(str::to_owned),
             label_id: header("trackpost-label-id").map(str::to_owned),
             seq: header("trackpost-seq").and_then(|seq| seq.parse().ok()),

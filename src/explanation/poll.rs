@@ -1,16 +1,84 @@
 //! Sentences about the time of a label's next poll: its state, the cadence, the account, the quota.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
-use super::super::output::{instant, roughly, shown};
-use super::{Facts, why};
+use super::{instant, reason as why, roughly, shown};
 use crate::config::duration;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
-use crate::domain::polling::account_status::AccountStatus;
-use crate::domain::polling::outlook::Outlook;
+use crate::domain::label::AccountName;
+use crate::domain::polling::account_status::{AccountState, AccountStatus};
+use crate::domain::polling::outlook::{Limits, Outlook};
+use crate::store::views::labels::{LabelDetail, LabelView};
+use crate::store::{Store, StoreError};
+
+/// All that is looked at.
+pub struct Facts<'a> {
+    pub label: &'a LabelView,
+    pub detail: &'a LabelDetail,
+    pub account: &'a AccountState,
+    /// When the next poll is to be expected.
+    pub expected: Option<Timestamp>,
+    /// How the account stands with its quota; `None` if it isn't configured.
+    pub outlook: Option<&'a Outlook>,
+    /// First polls of the account that wait.
+    pub first_polls: u64,
+    /// Until when the labels of its carrier wait.
+    pub held_until: Option<Timestamp>,
+    pub now: Timestamp,
+}
+
+/// A label as it is recorded, and all that bears on its next poll.
+#[derive(Debug)]
+pub struct Recorded {
+    pub label: LabelView,
+    pub detail: LabelDetail,
+    account: AccountState,
+    pub outlook: Option<Outlook>,
+    first_polls: u64,
+    held_until: Option<Timestamp>,
+    /// When the next poll is to be expected.
+    pub expected: Option<Timestamp>,
+}
+
+impl Recorded {
+    /// Reads a label; `limits` are those of its account, if that is configured. `None`: the label has gone.
+    pub async fn read(
+        store: &Store,
+        row: i64,
+        limits: impl FnOnce(&str) -> Option<Limits>,
+        now: Timestamp,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some((label, detail)) = store.label_detail(row).await? else { return Ok(None) };
+        let name = AccountName::new(&label.account);
+        let (account, used) = (store.account_state(&name, now).await?, store.quota_used(&name, now).await?);
+        let outlook = limits(&label.account)
+            .map(|limits| Outlook::new(limits, used.demand, &used.share, used.this_month, &account, now));
+        let held = used.held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
+        let held_until = held.map(|(_, until)| until);
+        let expected = label.next_poll_at.map(|due_at| {
+            let expected = outlook.as_ref().map_or(due_at, |outlook| outlook.expected_at(due_at, label.pace));
+            expected.max(held_until.unwrap_or(expected))
+        });
+        let first_polls = used.first_polls;
+        Ok(Some(Self { label, detail, account, outlook, first_polls, held_until, expected }))
+    }
+
+    pub fn facts(&self, now: Timestamp) -> Facts<'_> {
+        Facts {
+            label: &self.label,
+            detail: &self.detail,
+            account: &self.account,
+            expected: self.expected,
+            outlook: self.outlook.as_ref(),
+            first_polls: self.first_polls,
+            held_until: self.held_until,
+            now,
+        }
+    }
+}
 
 /// Explains the next poll in sentences, the most important first.
-pub(super) fn reasons(facts: &Facts<'_>) -> Vec<String> {
+pub fn reasons(facts: &Facts<'_>) -> Vec<String> {
     let mut reasons = vec![of_state(facts)];
     let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
     reasons.extend(facts.detail.reason.as_ref().map(why::in_words).unwrap_or_default());

@@ -1,8 +1,5 @@
 //! `trackpost explain`: why the next poll of a label is when it is, and the last polls.
 
-mod reasons;
-mod why;
-
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,16 +7,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::args::OfLabel;
-use super::outlook::Outlooks;
 use super::output::{self, instant, roughly};
 use super::{Failure, open_store_to_read, resolve, table};
 use crate::clock;
 use crate::config::duration;
-use crate::domain::polling::account_status::AccountState;
-use crate::domain::polling::outlook::Outlook;
+use crate::domain::label::AccountName;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::polling::reason::Reason;
-use crate::store::views::labels::{LabelDetail, LabelView};
+use crate::explanation::poll::{Facts, Recorded, reasons};
+use crate::store::views::attention;
 
 /// Explanation as printed by `--json`.
 #[derive(Debug, Serialize)]
@@ -44,48 +40,18 @@ struct Recent<'a> {
     changes: usize,
 }
 
-/// Everything that the explanation is made from.
-struct Facts<'a> {
-    label: &'a LabelView,
-    detail: &'a LabelDetail,
-    account: &'a AccountState,
-    /// Expected time of the next poll.
-    expected: Option<Timestamp>,
-    /// Outlook of the account's quota; `None` if the account is not configured.
-    outlook: Option<&'a Outlook>,
-    /// Number of labels of the account that wait for their first poll.
-    first_polls: u64,
-    /// Until when the carrier's labels wait after a 429.
-    held_until: Option<Timestamp>,
-    now: Timestamp,
-}
-
 pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let (label, key) =
         resolve::label_or_tracking(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
-    let Some((view, detail)) = store.label_detail(label.row).await? else {
+    let now = clock::now();
+    let limits =
+        |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(attention::limits);
+    let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
         return Err(Failure::new(format!("{} is not registered any more", key.id)));
     };
-    let now = clock::now();
-    let account = store.account_state(&key.account, now).await?;
-    let outlooks = Outlooks::of(&store, &loaded.config, now).await?;
-    let outlook = outlooks.get(&view.account);
-    let used = store.quota_used(&key.account, now).await?;
-    let first_polls = used.first_polls;
-    let held = used.held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
-    let held_until = held.map(|(_, until)| until);
-    let expected = outlooks.foretell(view.clone()).next_poll_at.map(|at| at.max(held_until.unwrap_or(at)));
-    let facts = Facts {
-        label: &view,
-        detail: &detail,
-        account: &account,
-        expected,
-        outlook,
-        first_polls,
-        held_until,
-        now,
-    };
+    let facts = recorded.facts(now);
+    let Facts { label: view, detail, expected, outlook, .. } = facts;
     let reason = detail.reason.as_ref().filter(|_| expected.is_some());
     let explanation = Explanation {
         label_id: &view.label_id,
@@ -96,7 +62,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         row: reason.and_then(Reason::row),
         interval: reason.map(|reason| duration::format(reason.interval())),
         stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
-        reasons: reasons::reasons(&facts),
+        reasons: reasons(&facts),
         recent: detail.recent_polls.iter().map(Recent::of).collect(),
     };
     if what.listing.json {

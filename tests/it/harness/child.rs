@@ -8,9 +8,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use trackpost::clock;
 use trackpost::domain::messages::signature::SigningSecret;
-use trackpost::sandbox::{
-    Counts, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions,
-};
+use trackpost::sandbox::ledger::{Counts, Follows};
+use trackpost::sandbox::{Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions};
 
 use super::{API_KEY, SECRET, inspection, loopback};
 
@@ -159,7 +158,13 @@ events = ["*"]
 
     /// What must hold of the database and of all callbacks, once no daemon runs.
     pub fn inspect(&self) {
-        inspection::inspect(&self.database(), &self.receiver.deliveries(), true);
+        inspection::inspect(&self.database(), &self.sandbox.served(), &self.receiver, true);
+    }
+
+    /// All that was served is recorded, and these subscribers know it.
+    pub async fn everything_is_known(&self, subscribers: &[(&str, Follows)]) {
+        let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
+        inspection::everything_is_known(&self.database(), &served, &accepted, subscribers).await;
     }
 }
 
@@ -211,7 +216,7 @@ impl Daemon {
     /// Ends it in order.
     pub async fn stop(self) {
         // Before that it may not even have read its configuration.
-        self.logged("trackpost runs", 1).await;
+        self.logged("started: ", 1).await;
         self.signal("TERM");
         self.stop_already_asked().await;
     }

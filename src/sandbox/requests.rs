@@ -1,4 +1,4 @@
-//! What was asked of the sandbox: every request counted, the refused ones too.
+//! The requests that the sandbox got: each is counted, the refused ones too.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,6 +6,7 @@ use axum::http::HeaderMap;
 use jiff::Timestamp;
 
 use super::journal::Journal;
+use super::ledger::Served;
 use super::limit::Window;
 
 /// How many requests are remembered one by one; the counters know all of them.
@@ -13,19 +14,19 @@ const KEPT: usize = 200_000;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct LoggedRequest {
     /// By the real clock.
     pub at: Timestamp,
     /// Path and query.
     pub target: String,
-    /// What stood where the label id stands, well-formed or not.
+    /// The label id of the path, well-formed or not.
     pub label: Option<String>,
     /// None while it is being answered, and for ever if the client went away.
     pub status: Option<u16>,
 }
 
 #[derive(Debug)]
-pub(super) struct Census {
+pub(super) struct RequestLog {
     total: u64,
     wrong_key: u64,
     by_label: HashMap<String, u64>,
@@ -35,10 +36,12 @@ pub(super) struct Census {
     in_flight: usize,
     most_in_flight: usize,
     last_headers: HeaderMap,
-    journal: Journal<Asked>,
+    journal: Journal<LoggedRequest>,
+    /// The sandbox's side of the ledger.
+    pub(super) served: Served,
 }
 
-impl Default for Census {
+impl Default for RequestLog {
     fn default() -> Self {
         Self {
             total: 0,
@@ -51,12 +54,13 @@ impl Default for Census {
             most_in_flight: 0,
             last_headers: HeaderMap::new(),
             journal: Journal::new(KEPT),
+            served: Served::default(),
         }
     }
 }
 
-impl Census {
-    /// Counts a request as it comes in; gives its number in the journal.
+impl RequestLog {
+    /// Counts a request as it comes in. Returns its number in the journal.
     pub(super) fn arrived(
         &mut self,
         now: Timestamp,
@@ -72,8 +76,10 @@ impl Census {
         self.in_flight += 1;
         self.most_in_flight = self.most_in_flight.max(self.in_flight);
         self.last_headers.clone_from(headers);
+        let key = headers.get("api-key").and_then(|key| key.to_str().ok());
+        self.served.requested(key.unwrap_or_default(), now);
         let label = label.map(str::to_owned);
-        self.journal.push(Asked { at: now, target: target.to_owned(), label, status: None })
+        self.journal.push(LoggedRequest { at: now, target: target.to_owned(), label, status: None })
     }
 
     pub(super) fn answered(&mut self, number: u64, status: u16) {
@@ -110,15 +116,15 @@ impl Census {
         self.last_headers.clone()
     }
 
-    pub(super) fn journal(&self) -> Vec<Asked> {
+    pub(super) fn journal(&self) -> Vec<LoggedRequest> {
         self.journal.iter().cloned().collect()
     }
 }
 
-/// The sums of a run so far.
+/// Totals of a run so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Every request, whatever became of it.
+    /// Every request, whatever the answer.
     pub requests: u64,
     /// Requests without a key, or with another than the configured ones.
     pub wrong_key: u64,

@@ -1,14 +1,15 @@
-//! The house in which tests live: a real database, the real sandbox and receiver over loopback, and time as an argument.
+//! The test harness: a real database, the real sandbox and receiver over loopback, and time as an argument.
 //!
-//! Whatever a test does, [`House`] checks every invariant of the database and every signature when it is dropped; it
-//! cannot be forgotten.
+//! Whatever a test does, [`Harness`] checks the database's invariants, every signature and schema, and the ledger when it is
+//! dropped; no test can forget it.
 
 pub mod child;
+mod database;
 mod ending;
 mod inspection;
-mod looking;
 pub mod parcel;
 pub mod peer;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,9 @@ use trackpost::domain::account::Account;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::domain::messages::subscriber::SubscriberName;
+use trackpost::sandbox::ledger::Follows;
 use trackpost::sandbox::{
-    Answer, Clock, Delivery, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
+    Answer, Callback, Clock, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
 use trackpost::store::Store;
@@ -35,13 +37,13 @@ use trackpost::workers::learned_rates::SharedRates;
 use trackpost::workers::poller::{Policy, Poller};
 use trackpost::workers::registrar;
 
-pub use looking::{about, bystander};
+pub use database::{about, connect};
 
 /// All that were ever made.
 const ATTEMPTS: &str = "SELECT coalesce(sum(attempts), 0) FROM deliveries";
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-pub const API_KEY: &str = "TEST_the_key_of_the_house";
+pub const API_KEY: &str = "TEST_the_key_of_the_tests";
 
 /// One subscriber, `orders`, that is told everything in the standard form.
 pub const ORDERS: &str = r#"
@@ -52,7 +54,7 @@ format = "standard"
 events = ["*"]
 "#;
 
-pub struct House {
+pub struct Harness {
     pub sandbox: SandboxHandle,
     pub receiver: ReceiverHandle,
     pub account: Account,
@@ -82,13 +84,13 @@ struct Work {
     couriers: BTreeMap<SubscriberName, Courier>,
 }
 
-impl House {
+impl Harness {
     /// One account, `main`, and [`ORDERS`], at noon of a day to come.
     pub async fn new() -> Self {
         Self::with(ORDERS).await
     }
 
-    /// `configuration` is TOML in which HOOK, SECRET and API stand for what the house has.
+    /// `configuration` is TOML in which HOOK, SECRET and API stand for the harness's values.
     pub async fn with(configuration: &str) -> Self {
         Self::at("2030-03-04T12:00:00Z".parse().unwrap(), configuration).await
     }
@@ -96,13 +98,16 @@ impl House {
     /// As [`Self::with`], at another time; not before today, since steps ask the clock, too.
     pub async fn at(now: Timestamp, configuration: &str) -> Self {
         let clock = Arc::new(AtomicI64::new(now.as_millisecond()));
-        let hand = reading(&clock);
-        let options =
-            SandboxOptions { api_keys: vec![API_KEY.to_owned()], clock: hand.clone(), ..Default::default() };
+        let server_clock = reading(&clock);
+        let options = SandboxOptions {
+            api_keys: vec![API_KEY.to_owned()],
+            clock: server_clock.clone(),
+            ..Default::default()
+        };
         let sandbox = Sandbox::bind(loopback(), options).await.unwrap();
         let options = ReceiverOptions {
             secrets: vec![SigningSecret::parse(SECRET).unwrap()],
-            clock: hand,
+            clock: server_clock,
             ..Default::default()
         };
         let receiver = Receiver::bind(loopback(), options).await.unwrap();
@@ -131,7 +136,7 @@ impl House {
             tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }),
         ];
         let path = folder.path().join("trackpost.db");
-        let mut house = Self {
+        let mut harness = Self {
             sandbox: sandbox_handle,
             receiver: receiver_handle,
             account,
@@ -144,12 +149,12 @@ impl House {
             servers,
             _folder: folder,
         };
-        house.open().await;
-        house
+        harness.open().await;
+        harness
     }
 
-    /// The house's clock, for servers.
-    fn hand(&self) -> Clock {
+    /// The clock of the test, for servers.
+    fn server_clock(&self) -> Clock {
         reading(&self.clock)
     }
 
@@ -163,7 +168,7 @@ impl House {
     }
 
     pub fn store(&self) -> &Store {
-        &self.work.as_ref().expect("the house is open").store
+        &self.work.as_ref().expect("the harness is open").store
     }
 
     pub fn path(&self) -> &Path {
@@ -171,7 +176,7 @@ impl House {
     }
 
     fn work(&mut self) -> &mut Work {
-        self.work.as_mut().expect("the house is open")
+        self.work.as_mut().expect("the harness is open")
     }
 
     /// Has these labels watched from now on.
@@ -244,7 +249,7 @@ impl House {
     }
 
     /// Makes the label due, and polls.
-    pub async fn look_again(&mut self, label: &str) {
+    pub async fn poll_again(&mut self, label: &str) {
         let key = LabelKey { account: self.account.name.clone(), id: label.parse().unwrap() };
         assert!(self.store().poll_now(&key, self.now()).await.unwrap(), "{label} is registered");
         self.poll().await;
@@ -272,15 +277,21 @@ impl House {
         }
     }
 
+    /// All that was served is recorded, and these subscribers know it.
+    pub async fn everything_is_known(&self, subscribers: &[(&str, Follows)]) {
+        let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
+        inspection::everything_is_known(&self.path, &served, &accepted, subscribers).await;
+    }
+
     pub async fn poll_and_deliver(&mut self) {
         self.poll().await;
         self.deliver().await;
     }
 
     /// What came in for a subscriber, whatever it was answered.
-    pub fn callbacks(&self, subscriber: &str) -> Vec<Delivery> {
+    pub fn callbacks(&self, subscriber: &str) -> Vec<Callback> {
         let path = format!("/{subscriber}");
-        self.receiver.deliveries().into_iter().filter(|delivery| delivery.path == path).collect()
+        self.receiver.callbacks().into_iter().filter(|delivery| delivery.path == path).collect()
     }
 
     /// The types of what came in for `orders`, in order.
@@ -303,7 +314,7 @@ impl House {
 
     /// What all callers of the account share.
     pub fn access(&self) -> Arc<AccountAccess> {
-        Arc::clone(&self.work.as_ref().expect("the house is open").access)
+        Arc::clone(&self.work.as_ref().expect("the harness is open").access)
     }
 
     /// Has requests reserved, so that the next poll writes nothing before it is sent.
@@ -318,7 +329,7 @@ impl House {
         Arc::new(AccountAccess::open(account, self.store().clone(), client, self.now()).await.unwrap())
     }
 
-    /// The poller, to be run apart from the house.
+    /// The poller, to be run apart from the harness.
     pub fn take_poller(&mut self) -> Poller {
         self.work().poller.take().expect("nobody has taken the poller")
     }
@@ -328,18 +339,18 @@ impl House {
         self.work().couriers.insert(SubscriberName::new(subscriber), courier);
     }
 
-    /// A courier to be stepped apart from the house.
+    /// A courier to be stepped apart from the harness.
     pub fn take_courier(&mut self, subscriber: &str) -> Courier {
         self.work().couriers.remove(&SubscriberName::new(subscriber)).unwrap()
     }
 }
 
-impl Drop for House {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.work = None;
         self.servers.iter().for_each(JoinHandle::abort);
         if !std::thread::panicking() {
-            inspection::inspect(&self.path, &self.receiver.deliveries(), self.one_body_per_id);
+            inspection::inspect(&self.path, &self.sandbox.served(), &self.receiver, self.one_body_per_id);
         }
     }
 }
@@ -349,7 +360,7 @@ fn reading(clock: &Arc<AtomicI64>) -> Clock {
     Clock::from_fn(move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap())
 }
 
-/// The `seq` of a label's first message in a house that polls at its first noon; those of the same instant follow it
+/// The `seq` of a label's first message in a harness that polls at its first noon; those of the same instant follow it
 /// one by one.
 const FIRST_SEQ: u64 = 1_898_856_000_000;
 

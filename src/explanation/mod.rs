@@ -1,0 +1,86 @@
+//! Explanations: recorded polls and deliveries in sentences, for the command line and the status page.
+//!
+//! Nothing is decided here; the reasons were stored with the decisions.
+
+pub mod delivery;
+pub mod poll;
+mod reason;
+pub mod story;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::duration;
+use crate::domain::degraded::What;
+
+/// What is degraded, before its name.
+pub fn kind_in_words(what: What) -> &'static str {
+    match what {
+        What::Daemon => "daemon",
+        What::Shortage => "this machine",
+        What::Account => "account",
+        What::Subscriber => "subscriber",
+        What::FirstPolls => "first polls of account",
+        What::Reload => "reload",
+        What::LabelFile => "label file left out:",
+        What::Watch => "label files are not watched",
+        What::Wal => "database",
+    }
+}
+
+/// A measured duration, rounded for people: `<1 ms`, `87 ms`, `5 s`, `1.2 s`, `2m`.
+pub fn measured(took: Duration) -> String {
+    match u64::try_from(took.as_millis()).unwrap_or(u64::MAX) {
+        0 => "<1 ms".to_owned(),
+        ms @ ..1_000 => format!("{ms} ms"),
+        ms @ ..60_000 if ms % 1_000 < 100 => format!("{} s", ms / 1_000),
+        ms @ ..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        ms => roughly(SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))),
+    }
+}
+
+/// A span of time, rounded for people: `59s`, `2h5m`, `1d3h`.
+pub fn roughly(span: SignedDuration) -> String {
+    let seconds = span.unsigned_abs().as_secs();
+    let unit = match seconds {
+        ..60 => 1,
+        60..3_600 => 60,
+        3_600..86_400 => 300,
+        _ => 3_600,
+    };
+    duration::format(Duration::from_secs(seconds - seconds % unit))
+}
+
+/// An instant as the contract has it: RFC 3339, UTC, milliseconds, `Z`.
+pub fn instant(at: Timestamp) -> String {
+    crate::domain::messages::body::instant(at)
+}
+
+/// An instant for people, or a dash.
+pub fn shown(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measured_durations_are_rounded() {
+        for (ms, shown) in
+            [(0, "<1 ms"), (87, "87 ms"), (1_000, "1 s"), (5_002, "5 s"), (1_250, "1.2 s"), (61_500, "1m")]
+        {
+            assert_eq!(measured(Duration::from_millis(ms)), shown);
+        }
+    }
+
+    #[test]
+    fn spans_are_rounded_for_people() {
+        for (seconds, shown) in
+            [(0, "0s"), (59, "59s"), (119, "1m"), (-7_500, "2h5m"), (7_299, "2h"), (100_000, "1d3h")]
+        {
+            assert_eq!(roughly(SignedDuration::from_secs(seconds)), shown);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The whole story of a delivery: what is recorded, when it is attempted next, and why then.
+//!
+//! Gathers what is recorded; when next and why is [`crate::domain::delivery::next_attempt`]'s to say, in the words of [`super::delivery`].
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::delivery as words;
+use super::instant;
+use crate::domain::delivery::attempt::{Heeded, Reached, heeded};
+use crate::domain::delivery::health::Health;
+use crate::domain::delivery::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
+use crate::domain::messages::ping::PING;
+use crate::domain::messages::subscriber::SubscriberName;
+use crate::domain::time::later;
+use crate::store::views::attention::Configured;
+use crate::store::views::deliveries::{AttemptView, DeliveryView};
+use crate::store::views::waiting::Place;
+use crate::store::{Store, StoreError};
+
+/// A delivery and what came of it, as `--json` has it.
+#[derive(Serialize)]
+pub struct Story {
+    #[serde(flatten)]
+    pub delivery: DeliveryView,
+    pub queued_again_at: Option<String>,
+    pub next: Next,
+    pub log: Vec<Told>,
+}
+
+/// When it is attempted next, and why then.
+#[derive(Serialize)]
+pub struct Next {
+    pub at: Option<String>,
+    pub because: Vec<&'static str>,
+    pub reasons: Vec<String>,
+    /// What goes before it: the first of its label that is not delivered yet.
+    pub behind: Option<Behind>,
+}
+
+#[derive(Serialize)]
+pub struct Behind {
+    pub delivery_id: String,
+    pub message_id: String,
+    pub seq: Option<i64>,
+    /// How many go before it in all.
+    pub before: u64,
+}
+
+/// An attempt, and what followed.
+#[derive(Serialize)]
+pub struct Told {
+    #[serde(flatten)]
+    pub attempt: AttemptView,
+    /// How far it came; null where that is not recorded.
+    pub reached: Option<&'static str>,
+    pub retry_after_heeded: Option<Heeded>,
+    /// From its end to the next attempt, made or planned.
+    pub next_after_seconds: Option<f64>,
+    #[serde(skip)]
+    pub ended: Option<&'static str>,
+    #[serde(skip)]
+    pub then: Option<String>,
+}
+
+/// The story of a delivery as of `now`.
+pub async fn story(
+    store: &Store,
+    configured: &Configured,
+    delivery: DeliveryView,
+    now: Timestamp,
+) -> Result<Story, StoreError> {
+    let record = Record::of(store, configured, delivery, now).await?;
+    let outlook = record.outlook(configured, now);
+    let mut reasons: Vec<String> =
+        outlook.because.iter().map(|why| words::reason(*why, &record.delivery, now)).collect();
+    let mut behind = None;
+    if outlook.because.contains(&Because::Behind)
+        && let Some(head) = record.place.head
+        && let Some(head) = store.deliveries_named(Some(head), None).await?.pop()
+    {
+        let head = Record::of(store, configured, head, now).await?;
+        reasons.push(words::head(&head.delivery, record.place.before, &head.outlook(configured, now), now));
+        behind = Some(Behind {
+            delivery_id: head.delivery.delivery_id,
+            message_id: head.delivery.message_id,
+            seq: head.delivery.seq,
+            before: record.place.before,
+        });
+    }
+    let next = Next {
+        at: outlook.at.map(instant),
+        because: outlook.because.iter().map(|why| why.as_str()).collect(),
+        reasons,
+        behind,
+    };
+    let queued_again_at = record.place.queued_again_at;
+    let log = told(&record.delivery, record.log, queued_again_at);
+    Ok(Story { delivery: record.delivery, queued_again_at: queued_again_at.map(instant), next, log })
+}
+
+/// What keeps a delivery from being attempted that is due itself: how its subscriber fares.
+pub async fn held_back(
+    store: &Store,
+    configured: &Configured,
+    delivery: DeliveryView,
+    now: Timestamp,
+) -> Result<Option<String>, StoreError> {
+    let record = Record::of(store, configured, delivery, now).await?;
+    let holds =
+        |why: &Because| matches!(why, Because::Paused { .. } | Because::Probed { .. } | Because::Held { .. });
+    let why = record.outlook(configured, now).because.into_iter().find(holds);
+    Ok(why.map(|why| words::reason(why, &record.delivery, now)))
+}
+
+/// All that is recorded of a delivery and bears on it.
+struct Record {
+    delivery: DeliveryView,
+    log: Vec<AttemptView>,
+    place: Place,
+    health: Health,
+}
+
+impl Record {
+    async fn of(
+        store: &Store,
+        configured: &Configured,
+        delivery: DeliveryView,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let name = SubscriberName::new(&delivery.subscriber);
+        let mut health = store.subscriber_health(&name).await?;
+        if let Some(digest) = configured.url_digests.get(&name) {
+            // As the courier does: another URL is another receiver.
+            health.meet(digest, now);
+        }
+        let log = store.attempts_of(delivery.row).await?;
+        let place = store.place_of(delivery.row).await?;
+        Ok(Self { delivery, log, place, health })
+    }
+
+    fn outlook(&self, configured: &Configured, now: Timestamp) -> Outlook {
+        let delivery = &self.delivery;
+        let addressee = match configured.subscribers.get(&SubscriberName::new(&delivery.subscriber)) {
+            None => Addressee::Unknown,
+            Some(false) => Addressee::TurnedOff,
+            Some(_) => Addressee::Served,
+        };
+        let case = Case {
+            // The table's CHECK knows no others.
+            state: State::parse(&delivery.state).unwrap_or(State::Pending),
+            plan: delivery.plan,
+            ping: delivery.r#type == PING,
+            behind_another: self.place.head.is_some(),
+            addressee,
+            health: &self.health,
+        };
+        outlook(&case, now)
+    }
+}
+
+fn ended_at(attempt: &AttemptView) -> Timestamp {
+    let took = SignedDuration::from_millis(i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX));
+    later(attempt.started_at, took)
+}
+
+/// Each attempt with what followed it: the next one, or the plan for it.
+fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<Timestamp>) -> Vec<Told> {
+    let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
+    let told = log.into_iter().enumerate().map(|(index, attempt)| {
+        let reached = Reached::of(&attempt.outcome, attempt.detail.as_deref());
+        let ended_at = ended_at(&attempt);
+        let made = starts.get(index + 1).copied();
+        let next = made.or(delivery.next_attempt_at);
+        let waited = next.map(|next| Duration::try_from(next.duration_since(ended_at)).unwrap_or_default());
+        let asked = attempt.retry_after.zip(waited).map(|(asked, waited)| heeded(asked, waited));
+        let again =
+            queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
+        Told {
+            reached: reached.map(Reached::as_str),
+            ended: reached.map(words::ended),
+            retry_after_heeded: asked,
+            next_after_seconds: waited.map(|waited| waited.as_secs_f64()),
+            then: words::then(&attempt, delivery, waited.filter(|_| made.is_some()), again),
+            attempt,
+        }
+    });
+    told.collect()
+}

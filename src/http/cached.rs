@@ -1,0 +1,34 @@
+//! An answer that is computed once a second at most, however often it is asked for.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::clock::Stopwatch;
+
+/// How long an answer is good.
+const GOOD: Duration = Duration::from_secs(1);
+
+/// The last answer, and since when it is known. Those who ask meanwhile wait for one computation.
+#[derive(Debug)]
+pub(super) struct Cached<T>(Mutex<Option<(Stopwatch, T)>>);
+
+impl<T> Default for Cached<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Cached<T> {
+    pub(super) async fn get(&self, compute: impl AsyncFnOnce() -> T) -> T {
+        let mut known = self.0.lock().await;
+        if let Some((since, known)) = &*known
+            && since.elapsed() < GOOD
+        {
+            return known.clone();
+        }
+        let computed = compute().await;
+        *known = Some((Stopwatch::start(), computed.clone()));
+        computed
+    }
+}

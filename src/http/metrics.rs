@@ -1,0 +1,233 @@
+//! `GET /metrics`: what this process counted since it started, and what the database says now, in Prometheus text.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Sources;
+use super::cached::Cached;
+use crate::clock;
+use crate::domain::polling::account_status::AccountStatus;
+use crate::domain::time::earlier;
+use crate::metrics::{self, OfSubscriber};
+use crate::store::StoreError;
+
+type Number = Gauge<f64, AtomicU64>;
+type Answer = Result<String, String>;
+
+pub(super) async fn metrics(State((sources, cached)): State<(Sources, Arc<Cached<Answer>>)>) -> Response {
+    let text =
+        cached.get(async || text(&sources, clock::now()).await.map_err(|error| error.to_string())).await;
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAccount {
+    account: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountState {
+    account: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SubscriberState {
+    subscriber: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    account: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    what: String,
+}
+
+/// Gauges of one scrape.
+struct Gauges<L>(Family<L, Number>);
+
+impl<L: Clone + Debug + Send + Sync + std::hash::Hash + Eq + EncodeLabelSet + 'static> Gauges<L> {
+    fn new(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>) -> Self {
+        let family = Family::<L, Number>::default();
+        match unit {
+            Some(unit) => registry.register_with_unit(name, help, unit, family.clone()),
+            None => registry.register(name, help, family.clone()),
+        }
+        Self(family)
+    }
+
+    fn set(&self, of: L, value: f64) {
+        self.0.get_or_create(&of).set(value);
+    }
+}
+
+/// Everything, as of `now`.
+async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
+    let mut registry = Registry::with_prefix("trackpost");
+    counted(&mut registry, now);
+    of_accounts(&mut registry, sources, now).await?;
+    of_subscribers(&mut registry, sources, now).await?;
+    of_store(&mut registry, sources).await?;
+    let attention = Gauges::new(&mut registry, "attention", "Things that are degraded, by kind", None);
+    let mut kinds: BTreeMap<String, f64> = BTreeMap::new();
+    for degraded in sources.degraded().await {
+        let what = serde_json::to_value(degraded.what).ok();
+        let what = what.as_ref().and_then(|what| what.as_str()).unwrap_or_default();
+        *kinds.entry(what.to_owned()).or_default() += 1.0;
+    }
+    kinds.into_iter().for_each(|(what, count)| attention.set(What { what }, count));
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry).expect("a text takes everything");
+    Ok(text)
+}
+
+/// What the process counts itself.
+fn counted(registry: &mut Registry, now: Timestamp) {
+    let counts = metrics::metrics();
+    let build = Info::new([("version", env!("TRACKPOST_VERSION"))]);
+    registry.register("build", "Version of trackpost", build);
+    let started = earlier(now, SignedDuration::try_from(counts.uptime()).unwrap_or_default());
+    let start = Number::default();
+    start.set(started.as_millisecond() as f64 / 1000.0);
+    registry.register_with_unit("start_time", "When the process started, since 1970", Unit::Seconds, start);
+    registry.register("polls", "Polls that have ended, by outcome", counts.polls.clone());
+    registry.register_with_unit(
+        "time_to_notice",
+        "From the last good answer that did not have a new event to the one that has it",
+        Unit::Seconds,
+        counts.noticed.clone(),
+    );
+    registry.register("delivery_attempts", "Attempts of deliveries, by outcome", counts.attempts.clone());
+    registry.register("deliveries_dead", "Deliveries that were given up", counts.dead.clone());
+    registry.register_with_unit(
+        "delivery_latency",
+        "From the making of a message, or its replay, to its acceptance",
+        Unit::Seconds,
+        counts.latency.clone(),
+    );
+    registry.register("writer_batch_rows", "Rows in a transaction of the writer", counts.batch_rows.clone());
+    registry.register_with_unit(
+        "writer_batch_duration",
+        "How long a transaction of the writer took",
+        Unit::Seconds,
+        counts.batch_seconds.clone(),
+    );
+}
+
+async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp) -> Result<(), StoreError> {
+    let gauge = |registry: &mut Registry, name, help| Gauges::<OfAccount>::new(registry, name, help, None);
+    let last_minute = gauge(registry, "requests_last_minute", "Requests to the API in the last 60 s");
+    let per_minute = gauge(registry, "requests_per_minute_limit", "requests_per_minute of the configuration");
+    let month = gauge(registry, "requests_this_month", "Requests to the API since the month began");
+    let per_month =
+        gauge(registry, "requests_per_month_limit", "requests_per_month of the configuration; 0: no budget");
+    let stretch = Gauges::<OfAccount>::new(
+        registry,
+        "stretch",
+        "Factor by which all waits are longer than planned; +Inf: no request is allowed",
+        Some(Unit::Other("ratio".to_owned())),
+    );
+    let due = gauge(registry, "labels_due", "Labels that are due and wait for their turn");
+    let first = gauge(registry, "first_polls_waiting", "Labels that wait for their first poll");
+    let states = Gauges::<AccountState>::new(
+        registry,
+        "account_state",
+        "1 for the state that the account is in",
+        None,
+    );
+    let configured = Arc::clone(&sources.configured.borrow());
+    for (name, limits) in &configured.accounts {
+        let view = sources.store.account_view(name, *limits, now).await?;
+        let of = || OfAccount { account: view.name.clone() };
+        last_minute.set(of(), view.requests_last_minute as f64);
+        per_minute.set(of(), f64::from(view.requests_per_minute));
+        month.set(of(), view.requests_this_month as f64);
+        per_month.set(of(), view.requests_per_month as f64);
+        stretch.set(of(), view.stretch.unwrap_or(f64::INFINITY));
+        due.set(of(), view.due as f64);
+        first.set(of(), view.first_polls_waiting as f64);
+        for status in AccountStatus::ALL {
+            let of = AccountState { account: view.name.clone(), state: status.as_str() };
+            states.set(of, f64::from(u8::from(view.status == status)));
+        }
+    }
+    Ok(())
+}
+
+async fn of_subscribers(
+    registry: &mut Registry,
+    sources: &Sources,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let pending = Gauges::<OfSubscriber>::new(
+        registry,
+        "deliveries_pending",
+        "Deliveries that are still to be made",
+        None,
+    );
+    let oldest = Gauges::<OfSubscriber>::new(
+        registry,
+        "deliveries_oldest_pending_age",
+        "Age of the oldest delivery that is still to be made; 0: there is none",
+        Some(Unit::Seconds),
+    );
+    let states = Gauges::<SubscriberState>::new(
+        registry,
+        "subscriber_state",
+        "1 for the state that the subscriber is in",
+        None,
+    );
+    let configured = Arc::clone(&sources.configured.borrow());
+    for view in sources.store.subscriber_views(&configured.subscribers).await? {
+        let of = || OfSubscriber { subscriber: view.name.clone() };
+        pending.set(of(), view.pending as f64);
+        let age = view.oldest_pending_at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
+        oldest.set(of(), age);
+        for state in ["ok", "failing", "paused", "disabled", "removed"] {
+            let of = SubscriberState { subscriber: view.name.clone(), state };
+            states.set(of, f64::from(u8::from(view.state == state)));
+        }
+    }
+    Ok(())
+}
+
+async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
+    let labels = Gauges::<Labels>::new(registry, "labels", "Labels by account and state", None);
+    for tally in sources.store.label_tally().await? {
+        labels.set(Labels { account: tally.account, state: tally.state }, tally.labels as f64);
+    }
+    let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {
+        let gauge = Number::default();
+        gauge.set(value);
+        match unit {
+            Some(unit) => registry.register_with_unit(name, help, unit, gauge),
+            None => registry.register(name, help, gauge),
+        }
+    };
+    let left_out = sources.store.label_files_left_out().await?.len();
+    number("label_files_left_out", "Label files that cannot be read", None, left_out as f64);
+    let (database, wal) = (sources.store.database_bytes(), sources.store.wal_bytes());
+    number("database_size", "Size of the database file", Some(Unit::Bytes), database as f64);
+    number("database_wal_size", "Size of the write-ahead log", Some(Unit::Bytes), wal as f64);
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! `/labels/{id}`: a parcel's timeline, its polls, when the next one is and why, its messages and their deliveries.
+//!
+//! The only page with personal data: places and signers, as the carrier tells them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::Timestamp;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::super::Sources;
+use super::layout::{
+    badge, encoded, fields, label_link, message_link, metadata, number, page, subscriber_link, table, time,
+    time_from,
+};
+use super::message::attempt;
+use super::{not_found, unreadable};
+use crate::clock;
+use crate::domain::polling::poll::PollSummary;
+use crate::domain::tracking::TrackingEvent;
+use crate::explanation::poll::{Recorded, reasons};
+use crate::store::StoreError;
+use crate::store::views::deliveries::{AttemptView, DeliveryView};
+use crate::store::views::events::{ChangeView, EventView};
+use crate::store::views::messages::MessageView;
+
+/// What a page shows at most, newest first.
+const EVENTS: usize = 200;
+const MESSAGES: u32 = 50;
+const ATTEMPTS: u32 = 300;
+/// Characters of a value that a revision shows.
+const VALUE: usize = 200;
+
+#[derive(serde::Deserialize)]
+pub(in crate::http) struct Asked {
+    account: Option<String>,
+}
+
+pub(in crate::http) async fn label(
+    State(sources): State<Sources>,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    match read(&sources, &id, asked.account.as_deref()).await {
+        Ok(response) => response,
+        Err(error) => unreadable(&error),
+    }
+}
+
+async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Response, StoreError> {
+    let (store, now) = (&sources.store, clock::now());
+    let named = store.labels_named(id).await?;
+    let fitting: Vec<_> =
+        named.iter().filter(|label| account.is_none_or(|account| label.account == account)).collect();
+    let label = match &fitting[..] {
+        [label] => *label,
+        [] => return Ok(none(id, &named.iter().map(|label| label.account.as_str()).collect::<Vec<_>>())),
+        several => {
+            return Ok(page(
+                StatusCode::MULTIPLE_CHOICES,
+                id,
+                html! {
+                    h1 { (id) }
+                    p { "Several accounts have a label of this id:" }
+                    ul { @for label in several { li { a href={ "/labels/" (encoded(id)) "?account=" (encoded(&label.account)) } { (label.account) } } } }
+                },
+            ));
+        }
+    };
+    let configured = Arc::clone(&sources.configured.borrow());
+    let limits = |account: &str| {
+        configured.accounts.iter().find(|(name, _)| name.as_str() == account).map(|(_, limits)| *limits)
+    };
+    let Some(recorded) = Recorded::read(store, label.row, limits, now).await? else {
+        return Ok(none(id, &[]));
+    };
+    let events = store.label_events(label.row).await?;
+    let messages = store.messages_of_label(label.row, MESSAGES).await?;
+    let from_seq = messages.last().and_then(|message| message.seq).unwrap_or(0);
+    let mut deliveries: HashMap<String, Vec<DeliveryView>> = HashMap::new();
+    for delivery in store.deliveries_of_label(label.row, from_seq).await? {
+        deliveries.entry(delivery.message_id.clone()).or_default().push(delivery);
+    }
+    let attempts = store.attempts_of_label(label.row, from_seq, ATTEMPTS).await?;
+    let view = &recorded.label;
+    Ok(page(
+        StatusCode::OK,
+        &format!("Label {id}"),
+        html! {
+            h1 { "Label " (view.label_id) " " (badge(&view.state)) }
+            (about(&recorded, now))
+            section aria-labelledby="next" { h2 #next { "Next poll" } (next(&recorded, now)) }
+            section aria-labelledby="timeline" { h2 #timeline { "Timeline" } (timeline(&events, now)) }
+            section aria-labelledby="messages" {
+                h2 #messages { "Messages" } (told(&messages, &deliveries, &attempts, recorded.detail.last_seq, now))
+            }
+        },
+    ))
+}
+
+fn none(id: &str, accounts: &[&str]) -> Response {
+    not_found(
+        "No such label",
+        html! {
+            @if accounts.is_empty() {
+                p { "No label " b { (id) } " is registered. Its id may be spelled otherwise: search by tracking number or metadata." }
+                p { code { "trackpost labels add " (id) } " registers it." }
+            } @else {
+                p { "The account that was asked for has no label " b { (id) } "; there is one in: "
+                    @for account in accounts { (label_link(id, Some(account))) " (" (account) ") " } }
+            }
+        },
+    )
+}
+
+fn about(recorded: &Recorded, now: Timestamp) -> Markup {
+    let (view, detail) = (&recorded.label, &recorded.detail);
+    let text = |text: &Option<String>| text.as_ref().map(|text| html! { (text) });
+    let status = view.status_code.as_ref().map(|code| {
+        html! {
+            (code) @if let Some(words) = &detail.status_description { ", " (words) }
+            @if detail.out_for_delivery { ", out for delivery" }
+        }
+    });
+    html! {
+        section {
+            (fields(&[
+                ("Status", status),
+                ("Carrier", text(&detail.carrier_code)),
+                ("Tracking number", text(&view.tracking_number)),
+                ("Estimated delivery", text(&detail.estimate)),
+                ("Last change", view.last_changed_at.map(|at| time_from(at, now))),
+                ("Finished", detail.finished_at.map(|at| time_from(at, now))),
+                ("Account", Some(html! { (view.account) })),
+                ("Registered", Some(html! { (time_from(view.registered_at, now)) " (" (view.source) ")" })),
+                ("Metadata", Some(metadata(&view.metadata)).filter(|_| view.metadata.get() != "{}")),
+            ]))
+        }
+    }
+}
+
+fn next(recorded: &Recorded, now: Timestamp) -> Markup {
+    let polls = &recorded.detail.recent_polls;
+    html! {
+        p {
+            @match recorded.expected {
+                Some(at) => b { (time_from(at, now)) },
+                None => b { "none is planned" },
+            }
+        }
+        ul { @for reason in reasons(&recorded.facts(now)) { li { (reason) } } }
+        h3 { "Last polls" }
+        @if polls.is_empty() {
+            p { "No poll has changed anything or failed yet" @if recorded.label.last_polled_at.is_none() { ": it was never polled" } "." }
+        } @else {
+            (table("Last polls", &["Polled", "Said", "Status", "Messages", "Detail"],
+                &polls.iter().rev().map(|poll| summary(poll, now)).collect::<Vec<_>>()))
+            p { small { "Unchanged polls are not listed: " (number(recorded.label.unchanged)) " in a row"
+                @if let Some(at) = recorded.label.last_polled_at { ", the last " (time_from(at, now)) } "." } }
+        }
+    }
+}
+
+fn summary(poll: &PollSummary, now: Timestamp) -> Markup {
+    html! {
+        td { @if let Ok(at) = Timestamp::from_millisecond(poll.at) { (time_from(at, now)) } }
+        td { (poll.outcome.replace('_', " ")) }
+        td { @if let Some(status) = poll.status { (status) } }
+        td { (poll.changes) }
+        td { (poll.detail.as_deref().unwrap_or_default()) }
+    }
+}
+
+fn timeline(events: &[EventView], now: Timestamp) -> Markup {
+    if events.is_empty() {
+        return html! { p { "The carrier has told nothing yet. What it tells is recorded here from the next poll on." } };
+    }
+    html! {
+        @if events.len() > EVENTS {
+            p { "The last " (EVENTS) " of " (events.len()) " events; " code { "trackpost history" } " has all." }
+        }
+        ol.timeline reversed { @for event in events.iter().rev().take(EVENTS) { (one(event, now)) } }
+    }
+}
+
+/// A text of an event; what is empty is left out.
+fn text<'a>(event: &'a Value, name: &str) -> Option<std::borrow::Cow<'a, str>> {
+    match event.get(name)? {
+        Value::String(text) => {
+            Some(text.trim().into()).filter(|text: &std::borrow::Cow<'_, str>| !text.is_empty())
+        }
+        Value::Null => None,
+        other => Some(other.to_string().into()),
+    }
+}
+
+fn one(view: &EventView, now: Timestamp) -> Markup {
+    let event: Value = serde_json::from_str(view.event.get()).unwrap_or_default();
+    let occurred = TrackingEvent::parse(view.event.get()).ok().and_then(|event| event.instant());
+    let written = text(&event, "carrier_occurred_at").or_else(|| text(&event, "occurred_at"));
+    let place: Vec<_> = ["company_name", "city_locality", "state_province", "postal_code", "country_code"]
+        .iter()
+        .filter_map(|name| text(&event, name))
+        .collect();
+    let what = ["description", "event_description", "status_detail_description", "status_description"]
+        .iter()
+        .find_map(|name| text(&event, name));
+    html! {
+        li.gone[view.retracted_at.is_some()] {
+            div {
+                b.what { (what.as_deref().unwrap_or("an event without a description")) } " "
+                @if let Some(code) = text(&event, "status_code") { span.badge.calm { (code) } " " }
+                @if view.revision > 1 { span.badge.warn { "revision " (view.revision) } " " }
+                @if view.late { span.badge.off { "came late" } " " }
+                @if view.retracted_at.is_some() { span.badge.bad { "retracted" } }
+            }
+            div {
+                @match (occurred, &written) {
+                    (Some(at), _) => (time_from(at, now)),
+                    (None, Some(written)) => { (written) " " small { "(as the carrier writes it)" } },
+                    (None, None) => span.muted { "no time" },
+                }
+                @if !place.is_empty() { " · " (place.join(", ")) }
+                @if let Some(signer) = text(&event, "signer") { " · signed by " (signer) }
+            }
+            div { small { "first seen " (time(view.first_seen_at)) " · " (view.event_id) } }
+            @for change in &view.changes { (changed(change, &event)) }
+        }
+    }
+}
+
+/// What became of an event; a revision says what it was before.
+fn changed(change: &ChangeView, event: &Value) -> Markup {
+    let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
+    let before: Value =
+        change.before.as_ref().and_then(|before| serde_json::from_str(before.get()).ok()).unwrap_or_default();
+    html! {
+        div {
+            (badge(&change.kind)) " " small { (time(change.at)) }
+            @if !fields.is_empty() {
+                details {
+                    summary { (fields.join(", ")) }
+                    ul { @for field in &fields {
+                        li { (field) ": " (value(&before, field)) " → " (value(event, field)) " (now)" }
+                    } }
+                }
+            }
+        }
+    }
+}
+
+fn value(event: &Value, field: &str) -> String {
+    match text(event, field) {
+        None => "nothing".to_owned(),
+        Some(text) if text.chars().count() > VALUE => {
+            format!("{}…", text.chars().take(VALUE).collect::<String>())
+        }
+        Some(text) => text.into_owned(),
+    }
+}
+
+fn told(
+    messages: &[MessageView],
+    deliveries: &HashMap<String, Vec<DeliveryView>>,
+    attempts: &HashMap<i64, Vec<AttemptView>>,
+    last_seq: i64,
+    now: Timestamp,
+) -> Markup {
+    if messages.is_empty() {
+        return html! { p {
+            @if last_seq > 0 { "Its messages were pruned." } @else { "No change made a message yet." }
+        } };
+    }
+    html! {
+        @if messages.len() >= MESSAGES as usize { p { "The last " (MESSAGES) " messages; " code { "trackpost history" } " has all." } }
+        @for message in messages {
+            h3 { (message_link(&message.message_id, &message.r#type)) " " small { (time_from(message.created_at, now)) } }
+            @match deliveries.get(&message.message_id) {
+                None => p.muted { "No subscriber asks for it." },
+                Some(deliveries) => ul { @for delivery in deliveries {
+                    li {
+                        (subscriber_link(&delivery.subscriber)) " " (badge(&delivery.state)) " "
+                        @if let Some(at) = delivery.delivered_at { (time_from(at, now)) }
+                        @if let Some(at) = delivery.next_attempt_at { "next attempt " (time_from(at, now)) }
+                        @if let Some(attempts) = attempts.get(&delivery.row) {
+                            details {
+                                summary { (delivery.attempts) @if delivery.attempts == 1 { " attempt" } @else { " attempts" } }
+                                ol { @for of in attempts { li value=(of.attempt) { (attempt(of)) } } }
+                            }
+                        }
+                    }
+                } },
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `/messages/{id}`: what a message is about, and what became of it with each subscriber. Its body, which may hold
+//! personal data, is not shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::super::Sources;
+use super::layout::{badge, encoded, fields, label_link, number, page, subscriber_link, time, time_from};
+use super::subscriber::{kind, said};
+use super::{not_found, unreadable};
+use crate::clock;
+use crate::config::duration;
+use crate::explanation::story::{Story, Told, story};
+use crate::store::StoreError;
+use crate::store::views::deliveries::AttemptView;
+
+pub(in crate::http) async fn message(State(sources): State<Sources>, Path(id): Path<String>) -> Response {
+    match read(&sources, &id).await {
+        Ok(response) => response,
+        Err(error) => unreadable(&error),
+    }
+}
+
+async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
+    let (store, now) = (&sources.store, clock::now());
+    let Some(message) = store.message_view(id).await? else {
+        return Ok(not_found(
+            "No such message",
+            html! {
+                p { "There is no message " b { (id) } ". Messages are pruned with their labels (" code { "store.keep_finished" } ")." }
+                p { "A message's label leads to it: search by label id, tracking number or metadata." }
+            },
+        ));
+    };
+    let configured = Arc::clone(&sources.configured.borrow());
+    let mut stories = Vec::new();
+    for delivery in store.deliveries_named(None, Some(id)).await? {
+        stories.push(story(store, &configured, delivery, now).await?);
+    }
+    Ok(page(
+        StatusCode::OK,
+        &message.r#type,
+        html! {
+            h1 { (message.r#type) }
+            section {
+                (fields(&[
+                    ("Message", Some(html! { code { (message.message_id) } })),
+                    ("Label", message.label_id.as_ref().map(|label| label_link(label, message.account.as_deref()))),
+                    ("Account", message.account.as_ref().map(|account| html! { (account) })),
+                    ("Sequence number", message.seq.map(|seq| html! { (seq) })),
+                    ("Made", Some(time_from(message.created_at, now))),
+                    ("Body", Some(html! { (number(message.bytes.unsigned_abs())) " bytes" })),
+                ]))
+            }
+            @if stories.is_empty() {
+                section { p { "No subscriber asks for messages of this type: it is in the feed ("
+                    a href={ "/messages?limit=1" } { "/messages" } ") and goes nowhere else." } }
+            }
+            @for story in &stories { (delivery(story, now)) }
+            p { small { "The body is in the feed, and in " code { "trackpost history" } " as its label's events; it is not shown here, as \
+                it may name persons." } }
+        },
+    ))
+}
+
+fn delivery(story: &Story, now: Timestamp) -> Markup {
+    let of = &story.delivery;
+    let heading = format!("delivery-{}", encoded(&of.subscriber));
+    html! {
+        section aria-labelledby=(heading) {
+            h2 id=(heading) { "To " (subscriber_link(&of.subscriber)) " " (badge(&of.state)) }
+            (fields(&[
+                ("Delivery", Some(html! { (of.delivery_id) })),
+                ("Attempts", Some(html! { (of.attempts) })),
+                ("Delivered", of.delivered_at.map(|at| time_from(at, now))),
+                ("Next attempt", story.next.at.as_ref().and_then(|at| at.parse().ok()).map(|at| time_from(at, now))),
+            ]))
+            @if of.state != "delivered" { ul { @for reason in &story.next.reasons { li { (reason) } } } }
+            @if of.attempts > story.log.len() as u64 {
+                p.muted { "The record of older attempts was kept long enough and is gone." }
+            }
+            @if !story.log.is_empty() { h3 { "Attempts" } ol { @for told in &story.log { (told_of(told)) } } }
+        }
+    }
+}
+
+fn told_of(told: &Told) -> Markup {
+    html! {
+        li {
+            (attempt(&told.attempt))
+            @if let Some(ended) = told.ended { ", " (ended) }
+            @if let Some(then) = &told.then { br; small { "then: " (then) } }
+        }
+    }
+}
+
+/// An attempt in a line, with what it said.
+pub(super) fn attempt(attempt: &AttemptView) -> Markup {
+    html! {
+        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (kind(&attempt.outcome)) } }
+        @if let Some(status) = attempt.status { " " (status) }
+        " " (time(attempt.started_at)) ", took " (duration::format(Duration::from_millis(attempt.duration_ms)))
+        @if attempt.outcome != "accepted" { " " (said(attempt.detail.as_deref(), attempt.answer.as_deref())) }
+    }
+}

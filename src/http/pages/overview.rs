@@ -1,0 +1,326 @@
+//! `/`: what needs attention first, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::response::Response;
+use jiff::{SignedDuration, Timestamp};
+use maud::{Markup, html};
+
+use super::super::{STILL, Sources};
+use super::figures;
+use super::layout::{badge, live, number, subscriber_link, table, time, time_or};
+use super::{search, unreadable};
+use crate::clock;
+use crate::config::duration;
+use crate::domain::degraded::{Degraded, What, first_polls_in_words};
+use crate::domain::label::AccountName;
+use crate::domain::polling::cadence::Cadence;
+use crate::domain::polling::freshness::{Figures, Histogram};
+use crate::domain::polling::outlook::Limits;
+use crate::domain::time::earlier;
+use crate::explanation::{kind_in_words, roughly};
+use crate::metrics::metrics;
+use crate::simulation::forecast::{Forecast, forecast};
+use crate::store::StoreError;
+use crate::store::views::accounts::AccountView;
+use crate::store::views::attention::Configured;
+use crate::store::views::overview::Tally;
+use crate::store::views::subscribers::SubscriberView;
+
+/// Freshness is shown over so long.
+const FRESHNESS: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What the overview is asked for with.
+#[derive(serde::Deserialize)]
+pub(in crate::http) struct Asked {
+    find: Option<String>,
+    state: Option<String>,
+}
+
+pub(in crate::http) async fn overview(
+    State(sources): State<Sources>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let now = clock::now();
+    let find = asked.find.as_deref().map(str::trim).filter(|find| !find.is_empty());
+    let state = asked.state.as_deref().filter(|state| !state.is_empty());
+    if find.is_some() || state.is_some() {
+        return search::found(&sources, find, state, now).await.unwrap_or_else(|error| unreadable(&error));
+    }
+    match Shown::read(&sources, now).await {
+        Ok(shown) => live("Overview", "", &shown.markup(now)),
+        Err(error) => unreadable(&error),
+    }
+}
+
+struct Shown {
+    still: Vec<String>,
+    attention: Vec<Degraded>,
+    accounts: Vec<AccountView>,
+    labels: Vec<Tally>,
+    forecast: Option<Forecast>,
+    freshness: BTreeMap<AccountName, Figures>,
+    subscribers: Vec<SubscriberView>,
+    database: String,
+}
+
+impl Shown {
+    async fn read(sources: &Sources, now: Timestamp) -> Result<Self, StoreError> {
+        let (store, configured) = (&sources.store, Arc::clone(&sources.configured.borrow()));
+        let mut accounts = Vec::new();
+        for (name, limits) in &configured.accounts {
+            accounts.push(store.account_view(name, *limits, now).await?);
+        }
+        let labels = store.label_tally().await?;
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let database = format!(
+            "{}, {}, and {} of write-ahead log",
+            store.path().display(),
+            mebibytes(store.database_bytes()),
+            mebibytes(store.wal_bytes())
+        );
+        Ok(Self {
+            still: sources.heartbeats.silent(now, STILL),
+            attention: sources.degraded().await,
+            accounts,
+            forecast: foretell(&configured, &labels),
+            labels,
+            freshness: store.freshness_figures(earlier(now, FRESHNESS)).await?,
+            subscribers: store.subscriber_views(&configured.subscribers).await?,
+            database,
+        })
+    }
+
+    fn markup(&self, now: Timestamp) -> Markup {
+        let uptime = SignedDuration::try_from(metrics().uptime()).unwrap_or_default();
+        html! {
+            h1 { "Overview" }
+            (self.attention(now))
+            section aria-labelledby="accounts" { h2 #accounts { "Accounts" } (self.accounts(now)) }
+            div.two {
+                section aria-labelledby="labels" { h2 #labels { "Labels" } (self.labels()) }
+                section aria-labelledby="fresh" { h2 #fresh { "How soon news is noticed" } (self.freshness()) }
+            }
+            section aria-labelledby="deliveries" { h2 #deliveries { "Deliveries" } (self.deliveries(now)) }
+            div.two {
+                section aria-labelledby="polls" { h2 #polls { "Polls and changes" } (activity(now)) }
+                section aria-labelledby="latency" { h2 #latency { "Delivery latency" } (latency(None)) }
+            }
+            p { small {
+                "The daemon has run for " (roughly(uptime)) ". Database: " (self.database) ". Figures as of " (time(now)) "."
+            } }
+        }
+    }
+
+    fn attention(&self, now: Timestamp) -> Markup {
+        if self.attention.is_empty() && self.still.is_empty() {
+            return html! { section.calm-all { h2 { "Nothing needs attention" } } };
+        }
+        html! {
+            section.attention aria-labelledby="attention" {
+                h2 #attention { "Needs attention" }
+                ul {
+                    @for worker in &self.still {
+                        li { b { (worker) } ": has not moved for " (STILL.as_secs()) " s: see the log, or restart the daemon" }
+                    }
+                    @for degraded in &self.attention {
+                        li {
+                            b {
+                                (kind_in_words(degraded.what)) " "
+                                @match (&degraded.name, degraded.what) {
+                                    (Some(name), What::Subscriber) => (subscriber_link(name)),
+                                    (Some(name), _) => (name),
+                                    (None, _) => {}
+                                }
+                            }
+                            @if let Some(detail) = &degraded.detail { ": " (detail) }
+                            @if let Some(since) = degraded.since { " (since " (time_or(Some(since), now, "")) ")" }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn accounts(&self, now: Timestamp) -> Markup {
+        if self.accounts.is_empty() {
+            return html! { p { "No account is configured: add " code { "[accounts.main]" } " with an API key to the \
+            configuration, then " code { "trackpost reload" } "." } };
+        }
+        let rows: Vec<Markup> = self
+            .accounts
+            .iter()
+            .map(|account| {
+                let stretch = account.stretch.map_or_else(|| "no request allowed".to_owned(), |stretch| format!("{stretch:.2}"));
+                let first = (account.first_polls_waiting > 0)
+                    .then(|| first_polls_in_words(account.first_polls_waiting, account.first_polls_take));
+                html! {
+                    td.id { b { (account.name) } }
+                    td {
+                        (badge(account.status.as_str()))
+                        @if let Some(detail) = &account.detail { " " small { (detail) } }
+                        @if let Some(at) = account.next_probe_at { br; small { "next probe " (time(at)) } }
+                        @if let Some(until) = account.throttled_until { br; small { "throttled until " (time(until)) } }
+                    }
+                    td { (number(account.requests_last_minute)) " of " (number(u64::from(account.requests_per_minute))) }
+                    td {
+                        (number(account.requests_this_month))
+                        @if account.requests_per_month > 0 { " of " (number(account.requests_per_month)) }
+                    }
+                    td { (stretch) }
+                    td { (number(account.due)) @if let Some(first) = first { br; small { (first) } } }
+                    td { (time_or(account.last_success_at, now, "none yet")) }
+                }
+            })
+            .collect();
+        let heads =
+            ["Account", "Status", "Polls in 60 s", "This month", "Stretch", "Due", "Last good answer"];
+        table("Accounts", &heads, &rows)
+    }
+
+    fn labels(&self) -> Markup {
+        let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+        self.labels.iter().for_each(|tally| *states.entry(&tally.state).or_default() += tally.labels);
+        if states.is_empty() {
+            return html! { p { "No label is registered yet. " code { "trackpost labels add se-…" } " registers one; \
+            label files (" code { "registration.files" } ") and discovery register many." } };
+        }
+        html! {
+            div.counts {
+                @for (state, count) in &states {
+                    span { b { (number(*count)) } a href={ "/?state=" (state) } { (state) } }
+                }
+            }
+            @if let Some(forecast) = self.forecast {
+                h3 { "Forecast" }
+                p {
+                    "If all active labels are in transit: " (number(forecast.polls_per_day.round() as u64))
+                    " polls a day, " (format!("{:.0} %", forecast.share_of_limit * 100.0))
+                    " of the limit; half of all deliveries are noticed within "
+                    (duration::format(Duration::from_secs(forecast.delivered_delay.as_secs()))) "."
+                }
+            }
+        }
+    }
+
+    fn freshness(&self) -> Markup {
+        let mut all = Histogram::default();
+        for figures in self.freshness.values() {
+            all.add(&figures.deliveries);
+            all.add(&figures.others);
+        }
+        if all.total() == 0 {
+            return html! { p { "No new event was noticed in the last 7 days. The first answer about a label does not \
+            count: nobody knows how long it was there." } };
+        }
+        let half = |histogram: &Histogram| match (histogram.quantile(0.5), histogram.quantile(0.95)) {
+            (Some(half), Some(most)) => format!("half {half}, 95 in 100 {most}"),
+            _ => "none".to_owned(),
+        };
+        html! {
+            @for (account, figures) in &self.freshness {
+                p {
+                    @if self.freshness.len() > 1 { b { (account) } ": " }
+                    "deliveries " (half(&figures.deliveries)) "; other events " (half(&figures.others)) "; "
+                    (number(figures.behind.total())) " polls went out over 5 minutes late."
+                }
+            }
+            (figures::noticed(&all))
+            p { small { "From the last good answer without an event to the one with it: the most that polling can have lost. \
+                Last 7 days." } }
+        }
+    }
+
+    fn deliveries(&self, now: Timestamp) -> Markup {
+        if self.subscribers.is_empty() {
+            return html! { p { "No subscriber is configured: add " code { "[subscribers.NAME]" } " with a url and a secret. "
+            code { "trackpost listen" } " is a receiver to try it with." } };
+        }
+        let rows: Vec<Markup> = self
+            .subscribers
+            .iter()
+            .map(|subscriber| {
+                html! {
+                    td.id { b { (subscriber_link(&subscriber.name)) } }
+                    td { (badge(subscriber.state)) }
+                    td { (number(subscriber.pending)) }
+                    td { (time_or(subscriber.oldest_pending_at, now, "none waits")) }
+                    td { (time_or(subscriber.last_success_at, now, "none yet")) }
+                    td {
+                        @match &subscriber.last_failure {
+                            Some(failure) => { (time_or(subscriber.last_failure_at, now, "")) br; small { (failure) } },
+                            None => span.muted { "none" },
+                        }
+                    }
+                }
+            })
+            .collect();
+        let heads = ["Subscriber", "Health", "Waiting", "Oldest waiting", "Last accepted", "Last failure"];
+        table("Subscribers", &heads, &rows)
+    }
+}
+
+fn activity(now: Timestamp) -> Markup {
+    let minutes = metrics().minutes();
+    let polls: Vec<u32> = minutes.iter().map(|minute| minute.polls).collect();
+    let changes: Vec<u32> = minutes.iter().map(|minute| minute.changes).collect();
+    html! {
+        (figures::series("Polls", &polls, false, now))
+        (figures::series("Polls that brought a change", &changes, true, now))
+    }
+}
+
+/// How long deliveries took since the start: of all subscribers, or of one.
+pub(super) fn latency(subscriber: Option<&str>) -> Markup {
+    let latencies = metrics().latencies(subscriber);
+    let (Some(half), Some(most)) = (figures::quantile(&latencies, 0.5), figures::quantile(&latencies, 0.99))
+    else {
+        return html! { p { "Nothing was delivered since the daemon started." } };
+    };
+    html! {
+        p { "Half " (half) ", 99 in 100 " (most) " of the change being found. Since the daemon started." }
+        (figures::latency(&latencies))
+    }
+}
+
+/// What the active labels are to cost, and how fresh they are to be; `None` without any.
+fn foretell(configured: &Configured, labels: &[Tally]) -> Option<Forecast> {
+    let each = of_one_label(configured.cadence.as_ref()?);
+    let active = |account: &str| {
+        labels
+            .iter()
+            .filter(|tally| tally.account == account && tally.state == "active")
+            .map(|tally| tally.labels)
+            .sum::<u64>()
+    };
+    let loads: Vec<(u64, &Limits)> =
+        configured.accounts.iter().map(|(name, limits)| (active(name.as_str()), limits)).collect();
+    let count: u64 = loads.iter().map(|(labels, _)| labels).sum();
+    let share = |(labels, limits): &(u64, &Limits)| {
+        each.polls_per_label_per_day * *labels as f64 / limits.requests_per_day().max(1.0)
+    };
+    let share_of_limit = loads.iter().map(share).fold(0.0, f64::max);
+    (count > 0).then(|| Forecast {
+        polls_per_day: each.polls_per_label_per_day * count as f64,
+        share_of_limit,
+        delivered_delay: each.delivered_delay.mul_f64(share_of_limit.max(1.0)),
+        ..each
+    })
+}
+
+/// The forecast for one label; played once for each cadence.
+fn of_one_label(cadence: &Cadence) -> Forecast {
+    static LAST: Mutex<Option<(Cadence, Forecast)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((of, forecast)) = &*last
+        && of == cadence
+    {
+        return *forecast;
+    }
+    let played = forecast(cadence, &[]);
+    *last = Some((cadence.clone(), played));
+    played
+}

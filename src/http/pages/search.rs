@@ -1,0 +1,61 @@
+//! `/?find=` and `/?state=`: labels by id, tracking number or metadata.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::super::Sources;
+use super::layout::{badge, encoded, label_link, metadata, page_of, table, time_or};
+use crate::store::StoreError;
+use crate::store::views::labels::LabelView;
+
+/// Labels that are shown at most.
+const MOST: usize = 100;
+
+pub(super) async fn found(
+    sources: &Sources,
+    find: Option<&str>,
+    state: Option<&str>,
+    now: Timestamp,
+) -> Result<Response, StoreError> {
+    let labels = sources.store.found_labels(find, state, MOST as u32 + 1).await?;
+    if let ([label], Some(_)) = (&labels[..], find) {
+        let to = format!("/labels/{}?account={}", encoded(&label.label_id), encoded(&label.account));
+        return Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response());
+    }
+    let title = match (find, state) {
+        (Some(find), Some(state)) => format!("Labels with {find} that are {state}"),
+        (Some(find), None) => format!("Labels with {find}"),
+        (None, state) => format!("Labels that are {}", state.unwrap_or("registered")),
+    };
+    let rows: Vec<Markup> = labels.iter().take(MOST).map(|label| row(label, now)).collect();
+    let heads =
+        ["Label", "Account", "State", "Status", "Tracking number", "Last change", "Next poll", "Metadata"];
+    let main = html! {
+        h1 { (title) }
+        section {
+            @if rows.is_empty() {
+                p { "No label fits. Searched are the id, the tracking number and the metadata, whatever the case of the letters." }
+                p { "A label that is new to trackpost: " code { "trackpost labels add se-…" } "." }
+            } @else {
+                @if labels.len() > MOST { p { "The first " (MOST) " are shown; a longer text finds fewer." } }
+                (table("Labels", &heads, &rows))
+            }
+        }
+    };
+    Ok(page_of(&title, find.unwrap_or_default(), &main))
+}
+
+fn row(label: &LabelView, now: Timestamp) -> Markup {
+    html! {
+        td.id { (label_link(&label.label_id, Some(&label.account))) }
+        td { (label.account) }
+        td { (badge(&label.state)) }
+        td { (label.status_code.as_deref().unwrap_or("none")) }
+        td { (label.tracking_number.as_deref().unwrap_or("none")) }
+        td { (time_or(label.last_changed_at, now, "none yet")) }
+        td { (time_or(label.next_poll_at, now, "none")) }
+        td { (metadata(&label.metadata)) }
+    }
+}

@@ -1,0 +1,211 @@
+//! `/subscribers/{name}`: health, latency, failures by kind, what waits, and what the last failures said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::super::Sources;
+use super::layout::{
+    badge, fields, label_link, message_link, number, page, subscriber_link, table, time_from, time_or,
+};
+use super::overview::latency;
+use super::{not_found, unreadable};
+use crate::clock;
+use crate::config::duration;
+use crate::metrics::metrics;
+use crate::store::StoreError;
+use crate::store::views::attempts::{Failure, Waiting};
+use crate::store::views::subscribers::SubscriberView;
+
+const FAILURES: u32 = 20;
+const WAITING: u32 = 20;
+
+pub(in crate::http) async fn subscriber(
+    State(sources): State<Sources>,
+    Path(name): Path<String>,
+) -> Response {
+    match read(&sources, &name).await {
+        Ok(response) => response,
+        Err(error) => unreadable(&error),
+    }
+}
+
+async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
+    let (store, now) = (&sources.store, clock::now());
+    let configured = Arc::clone(&sources.configured.borrow());
+    let views = store.subscriber_views(&configured.subscribers).await?;
+    let Some(view) = views.iter().find(|view| view.name == name) else {
+        return Ok(not_found(
+            "No such subscriber",
+            html! {
+                p { "No subscriber " b { (name) } " is configured, and no delivery waits for one." }
+                @if views.is_empty() {
+                    p { "None is configured: add " code { "[subscribers.NAME]" } " with a url and a secret." }
+                } @else {
+                    p { "There are: " @for (at, view) in views.iter().enumerate() { @if at > 0 { ", " } (subscriber_link(&view.name)) } }
+                }
+            },
+        ));
+    };
+    let failures = store.recent_failures(name, FAILURES).await?;
+    let waiting = store.first_waiting(name, WAITING).await?;
+    Ok(page(
+        StatusCode::OK,
+        &format!("Subscriber {name}"),
+        html! {
+            h1 { "Subscriber " (name) " " (badge(view.state)) }
+            (health(view, now))
+            div.two {
+                section aria-labelledby="latency" { h2 #latency { "Delivery latency" } (latency(Some(name))) }
+                section aria-labelledby="kinds" { h2 #kinds { "Attempts by outcome" } (by_outcome(name)) }
+            }
+            section aria-labelledby="waiting" { h2 #waiting { "Waiting" } (waits(view, &waiting, now)) }
+            section aria-labelledby="failures" { h2 #failures { "Last failures" } (failed(&failures, now)) }
+        },
+    ))
+}
+
+fn health(view: &SubscriberView, now: Timestamp) -> Markup {
+    let what_to_do = match view.state {
+        "failing" => Some("One probe at a time is made; nothing is dropped, and the backlog drains in order once one is accepted.".to_owned()),
+        "paused" => Some(format!("Nothing is sent until trackpost subscribers resume {}.", view.name)),
+        "disabled" => Some("enabled = false in the configuration: nothing is sent.".to_owned()),
+        "removed" => Some("It is gone from the configuration; what waits is sent if it comes back.".to_owned()),
+        _ => None,
+    };
+    html! {
+        section {
+            @if let Some(what) = what_to_do { p { (what) } }
+            (fields(&[
+                ("Since", view.since.map(|at| time_from(at, now))),
+                ("Reason", view.reason.map(|reason| html! { (reason.replace('_', " ")) })),
+                ("Next probe", view.next_probe_at.map(|at| time_from(at, now))),
+                ("Asked us to wait until", view.held_until.filter(|at| *at > now).map(|at| time_from(at, now))),
+                ("Last accepted", Some(time_or(view.last_success_at, now, "none yet"))),
+                ("Last failure", Some(time_or(view.last_failure_at, now, "none"))),
+                ("It said", view.last_failure.as_ref().map(|failure| html! { (failure) })),
+            ]))
+        }
+    }
+}
+
+/// What the process counted since it started.
+fn by_outcome(name: &str) -> Markup {
+    let mut counts: Vec<(&str, u64)> = OUTCOMES
+        .iter()
+        .map(|outcome| (*outcome, metrics().attempts_of(name, outcome)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    if counts.is_empty() {
+        return html! { p { "No attempt was made since the daemon started." } };
+    }
+    let rows: Vec<Markup> = counts
+        .iter()
+        .map(|(outcome, count)| html! { td { (kind(outcome)) } td { (number(*count)) } })
+        .collect();
+    html! { (table("Attempts by outcome", &["Outcome", "Attempts"], &rows)) p { small { "Since the daemon started." } } }
+}
+
+/// The words under which outcomes are recorded.
+const OUTCOMES: [&str; 12] = [
+    "accepted",
+    "status",
+    "name",
+    "address",
+    "refused",
+    "tls",
+    "connect_timeout",
+    "timeout",
+    "reset",
+    "unreadable",
+    "unsendable",
+    "ours",
+];
+
+/// An outcome in words.
+pub(super) fn kind(outcome: &str) -> &str {
+    match outcome {
+        "status" => "a status other than 2xx",
+        "name" => "the name has no address",
+        "address" => "an address we do not send to",
+        "refused" => "connection refused",
+        "tls" => "no TLS",
+        "connect_timeout" => "no connection in time",
+        "timeout" => "no answer in time",
+        "reset" => "connection broken off",
+        "unreadable" => "an answer that is no HTTP",
+        "unsendable" => "it does not fit the format",
+        "ours" => "a shortage of this machine",
+        other => other,
+    }
+}
+
+fn waits(view: &SubscriberView, waiting: &[Waiting], now: Timestamp) -> Markup {
+    if waiting.is_empty() {
+        return html! { p { "Nothing waits: all messages were accepted." } };
+    }
+    let rows: Vec<Markup> = waiting
+        .iter()
+        .map(|delivery| {
+            html! {
+                td { (message_link(&delivery.message_id, &delivery.r#type)) }
+                td.id { @if let Some(id) = &delivery.label_id { (label_link(id, None)) } }
+                td { (time_from(delivery.created_at, now)) }
+                td { (delivery.attempts) }
+                td { (time_from(delivery.next_attempt_at, now)) }
+                td { (delivery.last_outcome.as_deref().unwrap_or("not attempted yet")) }
+            }
+        })
+        .collect();
+    let heads = ["Message", "Label", "Made", "Attempts", "Due", "Last outcome"];
+    html! {
+        p {
+            (number(view.pending)) " wait"
+            @if view.pending > waiting.len() as u64 { "; " (waiting.len()) " of them are shown" }
+            ", the oldest since " (time_or(view.oldest_pending_at, now, "now")) "."
+        }
+        (table("Waiting deliveries", &heads, &rows))
+    }
+}
+
+fn failed(failures: &[Failure], now: Timestamp) -> Markup {
+    if failures.is_empty() {
+        return html! { p { "No failure among what waits and the last 2\u{202f}000 deliveries." } };
+    }
+    let rows: Vec<Markup> = failures
+        .iter()
+        .map(|failure| {
+            let attempt = &failure.attempt;
+            html! {
+                td { (time_from(attempt.started_at, now)) }
+                td {
+                    (message_link(&failure.message_id, &failure.r#type)) " "
+                    @if let Some(id) = &failure.label_id { br; small { (label_link(id, None)) } }
+                }
+                td {
+                    (kind(&attempt.outcome))
+                    @if let Some(status) = attempt.status { " (" (status) ")" }
+                    br; small { "attempt " (attempt.attempt) ", took " (duration::format(Duration::from_millis(attempt.duration_ms))) }
+                }
+                td { (said(attempt.detail.as_deref(), attempt.answer.as_deref())) }
+            }
+        })
+        .collect();
+    table("Last failures", &["When", "Message", "Outcome", "What it said"], &rows)
+}
+
+/// What an attempt that failed says of itself, and the beginning of the receiver's answer.
+pub(super) fn said(detail: Option<&str>, answer: Option<&str>) -> Markup {
+    html! {
+        @if let Some(detail) = detail { (detail) }
+        @if let Some(answer) = answer.filter(|answer| !answer.trim().is_empty()) {
+            details { summary { "The answer" } pre { (answer) } }
+        }
+    }
+}

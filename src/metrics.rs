@@ -1,0 +1,215 @@
+//! Counts and durations of this process since it started, for `/metrics` and the plots of the status page.
+//!
+//! What the database knows is read from there. Label values are names of the configuration and small closed sets; no label
+//! id is among them, so the number of series is bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::clock::Stopwatch;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Poll {
+    pub account: String,
+    pub outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Noticed {
+    pub account: String,
+    /// `delivery` or `other`.
+    pub event: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Attempt {
+    pub subscriber: String,
+    pub outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfSubscriber {
+    pub subscriber: String,
+}
+
+/// A histogram for each set of label values.
+pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+#[derive(Debug)]
+pub struct Metrics {
+    started: Stopwatch,
+    pub polls: Family<Poll, Counter>,
+    pub noticed: Histograms<Noticed>,
+    pub attempts: Family<Attempt, Counter>,
+    pub dead: Family<OfSubscriber, Counter>,
+    pub latency: Histograms<OfSubscriber>,
+    pub batch_rows: Histogram,
+    pub batch_seconds: Histogram,
+    recent: Mutex<Recent>,
+}
+
+/// Upper bounds of the buckets, in seconds.
+pub const NOTICED_BOUNDS: [f64; 10] =
+    [60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 21_600.0, 43_200.0, 86_400.0];
+pub const LATENCY_BOUNDS: [f64; 12] =
+    [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 21_600.0, 86_400.0];
+const BATCH_ROWS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0];
+const BATCH_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// The counts of this process.
+pub fn metrics() -> &'static Metrics {
+    static ALL: OnceLock<Metrics> = OnceLock::new();
+    ALL.get_or_init(|| Metrics {
+        started: Stopwatch::start(),
+        polls: Family::default(),
+        noticed: Family::new_with_constructor(|| Histogram::new(NOTICED_BOUNDS)),
+        attempts: Family::default(),
+        dead: Family::default(),
+        latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS)),
+        batch_rows: Histogram::new(BATCH_ROWS),
+        batch_seconds: Histogram::new(BATCH_SECONDS),
+        recent: Mutex::default(),
+    })
+}
+
+impl Metrics {
+    /// How long the process has been counting.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A poll has ended; `changed`: it made messages.
+    pub fn polled(&self, account: &str, outcome: &str, changed: bool) {
+        let poll = Poll { account: account.to_owned(), outcome: outcome.to_owned() };
+        self.polls.get_or_create(&poll).inc();
+        self.recent(|minute, _| {
+            minute.polls += 1;
+            minute.changes += u32::from(changed);
+        });
+    }
+
+    /// A new event was noticed so long after the last good answer, which did not have it.
+    pub fn noticed(&self, account: &str, delivered: bool, after: Duration) {
+        let event = if delivered { "delivery" } else { "other" };
+        let noticed = Noticed { account: account.to_owned(), event: event.to_owned() };
+        self.noticed.get_or_create(&noticed).observe(after.as_secs_f64());
+    }
+
+    /// An attempt has ended.
+    pub fn attempted(&self, subscriber: &str, outcome: &str) {
+        let attempt = Attempt { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
+        self.attempts.get_or_create(&attempt).inc();
+    }
+
+    /// How many attempts ended so.
+    pub fn attempts_of(&self, subscriber: &str, outcome: &str) -> u64 {
+        let attempt = Attempt { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
+        self.attempts.get(&attempt).map_or(0, |count| count.get())
+    }
+
+    /// A message was accepted so long after it was made or queued again.
+    pub fn delivered(&self, subscriber: &str, after: Duration) {
+        let of = OfSubscriber { subscriber: subscriber.to_owned() };
+        self.latency.get_or_create(&of).observe(after.as_secs_f64());
+        let bucket = LATENCY_BOUNDS.iter().position(|bound| after.as_secs_f64() <= *bound);
+        self.recent(|_, latencies| {
+            let latencies = latencies.entry(of.subscriber).or_default();
+            latencies[bucket.unwrap_or(LATENCY_BOUNDS.len())] += 1;
+        });
+    }
+
+    /// A delivery was given up.
+    pub fn given_up(&self, subscriber: &str) {
+        self.dead.get_or_create(&OfSubscriber { subscriber: subscriber.to_owned() }).inc();
+    }
+
+    /// A transaction of the writer was committed.
+    pub fn batch(&self, rows: usize, took: Duration) {
+        self.batch_rows.observe(rows as f64);
+        self.batch_seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// Polls of a minute, and those of them that brought a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Minute {
+    pub polls: u32,
+    pub changes: u32,
+}
+
+/// How many deliveries took up to each of [`LATENCY_BOUNDS`], and longer.
+pub type Latencies = [u64; LATENCY_BOUNDS.len() + 1];
+
+const MINUTES: usize = 24 * 60;
+
+#[derive(Debug, Default)]
+struct Recent {
+    /// The last ones, by age; the first is of minute `first` since the start.
+    minutes: VecDeque<Minute>,
+    first: u64,
+    latencies: BTreeMap<String, Latencies>,
+}
+
+impl Recent {
+    /// The last minute, which is this one, with all before it, of at most a day.
+    fn at(&mut self, minute: u64) -> &mut Minute {
+        while self.first + self.minutes.len() as u64 <= minute {
+            self.minutes.push_back(Minute::default());
+            if self.minutes.len() > MINUTES {
+                self.minutes.pop_front();
+                self.first += 1;
+            }
+        }
+        self.minutes.back_mut().expect("one was put there")
+    }
+}
+
+impl Metrics {
+    fn recent<T>(&self, change: impl FnOnce(&mut Minute, &mut BTreeMap<String, Latencies>) -> T) -> T {
+        let minute = self.uptime().as_secs() / 60;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.at(minute);
+        let Recent { minutes, latencies, .. } = &mut *recent;
+        change(minutes.back_mut().expect("this minute is there"), latencies)
+    }
+
+    /// The minutes since the start, of the last day, oldest first; the last one has just begun.
+    pub fn minutes(&self) -> Vec<Minute> {
+        let minute = self.uptime().as_secs() / 60;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.at(minute);
+        recent.minutes.iter().copied().collect()
+    }
+
+    /// How long deliveries took; of all subscribers, or of one.
+    pub fn latencies(&self, subscriber: Option<&str>) -> Latencies {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = Latencies::default();
+        let wanted =
+            recent.latencies.iter().filter(|(name, _)| subscriber.is_none_or(|wanted| wanted == *name));
+        wanted.for_each(|(_, of)| sum.iter_mut().zip(of).for_each(|(sum, more)| *sum += more));
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_of_minutes_is_kept() {
+        let mut recent = Recent::default();
+        recent.at(2).polls += 1;
+        assert_eq!(recent.minutes.len(), 3);
+        recent.at(1).changes += 1;
+        assert_eq!(recent.minutes[2], Minute { polls: 1, changes: 1 }, "time does not go back");
+        recent.at(MINUTES as u64 + 9);
+        assert_eq!((recent.minutes.len(), recent.first), (MINUTES, 10));
+    }
+}

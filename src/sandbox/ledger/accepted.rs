@@ -1,0 +1,242 @@
+//! What receivers accepted, read as the README tells receivers to read it: each message id once, and per label nothing
+//! below the highest `trackpost-seq`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::super::callback::{Callback, Verified};
+use super::facts::{events, fingerprint, hash};
+use super::{Kind, Violation};
+
+/// What trackpost adds to the fields of a carrier event.
+const ADDED_FIELDS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
+
+/// The sums so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests that came in, whatever the answer.
+    pub received: usize,
+    /// Answered 2xx, and not badly signed.
+    pub accepted: usize,
+    /// Accepted, and the signature was checked and holds.
+    pub verified: usize,
+    /// Answered with another status than 2xx.
+    pub refused: usize,
+    /// Different messages among the accepted, per subscriber.
+    pub unique: usize,
+    /// Accepted although the same subscriber had accepted the message before. Delivery is at least once: after a kill
+    /// that is right.
+    pub repeated: usize,
+    pub bad_signatures: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Accepted {
+    pub(super) counts: Counts,
+    pub(super) subscribers: BTreeMap<String, Subscriber>,
+    pub(super) violations: Vec<Violation>,
+    unique: Vec<String>,
+    repeated: Vec<String>,
+}
+
+/// One path of a receiver.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subscriber {
+    /// The body of each message id, of all attempts.
+    bodies: HashMap<String, u64>,
+    /// Label and `trackpost-seq` of each accepted message.
+    pub(super) accepted: HashMap<String, Option<(String, u64)>>,
+    places: HashMap<(String, u64), String>,
+    pub(super) labels: BTreeMap<String, LabelView>,
+}
+
+/// A label as one subscriber knows it.
+#[derive(Clone, Debug, Default)]
+pub struct LabelView {
+    pub callbacks: usize,
+    pub highest_seq: u64,
+    /// The carrier events that hold, by id, with their own fields only.
+    pub events: BTreeMap<String, Value>,
+    /// Ids of all events that were added, in order, without the late ones.
+    pub news: Vec<String>,
+    /// The API's answer in the latest message that carries it.
+    pub answer: Option<Value>,
+    pub delivered: bool,
+    /// Fingerprint and id of all events that were ever told.
+    pub(super) told: BTreeMap<u64, String>,
+    ever_added: HashSet<String>,
+}
+
+impl Accepted {
+    /// Records a callback that came in.
+    pub fn received(&mut self, callback: &Callback) {
+        self.counts.received += 1;
+        if matches!(callback.verified, Verified::Bad(_)) {
+            self.counts.bad_signatures += 1;
+            return;
+        }
+        let Some(id) = &callback.message_id else { return };
+        let body = hash(&callback.body);
+        let subscriber = self.subscribers.entry(callback.subscriber().to_owned()).or_default();
+        if *subscriber.bodies.entry(id.clone()).or_insert(body) != body {
+            self.violations.push(Violation::new(
+                Kind::Rewritten,
+                callback.label_id.as_deref(),
+                format!("{id} came to {} with two bodies", callback.subscriber()),
+            ));
+        }
+    }
+
+    /// Records the answer that a callback gets.
+    pub fn answered(&mut self, callback: &Callback, status: u16) {
+        if !(200..300).contains(&status) {
+            self.counts.refused += 1;
+            return;
+        }
+        if matches!(callback.verified, Verified::Bad(_)) {
+            return;
+        }
+        self.counts.accepted += 1;
+        self.counts.verified += usize::from(callback.verified == Verified::Good);
+        let Some(id) = &callback.message_id else { return };
+        let name = callback.subscriber();
+        let subscriber = self.subscribers.entry(name.to_owned()).or_default();
+        let place = callback.label_id.clone().zip(callback.seq);
+        if let Some((label, _)) = &place {
+            subscriber.labels.entry(label.clone()).or_default().callbacks += 1;
+        }
+        if subscriber.accepted.insert(id.clone(), place.clone()).is_some() {
+            self.counts.repeated += 1;
+            self.repeated.push(id.clone());
+            return;
+        }
+        self.counts.unique += 1;
+        self.unique.push(id.clone());
+        let Some((label, seq)) = place else { return };
+        let mut wrong = |kind, text| self.violations.push(Violation::new(kind, Some(label.as_str()), text));
+        if let Some(other) = subscriber.places.insert((label.clone(), seq), id.clone()) {
+            wrong(Kind::Duplicated, format!("seq {seq} came to {name} as {other} and as {id}"));
+        }
+        let view = subscriber.labels.entry(label.clone()).or_default();
+        if seq < view.highest_seq {
+            let highest = view.highest_seq;
+            wrong(Kind::Reordered, format!("seq {seq} ({id}) came to {name} after {highest}"));
+            return;
+        }
+        view.highest_seq = seq;
+        // A body that is not JSON tells nothing, and what it should have told is missed.
+        let body: Value = serde_json::from_slice(&callback.body).unwrap_or_default();
+        view.read(&body, &mut wrong);
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The different message ids, in the order of their first acceptance.
+    pub fn unique(&self) -> &[String] {
+        &self.unique
+    }
+
+    /// Ids of messages that were accepted again, once per time.
+    pub fn repeated(&self) -> &[String] {
+        &self.repeated
+    }
+
+    /// Repetitions as violations, where nothing excuses them.
+    pub fn repetitions(&self) -> impl Iterator<Item = Violation> {
+        let repeated =
+            |id: &String| Violation::new(Kind::Duplicated, None, format!("{id} was accepted twice"));
+        self.repeated.iter().map(repeated)
+    }
+
+    /// Violations that the callbacks alone show.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    pub fn label(&self, subscriber: &str, label: &str) -> Option<&LabelView> {
+        self.subscribers.get(subscriber)?.labels.get(label)
+    }
+
+    /// Every label that a subscriber knows.
+    pub fn labels(&self, subscriber: &str) -> impl Iterator<Item = &LabelView> {
+        self.subscribers.get(subscriber).into_iter().flat_map(|known| known.labels.values())
+    }
+
+    /// How many carrier events a subscriber was ever told of.
+    pub fn events_of(&self, subscriber: &str) -> usize {
+        self.labels(subscriber).map(|view| view.ever_added.len()).sum()
+    }
+}
+
+impl LabelView {
+    fn read(&mut self, body: &Value, wrong: &mut impl FnMut(Kind, String)) {
+        let data = &body["data"];
+        if body["resource_type"].is_string() {
+            self.answer = Some(data.clone());
+            return;
+        }
+        let several = data["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        match body["type"].as_str().unwrap_or_default() {
+            "tracking.event.added" => self.add(&data["event"], wrong),
+            "tracking.event.revised" => several.iter().for_each(|event| self.hold(event)),
+            "tracking.event.retracted" => several.iter().for_each(|event| {
+                self.events.remove(&id(event));
+            }),
+            "tracking.delivered" => self.delivered = true,
+            "tracking.updated" => self.update(data, wrong),
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, event: &Value, wrong: &mut impl FnMut(Kind, String)) {
+        let id = id(event);
+        if !self.ever_added.insert(id.clone()) && event["returned"] != Value::Bool(true) {
+            wrong(Kind::Duplicated, format!("event {id} was added twice"));
+        }
+        // A late scan tells of the past.
+        if event["late"] != Value::Bool(true) {
+            self.news.push(id);
+        }
+        self.hold(event);
+    }
+
+    fn hold(&mut self, event: &Value) {
+        let own = own_fields(event);
+        self.told.insert(fingerprint(&own), id(event));
+        self.events.insert(id(event), own);
+    }
+
+    /// The summary of a poll. A parcel that moves again after its end is reopened in the same poll.
+    fn update(&mut self, data: &Value, wrong: &mut impl FnMut(Kind, String)) {
+        let ended = |answer: &Value| matches!(answer["status_code"].as_str(), Some("DE" | "SP"));
+        let status = |answer: &Value| answer["status_code"].as_str().unwrap_or_default().to_owned();
+        let answer = &data["tracking"];
+        let changes = data["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let reopened = changes.iter().any(|change| change["type"] == "tracking.reopened");
+        let before = self.answer.as_ref();
+        // A delivery beneath a newer scan is no new journey.
+        let beneath = events(answer).iter().any(ended);
+        if let Some(before) = before.filter(|before| ended(before) && !status(answer).is_empty())
+            && !(ended(answer) || beneath || reopened)
+        {
+            let (before, after) = (status(before), status(answer));
+            wrong(Kind::Reordered, format!("status {after} came after {before} without tracking.reopened"));
+        }
+        self.answer = Some(answer.clone());
+    }
+}
+
+fn id(event: &Value) -> String {
+    event["event_id"].as_str().unwrap_or_default().to_owned()
+}
+
+fn own_fields(event: &Value) -> Value {
+    let mut own = event.clone();
+    if let Some(fields) = own.as_object_mut() {
+        fields.retain(|name, _| !ADDED_FIELDS.contains(&name.as_str()));
+    }
+    own
+}

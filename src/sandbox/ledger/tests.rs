@@ -1,0 +1,272 @@
+use axum::http::HeaderMap;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::super::{Callback, Verified};
+use super::*;
+
+fn scan(description: &str) -> Value {
+    json!({"description": description, "occurred_at": "2026-11-22T10:00:00Z", "signer": null})
+}
+
+fn answer(status: &str, events: &[Value]) -> Value {
+    json!({"status_code": status, "events": events})
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+#[derive(Default)]
+struct Told {
+    served: Served,
+    accepted: Accepted,
+    seq: u64,
+}
+
+impl Told {
+    /// The API served this about `se-1`.
+    fn serve(&mut self, answer: &Value) {
+        self.served.answered("se-1", &answer.to_string().into());
+    }
+
+    /// The subscriber `all` got this, and answered `status`.
+    fn post(&mut self, id: &str, seq: u64, body: &Value, status: u16) {
+        let callback = Callback {
+            at: at(0),
+            path: "/all".to_owned(),
+            headers: HeaderMap::new(),
+            body: body.to_string().into(),
+            verified: Verified::Good,
+            message_id: Some(id.to_owned()),
+            label_id: Some("se-1".to_owned()),
+            seq: Some(seq),
+            kind: None,
+            attempt: Some(1),
+            answered: None,
+        };
+        self.accepted.received(&callback);
+        self.accepted.answered(&callback, status);
+    }
+
+    fn tell(&mut self, body: &Value) {
+        self.seq += 1;
+        self.post(&format!("msg_{}", self.seq), self.seq, body, 200);
+    }
+
+    fn add(&mut self, id: &str, scan: &Value, extra: Value) {
+        let mut event = scan.clone();
+        event["event_id"] = id.into();
+        let Value::Object(extra) = extra else { unreachable!() };
+        event.as_object_mut().unwrap().extend(extra);
+        self.tell(&json!({"type": "tracking.event.added", "data": {"event": event}}));
+    }
+
+    fn update(&mut self, answer: &Value, changes: &[&str]) {
+        let changes: Vec<Value> = changes.iter().map(|kind| json!({"type": kind})).collect();
+        self.tell(&json!({"type": "tracking.updated", "data": {"tracking": answer, "changes": changes}}));
+    }
+
+    fn found(&self) -> Vec<(Kind, String)> {
+        let found = audit(&self.served, &self.accepted, &[("all", Follows::Events)], None, None);
+        found.into_iter().map(|violation| (violation.kind, violation.to_string())).collect()
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        self.found().into_iter().map(|(kind, _)| kind).collect()
+    }
+}
+
+/// Two equal scans, both told.
+fn complete() -> Told {
+    let mut told = Told::default();
+    let last = answer("IT", &[scan("Arrived"), scan("Arrived")]);
+    told.serve(&last);
+    told.add("a", &scan("Arrived"), json!({}));
+    told.add("b", &scan("Arrived"), json!({}));
+    told.update(&last, &[]);
+    told
+}
+
+#[test]
+fn each_event_once_and_the_last_answer_is_complete() {
+    assert_eq!(complete().found(), []);
+    assert_eq!(Told::default().found(), []);
+}
+
+#[test]
+fn an_event_or_an_answer_that_did_not_come_is_missed() {
+    let mut told = complete();
+    told.serve(&answer("DE", &[scan("Delivered"), scan("Arrived"), scan("Arrived")]));
+    let missed = [
+        "se-1: all does not have the last answer of the API",
+        "se-1: all does not have \"Delivered\" of 2026-11-22T10:00:00Z",
+        "se-1: all was not told tracking.delivered",
+    ];
+    assert_eq!(told.found(), missed.map(|text| (Kind::Missed, text.to_owned())));
+    let mut nothing = Told::default();
+    nothing.serve(&answer("NY", &[]));
+    assert_eq!(nothing.kinds(), []);
+    nothing.serve(&answer("IT", &[]));
+    assert_eq!(nothing.kinds(), [Kind::Missed]);
+}
+
+#[test]
+fn a_callback_that_is_refused_tells_nothing() {
+    let mut told = Told::default();
+    let last = answer("IT", &[]);
+    told.serve(&last);
+    let body = json!({"type": "tracking.updated", "data": {"tracking": last, "changes": []}});
+    told.post("msg_1", 1, &body, 500);
+    assert_eq!(told.kinds(), [Kind::Missed]);
+    told.post("msg_1", 1, &body, 200);
+    assert_eq!((told.kinds(), told.accepted.counts().refused), (vec![], 1));
+}
+
+#[test]
+fn one_event_under_two_ids_is_duplicated() {
+    let mut told = complete();
+    told.add("c", &scan("Arrived"), json!({}));
+    assert_eq!(told.kinds(), [Kind::Duplicated]);
+    let mut again = complete();
+    again.add("a", &scan("Arrived"), json!({}));
+    assert_eq!(again.kinds(), [Kind::Duplicated]);
+    let mut returned = complete();
+    returned.add("a", &scan("Arrived"), json!({"returned": true}));
+    assert_eq!(returned.kinds(), []);
+}
+
+#[test]
+fn one_message_under_two_ids_is_duplicated_and_one_id_with_two_bodies_rewritten() {
+    let mut told = complete();
+    told.post("msg_9", 3, &json!({}), 200);
+    assert_eq!(told.kinds(), [Kind::Duplicated]);
+    told.post("msg_9", 3, &json!({"other": 1}), 500);
+    assert_eq!(told.kinds(), [Kind::Duplicated, Kind::Rewritten]);
+}
+
+#[test]
+fn a_repetition_is_right_and_read_once() {
+    let mut told = complete();
+    let added = json!({"type": "tracking.event.added", "data": {"event": {"event_id": "z"}}});
+    told.post("msg_9", 9, &added, 200);
+    told.post("msg_9", 9, &added, 200);
+    assert_eq!((told.accepted.counts().repeated, told.accepted.violations()), (1, &[][..]));
+    assert_eq!(told.accepted.repetitions().count(), 1);
+}
+
+#[test]
+fn an_event_that_was_never_served_is_invented() {
+    let mut told = complete();
+    told.add("x", &scan("Stolen"), json!({}));
+    assert_eq!(told.kinds(), [Kind::Invented]);
+    let mut unknown = Told::default();
+    unknown.add("x", &scan("Stolen"), json!({}));
+    assert_eq!(unknown.kinds(), [Kind::Invented]);
+}
+
+#[test]
+fn revised_and_retracted_events_change_what_holds() {
+    let mut told = complete();
+    let last = answer("IT", &[scan("Arrived at hub")]);
+    told.serve(&last);
+    let mut revised = scan("Arrived at hub");
+    revised["event_id"] = "a".into();
+    revised["previous"] = scan("Arrived");
+    told.tell(&json!({"type": "tracking.event.revised", "data": {"events": [revised]}}));
+    let mut retracted = scan("Arrived");
+    retracted["event_id"] = "b".into();
+    told.tell(&json!({"type": "tracking.event.retracted", "data": {"events": [retracted]}}));
+    told.update(&last, &[]);
+    assert_eq!(told.found(), []);
+}
+
+#[test]
+fn a_lower_seq_is_reordered_and_ignored() {
+    let mut told = complete();
+    told.post("msg_0", 0, &json!({"type": "tracking.updated", "data": {"tracking": {}}}), 200);
+    assert_eq!(told.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) came to all after 3".to_owned())]);
+}
+
+#[test]
+fn a_status_after_the_last_one_needs_a_reopening() {
+    for (reopened, beneath, kinds) in
+        [(false, false, vec![Kind::Reordered]), (true, false, vec![]), (false, true, vec![])]
+    {
+        let mut told = Told::default();
+        let mut delivered = scan("Delivered");
+        delivered["status_code"] = "DE".into();
+        told.add("a", &delivered, json!({}));
+        told.update(&answer("DE", &[delivered.clone()]), &[]);
+        let after = answer("IT", if beneath { std::slice::from_ref(&delivered) } else { &[] });
+        told.update(&after, if reopened { &["tracking.reopened"] } else { &[] });
+        let found: Vec<Kind> = told.accepted.violations().iter().map(|violation| violation.kind).collect();
+        assert_eq!(found, kinds, "{reopened} {beneath}");
+    }
+}
+
+#[test]
+fn late_events_are_no_news() {
+    let mut told = complete();
+    told.add("c", &scan("Arrived"), json!({"late": true}));
+    assert_eq!(told.accepted.label("all", "se-1").unwrap().news, ["a", "b"]);
+}
+
+#[test]
+fn spelling_is_not_news() {
+    let mut told = complete();
+    let shouted = json!({"description": " ARRIVED", "occurred_at": "2026-11-22T10:00:00Z", "signer": ""});
+    told.serve(&answer("it ", &[shouted, scan("Arrived")]));
+    assert_eq!(told.found(), []);
+}
+
+#[test]
+fn the_database_agrees_with_the_receiver() {
+    let told = complete();
+    let owed = |id: &str| DeliveryRow { subscriber: "all".to_owned(), message_id: id.to_owned() };
+    let event = |id: &str| EventRow {
+        label_id: "se-1".to_owned(),
+        event_id: id.to_owned(),
+        raw: scan("Arrived").to_string(),
+    };
+    let found = |deliveries: &[&str], events: &[&str]| -> Vec<(Kind, String)> {
+        let rows = Rows {
+            deliveries: deliveries.iter().map(|id| owed(id)).collect(),
+            events: Some(events.iter().map(|id| event(id)).collect()),
+        };
+        let found = audit(&told.served, &told.accepted, &[("all", Follows::Events)], Some(&rows), None);
+        found.into_iter().map(|violation| (violation.kind, violation.text)).collect()
+    };
+    let all = ["msg_1", "msg_2", "msg_3"];
+    assert_eq!(found(&all, &["a", "b"]), []);
+    assert_eq!(
+        found(&["msg_1", "msg_2", "msg_3", "msg_4"], &["a", "b"]),
+        [(Kind::Missed, "msg_4 never reached all".to_owned())]
+    );
+    assert_eq!(found(&all[..2], &["a", "b"]), [(Kind::Invented, "msg_3 came to all, unrecorded".to_owned())]);
+    let kinds =
+        |events: &[&str]| -> Vec<Kind> { found(&all, events).into_iter().map(|(kind, _)| kind).collect() };
+    assert_eq!(kinds(&["a"]), [Kind::Missed, Kind::Invented]);
+    assert_eq!(kinds(&["a", "b", "c"]), [Kind::Duplicated]);
+    assert_eq!(kinds(&["a", "c"]), [Kind::Invented]);
+}
+
+#[test]
+fn the_quota_is_that_of_each_key_in_any_60_s() {
+    let mut told = Told::default();
+    for second in [0, 30, 59, 60] {
+        told.served.requested("one", at(second));
+        told.served.requested("two", at(second * 2));
+    }
+    let over = |limit| audit(&told.served, &told.accepted, &[], None, Some(limit));
+    assert_eq!(told.served.busiest(), Some(("one", 3)));
+    assert_eq!(over(3), []);
+    assert_eq!(over(2)[0].kind, Kind::OverQuota);
+}
+
+#[test]
+fn bad_signatures_count() {
+    let mut told = Told::default();
+    told.accepted.counts.bad_signatures = 2;
+    assert_eq!(told.found(), [(Kind::Unsigned, "2 callbacks".to_owned())]);
+}

@@ -1,0 +1,124 @@
+//! Whatever is done to the HTTP port, it stays bounded in connections, time and bytes (contract 9.3).
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use trackpost::clock::{self, Stopwatch};
+use trackpost::sandbox::{Answer, SandboxOptions};
+
+use crate::harness::Harness;
+use crate::harness::child::Site;
+use crate::harness::parcel::in_transit;
+use crate::pages::listening;
+use crate::site::Server;
+
+/// The most connections at a time.
+const MOST: usize = 256;
+
+async fn read_all(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A connection that is reset has said all that it will.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn the_oldest_idle_connection_makes_room() {
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
+    let mut open = Vec::new();
+    for _ in 0..MOST + 20 {
+        open.push(TcpStream::connect(server.addr).await.unwrap());
+        // One after the other is accepted, so their order is known.
+        assert_eq!(server.get_with("/readyz", "").await.0, 200, "after {}", open.len());
+    }
+    let last = open.pop().unwrap();
+    let first = open.remove(0);
+    assert_eq!(read_all(first).await, "", "closed");
+    let mut last = last;
+    last.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(read_all(last).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn half_a_request_and_silence_are_closed_in_time() {
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
+    let watch = Stopwatch::start();
+    let silent = TcpStream::connect(server.addr).await.unwrap();
+    let mut half = TcpStream::connect(server.addr).await.unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::join!(read_all(silent), read_all(half))
+    });
+    ended.await.expect("both are closed");
+    assert!(watch.elapsed() >= Duration::from_secs(9), "{:?}", watch.elapsed());
+}
+
+#[tokio::test]
+async fn a_page_of_the_feed_ends_at_a_mebibyte() {
+    let long = format!(
+        r#"{{"tracking_number":"1Z","status_code":"IT","events":[{{"occurred_at":"2030-03-04T10:00:00Z","description":"{}"}}]}}"#,
+        "x".repeat(200 << 10)
+    );
+    let mut harness = Harness::new().await;
+    let labels: Vec<String> = (0..8).map(|n| format!("se-{n}")).collect();
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    harness.register(&labels).await;
+    labels.iter().for_each(|label| harness.says(label, &long));
+    harness.poll().await;
+    let server = Server::of(&harness, None).await;
+    let (mut after, mut messages, mut pages) = ("0".to_owned(), 0, 0);
+    loop {
+        let (status, _, body) = server.get_with(&format!("/messages?limit=1000&after={after}"), "").await;
+        assert_eq!(status, 200, "{body}");
+        assert!(body.len() <= (1 << 20) + 100, "{}", body.len());
+        let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let found = page["messages"].as_array().unwrap().len();
+        if found == 0 {
+            break;
+        }
+        (messages, pages) = (messages + found, pages + 1);
+        after = page["next"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(messages, 8 * 3);
+    assert!(pages > 1, "{pages}");
+}
+
+#[tokio::test]
+async fn a_flood_of_pages_is_answered_or_told_to_come_again() {
+    let harness = Harness::new().await;
+    let server = Server::of(&harness, None).await;
+    let statuses = futures_util::future::join_all((0..200).map(|_| server.get_with("/", ""))).await;
+    let answered = statuses.iter().filter(|(status, ..)| *status == 200).count();
+    assert!(answered >= 2, "{answered}");
+    for (status, head, _) in &statuses {
+        assert!(*status == 200 || *status == 503 && head.contains("retry-after: "), "{head}");
+    }
+    // Health is not a page.
+    assert_eq!(server.get_with("/healthz", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn half_a_request_does_not_hold_up_the_stop() {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    let (addr, configuration) = listening(&site, "[\"se-1\"]");
+    site.write("trackpost.toml", &configuration);
+    let daemon = site.start();
+    site.received(|counts| counts.accepted == 3).await;
+    let mut half = TcpStream::connect(addr).await.unwrap();
+    half.write_all(b"POST /login HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\ntok")
+        .await
+        .unwrap();
+    let mut other = TcpStream::connect(addr).await.unwrap();
+    other.write_all(b"GET / HTTP/1.1\r\nhost: loc").await.unwrap();
+    clock::sleep(Duration::from_millis(50)).await;
+    let watch = Stopwatch::start();
+    daemon.stop().await;
+    assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
+    let wal = site.folder().join("trackpost.db-wal");
+    assert!(!wal.exists(), "the database was closed");
+    site.inspect();
+}

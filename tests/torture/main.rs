@@ -1,0 +1,139 @@
+//! Torture: the real binary against a fake API and a receiver that keep ledgers, while everything fails.
+//!
+//!     cargo test --features crash-points --test torture -- --seconds 600 --seed 7
+//!
+//! The daemon is killed at random moments and at every crash point, stopped, and reconfigured; API and receivers fail in
+//! every way; verbs write beside it; the disk fills up and the clock jumps. In the end everything is healed, the daemon
+//! drains, and the ledger must agree. Plain `cargo test` runs it for a few seconds.
+#![allow(clippy::disallowed_methods, reason = "it spawns the servers that the daemon talks to")]
+#![allow(clippy::print_stdout, reason = "it has no test harness that would print for it")]
+
+mod judge;
+mod machine;
+mod means;
+mod proxy;
+#[path = "../it/harness/rows.rs"]
+mod rows;
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use machine::Machine;
+use world::World;
+
+/// Without `--seconds`.
+const SECONDS: u64 = 15;
+
+struct Options {
+    seconds: u64,
+    seed: u64,
+    keep: Option<PathBuf>,
+}
+
+impl Options {
+    /// None: this test is not meant, as the name that `cargo test NAME` looks for says.
+    fn read() -> Option<Self> {
+        let mut options = Self { seconds: SECONDS, seed: fastrand::u64(..100_000), keep: None };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
+            match argument.as_str() {
+                "--seconds" => options.seconds = value().parse().expect("--seconds is a number"),
+                "--seed" => options.seed = value().parse().expect("--seed is a number"),
+                "--keep" => options.keep = Some(value().into()),
+                "--list" => return None,
+                name if !name.starts_with('-') && !"torture".contains(name) => return None,
+                _ => {}
+            }
+        }
+        Some(options)
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(options) = Options::read() else { return ExitCode::SUCCESS };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Options) -> ExitCode {
+    let Options { seconds, seed, keep } = options;
+    let temporary = tempfile::Builder::new().prefix("torture-").tempdir().unwrap();
+    let folder = match &keep {
+        Some(folder) => {
+            fs::create_dir_all(folder).unwrap();
+            folder.canonicalize().unwrap()
+        }
+        None => temporary.path().to_owned(),
+    };
+    println!("torture: seed {seed}, {seconds} s, in {}", folder.display());
+    let world = World::new(&folder, seed).await;
+    skipped(&world);
+    let mut machine = Machine::new(world, seed, seconds);
+    machine.run(seconds).await;
+    let stuck = judge::drain(&mut machine).await;
+    machine.stop().await;
+    let mut found = judge::judge(&machine).await;
+    found.extend(stuck.map(|stuck| (None, format!("it does not come to rest: {stuck}"))));
+    summarize(&machine);
+    if found.is_empty() {
+        println!("torture: nothing missed, duplicated, invented, reordered; seed {seed}");
+        return ExitCode::SUCCESS;
+    }
+    let kept = temporary.keep();
+    let kept = if keep.is_some() { folder } else { kept };
+    report(&machine, &found, &kept).await;
+    println!("torture: FAILED with {} disagreements; seed {seed}, run in {}", found.len(), kept.display());
+    ExitCode::FAILURE
+}
+
+fn skipped(world: &World) {
+    if world.disk.is_none() {
+        println!("torture: no full disk: a small file system cannot be mounted here");
+    }
+    if world.fake_clock.is_none() {
+        println!("torture: no clock jumps: libfaketime is not installed");
+    }
+    if !cfg!(feature = "crash-points") {
+        println!("torture: no crash points, only random kills: build with --features crash-points");
+    }
+}
+
+fn summarize(machine: &Machine) {
+    let done: Vec<String> = machine.done.iter().map(|(what, times)| format!("{times} × {what}")).collect();
+    println!("torture: {}", done.join(", "));
+    let (counts, requests) = (machine.world.receiver.counts(), machine.world.sandbox.counters());
+    println!(
+        "torture: {} labels, {} requests, {} callbacks, {} accepted, {} different messages, {} repeated",
+        machine.world.labels.len(),
+        requests.requests,
+        counts.received,
+        counts.accepted,
+        counts.unique,
+        counts.repeated
+    );
+}
+
+/// Prints what disagrees, and writes the whole story of the labels concerned into the folder.
+async fn report(machine: &Machine, found: &[(Option<String>, String)], folder: &Path) {
+    const SHOWN: usize = 20;
+    const STORIES: usize = 5;
+    for (_, text) in found.iter().take(SHOWN) {
+        println!("  {text}");
+    }
+    let database = machine.world.database();
+    // The small disk goes with the test.
+    let copy = folder.join("final.db");
+    if database != copy {
+        let _ = fs::copy(&database, &copy);
+    }
+    let mut labels: Vec<&String> = found.iter().filter_map(|(label, _)| label.as_ref()).collect();
+    labels.dedup();
+    for label in labels.into_iter().take(STORIES) {
+        let path = folder.join(format!("story-{label}.txt"));
+        fs::write(&path, judge::story(&machine.world, label).await).unwrap();
+        println!("  the whole story of {label}: {}", path.display());
+    }
+}
