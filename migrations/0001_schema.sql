@@ -105,9 +105,10 @@ CREATE INDEX labels_search ON labels (account, state, label_id, tracking_number,
 CREATE INDEX labels_failing ON labels (account) WHERE failures > 0;
 
 CREATE TABLE tracking_events (
+    event_key     INTEGER PRIMARY KEY,         -- label_key * 2^20 + position: a label's history lies together
     label_key     INTEGER NOT NULL REFERENCES labels (label_key) ON DELETE CASCADE,
     event_id      TEXT    NOT NULL,
-    position      INTEGER NOT NULL,            -- in order of recording, oldest first
+    position      INTEGER NOT NULL AS (event_key & 1048575),   -- in order of recording, oldest first
     revision      INTEGER NOT NULL CHECK (revision >= 1),
     late          INTEGER NOT NULL CHECK (late IN (0, 1)),
     first_seen_at INTEGER NOT NULL,
@@ -119,9 +120,9 @@ CREATE TABLE tracking_events (
     flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
     forms         BLOB    NOT NULL CHECK (length(forms) > 0 AND length(forms) % 16 = 0),
     raw           TEXT    NOT NULL,
-    PRIMARY KEY (label_key, event_id),
-    UNIQUE (label_key, position)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (label_key, event_id),
+    CONSTRAINT the_key_names_the_label CHECK (event_key >> 20 = label_key)
+) STRICT;
 
 CREATE TABLE event_changes (
     change_key INTEGER PRIMARY KEY,

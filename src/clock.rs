@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
-use crate::domain::clock::{Clocks, Gaps, Jump, WORTH_TELLING};
+use crate::domain::clock::{Clocks, Gaps, Jump, MIN_LOGGED_JUMP};
 use crate::domain::time::later;
 
 /// Returns the wall time in whole milliseconds, the precision of the database. Each reading is compared with monotonic
@@ -38,7 +38,7 @@ pub fn gaps() -> Arc<Gaps> {
 pub fn compare_with_last_run(ended_at: Timestamp) {
     let now = now();
     let away = now.duration_since(ended_at);
-    if away <= -WORTH_TELLING {
+    if away <= -MIN_LOGGED_JUMP {
         let (ended, now) = (cut(ended_at), cut(now));
         warn!(last_run_at = %ended, %now, "the clock is {:#} behind the last run: it was set back", away.abs());
     } else if away >= LONG_AWAY {
@@ -78,7 +78,7 @@ fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
     if let Some(jump) = state.clocks.read(wall, instant.duration_since(state.start)) {
         state.skew = state.skew.saturating_add(jump.by());
         Arc::make_mut(&mut state.gaps).jumped(jump);
-        if jump.by().abs() >= WORTH_TELLING {
+        if jump.by().abs() >= MIN_LOGGED_JUMP {
             state.jump = Some(jump);
         }
     }

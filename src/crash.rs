@@ -57,7 +57,7 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::CrashPoint;
+    use crate::crash::CrashPoint;
 
     static ORDER: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
         let order = std::env::var("TRACKPOST_CRASH_AT").ok()?;

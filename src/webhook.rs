@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use crate::clock::Stopwatch;
-use crate::domain::delivery::address::Manner;
+use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::outcome::{Attempt, Outcome};
 use crate::domain::messages::signature::{rsa, sign};
 use crate::domain::messages::subscriber::Subscriber;
@@ -57,7 +57,7 @@ pub struct NoTls(String);
 pub struct Mouth {
     /// `None` if the URL can't be posted to.
     transport: Option<Transport>,
-    manner: Manner,
+    manner: AddressPolicy,
     redaction: Redaction,
 }
 
@@ -72,7 +72,7 @@ impl Mouth {
     pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
         let url = Url::parse(subscriber.url.expose()).ok();
         let encrypted = url.as_ref().is_some_and(|url| url.scheme() == "https");
-        let manner = Manner { encrypted, allow_insecure: subscriber.allow_insecure };
+        let manner = AddressPolicy { encrypted, allow_insecure: subscriber.allow_insecure };
         let tls = crate::tls::client_config(&subscriber.roots, subscriber.identity.as_ref())
             .map_err(|error| NoTls(error.to_string()))?;
         let settings = Settings {

@@ -10,8 +10,9 @@ use super::args::Beside;
 use crate::domain::messages::signature::hmac_header::HmacHeader;
 use crate::domain::messages::signature::inspect::Inspection;
 use crate::domain::messages::signature::jwks;
-use crate::domain::messages::signature::jwks::{PublicKey, VendorHeaders};
+use crate::domain::messages::signature::jwks::VendorHeaders;
 use crate::domain::messages::signature::rsa;
+use crate::domain::messages::signature::rsa::PublicKey;
 use crate::domain::secret::Hidden;
 
 /// Keys and secrets to check with.

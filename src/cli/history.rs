@@ -9,7 +9,7 @@ use super::args::History;
 use super::output::{self, or_dash};
 use super::table::{self, instant};
 use super::{Failure, open_store_to_read, resolve};
-use crate::domain::tracking::{Text, mended};
+use crate::domain::tracking::{Text, replace_lone_surrogates};
 use crate::store::Store;
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::events::EventView;
@@ -86,7 +86,7 @@ impl Scan {
 }
 
 fn event_row(event: &EventView) -> [String; 7] {
-    let scan: Scan = serde_json::from_str(&mended(event.event.get())).unwrap_or_default();
+    let scan: Scan = serde_json::from_str(&replace_lone_surrogates(event.event.get())).unwrap_or_default();
     let marks = [
         event.late.then(|| "late".to_owned()),
         event.retracted_at.map(|at| format!("retracted {}", instant(Some(at)))),

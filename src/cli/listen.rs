@@ -101,11 +101,11 @@ fn problem(callback: &Callback) -> Option<String> {
 
 /// Describes the checks of the signatures beside the standard one.
 fn other_signatures(beside: &Inspection) -> String {
-    let failed = beside.steps.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
+    let failed = beside.checks.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
     if let Some((name, error)) = failed {
         return format!("; ✗ {name}: {error}");
     }
-    let mut kinds: Vec<&str> = beside.steps.iter().filter_map(|step| step.name.split(' ').next()).collect();
+    let mut kinds: Vec<&str> = beside.checks.iter().filter_map(|step| step.name.split(' ').next()).collect();
     kinds.dedup();
     format!("; ✓ {}", kinds.join(" and "))
 }
@@ -199,7 +199,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::messages::signature::inspect::Step;
+    use crate::domain::messages::signature::inspect::Check;
 
     #[test]
     fn the_type_is_read_from_both_forms() {
@@ -238,9 +238,9 @@ mod tests {
         );
         let none = jwks::inspect(&[], VendorHeaders::default(), b"{}", Timestamp::UNIX_EPOCH);
         assert!(other_signatures(&none).starts_with("; ✗ RSA headers: missing: x-shipengine-rsa"));
-        let step = |name| Step { name, outcome: Ok(String::new()) };
+        let step = |name| Check { name, outcome: Ok(String::new()) };
         let held = ["RSA headers", "RSA age", "HMAC header"].map(step).into();
-        assert_eq!(other_signatures(&Inspection { steps: held, causes: vec![] }), "; ✓ RSA and HMAC");
+        assert_eq!(other_signatures(&Inspection { checks: held, causes: vec![] }), "; ✓ RSA and HMAC");
     }
 
     #[test]

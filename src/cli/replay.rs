@@ -13,7 +13,7 @@ use super::output::{self, counted, instant, measured};
 use super::progress::{Progress, Unit};
 use super::{Failure, open_store, resolve};
 use crate::clock;
-use crate::domain::delivery::replay::Wants;
+use crate::domain::delivery::replay::ReplayFilter;
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
 use crate::domain::messages::subscriber::Subscriber;
@@ -31,7 +31,8 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
         return Err(Failure::usage("--since must be before --until")
             .hint("a duration means this long ago, such as --since 2h --until 1h"));
     }
-    let mut choice = Choice { state: what.state.as_deref(), wants: Wants::new(subscriber), waiting: 0 };
+    let mut choice =
+        Choice { state: what.state.as_deref(), wants: ReplayFilter::new(subscriber), waiting: 0 };
     let mut summary = Summary::default();
     let mut progress = Progress::new("replay", Unit::Items("messages"), None);
     for label in labels(&store, what.label.as_deref()).await? {
@@ -67,7 +68,7 @@ async fn labels(store: &Store, id: Option<&str>) -> Result<Vec<Option<i64>>, Fai
 /// Decides which stored messages are sent again.
 struct Choice<'a> {
     state: Option<&'a str>,
-    wants: Wants<'a>,
+    wants: ReplayFilter<'a>,
     /// Pending messages that were left out.
     waiting: u64,
 }
@@ -83,7 +84,7 @@ impl Choice<'_> {
         // A message of no known type is a ping, which is not repeated.
         let kind = MessageType::parse(&stored.kind);
         let wanted = kind.is_some_and(|kind| {
-            self.wants.takes(stored.label_row, stored.created_at, kind, account.as_ref())
+            self.wants.includes(stored.label_row, stored.created_at, kind, account.as_ref())
         });
         match (self.state, stored.before) {
             (None, Before::Delivered | Before::Dead) => kind.is_some(),

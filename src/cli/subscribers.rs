@@ -11,7 +11,7 @@ use super::output::{self, or_dash, shown};
 use super::{Failure, open_store, resolve, table};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
-use crate::domain::delivery::health::{Health, State};
+use crate::domain::delivery::health::{Health, HealthState};
 use crate::domain::messages::ping::Ping;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
@@ -57,7 +57,7 @@ pub(super) fn print(views: &[SubscriberView]) {
 }
 
 fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
-    let state = match view.since.filter(|_| view.state != State::Ok.as_str()) {
+    let state = match view.since.filter(|_| view.state != HealthState::Ok.as_str()) {
         Some(since) => {
             let reason = or_dash(view.reason).replace('_', " ");
             format!("{} since {} ({reason})", view.state, table::instant(Some(since)))
@@ -92,8 +92,8 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     let now = clock::now();
     let mut health = store.subscriber_health(name).await?;
     // A subscriber that answered 410 at its old URL may exist at the new one.
-    health.meet(&subscriber.url_digest(), now);
-    if health.state == State::Paused {
+    health.set_url(&subscriber.url_digest(), now);
+    if health.state == HealthState::Paused {
         return Err(Failure::new(format!("{name} is paused: nothing is sent to it"))
             .hint(format!("trackpost subscribers resume {name}")));
     }
@@ -157,11 +157,11 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let ((news, held), health) = store.change_health(name, change).await?;
     store.resume_heads(name, now).await?;
     output::line(match (news, health.state) {
-        (true, State::Failing) => {
+        (true, HealthState::Failing) => {
             format!("{name}: resumed; a probe goes first, the rest once it is accepted")
         }
         (true, _) => format!("{name}: resumed"),
-        (false, State::Failing) => format!("{name}: not paused but failing; it is probed now"),
+        (false, HealthState::Failing) => format!("{name}: not paused but failing; it is probed now"),
         (false, _) => match held {
             Some(until) => {
                 let until = shown(Some(until));

@@ -84,8 +84,8 @@ impl Headers {
 
 fn steps(found: &Inspection) -> String {
     let mut text = String::new();
-    let width = found.steps.iter().map(|step| step.name.len()).max().unwrap_or(0).max(10);
-    for step in &found.steps {
+    let width = found.checks.iter().map(|step| step.name.len()).max().unwrap_or(0).max(10);
+    for step in &found.checks {
         let (mark, said) = match &step.outcome {
             Ok(said) => ('✓', said),
             Err(said) => ('✗', said),

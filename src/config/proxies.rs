@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::table::{Context, Extent};
 use super::url::{self, HttpUrl};
 use super::wrong::Wrong;
-use crate::domain::delivery::address::never;
+use crate::domain::delivery::address::always_refused;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
@@ -49,7 +49,7 @@ pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, Wro
 /// `variable` is the name of the variable with a space, or empty.
 fn check(text: &str, variable: &str) -> Result<String, Wrong> {
     let problem = match HttpUrl::parse(text) {
-        Ok(url) => match url.address().and_then(never) {
+        Ok(url) => match url.address().and_then(always_refused) {
             Some(refusal) => format!("has an address that is never connected to: {refusal}"),
             None => return Ok(text.to_owned()),
         },

@@ -12,7 +12,7 @@ use super::secret::{KeyText, OneOrMore, Secret, Token};
 use super::table::At;
 use super::url::{self, HttpUrl};
 use super::wrong::Parallel;
-use crate::domain::delivery::address::never;
+use crate::domain::delivery::address::always_refused;
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
 use crate::domain::messages::signature::SigningSecret;
@@ -146,7 +146,7 @@ fn check_url(at: &At<'_>, text: &str, allow_insecure: bool) -> String {
         let hint = "use https, or set allow_insecure = true if anybody on the way may read the callbacks";
         at.fault_of(&url.shown, "is plain http to a public address", hint);
     }
-    if let Some(refusal) = url.address().and_then(never) {
+    if let Some(refusal) = url.address().and_then(always_refused) {
         let problem = format!("has an address that is never connected to: {refusal}");
         at.warn(Some(&url.shown), problem, "every attempt will be refused: give the receiver's own address");
     }

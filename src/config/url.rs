@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::Uri;
 use url::{Host, Url};
 
-use crate::domain::delivery::address::{Manner, Rule};
+use crate::domain::delivery::address::{AddressPolicy, AddressRule};
 
 /// An absolute http or https URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,9 @@ impl HttpUrl {
 
     /// Whether this is plain http to a public address.
     pub(super) fn is_plain_to_public(&self) -> bool {
-        let plain = Manner { encrypted: false, allow_insecure: false };
-        let refused = |address| plain.judge(address).is_err_and(|refusal| refusal.rule == Rule::PlainHttp);
+        let plain = AddressPolicy { encrypted: false, allow_insecure: false };
+        let refused =
+            |address| plain.check(address).is_err_and(|refusal| refusal.rule == AddressRule::PlainHttp);
         !self.https && self.address().is_some_and(refused)
     }
 }

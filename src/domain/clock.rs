@@ -12,9 +12,9 @@ use crate::domain::time::{later, signed};
 /// A smaller difference is slewing, or the time between two readings.
 pub const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
 /// A smaller jump is not logged.
-pub const WORTH_TELLING: SignedDuration = SignedDuration::from_secs(5);
+pub const MIN_LOGGED_JUMP: SignedDuration = SignedDuration::from_secs(5);
 /// Number of gaps that are kept.
-const GAPS: usize = 64;
+const MAX_GAPS: usize = 64;
 
 /// A jump of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,8 @@ pub struct Gaps(Vec<(Timestamp, Timestamp)>);
 impl Gaps {
     /// Adds a jump. After a jump back, gaps that lie ahead are time that will pass.
     pub fn jumped(&mut self, jump: Jump) {
-        if jump.by() >= WORTH_TELLING {
-            if self.0.len() == GAPS {
+        if jump.by() >= MIN_LOGGED_JUMP {
+            if self.0.len() == MAX_GAPS {
                 self.0.remove(0);
             }
             self.0.push((jump.from, jump.to));

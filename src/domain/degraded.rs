@@ -1,15 +1,14 @@
-//! What is degraded and no reason to restart, as `/healthz` and `trackpost status` list it.
+//! Degradations that need no restart, as listed by `/healthz` and `trackpost status` (contract 9.3).
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::domain::delivery::health::{Health, Reason, State};
-use crate::domain::messages::body;
+use crate::domain::delivery::health::{Health, HealthReason, HealthState};
 use crate::domain::polling::account_status::AccountStatus;
 
-/// The kind of a degradation. What needs attention first comes first.
+/// Kind of a degradation, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -19,7 +18,7 @@ pub enum What {
     Shortage,
     /// An account is not ok: its labels are not polled.
     Account,
-    /// A subscriber is failing or paused, or no longer configured while deliveries wait for it.
+    /// A subscriber is failing or paused, or not configured while deliveries wait for it.
     Subscriber,
     /// The first polls of an account's labels take longer than an hour.
     FirstPolls,
@@ -33,11 +32,11 @@ pub enum What {
     Wal,
 }
 
-/// One thing that is degraded.
+/// A degradation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Degraded {
     pub what: What,
-    /// Which account, subscriber or file.
+    /// Name of the account, subscriber or file.
     pub name: Option<String>,
     #[serde(serialize_with = "instant_or_null")]
     pub since: Option<Timestamp>,
@@ -45,19 +44,19 @@ pub struct Degraded {
 }
 
 fn instant_or_null<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(body::instant).serialize(serializer)
+    at.map(crate::domain::time::instant).serialize(serializer)
 }
 
-/// First polls that take longer than this are told.
+/// First polls that take longer than this are a degradation.
 pub const FIRST_POLLS: Duration = Duration::from_secs(3_600);
 
-/// A write-ahead log larger than this is told. Checkpoints keep it far below.
+/// A write-ahead log of more bytes is a degradation. Checkpoints keep it far smaller.
 pub const LARGE_WAL: u64 = 256 << 20;
 
-/// How the configuration and the database see a subscriber together.
+/// State of a subscriber by configuration and database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriberStatus {
-    Configured(State),
+    Configured(HealthState),
     /// `enabled = false`.
     Disabled,
     /// Gone from the configuration.
@@ -65,8 +64,8 @@ pub enum SubscriberStatus {
 }
 
 impl SubscriberStatus {
-    /// `enabled` is what the configuration says; `None`: it does not have the subscriber.
-    pub fn of(enabled: Option<bool>, state: State) -> Self {
+    /// `enabled`: from the configuration, `None` if it lacks the subscriber.
+    pub fn of(enabled: Option<bool>, state: HealthState) -> Self {
         match enabled {
             Some(true) => Self::Configured(state),
             Some(false) => Self::Disabled,
@@ -100,7 +99,7 @@ impl Degraded {
         (status != AccountStatus::Ok).then(|| Self::new(What::Account, Some(name), Some(since), detail))
     }
 
-    /// A subscriber that gets nothing while `deliveries_wait`, or that is failing or paused.
+    /// A subscriber that is failing or paused, or that is disabled or removed while `deliveries_wait`.
     pub fn subscriber(
         name: &str,
         status: SubscriberStatus,
@@ -109,10 +108,10 @@ impl Degraded {
     ) -> Option<Self> {
         let why = |detail: String| Some(Self::new(What::Subscriber, Some(name), health.since, detail));
         match status {
-            SubscriberStatus::Configured(State::Ok) => None,
+            SubscriberStatus::Configured(HealthState::Ok) => None,
             SubscriberStatus::Configured(state) => {
-                let reason = health.reason.map(Reason::as_str).unwrap_or_default().replace('_', " ");
-                let last = health.last_failure.as_deref().filter(|_| state == State::Failing);
+                let reason = health.reason.map(HealthReason::as_str).unwrap_or_default().replace('_', " ");
+                let last = health.last_failure.as_deref().filter(|_| state == HealthState::Failing);
                 let last = last.map(|last| format!("; last failure: {last}")).unwrap_or_default();
                 why(format!("{} ({reason}){last}", state.as_str()))
             }
@@ -128,7 +127,7 @@ impl Degraded {
         }
     }
 
-    /// First polls that take longer than an hour. `take` is how long they take; `None`: the account may send nothing.
+    /// First polls that take longer than an hour. `take`: how long they take, `None` if the quota allows none.
     pub fn first_polls(name: &str, waiting: u64, take: Option<Duration>) -> Option<Self> {
         let long = waiting > 0 && take.is_none_or(|take| take > FIRST_POLLS);
         long.then(|| Self::new(What::FirstPolls, Some(name), None, first_polls_in_words(waiting, take)))
@@ -141,12 +140,12 @@ impl Degraded {
     }
 }
 
-/// How long so many first polls take at `rate` requests per second; `None`: for ever.
+/// Returns how long `waiting` first polls take at `rate` requests per second; `None`: for ever.
 pub fn first_polls_take(waiting: u64, rate: f64) -> Option<Duration> {
     Duration::try_from_secs_f64((waiting as f64 / rate).ceil()).ok()
 }
 
-/// How many first polls wait, and how long they take.
+/// Description of waiting first polls and how long they take.
 pub fn first_polls_in_words(waiting: u64, take: Option<Duration>) -> String {
     match take.map(|take| take.as_secs().div_ceil(60)) {
         None => format!("{waiting} labels wait for their first poll, and the quota allows none"),
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn first_polls_are_told_once_they_take_over_an_hour() {
+    fn first_polls_are_a_degradation_once_they_take_over_an_hour() {
         let rate = 160.0 / 60.0;
         let told = |waiting| Degraded::first_polls("main", waiting, first_polls_take(waiting, rate));
         assert_eq!(told(0), None);
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_degraded_is_told() {
+    fn reports_only_degradations() {
         let since = at("2026-11-22T10:00:00Z");
         assert_eq!(Degraded::account("main", AccountStatus::Ok, since, None), None);
         let refused = Degraded::account("main", AccountStatus::Unauthorized, since, Some("401")).unwrap();
@@ -190,20 +189,20 @@ mod tests {
         let health = |state| Health {
             state,
             since: Some(since),
-            reason: Some(Reason::NoConnection),
+            reason: Some(HealthReason::NoConnection),
             last_failure: Some("refused".to_owned()),
             ..Health::default()
         };
         let told = |enabled, state, waits| {
             Degraded::subscriber("a", SubscriberStatus::of(enabled, state), &health(state), waits)
         };
-        assert_eq!(told(Some(true), State::Ok, true), None);
-        let failing = told(Some(true), State::Failing, false).unwrap();
+        assert_eq!(told(Some(true), HealthState::Ok, true), None);
+        let failing = told(Some(true), HealthState::Failing, false).unwrap();
         assert_eq!(failing.detail.as_deref(), Some("failing (no connection); last failure: refused"));
-        assert!(told(Some(true), State::Paused, false).is_some());
+        assert!(told(Some(true), HealthState::Paused, false).is_some());
         for enabled in [Some(false), None] {
-            assert_eq!(told(enabled, State::Failing, false), None);
-            assert_eq!(told(enabled, State::Failing, true).unwrap().since, None);
+            assert_eq!(told(enabled, HealthState::Failing, false), None);
+            assert_eq!(told(enabled, HealthState::Failing, true).unwrap().since, None);
         }
         assert_eq!(Degraded::wal(LARGE_WAL), None);
         assert!(Degraded::wal(LARGE_WAL + 1).is_some());

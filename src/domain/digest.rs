@@ -1,16 +1,17 @@
-//! Names made of content: SHA-256 over parts that cannot run into each other.
+//! SHA-256 digests, from which ids derive.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 of some bytes.
+/// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// The digest of bytes as they are.
+/// Digest of bytes.
 pub fn of_bytes(bytes: &[u8]) -> Digest {
     Sha256::digest(bytes).into()
 }
 
-/// The digest of several texts; each goes in with its length, so that no two lists of parts are alike.
+/// Digest of several texts, each prefixed with its length so that different lists have different digests.
 pub fn of_parts(parts: &[&str]) -> Digest {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -20,12 +21,12 @@ pub fn of_parts(parts: &[&str]) -> Digest {
     hasher.finalize().into()
 }
 
-/// The first 16 bytes in lower-case hex: 128 bits are plenty for a name.
+/// First 16 bytes in lower-case hex.
 pub fn short_hex(digest: &Digest) -> String {
     hex(&digest[..16])
 }
 
 /// Bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }

@@ -1,7 +1,7 @@
-//! A journey: what the API answers about a label, and from when on (contract 4.5).
+//! Journeys: the answers of the API about a label over time (contract 4.5).
 //!
-//! A JSON object a line: `{"label_id","registered_at","observations":[{"at","tracking":{…}}…]}`. `trackpost history
-//! --journeys` writes such lines, `simulate` and the sandbox play them. Tracking bodies stay the text they were.
+//! A file has one JSON object per line: `{"label_id","registered_at","observations":[{"at","tracking":{…}}…]}`. `trackpost
+//! history --journeys` writes such files; `simulate` and the sandbox play them. Tracking bodies keep their bytes.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// One line.
+/// One line of a file.
 #[derive(Debug, Deserialize)]
 pub struct Journey<'a> {
     #[serde(borrow)]
@@ -19,7 +19,7 @@ pub struct Journey<'a> {
     pub observations: Vec<Observation<'a>>,
 }
 
-/// What is answered from `at` on.
+/// Answer from `at` on.
 #[derive(Debug, Deserialize)]
 pub struct Observation<'a> {
     pub at: Timestamp,
@@ -27,7 +27,7 @@ pub struct Observation<'a> {
     pub tracking: &'a RawValue,
 }
 
-/// Why a file holds no journeys.
+/// Error for an invalid file of journeys.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub struct JourneyFileError {
@@ -37,8 +37,8 @@ pub struct JourneyFileError {
 }
 
 impl<'a> Journey<'a> {
-    /// Reads a whole file line by line, oldest observation first; blank lines are passed over. `take` may refuse a
-    /// journey.
+    /// Parses a whole file and sorts observations, oldest first. Blank lines are skipped. `take` converts a journey and may
+    /// refuse it.
     pub fn read_all<T>(
         text: &'a str,
         take: impl Fn(Self) -> Result<T, String>,

@@ -1,6 +1,6 @@
-//! What trackpost watches: a label of an account.
+//! Labels, accounts and registrations.
 //!
-//! The key is the label and never the tracking number: carriers recycle numbers.
+//! A label is identified by account and label id, not by its tracking number, because carriers reuse numbers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// A label id as ShipStation hands it out: `^se(-[a-z0-9]+)+$`, at most 25 characters.
-///
-/// Validated before a call is spent on it (contract 2.1).
+/// Label id of ShipStation: `^se(-[a-z0-9]+)+$`, at most 25 characters (contract 2.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct LabelId(Arc<str>);
 
 impl LabelId {
-    /// The longest id the vendor's schema allows, in characters.
+    /// Maximum length in characters.
     pub const MAX_LEN: usize = 25;
 
     /// The id `se-` and a number.
@@ -35,7 +33,7 @@ impl fmt::Display for LabelId {
     }
 }
 
-/// Why a text is no label id.
+/// Error for a text that is not a label id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LabelIdError {
     #[error("a label id has at most 25 characters, this one has {0}")]
@@ -62,7 +60,7 @@ impl FromStr for LabelId {
     }
 }
 
-/// The name of an account: the `X` of `[accounts.X]`, one per API key.
+/// Name of an account: the `X` of `[accounts.X]`, one per API key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct AccountName(Arc<str>);
@@ -83,17 +81,17 @@ impl fmt::Display for AccountName {
     }
 }
 
-/// What identifies a label for ever: its account and its id.
+/// Identity of a label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LabelKey {
     pub account: AccountName,
     pub id: LabelId,
 }
 
-/// What the operator wrote beside a label; passed through to subscribers of the standard form.
+/// The operator's metadata of a label, passed on to subscribers in the standard format.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
-/// Where a label's registration came from.
+/// Source of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
@@ -118,7 +116,7 @@ impl Source {
     }
 }
 
-/// A label somebody asked to have watched.
+/// A label to poll.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
     pub key: LabelKey,
@@ -126,17 +124,17 @@ pub struct Registration {
     pub source: Source,
 }
 
-/// Where a label is in its life.
+/// State of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelState {
-    /// Polled on its cadence.
+    /// Polled by its cadence.
     Active,
-    /// Reached `DE` or `SP`.
+    /// Status `DE` or `SP`.
     Finished,
-    /// Nothing changed for `give_up_after`.
+    /// No change for `give_up_after`.
     Expired,
-    /// The API refused it five times over at least 72 h.
+    /// Refused by the API five times in a row over at least 72 h.
     Unavailable,
     /// No longer registered; its history stays.
     Removed,
@@ -165,14 +163,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_the_vendor_hands_out() {
+    fn parses_ids_of_shipstation() {
         for id in ["se-324658", "se-1234567890", "se-a", "se-1-2-b3", "se-1234567890123456789012"] {
             assert_eq!(id.parse::<LabelId>().map(|id| id.to_string()), Ok(id.to_owned()), "{id}");
         }
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn refuses_other_texts() {
         for id in
             ["", "se", "se-", "se--1", "SE-1", "se-A", "xe-1", "se-1 ", " se-1", "se-1-", "se-é", "1", "se_1"]
         {

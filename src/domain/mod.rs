@@ -1,9 +1,9 @@
-//! Every decision, as pure functions of their arguments.
+//! All decisions, as pure functions.
 //!
-//! There is no async code here, no I/O, clock, randomness, SQL or environment: `now` and `jitter` are arguments. The
-//! layers above fetch, store and send what is decided here.
+//! No async code, I/O, clock, randomness, SQL or environment: `now` and `jitter` are arguments. The layers above fetch, store
+//! and send.
 //!
-//! Imports point down this list only:
+//! Imports point down only:
 //! `delivery` and `polling` import `messages`, `messages` imports `tracking`, and all of them import the leaves.
 
 // Leaves: names, ids, spans.
@@ -16,20 +16,20 @@ pub mod retry_after;
 pub mod secret;
 pub mod time;
 
-// What the API said: parsing, identity of events, history, diff.
+// Answers of the API: parsing, identity of events, history.
 pub mod tracking;
 
-// What subscribers are told: ids, bodies, envelopes, signatures.
+// Messages for subscribers: ids, bodies, envelopes, signatures.
 pub mod messages;
 
-// Which label is polled next, when again, and within which limits.
+// Which label is polled next, when again, within which limits, and what changed.
 pub mod polling;
 
-// What becomes of each delivery: retry, subscriber health, addresses, replay.
+// Delivery of messages: retry, subscriber health, addresses, replay.
 pub mod delivery;
 
-// What is degraded, and no reason to restart.
+// Degradations that need no restart.
 pub mod degraded;
 
-// What the API answers about a label over time, as recorded or generated.
+// Recorded or generated answers about a label over time.
 pub mod journey;

@@ -1,4 +1,4 @@
-//! `Retry-After` in every form that RFC 9110 has a recipient accept: seconds, and a date in each of three spellings.
+//! Parsing of `Retry-After` in all forms that RFC 9110 requires: seconds, and dates in three spellings.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-/// Nobody means more than this, and what is stored must fit.
+/// Longer waits are cut to this, so that they fit into the database.
 const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
-/// How long to wait from `now`, if `text` is one of the forms. A date that has passed is no wait at all; more than a
-/// month is a month. A decimal, which the RFC does not know and servers send, is rounded up.
+/// Returns the wait from `now`; `None` for another text. A past date is no wait; more than a month is cut to a month. A
+/// decimal, which servers send against the RFC, is rounded up.
 pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if let Some(seconds) = seconds(text) {
@@ -22,7 +22,7 @@ pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 
-/// `120` or `4.5`. What does not fit is long.
+/// Parses `120` or `4.5`, saturating.
 fn seconds(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -33,7 +33,7 @@ fn seconds(text: &str) -> Option<u64> {
     Some(whole.parse().unwrap_or(u64::MAX).saturating_add(u64::from(up)))
 }
 
-/// `Sunday, 06-Nov-94 08:49:37 GMT`. Its year is the one within fifty years from now, or the latest before.
+/// Parses `Sunday, 06-Nov-94 08:49:37 GMT`. A year more than fifty years ahead belongs to the last century.
 fn rfc_850(text: &str, now: Timestamp) -> Option<Timestamp> {
     let (_, date) = text.split_once(", ")?;
     let at = DateTime::strptime("%d-%b-%y %H:%M:%S GMT", date).ok()?;
@@ -45,7 +45,7 @@ fn rfc_850(text: &str, now: Timestamp) -> Option<Timestamp> {
     Some(at.timestamp())
 }
 
-/// `Sun Nov  6 08:49:37 1994`.
+/// Parses `Sun Nov  6 08:49:37 1994`.
 fn asctime(text: &str) -> Option<Timestamp> {
     let (_, date) = text.split_once(' ')?;
     let words: Vec<&str> = date.split_whitespace().collect();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_seconds_and_dates() {
+    fn parses_seconds_and_dates() {
         let now = "1994-11-06T08:49:37Z".parse().unwrap();
         assert_eq!(parse("120", now), Some(Duration::from_secs(120)));
         assert_eq!(parse(" 0 ", now), Some(Duration::ZERO));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_year_of_two_digits_is_the_nearest() {
+    fn a_two_digit_year_is_at_most_fifty_years_ahead() {
         for (now, text, seconds) in [
             ("2026-11-22T00:00:00Z", "Sunday, 22-Nov-26 00:00:04 GMT", 4),
             ("2099-12-31T23:59:58Z", "Friday, 01-Jan-00 00:00:02 GMT", 0),

@@ -1,11 +1,11 @@
-//! A text that is never shown.
+//! Secrets: values that `Debug` does not show.
 //!
-//! API keys, header values and signing secrets are kept in it, so that no `Debug` or error can spill one. The only way
-//! to the content is [`Hidden::expose`], which is easy to search for.
+//! API keys, header values and signing secrets are wrapped in [`Hidden`]. Only [`Hidden::expose`] gives access, which is easy
+//! to search for.
 
 use std::fmt;
 
-/// A value whose `Debug` shows nothing of it.
+/// A value that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Hidden<T>(T);
 

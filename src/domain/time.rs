@@ -1,30 +1,34 @@
-//! Instants and spans of time put together, where the end of time is as good as what lies beyond it.
+//! Arithmetic with instants and spans that saturates at the ends of time, and the text form of instants.
 //!
-//! Spans come from a configuration or a stranger's header and may be absurd; nobody has anything else to say about one
-//! that does not fit. It reads no clock.
+//! Spans come from the configuration or from headers and may be absurdly long. This module reads no clock.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// `by` after `at`.
+/// Returns `at` plus `by`.
 pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// `by` before `at`.
+/// Returns `at` minus `by`.
 pub fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
-/// The end of a wait that begins `at` then.
+/// Returns the end of a wait that starts at `at`.
 pub fn after(at: Timestamp, wait: Duration) -> Timestamp {
     later(at, signed(wait))
 }
 
-/// A span as instants count.
+/// Converts a span to a signed one.
 pub fn signed(span: Duration) -> SignedDuration {
     SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
+}
+
+/// Formats an instant for output: RFC 3339, UTC, milliseconds, `Z`.
+pub fn instant(at: Timestamp) -> String {
+    format!("{at:.3}")
 }
 
 #[cfg(test)]
@@ -32,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_the_end_of_time() {
+    fn saturates_at_the_ends_of_time() {
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(later(now, signed(Duration::from_secs(7))).as_second(), 7);
         assert_eq!(earlier(now, signed(Duration::from_secs(7))).as_second(), -7);

@@ -6,67 +6,67 @@ use jiff::Timestamp;
 
 use super::{measured, roughly, shown};
 use crate::config::duration;
-use crate::domain::delivery::attempt::{Heeded, Reached, Stage};
-use crate::domain::delivery::health as breaker;
-use crate::domain::delivery::next_attempt::{Because, Outlook};
-use crate::domain::delivery::outcome::{DueReason, HastenedBy, Plan};
+use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect, Stage};
+use crate::domain::delivery::health::HealthReason;
+use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
+use crate::domain::delivery::outcome::{Due, DueReason, HastenedBy};
 use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
 /// Explains why the next attempt of a delivery is when it is.
-pub fn reason(why: Because, delivery: &DeliveryView, now: Timestamp) -> String {
+pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
     let since =
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
     match why {
-        Because::Delivered => "delivered: the receiver accepted it".to_owned(),
-        Because::Dead if delivery.r#type == PING => {
+        WaitReason::Delivered => "delivered: the receiver accepted it".to_owned(),
+        WaitReason::Dead if delivery.r#type == PING => {
             "dead: a ping is sent once, and this one was not accepted".to_owned()
         }
-        Because::Dead => format!(
+        WaitReason::Dead => format!(
             "dead: retry schedule used up while {name} accepted others; trackpost deliveries retry {id} sends it again"
         ),
-        Because::NoSubscriber => {
+        WaitReason::NoSubscriber => {
             format!("subscriber {name} is not configured: the delivery waits until it is")
         }
-        Because::TurnedOff => {
+        WaitReason::TurnedOff => {
             format!("{name} is disabled (enabled = false): the delivery waits until it is enabled")
         }
-        Because::Paused { since: at, reason } => {
+        WaitReason::Paused { since: at, reason } => {
             let (by, end) = match reason {
-                Some(breaker::Reason::Gone) => ("it answered 410 Gone", ", or until its url changes"),
-                Some(breaker::Reason::Asked) => ("by hand", ""),
+                Some(HealthReason::Gone) => ("it answered 410 Gone", ", or until its url changes"),
+                Some(HealthReason::Asked) => ("by hand", ""),
                 _ => ("it failed", ""),
             };
             let since = since(at);
             format!("{name} is paused{since} ({by}): until trackpost subscribers resume {name}{end}")
         }
-        Because::Behind => {
+        WaitReason::Behind => {
             "waits for an earlier message of its label, as they are delivered in order".to_owned()
         }
-        Because::Probed { at, since: from } => format!(
+        WaitReason::Probed { at, since: from } => format!(
             "{name} is failing{}: one probe at a time, the next at {}; probes alternate between the oldest and the newest \
              delivery not yet attempted; the others follow when one is accepted",
             since(from),
             shown(at)
         ),
-        Because::Held { until } => format!(
+        WaitReason::Held { until } => format!(
             "{name} answered 429 or 503 with Retry-After: nothing is sent to it until {}",
             shown(Some(until))
         ),
-        Because::Planned(plan) => planned(plan, name),
-        Because::Due { since } => format!(
+        WaitReason::Planned(plan) => planned(plan, name),
+        WaitReason::Due { since } => format!(
             "due for {}: it is in flight, waits for max_in_flight, or no daemon runs",
             roughly(now.duration_since(since))
         ),
-        Because::Draining { at_once } => {
+        WaitReason::Draining { at_once } => {
             format!("{name} recovered: its backlog drains, {at_once} at a time for now")
         }
     }
 }
 
 /// Explains the stored reason of a delivery.
-fn planned(plan: Plan, name: &str) -> String {
+fn planned(plan: Due, name: &str) -> String {
     let wait = |ms| duration::format(Duration::from_millis(ms));
     match plan.reason {
         DueReason::First => "never attempted yet: first attempts go before retries".to_owned(),
@@ -85,7 +85,7 @@ fn planned(plan: Plan, name: &str) -> String {
                 shown(Some(plan.at))
             )
         }
-        DueReason::Spared => {
+        DueReason::WaitsForProbe => {
             format!(
                 "the last attempt was made while {name} was failing: it does not count as a step of retry"
             )
@@ -103,7 +103,7 @@ fn planned(plan: Plan, name: &str) -> String {
 }
 
 /// Describes the delivery that goes first, and what that one waits for.
-pub fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp) -> String {
+pub fn head(head: &DeliveryView, before: u64, outlook: &NextAttempt, now: Timestamp) -> String {
     let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
     let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
     let when = match outlook.at {
@@ -112,31 +112,31 @@ pub fn head(head: &DeliveryView, before: u64, outlook: &Outlook, now: Timestamp)
         None => "not scheduled".to_owned(),
     };
     let why =
-        outlook.because.first().map_or_else(String::new, |why| format!(": {}", reason(*why, head, now)));
+        outlook.reasons.first().map_or_else(String::new, |why| format!(": {}", reason(*why, head, now)));
     format!("waits for {} ({}{seq}{among}), which is {when}{why}", head.delivery_id, head.message_id)
 }
 
 /// Describes how far an attempt came.
-pub fn ended(reached: Reached) -> &'static str {
+pub fn ended(reached: ReachedStage) -> &'static str {
     match reached {
-        Reached::Nothing => "before anything was sent",
-        Reached::Stage(Stage::Resolving) => "while the name was resolved",
-        Reached::Stage(Stage::Connecting) => "while connecting",
-        Reached::Stage(Stage::Handshaking) => "in the TLS handshake",
-        Reached::Stage(Stage::Waiting) => "sent, while waiting for the status",
-        Reached::Answer => "with an answer",
+        ReachedStage::Nothing => "before anything was sent",
+        ReachedStage::Stage(Stage::Resolving) => "while the name was resolved",
+        ReachedStage::Stage(Stage::Connecting) => "while connecting",
+        ReachedStage::Stage(Stage::Handshaking) => "in the TLS handshake",
+        ReachedStage::Stage(Stage::Waiting) => "sent, while waiting for the status",
+        ReachedStage::Answered => "with an answer",
     }
 }
 
 /// Describes a `Retry-After` and its effect.
-pub fn asked(asked: Duration, status: Option<i64>, heeded: Option<Heeded>) -> String {
+pub fn asked(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffect>) -> String {
     let whom = if matches!(status, Some(429 | 503)) { ", for the whole subscriber" } else { "" };
     let came = match heeded {
         None => "",
-        Some(Heeded::Honoured) => ": honoured",
-        Some(Heeded::Capped) => ": honoured up to 24h",
-        Some(Heeded::LaterAnyway) => ": the next attempt was due later anyway",
-        Some(Heeded::Overruled) => ": overruled, by hand or by a new url",
+        Some(RetryAfterEffect::Honoured) => ": honoured",
+        Some(RetryAfterEffect::Capped) => ": honoured up to 24h",
+        Some(RetryAfterEffect::LaterAnyway) => ": the next attempt was due later anyway",
+        Some(RetryAfterEffect::Overruled) => ": overruled, by hand or by a new url",
     };
     format!("{}{whom}{came}", duration::format(asked))
 }
@@ -205,23 +205,23 @@ mod tests {
     #[test]
     fn every_reason_names_a_remedy() {
         let said = |why| reason(why, &delivery(), at(90));
-        let gone = Because::Paused { since: Some(at(0)), reason: Some(breaker::Reason::Gone) };
+        let gone = WaitReason::Paused { since: Some(at(0)), reason: Some(HealthReason::Gone) };
         assert_eq!(
             said(gone),
             "orders is paused since 2026-09-21T14:13:20Z (it answered 410 Gone): until trackpost subscribers resume orders, \
              or until its url changes"
         );
-        assert!(said(Because::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
-        assert!(said(Because::Due { since: at(0) }).starts_with("due for 1m: it is in flight"));
-        let capped = Because::Planned(Plan { at: at(0), reason: DueReason::AskedToWait { capped: true } });
+        assert!(said(WaitReason::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
+        assert!(said(WaitReason::Due { since: at(0) }).starts_with("due for 1m: it is in flight"));
+        let capped = WaitReason::Planned(Due { at: at(0), reason: DueReason::AskedToWait { capped: true } });
         assert!(said(capped).contains("for more than 24h"), "{}", said(capped));
     }
 
     #[test]
     fn the_first_of_a_lane_explains_its_own_wait() {
         let reason = DueReason::Step { number: 2, of: 9, wait_ms: 300_000 };
-        let why = Because::Planned(Plan { at: at(400), reason });
-        let outlook = Outlook { at: Some(at(400)), because: vec![why] };
+        let why = WaitReason::Planned(Due { at: at(400), reason });
+        let outlook = NextAttempt { at: Some(at(400)), reasons: vec![why] };
         assert_eq!(
             head(&delivery(), 2, &outlook, at(90)),
             "waits for dlv_7 (msg_a, seq 3, the first of 2), which is next attempted at 2026-09-21T14:20:00Z: step 2 of 9 \
@@ -233,7 +233,7 @@ mod tests {
     fn a_retry_after_is_described_with_its_effect() {
         let minute = Duration::from_secs(60);
         assert_eq!(
-            asked(minute, Some(503), Some(Heeded::Honoured)),
+            asked(minute, Some(503), Some(RetryAfterEffect::Honoured)),
             "1m, for the whole subscriber: honoured"
         );
         assert_eq!(asked(minute, Some(500), None), "1m");

@@ -54,7 +54,7 @@ pub fn roughly(span: SignedDuration) -> String {
 
 /// An instant as the contract has it: RFC 3339, UTC, milliseconds, `Z`.
 pub fn instant(at: Timestamp) -> String {
-    crate::domain::messages::body::instant(at)
+    crate::domain::time::instant(at)
 }
 
 /// An instant for people, or a dash.

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::delivery as words;
 use super::instant;
-use crate::domain::delivery::attempt::{Heeded, Reached, heeded};
+use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect};
 use crate::domain::delivery::health::Health;
-use crate::domain::delivery::next_attempt::{Addressee, Because, Case, Outlook, State, outlook};
+use crate::domain::delivery::next_attempt::{
+    DeliveryFacts, DeliveryState, NextAttempt, SubscriberConfig, WaitReason, next_attempt,
+};
 use crate::domain::messages::ping::PING;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::time::later;
@@ -56,7 +58,7 @@ pub struct Told {
     pub attempt: AttemptView,
     /// How far it came; null where that is not recorded.
     pub reached: Option<&'static str>,
-    pub retry_after_heeded: Option<Heeded>,
+    pub retry_after_heeded: Option<RetryAfterEffect>,
     /// From its end to the next attempt, made or planned.
     pub next_after_seconds: Option<f64>,
     #[serde(skip)]
@@ -75,9 +77,9 @@ pub async fn story(
     let record = Record::of(store, configured, delivery, now).await?;
     let outlook = record.outlook(configured, now);
     let mut reasons: Vec<String> =
-        outlook.because.iter().map(|why| words::reason(*why, &record.delivery, now)).collect();
+        outlook.reasons.iter().map(|why| words::reason(*why, &record.delivery, now)).collect();
     let mut behind = None;
-    if outlook.because.contains(&Because::Behind)
+    if outlook.reasons.contains(&WaitReason::Behind)
         && let Some(head) = record.place.head
         && let Some(head) = store.deliveries_named(Some(head), None).await?.pop()
     {
@@ -92,7 +94,7 @@ pub async fn story(
     }
     let next = Next {
         at: outlook.at.map(instant),
-        because: outlook.because.iter().map(|why| why.as_str()).collect(),
+        because: outlook.reasons.iter().map(|why| why.as_str()).collect(),
         reasons,
         behind,
     };
@@ -109,9 +111,10 @@ pub async fn held_back(
     now: Timestamp,
 ) -> Result<Option<String>, StoreError> {
     let record = Record::of(store, configured, delivery, now).await?;
-    let holds =
-        |why: &Because| matches!(why, Because::Paused { .. } | Because::Probed { .. } | Because::Held { .. });
-    let why = record.outlook(configured, now).because.into_iter().find(holds);
+    let holds = |why: &WaitReason| {
+        matches!(why, WaitReason::Paused { .. } | WaitReason::Probed { .. } | WaitReason::Held { .. })
+    };
+    let why = record.outlook(configured, now).reasons.into_iter().find(holds);
     Ok(why.map(|why| words::reason(why, &record.delivery, now)))
 }
 
@@ -134,30 +137,30 @@ impl Record {
         let mut health = store.subscriber_health(&name).await?;
         if let Some(digest) = configured.url_digests.get(&name) {
             // As the courier does: another URL is another receiver.
-            health.meet(digest, now);
+            health.set_url(digest, now);
         }
         let log = store.attempts_of(delivery.row).await?;
         let place = store.place_of(delivery.row).await?;
         Ok(Self { delivery, log, place, health })
     }
 
-    fn outlook(&self, configured: &Configured, now: Timestamp) -> Outlook {
+    fn outlook(&self, configured: &Configured, now: Timestamp) -> NextAttempt {
         let delivery = &self.delivery;
-        let addressee = match configured.subscribers.get(&SubscriberName::new(&delivery.subscriber)) {
-            None => Addressee::Unknown,
-            Some(false) => Addressee::TurnedOff,
-            Some(_) => Addressee::Served,
+        let subscriber = match configured.subscribers.get(&SubscriberName::new(&delivery.subscriber)) {
+            None => SubscriberConfig::Missing,
+            Some(false) => SubscriberConfig::Disabled,
+            Some(_) => SubscriberConfig::Enabled,
         };
-        let case = Case {
+        let facts = DeliveryFacts {
             // The table's CHECK knows no others.
-            state: State::parse(&delivery.state).unwrap_or(State::Pending),
-            plan: delivery.plan,
+            state: DeliveryState::parse(&delivery.state).unwrap_or(DeliveryState::Pending),
+            due: delivery.plan,
             ping: delivery.r#type == PING,
             behind_another: self.place.head.is_some(),
-            addressee,
+            subscriber,
             health: &self.health,
         };
-        outlook(&case, now)
+        next_attempt(&facts, now)
     }
 }
 
@@ -170,16 +173,17 @@ fn ended_at(attempt: &AttemptView) -> Timestamp {
 fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<Timestamp>) -> Vec<Told> {
     let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
     let told = log.into_iter().enumerate().map(|(index, attempt)| {
-        let reached = Reached::of(&attempt.outcome, attempt.detail.as_deref());
+        let reached = ReachedStage::of(&attempt.outcome, attempt.detail.as_deref());
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
         let next = made.or(delivery.next_attempt_at);
         let waited = next.map(|next| Duration::try_from(next.duration_since(ended_at)).unwrap_or_default());
-        let asked = attempt.retry_after.zip(waited).map(|(asked, waited)| heeded(asked, waited));
+        let asked =
+            attempt.retry_after.zip(waited).map(|(asked, waited)| RetryAfterEffect::of(asked, waited));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
         Told {
-            reached: reached.map(Reached::as_str),
+            reached: reached.map(ReachedStage::as_str),
             ended: reached.map(words::ended),
             retry_after_heeded: asked,
             next_after_seconds: waited.map(|waited| waited.as_secs_f64()),

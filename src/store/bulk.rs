@@ -4,11 +4,11 @@
 //! is prepared once per connection. These statements are not checked at compile time; each is covered by a test that runs
 //! it.
 
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, Row as _, Sqlite, SqliteConnection, Type};
 
-/// Rows per statement, largest first.
-const SIZES: [usize; 4] = [256, 64, 8, 1];
+/// Rows per statement, largest first. A statement more costs what ten rows do.
+const SIZES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 
 /// A statement around a `VALUES` list: `before`, the rows, `after`. `columns` is the number of values in a row.
 #[derive(Clone, Copy, Debug)]
@@ -54,13 +54,22 @@ impl Bulk {
         rows: &[T],
         bind: impl Fn(&T, &mut Values),
     ) -> Result<Vec<i64>, sqlx::Error> {
-        let mut returned = Vec::with_capacity(rows.len());
+        self.rows(tx, rows, bind).await?.iter().map(|row| row.try_get(0)).collect()
+    }
+
+    /// As [`Self::execute`], for a statement that returns rows.
+    pub async fn rows<T>(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: &[T],
+        bind: impl Fn(&T, &mut Values),
+    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        let mut read = Vec::with_capacity(rows.len());
         for chunk in chunks(rows) {
-            let sql = AssertSqlSafe(self.sql(chunk.len()));
-            let query = sqlx::query_scalar_with::<Sqlite, i64, _>(sql, self.values(chunk, &bind));
-            returned.extend(query.fetch_all(&mut *tx).await?);
+            let query = sqlx::query_with(AssertSqlSafe(self.sql(chunk.len())), self.values(chunk, &bind));
+            read.extend(query.fetch_all(&mut *connection).await?);
         }
-        Ok(returned)
+        Ok(read)
     }
 
     fn values<T>(&self, rows: &[T], bind: &impl Fn(&T, &mut Values)) -> SqliteArguments {

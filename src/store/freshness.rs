@@ -2,11 +2,13 @@
 //!
 //! What is counted is decided in [`crate::domain::polling::freshness`]; what is shown is in [`super::views::freshness`].
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, json, ms};
+use super::bulk::Bulk;
+use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
 use crate::domain::polling::freshness::Notice;
 
@@ -18,15 +20,11 @@ pub(super) fn day_of(at: Timestamp) -> i64 {
     ms(at).div_euclid(DAY) * DAY
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    account: &'a str,
-    carrier: &'a str,
-    kind: &'static str,
-    delivered: i64,
-    day: i64,
-    bucket: usize,
-}
+const COUNT: Bulk = Bulk {
+    before: "INSERT INTO freshness (account, carrier, kind, delivered, day, bucket, events) ",
+    columns: 7,
+    after: " ON CONFLICT DO UPDATE SET events = events + excluded.events",
+};
 
 /// A notice, and what it is counted under.
 #[derive(Clone, Copy, Debug)]
@@ -39,29 +37,24 @@ pub(super) struct Noticed<'a> {
 
 /// Counts notices in an open transaction. Mostly there are none, and it takes no statement.
 pub(super) async fn count(tx: &mut SqliteConnection, notices: &[Noticed<'_>]) -> Result<(), sqlx::Error> {
-    let rows = notices.iter().map(|noticed| Row {
-        account: noticed.account.as_str(),
-        carrier: noticed.carrier.unwrap_or_default(),
-        kind: noticed.notice.kind.as_str(),
-        delivered: i64::from(noticed.notice.delivered),
-        day: day_of(noticed.at),
-        bucket: noticed.notice.bucket.index(),
-    });
-    let rows: Vec<Row<'_>> = rows.collect();
-    if rows.is_empty() {
-        return Ok(());
+    let mut counts: BTreeMap<_, i64> = BTreeMap::new();
+    for Noticed { account, carrier, notice, at } in notices {
+        let what = (notice.kind.as_str(), notice.delivered, day_of(*at), notice.bucket.index());
+        *counts.entry((account.as_str(), carrier.unwrap_or_default(), what)).or_default() += 1;
     }
-    let rows = json(&rows);
-    sqlx::query!(
-        "INSERT INTO freshness (account, carrier, kind, delivered, day, bucket, events)
-         SELECT value ->> 'account', value ->> 'carrier', value ->> 'kind', value ->> 'delivered',
-                value ->> 'day', value ->> 'bucket', count(*)
-         FROM json_each(?) WHERE true GROUP BY 1, 2, 3, 4, 5, 6
-         ON CONFLICT DO UPDATE SET events = events + excluded.events",
-        rows
-    )
-    .execute(&mut *tx)
-    .await?;
+    let counts: Vec<_> = counts.into_iter().collect();
+    COUNT
+        .execute(tx, &counts, |((account, carrier, (kind, delivered, day, bucket)), events), values| {
+            values
+                .push(*account)
+                .push(*carrier)
+                .push(*kind)
+                .push(*delivered)
+                .push(*day)
+                .push(i64::try_from(*bucket).unwrap_or(i64::MAX))
+                .push(*events);
+        })
+        .await?;
     Ok(())
 }
 

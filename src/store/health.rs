@@ -11,12 +11,12 @@ use sqlx::SqliteConnection;
 use super::messages::{Keys, write_system_messages};
 use super::outbox::{EndedAttempt, NewDelivery, hastened_by, reschedule};
 use super::{Store, StoreError, at, ms};
-use crate::domain::delivery::health::{Health, HealthChange, Reason, State};
+use crate::domain::delivery::health::{Health, HealthChange, HealthReason, HealthState};
 use crate::domain::delivery::outcome::{DueReason, HastenedBy};
 use crate::domain::messages::fan_out;
 use crate::domain::messages::ping::{PING, Ping};
 use crate::domain::messages::subscriber::SubscriberName;
-use crate::domain::messages::{MessageType, about_subscriber};
+use crate::domain::messages::{MessageType, subscriber_message};
 
 impl Store {
     /// How a subscriber fares; one that nobody has heard of is well.
@@ -61,7 +61,7 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let mut health = read(tx, &name).await?.unwrap_or_default();
-                    let another = health.meet(&url_digest, now);
+                    let another = health.set_url(&url_digest, now);
                     write(tx, &name, &health).await?;
                     if another {
                         reschedule(tx, &name, now, |_, schedule| {
@@ -264,9 +264,9 @@ pub(super) async fn read(
     let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(row.map(|row| Health {
         // The table's CHECK knows no others.
-        state: State::parse(&row.state).unwrap_or_default(),
+        state: HealthState::parse(&row.state).unwrap_or_default(),
         since: row.since.map(at),
-        reason: row.reason.as_deref().and_then(Reason::parse),
+        reason: row.reason.as_deref().and_then(HealthReason::parse),
         detail: row.detail,
         episode_at: row.episode_at.map(at),
         probes: whole(row.probes),
@@ -289,7 +289,7 @@ pub(super) async fn write(
     health: &Health,
 ) -> Result<(), sqlx::Error> {
     let (name, state, reason) =
-        (subscriber.as_str(), health.state.as_str(), health.reason.map(Reason::as_str));
+        (subscriber.as_str(), health.state.as_str(), health.reason.map(HealthReason::as_str));
     let (since, episode_at) = (health.since.map(ms), health.episode_at.map(ms));
     let (probe_at, gone_at, held_until) =
         (health.probe_at.map(ms), health.gone_at.map(ms), health.held_until.map(ms));
@@ -351,11 +351,11 @@ pub(super) async fn follow(
         HealthChange::Recovered => MessageType::SubscriberRecovered,
         HealthChange::Paused => return Ok(Vec::new()),
     };
-    let told = [about_subscriber(
+    let told = [subscriber_message(
         kind,
         name,
         health.state.as_str(),
-        health.reason.map(Reason::as_str),
+        health.reason.map(HealthReason::as_str),
         health.detail.as_deref(),
         episode_at,
         now,

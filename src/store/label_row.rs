@@ -13,7 +13,7 @@ use crate::domain::polling::pace::Pace;
 use crate::domain::polling::reason::Reason;
 
 /// A row of `labels`, but for who asks for it.
-#[derive(Debug)]
+#[derive(Debug, sqlx::FromRow)]
 pub(super) struct LabelRow {
     pub label_key: i64,
     pub account: String,

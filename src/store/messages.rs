@@ -14,7 +14,7 @@ use crate::domain::delivery::outbox::{MessageContent, PendingDelivery};
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::label::AccountName;
 use crate::domain::messages::fan_out::PlannedDelivery;
-use crate::domain::messages::{About, Message, repeated_id};
+use crate::domain::messages::{Message, SystemSubject, repeated_id};
 
 const INSERT_MESSAGES: Bulk = Bulk {
     before:
@@ -253,7 +253,7 @@ pub(super) async fn write_system_messages(
     let account = account.map(AccountName::as_str);
     let mut rows = Vec::with_capacity(messages.len());
     for message in messages {
-        let subject = match &message.about {
+        let subject = match &message.subject {
             Some(about) => Some(subject(tx, about).await?),
             None => None,
         };
@@ -264,7 +264,7 @@ pub(super) async fn write_system_messages(
 }
 
 /// The row of who is spoken of.
-async fn subject(tx: &mut SqliteConnection, about: &About) -> Result<i64, sqlx::Error> {
+async fn subject(tx: &mut SqliteConnection, about: &SystemSubject) -> Result<i64, sqlx::Error> {
     let (kind, name) = (about.kind(), about.name());
     sqlx::query!("INSERT INTO subjects (kind, name) VALUES (?, ?) ON CONFLICT DO NOTHING", kind, name)
         .execute(&mut *tx)

@@ -17,6 +17,7 @@ mod health;
 mod history;
 pub mod invariants;
 pub mod label_files;
+mod label_reads;
 mod label_row;
 pub mod labels;
 pub mod learned_rates;
@@ -45,6 +46,7 @@ use tokio::sync::watch;
 
 pub use error::StoreError;
 use file::OpenFiles;
+use label_reads::LabelReads;
 pub use open::open;
 use outbox::handover::Handover;
 use writer::WriteQueue;
@@ -62,6 +64,7 @@ pub struct Store {
     /// Connections of the HTTP port, which takes none from anybody else.
     page_readers: SqlitePool,
     writer: WriteQueue,
+    label_reads: LabelReads,
     /// New deliveries, on their way to their couriers.
     handover: Handover,
     /// Counts what other processes commit.

@@ -11,10 +11,12 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::watch;
 
 use super::changes::Watcher;
+use super::checkpoints;
 use super::error::{in_plain_words, way_out};
 use super::file::{OpenFiles, create_if_missing};
+use super::label_reads::label_reads;
 use super::outbox::handover::Handover;
-use super::writer::{Writer, write_queue};
+use super::writer::{Connections, Writer, write_queue};
 use super::{Store, StoreError};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
@@ -31,8 +33,12 @@ const BUSY: Duration = Duration::from_secs(10);
 const WAL_LIMIT: &str = "67108864";
 /// Up to this size the whole database is checked for damage at start: some tenths of a second at most.
 const QUICK_CHECK: u64 = 32 << 20;
+/// Bytes of a page. A poll changes a few small rows on pages of their own, and each page that is touched is written whole.
+const PAGE_SIZE: u32 = 1024;
 /// Pages in the WAL after which the writer makes a checkpoint itself, should those beside it fall behind: 16 MiB.
-const AUTOCHECKPOINT: &str = "4000";
+const AUTOCHECKPOINT: &str = "16000";
+/// Prepared statements that a connection keeps: those of several rows come in seven sizes.
+const STATEMENTS: usize = 200;
 /// Written by the first migration.
 const APPLICATION_ID: i32 = 1_416_646_731;
 
@@ -47,18 +53,21 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     create_if_missing(path).map_err(not_opened)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
+        .page_size(PAGE_SIZE)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .pragma("journal_size_limit", WAL_LIMIT)
         .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
+        .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
     let refused = |error: sqlx::Error| refusal(path, &error);
     let is_new = look_inside(path).await?;
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| from_the_future(path, error))?;
-    let checkpointer = SqliteConnection::connect_with(&options).await.map_err(refused)?;
+    let with_limit = options.clone().busy_timeout(checkpoints::BUSY);
+    let checkpointer = SqliteConnection::connect_with(&with_limit).await.map_err(refused)?;
 
     let pool = |connections| {
         SqlitePoolOptions::new()
@@ -70,13 +79,26 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let options = options.read_only(true).pragma("cache_size", READERS_CACHE);
     let page_readers = pool(PAGE_READERS).connect_lazy_with(options.clone());
     let readers = pool(READERS).connect_with(options).await.map_err(refused)?;
+    let reading = readers.acquire().await.map_err(refused)?.detach();
+    let (label_reads, label_reader) = label_reads(reading);
     let files = Arc::new(OpenFiles::note(path).map_err(not_opened)?);
     let (queue, jobs) = write_queue();
     let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
     let watcher = Watcher::new(files.wal(), foreign.clone());
-    let writer = Writer::new(connection, checkpointer, jobs, handover.clone(), watcher, Arc::clone(&files));
+    let connections = Connections { connection, checkpointer, label_reader };
+    let writer = Writer::new(connections, jobs, handover.clone(), watcher, Arc::clone(&files));
     let registry = watch::Sender::new(0);
-    let store = Store { files, is_new, readers, page_readers, writer: queue, handover, foreign, registry };
+    let store = Store {
+        files,
+        is_new,
+        readers,
+        page_readers,
+        writer: queue,
+        label_reads,
+        handover,
+        foreign,
+        registry,
+    };
     store.refresh_registry_changes().await?;
     Ok((store, writer))
 }

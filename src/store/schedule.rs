@@ -1,13 +1,9 @@
 //! Labels as the schedule and the polls read them.
 
-use super::history::known_events;
 use super::label_row::LabelRow;
 use super::{Store, StoreError};
 use crate::domain::label::AccountName;
 use crate::domain::polling::label_record::LabelRecord;
-use crate::domain::polling::poll;
-use crate::domain::tracking::matching::KnownEvent;
-use crate::domain::tracking::reading::Reading;
 
 /// A page of the labels that are polled.
 #[derive(Debug)]
@@ -88,29 +84,5 @@ impl Store {
             .await?;
         let labels = rows.into_iter().filter_map(LabelRow::snapshot).collect();
         Ok(Changed { labels, version: until, more: true })
-    }
-
-    /// One label; `None` if it is gone.
-    pub async fn label(&self, row: i64) -> Result<Option<LabelRecord>, StoreError> {
-        let found = select_labels!("label_key = ?", row).fetch_optional(&self.readers).await?;
-        Ok(found.and_then(LabelRow::snapshot))
-    }
-
-    /// One label, and its history where a plan for `reading` needs it.
-    pub async fn label_with_history(
-        &self,
-        row: i64,
-        reading: &Reading,
-    ) -> Result<(Option<LabelRecord>, Vec<KnownEvent>), StoreError> {
-        let mut connection = self.readers.acquire().await?;
-        let found = select_labels!("label_key = ?", row).fetch_optional(&mut *connection).await?;
-        let Some(label) = found.and_then(LabelRow::snapshot) else { return Ok((None, Vec::new())) };
-        let known = match reading {
-            Reading::Answer { digest, .. } if poll::needs_history(&label.poll_state, digest) => {
-                known_events(&mut connection, row).await?
-            }
-            _ => Vec::new(),
-        };
-        Ok((Some(label), known))
     }
 }

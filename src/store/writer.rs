@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -18,16 +19,19 @@ use super::changes::Watcher;
 use super::checkpoints::{self, Written};
 use super::file::OpenFiles;
 use super::health::SubscriberHealths;
+use super::label_reads::LabelReader;
 use super::outbox::handover::Handover;
 use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
 use super::polls::{self, Flush, PollRecord, Recorded};
 use super::{StoreError, accounts, messages};
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::crash::CrashPoint;
 use crate::metrics::metrics;
 
 /// The most jobs one transaction takes.
 const BATCH: usize = 256;
+/// How long settlements wait for company at most.
+const COMPANY: Duration = Duration::from_millis(50);
 /// Jobs waiting before callers do.
 const QUEUE: usize = 1024;
 
@@ -43,6 +47,12 @@ enum Job {
     Alone(Alone),
     /// Takes no further jobs.
     End,
+}
+
+impl Job {
+    fn can_wait(&self) -> bool {
+        matches!(self, Self::Settle(attempt, _) if attempt.can_wait)
+    }
 }
 
 /// Where jobs are put. Cheap to clone; when the last one is dropped, the writer ends.
@@ -151,12 +161,21 @@ where
     Ok(done)
 }
 
+/// The connections that are used one job at a time.
+#[derive(Debug)]
+pub(super) struct Connections {
+    /// The only one that writes.
+    pub connection: SqliteConnection,
+    /// Makes checkpoints beside it.
+    pub checkpointer: SqliteConnection,
+    /// Reads the labels of polls.
+    pub label_reader: LabelReader,
+}
+
 /// Owns the only connection that writes.
 #[derive(Debug)]
 pub struct Writer {
-    connection: SqliteConnection,
-    /// Makes checkpoints beside it.
-    checkpointer: SqliteConnection,
+    connections: Connections,
     jobs: Jobs,
     handover: Handover,
     healths: SubscriberHealths,
@@ -177,26 +196,29 @@ struct Batch {
 
 impl Writer {
     pub(super) fn new(
-        connection: SqliteConnection,
-        checkpointer: SqliteConnection,
+        connections: Connections,
         jobs: Jobs,
         handover: Handover,
         watcher: Watcher,
         files: Arc<OpenFiles>,
     ) -> Self {
         let (healths, written) = (SubscriberHealths::default(), Written::default());
-        Self { connection, checkpointer, jobs, handover, healths, watcher, written, files }
+        Self { connections, jobs, handover, healths, watcher, written, files }
     }
 
     /// Writes until it is told to end or every handle to the store is gone.
     pub async fn run(self) {
-        let Self { connection, mut checkpointer, jobs, handover, healths, watcher, written, files } = self;
+        let Self { connections, jobs, handover, healths, watcher, written, files } = self;
+        let Connections { connection, mut checkpointer, mut label_reader } = connections;
         let mut writing =
             Writing { connection, jobs, handover, healths, watcher, written: &written, files, lost: false };
         tokio::select! {
             () = writing.run() => {}
             () = checkpoints::run(&mut checkpointer, &written) => {}
+            // It ends when every handle is gone, and so does the writer.
+            () = async { label_reader.run().await; std::future::pending().await } => {}
         }
+        checkpoints::close(label_reader.connection).await;
         writing.close(checkpointer).await;
     }
 }
@@ -224,6 +246,7 @@ impl Writing<'_> {
                 jobs = self.jobs.receiver.recv_many(&mut arrived, BATCH) => if jobs == 0 { return },
                 () = self.watcher.wait() => {}
             }
+            self.wait_for_company(&mut arrived).await;
             self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
             let mut batch = Batch::default();
             for job in arrived.drain(..) {
@@ -251,6 +274,22 @@ impl Writing<'_> {
                 }
             }
             self.write(batch).await;
+        }
+    }
+
+    /// Settlements that nobody waits for go with what comes next, for a while: a commit costs more than they do.
+    ///
+    /// If we die meanwhile, they are sent again under the same id, as if we had died a moment earlier.
+    async fn wait_for_company(&mut self, arrived: &mut Vec<Job>) {
+        let company = clock::sleep(COMPANY);
+        tokio::pin!(company);
+        while !arrived.is_empty() && arrived.len() < BATCH && arrived.iter().all(Job::can_wait) {
+            let room = BATCH - arrived.len();
+            tokio::select! {
+                biased;
+                jobs = self.jobs.receiver.recv_many(arrived, room) => if jobs == 0 { return },
+                () = &mut company => return,
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use super::failure::{Failure, Fault};
 use super::origin::{Origin, Proxy, Route};
 use super::{Progress, resolver};
 use crate::clock;
-use crate::domain::delivery::address::Manner;
+use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::attempt::Stage;
 
 /// How long an address is tried before the next is tried beside it.
@@ -60,7 +60,7 @@ async fn stream(route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, F
 
 async fn tcp(
     origin: &Origin,
-    manner: Option<Manner>,
+    manner: Option<AddressPolicy>,
     progress: &Progress,
 ) -> Result<Box<dyn Duplex>, Failure> {
     progress.enter(Stage::Resolving);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use rustls::{CertificateError, InvalidMessage};
 
-use crate::domain::delivery::address::Refusal;
+use crate::domain::delivery::address::RefusedAddress;
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Failure {
         Self { fault, detail: detail.into() }
     }
 
-    pub(super) fn refused(refusal: &Refusal) -> Self {
+    pub(super) fn refused(refusal: &RefusedAddress) -> Self {
         Self::new(Fault::Address, refusal.to_string())
     }
 

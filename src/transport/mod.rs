@@ -28,7 +28,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use crate::agent::USER_AGENT;
-use crate::domain::delivery::address::Manner;
+use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::attempt::Stage;
 use crate::domain::proxies::Proxies;
 use connection::Connection;
@@ -48,7 +48,7 @@ pub struct Settings {
     pub tls: Arc<ClientConfig>,
     pub proxies: Proxies,
     /// The rule for addresses, where there is one.
-    pub manner: Option<Manner>,
+    pub manner: Option<AddressPolicy>,
     /// Idle connections that are kept.
     pub max_idle: usize,
     pub limits: Limits,

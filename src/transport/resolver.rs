@@ -14,13 +14,13 @@ use url::Url;
 
 use super::failure::{Failure, Fault, shortage};
 use crate::clock::Stopwatch;
-use crate::domain::delivery::address::{Manner, Refusal};
+use crate::domain::delivery::address::{AddressPolicy, RefusedAddress};
 
 /// Resolves `host` as the connection is made, each time.
 pub(super) async fn addresses(
     host: &str,
     port: u16,
-    manner: Option<Manner>,
+    manner: Option<AddressPolicy>,
 ) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return allowed(manner, vec![SocketAddr::new(address, port)])
@@ -37,12 +37,12 @@ pub(super) async fn addresses(
 }
 
 /// Those of `found` that may be connected to, or why the first may not if none may.
-fn allowed(manner: Option<Manner>, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
+fn allowed(manner: Option<AddressPolicy>, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RefusedAddress> {
     let Some(manner) = manner else { return Ok(found) };
     let mut refused = None;
     let mut allowed = Vec::with_capacity(found.len());
     for address in found {
-        match manner.judge(address.ip()) {
+        match manner.check(address.ip()) {
             Ok(()) => allowed.push(address),
             Err(refusal) => refused = refused.or(Some(refusal)),
         }
@@ -57,11 +57,11 @@ fn allowed(manner: Option<Manner>, found: Vec<SocketAddr>) -> Result<Vec<SocketA
 ///
 /// # Errors
 /// Why it may not be connected to.
-pub fn check_literal(manner: Manner, url: &Url) -> Result<(), Refusal> {
+pub fn check_literal(manner: AddressPolicy, url: &Url) -> Result<(), RefusedAddress> {
     // As it is connected to: `0x7f.1` and the like have become addresses when the URL was parsed.
     let host = url.host_str().unwrap_or_default();
     match host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').parse() {
-        Ok(address) => manner.judge(address),
+        Ok(address) => manner.check(address),
         Err(_) => Ok(()),
     }
 }
@@ -109,9 +109,9 @@ impl Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::delivery::address::Rule;
+    use crate::domain::delivery::address::AddressRule;
 
-    const HTTP: Manner = Manner { encrypted: false, allow_insecure: false };
+    const HTTP: AddressPolicy = AddressPolicy { encrypted: false, allow_insecure: false };
 
     fn found(addresses: &[&str]) -> Vec<SocketAddr> {
         addresses.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect()
@@ -122,7 +122,7 @@ mod tests {
         let mixed = found(&["169.254.169.254", "10.0.0.1", "8.8.8.8", "::1"]);
         assert_eq!(allowed(Some(HTTP), mixed), Ok(found(&["10.0.0.1", "::1"])));
         let refusal = allowed(Some(HTTP), found(&["::ffff:169.254.169.254", "8.8.8.8"])).unwrap_err();
-        assert_eq!(refusal.rule, Rule::LinkLocal, "the first is told");
+        assert_eq!(refusal.rule, AddressRule::LinkLocal, "the first is told");
         assert_eq!(allowed(Some(HTTP), vec![]), Ok(vec![]));
     }
 

@@ -18,7 +18,7 @@ use crate::domain::account::Account;
 use crate::domain::degraded::{Degraded, FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::messages::fan_out;
 use crate::domain::messages::subscriber::Subscriber;
-use crate::domain::messages::{MessageType, about_account};
+use crate::domain::messages::{MessageType, account_message};
 use crate::domain::polling::account_status::{AccountChange, AccountSignal, AccountState};
 use crate::domain::polling::budget::Budget;
 use crate::domain::polling::quota::Quota;
@@ -201,11 +201,6 @@ impl AccountAccess {
         self.limiter().allowed(now)
     }
 
-    /// Whether requests are spaced evenly.
-    pub fn spaced(&self) -> bool {
-        self.limiter().spaced()
-    }
-
     /// Permits in use.
     pub fn used(&self) -> usize {
         self.limiter().used()
@@ -300,7 +295,8 @@ impl AccountAccess {
             Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
             Some(AccountChange::WentDown | AccountChange::CameBack) | None => None,
         };
-        let about = |kind| about_account(kind, account, state.status.as_str(), state.detail.as_deref(), now);
+        let about =
+            |kind| account_message(kind, account, state.status.as_str(), state.detail.as_deref(), now);
         let messages: Vec<_> = kind.map(about).into_iter().collect();
         let deliveries = fan_out::of_system(&messages, Some(account), subscribers);
         AccountRecord { name: account.clone(), change, deliveries, messages, state, now }

@@ -2,12 +2,13 @@
 //!
 //! New deliveries come through memory after the writer's commit; the table is read at start, when the bound on memory was
 //! passed, and when another process changed it. What may be attempted is decided by the subscriber's health
-//! ([`crate::domain::delivery::health`]), its capacity ([`crate::domain::delivery::capacity`]) and the lanes ([`crate::domain::delivery::outbox`]).
+//! ([`crate::domain::delivery::health`]), its capacity ([`crate::domain::delivery::concurrency`]) and the lanes ([`crate::domain::delivery::outbox`]).
 //!
 //! One attempt of a message at a time, by construction: a lane with a delivery in flight has no head, and only one daemon
 //! runs. If we die between the answer and its record, the message is sent again under the same id.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,10 +18,12 @@ use tracing::{debug, info, warn};
 use crate::clock::{self, Running};
 use crate::crash::CrashPoint;
 use crate::domain::clock::set_back_by;
-use crate::domain::delivery::capacity::Capacity;
-use crate::domain::delivery::health::{Gate, Health, HealthChange, State};
-use crate::domain::delivery::outbox::{Kind, LIMIT, Limit, Outbox, PendingDelivery, Wanted};
-use crate::domain::delivery::outcome::{Attempt, NextStep, Outcome};
+use crate::domain::delivery::concurrency::Concurrency;
+use crate::domain::delivery::health::{Allowed, Health, HealthChange, HealthState};
+use crate::domain::delivery::outbox::{
+    AttemptKind, MEMORY_LIMIT, MemoryLimit, NextRead, Outbox, PendingDelivery,
+};
+use crate::domain::delivery::outcome::{AfterAttempt, Attempt, Outcome};
 use crate::domain::messages::envelope;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
@@ -45,7 +48,7 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 
 /// Delivers to one subscriber.
 pub struct Courier {
-    access: Arc<AccountAccess>,
+    shared: Arc<Shared>,
     outbox: Outbox,
     /// Registered at the first step: until then a predecessor may be at work.
     inbox: Option<Arc<Inbox>>,
@@ -64,7 +67,7 @@ pub struct Courier {
 
 /// What is in flight.
 struct Note {
-    kind: Kind,
+    kind: AttemptKind,
     ping: bool,
 }
 
@@ -77,13 +80,15 @@ struct Ended {
 }
 
 /// What attempts in flight share.
-struct AccountAccess {
+struct Shared {
     subscriber: Arc<Subscriber>,
     url_digest: String,
     audience: Audience,
     store: Store,
     mouth: Mouth,
     heartbeat: Heartbeat,
+    /// Whether something waits for the record of an attempt in flight.
+    is_behind: AtomicBool,
 }
 
 impl Courier {
@@ -93,12 +98,12 @@ impl Courier {
         store: Store,
         heartbeat: Heartbeat,
     ) -> Result<Self, NoTls> {
-        Self::within(LIMIT, subscriber, audience, store, heartbeat)
+        Self::within(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
     }
 
     /// As [`Self::new`], with another bound on memory.
     pub fn within(
-        limit: Limit,
+        limit: MemoryLimit,
         subscriber: Subscriber,
         audience: Audience,
         store: Store,
@@ -106,10 +111,18 @@ impl Courier {
     ) -> Result<Self, NoTls> {
         let mouth = Mouth::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
-        let access =
-            AccountAccess { subscriber: Arc::new(subscriber), url_digest, audience, store, mouth, heartbeat };
+        let is_behind = AtomicBool::new(true);
+        let shared = Shared {
+            subscriber: Arc::new(subscriber),
+            url_digest,
+            audience,
+            store,
+            mouth,
+            heartbeat,
+            is_behind,
+        };
         Ok(Self {
-            access: Arc::new(access),
+            shared: Arc::new(shared),
             outbox: Outbox::new(limit),
             inbox: None,
             stale: true,
@@ -123,10 +136,11 @@ impl Courier {
 
     /// Delivers until `shutdown` says so, then lets what is in flight end.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        let mut foreign = self.access.store.foreign_changes();
+        let mut foreign = self.shared.store.foreign_changes();
         let inbox = self.inbox();
         loop {
             let wake = self.fill(clock::now()).await?;
+            self.shared.is_behind.store(self.outbox.len() > self.in_flight.len(), Relaxed);
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
@@ -147,6 +161,7 @@ impl Courier {
     }
 
     async fn drain(&mut self) -> Result<(), StoreError> {
+        self.shared.is_behind.store(true, Relaxed);
         while let Some(ended) = self.in_flight.ended().await {
             self.finish(ended?)?;
         }
@@ -154,7 +169,7 @@ impl Courier {
     }
 
     fn inbox(&mut self) -> Arc<Inbox> {
-        let AccountAccess { store, subscriber, .. } = &*self.access;
+        let Shared { store, subscriber, .. } = &*self.shared;
         Arc::clone(self.inbox.get_or_insert_with(|| store.inbox(&subscriber.name)))
     }
 
@@ -172,7 +187,7 @@ impl Courier {
     fn settle(&mut self, ended: Ended) {
         let Ended { key, lane, settled } = ended;
         if let Some((lane, place)) = lane {
-            self.outbox.settled((lane, place, key), settled.pending);
+            self.outbox.finish((lane, place, key), settled.pending);
         }
         if settled.version > self.version {
             self.version = settled.version;
@@ -193,11 +208,11 @@ impl Courier {
 
     /// Takes up what is due and may go; says when to look again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.access.heartbeat.beat(now);
+        self.shared.heartbeat.beat(now);
         let last = self.stepped_at.replace(now);
         let back = set_back_by(last, now);
         if last.is_none() || back.is_some() {
-            let AccountAccess { subscriber, store, .. } = &*self.access;
+            let Shared { subscriber, store, .. } = &*self.shared;
             store.pull_in(&subscriber.name, back, now).await?;
             self.health = None;
             self.stale = true;
@@ -211,7 +226,7 @@ impl Courier {
             Some(health) => health,
             None => self.read_health(now).await?,
         };
-        let gate = self.health.insert(health).gate(self.access.subscriber.max_in_flight, now);
+        let gate = self.health.insert(health).allowed(self.shared.subscriber.max_in_flight, now);
         for ping in self.outbox.take_pings() {
             if !self.in_flight.has(ping.key) {
                 self.start(ping, false, now);
@@ -220,10 +235,10 @@ impl Courier {
         let heartbeat = later(now, HEARTBEAT);
         let busy = self.in_flight.notes().filter(|note| !note.ping).count();
         match gate {
-            Gate::Shut { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
+            Allowed::Nothing { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
             // Its end wakes us.
-            Gate::Probe { .. } if busy > 0 => return Ok(heartbeat),
-            Gate::Probe { newest } => {
+            Allowed::Probe { .. } if busy > 0 => return Ok(heartbeat),
+            Allowed::Probe { newest } => {
                 if !self.outbox.is_complete() {
                     self.read(now).await?;
                 }
@@ -232,14 +247,16 @@ impl Courier {
                     return Ok(heartbeat);
                 }
             }
-            Gate::Open { at_once } => {
+            Allowed::Attempts { at_once } => {
                 self.read_what_is_wanted(now).await?;
-                let capacity = self.capacity(at_once, busy);
-                let room = capacity.room();
-                let (first, retries) = capacity
-                    .share(self.outbox.due(Kind::First, now, room), self.outbox.due(Kind::Retry, now, room));
+                let concurrency = self.concurrency(at_once, busy);
+                let free = concurrency.free();
+                let (first, retries) = concurrency.share(
+                    self.outbox.due(AttemptKind::First, now, free),
+                    self.outbox.due(AttemptKind::Retry, now, free),
+                );
                 self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
-                for (kind, count) in [(Kind::Retry, retries), (Kind::First, first)] {
+                for (kind, count) in [(AttemptKind::Retry, retries), (AttemptKind::First, first)] {
                     for _ in 0..count {
                         let Some(delivery) = self.outbox.take(kind, now) else { break };
                         self.start(delivery, false, now);
@@ -254,7 +271,7 @@ impl Courier {
     async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
         // Before the outbox: another url makes the table another.
         self.health = Some(self.read_health(now).await?);
-        let AccountAccess { subscriber, store, .. } = &*self.access;
+        let Shared { subscriber, store, .. } = &*self.shared;
         let heads = subscriber.max_in_flight as usize * 2;
         let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads).await?;
         loaded.deliveries.retain(|delivery| delivery.lane.is_some() || !self.in_flight.has(delivery.key));
@@ -265,11 +282,11 @@ impl Courier {
     /// Reads what memory lacks of what is due.
     async fn read_what_is_wanted(&mut self, now: Timestamp) -> Result<(), StoreError> {
         loop {
-            match self.outbox.wanted(now) {
-                Wanted::Nothing => return Ok(()),
-                Wanted::Heads => self.read(now).await?,
-                Wanted::Lanes(lanes) => {
-                    let AccountAccess { subscriber, store, .. } = &*self.access;
+            match self.outbox.next_read(now) {
+                NextRead::Nothing => return Ok(()),
+                NextRead::Heads => self.read(now).await?,
+                NextRead::Lanes(lanes) => {
+                    let Shared { subscriber, store, .. } = &*self.shared;
                     for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
                         self.outbox.load_lane(lane, deliveries, more);
                     }
@@ -280,8 +297,8 @@ impl Courier {
 
     /// The subscriber's health; another process may have paused it. Where it has moved, its outbox is planned anew.
     async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
-        let access = Arc::clone(&self.access);
-        let AccountAccess { subscriber, url_digest, store, .. } = &*access;
+        let shared = Arc::clone(&self.shared);
+        let Shared { subscriber, url_digest, store, .. } = &*shared;
         for _ in 0..READINGS {
             self.version = store.settled_version();
             let health = store.subscriber_health(&subscriber.name).await?;
@@ -298,13 +315,14 @@ impl Courier {
         store.subscriber_health(&subscriber.name).await
     }
 
-    fn capacity(&self, at_once: u32, under_way: usize) -> Capacity {
-        let retries = self.in_flight.notes().filter(|note| !note.ping && note.kind == Kind::Retry).count();
-        Capacity {
-            max_in_flight: self.access.subscriber.max_in_flight as usize,
-            at_once: at_once as usize,
-            under_way,
-            retries_under_way: retries,
+    fn concurrency(&self, allowed: u32, in_flight: usize) -> Concurrency {
+        let retries =
+            self.in_flight.notes().filter(|note| !note.ping && note.kind == AttemptKind::Retry).count();
+        Concurrency {
+            max_in_flight: self.shared.subscriber.max_in_flight as usize,
+            allowed: allowed as usize,
+            in_flight,
+            retries_in_flight: retries,
             first_in_a_row: self.first_in_a_row,
         }
     }
@@ -312,10 +330,10 @@ impl Courier {
     fn start(&mut self, delivery: PendingDelivery, probe: bool, now: Timestamp) {
         let note = Note { kind: delivery.kind(), ping: delivery.lane.is_none() };
         let key = delivery.key;
-        let access = Arc::clone(&self.access);
+        let shared = Arc::clone(&self.shared);
         self.in_flight.start(key, note, async move {
             let lane = delivery.lane.map(|lane| (lane, delivery.place));
-            let settled = deliver(access, delivery, probe, now).await?;
+            let settled = deliver(shared, delivery, probe, now).await?;
             Ok(Ended { key, lane, settled })
         });
     }
@@ -323,7 +341,7 @@ impl Courier {
 
 /// One attempt and its record.
 async fn deliver(
-    access: Arc<AccountAccess>,
+    shared: Arc<Shared>,
     delivery: PendingDelivery,
     probe: bool,
     now: Timestamp,
@@ -332,31 +350,36 @@ async fn deliver(
     let running = Running::since(now);
     // If we die here, the delivery is due at the next start.
     CrashPoint::BeforeAttempt.reached();
-    let mut attempt = attempt(&access.subscriber, &access.mouth, &delivery, number, now).await;
+    let mut attempt = attempt(&shared.subscriber, &shared.mouth, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nobody was asked: it is no attempt, and is made again when we may be able to.
         clock::sleep(OUR_FAULT_PAUSE).await;
         let again = running.now();
-        access.heartbeat.beat(again);
-        attempt = self::attempt(&access.subscriber, &access.mouth, &delivery, number, again).await;
+        shared.heartbeat.beat(again);
+        attempt = self::attempt(&shared.subscriber, &shared.mouth, &delivery, number, again).await;
     }
     let at = running.now();
     let ended = EndedAttempt {
-        subscriber: Arc::clone(&access.subscriber),
+        subscriber: Arc::clone(&shared.subscriber),
         key: delivery.key,
         ping: delivery.lane.is_none(),
         attempt: attempt.clone(),
         probe,
         jitter: clock::jitter(),
-        audience: Arc::clone(&access.audience.borrow()),
+        audience: Arc::clone(&shared.audience.borrow()),
         settled_at: at,
+        // What is handed over meanwhile comes with a commit, which takes this along.
+        can_wait: attempt.outcome.is_accepted()
+            && !probe
+            && delivery.lane.is_some()
+            && !shared.is_behind.load(Relaxed),
     };
     // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
     CrashPoint::AttemptAnswered.reached();
-    let settled = access.store.settle(ended).await?;
-    access.heartbeat.beat(at);
-    report(&access.subscriber, &delivery, number, &attempt, &settled);
-    count(&access.subscriber, &attempt, &settled, at);
+    let settled = shared.store.settle(ended).await?;
+    shared.heartbeat.beat(at);
+    report(&shared.subscriber, &delivery, number, &attempt, &settled);
+    count(&shared.subscriber, &attempt, &settled, at);
     Ok(settled)
 }
 
@@ -405,31 +428,31 @@ fn report(
     let state = settled.health.state;
     let detail = attempt.detail.as_deref();
     match settled.next {
-        NextStep::Delivered if number == 1 => {
+        AfterAttempt::Delivered if number == 1 => {
             debug!(subscriber = %name, message.id = %id, label.id = label, kind, duration_ms, "delivered");
         }
-        NextStep::Delivered => {
+        AfterAttempt::Delivered => {
             info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, "delivered at last");
         }
-        NextStep::Again(_) if state != State::Ok => {
+        AfterAttempt::Retry(_) if state != HealthState::Ok => {
             let probe_at = settled.health.probe_at.map(tracing::field::display);
             info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 probe_at, "not delivered; the subscriber is not well");
         }
-        NextStep::Again(plan) => {
+        AfterAttempt::Retry(plan) => {
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 next_attempt_at = %plan.at, "not delivered; tried again");
         }
-        NextStep::Dead if delivery.lane.is_none() => {
+        AfterAttempt::Dead if delivery.lane.is_none() => {
             warn!(subscriber = %name, message.id = %id, kind, duration_ms, outcome, detail, "ping not accepted");
         }
-        NextStep::Dead => {
+        AfterAttempt::Dead => {
             warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
                 "not delivered, and given up: others were accepted meanwhile");
         }
     }
     match settled.change {
-        Some(HealthChange::Fell | HealthChange::Paused) if state == State::Paused => {
+        Some(HealthChange::Fell | HealthChange::Paused) if state == HealthState::Paused => {
             warn!(subscriber = %name, outcome, "the subscriber is gone: paused until it is resumed or its url changes");
         }
         Some(HealthChange::Fell | HealthChange::Paused) => {
@@ -446,11 +469,11 @@ fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Tim
     let name = subscriber.name.as_str();
     metrics().attempted(name, attempt.outcome.as_str());
     match settled.next {
-        NextStep::Delivered => {
+        AfterAttempt::Delivered => {
             let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
             took.into_iter().for_each(|took| metrics().delivered(name, took));
         }
-        NextStep::Dead => metrics().given_up(name),
-        NextStep::Again(_) => {}
+        AfterAttempt::Dead => metrics().given_up(name),
+        AfterAttempt::Retry(_) => {}
     }
 }

@@ -363,7 +363,7 @@ async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
     let (mut first, mut probes) = (0, 0);
     while harness.now() < dawn {
         harness.pass(seconds(60));
-        let down = harness.count("SELECT count(*) FROM accounts WHERE standing = 'down'").await == 1;
+        let down = harness.count("SELECT count(*) FROM accounts WHERE status = 'down'").await == 1;
         let asked = harness.poll().await;
         if down {
             assert!(asked <= 1, "{asked} probes at once");

@@ -26,7 +26,7 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
             "::ffff:169.254.169.254 is 169.254.169.254, a cloud metadata address: never sent to (rule: link-local)",
         ),
         ("https://[fe80::1]/", "fe80::1 is a link-local address: never sent to (rule: link-local)"),
-        ("http://0.0.0.0:1/", "0.0.0.0 is no address of a host: never sent to (rule: unspecified)"),
+        ("http://0.0.0.0:1/", "0.0.0.0 is not the address of a host: never sent to (rule: unspecified)"),
     ] {
         let mut harness = posting_to(url, "allow_insecure = true").await;
         assert_eq!(harness.attempts().await, [("address".to_owned(), expected.to_owned())], "{url}");

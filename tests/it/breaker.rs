@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trackpost::domain::delivery::health::{Health, State};
+use trackpost::domain::delivery::health::{Health, HealthState};
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::domain::secret::Hidden;
 use trackpost::sandbox::Answer;
@@ -42,7 +42,7 @@ async fn down_for_a_day(harness: &mut Harness) {
     }
     let attempts = harness.count(ATTEMPTS).await;
     assert!((50..400).contains(&attempts), "{attempts} attempts in a day");
-    assert_eq!((health(harness, "orders").await.state, harness.count(DEAD).await), (State::Failing, 0));
+    assert_eq!((health(harness, "orders").await.state, harness.count(DEAD).await), (HealthState::Failing, 0));
     let told = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
     assert_eq!(harness.count(told).await, 1, "it is told once, through a restart too");
 }
@@ -56,7 +56,7 @@ async fn comes_back_after(harness: &mut Harness, wait: i64) {
     harness.pass(seconds(wait));
     harness.deliver().await;
     assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (0, 0));
-    assert_eq!(health(harness, "orders").await.state, State::Ok);
+    assert_eq!(health(harness, "orders").await.state, HealthState::Ok);
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     let mut ids = std::collections::BTreeSet::new();
     for callback in harness.callbacks("orders").into_iter().filter(|callback| callback.answered == Some(200))
@@ -154,7 +154,7 @@ async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
     harness.register(&bad.iter().map(String::as_str).collect::<Vec<_>>()).await;
     bad.iter().for_each(|label| harness.says(label, &in_transit()));
     harness.poll_and_deliver().await;
-    assert_eq!(health(&harness, "orders").await.state, State::Failing);
+    assert_eq!(health(&harness, "orders").await.state, HealthState::Failing);
     harness.pass(seconds(1));
     harness.register(&["se-99"]).await;
     harness.says("se-99", &in_transit());
@@ -178,7 +178,7 @@ async fn one_message_that_is_never_taken_harms_no_other() {
         harness.poll_and_deliver().await;
         harness.pass(seconds(12));
         harness.deliver().await;
-        assert_eq!(health(&harness, "orders").await.state, State::Ok, "{index}");
+        assert_eq!(health(&harness, "orders").await.state, HealthState::Ok, "{index}");
     }
     assert!(harness.count(DEAD).await > 0, "it is given up, others were accepted");
     assert!(harness.kinds().iter().all(|kind| !kind.starts_with("system.")));
@@ -203,7 +203,7 @@ async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being
         harness.pass(seconds(30));
         harness.deliver().await;
         let health = health(&harness, "orders").await;
-        assert_eq!((health.state, health.episode_at), (State::Ok, None), "{n}: {health:?}");
+        assert_eq!((health.state, health.episode_at), (HealthState::Ok, None), "{n}: {health:?}");
     }
     let of_bad = "SELECT count(DISTINCT m.label_key) FROM deliveries d JOIN messages m USING (message_key)
                   WHERE d.state = 'dead' AND m.label_id LIKE 'se-_'";
@@ -248,7 +248,7 @@ async fn gone_twice_pauses_until_somebody_resumes_it() {
         harness.pass(seconds(1_900));
         harness.deliver().await;
     }
-    assert_eq!(health(&harness, "orders").await.state, State::Paused);
+    assert_eq!(health(&harness, "orders").await.state, HealthState::Paused);
     let received = harness.receiver.counts().received;
     harness.receiver.answer_always(Answer::status(200));
     harness.pass(seconds(86_400));
@@ -262,7 +262,7 @@ async fn gone_twice_pauses_until_somebody_resumes_it() {
     assert!(resumed);
     harness.deliver().await;
     assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (0, 0));
-    assert_eq!(health(&harness, "orders").await.state, State::Ok);
+    assert_eq!(health(&harness, "orders").await.state, HealthState::Ok);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn another_url_is_another_receiver() {
         harness.pass(seconds(700));
         harness.deliver().await;
     }
-    assert_eq!(health(&harness, "orders").await.state, State::Paused);
+    assert_eq!(health(&harness, "orders").await.state, HealthState::Paused);
     harness.policy.subscribers[0].url = Hidden::new(format!("{}moved", harness.hook));
     harness.restart().await;
     harness.deliver_once("orders").await;

@@ -163,7 +163,10 @@ fn the_manual_page_has_no_lint() {
     assert_eq!(code, Some(0));
     std::fs::write(folder.path().join("trackpost.1"), page).unwrap();
     // Not everybody has mandoc.
-    let Ok(lint) = Command::new("mandoc").args(["-Tlint", "trackpost.1"]).current_dir(folder.path()).output()
+    let Ok(lint) = Command::new("mandoc")
+        .args(["-Tlint", "-Wwarning", "trackpost.1"])
+        .current_dir(folder.path())
+        .output()
     else {
         return;
     };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use trackpost::clock::Stopwatch;
 use trackpost::domain::account::Account;
-use trackpost::domain::delivery::address::Manner;
+use trackpost::domain::delivery::address::AddressPolicy;
 use trackpost::domain::proxies::Proxies;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;
@@ -305,7 +305,7 @@ fn transport(peer: &Peer, limits: Limits) -> Transport {
     let settings = Settings {
         tls: Arc::new(trackpost::tls::client_config(&[], None).unwrap()),
         proxies: Proxies::default(),
-        manner: Some(Manner { encrypted: false, allow_insecure: false }),
+        manner: Some(AddressPolicy { encrypted: false, allow_insecure: false }),
         max_idle: 4,
         limits,
         connect_timeout: None,
@@ -441,7 +441,7 @@ async fn a_link_local_address_is_refused_at_connect_time() {
         limits: Limits::default(),
         connect_timeout: None,
     };
-    let manner = Manner { encrypted: false, allow_insecure: true };
+    let manner = AddressPolicy { encrypted: false, allow_insecure: true };
     let transport = Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(manner)).unwrap();
     let failure = ask(&transport).await.unwrap_err();
     assert_eq!(failure.fault, Fault::Address, "{failure:?}");

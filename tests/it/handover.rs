@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use tokio::sync::watch;
-use trackpost::domain::delivery::outbox::Limit;
+use trackpost::domain::delivery::outbox::MemoryLimit;
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::sandbox::Answer;
 use trackpost::workers::courier::Courier;
@@ -21,7 +21,7 @@ async fn execute(harness: &Harness, statement: &'static str) {
 fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
     let subscriber = harness.policy.subscribers[0].clone();
     let (_, audience) = watch::channel(harness.policy.subscribers.clone().into());
-    let limit = Limit { deliveries, bytes: 1_000_000 };
+    let limit = MemoryLimit { deliveries, bytes: 1_000_000 };
     Courier::within(limit, subscriber, audience, harness.store().clone(), Heartbeat::default()).unwrap()
 }
 

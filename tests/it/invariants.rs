@@ -19,7 +19,7 @@ const BREAKAGES: [(&str, &str); 15] = [
     ("DELETE FROM event_changes", "of se-1 has revision 2"),
     ("UPDATE tracking_events SET raw = json_set(raw, '$.signer', 'x')", "is shown in two ways as revision"),
     ("UPDATE tracking_events SET late = 1 - late", "is shown in two ways as revision"),
-    ("UPDATE tracking_events SET position = position + 1 WHERE position = 2", "se-1 has 2 events"),
+    ("UPDATE tracking_events SET event_key = event_key + 1 WHERE position = 2", "se-1 has 2 events"),
     (
         "UPDATE deliveries SET reason = '\"whim\"' WHERE state = 'pending'",
         "is due for no reason that is known",

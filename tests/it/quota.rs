@@ -110,18 +110,6 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
     assert!(used > 180.0, "the quota is used, as far as steps of four seconds let it be: {used:.0} a minute");
 }
 
-#[tokio::test]
-async fn many_new_labels_are_polled_evenly_from_the_first_on_and_few_at_once() {
-    for (count, at_once) in [(30, 30), (31, 1)] {
-        let mut harness = Harness::with("requests_per_minute = 30\nmax_in_flight = 32\n").await;
-        let labels = names(count);
-        labels.iter().for_each(|label| harness.says(label, &in_transit()));
-        registered(&harness, &labels).await;
-        harness.poll_once().await;
-        assert_eq!(harness.sandbox.requests().len(), at_once, "{count} labels");
-    }
-}
-
 /// Everybody else who uses the account: so many requests.
 async fn somebody_else_asks(harness: &Harness, requests: usize) {
     let client = reqwest::Client::new();

@@ -1,7 +1,7 @@
 //! Scans that are told vaguely, late or only in part, through the whole pipeline (contract 5.1, 5.3).
 
 use serde_json::Value;
-use trackpost::domain::tracking::mended;
+use trackpost::domain::tracking::replace_lone_surrogates;
 
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, hours};
@@ -23,7 +23,9 @@ async fn told(harness: &mut Harness, answers: &[String]) -> Vec<Value> {
     }
     harness.deliver().await;
     let callbacks = harness.callbacks("orders");
-    let read = |body: &[u8]| serde_json::from_str(&mended(std::str::from_utf8(body).unwrap())).unwrap();
+    let read = |body: &[u8]| {
+        serde_json::from_str(&replace_lone_surrogates(std::str::from_utf8(body).unwrap())).unwrap()
+    };
     callbacks[before..].iter().map(|callback| read(&callback.body)).collect()
 }
 

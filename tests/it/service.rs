@@ -356,7 +356,7 @@ async fn the_verb_reload_says_what_came_of_it() {
     let site = site("[\"se-1\"]").await;
     let reload = async || site.verb(&["reload"]).await;
     let (done, _, said) = reload().await;
-    assert!(!done && said.contains("no started:  on the database"), "{said}");
+    assert!(!done && said.contains("no trackpost runs on the database"), "{said}");
 
     let daemon = running(&site).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));

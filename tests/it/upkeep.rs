@@ -6,7 +6,7 @@ use trackpost::config::StoreConfig;
 use trackpost::domain::messages::fan_out::PlannedDelivery;
 use trackpost::domain::messages::ping::Ping;
 use trackpost::domain::messages::subscriber::{Format, Subscriber, SubscriberName};
-use trackpost::domain::messages::{MessageType, about_account};
+use trackpost::domain::messages::{MessageType, account_message};
 use trackpost::domain::polling::account_status::AccountState;
 use trackpost::sandbox::Answer;
 use trackpost::store::accounts::AccountRecord;
@@ -47,7 +47,7 @@ async fn ping(harness: &Harness, subscriber: &str) {
 /// `orders` is told something that belongs to no label.
 async fn tell(harness: &Harness) {
     let (name, now) = (harness.account.name.clone(), harness.now());
-    let message = about_account(MessageType::AccountRecovered, &name, "it is back", None, now);
+    let message = account_message(MessageType::AccountRecovered, &name, "it is back", None, now);
     let subscriber = SubscriberName::new("orders");
     let delivery = PlannedDelivery { message: 0, subscriber, format: Format::Standard };
     let record = AccountRecord {

@@ -88,7 +88,9 @@ async fn attempt(client: &mut TcpStream, upstream: SocketAddr, fault: Option<Fau
             return Ok(());
         }
         Some(Fault::Garbage) => {
-            client.read(&mut buffer).await?;
+            if client.read(&mut buffer).await? == 0 {
+                return Ok(());
+            }
             return client.write_all(b"\x15\x03\x01\x00\x02\x02\x46 that was not HTTP\r\n\r\n").await;
         }
         _ => {}

@@ -12,7 +12,7 @@ use crate::cli::table::{Table, instant};
 use crate::cli::{Failure, resolve};
 use crate::clock;
 use crate::config::Config;
-use crate::domain::delivery::health::State;
+use crate::domain::delivery::health::HealthState;
 use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryView, Wanted};
@@ -190,8 +190,10 @@ fn next_attempt(delivery: &DeliveryView, subscriber: Option<&SubscriberView>, no
     let held = subscriber.and_then(|subscriber| subscriber.held_until).filter(|until| *until > now);
     match subscriber.map(|subscriber| (subscriber.state, subscriber.next_probe_at)) {
         None => "no subscriber".to_owned(),
-        Some((state, Some(at))) if state == State::Failing.as_str() => format!("probe {}", instant(Some(at))),
-        Some((state, _)) if state != State::Ok.as_str() && state != State::Failing.as_str() => {
+        Some((state, Some(at))) if state == HealthState::Failing.as_str() => {
+            format!("probe {}", instant(Some(at)))
+        }
+        Some((state, _)) if state != HealthState::Ok.as_str() && state != HealthState::Failing.as_str() => {
             state.to_owned()
         }
         Some(_) => match delivery.next_attempt_at.map(|at| at.max(held.unwrap_or(at))) {

@@ -11,7 +11,7 @@ fn at(seconds: i64) -> Timestamp {
 const DAY: i64 = 86_400;
 
 #[test]
-fn a_jump_is_noticed_once_and_slewing_never() {
+fn a_jump_is_detected_once_and_slewing_never() {
     let mut clocks = Clocks::new(at(0), Duration::ZERO);
     assert_eq!(clocks.read(at(60), Duration::from_secs(60)), None);
     for (by, name) in
@@ -20,7 +20,7 @@ fn a_jump_is_noticed_once_and_slewing_never() {
         let mut clocks = Clocks::new(at(0), Duration::ZERO);
         let jump = clocks.read(at(10 + by), Duration::from_secs(10)).expect(name);
         assert_eq!((jump, jump.by().as_secs()), (Jump { from: at(10), to: at(10 + by) }, by));
-        assert_eq!(clocks.read(at(20 + by), Duration::from_secs(20)), None, "{name} is told once");
+        assert_eq!(clocks.read(at(20 + by), Duration::from_secs(20)), None, "{name} is detected once");
     }
     // Half a second in each thousand, for a day.
     let mut clocks = Clocks::new(at(0), Duration::ZERO);
@@ -36,19 +36,19 @@ fn time_that_did_not_pass_does_not_count() {
     gaps.jumped(Jump { from: at(4), to: at(61 * DAY) });
     assert_eq!(gaps.between(at(0), at(61 * DAY + 6)).as_secs(), 61 * DAY - 4);
     assert_eq!(gaps.between(at(61 * DAY), at(62 * DAY)).as_secs(), 0);
-    // An alert that the calendar has in it comes later by its length; others stay.
+    // An alert due within the gap is deferred by its length.
     assert_eq!(gaps.defer(at(DAY)), at(62 * DAY - 4));
     assert_eq!(gaps.defer(at(0)), at(0));
     assert_eq!(gaps.defer(at(62 * DAY)), at(62 * DAY));
-    // Set back again, it will pass after all.
+    // After a jump back, the time passes after all.
     gaps.jumped(Jump { from: at(61 * DAY + 10), to: at(14) });
     assert_eq!(gaps.between(at(0), at(61 * DAY)).as_secs(), 10);
 }
 
 proptest! {
-    /// Whatever the wall clock does, patience never counts more than really passed.
+    /// Whatever the wall clock does, alerts never count more time than passed.
     #[test]
-    fn patience_never_counts_more_than_passed(
+    fn alerts_never_count_more_time_than_passed(
         steps in prop::collection::vec((1_i64..3_600, prop_oneof![
             Just(0_i64), Just(-3_600), Just(-DAY), Just(DAY), Just(90), Just(-90), 5..100 * DAY
         ]), 1..30),
@@ -67,7 +67,7 @@ proptest! {
             let since = healed.poll_state.last_changed_at.unwrap();
             let counted = at(wall).duration_since(since).as_secs();
             prop_assert!((0..=real).contains(&counted), "{counted} s of {real} s");
-            // Written back, and read again, it is the same.
+            // Writing and reading give the same time.
             let mut after = healed.poll_state.clone();
             restore(&gaps, &mut after, &label.poll_state, at(wall));
             let again = heal(&gaps, &LabelRecord { poll_state: after, ..label.clone() }, at(wall));

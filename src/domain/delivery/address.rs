@@ -1,13 +1,13 @@
-//! Where callbacks may go (contract 7.7): what an address is, and whether it may be connected to.
+//! Address policy of callbacks (contract 7.7): which addresses may be connected to.
 //!
-//! A subscriber's URL must not become a way to the machine's own credentials, and nobody on the way may read a callback
-//! unless the operator has said so. Loopback and private networks are where receivers live: allowed. Names are not
-//! resolved here; whoever connects asks for every address, each time.
+//! A subscriber's URL must not give access to the machine's own credentials, and nobody on the network may read a callback
+//! unless the operator allows it. Loopback and private networks are allowed, because receivers run there. This module
+//! does not resolve names; the resolver checks every address, on each attempt.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
-/// Where clouds hand out credentials: AWS (also ECS and EKS), Azure, Google, Alibaba, Oracle, Scaleway.
+/// Metadata addresses of clouds: AWS (also ECS and EKS), Azure, Google, Alibaba, Oracle, Scaleway.
 const METADATA: [IpAddr; 11] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
@@ -22,19 +22,19 @@ const METADATA: [IpAddr; 11] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
 
-/// What a refusal rests on.
+/// Rule that refuses an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub enum AddressRule {
     LinkLocal,
     Metadata,
     Unspecified,
     Multicast,
     Broadcast,
-    /// `http` in the open, without `allow_insecure`.
+    /// Plain `http` to a public address without `allow_insecure`.
     PlainHttp,
 }
 
-impl Rule {
+impl AddressRule {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LinkLocal => "link-local",
@@ -47,68 +47,68 @@ impl Rule {
     }
 }
 
-/// An address that is not connected to, and why.
+/// Error for a refused address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Refusal {
+pub struct RefusedAddress {
     pub address: IpAddr,
-    /// What `address` leads to: itself, or the IPv4 address it wraps.
-    pub meant: IpAddr,
-    pub rule: Rule,
+    /// The address that the rule applies to: `address`, or the IPv4 address embedded in it.
+    pub target: IpAddr,
+    pub rule: AddressRule,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RefusedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is ", self.address)?;
-        if self.address != self.meant {
-            write!(f, "{}, ", self.meant)?;
+        if self.address != self.target {
+            write!(f, "{}, ", self.target)?;
         }
         let what = match self.rule {
-            _ if METADATA.contains(&self.meant) => "a cloud metadata address: never sent to",
-            Rule::LinkLocal => "a link-local address: never sent to",
-            Rule::Metadata => "a cloud metadata address: never sent to",
-            Rule::Unspecified => "no address of a host: never sent to",
-            Rule::Multicast => "a multicast address: never sent to",
-            Rule::Broadcast => "the broadcast address: never sent to",
-            Rule::PlainHttp => "a public address: plain http needs allow_insecure = true",
+            _ if METADATA.contains(&self.target) => "a cloud metadata address: never sent to",
+            AddressRule::LinkLocal => "a link-local address: never sent to",
+            AddressRule::Metadata => "a cloud metadata address: never sent to",
+            AddressRule::Unspecified => "not the address of a host: never sent to",
+            AddressRule::Multicast => "a multicast address: never sent to",
+            AddressRule::Broadcast => "the broadcast address: never sent to",
+            AddressRule::PlainHttp => "a public address: plain http needs allow_insecure = true",
         };
         write!(f, "{what} (rule: {})", self.rule.as_str())
     }
 }
 
-/// How a subscriber's URL is spoken to, as far as it decides about addresses.
+/// Part of a subscriber's configuration that decides which addresses are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
+pub struct AddressPolicy {
     /// Whether the URL is https.
     pub encrypted: bool,
     pub allow_insecure: bool,
 }
 
-impl Manner {
-    /// Whether `address` may be connected to.
-    pub fn judge(self, address: IpAddr) -> Result<(), Refusal> {
-        if let Some(refusal) = never(address) {
+impl AddressPolicy {
+    /// Checks whether `address` may be connected to.
+    pub fn check(self, address: IpAddr) -> Result<(), RefusedAddress> {
+        if let Some(refusal) = always_refused(address) {
             return Err(refusal);
         }
-        let readings = readings(address);
+        let targets = targets(address);
         if self.encrypted || self.allow_insecure {
             return Ok(());
         }
-        // If it wraps others, they tell where it leads.
-        let mut leads = readings.clone().skip(usize::from(readings.count() > 1));
-        match leads.find(|meant| is_public(*meant)) {
-            Some(meant) => Err(Refusal { address, meant, rule: Rule::PlainHttp }),
+        // An embedded address counts instead of its wrapper.
+        let mut targets = targets.clone().skip(usize::from(targets.count() > 1));
+        match targets.find(|target| is_public(*target)) {
+            Some(target) => Err(RefusedAddress { address, target, rule: AddressRule::PlainHttp }),
             None => Ok(()),
         }
     }
 }
 
-/// Why `address` is refused to all, if it is.
-pub fn never(address: IpAddr) -> Option<Refusal> {
-    let refused = |meant| Some(Refusal { address, meant, rule: refused_to_all(meant)? });
-    readings(address).find_map(refused)
+/// Returns the refusal of an address that is never allowed.
+pub fn always_refused(address: IpAddr) -> Option<RefusedAddress> {
+    let refused = |target| Some(RefusedAddress { address, target, rule: rule_for_all(target)? });
+    targets(address).find_map(refused)
 }
 
-fn refused_to_all(address: IpAddr) -> Option<Rule> {
+fn rule_for_all(address: IpAddr) -> Option<AddressRule> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -119,21 +119,21 @@ fn refused_to_all(address: IpAddr) -> Option<Rule> {
         IpAddr::V6(v6) => v6.is_unspecified(),
     };
     if link_local {
-        Some(Rule::LinkLocal)
+        Some(AddressRule::LinkLocal)
     } else if METADATA.contains(&address) {
-        Some(Rule::Metadata)
+        Some(AddressRule::Metadata)
     } else if unspecified {
-        Some(Rule::Unspecified)
+        Some(AddressRule::Unspecified)
     } else if address.is_multicast() {
-        Some(Rule::Multicast)
+        Some(AddressRule::Multicast)
     } else if address == IpAddr::V4(Ipv4Addr::BROADCAST) {
-        Some(Rule::Broadcast)
+        Some(AddressRule::Broadcast)
     } else {
         None
     }
 }
 
-/// Whether an address lies in the open: neither this machine nor a private network.
+/// Whether an address is neither of this machine nor of a private network.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -152,31 +152,31 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Everything that `address` may lead to: itself, then the IPv4 addresses it wraps.
-fn readings(address: IpAddr) -> impl Iterator<Item = IpAddr> + Clone {
-    let wrapped = match address {
+/// Returns `address` and the IPv4 addresses embedded in it.
+fn targets(address: IpAddr) -> impl Iterator<Item = IpAddr> + Clone {
+    let embedded = match address {
         IpAddr::V4(_) => [None, None],
-        IpAddr::V6(v6) => wrapped(v6),
+        IpAddr::V6(v6) => embedded_v4(v6),
     };
-    std::iter::once(address).chain(wrapped.into_iter().flatten().map(IpAddr::V4))
+    std::iter::once(address).chain(embedded.into_iter().flatten().map(IpAddr::V4))
 }
 
-fn wrapped(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
+fn embedded_v4(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let o = v6.octets();
     let v4 = |a: usize, b: usize, c: usize, d: usize| Some(Ipv4Addr::new(o[a], o[b], o[c], o[d]));
     let low = v4(12, 13, 14, 15);
     match v6.segments() {
-        // `::` and `::1` have a meaning of their own.
+        // `::` and `::1` embed nothing.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None, None],
         // Mapped, compatible, and NAT64 (RFC 4291, 6052).
         [0, 0, 0, 0, 0, 0xffff | 0, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => [low, None],
-        // NAT64 of a network's own (RFC 8215), of which the length of the prefix is not known.
+        // Local NAT64 (RFC 8215), with an unknown prefix length.
         [0x64, 0xff9b, 1, ..] => [low, v4(6, 7, 9, 10)].map(|v4| v4.filter(|v4| !v4.is_unspecified())),
         // 6to4 (RFC 3056).
         [0x2002, ..] => [v4(2, 3, 4, 5), None],
         // Teredo (RFC 4380): the client's address, inverted.
         [0x2001, 0, ..] => [Some(Ipv4Addr::new(!o[12], !o[13], !o[14], !o[15])), None],
-        // ISATAP (RFC 5214), behind any prefix.
+        // ISATAP (RFC 5214), after any prefix.
         [_, _, _, _, 0 | 0x200, 0x5efe, _, _] => [low, None],
         _ => [None, None],
     }
@@ -186,17 +186,17 @@ fn wrapped(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
 mod tests {
     use super::*;
 
-    const HTTPS: Manner = Manner { encrypted: true, allow_insecure: false };
-    const HTTP: Manner = Manner { encrypted: false, allow_insecure: false };
-    const INSECURE: Manner = Manner { encrypted: false, allow_insecure: true };
+    const HTTPS: AddressPolicy = AddressPolicy { encrypted: true, allow_insecure: false };
+    const HTTP: AddressPolicy = AddressPolicy { encrypted: false, allow_insecure: false };
+    const INSECURE: AddressPolicy = AddressPolicy { encrypted: false, allow_insecure: true };
 
-    fn rule(manner: Manner, text: &str) -> Option<Rule> {
-        manner.judge(text.parse().unwrap()).err().map(|refusal| refusal.rule)
+    fn rule(policy: AddressPolicy, text: &str) -> Option<AddressRule> {
+        policy.check(text.parse().unwrap()).err().map(|refusal| refusal.rule)
     }
 
     #[test]
-    fn some_addresses_are_refused_to_all() {
-        use Rule::{Broadcast, LinkLocal, Metadata, Multicast, Unspecified};
+    fn some_addresses_are_rule_for_all() {
+        use AddressRule::{Broadcast, LinkLocal, Metadata, Multicast, Unspecified};
         for (text, expected) in [
             ("169.254.169.254", LinkLocal),
             ("169.254.0.1", LinkLocal),
@@ -227,14 +227,14 @@ mod tests {
             ("::ffff:100.100.100.200", Metadata),
             ("64:ff9b::255.255.255.255", Broadcast),
         ] {
-            for manner in [HTTPS, HTTP, INSECURE] {
-                assert_eq!(rule(manner, text), Some(expected), "{text} {manner:?}");
+            for policy in [HTTPS, HTTP, INSECURE] {
+                assert_eq!(rule(policy, text), Some(expected), "{text} {policy:?}");
             }
         }
     }
 
     #[test]
-    fn private_receivers_may_be_reached_in_any_manner() {
+    fn private_receivers_are_allowed_by_every_policy() {
         for text in [
             "127.0.0.1",
             "127.9.9.9",
@@ -252,14 +252,14 @@ mod tests {
             "64:ff9b:1::10.0.0.1",
             "64:ff9b:1:a00:0:100::",
         ] {
-            for manner in [HTTPS, HTTP, INSECURE] {
-                assert_eq!(rule(manner, text), None, "{text} {manner:?}");
+            for policy in [HTTPS, HTTP, INSECURE] {
+                assert_eq!(rule(policy, text), None, "{text} {policy:?}");
             }
         }
     }
 
     #[test]
-    fn plain_http_in_the_open_must_be_allowed() {
+    fn plain_http_to_a_public_address_must_be_allowed() {
         for text in [
             "8.8.8.8",
             "172.32.0.1",
@@ -270,14 +270,14 @@ mod tests {
             "64:ff9b::8.8.8.8",
             "2002:808:808::1",
         ] {
-            assert_eq!(rule(HTTP, text), Some(Rule::PlainHttp), "{text}");
+            assert_eq!(rule(HTTP, text), Some(AddressRule::PlainHttp), "{text}");
             assert_eq!(rule(HTTPS, text), None, "{text}");
             assert_eq!(rule(INSECURE, text), None, "{text}");
         }
     }
 
     #[test]
-    fn a_refusal_says_which_address_and_which_rule() {
+    fn a_refusal_names_address_and_rule() {
         for (text, expected) in [
             (
                 "169.254.169.254",
@@ -297,7 +297,7 @@ mod tests {
                 "8.8.8.8 is a public address: plain http needs allow_insecure = true (rule: plain-http)",
             ),
         ] {
-            assert_eq!(HTTP.judge(text.parse().unwrap()).unwrap_err().to_string(), expected);
+            assert_eq!(HTTP.check(text.parse().unwrap()).unwrap_err().to_string(), expected);
         }
     }
 }

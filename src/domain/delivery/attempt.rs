@@ -1,7 +1,6 @@
-//! What the record of an attempt tells: how far it came, and what its `Retry-After` did.
+//! What the record of an attempt shows: the stage it reached and the effect of its `Retry-After`.
 //!
-//! For people who ask why a callback has not arrived. It decides nothing: what follows an attempt is decided in
-//! [`crate::domain::delivery::outcome`] and [`crate::domain::delivery::health`], when it ends.
+//! For display only. [`crate::domain::delivery::outcome`] and [`crate::domain::delivery::health`] decide what follows.
 
 use std::time::Duration;
 
@@ -9,14 +8,14 @@ use serde::Serialize;
 
 use crate::domain::delivery::outcome::LONGEST_RETRY_AFTER;
 
-/// What an attempt waits for, in this order.
+/// Stage of an attempt in progress, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
     Resolving,
     Connecting,
     Handshaking,
-    /// Sent; for the status.
+    /// Sent, waiting for the status.
     Waiting,
 }
 
@@ -32,12 +31,12 @@ impl Stage {
         }
     }
 
-    /// Whether there was a connection to send over.
+    /// Whether there is a connection to send over.
     pub fn is_connected(self) -> bool {
         self == Self::Waiting
     }
 
-    /// What there was not when time ran out; a recorded detail begins with it.
+    /// Start of the recorded detail of an attempt that timed out in this stage.
     pub fn missed(self) -> &'static str {
         match self {
             Self::Resolving => "the name was not resolved",
@@ -48,22 +47,22 @@ impl Stage {
     }
 }
 
-/// How far an attempt came.
+/// Stage that a finished attempt reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// Nobody was asked: the message or the address would not do.
+pub enum ReachedStage {
+    /// No connection was tried: the message or the address was refused.
     Nothing,
-    /// It ended there.
+    /// It ended in this stage.
     Stage(Stage),
     /// The receiver answered.
-    Answer,
+    Answered,
 }
 
-impl Reached {
-    /// By the outcome's word and the detail as recorded; `None` where they leave it open, as for a connection that broke.
+impl ReachedStage {
+    /// From the recorded outcome and detail; `None` if these do not tell, as for a broken connection.
     pub fn of(outcome: &str, detail: Option<&str>) -> Option<Self> {
         Some(match outcome {
-            "accepted" | "status" | "unreadable" => Self::Answer,
+            "accepted" | "status" | "unreadable" => Self::Answered,
             "unsendable" | "address" | "ours" => Self::Nothing,
             "name" => Self::Stage(Stage::Resolving),
             "refused" => Self::Stage(Stage::Connecting),
@@ -81,39 +80,41 @@ impl Reached {
         match self {
             Self::Nothing => "nothing",
             Self::Stage(stage) => stage.as_str(),
-            Self::Answer => "answered",
+            Self::Answered => "answered",
         }
     }
 }
 
-/// What was made of a `Retry-After`.
+/// Effect of a `Retry-After`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Heeded {
-    /// The wait was what it asked for.
+pub enum RetryAfterEffect {
+    /// The wait was as requested.
     Honoured,
-    /// It asked for more than a day, and got a day.
+    /// More than 24 h were requested; the wait was 24 h.
     Capped,
-    /// The next attempt came later than that anyway: by our own plan, as a probe, or as nobody was there to make it.
+    /// The next attempt came later anyway: by the retry schedule, as a probe, or because no daemon ran.
     LaterAnyway,
-    /// The next attempt came sooner: somebody asked for it, or the receiver moved.
+    /// The next attempt came sooner: by hand, or because the URL changed.
     Overruled,
 }
 
-/// Between the end of an attempt and its record; no wait is known better.
-const SLACK: Duration = Duration::from_secs(1);
+/// Precision of recorded waits.
+const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// What was made of `asked`, if the next attempt came, or comes, so long after the end of this one.
-pub fn heeded(asked: Duration, waited: Duration) -> Heeded {
-    let granted = asked.min(LONGEST_RETRY_AFTER);
-    if waited + SLACK < granted {
-        Heeded::Overruled
-    } else if waited > granted + SLACK {
-        Heeded::LaterAnyway
-    } else if asked > granted {
-        Heeded::Capped
-    } else {
-        Heeded::Honoured
+impl RetryAfterEffect {
+    /// Effect of a `Retry-After` of `asked`, if the next attempt comes `waited` after the end of this one.
+    pub fn of(asked: Duration, waited: Duration) -> Self {
+        let granted = asked.min(LONGEST_RETRY_AFTER);
+        if waited + TOLERANCE < granted {
+            Self::Overruled
+        } else if waited > granted + TOLERANCE {
+            Self::LaterAnyway
+        } else if asked > granted {
+            Self::Capped
+        } else {
+            Self::Honoured
+        }
     }
 }
 
@@ -122,44 +123,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_far_it_came_shows_in_outcome_and_detail() {
+    fn the_reached_stage_follows_from_outcome_and_detail() {
         for (outcome, detail, reached) in [
-            ("accepted", None, Some(Reached::Answer)),
-            ("status", Some("redirects are not followed"), Some(Reached::Answer)),
-            ("name", Some("no such host"), Some(Reached::Stage(Stage::Resolving))),
-            ("address", None, Some(Reached::Nothing)),
-            ("refused", None, Some(Reached::Stage(Stage::Connecting))),
-            ("tls", None, Some(Reached::Stage(Stage::Handshaking))),
-            ("timeout", None, Some(Reached::Stage(Stage::Waiting))),
-            ("connect_timeout", Some("no connection within 1s"), Some(Reached::Stage(Stage::Connecting))),
+            ("accepted", None, Some(ReachedStage::Answered)),
+            ("status", Some("redirects are not followed"), Some(ReachedStage::Answered)),
+            ("name", Some("no such host"), Some(ReachedStage::Stage(Stage::Resolving))),
+            ("address", None, Some(ReachedStage::Nothing)),
+            ("refused", None, Some(ReachedStage::Stage(Stage::Connecting))),
+            ("tls", None, Some(ReachedStage::Stage(Stage::Handshaking))),
+            ("timeout", None, Some(ReachedStage::Stage(Stage::Waiting))),
+            (
+                "connect_timeout",
+                Some("no connection within 1s"),
+                Some(ReachedStage::Stage(Stage::Connecting)),
+            ),
             (
                 "connect_timeout",
                 Some("connected, but no TLS handshake within 1s"),
-                Some(Reached::Stage(Stage::Handshaking)),
+                Some(ReachedStage::Stage(Stage::Handshaking)),
             ),
             ("connect_timeout", Some("operation timed out"), None),
             ("connect_timeout", None, None),
             ("reset", None, None),
-            ("unsendable", None, Some(Reached::Nothing)),
+            ("unsendable", None, Some(ReachedStage::Nothing)),
         ] {
-            assert_eq!(Reached::of(outcome, detail), reached, "{outcome} {detail:?}");
+            assert_eq!(ReachedStage::of(outcome, detail), reached, "{outcome} {detail:?}");
         }
     }
 
     #[test]
-    fn the_wait_tells_what_became_of_a_retry_after() {
+    fn the_effect_of_a_retry_after_follows_from_the_wait() {
         let seconds = Duration::from_secs;
-        for (asked, waited, heeded_as) in [
-            (60, 60, Heeded::Honoured),
-            (3, 5, Heeded::LaterAnyway),
-            (60, 5, Heeded::Overruled),
-            (0, 0, Heeded::Honoured),
-            (100_000, 86_400, Heeded::Capped),
-            (86_400, 86_400, Heeded::Honoured),
-            (100_000, 90_000, Heeded::LaterAnyway),
+        for (asked, waited, effect) in [
+            (60, 60, RetryAfterEffect::Honoured),
+            (3, 5, RetryAfterEffect::LaterAnyway),
+            (60, 5, RetryAfterEffect::Overruled),
+            (0, 0, RetryAfterEffect::Honoured),
+            (100_000, 86_400, RetryAfterEffect::Capped),
+            (86_400, 86_400, RetryAfterEffect::Honoured),
+            (100_000, 90_000, RetryAfterEffect::LaterAnyway),
         ] {
-            assert_eq!(heeded(seconds(asked), seconds(waited)), heeded_as, "{asked} {waited}");
+            assert_eq!(RetryAfterEffect::of(seconds(asked), seconds(waited)), effect, "{asked} {waited}");
         }
-        assert_eq!(heeded(seconds(60), Duration::from_millis(60_004)), Heeded::Honoured);
+        assert_eq!(
+            RetryAfterEffect::of(seconds(60), Duration::from_millis(60_004)),
+            RetryAfterEffect::Honoured
+        );
     }
 }

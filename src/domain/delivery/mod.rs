@@ -1,20 +1,20 @@
-//! Delivery: what becomes of an attempt, and when the next one is due.
+//! Delivery: retries, subscriber health, address policy and replay.
 
 // Addresses that callbacks may be sent to.
 pub mod address;
-// What the record of an attempt tells.
-pub mod attempt;
-// From the outcome of an attempt to the next one.
+// What follows the outcome of an attempt: retry, dead or delivered.
 pub mod outcome;
-// The health of a subscriber: a circuit breaker.
+// Health of a subscriber: a circuit breaker.
 pub mod health;
-// How a subscriber's capacity is shared between first attempts and retries.
-pub mod capacity;
-// The deliveries that a courier holds in memory.
+// Division of a subscriber's concurrency between first attempts and retries.
+pub mod concurrency;
+// Deliveries that a courier holds in memory.
 pub mod outbox;
-// When a delivery is attempted next, and why, for people.
+// Stage that an attempt reached and effect of its `Retry-After`, for display.
+pub mod attempt;
+// Time and reasons of a delivery's next attempt, for display.
 pub mod next_attempt;
-// Which stored messages a replay sends.
+// Selection of stored messages for a replay.
 pub mod replay;
 
 #[cfg(test)]

@@ -1,24 +1,23 @@
-//! When a delivery is attempted next, and why then: for people who ask.
+//! Time of a delivery's next attempt and the reasons for it, for display.
 //!
-//! Puts together what was decided and stored: the delivery's own plan ([`crate::domain::delivery::outcome`]) and the health of its
-//! subscriber ([`crate::domain::delivery::health`]), which may hold it longer. It decides nothing itself.
+//! Combines stored decisions: the due time of the delivery ([`crate::domain::delivery::outcome`]) and the health of its
+//! subscriber ([`crate::domain::delivery::health`]), which may hold it longer. This module decides nothing.
 
 use jiff::Timestamp;
 
-use crate::domain::delivery::health as breaker;
-use crate::domain::delivery::health::Health;
-use crate::domain::delivery::outcome::{DueReason, Plan};
+use crate::domain::delivery::health::{Health, HealthReason, HealthState};
+use crate::domain::delivery::outcome::{Due, DueReason};
 
-/// Where a delivery stands.
+/// State of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum DeliveryState {
     Pending,
     Delivered,
     Dead,
 }
 
-impl State {
-    /// By the word under which it is recorded.
+impl DeliveryState {
+    /// Parses the name in the database.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "pending" => Some(Self::Pending),
@@ -29,58 +28,58 @@ impl State {
     }
 }
 
-/// What the configuration says of the subscriber.
+/// The subscriber in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressee {
-    Unknown,
-    TurnedOff,
-    Served,
+pub enum SubscriberConfig {
+    Missing,
+    Disabled,
+    Enabled,
 }
 
-/// All that bears on a delivery.
+/// Facts about a delivery that determine its next attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
-    pub state: State,
-    /// As stored; of a pending one.
-    pub plan: Option<Plan>,
-    /// It is a ping: nothing of its subscriber's holds it.
+pub struct DeliveryFacts<'a> {
+    pub state: DeliveryState,
+    /// Stored due time of a pending delivery.
+    pub due: Option<Due>,
+    /// Whether it is a ping. Health does not hold pings.
     pub ping: bool,
-    /// Whether an earlier message of its label is not delivered yet.
+    /// Whether an earlier message of its lane is pending.
     pub behind_another: bool,
-    pub addressee: Addressee,
+    pub subscriber: SubscriberConfig,
     pub health: &'a Health,
 }
 
-/// Why then.
+/// Reason for the time of the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Because {
-    /// The receiver has it.
+pub enum WaitReason {
+    /// Delivered.
     Delivered,
-    /// The schedule was used up while the receiver took others.
+    /// Retry schedule used up while the receiver accepted others.
     Dead,
     /// No subscriber of this name is configured.
     NoSubscriber,
     /// `enabled = false`.
     TurnedOff,
-    /// Somebody paused the subscriber, or it said that it is gone.
-    Paused { since: Option<Timestamp>, reason: Option<breaker::Reason> },
-    /// An earlier message of its label goes first.
+    /// The subscriber is paused.
+    Paused { since: Option<Timestamp>, reason: Option<HealthReason> },
+    /// An earlier message of its lane comes first.
     Behind,
-    /// The subscriber fails as a whole: one probe at a time, the next then. Probes alternate between the oldest and the
-    /// newest delivery not yet attempted; then what was due longest.
+    /// The subscriber is failing: one probe at a time, the next one at `at`. Probes alternate between the oldest and the
+    /// newest delivery not yet attempted.
     Probed { at: Option<Timestamp>, since: Option<Timestamp> },
-    /// The receiver asked to be left alone as a whole.
+    /// `Retry-After` for the whole subscriber.
     Held { until: Timestamp },
-    /// The delivery's own reason, as it was stored; it is due then.
-    Planned(Plan),
-    /// Nothing holds it since then.
+    /// The stored due time of the delivery.
+    Planned(Due),
+    /// Due since then.
     Due { since: Timestamp },
-    /// The backlog of a subscriber that is well again: so many at once.
+    /// The backlog of a recovered subscriber drains with `at_once` concurrent attempts.
     Draining { at_once: u32 },
 }
 
-impl Because {
-    /// One word for programs.
+impl WaitReason {
+    /// Name in JSON output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -91,75 +90,83 @@ impl Because {
             Self::Behind => "behind",
             Self::Probed { .. } => "probed",
             Self::Held { .. } => "held",
-            Self::Planned(plan) => plan.reason.as_str(),
+            Self::Planned(due) => due.reason.as_str(),
             Self::Due { .. } => "due",
             Self::Draining { .. } => "draining",
         }
     }
 }
 
-/// When, and why then; the most binding reason first.
+/// Time and reasons of the next attempt, the strongest reason first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outlook {
-    /// At the earliest; `None`: never, or nobody knows.
+pub struct NextAttempt {
+    /// Earliest time; `None`: never, or unknown.
     pub at: Option<Timestamp>,
-    pub because: Vec<Because>,
+    pub reasons: Vec<WaitReason>,
 }
 
-/// The outlook of a delivery at `now`.
-pub fn outlook(case: &Case<'_>, now: Timestamp) -> Outlook {
-    let never = |because| Outlook { at: None, because: vec![because] };
-    match (case.state, case.addressee) {
-        (State::Delivered, _) => return never(Because::Delivered),
-        (State::Dead, _) => return never(Because::Dead),
-        (State::Pending, Addressee::Unknown) => return never(Because::NoSubscriber),
-        (State::Pending, Addressee::TurnedOff) => return never(Because::TurnedOff),
-        (State::Pending, Addressee::Served) => {}
+/// Returns the next attempt of a delivery, as known at `now`.
+pub fn next_attempt(delivery: &DeliveryFacts<'_>, now: Timestamp) -> NextAttempt {
+    let never = |reasons| NextAttempt { at: None, reasons: vec![reasons] };
+    match (delivery.state, delivery.subscriber) {
+        (DeliveryState::Delivered, _) => return never(WaitReason::Delivered),
+        (DeliveryState::Dead, _) => return never(WaitReason::Dead),
+        (DeliveryState::Pending, SubscriberConfig::Missing) => return never(WaitReason::NoSubscriber),
+        (DeliveryState::Pending, SubscriberConfig::Disabled) => return never(WaitReason::TurnedOff),
+        (DeliveryState::Pending, SubscriberConfig::Enabled) => {}
     }
-    let mut gates = if case.ping { Vec::new() } else { gates(case.health, now) };
-    if case.behind_another || case.health.state == breaker::State::Paused && !case.ping {
-        let behind = case.behind_another.then_some(Because::Behind);
-        return Outlook { at: None, because: gates.into_iter().map(|(_, why)| why).chain(behind).collect() };
+    let mut holds = if delivery.ping { Vec::new() } else { holds(delivery.health, now) };
+    if delivery.behind_another || delivery.health.state == HealthState::Paused && !delivery.ping {
+        let behind = delivery.behind_another.then_some(WaitReason::Behind);
+        return NextAttempt {
+            at: None,
+            reasons: holds.into_iter().map(|(_, why)| why).chain(behind).collect(),
+        };
     }
-    let own = case.plan.map_or(now, |plan| plan.at);
-    gates.extend(
-        case.plan.filter(|plan| !is_said(plan, case.health)).map(|plan| (own, Because::Planned(plan))),
+    let own = delivery.due.map_or(now, |due| due.at);
+    holds.extend(
+        delivery
+            .due
+            .filter(|due| !is_held_by_health(due, delivery.health))
+            .map(|due| (own, WaitReason::Planned(due))),
     );
-    // The one that binds longest is the one that counts; the others are told as far as they hold at all.
-    gates.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    let at = gates.first().map_or(own, |(at, _)| own.max(*at));
-    let mut because: Vec<Because> = gates.into_iter().map(|(_, why)| why).collect();
+    // The longest hold determines the time.
+    holds.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let at = holds.first().map_or(own, |(at, _)| own.max(*at));
+    let mut reasons: Vec<WaitReason> = holds.into_iter().map(|(_, why)| why).collect();
     if at <= now {
-        because.insert(0, Because::Due { since: at });
+        reasons.insert(0, WaitReason::Due { since: at });
     }
-    because.extend(case.health.pace.filter(|_| !case.ping).map(|at_once| Because::Draining { at_once }));
-    Outlook { at: Some(at), because }
+    reasons.extend(
+        delivery.health.pace.filter(|_| !delivery.ping).map(|at_once| WaitReason::Draining { at_once }),
+    );
+    NextAttempt { at: Some(at), reasons }
 }
 
-/// What holds all of the subscriber's deliveries, with the time until which it does.
-fn gates(health: &Health, now: Timestamp) -> Vec<(Timestamp, Because)> {
-    let mut gates = Vec::new();
+/// Returns the reasons that hold all deliveries of the subscriber, each with its end.
+fn holds(health: &Health, now: Timestamp) -> Vec<(Timestamp, WaitReason)> {
+    let mut holds = Vec::new();
     match health.state {
-        breaker::State::Ok => {}
-        breaker::State::Failing => {
-            let why = Because::Probed { at: health.probe_at, since: health.since };
-            gates.push((health.probe_at.unwrap_or(now), why));
+        HealthState::Ok => {}
+        HealthState::Failing => {
+            let why = WaitReason::Probed { at: health.probe_at, since: health.since };
+            holds.push((health.probe_at.unwrap_or(now), why));
         }
-        breaker::State::Paused => {
-            let why = Because::Paused { since: health.since, reason: health.reason };
-            gates.push((Timestamp::MAX, why));
+        HealthState::Paused => {
+            let why = WaitReason::Paused { since: health.since, reason: health.reason };
+            holds.push((Timestamp::MAX, why));
         }
     }
     let held = health.held_until.filter(|until| *until > now);
-    gates.extend(held.map(|until| (until, Because::Held { until })));
-    gates
+    holds.extend(held.map(|until| (until, WaitReason::Held { until })));
+    holds
 }
 
-/// Whether a delivery's own reason is one that holds the whole subscriber, which is told already.
-fn is_said(plan: &Plan, health: &Health) -> bool {
-    match plan.reason {
-        DueReason::Spared => health.state == breaker::State::Failing,
-        DueReason::AskedToWait { .. } => health.held_until == Some(plan.at),
+/// Whether the reason of a due time is among [`holds`].
+fn is_held_by_health(due: &Due, health: &Health) -> bool {
+    match due.reason {
+        DueReason::WaitsForProbe => health.state == HealthState::Failing,
+        DueReason::AskedToWait { .. } => health.held_until == Some(due.at),
         _ => false,
     }
 }
@@ -171,114 +178,126 @@ mod tests {
     use super::*;
     use crate::domain::delivery::outcome::HastenedBy;
 
-    const STEP: DueReason = DueReason::Step { number: 2, of: 3, wait_ms: 300_000 };
-    static WELL: LazyLock<Health> = LazyLock::new(Health::default);
+    const SECOND_WAIT: DueReason = DueReason::Step { number: 2, of: 3, wait_ms: 300_000 };
+    static HEALTHY: LazyLock<Health> = LazyLock::new(Health::default);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + seconds).unwrap()
     }
 
-    fn plan(seconds: i64, reason: DueReason) -> Plan {
-        Plan { at: at(seconds), reason }
+    fn due(seconds: i64, reason: DueReason) -> Due {
+        Due { at: at(seconds), reason }
     }
 
-    /// Next after the second wait.
-    fn case(health: &Health) -> Case<'_> {
-        Case {
-            state: State::Pending,
-            plan: Some(plan(310, STEP)),
+    /// A delivery that waits after its second failure.
+    fn delivery(health: &Health) -> DeliveryFacts<'_> {
+        DeliveryFacts {
+            state: DeliveryState::Pending,
+            due: Some(due(310, SECOND_WAIT)),
             ping: false,
             behind_another: false,
-            addressee: Addressee::Served,
+            subscriber: SubscriberConfig::Enabled,
             health,
         }
     }
 
-    fn failing() -> (Health, Because) {
+    fn failing() -> (Health, WaitReason) {
         let (since, probe_at) = (Some(at(-60)), Some(at(40)));
-        let health = Health { state: breaker::State::Failing, since, probe_at, ..WELL.clone() };
-        (health, Because::Probed { at: probe_at, since })
+        let health = Health { state: HealthState::Failing, since, probe_at, ..HEALTHY.clone() };
+        (health, WaitReason::Probed { at: probe_at, since })
     }
 
-    fn said(case: &Case<'_>) -> (Option<i64>, Vec<Because>) {
-        let Outlook { at, because } = outlook(case, at(10));
-        (at.map(|at| at.as_second() - 1_790_000_000), because)
+    fn shown(delivery: &DeliveryFacts<'_>) -> (Option<i64>, Vec<WaitReason>) {
+        let NextAttempt { at, reasons } = next_attempt(delivery, at(10));
+        (at.map(|at| at.as_second() - 1_790_000_000), reasons)
     }
 
     #[test]
-    fn its_own_reason_is_told_as_it_was_stored() {
+    fn the_stored_reason_is_shown() {
         for reason in [
             DueReason::First,
             DueReason::QueuedAgain,
-            STEP,
+            SECOND_WAIT,
             DueReason::LastStep { wait_ms: 5_000 },
             DueReason::AskedToWait { capped: true },
-            DueReason::Spared,
+            DueReason::WaitsForProbe,
             DueReason::Hastened { by: HastenedBy::Recovery },
         ] {
-            let own = Because::Planned(plan(310, reason));
-            assert_eq!(said(&Case { plan: Some(plan(310, reason)), ..case(&WELL) }), (Some(310), vec![own]));
-            let due = [Because::Due { since: at(-3) }, Because::Planned(plan(-3, reason))];
-            assert_eq!(said(&Case { plan: Some(plan(-3, reason)), ..case(&WELL) }), (Some(-3), due.to_vec()));
+            let own = WaitReason::Planned(due(310, reason));
+            assert_eq!(
+                shown(&DeliveryFacts { due: Some(due(310, reason)), ..delivery(&HEALTHY) }),
+                (Some(310), vec![own])
+            );
+            let overdue = [WaitReason::Due { since: at(-3) }, WaitReason::Planned(due(-3, reason))];
+            assert_eq!(
+                shown(&DeliveryFacts { due: Some(due(-3, reason)), ..delivery(&HEALTHY) }),
+                (Some(-3), overdue.to_vec())
+            );
         }
-        let drains = Health { pace: Some(2), ..WELL.clone() };
-        assert_eq!(said(&case(&drains)).1.last(), Some(&Because::Draining { at_once: 2 }));
+        let drains = Health { pace: Some(2), ..HEALTHY.clone() };
+        assert_eq!(shown(&delivery(&drains)).1.last(), Some(&WaitReason::Draining { at_once: 2 }));
     }
 
     #[test]
-    fn what_is_settled_or_has_nobody_is_never_attempted() {
-        for (state, addressee, why) in [
-            (State::Delivered, Addressee::Unknown, Because::Delivered),
-            (State::Dead, Addressee::TurnedOff, Because::Dead),
-            (State::Pending, Addressee::Unknown, Because::NoSubscriber),
-            (State::Pending, Addressee::TurnedOff, Because::TurnedOff),
+    fn a_finished_delivery_or_one_without_subscriber_has_no_next_attempt() {
+        for (state, subscriber, why) in [
+            (DeliveryState::Delivered, SubscriberConfig::Missing, WaitReason::Delivered),
+            (DeliveryState::Dead, SubscriberConfig::Disabled, WaitReason::Dead),
+            (DeliveryState::Pending, SubscriberConfig::Missing, WaitReason::NoSubscriber),
+            (DeliveryState::Pending, SubscriberConfig::Disabled, WaitReason::TurnedOff),
         ] {
-            assert_eq!(said(&Case { state, addressee, ..case(&WELL) }), (None, vec![why]));
+            assert_eq!(shown(&DeliveryFacts { state, subscriber, ..delivery(&HEALTHY) }), (None, vec![why]));
         }
     }
 
     #[test]
-    fn behind_another_of_its_label() {
-        let behind = Case { behind_another: true, ..case(&WELL) };
-        assert_eq!(said(&behind), (None, vec![Because::Behind]));
+    fn an_earlier_message_of_the_lane_comes_first() {
+        let behind = DeliveryFacts { behind_another: true, ..delivery(&HEALTHY) };
+        assert_eq!(shown(&behind), (None, vec![WaitReason::Behind]));
         let (failing, probed) = failing();
-        assert_eq!(said(&Case { health: &failing, ..behind }).1, [probed, Because::Behind]);
+        assert_eq!(shown(&DeliveryFacts { health: &failing, ..behind }).1, [probed, WaitReason::Behind]);
     }
 
     #[test]
     fn a_failing_subscriber_is_probed() {
         let (failing, probed) = failing();
-        let spared = Case { plan: Some(plan(0, DueReason::Spared)), ..case(&failing) };
-        assert_eq!(said(&spared), (Some(40), vec![probed]), "told once");
-        assert_eq!(said(&case(&failing)), (Some(310), vec![Because::Planned(plan(310, STEP)), probed]));
-        let overdue = Health { probe_at: Some(at(5)), ..failing.clone() };
-        let probed = Because::Probed { at: Some(at(5)), since: Some(at(-60)) };
+        let deferred = DeliveryFacts { due: Some(due(0, DueReason::WaitsForProbe)), ..delivery(&failing) };
+        assert_eq!(shown(&deferred), (Some(40), vec![probed]), "shown once");
         assert_eq!(
-            said(&Case { health: &overdue, ..spared }),
-            (Some(5), vec![Because::Due { since: at(5) }, probed])
+            shown(&delivery(&failing)),
+            (Some(310), vec![WaitReason::Planned(due(310, SECOND_WAIT)), probed])
+        );
+        let overdue = Health { probe_at: Some(at(5)), ..failing.clone() };
+        let probed = WaitReason::Probed { at: Some(at(5)), since: Some(at(-60)) };
+        assert_eq!(
+            shown(&DeliveryFacts { health: &overdue, ..deferred }),
+            (Some(5), vec![WaitReason::Due { since: at(5) }, probed])
         );
     }
 
     #[test]
-    fn a_paused_one_gets_nothing_but_pings() {
-        let reason = Some(breaker::Reason::Gone);
-        let paused = Health { state: breaker::State::Paused, since: Some(at(-9)), reason, ..WELL.clone() };
-        assert_eq!(said(&case(&paused)), (None, vec![Because::Paused { since: Some(at(-9)), reason }]));
-        let ping = Case { ping: true, plan: Some(plan(1, DueReason::First)), ..case(&paused) };
-        assert_eq!(said(&ping).0, Some(1));
+    fn a_paused_subscriber_gets_only_pings() {
+        let reason = Some(HealthReason::Gone);
+        let paused = Health { state: HealthState::Paused, since: Some(at(-9)), reason, ..HEALTHY.clone() };
+        assert_eq!(
+            shown(&delivery(&paused)),
+            (None, vec![WaitReason::Paused { since: Some(at(-9)), reason }])
+        );
+        let ping = DeliveryFacts { ping: true, due: Some(due(1, DueReason::First)), ..delivery(&paused) };
+        assert_eq!(shown(&ping).0, Some(1));
     }
 
     #[test]
-    fn what_holds_the_whole_subscriber_is_told_once() {
+    fn a_hold_of_the_subscriber_is_shown_once() {
         // 429 and 503 are for the whole subscriber.
-        let held = Health { held_until: Some(at(900)), ..WELL.clone() };
-        let asked = plan(900, DueReason::AskedToWait { capped: false });
-        let why = Because::Held { until: at(900) };
-        assert_eq!(said(&Case { plan: Some(asked), ..case(&held) }), (Some(900), vec![why]));
-        let first = plan(1, DueReason::First);
-        let other = Case { plan: Some(first), ..case(&held) };
-        assert_eq!(said(&other), (Some(900), vec![why, Because::Planned(first)]));
-        let over = Health { held_until: Some(at(9)), ..WELL.clone() };
-        assert_eq!(said(&case(&over)).1, [Because::Planned(plan(310, STEP))]);
+        let held = Health { held_until: Some(at(900)), ..HEALTHY.clone() };
+        let asked = due(900, DueReason::AskedToWait { capped: false });
+        let why = WaitReason::Held { until: at(900) };
+        assert_eq!(shown(&DeliveryFacts { due: Some(asked), ..delivery(&held) }), (Some(900), vec![why]));
+        let first = due(1, DueReason::First);
+        let other = DeliveryFacts { due: Some(first), ..delivery(&held) };
+        assert_eq!(shown(&other), (Some(900), vec![why, WaitReason::Planned(first)]));
+        let over = Health { held_until: Some(at(9)), ..HEALTHY.clone() };
+        assert_eq!(shown(&delivery(&over)).1, [WaitReason::Planned(due(310, SECOND_WAIT))]);
     }
 }

@@ -1,7 +1,7 @@
-//! Which stored messages a subscriber would have got, had it been there: for one that came later.
+//! Selection of the stored messages that a subscriber added later would have got.
 //!
-//! The same rule by which the messages of a poll are handed out ([`crate::domain::polling::poll::fan_out`]), asked of messages that come
-//! by label and `seq`. It sends nothing and knows nothing of what was sent.
+//! The rule is that of fan-out ([`crate::domain::messages::fan_out`]), applied to messages sorted by label and `seq`. Earlier
+//! deliveries do not matter.
 
 use jiff::Timestamp;
 
@@ -9,21 +9,21 @@ use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
 use crate::domain::messages::subscriber::{Format, Subscriber};
 
-/// Goes over stored messages, each label's in the order of `seq`.
+/// Filter over stored messages, which come sorted by label and `seq`.
 #[derive(Debug)]
-pub struct Wants<'a> {
+pub struct ReplayFilter<'a> {
     subscriber: &'a Subscriber,
-    /// The poll that is being gone over (its label and time), if it made something that was asked for.
-    found: Option<(i64, Timestamp)>,
+    /// Label row and time of the current poll, if one of its messages matched.
+    matched_poll: Option<(i64, Timestamp)>,
 }
 
-impl<'a> Wants<'a> {
+impl<'a> ReplayFilter<'a> {
     pub fn new(subscriber: &'a Subscriber) -> Self {
-        Self { subscriber, found: None }
+        Self { subscriber, matched_poll: None }
     }
 
-    /// Whether the subscriber wants this message. `label` is the label's row, none for a message of the system.
-    pub fn takes(
+    /// Whether the subscriber gets this message. `label`: key of the label's row, `None` for a system message.
+    pub fn includes(
         &mut self,
         label: Option<i64>,
         created_at: Timestamp,
@@ -34,14 +34,14 @@ impl<'a> Wants<'a> {
         if self.subscriber.format == Format::Standard {
             return wanted;
         }
-        // In the vendor's own forms: the summary, which is a poll's last message, if any message of the poll is wanted.
+        // The other formats get the summary, the last message of a poll, if any message of the poll matches.
         let Some(poll) = label.filter(|_| kind.is_made_by_polls()).map(|label| (label, created_at)) else {
             return false;
         };
         if wanted {
-            self.found = Some(poll);
+            self.matched_poll = Some(poll);
         }
-        kind == MessageType::Updated && self.found.take() == Some(poll)
+        kind == MessageType::Updated && self.matched_poll.take() == Some(poll)
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use crate::config::{Config, Environment};
     use crate::domain::messages::subscriber::EventPattern;
 
-    /// Which of `kinds` (with the second at which they were made) a subscriber takes.
+    /// Indices of the messages (second of creation, type) that a subscriber gets.
     fn taken(format: &str, events: &str, kinds: &[(i64, MessageType)]) -> Vec<usize> {
         let environment: Environment = [
             ("TRACKPOST__SUBSCRIBERS__S__URL", "https://example.com/"),
@@ -63,10 +63,10 @@ mod tests {
         let mut subscriber = config.subscribers.pop_first().unwrap().1;
         subscriber.format = Format::parse(format).unwrap();
         subscriber.events = vec![EventPattern::parse(events).unwrap()];
-        let mut wants = Wants::new(&subscriber);
+        let mut filter = ReplayFilter::new(&subscriber);
         let mut takes = |(at, kind): &(i64, MessageType)| {
             let label = (!kind.is_system()).then_some(1);
-            wants.takes(label, Timestamp::from_second(*at).unwrap(), *kind, None)
+            filter.includes(label, Timestamp::from_second(*at).unwrap(), *kind, None)
         };
         (0..kinds.len()).filter(|index| takes(&kinds[*index])).collect()
     }
@@ -84,13 +84,13 @@ mod tests {
     ];
 
     #[test]
-    fn the_standard_form_takes_what_fits() {
+    fn the_standard_format_gets_matching_messages() {
         assert_eq!(taken("standard", "*", &STORED), [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(taken("standard", "tracking.delivered", &STORED), [5]);
     }
 
     #[test]
-    fn the_vendors_forms_take_the_summary_of_a_poll_that_fits() {
+    fn other_formats_get_the_summary_of_a_matching_poll() {
         assert_eq!(taken("shipstation", "*", &STORED), [2, 6]);
         assert_eq!(taken("shipstation", "tracking.delivered", &STORED), [6]);
         assert_eq!(taken("shipengine", "system.*", &STORED), [0; 0]);

@@ -1,106 +1,107 @@
-//! The standard bodies (contract 6.3): `{"type", "timestamp", "data"}`.
+//! Standard bodies (contract 6.3): `{"type", "timestamp", "data"}`.
 //!
-//! These types are the bodies and the schemas in one: what is sent is written from them, and `config/schemas/` is
-//! generated from them.
+//! Bodies are serialized from these types, and the schemas in `config/schemas/` are generated from them. Doc comments of
+//! these types are descriptions in the schemas.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::news::Change;
-use super::splice::Fields;
+use super::change::Change;
+use super::raw_fields::RawFields;
 use super::{Message, MessageType, label_message_id};
 use crate::domain::digest;
 use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata};
 use crate::domain::messages::subscriber::SubscriberName;
-use crate::domain::tracking::history::ToldEvent;
+use crate::domain::time::instant;
+use crate::domain::tracking::history::MessageEvent;
 use crate::domain::tracking::matching::EventId;
 use crate::domain::tracking::{StatusCode, Tracking};
 
-/// A callback's body in the standard form.
+/// Body of a callback in the standard format.
 #[derive(Serialize, JsonSchema)]
 pub struct Body<'a, D> {
-    /// What happened.
+    /// Message type.
     r#type: &'a str,
-    /// When trackpost noticed: RFC 3339, UTC, milliseconds.
+    /// Time at which trackpost found the change: RFC 3339, UTC, milliseconds.
     #[schemars(regex(pattern = r"^\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"))]
     timestamp: String,
     data: D,
 }
 
-/// What every message of a label says, and what this one has to tell.
+/// `data` of a label's message: common fields and the details of the type.
 #[derive(Serialize, JsonSchema)]
 pub struct LabelData<'a, N> {
     #[schemars(with = "String", length(max = 25), regex(pattern = r"^se(-[a-z0-9]+)+$"))]
     label_id: &'a LabelId,
     #[schemars(with = "String")]
     account: &'a AccountName,
-    /// What was registered with the label.
+    /// Metadata registered with the label.
     metadata: &'a Metadata,
-    /// Rises with each message of the label, also after a database was restored or begun anew; gaps mean nothing.
+    /// Rises with each message of the label, even after the database was restored or recreated. Gaps have no meaning.
     #[schemars(range(min = 1))]
     seq: i64,
     tracking_number: Option<&'a str>,
     carrier_code: Option<&'a str>,
-    /// In upper case if it is one of ShipStation's codes, as spelled otherwise.
+    /// A known code in upper case, any other as the API spelled it.
     status_code: Option<&'a str>,
     status_description: Option<&'a str>,
-    /// ShipStation's own table from status codes to a label's status; null for AC and AT.
+    /// Status by ShipStation's table of status codes; null for AC and AT.
     tracking_status: Option<&'a str>,
     #[serde(flatten)]
-    news: N,
+    details: N,
 }
 
-/// A carrier event: what trackpost knows of it, and the carrier event's own fields, verbatim.
+/// A carrier event: trackpost's fields, and the event's own fields verbatim.
 #[derive(Serialize, JsonSchema)]
 pub struct EventBody<'a> {
-    /// Never changes, whatever the carrier does to the event later.
+    /// Never changes, even if the carrier revises the event.
     #[schemars(with = "String", regex(pattern = "^evt_[0-9a-v]{26}$"))]
     event_id: EventId,
-    /// 1 at first, one more with each revision.
+    /// 1 at first; each revision adds 1.
     #[schemars(range(min = 1))]
     revision: u32,
-    /// Older than the newest event known when it was first seen.
+    /// Whether the event was older than the newest known event when it was first seen.
     late: bool,
-    /// Back after it was retracted.
+    /// Whether the event returned after it was retracted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
     returned: bool,
-    /// In a revision, also one that comes with a return: the names of the fields that differ.
+    /// For a revision, also of a returned event: names of the fields that differ.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     #[schemars(with = "Vec<String>", default)]
     changed: &'a [String],
-    /// In a revision, also one that comes with a return: the carrier event's own fields as they were.
+    /// For a revision, also of a returned event: the carrier event's own fields before.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<&'a RawValue>,
     #[serde(flatten)]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
-    fields: Fields<'a>,
+    fields: RawFields<'a>,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct AddedNews<'a> {
+pub struct AddedDetails<'a> {
     event: EventBody<'a>,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct EventsNews<'a> {
+pub struct EventsDetails<'a> {
     #[schemars(length(min = 1))]
     events: Vec<EventBody<'a>>,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct EstimateNews<'a> {
-    /// The estimated delivery as the API spelled it; null: there was none.
+pub struct EstimateDetails<'a> {
+    /// Estimated delivery before, as the API spelled it; null if there was none.
     from: Option<&'a str>,
-    /// Null: it was dropped.
+    /// Null if the estimate was dropped.
     to: Option<&'a str>,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct StatusNews<'a> {
-    /// The status code before; null: none was known.
+pub struct StatusDetails<'a> {
+    /// Status code before; null if none was known.
     from: Option<&'a str>,
     to: Option<&'a str>,
     from_detail_code: Option<&'a str>,
@@ -108,44 +109,44 @@ pub struct StatusNews<'a> {
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct MilestoneNews<'a> {
-    /// The carrier event that brought it; null if only the status says so.
+pub struct MilestoneDetails<'a> {
+    /// Carrier event of the milestone; null if only the status has it.
     event: Option<EventBody<'a>>,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct StalledNews {
-    /// The newest scan, as far as its time is plausible, else when trackpost first saw the label.
+pub struct StalledDetails {
+    /// Time of the newest scan if it is plausible, else the time at which trackpost first saw it.
     since: String,
     business_days: u32,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct LateNews<'a> {
-    /// The estimated delivery that passed, as the API spelled it.
+pub struct LateDetails<'a> {
+    /// Estimated delivery that has passed, as the API spelled it.
     estimate: &'a str,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct ExpiredNews {
-    /// The last change.
+pub struct ExpiredDetails {
+    /// Time of the last change.
     quiet_since: String,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct UnavailableNews<'a> {
-    /// The first of the refusals in a row.
+pub struct UnavailableDetails<'a> {
+    /// Time of the first refusal in a row.
     since: String,
-    /// What the API said last.
+    /// Last answer of the API.
     detail: &'a str,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub struct UpdatedNews<'a> {
-    /// What this poll found, in the order of its messages.
+pub struct UpdatedDetails<'a> {
+    /// Changes found by this poll, in the order of its messages.
     #[schemars(length(min = 1))]
     changes: Vec<SummaryEntry>,
-    /// The API's whole answer, verbatim.
+    /// Whole answer of the API, verbatim.
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     tracking: &'a RawValue,
 }
@@ -154,12 +155,12 @@ pub struct UpdatedNews<'a> {
 pub struct SummaryEntry {
     #[schemars(with = "String")]
     r#type: MessageType,
-    /// Null where the change is about no single event.
+    /// Null if the change is not about an event.
     #[schemars(with = "Option<String>")]
     event_id: Option<EventId>,
 }
 
-/// What a system message says about an account.
+/// `data` of a system message about an account.
 #[derive(Serialize, JsonSchema)]
 pub struct AccountData<'a> {
     #[schemars(with = "String")]
@@ -169,24 +170,24 @@ pub struct AccountData<'a> {
     pub detail: Option<&'a str>,
 }
 
-/// What a system message says about a subscriber.
+/// `data` of a system message about a subscriber.
 #[derive(Serialize, JsonSchema)]
 pub struct SubscriberData<'a> {
     #[schemars(with = "String")]
     pub subscriber: &'a SubscriberName,
     /// `failing` (one probe at a time), `paused` (until it is resumed) or `ok`.
     pub state: &'a str,
-    /// `no_connection`, `failures` or `gone`; null when it is well.
+    /// `no_connection`, `failures` or `gone`; null if the state is `ok`.
     pub reason: Option<&'a str>,
-    /// When it began to fail.
+    /// Time at which the subscriber began to fail.
     pub since: String,
-    /// What the last failure was.
+    /// Last failure.
     pub detail: Option<&'a str>,
 }
 
-/// What every message of a label says about it.
+/// Fields of the label that all its messages contain.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct LabelFields<'a> {
     pub label: &'a LabelKey,
     pub metadata: &'a Metadata,
     pub tracking_number: Option<&'a str>,
@@ -195,8 +196,8 @@ pub struct Subject<'a> {
     pub status_description: Option<&'a str>,
 }
 
-impl<'a> Subject<'a> {
-    fn data<N>(&self, seq: i64, news: N) -> LabelData<'a, N> {
+impl<'a> LabelFields<'a> {
+    fn data<N>(&self, seq: i64, details: N) -> LabelData<'a, N> {
         let status = self.status_code.and_then(StatusCode::parse);
         LabelData {
             label_id: &self.label.id,
@@ -208,18 +209,18 @@ impl<'a> Subject<'a> {
             status_code: self.status_code,
             status_description: self.status_description,
             tracking_status: status.and_then(StatusCode::tracking_status),
-            news,
+            details,
         }
     }
 }
 
-/// Names of ours in an event: a field of the API's by that name would make the object ambiguous.
-const OURS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
+/// trackpost's field names in an event. Fields of the API with these names are left out.
+const OWN_NAMES: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
 
 impl<'a> EventBody<'a> {
-    fn of(event: &'a ToldEvent) -> Self {
-        let mut fields = Fields::of(&event.raw).unwrap_or_default();
-        fields.0.retain(|(name, _)| !OURS.contains(&name.as_str()));
+    fn of(event: &'a MessageEvent) -> Self {
+        let mut fields = RawFields::of(&event.raw).unwrap_or_default();
+        fields.0.retain(|(name, _)| !OWN_NAMES.contains(&name.as_str()));
         Self {
             event_id: event.event_id,
             revision: event.revision,
@@ -232,64 +233,59 @@ impl<'a> EventBody<'a> {
     }
 }
 
-/// An instant as every output of ours has it: RFC 3339, UTC, milliseconds, `Z`.
-pub fn instant(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
-
-/// The body of a message that belongs to no label, or the whole of one that does.
+/// Returns the body of a message.
 pub fn write<D: Serialize>(kind: &str, now: Timestamp, data: D) -> String {
-    write_into(kind, now, data, 1024)
+    write_with_capacity(kind, now, data, 1024)
 }
 
-/// As [`write()`], with room for `capacity` bytes from the beginning.
-fn write_into<D: Serialize>(kind: &str, now: Timestamp, data: D, capacity: usize) -> String {
+/// As [`write()`], with an initial capacity in bytes.
+fn write_with_capacity<D: Serialize>(kind: &str, now: Timestamp, data: D, capacity: usize) -> String {
     let mut body = Vec::with_capacity(capacity);
     serde_json::to_writer(&mut body, &Body { r#type: kind, timestamp: instant(now), data })
         .expect("a body is made of texts, numbers and JSON");
     String::from_utf8(body).expect("JSON is UTF-8")
 }
 
-/// How a body ends whose last field is null.
-const NULL_AT_THE_END: &str = "null}}";
+/// End of a body whose last field is null.
+const TRAILING_NULL: &str = "null}}";
 
-/// The message of one change.
-pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change) -> Message {
+/// Returns the message of one change.
+pub fn compose(subject: &LabelFields<'_>, seq: i64, now: Timestamp, change: &Change) -> Message {
     let kind = change.kind().as_str();
     let body = match change {
         Change::Added(event) => {
-            write(kind, now, subject.data(seq, AddedNews { event: EventBody::of(event) }))
+            write(kind, now, subject.data(seq, AddedDetails { event: EventBody::of(event) }))
         }
         Change::Revised(events) | Change::Retracted(events) => {
             let events = events.iter().map(EventBody::of).collect();
-            write(kind, now, subject.data(seq, EventsNews { events }))
+            write(kind, now, subject.data(seq, EventsDetails { events }))
         }
         Change::Estimate { from, to } => {
-            write(kind, now, subject.data(seq, EstimateNews { from: from.as_deref(), to: to.as_deref() }))
+            write(kind, now, subject.data(seq, EstimateDetails { from: from.as_deref(), to: to.as_deref() }))
         }
         Change::Status { from, to, .. } | Change::Reopened { from, to, .. } => {
-            let news = StatusNews {
+            let details = StatusDetails {
                 from: from.code.as_deref(),
                 to: to.code.as_deref(),
                 from_detail_code: from.detail.as_deref(),
                 to_detail_code: to.detail.as_deref(),
             };
-            write(kind, now, subject.data(seq, news))
+            write(kind, now, subject.data(seq, details))
         }
         Change::OutForDelivery(event) | Change::Exception(event) | Change::Delivered(event) => {
             let event = event.as_ref().map(EventBody::of);
-            write(kind, now, subject.data(seq, MilestoneNews { event }))
+            write(kind, now, subject.data(seq, MilestoneDetails { event }))
         }
         Change::Stalled { since, business_days } => {
-            let news = StalledNews { since: instant(*since), business_days: *business_days };
-            write(kind, now, subject.data(seq, news))
+            let details = StalledDetails { since: instant(*since), business_days: *business_days };
+            write(kind, now, subject.data(seq, details))
         }
-        Change::Late { estimate } => write(kind, now, subject.data(seq, LateNews { estimate })),
+        Change::Late { estimate } => write(kind, now, subject.data(seq, LateDetails { estimate })),
         Change::Expired { quiet_since } => {
-            write(kind, now, subject.data(seq, ExpiredNews { quiet_since: instant(*quiet_since) }))
+            write(kind, now, subject.data(seq, ExpiredDetails { quiet_since: instant(*quiet_since) }))
         }
         Change::Unavailable { since, detail } => {
-            write(kind, now, subject.data(seq, UnavailableNews { since: instant(*since), detail }))
+            write(kind, now, subject.data(seq, UnavailableDetails { since: instant(*since), detail }))
         }
     };
     Message {
@@ -299,13 +295,13 @@ pub fn compose(subject: &Subject<'_>, seq: i64, now: Timestamp, change: &Change)
         created_at: now,
         body,
         resource_url: None,
-        about: None,
+        subject: None,
     }
 }
 
-/// The last message of a poll: what changed, and the whole answer verbatim.
+/// Returns the `tracking.updated` of a poll, its last message: the changes and the whole answer verbatim.
 pub fn summarize(
-    subject: &Subject<'_>,
+    subject: &LabelFields<'_>,
     seq: i64,
     now: Timestamp,
     changes: &[Change],
@@ -313,22 +309,23 @@ pub fn summarize(
     resource_url: String,
 ) -> Message {
     let kind = MessageType::Updated;
-    // The answer is the largest part by far: it is copied once, to where it stays.
-    let news = UpdatedNews { changes: changes.iter().flat_map(entries).collect(), tracking: RawValue::NULL };
-    let capacity = tracking.raw.len() + 1024 + 96 * news.changes.len();
-    let mut body = write_into(kind.as_str(), now, subject.data(seq, news), capacity);
-    debug_assert!(body.ends_with(NULL_AT_THE_END), "the answer is the last field");
-    body.truncate(body.len() - NULL_AT_THE_END.len());
+    // The answer is by far the largest part, so it is copied only once, into its place in the body.
+    let details =
+        UpdatedDetails { changes: changes.iter().flat_map(entries).collect(), tracking: RawValue::NULL };
+    let capacity = tracking.raw.len() + 1024 + 96 * details.changes.len();
+    let mut body = write_with_capacity(kind.as_str(), now, subject.data(seq, details), capacity);
+    debug_assert!(body.ends_with(TRAILING_NULL), "the answer is the last field");
+    body.truncate(body.len() - TRAILING_NULL.len());
     body.push_str(&tracking.raw);
     body.push_str("}}");
     Message {
-        id: label_message_id(subject.label, kind, &[digest::hex(&tracking.facts)]),
+        id: label_message_id(subject.label, kind, &[digest::hex(&tracking.content_digest)]),
         kind,
         seq: Some(seq),
         created_at: now,
         body,
         resource_url: Some(resource_url),
-        about: None,
+        subject: None,
     }
 }
 

@@ -1,17 +1,18 @@
-//! The vendor's own envelopes, cut from a stored `tracking.updated` (contract 6.1, 6.2).
+//! Envelopes of ShipStation and ShipEngine, made from a stored `tracking.updated` (contract 6.1, 6.2).
 //!
-//! `data` is the API's own bytes: key order, nulls and number spelling untouched.
+//! `data` holds the API's own bytes: key order, nulls and number spelling do not change.
 
-use serde::Deserialize;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::splice::{Fields, ObjectWriter};
+use super::raw_fields::RawFields;
 use crate::domain::messages::subscriber::Format;
 
-/// A stored message that can't be put into the vendor's form: a fault of ours.
+/// Error for a stored message without a tracking answer: a bug of trackpost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message holds no tracking answer to put into the {} form", .0.as_str())]
-pub struct NoEnvelope(Format);
+#[error("the message has no tracking answer for the format {}", .0.as_str())]
+pub struct EnvelopeError(Format);
 
 #[derive(Deserialize)]
 struct Updated<'a> {
@@ -25,29 +26,43 @@ struct Data<'a> {
     tracking: &'a RawValue,
 }
 
-/// The API's answer, as the body of a `tracking.updated` holds it.
+/// Returns the API's answer within the body of a `tracking.updated`.
 pub fn tracking_of(body: &str) -> Option<&RawValue> {
     serde_json::from_str::<Updated<'_>>(body).ok().map(|updated| updated.data.tracking)
 }
 
-/// The bytes of a callback in `format`. The same arguments give the same bytes, at every attempt.
-pub fn render(format: Format, body: &str, resource_url: Option<&str>) -> Result<String, NoEnvelope> {
+/// Returns the body of a callback in `format`. Equal arguments give equal bytes, at every attempt.
+pub fn render(format: Format, body: &str, resource_url: Option<&str>) -> Result<String, EnvelopeError> {
     if format == Format::Standard {
         return Ok(body.to_owned());
     }
-    let resource_url = resource_url.ok_or(NoEnvelope(format))?;
-    let tracking = tracking_of(body).ok_or(NoEnvelope(format))?.get();
-    Ok(match format {
-        Format::Shipengine => shipengine(resource_url, tracking),
-        Format::Shipstation | Format::Standard => ObjectWriter::new()
-            .field("resource_url", resource_url)
-            .field("resource_type", "TRACK_EVENT_V2")
-            .raw("data", tracking)
-            .end(),
-    })
+    let resource_url = resource_url.ok_or(EnvelopeError(format))?;
+    let tracking = tracking_of(body).ok_or(EnvelopeError(format))?;
+    let envelope = match format {
+        Format::Shipengine => shipengine(resource_url, tracking.get()),
+        Format::Shipstation | Format::Standard => {
+            serde_json::to_string(&Envelope { resource_url, resource_type: "TRACK_EVENT_V2", data: tracking })
+        }
+    };
+    Ok(envelope.expect("an envelope is made of texts and JSON"))
 }
 
-/// The fields of the classic `data`, in the vendor's order, after `label_url`.
+#[derive(Serialize)]
+struct Envelope<'a, D> {
+    resource_url: &'a str,
+    resource_type: &'a str,
+    data: D,
+}
+
+/// `data` of the classic envelope.
+#[derive(Serialize)]
+struct Classic<'a> {
+    label_url: &'a str,
+    #[serde(flatten)]
+    fields: RawFields<'a>,
+}
+
+/// Fields of the classic `data` after `label_url`, in ShipEngine's order.
 const CLASSIC_FIELDS: [&str; 11] = [
     "tracking_number",
     "status_code",
@@ -62,45 +77,33 @@ const CLASSIC_FIELDS: [&str; 11] = [
     "events",
 ];
 
-fn shipengine(label_track_url: &str, tracking: &str) -> String {
-    let fields = Fields::of(tracking).unwrap_or(Fields(Vec::new()));
+/// Unreserved characters of RFC 3986.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+fn shipengine(label_track_url: &str, tracking: &str) -> serde_json::Result<String> {
+    let answer = RawFields::of(tracking).unwrap_or_default();
     let label_url = label_track_url.strip_suffix("/track").unwrap_or(label_track_url);
     let root = label_url.rsplit_once("/labels/").map_or(label_url, |(root, _)| root);
-    let text = |name| fields.get(name).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    let text = |name| answer.get(name).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    let (carrier, number) =
+        (text("carrier_code").unwrap_or_default(), text("tracking_number").unwrap_or_default());
     let resource_url = format!(
         "{root}/tracking?carrier_code={}&tracking_number={}",
-        encoded(&text("carrier_code").unwrap_or_default()),
-        encoded(&text("tracking_number").unwrap_or_default()),
+        utf8_percent_encode(&carrier, QUERY_VALUE),
+        utf8_percent_encode(&number, QUERY_VALUE),
     );
-    let data = CLASSIC_FIELDS.iter().fold(ObjectWriter::new().field("label_url", label_url), |data, name| {
-        let value = match (fields.get(name), *name) {
-            // `shipped_date` is what older answers call it.
-            (None, "ship_date") => fields.get("shipped_date"),
-            (value, _) => value,
+    let empty_list: &RawValue = serde_json::from_str("[]")?;
+    let fields = CLASSIC_FIELDS.iter().map(|name| {
+        let value = match *name {
+            // Older answers have `shipped_date`.
+            "ship_date" => answer.get("ship_date").or_else(|| answer.get("shipped_date")),
+            "events" => answer.get("events").or(Some(empty_list)),
+            name => answer.get(name),
         };
-        match (value, *name) {
-            (Some(value), _) => data.raw(name, value.get()),
-            (None, "events") => data.raw(name, "[]"),
-            (None, _) => data.raw(name, "null"),
-        }
+        ((*name).to_owned(), value.unwrap_or(RawValue::NULL))
     });
-    ObjectWriter::new()
-        .field("resource_url", &resource_url)
-        .field("resource_type", "API_TRACK")
-        .raw("data", &data.end())
-        .end()
-}
-
-/// Percent-encoding of a query value.
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+    let data = Classic { label_url, fields: RawFields(fields.collect()) };
+    serde_json::to_string(&Envelope { resource_url: &resource_url, resource_type: "API_TRACK", data })
 }
 
 #[cfg(test)]
@@ -115,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_byte_for_byte_what_was_read() {
+    fn data_is_the_answer_byte_for_byte() {
         let body = render(Format::Shipstation, &updated(), Some(URL)).unwrap();
         assert_eq!(
             body,
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_classic_form_has_the_classic_keys() {
+    fn the_classic_envelope_has_the_classic_keys() {
         let body = render(Format::Shipengine, &updated(), Some(URL)).unwrap();
         assert_eq!(
             body,
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_poll_made_has_no_envelope() {
+    fn a_message_without_an_answer_has_no_envelope() {
         assert!(render(Format::Shipstation, r#"{"data":{}}"#, None).is_err());
     }
 }

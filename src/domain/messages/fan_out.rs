@@ -1,4 +1,4 @@
-//! Fan-out: which subscriber gets which message.
+//! Fan-out: plans the deliveries of messages to subscribers.
 
 use super::subscriber::{Format, Subscriber, SubscriberName};
 use super::{Message, MessageType};
@@ -47,7 +47,7 @@ pub fn of_system(
     account: Option<&AccountName>,
     subscribers: &[Subscriber],
 ) -> Vec<PlannedDelivery> {
-    let told = subscribers.iter().filter(|subscriber| subscriber.format == Format::Standard);
+    let recipients = subscribers.iter().filter(|subscriber| subscriber.format == Format::Standard);
     let to = |subscriber: &Subscriber| {
         let wanted = (0..messages.len()).filter(|index| subscriber.wants(messages[*index].kind, account));
         let name = subscriber.name.clone();
@@ -55,5 +55,5 @@ pub fn of_system(
             .map(|message| PlannedDelivery { message, subscriber: name.clone(), format: Format::Standard })
             .collect::<Vec<_>>()
     };
-    told.flat_map(to).collect()
+    recipients.flat_map(to).collect()
 }

@@ -1,18 +1,18 @@
-//! What we owe our subscribers: immutable messages, each with one id for ever.
+//! Messages: immutable bodies with permanent ids.
 //!
-//! A message is composed once, in the moment its change is found, and its bytes are never made again. The id is derived
-//! from label, type and content, and from the number of the repetition where a label says the very same again. So a
-//! daemon that is restored from an older copy, or begins with an empty database, sends what it sees again under the same
-//! ids. `seq` orders the messages of a label; it never falls, whatever database it is counted in. The other forms of a callback ([`envelope`]) are cut from the standard body.
+//! A message is composed once, when its change is found, and its bytes never change. The id derives from label, type,
+//! content and, for a repetition, its number. So a daemon restored from a backup or started on an empty database sends the
+//! same changes under the same ids (contract 5.3). `seq` orders the messages of a label and never falls. The other formats
+//! ([`envelope`]) are made from the standard body.
 
 pub mod body;
+pub mod change;
 pub mod envelope;
 pub mod fan_out;
-pub mod news;
 pub mod ping;
+mod raw_fields;
 pub mod schema;
 pub mod signature;
-mod splice;
 pub mod subscriber;
 
 use jiff::Timestamp;
@@ -20,9 +20,10 @@ use serde::Serialize;
 
 use super::digest;
 use super::label::{AccountName, LabelKey};
+use crate::domain::time::instant;
 use subscriber::SubscriberName;
 
-/// The types of messages (contract 5.3).
+/// Message type (contract 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MessageType {
     EventAdded,
@@ -96,12 +97,12 @@ impl MessageType {
 }
 
 impl MessageType {
-    /// Whether a poll makes it. What no poll made is not sent in ShipStation's own forms (contract 6.1).
+    /// Whether polls make this type. Other types are not sent in the formats of ShipStation and ShipEngine (contract 6.1).
     pub fn is_made_by_polls(self) -> bool {
         !matches!(self, Self::Stalled | Self::Late | Self::Expired | Self::Unavailable) && !self.is_system()
     }
 
-    /// Whether it belongs to no label.
+    /// Whether messages of this type are about an account or a subscriber instead of a label.
     pub fn is_system(self) -> bool {
         matches!(
             self,
@@ -119,7 +120,7 @@ impl Serialize for MessageType {
     }
 }
 
-/// A message, ready to be kept.
+/// A message to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub id: String,
@@ -129,20 +130,20 @@ pub struct Message {
     pub created_at: Timestamp,
     /// The standard body, byte for byte as it is sent.
     pub body: String,
-    /// Where the answer was read; only on `tracking.updated`, for the vendor's envelopes.
+    /// URL of the answer, for envelopes; only for `tracking.updated`.
     pub resource_url: Option<String>,
-    /// Whom a message of the system is about; `None` for a label's.
-    pub about: Option<About>,
+    /// Subject of a system message; `None` for a message of a label.
+    pub subject: Option<SystemSubject>,
 }
 
-/// Whom a message of the system is about. To each receiver those about the same one come in order.
+/// Subject of a system message. Each subscriber gets the messages of one subject in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum About {
+pub enum SystemSubject {
     Account(AccountName),
     Subscriber(SubscriberName),
 }
 
-impl About {
+impl SystemSubject {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Account(_) => "account",
@@ -158,34 +159,35 @@ impl About {
     }
 }
 
-/// The `seq` behind `last` at `now`: milliseconds since 1970 unless `last` is as high, so that it rises also when the
-/// database that knew the last one is gone.
+/// Returns the `seq` after `last`: at least milliseconds since 1970, so that it rises even if the database is lost
+/// (contract 5.3).
 pub fn next_seq(last: i64, now: Timestamp) -> i64 {
     last.saturating_add(1).max(now.as_millisecond())
 }
 
-/// The id of a label's message. `content` is what happened, in canonical words; never a time of ours.
+/// Id of a label's message. `content` is the canonical content of the change; it contains no time of trackpost's.
 fn label_message_id(label: &LabelKey, kind: MessageType, content: &[String]) -> String {
     let mut parts = vec!["message", label.account.as_str(), label.id.as_str(), kind.as_str()];
     parts.extend(content.iter().map(String::as_str));
     format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)))
 }
 
-/// The id of a message that says for the `repetition`th time again what the message `id` said first. Numbers are given
-/// without gaps: the first id that the database does not have is the next one.
+/// Id of the `repetition`th repetition of the message `id`. Numbers have no gaps: the first id that the database lacks is
+/// the next one.
 pub fn repeated_id(id: &str, repetition: u32) -> String {
     let parts = ["repetition", id, &repetition.to_string()];
     format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)))
 }
 
-/// The id of a system message about `subject` that began at `since`.
+/// Id of a system message about `subject`, of the episode that began at `since`.
 fn system_message_id(kind: MessageType, subject: &str, since: Timestamp) -> String {
     let since = since.as_millisecond().to_string();
     format!("msg_{}", digest::short_hex(&digest::of_parts(&["system", kind.as_str(), subject, &since])))
 }
 
-/// A message about a subscriber: it fails as a whole, or is well again. Both are named by when it began to fail.
-pub fn about_subscriber(
+/// Returns the message that a subscriber is failing or has recovered. `episode_at` is when it began to fail; the ids of both
+/// messages derive from it.
+pub fn subscriber_message(
     kind: MessageType,
     subscriber: &SubscriberName,
     state: &str,
@@ -194,7 +196,7 @@ pub fn about_subscriber(
     episode_at: Timestamp,
     now: Timestamp,
 ) -> Message {
-    let data = body::SubscriberData { subscriber, state, reason, since: body::instant(episode_at), detail };
+    let data = body::SubscriberData { subscriber, state, reason, since: instant(episode_at), detail };
     let id = system_message_id(kind, subscriber.as_str(), episode_at);
     Message {
         id,
@@ -203,12 +205,12 @@ pub fn about_subscriber(
         created_at: now,
         body: body::write(kind.as_str(), now, data),
         resource_url: None,
-        about: Some(About::Subscriber(subscriber.clone())),
+        subject: Some(SystemSubject::Subscriber(subscriber.clone())),
     }
 }
 
-/// A message about an account: it was refused, or it is accepted again.
-pub fn about_account(
+/// Returns the message that an account is unauthorized or has recovered.
+pub fn account_message(
     kind: MessageType,
     account: &AccountName,
     reason: &str,
@@ -217,6 +219,6 @@ pub fn about_account(
 ) -> Message {
     let body = body::write(kind.as_str(), now, body::AccountData { account, reason, detail });
     let id = system_message_id(kind, account.as_str(), now);
-    let about = Some(About::Account(account.clone()));
-    Message { id, kind, seq: None, created_at: now, body, resource_url: None, about }
+    let subject = Some(SystemSubject::Account(account.clone()));
+    Message { id, kind, seq: None, created_at: now, body, resource_url: None, subject }
 }

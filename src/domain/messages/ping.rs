@@ -1,6 +1,6 @@
-//! A callback that tells nothing: whether a subscriber can be reached, and whether it takes our signature.
+//! Pings: callbacks that test whether a subscriber can be reached and accepts the signature.
 //!
-//! It comes in the standard form, whatever the subscriber's (contract 6.1), and belongs to no label.
+//! Every subscriber gets a ping in the standard format (contract 6.1). A ping belongs to no label.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -9,18 +9,18 @@ use serde::Serialize;
 use super::body;
 use crate::domain::digest;
 use crate::domain::messages::subscriber::SubscriberName;
+use crate::domain::time::instant;
 
-/// The type of a ping; no pattern of `events` need fit it.
+/// Type of a ping. `events` patterns do not apply to it.
 pub const PING: &str = "trackpost.ping";
 
-/// A ping, ready to be signed.
+/// Id and body of a ping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ping {
     pub id: String,
     pub body: String,
 }
 
-/// Whom the ping is for.
 #[derive(Serialize, JsonSchema)]
 pub struct PingData<'a> {
     #[schemars(with = "String")]
@@ -29,7 +29,7 @@ pub struct PingData<'a> {
 
 impl Ping {
     pub fn new(subscriber: &SubscriberName, now: Timestamp) -> Self {
-        let parts = [PING, subscriber.as_str(), &body::instant(now)];
+        let parts = [PING, subscriber.as_str(), &instant(now)];
         let id = format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)));
         Self { id, body: body::write(PING, now, PingData { subscriber }) }
     }

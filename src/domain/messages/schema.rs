@@ -1,7 +1,7 @@
-//! The JSON Schemas of all callback bodies, generated from the types that write them.
+//! JSON Schemas of all callback bodies, generated from the types that serialize them.
 //!
-//! They are kept in `config/schemas/`; a test holds the files against what is generated, and tests validate every body
-//! that is sent.
+//! The schemas are stored in `config/schemas/`. A test compares these files with the generated schemas, and tests validate
+//! every sent body.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -9,27 +9,27 @@ use serde_json::{Value, json};
 
 use super::MessageType;
 use super::body::{
-    AccountData, AddedNews, Body, EstimateNews, EventsNews, ExpiredNews, LabelData, LateNews, MilestoneNews,
-    StalledNews, StatusNews, SubscriberData, UnavailableNews, UpdatedNews,
+    AccountData, AddedDetails, Body, EstimateDetails, EventsDetails, ExpiredDetails, LabelData, LateDetails,
+    MilestoneDetails, StalledDetails, StatusDetails, SubscriberData, UnavailableDetails, UpdatedDetails,
 };
 use super::ping::{PING, PingData};
 use crate::domain::messages::subscriber::Format;
 
-/// The schema of a message's body in the standard form.
+/// Schema of a message's body in the standard format.
 pub fn of_message(kind: MessageType) -> Value {
     let schema = match kind {
-        MessageType::EventAdded => label::<AddedNews<'_>>(),
-        MessageType::EventRevised | MessageType::EventRetracted => label::<EventsNews<'_>>(),
-        MessageType::EstimateChanged => label::<EstimateNews<'_>>(),
-        MessageType::StatusChanged | MessageType::Reopened => label::<StatusNews<'_>>(),
+        MessageType::EventAdded => label::<AddedDetails<'_>>(),
+        MessageType::EventRevised | MessageType::EventRetracted => label::<EventsDetails<'_>>(),
+        MessageType::EstimateChanged => label::<EstimateDetails<'_>>(),
+        MessageType::StatusChanged | MessageType::Reopened => label::<StatusDetails<'_>>(),
         MessageType::OutForDelivery | MessageType::Exception | MessageType::Delivered => {
-            label::<MilestoneNews<'_>>()
+            label::<MilestoneDetails<'_>>()
         }
-        MessageType::Updated => label::<UpdatedNews<'_>>(),
-        MessageType::Stalled => label::<StalledNews>(),
-        MessageType::Late => label::<LateNews<'_>>(),
-        MessageType::Expired => label::<ExpiredNews>(),
-        MessageType::Unavailable => label::<UnavailableNews<'_>>(),
+        MessageType::Updated => label::<UpdatedDetails<'_>>(),
+        MessageType::Stalled => label::<StalledDetails>(),
+        MessageType::Late => label::<LateDetails<'_>>(),
+        MessageType::Expired => label::<ExpiredDetails>(),
+        MessageType::Unavailable => label::<UnavailableDetails<'_>>(),
         MessageType::AccountUnauthorized | MessageType::AccountRecovered => of::<Body<'_, AccountData<'_>>>(),
         MessageType::SubscriberFailing | MessageType::SubscriberRecovered => {
             of::<Body<'_, SubscriberData<'_>>>()
@@ -38,7 +38,7 @@ pub fn of_message(kind: MessageType) -> Value {
     named(schema, kind.as_str())
 }
 
-/// The schema of a ping.
+/// Schema of a ping.
 pub fn of_ping() -> Value {
     named(of::<Body<'_, PingData<'_>>>(), PING)
 }
@@ -56,11 +56,10 @@ fn label<N: JsonSchema>() -> Schema {
 
 fn of<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    // What we write, not what somebody might read.
     settings.for_serialize().into_generator().into_root_schema_for::<T>()
 }
 
-/// The schema of the vendor's own envelopes: what is around the API's bytes, which are the vendor's.
+/// Schema of an envelope of ShipStation or ShipEngine, without the API's own data.
 pub fn of_envelope(format: Format) -> Option<Value> {
     let (resource_type, data) = match format {
         Format::Shipstation => ("TRACK_EVENT_V2", json!({ "type": "object" })),
@@ -88,7 +87,7 @@ pub fn of_envelope(format: Format) -> Option<Value> {
     }))
 }
 
-/// Every schema with the name of its file.
+/// All schemas with their file names.
 pub fn all() -> Vec<(String, Value)> {
     let messages =
         MessageType::ALL.into_iter().map(|kind| (format!("{}.json", kind.as_str()), of_message(kind)));
@@ -104,10 +103,10 @@ mod tests {
 
     use super::*;
 
-    /// The files are what the types say. After a change of the types:
+    /// After a change of the types, write the files with
     /// `TRACKPOST_WRITE_SCHEMAS=1 cargo test --lib schema`.
     #[test]
-    fn the_files_are_fresh() {
+    fn the_schema_files_are_up_to_date() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
         let write = std::env::var_os("TRACKPOST_WRITE_SCHEMAS").is_some();
         let schemas = all();
@@ -119,14 +118,14 @@ mod tests {
                 std::fs::write(&path, &text).unwrap();
             }
             let kept = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(kept == text, "{} is not what the types say", path.display());
+            assert!(kept == text, "{} differs from the generated schema", path.display());
         }
         let kept = std::fs::read_dir(&folder).unwrap().count();
-        assert_eq!(kept, schemas.len(), "a schema of nothing lies in {}", folder.display());
+        assert_eq!(kept, schemas.len(), "{} contains a schema without a type", folder.display());
     }
 
     #[test]
-    fn every_schema_is_one() {
+    fn every_schema_is_valid() {
         for (name, schema) in all() {
             assert!(jsonschema::meta::is_valid(&schema), "{name}");
         }

@@ -1,4 +1,4 @@
-//! Who is told, about what, and in which form.
+//! Subscribers as configured: URL, secrets, format and the message types they get.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::domain::messages::signature::rsa::RsaKey;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
-/// The `X` of `[subscribers.X]`.
+/// Name of a subscriber: the `X` of `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct SubscriberName(Arc<str>);
@@ -36,11 +36,11 @@ impl fmt::Display for SubscriberName {
     }
 }
 
-/// The form of a callback's body (contract 6.1 to 6.3).
+/// Format of a callback's body (contract 6.1 to 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// ShipStation's own `TRACK_EVENT_V2` envelope, at most one per poll.
+    /// ShipStation's `TRACK_EVENT_V2` envelope, at most one per poll.
     Shipstation,
     /// ShipEngine's classic `API_TRACK` envelope, at most one per poll.
     Shipengine,
@@ -64,28 +64,29 @@ impl Format {
     }
 }
 
-/// A pattern over message types: literal, with `*` for any run of characters, dots included.
+/// Pattern for message types: literal, `*` matches any run of characters, dots included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventPattern(Arc<str>);
 
-/// A pattern that no message type fits.
+/// Error for a pattern that matches no message type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no message type fits \"{0}\"")]
-pub struct PatternFitsNothing(pub String);
+#[error("no message type matches \"{0}\"")]
+pub struct PatternMatchesNothing(pub String);
 
 impl EventPattern {
-    /// A pattern that fits at least one message type; one that fits none is a slip of the pen (contract 5.3).
-    pub fn parse(text: &str) -> Result<Self, PatternFitsNothing> {
+    /// # Errors
+    /// The pattern matches no known message type (contract 5.3).
+    pub fn parse(text: &str) -> Result<Self, PatternMatchesNothing> {
         let pattern = Self(text.into());
-        if MessageType::ALL.into_iter().any(|kind| pattern.fits(kind)) {
+        if MessageType::ALL.into_iter().any(|kind| pattern.matches(kind)) {
             Ok(pattern)
         } else {
-            Err(PatternFitsNothing(text.to_owned()))
+            Err(PatternMatchesNothing(text.to_owned()))
         }
     }
 
-    pub fn fits(&self, kind: MessageType) -> bool {
-        glob(self.0.as_bytes(), kind.as_str().as_bytes())
+    pub fn matches(&self, kind: MessageType) -> bool {
+        glob(&self.0, kind.as_str())
     }
 
     pub fn as_str(&self) -> &str {
@@ -93,83 +94,69 @@ impl EventPattern {
     }
 }
 
-/// Whether `text` fits `pattern`; a `*` takes any run, the empty one too. Linear, by going back to the last star only.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                retry = Some((p, t));
-                p += 1;
-            }
-            Some(&byte) if byte == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match retry {
-                Some((star, taken)) => {
-                    retry = Some((star, taken + 1));
-                    p = star + 1;
-                    t = taken + 1;
-                }
-                None => return false,
-            },
-        }
+/// Whether `text` matches `pattern`, in which `*` matches any run of characters, including none.
+fn glob(pattern: &str, text: &str) -> bool {
+    let Some((prefix, pattern)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(prefix) else { return false };
+    let (middle, suffix) = pattern.rsplit_once('*').unwrap_or(("", pattern));
+    for part in middle.split('*') {
+        let Some((_, rest)) = text.split_once(part) else { return false };
+        text = rest;
     }
-    pattern[p..].iter().all(|&byte| byte == b'*')
+    text.ends_with(suffix)
 }
 
-/// A client certificate with its key, both DER; they belong together.
+/// Client certificate and its private key, in DER.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
-    /// The client's own first.
+    /// The client's own certificate first.
     pub chain: Vec<Vec<u8>>,
     pub key: Hidden<Vec<u8>>,
 }
 
-/// A subscriber as configured and validated: `[subscribers.X]`.
+/// A validated `[subscribers.X]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscriber {
     pub name: SubscriberName,
-    /// Where callbacks go. May hold credentials, so it is hidden; show [`Subscriber::shown_url`].
+    /// URL for callbacks. It is hidden because it may contain credentials; show [`Subscriber::shown_url`].
     pub url: Hidden<String>,
-    /// The newest first; every one signs.
+    /// The newest first. Each callback is signed with every secret.
     pub secrets: Vec<SigningSecret>,
     pub format: Format,
     pub events: Vec<EventPattern>,
-    /// Empty: all accounts.
+    /// Accounts whose messages it gets; empty: all.
     pub accounts: Vec<AccountName>,
     pub headers: Vec<(String, Hidden<String>)>,
-    /// Signs in addition, as the vendor does.
+    /// Key of an additional signature in ShipStation's way.
     pub rsa_key: Option<RsaKey>,
-    /// A plain HMAC in addition.
+    /// An additional plain HMAC.
     pub hmac_header: Option<HmacHeader>,
     pub timeout: Duration,
     pub max_in_flight: u32,
-    /// The wait before the second attempt, the third, …
+    /// Waits before the second attempt, the third and so on.
     pub retry: Vec<Duration>,
     pub allow_insecure: bool,
-    /// Certificates (DER) that are trusted beside the system's.
+    /// Certificates (DER) that are trusted besides the system's.
     pub roots: Vec<Vec<u8>>,
-    /// What it is shown when it asks who calls.
+    /// Client certificate for receivers that require one.
     pub identity: Option<Identity>,
     pub proxies: Proxies,
     pub enabled: bool,
-    /// The URL without user, password and query: fit for logs.
+    /// URL without user, password and query, for logs.
     pub shown_url: String,
 }
 
 impl Subscriber {
-    /// Tells whether the URL is still the same, and nothing else of it.
+    /// Digest of the URL, to detect a changed URL.
     pub fn url_digest(&self) -> String {
         digest::short_hex(&digest::of_parts(&["url", self.url.expose()]))
     }
 
+    /// Whether the subscriber gets messages of this type about this account.
     pub fn wants(&self, kind: MessageType, account: Option<&AccountName>) -> bool {
         let of_account =
             self.accounts.is_empty() || account.is_none_or(|account| self.accounts.contains(account));
-        self.enabled && of_account && self.events.iter().any(|pattern| pattern.fits(kind))
+        self.enabled && of_account && self.events.iter().any(|pattern| pattern.matches(kind))
     }
 }
 
@@ -179,7 +166,7 @@ mod tests {
 
     #[test]
     fn stars_span_dots() {
-        for (pattern, kind, fits) in [
+        for (pattern, kind, matches) in [
             ("tracking.*", MessageType::EventAdded, true),
             ("tracking.event.*", MessageType::EventAdded, true),
             ("tracking.event.*", MessageType::Updated, false),
@@ -189,18 +176,15 @@ mod tests {
             ("tracking.updated", MessageType::Updated, true),
             ("tracking.update", MessageType::Updated, false),
             ("system.*", MessageType::Updated, false),
+            ("tracking.*.updated", MessageType::Updated, false),
+            ("**updated", MessageType::Updated, true),
         ] {
-            assert_eq!(
-                glob(pattern.as_bytes(), kind.as_str().as_bytes()),
-                fits,
-                "{pattern} {}",
-                kind.as_str()
-            );
+            assert_eq!(glob(pattern, kind.as_str()), matches, "{pattern} {}", kind.as_str());
         }
     }
 
     #[test]
-    fn a_pattern_that_fits_nothing_is_refused() {
+    fn a_pattern_that_matches_nothing_is_refused() {
         assert!(EventPattern::parse("tracking.delivred").is_err());
         assert!(EventPattern::parse("").is_err());
         assert!(EventPattern::parse("tracking.delivered").is_ok());

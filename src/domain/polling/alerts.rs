@@ -12,10 +12,10 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use super::cadence::spread;
 use crate::domain::clock::Gaps;
 use crate::domain::label::LabelState;
-use crate::domain::messages::news::Change;
+use crate::domain::messages::change::Change;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::tracking::estimate::estimate_day;
-use crate::domain::tracking::matching::WallClock;
+use crate::domain::tracking::matching::LocalTime;
 use crate::domain::tracking::{StatusCode, TrackingEvent};
 
 /// Thresholds of the alerts.
@@ -137,7 +137,7 @@ pub fn newest_scan(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let plausible = |event: &TrackingEvent| {
-        let at = offset.to_timestamp(WallClock::of(event)?.civil()).ok()?;
+        let at = offset.to_timestamp(LocalTime::of(event)?.civil()).ok()?;
         let is_plausible = at <= now.saturating_add(AHEAD).ok()? && at >= now.saturating_sub(OLDEST).ok()?;
         is_plausible.then(|| at.min(now))
     };

@@ -16,7 +16,7 @@ use super::schedule::Entry;
 use crate::domain::label::LabelState;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::TrackingEvent;
-use crate::domain::tracking::history::ToldEvent;
+use crate::domain::tracking::history::MessageEvent;
 
 /// Kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,16 +112,16 @@ pub struct Notice {
 /// Returns what is counted of the events that an answer at `now` adds to a label.
 pub fn noticed(
     label: &LabelRecord,
-    added: &[ToldEvent],
+    added: &[MessageEvent],
     answer: &[TrackingEvent],
     now: Timestamp,
 ) -> Vec<Notice> {
     let watched = label.poll_state.state == LabelState::Active;
     let Some(looked_at) = label.poll_state.last_answer_at.filter(|_| watched) else { return Vec::new() };
     let own = Bucket::of(now.duration_since(looked_at));
-    let news = added.iter().filter(|event| !event.behind && !event.returned);
+    let news = added.iter().filter(|event| !event.late_now && !event.returned);
     let notices = news.flat_map(|event| {
-        let scan = event.place.and_then(|place| answer.get(place));
+        let scan = event.index.and_then(|place| answer.get(place));
         let delivered = scan.is_some_and(TrackingEvent::is_delivery);
         let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
         let (kind, bucket) = match ago.filter(|ago| !ago.is_negative() && *ago <= LONGEST_AGO) {
@@ -209,7 +209,7 @@ impl fmt::Display for Figures {
 mod tests {
     use super::*;
     use crate::domain::polling::label_record::PollState;
-    use crate::domain::tracking::matching::{EventId, Form};
+    use crate::domain::tracking::matching::{EventId, Fingerprint};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -230,19 +230,19 @@ mod tests {
         LabelRecord { poll_state, ..registered }
     }
 
-    fn event(times: &str, status: &str) -> ToldEvent {
+    fn event(times: &str, status: &str) -> MessageEvent {
         let raw = format!(r#"{{"status_code":"{status}",{times}}}"#);
-        ToldEvent {
+        MessageEvent {
             event_id: "evt_00000000000000000000000000".parse::<EventId>().unwrap(),
             revision: 1,
             late: false,
-            behind: false,
+            late_now: false,
             returned: false,
-            form: Some(Form::of(&raw)),
+            fingerprint: Some(Fingerprint::of(&raw)),
             raw: raw.into(),
             previous: None,
             changed: Vec::new(),
-            place: None,
+            index: None,
         }
     }
 
@@ -250,9 +250,10 @@ mod tests {
         format!(r#""occurred_at":"{at}""#)
     }
 
-    fn counted(label: &LabelRecord, events: &[ToldEvent]) -> Vec<(Kind, bool, usize)> {
+    fn counted(label: &LabelRecord, events: &[MessageEvent]) -> Vec<(Kind, bool, usize)> {
         let answer: Vec<_> = events.iter().map(|event| TrackingEvent::parse(&event.raw).unwrap()).collect();
-        let placed = |(place, event): (usize, &ToldEvent)| ToldEvent { place: Some(place), ..event.clone() };
+        let placed =
+            |(place, event): (usize, &MessageEvent)| MessageEvent { index: Some(place), ..event.clone() };
         let events: Vec<_> = events.iter().enumerate().map(placed).collect();
         let notices = noticed(label, &events, &answer, at(NOW)).into_iter();
         notices.map(|notice| (notice.kind, notice.delivered, notice.bucket.index())).collect()
@@ -298,8 +299,8 @@ mod tests {
     #[test]
     fn what_says_nothing_of_us_is_not_counted() {
         let new = event(&occurred("2026-11-22T11:51:00Z"), "IT");
-        let backfilled = ToldEvent { behind: true, late: true, ..new.clone() };
-        let returned = ToldEvent { returned: true, ..new.clone() };
+        let backfilled = MessageEvent { late_now: true, late: true, ..new.clone() };
+        let returned = MessageEvent { returned: true, ..new.clone() };
         assert_eq!(counted(&label(), &[backfilled, returned]), []);
         let mut first = label();
         first.poll_state.last_answer_at = None;

@@ -11,8 +11,8 @@ use super::reason::Reason;
 use super::schedule::Plan;
 use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};
-use crate::domain::messages::body::Subject;
-use crate::domain::messages::news::StatusPair;
+use crate::domain::messages::body::LabelFields;
+use crate::domain::messages::change::StatusPair;
 use crate::domain::tracking::StatusCode;
 
 /// A label that was delivered under a newer scan finishes after this time without a change.
@@ -221,8 +221,8 @@ impl LabelRecord {
     }
 
     /// Returns the fields of the label for messages. `poll_state`: the state after the poll.
-    pub fn subject<'a>(&'a self, poll_state: &'a PollState) -> Subject<'a> {
-        Subject {
+    pub fn subject<'a>(&'a self, poll_state: &'a PollState) -> LabelFields<'a> {
+        LabelFields {
             label: &self.key,
             metadata: &self.metadata,
             tracking_number: poll_state.tracking_number.as_deref(),

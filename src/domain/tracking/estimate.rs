@@ -1,8 +1,8 @@
-//! The estimated delivery, as spelled in answers.
+//! Estimated delivery dates.
 
 use jiff::civil::Date;
 
-/// The calendar day of an estimate, as spelled: its zone is not to be trusted, its day is.
+/// Returns the calendar day of an estimate as spelled. Its zone is ignored, because it is often wrong.
 pub fn estimate_day(text: &str) -> Option<Date> {
     let text = text.trim();
     match text.get(..10).and_then(|day| day.parse::<Date>().ok()) {
@@ -11,7 +11,7 @@ pub fn estimate_day(text: &str) -> Option<Date> {
     }
 }
 
-/// `8/4/2021`, as old answers have it.
+/// Parses `8/4/2021`, as in old answers.
 fn us_date(text: &str) -> Option<Date> {
     let mut parts = text.split([' ', 'T']).next()?.split('/');
     let (month, day, year) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,77 +1,74 @@
-//! One carrier event of an answer: its own bytes, and what they say.
+//! One carrier event of an answer: its bytes and its parsed key.
 //!
-//! It is parsed once, here; the parsed value travels to the message. Which event it is, and whether it is new, is told
-//! in [`crate::domain::tracking::matching`].
+//! An event is parsed once; the parsed value is used up to the message. [`crate::domain::tracking::matching`] decides
+//! which event it is and whether it is new.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::StatusCode;
-use crate::domain::tracking::matching::{Form, Layouts, Sighting, instant_of};
+use crate::domain::tracking::matching::{EventKey, Fingerprint, LayoutCache, instant_of};
 
-/// One carrier event: the raw object, and the fields that decide something.
-///
-/// The vendor gives it no id and no sequence number; [`crate::domain::tracking::matching`] gives it one.
+/// One carrier event.
 #[derive(Clone, Debug)]
 pub struct TrackingEvent {
-    /// The event's own JSON object, byte for byte.
+    /// JSON object of the event, byte for byte.
     pub raw: Arc<str>,
-    /// What it says, for telling it from others, …
-    pub sighting: Sighting,
-    /// … and the digest of that.
-    pub form: Form,
+    pub key: EventKey,
+    pub fingerprint: Fingerprint,
 }
 
-/// An element of `events` that is not an event.
+/// Error for an element of `events` that is not an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event is no JSON object")]
+#[error("an event is not a JSON object")]
 pub struct NotAnEvent;
 
 impl TrackingEvent {
-    /// Reads one raw event object.
+    /// Parses one raw event object.
     pub fn parse(raw: &str) -> Result<Self, NotAnEvent> {
-        Self::parse_among(raw, &Layouts::default())
+        Self::parse_with(raw, &LayoutCache::default())
     }
 
-    /// Reads one of a list, whose layouts are kept from one to the next.
-    pub(super) fn parse_among(raw: &str, layouts: &Layouts) -> Result<Self, NotAnEvent> {
+    /// Parses one event of a list with the layouts of the others.
+    pub(super) fn parse_with(raw: &str, layouts: &LayoutCache) -> Result<Self, NotAnEvent> {
         if !(raw.starts_with('{') && raw.ends_with('}')) {
             return Err(NotAnEvent);
         }
-        let sighting = Sighting::of(raw, layouts);
-        Ok(Self { raw: raw.into(), form: sighting.canonical.form(), sighting })
+        let key = EventKey::of(raw, layouts);
+        Ok(Self { raw: raw.into(), fingerprint: key.canonical.fingerprint(), key })
     }
 
     pub fn status(&self) -> Option<StatusCode> {
-        self.sighting.status_code().and_then(StatusCode::parse)
+        self.key.status_code().and_then(StatusCode::parse)
     }
 
-    /// Whether its status says delivered, be it to the door or to a collection point.
+    /// Whether the status is DE or SP.
     pub fn is_delivery(&self) -> bool {
         self.status().is_some_and(StatusCode::is_terminal)
     }
 
     pub fn is_out_for_delivery(&self) -> bool {
-        is_out_for_delivery(self.sighting.status_detail_code(), self.sighting.detail())
+        is_out_for_delivery(self.key.status_detail_code(), self.key.detail())
     }
 
     /// Degrees, east positive.
     pub fn longitude(&self) -> Option<f64> {
-        self.sighting.longitude()?.parse().ok()
+        self.key.longitude()?.parse().ok()
     }
 
     pub fn country_code(&self) -> Option<&str> {
-        self.sighting.country_code()
+        self.key.country_code()
     }
 
-    /// When it says that it happened; see [`instant_of`].
+    /// See [`instant_of`].
     pub fn instant(&self) -> Option<Timestamp> {
         instant_of(&self.raw)
     }
 }
 
-/// Out for delivery is no status code: it shows in the detail code, or, where that is null (UPS), as the carrier's `OT`.
+/// Out for delivery has no status code. The status detail code has it, or where that is null (UPS), the carrier's detail
+/// code `OT`.
 pub(super) fn is_out_for_delivery(
     status_detail_code: Option<&str>,
     carrier_detail_code: Option<&str>,
@@ -87,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn out_for_delivery_hides_in_details() {
+    fn out_for_delivery_is_read_from_detail_codes() {
         let of = |json: &str| TrackingEvent::parse(json).unwrap().is_out_for_delivery();
         assert!(of(r#"{"status_detail_code":"OUT_FOR_DELIVERY"}"#));
         assert!(of(r#"{"status_detail_code":null,"carrier_detail_code":"OT"}"#));
@@ -95,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_something_is_read_in_any_spelling() {
+    fn fields_are_read_in_any_spelling() {
         let event =
             TrackingEvent::parse(r#"{"status_code":" De","country_code":"US","longitude":"-80.250"}"#);
         let event = event.unwrap();

@@ -1,74 +1,70 @@
-//! A label's history after an answer: what is to be written of its events, and what is to be told of them.
+//! From a matching to event rows to write and events to put into messages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::matching::{EventId, Form, KnownEvent, Matching, Update};
+use super::matching::{EventId, Fingerprint, KnownEvent, Matching, Update};
 
-/// One carrier event as a message tells it.
+/// A carrier event for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToldEvent {
+pub struct MessageEvent {
     pub event_id: EventId,
     pub revision: u32,
-    /// Older than the newest event known when it was first seen.
+    /// Whether it was older than the newest known event when it was first seen.
     pub late: bool,
-    /// Older than the newest event known now; not told.
-    pub behind: bool,
-    /// Back after it was retracted.
+    /// Whether it is older than the newest event known now; not in the message.
+    pub late_now: bool,
+    /// Whether it returned after it was retracted.
     pub returned: bool,
-    /// The event's own object, byte for byte.
+    /// JSON object of the event, byte for byte.
     pub raw: Arc<str>,
-    /// What it was before, for a revision.
+    /// JSON object before the revision.
     pub previous: Option<Arc<str>>,
-    /// The names of the fields that differ from before.
+    /// Names of the fields that differ from `previous`.
     pub changed: Vec<String>,
-    /// What it says, in canonical form.
-    pub form: Option<Form>,
-    /// Its place in the answer, if it is there; not told.
-    pub place: Option<usize>,
+    pub fingerprint: Option<Fingerprint>,
+    /// Index in the answer, if it is there; not in the message.
+    pub index: Option<usize>,
 }
 
-/// The events of a poll, ready to be told.
+/// Events of a poll for messages.
 #[derive(Clone, Debug, Default)]
-pub struct ToldEvents {
-    /// New and returned ones, oldest first.
-    pub added: Vec<ToldEvent>,
-    pub revised: Vec<ToldEvent>,
-    pub retracted: Vec<ToldEvent>,
-    /// The id of each event of the answer, by its place there.
+pub struct MessageEvents {
+    /// New and returned events, oldest first.
+    pub added: Vec<MessageEvent>,
+    pub revised: Vec<MessageEvent>,
+    pub retracted: Vec<MessageEvent>,
+    /// Index in the answer and id of each event of the answer.
     pub ids: Vec<(usize, EventId)>,
 }
 
-/// What is to be written of a label's events.
+/// Event rows of a label to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventWrites {
-    /// Never seen before; recorded behind all others, oldest first.
+    /// New events, oldest first; they are stored after all known ones.
     pub added: Vec<KnownEvent>,
-    pub updated: Vec<ChangedEvent>,
-    /// Events that this answer lacks and that are not retracted.
+    pub updated: Vec<UpdatedEvent>,
+    /// Number of events that are missing in the answer and not retracted.
     pub missing_after: u32,
 }
 
+/// A known event whose record changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangedEvent {
-    pub becomes: KnownEvent,
-    /// What is worth remembering of the change, in the order in which it happened; often nothing.
-    pub steps: Vec<Step>,
+pub struct UpdatedEvent {
+    pub record: KnownEvent,
+    /// Changes to record, in order; often none.
+    pub changes: Vec<EventChange>,
 }
 
-/// A step in an event's life after it was first seen.
+/// Recorded change of an event after it was first seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum EventChange {
     Returned,
-    /// It says something else than before.
-    Revised {
-        fields: Vec<String>,
-        before: Arc<str>,
-    },
+    Revised { fields: Vec<String>, before: Arc<str> },
     Retracted,
 }
 
-impl Step {
+impl EventChange {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Returned => "returned",
@@ -78,99 +74,100 @@ impl Step {
     }
 }
 
-impl ChangedEvent {
-    /// `fields` are those that a revision changed.
+impl UpdatedEvent {
+    /// `fields`: names of the fields that a revision changed.
     fn of(update: &Update, known: &[KnownEvent], fields: &[String]) -> Self {
-        let (before, becomes) = (&known[update.known], update.becomes.clone());
-        let mut steps = Vec::new();
-        if before.retracted && !becomes.retracted {
-            steps.push(Step::Returned);
+        let (before, record) = (&known[update.known], update.record.clone());
+        let mut changes = Vec::new();
+        if before.retracted && !record.retracted {
+            changes.push(EventChange::Returned);
         }
-        if becomes.revision > before.revision {
-            steps.push(Step::Revised { fields: fields.to_vec(), before: before.raw.clone() });
+        if record.revision > before.revision {
+            changes.push(EventChange::Revised { fields: fields.to_vec(), before: before.raw.clone() });
         }
-        if becomes.retracted && !before.retracted {
-            steps.push(Step::Retracted);
+        if record.retracted && !before.retracted {
+            changes.push(EventChange::Retracted);
         }
-        Self { becomes, steps }
+        Self { record, changes }
     }
 }
 
-/// Reads a matching as writes and as news.
-pub fn settle(known: &[KnownEvent], matching: &Matching) -> (EventWrites, ToldEvents) {
+/// Returns the rows to write and the events for messages.
+pub fn plan(known: &[KnownEvent], matching: &Matching) -> (EventWrites, MessageEvents) {
     let revised = matching.revised.iter().map(|revised| (revised.known, revised.changed.as_slice()));
     let returned =
         matching.added.iter().filter_map(|added| Some((added.returned?, added.changed.as_slice())));
     let fields: HashMap<usize, &[String]> = revised.chain(returned).collect();
     let updated = matching.updates.iter().map(|update| {
         let fields = fields.get(&update.known).copied().unwrap_or_default();
-        ChangedEvent::of(update, known, fields)
+        UpdatedEvent::of(update, known, fields)
     });
     let updated = updated.collect();
     let unseen = matching.added.iter().filter(|added| added.returned.is_none());
     let added = unseen.map(|added| added.record.clone()).collect();
     let missing_after = if matching.empty_after_full {
-        // Nothing follows of an empty list: who was missing is so still.
+        // An empty list changes nothing, so missing events stay missing.
         known.iter().filter(|event| event.missing_polls > 0 && !event.retracted).count()
     } else {
         matching.missing.len()
     };
     let writes =
         EventWrites { added, updated, missing_after: u32::try_from(missing_after).unwrap_or(u32::MAX) };
-    (writes, told(known, matching))
+    (writes, message_events(known, matching))
 }
 
-fn told(known: &[KnownEvent], matching: &Matching) -> ToldEvents {
-    let becomes = |index: usize| {
+fn message_events(known: &[KnownEvent], matching: &Matching) -> MessageEvents {
+    let record = |index: usize| {
         let update = matching.updates.binary_search_by_key(&index, |update| update.known);
-        update.map_or(&known[index], |at| &matching.updates[at].becomes)
+        update.map_or(&known[index], |at| &matching.updates[at].record)
     };
     let added = matching
         .added
         .iter()
         .map(|added| {
             let was = added.returned.map(|old| &known[old]);
-            ToldEvent {
-                behind: added.behind,
+            MessageEvent {
+                late_now: added.late_now,
                 returned: was.is_some(),
                 previous: was
                     .filter(|was| was.revision < added.record.revision)
                     .map(|was| Arc::clone(&was.raw)),
                 changed: added.changed.clone(),
-                place: Some(added.new),
-                ..telling(&added.record)
+                index: Some(added.new),
+                ..unchanged(&added.record)
             }
         })
         .collect();
     let revised = matching
         .revised
         .iter()
-        .map(|revised| ToldEvent {
+        .map(|revised| MessageEvent {
             previous: Some(Arc::clone(&known[revised.known].raw)),
             changed: revised.changed.clone(),
-            place: Some(revised.new),
-            ..telling(becomes(revised.known))
+            index: Some(revised.new),
+            ..unchanged(record(revised.known))
         })
         .collect();
-    let retracted = matching.retracted.iter().map(|retracted| telling(becomes(*retracted))).collect();
+    let retracted = matching.retracted.iter().map(|retracted| unchanged(record(*retracted))).collect();
     let live = matching.same.iter().chain(&matching.flapped).copied();
     let live = live.chain(matching.revised.iter().map(|revised| (revised.known, revised.new)));
     let live = live.map(|(old, new)| (new, known[old].event_id));
     let all = live.chain(matching.added.iter().map(|added| (added.new, added.record.event_id)));
-    ToldEvents { added, revised, retracted, ids: all.collect() }
+    MessageEvents { added, revised, retracted, ids: all.collect() }
 }
 
-fn telling(record: &KnownEvent) -> ToldEvent {
-    ToldEvent {
+/// The event of `record` without a change.
+fn unchanged(record: &KnownEvent) -> MessageEvent {
+    MessageEvent {
         event_id: record.event_id,
         revision: record.revision,
         late: record.late,
-        behind: false,
+        late_now: false,
         returned: false,
         raw: Arc::clone(&record.raw),
         previous: None,
         changed: Vec::new(),
-        form: record.form(),
-        place: None,
+        fingerprint: record.fingerprint(),
+        index: None,
     }
 }

@@ -1,63 +1,61 @@
-//! What the API said about one label, read tolerantly.
+//! Tracking: parses answers of the API, identifies carrier events and keeps their history.
 //!
-//! Every field may be null, missing, "" or of another spelling; the bytes are kept as they came, because they are what
-//! subscribers are given. A time stays the text it was: its zone is not to be trusted (`Z` is often false, `occurred_at`
-//! can lie hours in the future), so nothing here parses one.
-//!
-//! The whole answer is here; [`StatusCode`], [`Text`] and [`TrackingEvent`] have rooms of their own.
+//! Parsing is tolerant: any field may be null, missing, "" or of another spelling. The bytes of an answer are kept,
+//! because subscribers get them unchanged (contract 6.1). Times stay texts: their zones cannot be trusted (`Z` is often
+//! wrong, `occurred_at` may be hours in the future).
 
-mod delivered;
+mod content_digest;
+mod delivery_scans;
 pub mod estimate;
 mod event;
-mod facts;
 mod status;
 mod surrogates;
 mod text;
 mod wire;
 
-// What an answer is worth: tracking, or a failure as a value.
+// Classification of answers: tracking, or a failure.
 pub mod reading;
-// Which event of an answer is which event of the history.
+// Identity of events: matches an answer with the history.
 pub mod matching;
-// What is written of events, and what is told of them.
+// Event rows to write and events to put into messages.
 pub mod history;
 
 use super::digest::Digest;
-use crate::domain::tracking::matching::Layouts;
-pub use delivered::Deliveries;
+use crate::domain::tracking::matching::LayoutCache;
+pub use delivery_scans::DeliveryScans;
 use event::is_out_for_delivery;
 pub use event::{NotAnEvent, TrackingEvent};
 pub use status::StatusCode;
-pub use surrogates::mended;
+pub use surrogates::replace_lone_surrogates;
 pub use text::Text;
-pub use wire::MOST_EVENTS;
+pub use wire::MAX_EVENTS;
 use wire::WireTracking;
 
-/// One good answer of the tracking endpoint.
+/// A good answer of the tracking endpoint.
 #[derive(Clone, Debug)]
 pub struct Tracking {
-    /// The whole answer, byte for byte (without white space around it).
+    /// Whole answer, byte for byte, without surrounding white space.
     pub raw: String,
     pub tracking_number: Option<String>,
-    /// As spelled; [`Tracking::status`] understands it.
+    /// As spelled; [`Tracking::status`] parses it.
     pub status_code: Option<String>,
     pub status_description: Option<String>,
     pub status_detail_code: Option<String>,
     pub carrier_code: Option<String>,
     pub carrier_detail_code: Option<String>,
     pub estimated_delivery_date: Option<String>,
-    /// Newest first, as they came.
+    /// Newest first, as received.
     pub events: Vec<TrackingEvent>,
-    /// What the whole answer says, whatever the order of keys and events, white space, null or "".
-    pub facts: Digest,
+    /// Digest of the answer's content, independent of spelling and order.
+    pub content_digest: Digest,
 }
 
-/// Deeper than any real answer, and well below what the database and receivers' parsers take.
-const DEEPEST: usize = 100;
+/// Maximum nesting of an answer: more than any real answer has, less than the parsers of SQLite and receivers allow.
+const MAX_DEPTH: usize = 100;
 
-/// Whether brackets are nested deeper than [`DEEPEST`]. Raw values are passed on unread, so nobody else looks.
+/// Whether brackets are nested deeper than [`MAX_DEPTH`]. `serde_json` does not check this for raw values.
 fn is_too_deep(text: &str) -> bool {
-    if text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= DEEPEST {
+    if text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= MAX_DEPTH {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -70,30 +68,30 @@ fn is_too_deep(text: &str) -> bool {
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > DEEPEST {
+        if depth > MAX_DEPTH {
             return true;
         }
     }
     false
 }
 
-/// Why a 200 is no tracking object.
+/// Error for a 200 whose body is not a tracking object.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTracking {
     #[error("the answer is not UTF-8")]
     NotUtf8,
-    #[error("the answer is no JSON object of the expected form: {0}")]
+    #[error("the answer is not a JSON object of the expected form: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("the answer is no JSON object of the expected form: {0}")]
+    #[error("the answer is not a JSON object of the expected form: {0}")]
     Event(#[from] NotAnEvent),
-    #[error("the answer is nested deeper than {DEEPEST} levels")]
+    #[error("the answer is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    #[error("the answer is a JSON object, but neither status_code nor events is in it")]
+    #[error("the answer is a JSON object, but has neither status_code nor events")]
     NoTrackingKeys,
 }
 
 impl Tracking {
-    /// Reads a whole answer. Unknown fields are kept in `raw`; null elements of `events` are passed over.
+    /// Parses a whole answer. Unknown fields stay in `raw`; null elements of `events` are skipped.
     pub fn parse(bytes: &[u8]) -> Result<Self, NotTracking> {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| NotTracking::NotUtf8)?
@@ -101,17 +99,17 @@ impl Tracking {
         if is_too_deep(text) {
             return Err(NotTracking::TooDeep);
         }
-        let readable = mended(text);
+        let readable = replace_lone_surrogates(text);
         let wire: WireTracking<'_> = serde_json::from_str(&readable)?;
         if wire.text("status_code").is_none() && !wire.has_events {
             return Err(NotTracking::NoTrackingKeys);
         }
-        let layouts = Layouts::default();
+        let layouts = LayoutCache::default();
         let mut events = Vec::with_capacity(wire.events.len());
         for event in wire.events.iter().flatten().map(|event| event.get()) {
-            // The same place in the text as it came.
+            // Replaced surrogates keep their length, so the event has the same range in the original text.
             let start = event.as_ptr().addr() - readable.as_ptr().addr();
-            events.push(TrackingEvent::parse_among(&text[start..start + event.len()], &layouts)?);
+            events.push(TrackingEvent::parse_with(&text[start..start + event.len()], &layouts)?);
         }
         Ok(Self {
             raw: text.to_owned(),
@@ -122,12 +120,12 @@ impl Tracking {
             carrier_code: wire.text("carrier_code"),
             carrier_detail_code: wire.text("carrier_detail_code"),
             estimated_delivery_date: wire.text("estimated_delivery_date"),
-            facts: facts::digest(&wire.fields, &events),
+            content_digest: content_digest::digest(&wire.fields, &events),
             events,
         })
     }
 
-    /// The status, if it is one we know.
+    /// Status, if its code is known.
     pub fn status(&self) -> Option<StatusCode> {
         self.status_code.as_deref().and_then(StatusCode::parse)
     }
@@ -151,35 +149,38 @@ mod tests {
     }
 
     #[test]
-    fn half_an_emoji_is_read_and_kept() {
+    fn a_lone_surrogate_is_parsed_and_kept() {
         let event = r#"{"description":"cut \ud83d","city_locality":"RENO","status_code":"IT"}"#;
         let body = format!(
             r#"{{"status_code":"IT","status_description":"In Transit \ud83d","x\ud83d":1,"events":[{event}]}}"#
         );
         let tracking = Tracking::parse(body.as_bytes()).unwrap();
         assert_eq!(tracking.status_description.as_deref(), Some("In Transit \u{fffd}"));
-        assert_eq!(tracking.raw, body, "as it came");
+        assert_eq!(tracking.raw, body, "as received");
         let read = &tracking.events[0];
         assert_eq!((&*read.raw, read.status()), (event, Some(StatusCode::InTransit)));
-        assert_eq!(read.form, TrackingEvent::parse(&event.replace("d83d", "fffd")).unwrap().form);
+        assert_eq!(
+            read.fingerprint,
+            TrackingEvent::parse(&event.replace("d83d", "fffd")).unwrap().fingerprint
+        );
     }
 
     #[test]
     fn a_list_that_is_too_long_is_refused_and_nulls_count() {
         let body = |elements: &[&str]| format!(r#"{{"status_code":"IT","events":[{}]}}"#, elements.join(","));
-        let just = body(&vec!["{}"; MOST_EVENTS]);
-        assert_eq!(Tracking::parse(just.as_bytes()).unwrap().events.len(), MOST_EVENTS);
+        let just = body(&vec!["{}"; MAX_EVENTS]);
+        assert_eq!(Tracking::parse(just.as_bytes()).unwrap().events.len(), MAX_EVENTS);
         for element in ["{}", "null"] {
-            // Refused at the first one too many: what stands behind is not even JSON.
-            let long = body(&vec![element; MOST_EVENTS + 1]).replace("]}", ",");
-            let said = Tracking::parse(long.as_bytes()).unwrap_err().to_string();
-            assert!(said.contains("more than 2000 events"), "{said}");
+            // Parsing stops at the first surplus event; the rest is not even JSON.
+            let long = body(&vec![element; MAX_EVENTS + 1]).replace("]}", ",");
+            let error = Tracking::parse(long.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("more than 2000 events"), "{error}");
         }
     }
 
     #[test]
-    fn the_same_facts_have_the_same_digest() {
-        let of = |body: &str| Tracking::parse(body.as_bytes()).unwrap().facts;
+    fn equal_content_has_an_equal_digest() {
+        let of = |body: &str| Tracking::parse(body.as_bytes()).unwrap().content_digest;
         let first = of(
             r#"{"status_code":"IT","ship_date":null,"estimated_delivery_date":"2026-11-03T00:00:00Z","n":1,"events":[{"a":1},{"b":2}]}"#,
         );
@@ -220,21 +221,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tracking_object_is_told_apart() {
+    fn refuses_other_bodies_with_a_reason() {
         for (body, why) in [
-            ("", "no JSON object"),
-            ("<html>", "no JSON object"),
-            ("[]", "no JSON object"),
+            ("", "not a JSON object"),
+            ("<html>", "not a JSON object"),
+            ("[]", "not a JSON object"),
             ("{}", "neither status_code nor events"),
             (r#"{"errors":[]}"#, "neither status_code nor events"),
-            (r#"{"status_code":"IT","events":[{"occurred_at":"2026"#, "no JSON object"),
-            (r#"{"status_code":"IT","events":{}}"#, "no JSON object"),
-            (r#"{"status_code":"IT","events":[1]}"#, "no JSON object"),
+            (r#"{"status_code":"IT","events":[{"occurred_at":"2026"#, "not a JSON object"),
+            (r#"{"status_code":"IT","events":{}}"#, "not a JSON object"),
+            (r#"{"status_code":"IT","events":[1]}"#, "not a JSON object"),
             (r#"{"status_code":"IT","status_code":"DE"}"#, "twice"),
             (r#"{"status_code":null}"#, "neither status_code nor events"),
         ] {
-            let said = Tracking::parse(body.as_bytes()).unwrap_err().to_string();
-            assert!(said.contains(why), "{body}: {said}");
+            let error = Tracking::parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(why), "{body}: {error}");
         }
         let deep =
             format!(r#"{{"status_code":"IT","events":[],"x":{}1{}}}"#, "[".repeat(2000), "]".repeat(2000));

@@ -1,11 +1,11 @@
-//! What came back when we asked about a label: the outside world's failures as values (contract 3).
+//! Classification of the API's answers about a label. Failures outside trackpost are values (contract 3).
 
 use std::time::Duration;
 
 use crate::domain::digest::Digest;
 use crate::domain::tracking::Tracking;
 
-/// One reading of one label.
+/// Result of one poll's request.
 #[derive(Clone, Debug)]
 pub enum Reading {
     /// 200 and a tracking object.
@@ -13,25 +13,25 @@ pub enum Reading {
         tracking: Box<Tracking>,
         digest: Digest,
     },
-    /// The same bytes as last time: known by their digest, not even parsed.
+    /// The same bytes as last time, by their digest; they are not parsed.
     SameBytes,
-    /// 200 without a tracking object, cut short, compressed, over the limit; any other 2xx or 3xx. The status is 0 where
-    /// the answer is not even readable.
+    /// A 200 without a tracking object, truncated, compressed or too large; any other 2xx or 3xx. `status` is 0 if the
+    /// answer is not readable as HTTP.
     Garbled {
         status: u16,
         detail: String,
     },
-    /// 401, 402; a 400 or 403 that speaks of the account.
+    /// 401, 402; a 400 or 403 about the account.
     Unauthorized {
         status: u16,
         detail: String,
     },
-    /// A 404 that speaks of the endpoint: the URL is wrong, not the label.
+    /// A 404 about the endpoint: the URL is wrong, not the label.
     WrongEndpoint {
         url: String,
         detail: String,
     },
-    /// Any other 4xx: this label is refused.
+    /// Any other 4xx: the API refuses this label.
     Refused {
         status: u16,
         detail: String,
@@ -40,9 +40,9 @@ pub enum Reading {
     Throttled {
         retry_after: Option<Duration>,
     },
-    /// 429, but it is the carrier whom the API asks too often: only that carrier's labels wait.
+    /// A 429 because of the carrier's limit, not the account's. Only labels of that carrier wait.
     CarrierThrottled {
-        /// As the API names it; `None` if it doesn't.
+        /// Carrier as named by the API, if named.
         carrier: Option<String>,
         retry_after: Option<Duration>,
     },
@@ -51,18 +51,18 @@ pub enum Reading {
         status: u16,
     },
     TimedOut,
-    /// No connection, or one that broke.
+    /// No connection, or a broken one.
     NoConnection {
         detail: String,
     },
-    /// This machine had no descriptor, memory, port or name server for it: nobody was asked.
+    /// This machine lacked a descriptor, memory, a port or a name server. No request was sent.
     OurFault {
         detail: String,
     },
 }
 
 impl Reading {
-    /// The HTTP status, if there was an answer.
+    /// HTTP status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Answer { .. } | Self::SameBytes => Some(200),
@@ -77,7 +77,7 @@ impl Reading {
         }
     }
 
-    /// What went wrong, in words; `None` for a good answer.
+    /// Description of the failure; `None` for a good answer.
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::Answer { .. } | Self::SameBytes => None,
@@ -88,15 +88,15 @@ impl Reading {
             Self::Throttled { retry_after } => Some(in_words(*retry_after)),
             Self::CarrierThrottled { carrier, retry_after } => {
                 let carrier = carrier.as_deref().unwrap_or("the carrier");
-                Some(format!("{carrier} is asked too often: {}", in_words(*retry_after)))
+                Some(format!("rate limit of {carrier}: {}", in_words(*retry_after)))
             }
             Self::ServerError { status } => Some(format!("the server answered {status}")),
-            Self::TimedOut => Some("no whole answer within the time limit".to_owned()),
+            Self::TimedOut => Some("no complete answer within the time limit".to_owned()),
             Self::NoConnection { detail } | Self::OurFault { detail } => Some(detail.clone()),
         }
     }
 
-    /// The word under which it is kept and counted.
+    /// Name in the database and in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Answer { .. } => "answer",

@@ -1,9 +1,6 @@
-//! ShipStation's status codes, and how they are spelled.
-//!
-//! The two letters decide when polling ends and what subscribers are told; what is out for delivery is no code, and is
-//! read in [`super::event`].
+//! ShipStation's status codes. Out for delivery is not one of them; [`super::event`] detects it.
 
-/// ShipStation's status codes. Any of them must be expected from any carrier, in any order.
+/// ShipStation's status code. Any carrier may send any of them, in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StatusCode {
     Unknown,
@@ -13,7 +10,7 @@ pub enum StatusCode {
     DeliveryAttempt,
     Exception,
     Delivered,
-    /// Delivered to the collection location.
+    /// Delivered to a collection point.
     ServicePoint,
 }
 
@@ -29,7 +26,7 @@ impl StatusCode {
         Self::ServicePoint,
     ];
 
-    /// The two letters of the API.
+    /// The API's two-letter code.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "UN",
@@ -43,8 +40,7 @@ impl StatusCode {
         }
     }
 
-    /// The code of `text` in any case; the vocabulary drifts, so the full words are known too. `None` is a code we
-    /// don't know, which is never terminal.
+    /// Parses a code in any case, or its full name. `None` for an unknown code, which is never terminal (contract 3).
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if text.len() == 2 {
@@ -64,12 +60,12 @@ impl StatusCode {
         })
     }
 
-    /// Whether polling ends here. An exception never ends it.
+    /// Whether polling ends with this status. An exception does not end it.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Delivered | Self::ServicePoint)
     }
 
-    /// ShipStation's own table from status codes to a label's `tracking_status` (contract 6.3).
+    /// `tracking_status` of a label, by ShipStation's table (contract 6.3).
     pub fn tracking_status(self) -> Option<&'static str> {
         match self {
             Self::InTransit | Self::NotYetInSystem => Some("in_transit"),
@@ -87,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_read_in_any_case_and_an_unknown_one_ends_nothing() {
+    fn parses_any_case_and_refuses_unknown_codes() {
         assert_eq!(StatusCode::parse(" de "), Some(StatusCode::Delivered));
         assert_eq!(StatusCode::parse("DELIVERED"), Some(StatusCode::Delivered));
         assert_eq!(StatusCode::parse("MY"), None);

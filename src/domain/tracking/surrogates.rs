@@ -1,22 +1,22 @@
-//! Lone surrogates: `\ud83d` without its other half, which JSON's grammar allows and no Rust string can hold.
+//! Lone surrogates: a `\ud83d` without its second half, which JSON allows and a Rust string cannot hold.
 //!
-//! They come from texts cut in the middle of an emoji. What is shown and compared has U+FFFD in their place; what is
-//! stored and sent stays as it came.
+//! Texts truncated within an emoji contain them. For display and comparison, U+FFFD replaces them. The stored and sent
+//! bytes stay as received.
 
 use std::borrow::Cow;
 
 /// Length of `\uXXXX`.
 const ESCAPE: usize = 6;
 
-/// `json` with `\ufffd` for every lone surrogate. All other bytes keep their value and their place.
-pub fn mended(json: &str) -> Cow<'_, str> {
-    let mut mended: Option<String> = None;
+/// Replaces every lone surrogate in `json` by `\ufffd`. All other bytes keep their values and offsets.
+pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
+    let mut replaced: Option<String> = None;
     let mut copied = 0;
     let mut at = 0;
     while let Some(found) = json[at..].find('\\') {
         at += found;
         let Some(unit) = unit_at(json, at) else {
-            // The character behind a backslash may be a backslash, or of several bytes.
+            // The escaped character may be a backslash, or have several bytes.
             let escaped = json[at + 1..].chars().next().map_or(0, char::len_utf8);
             at += 1 + escaped;
             continue;
@@ -27,23 +27,23 @@ pub fn mended(json: &str) -> Cow<'_, str> {
             continue;
         }
         if is_high(unit) || is_low(unit) {
-            let mended = mended.get_or_insert_with(|| String::with_capacity(json.len()));
-            mended.push_str(&json[copied..at]);
-            mended.push_str("\\ufffd");
+            let replaced = replaced.get_or_insert_with(|| String::with_capacity(json.len()));
+            replaced.push_str(&json[copied..at]);
+            replaced.push_str("\\ufffd");
             copied = at + ESCAPE;
         }
         at += ESCAPE;
     }
-    match mended {
+    match replaced {
         None => Cow::Borrowed(json),
-        Some(mut mended) => {
-            mended.push_str(&json[copied..]);
-            Cow::Owned(mended)
+        Some(mut replaced) => {
+            replaced.push_str(&json[copied..]);
+            Cow::Owned(replaced)
         }
     }
 }
 
-/// The UTF-16 code unit of a `\uXXXX` that begins at `at`.
+/// UTF-16 code unit of the `\uXXXX` at `at`.
 fn unit_at(json: &str, at: usize) -> Option<u16> {
     let hex = json.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
     let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_half_without_its_other_half_is_replaced() {
+    fn replaces_only_lone_surrogates() {
         for (json, shown) in [
             (r#""plain""#, r#""plain""#),
             (r#""a \ud83d""#, r#""a \ufffd""#),
@@ -76,23 +76,23 @@ mod tests {
             (r#""\\\ud83d""#, r#""\\\ufffd""#),
             (r#""\u00e9\"\ud83"#, r#""\u00e9\"\ud83"#),
         ] {
-            assert_eq!(mended(json), shown, "{json}");
+            assert_eq!(replace_lone_surrogates(json), shown, "{json}");
         }
-        assert!(matches!(mended(r#""\u00e9""#), Cow::Borrowed(_)));
+        assert!(matches!(replace_lone_surrogates(r#""\u00e9""#), Cow::Borrowed(_)));
     }
 
     proptest! {
         #[test]
-        fn a_string_literal_can_always_be_read_and_keeps_its_length(
+        fn the_result_always_parses_and_keeps_its_length(
             parts in proptest::collection::vec(
                 proptest::sample::select(&["\\ud83d", "\\ude9a", "\\\\", "\\n", "é", "a", "\\u0041", "\\\""][..]), 0..12),
         ) {
             let json = format!("\"{}\"", parts.concat());
-            let mended = mended(&json);
-            prop_assert_eq!(mended.len(), json.len());
-            prop_assert!(serde_json::from_str::<String>(&mended).is_ok(), "{}", mended);
+            let replaced = replace_lone_surrogates(&json);
+            prop_assert_eq!(replaced.len(), json.len());
+            prop_assert!(serde_json::from_str::<String>(&replaced).is_ok(), "{}", replaced);
             if serde_json::from_str::<String>(&json).is_ok() {
-                prop_assert_eq!(&*mended, &json);
+                prop_assert_eq!(&*replaced, &json);
             }
         }
     }

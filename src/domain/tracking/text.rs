@@ -1,14 +1,11 @@
-//! A text field that may be anything: null, missing, empty, a number.
-//!
-//! No field is worth losing an answer for, so nothing here is an error. It is for what decides something; what
-//! subscribers are given stays the bytes that came.
+//! Text fields of the API, parsed tolerantly: any JSON value is accepted, so that no field makes an answer unreadable.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A text field as it came: null, missing and "" are all `None`; numbers are taken by their spelling.
+/// A text field. Null, missing, "", arrays and objects are `None`; numbers and booleans become text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(Option<String>);
 

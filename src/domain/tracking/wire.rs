@@ -1,4 +1,4 @@
-//! The API's answer as it lies in its text: fields by name, events in their order, nothing copied.
+//! Deserialization of an answer without copying: fields by name, events in order, each as raw JSON.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,20 +9,20 @@ use serde_json::value::RawValue;
 
 use super::Text;
 
-/// A longer list is refused while it is read (contract 3). Null elements count.
-pub const MOST_EVENTS: usize = 2_000;
+/// Maximum number of events. A longer list is refused while it is parsed (contract 3). Null elements count.
+pub const MAX_EVENTS: usize = 2_000;
 
-/// A tracking object, taken apart.
+/// Fields and events of a tracking object.
 pub struct WireTracking<'a> {
-    /// All but `events`, as they come.
+    /// All fields but `events`, in order.
     pub fields: Vec<(Cow<'a, str>, &'a RawValue)>,
     pub events: Vec<Option<&'a RawValue>>,
-    /// Whether there is a list of events at all, be it null.
+    /// Whether the object has `events`, perhaps null.
     pub has_events: bool,
 }
 
 impl WireTracking<'_> {
-    /// A field as text, if it says something.
+    /// Value of a field as text; `None` if it is missing or empty.
     pub fn text(&self, name: &str) -> Option<String> {
         let (_, raw) = self.fields.iter().find(|(field, _)| field == name)?;
         serde_json::from_str::<Text>(raw.get()).ok()?.into_option()
@@ -42,20 +42,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for WireTracking<'a> {
                 while let Some(Name(name)) = map.next_key()? {
                     let twice = match &*name {
                         "events" => std::mem::replace(&mut wire.has_events, true),
-                        // Which of two is right nobody knows; of a field that decides nothing it does not matter.
-                        name => {
-                            DECIDING.contains(&name) && wire.fields.iter().any(|(field, _)| field == name)
-                        }
+                        // With two values it is unknown which one is right. Other fields may occur twice.
+                        name => USED.contains(&name) && wire.fields.iter().any(|(field, _)| field == name),
                     };
                     if twice {
-                        return Err(A::Error::custom(format_args!("{name} is there twice")));
+                        return Err(A::Error::custom(format_args!("{name} occurs twice")));
                     }
                     if name == "events" {
                         wire.events = map.next_value::<Option<Events<'de>>>()?.unwrap_or_default().0;
-                    } else if wire.fields.len() < MOST_FIELDS {
+                    } else if wire.fields.len() < MAX_FIELDS {
                         wire.fields.push((name, map.next_value()?));
                     } else {
-                        return Err(A::Error::custom(format_args!("more than {MOST_FIELDS} fields")));
+                        return Err(A::Error::custom(format_args!("more than {MAX_FIELDS} fields")));
                     }
                 }
                 Ok(wire)
@@ -65,11 +63,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for WireTracking<'a> {
     }
 }
 
-/// Far more than any answer has.
-const MOST_FIELDS: usize = 1_000;
+/// Maximum number of fields; real answers have far fewer.
+const MAX_FIELDS: usize = 1_000;
 
-/// The fields that decide something.
-const DECIDING: [&str; 7] = [
+/// Fields that trackpost reads.
+const USED: [&str; 7] = [
     "tracking_number",
     "status_code",
     "status_description",
@@ -79,7 +77,7 @@ const DECIDING: [&str; 7] = [
     "estimated_delivery_date",
 ];
 
-/// A key, borrowed where it has no escapes.
+/// A key, borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -97,8 +95,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Events<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut events = Vec::new();
                 while let Some(event) = list.next_element()? {
-                    if events.len() == MOST_EVENTS {
-                        return Err(A::Error::custom(format_args!("more than {MOST_EVENTS} events")));
+                    if events.len() == MAX_EVENTS {
+                        return Err(A::Error::custom(format_args!("more than {MAX_EVENTS} events")));
                     }
                     events.push(event);
                 }

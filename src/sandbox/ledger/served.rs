@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::limit::Window;
 use super::facts::{events, fingerprint};
-use crate::domain::tracking::mended;
+use crate::domain::tracking::replace_lone_surrogates;
 
 #[derive(Clone, Debug, Default)]
 pub struct Served {
@@ -62,6 +62,7 @@ impl ServedLabel {
 }
 
 fn parse(body: &[u8]) -> Option<Value> {
-    let answer: Value = serde_json::from_str(&mended(std::str::from_utf8(body).ok()?)).ok()?;
+    let answer: Value =
+        serde_json::from_str(&replace_lone_surrogates(std::str::from_utf8(body).ok()?)).ok()?;
     answer.is_object().then_some(answer)
 }

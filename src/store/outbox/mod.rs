@@ -19,10 +19,10 @@ pub(super) use read::plan;
 use super::bulk::Bulk;
 use super::health::{self, SubscriberHealths};
 use super::{Store, StoreError, at, json, ms};
-use crate::domain::delivery::health::{Ended, Health, HealthChange};
+use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
 use crate::domain::delivery::outcome as delivery;
 use crate::domain::delivery::outcome::{
-    Attempt, DeliverySchedule, HastenedBy, NextStep, RetryProgress, Settlement,
+    AfterAttempt, Attempt, AttemptDecision, DeliverySchedule, HastenedBy, RetryProgress,
 };
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 
@@ -43,12 +43,14 @@ pub struct EndedAttempt {
     /// All subscribers there are: who asks for it is told of a change of this one's health.
     pub audience: Arc<Vec<Subscriber>>,
     pub settled_at: Timestamp,
+    /// Nobody waits for its record: it may be written with what comes next.
+    pub can_wait: bool,
 }
 
 /// What an attempt led to, as it was written.
 #[derive(Clone, Debug)]
 pub struct Settled {
-    pub next: NextStep,
+    pub next: AfterAttempt,
     pub change: Option<HealthChange>,
     /// The delivery as it goes on, with the attempts made; `None` if it does not.
     pub pending: Option<(u32, DeliverySchedule)>,
@@ -92,7 +94,7 @@ struct Write<'a> {
     key: i64,
     attempt: i64,
     ended: &'a EndedAttempt,
-    to: Settlement,
+    to: AttemptDecision,
     was_pending: bool,
 }
 
@@ -125,13 +127,13 @@ pub(super) async fn settle(
         let progress = row.as_ref().map(|row| row.progress).unwrap_or_default();
         let queued_at = row.as_ref().map(|row| row.queued_at);
         let (settlement, change) = if attempt.ping {
-            (delivery::settle_ping(&attempt.attempt), None)
+            (delivery::decide_ping(&attempt.attempt), None)
         } else {
             if health.url_digest.is_none() {
-                health.meet(&attempt.subscriber.url_digest(), attempt.settled_at);
+                health.set_url(&attempt.subscriber.url_digest(), attempt.settled_at);
             }
             let episode_at = health.episode_at;
-            let (settlement, change) = health.settle(&judged_by(attempt, progress), attempt.settled_at);
+            let (settlement, change) = health.record(&judged_by(attempt, progress), attempt.settled_at);
             if let Some(change) = change {
                 let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
                 changes.push((index, change, health.clone(), episode_at));
@@ -153,7 +155,7 @@ pub(super) async fn settle(
             });
             row.progress = settlement.progress;
             match settlement.next {
-                NextStep::Again(next) if was_pending => {
+                AfterAttempt::Retry(next) if was_pending => {
                     let (progress, asked_until) = (settlement.progress, settlement.asked_until);
                     let attempts = u32::try_from(row.attempts).unwrap_or(u32::MAX);
                     pending = Some((attempts, DeliverySchedule { next, progress, asked_until }));
@@ -185,8 +187,8 @@ pub(super) async fn settle(
     Ok(settled.collect())
 }
 
-fn judged_by(ended: &EndedAttempt, progress: RetryProgress) -> Ended<'_> {
-    Ended {
+fn judged_by(ended: &EndedAttempt, progress: RetryProgress) -> FinishedAttempt<'_> {
+    FinishedAttempt {
         delivery: ended.key,
         progress,
         attempt: &ended.attempt,
@@ -281,13 +283,13 @@ async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> 
         .execute(tx, &pending, |write, values| {
             let (to, now) = (&write.to, ms(write.ended.settled_at));
             let plan = match to.next {
-                NextStep::Again(plan) => Some(plan),
-                NextStep::Delivered | NextStep::Dead => None,
+                AfterAttempt::Retry(plan) => Some(plan),
+                AfterAttempt::Delivered | AfterAttempt::Dead => None,
             };
             let (state, delivered_at) = match to.next {
-                NextStep::Delivered => ("delivered", Some(now)),
-                NextStep::Again(_) => ("pending", None),
-                NextStep::Dead => ("dead", None),
+                AfterAttempt::Delivered => ("delivered", Some(now)),
+                AfterAttempt::Retry(_) => ("pending", None),
+                AfterAttempt::Dead => ("dead", None),
             };
             values
                 .push(write.key)

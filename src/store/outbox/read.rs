@@ -11,8 +11,10 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use crate::domain::delivery::outbox::{Kind, LeftOut, Limit, Loaded, MessageContent, PendingDelivery};
-use crate::domain::delivery::outcome::{DeliverySchedule, DueReason, Plan, RetryProgress};
+use crate::domain::delivery::outbox::{
+    AttemptKind, LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, PendingDelivery,
+};
+use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, RetryProgress};
 use crate::domain::messages::subscriber::{Format, SubscriberName};
 use crate::store::{Store, StoreError, at, json};
 
@@ -71,9 +73,9 @@ impl Row {
 }
 
 /// A plan as it is stored.
-pub(in crate::store) fn plan(next_attempt_at: i64, reason: &str) -> Plan {
+pub(in crate::store) fn plan(next_attempt_at: i64, reason: &str) -> Due {
     // Every reason in the table was written by us; one of a newer version is not opened.
-    Plan { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
+    Due { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
 }
 
 impl Store {
@@ -82,34 +84,34 @@ impl Store {
     pub async fn read_outbox(
         &self,
         subscriber: &SubscriberName,
-        limit: Limit,
+        limit: MemoryLimit,
         heads: usize,
-    ) -> Result<Loaded, StoreError> {
+    ) -> Result<LoadedDeliveries, StoreError> {
         let mut connection = self.readers.acquire().await?;
         if let Some(deliveries) = read_whole(&mut connection, subscriber, limit).await? {
-            return Ok(Loaded { deliveries, left_out: None });
+            return Ok(LoadedDeliveries { deliveries, not_loaded: None });
         }
         let mut deliveries = read_pings(&mut connection, subscriber).await?;
         let heads = heads.max(limit.deliveries / 8);
         let bytes = limit.bytes / 3;
-        let mut left_out = LeftOut::default();
+        let mut not_loaded = NotLoaded::default();
         let newest = newest_head(&mut connection, subscriber).await?;
-        for kind in [Kind::First, Kind::Retry] {
+        for kind in [AttemptKind::First, AttemptKind::Retry] {
             let chosen = oldest_heads(&mut connection, subscriber, kind, heads).await?;
             let mut lanes: Vec<i64> = chosen.iter().map(|(lane, _)| *lane).collect();
-            if kind == Kind::First {
+            if kind == AttemptKind::First {
                 lanes.extend(newest.filter(|newest| !lanes.contains(newest)));
             }
             let (read, cut) = read_lanes(&mut connection, subscriber, &lanes, bytes).await?;
             let cut_at = cut.and_then(|lane| chosen.iter().find(|(id, _)| *id == lane)).map(|(_, due)| *due);
             let after = cut_at.or(chosen.last().filter(|_| chosen.len() == heads).map(|(_, due)| *due));
             match kind {
-                Kind::First => left_out.first_after = after,
-                Kind::Retry => left_out.retries_after = after,
+                AttemptKind::First => not_loaded.first_after = after,
+                AttemptKind::Retry => not_loaded.retries_after = after,
             }
             deliveries.extend(read);
         }
-        Ok(Loaded { deliveries, left_out: Some(left_out) })
+        Ok(LoadedDeliveries { deliveries, not_loaded: Some(not_loaded) })
     }
 
     /// Reads the beginnings of lanes; with each whether there may be more of it.
@@ -135,7 +137,7 @@ impl Store {
 async fn read_whole(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
-    limit: Limit,
+    limit: MemoryLimit,
 ) -> Result<Option<Vec<PendingDelivery>>, sqlx::Error> {
     let name = subscriber.as_str();
     let most = i64::try_from(limit.deliveries).unwrap_or(i64::MAX);
@@ -194,10 +196,10 @@ async fn read_pings(
 async fn oldest_heads(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
-    kind: Kind,
+    kind: AttemptKind,
     limit: usize,
 ) -> Result<Vec<(i64, Timestamp)>, sqlx::Error> {
-    let (name, retry) = (subscriber.as_str(), kind == Kind::Retry);
+    let (name, retry) = (subscriber.as_str(), kind == AttemptKind::Retry);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     // With min(), the other columns are those of the row that has it.
     let rows = sqlx::query!(

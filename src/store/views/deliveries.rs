@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{PAGE, count, instant, instant_or_null};
-use crate::domain::delivery::outcome::Plan;
+use crate::domain::delivery::outcome::Due;
 use crate::store::outbox::plan;
 use crate::store::{Store, StoreError, at, ms};
 
@@ -36,7 +36,7 @@ pub struct DeliveryView {
     pub last_outcome: Option<String>,
     /// When it is due and why, as that was decided; only of a pending one.
     #[serde(skip)]
-    pub plan: Option<Plan>,
+    pub plan: Option<Due>,
 }
 
 /// One attempt and what came of it.

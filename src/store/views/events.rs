@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{count, instant, instant_or_null, on_one_line};
 use crate::domain::messages::envelope::tracking_of;
-use crate::domain::tracking::mended;
+use crate::domain::tracking::replace_lone_surrogates;
 use crate::store::{Store, StoreError, at};
 
 /// A carrier event as it stands now.
@@ -132,6 +132,7 @@ impl Store {
 
 /// Whether two answers are one JSON value, in whatever order of keys.
 fn say_the_same(one: &RawValue, other: &RawValue) -> bool {
-    let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(&mended(raw.get())).ok();
+    let value =
+        |raw: &RawValue| serde_json::from_str::<serde_json::Value>(&replace_lone_surrogates(raw.get())).ok();
     one.get() == other.get() || value(one) == value(other)
 }

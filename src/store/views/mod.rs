@@ -19,17 +19,15 @@ use jiff::Timestamp;
 use serde::{Serialize as _, Serializer};
 use serde_json::value::RawValue;
 
-use crate::domain::messages::body;
-
 /// Rows a page has at most.
 pub const PAGE: u32 = 500;
 
 pub(super) fn instant<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&body::instant(*at))
+    serializer.serialize_str(&crate::domain::time::instant(*at))
 }
 
 fn instant_or_null<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(body::instant).serialize(serializer)
+    at.map(crate::domain::time::instant).serialize(serializer)
 }
 
 /// A stored JSON text as it is, but for line breaks: they mean nothing in JSON, and a row is one line.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{count, instant_or_null};
 use crate::domain::degraded::SubscriberStatus;
-use crate::domain::delivery::health::{Health, Reason};
+use crate::domain::delivery::health::{Health, HealthReason};
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::store::{Store, StoreError, at};
 
@@ -57,7 +57,7 @@ impl SubscriberView {
             last_failure: health.last_failure,
             last_failure_at: health.last_failure_at,
             since: health.since,
-            reason: health.reason.map(Reason::as_str),
+            reason: health.reason.map(HealthReason::as_str),
             next_probe_at: health.probe_at,
             held_until: health.held_until,
         }

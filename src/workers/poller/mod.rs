@@ -71,8 +71,6 @@ pub struct Poller {
     /// The batch that is being written.
     writing: InFlight<(), ()>,
     weighed_at: Option<Timestamp>,
-    /// Labels came in since the demand was compared.
-    grown: bool,
     /// Time of the last step.
     stepped_at: Option<Timestamp>,
 }
@@ -95,7 +93,6 @@ impl Poller {
             batch: Batch::default(),
             writing: InFlight::default(),
             weighed_at: None,
-            grown: false,
             stepped_at: None,
         }
     }
@@ -309,19 +306,14 @@ impl Poller {
     /// Compares the demand of the labels with what the account may send.
     fn weigh(&mut self, now: Timestamp) {
         let access = &self.shared.access;
-        // Of many new labels, the very first are polled evenly, too.
-        let limit = access.account.requests_per_minute as usize;
-        let many = std::mem::take(&mut self.grown)
-            && !access.spaced()
-            && self.schedule.due(now, limit.saturating_add(1)) > limit;
-        if !many && self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {
+        if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {
             return;
         }
         self.weighed_at = Some(now);
         let demand = Demand {
             labels: self.schedule.len(),
             rate: self.schedule.demand(),
-            due: self.schedule.due(now, usize::MAX),
+            due: self.schedule.due(now),
             first_polls: self.schedule.first_polls(),
         };
         access.set_demand(demand, now);
@@ -363,7 +355,6 @@ impl Poller {
         }
         let page = store.scheduled_labels(account, after, PAGE).await?;
         self.loaded_to = page.last_row;
-        self.grown = true;
         page.labels.iter().for_each(|label| self.put(label, now));
         Ok(())
     }
@@ -374,7 +365,6 @@ impl Poller {
         let access = Arc::clone(&self.shared.access);
         loop {
             let changed = access.store.changed_labels(&access.account.name, version, PAGE).await?;
-            self.grown |= !changed.labels.is_empty();
             changed.labels.iter().for_each(|label| self.put(label, now));
             version = changed.version;
             self.version = Some(version);

@@ -7,7 +7,7 @@ use std::path::Path;
 use jsonschema::Validator;
 use serde_json::Value;
 use standardwebhooks::Webhook;
-use trackpost::domain::tracking::mended;
+use trackpost::domain::tracking::replace_lone_surrogates;
 use trackpost::sandbox::ledger::{Accepted, Follows, Kind, Served, Violation, audit};
 use trackpost::sandbox::{Callback, ReceiverHandle};
 use trackpost::store;
@@ -68,7 +68,7 @@ fn valid(callbacks: &[Callback]) {
     let mut validators: HashMap<String, Validator> = HashMap::new();
     for callback in callbacks {
         // A text cut in the middle of an emoji is JSON, but none that serde reads.
-        let body = mended(std::str::from_utf8(&callback.body).expect("a body is UTF-8"));
+        let body = replace_lone_surrogates(std::str::from_utf8(&callback.body).expect("a body is UTF-8"));
         let body: Value = serde_json::from_str(&body).expect("a body is JSON");
         let file = match (body["type"].as_str(), body["resource_type"].as_str()) {
             (Some(kind), _) => kind,

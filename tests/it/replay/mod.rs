@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use trackpost::domain::messages::subscriber::{Format, SubscriberName};
-use trackpost::domain::messages::{MessageType, about_account};
+use trackpost::domain::messages::{MessageType, account_message};
 use trackpost::sandbox::{Answer, Callback};
 use trackpost::store::replay::{Again, Before, Span, Stored};
 use trackpost::store::upkeep::Keep;
@@ -229,7 +229,8 @@ async fn pages_follow_each_other_and_what_has_no_label_is_among_them() {
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
     harness.poll().await;
     let account = harness.account.name.clone();
-    let recovered = about_account(MessageType::AccountRecovered, &account, "it is back", None, harness.now());
+    let recovered =
+        account_message(MessageType::AccountRecovered, &account, "it is back", None, harness.now());
     sqlx::query(
         "INSERT INTO messages (message_id, account, type, created_at, body) VALUES (?, 'main', ?, ?, ?)",
     )

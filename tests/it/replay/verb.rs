@@ -76,7 +76,7 @@ async fn who_came_later_gets_what_it_wants() {
     for name in ["shop", "few"] {
         let (code, out, error) = site.run_verb(&["replay", "--subscriber", name]);
         assert_eq!(code, Some(0), "{error}");
-        assert!(out.starts_with(&format!("1 message queued for {name} (1 never owed to it)")), "{out}");
+        assert!(out.starts_with(&format!("1 message queued for {name} (1 never queued for it)")), "{out}");
         let (_, out, _) = site.run_verb(&["replay", "--subscriber", name]);
         assert!(
             out.contains("nothing to send again") && out.contains("queued already"),
@@ -134,5 +134,5 @@ async fn what_is_wrong_is_said() {
     site.write("trackpost.toml", &off);
     let (code, _, error) = site.run_verb(&["deliveries", "retry", "dlv_1"]);
     assert_eq!(code, Some(1));
-    assert!(error.contains("orders is turned off"), "{error}");
+    assert!(error.contains("orders is disabled"), "{error}");
 }

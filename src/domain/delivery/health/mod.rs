@@ -1,12 +1,11 @@
-//! How a subscriber fares as a whole, and what each outcome does to that (contract 7.6).
+//! Health of a subscriber and the effect of each attempt on it: a circuit breaker (contract 7.6).
 //!
-//! A receiver that is down, moved or gone is the subscriber's matter and not any message's: it is asked by one probe at
-//! a time, no message's schedule is used up by that, and nothing goes dead. At the first success it is well again, and
-//! its backlog drains at a rising pace.
+//! If a receiver is down, moved or gone, the cause is the subscriber and not a message. Then one probe is sent at a time, no
+//! message's schedule is used up and no message becomes dead. At the first success the subscriber is ok again and its
+//! backlog drains at a rising pace.
 //!
-//! Messages that a receiver will never take do not make it fail: it takes failures in a row over several, and those of a
-//! message since whose first failure others were accepted do not count. Which delivery is attempted next is not decided
-//! here.
+//! Messages that a receiver never accepts do not make the subscriber fail. Only failures in a row over several messages
+//! do, and failures of a message do not count once others were accepted since its first failure.
 
 use std::time::Duration;
 
@@ -14,20 +13,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::delivery::outcome as delivery;
 use crate::domain::delivery::outcome::{
-    Attempt, LONGEST_RETRY_AFTER, Outcome, RetryProgress, SLOWEST_PROBE, Settlement,
+    Attempt, AttemptDecision, LONGEST_RETRY_AFTER, Outcome, RetryProgress, SLOWEST_PROBE,
 };
 use crate::domain::time::{after, later};
 
-/// Where a subscriber stands.
+/// State of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum State {
+pub enum HealthState {
     #[default]
     Ok,
     Failing,
     Paused,
 }
 
-impl State {
+impl HealthState {
     pub const ALL: [Self; 3] = [Self::Ok, Self::Failing, Self::Paused];
 
     pub fn as_str(self) -> &'static str {
@@ -43,20 +42,20 @@ impl State {
     }
 }
 
-/// Why it is not well.
+/// Reason for a state other than ok.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Name, refused, TLS, connect time-out.
+pub enum HealthReason {
+    /// No connection: unknown name, refused address or connection, TLS, connect time-out.
     NoConnection,
-    /// Too many in a row, over several messages.
+    /// Too many failures in a row, over several messages.
     Failures,
-    /// It says 410, and said so before.
+    /// 410 twice, ten minutes apart.
     Gone,
-    /// Somebody paused it.
+    /// Paused by hand.
     Asked,
 }
 
-impl Reason {
+impl HealthReason {
     pub const ALL: [Self; 4] = [Self::NoConnection, Self::Failures, Self::Gone, Self::Asked];
 
     pub fn as_str(self) -> &'static str {
@@ -73,104 +72,101 @@ impl Reason {
     }
 }
 
-/// How a subscriber fares, as stored.
+/// Health of a subscriber, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Health {
-    pub state: State,
-    /// Since when it is in this state; `None`: it was never in another.
+    pub state: HealthState,
+    /// Start of this state; `None` if there was no other.
     pub since: Option<Timestamp>,
-    /// Set exactly while it is not well.
-    pub reason: Option<Reason>,
+    /// Set exactly while the state is not ok.
+    pub reason: Option<HealthReason>,
     pub detail: Option<String>,
-    /// When it began to fail, as was told; it goes on through a pause.
+    /// Start of the failing episode, as announced. A pause does not end the episode.
     pub episode_at: Option<Timestamp>,
-    /// Probes that failed since.
+    /// Failed probes since.
     pub probes: u32,
-    /// When the next probe is due; set exactly while it is failing.
+    /// Due time of the next probe; set exactly while failing.
     pub probe_at: Option<Timestamp>,
-    /// Failures in a row, but for those of messages that are known to be bad.
+    /// Failures in a row, except those that are the message's fault ([`RetryProgress::is_proven_bad`]).
     pub failures: u32,
-    /// The one delivery that all of them are of; `None` if there is none, or several.
+    /// The delivery of all these failures; `None` if there are none, or several deliveries.
     pub failures_of: Option<i64>,
-    /// The first 410 of those with no other answer between.
+    /// Time of the first 410 in a row.
     pub gone_at: Option<Timestamp>,
-    /// Attempts at once while the backlog drains; `None`: as many as are configured.
+    /// Concurrent attempts while the backlog drains; `None`: as many as configured.
     pub pace: Option<u32>,
-    /// A changed URL is a changed receiver.
+    /// Digest of the URL. Another URL is another receiver.
     pub url_digest: Option<String>,
-    /// It asked to be left alone until then.
+    /// End of the `Retry-After` for all deliveries.
     pub held_until: Option<Timestamp>,
     pub last_success_at: Option<Timestamp>,
     pub last_failure_at: Option<Timestamp>,
     pub last_failure: Option<String>,
 }
 
-/// What subscribers are to be told of, and what makes the backlog due.
+/// Change of health that is announced and makes the backlog due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthChange {
-    /// An episode begins: `system.subscriber.failing`.
+    /// A failing episode begins: `system.subscriber.failing`.
     Fell,
-    /// In the middle of an episode the receiver says that it is gone for good.
+    /// The receiver answered 410 during an episode.
     Paused,
-    /// The episode is over: `system.subscriber.recovered`.
+    /// The episode ends: `system.subscriber.recovered`.
     Recovered,
 }
 
-/// Whether an attempt may be made.
+/// Attempts that are allowed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// So many at once.
-    Open { at_once: u32 },
-    /// One, and only if no other is under way: of those that were never tried, the longest due or the newest.
+pub enum Allowed {
+    /// At most `at_once` concurrent attempts.
+    Attempts { at_once: u32 },
+    /// One attempt, if none is in flight: of the deliveries not yet attempted, the newest or the one due longest.
     Probe { newest: bool },
-    /// None, until then at least; `None`: until somebody says so.
-    Shut { until: Option<Timestamp> },
+    /// No attempt before `until`; `None`: until the subscriber is resumed.
+    Nothing { until: Option<Timestamp> },
 }
 
-/// An attempt that has ended, and what it is judged by.
+/// A finished attempt with the facts that decide about it.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended<'a> {
+pub struct FinishedAttempt<'a> {
     pub delivery: i64,
-    /// The delivery's, before this attempt.
+    /// Progress of the delivery before this attempt.
     pub progress: RetryProgress,
     pub attempt: &'a Attempt,
-    /// It was sent as the probe of a failing subscriber.
     pub probe: bool,
-    /// The subscriber's `retry`.
     pub schedule: &'a [Duration],
     pub max_in_flight: u32,
     /// -1 to 1.
     pub jitter: f64,
 }
 
-/// So many failures in a row, over several messages, are the receiver's and not a message's (contract 7.6).
-const FAILURES: u32 = 5;
-/// 410 is believed when it is said again after this.
+/// Failures in a row over several messages that make a subscriber failing (contract 7.6).
+const MAX_FAILURES: u32 = 5;
+/// Time between two 410 that pause the subscriber (contract 7.6).
 const GONE_FOR: SignedDuration = SignedDuration::from_mins(10);
-/// When an attempt is made again that failed by a fault of our own.
+/// Wait before an attempt is repeated that failed because of this machine.
 const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const FIRST_PROBE: Duration = Duration::from_secs(5);
 
 impl Health {
-    /// What may go out at `now`.
-    pub fn gate(&self, max_in_flight: u32, now: Timestamp) -> Gate {
+    pub fn allowed(&self, max_in_flight: u32, now: Timestamp) -> Allowed {
         let open_at = self.probe_at.max(self.held_until).filter(|at| *at > now);
         match (self.state, open_at) {
-            (State::Paused, _) => Gate::Shut { until: None },
-            (_, Some(until)) => Gate::Shut { until: Some(until) },
-            // By turns: what is bad may stand at either end, and no number of it keeps the good from being asked with.
-            (State::Failing, None) => Gate::Probe { newest: self.probes % 2 == 1 },
-            (State::Ok, None) => {
-                Gate::Open { at_once: self.pace.map_or(max_in_flight, |pace| pace.min(max_in_flight)) }
+            (HealthState::Paused, _) => Allowed::Nothing { until: None },
+            (_, Some(until)) => Allowed::Nothing { until: Some(until) },
+            // Probes alternate between both ends, so that bad messages at one end do not block all probes.
+            (HealthState::Failing, None) => Allowed::Probe { newest: self.probes % 2 == 1 },
+            (HealthState::Ok, None) => {
+                Allowed::Attempts { at_once: self.pace.map_or(max_in_flight, |pace| pace.min(max_in_flight)) }
             }
         }
     }
 
-    /// Has nothing wait longer from `now` than it was planned to: the clock may have been ahead when it was planned.
-    /// Returns whether anything changed.
+    /// Limits all waits from `now` on to their planned lengths, in case the clock was ahead when they were planned
+    /// (contract 9.5). Returns whether anything changed.
     pub fn pull_in(&mut self, now: Timestamp) -> bool {
         let before = (self.probe_at, self.held_until);
-        // What was planned after an answer that lies ahead waits from now on as long as it would have from then.
+        // A wait planned after a failure in the future keeps its length.
         let ahead = self.ahead_of(now);
         let nearer = |at: Timestamp| ahead.map_or(at, |ahead| later(at, -ahead));
         self.probe_at = self.probe_at.map(|at| nearer(at).min(after(now, probe_wait(self.probes))));
@@ -183,79 +179,88 @@ impl Health {
         before != (self.probe_at, self.held_until)
     }
 
-    /// By how much the last failure lies ahead of `now`: the clock was set back since.
+    /// How far the last failure is in the future, because the clock was set back since.
     pub fn ahead_of(&self, now: Timestamp) -> Option<SignedDuration> {
         self.last_failure_at.filter(|at| *at > now).map(|at| at.duration_since(now))
     }
 
-    /// Well, with nothing special about it: a success changes nothing that a gate knows.
-    pub fn is_as_ever(&self) -> bool {
-        self.state == State::Ok && self.pace.is_none()
+    /// Whether a success would not change [`Self::allowed`].
+    pub fn is_unaffected_by_success(&self) -> bool {
+        self.state == HealthState::Ok && self.pace.is_none()
     }
 
-    /// Takes in an attempt that ended at `now`: what is next for its delivery, and for the subscriber.
-    pub fn settle(&mut self, ended: &Ended<'_>, now: Timestamp) -> (Settlement, Option<HealthChange>) {
-        let Ended { progress, attempt, .. } = *ended;
+    /// Records an attempt that ended at `now`; returns the decision about its delivery and the change of health, if any.
+    pub fn record(
+        &mut self,
+        ended: &FinishedAttempt<'_>,
+        now: Timestamp,
+    ) -> (AttemptDecision, Option<HealthChange>) {
+        let FinishedAttempt { progress, attempt, .. } = *ended;
         if attempt.outcome == Outcome::OurFault {
-            // Nobody was asked: it says nothing of the message, nor of the subscriber.
-            return (delivery::spare(progress, attempt, Some(later(now, OUR_FAULT_PAUSE)), now), None);
+            // Nothing was sent, so neither message nor subscriber is at fault.
+            return (
+                delivery::defer_to_probe(progress, attempt, Some(later(now, OUR_FAULT_PAUSE)), now),
+                None,
+            );
         }
-        let was_well = self.state == State::Ok;
+        let was_ok = self.state == HealthState::Ok;
         let last_success_at = self.last_success_at;
         let change = if attempt.outcome.is_accepted() {
             self.succeed(ended.max_in_flight, now)
         } else {
             self.fail(ended, now)
         };
-        let well = was_well && self.state == State::Ok;
-        // What we can't put into form was shown to nobody: that stays between us and the message.
-        let the_messages = well || attempt.outcome.is_accepted() || attempt.outcome == Outcome::Unsendable;
-        let settlement = if the_messages {
-            let last_success_at = last_success_at.filter(|_| well);
-            delivery::settle(progress, attempt, ended.schedule, last_success_at, now, ended.jitter)
+        let is_ok = was_ok && self.state == HealthState::Ok;
+        // A message that could not be rendered was not sent, so only the message is at fault.
+        let counts_for_message =
+            is_ok || attempt.outcome.is_accepted() || attempt.outcome == Outcome::Unsendable;
+        let decision = if counts_for_message {
+            let last_success_at = last_success_at.filter(|_| is_ok);
+            delivery::decide(progress, attempt, ended.schedule, last_success_at, now, ended.jitter)
         } else {
-            delivery::spare(progress, attempt, self.probe_at, now)
+            delivery::defer_to_probe(progress, attempt, self.probe_at, now)
         };
-        self.held_until = self.held_until.max(settlement.hold_until);
-        (settlement, change)
+        self.held_until = self.held_until.max(decision.hold_until);
+        (decision, change)
     }
 
-    /// Stops all attempts until [`Self::resume`]; whether that is news.
+    /// Stops all attempts until [`Self::resume`]; returns whether anything changed.
     pub fn pause(&mut self, now: Timestamp) -> bool {
-        if self.state == State::Paused {
-            // Who asks for it now means it, whatever the URL will be.
-            return self.reason.replace(Reason::Asked) != Some(Reason::Asked);
+        if self.state == HealthState::Paused {
+            // A pause by hand holds even if the URL changes.
+            return self.reason.replace(HealthReason::Asked) != Some(HealthReason::Asked);
         }
-        self.enter(State::Paused, now);
-        self.reason = Some(Reason::Asked);
+        self.enter(HealthState::Paused, now);
+        self.reason = Some(HealthReason::Asked);
         true
     }
 
-    /// Goes on at once: with a probe if it was failing; whether that is news.
+    /// Ends a pause, with a probe if the subscriber was failing before; returns whether it was paused.
     pub fn resume(&mut self, now: Timestamp) -> bool {
-        if self.state != State::Paused {
+        if self.state != HealthState::Paused {
             return false;
         }
         self.gone_at = None;
         if self.episode_at.is_some() {
-            self.enter(State::Failing, now);
+            self.enter(HealthState::Failing, now);
             self.probe_at = Some(now);
-            self.reason = self.reason.filter(|reason| *reason != Reason::Asked).or(Some(Reason::Failures));
+            self.reason =
+                self.reason.filter(|reason| *reason != HealthReason::Asked).or(Some(HealthReason::Failures));
         } else {
-            self.enter(State::Ok, now);
+            self.enter(HealthState::Ok, now);
             self.pace = Some(1);
         }
         true
     }
 
-    /// Has a failing subscriber probed at `now`.
+    /// Makes the next probe due at `now`.
     pub fn hasten(&mut self, now: Timestamp) {
         self.probe_at = self.probe_at.map(|at| at.min(now));
     }
 
-    /// Learns where callbacks go from now on; whether that is another receiver than before. That one has not failed
-    /// yet, nor asked for anything: it is asked at once, at a rising pace.
-    pub fn meet(&mut self, url_digest: &str, now: Timestamp) -> bool {
+    /// Sets the digest of the URL; returns whether the URL changed. Another URL is another receiver, without failures and
+    /// `Retry-After`: it gets the backlog at once, at a rising pace.
+    pub fn set_url(&mut self, url_digest: &str, now: Timestamp) -> bool {
         let before = self.url_digest.replace(url_digest.to_owned());
         if before.is_none() || before == self.url_digest {
             return false;
@@ -265,10 +270,10 @@ impl Health {
         self.gone_at = None;
         self.failures = 0;
         self.failures_of = None;
-        if self.reason == Some(Reason::Gone) {
+        if self.reason == Some(HealthReason::Gone) {
             self.resume(now);
         }
-        if self.state == State::Failing {
+        if self.state == HealthState::Failing {
             self.probes = 0;
             self.probe_at = Some(now);
         }
@@ -281,20 +286,20 @@ impl Health {
         self.failures_of = None;
         self.gone_at = None;
         match self.state {
-            State::Failing => {
-                self.enter(State::Ok, now);
+            HealthState::Failing => {
+                self.enter(HealthState::Ok, now);
                 self.pace = Some(1);
                 Some(HealthChange::Recovered)
             }
-            State::Ok => {
+            HealthState::Ok => {
                 self.pace = self.pace.map(|pace| pace.saturating_add(1)).filter(|pace| *pace < max_in_flight);
                 None
             }
-            State::Paused => None,
+            HealthState::Paused => None,
         }
     }
 
-    fn fail(&mut self, ended: &Ended<'_>, now: Timestamp) -> Option<HealthChange> {
+    fn fail(&mut self, ended: &FinishedAttempt<'_>, now: Timestamp) -> Option<HealthChange> {
         let outcome = &ended.attempt.outcome;
         self.last_failure_at = self.last_failure_at.max(Some(now));
         self.last_failure = Some(outcome.shown());
@@ -310,22 +315,22 @@ impl Health {
             self.failures = self.failures.saturating_add(1);
         }
         let gone = self.is_gone(outcome, now);
-        if self.state == State::Paused {
+        if self.state == HealthState::Paused {
             return None;
         }
-        let several = self.failures >= FAILURES && self.failures_of.is_none();
+        let several = self.failures >= MAX_FAILURES && self.failures_of.is_none();
         let reason = if gone {
-            Reason::Gone
+            HealthReason::Gone
         } else if no_connection(outcome) {
-            Reason::NoConnection
-        } else if several || self.state == State::Failing {
-            Reason::Failures
+            HealthReason::NoConnection
+        } else if several || self.state == HealthState::Failing {
+            HealthReason::Failures
         } else {
             return None;
         };
-        let told = self.episode_at.is_some();
-        if gone || self.state == State::Ok {
-            self.enter(if gone { State::Paused } else { State::Failing }, now);
+        let announced = self.episode_at.is_some();
+        if gone || self.state == HealthState::Ok {
+            self.enter(if gone { HealthState::Paused } else { HealthState::Failing }, now);
             self.episode_at = self.episode_at.or(self.since);
             self.probe_at = if gone { None } else { Some(after(now, probe_wait(0))) };
         } else if ended.probe {
@@ -337,14 +342,14 @@ impl Health {
             Some(detail) => format!("{}: {detail}", outcome.shown()),
             None => outcome.shown(),
         });
-        match (told, self.state) {
+        match (announced, self.state) {
             (false, _) => Some(HealthChange::Fell),
-            (true, State::Paused) => Some(HealthChange::Paused),
+            (true, HealthState::Paused) => Some(HealthChange::Paused),
             (true, _) => None,
         }
     }
 
-    /// Whether 410 was said and is said again after a while, with no other answer between.
+    /// Whether the receiver answered 410 twice, [`GONE_FOR`] apart, with no other status between.
     fn is_gone(&mut self, outcome: &Outcome, now: Timestamp) -> bool {
         match outcome.status() {
             Some(410) => {
@@ -355,26 +360,26 @@ impl Health {
                 self.gone_at = None;
                 false
             }
-            // Who can't be reached has not taken it back.
+            // An unreachable receiver has not revoked its 410.
             None => false,
         }
     }
 
-    /// Enters a state with nothing of the last one, but for the episode, which ends when all is well. Two states never
-    /// begin at the same instant: episodes are named by theirs.
-    fn enter(&mut self, state: State, now: Timestamp) {
+    /// Enters a state. Only the episode continues, until the state is ok. No two states begin at the same instant, because
+    /// message ids derive from the start of an episode.
+    fn enter(&mut self, state: HealthState, now: Timestamp) {
         let next = self.since.and_then(|since| since.checked_add(SignedDuration::from_millis(1)).ok());
         self.state = state;
         self.since = next.max(Some(now));
         self.probes = 0;
         self.probe_at = None;
-        if state == State::Ok {
+        if state == HealthState::Ok {
             (self.reason, self.detail, self.episode_at) = (None, None, None);
         }
     }
 }
 
-/// The receiver was not even reached: that is about no message.
+/// Whether the receiver was not reached.
 fn no_connection(outcome: &Outcome) -> bool {
     matches!(
         outcome,
@@ -386,7 +391,7 @@ fn no_connection(outcome: &Outcome) -> bool {
     )
 }
 
-/// 5 s to 5 m, doubling: how long after the fall, or after a failed probe, the next one is due.
+/// Wait before the next probe after `probes` failed ones: 5 s, doubling up to 5 m.
 fn probe_wait(probes: u32) -> Duration {
     FIRST_PROBE.saturating_mul(1 << probes.min(16)).min(SLOWEST_PROBE)
 }

@@ -1,11 +1,14 @@
-//! An outbox and its courier in virtual time, with nothing in them but what the ground floor decides.
+//! Model test: an outbox and its courier in virtual time, with nothing but the decisions of this layer.
 //!
-//! The store and the courier do the same in SQL and over HTTP; here it is small enough for thousands of histories, with
-//! memory that holds everything and with memory that holds next to nothing. What is asked of each: no message is lost, none is under way twice, none overtakes another of its lane,
-//! none is given up but as contract 7.5 says, and once the receiver is well nothing waits for long.
+//! The store and the courier do the same in SQL and over HTTP. The model is small enough for thousands of generated
+//! histories, with memory for all deliveries and with little memory. It checks for each history: no message is lost, none
+//! has two attempts in flight, none overtakes another of its lane, none becomes dead except by contract 7.5, and no
+//! message waits long once the receiver is ok.
 
+mod checks;
+mod courier;
 mod histories;
-mod world;
+mod simulation;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,34 +16,34 @@ use std::time::Duration;
 use crate::domain::delivery::outcome::Outcome;
 
 const SCHEDULE: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(600)];
-/// The longest that the receivers here ask to be left alone, in seconds.
-const LONGEST_ASKED: i64 = 900;
+/// Longest `Retry-After` of the simulated receivers, in seconds.
+const MAX_RETRY_AFTER: i64 = 900;
 
-/// What the receiver does for a while.
+/// Behaviour of the receiver for a while.
 #[derive(Clone, Debug)]
-enum Mood {
-    Well,
-    /// Every attempt ends so, after so many seconds.
+enum Behaviour {
+    Ok,
+    /// Every attempt has this outcome after this many seconds.
     Fails(Outcome, i64),
-    /// 429 or 503, and to be left alone for so long.
+    /// This status with this `Retry-After` in seconds.
     Throttles(u16, i64),
-    /// Takes everything but what is of these lanes.
+    /// Accepts all lanes but these.
     Refuses(Range<usize>),
-    /// Takes two of three.
+    /// Accepts two of three.
     Flaky,
 }
 
-/// What somebody does from outside.
+/// Action from outside.
 #[derive(Clone, Debug)]
-enum Deed {
+enum Action {
     Pause,
     Resume,
-    /// Sends a message again, if it is settled.
+    /// Sends a message again, unless it is pending.
     Replay(usize),
-    /// The configuration names another URL.
+    /// The URL changes.
     Move(u8),
-    /// We die: what is under way is not known of any more.
-    Die,
+    /// The daemon is killed: attempts in flight are forgotten.
+    Kill,
 }
 
 #[derive(Clone, Debug)]
@@ -48,9 +51,9 @@ struct History {
     max_in_flight: u32,
     /// Deliveries that the courier holds in memory.
     memory: usize,
-    /// Lane and second of each message, in the order of their making.
+    /// Lane and second of creation of each message, sorted by second.
     messages: Vec<(usize, i64)>,
-    /// One after the other, each for so many seconds; afterwards the receiver is well.
-    moods: Vec<(i64, Mood)>,
-    deeds: Vec<(i64, Deed)>,
+    /// Seconds and behaviour, one after another; afterwards the receiver is ok.
+    behaviours: Vec<(i64, Behaviour)>,
+    actions: Vec<(i64, Action)>,
 }

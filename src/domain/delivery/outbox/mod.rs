@@ -1,12 +1,11 @@
-//! What a courier holds in memory of its subscriber's outbox: lanes, their heads, and which of them are due.
+//! Deliveries of one subscriber that its courier holds in memory: lanes, their heads and due times.
 //!
-//! Per label there is a lane, and only its head may be attempted; nothing else of the lane is while the head is in
-//! flight. So order holds by construction, and one label never waits for another. What the system says of one account or
-//! subscriber has a lane, too; a ping has none.
+//! Each label has a lane. Only the head of a lane may be attempted, and no other delivery of the lane while the head is in
+//! flight. So the order holds by construction, and no label waits for another (contract 7.2). System messages have one
+//! lane per subject; pings have none.
 //!
-//! The table is the truth. Memory is bounded ([`LIMIT`]): what does not fit is left out and read when there is room for
-//! it ([`Outbox::wanted`]). A lane in memory is always a prefix of what the table has of it, so that no head is taken for
-//! one that is none.
+//! The table is the truth. Memory is bounded ([`MEMORY_LIMIT`]): the rest is read when there is room ([`Outbox::next_read`]).
+//! A lane in memory is always a prefix of the lane in the table, so its first delivery is the head.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,22 +15,22 @@ use jiff::Timestamp;
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::messages::subscriber::Format;
 
-/// The most that is kept of one subscriber's outbox.
+/// Limits of one subscriber's outbox in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct MemoryLimit {
     pub deliveries: usize,
-    /// Of bodies.
+    /// Total length of the bodies.
     pub bytes: usize,
 }
 
-pub const LIMIT: Limit = Limit { deliveries: 2_000, bytes: 16 * 1024 * 1024 };
+pub const MEMORY_LIMIT: MemoryLimit = MemoryLimit { deliveries: 2_000, bytes: 16 * 1024 * 1024 };
 
-/// Lanes that are read at once.
-const LANES_READ: usize = 64;
-/// Lanes that wait to be read by name.
-const LANES_NAMED: usize = 1_000;
+/// Lanes read at once.
+const LANES_PER_READ: usize = 64;
+/// Maximum number of lanes to be read by name.
+const MAX_NAMED_LANES: usize = 1_000;
 
-/// What is sent of a message. Its deliveries share it.
+/// Content of a message, shared by its deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageContent {
     pub message_id: String,
@@ -42,61 +41,60 @@ pub struct MessageContent {
     pub resource_url: Option<String>,
 }
 
-/// A delivery still to be made, with all that an attempt needs.
+/// A pending delivery with all that an attempt needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingDelivery {
     pub key: i64,
     pub message: Arc<MessageContent>,
     pub format: Format,
-    /// The label's key, or that of the subject of a system message, below zero; `None`: a ping.
+    /// Key of the label, or a negative key of the subject of a system message; `None` for a ping.
     pub lane: Option<i64>,
-    /// In the lane.
+    /// Position in the lane.
     pub place: i64,
-    /// Attempts made so far, whatever they were.
+    /// Attempts so far.
     pub attempts: u32,
     pub schedule: DeliverySchedule,
 }
 
 impl PendingDelivery {
-    pub fn kind(&self) -> Kind {
-        if self.attempts == 0 { Kind::First } else { Kind::Retry }
+    pub fn kind(&self) -> AttemptKind {
+        if self.attempts == 0 { AttemptKind::First } else { AttemptKind::Retry }
     }
 }
 
-/// Two kinds of deliveries: first attempts never wait behind retries.
+/// Kind of an attempt. First attempts never wait for retries (contract 7.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Never attempted before.
+pub enum AttemptKind {
     First,
     Retry,
 }
 
-/// What is read of the table as a whole.
+/// Deliveries read from the table.
 #[derive(Clone, Debug, Default)]
-pub struct Loaded {
+pub struct LoadedDeliveries {
     pub deliveries: Vec<PendingDelivery>,
-    /// `None`: this is all there is.
-    pub left_out: Option<LeftOut>,
+    /// `None`: these are all deliveries.
+    pub not_loaded: Option<NotLoaded>,
 }
 
-/// What the table has and memory has not.
+/// Deliveries that are in the table only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Heads never attempted that are due after this may be missing; `None`: none is.
+pub struct NotLoaded {
+    /// Heads not yet attempted that are due after this may be missing in memory; `None`: none is missing.
     pub first_after: Option<Timestamp>,
-    /// The same of heads attempted before.
+    /// The same for retries.
     pub retries_after: Option<Timestamp>,
-    /// Lanes with a head that may be missing though it is due earlier.
+    /// Lanes whose head may be missing although it is due earlier.
     named: BTreeSet<i64>,
 }
 
-/// What should be read of the table now.
+/// What to read from the table next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum NextRead {
     Nothing,
-    /// The beginnings of these lanes.
+    /// The first deliveries of these lanes.
     Lanes(Vec<i64>),
-    /// The heads that are due first, of all lanes.
+    /// The heads of all lanes that are due first.
     Heads,
 }
 
@@ -104,49 +102,49 @@ pub enum Wanted {
 struct Lane {
     waiting: BTreeMap<i64, PendingDelivery>,
     in_flight: Option<i64>,
-    /// The head as it stands among those that may be taken.
-    ready: Option<(Kind, Timestamp, i64)>,
-    /// The table may have more of it, behind these.
+    /// Entry of the head in the index of ready heads.
+    ready: Option<(AttemptKind, Timestamp, i64)>,
+    /// Whether the table may have further deliveries of the lane.
     more: bool,
 }
 
-/// Heads that may be taken: when they are due, their keys and their lanes.
-type Ready = BTreeSet<(Timestamp, i64, i64)>;
+/// Heads not in flight: due time, key and lane.
+type ReadyHeads = BTreeSet<(Timestamp, i64, i64)>;
 
-/// See the module.
+/// Outbox of one subscriber in memory.
 #[derive(Debug)]
 pub struct Outbox {
-    limit: Limit,
+    limit: MemoryLimit,
     lanes: HashMap<i64, Lane>,
-    first: Ready,
-    retries: Ready,
+    first: ReadyHeads,
+    retries: ReadyHeads,
     pings: Vec<PendingDelivery>,
     deliveries: usize,
     bytes: usize,
-    left_out: Option<LeftOut>,
+    not_loaded: Option<NotLoaded>,
 }
 
 impl Outbox {
-    pub fn new(limit: Limit) -> Self {
+    pub fn new(limit: MemoryLimit) -> Self {
         Self {
             limit,
             lanes: HashMap::new(),
-            first: Ready::new(),
-            retries: Ready::new(),
+            first: ReadyHeads::new(),
+            retries: ReadyHeads::new(),
             pings: Vec::new(),
             deliveries: 0,
             bytes: 0,
-            left_out: None,
+            not_loaded: None,
         }
     }
 
-    /// Replaces everything but what is in flight by what was read.
-    pub fn load(&mut self, loaded: Loaded) {
+    /// Replaces all deliveries except those in flight.
+    pub fn load(&mut self, loaded: LoadedDeliveries) {
         let in_flight = self.lanes.drain().filter_map(|(id, lane)| Some((id, lane.in_flight?)));
-        let more = loaded.left_out.is_some();
+        let more = loaded.not_loaded.is_some();
         let lane = |key| Lane { in_flight: Some(key), more, ..Lane::default() };
         let lanes = in_flight.map(|(id, key)| (id, lane(key))).collect();
-        *self = Self { lanes, left_out: loaded.left_out, ..Self::new(self.limit) };
+        *self = Self { lanes, not_loaded: loaded.not_loaded, ..Self::new(self.limit) };
         for delivery in loaded.deliveries {
             match delivery.lane {
                 Some(id) => self.insert(id, delivery, more),
@@ -156,38 +154,38 @@ impl Outbox {
         self.lanes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| self.index(id));
     }
 
-    /// Takes in the beginning of a lane as it was read; `more`: there may be more behind it.
+    /// Adds the first deliveries of a lane. `more`: the table may have further ones.
     pub fn load_lane(&mut self, id: i64, deliveries: Vec<PendingDelivery>, more: bool) {
         deliveries.into_iter().for_each(|delivery| self.insert(id, delivery, more));
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.more = more;
         }
         self.index(id);
-        let Some(left_out) = &mut self.left_out else { return };
-        left_out.named.remove(&id);
-        if *left_out == LeftOut::default() && !self.lanes.values().any(|lane| lane.more) {
-            self.left_out = None;
+        let Some(not_loaded) = &mut self.not_loaded else { return };
+        not_loaded.named.remove(&id);
+        if *not_loaded == NotLoaded::default() && !self.lanes.values().any(|lane| lane.more) {
+            self.not_loaded = None;
         }
     }
 
-    /// Takes in a delivery that has just been written. One that is known already is left as it is.
+    /// Adds a delivery just written to the table. A known one stays as it is.
     pub fn add(&mut self, delivery: PendingDelivery) {
         let Some(id) = delivery.lane else { return self.pings.push(delivery) };
         let full = self.is_full(delivery.message.body.len());
-        match (self.lanes.get_mut(&id), &mut self.left_out) {
-            // It is read with what goes before it.
+        match (self.lanes.get_mut(&id), &mut self.not_loaded) {
+            // It is read with the deliveries before it.
             (Some(lane), _) if lane.more => {}
-            (Some(lane), left_out) if full => {
+            (Some(lane), not_loaded) if full => {
                 lane.more = true;
-                left_out.get_or_insert_default();
+                not_loaded.get_or_insert_default();
             }
-            (None, left_out) if full => {
-                let after = &mut left_out.get_or_insert_default().first_after;
+            (None, not_loaded) if full => {
+                let after = &mut not_loaded.get_or_insert_default().first_after;
                 let due = delivery.schedule.next.at;
                 *after = Some(after.map_or(due, |after| after.min(due)));
             }
-            // Only the table knows whether something goes before it.
-            (None, Some(left_out)) => left_out.name(id),
+            // The table may have earlier deliveries of this lane.
+            (None, Some(not_loaded)) => not_loaded.name(id),
             _ => {
                 self.insert(id, delivery, false);
                 self.index(id);
@@ -195,72 +193,82 @@ impl Outbox {
         }
     }
 
-    /// What should be read now, to have in memory whatever is due at `now`.
-    pub fn wanted(&self, now: Timestamp) -> Wanted {
-        let Some(left_out) = &self.left_out else { return Wanted::Nothing };
-        let missing = |after: Option<Timestamp>, ready: &Ready| {
-            // Those left out are due after that; they are needed once they are due and nothing before them is left.
+    /// Returns what to read so that memory holds all that is due at `now`.
+    pub fn next_read(&self, now: Timestamp) -> NextRead {
+        let Some(not_loaded) = &self.not_loaded else { return NextRead::Nothing };
+        let missing = |after: Option<Timestamp>, ready: &ReadyHeads| {
+            // Missing heads are due after `after`: they are needed then, once no earlier one is ready.
             after.is_some_and(|after| after <= now && ready.first().is_none_or(|(due, ..)| *due > after))
         };
-        let crowded_out = !left_out.named.is_empty() && self.is_full(0) && self.due(Kind::First, now, 1) == 0;
-        if missing(left_out.first_after, &self.first)
-            || missing(left_out.retries_after, &self.retries)
+        let crowded_out =
+            !not_loaded.named.is_empty() && self.is_full(0) && self.due(AttemptKind::First, now, 1) == 0;
+        if missing(not_loaded.first_after, &self.first)
+            || missing(not_loaded.retries_after, &self.retries)
             || crowded_out
         {
-            return Wanted::Heads;
+            return NextRead::Heads;
         }
-        match left_out.named.is_empty() || self.is_full(0) {
-            true => Wanted::Nothing,
-            false => Wanted::Lanes(left_out.named.iter().copied().take(LANES_READ).collect()),
+        match not_loaded.named.is_empty() || self.is_full(0) {
+            true => NextRead::Nothing,
+            false => NextRead::Lanes(not_loaded.named.iter().copied().take(LANES_PER_READ).collect()),
         }
     }
 
-    pub fn limit(&self) -> Limit {
+    pub fn limit(&self) -> MemoryLimit {
         self.limit
+    }
+
+    /// How many are in memory, with those in flight.
+    pub fn len(&self) -> usize {
+        self.deliveries
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.deliveries == 0
     }
 
     /// Whether everything pending is in memory.
     pub fn is_complete(&self) -> bool {
-        self.left_out.is_none()
+        self.not_loaded.is_none()
     }
 
-    /// How many of a kind are due at `now` and may be taken; counted up to `limit`.
-    pub fn due(&self, kind: Kind, now: Timestamp, limit: usize) -> usize {
+    /// Number of ready attempts of a kind due at `now`, counted up to `limit`.
+    pub fn due(&self, kind: AttemptKind, now: Timestamp, limit: usize) -> usize {
         self.ready(kind).range(..=until(now)).take(limit).count()
     }
 
-    /// When the next one is due after `now`.
+    /// Next due time after `now`.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = |ready: &Ready| ready.range(until(now)..).next().map(|(due, ..)| *due);
-        let left_out = self.left_out.as_ref().map(|left_out| [left_out.first_after, left_out.retries_after]);
-        let left_out = left_out.into_iter().flatten().flatten().filter(|after| *after > now);
-        [next(&self.first), next(&self.retries)].into_iter().flatten().chain(left_out).min()
+        let next = |ready: &ReadyHeads| ready.range(until(now)..).next().map(|(due, ..)| *due);
+        let not_loaded =
+            self.not_loaded.as_ref().map(|not_loaded| [not_loaded.first_after, not_loaded.retries_after]);
+        let not_loaded = not_loaded.into_iter().flatten().flatten().filter(|after| *after > now);
+        [next(&self.first), next(&self.retries)].into_iter().flatten().chain(not_loaded).min()
     }
 
-    /// Takes the one of a kind that is due longest; it is in flight until [`Self::settled`].
-    pub fn take(&mut self, kind: Kind, now: Timestamp) -> Option<PendingDelivery> {
+    /// Takes the delivery of a kind that is due longest. It is in flight until [`Self::finish`].
+    pub fn take(&mut self, kind: AttemptKind, now: Timestamp) -> Option<PendingDelivery> {
         let (_, _, lane) = *self.ready(kind).range(..=until(now)).next()?;
         self.start(lane)
     }
 
-    /// Takes the delivery that a failing subscriber is probed with. What has failed already may be what is bad, so it
-    /// comes last, and by due time, so that what was just tried comes after all others. Of what was never attempted, the
-    /// `newest` if it is its turn.
+    /// Takes the delivery for a probe: the newest or oldest one not yet attempted, else the retry due longest. Retries come
+    /// last because they may be the cause of the failures.
     pub fn take_probe(&mut self, newest: bool, now: Timestamp) -> Option<PendingDelivery> {
         let mut due = self.first.range(..=until(now));
         match if newest { due.next_back() } else { due.next() } {
             Some((_, _, lane)) => self.start(*lane),
-            None => self.take(Kind::Retry, now),
+            None => self.take(AttemptKind::Retry, now),
         }
     }
 
-    /// Takes all pings: they wait for nothing.
+    /// Takes all pings.
     pub fn take_pings(&mut self) -> Vec<PendingDelivery> {
         std::mem::take(&mut self.pings)
     }
 
-    /// Takes in what became of an attempt: the delivery is pending still, with this schedule, or `None`: it is settled.
-    pub fn settled(&mut self, (id, place, key): (i64, i64, i64), pending: Option<(u32, DeliverySchedule)>) {
+    /// Ends an attempt. `pending`: attempts and schedule if the delivery stays pending, else `None`.
+    pub fn finish(&mut self, (id, place, key): (i64, i64, i64), pending: Option<(u32, DeliverySchedule)>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.in_flight == Some(key) {
             lane.in_flight = None;
@@ -270,17 +278,17 @@ impl Outbox {
                 (delivery.attempts, delivery.schedule) = (attempts, schedule);
             }
             (Some(_), None) => self.remove(id, place),
-            // It was not read with the others.
+            // The delivery is in the table only.
             (None, Some(_)) => lane.more = true,
             (None, None) => {}
         }
         self.index(id);
     }
 
-    fn ready(&self, kind: Kind) -> &Ready {
+    fn ready(&self, kind: AttemptKind) -> &ReadyHeads {
         match kind {
-            Kind::First => &self.first,
-            Kind::Retry => &self.retries,
+            AttemptKind::First => &self.first,
+            AttemptKind::Retry => &self.retries,
         }
     }
 
@@ -306,13 +314,13 @@ impl Outbox {
         }
     }
 
-    /// Has the head of a lane stand where it belongs, and a lane without any go.
+    /// Updates the entry of a lane's head in the index, and removes an empty lane.
     fn index(&mut self, id: i64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if let Some((kind, due, key)) = lane.ready.take() {
             match kind {
-                Kind::First => self.first.remove(&(due, key, id)),
-                Kind::Retry => self.retries.remove(&(due, key, id)),
+                AttemptKind::First => self.first.remove(&(due, key, id)),
+                AttemptKind::Retry => self.retries.remove(&(due, key, id)),
             };
         }
         if lane.in_flight.is_some() {
@@ -323,13 +331,13 @@ impl Outbox {
                 let (kind, due, key) = (head.kind(), head.schedule.next.at, head.key);
                 lane.ready = Some((kind, due, key));
                 match kind {
-                    Kind::First => self.first.insert((due, key, id)),
-                    Kind::Retry => self.retries.insert((due, key, id)),
+                    AttemptKind::First => self.first.insert((due, key, id)),
+                    AttemptKind::Retry => self.retries.insert((due, key, id)),
                 };
             }
             None => {
                 if lane.more {
-                    self.left_out.get_or_insert_default().name(id);
+                    self.not_loaded.get_or_insert_default().name(id);
                 }
                 self.lanes.remove(&id);
             }
@@ -345,19 +353,19 @@ impl Outbox {
     }
 }
 
-impl LeftOut {
+impl NotLoaded {
     fn name(&mut self, lane: i64) {
-        if self.named.len() < LANES_NAMED {
+        if self.named.len() < MAX_NAMED_LANES {
             self.named.insert(lane);
         } else {
-            // Too many to ask for by name: all are chosen from when nothing else is due.
+            // Too many lanes to read by name: the heads of all lanes are read instead.
             self.first_after = Some(Timestamp::MIN);
             self.retries_after = Some(Timestamp::MIN);
         }
     }
 }
 
-/// Where those due at `now` end.
+/// Upper bound of the entries due at `now`.
 fn until(now: Timestamp) -> (Timestamp, i64, i64) {
     (now, i64::MAX, i64::MAX)
 }

@@ -1,7 +1,7 @@
-//! What became of an attempt, and what is next for its delivery.
+//! Outcome of an attempt, and what follows for its delivery.
 //!
-//! Pure: the schedule, `Retry-After` and the end of a message that fails. What a subscriber that fails as a whole is
-//! due is decided in [`crate::domain::delivery::health`].
+//! Pure: retry schedule, `Retry-After` and dead messages (contract 7.4, 7.5). [`crate::domain::delivery::health`] decides
+//! what follows for a failing subscriber.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::time::{after, earlier, later};
 
-/// How one attempt ended. Anything but [`Outcome::Accepted`] is a failure.
+/// Outcome of one attempt. All but [`Outcome::Accepted`] are failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A 2xx.
     Accepted { status: u16 },
-    /// Any other status; redirects too, they are not followed.
+    /// Any other status, including redirects, which are not followed.
     Refused { status: u16 },
     /// The host has no address.
     NameUnknown,
-    /// An address we don't send to, or a URL we can't.
+    /// Address refused by policy, or unusable URL.
     AddressRefused,
-    /// Nobody listens.
+    /// Connection refused.
     ConnectionRefused,
-    /// No TLS was agreed on, or the certificate doesn't hold.
+    /// TLS handshake failed, or the certificate is not valid.
     Tls,
-    /// The time limit ran out: before there was a connection, or after.
+    /// Time limit reached, before or after there was a connection.
     TimedOut { connected: bool },
-    /// The connection broke.
+    /// Connection broken.
     Reset,
-    /// An answer came that is not HTTP as we read it, without a status.
+    /// The answer is not HTTP, so it has no status.
     Unreadable,
-    /// The message can't be put into the subscriber's form: our fault, and no receiver was asked.
+    /// The message cannot be rendered in the subscriber's format: a bug of trackpost. Nothing was sent.
     Unsendable,
-    /// This machine had no descriptor, memory, port or name server for it. It is not recorded: the attempt is made again
-    /// a little later, and says nothing about the message or the subscriber.
+    /// This machine lacked a descriptor, memory, a port or a name server. The attempt is not recorded and does not count
+    /// for message or subscriber; it is repeated soon.
     OurFault,
 }
 
@@ -43,7 +43,7 @@ impl Outcome {
         matches!(self, Self::Accepted { .. })
     }
 
-    /// The word under which it is recorded.
+    /// Name in the database.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
@@ -68,7 +68,7 @@ impl Outcome {
         }
     }
 
-    /// As people are shown it: the word, and the status if there is one.
+    /// Name and status, for display.
     pub fn shown(&self) -> String {
         match self.status() {
             Some(status) => format!("{} {status}", self.as_str()),
@@ -77,70 +77,71 @@ impl Outcome {
     }
 }
 
-/// One attempt, as recorded.
+/// A finished attempt, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     pub started_at: Timestamp,
     pub duration: Duration,
     pub outcome: Outcome,
-    /// What went wrong, in words.
+    /// Description of the failure.
     pub detail: Option<String>,
-    /// The first KiB of the answer.
+    /// First KiB of the answer.
     pub answer: Option<String>,
     pub retry_after: Option<Duration>,
 }
 
-/// What is next for a delivery.
+/// What follows for a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextStep {
+pub enum AfterAttempt {
     Delivered,
-    Again(Plan),
-    /// Kept, counted, shown, replayable; the label goes on.
+    Retry(Due),
+    /// Given up: kept, counted, shown and replayable. Later messages of the label follow.
     Dead,
 }
 
-/// When a delivery is attempted next, and why then. Decided once, stored, and read by everything that tells of it.
+/// Time of the next attempt and its reason, as decided and stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct Due {
     pub at: Timestamp,
     pub reason: DueReason,
 }
 
-/// Why a delivery is attempted when it is. What holds the whole subscriber is said by its health, not here.
+/// Reason for the time of the next attempt. What holds all deliveries of a subscriber is in its health instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueReason {
     /// Never attempted.
     First,
-    /// Queued again by `deliveries retry` or a replay, and not attempted since.
+    /// Queued again by `deliveries retry` or a replay.
     QueuedAgain,
-    /// The wait after failure `number` of the `of` that the retry schedule has.
+    /// Wait number `number` of the `of` waits in the retry schedule.
     Step { number: u32, of: u32, wait_ms: u64 },
-    /// The schedule is used up, but no other message got through either: the last wait repeats.
+    /// The retry schedule is used up, but no other message was accepted either: the last wait repeats.
     LastStep { wait_ms: u64 },
-    /// The receiver asked by `Retry-After` that this message wait; `capped`: for longer than we do.
+    /// `Retry-After` for this message. `capped`: it was longer than [`LONGEST_RETRY_AFTER`].
     AskedToWait { capped: bool },
-    /// The subscriber was failing as a whole: the message waits for the next probe.
-    Spared,
-    /// Sooner than the retry schedule has it.
+    /// The subscriber was failing: the message waits for the next probe.
+    #[serde(rename = "spared")]
+    WaitsForProbe,
+    /// Earlier than the retry schedule says.
     Hastened { by: HastenedBy },
 }
 
-/// What makes the deliveries of a subscriber due before their time.
+/// Cause that makes deliveries due earlier than scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HastenedBy {
-    /// It began to fail: its probes are made with what waits.
+    /// The subscriber began to fail; waiting deliveries serve as probes.
     Fall,
     Recovery,
-    /// Its URL is another.
+    /// The URL changed.
     Move,
     /// `subscribers resume`.
     Resume,
 }
 
 impl DueReason {
-    /// One word for programs.
+    /// Name in JSON output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -148,12 +149,12 @@ impl DueReason {
             Self::Step { .. } => "step",
             Self::LastStep { .. } => "last_step",
             Self::AskedToWait { .. } => "asked_to_wait",
-            Self::Spared => "spared",
+            Self::WaitsForProbe => "spared",
             Self::Hastened { .. } => "hastened",
         }
     }
 
-    /// As it is stored.
+    /// Stored form.
     pub fn to_json(self) -> String {
         serde_json::to_string(&self).expect("a reason is a plain value")
     }
@@ -163,44 +164,44 @@ impl DueReason {
     }
 }
 
-impl NextStep {
-    /// When the delivery is attempted again, if it is.
+impl AfterAttempt {
+    /// Time of the next attempt, if there is one.
     pub fn at(self) -> Option<Timestamp> {
         match self {
-            Self::Again(plan) => Some(plan.at),
+            Self::Retry(plan) => Some(plan.at),
             Self::Delivered | Self::Dead => None,
         }
     }
 }
 
-/// When a pending delivery is attempted, and what that depends on.
+/// Schedule of a pending delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliverySchedule {
-    pub next: Plan,
+    pub next: Due,
     pub progress: RetryProgress,
-    /// The end of this message's own `Retry-After`.
+    /// End of this message's `Retry-After`.
     pub asked_until: Option<Timestamp>,
 }
 
 impl DeliverySchedule {
-    /// The schedule of a new delivery.
+    /// Schedule of a new delivery.
     pub fn first(now: Timestamp) -> Self {
-        Self::begin(Plan { at: now, reason: DueReason::First })
+        Self::begin(Due { at: now, reason: DueReason::First })
     }
 
-    /// The schedule of a message that is sent again at `at`: the retry schedule begins anew.
+    /// Schedule of a message sent again at `at`. The retry schedule restarts.
     pub fn queued_again(at: Timestamp) -> Self {
-        Self::begin(Plan { at, reason: DueReason::QueuedAgain })
+        Self::begin(Due { at, reason: DueReason::QueuedAgain })
     }
 
-    fn begin(next: Plan) -> Self {
+    fn begin(next: Due) -> Self {
         Self { next, progress: RetryProgress::default(), asked_until: None }
     }
 
-    /// Makes a delivery due that waits for a time of our own; one that the receiver asked to leave alone, when it said.
-    /// What is sent again keeps its pace. Returns whether anything changed.
+    /// Makes a delivery due now, or at the end of its `Retry-After`. Replayed messages keep their times. Returns whether
+    /// anything changed.
     ///
-    /// It is tried before its time: should it fail, it waits for that ([`settle`]).
+    /// If this early attempt fails, the delivery waits for its scheduled time ([`decide`]).
     pub fn hasten(&mut self, by: HastenedBy, now: Timestamp) -> bool {
         let at = now.max(self.asked_until.unwrap_or(now));
         if self.next.at <= at || self.next.reason == DueReason::QueuedAgain {
@@ -211,12 +212,12 @@ impl DeliverySchedule {
             _ if at > now => DueReason::AskedToWait { capped: false },
             _ => DueReason::Hastened { by },
         };
-        self.next = Plan { at, reason };
+        self.next = Due { at, reason };
         true
     }
 
-    /// Has nothing wait longer from `now` than it was planned to: the clock may have been ahead when it was planned.
-    /// `by`: it was set back by so much just now. Returns whether anything changed.
+    /// Limits all waits from `now` on to their planned lengths, in case the clock was ahead when they were planned
+    /// (contract 9.5). `by`: how far the clock was just set back. Returns whether anything changed.
     pub fn pull_in(&mut self, by: Option<SignedDuration>, now: Timestamp) -> bool {
         let longest = |wait: Duration| after(now, wait.mul_f64(1.0 + JITTER));
         let nearer = |at: Timestamp| by.map_or(at, |by| earlier(at, by));
@@ -229,9 +230,9 @@ impl DeliverySchedule {
         let latest = match self.next.reason {
             DueReason::First | DueReason::Hastened { .. } => now,
             DueReason::Step { .. } | DueReason::LastStep { .. } => step.unwrap_or(now),
-            DueReason::Spared => after(now, SLOWEST_PROBE),
+            DueReason::WaitsForProbe => after(now, SLOWEST_PROBE),
             DueReason::AskedToWait { .. } => nearer(self.next.at).min(after(now, LONGEST_RETRY_AFTER)),
-            // A replay is spread over as long as it takes.
+            // A replay is spread over time.
             DueReason::QueuedAgain => nearer(self.next.at),
         };
         let before = *self;
@@ -245,98 +246,98 @@ impl DeliverySchedule {
         *self != before
     }
 
-    /// Forgets what the receiver asked for; returns whether anything changed.
+    /// Drops the `Retry-After`; returns whether there was one.
     pub fn overrule_retry_after(&mut self) -> bool {
         self.asked_until.take().is_some()
     }
 
-    /// Another receiver has neither refused anything nor asked for anything; returns whether anything changed.
+    /// Drops failures and `Retry-After` of the former receiver; returns whether anything changed.
     pub fn forget_receiver(&mut self) -> bool {
         let before = std::mem::take(&mut self.progress);
         self.overrule_retry_after() | (before != RetryProgress::default())
     }
 }
 
-/// How far a delivery has come on its retry schedule. It begins anew when the message is queued again. What a subscriber
-/// that fails as a whole does not take is no step of it, nor is what is tried before its time.
+/// Progress of a delivery on its retry schedule. It restarts when the message is queued again. Failures while the subscriber
+/// is failing and failures of early attempts do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryProgress {
-    /// Failures that count.
+    /// Number of failures that count.
     pub failures: u32,
-    /// When the first of them was; set exactly if there are any.
+    /// Time of the first counted failure; `None` exactly if there is none.
     pub since: Option<Timestamp>,
-    /// When the schedule has the next attempt made; `None` unless it is tried again.
+    /// Time of the next attempt by the schedule; `None` unless the delivery is retried.
     pub planned_at: Option<Timestamp>,
 }
 
 impl RetryProgress {
-    /// One more failure, at `now`.
+    /// Adds a failure at `now`.
     #[must_use]
     pub fn failed(self, now: Timestamp) -> Self {
         let failures = self.failures.saturating_add(1);
         Self { failures, since: self.since.or(Some(now)), planned_at: None }
     }
 
-    /// Whether the subscriber accepted others since this was first refused: then it is the message that is bad.
+    /// Whether the subscriber accepted others since the first failure of this message: then the message is the cause.
     pub fn is_proven_bad(self, last_success_at: Option<Timestamp>) -> bool {
         self.since.is_some() && last_success_at >= self.since
     }
 }
 
-/// What an attempt leads to.
+/// Decision after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    pub next: NextStep,
+pub struct AttemptDecision {
+    pub next: AfterAttempt,
     pub progress: RetryProgress,
-    /// The answer asked that this message be left alone until then.
+    /// End of the `Retry-After` for this message.
     pub asked_until: Option<Timestamp>,
-    /// The whole subscriber asked to be left alone until then (429 or 503 with `Retry-After`).
+    /// End of the `Retry-After` for the whole subscriber (429 or 503).
     pub hold_until: Option<Timestamp>,
 }
 
-/// `Retry-After` is honoured exactly up to this.
+/// Maximum `Retry-After` that is honoured (contract 7.4).
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// No two probes of a failing subscriber are further apart.
+/// Maximum wait between two probes of a failing subscriber (contract 7.6).
 pub const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 
-/// How far jitter moves a wait of the schedule, as a share of it.
+/// Maximum jitter of a scheduled wait, as a share of it.
 pub const JITTER: f64 = 0.10;
 
-/// Decides what follows an attempt that ended at `now`. `progress` is the delivery's before it; `schedule` the
-/// subscriber's `retry`; `last_success_at` tells when it last accepted anything; `jitter` is -1 to 1.
+/// Decides what follows an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the subscriber's `retry`.
+/// `last_success_at`: when the subscriber last accepted any message. `jitter`: -1 to 1.
 ///
-/// A message is dead when its schedule is used up and the subscriber accepted others meanwhile: since the first failure
-/// that counts, for what it took before says nothing of now. What is tried before its time and fails waits for that, as
-/// if it had not been tried: a subscriber that comes and goes neither wears a schedule out nor prolongs it.
-pub fn settle(
+/// A message is dead when its schedule is used up and the subscriber has accepted others since the first counted failure
+/// (contract 7.5). A failed early attempt leaves the schedule as it is, so an unstable subscriber neither shortens nor
+/// prolongs it.
+pub fn decide(
     progress: RetryProgress,
     attempt: &Attempt,
     schedule: &[Duration],
     last_success_at: Option<Timestamp>,
     now: Timestamp,
     jitter: f64,
-) -> Settlement {
+) -> AttemptDecision {
     let (asked_until, hold_until) = asked(attempt, now);
-    let settled = |next, progress| Settlement { next, progress, asked_until, hold_until };
+    let settled = |next, progress| AttemptDecision { next, progress, asked_until, hold_until };
     if attempt.outcome.is_accepted() {
-        return settled(NextStep::Delivered, RetryProgress { planned_at: None, ..progress });
+        return settled(AfterAttempt::Delivered, RetryProgress { planned_at: None, ..progress });
     }
     if let Some(plan) = progress.planned_at.filter(|plan| *plan > now) {
         let reason = step(progress.failures, schedule).1;
-        return settled(NextStep::Again(later_of(plan, reason, attempt, asked_until)), progress);
+        return settled(AfterAttempt::Retry(later_of(plan, reason, attempt, asked_until)), progress);
     }
     let after_failing = progress.failed(now);
     let (wait, reason) = step(after_failing.failures, schedule);
     if matches!(reason, DueReason::LastStep { .. }) && after_failing.is_proven_bad(last_success_at) {
-        return settled(NextStep::Dead, after_failing);
+        return settled(AfterAttempt::Dead, after_failing);
     }
     let plan = whole_ms_after(now, wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
-    let next = NextStep::Again(later_of(plan, reason, attempt, asked_until));
+    let next = AfterAttempt::Retry(later_of(plan, reason, attempt, asked_until));
     settled(next, RetryProgress { planned_at: Some(plan), ..after_failing })
 }
 
-/// The wait that follows failure `number` (1, 2 …).
+/// Returns the wait after failure `number` (from 1) and its reason.
 fn step(number: u32, schedule: &[Duration]) -> (Duration, DueReason) {
     let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     match schedule.get(number.saturating_sub(1) as usize) {
@@ -351,11 +352,11 @@ fn step(number: u32, schedule: &[Duration]) -> (Duration, DueReason) {
     }
 }
 
-/// Our own plan, or what the answer asked for if that is later.
-fn later_of(plan: Timestamp, reason: DueReason, attempt: &Attempt, asked_until: Option<Timestamp>) -> Plan {
+/// Returns the later of the planned time and the end of `Retry-After`.
+fn later_of(plan: Timestamp, reason: DueReason, attempt: &Attempt, asked_until: Option<Timestamp>) -> Due {
     match asked_until.filter(|asked| *asked > plan) {
-        Some(at) => Plan { at, reason: asked_to_wait(attempt) },
-        None => Plan { at: plan, reason },
+        Some(at) => Due { at, reason: asked_to_wait(attempt) },
+        None => Due { at: plan, reason },
     }
 }
 
@@ -363,34 +364,33 @@ fn asked_to_wait(attempt: &Attempt) -> DueReason {
     DueReason::AskedToWait { capped: attempt.retry_after.is_some_and(|asked| asked > LONGEST_RETRY_AFTER) }
 }
 
-/// Decides what follows the one attempt of a ping: it is sent once (contract 6.1).
-pub fn settle_ping(attempt: &Attempt) -> Settlement {
-    let next = if attempt.outcome.is_accepted() { NextStep::Delivered } else { NextStep::Dead };
-    Settlement { next, progress: RetryProgress::default(), asked_until: None, hold_until: None }
+/// Decides what follows the attempt of a ping, which is sent only once (contract 6.1).
+pub fn decide_ping(attempt: &Attempt) -> AttemptDecision {
+    let next = if attempt.outcome.is_accepted() { AfterAttempt::Delivered } else { AfterAttempt::Dead };
+    AttemptDecision { next, progress: RetryProgress::default(), asked_until: None, hold_until: None }
 }
 
-/// Decides what follows an attempt that the subscriber as a whole did not take: it is no step of the schedule, and the
-/// message waits for the next probe at `probe_at`. What was just tried lets the others be tried before it.
-pub fn spare(
+/// Decides what follows a failed attempt that does not count for the message. The message waits for the next probe, at
+/// `probe_at`, so that others are tried before it.
+pub fn defer_to_probe(
     progress: RetryProgress,
     attempt: &Attempt,
     probe_at: Option<Timestamp>,
     now: Timestamp,
-) -> Settlement {
+) -> AttemptDecision {
     let (asked_until, hold_until) = asked(attempt, now);
-    let plan = later_of(probe_at.unwrap_or(now), DueReason::Spared, attempt, asked_until);
-    Settlement { next: NextStep::Again(plan), progress, asked_until, hold_until }
+    let plan = later_of(probe_at.unwrap_or(now), DueReason::WaitsForProbe, attempt, asked_until);
+    AttemptDecision { next: AfterAttempt::Retry(plan), progress, asked_until, hold_until }
 }
 
-/// Until when the answer asked that this message be left alone, and the whole subscriber.
+/// Returns the ends of `Retry-After` for this message and for the whole subscriber.
 fn asked(attempt: &Attempt, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
     let asked = attempt.retry_after.filter(|_| !attempt.outcome.is_accepted());
     let until = asked.map(|wait| whole_ms_after(now, wait.min(LONGEST_RETRY_AFTER)));
     (until, until.filter(|_| matches!(attempt.outcome.status(), Some(429 | 503))))
 }
 
-/// The end of a wait that begins now, in whole milliseconds, as they are stored; up, so that nothing comes before its
-/// time.
+/// Returns the end of a wait in whole milliseconds, as stored, rounded up.
 fn whole_ms_after(now: Timestamp, wait: Duration) -> Timestamp {
     let ms = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
     later(now, SignedDuration::from_millis(ms))

@@ -21,111 +21,110 @@ fn again(seconds: i64) -> Option<Timestamp> {
     Some(at(seconds))
 }
 
-/// The progress after so many failures, the first of them at the beginning.
+/// Progress after this many failures, the first at second 0.
 fn after_failures(failures: u32) -> RetryProgress {
     RetryProgress { failures, since: (failures > 0).then(|| at(0)), planned_at: None }
 }
 
-/// What follows the failure after `failures` others, ten seconds after the first of them, with `accepted` as the
-/// last success.
-fn next(failures: u32, attempt: &Attempt, accepted: Option<i64>) -> NextStep {
-    settle(after_failures(failures), attempt, &SCHEDULE, accepted.map(at), at(10), 0.0).next
+/// What follows another failure after `failures`, at second 10. `accepted`: second of the last success.
+fn next(failures: u32, attempt: &Attempt, accepted: Option<i64>) -> AfterAttempt {
+    decide(after_failures(failures), attempt, &SCHEDULE, accepted.map(at), at(10), 0.0).next
 }
 
 #[test]
-fn follows_the_schedule_within_a_tenth() {
+fn follows_the_schedule_within_ten_percent() {
     for (failures, wait) in [(0, 5), (1, 300), (2, 1800)] {
         let settled =
-            settle(after_failures(failures), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 0.0);
+            decide(after_failures(failures), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 0.0);
         let progress = RetryProgress { planned_at: Some(at(wait)), ..after_failures(failures + 1) };
         let reason = DueReason::Step { number: failures + 1, of: 3, wait_ms: wait.unsigned_abs() * 1000 };
         assert_eq!(
             settled,
-            Settlement {
-                next: NextStep::Again(Plan { at: at(wait), reason }),
+            AttemptDecision {
+                next: AfterAttempt::Retry(Due { at: at(wait), reason }),
                 progress,
                 asked_until: None,
                 hold_until: None
             }
         );
     }
-    let late = settle(after_failures(1), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 1.0);
+    let late = decide(after_failures(1), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 1.0);
     assert_eq!(late.next.at(), again(330));
 }
 
 #[test]
-fn dead_only_if_others_got_through_since_the_first_failure() {
-    assert_eq!(next(3, &failed(500, None), Some(5)), NextStep::Dead);
-    assert_eq!(next(3, &failed(500, None), Some(0)), NextStep::Dead, "in the same moment, too");
-    assert_eq!(next(3, &failed(500, None), Some(-1)).at(), again(1810), "that was before it failed");
+fn dead_only_if_others_were_accepted_since_the_first_failure() {
+    assert_eq!(next(3, &failed(500, None), Some(5)), AfterAttempt::Dead);
+    assert_eq!(next(3, &failed(500, None), Some(0)), AfterAttempt::Dead, "at the same instant, too");
+    assert_eq!(next(3, &failed(500, None), Some(-1)).at(), again(1810), "accepted before the first failure");
     for failures in [3, 400] {
         assert_eq!(next(failures, &failed(500, None), None).at(), again(1810));
     }
     assert_eq!(
-        settle(RetryProgress::default(), &failed(500, None), &[], Some(at(0)), at(10), 0.0).next.at(),
+        decide(RetryProgress::default(), &failed(500, None), &[], Some(at(0)), at(10), 0.0).next.at(),
         again(10 + 86_400),
-        "no schedule, and nobody accepted since"
+        "no schedule, and none accepted since"
     );
 }
 
 #[test]
-fn retry_after_wins_when_later_and_up_to_a_day() {
+fn a_later_retry_after_wins_up_to_a_day() {
     assert_eq!(next(0, &failed(500, Some(3)), None).at(), again(15));
-    let asked = settle(RetryProgress::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
+    let asked = decide(RetryProgress::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
     assert_eq!((asked.next.at(), asked.asked_until, asked.hold_until), (again(77), Some(at(77)), None));
-    let long = settle(RetryProgress::default(), &failed(503, Some(999_999)), &SCHEDULE, None, at(0), 0.0);
+    let long = decide(RetryProgress::default(), &failed(503, Some(999_999)), &SCHEDULE, None, at(0), 0.0);
     assert_eq!((long.next.at(), long.hold_until), (again(86_400), Some(at(86_400))));
 }
 
 #[test]
-fn what_is_spared_takes_no_step_and_waits_for_the_probe() {
+fn a_deferred_message_keeps_its_progress_and_waits_for_the_probe() {
     let progress = after_failures(2);
-    let spared = spare(progress, &failed(500, None), Some(at(40)), at(0));
-    assert_eq!((spared.next.at(), spared.progress), (again(40), progress));
-    let asked = spare(progress, &failed(500, Some(77)), Some(at(40)), at(0));
+    let deferred = defer_to_probe(progress, &failed(500, None), Some(at(40)), at(0));
+    assert_eq!((deferred.next.at(), deferred.progress), (again(40), progress));
+    let asked = defer_to_probe(progress, &failed(500, Some(77)), Some(at(40)), at(0));
     assert_eq!((asked.next.at(), asked.asked_until), (again(77), Some(at(77))));
-    assert_eq!(spare(progress, &failed(500, None), None, at(3)).next.at(), again(3));
+    assert_eq!(defer_to_probe(progress, &failed(500, None), None, at(3)).next.at(), again(3));
 }
 
 #[test]
-fn what_is_tried_before_its_time_waits_for_that() {
+fn a_failed_early_attempt_waits_for_its_scheduled_time() {
     let progress = RetryProgress { planned_at: Some(at(300)), ..after_failures(2) };
-    let early = settle(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(299), 0.0);
+    let early = decide(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(299), 0.0);
     assert_eq!((early.next.at(), early.progress), (again(300), progress));
-    let asked = settle(progress, &failed(500, Some(77)), &SCHEDULE, Some(at(5)), at(299), 0.0);
-    assert_eq!((asked.next.at(), asked.progress), (again(376), progress), "it asked for more");
-    let in_time = settle(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(300), 0.0);
+    let asked = decide(progress, &failed(500, Some(77)), &SCHEDULE, Some(at(5)), at(299), 0.0);
+    assert_eq!((asked.next.at(), asked.progress), (again(376), progress), "Retry-After is later");
+    let in_time = decide(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(300), 0.0);
     assert_eq!((in_time.next.at(), in_time.progress.failures), (again(2100), 3));
     let accepted = Attempt { outcome: Outcome::Accepted { status: 200 }, ..failed(200, None) };
-    let accepted = settle(progress, &accepted, &SCHEDULE, None, at(10), 0.0);
-    assert_eq!((accepted.next, accepted.progress.planned_at), (NextStep::Delivered, None));
+    let accepted = decide(progress, &accepted, &SCHEDULE, None, at(10), 0.0);
+    assert_eq!((accepted.next, accepted.progress.planned_at), (AfterAttempt::Delivered, None));
 }
 
 #[test]
-fn the_reason_is_that_of_the_time_that_wins() {
+fn the_reason_is_that_of_the_later_time() {
     let reason = |failures, attempt: &Attempt| match next(failures, attempt, None) {
-        NextStep::Again(plan) => plan.reason,
+        AfterAttempt::Retry(plan) => plan.reason,
         other => panic!("{other:?}"),
     };
     let step = DueReason::Step { number: 1, of: 3, wait_ms: 5_000 };
     assert_eq!(reason(0, &failed(500, None)), step);
-    assert_eq!(reason(0, &failed(500, Some(3))), step, "our own plan is later");
+    assert_eq!(reason(0, &failed(500, Some(3))), step, "the schedule is later");
     assert_eq!(reason(0, &failed(500, Some(30))), DueReason::AskedToWait { capped: false });
     assert_eq!(reason(0, &failed(500, Some(90_000))), DueReason::AskedToWait { capped: true });
     assert_eq!(reason(7, &failed(500, None)), DueReason::LastStep { wait_ms: 1_800_000 });
     let early = RetryProgress { planned_at: Some(at(300)), ..after_failures(2) };
-    let early = settle(early, &failed(500, None), &SCHEDULE, None, at(20), 0.0).next;
+    let early = decide(early, &failed(500, None), &SCHEDULE, None, at(20), 0.0).next;
     let second = DueReason::Step { number: 2, of: 3, wait_ms: 300_000 };
-    assert_eq!(early, NextStep::Again(Plan { at: at(300), reason: second }));
+    assert_eq!(early, AfterAttempt::Retry(Due { at: at(300), reason: second }));
     for reason in [DueReason::First, step, DueReason::Hastened { by: HastenedBy::Move }] {
         assert_eq!(DueReason::from_json(&reason.to_json()), Some(reason));
     }
 }
 
 #[test]
-fn what_waits_for_a_time_of_ours_is_hastened_and_what_was_asked_for_is_kept() {
+fn a_scheduled_wait_is_shortened_and_a_retry_after_is_kept() {
     let waiting = |seconds, reason, asked: Option<i64>| DeliverySchedule {
-        next: Plan { at: at(seconds), reason },
+        next: Due { at: at(seconds), reason },
         progress: after_failures(1),
         asked_until: asked.map(at),
     };
@@ -134,20 +133,20 @@ fn what_waits_for_a_time_of_ours_is_hastened_and_what_was_asked_for_is_kept() {
         let changed = schedule.hasten(HastenedBy::Fall, at(10));
         (changed, schedule.next)
     };
-    let now = Plan { at: at(10), reason: DueReason::Hastened { by: HastenedBy::Fall } };
+    let now = Due { at: at(10), reason: DueReason::Hastened { by: HastenedBy::Fall } };
     assert_eq!(hastened(waiting(300, step, None)), (true, now));
-    let asked = Plan { at: at(50), reason: DueReason::AskedToWait { capped: false } };
+    let asked = Due { at: at(50), reason: DueReason::AskedToWait { capped: false } };
     assert_eq!(hastened(waiting(300, step, Some(50))), (true, asked));
-    assert!(!hastened(waiting(300, DueReason::QueuedAgain, None)).0, "a replay keeps its pace");
-    assert_eq!(hastened(waiting(9, step, None)), (false, waiting(9, step, None).next), "it is due");
+    assert!(!hastened(waiting(300, DueReason::QueuedAgain, None)).0, "a replay keeps its times");
+    assert_eq!(hastened(waiting(9, step, None)), (false, waiting(9, step, None).next), "already due");
 }
 
 #[test]
 fn a_ping_is_sent_once() {
     assert_eq!(
-        settle_ping(&failed(503, Some(60))),
-        Settlement {
-            next: NextStep::Dead,
+        decide_ping(&failed(503, Some(60))),
+        AttemptDecision {
+            next: AfterAttempt::Dead,
             progress: RetryProgress::default(),
             asked_until: None,
             hold_until: None,
@@ -159,6 +158,6 @@ fn a_ping_is_sent_once() {
 fn a_2xx_is_the_only_success() {
     for status in [200, 202, 204, 299] {
         let accepted = Attempt { outcome: Outcome::Accepted { status }, ..failed(200, None) };
-        assert_eq!(next(0, &accepted, None), NextStep::Delivered);
+        assert_eq!(next(0, &accepted, None), AfterAttempt::Delivered);
     }
 }

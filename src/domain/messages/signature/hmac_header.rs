@@ -1,8 +1,9 @@
-//! A plain hex HMAC in a header of any name, as GitHub sends it: for tools in which no code can be written.
+//! Plain hex HMAC in a header of any name, as GitHub sends it, for tools that cannot run code.
 //!
-//! HMAC-SHA256 over the body alone. It covers neither time nor id, so what is caught once can be sent again for ever:
-//! weaker than Standard Webhooks, beside which it goes.
+//! HMAC-SHA256 over the body alone. It covers neither time nor id, so an intercepted callback can be replayed for ever. It
+//! is weaker than Standard Webhooks, which every callback has too.
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -10,20 +11,20 @@ use super::inspect::Inspection;
 use crate::domain::digest;
 use crate::domain::secret::Hidden;
 
-/// What stands before the hex unless something else is asked for: GitHub's.
+/// Default prefix of the hex: GitHub's.
 pub const PREFIX: &str = "sha256=";
 
-/// The header of one subscriber.
+/// HMAC header of one subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HmacHeader {
     pub name: String,
     pub prefix: String,
-    /// The key is the text as it is; never empty.
+    /// Key, used as text. Not empty.
     pub secret: Hidden<String>,
 }
 
 impl HmacHeader {
-    /// Prefix and 64 digits in lower case.
+    /// Header value: prefix and 64 hex digits in lower case.
     pub fn value(&self, body: &[u8]) -> String {
         format!("{}{}", self.prefix, digest::hex(&self.mac(body).finalize().into_bytes()))
     }
@@ -35,13 +36,14 @@ impl HmacHeader {
         mac
     }
 
-    /// Whether `value`, as it came, belongs to `body`. Compared in constant time; the hex in any case.
+    /// Verifies `value` in constant time; hex digits may be upper case.
     fn holds(&self, value: &str, body: &[u8]) -> bool {
-        let given = value.strip_prefix(&self.prefix).and_then(bytes);
+        let given =
+            value.strip_prefix(&self.prefix).and_then(|hex| HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok());
         given.is_some_and(|given| self.mac(body).verify_slice(&given).is_ok())
     }
 
-    /// Inspects one callback; `value` is the header's, as it came.
+    /// Explains whether a callback's HMAC is right. `value`: the header's value as received.
     pub fn inspect(&self, value: Option<&str>, body: &[u8]) -> Inspection {
         let mut found = Inspection::default();
         let over = format!("HMAC-SHA256 over {} bytes of body", body.len());
@@ -53,14 +55,9 @@ impl HmacHeader {
             }
             Some(_) => Err(format!("{} is not made with this secret ({over})", self.name)),
         };
-        found.step("HMAC header", outcome);
+        found.add("HMAC header", outcome);
         found
     }
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    pairs.map(|pair| u8::from_str_radix(pair.filter(|pair| pair.len() == 2)?, 16).ok()).collect()
 }
 
 #[cfg(test)]
@@ -92,12 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_is_wrong() {
+    fn explains_a_wrong_value() {
         let header = header(PREFIX, "a plain secret");
         let good = header.value(BODY);
         assert!(header.inspect(Some(&good), BODY).holds());
         assert!(header.inspect(Some(&good.to_uppercase().replace("SHA", "sha")), BODY).holds());
-        for (value, body, said) in [
+        for (value, body, expected) in [
             (None, BODY, "is missing"),
             (Some(BY_OPENSSL), BODY, "does not start with \"sha256=\""),
             (Some(good.as_str()), &b"{}"[..], "is not made with this secret"),
@@ -106,7 +103,7 @@ mod tests {
             (Some("sha256="), BODY, "is not made with this secret"),
         ] {
             let found = header.inspect(value, body);
-            assert!(format!("{found:?}").contains(&said.replace('"', "\\\"")), "{found:?}");
+            assert!(format!("{found:?}").contains(&expected.replace('"', "\\\"")), "{found:?}");
             assert!(!found.holds());
         }
         assert!(!format!("{header:?}").contains("plain"));

@@ -1,71 +1,69 @@
-//! Says step by step whether a callback's signature holds, and what is likely wrong when it does not.
+//! Explains step by step whether a callback's signature is right and what is probably wrong.
 //!
-//! The verdict itself is [`verify`]'s; here it is taken apart for people. A body whose signature does not match is tried
-//! in the forms in which bodies get damaged on the way from the socket to the check.
+//! [`verify`] decides. If the signature does not match, the body is tried again with typical damages undone.
 
 use super::{SignedHeaders, SigningSecret, TOLERANCE_SECONDS, VerifyError, verify};
 
-/// One check and what came of it.
+/// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Check {
     pub name: &'static str,
-    /// What was found, or what is wrong.
+    /// What was found, or the error.
     pub outcome: Result<String, String>,
 }
 
-/// All checks that could be made, in order; those that hang on one that failed are left out.
+/// Checks in order. Checks that depend on a failed one are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    pub steps: Vec<Step>,
-    /// What may be behind it, the likeliest first.
+    pub checks: Vec<Check>,
+    /// Possible causes, the most likely first.
     pub causes: Vec<String>,
 }
 
 impl Inspection {
     pub fn holds(&self) -> bool {
-        self.steps.iter().all(|step| step.outcome.is_ok())
+        self.checks.iter().all(|step| step.outcome.is_ok())
     }
 
-    /// Both, one after the other.
     pub fn and(mut self, other: Self) -> Self {
-        self.steps.extend(other.steps);
+        self.checks.extend(other.checks);
         self.causes.extend(other.causes);
         self
     }
 
-    pub(super) fn step(&mut self, name: &'static str, outcome: Result<String, String>) {
-        self.steps.push(Step { name, outcome });
+    pub(super) fn add(&mut self, name: &'static str, outcome: Result<String, String>) {
+        self.checks.push(Check { name, outcome });
     }
 }
 
-/// Inspects one callback at `now` (seconds). `secret` is the text as configured.
+/// Checks one callback at `now` (Unix seconds). `secret`: as configured.
 pub fn inspect(secret: &str, headers: SignedHeaders<'_>, body: &[u8], now: i64) -> Inspection {
     let mut found = Inspection::default();
-    let secret = read_secret(&mut found, secret);
-    let present = present(&mut found, headers);
-    let timestamp = headers.timestamp.and_then(|stamp| read_timestamp(&mut found, stamp, now));
+    let secret = check_secret(&mut found, secret);
+    let present = check_headers(&mut found, headers);
+    let timestamp = headers.timestamp.and_then(|stamp| check_timestamp(&mut found, stamp, now));
     let (Some(secret), true, Some(timestamp)) = (secret, present, timestamp) else {
         return found;
     };
     let signature = headers.signature.unwrap_or_default();
-    // The age was judged above: here the signature alone counts.
+    // The age has its own check, so the signature is verified at the time of the timestamp.
     let check = |body: &[u8]| verify(&secret, headers, body, timestamp);
     match check(body) {
-        Err(error @ (VerifyError::Form(_) | VerifyError::NoV1)) => {
-            found.step("signature", Err(error.to_string()));
+        Err(error @ (VerifyError::Fingerprint(_) | VerifyError::NoV1)) => {
+            found.add("signature", Err(error.to_string()));
             let glued = signature.contains("v1=") || signature.matches("v1,").count() > 1;
             if glued {
-                found.causes.push("tokens read v1,<base64> and are parted by single spaces".to_owned());
+                found.causes.push("tokens are v1,<base64>, separated by single spaces".to_owned());
             }
         }
         outcome => {
             let tokens = signature.split(' ').filter(|token| token.starts_with("v1,")).count();
-            found.step("signature", Ok(format!("{tokens} v1 token{}", if tokens == 1 { "" } else { "s" })));
+            found.add("signature", Ok(format!("{tokens} v1 token{}", if tokens == 1 { "" } else { "s" })));
             let over = format!("HMAC-SHA256 over \"{{id}}.{{timestamp}}.\" and {} bytes of body", body.len());
             match outcome {
-                Ok(()) => found.step("match", Ok(over)),
+                Ok(()) => found.add("match", Ok(over)),
                 Err(error) => {
-                    found.step("match", Err(format!("{error} ({over})")));
+                    found.add("match", Err(format!("{error} ({over})")));
                     found.causes = causes(body, |body| check(body).is_ok());
                 }
             }
@@ -74,23 +72,23 @@ pub fn inspect(secret: &str, headers: SignedHeaders<'_>, body: &[u8], now: i64) 
     found
 }
 
-fn read_secret(found: &mut Inspection, text: &str) -> Option<SigningSecret> {
+fn check_secret(found: &mut Inspection, text: &str) -> Option<SigningSecret> {
     match SigningSecret::parse(text) {
         Ok(secret) => {
-            found.step("secret", Ok(format!("{} bytes", secret.0.expose().len())));
+            found.add("secret", Ok(format!("{} bytes", secret.0.expose().len())));
             Some(secret)
         }
         Err(error) => {
             if SigningSecret::parse(text.trim()).is_ok() {
                 found.causes.push("the secret has white space around it".to_owned());
             }
-            found.step("secret", Err(error.to_string()));
+            found.add("secret", Err(error.to_string()));
             None
         }
     }
 }
 
-fn present(found: &mut Inspection, headers: SignedHeaders<'_>) -> bool {
+fn check_headers(found: &mut Inspection, headers: SignedHeaders<'_>) -> bool {
     let named = [
         ("webhook-id", headers.id),
         ("webhook-timestamp", headers.timestamp),
@@ -102,23 +100,23 @@ fn present(found: &mut Inspection, headers: SignedHeaders<'_>) -> bool {
         [] => Ok(format!("all three, id {}", headers.id.unwrap_or_default())),
         _ => Err(format!("missing: {}", missing.join(", "))),
     };
-    found.step("headers", outcome);
+    found.add("headers", outcome);
     missing.is_empty()
 }
 
-fn read_timestamp(found: &mut Inspection, stamp: &str, now: i64) -> Option<i64> {
+fn check_timestamp(found: &mut Inspection, stamp: &str, now: i64) -> Option<i64> {
     let timestamp = stamp.parse::<i64>().ok().filter(|seconds| seconds.to_string() == stamp);
     let Some(timestamp) = timestamp else {
-        found.step("timestamp", Err(VerifyError::Timestamp(stamp.to_owned()).to_string()));
+        found.add("timestamp", Err(VerifyError::Timestamp(stamp.to_owned()).to_string()));
         return None;
     };
-    found.step("timestamp", Ok(format!("{timestamp}, whole seconds")));
+    found.add("timestamp", Ok(format!("{timestamp}, whole seconds")));
     let skew = timestamp.saturating_sub(now);
     if skew.saturating_abs() <= TOLERANCE_SECONDS {
         let when = if skew > 0 { format!("{skew} s ahead") } else { format!("{} s ago", -skew) };
-        found.step("age", Ok(format!("{when}; receivers allow {TOLERANCE_SECONDS} s")));
+        found.add("age", Ok(format!("{when}; receivers allow {TOLERANCE_SECONDS} s")));
     } else {
-        found.step("age", Err(VerifyError::Skewed(skew).to_string()));
+        found.add("age", Err(VerifyError::Skewed(skew).to_string()));
         found.causes.push(if timestamp > 100_000_000_000 {
             "the timestamp looks like milliseconds".to_owned()
         } else {
@@ -128,7 +126,7 @@ fn read_timestamp(found: &mut Inspection, stamp: &str, now: i64) -> Option<i64> 
     Some(timestamp)
 }
 
-/// What was done to the body, if undoing it makes the signature match; else what remains.
+/// Returns the damage to the body, if undoing it makes the signature match; else the other possible causes.
 fn causes(body: &[u8], matches: impl Fn(&[u8]) -> bool) -> Vec<String> {
     let proven = damages(body).into_iter().find(|(_, whole)| matches(whole)).map(|(damage, _)| damage);
     match proven {
@@ -143,7 +141,7 @@ fn causes(body: &[u8], matches: impl Fn(&[u8]) -> bool) -> Vec<String> {
     }
 }
 
-/// The body as it may have been, with what was done to it since.
+/// Possible original bodies, each with the description of its damage.
 fn damages(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut damages = Vec::new();
     if let Some(bare) = body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n")) {
@@ -167,7 +165,7 @@ fn damages(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     damages
 }
 
-/// JSON without white space outside of its texts.
+/// Removes white space outside of JSON strings.
 fn compact(json: &[u8]) -> Vec<u8> {
     let (mut in_text, mut escaped) = (false, false);
     let mut compact = Vec::with_capacity(json.len());
@@ -204,19 +202,19 @@ mod tests {
     }
 
     fn failed(found: &Inspection) -> Vec<&'static str> {
-        found.steps.iter().filter(|step| step.outcome.is_err()).map(|step| step.name).collect()
+        found.checks.iter().filter(|step| step.outcome.is_err()).map(|step| step.name).collect()
     }
 
     #[test]
-    fn a_good_one_holds_in_every_step() {
+    fn a_right_signature_passes_all_checks() {
         let found = look(SECRET, "1790000000", &signature(), BODY, NOW + 12);
         assert!(found.holds() && found.causes.is_empty(), "{found:?}");
-        let names: Vec<&str> = found.steps.iter().map(|step| step.name).collect();
+        let names: Vec<&str> = found.checks.iter().map(|step| step.name).collect();
         assert_eq!(names, ["secret", "headers", "timestamp", "age", "signature", "match"]);
     }
 
     #[test]
-    fn each_step_fails_by_itself() {
+    fn each_check_fails_by_itself() {
         for (secret, stamp, signature, failing) in [
             ("s3cret", "1790000000", signature(), "secret"),
             (SECRET, "1790000000.5", signature(), "timestamp"),
@@ -234,28 +232,28 @@ mod tests {
     }
 
     #[test]
-    fn an_old_one_may_still_match() {
+    fn an_old_callback_may_still_match() {
         let found = look(SECRET, "1790000000", &signature(), BODY, NOW + 1000);
         assert_eq!(failed(&found), ["age"]);
     }
 
     #[test]
-    fn finds_out_what_was_done_to_the_body() {
+    fn finds_the_damage_to_the_body() {
         let newline = [BODY, b"\n"].concat();
         let indented = b"{\n  \"type\": \"a b\",\n  \"n\": [\n    1,\n    2.0\n  ]\n}\n";
-        for (body, said) in [
+        for (body, expected) in [
             (&newline[..], "without the line break at the end"),
             (&indented[..], "without the white space between the values"),
             (b"{}", "another secret"),
         ] {
             let found = look(SECRET, "1790000000", &signature(), body, NOW);
             assert_eq!(failed(&found), ["match"]);
-            assert!(found.causes[0].contains(said), "{:?}", found.causes);
+            assert!(found.causes[0].contains(expected), "{:?}", found.causes);
         }
     }
 
     #[test]
-    fn white_space_in_texts_stays() {
+    fn white_space_in_strings_stays() {
         assert_eq!(compact(br#"{ "a \" b" : "c\\" , "d":1 }"#), br#"{"a \" b":"c\\","d":1}"#);
     }
 }

@@ -1,46 +1,15 @@
-//! Public keys: as they are published (a JSON Web Key Set, RFC 7517), and as a receiver uses them.
+//! Public keys as a JSON Web Key Set (RFC 7517), and the receiver's side of [`super::rsa`].
 //!
-//! A key's id is its thumbprint (RFC 7638), so that whoever has the key knows the id. Written from the receiving side's
-//! documents: a callback without the headers, too old, or with another signature is refused.
+//! As ShipStation's documents require, a callback without the headers, too old or with another signature is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use ring::rsa::PublicKeyComponents;
-use ring::signature::RSA_PKCS1_2048_8192_SHA256;
 use serde::{Deserialize, Serialize};
 
 use super::TOLERANCE_SECONDS;
 use super::inspect::Inspection;
-use super::rsa::{KEY_ID, RsaKey, SIGNATURE, TIMESTAMP, signed_text};
-use crate::domain::digest;
-
-/// The public half of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey {
-    pub key_id: String,
-    /// Modulus and exponent, big-endian.
-    n: Vec<u8>,
-    e: Vec<u8>,
-}
-
-impl PublicKey {
-    pub(super) fn new(n: Vec<u8>, e: Vec<u8>) -> Self {
-        let [n64, e64] = [&n, &e].map(|number| URL_SAFE_NO_PAD.encode(number));
-        // The members that make the key, in the order of their names, without white space.
-        let text = format!(r#"{{"e":"{e64}","kty":"RSA","n":"{n64}"}}"#);
-        Self { key_id: URL_SAFE_NO_PAD.encode(digest::of_bytes(text.as_bytes())), n, e }
-    }
-
-    pub fn bits(&self) -> usize {
-        self.n.len() * 8
-    }
-
-    pub(super) fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
-        let key = PublicKeyComponents { n: &self.n, e: &self.e };
-        key.verify(&RSA_PKCS1_2048_8192_SHA256, text, signature).is_ok()
-    }
-}
+use super::rsa::{KEY_ID, PublicKey, RsaKey, SIGNATURE, TIMESTAMP, signed_text};
 
 #[derive(Serialize, Deserialize)]
 struct Jwk {
@@ -62,7 +31,7 @@ struct Jwks {
     keys: Vec<Jwk>,
 }
 
-/// The key set that receivers fetch: the public halves of `keys`, and nothing else of them.
+/// Returns the key set for receivers: the public keys of `keys`.
 pub fn publish(keys: &[RsaKey]) -> String {
     let jwk = |key: &RsaKey| Jwk {
         kty: "RSA".to_owned(),
@@ -76,16 +45,16 @@ pub fn publish(keys: &[RsaKey]) -> String {
     serde_json::to_string(&set).expect("texts are JSON")
 }
 
-/// Reads a key set; what are no RSA keys in it are for others.
+/// Parses a key set. Keys of other types than RSA are skipped.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// A description of the fault.
 pub fn parse(text: &str) -> Result<Vec<PublicKey>, String> {
-    let set: Jwks = serde_json::from_str(text).map_err(|error| format!("is no key set: {error}"))?;
+    let set: Jwks = serde_json::from_str(text).map_err(|error| format!("is not a key set: {error}"))?;
     let key = |jwk: Jwk| {
         let number = |text: &str| URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
         let (Ok(n), Ok(e)) = (number(&jwk.n), number(&jwk.e)) else {
-            return Err("holds a key that is not base64url".to_owned());
+            return Err("contains a key that is not base64url".to_owned());
         };
         let key = PublicKey::new(n, e);
         Ok(PublicKey { key_id: jwk.kid.unwrap_or(key.key_id), ..key })
@@ -93,7 +62,7 @@ pub fn parse(text: &str) -> Result<Vec<PublicKey>, String> {
     set.keys.into_iter().filter(|jwk| jwk.kty == "RSA").map(key).collect()
 }
 
-/// The three headers of a callback, as they came.
+/// The three signature headers of a callback, as received.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VendorHeaders<'a> {
     pub signature: Option<&'a str>,
@@ -101,7 +70,7 @@ pub struct VendorHeaders<'a> {
     pub timestamp: Option<&'a str>,
 }
 
-/// Inspects one callback at `now`, step by step, against the published `keys`.
+/// Checks one callback at `now` with the published `keys`.
 pub fn inspect(keys: &[PublicKey], headers: VendorHeaders<'_>, body: &[u8], now: Timestamp) -> Inspection {
     let mut found = Inspection::default();
     let (Some(signature), Some(key_id), Some(stamp)) = (headers.signature, headers.key_id, headers.timestamp)
@@ -110,27 +79,27 @@ pub fn inspect(keys: &[PublicKey], headers: VendorHeaders<'_>, body: &[u8], now:
             [(SIGNATURE, headers.signature), (KEY_ID, headers.key_id), (TIMESTAMP, headers.timestamp)];
         let missing = named.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| *name);
         let missing = missing.collect::<Vec<_>>().join(", ");
-        found.step("RSA headers", Err(format!("missing: {missing}")));
+        found.add("RSA headers", Err(format!("missing: {missing}")));
         found.causes.push("the subscriber needs rsa_signature = true".to_owned());
         return found;
     };
-    found.step("RSA headers", Ok("all three".to_owned()));
-    found.step("RSA age", age(stamp, now));
+    found.add("RSA headers", Ok("all three".to_owned()));
+    found.add("RSA age", age(stamp, now));
     let Some(key) = keys.iter().find(|key| key.key_id == key_id) else {
-        found.step("RSA key", Err(format!("none of the {} published has the id {key_id}", keys.len())));
+        found.add("RSA key", Err(format!("none of the {} published has the id {key_id}", keys.len())));
         found.causes.push("an old copy of the keys, or another sender's: fetch /jwks again".to_owned());
         return found;
     };
-    found.step("RSA key", Ok(format!("{key_id}, {} bits", key.bits())));
+    found.add("RSA key", Ok(format!("{key_id}, {} bits", key.bits())));
     let holds =
         STANDARD.decode(signature).is_ok_and(|signature| key.verifies(&signed_text(stamp, body), &signature));
     let over = format!("RSA-SHA256 over \"{{timestamp}}.\" and {} bytes of body", body.len());
-    found.step("RSA match", if holds { Ok(over) } else { Err(format!("not made by this key: {over}")) });
+    found.add("RSA match", if holds { Ok(over) } else { Err(format!("not made by this key: {over}")) });
     found
 }
 
 fn age(stamp: &str, now: Timestamp) -> Result<String, String> {
-    let at: Timestamp = stamp.parse().map_err(|_| format!("{TIMESTAMP} is no instant: {stamp:?}"))?;
+    let at: Timestamp = stamp.parse().map_err(|_| format!("{TIMESTAMP} is not an instant: {stamp:?}"))?;
     let skew = at.duration_since(now).as_secs();
     if skew.saturating_abs() > TOLERANCE_SECONDS {
         return Err(format!(
@@ -153,7 +122,7 @@ mod tests {
         let published =
             publish(&[read(include_str!("../../../../tests/keys/b.pem")).unwrap(), read(A).unwrap()]);
         let found = inspect(&parse(&published).unwrap(), headers, body, now.parse().unwrap());
-        let wrong = found.steps.into_iter().filter_map(|step| step.outcome.err().map(|_| step.name));
+        let wrong = found.checks.into_iter().filter_map(|step| step.outcome.err().map(|_| step.name));
         wrong.map(str::to_owned).collect()
     }
 
@@ -161,7 +130,7 @@ mod tests {
         VendorHeaders { signature: Some(BY_OPENSSL), key_id: Some(KEY_ID_A), timestamp: Some(AT) };
 
     #[test]
-    fn publishes_what_others_make_of_the_key() {
+    fn publishes_the_same_as_another_implementation() {
         assert_eq!(
             publish(&[read(A).unwrap()]),
             format!(
@@ -173,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openssl_signed_holds_and_nothing_else() {
+    fn accepts_the_signature_of_openssl_and_no_other() {
         assert_eq!(look(GOOD, BODY, "2026-08-04T12:04:59Z"), [""; 0]);
         assert_eq!(look(GOOD, BODY, "2026-08-04T12:05:01Z"), ["RSA age"]);
         assert_eq!(look(GOOD, b"{}", AT), ["RSA match"]);
@@ -186,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn key_sets_of_others_are_read() {
+    fn parses_key_sets_of_others() {
         let others = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"a","y":"b"},{"kty":"RSA","n":"AQ==","e":"AQAB","kid":"k"}]}"#;
         let keys = parse(others).unwrap();
         assert_eq!((keys.len(), keys[0].key_id.as_str()), (1, "k"));

@@ -1,8 +1,8 @@
 //! Standard Webhooks signatures: `v1,<base64 HMAC-SHA256(secret, "{id}.{timestamp}.{body}")>`.
 //!
-//! As the official verifiers really behave: standard padded base64, whole seconds, one space between tokens. The
-//! receiving side is [`verify`]; [`inspect`] tells step by step what is wrong, for `trackpost verify`. Two other ways to
-//! sign go beside it where a subscriber asks for them: [`rsa`], the vendor's own, and a plain [`hmac_header`].
+//! Like the official verifiers: standard padded base64, whole seconds, one space between tokens. [`verify`] is the
+//! receiving side; [`inspect`] explains a failed verification for `trackpost verify`. Subscribers may ask for one of two
+//! additional signatures: [`rsa`], ShipStation's own way, and a plain [`hmac_header`].
 
 pub mod hmac_header;
 pub mod inspect;
@@ -16,11 +16,11 @@ use sha2::Sha256;
 
 use crate::domain::secret::Hidden;
 
-/// A signing secret: `whsec_` and the base64 of 24 to 64 bytes.
+/// Signing secret: `whsec_` and the base64 of 24 to 64 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningSecret(Hidden<Vec<u8>>);
 
-/// Why a text is no signing secret. Shows nothing of it.
+/// Error for a text that is not a signing secret. Contains nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     #[error("a signing secret starts with whsec_")]
@@ -44,7 +44,7 @@ impl SigningSecret {
         }
     }
 
-    /// A secret made of `key`, in the text form that configuration takes.
+    /// Returns the secret with the bytes `key` as text.
     pub fn encode(key: &[u8]) -> String {
         format!("{}{}", Self::PREFIX, STANDARD.encode(key))
     }
@@ -61,16 +61,16 @@ impl SigningSecret {
     }
 }
 
-/// The value of `webhook-signature`: one token per live secret, single spaces. `timestamp` in whole seconds.
+/// Returns the value of `webhook-signature`: one token per secret, separated by single spaces. `timestamp`: Unix seconds.
 pub fn sign(secrets: &[SigningSecret], id: &str, timestamp: i64, body: &[u8]) -> String {
     let tokens: Vec<String> = secrets.iter().map(|secret| secret.token(id, timestamp, body)).collect();
     tokens.join(" ")
 }
 
-/// How far a receiver's clock may be from the timestamp, in seconds, as the official libraries have it.
+/// Maximum difference between a receiver's clock and the timestamp in the official libraries, in seconds.
 pub const TOLERANCE_SECONDS: i64 = 5 * 60;
 
-/// The three headers of a callback, as they came.
+/// The three signature headers of a callback, as received.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SignedHeaders<'a> {
     pub id: Option<&'a str>,
@@ -78,24 +78,24 @@ pub struct SignedHeaders<'a> {
     pub signature: Option<&'a str>,
 }
 
-/// What is wrong with a callback's signature; the first thing found.
+/// First error found in a callback's signature.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     #[error("the header {0} is missing")]
     Missing(&'static str),
-    #[error("webhook-timestamp is no whole number of seconds: {0:?}")]
+    #[error("webhook-timestamp is not a whole number of seconds: {0:?}")]
     Timestamp(String),
     #[error("webhook-timestamp is {0} s from now; receivers refuse more than {TOLERANCE_SECONDS}")]
     Skewed(i64),
     #[error("webhook-signature is not a list of version,base64 with single spaces: {0:?}")]
-    Form(String),
-    #[error("webhook-signature holds no v1 token")]
+    Fingerprint(String),
+    #[error("webhook-signature has no v1 token")]
     NoV1,
-    #[error("no v1 signature is made with this secret over these bytes")]
+    #[error("no v1 signature matches this secret and these bytes")]
     Mismatch,
 }
 
-/// Checks one callback against one secret at `now` (seconds). The tokens are compared in constant time.
+/// Verifies one callback with one secret at `now` (Unix seconds). Tokens are compared in constant time.
 pub fn verify(
     secret: &SigningSecret,
     headers: SignedHeaders<'_>,
@@ -116,8 +116,8 @@ pub fn verify(
     let mut any = false;
     for token in signature.split(' ') {
         let (version, encoded) =
-            token.split_once(',').ok_or_else(|| VerifyError::Form(signature.to_owned()))?;
-        let given = STANDARD.decode(encoded).map_err(|_| VerifyError::Form(signature.to_owned()))?;
+            token.split_once(',').ok_or_else(|| VerifyError::Fingerprint(signature.to_owned()))?;
+        let given = STANDARD.decode(encoded).map_err(|_| VerifyError::Fingerprint(signature.to_owned()))?;
         if version != "v1" {
             continue;
         }
@@ -138,7 +138,7 @@ mod tests {
     const BODY: &[u8] = br#"{"test": 2432232314}"#;
 
     #[test]
-    fn known_answer_of_the_specification() {
+    fn signs_the_example_of_the_specification() {
         let secret = SigningSecret::parse(SECRET).unwrap();
         let signature = sign(&[secret], ID, 1614265330, BODY);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_secrets_that_are_none_and_says_why() {
+    fn refuses_invalid_secrets_with_a_reason() {
         assert_eq!(SigningSecret::parse("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), Err(SecretError::NoPrefix));
         assert_eq!(SigningSecret::parse("whsec_!"), Err(SecretError::NotBase64));
         assert_eq!(

@@ -1,27 +1,55 @@
-//! The vendor's own way to sign, with a key of our own: for receivers that insist on it.
+//! ShipStation's way to sign, with the operator's own key, for receivers that require it.
 //!
-//! RSA PKCS#1 v1.5 with SHA-256 over `"{timestamp}.{body}"`, in three headers; the public halves are published as a
-//! [key set](super::jwks). Nobody but the vendor can sign as the vendor: the receiver must be told where our keys are.
-//! It comes in addition to Standard Webhooks and never in its place.
+//! RSA PKCS#1 v1.5 with SHA-256 over `"{timestamp}.{body}"`, in three headers. The public keys are published as a
+//! [key set](super::jwks). The receiver must be configured with its URL, because ShipStation's own key is not available.
+//! This signature is always in addition to Standard Webhooks.
 
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair};
 
-use super::jwks::PublicKey;
-use crate::domain::messages::body;
+use crate::domain::digest;
+use crate::domain::time::instant;
 
 pub const SIGNATURE: &str = "x-shipengine-rsa-sha256-signature";
 pub const KEY_ID: &str = "x-shipengine-rsa-sha256-key-id";
 pub const TIMESTAMP: &str = "x-shipengine-timestamp";
 
-/// A private key, sound: it has signed before anybody gets it. Two with the same public half are the same key.
+/// Public key. Its id is its thumbprint (RFC 7638).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    pub key_id: String,
+    /// Modulus, big-endian.
+    pub(super) n: Vec<u8>,
+    /// Exponent, big-endian.
+    pub(super) e: Vec<u8>,
+}
+
+impl PublicKey {
+    pub(super) fn new(n: Vec<u8>, e: Vec<u8>) -> Self {
+        let [n64, e64] = [&n, &e].map(|number| URL_SAFE_NO_PAD.encode(number));
+        // The thumbprint covers the required members, sorted by name, without white space.
+        let text = format!(r#"{{"e":"{e64}","kty":"RSA","n":"{n64}"}}"#);
+        Self { key_id: URL_SAFE_NO_PAD.encode(digest::of_bytes(text.as_bytes())), n, e }
+    }
+
+    pub fn bits(&self) -> usize {
+        self.n.len() * 8
+    }
+
+    pub(super) fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
+        let key = PublicKeyComponents { n: &self.n, e: &self.e };
+        key.verify(&RSA_PKCS1_2048_8192_SHA256, text, signature).is_ok()
+    }
+}
+
+/// Private key that has signed a test text. Keys are equal if their public keys are.
 #[derive(Clone)]
 pub struct RsaKey(Arc<Pair>);
 
@@ -30,14 +58,14 @@ struct Pair {
     public: PublicKey,
 }
 
-/// The form of an unencrypted private key (DER).
+/// Encoding of an unencrypted private key (DER).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyForm {
     Pkcs8,
     Pkcs1,
 }
 
-/// Why a key can't be used. Shows nothing of it.
+/// Error for an unusable key. Contains nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     #[error("is an RSA key of less than 2048 bits")]
@@ -52,7 +80,7 @@ pub enum KeyError {
     Unusable(String),
 }
 
-/// The values of the three headers.
+/// Values of the three headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VendorSignature {
     /// Standard base64, padded.
@@ -63,7 +91,7 @@ pub struct VendorSignature {
 }
 
 impl RsaKey {
-    /// Reads a key of 2048 to 4096 bits.
+    /// Parses a key of 2048 to 4096 bits.
     pub fn parse(form: KeyForm, der: &[u8]) -> Result<Self, KeyError> {
         let parsed = match form {
             KeyForm::Pkcs8 => RsaKeyPair::from_pkcs8(der),
@@ -78,7 +106,7 @@ impl RsaKey {
         })?;
         let PublicKeyComponents { n, e } = PublicKeyComponents::<Vec<u8>>::from(private.public());
         let key = Self(Arc::new(Pair { private, public: PublicKey::new(n, e) }));
-        // How the private parts relate shows only when they are used.
+        // Only signing reveals inconsistent private parts.
         let trial = key.signature_of(b"trial").map_err(|_| KeyError::Inconsistent)?;
         if key.public().verifies(b"trial", &trial) { Ok(key) } else { Err(KeyError::Inconsistent) }
     }
@@ -87,9 +115,9 @@ impl RsaKey {
         &self.0.public
     }
 
-    /// Signs `body` as sent at `now`.
+    /// Signs `body`, sent at `now`.
     pub fn sign(&self, now: Timestamp, body: &[u8]) -> VendorSignature {
-        let timestamp = body::instant(now);
+        let timestamp = instant(now);
         let signature = self.signature_of(&signed_text(&timestamp, body));
         VendorSignature {
             signature: STANDARD.encode(signature.expect("a key that has signed once signs always")),
@@ -101,13 +129,13 @@ impl RsaKey {
     fn signature_of(&self, text: &[u8]) -> Result<Vec<u8>, ring::error::Unspecified> {
         let private = &self.0.private;
         let mut signature = vec![0; private.public().modulus_len()];
-        // This padding leaves nothing to chance: the source that is asked for stays untouched.
+        // PKCS#1 v1.5 is deterministic: the random source is not used.
         private.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text, &mut signature)?;
         Ok(signature)
     }
 }
 
-/// What is signed: the timestamp as its header has it, a dot, and the body as sent.
+/// Signed text: the timestamp as in its header, a dot, and the body as sent.
 pub(super) fn signed_text(timestamp: &str, body: &[u8]) -> Vec<u8> {
     [timestamp.as_bytes(), b".", body].concat()
 }
@@ -131,7 +159,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A key of `tests/keys`, made with OpenSSL.
+    /// Parses a key of `tests/keys`, made with OpenSSL.
     pub fn read(pem: &str) -> Result<RsaKey, KeyError> {
         match PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap() {
             PrivateKeyDer::Pkcs8(der) => RsaKey::parse(KeyForm::Pkcs8, der.secret_pkcs8_der()),
@@ -143,11 +171,11 @@ pub(super) mod tests {
     pub const A: &str = include_str!("../../../../tests/keys/a.pem");
     pub const AT: &str = "2026-08-04T12:00:00.000Z";
     pub const BODY: &[u8] = br#"{"test": 2432232314}"#;
-    /// By `openssl dgst -sha256 -sign a.pem` over timestamp, dot and body.
+    /// Made by `openssl dgst -sha256 -sign a.pem` over timestamp, dot and body.
     pub const BY_OPENSSL: &str = "WJgvckMFFaXPzlQGEnZx2fXhSttBB1+qSR2bUzUFsWI3sFqw69CLRYIaPjV7gc3dOBnqfeAi4Lhu4nslHmSOw80+Tjesv1QPrVz7CJuHpt6lGKAAxKhQxBYK/mmxn+QqYfGX8XaviRJFabl9wOD4CUhqqQWVigWCKU3BbVeE2EeY7dOdFWhunfa9aSHDI4jOF9NQVnfm1ECMWMVKICiK7qS15kiN31YfGoWWIkd9oNOQv+Gl+r7xf91s4q1b7ItustkkXnHgdbYJO8+8uUwQozsODIYmEcocdMJ8AXDBWc4zcWYotaA7lX0CeDxwdJOmOFDq1t5xtHpkJBB9WxwKeQ==";
 
     #[test]
-    fn signs_as_openssl_does_whatever_form_the_key_has() {
+    fn signs_like_openssl_with_either_encoding_of_the_key() {
         for pem in [A, include_str!("../../../../tests/keys/a.pkcs1.pem")] {
             let signed = read(pem).unwrap().sign(AT.parse().unwrap(), BODY);
             assert_eq!(signed.timestamp, AT);
@@ -164,11 +192,11 @@ pub(super) mod tests {
             (key.sign(now, BODY), key.sign("2026-08-04T12:00:00.8Z".parse().unwrap(), BODY));
         assert_eq!(signed.timestamp, "2026-08-04T12:00:00.700Z");
         assert_ne!(signed.signature, later.signature);
-        assert_eq!(signed, key.sign(now, BODY), "nothing is left to chance");
+        assert_eq!(signed, key.sign(now, BODY), "signing is deterministic");
     }
 
     #[test]
-    fn refuses_keys_that_will_not_do_and_says_why() {
+    fn refuses_unusable_keys_with_a_reason() {
         for (pem, why) in [
             (include_str!("../../../../tests/keys/short.pem"), KeyError::TooShort),
             (include_str!("../../../../tests/keys/long.pem"), KeyError::TooLong),
@@ -180,7 +208,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn is_shown_by_its_id_only() {
+    fn debug_shows_only_the_key_id() {
         assert_eq!(
             format!("{:?}", read(A).unwrap()),
             "RsaKey(\"-UpRbVLXKw2fkwrZJVYwrR0aZkpFoZB6HoJXphVI6Ks\")"

@@ -88,6 +88,7 @@ pub struct Cadence {
 
 /// The decision of the cadence.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "the large variant is the common one")]
 pub enum NextPoll {
     At(PlannedPoll),
     /// The label is finished, and no further poll is wanted.

@@ -7,7 +7,7 @@ use super::{FirstPoll, PollContext, PollPlan, good, silence};
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::messages::body::{compose, summarize};
-use crate::domain::messages::news::Change;
+use crate::domain::messages::change::Change;
 use crate::domain::messages::{Message, next_seq};
 use crate::domain::polling::alerts::newest_scan;
 use crate::domain::polling::cadence::guess_offset;
@@ -15,7 +15,7 @@ use crate::domain::polling::freshness;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::tracking::history;
 use crate::domain::tracking::matching::{KnownEvent, match_events};
-use crate::domain::tracking::{Deliveries, Tracking, TrackingEvent};
+use crate::domain::tracking::{DeliveryScans, Tracking, TrackingEvent};
 
 pub(super) fn answered(
     context: &PollContext<'_>,
@@ -28,13 +28,13 @@ pub(super) fn answered(
     let mut plan = good(label, now);
     let first = label.poll_state.first_answer_at.is_none();
     let matching = match_events(&label.key, known, &tracking.events);
-    let (writes, told) = history::settle(known, &matching);
+    let (writes, told) = history::plan(known, &matching);
     let after = &mut plan.poll_state;
     take_over(after, tracking, digest, now);
     after.missing_events = writes.missing_after;
     plan.events = writes;
     plan.notices = freshness::noticed(label, &told.added, &tracking.events, now);
-    let deliveries = Deliveries::of(&tracking.events);
+    let deliveries = DeliveryScans::of(&tracking.events);
     let kept =
         known.iter().enumerate().filter(|(at, event)| !event.retracted && !matching.retracted.contains(at));
     let kept = kept.map(|(_, event)| event);
@@ -42,7 +42,7 @@ pub(super) fn answered(
     after.delivered_beneath_at = stands.then(|| label.poll_state.delivered_beneath_at.unwrap_or(now));
 
     if !told.added.is_empty() {
-        let is_new = |place| told.added.iter().any(|event| event.place == Some(place));
+        let is_new = |place| told.added.iter().any(|event| event.index == Some(place));
         let scan = newest_scan(&tracking.events, is_new, after.utc_offset(), now);
         let scan = scan.max(after.newest_scan_at);
         after.stalled_told &= scan == after.newest_scan_at;
@@ -119,17 +119,17 @@ fn take_over(after: &mut PollState, tracking: &Tracking, digest: Digest, now: Ti
 /// earlier scans that the list no longer holds, after which it did not move.
 fn delivery_stands<'k>(
     before: &PollState,
-    deliveries: Deliveries,
+    deliveries: DeliveryScans,
     kept: impl Iterator<Item = &'k KnownEvent>,
     tracking: &Tracking,
 ) -> bool {
-    if deliveries != Deliveries::default() || !before.is_delivered() {
-        return deliveries.standing.is_some();
+    if deliveries != DeliveryScans::default() || !before.is_delivered() {
+        return deliveries.current.is_some();
     }
     let earlier = kept.filter_map(|event| TrackingEvent::parse(&event.raw).ok());
     // Scans of both lists appear twice, which changes nothing.
     let scans: Vec<_> = tracking.events.iter().cloned().chain(earlier).collect();
-    Deliveries::of(&scans).standing.is_some()
+    DeliveryScans::of(&scans).current.is_some()
 }
 
 /// Finishes the label, reopens it, or activates it again after a poll by hand.

@@ -5,12 +5,12 @@
 
 use jiff::Timestamp;
 
-use crate::domain::messages::news::{Change, StatusPair};
+use crate::domain::messages::change::{Change, StatusPair};
 use crate::domain::polling::label_record::PollState;
 use crate::domain::tracking::estimate::estimate_day;
-use crate::domain::tracking::history::{ToldEvent, ToldEvents};
-use crate::domain::tracking::matching::{EventId, WallClock};
-use crate::domain::tracking::{Deliveries, StatusCode, Tracking, TrackingEvent};
+use crate::domain::tracking::history::{MessageEvent, MessageEvents};
+use crate::domain::tracking::matching::{EventId, LocalTime};
+use crate::domain::tracking::{DeliveryScans, StatusCode, Tracking, TrackingEvent};
 
 /// A label before and after an answer.
 #[derive(Clone, Copy)]
@@ -18,13 +18,13 @@ pub struct Step<'a> {
     pub before: &'a PollState,
     pub after: &'a PollState,
     pub tracking: &'a Tracking,
-    pub deliveries: Deliveries,
+    pub deliveries: DeliveryScans,
     /// The answer is the label's first.
     pub first: bool,
 }
 
 /// Returns the changes that an answer brings.
-pub fn changes(step: &Step<'_>, events: ToldEvents) -> Vec<Change> {
+pub fn changes(step: &Step<'_>, events: MessageEvents) -> Vec<Change> {
     let Step { before, after, .. } = *step;
     if step.first && says_nothing(after, step.tracking) {
         return Vec::new();
@@ -64,12 +64,12 @@ const IS_EXCEPTION: Is = |event| event.status() == Some(StatusCode::Exception);
 impl Step<'_> {
     /// Returns the milestones of scans that are new or became milestones, wherever they stand in the list, and of the
     /// status. A scan brings a milestone once.
-    fn milestones(&self, events: &ToldEvents) -> Vec<Change> {
+    fn milestones(&self, events: &MessageEvents) -> Vec<Change> {
         let Step { before, after, deliveries, .. } = *self;
         let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
         let mut found = Vec::new();
-        let poll_state = self.brought_at(events, deliveries.standing);
-        let again = was_delivered && deliveries.left.is_some() && poll_state.is_some();
+        let poll_state = self.brought_at(events, deliveries.current);
+        let again = was_delivered && deliveries.superseded.is_some() && poll_state.is_some();
         if was_delivered && (again || !is_delivered) {
             found.push(self.reopened(events));
         }
@@ -77,7 +77,7 @@ impl Step<'_> {
         // A backfilled "out for delivery" is outdated, unless only its time is vague. A backfilled exception still
         // happened.
         let out = self.newest(events, TrackingEvent::is_out_for_delivery);
-        let out = out.filter(|event| !event.behind || event.place == Some(0));
+        let out = out.filter(|event| !event.late_now || event.index == Some(0));
         let says_out = after.out_for_delivery && !before.out_for_delivery;
         // The vehicle's scan may come after the driver's, whatever their times: the parcel is not out again.
         let is_over = was_delivered && is_delivered && !again;
@@ -92,7 +92,7 @@ impl Step<'_> {
             found.push(Change::Exception(exception.cloned()));
         }
 
-        let left = self.brought_at(events, deliveries.left);
+        let left = self.brought_at(events, deliveries.superseded);
         if again || (is_delivered && !was_delivered) {
             let brought = poll_state.or_else(|| self.newest(events, TrackingEvent::is_delivery));
             if brought.is_some() || after.is_terminal() {
@@ -108,25 +108,25 @@ impl Step<'_> {
         found
     }
 
-    fn reopened(&self, events: &ToldEvents) -> Change {
+    fn reopened(&self, events: &MessageEvents) -> Change {
         let event = events.added.last().map(|event| event.event_id);
         Change::Reopened { from: self.before.pair(), to: self.after.pair(), event }
     }
 
     /// Returns the newest scan that has the milestone now and had it not before: new scans first, then revised ones.
-    fn newest<'e>(&self, events: &'e ToldEvents, is: Is) -> Option<&'e ToldEvent> {
+    fn newest<'e>(&self, events: &'e MessageEvents, is: Is) -> Option<&'e MessageEvent> {
         let told = events.added.iter().rev().chain(events.revised.iter().rev());
         told.into_iter().find(|told| self.is_newly(told, is))
     }
 
     /// Returns the event of the scan at that place if it became a delivery with this answer.
-    fn brought_at<'e>(&self, events: &'e ToldEvents, place: Option<usize>) -> Option<&'e ToldEvent> {
-        let mut told = events.added.iter().chain(&events.revised).filter(|told| told.place == place);
+    fn brought_at<'e>(&self, events: &'e MessageEvents, place: Option<usize>) -> Option<&'e MessageEvent> {
+        let mut told = events.added.iter().chain(&events.revised).filter(|told| told.index == place);
         told.find(|told| place.is_some() && self.is_newly(told, TrackingEvent::is_delivery))
     }
 
-    fn is_newly(&self, told: &ToldEvent, is: Is) -> bool {
-        let now = told.place.and_then(|place| self.tracking.events.get(place));
+    fn is_newly(&self, told: &MessageEvent, is: Is) -> bool {
+        let now = told.index.and_then(|place| self.tracking.events.get(place));
         let was_such = || match &told.previous {
             Some(raw) => TrackingEvent::parse(raw).is_ok_and(|before| is(&before)),
             // An event that returns unchanged brought its milestone before.
@@ -144,11 +144,11 @@ impl Step<'_> {
     /// Returns the newest scan by its time; of equal times, the one listed first.
     fn newest_where(&self, wanted: impl Fn(&TrackingEvent) -> bool) -> Option<usize> {
         let wanted = self.tracking.events.iter().enumerate().rev().filter(|(_, event)| wanted(event));
-        wanted.max_by_key(|(_, event)| WallClock::of(event)).map(|(place, _)| place)
+        wanted.max_by_key(|(_, event)| LocalTime::of(event)).map(|(place, _)| place)
     }
 
     /// Returns the scan that brought the status: the newest with the same code, else the newest new one.
-    fn bringer(&self, events: &ToldEvents) -> Option<EventId> {
+    fn bringer(&self, events: &MessageEvents) -> Option<EventId> {
         let status = self.after.status();
         let place = self.newest_where(|event| status.is_some() && event.status() == status);
         let id = |place| events.ids.iter().find(|(at, _)| *at == place).map(|(_, id)| *id);

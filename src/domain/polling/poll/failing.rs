@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{PollContext, PollPlan, Reason, append, untouched, whole_ms};
 use crate::domain::label::LabelState;
-use crate::domain::messages::news::Change;
+use crate::domain::messages::change::Change;
 use crate::domain::polling::account_status::backoff;
 use crate::domain::polling::cadence::JITTER;
 use crate::domain::polling::label_record::{LabelRecord, PollState};

@@ -20,11 +20,10 @@ use super::pace::Pace;
 use super::reason::Reason;
 use super::schedule::Entry;
 use crate::domain::clock::Gaps;
-use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::messages::body::compose;
+use crate::domain::messages::change::Change;
 use crate::domain::messages::fan_out::{self, PlannedDelivery};
-use crate::domain::messages::news::Change;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::messages::{Message, next_seq};
 use crate::domain::polling::account_status::AccountSignal;
@@ -90,13 +89,7 @@ pub struct PollSummary {
 /// Number of summaries that are kept with a label.
 pub const POLLS_KEPT: usize = 5;
 
-/// Whether the plan needs the history: the answer differs, or an event is missing and may have to be retracted.
-pub fn needs_history(poll_state: &PollState, digest: &Digest) -> bool {
-    poll_state.answer_digest.as_ref() != Some(digest) || poll_state.missing_events > 0
-}
-
-/// Plans everything that follows from a reading of `label` at `now`. `known` is its history, needed if
-/// [`needs_history`] returns true. `jitter` is from -1 to 1.
+/// Plans everything that follows from a reading of `label` at `now`. `known` is its history, needed for an answer. `jitter` is from -1 to 1.
 pub fn plan(
     context: &PollContext<'_>,
     label: &LabelRecord,

@@ -233,9 +233,9 @@ impl RateLimiter {
         Ok(AllowedRequest { sent_at: now, probe })
     }
 
-    /// Whether requests are spaced evenly: more is due, or asked for, than the quota gives.
-    pub fn spaced(&self) -> bool {
-        self.catching_up || self.stretch > 1.0 || self.demand.due > self.requests_per_minute as usize
+    /// Whether requests are spaced evenly: after an outage, and while the labels ask for more than the quota gives.
+    fn spaced(&self) -> bool {
+        self.catching_up || self.stretch > 1.0
     }
 
     /// Returns the number of requests that are reserved at once. After a crash this many count as sent that were not.

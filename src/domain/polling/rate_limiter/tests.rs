@@ -179,16 +179,6 @@ fn while_more_is_asked_than_given_calls_are_even() {
     assert_eq!(limiter.set_demand(demand(0.9), at(102)), Some(1.0));
 }
 
-#[test]
-fn while_more_is_due_than_a_minute_gives_requests_are_even() {
-    let due = |due| Demand { due, ..demand(0.0) };
-    let mut limiter = limiter(60, 0);
-    limiter.set_demand(due(61), at(0));
-    assert_eq!(looks(&mut limiter, at(0)), 1, "from the first one on");
-    limiter.set_demand(due(60), at(1));
-    assert_eq!(looks(&mut limiter, at(1)), 59, "few are polled at once");
-}
-
 /// In real time never more than the limit a minute, whatever the wall clock does meanwhile.
 #[test]
 fn a_jump_of_the_clock_neither_opens_nor_blocks_the_quota() {

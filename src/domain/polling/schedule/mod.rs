@@ -97,9 +97,9 @@ impl Schedule {
         self.queues.without_wait()
     }
 
-    /// How many labels are due at `now`; counts them one by one, up to `most`.
-    pub fn due(&self, now: Timestamp, most: usize) -> usize {
-        self.queues.due(now, most)
+    /// How many labels are due at `now`; counts them one by one.
+    pub fn due(&self, now: Timestamp) -> usize {
+        self.queues.due(now)
     }
 
     /// When the next label is due.

@@ -126,17 +126,14 @@ impl Queues {
         self.queues.iter().filter(|((_, pace), _)| *pace == Pace::NONE).map(|(_, queue)| queue.len()).sum()
     }
 
-    /// How many labels are due at `now`, up to `most`. Counts those of queues that are due in part one by one.
-    pub fn due(&self, now: Timestamp, most: usize) -> usize {
+    /// How many labels are due at `now`. Counts those of queues that are due in part one by one.
+    pub fn due(&self, now: Timestamp) -> usize {
         let until = Ticket::new(now.as_millisecond().saturating_add(1), 0);
-        self.queues.values().fold(0, |counted, queue| {
-            let left = most - counted;
-            counted
-                + match queue.last() {
-                    Some(last) if *last < until => queue.len().min(left),
-                    _ => queue.range(..until).take(left).count(),
-                }
-        })
+        let due = |queue: &BTreeSet<Ticket>| match queue.last() {
+            Some(last) if *last < until => queue.len(),
+            _ => queue.range(..until).count(),
+        };
+        self.queues.values().map(due).sum()
     }
 
     fn heads(&self, now: i64) -> impl Iterator<Item = ((u16, Pace), Ticket)> {

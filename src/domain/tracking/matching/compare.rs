@@ -1,114 +1,92 @@
-//! Compares an answer with the history of its label and says what is new.
+//! Compares an answer with the label's history.
 //!
-//! The whole list comes every time, without ids, and is rewritten at will. Five steps, live events first: equal form;
-//! same time, code and place; a refined or shifted time or a changed code where there is no choice; what is left over in
-//! the answer is added; what is left over in the history is missing, and retracted when missing twice, unless it was the
-//! oldest and newer ones stand: some carriers tell only the last scans. Then what is left of the answer is tried against
-//! events that are gone, by the first two steps alone: a shift is evidence only while the unshifted event has just gone.
-//! The result is a value; whoever stores it decides nothing.
+//! An answer is a whole list without ids, and earlier entries may change. Live events are matched first:
+//! 1. equal fingerprint;
+//! 2. equal time, code and location;
+//! 3. a refined time, a shifted time or a changed code, where the choice is unambiguous;
+//! 4. an unmatched event of the answer is added;
+//! 5. an unmatched event of the history is missing, and retracted once it is missing twice in a row. If it was the oldest
+//!    and newer ones are there, it fell off instead: some carriers send only the last scans.
+//!
+//! Before step 4, unmatched events of the answer are compared with retracted and fallen-off events, by steps 1 and 2 only.
+//! Step 3 would be wrong there: a shift is evidence only if the unshifted event has just vanished.
+//!
+//! The result is a value; its writer decides nothing.
 
-use std::cell::{Cell, LazyCell, OnceCell};
+use std::cell::LazyCell;
 
-use jiff::Timestamp;
-
-use super::canonical::Form;
-use super::identity::{EventId, Mint};
-use super::instant::instant_of;
-use super::layout::Layouts;
-use super::pairing::Open;
-use super::sighting::{Moment, Sighting};
-use super::wall::WallClock;
-use super::{Added, KnownEvent, Matching, Revised, Update};
+use super::event_id::EventIds;
+use super::known_event::KnownEvent;
+use super::local_time::LocalTime;
+use super::pairing::Pairing;
+use super::sides::{Sides, Span, span};
 use crate::domain::label::LabelKey;
 use crate::domain::tracking::TrackingEvent;
 
-/// Good polls in a row without it after which an event is retracted.
+/// An event is retracted after this many good polls in a row without it.
 pub const RETRACT_AFTER: u32 = 2;
 
-/// Both lists; the known ones are taken apart only when somebody asks.
-pub struct Bench<'a> {
-    pub known: &'a [KnownEvent],
-    pub answer: &'a [TrackingEvent],
-    olds: Vec<OnceCell<Sighting>>,
-    layouts: Layouts,
-    /// From the oldest to the newest time of the events known to stand; empty before the first two steps are done.
-    standing: Cell<Option<Span>>,
+/// Differences between the history and one good answer. `known` is an index into the history, `new` one into the answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// To announce, oldest first: new events, and retracted ones that returned.
+    pub added: Vec<Added>,
+    /// To announce in one message, oldest first.
+    pub revised: Vec<Revised>,
+    /// To announce in one message: missing in [`RETRACT_AFTER`] good polls in a row.
+    pub retracted: Vec<usize>,
+    /// Unchanged, except perhaps in spelling.
+    pub same: Vec<(usize, usize)>,
+    /// Back at an earlier fingerprint, and such a return was announced before.
+    pub flapped: Vec<(usize, usize)>,
+    /// Missing for the first time.
+    pub missing: Vec<usize>,
+    /// The oldest events, which the list no longer reaches back to, while newer ones are there.
+    pub fell_off: Vec<usize>,
+    /// Missing once, and back. These events are in `same`, `flapped` or `revised` too.
+    pub reappeared: Vec<usize>,
+    /// Whether the list is empty although the history has events: an anomaly that changes nothing (contract 5.1).
+    pub empty_after_full: bool,
+    /// Records of the history that change, in the order of the history. Records of new events are in `added`, where
+    /// `returned` is `None`.
+    pub updates: Vec<Update>,
 }
 
-/// The first and the last of some times.
-type Span = (WallClock, WallClock);
-
-fn span(clocks: impl Iterator<Item = WallClock>) -> Option<Span> {
-    clocks.fold(None, |span, clock| match span {
-        None => Some((clock, clock)),
-        Some((first, last)) => Some((clock.min(first), clock.max(last))),
-    })
+/// An event of the answer that was not there before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    pub new: usize,
+    /// Record to store. For a returned event `updates` has it too.
+    pub record: KnownEvent,
+    /// Whether the event is older than the newest known event. `record.late` keeps this for a new event.
+    pub late_now: bool,
+    /// The retracted event that returned, under its old id.
+    pub returned: Option<usize>,
+    /// Names of the fields that differ, sorted, for a returned event.
+    pub changed: Vec<String>,
 }
 
-impl<'a> Bench<'a> {
-    fn new(known: &'a [KnownEvent], answer: &'a [TrackingEvent]) -> Self {
-        let olds = std::iter::repeat_with(OnceCell::new).take(known.len()).collect();
-        let layouts = Layouts::of(answer.iter().map(|event| &event.sighting.canonical));
-        Self { known, answer, olds, layouts, standing: Cell::new(None) }
-    }
-
-    /// Whether the old one was older than all that stands and the new one is newer: then the one went off the old end
-    /// of the list and the other came in at its head, however alike they are.
-    pub fn jumps(&self, old: usize, new: usize) -> bool {
-        let Some((first, last)) = self.standing.get() else { return false };
-        self.before(old).clock.is_some_and(|clock| clock < first)
-            && self.after(new).clock.is_some_and(|clock| clock > last)
-    }
-
-    pub fn before(&self, old: usize) -> &Sighting {
-        self.olds[old].get_or_init(|| Sighting::of(&self.known[old].raw, &self.layouts))
-    }
-
-    pub fn after(&self, new: usize) -> &Sighting {
-        &self.answer[new].sighting
-    }
-
-    /// The names of the fields that the new one changes. Forms stored by a version that folded otherwise are no reason
-    /// to speak: the raw event decides.
-    fn changed(&self, old: usize, new: usize) -> Vec<String> {
-        if self.known[old].form() == Some(self.answer[new].form) {
-            return Vec::new();
-        }
-        self.before(old).canonical.changed(&self.after(new).canonical)
-    }
-
-    /// When an old one says that it happened; asked of few.
-    pub fn instant_before(&self, old: usize) -> Option<Timestamp> {
-        instant_of(&self.known[old].raw)
-    }
-
-    /// When a new one says that it happened.
-    pub fn instant_after(&self, new: usize) -> Option<Timestamp> {
-        self.answer[new].instant()
-    }
-
-    /// Among those who say the same: who was there last time comes first.
-    pub fn twin_rank(&self, old: usize) -> (u32, EventId) {
-        (self.known[old].missing_polls, self.known[old].event_id)
-    }
-
-    /// The total order by which ambiguities among old ones are resolved.
-    pub fn old_rank(&self, old: usize) -> (Moment<'_>, Option<WallClock>, Option<Form>, (u32, EventId)) {
-        let sighting = self.before(old);
-        (sighting.moment(), sighting.clock, self.known[old].form(), self.twin_rank(old))
-    }
-
-    /// The total order by which ambiguities among new ones are resolved. Equals are equal to the byte.
-    pub fn new_rank(&self, new: usize) -> (Moment<'_>, Option<WallClock>, Form, &str) {
-        let sighting = self.after(new);
-        (sighting.moment(), sighting.clock, self.answer[new].form, &self.answer[new].raw)
-    }
+/// An event whose content changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revised {
+    pub known: usize,
+    pub new: usize,
+    pub revision: u32,
+    /// Names of the fields that differ in more than spelling, sorted.
+    pub changed: Vec<String>,
 }
 
-/// Tells what `answer` (newest first, as it came) says beyond `known` (everything ever recorded for the label).
+/// A changed record of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    pub known: usize,
+    pub record: KnownEvent,
+}
+
+/// Compares `answer` (newest first, as received) with `known` (all events ever recorded for the label).
 ///
-/// Total and deterministic. The order of neither list matters, but for the order of what is announced, where equal or
-/// unreadable times go by their place in the answer.
+/// Total and deterministic. The order of the two lists does not matter, except for the order of announcements: equal or
+/// unreadable times keep the order of the answer.
 pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEvent]) -> Matching {
     let is_gone = |old: usize| known[old].retracted || known[old].fell_off;
     let (gone, live): (Vec<_>, Vec<_>) = (0..known.len()).partition(|&old| is_gone(old));
@@ -116,104 +94,122 @@ pub fn match_events(label: &LabelKey, known: &[KnownEvent], answer: &[TrackingEv
         let empty_after_full = known.iter().any(|event| !event.retracted);
         return Matching { empty_after_full, ..Matching::default() };
     }
-    let bench = Bench::new(known, answer);
+    let sides = Sides::new(known, answer);
 
-    let mut open = Open::new(live, (0..answer.len()).collect());
-    open.by_bytes(&bench);
-    open.by_form(&bench);
-    open.by_memory(&bench);
-    open.by_moment_and_code(&bench);
-    bench.standing.set(span(open.pairs.iter().filter_map(|&(_, new)| bench.after(new).clock)));
-    open.by_refined_time(&bench);
-    open.by_shift(&bench);
-    open.by_moment_and_place(&bench);
-    open.by_day_and_code(&bench);
+    let mut live = Pairing::new(live, (0..answer.len()).collect());
+    live.by_bytes(&sides);
+    live.by_fingerprint(&sides);
+    live.by_earlier_fingerprint(&sides);
+    live.by_time_and_code(&sides);
+    sides.set_matched_span(&live.pairs);
+    live.by_refined_time(&sides);
+    live.by_shift(&sides);
+    live.by_time_and_location(&sides);
+    live.by_day_and_code(&sides);
 
-    let mut gone = Open::new(gone, std::mem::take(&mut open.news));
-    gone.by_bytes(&bench);
-    gone.by_form(&bench);
-    gone.by_memory(&bench);
-    gone.by_moment_and_code(&bench);
-    let (returned, reached): (Vec<_>, Vec<_>) =
+    let mut gone = Pairing::new(gone, std::mem::take(&mut live.new));
+    gone.by_bytes(&sides);
+    gone.by_fingerprint(&sides);
+    gone.by_earlier_fingerprint(&sides);
+    gone.by_time_and_code(&sides);
+    let (returned, back_in_list): (Vec<_>, Vec<_>) =
         gone.pairs.into_iter().partition(|&(old, _)| known[old].retracted);
 
     let mut matching = Matching::default();
-    for &(old, new) in open.pairs.iter().chain(&reached) {
-        matching.meet(&bench, old, new);
+    for &(old, new) in live.pairs.iter().chain(&back_in_list) {
+        matching.add_present(&sides, old, new);
     }
-    let reach =
-        LazyCell::new(|| span(answer.iter().filter_map(WallClock::of).filter(|clock| clock.is_plausible())));
-    for &old in &open.olds {
-        let is_oldest = |(first, last): Span| {
-            let clock = bench.before(old).clock.filter(|clock| clock.is_plausible());
-            clock.is_some_and(|clock| clock <= first && clock < last)
+    let answer_span =
+        LazyCell::new(|| span(answer.iter().filter_map(LocalTime::of).filter(|time| time.is_plausible())));
+    for &old in &live.old {
+        let is_oldest = |(oldest, newest): Span| {
+            let time = sides.old_key(old).time.filter(|time| time.is_plausible());
+            time.is_some_and(|time| time <= oldest && time < newest)
         };
-        if reach.is_some_and(is_oldest) {
-            matching.fall_off(&known[old], old);
+        if answer_span.is_some_and(is_oldest) {
+            matching.add_fallen_off(&known[old], old);
         } else {
-            matching.miss(&known[old], old);
+            matching.add_missing(&known[old], old);
         }
     }
-    let newest = LazyCell::new(|| newest_known(&bench, &open));
+    let newest = LazyCell::new(|| newest_known(&sides, &live));
     let late = |new: usize| {
-        WallClock::of(&answer[new]).is_some_and(|clock| newest.is_some_and(|newest| clock < newest))
+        LocalTime::of(&answer[new]).is_some_and(|time| newest.is_some_and(|newest| time < newest))
     };
     for &(old, new) in &returned {
-        matching.welcome_back(&bench, old, new, late(new));
+        matching.add_returned(&sides, old, new, late(new));
     }
-    let mut unknown = gone.news;
-    unknown.sort_unstable_by_key(|&new| (bench.answer[new].form, &answer[new].raw));
-    let mut mint = Mint::new(label, known.iter().map(|event| event.event_id));
+    let mut unknown = gone.new;
+    unknown.sort_unstable_by_key(|&new| (answer[new].fingerprint, &answer[new].raw));
+    let mut ids = EventIds::new(label, known.iter().map(|event| event.event_id));
     for new in unknown {
-        let behind = late(new);
-        let record = KnownEvent::first_seen(mint.mint(answer[new].form), &answer[new], behind);
-        matching.added.push(Added { new, record, behind, returned: None, changed: Vec::new() });
+        let late_now = late(new);
+        let record = KnownEvent::first_seen(ids.allocate(answer[new].fingerprint), &answer[new], late_now);
+        matching.added.push(Added { new, record, late_now, returned: None, changed: Vec::new() });
     }
-    matching.put_in_order(answer);
+    matching.sort(answer);
     matching
 }
 
-/// The newest time of the live history, as this answer corrects it.
-fn newest_known(bench: &Bench<'_>, open: &Open) -> Option<WallClock> {
-    let seen = open.pairs.iter().filter_map(|&(_, new)| WallClock::of(&bench.answer[new]));
-    let missing = open.olds.iter().filter_map(|&old| bench.before(old).clock);
+/// Returns the newest time of the live history, as this answer corrects it.
+fn newest_known(sides: &Sides<'_>, live: &Pairing) -> Option<LocalTime> {
+    let seen = live.pairs.iter().filter_map(|&(_, new)| LocalTime::of(&sides.answer[new]));
+    let missing = live.old.iter().filter_map(|&old| sides.old_key(old).time);
     seen.chain(missing).max()
 }
 
 impl Matching {
-    /// A live event and its place in the answer.
-    fn meet(&mut self, bench: &Bench<'_>, old: usize, new: usize) {
-        let (before, raw) = (&bench.known[old], &bench.answer[new].raw);
+    /// Whether there is nothing to announce.
+    pub fn is_quiet(&self) -> bool {
+        self.added.is_empty() && self.revised.is_empty() && self.retracted.is_empty()
+    }
+
+    /// Returns the history after this answer, as the store holds it once `updates` and the new events are written.
+    pub fn apply(&self, mut known: Vec<KnownEvent>) -> Vec<KnownEvent> {
+        for update in &self.updates {
+            if let Some(record) = known.get_mut(update.known) {
+                *record = update.record.clone();
+            }
+        }
+        known.extend(
+            self.added.iter().filter(|added| added.returned.is_none()).map(|added| added.record.clone()),
+        );
+        known
+    }
+
+    /// Adds a live event that is in the answer.
+    fn add_present(&mut self, sides: &Sides<'_>, old: usize, new: usize) {
+        let (before, raw) = (&sides.known[old], &sides.answer[new].raw);
         if before.missing_polls > 0 {
             self.reappeared.push(old);
         }
-        let (changed, form) = if before.raw == *raw {
-            (Vec::new(), before.form())
+        let (changed, fingerprint) = if before.raw == *raw {
+            (Vec::new(), before.fingerprint())
         } else {
-            (bench.changed(old, new), Some(bench.answer[new].form))
+            (sides.changed_fields(old, new), Some(sides.answer[new].fingerprint))
         };
-        let becomes = if changed.is_empty() {
+        let record = if changed.is_empty() {
             self.same.push((old, new));
-            before.seen(form)
-        } else if let Some(becomes) = before.revised(&bench.answer[new]) {
-            self.revised.push(Revised { known: old, new, revision: becomes.revision, changed });
-            Some(becomes)
+            before.seen(fingerprint)
+        } else if let Some(record) = before.revised(&sides.answer[new]) {
+            self.revised.push(Revised { known: old, new, revision: record.revision, changed });
+            Some(record)
         } else {
             self.flapped.push((old, new));
             before.seen(None)
         };
-        self.updates.extend(becomes.map(|becomes| Update { known: old, becomes }));
+        self.updates.extend(record.map(|record| Update { known: old, record }));
     }
 
-    /// A live event that the list no longer reaches back to.
-    fn fall_off(&mut self, before: &KnownEvent, old: usize) {
+    /// Adds a live event that the list no longer reaches back to.
+    fn add_fallen_off(&mut self, before: &KnownEvent, old: usize) {
         self.fell_off.push(old);
-        let becomes = KnownEvent { missing_polls: 0, fell_off: true, ..before.clone() };
-        self.updates.push(Update { known: old, becomes });
+        let record = KnownEvent { missing_polls: 0, fell_off: true, ..before.clone() };
+        self.updates.push(Update { known: old, record });
     }
 
-    /// A live event that the answer lacks.
-    fn miss(&mut self, before: &KnownEvent, old: usize) {
+    /// Adds a live event that is missing in the answer.
+    fn add_missing(&mut self, before: &KnownEvent, old: usize) {
         let missing_polls = before.missing_polls.saturating_add(1);
         let retracted = missing_polls >= RETRACT_AFTER;
         if retracted {
@@ -221,35 +217,33 @@ impl Matching {
         } else {
             self.missing.push(old);
         }
-        self.updates
-            .push(Update { known: old, becomes: KnownEvent { missing_polls, retracted, ..before.clone() } });
+        let record = KnownEvent { missing_polls, retracted, ..before.clone() };
+        self.updates.push(Update { known: old, record });
     }
 
-    /// A retracted event that the answer has again.
-    ///
-    /// It is announced in any case, so what it says now may be said as well, whatever it flapped before.
-    fn welcome_back(&mut self, bench: &Bench<'_>, old: usize, new: usize, behind: bool) {
-        let (before, form) = (&bench.known[old], bench.answer[new].form);
-        let changed = bench.changed(old, new);
-        let mut record = before.clone();
+    /// Adds a retracted event that is in the answer again. It is announced in any case, so a change of its content is
+    /// announced with it, even if the event flapped before.
+    fn add_returned(&mut self, sides: &Sides<'_>, old: usize, new: usize, late_now: bool) {
+        let changed = sides.changed_fields(old, new);
+        let mut record = sides.known[old].clone();
         if !changed.is_empty() {
-            record.announce(&bench.answer[new].raw);
+            record.start_revision(&sides.answer[new].raw);
         }
-        record.remember(form);
+        record.add_fingerprint(sides.answer[new].fingerprint);
         (record.missing_polls, record.retracted) = (0, false);
-        self.updates.push(Update { known: old, becomes: record.clone() });
-        self.added.push(Added { new, record, behind, returned: Some(old), changed });
+        self.updates.push(Update { known: old, record: record.clone() });
+        self.added.push(Added { new, record, late_now, returned: Some(old), changed });
     }
 
-    /// Oldest first, by the answer's own times and, where they are equal or unreadable, by its order.
-    fn put_in_order(&mut self, answer: &[TrackingEvent]) {
+    /// Sorts what is announced by [`oldest_first`], and the rest by index.
+    fn sort(&mut self, answer: &[TrackingEvent]) {
         if self.added.len() + self.revised.len() > 1 {
-            let mut place = vec![0; answer.len()];
+            let mut rank = vec![0; answer.len()];
             for (at, new) in oldest_first(answer).into_iter().enumerate() {
-                place[new] = at;
+                rank[new] = at;
             }
-            self.added.sort_unstable_by_key(|added| place[added.new]);
-            self.revised.sort_unstable_by_key(|revised| place[revised.new]);
+            self.added.sort_unstable_by_key(|added| rank[added.new]);
+            self.revised.sort_unstable_by_key(|revised| rank[revised.new]);
         }
         self.same.sort_unstable();
         self.flapped.sort_unstable();
@@ -261,17 +255,15 @@ impl Matching {
     }
 }
 
-/// The indices of `answer`, a list with the newest first, from the oldest event to the newest.
-///
-/// By wall clock. Equal times stand as the answer has them; an unreadable time is that of the event listed before it in
-/// time.
+/// Returns the indices of `answer` (newest first) from the oldest event to the newest, by local time. Equal times keep
+/// the order of the answer. An event with an unreadable time takes the time of the next older event in the list.
 pub fn oldest_first(answer: &[TrackingEvent]) -> Vec<usize> {
     let mut previous = None;
     let mut order: Vec<_> = (0..answer.len())
         .rev()
         .enumerate()
         .map(|(from_end, new)| {
-            previous = WallClock::of(&answer[new]).or(previous);
+            previous = LocalTime::of(&answer[new]).or(previous);
             (previous, from_end, new)
         })
         .collect();
@@ -279,9 +271,9 @@ pub fn oldest_first(answer: &[TrackingEvent]) -> Vec<usize> {
     order.into_iter().map(|(_, _, new)| new).collect()
 }
 
-impl WallClock {
-    /// `carrier_occurred_at` as a wall clock, else `occurred_at`, else none.
+impl LocalTime {
+    /// Local time of an event: `carrier_occurred_at`, else `occurred_at`, else `None`.
     pub fn of(event: &TrackingEvent) -> Option<Self> {
-        event.sighting.clock
+        event.key.time
     }
 }

@@ -1,15 +1,19 @@
-//! The order in which an event object has its fields.
+//! Layout of event objects: the order of their fields. This is the fast path of parsing.
 //!
-//! The events of a list are laid out alike, and so are those of the list before. So names are read, sorted and looked
-//! up once. Many values are those of the event before, too: the same bytes say the same.
+//! The events of a list usually have the same layout, so field names are parsed, sorted and looked up once per list. Many
+//! values repeat from event to event, so each column remembers its last raw text and its canonical value. Where an object
+//! has another layout, escaped names or duplicate names, [`super::canonical`] uses `serde_json` instead, with the same
+//! result.
+//!
+//! Measured by `tests/bench/matching.rs`: parsing an answer takes 72 µs for 15 events and 0.22 ms for 60; with `serde_json`
+//! alone 184 µs and 0.86 ms. A whole changed poll costs about 0.4 to 1 ms, so this module and [`super::value`] stay.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::canonical::Canonical;
 use super::value;
 
-/// The fields that decide something.
+/// Fields that matching and status need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     OccurredAt,
@@ -48,42 +52,42 @@ impl Field {
         Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(field, _)| field)
     }
 
-    fn is_clock(self) -> bool {
+    fn is_time(self) -> bool {
         matches!(self, Self::OccurredAt | Self::CarrierOccurredAt)
     }
 }
 
-/// Whether a field of this name is read as a wall clock.
-pub fn is_clock(name: &str) -> bool {
-    Field::named(name).is_some_and(Field::is_clock)
+/// Whether a field of this name is parsed as a local time.
+pub fn is_time(name: &str) -> bool {
+    Field::named(name).is_some_and(Field::is_time)
 }
 
-/// The names of an object's fields, no two alike.
+/// Field names of an object, without duplicates.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
     columns: Vec<Column>,
-    /// The columns by name.
+    /// Columns sorted by name.
     sorted: Vec<usize>,
     known: [Option<usize>; Field::ALL.len()],
-    /// How much of an object's length the names make up.
+    /// Total length of the quoted names.
     names_len: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Column {
-    /// The name, in quotes.
+    /// Name in quotes.
     quoted: String,
-    /// The name with its length before it, as a form has it.
+    /// Name prefixed with its length, as fingerprints need it.
     framed: Vec<u8>,
-    is_clock: bool,
+    is_time: bool,
 }
 
-/// A field as it was read last.
+/// Last raw text of a column and its canonical value.
 #[derive(Debug, Default)]
 struct Last {
-    /// From the comma before its name to its value.
+    /// From the comma before the name to the end of the value.
     raw: String,
-    said: String,
+    value: String,
 }
 
 impl Column {
@@ -93,12 +97,12 @@ impl Column {
 }
 
 impl Layout {
-    /// `None` if a name comes twice.
+    /// `None` if a name occurs twice.
     pub fn new<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
         let column = |name: &str| Column {
             quoted: format!("\"{name}\""),
             framed: [&(name.len() as u64).to_be_bytes(), name.as_bytes()].concat(),
-            is_clock: is_clock(name),
+            is_time: is_time(name),
         };
         let columns: Vec<_> = names.into_iter().map(column).collect();
         let mut sorted: Vec<_> = (0..columns.len()).collect();
@@ -112,51 +116,55 @@ impl Layout {
         }
     }
 
-    /// The layout of `raw`. `None` if names are spelled with escapes or come twice, or if it is no object.
+    /// Layout of `raw`. `None` if it is not an object, or if names have escapes or occur twice.
     fn of(raw: &str) -> Option<Self> {
         let (mut names, mut ignored) = (Vec::new(), String::new());
-        let mut rest = unspaced(raw.strip_prefix('{')?);
+        let mut rest = trim_space(raw.strip_prefix('{')?);
         while rest != "}" {
             let (name, behind) = rest.strip_prefix('"')?.split_once('"')?;
             if name.contains('\\') {
                 return None;
             }
             names.push(name);
-            rest = unspaced(value::read(unspaced(unspaced(behind).strip_prefix(':')?), false, &mut ignored)?);
-            rest = rest.strip_prefix(',').map_or(rest, unspaced);
+            rest = trim_space(value::read(
+                trim_space(trim_space(behind).strip_prefix(':')?),
+                false,
+                &mut ignored,
+            )?);
+            rest = rest.strip_prefix(',').map_or(rest, trim_space);
         }
         Self::new(names)
     }
 
-    /// What the values of `raw` say, if it is laid out so: all in one text, and where each ends, in the object's order.
+    /// Canonical values of `raw` in one text, and the end of each. `None` if `raw` has another layout.
     fn read(&self, raw: &str, last: &mut [Last]) -> Option<(String, Vec<usize>)> {
-        let mut said = String::with_capacity(raw.len().saturating_sub(self.names_len));
+        let mut values = String::with_capacity(raw.len().saturating_sub(self.names_len));
         let mut ends = Vec::with_capacity(self.columns.len());
         let mut rest = raw.strip_prefix('{')?;
         for (at, (column, last)) in self.columns.iter().zip(last).enumerate() {
             match rest.strip_prefix(last.raw.as_str()) {
-                // A number is over only where something else begins.
+                // A number ends only where another character follows.
                 Some(behind)
                     if !last.raw.is_empty() && matches!(behind.as_bytes().first(), Some(b',' | b'}')) =>
                 {
-                    said.push_str(&last.said);
+                    values.push_str(&last.value);
                     rest = behind;
                 }
                 _ => {
-                    let (field, start) = (rest, said.len());
+                    let (field, start) = (rest, values.len());
                     if at > 0 {
-                        rest = unspaced(rest).strip_prefix(',')?;
+                        rest = trim_space(rest).strip_prefix(',')?;
                     }
-                    rest = unspaced(rest).strip_prefix(column.quoted.as_str())?;
-                    rest = unspaced(rest).strip_prefix(':')?;
-                    rest = value::read(unspaced(rest), column.is_clock, &mut said)?;
+                    rest = trim_space(rest).strip_prefix(column.quoted.as_str())?;
+                    rest = trim_space(rest).strip_prefix(':')?;
+                    rest = value::read(trim_space(rest), column.is_time, &mut values)?;
                     field[..field.len() - rest.len()].clone_into(&mut last.raw);
-                    said[start..].clone_into(&mut last.said);
+                    values[start..].clone_into(&mut last.value);
                 }
             }
-            ends.push(said.len());
+            ends.push(values.len());
         }
-        (unspaced(rest) == "}").then_some((said, ends))
+        (trim_space(rest) == "}").then_some((values, ends))
     }
 
     fn blank(&self) -> Vec<Last> {
@@ -167,16 +175,16 @@ impl Layout {
         self.columns[column].name()
     }
 
-    /// The name with its length before it, as a form has it.
+    /// Name prefixed with its length.
     pub fn framed_name(&self, column: usize) -> &[u8] {
         &self.columns[column].framed
     }
 
-    pub fn is_clock(&self, column: usize) -> bool {
-        self.columns[column].is_clock
+    pub fn is_time(&self, column: usize) -> bool {
+        self.columns[column].is_time
     }
 
-    /// The columns by name.
+    /// Columns sorted by name.
     pub fn sorted(&self) -> &[usize] {
         &self.sorted
     }
@@ -191,46 +199,46 @@ impl Layout {
     }
 }
 
-/// The layouts met so far, and how each was filled last.
+/// Layouts seen so far, each with the last value of every column.
 #[derive(Debug, Default)]
-pub struct Layouts(RefCell<Vec<(Arc<Layout>, Vec<Last>)>>);
+pub struct LayoutCache(RefCell<Vec<(Arc<Layout>, Vec<Last>)>>);
 
-/// A list made of more than so many feeds has its events laid out anew each time.
-const MOST: usize = 8;
+/// Maximum number of layouts kept.
+const MAX_LAYOUTS: usize = 8;
 
-impl Layouts {
-    /// Those of events that have been read.
-    pub fn of<'c>(read: impl IntoIterator<Item = &'c Canonical>) -> Self {
+impl LayoutCache {
+    /// Cache of the layouts of parsed events.
+    pub fn of<'c>(parsed: impl IntoIterator<Item = &'c Arc<Layout>>) -> Self {
         let mut layouts: Vec<(Arc<Layout>, Vec<Last>)> = Vec::new();
-        for canonical in read {
-            let layout = canonical.layout();
-            if layouts.len() < MOST && !layouts.iter().any(|(met, _)| Arc::ptr_eq(met, layout)) {
+        for layout in parsed {
+            if layouts.len() < MAX_LAYOUTS && !layouts.iter().any(|(known, _)| Arc::ptr_eq(known, layout)) {
                 layouts.push((Arc::clone(layout), layout.blank()));
             }
         }
         Self(RefCell::new(layouts))
     }
 
-    /// What the values of `raw` say, and how it is laid out; `None` if names are spelled with escapes or come twice.
+    /// Layout of `raw`, its canonical values in one text, and the end of each value. `None` if `raw` is not an object, or if
+    /// names have escapes or occur twice.
     pub fn read(&self, raw: &str) -> Option<(Arc<Layout>, String, Vec<usize>)> {
-        let met = |(layout, last): &mut (Arc<Layout>, Vec<Last>)| {
-            let (said, ends) = layout.read(raw, last)?;
-            Some((Arc::clone(layout), said, ends))
+        let read = |(layout, last): &mut (Arc<Layout>, Vec<Last>)| {
+            let (values, ends) = layout.read(raw, last)?;
+            Some((Arc::clone(layout), values, ends))
         };
         let mut layouts = self.0.borrow_mut();
-        if let Some(read) = layouts.iter_mut().find_map(met) {
-            return Some(read);
+        if let Some(found) = layouts.iter_mut().find_map(read) {
+            return Some(found);
         }
         let layout = Layout::of(raw)?;
         let last = layout.blank();
-        layouts.truncate(MOST - 1);
+        layouts.truncate(MAX_LAYOUTS - 1);
         layouts.insert(0, (Arc::new(layout), last));
-        layouts.first_mut().and_then(met)
+        layouts.first_mut().and_then(read)
     }
 }
 
-/// Without the white space of JSON at its head.
-fn unspaced(json: &str) -> &str {
+/// Text without leading JSON white space.
+fn trim_space(json: &str) -> &str {
     match json.as_bytes().first() {
         Some(b' ' | b'\t' | b'\r' | b'\n') => json.trim_start_matches([' ', '\t', '\r', '\n']),
         _ => json,

@@ -1,61 +1,60 @@
-//! What one JSON value says, whatever its spelling.
+//! Canonical text of one JSON value.
 //!
-//! Nearly every value of a carrier event is a short plain text, null, or a small number. Those are read here in one go;
-//! for anything else a parser is asked. Both ways say the same: a property of the tests.
+//! Nearly every value of a carrier event is a short plain text, null or a small number. [`read`] scans these in one pass
+//! and leaves other values to `serde_json`. A property test checks that both ways give the same text.
 
 use serde_json::{Deserializer, Value};
 
-use super::text::fold;
-use super::wall::WallClock;
+use super::fold::fold;
+use super::local_time::LocalTime;
 
-/// What a byte is in a text: the end of it or of its plain part, …
+/// Byte class: end of the text, or of its part without escapes.
 const END: u8 = 1;
-/// … a space, …
 const SPACE: u8 = 2;
-/// … something that takes folding, …
-const ODD: u8 = 4;
-/// … a capital, …
+/// Byte class: the text needs [`fold`].
+const FOLD: u8 = 4;
 const CAPITAL: u8 = 8;
-/// … something that no plain decimal has.
-const WORDS: u8 = 16;
+/// Byte class: cannot be part of a plain decimal.
+const NOT_DECIMAL: u8 = 16;
 
-const MARKS: [u8; 256] = {
-    let mut marks = [ODD | WORDS; 256];
+const CLASSES: [u8; 256] = {
+    let mut classes = [FOLD | NOT_DECIMAL; 256];
     let mut byte = b'!';
     while byte <= b'~' {
-        marks[byte as usize] = match byte {
+        classes[byte as usize] = match byte {
             b'"' | b'\\' => END,
-            b'<' | b'&' => ODD | WORDS,
-            b'A'..=b'Z' => CAPITAL | WORDS,
+            b'<' | b'&' => FOLD | NOT_DECIMAL,
+            b'A'..=b'Z' => CAPITAL | NOT_DECIMAL,
             b'0'..=b'9' | b'.' | b'-' => 0,
-            _ => WORDS,
+            _ => NOT_DECIMAL,
         };
         byte += 1;
     }
-    marks[b' ' as usize] = SPACE;
-    marks
+    classes[b' ' as usize] = SPACE;
+    classes
 };
 
-/// Appends what the value at the head of `json` says (nothing for null, "", and what holds nothing else), and returns
-/// the rest of `json`. A text that is `clock` and shows a time is read as one. `None` if there is no value.
-pub fn read<'j>(json: &'j str, clock: bool, said: &mut String) -> Option<&'j str> {
+/// Appends the canonical text of the value at the start of `json` and returns the rest of `json`. Null, "" and values
+/// made only of these append nothing. If `is_time`, a text is normalized as a local time where it is one. `None` if there
+/// is no value.
+pub fn read<'j>(json: &'j str, is_time: bool, out: &mut String) -> Option<&'j str> {
     let bytes = json.as_bytes();
     match bytes.first()? {
         b'"' => {
             let body = &bytes[1..];
-            let (mut marks, mut last, mut end) = (0, SPACE, 0);
+            let (mut classes, mut last, mut end) = (0, SPACE, 0);
             loop {
-                let mark = MARKS[usize::from(*body.get(end)?)];
-                if mark == END {
+                let class = CLASSES[usize::from(*body.get(end)?)];
+                if class == END {
                     break;
                 }
-                // A space behind a space, or in front.
-                marks |= mark | (mark & last & SPACE) << 1;
-                (last, end) = (mark, end + 1);
+                // A space after a space or at the start sets FOLD.
+                classes |= class | (class & last & SPACE) << 1;
+                (last, end) = (class, end + 1);
             }
             if body[end] == b'"' {
-                let odd = marks & ODD != 0 || (last == SPACE && end > 0);
-                say_text(&json[1..=end], clock, if odd { ODD } else { marks }, said);
+                let folds = classes & FOLD != 0 || (last == SPACE && end > 0);
+                push_text(&json[1..=end], is_time, if folds { FOLD } else { classes }, out);
                 return Some(&json[end + 2..]);
             }
         }
@@ -64,11 +63,11 @@ pub fn read<'j>(json: &'j str, clock: bool, said: &mut String) -> Option<&'j str
             let digit = |byte: &u8| byte.is_ascii_digit() || b"-.eE+".contains(byte);
             let end = bytes.iter().position(|byte| !digit(byte)).unwrap_or(bytes.len());
             let (number, rest) = json.split_at(end);
-            // So few digits come out of a float as they went in.
+            // A float keeps this many digits.
             if number.len() <= 15 && !number.contains(['e', 'E']) {
-                let start = said.len();
-                said.push_str(number);
-                plain_decimal(said, start);
+                let start = out.len();
+                out.push_str(number);
+                normalize_decimal(out, start);
                 return Some(rest);
             }
         }
@@ -76,69 +75,69 @@ pub fn read<'j>(json: &'j str, clock: bool, said: &mut String) -> Option<&'j str
     }
     let mut values = Deserializer::from_str(json).into_iter();
     let value = values.next()?.ok()?;
-    said.push_str(&of(&value, clock).unwrap_or_default());
+    out.push_str(&of(&value, is_time).unwrap_or_default());
     Some(&json[values.byte_offset()..])
 }
 
-/// What a parsed value says. `None` is null, "", or what holds nothing else.
-pub fn of(value: &Value, clock: bool) -> Option<String> {
-    let mut said = String::new();
+/// Canonical text of a parsed value; `None` for null, "" and values made only of these.
+pub fn of(value: &Value, is_time: bool) -> Option<String> {
+    let mut out = String::new();
     match value {
         Value::Null => {}
-        Value::Bool(truth) => said = truth.to_string(),
+        Value::Bool(truth) => out = truth.to_string(),
         Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (None, None, Some(float)) => {
-                said = float.to_string();
-                plain_decimal(&mut said, 0);
+                out = float.to_string();
+                normalize_decimal(&mut out, 0);
             }
-            _ => said = number.to_string(),
+            _ => out = number.to_string(),
         },
-        Value::String(text) => say_text(text, clock, ODD, &mut said),
+        Value::String(text) => push_text(text, is_time, FOLD, &mut out),
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(|item| of(item, false)).collect();
             if items.iter().any(Option::is_some) {
-                let items = items.iter().map(|item| counted(item.as_deref().unwrap_or_default()));
-                said = format!("[{}]", items.collect::<String>());
+                let items = items.iter().map(|item| framed(item.as_deref().unwrap_or_default()));
+                out = format!("[{}]", items.collect::<String>());
             }
         }
         Value::Object(object) => {
             let fields = object.iter().filter_map(|(name, value)| Some((name, of(value, false)?)));
-            let fields: String = fields.map(|(name, value)| counted(name) + &counted(&value)).collect();
+            let fields: String = fields.map(|(name, value)| framed(name) + &framed(&value)).collect();
             if !fields.is_empty() {
-                said = format!("{{{fields}}}");
+                out = format!("{{{fields}}}");
             }
         }
     }
-    (!said.is_empty()).then_some(said)
+    (!out.is_empty()).then_some(out)
 }
 
-/// `marks`: what of [`MARKS`] is in the text.
-fn say_text(text: &str, clock: bool, marks: u8, said: &mut String) {
-    if clock && WallClock::respell(text, said) {
+/// Appends a text. `classes`: the byte classes in it.
+fn push_text(text: &str, is_time: bool, classes: u8, out: &mut String) {
+    if is_time && LocalTime::normalize(text, out) {
         return;
     }
-    let start = said.len();
-    if marks & ODD != 0 {
-        said.push_str(&fold(text));
+    let start = out.len();
+    if classes & FOLD != 0 {
+        out.push_str(&fold(text));
     } else {
-        said.push_str(text);
+        out.push_str(text);
     }
-    if marks & (CAPITAL | ODD) == CAPITAL {
-        said[start..].make_ascii_lowercase();
+    if classes & (CAPITAL | FOLD) == CAPITAL {
+        out[start..].make_ascii_lowercase();
     }
-    if marks & ODD != 0 || marks & (WORDS | SPACE) == 0 {
-        plain_decimal(said, start);
+    if classes & FOLD != 0 || classes & (NOT_DECIMAL | SPACE) == 0 {
+        normalize_decimal(out, start);
     }
 }
 
-/// So that no two nestings read alike.
-fn counted(text: &str) -> String {
+/// Text prefixed with its length, so that different nestings give different texts.
+fn framed(text: &str) -> String {
     format!("{}:{text}", text.len())
 }
 
-/// `1.0` and `1.00` are `1`, `-0` is `0`; what is no plain decimal, like `01`, stays as it is. Acts on what stands in
-/// `text` from `start` on.
-fn plain_decimal(text: &mut String, start: usize) {
+/// Normalizes the decimal in `text` from `start` on: `1.0` and `1.00` become `1`, `-0` becomes `0`. Any other text, such
+/// as `01`, stays as it is.
+fn normalize_decimal(text: &mut String, start: usize) {
     let number = &text[start..];
     let unsigned = number.strip_prefix('-').unwrap_or(number);
     let negative = unsigned.len() < number.len();
@@ -150,10 +149,10 @@ fn plain_decimal(text: &mut String, start: usize) {
         return;
     }
     let surplus = fraction.len() - fraction.trim_end_matches('0').len();
-    let nothing_behind = surplus == fraction.len();
-    let is_zero = whole == "0" && nothing_behind;
+    let is_whole = surplus == fraction.len();
+    let is_zero = whole == "0" && is_whole;
     if unsigned.len() > whole.len() {
-        let point = usize::from(nothing_behind);
+        let point = usize::from(is_whole);
         text.truncate(text.len() - surplus - point);
     }
     if negative && is_zero {

@@ -77,9 +77,9 @@ impl Life {
             }
         }
         for change in &plan.events.updated {
-            let id = change.becomes.event_id;
+            let id = change.record.event_id;
             let known = self.known.iter_mut().find(|event| event.event_id == id).expect("it was known");
-            *known = change.becomes.clone();
+            *known = change.record.clone();
         }
         self.known.extend(plan.events.added.iter().cloned());
         self.label.poll_state = plan.poll_state.clone();

@@ -1,7 +1,7 @@
-//! Answers made by chance, and what may happen to them from one poll to the next.
+//! Generators of answers and of their changes between polls.
 //!
-//! The events are made of very few times, codes, places and texts, so that nearly every case has twins, near twins and
-//! shifts by a zone in it.
+//! Events have few different times, codes, locations and texts, so that nearly every case has equal events, similar
+//! events and shifts by a time zone.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -61,12 +61,12 @@ pub(super) fn a_full_list() -> impl Strategy<Value = Vec<Draft>> {
     vec(an_event(), 1..8)
 }
 
-/// A list and the same in another order.
+/// A list, and the same list in another order.
 pub(super) fn reordered() -> impl Strategy<Value = (Vec<Draft>, Vec<Draft>)> {
     a_full_list().prop_flat_map(|list| (Just(list.clone()), Just(list).prop_shuffle()))
 }
 
-/// A list and a part of it that is not empty.
+/// A list, and a non-empty part of it.
 pub(super) fn shortened() -> impl Strategy<Value = (Vec<Draft>, Vec<Draft>)> {
     a_full_list().prop_flat_map(|list| {
         let count = list.len();
@@ -74,7 +74,7 @@ pub(super) fn shortened() -> impl Strategy<Value = (Vec<Draft>, Vec<Draft>)> {
     })
 }
 
-/// A label's life in answers: edits of one list, each a few events changed, dropped, doubled or invented.
+/// The answers of one label over time: edits that change, drop, duplicate and add events.
 pub(super) fn a_life() -> impl Strategy<Value = Vec<Vec<Draft>>> {
     let edits = vec((any::<Index>(), 0..5_u8, an_event()), 0..4);
     (a_list(), vec(edits, 0..7)).prop_map(|(mut list, polls)| {
@@ -103,7 +103,7 @@ pub(super) fn a_life() -> impl Strategy<Value = Vec<Vec<Draft>>> {
     })
 }
 
-/// How an event may be enriched: empty fields filled in, texts replaced.
+/// Enrichment of an event: empty fields filled in, texts replaced.
 pub(super) fn an_enrichment() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
     let fills = [
         ("city_locality", "Gastonia"),

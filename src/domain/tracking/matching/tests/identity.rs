@@ -1,17 +1,17 @@
-//! Ids: their looks, and that nobody ever gets another's.
+//! Event ids: their text, and that no two events share one.
 
 use std::collections::HashSet;
 
 use super::*;
 
 #[test]
-fn an_id_is_for_ever() {
+fn an_id_never_changes() {
     let history = History::of(&[event("2026-03-03T01:17:00", "AR", "Madison")]);
     assert_eq!(history.known[0].event_id.to_string(), "evt_6k85rk9l36fpd0b802aicq2jvo");
 }
 
 #[test]
-fn an_id_is_read_back_as_it_was_written() {
+fn ids_round_trip_as_text() {
     let history =
         History::of(&[event("2026-03-03T01:17:00", "AR", "Madison"), event("2026-03-03T01:18:00", "AR", "")]);
     for id in history.ids() {
@@ -23,7 +23,7 @@ fn an_id_is_read_back_as_it_was_written() {
 }
 
 #[test]
-fn other_texts_are_no_ids() {
+fn refuses_other_texts() {
     let good = "evt_00000000000000000000000000";
     assert!(good.parse::<EventId>().is_ok());
     for text in [
@@ -51,18 +51,18 @@ fn ids_sort_like_their_texts() {
 }
 
 #[test]
-fn a_form_that_another_event_once_had_gets_an_id_of_its_own() {
+fn an_event_with_an_earlier_fingerprint_of_another_gets_its_own_id() {
     let a = event("2026-03-03T01:17:00", "AR", "Madison");
     let b = a.clone().with("signer", "J MOSS");
     let mut history = History::of(std::slice::from_ref(&a));
     history.poll(std::slice::from_ref(&b));
     let matching = history.poll(&[a.clone(), b.clone()]);
-    assert_eq!(told(&matching), (1, 0, 0));
+    assert_eq!(counts(&matching), (1, 0, 0));
     assert_eq!(history.ids().into_iter().collect::<HashSet<_>>().len(), 2);
 }
 
 #[test]
-fn a_restored_copy_mints_the_same_ids() {
+fn a_restored_database_assigns_the_same_ids() {
     let scan = event("2026-03-03T01:17:00", "AR", "Madison");
     let polls = [
         vec![scan.clone()],

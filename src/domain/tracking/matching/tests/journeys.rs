@@ -1,4 +1,4 @@
-//! Parcels of real shape: what each carrier's feed does, and what of it is told. Trap P14 is the third.
+//! Recorded journeys: what each carrier's feed does and what is announced. The third is trap P14.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,15 +27,15 @@ fn answers(journey: &str) -> Vec<Vec<TrackingEvent>> {
 #[test]
 fn fedex_prepends() {
     let mut history = History::default();
-    let told: Vec<_> = answers(include_str!("../../../../../tests/journeys/fedex-prepends.json"))
+    let counts_per_poll: Vec<_> = answers(include_str!("../../../../../tests/journeys/fedex-prepends.json"))
         .iter()
-        .map(|answer| told(&history.poll_events(answer)))
+        .map(|answer| counts(&history.poll_events(answer)))
         .collect();
-    assert_eq!(told, [(3, 0, 0), (5, 0, 0)]);
+    assert_eq!(counts_per_poll, [(3, 0, 0), (5, 0, 0)]);
     assert_eq!(history.known.len(), 8);
     assert!(history.known.iter().all(|event| event.revision == 1));
     let cities: Vec<_> = history.known.iter().filter(|event| event.raw.contains("BOULDER")).collect();
-    assert_eq!(cities.len(), 2, "recorded oldest first, as they came");
+    assert_eq!(cities.len(), 2, "recorded oldest first");
 }
 
 #[test]
@@ -45,8 +45,8 @@ fn ups_has_twins_and_a_signer_afterwards() {
         .iter()
         .map(|answer| history.poll_events(answer))
         .collect();
-    // The label's own event loses its detail when the first scan comes.
-    assert_eq!(polls.iter().map(told).collect::<Vec<_>>(), [(1, 0, 0), (4, 1, 0), (2, 0, 0), (0, 1, 0)]);
+    // The event of the label purchase loses a field with the first scan.
+    assert_eq!(polls.iter().map(counts).collect::<Vec<_>>(), [(1, 0, 0), (4, 1, 0), (2, 0, 0), (0, 1, 0)]);
     assert_eq!(polls[3].revised[0].changed, ["postal_code", "proof_of_delivery_url", "signer"]);
     assert_eq!(history.known.len(), 7);
 }
@@ -55,28 +55,28 @@ fn ups_has_twins_and_a_signer_afterwards() {
 fn p14_usps_pushed_rows_are_replaced_by_pulled_ones() {
     let mut history = History::default();
     let polls = answers(include_str!("../../../../../tests/journeys/usps-pushed-then-pulled.json"));
-    assert_eq!(told(&history.poll_events(&polls[0])), (1, 0, 0));
-    assert_eq!(told(&history.poll_events(&polls[1])), (9, 0, 0));
+    assert_eq!(counts(&history.poll_events(&polls[0])), (1, 0, 0));
+    assert_eq!(counts(&history.poll_events(&polls[1])), (9, 0, 0));
     let ids = history.ids();
 
     let rewritten = history.poll_events(&polls[2]);
-    assert_eq!(told(&rewritten), (0, 7, 0), "one message of revisions, nothing added");
+    assert_eq!(counts(&rewritten), (0, 7, 0), "one message of revisions, nothing added");
     assert_eq!(rewritten.missing.len(), 2, "the twins");
 
     let next = history.poll_events(&polls[3]);
-    assert_eq!(told(&next), (1, 0, 2), "one scan, and the twins are gone for good");
-    assert_eq!(history.ids()[..10], ids, "nobody has another id");
+    assert_eq!(counts(&next), (1, 0, 2), "one scan is added, the twins are retracted");
+    assert_eq!(history.ids()[..10], ids, "no id changes");
     assert!(history.poll_events(&polls[3]).is_quiet());
 
-    // And back again: the twins return under their ids, nothing is doubled.
+    // The earlier list again: the twins return under their ids.
     let back = history.poll_events(&polls[1]);
-    assert_eq!(told(&back), (2, 7, 0));
+    assert_eq!(counts(&back), (2, 7, 0));
     assert!(back.added.iter().all(|added| added.returned.is_some()));
     assert_eq!(history.known.len(), 11);
 }
 
 #[test]
-fn each_carriers_list_survives_any_order() {
+fn the_order_of_the_list_does_not_matter() {
     for journey in [
         include_str!("../../../../../tests/journeys/fedex-prepends.json"),
         include_str!("../../../../../tests/journeys/ups-twins-and-signer.json"),
@@ -87,7 +87,7 @@ fn each_carriers_list_survives_any_order() {
             let one = straight.poll_events(&answer);
             answer.reverse();
             let other = reversed.poll_events(&answer);
-            assert_eq!(told(&one), told(&other));
+            assert_eq!(counts(&one), counts(&other));
         }
         let sorted = |mut history: History| {
             history.known.sort_by_key(|event| event.event_id);

@@ -1,7 +1,7 @@
-//! What must hold of telling events apart, by example, by journey and by property.
+//! Tests of matching: examples, recorded journeys and properties.
 
 mod answers;
-mod forms;
+mod fingerprints;
 mod identity;
 mod journeys;
 mod properties;
@@ -19,11 +19,11 @@ fn label() -> LabelKey {
     LabelKey { account: AccountName::new("main"), id: "se-324658".parse().expect("a label id") }
 }
 
-/// An event object under construction: a FedEx-like one unless told otherwise.
+/// Builder of an event object, by default a FedEx-like one.
 #[derive(Clone, Debug, PartialEq)]
 struct Draft(Map<String, Value>);
 
-/// `at` is the wall clock at the place, which is UTC.
+/// `at`: local time and UTC.
 fn event(at: &str, code: &str, city: &str) -> Draft {
     let draft = json!({
         "occurred_at": format!("{at}Z"), "carrier_occurred_at": format!("{at}Z"),
@@ -59,7 +59,7 @@ fn read(raw: &str) -> TrackingEvent {
     TrackingEvent::parse(raw).expect("a JSON object")
 }
 
-/// A label's history as a store would keep it: it applies what each poll finds.
+/// History of a label; each poll applies its result, as the store does.
 #[derive(Clone, Debug, Default)]
 struct History {
     known: Vec<KnownEvent>,
@@ -88,7 +88,7 @@ impl History {
     }
 }
 
-/// (added, revised, retracted): what people would be told.
-fn told(matching: &Matching) -> (usize, usize, usize) {
+/// Numbers of added, revised and retracted events.
+fn counts(matching: &Matching) -> (usize, usize, usize) {
     (matching.added.len(), matching.revised.len(), matching.retracted.len())
 }

@@ -1,4 +1,4 @@
-//! What must hold for any two lists, in any order, and for any sequence of them; [`super::answers`] makes them.
+//! Properties of matching for generated lists ([`super::answers`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::{Form, WallClock, oldest_first};
+use super::super::{Fingerprint, LocalTime, oldest_first};
 use super::answers::*;
 use super::*;
-use crate::domain::tracking::history::{Step, settle};
+use crate::domain::tracking::history::{EventChange, plan};
 
 fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut items: Vec<_> = items.into_iter().collect();
@@ -19,21 +19,21 @@ fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
 
 proptest! {
     #[test]
-    fn a_list_compared_with_itself_says_nothing(list in a_list()) {
+    fn an_unchanged_list_announces_nothing(list in a_list()) {
         let mut history = History::of(&list);
         let matching = history.poll(&list);
         prop_assert!(matching.is_quiet() && matching.updates.is_empty());
     }
 
     #[test]
-    fn a_permutation_says_nothing((list, shuffled) in reordered()) {
+    fn another_order_announces_nothing((list, shuffled) in reordered()) {
         let mut history = History::of(&list);
         let matching = history.poll(&shuffled);
         prop_assert!(matching.is_quiet() && matching.updates.is_empty());
     }
 
     #[test]
-    fn a_diff_applied_gives_the_answer(life in a_life()) {
+    fn applying_a_matching_gives_the_answer(life in a_life()) {
         let mut history = History::default();
         for answer in life.iter().filter(|answer| !answer.is_empty()) {
             let matching = history.poll(answer);
@@ -42,10 +42,10 @@ proptest! {
             prop_assert_eq!(present.count(), answer.len());
             let raw = |new: usize| answer[new].parse().raw;
             for &(known, new) in &matching.same {
-                prop_assert_eq!(history.known[known].form(), Some(Form::of(&raw(new))));
+                prop_assert_eq!(history.known[known].fingerprint(), Some(Fingerprint::of(&raw(new))));
             }
             for &(known, new) in &matching.flapped {
-                prop_assert!(history.known[known].forms.contains(&Form::of(&raw(new))));
+                prop_assert!(history.known[known].fingerprints.contains(&Fingerprint::of(&raw(new))));
             }
             for revised in &matching.revised {
                 prop_assert_eq!(&history.known[revised.known].raw, &raw(revised.new));
@@ -62,13 +62,13 @@ proptest! {
             let before = history.known.clone();
             let answer: Vec<_> = answer.iter().map(Draft::parse).collect();
             let matching = history.poll_events(&answer);
-            let (writes, told) = settle(&before, &matching);
+            let (writes, events) = plan(&before, &matching);
             let mut shows = |id, revision, raw: &str, late: bool| {
                 let first = shown.entry((id, revision)).or_insert_with(|| (raw.to_owned(), late));
                 prop_assert_eq!((&*first.0, first.1), (raw, late));
                 Ok(())
             };
-            for event in told.added.iter().chain(&told.revised).chain(&told.retracted) {
+            for event in events.added.iter().chain(&events.revised).chain(&events.retracted) {
                 shows(event.event_id, event.revision, &event.raw, event.late)?;
                 if let Some(previous) = &event.previous {
                     shows(event.event_id, event.revision - 1, previous, event.late)?;
@@ -76,25 +76,25 @@ proptest! {
                 }
             }
             for change in &writes.updated {
-                for step in &change.steps {
-                    if let Step::Revised { fields, before } = step {
-                        shows(change.becomes.event_id, change.becomes.revision - 1, before, change.becomes.late)?;
+                for step in &change.changes {
+                    if let EventChange::Revised { fields, before } = step {
+                        shows(change.record.event_id, change.record.revision - 1, before, change.record.late)?;
                         prop_assert!(!fields.is_empty());
                     }
                 }
             }
             for event in &history.known {
                 shows(event.event_id, event.revision, &event.raw, event.late)?;
-                prop_assert_eq!(event.form(), Some(Form::of(&event.raw)));
+                prop_assert_eq!(event.fingerprint(), Some(Fingerprint::of(&event.raw)));
             }
         }
     }
 
     #[test]
-    fn appending_some_adds_as_many(list in a_full_list(), more in a_full_list()) {
+    fn appended_events_are_added(list in a_full_list(), more in a_full_list()) {
         let mut history = History::of(&list);
         let matching = history.poll(&[more.clone(), list].concat());
-        prop_assert_eq!(told(&matching), (more.len(), 0, 0));
+        prop_assert_eq!(counts(&matching), (more.len(), 0, 0));
     }
 
     #[test]
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn nor_does_it_where_all_happens_at_once(
+    fn enriching_events_of_equal_time_never_adds(
         edits in vec((an_event(), an_enrichment()), 1..6),
     ) {
         let at_once = |draft: &Draft| draft.clone().with("carrier_occurred_at", TIMES[1]).with("event_code", "AR");
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn history_only_grows_and_ids_never_change_nor_collide(life in a_life()) {
+    fn the_history_only_grows_and_ids_are_stable_and_unique(life in a_life()) {
         let mut history = History::default();
         for answer in &life {
             let before = history.clone();
@@ -129,7 +129,7 @@ proptest! {
             prop_assert_eq!(&history.ids()[..before.known.len()], &before.ids()[..]);
             prop_assert_eq!(history.ids().into_iter().collect::<BTreeSet<_>>().len(), history.known.len());
             for (was, is) in before.known.iter().zip(&history.known) {
-                prop_assert_eq!(was.forms[0], is.forms[0]);
+                prop_assert_eq!(was.fingerprints[0], is.fingerprints[0]);
                 prop_assert!(was.revision <= is.revision && is.revision <= was.revision + 1);
             }
             let spoken = matching.revised.iter().map(|revised| revised.known);
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn everything_is_accounted_for_once(life in a_life()) {
+    fn every_event_is_classified_once(life in a_life()) {
         let mut history = History::default();
         for answer in life.iter().filter(|answer| !answer.is_empty()) {
             let before = history.clone();
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn order_has_no_say(life in a_life(), answer in a_full_list(), seed in any::<u64>()) {
+    fn the_result_does_not_depend_on_order(life in a_life(), answer in a_full_list(), seed in any::<u64>()) {
         let mut history = History::default();
         for answer in &life {
             history.poll(answer);
@@ -178,7 +178,7 @@ proptest! {
         };
         prop_assert_eq!(result(&history), result(&shuffled));
         let added = |matching: &Matching| {
-            sorted(matching.added.iter().map(|added| (added.record.event_id, added.behind, added.returned.is_some())))
+            sorted(matching.added.iter().map(|added| (added.record.event_id, added.late_now, added.returned.is_some())))
         };
         prop_assert_eq!(added(&one), added(&two));
         let revised = |matching: &Matching, history: &History| {
@@ -189,35 +189,35 @@ proptest! {
     }
 
     #[test]
-    fn a_short_list_is_forgiven_once_and_believed_twice((list, part) in shortened(), twice in any::<bool>()) {
+    fn a_shorter_list_retracts_at_the_second_poll((list, part) in shortened(), twice in any::<bool>()) {
         let mut history = History::of(&list);
         let ids = history.ids();
-        let clocks = |drafts: &[Draft]| drafts.iter().filter_map(|draft| WallClock::of(&draft.parse())).collect::<Vec<_>>();
+        let clocks = |drafts: &[Draft]| drafts.iter().filter_map(|draft| LocalTime::of(&draft.parse())).collect::<Vec<_>>();
         let reach = (clocks(&part).into_iter().min(), clocks(&part).into_iter().max());
-        let falls_off = |draft: &&Draft| match (WallClock::of(&draft.parse()), reach) {
+        let falls_off = |draft: &&Draft| match (LocalTime::of(&draft.parse()), reach) {
             (Some(clock), (Some(first), Some(last))) => clock <= first && clock < last,
             _ => false,
         };
         let off = |drafts: &[Draft]| drafts.iter().filter(falls_off).count();
-        // What went off the old end while newer ones stand is neither lost nor does it return.
+        // Events that fell off are neither retracted nor added again.
         let lost = list.len() - part.len() - (off(&list) - off(&part));
         prop_assert!(history.poll(&part).is_quiet());
         if twice {
-            prop_assert_eq!(told(&history.poll(&part)), (0, 0, lost));
+            prop_assert_eq!(counts(&history.poll(&part)), (0, 0, lost));
         }
         let back = history.poll(&list);
-        prop_assert_eq!(told(&back), (if twice { lost } else { 0 }, 0, 0));
+        prop_assert_eq!(counts(&back), (if twice { lost } else { 0 }, 0, 0));
         prop_assert!(back.added.iter().all(|added| added.returned.is_some()));
         prop_assert_eq!(history.ids(), ids);
     }
 
     #[test]
-    fn what_is_said_again_and_again_is_told_once(life in a_life(), answer in a_full_list()) {
+    fn a_repeated_answer_is_announced_once(life in a_life(), answer in a_full_list()) {
         let mut history = History::default();
         for answer in &life {
             history.poll(answer);
         }
-        // The second time what is missing is gone for good; from then on there is nothing left to find.
+        // The second poll retracts missing events. From then on nothing changes.
         history.poll(&answer);
         history.poll(&answer);
         for _ in 0..2 {
@@ -227,19 +227,19 @@ proptest! {
     }
 
     #[test]
-    fn two_answers_in_turns_come_to_rest((one, other) in (a_full_list(), a_full_list())) {
+    fn two_alternating_answers_become_quiet((one, other) in (a_full_list(), a_full_list())) {
         let mut history = History::default();
         for _ in 0..6 {
             history.poll(&one);
             history.poll(&other);
         }
         for answer in [&one, &other, &one, &other] {
-            prop_assert_eq!(told(&history.poll(answer)), (0, 0, 0));
+            prop_assert_eq!(counts(&history.poll(answer)), (0, 0, 0));
         }
     }
 
     #[test]
-    fn two_tellings_of_the_same_scans_in_turns_come_to_rest(
+    fn two_alternating_spellings_become_quiet(
         edits in vec((an_event(), an_enrichment()), 1..8),
     ) {
         let one: Vec<_> = edits.iter().map(|(draft, _)| draft.clone()).collect();
@@ -266,14 +266,14 @@ proptest! {
     }
 
     #[test]
-    fn announced_oldest_first(list in a_full_list()) {
+    fn added_events_are_announced_oldest_first(list in a_full_list()) {
         let answer: Vec<_> = list.iter().map(Draft::parse).collect();
         let matching = match_events(&label(), &[], &answer);
         prop_assert_eq!(matching.added.iter().map(|added| added.new).collect::<Vec<_>>(), oldest_first(&answer));
     }
 
     #[test]
-    fn no_text_is_too_odd(raw in r#"\{("[a-z_]{0,3}":("[^"\\\x00-\x1f]{0,12}"|-?[1-9][0-9]{0,25}(\.[0-9]{1,3})?|null),){0,4}"occurred_at":"[^"\\\x00-\x1f]{0,24}"\}"#) {
+    fn any_text_is_stable(raw in r#"\{("[a-z_]{0,3}":("[^"\\\x00-\x1f]{0,12}"|-?[1-9][0-9]{0,25}(\.[0-9]{1,3})?|null),){0,4}"occurred_at":"[^"\\\x00-\x1f]{0,24}"\}"#) {
         let mut history = History::default();
         if let Ok(event) = TrackingEvent::parse(&raw) {
             history.poll_events(std::slice::from_ref(&event));
@@ -282,7 +282,7 @@ proptest! {
     }
 }
 
-/// A permutation by `seed` (a linear congruential generator is random enough for an order).
+/// Permutes `items` by `seed`, with a linear congruential generator.
 fn shuffle<T>(items: &mut [T], mut seed: u64) {
     for end in (1..items.len()).rev() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

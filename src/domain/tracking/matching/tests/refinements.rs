@@ -1,6 +1,6 @@
-//! Traps P15 and P16: times that are refined later, and lists that reach back only so far.
+//! Traps P15 and P16: times refined later, and lists limited to the last scans.
 //!
-//! Refining a time, a place or a text makes a revision and never a second id; two equal scans in one answer stay two.
+//! A refined time, location or text makes a revision, not a second id. Two equal scans in one answer stay two.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::domain::tracking::Tracking;
 
-/// A scan whose time is put in as it is spelled.
+/// A scan with its time as spelled.
 fn at(time: Value, code: &str, city: &str) -> Draft {
     let draft = event("2026-03-04T00:00:00", code, city);
     draft.with("occurred_at", time.clone()).with("carrier_occurred_at", time)
@@ -21,7 +21,7 @@ fn beside() -> [Draft; 2] {
 }
 
 #[test]
-fn p15_a_time_that_is_refined_is_a_revision() {
+fn p15_a_refined_time_is_a_revision() {
     let real = "2026-03-04T14:32:00-05:00";
     for (what, vague) in [
         ("none", json!(null)),
@@ -43,17 +43,17 @@ fn p15_a_time_that_is_refined_is_a_revision() {
         let ids = history.ids();
         let list = [std::slice::from_ref(&after), &beside()[..]].concat();
         let matching = history.poll(&list);
-        assert_eq!((told(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
+        assert_eq!((counts(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
         assert!(matching.revised[0].changed.iter().all(|name| name.ends_with("occurred_at")), "{what}");
         assert_eq!((history.ids(), history.poll(&list).is_quiet()), (ids, true), "{what}");
-        // And back: no second id either.
+        // Back to the earlier time: no second id either.
         let matching = history.poll(&[&[before], &beside()[..]].concat());
         assert_eq!((matching.added.len(), matching.missing.len()), (0, 0), "{what}, and back");
     }
 }
 
 #[test]
-fn p15_only_one_of_the_times_is_refined_or_the_place_with_it() {
+fn p15_one_time_or_time_and_location_may_be_refined() {
     let vague = at(json!("2026-03-04"), "DE", "");
     for (what, real) in [
         ("the carrier's", vague.clone().with("carrier_occurred_at", "2026-03-04T09:31:00")),
@@ -66,17 +66,17 @@ fn p15_only_one_of_the_times_is_refined_or_the_place_with_it() {
     ] {
         let mut history = History::of(&[std::slice::from_ref(&vague), &beside()[..]].concat());
         let matching = history.poll(&[&[real], &beside()[..]].concat());
-        assert_eq!((told(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
+        assert_eq!((counts(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
     }
 }
 
 #[test]
-fn p15_what_stands_beside_it_or_is_of_another_day_is_another_scan() {
+fn p15_a_scan_of_another_day_or_in_addition_is_another_scan() {
     let vague = at(json!("2026-03-04T00:00:00"), "DE", "Springfield");
     let real = at(json!("2026-03-04T14:32:00"), "DE", "Springfield");
     let mut history = History::of(std::slice::from_ref(&vague));
     let matching = history.poll(&[real.clone(), vague.clone()]);
-    assert_eq!(told(&matching), (1, 0, 0), "both stand");
+    assert_eq!(counts(&matching), (1, 0, 0), "both are there");
     for (what, other) in [
         ("another day", at(json!("2026-03-05T14:32:00"), "DE", "Springfield")),
         ("another place", at(json!("2026-03-04T14:32:00"), "DE", "Denver")),
@@ -84,16 +84,16 @@ fn p15_what_stands_beside_it_or_is_of_another_day_is_another_scan() {
     ] {
         let mut history = History::of(&[std::slice::from_ref(&vague), &beside()[..]].concat());
         let matching = history.poll(&[&[other], &beside()[..]].concat());
-        assert_eq!((told(&matching), matching.missing.len()), ((1, 0, 0), 1), "{what}");
+        assert_eq!((counts(&matching), matching.missing.len()), ((1, 0, 0), 1), "{what}");
     }
     let later = at(json!("2026-03-04T15:02:00"), "DE", "Springfield");
     let mut history = History::of(&[&[real], &beside()[..]].concat());
     let matching = history.poll(&[&[later], &beside()[..]].concat());
-    assert_eq!(told(&matching), (0, 1, 0), "half an hour is a zone");
+    assert_eq!(counts(&matching), (0, 1, 0), "half an hour may be a time zone");
 }
 
 #[test]
-fn p16_a_window_of_scans_retracts_nothing() {
+fn p16_a_list_of_the_last_scans_retracts_nothing() {
     for size in 1..6 {
         for alike in [false, true] {
             let scans: Vec<_> = (0..14)
@@ -110,10 +110,10 @@ fn p16_a_window_of_scans_retracts_nothing() {
             let mut history = History::of(&window(size));
             for end in size + 1..scans.len() {
                 let matching = history.poll(&window(end));
-                // Of one scan alone nobody can tell whether it is the same, moved by a zone.
+                // A single scan may be the same one, shifted by a time zone.
                 let is_shift = size == 1 && alike;
                 assert_eq!(
-                    told(&matching),
+                    counts(&matching),
                     if is_shift { (0, 1, 0) } else { (1, 0, 0) },
                     "{size} {alike} {end}"
                 );
@@ -121,7 +121,7 @@ fn p16_a_window_of_scans_retracts_nothing() {
                     assert!(history.poll(&window(end)).is_quiet(), "{size} {alike} {end}");
                 }
             }
-            // The list reaches back again: nothing is told, nobody has another id.
+            // The list reaches back again: nothing is announced and no id changes.
             if size > 1 {
                 let all: Vec<_> = scans[..scans.len() - 1].iter().rev().cloned().collect();
                 let ids = history.ids();
@@ -134,17 +134,17 @@ fn p16_a_window_of_scans_retracts_nothing() {
 }
 
 #[test]
-fn p16_what_vanishes_from_between_or_from_the_head_is_retracted() {
+fn p16_a_scan_missing_in_the_middle_or_at_the_head_is_retracted() {
     let scan = |hour: u32| event(&format!("2026-03-04T{hour:02}:00:00"), "AR", &format!("Town {hour}"));
     for gone in [11, 12] {
         let mut history = History::of(&[scan(12), scan(11), scan(10)]);
         let list: Vec<_> = [12, 11, 10].into_iter().filter(|hour| *hour != gone).map(scan).collect();
         assert!(history.poll(&list).is_quiet());
-        assert_eq!(told(&history.poll(&list)), (0, 0, 1), "{gone}");
+        assert_eq!(counts(&history.poll(&list)), (0, 0, 1), "{gone}");
     }
 }
 
-/// Scans of one parcel, each at its own time and place: none can be taken for another.
+/// Scans of one parcel, each with its own time and location, so that none can be confused with another.
 fn a_parcel() -> impl Strategy<Value = Vec<Draft>> {
     vec((select(&["AR", "DP", "X1"][..]), 3..55_u32, select(&["IT", "EX", "AT"][..])), 1..8).prop_map(
         |scans| {
@@ -169,7 +169,7 @@ impl<I: Iterator<Item = Draft>> RevCollect for I {
     }
 }
 
-/// How a scan may have been told before it was refined.
+/// Spelling of a scan before it was refined.
 #[derive(Clone, Debug)]
 enum Vague {
     NoTime,
@@ -239,7 +239,7 @@ proptest! {
         let before: Vec<_> = real.iter().zip(&vague).map(|(draft, vague)| made_vague(draft, vague)).collect();
         let mut history = History::of(&before);
         let ids = history.ids();
-        // Refined in the same answer in which some scans are new.
+        // The same answer refines scans and adds new ones.
         let new = (0..news).map(|n| event(&format!("2026-03-20T1{n}:17:00"), "ZZ", "Elsewhere"));
         let list = [new.rev_collect(), real].concat();
         let matching = history.poll(&list);
@@ -255,13 +255,13 @@ proptest! {
         let mut list = real.clone();
         list.insert(place, other);
         let mut history = History::of(&real);
-        prop_assert_eq!(told(&history.poll(&list)), (1, 0, 0));
+        prop_assert_eq!(counts(&history.poll(&list)), (1, 0, 0));
         prop_assert!(history.poll(&list).is_quiet());
         prop_assert_eq!(history.known.len(), real.len() + 1);
     }
 
     #[test]
-    fn a_window_over_any_parcel_tells_each_scan_once(real in a_parcel(), size in 2..5_usize) {
+    fn a_list_of_the_last_scans_adds_each_scan_once(real in a_parcel(), size in 2..5_usize) {
         let oldest_first: Vec<_> = real.into_iter().rev_collect();
         let mut history = History::default();
         let mut added = 0;
@@ -277,7 +277,7 @@ proptest! {
     }
 }
 
-/// The project's own journeys, every answer of them: each event by itself is told vaguely first.
+/// For every answer of the recorded journeys, each single event is vague first.
 #[test]
 fn refining_any_scan_of_a_journey_makes_no_second_id() {
     let journeys = [

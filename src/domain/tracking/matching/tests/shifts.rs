@@ -1,54 +1,54 @@
-//! One example per trap of time: clocks that moved by a zone, were put right or were filled in.
+//! One example per trap of time: shifts by a time zone, corrected times and added times.
 //!
-//! Numbered with the others, which are in [`super::traps`].
+//! The numbers continue those of [`super::traps`].
 
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn p4_a_better_zone_is_a_revision() {
+fn p4_a_corrected_zone_is_a_revision() {
     let naive = |hour: u32| {
         event(&format!("2026-03-04T{hour:02}:52:00"), "AR", "Denver").with("carrier_occurred_at", json!(null))
     };
     let mut history = History::of(&[naive(9)]);
     let matching = history.poll(&[naive(16)]);
-    assert_eq!(told(&matching), (0, 1, 0));
+    assert_eq!(counts(&matching), (0, 1, 0));
     assert_eq!(matching.revised[0].changed, ["occurred_at"]);
 
-    // Fifteen hours are no zone, nor are seventeen minutes.
-    assert_eq!(told(&history.clone().poll(&[naive(1)])), (1, 0, 0));
+    // Neither fifteen hours nor seventeen minutes are a time zone.
+    assert_eq!(counts(&history.clone().poll(&[naive(1)])), (1, 0, 0));
     let off = event("2026-03-04T17:09:00", "AR", "Denver").with("carrier_occurred_at", json!(null));
-    assert_eq!(told(&history.poll(&[off])), (1, 0, 0));
+    assert_eq!(counts(&history.poll(&[off])), (1, 0, 0));
 }
 
 #[test]
-fn p4_the_carriers_clock_counts_more_than_ours() {
+fn p4_the_carriers_time_comes_first() {
     let scan = event("2026-09-03T11:45:00", "10", "Charlotte").with("occurred_at", "2026-09-03T15:45:00Z");
     let mut history = History::of(std::slice::from_ref(&scan));
     let matching = history.poll(&[scan.with("occurred_at", "2026-09-03T18:47:30Z")]);
-    assert_eq!(told(&matching), (0, 1, 0));
+    assert_eq!(counts(&matching), (0, 1, 0));
 }
 
 #[test]
-fn p4_several_scans_of_a_kind_move_together() {
+fn p4_several_equal_scans_shift_together() {
     let scan = |hour: u32| {
         event(&format!("2026-03-04T{hour:02}:00:00"), "YP", "Savannah").with("carrier_occurred_at", "")
     };
     let mut history = History::of(&[scan(9), scan(7), scan(6)]);
     let matching = history.poll(&[scan(13), scan(11), scan(10)]);
-    assert_eq!(told(&matching), (0, 3, 0));
+    assert_eq!(counts(&matching), (0, 3, 0));
 }
 
 #[test]
-fn p4_a_shift_with_two_candidates_is_not_guessed() {
+fn p4_a_shift_with_two_candidates_is_ambiguous() {
     let scan = |time: &str| event(&format!("2026-03-04T{time}:00"), "YP", "Savannah");
     let mut history = History::of(&[scan("09:00")]);
     let matching = history.poll(&[scan("11:00"), scan("10:00")]);
-    assert_eq!((told(&matching), matching.fell_off.len()), ((2, 0, 0), 1));
+    assert_eq!((counts(&matching), matching.fell_off.len()), ((2, 0, 0), 1));
 }
 
-/// `carrier` and `occurred` as they are spelled.
+/// `carrier` and `occurred` as spelled.
 fn tl(carrier: &str, occurred: &str, city: &str) -> Draft {
     let row = event("2026-09-02T00:00:00", "TL", city);
     let row = row.with("carrier_occurred_at", carrier).with("occurred_at", occurred);
@@ -60,8 +60,8 @@ fn tl(carrier: &str, occurred: &str, city: &str) -> Draft {
 }
 
 #[test]
-fn p14_repeated_rows_that_all_moved_by_one_zone_and_lost_their_places_are_revised() {
-    // Minutes that a shift by a zone can't tell apart.
+fn p14_repeated_rows_shifted_by_one_zone_without_locations_are_revised() {
+    // These minutes differ by multiples of a time zone.
     let pushed = |time: &str, city: &str| tl(&format!("2026-09-{time}Z"), &format!("2026-09-{time}Z"), city);
     let pulled = |time: &str| tl(&format!("2026-09-{time}Z"), "", "");
     let mut history = History::of(&[
@@ -74,23 +74,23 @@ fn p14_repeated_rows_that_all_moved_by_one_zone_and_lost_their_places_are_revise
     let mut with_news = history.clone();
 
     let matching = history.poll(&list);
-    assert_eq!((told(&matching), matching.missing.len()), ((0, 3, 0), 0));
+    assert_eq!((counts(&matching), matching.missing.len()), ((0, 3, 0), 0));
     assert_eq!(history.ids(), ids);
     assert!(history.poll(&list).is_quiet());
 
-    // A scan that is new in the same answer is new.
+    // A new scan in the same answer is added.
     let more = [&[pulled("03T06:07:00")], &list[..]].concat();
     let matching = with_news.poll(&more);
-    assert_eq!((told(&matching), matching.missing.len()), ((1, 3, 0), 0));
+    assert_eq!((counts(&matching), matching.missing.len()), ((1, 3, 0), 0));
     assert_eq!(matching.added[0].new, 0);
-    // And so is one that comes later.
+    // A new scan in a later answer is added too.
     let matching = history.poll(&more);
-    assert_eq!((told(&matching), matching.missing.len()), ((1, 0, 0), 0));
+    assert_eq!((counts(&matching), matching.missing.len()), ((1, 0, 0), 0));
 }
 
 #[test]
-fn p14_repeated_rows_that_moved_by_a_zone_each_are_revised() {
-    // Three scans in two zones, pulled by a clock of a third that says so, and with an `occurred_at` of no worth.
+fn p14_repeated_rows_shifted_by_different_zones_are_revised() {
+    // Three scans in two zones. The pulled rows name a third zone, and their `occurred_at` is wrong.
     let mut history = History::of(&[
         tl("2026-09-03T03:22:00Z", "2026-09-03T07:22:00Z", "Gastonia"),
         tl("2026-09-02T19:52:00Z", "2026-09-03T00:52:00Z", "Greenville"),
@@ -106,20 +106,20 @@ fn p14_repeated_rows_that_moved_by_a_zone_each_are_revised() {
     let mut with_news = history.clone();
 
     let matching = history.poll(&pulled);
-    assert_eq!((told(&matching), matching.missing.len()), ((0, 3, 0), 0));
+    assert_eq!((counts(&matching), matching.missing.len()), ((0, 3, 0), 0));
     assert_eq!(history.ids(), ids);
     for (id, clock) in ids.iter().zip(["10:37", "17:52", "00:22"]) {
-        let known = history.known.iter().find(|event| event.event_id == *id).expect("it is there");
+        let known = history.known.iter().find(|event| event.event_id == *id).expect("a known event");
         assert!(known.raw.contains(clock), "{id} is the scan of {clock}: {}", known.raw);
     }
     let matching = with_news.poll(&[&[new], &pulled[..]].concat());
-    assert_eq!((told(&matching), matching.missing.len()), ((1, 3, 0), 0));
+    assert_eq!((counts(&matching), matching.missing.len()), ((1, 3, 0), 0));
     assert_eq!(matching.added[0].new, 0);
 }
 
 #[test]
-fn p14_a_whole_list_pulled_by_the_clock_of_another_zone_is_revised() {
-    // (pushed clock, hours it is behind UTC, code, city): the scans of one parcel through two zones.
+fn p14_a_whole_list_pulled_in_another_zone_is_revised() {
+    // (pushed local time, hours behind UTC, code, city): scans of one parcel in two zones.
     let scans = [
         ("03T11:45", 4, "10", "Charlotte"),
         ("03T05:09", 4, "U1", "Gastonia"),
@@ -133,8 +133,8 @@ fn p14_a_whole_list_pulled_by_the_clock_of_another_zone_is_revised() {
         ("01T14:12", 5, "OA", "Houston"),
     ];
     let clock = |time: &str, hours: i64| {
-        let time: jiff::civil::DateTime = format!("2026-09-{time}:00").parse().expect("a clock");
-        time.checked_add(jiff::SignedDuration::from_hours(hours)).expect("no end of time")
+        let time: jiff::civil::DateTime = format!("2026-09-{time}:00").parse().expect("a time");
+        time.checked_add(jiff::SignedDuration::from_hours(hours)).expect("in range")
     };
     let pushed = scans.map(|(time, behind, code, city)| {
         tl(&format!("{}Z", clock(time, 0)), &format!("{}Z", clock(time, behind)), city)
@@ -148,25 +148,29 @@ fn p14_a_whole_list_pulled_by_the_clock_of_another_zone_is_revised() {
     let mut history = History::of(&pushed);
     let ids = history.ids();
     let matching = history.poll(&pulled);
-    assert_eq!((told(&matching), matching.missing.len()), ((0, scans.len(), 0), 0));
+    assert_eq!((counts(&matching), matching.missing.len()), ((0, scans.len(), 0), 0));
     assert_eq!(history.ids(), ids);
     let matching = history.poll(&pushed);
-    assert_eq!((told(&matching), matching.missing.len()), ((0, scans.len(), 0), 0), "and back, once");
+    assert_eq!(
+        (counts(&matching), matching.missing.len()),
+        ((0, scans.len(), 0), 0),
+        "back again, announced once"
+    );
     assert!(history.poll(&pulled).is_quiet());
 }
 
 #[test]
-fn p4_two_ways_to_have_moved_are_not_guessed() {
+fn p4_two_possible_shifts_are_ambiguous() {
     let scan = |time: &str| event(&format!("2026-03-04T{time}:00"), "YP", "").with("occurred_at", "");
     let mut history = History::of(&[scan("09:00"), scan("10:00")]);
     let matching = history.poll(&[scan("14:00"), scan("13:00"), scan("12:00")]);
-    assert_eq!((told(&matching), matching.fell_off.len()), ((3, 0, 0), 2));
+    assert_eq!((counts(&matching), matching.fell_off.len()), ((3, 0, 0), 2));
 }
 
 #[test]
-fn p4_a_carriers_time_that_is_filled_in_is_a_revision() {
+fn p4_an_added_carrier_time_is_a_revision() {
     let scan = event("2026-09-03T15:45:00", "10", "Charlotte").with("carrier_occurred_at", json!(null));
     let mut history = History::of(std::slice::from_ref(&scan));
     let matching = history.poll(&[scan.with("carrier_occurred_at", "2026-09-03T11:40:00Z")]);
-    assert_eq!(told(&matching), (0, 1, 0));
+    assert_eq!(counts(&matching), (0, 1, 0));
 }

@@ -1,27 +1,27 @@
-//! Canonical forms: what is the same statement and what is not, and what is remembered of them.
+//! Fingerprints: which content is equal, and how many are kept.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::canonical::Canonical;
-use super::super::memory::REMEMBERED;
-use super::super::{Form, Layouts, oldest_first};
+use super::super::known_event::MAX_FINGERPRINTS;
+use super::super::{Fingerprint, LayoutCache, oldest_first};
 use super::*;
 
-fn form(raw: &str) -> Form {
-    Form::of(raw)
+fn fingerprint(raw: &str) -> Fingerprint {
+    Fingerprint::of(raw)
 }
 
 #[test]
-fn a_form_is_for_ever() {
-    // Ids of events derive from forms: if this fails, ids change, and a restored database would repeat events.
+fn a_fingerprint_never_changes() {
+    // Event ids derive from fingerprints. If this fails, ids change, and events are announced again after a restore.
     let raw = r#"{"occurred_at":"2026-03-03T01:17:00Z","event_code":"AR","city_locality":"Z&uuml;rich <b>HB</b>","latitude":47.0,"x":{"b":[1,null],"a":""}}"#;
-    assert_eq!(format!("{:?}", form(raw)), "Form(01d1bbc0cee8192b5c2314ff782d7880)");
+    assert_eq!(format!("{:?}", fingerprint(raw)), "Fingerprint(01d1bbc0cee8192b5c2314ff782d7880)");
 }
 
 #[test]
-fn unlike_statements_have_unlike_forms() {
+fn different_content_has_different_fingerprints() {
     let unlike = [
         r#"{}"#,
         r#"{"a":"1"}"#,
@@ -41,13 +41,13 @@ fn unlike_statements_have_unlike_forms() {
     ];
     for (i, one) in unlike.iter().enumerate() {
         for other in &unlike[i + 1..] {
-            assert_ne!(form(one), form(other), "{one} {other}");
+            assert_ne!(fingerprint(one), fingerprint(other), "{one} {other}");
         }
     }
 }
 
 #[test]
-fn like_statements_have_like_forms() {
+fn equal_content_has_equal_fingerprints() {
     for (one, other) in [
         (r#"{}"#, r#"{"a":null,"b":"","c":[],"d":{},"e":[null],"f":" <br> "}"#),
         (r#"{"a":1}"#, r#"{"a":1.0}"#),
@@ -60,45 +60,48 @@ fn like_statements_have_like_forms() {
         (r#"{"occurred_at":"8/4/2021"}"#, r#"{"occurred_at":"2021-08-04T00:00:00-07:00"}"#),
         (r#"{"occurred_at":"SOON"}"#, r#"{"occurred_at":" soon"}"#),
     ] {
-        assert_eq!(form(one), form(other), "{one} {other}");
+        assert_eq!(fingerprint(one), fingerprint(other), "{one} {other}");
     }
 }
 
 #[test]
-fn forms_go_into_a_column_and_come_out_again() {
-    let forms = [form("{}"), form(r#"{"a":1}"#)];
-    assert_eq!(Form::unpack(&Form::pack(&forms)).as_deref(), Some(&forms[..]));
-    assert_eq!(Form::unpack(&[]), Some(Vec::new()));
-    assert_eq!(Form::unpack(&[0; 17]), None);
+fn fingerprints_are_packed_and_unpacked() {
+    let forms = [fingerprint("{}"), fingerprint(r#"{"a":1}"#)];
+    assert_eq!(Fingerprint::unpack(&Fingerprint::pack(&forms)).as_deref(), Some(&forms[..]));
+    assert_eq!(Fingerprint::unpack(&[]), Some(Vec::new()));
+    assert_eq!(Fingerprint::unpack(&[0; 17]), None);
 }
 
 #[test]
-fn memory_is_bounded_and_keeps_the_first() {
+fn kept_fingerprints_are_bounded_and_include_the_first() {
     let draft = event("2026-03-03T01:17:00", "AR", "Madison");
     let mut history = History::of(std::slice::from_ref(&draft));
-    let first = history.known[0].forms[0];
+    let first = history.known[0].fingerprints[0];
     for turn in 0..100 {
         let next = draft.clone().with("description", format!("turn {turn}"));
-        assert_eq!(told(&history.poll(&[next])), (0, 1, 0));
+        assert_eq!(counts(&history.poll(&[next])), (0, 1, 0));
     }
     let known = &history.known[0];
-    assert_eq!((known.forms[0], known.forms.len(), known.revision), (first, REMEMBERED + 1, 101));
-    assert_eq!(known.form(), Some(form(&known.raw)));
+    assert_eq!(
+        (known.fingerprints[0], known.fingerprints.len(), known.revision),
+        (first, MAX_FINGERPRINTS + 1, 101)
+    );
+    assert_eq!(known.fingerprint(), Some(fingerprint(&known.raw)));
 }
 
 #[test]
-fn forms_stored_by_another_version_make_no_shower() {
+fn fingerprints_stored_by_another_version_announce_nothing() {
     let list = [event("2026-03-04T09:52:00", "AR", "Denver"), event("2026-03-03T01:17:00", "AR", "Madison")];
     let mut history = History::of(&list);
     for known in &mut history.known {
-        known.forms = vec![form("another way of folding")];
+        known.fingerprints = vec![fingerprint("another way of folding")];
     }
     let respelled = list.map(|draft| draft.with("signer", ""));
     assert!(history.poll(&respelled).is_quiet());
 }
 
 #[test]
-fn oldest_first_goes_by_the_wall_and_then_by_the_list() {
+fn oldest_first_sorts_by_local_time_then_by_list_order() {
     let at =
         |time: &str| event("2026-03-03T01:17:00", "AR", "Madison").with("carrier_occurred_at", time).parse();
     let garbage = || {
@@ -118,7 +121,7 @@ fn oldest_first_goes_by_the_wall_and_then_by_the_list() {
 
 const NAMES: [&str; 6] = [r#""a""#, r#""b""#, r#""occurred_at""#, r#""event_code""#, r#""\u0061""#, r#""é""#];
 
-/// A JSON object in any spelling: of few names, so that layouts repeat and names come twice.
+/// A JSON object in any spelling. The few names make layouts repeat and names occur twice.
 fn an_object() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         4 => select(&["null", "\"\"", "\"x\"", "\"X \"", "1", "1.50", "true", "\"2026-03-03T01:17:00Z\""][..])
@@ -145,13 +148,13 @@ fn an_object() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn by_layout_or_by_a_parser_a_form_is_the_same(objects in vec(an_object(), 1..8)) {
-        let layouts = Layouts::default();
+    fn both_parsers_give_the_same_fingerprint(objects in vec(an_object(), 1..8)) {
+        let layouts = LayoutCache::default();
         for raw in &objects {
             prop_assert!(serde_json::from_str::<Value>(raw).is_ok(), "{}", raw);
-            let parsed = Canonical::without_layout(raw).form();
-            prop_assert_eq!(Canonical::of(raw, &layouts).form(), parsed, "{}", raw);
-            prop_assert_eq!(Form::of(raw), parsed, "{}", raw);
+            let parsed = Canonical::without_layout(raw).fingerprint();
+            prop_assert_eq!(Canonical::of(raw, &layouts).fingerprint(), parsed, "{}", raw);
+            prop_assert_eq!(Fingerprint::of(raw), parsed, "{}", raw);
         }
     }
 }

@@ -1,50 +1,50 @@
-//! Whether a list of scans shows a parcel that was delivered and did not move since.
+//! Delivery scans: whether a list of scans shows a parcel that was delivered and has not moved since.
 //!
-//! The delivery need not be on top: the vehicle's own scan may carry a later clock than the driver's. A scan of another
-//! day on top of it is another matter: the parcel moves again.
+//! The delivery need not be the newest scan: the vehicle's scan may have a later time than the driver's. A newer scan of
+//! another day means that the parcel moves again.
 
 use super::TrackingEvent;
-use crate::domain::tracking::matching::{WallClock, oldest_first};
+use crate::domain::tracking::matching::{LocalTime, oldest_first};
 
-/// Two clocks around midnight may be this far apart and mean one stop.
+/// Around midnight, two scans of one stop may be this many minutes apart.
 const SAME_STOP_MINUTES: i64 = 120;
 
-/// What the scans say of deliveries: places in the list.
+/// Delivery scans of a list, as indices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deliveries {
-    /// The first scan of the delivery that stands.
-    pub standing: Option<usize>,
-    /// The first scan of the last delivery after which the parcel moved again.
-    pub left: Option<usize>,
+pub struct DeliveryScans {
+    /// First scan of the delivery after which the parcel did not move.
+    pub current: Option<usize>,
+    /// First scan of the last delivery after which the parcel moved again.
+    pub superseded: Option<usize>,
 }
 
-impl Deliveries {
-    /// Of a list with the newest first.
+impl DeliveryScans {
+    /// `events`: newest first.
     pub fn of(events: &[TrackingEvent]) -> Self {
         let mut found = Self::default();
         if !events.iter().any(TrackingEvent::is_delivery) {
             return found;
         }
-        let (mut delivered_at, mut clock) = (None, None);
-        for place in oldest_first(events) {
-            let event = &events[place];
-            clock = WallClock::of(event).or(clock);
+        let (mut delivered_at, mut time) = (None, None);
+        for index in oldest_first(events) {
+            let event = &events[index];
+            time = LocalTime::of(event).or(time);
             if event.is_delivery() {
-                if found.standing.is_none() {
-                    found.standing = Some(place);
+                if found.current.is_none() {
+                    found.current = Some(index);
                 }
-                delivered_at = clock;
-            } else if found.standing.is_some() && is_another_day(delivered_at, clock) {
-                found.left = found.standing.take();
+                delivered_at = time;
+            } else if found.current.is_some() && is_another_day(delivered_at, time) {
+                found.superseded = found.current.take();
             }
         }
         found
     }
 }
 
-fn is_another_day(delivered: Option<WallClock>, later: Option<WallClock>) -> bool {
+fn is_another_day(delivered: Option<LocalTime>, later: Option<LocalTime>) -> bool {
     delivered.zip(later).is_some_and(|(delivered, later)| {
-        later.day() > delivered.day() && later.minute() - delivered.minute() >= SAME_STOP_MINUTES
+        later.date() > delivered.date() && later.minute() - delivered.minute() >= SAME_STOP_MINUTES
     })
 }
 
@@ -52,7 +52,7 @@ fn is_another_day(delivered: Option<WallClock>, later: Option<WallClock>) -> boo
 mod tests {
     use super::*;
 
-    fn list(scans: &[(&str, &str)]) -> Deliveries {
+    fn list(scans: &[(&str, &str)]) -> DeliveryScans {
         let events: Vec<_> = scans
             .iter()
             .map(|(at, status)| {
@@ -60,19 +60,19 @@ mod tests {
                 TrackingEvent::parse(&raw).unwrap()
             })
             .collect();
-        Deliveries::of(&events)
+        DeliveryScans::of(&events)
     }
 
     #[test]
-    fn a_delivery_stands_until_a_scan_of_another_day() {
-        let of = |standing, left| Deliveries { standing, left };
+    fn a_delivery_is_current_until_a_scan_of_another_day() {
+        let of = |current, superseded| DeliveryScans { current, superseded };
         for (what, scans, found) in [
             ("none", &[("26T11:00", "IT")][..], of(None, None)),
             ("on top", &[("26T10:55", "DE"), ("26T08:00", "IT")], of(Some(0), None)),
             ("to a collection point", &[("26T10:55", "SP")], of(Some(0), None)),
             ("beneath", &[("26T11:00", "IT"), ("26T10:55", "DE")], of(Some(1), None)),
             (
-                "said twice: the first",
+                "twice: the first",
                 &[("26T18:00", "DE"), ("26T11:00", "IT"), ("26T10:55", "DE")],
                 of(Some(2), None),
             ),

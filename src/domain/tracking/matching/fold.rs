@@ -1,23 +1,23 @@
-//! Folds a text to what it says, whatever it looks like.
+//! Folding of texts: removes differences in markup, case, white space and encoding.
 //!
-//! Feeds of one carrier differ in markup, capitals, padding and the encoding of accents. Two texts that fold alike are
-//! the same statement. Folded text is for comparing; nothing here is ever stored or sent.
+//! Feeds of one carrier differ in these. Folded texts are only compared, never stored or sent. Only the entities below are
+//! resolved: a crate that knows all of HTML's would change the fingerprints of texts with `&uuml;`.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// Without tags, common HTML entities resolved, without case, single spaces, NFC. Empty if it says nothing.
+/// Returns the text without tags, with common HTML entities resolved, case-folded, with single spaces, in NFC.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() && !text.contains(['<', '&']) {
-        return spaced(text.chars().map(|c| c.to_ascii_lowercase()), text.len());
+        return collapse_spaces(text.chars().map(|c| c.to_ascii_lowercase()), text.len());
     }
     let plain = resolve_entities(&strip_tags(text));
-    // Upper and lower again is what folds `ß` with `SS`.
+    // Upper case first, so that `ß` folds like `SS`.
     let caseless = plain.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
-    spaced(caseless.nfc(), plain.len())
+    collapse_spaces(caseless.nfc(), plain.len())
 }
 
-/// Runs of white space and control characters become one space, the ends are trimmed, invisible characters go.
-fn spaced(characters: impl Iterator<Item = char>, capacity: usize) -> String {
+/// Replaces runs of white space and control characters by one space, trims the ends and removes invisible characters.
+fn collapse_spaces(characters: impl Iterator<Item = char>, capacity: usize) -> String {
     let mut folded = String::with_capacity(capacity);
     let mut gap = false;
     for character in characters {
@@ -34,7 +34,7 @@ fn spaced(characters: impl Iterator<Item = char>, capacity: usize) -> String {
     folded
 }
 
-/// Every tag becomes a space. A `<` that opens no tag stays.
+/// Replaces every tag by a space. A `<` that does not open a tag stays.
 fn strip_tags(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -57,8 +57,8 @@ fn strip_tags(text: &str) -> String {
     plain + rest
 }
 
-/// The longest entity we resolve, `&#1114111;`.
-const LONGEST_ENTITY: usize = 10;
+/// Length of the longest entity that is resolved, `&#1114111;`.
+const MAX_ENTITY: usize = 10;
 
 fn resolve_entities(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
@@ -66,7 +66,7 @@ fn resolve_entities(text: &str) -> String {
     while let Some(start) = rest.find('&') {
         let (before, entity) = rest.split_at(start);
         plain.push_str(before);
-        let end = entity.bytes().take(LONGEST_ENTITY).position(|byte| byte == b';');
+        let end = entity.bytes().take(MAX_ENTITY).position(|byte| byte == b';');
         match end.and_then(|end| Some((resolve(&entity[1..end])?, end))) {
             Some((character, end)) => {
                 plain.push(character);
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_do_not_matter() {
+    fn folds_markup_case_space_and_encoding() {
         for (text, folded) in [
             ("  Arrived   at\tUSPS\r\nFacility ", "arrived at usps facility"),
             ("ARRIVED AT USPS FACILITY", "arrived at usps facility"),

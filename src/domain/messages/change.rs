@@ -1,45 +1,45 @@
-//! Something that happened to a label, before it is put into words.
+//! Changes of a label, from which messages are composed.
 
 use jiff::Timestamp;
 
 use super::MessageType;
 use crate::domain::digest;
 use crate::domain::tracking::estimate::estimate_day;
-use crate::domain::tracking::history::ToldEvent;
+use crate::domain::tracking::history::MessageEvent;
 use crate::domain::tracking::matching::EventId;
 
-/// A status code and its detail code, as they are told.
+/// Status code and status detail code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusPair {
     pub code: Option<String>,
     pub detail: Option<String>,
 }
 
-/// Something that happened.
+/// A change of a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Added(ToldEvent),
-    Revised(Vec<ToldEvent>),
-    Retracted(Vec<ToldEvent>),
+    Added(MessageEvent),
+    Revised(Vec<MessageEvent>),
+    Retracted(Vec<MessageEvent>),
     Estimate {
         from: Option<String>,
         to: Option<String>,
     },
-    /// `event`: the scan that brought it, if one did; not told.
+    /// `event`: the scan that caused it, if any; not in the message.
     Status {
         from: StatusPair,
         to: StatusPair,
         event: Option<EventId>,
     },
-    OutForDelivery(Option<ToldEvent>),
-    Exception(Option<ToldEvent>),
-    Delivered(Option<ToldEvent>),
+    OutForDelivery(Option<MessageEvent>),
+    Exception(Option<MessageEvent>),
+    Delivered(Option<MessageEvent>),
     Reopened {
         from: StatusPair,
         to: StatusPair,
         event: Option<EventId>,
     },
-    /// No scan since `since` for so many business days.
+    /// No scan since `since`.
     Stalled {
         since: Timestamp,
         business_days: u32,
@@ -76,8 +76,8 @@ impl Change {
         }
     }
 
-    /// The events it is about.
-    pub fn events(&self) -> &[ToldEvent] {
+    /// Events of the change.
+    pub fn events(&self) -> &[MessageEvent] {
         match self {
             Self::Added(event) => std::slice::from_ref(event),
             Self::Revised(events) | Self::Retracted(events) => events,
@@ -86,19 +86,19 @@ impl Change {
         }
     }
 
-    /// What the change is about, in canonical words: the content that the id of its message is made of. Never a time of
-    /// ours, and nothing that depends on how many polls found it: so a form and not a revision's number. `status` is the
-    /// label's status after the change.
+    /// Canonical content, from which the message id derives. It contains neither a time of trackpost's nor anything that
+    /// depends on the number of polls: hence fingerprints instead of revision numbers. `status`: the label's status code
+    /// after the change.
     pub fn content(&self, status: Option<&str>) -> Vec<String> {
         match self {
             Self::Added(event) => {
                 let returned = if event.returned { "returned" } else { "" };
-                vec![event.event_id.to_string(), event.form_in_words(), returned.to_owned()]
+                vec![event.event_id.to_string(), event.fingerprint_hex(), returned.to_owned()]
             }
             Self::Revised(events) => {
                 let mut content: Vec<_> = events
                     .iter()
-                    .map(|event| format!("{} {}", event.event_id, event.form_in_words()))
+                    .map(|event| format!("{} {}", event.event_id, event.fingerprint_hex()))
                     .collect();
                 content.sort_unstable();
                 content
@@ -111,33 +111,33 @@ impl Change {
             Self::Estimate { from, to } => [from, to].map(|text| day_of(text.as_deref())).into(),
             Self::Status { from, to, event } | Self::Reopened { from, to, event } => {
                 let codes = [&from.code, &from.detail, &to.code, &to.detail];
-                let mut content: Vec<_> = codes.map(|code| folded(code.as_deref())).into();
+                let mut content: Vec<_> = codes.map(|code| normalized(code.as_deref())).into();
                 content.push(event.map(|event| event.to_string()).unwrap_or_default());
                 content
             }
             Self::OutForDelivery(event) | Self::Exception(event) | Self::Delivered(event) => match event {
                 Some(event) => vec![event.event_id.to_string()],
-                None => vec![String::new(), folded(status)],
+                None => vec![String::new(), normalized(status)],
             },
             Self::Late { estimate } => vec![day_of(Some(estimate))],
-            // Each is said once per silence: which one it is, the number of the repetition tells.
+            // Each occurs once per silence; the number of the repetition distinguishes them.
             Self::Stalled { .. } | Self::Expired { .. } | Self::Unavailable { .. } => Vec::new(),
         }
     }
 }
 
-impl ToldEvent {
-    fn form_in_words(&self) -> String {
-        self.form.map(|form| digest::hex(form.as_bytes())).unwrap_or_default()
+impl MessageEvent {
+    fn fingerprint_hex(&self) -> String {
+        self.fingerprint.map(|fingerprint| digest::hex(fingerprint.as_bytes())).unwrap_or_default()
     }
 }
 
-/// The day that an estimate names; its hour and its spelling are no content.
+/// Day of an estimate. Its hour and spelling are not content.
 fn day_of(estimate: Option<&str>) -> String {
     let Some(estimate) = estimate else { return String::new() };
-    estimate_day(estimate).map_or_else(|| folded(Some(estimate)), |day| day.to_string())
+    estimate_day(estimate).map_or_else(|| normalized(Some(estimate)), |day| day.to_string())
 }
 
-fn folded(code: Option<&str>) -> String {
+fn normalized(code: Option<&str>) -> String {
     code.unwrap_or_default().trim().to_ascii_uppercase()
 }

@@ -1,0 +1,116 @@
+//! Reads the labels of polls: one statement on a held connection for whatever is asked for at once.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow as _, Row as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::bulk::Bulk;
+use super::history::{history_of, read_history};
+use super::label_row::LabelRow;
+use super::{Store, StoreError};
+use crate::domain::polling::label_record::LabelRecord;
+use crate::domain::tracking::matching::KnownEvent;
+use crate::domain::tracking::reading::Reading;
+
+/// The most labels that are read at once.
+const BATCH: usize = 64;
+/// Labels that wait to be read before callers do.
+const QUEUE: usize = 1024;
+
+type Reply = oneshot::Sender<Result<Option<SqliteRow>, StoreError>>;
+
+struct Asked {
+    row: i64,
+    history: bool,
+    reply: Reply,
+}
+
+const READ: Bulk = Bulk {
+    before: "WITH asked (place, label_key, history) AS (",
+    columns: 3,
+    after: concat!(
+        ") SELECT asked.place, l.*, CASE WHEN asked.history THEN ",
+        history_of!("l.label_key"),
+        " END AS events FROM asked CROSS JOIN labels l ON l.label_key = asked.label_key"
+    ),
+};
+
+/// Where labels are asked for. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LabelReads(mpsc::Sender<Asked>);
+
+/// The other end.
+pub(super) struct LabelReader {
+    pub connection: SqliteConnection,
+    asked: mpsc::Receiver<Asked>,
+}
+
+pub(super) fn label_reads(connection: SqliteConnection) -> (LabelReads, LabelReader) {
+    let (sender, asked) = mpsc::channel(QUEUE);
+    (LabelReads(sender), LabelReader { connection, asked })
+}
+
+impl std::fmt::Debug for LabelReads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LabelReads")
+    }
+}
+
+impl std::fmt::Debug for LabelReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LabelReader")
+    }
+}
+
+impl LabelReader {
+    /// Reads until every handle to the store is gone.
+    pub async fn run(&mut self) {
+        let mut asked = Vec::with_capacity(BATCH);
+        while self.asked.recv_many(&mut asked, BATCH).await > 0 {
+            let (labels, mut replies): (Vec<_>, Vec<_>) =
+                asked.drain(..).map(|asked| ((asked.row, asked.history), Some(asked.reply))).unzip();
+            let labels: Vec<_> = (0_i64..).zip(labels).collect();
+            let read = READ.rows(&mut self.connection, &labels, |(place, (row, history)), values| {
+                values.push(*place).push(*row).push(*history);
+            });
+            match read.await {
+                Ok(rows) => {
+                    for row in rows {
+                        let place = usize::try_from(row.get::<i64, _>(0)).unwrap_or(usize::MAX);
+                        if let Some(reply) = replies.get_mut(place).and_then(Option::take) {
+                            // Whoever asked may have gone.
+                            let _ = reply.send(Ok(Some(row)));
+                        }
+                    }
+                    replies.into_iter().flatten().for_each(|reply| drop(reply.send(Ok(None))));
+                }
+                Err(error) => {
+                    let error = StoreError::from(error);
+                    replies.into_iter().flatten().for_each(|reply| drop(reply.send(Err(error.clone()))));
+                }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// One label, and its history where a plan for `reading` may need it; `None` if it is gone.
+    pub async fn label_with_history(
+        &self,
+        row: i64,
+        reading: &Reading,
+    ) -> Result<(Option<LabelRecord>, Vec<KnownEvent>), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let history = matches!(reading, Reading::Answer { .. });
+        let asked = Asked { row, history, reply };
+        self.label_reads.0.send(asked).await.map_err(|_| StoreError::WriterGone)?;
+        let Some(row) = answer.await.map_err(|_| StoreError::WriterGone)?? else {
+            return Ok((None, Vec::new()));
+        };
+        let known = match row.try_get::<Option<&str>, _>("events")? {
+            Some(events) => read_history(events)?,
+            None => Vec::new(),
+        };
+        Ok((LabelRow::from_row(&row)?.snapshot(), known))
+    }
+}
