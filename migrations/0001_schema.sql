@@ -1,9 +1,9 @@
 -- The database of trackpost. Instants are integers: milliseconds since 1970, UTC.
 -- One file until 0.1.0 is released; from then on migrations are never edited.
 
-PRAGMA application_id = 1416646731; -- "TpPK": tells this database from somebody else's
+PRAGMA application_id = 1416646731; -- "TpPK": identifies a trackpost database
 
--- One row: counts the transactions that changed the registration of labels.
+-- One row: number of transactions that changed registrations of labels.
 CREATE TABLE registry (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
     changes INTEGER NOT NULL CHECK (changes >= 0)
@@ -11,16 +11,16 @@ CREATE TABLE registry (
 
 INSERT INTO registry VALUES (1, 0);
 
--- Label files that were read or left out. Paths are absolute and as they are named, not what a link means.
+-- Label files that were read or skipped. Paths are absolute, symbolic links not resolved.
 CREATE TABLE label_files (
     file_key INTEGER PRIMARY KEY,
     path     TEXT    NOT NULL UNIQUE,
-    -- Why it is left out, and since when; null: it is not.
+    -- Why and since when it is skipped; null: it is not skipped.
     problem  TEXT,
     hint     TEXT,
     since    INTEGER,
-    CONSTRAINT a_file_left_out_says_since_when CHECK ((problem IS NULL) = (since IS NULL)),
-    CONSTRAINT only_problems_have_a_hint       CHECK (hint IS NULL OR problem IS NOT NULL)
+    CONSTRAINT skipped_files_have_a_time      CHECK ((problem IS NULL) = (since IS NULL)),
+    CONSTRAINT only_skipped_files_have_a_hint CHECK (hint IS NULL OR problem IS NOT NULL)
 ) STRICT;
 
 CREATE TABLE labels (
@@ -28,41 +28,42 @@ CREATE TABLE labels (
     account            TEXT    NOT NULL,
     label_id           TEXT    NOT NULL,
     state              TEXT    NOT NULL CHECK (state IN ('active', 'finished', 'expired', 'unavailable', 'removed')),
-    -- Who asks for it: the configuration and its files, somebody by hand, discovery. Nobody: removed.
+    -- Origins of its registration: configuration and label files, by hand, discovery. None: removed.
     by_config          INTEGER NOT NULL DEFAULT 0 CHECK (by_config IN (0, 1)),
     by_hand            INTEGER NOT NULL DEFAULT 0 CHECK (by_hand IN (0, 1)),
     by_discovery       INTEGER NOT NULL DEFAULT 0 CHECK (by_discovery IN (0, 1)),
-    -- Removed by hand, and so not to be discovered again.
+    -- Removed by hand: discovery does not register it again.
     dismissed          INTEGER NOT NULL DEFAULT 0 CHECK (dismissed IN (0, 1) AND (dismissed = 0 OR state = 'removed')),
     source             TEXT    NOT NULL CHECK (source IN ('config', 'file', 'cli', 'discovered')),
     metadata           TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(metadata) = 'object'),
-    -- The label file that names it; null: none does.
+    -- The label file that lists it; null: none.
     file_key           INTEGER REFERENCES label_files (file_key),
     -- `registry.changes` of the last change of its registration; a poll sent under an older version is not recorded.
     version            INTEGER NOT NULL DEFAULT 1,
-    -- When it went missing from the label files and was retired, and what it goes on with if it comes back within a day.
+    -- When it was removed because no label file lists it any more, and its state and schedule if it returns within a day.
     retired_at         INTEGER,
     resume_state       TEXT    CHECK (resume_state IN ('active', 'finished', 'expired', 'unavailable')),
     resume_at          INTEGER,
     registered_at      INTEGER NOT NULL,
     first_answer_at    INTEGER,
-    -- The last good answer since the label is polled.
+    -- The last good answer since it was last registered.
     last_answer_at     INTEGER CHECK (last_answer_at IS NULL OR first_answer_at IS NOT NULL),
     last_polled_at     INTEGER,
     last_changed_at    INTEGER,
     finished_at        INTEGER,
     next_poll_at       INTEGER,
-    -- From the last poll to the next, and what it is rounded to; 0: it is due as soon as the quota allows.
+    -- Wait from the last poll to the next, and the interval by which lateness is measured; 0: due as soon as the quota
+    -- allows.
     wait_ms            INTEGER NOT NULL DEFAULT 0 CHECK (wait_ms >= 0),
     pace_ms            INTEGER NOT NULL DEFAULT 0 CHECK (pace_ms >= 0 AND (pace_ms = 0) = (wait_ms = 0)),
-    -- Why next_poll_at is when it is, as JSON with figures; null: as soon as the quota allows.
+    -- Reason for next_poll_at, as JSON with figures; null: as soon as the quota allows.
     reason             TEXT,
     unchanged          INTEGER NOT NULL DEFAULT 0 CHECK (unchanged >= 0),
     failures           INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
     failing_since      INTEGER,
     refusals           INTEGER NOT NULL DEFAULT 0 CHECK (refusals >= 0),
     refused_since      INTEGER,
-    -- The last good answer, as far as it decides something.
+    -- Facts of the last good answer that decide about later polls.
     tracking_number    TEXT,
     carrier_code       TEXT,
     status_code        TEXT,
@@ -75,7 +76,7 @@ CREATE TABLE labels (
     missing_events     INTEGER NOT NULL DEFAULT 0 CHECK (missing_events >= 0),
     last_seq           INTEGER NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
     newest_scan_at     INTEGER,
-    -- A delivery was seen beneath a newer scan, the status says otherwise, and the parcel did not move since.
+    -- A delivery scan was seen below a newer scan, the status is not delivered, and the parcel did not move since.
     delivered_beneath_at INTEGER,
     stalled_told       INTEGER NOT NULL DEFAULT 0 CHECK (stalled_told IN (0, 1)),
     late_told          INTEGER NOT NULL DEFAULT 0 CHECK (late_told IN (0, 1)),
@@ -83,29 +84,29 @@ CREATE TABLE labels (
     recent_polls       TEXT    NOT NULL DEFAULT '[]',
     UNIQUE (label_id, account),
     CONSTRAINT active_labels_have_a_next_poll   CHECK (state <> 'active' OR next_poll_at IS NOT NULL),
-    CONSTRAINT removed_labels_have_none         CHECK (state <> 'removed' OR next_poll_at IS NULL),
-    CONSTRAINT removed_means_nobody_asks        CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
-    CONSTRAINT only_file_labels_name_a_file     CHECK (file_key IS NULL OR (source = 'file' AND by_config = 1)),
+    CONSTRAINT removed_labels_have_no_next_poll CHECK (state <> 'removed' OR next_poll_at IS NULL),
+    CONSTRAINT removed_labels_have_no_origin    CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
+    CONSTRAINT only_file_labels_have_a_file     CHECK (file_key IS NULL OR (source = 'file' AND by_config = 1)),
     CONSTRAINT only_removed_labels_resume       CHECK ((retired_at IS NULL) = (resume_state IS NULL)
-                                                   AND (retired_at IS NULL OR state = 'removed')
-                                                   AND (resume_at IS NULL OR retired_at IS NOT NULL)),
-    CONSTRAINT finished_labels_say_when         CHECK (state <> 'finished' OR finished_at IS NOT NULL),
-    CONSTRAINT failing_has_a_beginning          CHECK ((failures > 0) = (failing_since IS NOT NULL)),
-    CONSTRAINT refused_has_a_beginning          CHECK ((refusals > 0) = (refused_since IS NOT NULL))
+                                                      AND (retired_at IS NULL OR state = 'removed')
+                                                      AND (resume_at IS NULL OR retired_at IS NOT NULL)),
+    CONSTRAINT finished_labels_have_a_time      CHECK (state <> 'finished' OR finished_at IS NOT NULL),
+    CONSTRAINT failing_labels_have_a_start      CHECK ((failures > 0) = (failing_since IS NOT NULL)),
+    CONSTRAINT refused_labels_have_a_start      CHECK ((refusals > 0) = (refused_since IS NOT NULL))
 ) STRICT;
 
--- The changes of the registry since a version.
+-- Finds the changes of the registry since a version.
 CREATE INDEX labels_changed ON labels (version);
 
 CREATE INDEX labels_idle ON labels (coalesce(finished_at, last_polled_at, registered_at)) WHERE next_poll_at IS NULL;
 
--- The search and the counts of the status page, which read no more than this.
+-- Covering index of the search and the counts of the status page.
 CREATE INDEX labels_search ON labels (account, state, label_id, tracking_number, metadata);
 
 CREATE INDEX labels_failing ON labels (account) WHERE failures > 0;
 
 CREATE TABLE tracking_events (
-    event_key     INTEGER PRIMARY KEY,         -- label_key * 2^20 + position: a label's history lies together
+    event_key     INTEGER PRIMARY KEY,         -- label_key * 2^20 + position: keeps a label's history together
     label_key     INTEGER NOT NULL REFERENCES labels (label_key) ON DELETE CASCADE,
     event_id      TEXT    NOT NULL,
     position      INTEGER NOT NULL AS (event_key & 1048575),   -- in order of recording, oldest first
@@ -115,13 +116,13 @@ CREATE TABLE tracking_events (
     changed_at    INTEGER NOT NULL,
     missing_polls INTEGER NOT NULL DEFAULT 0 CHECK (missing_polls >= 0),
     retracted_at  INTEGER,
-    -- The oldest scan, which the carrier's list no longer reaches back to; no retraction.
+    -- The oldest scan dropped off the end of the carrier's list; this is not a retraction.
     fell_off      INTEGER NOT NULL DEFAULT 0 CHECK (fell_off IN (0, 1) AND (fell_off = 0 OR (missing_polls = 0 AND retracted_at IS NULL))),
     flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
     forms         BLOB    NOT NULL CHECK (length(forms) > 0 AND length(forms) % 16 = 0),
     raw           TEXT    NOT NULL,
     UNIQUE (label_key, event_id),
-    CONSTRAINT the_key_names_the_label CHECK (event_key >> 20 = label_key)
+    CONSTRAINT event_keys_contain_the_label_key CHECK (event_key >> 20 = label_key)
 ) STRICT;
 
 CREATE TABLE event_changes (
@@ -133,7 +134,7 @@ CREATE TABLE event_changes (
     fields     TEXT    NOT NULL DEFAULT '[]' CHECK (json_type(fields) = 'array'),
     before     TEXT    CHECK (json_type(before) = 'object'),
     FOREIGN KEY (label_key, event_id) REFERENCES tracking_events (label_key, event_id) ON DELETE CASCADE,
-    CONSTRAINT a_revision_keeps_what_was CHECK ((kind = 'revised') = (before IS NOT NULL))
+    CONSTRAINT only_revisions_have_previous_content CHECK ((kind = 'revised') = (before IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX event_changes_of ON event_changes (label_key, event_id);
@@ -159,11 +160,10 @@ CREATE TABLE messages (
     subject_key INTEGER REFERENCES subjects (subject_key)
     CHECK (subject_key IS NULL OR label_key IS NULL),
     UNIQUE (label_key, seq),
-    CONSTRAINT a_label_message_has_a_place CHECK ((label_key IS NULL) = (seq IS NULL) AND (label_key IS NULL) = (label_id IS NULL))
+    CONSTRAINT only_label_messages_have_a_seq CHECK ((label_key IS NULL) = (seq IS NULL) AND (label_key IS NULL) = (label_id IS NULL))
 ) STRICT;
 
--- No message made in this hour (since 1970) or a later one has a lower key than the least of theirs: where to begin to
--- look for those of a time.
+-- Lower bound of the keys of messages created in this hour (since 1970) or later: start of a search by time.
 CREATE TABLE message_hours (
     hour        INTEGER PRIMARY KEY,
     message_key INTEGER NOT NULL
@@ -174,29 +174,28 @@ CREATE TABLE deliveries (
     message_key     INTEGER NOT NULL REFERENCES messages (message_key) ON DELETE CASCADE,
     subscriber      TEXT    NOT NULL,
     format          TEXT    NOT NULL CHECK (format IN ('shipstation', 'shipengine', 'standard')),
-    lane            INTEGER,   -- the label, or the subject below zero; null: a ping, which belongs to none
-    place           INTEGER,   -- in the lane: the seq, or the message's key
+    lane            INTEGER,   -- the label key, or the negative subject key; null: a ping
+    place           INTEGER,   -- position in the lane: the seq, or the message key
     state           TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
     attempts        INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     created_at      INTEGER NOT NULL,
     delivered_at    INTEGER,
     next_attempt_at INTEGER,
-    reason          TEXT,      -- why then, as JSON (`DueReason`)
+    reason          TEXT,      -- reason for next_attempt_at, as JSON (`DueReason`)
     last_outcome    TEXT,
     queued_again_at INTEGER,
-    failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),   -- that count for the retry schedule
+    failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),   -- steps of the retry schedule used
     failing_since   INTEGER CHECK ((failures > 0) = (failing_since IS NOT NULL)),
     planned_at      INTEGER CHECK (planned_at IS NULL OR (state = 'pending' AND failures > 0)),
-    asked_until     INTEGER,   -- the end of this message's own Retry-After
+    asked_until     INTEGER,   -- end of this delivery's own Retry-After
     UNIQUE (message_key, subscriber),
-    CONSTRAINT a_lane_has_places        CHECK ((lane IS NULL) = (place IS NULL)),
-    CONSTRAINT delivered_says_when      CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
-    CONSTRAINT exactly_pending_is_due   CHECK ((state = 'pending') = (next_attempt_at IS NOT NULL)),
-    CONSTRAINT exactly_due_has_a_reason CHECK ((state = 'pending') = (reason IS NOT NULL))
+    CONSTRAINT only_deliveries_in_a_lane_have_a_place CHECK ((lane IS NULL) = (place IS NULL)),
+    CONSTRAINT only_delivered_have_a_time             CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
+    CONSTRAINT only_pending_have_a_next_attempt       CHECK ((state = 'pending') = (next_attempt_at IS NOT NULL)),
+    CONSTRAINT only_pending_have_a_reason             CHECK ((state = 'pending') = (reason IS NOT NULL))
 ) STRICT;
 
--- All that is still to be delivered, lane by lane. It covers the choice of heads, so that a backlog is chosen from
--- without reading its rows.
+-- Pending deliveries by lane. It covers the choice of heads of lanes, so that the rows of a backlog are not read.
 CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, place, next_attempt_at, attempts, state) WHERE state = 'pending';
 
 CREATE TABLE attempts (
@@ -218,23 +217,23 @@ CREATE TABLE subscribers (
     since           INTEGER,
     reason          TEXT    CHECK (reason IN ('no_connection', 'failures', 'gone', 'asked')),
     detail          TEXT,
-    -- When it began to fail, as subscribers were told; it names the episode, through a pause too.
+    -- When it began to fail, as announced; identifies the episode, also during a pause.
     episode_at      INTEGER,
     probes          INTEGER NOT NULL DEFAULT 0 CHECK (probes >= 0),
     probe_at        INTEGER,
-    failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),  -- in a row
-    failures_of     INTEGER,                                           -- the one delivery they are of; null: several
-    gone_at         INTEGER,                                           -- the first 410 of a row
-    pace            INTEGER CHECK (pace >= 1),                         -- attempts at once while it drains; null: all
+    failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),  -- consecutive
+    failures_of     INTEGER,                                           -- the delivery they belong to; null: several
+    gone_at         INTEGER,                                           -- the first of consecutive 410s
+    pace            INTEGER CHECK (pace >= 1),                         -- concurrent attempts after an outage; null: unlimited
     url_digest      TEXT,
     held_until      INTEGER,
     last_success_at INTEGER,
     last_failure_at INTEGER,
     last_failure    TEXT,
     absent_since INTEGER,
-    CONSTRAINT only_a_failing_one_is_probed CHECK ((state = 'failing') = (probe_at IS NOT NULL)),
-    CONSTRAINT who_fails_has_an_episode     CHECK (state <> 'failing' OR episode_at IS NOT NULL),
-    CONSTRAINT who_is_well_has_none         CHECK (state <> 'ok' OR (episode_at IS NULL AND reason IS NULL))
+    CONSTRAINT only_failing_have_a_probe CHECK ((state = 'failing') = (probe_at IS NOT NULL)),
+    CONSTRAINT failing_have_an_episode   CHECK (state <> 'failing' OR episode_at IS NOT NULL),
+    CONSTRAINT ok_has_no_episode         CHECK (state <> 'ok' OR (episode_at IS NULL AND reason IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE accounts (
@@ -245,7 +244,7 @@ CREATE TABLE accounts (
     probe_at        INTEGER,
     throttled_until INTEGER,
     detail          TEXT,
-    CONSTRAINT a_fallen_account_is_probed CHECK ((status = 'ok') = (probe_at IS NULL))
+    CONSTRAINT only_a_failing_account_has_a_probe CHECK ((status = 'ok') = (probe_at IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE requests (
@@ -264,23 +263,23 @@ CREATE TABLE months (
 
 CREATE TABLE quotas (
     account      TEXT    PRIMARY KEY,
-    -- Requests that may have been sent and are not counted yet: after an unclean end they count as sent.
+    -- Requests that may have been sent and are not yet counted: after an unclean end they count as sent.
     reserved     INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
-    -- The adaptive limit: the share of the limit that is used since others use it too, in thousandths; null: all of it.
+    -- The adaptive limit: share of the quota used when others use it too, in thousandths; null: all of it.
     share        INTEGER CHECK (share BETWEEN 0 AND 1000),
     shared_at    INTEGER,
     throttled_at INTEGER,                                    -- the last 429
-    -- How late labels are served, as a share of their wait: a mean of the last, in thousandths.
+    -- Mean lateness of recent polls as a share of their wait, in thousandths.
     lateness     INTEGER NOT NULL DEFAULT 0 CHECK (lateness >= 0),
-    -- The factor by which all waits stretch, in thousandths.
+    -- Factor by which all waits are stretched, in thousandths.
     stretch      INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
-    -- What the labels ask for, in billionths of a request per second.
+    -- Demand of the labels in billionths of a request per second.
     nanohertz    INTEGER NOT NULL DEFAULT 0 CHECK (nanohertz >= 0),
-    -- Labels that are due, and those of them that were never planned: new, or asked for by hand.
+    -- Due labels, and those of them without a planned poll: new, or made due by hand.
     due          INTEGER NOT NULL DEFAULT 0 CHECK (due >= 0),
     first_polls  INTEGER NOT NULL DEFAULT 0 CHECK (first_polls >= 0),
     last_success_at INTEGER,                                 -- the last good answer
-    CONSTRAINT a_share_has_a_beginning CHECK ((share IS NULL) = (shared_at IS NULL))
+    CONSTRAINT only_a_share_has_a_start CHECK ((share IS NULL) = (shared_at IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE carriers (
@@ -292,21 +291,21 @@ CREATE TABLE carriers (
 
 CREATE TABLE discoveries (
     account         TEXT    PRIMARY KEY,
-    position        INTEGER,              -- all that was created until then has been seen
-    voids_sought_at INTEGER               -- when the last whole look for voids began
+    position        INTEGER,              -- all labels created until then were read
+    voids_sought_at INTEGER               -- start of the last complete search for voided labels
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE freshness (
     account   TEXT    NOT NULL,
-    carrier   TEXT    NOT NULL,                                -- '': not known
+    carrier   TEXT    NOT NULL,                                -- '': unknown
     kind      TEXT    NOT NULL CHECK (kind IN ('own', 'seen', 'unclear', 'behind')),
-    delivered INTEGER NOT NULL CHECK (delivered IN (0, 1)),    -- a scan that says DE or SP
+    delivered INTEGER NOT NULL CHECK (delivered IN (0, 1)),    -- a scan with status DE or SP
     day       INTEGER NOT NULL CHECK (day % 86400000 = 0),
-    bucket    INTEGER NOT NULL CHECK (bucket BETWEEN 0 AND 8), -- within 5m 10m 15m 30m 1h 2h 6h 24h, longer
+    bucket    INTEGER NOT NULL CHECK (bucket BETWEEN 0 AND 8), -- up to 5m 10m 15m 30m 1h 2h 6h 24h, longer
     events    INTEGER NOT NULL CHECK (events > 0),
     PRIMARY KEY (account, carrier, kind, delivered, day, bucket),
-    CONSTRAINT what_has_no_measure_has_one_bucket CHECK (kind <> 'unclear' OR bucket = 0),
-    CONSTRAINT polls_are_no_scans                 CHECK (kind <> 'behind' OR delivered = 0)
+    CONSTRAINT unclear_has_one_bucket CHECK (kind <> 'unclear' OR bucket = 0),
+    CONSTRAINT behind_counts_no_scans CHECK (kind <> 'behind' OR delivered = 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE learned_rates (

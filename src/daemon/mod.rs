@@ -266,7 +266,8 @@ impl Daemon {
     /// Returns why the daemon must stop after a worker has ended.
     fn fatal(&self, ended: Ended) -> DaemonError {
         // A lost or failed database is the cause.
-        let why = self.store.check_files().err().or_else(|| self.store.disaster()).or(ended.outcome.err());
+        let why =
+            self.store.check_files().err().or_else(|| self.store.first_failure()).or(ended.outcome.err());
         match why {
             Some(error) => error.of(self.store.path()).into(),
             None => DaemonError::TradeGone { worker: ended.worker },

@@ -1,4 +1,4 @@
-//! An answer that is computed once a second at most, however often it is asked for.
+//! Cache of an answer that is computed at most once a second.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tokio::sync::Mutex;
 
 use crate::clock::Stopwatch;
 
-/// How long an answer is good.
+/// Lifetime of an answer.
 const GOOD: Duration = Duration::from_secs(1);
 
-/// The last answer, and since when it is known. Those who ask meanwhile wait for one computation.
+/// The last answer and its time. Concurrent requests wait for one computation.
 #[derive(Debug)]
 pub(super) struct Cached<T>(Mutex<Option<(Stopwatch, T)>>);
 

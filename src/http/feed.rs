@@ -1,8 +1,7 @@
-//! `GET /messages?after=CURSOR&limit=N&subscriber=NAME`: all messages in their order, to catch up from (contract 9.3).
+//! `GET /messages?after=CURSOR&limit=N&subscriber=NAME`: all messages in order, for catching up (contract 9.3).
 //!
-//! Whoever keeps `next` and asks again behind it gets every message once, whatever became of the callbacks. A page that
-//! is empty is the end for now; its `next` is where it began. What a wrong parameter would hide is refused: the answer
-//! names the parameter.
+//! A client that stores `next` and passes it as `after` gets every message once, regardless of callbacks. An empty page
+//! is the current end; its `next` equals its `after`. A wrong parameter is rejected with an error that names it.
 
 use std::borrow::Cow;
 
@@ -13,29 +12,29 @@ use serde::Serialize;
 
 use super::{Sources, json};
 use crate::store::StoreError;
-use crate::store::feed::{Cursor, Fed};
+use crate::store::feed::{Cursor, FeedMessage};
 
-/// Messages in a page, unless it is asked for more or fewer.
+/// Default number of messages in a page.
 const LIMIT: u32 = 100;
-/// The most that can be asked for.
+/// Maximum number of messages in a page.
 const MOST: u32 = 1000;
 
 #[derive(Debug, Serialize)]
 struct Page {
-    messages: Vec<Fed>,
-    /// Goes on behind these.
+    messages: Vec<FeedMessage>,
+    /// Cursor after these messages.
     next: Cursor,
 }
 
-/// What a page is asked for with.
+/// Query parameters of a page.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct FeedQuery {
     after: Cursor,
     limit: u32,
     subscriber: Option<String>,
 }
 
-/// What is wrong with a parameter.
+/// A wrong parameter.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Refusal {
     error: Cow<'static, str>,
@@ -46,7 +45,7 @@ fn refusal(parameter: &str, error: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal { error: error.into(), parameter: parameter.to_owned() }
 }
 
-impl Wanted {
+impl FeedQuery {
     fn read(parameters: Vec<(String, String)>) -> Result<Self, Refusal> {
         let (mut after, mut limit, mut subscriber) = (None, None, None);
         for (name, value) in parameters {
@@ -54,16 +53,17 @@ impl Wanted {
                 "after" => &mut after,
                 "limit" => &mut limit,
                 "subscriber" => &mut subscriber,
-                _ => return Err(refusal(&name, "there is no such parameter: after, limit, subscriber")),
+                _ => return Err(refusal(&name, "unknown parameter; valid are: after, limit, subscriber")),
             };
             if place.replace(value).is_some() {
-                return Err(refusal(&name, format!("{name} is there twice")));
+                return Err(refusal(&name, format!("{name} is given twice")));
             }
         }
         let after = match after.as_deref() {
             None | Some("") => Cursor::default(),
-            Some(text) => Cursor::parse(text)
-                .ok_or_else(|| refusal("after", "after is no cursor: it is the next of an earlier answer"))?,
+            Some(text) => Cursor::parse(text).ok_or_else(|| {
+                refusal("after", "after is not a valid cursor: use `next` of an earlier answer")
+            })?,
         };
         let limit = match limit.as_deref() {
             None => LIMIT,
@@ -71,7 +71,7 @@ impl Wanted {
                 .parse()
                 .ok()
                 .filter(|limit| (1..=MOST).contains(limit))
-                .ok_or_else(|| refusal("limit", format!("limit is no number from 1 to {MOST}")))?,
+                .ok_or_else(|| refusal("limit", format!("limit is not a number from 1 to {MOST}")))?,
         };
         if subscriber.as_deref() == Some("") {
             return Err(refusal("subscriber", "subscriber is empty"));
@@ -84,13 +84,13 @@ pub(super) async fn messages(
     State(sources): State<Sources>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Response {
-    match Wanted::read(parameters) {
+    match FeedQuery::read(parameters) {
         Ok(wanted) => page(&sources, wanted).await,
         Err(refusal) => refused(&refusal),
     }
 }
 
-async fn page(sources: &Sources, wanted: Wanted) -> Response {
+async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
     let store = &sources.store;
     let read = async {
         if !store.knows(&wanted.after).await? {
@@ -106,7 +106,7 @@ async fn page(sources: &Sources, wanted: Wanted) -> Response {
         }
         Ok(None) => refused(&refusal(
             "after",
-            "after is no cursor of this database, which may have been restored from a copy: begin again without it",
+            "after is not a cursor of this database, which may have been restored from a copy: start again without after",
         )),
         Err(error) => {
             let body = serde_json::json!({ "error": error.to_string() });
@@ -123,21 +123,21 @@ fn refused(refusal: &Refusal) -> Response {
 mod tests {
     use super::*;
 
-    fn read(parameters: &[(&str, &str)]) -> Result<Wanted, String> {
+    fn read(parameters: &[(&str, &str)]) -> Result<FeedQuery, String> {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Wanted::read(parameters.collect()).map_err(|refusal| refusal.parameter)
+        FeedQuery::read(parameters.collect()).map_err(|refusal| refusal.parameter)
     }
 
     #[test]
-    fn what_is_left_out_has_a_default() {
-        let bare = Wanted { after: Cursor::default(), limit: 100, subscriber: None };
+    fn missing_parameters_have_defaults() {
+        let bare = FeedQuery { after: Cursor::default(), limit: 100, subscriber: None };
         assert_eq!(read(&[]).unwrap(), bare);
         assert_eq!(read(&[("after", "")]).unwrap(), bare);
         assert_eq!(read(&[("limit", "1000"), ("subscriber", "orders")]).unwrap().limit, 1000);
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_wrong_parameter() {
         for (name, value) in [
             ("after", "yesterday"),
             ("limit", "0"),

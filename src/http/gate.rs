@@ -1,8 +1,9 @@
-//! Bounds the work of pages, so that however many are asked for, polls and deliveries go on.
+//! Limit on the work of pages, so that any number of requests leaves time for polls and deliveries.
 //!
-//! [`PLACES`] pages are made at a time, and after each its place rests for [`REST`] times as long as the page took: all
-//! pages together take a fifth of a core per place at most. A page that finds no place within [`PATIENCE`] is answered
-//! with 503 and `Retry-After`. A place is held until its answer has gone to the connection, so few are in memory.
+//! At most [`PLACES`] pages are computed at a time. After a page its permit rests for [`REST`] times as long as the
+//! page took. So all pages together use at most a fifth of a core per permit. A page without a permit within
+//! [`PATIENCE`] gets a 503 with `Retry-After`. A permit is held until the answer is written to the connection, so few
+//! answers are in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,22 +16,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{self, Stopwatch};
 
-/// Pages that are made at a time.
+/// Number of pages computed at a time.
 pub(super) const PLACES: u32 = 2;
 const REST: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(1);
-/// When to come again, in seconds.
+/// Value of `Retry-After` in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
-/// All requests together come no closer than this: 400 a second.
+/// Minimum interval between requests: 400 a second.
 const BETWEEN: Duration = Duration::from_micros(2_500);
-/// What may come at once after a pause.
+/// Burst of requests after a pause.
 const BURST: Duration = Duration::from_millis(100);
 
-/// The places for pages.
+/// The permits of pages.
 #[derive(Debug)]
 pub(super) struct Gate {
     places: Arc<Semaphore>,
-    /// When each free place has rested.
+    /// The end of the rest of each free permit.
     rested: Mutex<Vec<Duration>>,
     watch: Stopwatch,
 }
@@ -45,11 +46,11 @@ impl Default for Gate {
     }
 }
 
-/// A page's place; given back when it is dropped.
+/// The permit of a page. Dropping it releases it.
 #[derive(Debug)]
 pub(super) struct Visit {
     gate: Arc<Gate>,
-    /// When the place has rested.
+    /// End of its rest.
     rested: Mutex<Duration>,
     _permit: OwnedSemaphorePermit,
 }
@@ -62,7 +63,7 @@ impl Drop for Visit {
 }
 
 impl Gate {
-    /// A place, if one is free in time.
+    /// Waits for a permit; `None` after a timeout.
     async fn enter(self: Arc<Self>) -> Option<Visit> {
         let entered = async {
             let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
@@ -71,7 +72,7 @@ impl Gate {
                 let first = (0..all.len()).min_by_key(|place| all[*place])?;
                 all.swap_remove(first)
             };
-            // From here on it is given back, also if this is given up.
+            // From here on dropping releases it, also if this future is cancelled.
             let visit = Visit { gate: Arc::clone(&self), rested: Mutex::new(rested), _permit: permit };
             clock::sleep(rested.saturating_sub(self.watch.elapsed())).await;
             Some(visit)
@@ -80,11 +81,11 @@ impl Gate {
     }
 }
 
-/// Lets a request pass once there is a place for it.
+/// Lets a request pass when it gets a permit.
 pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let Some(visit) = Arc::clone(&gate).enter().await else {
         let say =
-            "many pages are asked for at once; polls and deliveries come first. Try again in a moment.\n";
+            "too many requests at once; polls and deliveries take precedence. Try again in a few seconds.\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], say).into_response();
     };
     let began = gate.watch.elapsed();
@@ -95,11 +96,11 @@ pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: 
     answer
 }
 
-/// Spreads all requests over time.
+/// Spaces all requests in time.
 #[derive(Debug)]
 pub(super) struct Pace {
     watch: Stopwatch,
-    /// When the next request may be answered.
+    /// Earliest time of the next answer.
     next: Mutex<Duration>,
 }
 
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_page_without_a_place_is_told_so_and_a_place_comes_back() {
+    async fn a_page_without_a_permit_gets_503_and_permits_are_released() {
         let gate = Arc::new(Gate::default());
         let mut taken = Vec::new();
         for _ in 0..PLACES {

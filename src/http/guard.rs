@@ -1,7 +1,7 @@
-//! Who may read what is about parcels: whoever has the token, where there is one.
+//! Access control: data about parcels needs the token, if one is configured.
 //!
-//! A program sends it as `Authorization: Bearer …`. A browser sends it once, by the form of `/login`, and gets a cookie
-//! that is made from it and does not tell it.
+//! A program sends it as `Authorization: Bearer …`. A browser sends it once, with the form of `/login`, and gets a
+//! cookie that is derived from it and does not reveal it.
 
 use axum::extract::{Form, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -13,10 +13,10 @@ use super::{Sources, json};
 use crate::domain::digest;
 
 const COOKIE: &str = "trackpost";
-/// How long a browser stays logged in, in seconds: 30 days.
+/// Lifetime of the cookie in seconds: 30 days.
 const KEPT: u32 = 30 * 86_400;
 
-/// Lets a request pass if it has the token, or if none is asked for.
+/// Lets a request pass if it has the token, or if no token is configured.
 pub(super) async fn let_in(State(sources): State<Sources>, request: Request, next: Next) -> Response {
     if may_read(&sources, request.headers()) {
         return next.run(request).await;
@@ -25,14 +25,14 @@ pub(super) async fn let_in(State(sources): State<Sources>, request: Request, nex
     let mut refusal = if wants_html(request.headers()) {
         pages::login(target, false)
     } else {
-        let body = serde_json::json!({ "error": "this needs the token: Authorization: Bearer …" });
+        let body = serde_json::json!({ "error": "this needs the token, as header Authorization: Bearer …" });
         json(StatusCode::UNAUTHORIZED, body.to_string())
     };
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refusal
 }
 
-/// What the form of the login sends.
+/// Fields of the login form.
 #[derive(serde::Deserialize)]
 pub(super) struct Login {
     token: String,
@@ -40,9 +40,9 @@ pub(super) struct Login {
     to: String,
 }
 
-/// `POST /login`: gives a cookie for the token, and goes on to the page that was asked for.
+/// `POST /login`: exchanges the token for a cookie, and redirects to the requested page.
 pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login>) -> Response {
-    // A path of this server, and nothing that a browser takes for another one.
+    // Only a path of this server, and nothing that a browser reads as another server.
     let ours =
         sent.to.starts_with('/') && !sent.to.starts_with("//") && !sent.to.contains(['\\', '\n', '\r']);
     let to = if ours { sent.to.as_str() } else { "/" };
@@ -56,12 +56,12 @@ pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login
     (StatusCode::SEE_OTHER, [(header::LOCATION, to), (header::SET_COOKIE, cookie.as_str())]).into_response()
 }
 
-/// What a browser keeps instead of the token.
+/// Returns the value of the cookie.
 fn cookie_of(token: &str) -> String {
     digest::hex(&digest::of_bytes(format!("trackpost status page\n{token}").as_bytes()))
 }
 
-/// Whether a request has the token, or none is asked for.
+/// Whether a request has the token, or no token is configured.
 pub(super) fn may_read(sources: &Sources, headers: &HeaderMap) -> bool {
     let token = sources.token.as_ref().map(|token| token.expose().as_str());
     token.is_none_or(|token| has_token(headers, token) || has_cookie(headers, token))
@@ -84,7 +84,7 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
     sent.0.eq_ignore_ascii_case(b"Bearer ") && alike(sent.1.trim_ascii(), token.as_bytes())
 }
 
-/// Whether both are the same, in a time that tells nothing of where they differ or how long they are.
+/// Whether both are equal, in constant time.
 fn alike(a: &[u8], b: &[u8]) -> bool {
     let (a, b) = (digest::of_bytes(a), digest::of_bytes(b));
     let differing = a.iter().zip(&b).fold(0, |differing, (a, b)| differing | (a ^ b));
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_token_opens() {
+    fn only_the_token_is_accepted() {
         let has = |sent: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, sent.parse().unwrap());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_opens_and_does_not_tell_the_token() {
+    fn a_cookie_is_accepted_and_does_not_reveal_the_token() {
         let has = |sent: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, sent.parse().unwrap());

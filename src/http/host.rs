@@ -1,5 +1,5 @@
-//! By which names the server may be called. A page of another origin that has its name resolve to this address (DNS
-//! rebinding) calls it by that name, and is refused.
+//! Check of the `Host` header. In a DNS rebinding attack, a page of another origin makes its name resolve to this
+//! address and sends requests with that name; they are rejected.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,7 @@ use axum::response::Response;
 
 use super::{Sources, json};
 
-/// Lets a request pass if it calls the server by a name of its own. A request without a `Host` comes from no browser.
+/// Lets a request pass if its `Host` is a name of this server, or is missing: browsers always send one.
 pub(super) async fn check(State(sources): State<Sources>, request: Request, next: Next) -> Response {
     let sent = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
     let called = sent.or_else(|| request.uri().authority().map(Authority::as_str));
@@ -19,12 +19,12 @@ pub(super) async fn check(State(sources): State<Sources>, request: Request, next
         return next.run(request).await;
     }
     let body = serde_json::json!({
-        "error": "the Host of this request is not a name of this server; http.hosts names further ones"
+        "error": "the Host of this request is not a name of this server; http.hosts adds names"
     });
     json(StatusCode::MISDIRECTED_REQUEST, body.to_string())
 }
 
-/// Whether `host` is loopback, the address that is listened on, or one of `hosts` (with its port, or with any).
+/// Whether `host` is loopback, the listen address, or one of `hosts` (with its port, or with any port).
 fn is_ours(host: &str, listen: SocketAddr, hosts: &[String]) -> bool {
     let host = host.to_ascii_lowercase();
     let Ok(authority) = host.parse::<Authority>() else { return false };
@@ -35,7 +35,8 @@ fn is_ours(host: &str, listen: SocketAddr, hosts: &[String]) -> bool {
     let listen = listen.ip().to_canonical();
     name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| {
         let address = address.to_canonical();
-        // Every address of the machine is listened on; a name, which may be somebody else's, is none.
+        // The server listens on every address of the machine, so any address is accepted. A name is not: it may belong
+        // to another host.
         address.is_loopback() || listen.is_unspecified() || address == listen
     })
 }
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_its_own_are_answered() {
+    fn only_its_own_names_are_accepted() {
         let hosts = ["trackpost.example.com".to_owned(), "proxy:8443".to_owned()];
         let loopback = "127.0.0.1:8787".parse().unwrap();
         for ours in ["localhost:8787", "127.0.0.1", "[::1]:1", "TrackPost.example.com:443", "proxy:8443"] {

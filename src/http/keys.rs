@@ -1,4 +1,4 @@
-//! `GET /jwks`: the public keys with which callbacks are signed as the vendor signs its own.
+//! `GET /jwks`: public keys of the signatures of callbacks, in the vendor's format.
 
 use axum::extract::State;
 use axum::http::header;
@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::Sources;
 
-/// Receivers may keep them for five minutes. Who changes keys publishes the new one for longer than that, then signs
-/// with it.
+/// Receivers may cache the keys for five minutes. To change keys, publish the new key for longer than that before
+/// signing with it.
 const KEPT: &str = "public, max-age=300";
 
 pub(super) async fn jwks(State(sources): State<Sources>) -> Response {

@@ -1,4 +1,4 @@
-//! `GET /metrics`: what this process counted since it started, and what the database says now, in Prometheus text.
+//! `GET /metrics`: counters of this process since its start and gauges from the database, in Prometheus text format.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -81,14 +81,14 @@ impl<L: Clone + Debug + Send + Sync + std::hash::Hash + Eq + EncodeLabelSet + 's
     }
 }
 
-/// Everything, as of `now`.
+/// All metrics, as of `now`.
 async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     let mut registry = Registry::with_prefix("trackpost");
     counted(&mut registry, now);
     of_accounts(&mut registry, sources, now).await?;
     of_subscribers(&mut registry, sources, now).await?;
     of_store(&mut registry, sources).await?;
-    let attention = Gauges::new(&mut registry, "attention", "Things that are degraded, by kind", None);
+    let attention = Gauges::new(&mut registry, "attention", "Degraded parts, by kind", None);
     let mut kinds: BTreeMap<String, f64> = BTreeMap::new();
     for degraded in sources.degraded().await {
         let what = serde_json::to_value(degraded.what).ok();
@@ -101,7 +101,7 @@ async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     Ok(text)
 }
 
-/// What the process counts itself.
+/// Counters of the process.
 fn counted(registry: &mut Registry, now: Timestamp) {
     let counts = metrics::metrics();
     let build = Info::new([("version", env!("TRACKPOST_VERSION"))]);
@@ -109,26 +109,26 @@ fn counted(registry: &mut Registry, now: Timestamp) {
     let started = earlier(now, SignedDuration::try_from(counts.uptime()).unwrap_or_default());
     let start = Number::default();
     start.set(started.as_millisecond() as f64 / 1000.0);
-    registry.register_with_unit("start_time", "When the process started, since 1970", Unit::Seconds, start);
+    registry.register_with_unit("start_time", "Start of the process, since 1970", Unit::Seconds, start);
     registry.register("polls", "Polls that have ended, by outcome", counts.polls.clone());
     registry.register_with_unit(
         "time_to_notice",
-        "From the last good answer that did not have a new event to the one that has it",
+        "Time from the last good answer without a new event to the first with it",
         Unit::Seconds,
         counts.noticed.clone(),
     );
     registry.register("delivery_attempts", "Attempts of deliveries, by outcome", counts.attempts.clone());
-    registry.register("deliveries_dead", "Deliveries that were given up", counts.dead.clone());
+    registry.register("deliveries_dead", "Deliveries that are dead", counts.dead.clone());
     registry.register_with_unit(
         "delivery_latency",
-        "From the making of a message, or its replay, to its acceptance",
+        "Time from the creation or replay of a message to its acceptance",
         Unit::Seconds,
         counts.latency.clone(),
     );
     registry.register("writer_batch_rows", "Rows in a transaction of the writer", counts.batch_rows.clone());
     registry.register_with_unit(
         "writer_batch_duration",
-        "How long a transaction of the writer took",
+        "Duration of a transaction of the writer",
         Unit::Seconds,
         counts.batch_seconds.clone(),
     );
@@ -138,7 +138,7 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
     let gauge = |registry: &mut Registry, name, help| Gauges::<OfAccount>::new(registry, name, help, None);
     let last_minute = gauge(registry, "requests_last_minute", "Requests to the API in the last 60 s");
     let per_minute = gauge(registry, "requests_per_minute_limit", "requests_per_minute of the configuration");
-    let month = gauge(registry, "requests_this_month", "Requests to the API since the month began");
+    let month = gauge(registry, "requests_this_month", "Requests to the API in this month");
     let per_month =
         gauge(registry, "requests_per_month_limit", "requests_per_month of the configuration; 0: no budget");
     let stretch = Gauges::<OfAccount>::new(
@@ -147,12 +147,12 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
         "Factor by which all waits are longer than planned; +Inf: no request is allowed",
         Some(Unit::Other("ratio".to_owned())),
     );
-    let due = gauge(registry, "labels_due", "Labels that are due and wait for their turn");
+    let due = gauge(registry, "labels_due", "Labels that are due");
     let first = gauge(registry, "first_polls_waiting", "Labels that wait for their first poll");
     let states = Gauges::<AccountState>::new(
         registry,
         "account_state",
-        "1 for the state that the account is in",
+        "1 for the current state of the account",
         None,
     );
     let configured = Arc::clone(&sources.configured.borrow());
@@ -179,22 +179,17 @@ async fn of_subscribers(
     sources: &Sources,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let pending = Gauges::<OfSubscriber>::new(
-        registry,
-        "deliveries_pending",
-        "Deliveries that are still to be made",
-        None,
-    );
+    let pending = Gauges::<OfSubscriber>::new(registry, "deliveries_pending", "Pending deliveries", None);
     let oldest = Gauges::<OfSubscriber>::new(
         registry,
         "deliveries_oldest_pending_age",
-        "Age of the oldest delivery that is still to be made; 0: there is none",
+        "Age of the oldest pending delivery; 0: none",
         Some(Unit::Seconds),
     );
     let states = Gauges::<SubscriberState>::new(
         registry,
         "subscriber_state",
-        "1 for the state that the subscriber is in",
+        "1 for the current state of the subscriber",
         None,
     );
     let configured = Arc::clone(&sources.configured.borrow());
@@ -213,7 +208,7 @@ async fn of_subscribers(
 
 async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
     let labels = Gauges::<Labels>::new(registry, "labels", "Labels by account and state", None);
-    for tally in sources.store.label_tally().await? {
+    for tally in sources.store.label_counts_by_account().await? {
         labels.set(Labels { account: tally.account, state: tally.state }, tally.labels as f64);
     }
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {

@@ -1,13 +1,13 @@
-//! What the daemon answers about itself, and the feed of its messages.
+//! HTTP port of the daemon: health, metrics, status pages, keys, and the feed of messages.
 //!
-//! `/healthz` is 200 while the store answers and every worker gets something done, else 503 and why. It also lists what is
-//! degraded and no reason to restart, with details for those who have the token. `/readyz` is 200
-//! between the end of the start and the beginning of the stop. Neither tells anything about parcels or people, nor do
-//! the public keys at `/jwks`, so they are open. Pages, metrics and the feed ask for the token where one is configured.
+//! `/healthz` is 200 while the store answers and every worker makes progress, else 503 with the reasons. It also lists
+//! what is degraded without a need for a restart, with details for requests with the token. `/readyz` is 200 from the
+//! end of the start to the beginning of the stop. These and the public keys at `/jwks` contain no data about parcels or
+//! people, so they need no token. Pages, metrics and the feed need the token if one is configured.
 //!
-//! Whatever is done to this port, polls and deliveries go on: [`server`] bounds connections in number and time, [`gate`]
-//! the work of pages, which read over database connections of their own. Health and metrics are computed once a second at
-//! most.
+//! Load on this port must not stop polls and deliveries: [`server`] limits connections in number and time, and [`gate`]
+//! limits the work of pages, which have their own database connections. Health and metrics are computed at most once a
+//! second.
 
 mod cached;
 mod feed;
@@ -46,39 +46,39 @@ use crate::store::views::attention::{self, Configured};
 use crate::workers::heartbeat::Heartbeats;
 use cached::Cached;
 
-/// How long the database may take to answer.
+/// Timeout for the database.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// A worker that has not moved for so long is not well.
+/// Time without progress after which a worker is unhealthy.
 pub const STILL: SignedDuration = SignedDuration::from_secs(60);
 
-/// What the answers are made of.
+/// Sources of the answers.
 #[derive(Clone, Debug)]
 pub struct Sources {
     pub store: Store,
     pub heartbeats: Heartbeats,
     pub ready: Arc<AtomicBool>,
-    /// What readers of anything but health must know (`http.token`).
+    /// The token (`http.token`), needed for everything except health.
     pub token: Option<Hidden<String>>,
-    /// What is degraded and no reason to restart.
+    /// What is degraded without a need for a restart.
     pub notices: Notices,
-    /// The address that is listened on, and further names it may be called by.
+    /// The listen address, and further names of the server.
     pub listen: SocketAddr,
     pub hosts: Vec<String>,
-    /// What is configured; it changes with a reload.
+    /// The configuration; changes with a reload.
     pub configured: watch::Receiver<Arc<Configured>>,
-    /// The key set that is published; it changes with a reload.
+    /// The published key set; changes with a reload.
     pub jwks: watch::Receiver<Arc<str>>,
 }
 
 impl Sources {
-    /// What is wrong; nothing if all is well.
+    /// Returns what is wrong; empty if nothing is.
     pub async fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self
             .heartbeats
             .silent(clock::now(), STILL)
             .into_iter()
-            .map(|worker| format!("{worker} has not moved for {} s", STILL.as_secs()))
+            .map(|worker| format!("{worker} made no progress for {} s", STILL.as_secs()))
             .collect();
         match tokio::time::timeout(ANSWERS_WITHIN, self.store.ping()).await {
             Ok(Ok(())) => {}
@@ -88,8 +88,8 @@ impl Sources {
         faults
     }
 
-    /// What is degraded and no reason to restart, what needs attention first. If the database does not answer,
-    /// [`Sources::faults`] says so.
+    /// Returns what is degraded without a need for a restart, most urgent first. If the database does not answer,
+    /// [`Sources::faults`] reports it.
     pub async fn degraded(&self) -> Vec<Degraded> {
         let configured = Arc::clone(&self.configured.borrow());
         let asked = attention::degraded(&self.store, &configured, clock::now());
@@ -108,12 +108,12 @@ impl Sources {
     }
 }
 
-/// Listens at `listen`. The port is taken when this returns.
+/// Binds `listen`. The port is open when this returns.
 pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(listen).await
 }
 
-/// Answers until `shutdown`.
+/// Serves until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
     sources: Sources,
@@ -151,7 +151,7 @@ fn routes(sources: Sources) -> Router {
         .with_state(sources)
 }
 
-/// What is wrong, and what is degraded.
+/// Returns what is wrong and what is degraded.
 type Health = (Vec<String>, Vec<Degraded>);
 
 async fn healthz(

@@ -1,9 +1,9 @@
-//! The HTTP server: accepts connections and bounds them in number and time, whatever a client does.
+//! The HTTP server: accepts connections, with limits in number and time.
 //!
-//! A connection is closed when the head of a request takes longer than [`HEAD`] (an idle connection waits for one), when a
-//! client takes nothing of an answer for [`WRITE`], or when its place is wanted: of more than [`most`] connections the
-//! oldest idle one is closed first, then the oldest one that has been answered for longer than [`BUSY`]. So the port
-//! never uses up the descriptors that the database, polls and deliveries need.
+//! A connection is closed in three cases: the head of a request takes longer than [`HEAD`] (this covers idle
+//! connections); the client reads nothing of an answer for [`WRITE`]; or a new connection exceeds the limit, [`most`].
+//! Then the oldest idle connection is closed, else the one that has been answered for the longest time, if longer than
+//! [`BUSY`]. So the port leaves enough file descriptors for the database, polls and deliveries.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -33,31 +33,32 @@ use super::gate::{Pace, Visit};
 use crate::clock::{self, Stopwatch};
 use crate::transport;
 
-/// How long the head of a request may take to arrive, and a connection may be idle.
+/// Timeout for the head of a request, also of an idle connection.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a client may take nothing of its answer.
+/// Timeout for a client that reads nothing of its answer.
 const WRITE: Duration = Duration::from_secs(10);
-/// How long an answer may take to make.
+/// Timeout for computing an answer.
 const ANSWER: Duration = Duration::from_secs(20);
-/// An answer under way for longer is given up if its place is wanted.
+/// Time after which an answer may be dropped for a new connection.
 const BUSY: Duration = Duration::from_secs(2);
-/// How long answers under way may take when the daemon stops.
+/// Time that running answers have to end when the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// How long to wait when no connection can be accepted.
+/// Wait after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Bytes of a connection that are held in memory at once, each way.
+/// Bytes of a connection that are buffered in memory, in each direction.
 const BUFFER: usize = 64 << 10;
-/// An answer is handed to its connection in pieces of this size.
+/// Size of the pieces in which an answer is written.
 const PIECE: usize = 16 << 10;
-/// No answer is longer: a page ends at 1 MiB, or after one message, which holds an API answer of at most 4 MiB.
+/// Maximum size of an answer: a page ends at 1 MiB, or after one message, which contains an API answer of at most 4
+/// MiB.
 const LONGEST: usize = 16 << 20;
 
-/// The most connections at a time: fewer where the process may open few files.
+/// Returns the maximum number of connections; lower where the process may open few files.
 fn most() -> usize {
     transport::http_connections()
 }
 
-/// Answers until `shutdown`.
+/// Serves until `shutdown`.
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Router,
@@ -76,7 +77,7 @@ pub(super) async fn serve(
             }
             accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) => connections.start(stream),
-                // No descriptors, or the client has gone: a fault of this moment.
+                // Temporary: no file descriptors, or the client has disconnected.
                 Err(_) => clock::sleep(PAUSE).await,
             },
             () = clock::sleep(PAUSE), if !room => {}
@@ -85,12 +86,12 @@ pub(super) async fn serve(
     drop(listener);
     connections.stop.send_replace(true);
     let ended = async { while connections.tasks.join_next().await.is_some() {} };
-    // A request of which only half ever comes must not hold up the stop.
+    // An incomplete request must not delay the stop.
     let _ = tokio::time::timeout(LAST_ANSWERS, ended).await;
     Ok(())
 }
 
-/// All connections that are open.
+/// All open connections.
 struct Connections {
     routes: Router,
     tasks: JoinSet<()>,
@@ -100,13 +101,13 @@ struct Connections {
     stop: watch::Sender<bool>,
 }
 
-/// What a connection does.
+/// State of a connection.
 #[derive(Debug)]
 struct Activity {
     watch: Stopwatch,
-    /// Answers under way.
+    /// Number of running answers.
     answers: AtomicU32,
-    /// When that changed last, in milliseconds of the server's watch.
+    /// Time of its last change, in milliseconds since the server's start.
     since: AtomicU64,
 }
 
@@ -116,7 +117,7 @@ impl Activity {
     }
 }
 
-/// An answer under way.
+/// A running answer.
 struct Busy(Arc<Activity>);
 
 impl Busy {
@@ -150,7 +151,7 @@ impl Connections {
         self.open.len() < most() || self.dispensable().is_some()
     }
 
-    /// The oldest idle connection, else the one that has been answered for longest, if that is long.
+    /// Returns the oldest idle connection, else the one with the longest running answer, if longer than the limit.
     fn dispensable(&self) -> Option<Id> {
         let now = millis(self.watch.elapsed());
         let of = |activity: &Activity| {
@@ -200,7 +201,7 @@ impl Connections {
                     .max_buf_size(BUFFER)
                     .serve_connection(TokioIo::new(stream), service)
             );
-            // An error of a connection is that connection's.
+            // An error concerns only this connection.
             tokio::select! {
                 _ = connection.as_mut() => return,
                 _ = stopped.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
@@ -215,7 +216,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// An answer that is copied to its connection piece by piece. Until the last piece, its place among the pages is held.
+/// An answer that is written to its connection piece by piece. It holds its permit until the last piece.
 struct Pieces {
     rest: Bytes,
     _busy: Busy,
@@ -247,7 +248,7 @@ impl hyper::body::Body for Pieces {
             return Poll::Ready(None);
         }
         let length = self.rest.len().min(PIECE);
-        // A copy: a piece of the whole would keep all of it in memory until the client has taken the last byte.
+        // Copied, because a slice would keep the whole answer in memory until the client has read the last byte.
         let piece = Bytes::copy_from_slice(&self.rest.split_to(length));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }

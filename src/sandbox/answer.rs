@@ -14,7 +14,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Wait before the first byte. Cut short when the server shuts down.
+    /// Delay before the first byte. Ends early when the server shuts down.
     pub delay: Duration,
 }
 

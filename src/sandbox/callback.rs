@@ -1,4 +1,4 @@
-//! One callback as the receiver got it, and what its signature is worth.
+//! A callback as received, and the result of checking its signature.
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -7,19 +7,19 @@ use jiff::Timestamp;
 
 use crate::domain::messages::signature::{SignedHeaders, SigningSecret, VerifyError, verify};
 
-/// What the signature of a callback is worth.
+/// Result of checking a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
     Good,
     Bad(VerifyError),
-    /// There was no secret to check it with.
+    /// Not checked: no secret is configured.
     Unchecked,
 }
 
-/// One callback, as it came in.
+/// A received callback.
 #[derive(Clone, Debug)]
 pub struct Callback {
-    /// When its body was there.
+    /// When its body was complete.
     pub at: Timestamp,
     /// Path and query.
     pub path: String,
@@ -31,7 +31,7 @@ pub struct Callback {
     pub seq: Option<u64>,
     pub kind: Option<String>,
     pub attempt: Option<u32>,
-    /// None while it is waiting for its answer, and for ever if the sender went away.
+    /// None while it is being answered, and if the sender disconnected.
     pub answered: Option<u16>,
 }
 
@@ -40,12 +40,12 @@ impl Callback {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The subscriber it is for, by its path.
+    /// Returns its subscriber, by its path.
     pub fn subscriber(&self) -> &str {
         self.path.trim_start_matches('/')
     }
 
-    /// Reads and verifies a request whose body came at `at`. Its timestamp is held against `now`, if that is given.
+    /// Reads and verifies a request whose body was complete at `at`. Its timestamp is compared with `now`, if given.
     pub(super) fn read(
         parts: Parts,
         body: Bytes,

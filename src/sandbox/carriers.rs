@@ -1,15 +1,14 @@
-//! How the three carriers write: their names, null or "", and times.
+//! Formats of the three carriers: their names, null or "", and times.
 //!
-//! What looks wrong here is wrong in the real answers: `Z` on a local time (UPS), 7 h added twice (USPS), a delivery
-//! date hours before its own scan (FedEx).
+//! Errors of the real answers are kept: `Z` on a local time (UPS), 7 h added twice (USPS), a delivery date hours before
+//! its own scan (FedEx).
 
 use fastrand::Rng;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
-use super::journeys::Form;
 use super::places::Place;
-use super::vocabulary::Scan;
+use super::scan::{Form, Scan};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Carrier {
@@ -18,7 +17,7 @@ pub enum Carrier {
     Usps,
 }
 
-/// The offset in which USPS times come, wherever the parcel is.
+/// UTC offset of USPS times, regardless of the place.
 const USPS_OFFSET: i8 = -7;
 
 impl Carrier {
@@ -102,7 +101,7 @@ impl Carrier {
         }
     }
 
-    /// UPS promises from the label on, and never takes it back.
+    /// UPS gives an estimate from the label on, and never withdraws it.
     pub(super) fn shows_estimate(self, moving: bool, arrived: bool) -> bool {
         self == Self::Ups || (moving && !arrived)
     }
@@ -115,7 +114,7 @@ impl Carrier {
     }
 }
 
-/// A wall clock without its zone.
+/// A local time without its zone.
 fn naive(at: Timestamp, utc_offset: i8) -> String {
     Offset::constant(utc_offset).to_datetime(at).to_string()
 }

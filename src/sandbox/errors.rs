@@ -1,6 +1,6 @@
-//! ShipStation's errors, in ShipStation's shape: `{"request_id", "errors": [{…}]}`.
+//! ShipStation's errors in its format: `{"request_id", "errors": [{…}]}`.
 //!
-//! Where the real answer is not known (a malformed, an unknown, a voided label) the vendor's own codes are used.
+//! Where the real answer is not known (malformed, unknown and voided labels) the vendor's own codes are used.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub(super) fn unauthorized(request_id: &str) -> Answer {
     answer(request_id, 401, ErrorItem { message, ..ErrorItem::new("security", "unauthorized") })
 }
 
-/// The vendor mixes its own fields up here: the method stands in `message`, the path in `method`.
+/// As in the vendor's answer, the fields are mixed up: the method is in `message`, the path in `method`.
 pub(super) fn no_such_endpoint(request_id: &str, method: &str, path: &str) -> Answer {
     let sentence = format!("{method} {path} is not a valid API endpoint.");
     let item = ErrorItem {
@@ -106,7 +106,7 @@ pub(super) fn rate_limited(request_id: &str, wait: Duration) -> Answer {
         .header("retry-after", &whole_seconds(wait).to_string())
 }
 
-/// A fault on order. Like the real one, a 500 is an empty text.
+/// A requested fault. As with the real API, a 500 has an empty text.
 pub(super) fn fault(request_id: &str, status: u16) -> Answer {
     match status {
         401 => unauthorized(request_id),
@@ -122,7 +122,7 @@ pub(super) fn fault(request_id: &str, status: u16) -> Answer {
     }
 }
 
-/// `Retry-After` counts whole seconds, and none is too short.
+/// `Retry-After` in whole seconds, rounded up.
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_endpoint_speaks_of_the_endpoint() {
+    fn the_error_for_an_unknown_endpoint_names_it() {
         let answer = no_such_endpoint("r-1", "GET", "/v3/labels");
         assert_eq!(answer.status, 404);
         assert_eq!(
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_label_does_not() {
+    fn the_error_for_an_unknown_label_does_not_name_an_endpoint() {
         let answer = unknown_label("r-1", "se-1");
         assert_eq!(answer.status, 404);
         assert!(text(&answer).contains(r#""error_code":"not_found","message":"Label se-1 was not found.""#));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_cannot_be_asked_for() {
+    fn malformed_and_voided_labels_are_errors() {
         assert!(text(&malformed_label("r", "SE-1")).contains(r#""error_code":"invalid_identifier""#));
         assert!(text(&untrackable("r", "se-1")).contains(r#""error_code":"tracking_not_supported""#));
         assert_eq!(

@@ -1,7 +1,7 @@
-//! Injected faults: a share of the answers fails, comes late or is garbled.
+//! Injected faults: a share of the answers fails, is delayed or is garbled.
 //!
-//! The random numbers are seeded, so a run repeats as long as its requests come in the same order. Which label is
-//! hit is random; faults of a single label are scripted through the handle.
+//! The random numbers are seeded, so a run repeats if its requests have the same order. The affected labels are random;
+//! faults of a single label are scripted through the handle.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use super::answer::Answer;
 use super::errors;
 
-/// One kind of fault, and how often it happens.
+/// A kind of fault and its share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     pub kind: FaultKind,
@@ -22,22 +22,22 @@ pub struct Fault {
 pub enum FaultKind {
     /// Answer with this status, 400 to 599.
     Fail(u16),
-    /// Answer as usual, but this much later.
+    /// Answer as usual after this delay.
     Slow(Duration),
     /// Answer 200 with something that is not a tracking object: JSON cut short, an HTML page, nothing, in turn.
     Garble,
 }
 
-/// Why a text is not a valid fault.
+/// Error of parsing a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     #[error("{0:?} has no share; it reads like {1}")]
     NoShare(String, &'static str),
-    #[error("{0:?} is no share: a number from 0 to 100 and %, like 0.5%")]
+    #[error("{0:?} is not a valid share; use a number from 0 to 100 with %, like 0.5%")]
     Share(String),
-    #[error("{0:?} is no status to fail with: 400 to 599")]
+    #[error("{0:?} is not a valid status; use 400 to 599")]
     Status(String),
-    #[error("{0:?} is no duration; it reads like 300ms, 2s or 1m30s")]
+    #[error("{0:?} is not a valid duration; use a value like 300ms, 2s or 1m30s")]
     Duration(String),
 }
 
@@ -85,7 +85,7 @@ fn parse_share(text: &str) -> Result<f64, FaultError> {
         .ok_or_else(|| FaultError::Share(text.to_owned()))
 }
 
-/// The faults in force, and the random numbers.
+/// The active faults and the random numbers.
 #[derive(Debug)]
 pub(super) struct FaultInjector {
     faults: Vec<Fault>,
@@ -102,7 +102,7 @@ impl FaultInjector {
         self.faults = faults;
     }
 
-    /// Draws once per fault, and changes `answer` by the faults that were drawn; a failure beats a garbling.
+    /// Draws once for each fault, and applies the drawn faults to `answer`; a failure takes precedence over garbling.
     pub(super) fn apply(&mut self, mut answer: Answer, request_id: &str) -> Answer {
         let (mut delay, mut failure, mut garble) = (Duration::ZERO, None, false);
         for fault in &self.faults {
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_command_line_says() {
+    fn parses_command_line_values() {
         assert_eq!(Fault::parse_fail("500:5%"), Ok(Fault::new(FaultKind::Fail(500), 0.05)));
         assert_eq!(Fault::parse_fail("429:0.5%"), Ok(Fault::new(FaultKind::Fail(429), 0.005)));
         assert_eq!(Fault::parse_slow("2s:1%"), Ok(Fault::new(FaultKind::Slow(Duration::from_secs(2)), 0.01)));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_cannot_read() {
+    fn errors_name_the_value() {
         assert_eq!(Fault::parse_fail("500"), Err(FaultError::NoShare("500".into(), "500:5%")));
         assert_eq!(Fault::parse_fail("200:5%"), Err(FaultError::Status("200".into())));
         assert_eq!(Fault::parse_fail("500:5"), Err(FaultError::Share("5".into())));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_makes_the_same_trouble() {
+    fn the_same_seed_gives_the_same_faults() {
         let faults = vec![Fault::new(FaultKind::Fail(503), 0.3), Fault::new(FaultKind::Garble, 0.3)];
         let run = |seed| {
             let mut injector = FaultInjector::new(faults.clone(), seed);

@@ -24,7 +24,7 @@ pub(super) const LIST: &str = "";
 pub struct SandboxHandle(pub(super) Arc<Shared>);
 
 impl SandboxHandle {
-    /// The URL before `/v2/labels/…`, without a slash at the end.
+    /// Base URL without `/v2/labels/…` and without a trailing slash.
     pub fn base_url(&self) -> &str {
         &self.0.base_url
     }
@@ -58,8 +58,8 @@ impl SandboxHandle {
         self.0.lock().requests.last_headers()
     }
 
-    /// Answers the next request for `label` with this, whatever its parcel does; calls queue up, and the last answer
-    /// repeats until [`Self::unscript`]. Key and rate limit still come first; injected faults do not apply.
+    /// Sets the answer to the next request for `label`, regardless of its parcel. Calls queue up, and the last answer
+    /// repeats until [`Self::unscript`]. Key and rate limit are checked first; injected faults do not apply.
     pub fn script(&self, label: &str, answer: Answer) {
         self.0.lock().scripts.entry(label.to_owned()).or_default().push(answer);
     }
@@ -87,7 +87,7 @@ impl SandboxHandle {
         self.unscript(LIST);
     }
 
-    /// The most labels on a page of the list from now on.
+    /// Sets the maximum number of labels on a page of the list.
     pub fn set_largest_page(&self, labels: usize) {
         self.0.lock().largest_page = labels;
     }
@@ -108,7 +108,7 @@ impl SandboxHandle {
         self.0.lock().rate_limit = limit;
     }
 
-    /// API keys accepted from now on; empty: every key that is not empty.
+    /// Sets the accepted API keys; empty: every non-empty key.
     pub fn set_api_keys(&self, keys: Vec<String>) {
         self.0.lock().api_keys = keys;
     }
@@ -119,7 +119,7 @@ impl SandboxHandle {
         self.know(label, now, Parcel::new(label, self.0.seed, now));
     }
 
-    /// Creates a label, or starts it again, on a journey of the caller's choice.
+    /// Creates or restarts a label on the given journey.
     pub fn create_on(&self, label: &LabelId, journey: Journey, carrier: Carrier) {
         let now = self.virtual_now();
         self.know(label, now, Parcel::on(journey, carrier, label, self.0.seed, now));
@@ -141,7 +141,7 @@ impl SandboxHandle {
         }
     }
 
-    /// From now on the label is not found.
+    /// Makes the label not found.
     pub fn forget(&self, label: &LabelId) {
         self.0.lock().gone.insert(label.clone());
     }
@@ -156,7 +156,7 @@ impl SandboxHandle {
         state.labels.iter().filter_map(parcel).collect()
     }
 
-    /// Whether every parcel has come to the end of its script.
+    /// Whether every parcel is at the end of its script.
     pub fn all_ended(&self) -> bool {
         let now = self.virtual_now();
         self.parcels().iter().all(|(_, parcel)| parcel.ends_at() <= now)

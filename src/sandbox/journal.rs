@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) struct Journal<T> {
     entries: VecDeque<T>,
-    /// The number of the oldest entry still here.
+    /// Number of the oldest entry kept.
     first: u64,
     keep: usize,
 }
@@ -25,7 +25,7 @@ impl<T> Journal<T> {
         self.first + self.entries.len() as u64 - 1
     }
 
-    /// The entry of this number, if it is still here.
+    /// Returns the entry with this number, if it is still kept.
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.entries.get_mut(index)
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stay_when_old_entries_go() {
+    fn numbers_stay_when_old_entries_are_dropped() {
         let mut journal = Journal::new(2);
         let numbers = ["a", "b", "c"].map(|entry| journal.push(entry));
         assert_eq!(numbers, [0, 1, 2]);

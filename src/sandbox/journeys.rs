@@ -1,11 +1,11 @@
-//! The journeys parcels take, as scripts: which scan, where, when it happened, and when the API first shows it.
+//! Journeys of parcels as scripts: each scan, its place, its time, and when the API first shows it.
 //!
-//! A script is a table of lines. A revised scan is two lines for the same moment, the second visible from where the
-//! first ends; a duplicated one is the same line twice. Minutes count from the registration.
+//! A script is a table of lines. A revised scan is two lines with the same time; the second is shown from the end of
+//! the first. A duplicated scan is the same line twice. Times are minutes since the registration.
 
-use super::vocabulary::Scan;
+use super::scan::{Form, Scan};
 
-/// What becomes of a parcel.
+/// A kind of journey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Journey {
     /// Picked up, carried, out for delivery, delivered.
@@ -75,32 +75,20 @@ pub(super) enum Stop {
     Destination,
 }
 
-/// How a scan is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Full,
-    /// The place is not yet known.
-    Bare,
-    /// As carriers push it before the vendor pulls the list: all capitals.
-    Shouted,
-    /// An hour off, until somebody looks up the zone.
-    WrongZone,
-}
-
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
     pub(super) scan: Scan,
     pub(super) stop: Stop,
     pub(super) form: Form,
-    /// When it happened.
+    /// Time of the scan.
     pub(super) scanned: u32,
     /// When the API first shows it.
     pub(super) seen: u32,
-    /// When the API shows it no longer (in this form).
+    /// End of being shown in this form.
     pub(super) until: Option<u32>,
 }
 
-/// How long a scan takes from the carrier to the API, in minutes.
+/// Delay of a scan from the carrier to the API, in minutes.
 const LAG: u32 = 6;
 
 const fn line(scan: Scan, stop: Stop, scanned: u32) -> Line {
@@ -120,7 +108,7 @@ impl Line {
 
 pub(super) struct Script {
     pub(super) lines: &'static [Line],
-    /// From when (by what the API shows) which moment is promised; in force until the next.
+    /// Estimates of delivery: when the API starts to show each, and its time. Each is valid until the next.
     pub(super) estimates: &'static [(u32, u32)],
 }
 
@@ -195,25 +183,25 @@ const COLLECTION: Script = Script {
     estimates: &[(18, 3200)],
 };
 
-/// Every scan that stays is a line without an end: that many events are there in the end.
+/// Lines without an end: this is the number of events at the end of the journey.
 const REVISED: Script = Script {
     lines: &[
         line(Label, Origin, 12),
         line(PickedUp, Origin, 480),
-        // Enriched with its place later, beside a twin a minute younger.
+        // Gets its place later; a similar scan follows a minute later.
         line(HubIn, Origin, 700).first_as(Form::Bare, 1000),
         line(HubIn, Origin, 700).seen(1000),
         line(HubIn, Origin, 701),
-        // The very same event a second time.
+        // The same event a second time.
         line(HubOut, Origin, 900),
         line(HubOut, Origin, 900).seen(960),
-        // Two rows rewritten at once, and a third that comes late, between them.
+        // Two rows rewritten at once, and a third that is shown late, between them.
         line(HubIn, Middle, 1680).first_as(Form::Shouted, 2300),
         line(HubIn, Middle, 1680).seen(2300),
         line(HubOut, Middle, 1900).first_as(Form::Shouted, 2300),
         line(HubOut, Middle, 1900).seen(2300),
         line(Transit, Middle, 1800).seen(2400),
-        // The hour put right.
+        // The corrected hour.
         line(Delay, Middle, 2100).first_as(Form::WrongZone, 2850),
         line(Delay, Middle, 2100).seen(2850),
         line(Depot, Destination, 2760),
@@ -229,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_that_ends_is_followed_by_the_next() {
+    fn a_scan_is_shown_until_its_next_form() {
         for journey in Journey::ALL {
             let lines = journey.script().lines;
             for line in lines {
@@ -242,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_was_out_for_delivery() {
+    fn a_delivered_parcel_was_out_for_delivery() {
         for journey in Journey::ALL {
             let scans: Vec<Scan> = journey.script().lines.iter().map(|line| line.scan).collect();
             if scans.iter().any(|scan| matches!(scan, Delivered | Collection)) {
@@ -252,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn by_lot_every_journey_is_taken_and_most_arrive() {
+    fn random_choice_takes_every_journey_and_most_arrive() {
         let drawn: Vec<Journey> = (0..20).map(Journey::draw).collect();
         assert!(Journey::ALL.iter().all(|journey| drawn.contains(journey)));
         assert!(drawn.iter().filter(|&&journey| journey == Journey::Delivered).count() > 10);

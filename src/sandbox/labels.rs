@@ -1,7 +1,7 @@
-//! `GET /v2/labels`: the list that discovery walks, page by page.
+//! `GET /v2/labels`: the list of labels that discovery reads, page by page.
 //!
-//! Filters, order, pages and links are the vendor's. Filters that the sandbox has no values for (rates, warehouses) are
-//! passed over. The people in it are invented.
+//! Filters, order, pages and links are the vendor's. Filters without values in the sandbox (rates, warehouses) are
+//! ignored. The people in it are invented.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use jiff::tz::Offset;
 use crate::domain::label::LabelId;
 use crate::domain::tracking::Tracking;
 
-/// What a request asks for.
+/// Parameters of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ListQuery {
     page: usize,
@@ -19,7 +19,7 @@ pub(super) struct ListQuery {
     created_at_start: Option<Timestamp>,
     created_at_end: Option<Timestamp>,
     status: Option<Status>,
-    /// Name and value of filters on what a label says of itself.
+    /// Name and value of filters on fields of the label.
     says: Vec<(&'static str, String)>,
     by_change: bool,
     descending: bool,
@@ -34,7 +34,7 @@ enum Status {
     Voided,
 }
 
-/// A parameter with a value that does not fit.
+/// A parameter with an invalid value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadParameter {
     pub(super) name: &'static str,
@@ -45,7 +45,7 @@ pub(super) struct BadParameter {
 const FIELDS: [&str; 5] = ["service_code", "carrier_id", "tracking_number", "batch_id", "shipment_id"];
 
 impl ListQuery {
-    /// Unknown parameters are passed over. A page is never larger than `largest_page`, whatever is asked for.
+    /// Parses the parameters; unknown ones are ignored. A page is never larger than `largest_page`.
     pub(super) fn read(
         parameters: &HashMap<String, String>,
         largest_page: usize,
@@ -89,7 +89,7 @@ impl ListQuery {
     }
 }
 
-/// What the list says of one label, beside what its tracking says.
+/// An entry of the list, without its tracking status.
 #[derive(Clone, Debug)]
 pub(super) struct Listed {
     pub(super) id: LabelId,
@@ -107,8 +107,8 @@ impl Listed {
     }
 }
 
-/// The whole answer. `url` is that of the list without its query; `tracking_of` is asked for the page's labels only,
-/// unless a tracking number is looked for.
+/// Returns the whole answer. `url` is the URL of the list without its query. `tracking_of` is called only for labels of
+/// the page, except for a search by tracking number.
 pub(super) fn list(
     query: &ListQuery,
     mut labels: Vec<Listed>,
@@ -151,7 +151,7 @@ pub(super) fn list(
 }
 
 impl ListQuery {
-    /// What was asked for, to be asked for again; then the page.
+    /// The filters of the request, repeated in links; then the page.
     fn page_parameters(&self, page: usize) -> String {
         let mut text = String::new();
         for (name, value) in &self.says {
@@ -189,7 +189,7 @@ impl Status {
 const CARRIER_ID: &str = "se-100001";
 const SERVICE: &str = "ground";
 
-/// Other ids of a label are made of its own: this prefix and its digits.
+/// Returns another id of a label: this prefix and the digits of the label's id.
 fn kin(prefix: &str, id: &LabelId) -> String {
     let digits: String = id.as_str().chars().filter(char::is_ascii_digit).take(12).collect();
     format!("{prefix}{digits}")
@@ -209,7 +209,7 @@ fn row(label: &Listed, tracking: Option<&Tracking>) -> String {
     let field = |text: Option<&str>| serde_json::to_string(text.unwrap_or_default()).unwrap_or_default();
     let status = tracking.and_then(Tracking::status);
     let carrier = tracking.and_then(|tracking| tracking.carrier_code.as_deref());
-    // The label names the carrier otherwise than its tracking does.
+    // The list spells the carrier differently from the tracking answer.
     let carrier = if carrier == Some("fedex_walleted") { Some("fedex") } else { carrier };
     let time = |at: Timestamp| format!("{}Z", Offset::UTC.to_datetime(at));
     let voided_at = label.voided_at.map_or("null".to_owned(), |at| format!("\"{}\"", time(at)));
@@ -244,7 +244,7 @@ fn row(label: &Listed, tracking: Option<&Tracking>) -> String {
         )
 }
 
-/// A label object, by the vendor's keys in the vendor's order.
+/// A label object, with the vendor's keys in the vendor's order.
 const TEMPLATE: &str = r#"{"label_id":"{id}","status":"{status}","shipment_id":"{shipment}",
 "external_shipment_id":"SB-{number}","external_order_id":"A-{number}","ship_date":"{ship_date}","created_at":"{created_at}",
 "shipment_cost":{"currency":"usd","amount":9.85},"insurance_cost":{"currency":"usd","amount":0.0},
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn filtered_by_what_a_label_says() {
+    fn filtered_by_fields_of_the_label() {
         for (filter, expected) in [
             ("label_status=voided", vec!["se-2"]),
             ("label_status=completed", vec!["se-1", "se-0"]),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_says_what_its_tracking_says() {
+    fn a_label_has_the_status_of_its_tracking() {
         let page = page("", 3);
         let (void, label) = (&page["labels"][0], &page["labels"][1]);
         assert_eq!(label["carrier_code"], "fedex");
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_page() {
+    fn rejects_invalid_pages() {
         for (text, name) in [
             ("page=0", "page"),
             ("page_size=x", "page_size"),

@@ -1,13 +1,14 @@
-//! The rate limit of an account: so many requests in any 60 s, per API key.
+//! Rate limit of an account: requests in any 60 s, per API key.
 //!
-//! A sliding window over the real clock, however fast the parcels travel. A refused request does not lengthen the wait.
+//! A sliding window over the real clock, regardless of the speed of the parcels. A rejected request does not lengthen
+//! the wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Window of the limit.
+/// Length of the window.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// The requests of the last 60 s.
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn admits_the_limit_and_says_when_the_next_may_come() {
+    fn admits_the_limit_and_returns_the_wait_for_the_next() {
         let mut window = Window::default();
         assert_eq!(window.admit(at(0), 2), Ok(()));
         assert_eq!(window.admit(at(10_000), 2), Ok(()));

@@ -1,11 +1,12 @@
 //! A fake ShipStation, a receiver that verifies callbacks, and the ledger that compares the two.
 //!
-//! Nobody can test against the real one: its sandbox knows three carriers, fires no webhooks and is closed to most
-//! accounts. This one serves parcels on scripted journeys in compressed time, recorded journeys, or plain files, with
-//! the vendor's errors, its rate limit, and injected faults. Tests, `trackpost demo`, `sandbox` and `listen` run it.
+//! Testing against the real API is not possible: its sandbox knows three carriers, sends no webhooks and is closed to
+//! most accounts. This sandbox serves parcels on scripted journeys in compressed time, recorded journeys, or plain
+//! files, with the vendor's errors, its rate limit, and injected faults. Tests, `trackpost demo`, `sandbox` and
+//! `listen` use it.
 //!
-//! It does not use the store, prints nothing, and decides nothing about polling or delivery. Both servers run on the task
-//! that awaits `serve`, and are read and controlled through a handle that is cheap to clone.
+//! It does not use the store, prints nothing, and decides nothing about polling or delivery. Both servers run in the
+//! task that awaits `serve`, and are read and controlled through a handle that is cheap to clone.
 
 mod answer;
 mod callback;
@@ -24,6 +25,7 @@ mod receiver;
 mod recorded;
 mod replay;
 mod requests;
+mod scan;
 mod script;
 mod server;
 mod state;
@@ -52,31 +54,31 @@ pub use recorded::Recorded;
 pub use requests::{Counters, LoggedRequest};
 pub use server::Sandbox;
 
-/// How a sandbox behaves from the start. The handle can change most of it later.
+/// Options of a sandbox. The handle can change most of them later.
 #[derive(Clone, Debug)]
 pub struct SandboxOptions {
-    /// API keys that are accepted; empty: every key that is not empty.
+    /// Accepted API keys; empty: every non-empty key.
     pub api_keys: Vec<String>,
-    /// Requests per key in any 60 s; none: as many as come. The real default is 200.
+    /// Requests per key in any 60 s; `None`: unlimited. The real default is 200.
     pub rate_limit: Option<u32>,
-    /// Whether every well-formed label id is known, and gets a parcel by its hash when it is first asked for.
+    /// Whether every well-formed label id is known, and gets a parcel by its hash at its first request.
     pub auto: bool,
-    /// Seed of parcels and faults; the same seed makes the same run.
+    /// Seed of parcels and faults; the same seed gives the same run.
     pub seed: u64,
-    /// How many times faster than the clock the parcels travel.
+    /// Speed of the parcels' clock as a multiple of the real clock.
     pub time_factor: f64,
-    /// Where the parcels' time starts; none: now.
+    /// Start of the parcels' time; `None`: now.
     pub start: Option<Timestamp>,
-    /// Labels with a parcel from the start, which `GET /v2/labels` lists.
+    /// Number of initial labels with a parcel, which `GET /v2/labels` lists.
     pub labels: Vec<LabelId>,
-    /// Labels that are made while it runs, by the clock: numbered on behind `labels`, and one in 20 is voided again
-    /// within two of the parcels' hours.
+    /// Labels that are created while it runs, by the clock. They are numbered after `labels`, and one in 20 is voided
+    /// within two hours of the parcels' time.
     pub labels_per_hour: u32,
-    /// The most labels on a page of the list, whatever is asked for.
+    /// Maximum number of labels on a page of the list.
     pub largest_page: usize,
     /// Recorded journeys, which all start when the sandbox does.
     pub journeys: Vec<Recorded>,
-    /// A directory of files to be served as they are.
+    /// A directory of files to serve unchanged.
     pub replay: Option<PathBuf>,
     pub faults: Vec<Fault>,
     pub clock: Clock,
@@ -102,7 +104,7 @@ impl Default for SandboxOptions {
     }
 }
 
-/// The clock of the sandbox: [`clock::now`], or one that a test sets.
+/// The clock of the sandbox: [`clock::now`], or a clock set by a test.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 

@@ -1,6 +1,6 @@
-//! A parcel on its journey: what the API answers about it, a pure function of its label, a seed and the time passed.
+//! A parcel on its journey. Its answers are a pure function of its label, a seed and the time since the registration.
 //!
-//! Nothing of "now" gets into an answer: while no line of the script comes or goes, the bytes stay the same.
+//! The current time is not part of an answer: between two changes of the script the bytes stay the same.
 
 mod body;
 
@@ -15,8 +15,9 @@ use crate::domain::label::LabelId;
 use crate::domain::tracking::StatusCode;
 
 use super::carriers::Carrier;
-use super::journeys::{Form, Journey, Line, Stop};
+use super::journeys::{Journey, Line, Stop};
 use super::places::{PLACES, Place};
+use super::scan::Form;
 
 /// A parcel, its route and its pace.
 #[derive(Clone, Debug)]
@@ -26,14 +27,14 @@ pub struct Parcel {
     registered_at: Timestamp,
     tracking_number: String,
     route: [&'static Place; 3],
-    /// How much longer than its script it takes, in per mille.
+    /// How much longer it takes than its script, in per mille.
     pace: u64,
     /// Sets the seconds of its scans.
     salt: u32,
 }
 
 impl Parcel {
-    /// The parcel of `label`, journey and carrier by a hash of its id.
+    /// Returns the parcel of `label`, with journey and carrier from a hash of its id.
     pub fn new(label: &LabelId, seed: u64, registered_at: Timestamp) -> Self {
         let mut rng = rng(label, seed);
         let journey = Journey::draw(rng.u64(..));
@@ -41,7 +42,7 @@ impl Parcel {
         Self::on(journey, carrier, label, seed, registered_at)
     }
 
-    /// The parcel of `label` on a journey of the caller's choice.
+    /// Returns the parcel of `label` on the given journey.
     pub fn on(
         journey: Journey,
         carrier: Carrier,
@@ -72,26 +73,26 @@ impl Parcel {
         self.carrier
     }
 
-    /// How many events the API shows in the end.
+    /// Returns the number of events at the end.
     pub fn scans(&self) -> usize {
         self.journey.script().lines.iter().filter(|line| line.until.is_none()).count()
     }
 
-    /// How long after the registration the last line of its script has come.
+    /// Returns the time from the registration to the last line of its script.
     pub fn ends_after(&self) -> Duration {
         let last = self.journey.script().lines.iter().map(|line| line.seen).max();
         last.map_or(Duration::ZERO, |minute| self.passed(minute))
     }
 
-    /// The moment of [`Self::ends_after`], in the parcels' time.
+    /// Returns the instant of [`Self::ends_after`], in the parcels' time.
     pub fn ends_at(&self) -> Timestamp {
-        // The registration was cut to the second.
+        // The registration was truncated to the second.
         self.registered_at
             + SignedDuration::try_from(self.ends_after()).unwrap_or(SignedDuration::MAX)
             + SignedDuration::from_secs(1)
     }
 
-    /// The status in the end: `DE` or `SP` if it arrives.
+    /// Returns the final status: `DE` or `SP` if it arrives.
     pub fn ends_in(&self) -> StatusCode {
         let last = self.journey.script().lines.iter().max_by_key(|line| line.scanned);
         last.map_or(StatusCode::NotYetInSystem, |line| line.scan.status(self.carrier))
@@ -124,7 +125,7 @@ impl Parcel {
         }
     }
 
-    /// When a scan happened, to the second; an hour early as long as its zone is wrong.
+    /// Returns the time of a scan, to the second; an hour early while its zone is wrong.
     fn at(&self, line: &Line) -> Timestamp {
         let second = self.salt.wrapping_add(line.scanned.wrapping_mul(37)) % 60;
         let passed = self.passed(line.scanned).as_secs() / 60 * 60 + u64::from(second);
@@ -132,13 +133,13 @@ impl Parcel {
         self.registered_at + SignedDuration::from_secs(i64::try_from(passed).expect("a few days") - wrong)
     }
 
-    /// How long after the registration this minute of the script is.
+    /// Returns the time from the registration to this minute of the script.
     fn passed(&self, minute: u32) -> Duration {
         Duration::from_millis(u64::from(minute) * 60 * self.pace)
     }
 }
 
-/// The same random numbers for the same label and seed, on every machine.
+/// Returns a generator that gives the same numbers for the same label and seed on every machine.
 fn rng(label: &LabelId, seed: u64) -> Rng {
     let digest = Sha256::digest(format!("{seed}:{label}"));
     let mut bytes = [0; 8];

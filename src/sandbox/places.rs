@@ -1,6 +1,6 @@
-//! Where the invented parcels travel: real American cities, invented facilities.
+//! Places of the invented parcels: real American cities with invented facilities.
 
-/// A stop on the way.
+/// A stop on a route.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) city: &'static str,

@@ -1,7 +1,7 @@
-//! A webhook receiver that verifies and remembers what it is sent.
+//! A webhook receiver that verifies and records callbacks.
 //!
-//! Written from the receiving side's documents alone, as any subscriber would be: it checks the signature over the raw
-//! body, answers what it was told to, and keeps its side of the [`super::ledger`].
+//! Written only from the documentation for receivers, as a subscriber would write it. It checks the signature over the
+//! raw body, sends the configured answer, and records its side of the [`super::ledger`].
 
 use std::fmt;
 use std::io;
@@ -25,21 +25,21 @@ use super::ledger::{Accepted, Counts};
 use super::script::Script;
 use super::server::{delay, serve};
 
-/// The longest body that is read, in bytes; a longer one is answered 413.
+/// Maximum size of a body in bytes; a longer one is answered with 413.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// How a receiver behaves from the start.
+/// Options of a receiver.
 #[derive(Clone, Debug)]
 pub struct ReceiverOptions {
-    /// A signature is good if it holds with one of these secrets; empty: nothing is checked.
+    /// A signature is good if it is valid for one of these secrets; empty: signatures are not checked.
     pub secrets: Vec<SigningSecret>,
-    /// The answer to a callback whose signature is not bad.
+    /// The answer to a callback without a bad signature.
     pub answer: Answer,
-    /// How many callbacks are remembered with their bodies; the ledger counts all.
+    /// Number of callbacks kept with their bodies; the ledger counts all.
     pub keep: usize,
-    /// Gets every callback once it is answered.
+    /// Receives every answered callback.
     pub watch: Option<mpsc::UnboundedSender<Callback>>,
-    /// Signatures are verified at their own timestamp, for senders whose clock is wrong on purpose.
+    /// Whether signatures are verified at their own timestamp, for senders with a wrong clock.
     pub any_time: bool,
     pub clock: Clock,
 }
@@ -57,7 +57,7 @@ impl Default for ReceiverOptions {
     }
 }
 
-/// Decides an answer by the callback; `None` leaves it to the rest.
+/// Chooses the answer to a callback; `None` continues with the usual choice.
 type Rule = Arc<dyn Fn(&Callback) -> Option<Answer> + Send + Sync>;
 
 struct Shared {
@@ -84,7 +84,7 @@ impl Shared {
     }
 }
 
-/// A receiver that listens, and serves as soon as [`Receiver::serve`] is awaited.
+/// A receiver that is bound to its port; [`Receiver::serve`] serves it.
 pub struct Receiver {
     listener: TcpListener,
     addr: SocketAddr,
@@ -117,7 +117,7 @@ impl Receiver {
         self.addr
     }
 
-    /// Every path is accepted. Each path is a subscriber of its own: one message on two paths is not a repetition.
+    /// Every path is accepted. Each path is a separate subscriber: one message on two paths is not a repetition.
     pub fn url(&self) -> String {
         format!("http://{}/", self.addr)
     }
@@ -126,7 +126,7 @@ impl Receiver {
         ReceiverHandle(self.shared.clone())
     }
 
-    /// Serves until `shutdown`. Answers on their way go out, within two seconds.
+    /// Serves until `shutdown`. Running answers are sent within two seconds.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let router = Router::new().fallback(receive).with_state(self.shared.clone());
         serve(self.listener, router, self.shared.closing.clone(), shutdown).await
@@ -144,7 +144,7 @@ impl fmt::Debug for ReceiverHandle {
 }
 
 impl ReceiverHandle {
-    /// What came in, oldest first.
+    /// Returns the received callbacks, oldest first.
     pub fn callbacks(&self) -> Vec<Callback> {
         self.0.lock().journal.iter().cloned().collect()
     }
@@ -163,13 +163,13 @@ impl ReceiverHandle {
         read(&self.0.lock().accepted)
     }
 
-    /// Answers the next requests with these, one each, signature good or bad; then goes on as before.
+    /// Answers the next requests with these, one each, with good or bad signature; then continues as before.
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
         let mut state = self.0.lock();
         answers.into_iter().for_each(|answer| state.script.push_once(answer));
     }
 
-    /// Answers with this from now on.
+    /// Sets the default answer.
     pub fn answer_always(&self, answer: Answer) {
         self.0.lock().answer = answer;
     }
@@ -179,9 +179,9 @@ impl ReceiverHandle {
         self.0.lock().rule = Some(Arc::new(rule));
     }
 
-    /// Waits until the counts are `enough`. The caller sets the time limit.
+    /// Waits until the counts are `enough`. The caller sets a timeout.
     pub async fn wait_until(&self, mut enough: impl FnMut(&Counts) -> bool) {
-        // The sender lives in what the handle holds.
+        // The handle keeps the sender alive.
         let _ = self.0.counts.subscribe().wait_for(|counts| enough(counts)).await;
     }
 }
@@ -218,7 +218,7 @@ fn arrive(shared: &Shared, callback: &Callback) -> (u64, Answer) {
     (number, answer)
 }
 
-/// Records the answer. It is on its way from here, so what the sender gave up waiting for is not recorded as accepted.
+/// Records the answer when it is sent. A callback whose sender stopped waiting is not recorded as accepted.
 fn settle(shared: &Shared, number: u64, mut callback: Callback, status: u16) {
     let mut state = shared.lock();
     state.accepted.answered(&callback, status);
@@ -229,7 +229,7 @@ fn settle(shared: &Shared, number: u64, mut callback: Callback, status: u16) {
     let counts = state.accepted.counts();
     drop(state);
     if let Some(watch) = &shared.watch {
-        // The watcher may be gone.
+        // The channel may be closed.
         let _ = watch.send(callback);
     }
     shared.counts.send_replace(counts);

@@ -1,4 +1,4 @@
-//! Recorded journeys: the answers of an API and when each began.
+//! Recorded journeys: the answers of an API with the start of each.
 //!
 //! The format is the one of `trackpost simulate` and `trackpost history --journeys`: a JSON object per line. Tracking
 //! bodies are kept verbatim.
@@ -14,16 +14,16 @@ use crate::domain::label::LabelId;
 
 use super::timeline::elapsed;
 
-/// One label's journey, played from its registration on.
+/// The journey of one label, relative to its registration.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub label_id: LabelId,
-    /// Answers by how long after the registration they begin, in that order.
+    /// Answers by the time since the registration, in order.
     observations: Vec<(Duration, Bytes)>,
     before: Bytes,
 }
 
-/// What is answered before the first observation: a label no carrier has seen.
+/// The answer before the first observation: a label without a scan.
 #[derive(Deserialize, Serialize)]
 struct Blank<'a> {
     #[serde(borrow, default)]
@@ -41,7 +41,7 @@ struct Blank<'a> {
 }
 
 impl Recorded {
-    /// Reads a whole file; blank lines are passed over.
+    /// Parses a whole file; blank lines are ignored.
     pub fn read(text: &str) -> Result<Vec<Self>, JourneyFileError> {
         Journey::read_all(text, Self::of)
     }
@@ -59,7 +59,7 @@ impl Recorded {
             .collect();
         let first = observations.first().map_or(&b"{}"[..], |(_, body)| body);
         let mut blank: Blank<'_> =
-            serde_json::from_slice(first).map_err(|_| "tracking is no JSON object".to_owned())?;
+            serde_json::from_slice(first).map_err(|_| "tracking is not a JSON object".to_owned())?;
         (blank.status_code, blank.status_description) = ("NY", "Not Yet In System");
         let before = serde_json::to_vec(&blank).map_err(|error| error.to_string())?.into();
         Ok(Self { label_id, observations, before })
@@ -86,7 +86,7 @@ mod tests {
 "#;
 
     #[test]
-    fn plays_each_answer_from_its_moment_on_verbatim() {
+    fn serves_each_answer_unchanged_from_its_start() {
         let journeys = Recorded::read(FILE).unwrap();
         assert_eq!(journeys.len(), 2);
         let hours = |n: u64| journeys[0].answer(Duration::from_secs(n * 3600));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_line_is_wrong() {
+    fn an_error_names_the_line() {
         let error = Recorded::read("\n{\"label_id\":\"se-1\"}").unwrap_err();
         assert!(error.to_string().starts_with("line 2: missing field `registered_at`"), "{error}");
         let error = Recorded::read(&FILE.replace("se-2", "SE-2")).unwrap_err();

@@ -1,8 +1,8 @@
-//! Replay: files served as they are.
+//! Replay: serves files unchanged.
 //!
-//! `DIR/{label_id}.json` is the answer for ever; of `DIR/{label_id}/*.json` each request takes the next, in the order
-//! of their names, and the last repeats. Files are read at each request, so they can be edited while it runs. A file
-//! that is a webhook (`{"data": {…}}`) is served as its `data`.
+//! `DIR/{label_id}.json` is always the answer. From `DIR/{label_id}/*.json` each request takes the next file, ordered
+//! by name; the last repeats. Files are read at each request, so they can be edited while it runs. A file that is a
+//! webhook (`{"data": {…}}`) is served as its `data`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::domain::label::LabelId;
 #[derive(Debug)]
 pub(super) struct Replay {
     directory: PathBuf,
-    /// Number of answers that each label got from its directory.
+    /// Number of answers sent for each label from its directory.
     served: HashMap<LabelId, usize>,
 }
 
@@ -28,7 +28,7 @@ impl Replay {
         Ok(Self { directory: directory.to_owned(), served: HashMap::new() })
     }
 
-    /// The labels there are files for.
+    /// Returns the labels that have files.
     pub(super) fn labels(&self) -> io::Result<Vec<LabelId>> {
         let mut labels = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -73,7 +73,7 @@ fn json_stem(path: &Path) -> Option<&std::ffi::OsStr> {
     path.extension().filter(|ending| *ending == "json").and_then(|_| path.file_stem())
 }
 
-/// The `data` of a webhook, byte for byte; anything else stays what it is.
+/// Returns the `data` of a webhook, unchanged; any other text is returned as it is.
 fn unwrap_webhook(body: Vec<u8>) -> Bytes {
     #[derive(Deserialize)]
     struct Envelope<'a> {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_constant_and_a_directory_goes_step_by_step() {
+    fn a_file_is_constant_and_a_directory_advances_with_each_request() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("se-1.json"), "{ \"status_code\" : \"IT\" }\n").unwrap();
         fs::create_dir(dir.path().join("se-2")).unwrap();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_an_error() {
+    fn a_missing_directory_is_an_error() {
         assert!(Replay::open(Path::new("/nowhere/at/all")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The requests that the sandbox got: each is counted, the refused ones too.
+//! Journal of the requests that the sandbox received, including rejected ones.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::ledger::Served;
 use super::limit::Window;
 
-/// How many requests are remembered one by one; the counters know all of them.
+/// Number of requests that are kept; the counters include all.
 const KEPT: usize = 200_000;
 
 /// One request.
@@ -21,7 +21,7 @@ pub struct LoggedRequest {
     pub target: String,
     /// The label id of the path, well-formed or not.
     pub label: Option<String>,
-    /// None while it is being answered, and for ever if the client went away.
+    /// None while it is being answered, and if the client disconnected.
     pub status: Option<u16>,
 }
 
@@ -60,7 +60,7 @@ impl Default for RequestLog {
 }
 
 impl RequestLog {
-    /// Counts a request as it comes in. Returns its number in the journal.
+    /// Counts an incoming request. Returns its number in the journal.
     pub(super) fn arrived(
         &mut self,
         now: Timestamp,
@@ -89,7 +89,7 @@ impl RequestLog {
         }
     }
 
-    /// The request is over, answered or given up by the client.
+    /// Records the end of a request, answered or cancelled by the client.
     pub(super) fn left(&mut self) {
         self.in_flight -= 1;
     }
@@ -124,14 +124,14 @@ impl RequestLog {
 /// Totals of a run so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Every request, whatever the answer.
+    /// All requests, with any answer.
     pub requests: u64,
-    /// Requests without a key, or with another than the configured ones.
+    /// Requests without a configured key.
     pub wrong_key: u64,
     pub by_status: BTreeMap<u16, u64>,
-    /// The most requests in any 60 s, over all keys.
+    /// Maximum number of requests in any 60 s, over all keys.
     pub max_in_60s: usize,
-    /// The most requests being answered at one moment.
+    /// Maximum number of concurrent requests.
     pub max_in_flight: usize,
 }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::answer::Answer;
 
-/// A queue of answers. One pushed with [`Script::push`] repeats while it is the last; one of [`Script::push_once`] is
-/// used up.
+/// A queue of answers. The last answer repeats if it was pushed with [`Script::push`]; an answer of
+/// [`Script::push_once`] is used once.
 #[derive(Debug, Default)]
 pub(super) struct Script(VecDeque<(Answer, bool)>);
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_repeats_unless_it_was_for_once() {
+    fn the_last_answer_repeats_unless_pushed_once() {
         let statuses = |script: &mut Script| -> Vec<Option<u16>> {
             (0..4).map(|_| script.next().map(|answer| answer.status.as_u16())).collect()
         };

@@ -24,10 +24,10 @@ use super::labels::{self, ListQuery};
 use super::script::Script;
 use super::state::{LabelAnswer, Shared};
 
-/// How long answers on their way may take after the shutdown.
+/// Time that running answers have to end after the shutdown.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A fake ShipStation that listens, and serves as soon as [`Sandbox::serve`] is awaited.
+/// A fake ShipStation that is bound to its port; [`Sandbox::serve`] serves it.
 pub struct Sandbox {
     listener: TcpListener,
     addr: SocketAddr,
@@ -35,7 +35,8 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Listens on `listen`; port 0 takes a free one. Fails if it cannot, or if the replay directory cannot be read.
+    /// Binds `listen`; port 0 selects a free port. Fails if the port is not available, or if the replay directory
+    /// cannot be read.
     pub async fn bind(listen: SocketAddr, options: SandboxOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
@@ -56,14 +57,14 @@ impl Sandbox {
         SandboxHandle(self.shared.clone())
     }
 
-    /// Serves until `shutdown`. Answers on their way go out, within two seconds.
+    /// Serves until `shutdown`. Running answers are sent within two seconds.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let router = Router::new().fallback(respond).with_state(self.shared.clone());
         serve(self.listener, router, self.shared.closing.clone(), shutdown).await
     }
 }
 
-/// Serves `router` until `shutdown`, then tells `closing` and waits a little for what is on its way.
+/// Serves `router` until `shutdown`, then sets `closing` and waits briefly for running answers.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -78,7 +79,7 @@ pub(super) async fn serve(
     tokio::select! {
         served = graceful => served,
         () = async {
-            // An error here means that the server itself is gone.
+            // An error means that the server itself has ended.
             let _ = closed.wait_for(|closing| *closing).await;
             sleep(LINGER).await;
         } => Ok(()),
@@ -145,7 +146,7 @@ async fn respond(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     answer.into_response()
 }
 
-/// A request being answered. A client that goes away drops it, too.
+/// A request being answered. It is dropped too when the client disconnects.
 struct InFlight<'a>(&'a Shared);
 
 impl Drop for InFlight<'_> {

@@ -1,6 +1,6 @@
 //! The state of the sandbox: labels, limits, scripts.
 //!
-//! One lock around all of it, held for the length of an answer's making and never across an await.
+//! One lock around the whole state. It is held while an answer is built, and never across an await.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) base_url: String,
     pub(super) timeline: Timeline,
     pub(super) seed: u64,
-    /// True once the server shuts down: no answer is waited for any longer.
+    /// True once the server shuts down; delayed answers then stop waiting.
     pub(super) closing: watch::Sender<bool>,
     state: Mutex<State>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Known {
     pub(super) source: Source,
 }
 
-/// Where the answers about a label come from.
+/// Source of the answers about a label.
 #[derive(Debug)]
 pub(super) enum Source {
     Parcel(Parcel),
@@ -94,20 +94,20 @@ pub(super) struct State {
     pub(super) windows: HashMap<String, Window>,
     pub(super) scripts: HashMap<String, Script>,
     pub(super) labels: BTreeMap<LabelId, Known>,
-    /// Labels that are gone, whatever `auto` says.
+    /// Labels that are not found, regardless of `auto`.
     pub(super) gone: HashSet<LabelId>,
     replay: Option<Replay>,
     answered: u64,
     pub(super) largest_page: usize,
     labels_per_hour: Option<u32>,
-    /// How many labels were made meanwhile; their numbers start behind those of the beginning.
+    /// Number of labels created while running; they are numbered after the initial ones.
     grown: u64,
     grown_from: u64,
 }
 
-/// Of the labels that are made while it runs, one in so many is voided again.
+/// One in this many labels created while running is voided.
 const VOIDED_ONE_IN: u64 = 20;
-/// So many seconds after it was made, in the parcels' time.
+/// Seconds from its creation until it is voided, in the parcels' time.
 const VOIDED_AFTER: std::ops::Range<i64> = 60..7_200;
 
 impl State {
@@ -148,7 +148,7 @@ impl State {
         })
     }
 
-    /// A request id in the form of a UUID: the n-th answer's.
+    /// Returns the request id of the n-th answer, in the form of a UUID.
     pub(super) fn next_request_id(&mut self) -> String {
         self.answered += 1;
         format!("{:08x}-7000-4000-8000-{:012x}", self.seed & 0xffff_ffff, self.answered)
@@ -189,7 +189,7 @@ impl State {
         self.auto.then(|| Source::Parcel(Parcel::new(id, self.seed, virtual_now)))
     }
 
-    /// What the list of labels says of a label's tracking. Takes no step of a replay.
+    /// Returns the tracking status of a label for the list of labels. Does not advance a replay.
     pub(super) fn tracking_of(&self, id: &LabelId, virtual_now: Timestamp) -> Option<Tracking> {
         let known = self.labels.get(id)?;
         let since = elapsed(known.created_at, virtual_now);
@@ -201,7 +201,7 @@ impl State {
         Tracking::parse(&body).ok()
     }
 
-    /// What the list holds at an instant of the parcels.
+    /// Returns the labels of the list at an instant of the parcels' time.
     pub(super) fn listed(&self, virtual_now: Timestamp) -> Vec<Listed> {
         self.labels
             .iter()

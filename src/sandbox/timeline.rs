@@ -1,10 +1,10 @@
-//! Virtual time: how fast the parcels travel.
+//! Virtual time of the parcels.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Maps the real clock to the parcels' one: `start + (now - opened_at) * factor`.
+/// Maps the real clock to the parcels' clock: `start + (now - opened_at) * factor`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeline {
     pub(super) opened_at: Timestamp,
@@ -13,17 +13,17 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// The parcels' instant at `now`, to the millisecond. Stands still before the start and at the end of time.
+    /// Returns the parcels' instant at `now`, to the millisecond; never before the start or after the maximum.
     pub(super) fn at(&self, now: Timestamp) -> Timestamp {
         let real = elapsed(self.opened_at, now);
         let virtual_ms = (real.as_secs_f64() * self.factor * 1000.0).round();
-        // A float's cast saturates.
+        // The cast of a float saturates.
         let passed = SignedDuration::from_millis(virtual_ms as i64);
         self.start.checked_add(passed).unwrap_or(Timestamp::MAX)
     }
 }
 
-/// The time from `earlier` to `later`; zero when it is the other way round.
+/// Returns the time from `earlier` to `later`; zero if `later` is earlier.
 pub(super) fn elapsed(earlier: Timestamp, later: Timestamp) -> Duration {
     Duration::try_from(earlier.duration_until(later)).unwrap_or(Duration::ZERO)
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_runs_by_the_factor() {
+    fn time_advances_by_the_factor() {
         let at = |text: &str| -> Timestamp { text.parse().unwrap() };
         let (opened_at, start) = (at("2026-11-22T10:00:00Z"), at("2026-01-01T00:00:00Z"));
         let timeline = Timeline { opened_at, start, factor: 10_000.0 };

@@ -1,30 +1,13 @@
-//! What each carrier calls a scan: its codes, its words, and the status ShipStation reads into them.
+//! Vocabulary of the carriers: codes and texts of scans, and the status that ShipStation derives from them.
 //!
 //! The collisions are real: FedEx's event code `DE` is a delivery exception, and UPS shows out-for-delivery only as `OT`.
 
 use crate::domain::tracking::StatusCode;
 
 use super::carriers::Carrier;
+use super::scan::Scan;
 
-/// Something that happens to a parcel and is scanned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scan {
-    Label,
-    PickedUp,
-    HubIn,
-    HubOut,
-    Transit,
-    Depot,
-    OutForDelivery,
-    Attempt,
-    Delay,
-    Refused,
-    Returned,
-    Collection,
-    Delivered,
-}
-
-/// A scan in a carrier's words.
+/// A scan as a carrier describes it.
 pub(super) struct Words {
     pub(super) event_code: &'static str,
     /// Only UPS has one.
@@ -167,7 +150,7 @@ impl Scan {
     }
 }
 
-/// ShipStation's word for a status.
+/// ShipStation's text for a status.
 pub(super) fn status_description(status: StatusCode) -> &'static str {
     match status {
         StatusCode::Unknown => "Unknown",

@@ -1,4 +1,4 @@
-//! The tracking answer as the vendor spells it: 16 keys, events of 20, always all there, always in this order.
+//! The tracking answer in the vendor's format: 16 keys and events of 20 keys, always all present and in this order.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! The client of one account: what all its requests share is made once.
+//! API client of one account, with everything that its requests share.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, LOCATION, RETRY_AFTER};
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use url::{Position, Url};
 
 use super::wire::{self, Limit};
-use super::{CONNECT, Client, LARGEST_BODY, LAST_WORDS, NoClient};
+use super::{CONNECT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
 use crate::domain::account::Account;
 use crate::domain::digest;
 use crate::domain::polling::schedule::prefix;
@@ -17,12 +17,12 @@ use crate::domain::tracking::reading::Reading;
 use crate::shortage;
 use crate::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport, shown_location};
 
-/// Stands for the label id while a URL is parsed.
-const PLACE: &str = "se-place-of-the-label-id";
-/// An error body is read this far.
+/// Placeholder for the label id while a URL is parsed.
+const PLACEHOLDER: &str = "se-place-of-the-label-id";
+/// Maximum number of bytes read of an error body.
 const LARGEST_ERROR: usize = 64 * 1024;
 
-/// Asks the API with the key of one account.
+/// API client with the key of one account.
 #[derive(Debug)]
 pub struct AccountClient {
     transport: Transport,
@@ -41,7 +41,7 @@ pub(super) struct Whole {
 
 impl AccountClient {
     /// # Errors
-    /// The URL, the key or a proxy can't be used.
+    /// The URL, the key or a proxy is not valid.
     pub fn new(client: &Client, account: &Account) -> Result<Self, NoClient> {
         let no_client = |what: &str| NoClient(format!("account {}: {what}", account.name));
         let url: Url = account.base_url.parse().map_err(|_| no_client("base_url is not a valid URL"))?;
@@ -55,27 +55,29 @@ impl AccountClient {
         };
         let transport = Transport::new(&url, settings).map_err(no_client)?;
         let mut key = HeaderValue::from_str(account.api_key.expose())
-            .map_err(|_| no_client("the API key holds characters that no header can carry"))?;
+            .map_err(|_| no_client("the API key contains characters that are not valid in a header"))?;
         key.set_sensitive(true);
         let mut headers = transport.headers().clone();
         headers.insert("api-key", key);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let whole = format!("{}{}", account.base_url, account.tracking_path.replace("{label_id}", PLACE));
-        let whole: Url = whole.parse().map_err(|_| no_client("tracking_path makes no valid URL"))?;
+        let whole =
+            format!("{}{}", account.base_url, account.tracking_path.replace("{label_id}", PLACEHOLDER));
+        let whole: Url =
+            whole.parse().map_err(|_| no_client("base_url and tracking_path are not a valid URL"))?;
         let whole = &whole[Position::BeforePath..Position::AfterQuery];
-        let (before, after) = whole.split_once(PLACE).unwrap_or((whole, ""));
+        let (before, after) = whole.split_once(PLACEHOLDER).unwrap_or((whole, ""));
         let path = [before.to_owned(), after.to_owned()];
         Ok(Self { transport, headers, path, account: account.clone() })
     }
 
-    /// Whether it was made for `account` as it is configured now.
-    pub(super) fn is_of(&self, account: &Account) -> bool {
+    /// Whether it was created for `account` with this configuration.
+    pub(super) fn is_for(&self, account: &Account) -> bool {
         self.account == *account
     }
 
-    /// Asks for the tracking of a label. `last` is the beginning of the digest of the answer that would be unchanged.
-    /// `now` dates a `Retry-After`.
+    /// Polls a label. `last` is the beginning of the digest of the last answer, to recognise an unchanged one. `now` is
+    /// the base of a relative `Retry-After`.
     pub async fn read(&self, label: &str, last: Option<u64>, now: Timestamp) -> Reading {
         let [before, after] = &self.path;
         let mut target = String::with_capacity(before.len() + label.len() + after.len());
@@ -86,7 +88,7 @@ impl AccountClient {
         }
     }
 
-    /// A status and the whole body; or what is plain without one.
+    /// Returns status and whole body, or the reading if no body is needed for it.
     pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<Whole, Reading> {
         let progress = Progress::default();
         let exchange = async {
@@ -105,41 +107,45 @@ impl AccountClient {
         let Whole { status, headers, body } = whole;
         let code = status.as_u16();
         let compressed = compressed(headers);
-        let said = || match &compressed {
-            Some(how) => format!("the error body is compressed ({how}) although identity was asked for"),
-            None => wire::said(body, self.account.api_key.expose()),
+        let error_text = || match &compressed {
+            Some(how) => format!("the error body is compressed ({how}) although identity was requested"),
+            None => wire::error_text(body, self.account.api_key.expose()),
         };
         match *status {
             StatusCode::OK => match compressed {
-                Some(how) => Reading::Garbled { status: 200, detail: unasked(&how) },
+                Some(how) => Reading::Garbled { status: 200, detail: compressed_detail(&how) },
                 None => answer(body, last),
             },
             StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => {
-                Reading::Unauthorized { status: code, detail: said() }
+                Reading::Unauthorized { status: code, detail: error_text() }
             }
-            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN if wire::speaks_of_account(body) => {
-                Reading::Unauthorized { status: code, detail: said() }
+            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN if wire::is_about_account(body) => {
+                Reading::Unauthorized { status: code, detail: error_text() }
             }
-            StatusCode::NOT_FOUND if wire::speaks_of_endpoint(body) => {
+            StatusCode::NOT_FOUND if wire::is_about_endpoint(body) => {
                 let path = self.account.tracking_path.replace("{label_id}", label);
-                Reading::WrongEndpoint { url: format!("{}{path}", self.account.base_url), detail: said() }
+                Reading::WrongEndpoint {
+                    url: format!("{}{path}", self.account.base_url),
+                    detail: error_text(),
+                }
             }
-            _ if status.is_client_error() => {
-                Reading::Refused { status: code, detail: format!("the server answered {code}: {}", said()) }
-            }
-            _ => Reading::Garbled { status: code, detail: no_tracking(*status, headers) },
+            _ if status.is_client_error() => Reading::Refused {
+                status: code,
+                detail: format!("the server answered {code}: {}", error_text()),
+            },
+            _ => Reading::Garbled { status: code, detail: not_tracking(*status, headers) },
         }
     }
 }
 
-/// The whole answer; or what its status says alone.
+/// Returns the whole answer, or the reading that follows from its status alone.
 async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
     let Answer { status, headers, body } = answer;
     if status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
-        // Whatever becomes of its body, it is a 429.
-        let body = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
+        // A 429 stays a 429 even if its body cannot be read.
+        let body = tokio::time::timeout(ERROR_BODY_TIMEOUT, body.whole(LARGEST_ERROR)).await;
         let body = body.ok().and_then(Result::ok).flatten().unwrap_or_default();
         return Err(match wire::limit_of(&body) {
             Limit::Account => Reading::Throttled { retry_after },
@@ -147,8 +153,8 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
         });
     }
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        // Read, so that the connection can be used again.
-        let _ = tokio::time::timeout(LAST_WORDS, body.whole(LARGEST_ERROR)).await;
+        // Read the body, so that the connection can be reused.
+        let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, body.whole(LARGEST_ERROR)).await;
         return Err(Reading::ServerError { status: status.as_u16() });
     }
     match body.whole(LARGEST_BODY).await {
@@ -160,7 +166,7 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
         Err(failure) if failure.fault == Fault::Ours => Err(failed(failure, now)),
         Err(failure) => Err(Reading::Garbled {
             status: status.as_u16(),
-            detail: format!("the answer is cut short: {}", failure.detail),
+            detail: format!("the answer is incomplete: {}", failure.detail),
         }),
     }
 }
@@ -186,27 +192,29 @@ fn answer(body: &[u8], last: Option<u64>) -> Reading {
     }
     match Tracking::parse(body) {
         Ok(tracking) => Reading::Answer { tracking: Box::new(tracking), digest },
-        Err(_) if body.starts_with(&GZIP) => Reading::Garbled { status: 200, detail: unasked("gzip") },
+        Err(_) if body.starts_with(&GZIP) => {
+            Reading::Garbled { status: 200, detail: compressed_detail("gzip") }
+        }
         Err(error) => Reading::Garbled { status: 200, detail: error.to_string() },
     }
 }
 
-/// How gzip begins.
+/// First bytes of gzip data.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-fn unasked(how: &str) -> String {
-    format!("the answer is compressed ({how}) although identity was asked for")
+fn compressed_detail(how: &str) -> String {
+    format!("the answer is compressed ({how}) although identity was requested")
 }
 
-/// By what a body is compressed, if it is.
+/// Returns the compression of a body, if any.
 fn compressed(headers: &HeaderMap) -> Option<String> {
-    let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("in an unknown way").trim();
+    let coding = headers.get(CONTENT_ENCODING)?.to_str().unwrap_or("unknown").trim();
     let plain = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
     (!plain).then(|| coding.chars().take(32).collect())
 }
 
-/// A redirect says where to, without the query: it may hold a secret.
-fn no_tracking(status: StatusCode, headers: &HeaderMap) -> String {
+/// Names the target of a redirect without its query, which may contain a secret.
+fn not_tracking(status: StatusCode, headers: &HeaderMap) -> String {
     let code = status.as_u16();
     let location = headers.get(LOCATION).filter(|_| status.is_redirection());
     match location.and_then(|value| value.to_str().ok()) {
@@ -214,6 +222,6 @@ fn no_tracking(status: StatusCode, headers: &HeaderMap) -> String {
             "the server answered {code} and points to {}; redirects are not followed",
             shown_location(location)
         ),
-        None => format!("the server answered {code}, which is no tracking"),
+        None => format!("the server answered {code}, which is not a tracking answer"),
     }
 }

@@ -1,7 +1,7 @@
-//! The list of labels, `GET /v2/labels`: one page of it, and nothing of the people in it.
+//! One page of the list of labels, `GET /v2/labels`, without personal data.
 //!
-//! A label there carries names, addresses, telephone numbers and links that open it. The parser has no field for any of
-//! them, and no error quotes an answer: not even serde's own, which name the value they stumble over.
+//! A label in the list has names, addresses, telephone numbers and links that open it. The parser has no field for
+//! them, and no error quotes an answer; serde's own errors quote the value, so they are not used.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -17,14 +17,14 @@ use crate::domain::polling::discovery::{Ask, Fate, Listed, Page};
 use crate::domain::tracking::Text;
 use crate::domain::tracking::reading::Reading;
 
-/// A longer id or code is none, and left out, in bytes.
+/// Maximum length of an id or code in bytes; longer ones are left out.
 const LONGEST: usize = 128;
 
 impl Client {
-    /// Asks for a page of the list of labels at `url`. `now` dates a `Retry-After`.
+    /// Requests a page of the list of labels at `url`. `now` is the base of a relative `Retry-After`.
     ///
     /// # Errors
-    /// What came back in its place.
+    /// The reading of any other answer.
     pub async fn list(
         &self,
         account: &Account,
@@ -48,24 +48,24 @@ impl Client {
 
 fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<Page, Reading> {
     let code = status.as_u16();
-    let said = || wire::code(body);
+    let error_text = || wire::code(body);
     Err(match status {
         StatusCode::OK => {
             return parse(body, number).map_err(|detail| Reading::Garbled { status: 200, detail });
         }
         StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
-            Reading::Unauthorized { status: code, detail: said() }
+            Reading::Unauthorized { status: code, detail: error_text() }
         }
-        StatusCode::BAD_REQUEST if wire::speaks_of_account(body) => {
-            Reading::Unauthorized { status: code, detail: said() }
+        StatusCode::BAD_REQUEST if wire::is_about_account(body) => {
+            Reading::Unauthorized { status: code, detail: error_text() }
         }
-        StatusCode::NOT_FOUND => Reading::WrongEndpoint { url: url.to_owned(), detail: said() },
+        StatusCode::NOT_FOUND => Reading::WrongEndpoint { url: url.to_owned(), detail: error_text() },
         _ if status.is_client_error() => {
-            Reading::Refused { status: code, detail: format!("the server answered {code}: {}", said()) }
+            Reading::Refused { status: code, detail: format!("the server answered {code}: {}", error_text()) }
         }
         _ => Reading::Garbled {
             status: code,
-            detail: format!("the server answered {code}, which is no list of labels"),
+            detail: format!("the server answered {code}, which is not a list of labels"),
         },
     })
 }
@@ -85,7 +85,7 @@ struct Links {
     next: Option<Link>,
 }
 
-/// An absent one is an empty object.
+/// An absent object is an empty object.
 #[derive(Deserialize)]
 struct Link {
     #[serde(default)]
@@ -107,10 +107,10 @@ struct WireLabel {
     service_code: Text,
 }
 
-/// The page, or what is wrong with it in words of our own.
+/// Returns the page, or an error that does not quote the answer.
 fn parse(body: &[u8], number: u32) -> Result<Page, String> {
     let wire: WirePage = serde_json::from_slice(body).map_err(|error| {
-        format!("no list of labels: wrong from line {}, column {} on", error.line(), error.column())
+        format!("not a valid list of labels: error at line {}, column {}", error.line(), error.column())
     })?;
     let total = wire.labels.len();
     let labels: Vec<Listed> = wire.labels.into_iter().filter_map(WireLabel::listed).collect();
@@ -145,7 +145,7 @@ impl WireLabel {
     }
 }
 
-/// With a zone; without one the vendor means UTC.
+/// A time with a zone; without a zone it is UTC.
 fn instant(text: &str) -> Option<Timestamp> {
     text.parse().or_else(|_| format!("{text}Z").parse()).ok()
 }
@@ -154,11 +154,11 @@ fn instant(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    /// As the vendor answers, the people in it invented.
+    /// An answer of the vendor with invented people.
     const PAGE: &str = include_str!("../../tests/it/harness/labels.json");
 
     #[test]
-    fn a_page_of_the_vendors_is_read_and_nobody_in_it() {
+    fn a_page_of_the_vendor_is_read_without_personal_data() {
         let page = parse(PAGE.as_bytes(), 1).unwrap();
         assert_eq!((page.labels.len(), page.more, page.illegible), (1, false, 0));
         let label = &page.labels[0];
@@ -180,21 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn no_error_quotes_what_it_stumbled_over() {
+    fn no_error_quotes_the_answer() {
         let body = PAGE.replace("\"pages\": 1", "\"pages\": \"Erika Mustermann\"");
         assert_ne!(body, PAGE);
         for body in
             [body.as_str(), &PAGE[..900], r#"{"labels":["Erika Mustermann"]}"#, "\"Erika Mustermann\"", ""]
         {
-            let said = format!("{:?}", understand(StatusCode::OK, body.as_bytes(), 1, "URL"));
-            assert!(said.contains("no list of labels: wrong from line"), "{said}");
-            assert!(!said.contains("Erika"), "{said}");
+            let error_text = format!("{:?}", understand(StatusCode::OK, body.as_bytes(), 1, "URL"));
+            assert!(error_text.contains("not a valid list of labels: error at line"), "{error_text}");
+            assert!(!error_text.contains("Erika"), "{error_text}");
         }
         for status in [302, 400, 401, 403, 404, 418] {
             let status = StatusCode::from_u16(status).unwrap();
             let body = r#"{"errors":[{"error_code":"Erika Mustermann","message":"Erika Mustermann"}]}"#;
-            let said = format!("{:?}", understand(status, body.as_bytes(), 1, "URL"));
-            assert!(!said.contains("Erika"), "{said}");
+            let error_text = format!("{:?}", understand(status, body.as_bytes(), 1, "URL"));
+            assert!(!error_text.contains("Erika"), "{error_text}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! The client of the ShipStation API: asks about one label, or for the list of labels, and says what came back.
+//! Client of the ShipStation API: polls labels, requests the list of labels, and classifies the answers.
 //!
-//! Whatever the network does is a value ([`Reading`]), never an error. Redirects are not followed: the API key goes
-//! where it was configured to go, and nowhere else.
+//! Every failure of the network is a value ([`Reading`]), not an error. Redirects are not followed, so the API key is
+//! sent only to the configured server.
 
 mod account;
 mod list;
@@ -20,19 +20,19 @@ use crate::domain::tracking::reading::Reading;
 
 pub use account::AccountClient;
 
-/// Bodies over this are refused while they are read.
+/// Maximum size of a body; a larger one is rejected while it is read.
 const LARGEST_BODY: usize = 4 * 1024 * 1024;
-/// How long a connection may take to come about.
+/// Timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long the body of a 429 or a 5xx may take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Timeout for the body of a 429 or a 5xx.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client can't be made: TLS can't be set up on this machine, or a URL or the key can't be used.
+/// A client cannot be created: TLS cannot be set up on this machine, or a URL or the key is not valid.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no HTTP client can be made: {0}")]
+#[error("the HTTP client cannot be created: {0}")]
 pub struct NoClient(String);
 
-/// Makes the clients of accounts. Keeps that of the account it was asked for last. Cheap to clone.
+/// Creates the clients of accounts and keeps the last one used. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     tls: Arc<ClientConfig>,
@@ -46,19 +46,19 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Fails only if TLS can't be set up on this machine.
+    /// Fails only if TLS cannot be set up on this machine.
     pub fn new() -> Result<Self, NoClient> {
         let tls = crate::tls::client_config(&[], None).map_err(|error| NoClient(error.to_string()))?;
         Ok(Self { tls: Arc::new(tls), last: Arc::default() })
     }
 
-    /// The client that asks for `account`, with connections of its own.
+    /// Returns the client for `account`, with its own connections.
     pub fn for_account(&self, account: &Account) -> Result<Self, NoClient> {
         let of_account = AccountClient::new(self, account)?;
         Ok(Self { tls: Arc::clone(&self.tls), last: Arc::new(Mutex::new(Some(Arc::new(of_account)))) })
     }
 
-    /// Asks for the tracking of a label; see [`AccountClient::read`].
+    /// Polls a label; see [`AccountClient::read`].
     pub async fn read(
         &self,
         account: &Account,
@@ -74,7 +74,7 @@ impl Client {
 
     fn of(&self, account: &Account) -> Result<Arc<AccountClient>, NoClient> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = last.as_ref().filter(|known| known.is_of(account)) {
+        if let Some(known) = last.as_ref().filter(|known| known.is_for(account)) {
             return Ok(Arc::clone(known));
         }
         let made = Arc::new(AccountClient::new(self, account)?);

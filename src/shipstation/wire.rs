@@ -1,7 +1,7 @@
-//! The vendor's error bodies: what they say, in a line, and whether they speak of the endpoint.
+//! Error bodies of the vendor: their text in one line, and whether they are about the endpoint.
 //!
-//! Their texts are not to be coded against, with one exception the vendor leaves us: a wrong URL is a 404 too, and only
-//! its words tell it from a label that doesn't exist.
+//! The vendor advises against matching these texts. One exception is needed: a wrong URL is also a 404, and only its
+//! text differs from that of a missing label.
 
 use serde::Deserialize;
 
@@ -29,51 +29,51 @@ struct ErrorEntry {
     path: Text,
 }
 
-/// The longest line made of an error body, in characters.
+/// Maximum length of the line in characters.
 const LONGEST: usize = 200;
 
-/// What an error body says, in a line. Should it repeat the API key, `key` is taken out before anything else.
-pub fn said(body: &[u8], key: &str) -> String {
+/// Returns the text of an error body in one line. The API key, `key`, is removed first if the body repeats it.
+pub fn error_text(body: &[u8], key: &str) -> String {
     let entry =
         serde_json::from_slice::<ErrorBody>(body).ok().and_then(|body| body.errors.into_iter().next());
     let parts: Vec<String> = match entry {
         Some(entry) => {
             [entry.error_code, entry.message, entry.path].into_iter().filter_map(Text::into_option).collect()
         }
-        None => vec!["no error body in the vendor's form".to_owned()],
+        None => vec!["no error body in the vendor's format".to_owned()],
     };
     let line = parts.join(": ");
     let line = if key.is_empty() { line } else { line.replace(key, "(hidden)") };
     line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 
-/// The code of an error body and nothing else of it, for answers that may be full of people.
+/// Returns only the code of an error body, for answers that may contain personal data.
 pub fn code(body: &[u8]) -> String {
-    let code = said_code(body).unwrap_or_default();
+    let code = error_code_of(body).unwrap_or_default();
     let is_code =
         |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match code.as_str() {
-        "" => "no error body in the vendor's form".to_owned(),
+        "" => "no error body in the vendor's format".to_owned(),
         code if is_code(code) => code.to_owned(),
-        _ => "an error code of an unknown form".to_owned(),
+        _ => "an error code in an unknown format".to_owned(),
     }
 }
 
-fn said_code(body: &[u8]) -> Option<String> {
+fn error_code_of(body: &[u8]) -> Option<String> {
     let body: ErrorBody = serde_json::from_slice(body).ok()?;
     body.errors.into_iter().next()?.error_code.into_option()
 }
 
-/// Whom a 429 is about.
+/// The limit that a 429 is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// The account asks too often.
+    /// The account sends too many requests.
     Account,
-    /// The API asks this carrier too often, should it be named.
+    /// The API sends too many requests to this carrier, if named.
     Carrier(Option<String>),
 }
 
-/// Whose limit a 429 speaks of: the carrier's if that is the source of its errors.
+/// Returns the limit that a 429 is about: the carrier's if that is the source of its errors.
 pub fn limit_of(body: &[u8]) -> Limit {
     let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return Limit::Account };
     let mut carriers =
@@ -87,8 +87,8 @@ pub fn limit_of(body: &[u8]) -> Limit {
     }
 }
 
-/// Whether a 400 or 403 is about the account and not about the label: its key, its subscription, its plan.
-pub fn speaks_of_account(body: &[u8]) -> bool {
+/// Whether a 400 or 403 is about the account (its key, subscription or plan) and not about the label.
+pub fn is_about_account(body: &[u8]) -> bool {
     let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return false };
     errors.into_iter().any(|error| {
         let word = |text: Text| text.into_option().unwrap_or_default().trim().to_ascii_lowercase();
@@ -105,7 +105,7 @@ const BILLING_CODES: [&str; 4] =
 const BILLING_PREFIXES: [&str; 5] = ["subscription_", "trial_", "billing_", "payment_", "account_"];
 
 /// Whether a 404 is about the URL and not about the label.
-pub fn speaks_of_endpoint(body: &[u8]) -> bool {
+pub fn is_about_endpoint(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).to_ascii_lowercase().contains("not a valid api endpoint")
 }
 
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_a_carriers_limit_from_the_accounts() {
+    fn distinguishes_the_limit_of_a_carrier_from_that_of_the_account() {
         let ours = br#"{"errors":[{"error_source":"shipengine","error_code":"rate_limit_exceeded","carrier_code":null}]}"#;
         assert_eq!(limit_of(ours), Limit::Account);
         assert_eq!(limit_of(b""), Limit::Account);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_accounts_refusal_from_a_labels() {
+    fn distinguishes_errors_of_the_account_from_errors_of_a_label() {
         let body = |kind: &str, code: &str| {
             format!(r#"{{"errors":[{{"error_type":"{kind}","error_code":"{code}","message":"(text)"}}]}}"#)
         };
@@ -137,7 +137,7 @@ mod tests {
             ("validation", "trial_expired"),
             ("billing", "whatever"),
         ] {
-            assert!(speaks_of_account(body(kind, code).as_bytes()), "{kind} {code}");
+            assert!(is_about_account(body(kind, code).as_bytes()), "{kind} {code}");
         }
         for (kind, code) in [
             ("security", "forbidden"),
@@ -145,31 +145,31 @@ mod tests {
             ("business_rules", "tracking_not_supported"),
             ("validation", "invalid_identifier"),
         ] {
-            assert!(!speaks_of_account(body(kind, code).as_bytes()), "{kind} {code}");
+            assert!(!is_about_account(body(kind, code).as_bytes()), "{kind} {code}");
         }
-        assert!(!speaks_of_account(b"<html>unauthorized</html>"));
+        assert!(!is_about_account(b"<html>unauthorized</html>"));
     }
 
     #[test]
-    fn tells_a_wrong_url_from_an_unknown_label() {
+    fn distinguishes_a_wrong_url_from_an_unknown_label() {
         let route = br#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security",
             "error_code":"not_found","message":"GET","method":"/v1/x","path":"GET /v1/x is not a valid API endpoint."}]}"#;
-        assert!(speaks_of_endpoint(route));
-        assert_eq!(said(route, "KEY"), "not_found: GET: GET /v1/x is not a valid API endpoint.");
+        assert!(is_about_endpoint(route));
+        assert_eq!(error_text(route, "KEY"), "not_found: GET: GET /v1/x is not a valid API endpoint.");
         let label = br#"{"errors":[{"error_code":"not_found","message":"label not found","path":null}]}"#;
-        assert!(!speaks_of_endpoint(label));
-        assert_eq!(said(label, "KEY"), "not_found: label not found");
+        assert!(!is_about_endpoint(label));
+        assert_eq!(error_text(label, "KEY"), "not_found: label not found");
         let echo = br#"{"errors":[{"error_code":"unauthorized","message":"bad key KEY123"}]}"#;
-        assert_eq!(said(echo, "KEY123"), "unauthorized: bad key (hidden)");
-        assert_eq!(said(b"<html>", "KEY"), "no error body in the vendor's form");
+        assert_eq!(error_text(echo, "KEY123"), "unauthorized: bad key (hidden)");
+        assert_eq!(error_text(b"<html>", "KEY"), "no error body in the vendor's format");
     }
 
     #[test]
-    fn a_code_is_a_code_and_nothing_else() {
+    fn only_a_code_is_kept_of_an_error_body() {
         let body =
             |code: &str| format!(r#"{{"errors":[{{"error_code":"{code}","message":"for Sam Sample"}}]}}"#);
         assert_eq!(code(body("invalid_field_value").as_bytes()), "invalid_field_value");
-        assert_eq!(code(body("for Sam Sample").as_bytes()), "an error code of an unknown form");
-        assert_eq!(code(b"Sam Sample"), "no error body in the vendor's form");
+        assert_eq!(code(body("for Sam Sample").as_bytes()), "an error code in an unknown format");
+        assert_eq!(code(b"Sam Sample"), "no error body in the vendor's format");
     }
 }

@@ -1,4 +1,4 @@
-//! How accounts stand with the API, kept across restarts: a fallen one is not announced twice.
+//! Account status, kept across restarts, so that a failure is not announced twice.
 
 use std::collections::BTreeSet;
 
@@ -6,27 +6,16 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::messages::write_system_messages;
-use super::outbox::NewDelivery;
+use super::records::NewDelivery;
 use super::{Store, StoreError, at, ms};
 use crate::domain::label::AccountName;
-use crate::domain::messages::Message;
-use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::polling::account_status::{AccountChange, AccountState, AccountStatus};
 
-/// An account's new status, what is to be told of it, and what it does to the labels.
-#[derive(Clone, Debug)]
-pub struct AccountRecord {
-    pub name: AccountName,
-    pub state: AccountState,
-    pub change: Option<AccountChange>,
-    pub messages: Vec<Message>,
-    pub deliveries: Vec<PlannedDelivery>,
-    pub now: Timestamp,
-}
+pub use super::records::AccountRecord;
 
 impl Store {
-    /// The account as an earlier process left it.
+    /// Returns the account's status as an earlier process left it.
     pub async fn account_state(
         &self,
         name: &AccountName,
@@ -51,19 +40,19 @@ impl Store {
         })
     }
 
-    /// Writes an account's new status by itself: nothing else came of what changed it.
+    /// Writes an account's new status without a poll or request that it belongs to.
     pub async fn record_account(&self, record: AccountRecord) -> Result<(), StoreError> {
-        let told: BTreeSet<SubscriberName> =
+        let informed: BTreeSet<SubscriberName> =
             record.deliveries.iter().map(|delivery| delivery.subscriber.clone()).collect();
-        self.writer.write(move |tx| Box::pin(async move { keep(tx, &record).await })).await?;
-        told.iter().for_each(|subscriber| self.handover.stale(subscriber));
+        self.writer.write(move |tx| Box::pin(async move { write_status(tx, &record).await })).await?;
+        informed.iter().for_each(|subscriber| self.handover.stale(subscriber));
         Ok(())
     }
 }
 
-/// Writes an account's status into an open transaction. Returns the deliveries that are handed over once it is
-/// committed.
-pub(super) async fn keep(
+/// Writes an account's status into an open transaction. Returns the new deliveries, which are handed over after the
+/// commit.
+pub(super) async fn write_status(
     tx: &mut SqliteConnection,
     record: &AccountRecord,
 ) -> Result<Vec<NewDelivery>, sqlx::Error> {
@@ -88,15 +77,14 @@ pub(super) async fn keep(
     .execute(&mut *tx)
     .await?;
     if record.change == Some(AccountChange::CameBack) {
-        forgive(tx, record).await?;
+        clear_failures(tx, record).await?;
     }
     write_system_messages(tx, &record.messages, &record.deliveries, Some(&record.name)).await
 }
 
-/// After an outage the failures of labels were not theirs, and they need not sit out what they backed off. All others are
-/// as overdue as they are, and that is the order in which they are caught up with. Rows under way are not touched by
-/// their version: what they bring is recorded.
-async fn forgive(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
+/// Clears the failures of labels that an outage of the account caused, and ends their backoff. Other labels stay
+/// overdue and are polled in the order of their due time. The labels' version stays, so polls in flight are recorded.
+async fn clear_failures(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
     let (name, now) = (record.name.as_str(), ms(record.now));
     sqlx::query!(
         "UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = min(next_poll_at, ?2)

@@ -1,7 +1,7 @@
 //! A consistent copy of the live database.
 //!
-//! `VACUUM INTO` copies within one read transaction: the daemon writes on meanwhile. The copy is written under another
-//! name, checked, and renamed last, so that a file under the name asked for is always a whole one.
+//! `VACUUM INTO` copies within one read transaction, while the daemon goes on writing. The copy is written under a
+//! temporary name, checked, and renamed last. So the target file is always complete.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,10 +14,10 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::StoreError;
 use super::file::{MODE, beside};
 
-/// Why there is no backup.
+/// Error of a backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("{} is there already", path.display())]
+    #[error("{} already exists", path.display())]
     Exists { path: PathBuf },
     #[error("{} is being written by another backup", path.display())]
     Busy { path: PathBuf },
@@ -27,18 +27,16 @@ pub enum BackupError {
     Source(StoreError),
     #[error("the copy could not be written to {}: {error}", path.display())]
     Copy { path: PathBuf, error: StoreError },
-    #[error(
-        "the copy failed its integrity check ({what}): the database is damaged, or the disk of the copy is"
-    )]
+    #[error("the copy failed its integrity check ({what}): the database or the disk of the copy is damaged")]
     Damaged { what: String },
 }
 
 impl BackupError {
-    /// A way out, where there is one.
+    /// Returns what to do about the error, if known.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Exists { .. } => {
-                Some("a backup overwrites nothing: choose another name, or remove the file")
+                Some("a backup never overwrites a file: choose another name, or remove the file")
             }
             Self::Source(error) | Self::Copy { error, .. } => error.hint(),
             _ => None,
@@ -46,18 +44,18 @@ impl BackupError {
     }
 }
 
-/// A backup that is being made. Removes what it has written when it is dropped unfinished.
+/// A backup in progress. Dropping it unfinished removes its partial file.
 #[derive(Debug)]
 pub struct Backup {
     source: SqliteConnection,
     target: PathBuf,
     partial: PathBuf,
-    /// Keeps another backup to the same name away, and the file's mode.
+    /// Locks the partial file against another backup to the same target, and sets its mode.
     file: File,
     expected_bytes: u64,
 }
 
-/// What was written.
+/// Result of a backup.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
     pub bytes: u64,
@@ -88,23 +86,23 @@ impl Backup {
             .open(&partial)
             .map_err(failed)?;
         file.try_lock().map_err(|_| BackupError::Busy { path: partial.clone() })?;
-        // What a killed backup left there.
+        // Remove the partial file of a killed backup.
         file.set_len(0).map_err(failed)?;
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(MODE)).map_err(failed)?;
         Ok(Self { source, target: target.to_owned(), partial, file, expected_bytes })
     }
 
-    /// About how large the copy becomes.
+    /// Returns the approximate size of the copy.
     pub fn expected_bytes(&self) -> u64 {
         self.expected_bytes
     }
 
-    /// The file that is being written: it grows.
+    /// Returns the path of the partial file, for a progress display.
     pub fn partial(&self) -> &Path {
         &self.partial
     }
 
-    /// Copies, checks the copy, and gives it its name.
+    /// Copies the database, checks the copy, and renames it to the target.
     pub async fn write(mut self) -> Result<Written, BackupError> {
         let copied = sqlx::query("VACUUM INTO ?")
             .bind(self.partial.as_os_str().to_string_lossy().into_owned())
@@ -115,17 +113,17 @@ impl Backup {
         let failed = |error: io::Error| BackupError::File { path: self.target.clone(), error };
         self.file.sync_all().map_err(failed)?;
         let bytes = self.file.metadata().map_err(failed)?.len();
-        // Fails where something has taken the name meanwhile.
+        // Fails if the target exists by now.
         std::fs::hard_link(&self.partial, &self.target)
             .or_else(|error| match self.target.symlink_metadata() {
                 Ok(_) => Err(error),
-                // A file system without hard links.
+                // The file system has no hard links.
                 Err(_) => std::fs::rename(&self.partial, &self.target),
             })
             .map_err(failed)?;
         if let Some(folder) = self.target.parent() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            // The name itself is on disk as well then; a file system that can't do it does it later.
+            // Sync the directory, so that the new name survives a power loss. Not all file systems support this.
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
         Ok(Written { bytes })
@@ -151,7 +149,7 @@ impl Backup {
 
 impl Drop for Backup {
     fn drop(&mut self) {
-        // After the rename there is none; if it can't be removed, the next backup to that name writes over it.
+        // After the rename the file is gone. If removing fails, the next backup to that target overwrites it.
         let _ = std::fs::remove_file(&self.partial);
     }
 }

@@ -1,13 +1,12 @@
-//! Many rows in one statement.
+//! Statements over many rows.
 //!
-//! A `VALUES` list of binds costs a third of what `json_each` does. The lists come in a few sizes, so that each statement
-//! is prepared once per connection. These statements are not checked at compile time; each is covered by a test that runs
-//! it.
+//! A `VALUES` list of bound values costs a third of `json_each`. The lists come in a few sizes, so each statement is
+//! prepared once per connection. These statements are not checked at compile time; a test runs each of them.
 
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Encode, Row as _, Sqlite, SqliteConnection, Type};
 
-/// Rows per statement, largest first. A statement more costs what ten rows do.
+/// Rows per statement, largest first. One more statement costs as much as ten rows.
 const SIZES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 
 /// A statement around a `VALUES` list: `before`, the rows, `after`. `columns` is the number of values in a row.
@@ -24,7 +23,7 @@ pub(super) struct Values(SqliteArguments);
 impl Values {
     /// Appends the value of the next column.
     pub fn push<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
-        // Encoding fails for no type that is bound here: integers, texts and blobs.
+        // The types bound here (integers, texts and blobs) always encode.
         let added = self.0.add(value);
         debug_assert!(added.is_ok());
         self
@@ -87,7 +86,7 @@ impl Bulk {
     }
 }
 
-/// The rows in pieces of [`SIZES`].
+/// Splits the rows into chunks of [`SIZES`].
 fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_stand_between_the_two_halves() {
+    fn the_rows_are_between_the_two_parts() {
         let insert = Bulk { before: "INSERT INTO t (a, b) ", columns: 2, after: " ON CONFLICT DO NOTHING" };
         assert_eq!(insert.sql(2), "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
     }

@@ -1,11 +1,11 @@
-//! What other processes commit, noticed by one watcher for the whole process.
+//! Detection of commits by other processes: one watcher for the whole process.
 //!
-//! `PRAGMA data_version` of a connection changes when another one has committed. It is asked on the writer's connection:
-//! all writes of this process go through that one, so what changes there is another process's.
+//! `PRAGMA data_version` of a connection changes when another connection has committed. The watcher reads it on the
+//! writer's connection. All writes of this process use that connection, so a change means another process.
 //!
-//! Every commit writes to the WAL first. So inotify says when to ask, and a process with nothing to do is not woken. A
-//! commit counts only when the WAL is synced, so the version is asked for some more times after a write. Where inotify
-//! does not work, it is asked for all the time.
+//! Every commit writes to the WAL first. So inotify says when to read the version, and an idle process is not woken. A
+//! commit counts only after the WAL is synced, so the version is read a few more times after a write. Where inotify
+//! does not work, it is read at a fixed interval.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use tokio::sync::watch;
 
 use crate::clock::{self, Stopwatch};
 
-/// A change is noticed within this, or as soon as a commit that is under way has ended.
-const EVERY: Duration = Duration::from_millis(500);
-/// The version is asked for so many times after a write to the WAL.
-const LOOKS: u32 = 4;
-/// And this often without a write.
-const RARELY: Duration = Duration::from_secs(10);
+/// Interval of reading the version. A change is noticed within it, or when a running commit ends.
+const AFTER_WRITE: Duration = Duration::from_millis(500);
+/// Number of times that the version is read after a write to the WAL.
+const READS_AFTER_WRITE: u32 = 4;
+/// Interval of reading the version without a write.
+const IDLE: Duration = Duration::from_secs(10);
 
-/// No event of a file has a name, so each takes 16 bytes.
+/// An inotify event of a file has no name and takes 16 bytes.
 type Events = EventStream<[u8; 256]>;
 
 pub(super) struct Watcher {
     wal: PathBuf,
     inotify: Option<(Events, Watches)>,
-    /// How often the version is still asked for before the next write is waited for.
-    looks: u32,
+    /// Reads of the version left before waiting for the next write.
+    reads_left: u32,
     version: Option<i64>,
     last: Stopwatch,
     changes: watch::Sender<u64>,
@@ -46,52 +46,59 @@ impl std::fmt::Debug for Watcher {
 impl Watcher {
     /// `wal` is the path of the WAL.
     pub fn new(wal: PathBuf, changes: watch::Sender<u64>) -> Self {
-        Self { wal, inotify: None, looks: LOOKS, version: None, last: Stopwatch::start(), changes }
+        Self {
+            wal,
+            inotify: None,
+            reads_left: READS_AFTER_WRITE,
+            version: None,
+            last: Stopwatch::start(),
+            changes,
+        }
     }
 
-    /// Returns when it is time to look. A call that is given up loses nothing.
+    /// Returns when the version is to be read. Cancel-safe.
     pub async fn wait(&mut self) {
         let rest = clock::sleep(self.pause().saturating_sub(self.last.elapsed()));
         match &mut self.inotify {
-            Some((events, _)) if self.looks == 0 => tokio::select! {
+            Some((events, _)) if self.reads_left == 0 => tokio::select! {
                 () = rest => {}
-                () = written(events) => self.looks = LOOKS,
+                () = written(events) => self.reads_left = READS_AFTER_WRITE,
             },
             _ => rest.await,
         }
     }
 
-    /// Looks, if it is time to.
-    pub async fn look(&mut self, connection: &mut SqliteConnection) {
-        // While much is written, nobody waits.
-        if let Some((events, _)) = self.inotify.as_mut().filter(|_| self.looks == 0)
+    /// Reads the version if it is due.
+    pub async fn read_version(&mut self, connection: &mut SqliteConnection) {
+        // Under load the writer calls this without `wait`.
+        if let Some((events, _)) = self.inotify.as_mut().filter(|_| self.reads_left == 0)
             && written(events).now_or_never().is_some()
         {
-            self.looks = LOOKS;
+            self.reads_left = READS_AFTER_WRITE;
         }
         if self.version.is_some() && self.last.elapsed() < self.pause() {
             return;
         }
         self.last = Stopwatch::start();
-        self.looks = self.looks.saturating_sub(1);
-        // Before the version is asked for: no write falls between the two.
-        if self.looks == 0 && !self.arm() {
-            self.looks = 1;
+        self.reads_left = self.reads_left.saturating_sub(1);
+        // Watch before reading the version, so that no write in between is lost.
+        if self.reads_left == 0 && !self.watch_once() {
+            self.reads_left = 1;
         }
-        let asked = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await;
-        // A database that does not answer is seen by whoever writes next.
-        let Ok(version) = asked else { return };
+        let read = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await;
+        // If reading fails, the next write reports the error.
+        let Ok(version) = read else { return };
         if self.version.replace(version).is_some_and(|before| before != version) {
             self.changes.send_modify(|count| *count += 1);
         }
     }
 
     fn pause(&self) -> Duration {
-        if self.looks > 0 { EVERY } else { RARELY }
+        if self.reads_left > 0 { AFTER_WRITE } else { IDLE }
     }
 
-    /// Asks for one event at the next write, so that many writes cost no more than one.
-    fn arm(&mut self) -> bool {
+    /// Requests a single event for the next write, so that many writes cost one event.
+    fn watch_once(&mut self) -> bool {
         if self.inotify.is_none() {
             let inotify = Inotify::init().and_then(|inotify| {
                 let watches = inotify.watches();
@@ -104,9 +111,9 @@ impl Watcher {
     }
 }
 
-/// Returns at the next write; also if inotify fails, so that the version is asked for.
+/// Returns at the next write, and also if inotify fails; then the version is read.
 async fn written(events: &mut Events) {
-    // The end of the last watch is an event, too.
+    // The end of the previous watch is an event too.
     while let Some(Ok(event)) = events.next().await
         && event.mask.contains(EventMask::IGNORED)
     {}
@@ -129,30 +136,30 @@ mod tests {
         let (mut ours, mut other) = (options.connect().await.unwrap(), options.connect().await.unwrap());
         other.execute("CREATE TABLE t (a)").await.unwrap();
         let (changes, mut noticed) = watch::channel(0);
-        let mut watcher = Watcher { looks: 1, ..Watcher::new(beside(&path, "-wal"), changes) };
-        watcher.look(&mut ours).await;
-        assert_eq!(watcher.looks, 0, "it waits for a write");
+        let mut watcher = Watcher { reads_left: 1, ..Watcher::new(beside(&path, "-wal"), changes) };
+        watcher.read_version(&mut ours).await;
+        assert_eq!(watcher.reads_left, 0, "it waits for a write");
         for round in 1..=2 {
             other.execute("INSERT INTO t VALUES (1)").await.unwrap();
             let waited = Stopwatch::start();
             while *noticed.borrow_and_update() < round {
                 watcher.wait().await;
-                watcher.look(&mut ours).await;
+                watcher.read_version(&mut ours).await;
             }
-            assert!(waited.elapsed() < RARELY / 2, "round {round}: {:?}", waited.elapsed());
-            while watcher.looks > 0 {
+            assert!(waited.elapsed() < IDLE / 2, "round {round}: {:?}", waited.elapsed());
+            while watcher.reads_left > 0 {
                 watcher.wait().await;
-                watcher.look(&mut ours).await;
+                watcher.read_version(&mut ours).await;
             }
         }
     }
 
     #[tokio::test]
-    async fn without_inotify_the_version_is_asked_for_all_the_time() {
+    async fn without_inotify_the_version_is_read_at_an_interval() {
         let options = SqliteConnectOptions::new();
         let (mut connection, changes) = (options.connect().await.unwrap(), watch::Sender::new(0));
-        let mut watcher = Watcher { looks: 1, ..Watcher::new("/nowhere/a.db-wal".into(), changes) };
-        watcher.look(&mut connection).await;
-        assert_eq!(watcher.pause(), EVERY);
+        let mut watcher = Watcher { reads_left: 1, ..Watcher::new("/nowhere/a.db-wal".into(), changes) };
+        watcher.read_version(&mut connection).await;
+        assert_eq!(watcher.pause(), AFTER_WRITE);
     }
 }

@@ -1,18 +1,18 @@
-//! What discovery found: the labels, and how far it has come, written together.
+//! Writes of discovery: the labels found and the progress, in one transaction.
 //!
-//! Labels of the overlap are seen again and again; rows that are as they should be are not touched, so that no poll under
-//! way is put aside for them. What somebody removed by hand is left alone, and so is what configuration and hand say
-//! about a label: discovery only asks for it, too.
+//! The overlap returns the same labels repeatedly. Rows without a change are not written, so that polls in flight are
+//! recorded. A label removed by hand is not registered again. Discovery does not change what configuration and hand
+//! registered; it only sets its own flag.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::registering::{Asker, Change, Row, insert, next_version, revive};
+use super::registering::{Change, Origin, Row, insert, next_version, revive};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::label::{AccountName, LabelId, Source};
 use crate::domain::polling::discovery::{Listed, Progress};
 
-/// What a page of the list brought.
+/// Labels of one page of the list.
 #[derive(Clone, Debug)]
 pub struct Discovered {
     pub account: AccountName,
@@ -21,17 +21,17 @@ pub struct Discovered {
     pub progress: Progress,
 }
 
-/// What it changed.
+/// What the page changed in the registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entered {
-    /// Newly watched.
+    /// Labels that are newly polled.
     pub added: u64,
-    /// No longer watched on discovery's account.
+    /// Labels that discovery no longer registers.
     pub dropped: u64,
 }
 
 impl Store {
-    /// How far the account's walks have come.
+    /// Returns the progress of the account's discovery.
     pub async fn discovery_progress(&self, account: &AccountName) -> Result<Progress, StoreError> {
         let account = account.as_str();
         let row =
@@ -44,7 +44,7 @@ impl Store {
         }))
     }
 
-    /// Registers what is to be watched, drops what was voided and keeps the progress, at once or not at all.
+    /// Registers new labels, drops voided labels and writes the progress, in one transaction.
     pub async fn enter_discovered(&self, found: &Discovered, now: Timestamp) -> Result<Entered, StoreError> {
         let rows = found
             .tracked
@@ -58,10 +58,10 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
-                    let change = Change { by: Asker::Discovery, version, now };
+                    let change = Change { by: Origin::Discovery, version, now };
                     let added = register(tx, &account, &tracked, change).await?;
                     let dropped = drop_voided(tx, &account, &voided, version).await?;
-                    keep(tx, &account, progress).await?;
+                    write_progress(tx, &account, progress).await?;
                     Ok((Entered { added, dropped }, version))
                 })
             })
@@ -73,18 +73,18 @@ impl Store {
     }
 }
 
-/// Inserts what is new, brings back what may come back, and asks for what others ask for, too. Returns how many there
-/// are of the first two.
+/// Inserts new labels, revives removed labels, and sets the discovery flag of labels registered otherwise. Returns how
+/// many were inserted or revived.
 async fn register(
     tx: &mut SqliteConnection,
     account: &str,
     tracked: &[Row],
     change: Change,
 ) -> Result<u64, sqlx::Error> {
-    // Such as one that was in a file.
+    // For example a label that was in a file before.
     let revived = revive(tx, tracked, change).await?;
     let ids = json(&tracked.iter().map(Row::label_id).collect::<Vec<_>>());
-    // One that others ask for, too: it stays what it is, but for who asks.
+    // A label registered otherwise too: only the flag changes.
     sqlx::query!(
         "UPDATE labels SET by_discovery = 1
          WHERE account = ?1 AND by_discovery = 0 AND state <> 'removed'
@@ -118,7 +118,11 @@ async fn drop_voided(
     Ok(dropped.rows_affected())
 }
 
-async fn keep(tx: &mut SqliteConnection, account: &str, progress: Progress) -> Result<(), sqlx::Error> {
+async fn write_progress(
+    tx: &mut SqliteConnection,
+    account: &str,
+    progress: Progress,
+) -> Result<(), sqlx::Error> {
     let (position, voids_sought_at) = (progress.position.map(ms), progress.voids_sought_at.map(ms));
     sqlx::query!(
         "INSERT INTO discoveries (account, position, voids_sought_at) VALUES (?1, ?2, ?3)

@@ -1,29 +1,29 @@
-//! Why the store could not do what was asked, in plain words, and a way out.
+//! Errors of the store, in plain words and with a hint.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Why the store could not do what was asked.
+/// Error of the store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the database {} could not be opened: {reason}", path.display())]
     Open { path: PathBuf, reason: String, hint: Option<String> },
-    #[error("the database {} is in use by another trackpost{}", path.display(), in_brackets(*pid))]
+    #[error("the database {} is in use by another trackpost{}", path.display(), pid_suffix(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
-    /// The open file is no longer the one at the path: what is written now is lost at the next start.
+    /// The path no longer names the open file. What is written now would be missing at the next start.
     #[error("the database {} {what} while trackpost runs on it", path.display())]
     Lost { path: PathBuf, what: String },
-    #[error("the database{} failed: {}", named(path.as_deref()), in_plain_words(error))]
+    #[error("the database{} failed: {}", named(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
     #[error("the database's writer has ended")]
     WriterGone,
-    /// A step that records did not come to its end: we no longer know what it did.
-    #[error("a step ended in a panic: {0}")]
+    /// A task panicked; whether it wrote its result is unknown.
+    #[error("a task panicked: {0}")]
     Panicked(String),
 }
 
 impl StoreError {
-    /// The same, naming the database at `path`.
+    /// Adds the path of the database to the error.
     pub fn of(self, path: &Path) -> Self {
         match self {
             Self::Failed { error, path: None } => Self::Failed { error, path: Some(path.into()) },
@@ -31,31 +31,32 @@ impl StoreError {
         }
     }
 
-    /// A way out, where there is one.
+    /// Returns what to do about the error, if known.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Open { hint, .. } => hint.as_deref(),
-            Self::InUse { .. } => Some("stop the other one, or give this one a store.path of its own"),
+            Self::InUse { .. } => Some("stop the other trackpost, or set another store.path"),
             Self::Lost { .. } => Some(
                 "nothing more is polled or delivered: put the database back and start trackpost again; without it the \
-                 next start begins an empty one. Stop trackpost before you move or restore its database",
+                 next start creates an empty one. Stop trackpost before you move or restore its database",
             ),
-            Self::Failed { error, .. } => way_out(error),
+            Self::Failed { error, .. } => hint_of(error),
             Self::WriterGone | Self::Panicked(_) => None,
         }
     }
 
-    /// Whether the database itself failed: its disk, its file, its content. What follows on that connection tells nothing.
-    pub(super) fn is_disaster(&self) -> bool {
+    /// Whether the database itself failed: its disk, its file or its content. Later errors on that connection have no
+    /// meaning of their own.
+    pub(super) fn is_database_failure(&self) -> bool {
         let Self::Failed { error, .. } = self else { return matches!(self, Self::Lost { .. }) };
-        let disasters = [READ_ONLY, IO, DAMAGED, FULL, CANNOT_OPEN, NO_DATABASE];
-        primary_code(error).is_some_and(|code| disasters.contains(&code))
+        let failures = [READ_ONLY, IO, DAMAGED, FULL, CANNOT_OPEN, NO_DATABASE];
+        primary_code(error).is_some_and(|code| failures.contains(&code))
     }
 
-    /// Whether the database is well and only would not take these rows.
+    /// Whether the database works and only rejected these rows.
     pub fn is_refusal(&self) -> bool {
         let Self::Failed { error, .. } = self else { return false };
-        // 1 is a fault in the statement or its data, 18 too large, 19 a constraint, 20 a type.
+        // 1: fault in the statement or its data. 18: too large. 19: constraint. 20: type.
         primary_code(error).is_some_and(|code| matches!(code, 1 | 18 | 19 | 20))
     }
 }
@@ -66,7 +67,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-fn in_brackets(pid: Option<u32>) -> String {
+fn pid_suffix(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
@@ -74,7 +75,7 @@ fn named(path: Option<&Path>) -> String {
     path.map(|path| format!(" {}", path.display())).unwrap_or_default()
 }
 
-/// SQLite's primary result code: the low byte of the extended one.
+/// Returns SQLite's primary result code: the low byte of the extended code.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let code = error.as_database_error()?.code()?.parse::<u32>().ok()?;
     Some(code & 0xff)
@@ -89,27 +90,27 @@ const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NO_DATABASE: u32 = 26;
 
-/// What SQLite means, and in brackets what it says.
-pub(super) fn in_plain_words(error: &sqlx::Error) -> String {
-    let Some(said) = error.as_database_error() else { return error.to_string() };
+/// Returns the meaning of the error, with SQLite's own text in brackets.
+pub(super) fn meaning_of(error: &sqlx::Error) -> String {
+    let Some(error_text) = error.as_database_error() else { return error.to_string() };
     let meaning = match primary_code(error) {
         Some(FULL) => "the disk is full",
         Some(READ_ONLY) => "it cannot be written",
         Some(DAMAGED) => "it is damaged",
         Some(NO_DATABASE) => "it is not an SQLite database",
         Some(IO) => "the disk reports an error",
-        Some(BUSY | LOCKED) => "another process holds it for too long",
+        Some(BUSY | LOCKED) => "another process has locked it for too long",
         Some(CANNOT_OPEN) => "it or its folder cannot be opened",
-        _ => return said.message().to_owned(),
+        _ => return error_text.message().to_owned(),
     };
-    format!("{meaning} ({})", said.message())
+    format!("{meaning} ({})", error_text.message())
 }
 
-/// A way out of what SQLite says.
-pub(super) fn way_out(error: &sqlx::Error) -> Option<&'static str> {
+/// Returns what to do about an SQLite error.
+pub(super) fn hint_of(error: &sqlx::Error) -> Option<&'static str> {
     Some(match primary_code(error)? {
         FULL => {
-            "free some space on its disk and start trackpost again; what was not recorded is polled again"
+            "free some space on its disk and start trackpost again; polls that were not recorded are repeated"
         }
         READ_ONLY => {
             "reading needs write access too: run as the service's user or with sudo; the disk must not be mounted \
@@ -119,8 +120,8 @@ pub(super) fn way_out(error: &sqlx::Error) -> Option<&'static str> {
             "keep the damaged file and its -wal file, and restore a backup (deploy/README.md says how)"
         }
         NO_DATABASE => "set store.path to another file, or restore a backup",
-        IO => "look at the disk (free space, limits, the kernel's log), then start trackpost again",
-        BUSY | LOCKED => "end the other process (fuser names it), or try again",
+        IO => "check the disk (free space, limits, the kernel's log), then start trackpost again",
+        BUSY | LOCKED => "stop the other process (fuser shows it), or try again",
         CANNOT_OPEN => {
             "store.path must lie in a folder that exists and that the daemon may write to; reading needs write access \
              too: run as the service's user or with sudo"
@@ -141,31 +142,35 @@ mod tests {
         options.read_only(read_only).connect().await.unwrap()
     }
 
-    async fn told(connection: &mut SqliteConnection, sql: &'static str) -> (String, String) {
+    async fn failed_statement(connection: &mut SqliteConnection, sql: &'static str) -> (String, String) {
         let error = StoreError::from(sqlx::query(sql).execute(connection).await.unwrap_err());
         let error = error.of(Path::new("/var/lib/t.db"));
         (error.to_string(), error.hint().unwrap_or_default().to_owned())
     }
 
     #[tokio::test]
-    async fn a_full_disk_says_where_and_what_to_do() {
+    async fn a_full_disk_is_reported_with_path_and_hint() {
         let folder = tempfile::tempdir().unwrap();
         let mut connection = connection(&folder.path().join("a.db"), false).await;
         sqlx::query("CREATE TABLE t (x)").execute(&mut connection).await.unwrap();
         sqlx::query("PRAGMA max_page_count = 3").execute(&mut connection).await.unwrap();
-        let (said, hint) = told(&mut connection, "INSERT INTO t VALUES (zeroblob(100000))").await;
+        let (error_text, hint) =
+            failed_statement(&mut connection, "INSERT INTO t VALUES (zeroblob(100000))").await;
         let expected = "the database /var/lib/t.db failed: the disk is full (database or disk is full)";
-        assert_eq!(said, expected);
+        assert_eq!(error_text, expected);
         assert!(hint.contains("free some space"), "{hint}");
     }
 
     #[tokio::test]
-    async fn without_write_access_the_way_in_is_told() {
+    async fn without_write_access_the_hint_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         sqlx::query("CREATE TABLE t (x)").execute(&mut connection(&path, false).await).await.unwrap();
-        let (said, hint) = told(&mut connection(&path, true).await, "DELETE FROM t").await;
-        assert!(said.ends_with("it cannot be written (attempt to write a readonly database)"), "{said}");
+        let (error_text, hint) = failed_statement(&mut connection(&path, true).await, "DELETE FROM t").await;
+        assert!(
+            error_text.ends_with("it cannot be written (attempt to write a readonly database)"),
+            "{error_text}"
+        );
         assert!(
             hint.contains("reading needs write access too: run as the service's user or with sudo"),
             "{hint}"
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn damage_is_told_and_a_refused_row_is_none() {
+    async fn damage_is_reported_and_a_rejected_row_is_not_damage() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let mut open = connection(&path, false).await;
@@ -185,8 +190,9 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[4096..].fill(0xff);
         std::fs::write(&path, bytes).unwrap();
-        let (said, hint) = told(&mut connection(&path, false).await, "INSERT INTO t VALUES (2)").await;
-        assert!(said.contains("it is damaged (database disk image is malformed)"), "{said}");
+        let (error_text, hint) =
+            failed_statement(&mut connection(&path, false).await, "INSERT INTO t VALUES (2)").await;
+        assert!(error_text.contains("it is damaged (database disk image is malformed)"), "{error_text}");
         assert!(hint.contains("restore a backup"), "{hint}");
     }
 }

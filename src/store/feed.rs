@@ -1,9 +1,9 @@
-//! The feed: stored messages in the order in which they became visible, for those who come to fetch.
+//! The feed: stored messages in commit order, for clients that fetch them.
 //!
-//! There is one writer, it assigns ascending keys that are never used twice (AUTOINCREMENT), and its transactions come
-//! one after the other. So keys become visible in their order: once a reader has seen a key, nothing below it can still
-//! come, and whoever goes on behind the last key that it saw misses nothing. What is never fed is what retention has
-//! removed, and what a replay gave to a subscriber whose feed had passed it: that is sent.
+//! The only writer assigns ascending keys that are never used twice (AUTOINCREMENT), and its transactions do not
+//! overlap. So keys become visible in ascending order. A reader that continues after the last key it saw misses
+//! nothing. The feed leaves out two kinds of messages: those that retention has removed, and those that a replay queued
+//! for a subscriber whose feed had passed them; those are sent.
 
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
@@ -13,18 +13,17 @@ use serde_json::value::RawValue;
 use super::views::instant;
 use super::{Store, StoreError, at};
 
-/// A page ends before its messages take more bytes than this, so that pages do not fill the memory. One message always
-/// fits.
+/// Limit of a page in bytes, so that pages do not fill the memory. A page has at least one message.
 const PAGE_BYTES: usize = 1 << 20;
-/// What a message takes beside its body, at most.
-const BESIDE: usize = 512;
+/// Maximum size of a message without its body.
+const OVERHEAD: usize = 512;
 
-/// A place in the feed: behind a message.
+/// A position in the feed: after a message.
 ///
-/// It names the message by more than its key, so that a cursor kept from before a restore is known not to fit.
+/// It holds a part of the message id besides the key, so that a cursor from before a restore is detected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// 0: the beginning.
+    /// 0: the start of the feed.
     key: i64,
     mark: String,
 }
@@ -34,7 +33,7 @@ impl Cursor {
         Self { key, mark: mark(message_id).to_owned() }
     }
 
-    /// The cursor that `text` is, if it is one.
+    /// Parses a cursor; `None` if `text` is not a valid cursor.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "0" {
             return Some(Self::default());
@@ -60,17 +59,17 @@ impl Serialize for Cursor {
     }
 }
 
-/// Characters of a message's id that a cursor holds.
+/// Number of characters of the message id in a cursor.
 const MARK: usize = 8;
 
 fn mark(message_id: &str) -> &str {
     message_id.len().checked_sub(MARK).and_then(|start| message_id.get(start..)).unwrap_or("none")
 }
 
-/// A message as it is fed.
+/// A message of the feed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Fed {
-    /// Goes on behind this message.
+pub struct FeedMessage {
+    /// The cursor after this message.
     pub cursor: Cursor,
     pub message_id: String,
     pub label_id: Option<String>,
@@ -79,12 +78,12 @@ pub struct Fed {
     pub r#type: String,
     #[serde(serialize_with = "instant")]
     pub created_at: Timestamp,
-    /// The standard body, byte for byte.
+    /// The standard body, unchanged.
     pub body: Box<RawValue>,
 }
 
 impl Store {
-    /// Whether the cursor was given out by this database: its message is there, or was.
+    /// Whether this database issued the cursor: its message exists, or did.
     pub async fn knows(&self, cursor: &Cursor) -> Result<bool, StoreError> {
         let key = cursor.key;
         let there = sqlx::query_scalar!("SELECT message_id FROM messages WHERE message_key = ?", key)
@@ -100,13 +99,13 @@ impl Store {
         Ok(key <= highest)
     }
 
-    /// Up to `limit` messages behind `after`; of a subscriber, those that it was or is to be sent.
+    /// Returns up to `limit` messages after `after`. With a subscriber, only messages that have a delivery to it.
     pub async fn feed(
         &self,
         after: &Cursor,
         limit: u32,
         subscriber: Option<&str>,
-    ) -> Result<Vec<Fed>, StoreError> {
+    ) -> Result<Vec<FeedMessage>, StoreError> {
         let key = after.key;
         let mut rows = sqlx::query!(
             "SELECT m.message_key, m.message_id, m.label_id, m.account, m.seq, m.type AS kind, m.created_at, m.body
@@ -121,11 +120,11 @@ impl Store {
         .fetch(&self.readers);
         let (mut fed, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.try_next().await? {
-            bytes += row.body.len() + BESIDE;
+            bytes += row.body.len() + OVERHEAD;
             if bytes > PAGE_BYTES && !fed.is_empty() {
                 break;
             }
-            fed.push(Fed {
+            fed.push(FeedMessage {
                 cursor: Cursor::behind(row.message_key, &row.message_id),
                 message_id: row.message_id,
                 label_id: row.label_id,
@@ -133,7 +132,7 @@ impl Store {
                 seq: row.seq,
                 r#type: row.kind,
                 created_at: at(row.created_at),
-                // The table's CHECK says that it is an object.
+                // The table's CHECK ensures that it is an object.
                 body: RawValue::from_string(row.body).unwrap_or_else(|_| RawValue::NULL.to_owned()),
             });
         }

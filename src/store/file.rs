@@ -1,7 +1,7 @@
 //! The database's files on disk, and whether the path still names the files that are open.
 //!
-//! SQLite keeps writing into a file that was removed, moved or replaced, and says nothing. So device and inode of the
-//! database and its side files are noted when they are opened, and compared before and after each commit.
+//! SQLite keeps writing into a file that was removed, moved or replaced, without an error. So device and inode of the
+//! database and its side files are recorded when they are opened, and compared before and after each commit.
 
 use std::fs::{Metadata, OpenOptions};
 use std::io;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
-/// Mode of the database: tracking data holds names and places. SQLite gives `-wal` and `-shm` the same mode.
+/// Mode of the database, because tracking data contains names and places. SQLite gives `-wal` and `-shm` the same mode.
 pub(super) const MODE: u32 = 0o600;
-/// No SQLite database in use is smaller than one page of the smallest size.
+/// Smallest size of an SQLite database in use: one page of the smallest page size.
 const SMALLEST: u64 = 512;
 
-/// The open files.
+/// Identity of the open files.
 #[derive(Clone, Debug)]
 pub(super) struct OpenFiles {
     path: PathBuf,
@@ -36,11 +36,11 @@ impl FileId {
 }
 
 impl OpenFiles {
-    /// Notes the files of the database at `path`, which is open.
+    /// Records the files of the open database at `path`.
     pub(super) fn note(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let database = FileId::of(&path.metadata()?);
-        // SQLite puts the side files beside the real file.
+        // SQLite creates the side files beside the real file.
         let real = path.canonicalize()?;
         let side_files = ["-wal", "-shm"]
             .into_iter()
@@ -57,23 +57,23 @@ impl OpenFiles {
         &self.path
     }
 
-    /// The path of the WAL, which lies beside the real file.
+    /// Returns the path of the WAL, beside the real file.
     pub(super) fn wal(&self) -> PathBuf {
         beside(&self.path.canonicalize().unwrap_or_else(|_| self.path.clone()), "-wal")
     }
 
-    /// The mode of the database, if more than its owner may read or write it.
+    /// Returns the mode of the database if others than its owner may read or write it.
     pub(super) fn wide_mode(&self) -> Option<u32> {
         let mode = self.path.metadata().ok()?.mode() & 0o777;
         (mode & 0o077 != 0).then_some(mode)
     }
 
-    /// Whether the file at the path is the one that is open, and somebody has emptied it.
+    /// Whether the path still names the open file, and the file was emptied.
     pub(super) fn are_emptied(&self) -> bool {
         self.path.metadata().is_ok_and(|file| FileId::of(&file) == self.database && file.len() < SMALLEST)
     }
 
-    /// Fails if what is written now would not be found at the path by the next start.
+    /// Fails if the path no longer names the open files: the next start would not find what is written now.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let lost = |what: String| Err(StoreError::Lost { path: self.path.clone(), what });
         match self.path.metadata() {
@@ -81,7 +81,7 @@ impl OpenFiles {
             Ok(file) if file.len() < SMALLEST => return lost("was emptied".to_owned()),
             Ok(_) => {}
             Err(error) if is_gone(&error) => return lost("was removed or moved".to_owned()),
-            Err(error) => return lost(format!("cannot be reached any more ({error})")),
+            Err(error) => return lost(format!("is not accessible any more ({error})")),
         }
         for (suffix, path, id) in &self.side_files {
             if !path.metadata().is_ok_and(|file| FileId::of(&file) == *id) {
@@ -96,7 +96,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Creates an empty file that only its owner can read, whatever the umask; SQLite would use the umask.
+/// Creates an empty file that only its owner can read, regardless of the umask. SQLite would apply the umask.
 pub(super) fn create_if_missing(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -104,7 +104,7 @@ pub(super) fn create_if_missing(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file whose name is that of `path` with `suffix` appended.
+/// Returns `path` with `suffix` appended to the file name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_lose_the_file_is_named_with_the_path() {
+    fn each_way_to_lose_the_file_is_reported_with_its_path() {
         let (_folder, path, files) = noted();
         fs::write(&path, []).unwrap();
         assert!(lost(&files).contains(&format!("{} was emptied", path.display())), "{}", lost(&files));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_elsewhere_counts_as_replaced() {
+    fn a_link_to_another_file_counts_as_replaced() {
         let (folder, path, _) = noted();
         let link = folder.path().join("link.db");
         std::os::unix::fs::symlink(&path, &link).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_for_its_owner_only_and_an_old_one_stays() {
+    fn a_new_file_is_private_and_an_existing_file_keeps_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         create_if_missing(&path).unwrap();

@@ -1,6 +1,6 @@
-//! Counts of how fresh news was, by the day: written with the polls that brought it.
+//! Daily counts of how fresh changes were when noticed, written with the polls that noticed them.
 //!
-//! What is counted is decided in [`crate::domain::polling::freshness`]; what is shown is in [`super::views::freshness`].
+//! [`crate::domain::polling::freshness`] decides what is counted; [`super::views::freshness`] reads it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::domain::polling::freshness::Notice;
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
 
-/// When the day of `at` began, UTC.
+/// Returns the start of the day of `at`, UTC.
 pub(super) fn day_of(at: Timestamp) -> i64 {
     ms(at).div_euclid(DAY) * DAY
 }
@@ -26,7 +26,7 @@ const COUNT: Bulk = Bulk {
     after: " ON CONFLICT DO UPDATE SET events = events + excluded.events",
 };
 
-/// A notice, and what it is counted under.
+/// A notice with the columns under which it is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noticed<'a> {
     pub account: &'a AccountName,
@@ -35,7 +35,7 @@ pub(super) struct Noticed<'a> {
     pub at: Timestamp,
 }
 
-/// Counts notices in an open transaction. Mostly there are none, and it takes no statement.
+/// Counts notices in an open transaction. Without notices it runs no statement.
 pub(super) async fn count(tx: &mut SqliteConnection, notices: &[Noticed<'_>]) -> Result<(), sqlx::Error> {
     let mut counts: BTreeMap<_, i64> = BTreeMap::new();
     for Noticed { account, carrier, notice, at } in notices {
@@ -59,7 +59,7 @@ pub(super) async fn count(tx: &mut SqliteConnection, notices: &[Noticed<'_>]) ->
 }
 
 impl Store {
-    /// Days before that of `before` become one: their sums stay, the days go.
+    /// Sums up all days before the day of `before` into one row each.
     pub async fn fold_freshness(&self, before: Timestamp) -> Result<(), StoreError> {
         let before = day_of(before);
         self.writer

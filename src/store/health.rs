@@ -1,7 +1,7 @@
-//! How subscribers fare, kept across restarts: an episode is not announced twice.
+//! Subscriber health, kept across restarts, so that an episode is not announced twice.
 //!
-//! The row is the truth: every attempt is judged by it in the transaction that records the attempt, so that a verb in
-//! another process may pause a subscriber at any time.
+//! The row is authoritative. Each attempt is judged by it in the transaction that records the attempt, so another
+//! process may pause a subscriber at any time.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 
 use super::messages::{Keys, write_system_messages};
-use super::outbox::{EndedAttempt, NewDelivery, hastened_by, reschedule};
+use super::records::{EndedAttempt, NewDelivery};
+use super::reschedule::{hastened_by, reschedule};
 use super::{Store, StoreError, at, ms};
 use crate::domain::delivery::health::{Health, HealthChange, HealthReason, HealthState};
 use crate::domain::delivery::outcome::{DueReason, HastenedBy};
@@ -19,13 +20,13 @@ use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::messages::{MessageType, subscriber_message};
 
 impl Store {
-    /// How a subscriber fares; one that nobody has heard of is well.
+    /// Returns a subscriber's health; `ok` for an unknown subscriber.
     pub async fn subscriber_health(&self, subscriber: &SubscriberName) -> Result<Health, StoreError> {
         let mut connection = self.readers.acquire().await?;
         Ok(read(&mut connection, subscriber).await?.unwrap_or_default())
     }
 
-    /// Changes how a subscriber fares, in one transaction; returns what `change` says, and what it left.
+    /// Changes a subscriber's health in one transaction. Returns the result of `change` and the new health.
     pub async fn change_health<T: Send + 'static>(
         &self,
         subscriber: &SubscriberName,
@@ -47,9 +48,9 @@ impl Store {
         done
     }
 
-    /// Learns where a subscriber's callbacks go from now on. To another receiver what waits is due at once, whatever
-    /// the one before asked for or refused.
-    pub async fn meet(
+    /// Records a subscriber's URL. If it is new, waiting deliveries are due at once, regardless of the Retry-After and
+    /// failures of the previous receiver.
+    pub async fn record_url(
         &self,
         subscriber: &SubscriberName,
         url_digest: String,
@@ -78,8 +79,8 @@ impl Store {
         health
     }
 
-    /// Has nothing of a subscriber's wait longer from `now` than it was planned to: the clock may have been ahead when it
-    /// was planned. `by`: it was set back by so much just now.
+    /// Shortens waits that are longer from `now` than they were planned to be: the clock may have been ahead when they
+    /// were planned. `by`: how far the clock was just set back.
     pub async fn pull_in(
         &self,
         subscriber: &SubscriberName,
@@ -103,7 +104,8 @@ impl Store {
             .await
     }
 
-    /// Has what waits tried at `now`, as far as the subscriber's health lets it, whatever the receiver asked for.
+    /// Makes waiting deliveries due at `now`, within the limits of the subscriber's health and regardless of
+    /// Retry-After.
     pub async fn resume_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
         let name = subscriber.clone();
         self.writer
@@ -121,7 +123,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a ping into the subscriber's outbox, where it waits for nothing. Returns the row of its delivery.
+    /// Inserts a ping into the subscriber's outbox, due at once. Returns the key of its delivery.
     pub async fn add_ping(
         &self,
         subscriber: &SubscriberName,
@@ -134,7 +136,7 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let subscriber = name.as_str();
-                    // Before anything of this hour is written.
+                    // Must run before the first write of this hour.
                     Keys::read(tx, at(now)).await?;
                     let message = sqlx::query_scalar!(
                         r#"INSERT INTO messages (message_id, type, created_at, body) VALUES (?, ?, ?, ?)
@@ -166,7 +168,7 @@ impl Store {
         Ok(row)
     }
 
-    /// Withdraws a ping that nobody has attempted; whether it was still there.
+    /// Withdraws a ping that was not yet attempted. Returns whether it still existed.
     pub async fn withdraw_ping(&self, delivery: i64) -> Result<bool, StoreError> {
         let done = self
             .writer
@@ -187,11 +189,10 @@ impl Store {
     }
 }
 
-/// The last success of a subscriber is written at most so often, as long as nothing else changes.
-const SUCCESS_WRITTEN: SignedDuration = SignedDuration::from_secs(1);
+/// Minimum interval between writes of a subscriber's last success, if nothing else changes.
+const SUCCESS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// What the writer knows of subscribers' health beyond the rows: successes that are not written yet. If we die, a last
-/// success is told up to a second too early.
+/// Successes that are not yet written. After a crash the last success may be shown up to a second too early.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberHealths {
     successes: HashMap<SubscriberName, Success>,
@@ -205,7 +206,7 @@ struct Success {
 }
 
 impl SubscriberHealths {
-    /// A subscriber's health as it is now; a verb in another process may have changed the row.
+    /// Reads a subscriber's health from its row; another process may have changed it.
     pub async fn read(
         &self,
         tx: &mut SqliteConnection,
@@ -217,7 +218,7 @@ impl SubscriberHealths {
         Ok(health)
     }
 
-    /// Writes a subscriber's health, if more than its last success is another.
+    /// Writes a subscriber's health, unless only its last success changed.
     pub async fn write(
         &mut self,
         tx: &mut SqliteConnection,
@@ -229,7 +230,7 @@ impl SubscriberHealths {
         if let Some(last) = health.last_success_at {
             if as_before
                 && let Some(success) = self.successes.get_mut(subscriber)
-                && last.duration_since(success.written).abs() < SUCCESS_WRITTEN
+                && last.duration_since(success.written).abs() < SUCCESS_INTERVAL
             {
                 success.last = last;
                 return Ok(());
@@ -241,7 +242,7 @@ impl SubscriberHealths {
         write(tx, subscriber, health).await
     }
 
-    /// The number of the transaction.
+    /// Returns the number of the next transaction.
     pub fn next_version(&mut self) -> u64 {
         self.version += 1;
         self.version
@@ -263,7 +264,7 @@ pub(super) async fn read(
     .await?;
     let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(row.map(|row| Health {
-        // The table's CHECK knows no others.
+        // The table's CHECK allows no other values.
         state: HealthState::parse(&row.state).unwrap_or_default(),
         since: row.since.map(at),
         reason: row.reason.as_deref().and_then(HealthReason::parse),
@@ -329,8 +330,8 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// What a change of a subscriber's health brings with it, at the first of `ended`: it is told, and what waits no longer
-/// waits for its schedule, all but what was just attempted. It is the probes, and then the pace, that hold it back.
+/// Applies a change of a subscriber's health, at the first of `ended`: writes the messages about it, and makes waiting
+/// deliveries due, except the one just attempted. From then on the probes and the pace limit them.
 pub(super) async fn follow(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
@@ -351,7 +352,7 @@ pub(super) async fn follow(
         HealthChange::Recovered => MessageType::SubscriberRecovered,
         HealthChange::Paused => return Ok(Vec::new()),
     };
-    let told = [subscriber_message(
+    let messages = [subscriber_message(
         kind,
         name,
         health.state.as_str(),
@@ -360,6 +361,6 @@ pub(super) async fn follow(
         episode_at,
         now,
     )];
-    let deliveries = fan_out::of_system(&told, None, &attempt.audience);
-    write_system_messages(tx, &told, &deliveries, None).await
+    let deliveries = fan_out::of_system(&messages, None, &attempt.audience);
+    write_system_messages(tx, &messages, &deliveries, None).await
 }

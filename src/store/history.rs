@@ -1,17 +1,17 @@
-//! The carrier events of labels, and what became of each.
+//! Tracking events of labels and their changes.
 //!
-//! Part of a poll's transaction: many rows a statement, in the order in which things happened.
+//! Part of a poll's transaction: many rows per statement, in order of recording.
 
 use sqlx::SqliteConnection;
 
 use super::bulk::Bulk;
-use super::polls::PollRecord;
+use super::records::PollRecord;
 use super::{json, ms};
 use crate::domain::tracking::history::EventChange;
 use crate::domain::tracking::matching::{Fingerprint, KnownEvent};
 
-/// The whole history of a label as one text: sqlx spends more on a row than SQLite does. Neither separator occurs in
-/// JSON, which writes control characters as escapes.
+/// Selects the whole history of a label as one text, because sqlx spends more time per row than SQLite. JSON escapes
+/// control characters, so neither separator occurs in it.
 macro_rules! history_of {
     ($label:literal) => {
         concat!(
@@ -23,7 +23,7 @@ macro_rules! history_of {
 }
 pub(super) use history_of;
 
-/// Reads a text of [`history_of`], in the order of recording.
+/// Parses a text of [`history_of`], in order of recording.
 pub(super) fn read_history(text: &str) -> Result<Vec<KnownEvent>, sqlx::Error> {
     let events = text
         .split('\x1e')
@@ -50,11 +50,11 @@ fn read_event(text: &str) -> Option<(u32, KnownEvent)> {
     Some((position, event))
 }
 
-/// An event as it is written.
+/// An event to write.
 struct EventWrite<'a> {
     record: &'a PollRecord,
     event: &'a KnownEvent,
-    /// In the label's history, from 1.
+    /// Position in the label's history, from 1.
     position: usize,
 }
 
@@ -90,7 +90,7 @@ const INSERT_CHANGE: Bulk = Bulk {
     after: "",
 };
 
-/// Writes what polls found of events into an open transaction.
+/// Writes the event changes of polls into an open transaction.
 pub(super) async fn write_events(
     tx: &mut SqliteConnection,
     records: &[&PollRecord],

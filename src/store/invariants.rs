@@ -1,13 +1,13 @@
-//! What must hold of the whole database, whatever happened to it: one checker of all of it.
+//! Checker of the invariants of the whole database.
 //!
-//! The schema makes most impossible rows unwritable; here is what spans rows and tables. Tests ask after every run,
-//! crashed ones too, and an operator may ask of a copy. It reads only, it repairs nothing, and it knows nothing that the
-//! wire knows.
+//! The schema rejects most invalid rows. This module checks conditions across rows and tables. Tests run it after every
+//! scenario, also after crashes; an operator may run it on a copy. It only reads, and it does not know the formats of
+//! requests and callbacks.
 
 use super::{Store, StoreError};
 use crate::domain::delivery::outcome::DueReason;
 
-/// A query over everything, and the sentence for each row that it finds.
+/// Runs a query over the whole database and adds a sentence for each row that it returns.
 macro_rules! each {
     ($store:expr, $broken:expr, $query:literal, |$row:ident| $sentence:expr) => {
         for $row in sqlx::query!($query).fetch_all(&$store.readers).await? {
@@ -17,7 +17,7 @@ macro_rules! each {
 }
 
 impl Store {
-    /// A sentence for each invariant that is broken, naming whose; none if all is well.
+    /// Returns a sentence for each violation, with the name of the row; empty if there are none.
     pub async fn broken(&self) -> Result<Vec<String>, StoreError> {
         let mut broken = Vec::new();
         self.broken_file(&mut broken).await?;
@@ -32,13 +32,16 @@ impl Store {
     }
 
     async fn broken_file(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
-        let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
-        broken.extend(said.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
+        let lines: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
+        broken.extend(lines.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
         let orphans: Vec<(String, i64)> =
             sqlx::query_as(r#"SELECT "table", count(*) FROM pragma_foreign_key_check GROUP BY 1"#)
                 .fetch_all(&self.readers)
                 .await?;
-        broken.extend(orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} hang on nothing")));
+        broken.extend(
+            orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} refer to a missing row")),
+        );
         Ok(())
     }
 
@@ -47,7 +50,7 @@ impl Store {
             self,
             broken,
             "SELECT label_id FROM labels WHERE state = 'active' AND next_poll_at IS NULL",
-            |label| format!("{} is active, but is never polled again", label.label_id)
+            |label| format!("{} is active, but has no next poll", label.label_id)
         );
         each!(
             self,
@@ -64,7 +67,7 @@ impl Store {
                  ON e.label_key = l.label_key AND e.missing_polls > 0 AND e.retracted_at IS NULL
                GROUP BY l.label_key HAVING count(e.event_id) <> l.missing_events"#,
             |label| format!(
-                "{} counts {} missing events, but {} are",
+                "{} counts {} missing events, but {} are missing",
                 label.label_id, label.missing_events, label.missing
             )
         );
@@ -81,7 +84,7 @@ impl Store {
                     ON r.label_key = e.label_key AND r.event_id = e.event_id AND r.kind = 'revised'
                GROUP BY e.label_key, e.event_id HAVING e.revision <> count(r.change_key) + 1"#,
             |event| format!(
-                "{} of {} has revision {}, but {} earlier ones are kept",
+                "{} of {} has revision {}, but {} earlier revisions are recorded",
                 event.event_id, event.label_id, event.revision, event.kept
             )
         );
@@ -92,27 +95,28 @@ impl Store {
                FROM tracking_events e JOIN labels l USING (label_key)
                GROUP BY e.label_key HAVING max(e.position) <> count(*) OR min(e.position) <> 1"#,
             |label| format!(
-                "{} has {} events, but the last one is at place {}",
+                "{} has {} events, but the last one has position {}",
                 label.label_id, label.events, label.last
             )
         );
         Ok(())
     }
 
-    /// Whoever shows a revision of an event, shows the same: its messages, the history, and what was before the next.
+    /// All records of a revision of an event are equal: its messages, the history, and the previous content kept with
+    /// the next revision.
     async fn broken_revisions(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
             broken,
-            r#"WITH told AS (
-                   SELECT m.label_key, told.value AS event
-                   FROM messages m, json_each(coalesce(m.body -> '$.data.events', json_array(m.body -> '$.data.event'))) told
-                   WHERE m.label_key IS NOT NULL AND told.type = 'object'),
+            r#"WITH sent AS (
+                   SELECT m.label_key, sent.value AS event
+                   FROM messages m, json_each(coalesce(m.body -> '$.data.events', json_array(m.body -> '$.data.event'))) sent
+                   WHERE m.label_key IS NOT NULL AND sent.type = 'object'),
                shown (label_key, event_id, revision, late, content) AS (
-                   SELECT label_key, event ->> 'event_id', event ->> 'revision', event ->> 'late', event FROM told
+                   SELECT label_key, event ->> 'event_id', event ->> 'revision', event ->> 'late', event FROM sent
                    UNION ALL
                    SELECT label_key, event ->> 'event_id', (event ->> 'revision') - 1, event ->> 'late', event -> 'previous'
-                   FROM told WHERE event ->> 'previous' IS NOT NULL
+                   FROM sent WHERE event ->> 'previous' IS NOT NULL
                    UNION ALL
                    SELECT label_key, event_id, revision, late, raw FROM tracking_events
                    UNION ALL
@@ -125,7 +129,7 @@ impl Store {
                HAVING count(DISTINCT s.late) > 1 OR count(DISTINCT json_remove(s.content, '$.event_id',
                    '$.revision', '$.late', '$.returned', '$.changed', '$.previous')) > 1"#,
             |event| format!(
-                "{} of {} is shown in two ways as revision {}",
+                "{} of {} has two different contents in revision {}",
                 event.event_id, event.label_id, event.revision
             )
         );
@@ -140,7 +144,7 @@ impl Store {
                FROM labels l LEFT JOIN messages m USING (label_key)
                GROUP BY l.label_key HAVING coalesce(max(m.seq), 0) <> l.last_seq"#,
             |label| format!(
-                "the last message of {} has seq {}, but the label says {}",
+                "the last message of {} has seq {}, but the label has {}",
                 label.label_id, label.last, label.last_seq
             )
         );
@@ -155,7 +159,7 @@ impl Store {
             broken,
             "SELECT m.message_id FROM messages m WHERE m.message_key < coalesce(
                 (SELECT min(h.message_key) FROM message_hours h WHERE h.hour >= m.created_at / 3600000), m.message_key + 1)",
-            |message| format!("{} is not found by the hour in which it was made", message.message_id)
+            |message| format!("{} is not found by the hour of its creation", message.message_id)
         );
         each!(
             self,
@@ -164,7 +168,7 @@ impl Store {
              WHERE d.lane IS NOT coalesce(m.label_key, -m.subject_key)
                 OR d.place IS NOT CASE WHEN d.lane IS NOT NULL THEN coalesce(m.seq, m.message_key) END",
             |delivery| format!(
-                "the delivery of {} to {} stands in another lane than its message",
+                "the delivery of {} to {} is in another lane than its message",
                 delivery.message_id, delivery.subscriber
             )
         );
@@ -181,7 +185,7 @@ impl Store {
         for delivery in pending {
             if DueReason::from_json(&delivery.reason).is_none() {
                 broken.push(format!(
-                    "{} to {} is due for no reason that is known: {}",
+                    "{} to {} has an unknown reason for its due time: {}",
                     delivery.message_id, delivery.subscriber, delivery.reason
                 ));
             }
@@ -202,20 +206,21 @@ impl Store {
         Ok(())
     }
 
-    /// Attempts of settled deliveries are pruned in time, those of pending ones never, unless it was queued again.
+    /// Attempts of settled deliveries are pruned after a while. Attempts of pending deliveries are kept, except from
+    /// before a replay.
     async fn broken_attempts(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
             broken,
-            r#"SELECT m.message_id, d.subscriber, d.attempts, count(a.attempt) AS "logged!: i64",
+            r#"SELECT m.message_id, d.subscriber, d.attempts, count(a.attempt) AS "recorded!: i64",
                       coalesce(max(a.attempt), 0) AS "last!: i64"
                FROM deliveries d JOIN messages m USING (message_key) LEFT JOIN attempts a USING (delivery_key)
                GROUP BY d.delivery_key
                HAVING count(a.attempt) > d.attempts OR coalesce(max(a.attempt), d.attempts) <> d.attempts
                    OR (d.state = 'pending' AND d.queued_again_at IS NULL AND count(a.attempt) <> d.attempts)"#,
             |delivery| format!(
-                "{} to {} counts {} attempts, but {} are logged, the last one as number {}",
-                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.logged, delivery.last
+                "{} to {} counts {} attempts, but {} are recorded, the last one as number {}",
+                delivery.message_id, delivery.subscriber, delivery.attempts, delivery.recorded, delivery.last
             )
         );
         each!(
@@ -243,17 +248,18 @@ impl Store {
         Ok(())
     }
 
-    /// Every new event is counted twice: our own part, and what it says of itself, or that it says nothing.
+    /// Every new event is counted twice: once for the delay that trackpost added, and once for the delay since the
+    /// scan, or as unclear.
     async fn broken_freshness(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
             broken,
             r#"SELECT account, carrier, sum(CASE WHEN kind = 'own' THEN events ELSE 0 END) AS "own!: i64",
-                      sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "said!: i64"
-               FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "said!: i64""#,
+                      sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "seen!: i64"
+               FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "seen!: i64""#,
             |count| format!(
-                "of {} of {} in {} the delay is counted, but of {} when they happened",
-                count.own, count.carrier, count.account, count.said
+                "the freshness counts {} events of {} in {} as own, but {} as seen or unclear",
+                count.own, count.carrier, count.account, count.seen
             )
         );
         Ok(())

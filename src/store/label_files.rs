@@ -1,4 +1,4 @@
-//! Label files as the database knows them, and the labels that came from them.
+//! Label files and the labels registered from them.
 
 use jiff::Timestamp;
 
@@ -7,20 +7,20 @@ use super::{Store, StoreError, json, ms};
 /// Rows per page of [`Store::configured_labels`].
 const PAGE: i64 = 2_000;
 
-/// A label file that was read once, or is left out.
+/// A label file that was read at least once, or is skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelFile {
     pub file_key: i64,
-    /// Absolute, as it is named.
+    /// Absolute path, symbolic links not resolved.
     pub path: String,
-    /// Why it is left out.
+    /// Why it is skipped.
     pub problem: Option<String>,
     pub hint: Option<String>,
-    /// Since when it is left out, in milliseconds since 1970.
+    /// Since when it is skipped, in milliseconds since 1970.
     pub since: Option<i64>,
 }
 
-/// Labels that the configuration asks for, in the order of their keys, as one text: a hundred times cheaper than rows.
+/// Labels registered by the configuration, ordered by key, as one text: a hundred times cheaper than rows.
 #[derive(Clone, Debug)]
 pub struct ConfiguredPage {
     /// The key after which the next page begins.
@@ -34,14 +34,14 @@ pub struct ConfiguredLabel<'a> {
     pub label_key: i64,
     pub account: &'a str,
     pub label_id: &'a str,
-    /// `None`: it stands in the configuration itself.
+    /// The label file; `None`: the label is in the configuration itself.
     pub file_key: Option<i64>,
     /// JSON.
     pub metadata: &'a str,
 }
 
 impl ConfiguredPage {
-    /// No value of a row holds a control character: names do not, and JSON escapes them.
+    /// No value contains a control character: names may not, and JSON escapes them.
     pub fn labels(&self) -> impl Iterator<Item = ConfiguredLabel<'_>> {
         self.text.split('\n').filter_map(|line| {
             let mut parts = line.splitn(5, '\t');
@@ -57,7 +57,7 @@ impl ConfiguredPage {
 }
 
 impl Store {
-    /// The next labels that the configuration asks for after the key `after`; `None` at the end.
+    /// Returns the next labels registered by the configuration, after the key `after`; `None` at the end.
     pub async fn configured_labels(&self, after: i64) -> Result<Option<ConfiguredPage>, StoreError> {
         let row = sqlx::query!(
             r#"SELECT max(label_key) AS "last: i64",
@@ -73,7 +73,7 @@ impl Store {
         Ok(row.last.zip(row.text).map(|(last, text)| ConfiguredPage { last, text }))
     }
 
-    /// All label files that were ever read or are left out.
+    /// Returns all label files that were ever read or are skipped.
     pub async fn label_files(&self) -> Result<Vec<LabelFile>, StoreError> {
         let files =
             sqlx::query_as!(LabelFile, "SELECT file_key, path, problem, hint, since FROM label_files")
@@ -82,7 +82,7 @@ impl Store {
         Ok(files)
     }
 
-    /// The label files that are left out, by their path.
+    /// Returns the skipped label files, ordered by path.
     pub async fn label_files_left_out(&self) -> Result<Vec<LabelFile>, StoreError> {
         let files = sqlx::query_as!(
             LabelFile,
@@ -93,7 +93,7 @@ impl Store {
         Ok(files)
     }
 
-    /// Makes the files known by which labels may be registered.
+    /// Inserts the files, so that labels can refer to them.
     pub async fn know_label_files(&self, paths: &[&str]) -> Result<(), StoreError> {
         let paths = json(paths);
         self.writer
@@ -111,7 +111,7 @@ impl Store {
             .await
     }
 
-    /// Makes `left_out` (path, problem, hint) the files that are left out, and no others.
+    /// Replaces the set of skipped files by `left_out` (path, problem, hint).
     pub async fn leave_label_files_out(
         &self,
         left_out: &[(String, String, Option<String>)],

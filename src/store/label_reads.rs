@@ -1,4 +1,4 @@
-//! Reads the labels of polls: one statement on a held connection for whatever is asked for at once.
+//! Reads of the labels of polls: one statement on a held connection for all waiting reads.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow as _, Row as _, SqliteConnection};
@@ -12,14 +12,14 @@ use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
 
-/// The most labels that are read at once.
+/// Maximum number of labels per statement.
 const BATCH: usize = 64;
-/// Labels that wait to be read before callers do.
+/// Capacity of the queue; callers wait when it is full.
 const QUEUE: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Option<SqliteRow>, StoreError>>;
 
-struct Asked {
+struct Request {
     row: i64,
     history: bool,
     reply: Reply,
@@ -35,14 +35,14 @@ const READ: Bulk = Bulk {
     ),
 };
 
-/// Where labels are asked for. Cheap to clone.
+/// Sends reads to the [`LabelReader`]. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct LabelReads(mpsc::Sender<Asked>);
+pub(super) struct LabelReads(mpsc::Sender<Request>);
 
-/// The other end.
+/// Executes the reads.
 pub(super) struct LabelReader {
     pub connection: SqliteConnection,
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<Request>,
 }
 
 pub(super) fn label_reads(connection: SqliteConnection) -> (LabelReads, LabelReader) {
@@ -63,7 +63,7 @@ impl std::fmt::Debug for LabelReader {
 }
 
 impl LabelReader {
-    /// Reads until every handle to the store is gone.
+    /// Runs until every handle to the store is dropped.
     pub async fn run(&mut self) {
         let mut asked = Vec::with_capacity(BATCH);
         while self.asked.recv_many(&mut asked, BATCH).await > 0 {
@@ -78,7 +78,7 @@ impl LabelReader {
                     for row in rows {
                         let place = usize::try_from(row.get::<i64, _>(0)).unwrap_or(usize::MAX);
                         if let Some(reply) = replies.get_mut(place).and_then(Option::take) {
-                            // Whoever asked may have gone.
+                            // The caller may have been dropped.
                             let _ = reply.send(Ok(Some(row)));
                         }
                     }
@@ -94,7 +94,7 @@ impl LabelReader {
 }
 
 impl Store {
-    /// One label, and its history where a plan for `reading` may need it; `None` if it is gone.
+    /// Returns a label, with its history if planning `reading` may need it; `None` if the label no longer exists.
     pub async fn label_with_history(
         &self,
         row: i64,
@@ -102,7 +102,7 @@ impl Store {
     ) -> Result<(Option<LabelRecord>, Vec<KnownEvent>), StoreError> {
         let (reply, answer) = oneshot::channel();
         let history = matches!(reading, Reading::Answer { .. });
-        let asked = Asked { row, history, reply };
+        let asked = Request { row, history, reply };
         self.label_reads.0.send(asked).await.map_err(|_| StoreError::WriterGone)?;
         let Some(row) = answer.await.map_err(|_| StoreError::WriterGone)?? else {
             return Ok((None, Vec::new()));

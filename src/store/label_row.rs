@@ -1,4 +1,4 @@
-//! The row of a label, as it is read and as a poll writes it.
+//! The row of a label: reading it and writing it after a poll.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::reason::Reason;
 
-/// A row of `labels`, but for who asks for it.
+/// A row of `labels`, without the columns of its registration.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct LabelRow {
     pub label_key: i64,
@@ -54,7 +54,7 @@ pub(super) struct LabelRow {
 }
 
 impl LabelRow {
-    /// `None` for a row whose id or state this version does not know: it is left alone.
+    /// Returns the label record; `None` if this version does not know the id or state of the row.
     pub(super) fn snapshot(self) -> Option<LabelRecord> {
         let id: LabelId = self.label_id.parse().ok()?;
         let metadata = if self.metadata == "{}" {
@@ -106,11 +106,11 @@ impl LabelRow {
     }
 }
 
-/// What a poll writes of a label.
+/// The label columns that a poll writes.
 #[derive(Debug)]
 pub(super) struct Polled<'a> {
     pub row: i64,
-    /// The registry's version under which the label was polled; under another nothing is written.
+    /// The registry version under which the label was polled. Under another version nothing is written.
     pub version: i64,
     pub polled_at: i64,
     pub poll_state: &'a PollState,
@@ -179,17 +179,17 @@ fn bind(write: &Polled<'_>, values: &mut Values) {
         .push(write.recent_polls);
 }
 
-/// Writes the labels of polls into an open transaction; returns the rows that were written.
+/// Writes the labels of polls into an open transaction. Returns the rows written.
 pub(super) async fn write(
     tx: &mut SqliteConnection,
     mut polls: Vec<Polled<'_>>,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    // Neighbouring rows share pages.
+    // Sorted, because neighbouring rows share pages.
     polls.sort_unstable_by_key(|poll| poll.row);
     WRITE.returning(tx, &polls, bind).await
 }
 
-/// What an unchanged answer writes of a label.
+/// The label columns that an unchanged answer writes.
 #[derive(Clone, Debug)]
 pub struct UnchangedPoll {
     pub row: i64,
@@ -223,7 +223,7 @@ const WRITE_UNCHANGED: Bulk = Bulk {
      FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version",
 };
 
-/// Writes labels with an unchanged answer into an open transaction. One that the registry changed meanwhile is left out.
+/// Writes labels with an unchanged answer into an open transaction. Skips labels that the registry changed meanwhile.
 pub(super) async fn write_unchanged(
     tx: &mut SqliteConnection,
     polls: &[UnchangedPoll],

@@ -1,30 +1,30 @@
-//! The registry: which labels are watched, and who asks for each.
+//! The registry: which labels are polled, and what registered each.
 //!
-//! What the configuration and its files ask for is written by the registrar, chunk by chunk; here are its statements, and
-//! those of the verbs that register by hand.
+//! The registrar writes the labels of the configuration and its files in chunks. Its statements are here, and those of
+//! the commands that register by hand.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
-use super::registering::{Asker, Change, Registered, Row, next_version, register};
+use super::registering::{Change, Origin, Registered, Row, next_version, register};
 use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
 
-/// Rows per transaction when many are registered: other writes go in between two of them.
+/// Rows per transaction when many labels are registered. Other writes run between two transactions.
 pub const CHUNK: usize = 512;
 
-/// What became of a label that was to be removed by hand.
+/// Result of removing a label by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     Removed,
-    /// Nobody had registered it.
+    /// It was not registered.
     Unknown,
-    /// It is in the configuration or its files too, and goes on.
+    /// It is registered by the configuration or its files too, and is still polled.
     StillConfigured,
 }
 
-/// A label that is registered, as far as registering it by hand again is concerned.
+/// A registered label, as needed to register it by hand again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     pub label_id: String,
@@ -34,12 +34,12 @@ pub struct Known {
 }
 
 impl Store {
-    /// The number of the last change of the registry that this process knows of; changes with each further one.
+    /// The registry version that this process knows; the receiver changes with each later one.
     pub fn registry_changes(&self) -> watch::Receiver<u64> {
         self.registry.subscribe()
     }
 
-    /// Looks up the number of the last change, also of other processes, and announces it.
+    /// Reads the registry version, including changes of other processes, and announces it.
     pub async fn refresh_registry_changes(&self) -> Result<u64, StoreError> {
         let changes = sqlx::query_scalar!("SELECT changes FROM registry").fetch_one(&self.readers).await?;
         self.announce(changes);
@@ -55,18 +55,19 @@ impl Store {
         });
     }
 
-    /// Registers labels that the configuration asks for, each with the file that names it. New ones are due at once.
-    /// Returns how many are new.
+    /// Registers labels of the configuration, each with its label file. New labels are due at once. Returns how many
+    /// are new.
     pub async fn register_configured(
         &self,
         wanted: &[(Registration, Option<i64>)],
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let rows = wanted.iter().map(|(registration, file)| Row::of(registration, *file)).collect();
-        Ok(self.register(rows, Asker::Config, now).await?.inserted)
+        Ok(self.register(rows, Origin::Config, now).await?.inserted)
     }
 
-    /// Takes back what the configuration asked for; what nobody else asks for is polled no longer, and its history stays.
+    /// Removes registrations of the configuration. Labels without another registration are no longer polled; their
+    /// history is kept.
     pub async fn retire_configured(&self, labels: &[i64], now: Timestamp) -> Result<(), StoreError> {
         let rows = json(labels);
         let version = self
@@ -83,17 +84,17 @@ impl Store {
         Ok(())
     }
 
-    /// Registers labels by hand, beside those of the configuration. Returns how many are new.
+    /// Registers labels by hand, in addition to the configuration. Returns how many are new.
     pub async fn add_by_hand(&self, wanted: &[Registration], now: Timestamp) -> Result<u64, StoreError> {
         let mut added = 0;
         for chunk in wanted.chunks(CHUNK) {
             let rows = chunk.iter().map(|registration| Row::of(registration, None)).collect();
-            added += self.register(rows, Asker::Hand, now).await?.inserted;
+            added += self.register(rows, Origin::Hand, now).await?.inserted;
         }
         Ok(added)
     }
 
-    async fn register(&self, rows: Vec<Row>, by: Asker, now: Timestamp) -> Result<Registered, StoreError> {
+    async fn register(&self, rows: Vec<Row>, by: Origin, now: Timestamp) -> Result<Registered, StoreError> {
         let (registered, version) = self
             .writer
             .write(move |tx| {
@@ -107,7 +108,7 @@ impl Store {
         Ok(registered)
     }
 
-    /// Takes back a registration by hand, and one by discovery for good.
+    /// Removes a registration by hand or by discovery. Discovery does not register the label again.
     pub async fn remove_by_hand(&self, key: &LabelKey) -> Result<Removal, StoreError> {
         let (account, id) = (key.account.to_string(), key.id.to_string());
         let (removal, version) = self
@@ -149,7 +150,7 @@ impl Store {
         Ok(removal)
     }
 
-    /// Makes a label due now, before those that only wait their turn. `false` if it is not registered.
+    /// Makes a label due now, ahead of labels that are due by their schedule. Returns `false` if it is not registered.
     pub async fn poll_now(&self, key: &LabelKey, now: Timestamp) -> Result<bool, StoreError> {
         let (account, id, now) = (key.account.to_string(), key.id.to_string(), ms(now));
         let (done, version) = self
@@ -175,7 +176,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Which of `ids` the account has registered and not removed.
+    /// Returns those of `ids` that are registered for the account and not removed.
     pub async fn known_among(&self, account: &str, ids: &[&str]) -> Result<Vec<Known>, StoreError> {
         let ids = json(ids);
         let known = sqlx::query_as!(
@@ -191,7 +192,7 @@ impl Store {
     }
 }
 
-/// What a label goes on with if it comes back soon is kept beside it.
+/// Removes labels. Their state and schedule are kept, in case they return within a day.
 async fn retire_configured(
     tx: &mut SqliteConnection,
     rows: &str,

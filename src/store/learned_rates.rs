@@ -1,6 +1,6 @@
-//! What was learnt of change rates of carriers, kept across restarts.
+//! Learned change rates of carriers, kept across restarts.
 //!
-//! Written now and then, not with every poll: if we die between, some minutes of learning are lost, and nothing else.
+//! Written periodically, not with every poll. A crash loses some minutes of learning and nothing else.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,7 +17,7 @@ struct Row<'a> {
 }
 
 impl Store {
-    /// What was learnt, and when that was written; rows that this version can't read are left out.
+    /// Returns the learned rates and when they were written. Skips rows that this version cannot read.
     pub async fn learned_rates(&self) -> Result<(LearnedRates, Option<Timestamp>), StoreError> {
         let rows = sqlx::query!("SELECT carrier, state, tally, saved_at FROM learned_rates")
             .fetch_all(&self.readers)
@@ -31,7 +31,7 @@ impl Store {
         Ok((kinds.collect(), saved_at))
     }
 
-    /// Writes all of it.
+    /// Writes all learned rates.
     pub async fn save_learned_rates(&self, rates: &LearnedRates, now: Timestamp) -> Result<(), StoreError> {
         let rows: Vec<Row<'_>> = rates
             .iter()

@@ -1,12 +1,12 @@
-//! Keeps a second daemon out, and says which daemon runs.
+//! Lock against a second daemon, and a record of the running daemon.
 //!
-//! The lock is the kernel's (`flock`): it ends with its holder, so a crash leaves nothing to clean up. It lies on the
-//! database file itself, so another name of the file (symbolic link, hard link) does not lead past it. SQLite locks byte
-//! ranges with `fcntl`, which on local Linux file systems does not meet `flock`.
+//! The lock is a kernel lock (`flock`). It ends with the process, so a crash leaves nothing to clean up. It is on the
+//! database file itself, so another name of the file (symbolic link, hard link) does not bypass it. SQLite locks byte
+//! ranges with `fcntl`, which does not interfere with `flock` on local Linux file systems.
 //!
-//! A second file, `DATABASE.lock`, is locked as well. It says to other processes which process holds the lock and what
-//! came of its last reload. It also keeps a daemon away from the side files of a database that was removed under a
-//! running one.
+//! A second file, `DATABASE.lock`, is locked too. It tells other processes which process holds the lock and the result
+//! of its last reload. It also keeps a second daemon away from the side files of a database that was removed under a
+//! running daemon.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -18,43 +18,43 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::file::{FileId, MODE, beside};
 
-/// Held as long as the daemon runs.
+/// The lock of a running daemon.
 #[derive(Debug)]
 pub struct DaemonLock {
-    /// Closing any descriptor of the database drops SQLite's own locks on it, so this one lives longest.
+    /// Closing any descriptor of the database drops SQLite's own locks on it, so this one is dropped last.
     _database: File,
     beside: File,
     path: PathBuf,
     record: Record,
 }
 
-/// What a running daemon says about itself in `DATABASE.lock`. With a `pid` of 0 it has not said it yet.
+/// The record of a running daemon in `DATABASE.lock`. A `pid` of 0: not yet written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub pid: u32,
-    /// Reloads by SIGHUP that have begun.
+    /// Number of reloads by SIGHUP that have started.
     pub reloads_begun: u64,
-    /// Reloads by SIGHUP that have ended.
+    /// Number of reloads by SIGHUP that have ended.
     pub reloads_ended: u64,
-    /// What came of the last one.
+    /// Result of the last reload.
     pub last_reload: Option<ReloadOutcome>,
 }
 
-/// What came of a reload.
+/// Result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadOutcome {
     pub applied: bool,
-    /// What changed, or the faults.
+    /// The changes, or the errors.
     pub lines: Vec<String>,
 }
 
 impl DaemonLock {
-    /// Takes the lock of the database at `path`, which is created if it is missing.
+    /// Locks the database at `path`, and creates the file if it is missing.
     pub fn acquire(path: &Path) -> Result<Self, StoreError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| {
-                refusal(&path, format!("its folder {} can't be made: {error}", folder.display()))
+                refusal(&path, format!("its folder {} could not be created: {error}", folder.display()))
             })?;
         }
         let failed = |error: io::Error| refusal(&path, error.to_string());
@@ -62,7 +62,7 @@ impl DaemonLock {
             Ok(file) if !file.is_file() => {
                 return Err(refusal(&path, "it is not a regular file".to_owned()));
             }
-            // A symbolic link to nothing: the lock belongs beside the real file, so that must exist first.
+            // For a dangling symbolic link: the lock file belongs beside the real file, so create that first.
             Err(_) if path.is_symlink() => drop(open_or_create(&path).map_err(failed)?),
             _ => {}
         }
@@ -82,33 +82,33 @@ impl DaemonLock {
         Ok(lock)
     }
 
-    /// A reload by SIGHUP begins: who sends the signal from now on waits for the next one.
+    /// Records the start of a reload by SIGHUP. A signal sent from now on leads to another reload.
     pub fn reload_begins(&mut self) -> io::Result<()> {
         self.record.reloads_begun += 1;
         self.write()
     }
 
-    /// The reload that began last has ended.
+    /// Records the end of the last reload.
     pub fn reload_ended(&mut self, outcome: ReloadOutcome) -> io::Result<()> {
         self.record.reloads_ended = self.record.reloads_begun;
         self.record.last_reload = Some(outcome);
         self.write()
     }
 
-    /// Makes `DATABASE.lock` anew if somebody has removed it: verbs look there for a running daemon.
+    /// Creates `DATABASE.lock` again if it was removed: commands find the running daemon by it.
     pub fn renew(&mut self) -> io::Result<()> {
         let ours = FileId::of(&self.beside.metadata()?);
         if self.path.metadata().is_ok_and(|file| FileId::of(&file) == ours) {
             return Ok(());
         }
         let beside = open_or_create(&self.path)?;
-        // A verb that asks at this moment holds it: then at the next look.
+        // A command may hold it just now; the next check tries again.
         beside.try_lock().map_err(io::Error::from)?;
         self.beside = beside;
         self.write()
     }
 
-    /// In one piece, so that a reader does not see half of it: a shorter text is filled up with spaces.
+    /// Writes the record in one call, so that a reader does not see half of it. A shorter text is padded with spaces.
     fn write(&mut self) -> io::Result<()> {
         let mut text = serde_json::to_vec(&self.record).map_err(io::Error::other)?;
         let before = usize::try_from(self.beside.metadata()?.len()).unwrap_or(0);
@@ -117,23 +117,23 @@ impl DaemonLock {
     }
 }
 
-/// The process id of the daemon that runs on the database at `path`, if one does; 0 while it is not known.
+/// Returns the process id of the daemon that runs on the database at `path`, if any; 0 while it is not known.
 pub fn daemon_runs(path: &Path) -> Option<u32> {
     running(path).map(|record| record.pid)
 }
 
-/// What the daemon that runs on the database at `path` says about itself, if one runs.
+/// Returns the record of the daemon that runs on the database at `path`, if any.
 pub fn running(path: &Path) -> Option<Record> {
     let file = File::open(lock_path(path)).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(read(&file)),
-        // The lock was free, and is again when the file is closed here.
+        // The lock was free; closing the file releases it.
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }
 }
 
-/// Whether a daemon has the file at `path` open under another name (hard link). SQLite has a journal per name, so two
-/// names damage the database. Must be asked before this process opens the database: see [`DaemonLock`].
+/// Whether a daemon has the file at `path` open under another name (hard link). SQLite keeps a journal per name, so two
+/// names damage the database. Call this before this process opens the database: see [`DaemonLock`].
 pub fn runs_under_another_name(path: &Path) -> bool {
     if !path.metadata().is_ok_and(|file| file.nlink() > 1) || running(path).is_some() {
         return false;
@@ -142,7 +142,7 @@ pub fn runs_under_another_name(path: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// While the record is being written there may be no JSON for a moment.
+/// Reads the record. It may be incomplete while it is being written.
 fn read(file: &File) -> Record {
     for _ in 0..100 {
         let length = file.metadata().map_or(0, |file| file.len());
@@ -165,10 +165,10 @@ fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
             path: path.to_owned(),
-            // Under another name the holder's record lies elsewhere, and this file tells of somebody else or nobody.
+            // Under another name the holder has another record file, so this one may name a wrong process or none.
             pid: std::ptr::eq(file, beside).then(|| read(beside).pid).filter(|pid| *pid != 0),
         }),
-        Err(TryLockError::Error(error)) => Err(refusal(path, format!("it can't be locked: {error}"))),
+        Err(TryLockError::Error(error)) => Err(refusal(path, format!("it could not be locked: {error}"))),
     }
 }
 
@@ -179,7 +179,7 @@ fn refusal(path: &Path, reason: String) -> StoreError {
 const WRITABLE: &str =
     "store.path must name a file in a folder that the daemon may write to, on a local file system";
 
-/// Beside the real file, whatever name leads to it.
+/// Returns the path of the lock file, beside the real file.
 fn lock_path(path: &Path) -> PathBuf {
     beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), ".lock")
 }
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_other_name_of_the_file_and_no_missing_lock_file_leads_past_the_lock() {
+    fn other_names_of_the_file_and_a_missing_lock_file_do_not_bypass_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let mut held = DaemonLock::acquire(&path).unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_was_removed_under_a_daemon_is_not_begun_anew_beside_its_side_files() {
+    fn a_database_removed_under_a_daemon_is_not_created_again_beside_its_side_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let _held = DaemonLock::acquire(&path).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_says_which_daemon_runs_and_what_came_of_its_reloads() {
+    fn the_lock_file_names_the_running_daemon_and_the_result_of_its_reload() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         assert_eq!(running(&path), None);

@@ -1,4 +1,4 @@
-//! Messages and their deliveries, as they are written.
+//! Writes of messages and their deliveries.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::bulk::Bulk;
-use super::outbox::NewDelivery;
-use super::polls::PollRecord;
+use super::records::{NewDelivery, PollRecord};
 use super::{json, ms};
 use crate::domain::delivery::outbox::{MessageContent, PendingDelivery};
 use crate::domain::delivery::outcome::DeliverySchedule;
@@ -31,7 +30,7 @@ const INSERT_DELIVERIES: Bulk = Bulk {
     after: "",
 };
 
-/// What a message is written with.
+/// A message to write.
 #[derive(Clone, Copy)]
 struct MessageRow<'a> {
     key: i64,
@@ -42,7 +41,7 @@ struct MessageRow<'a> {
 }
 
 impl MessageRow<'_> {
-    /// What the system says of one account or subscriber has a lane below zero.
+    /// Messages about an account or a subscriber have a lane below zero.
     fn lane(&self) -> Option<i64> {
         self.label.map(|(key, _)| key).or(self.subject.map(|subject| -subject))
     }
@@ -64,7 +63,7 @@ impl MessageRow<'_> {
     }
 }
 
-/// The highest keys that were ever given out; a transaction that inserts has them for itself.
+/// The highest keys ever assigned. Only the inserting transaction uses them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys {
     message: i64,
@@ -72,7 +71,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys before the first message of a transaction is written, and notes where the hour of `now` begins.
+    /// Reads the keys before the first message of a transaction is written, and records where the hour of `now` begins.
     pub async fn read(tx: &mut SqliteConnection, now: Timestamp) -> Result<Self, sqlx::Error> {
         let hour = ms(now).div_euclid(3_600_000);
         let (message, delivery, noted): (i64, i64, bool) = sqlx::query_as(
@@ -93,7 +92,8 @@ impl Keys {
     }
 }
 
-/// Writes messages and their deliveries, by the index of their message; each is due at once, when it is its turn.
+/// Writes messages and their deliveries, which refer to messages by index. Each delivery is due at once, in the order
+/// of its lane.
 async fn insert_messages(
     tx: &mut SqliteConnection,
     mut messages: Vec<MessageRow<'_>>,
@@ -164,7 +164,7 @@ async fn insert_messages(
     Ok(new.into_iter().map(|(_, new)| new).collect())
 }
 
-/// Gives the messages of polls whose id is taken the id of their next repetition: their label says the same again.
+/// Assigns messages whose id is taken the id of their next repetition: the label reports the same change again.
 pub(super) async fn number_repetitions(
     tx: &mut SqliteConnection,
     records: &mut [PollRecord],
@@ -198,7 +198,7 @@ pub(super) async fn number_repetitions(
     Ok(())
 }
 
-/// The first number whose id is free. Numbers are given without gaps, so it is found by doubling, then by halves.
+/// Returns the first number whose id is free. Numbers have no gaps, so it doubles the number and then bisects.
 async fn next_repetition(tx: &mut SqliteConnection, first: &str) -> Result<u32, sqlx::Error> {
     let (mut taken, mut free) = (0, 1);
     while is_taken(tx, &repeated_id(first, free)).await? {
@@ -220,8 +220,8 @@ async fn is_taken(tx: &mut SqliteConnection, message_id: &str) -> Result<bool, s
     Ok(found.fetch_optional(&mut *tx).await?.is_some())
 }
 
-/// Writes the messages of polls into an open transaction. Returns what is to be handed to the couriers once it is
-/// committed.
+/// Writes the messages of polls into an open transaction. Returns the new deliveries, which are handed over after the
+/// commit.
 pub(super) async fn write_messages(
     tx: &mut SqliteConnection,
     records: &[&PollRecord],
@@ -242,8 +242,8 @@ pub(super) async fn write_messages(
     insert_messages(tx, messages, &planned).await
 }
 
-/// Writes what is to be told of an account or a subscriber into an open transaction. Returns what is to be handed to the
-/// couriers once it is committed.
+/// Writes messages about an account or a subscriber into an open transaction. Returns the new deliveries, which are
+/// handed over after the commit.
 pub(super) async fn write_system_messages(
     tx: &mut SqliteConnection,
     messages: &[Message],
@@ -263,7 +263,7 @@ pub(super) async fn write_system_messages(
     insert_messages(tx, rows, &planned).await
 }
 
-/// The row of who is spoken of.
+/// Returns the key of the account or subscriber that the message is about.
 async fn subject(tx: &mut SqliteConnection, about: &SystemSubject) -> Result<i64, sqlx::Error> {
     let (kind, name) = (about.kind(), about.name());
     sqlx::query!("INSERT INTO subjects (kind, name) VALUES (?, ?) ON CONFLICT DO NOTHING", kind, name)

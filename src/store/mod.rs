@@ -1,7 +1,7 @@
-//! The only rooms that say `sqlx`: one SQLite file, one writer, readers apart.
+//! The database: one SQLite file, one writer, a pool of readers. Only this module uses `sqlx`.
 //!
-//! Every write goes through the [`writer`], which commits whatever has arrived in one transaction; readers see
-//! snapshots through a small pool and are short. Instants are integers in milliseconds; no clock is read here.
+//! Every write goes through the [`writer`], which commits all waiting jobs in one transaction. Readers use snapshots
+//! through a small pool and are short. Instants are integers in milliseconds. No clock is read here.
 
 pub mod accounts;
 pub mod backup;
@@ -27,8 +27,10 @@ mod open;
 pub mod outbox;
 pub mod polls;
 pub mod progress;
+mod records;
 mod registering;
 pub mod replay;
+mod reschedule;
 pub mod schedule;
 pub mod upkeep;
 pub mod usage;
@@ -51,70 +53,70 @@ pub use open::open;
 use outbox::handover::Handover;
 use writer::WriteQueue;
 
-/// How long reads under way may take when the store is closed.
+/// Time that running reads have to end when the store is closed.
 const LAST_READS: Duration = Duration::from_secs(2);
 
 /// A handle to the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     files: Arc<OpenFiles>,
-    /// Whether it was empty, or missing, when it was opened.
+    /// Whether the database was empty or missing when it was opened.
     is_new: bool,
     readers: SqlitePool,
-    /// Connections of the HTTP port, which takes none from anybody else.
+    /// Connections reserved for the HTTP port.
     page_readers: SqlitePool,
     writer: WriteQueue,
     label_reads: LabelReads,
-    /// New deliveries, on their way to their couriers.
+    /// Hands new deliveries to the couriers.
     handover: Handover,
-    /// Counts what other processes commit.
+    /// Counts commits of other processes.
     foreign: watch::Sender<u64>,
-    /// The number of the last change of the registry.
+    /// The registry version.
     registry: watch::Sender<u64>,
 }
 
 impl Store {
-    /// The same database, read over the few connections that are kept for pages.
+    /// Returns a handle to the same database that reads through the connections reserved for pages.
     pub fn for_pages(&self) -> Self {
         Self { readers: self.page_readers.clone(), ..self.clone() }
     }
 
-    /// The absolute path of the database.
+    /// Returns the absolute path of the database.
     pub fn path(&self) -> &Path {
         self.files.path()
     }
 
-    /// Whether the database held nothing when it was opened: it was created then.
+    /// Whether the database was created when it was opened.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// The mode of the database, if others than its owner may read or write it: it was copied there, for one.
+    /// Returns the mode of the database if others than its owner may read or write it, for example after a copy.
     pub fn wide_mode(&self) -> Option<u32> {
         self.files.wide_mode()
     }
 
-    /// Changes each time that another process has committed something, noticed within a second.
+    /// Returns a receiver that changes within a second after another process has committed.
     pub fn foreign_changes(&self) -> watch::Receiver<u64> {
         self.foreign.subscribe()
     }
 
-    /// The size of the write-ahead log; 0: there is none.
+    /// Returns the size of the write-ahead log; 0 if there is none.
     pub fn wal_bytes(&self) -> u64 {
         file::beside(self.path(), "-wal").metadata().map_or(0, |file| file.len())
     }
 
-    /// Whether the path still names the files that are open.
+    /// Fails if the path no longer names the open files.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.check()
     }
 
-    /// How the database failed first, if it did: later errors are only what follows from it.
-    pub fn disaster(&self) -> Option<StoreError> {
-        self.writer.disaster()
+    /// Returns the first error of the database itself, if any. Later errors follow from it.
+    pub fn first_failure(&self) -> Option<StoreError> {
+        self.writer.first_failure()
     }
 
-    /// Whether the database is still there and answers, reading and writing.
+    /// Fails if the database is gone or does not answer a read and a write.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.check_files()?;
         let answered = async {
@@ -124,9 +126,9 @@ impl Store {
         answered.await.map_err(|error: StoreError| error.of(self.path()))
     }
 
-    /// Ends readers and writer, whoever still holds a handle. What was asked for before is written.
+    /// Ends readers and writer, even if other handles exist. Queued jobs are written first.
     pub async fn close(&self) {
-        // A reader that hangs must not keep the writer from its end.
+        // A hanging reader must not prevent the writer from ending.
         let readers = async {
             self.page_readers.close().await;
             self.readers.close().await;
@@ -136,17 +138,17 @@ impl Store {
     }
 }
 
-/// An instant as a row has it.
+/// Converts an instant to the value of a row.
 fn ms(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
-/// An instant of a row.
+/// Converts the value of a row to an instant.
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
-/// Rows as a JSON array, for `json_each`: one statement for any number of them.
+/// Returns the rows as a JSON array, for `json_each`: one statement for any number of rows.
 fn json<T: Serialize>(rows: &[T]) -> String {
     serde_json::to_string(rows).expect("rows are plain values")
 }

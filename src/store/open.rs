@@ -1,4 +1,4 @@
-//! Opening the database: is it one, is it ours, is it not from the future.
+//! Opens the database, and refuses files that are damaged, of another program or of a newer version.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::changes::Watcher;
 use super::checkpoints;
-use super::error::{in_plain_words, way_out};
+use super::error::{hint_of, meaning_of};
 use super::file::{OpenFiles, create_if_missing};
 use super::label_reads::label_reads;
 use super::outbox::handover::Handover;
@@ -21,28 +21,28 @@ use super::{Store, StoreError};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// Readers at once: verbs, status pages, the workers' looks ahead.
+/// Reading connections of commands and workers.
 const READERS: u32 = 4;
-/// A reader forgets what it has read at the next commit, so a large cache would be memory for nothing: 256 KiB.
+/// Page cache of a reader: 256 KiB. Each commit invalidates it, so a larger one wastes memory.
 const READERS_CACHE: &str = "-256";
-/// Readers at once for pages of the HTTP port.
+/// Reading connections of the HTTP port.
 const PAGE_READERS: u32 = 2;
-/// How long another process may hold the database before we give up on it.
+/// Maximum wait for another process that holds the database.
 const BUSY: Duration = Duration::from_secs(10);
-/// The WAL is cut back to this after a checkpoint.
+/// Size to which the WAL is truncated after a checkpoint.
 const WAL_LIMIT: &str = "67108864";
-/// Up to this size the whole database is checked for damage at start: some tenths of a second at most.
+/// Maximum size of a database that is checked for damage at start; takes some tenths of a second at most.
 const QUICK_CHECK: u64 = 32 << 20;
-/// Bytes of a page. A poll changes a few small rows on pages of their own, and each page that is touched is written whole.
+/// Page size in bytes. A poll changes a few small rows on different pages, and each changed page is written whole.
 const PAGE_SIZE: u32 = 1024;
-/// Pages in the WAL after which the writer makes a checkpoint itself, should those beside it fall behind: 16 MiB.
+/// WAL pages after which the writer makes a checkpoint itself if the separate checkpoints fall behind: 16 MiB.
 const AUTOCHECKPOINT: &str = "16000";
-/// Prepared statements that a connection keeps: those of several rows come in seven sizes.
+/// Prepared statements cached per connection. Statements over several rows come in seven sizes.
 const STATEMENTS: usize = 200;
-/// Written by the first migration.
+/// Application id, written by the first migration.
 const APPLICATION_ID: i32 = 1_416_646_731;
 
-/// Opens the database at `path`, making it and bringing it up to date. The writer must be run, or no write returns.
+/// Opens the database at `path`; creates it or migrates it if needed. Writes return only while the writer runs.
 pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let not_opened = |error: io::Error| StoreError::Open {
@@ -62,17 +62,17 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
         .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
-    let refused = |error: sqlx::Error| refusal(path, &error);
-    let is_new = look_inside(path).await?;
+    let refused = |error: sqlx::Error| open_error(path, &error);
+    let is_new = check_content(path).await?;
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
-    MIGRATOR.run(&mut connection).await.map_err(|error| from_the_future(path, error))?;
+    MIGRATOR.run(&mut connection).await.map_err(|error| migration_failed(path, error))?;
     let with_limit = options.clone().busy_timeout(checkpoints::BUSY);
     let checkpointer = SqliteConnection::connect_with(&with_limit).await.map_err(refused)?;
 
     let pool = |connections| {
         SqlitePoolOptions::new()
             .max_connections(connections)
-            // A file does not hang up: asking first would double what a short look costs.
+            // A file has no connection to lose: testing it before use would double the cost of a short read.
             .test_before_acquire(false)
             .acquire_timeout(Duration::from_secs(30))
     };
@@ -103,12 +103,12 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     Ok((store, writer))
 }
 
-/// Whether the database is empty. Refuses a file that is not trackpost's, before anything in it is touched, and one that
-/// is damaged, as far as a short look shows.
-async fn look_inside(path: &Path) -> Result<bool, StoreError> {
+/// Whether the database is empty. Before any write it refuses a file of another program, and a damaged file as far as a
+/// quick check shows.
+async fn check_content(path: &Path) -> Result<bool, StoreError> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
     let small = path.metadata().is_ok_and(|file| file.len() <= QUICK_CHECK);
-    let look = async {
+    let check = async {
         let mut connection = SqliteConnection::connect_with(&options).await?;
         let id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
         let tables: i64 =
@@ -121,7 +121,7 @@ async fn look_inside(path: &Path) -> Result<bool, StoreError> {
         connection.close().await?;
         Ok((id, tables, damage))
     };
-    let (id, tables, damage) = look.await.map_err(|error| refusal(path, &error))?;
+    let (id, tables, damage) = check.await.map_err(|error| open_error(path, &error))?;
     let refused = |reason: String, hint: &str| {
         Err(StoreError::Open { path: path.to_owned(), reason, hint: Some(hint.to_owned()) })
     };
@@ -138,26 +138,26 @@ async fn look_inside(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-fn refusal(path: &Path, error: &sqlx::Error) -> StoreError {
+fn open_error(path: &Path, error: &sqlx::Error) -> StoreError {
     StoreError::Open {
         path: path.to_owned(),
-        reason: in_plain_words(error),
-        hint: way_out(error).map(str::to_owned),
+        reason: meaning_of(error),
+        hint: hint_of(error).map(str::to_owned),
     }
 }
 
-fn from_the_future(path: &Path, error: MigrateError) -> StoreError {
+fn migration_failed(path: &Path, error: MigrateError) -> StoreError {
     let (reason, hint) = match &error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => (
             format!("it was written by a newer trackpost (its schema has version {version})"),
             Some("run the newer trackpost, or restore a backup made before the upgrade"),
         ),
         MigrateError::VersionMismatch(version) => (
-            format!("its schema version {version} is not the one this trackpost knows"),
-            Some("it was made by a development build: start with a new database"),
+            format!("its schema version {version} differs from that of this trackpost"),
+            Some("a development build created it: start with a new database"),
         ),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            return refusal(path, error);
+            return open_error(path, error);
         }
         _ => (error.to_string(), None),
     };

@@ -1,9 +1,12 @@
-//! THE transaction: what polls found, written at once or not at all (contract 5.4).
+//! The transaction of polls: everything that a poll found is written together or not at all (contract 5.4).
 //!
-//! Event rows, messages, deliveries and the next poll of many labels go in with a few statements, many rows each. A
-//! record whose label was changed by the registry since it was taken up is left out whole; the label is due again.
+//! Event rows, messages, deliveries and the next poll of many labels are written with a few statements of many rows
+//! each. A record is skipped whole if the registry changed its label since the poll was sent; the label is then due
+//! again.
 //!
-//! Unchanged polls come in batches ([`Flush`]). If we die before a batch is written, its labels are polled once more.
+//! Unchanged polls are written in batches ([`Flush`]).
+//!
+//! Crash point: before a batch is written, its labels are polled once more.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,47 +14,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::accounts::AccountRecord;
 use super::freshness::{self, Noticed};
 use super::history::write_events;
 use super::label_row::{self, Polled};
 use super::messages::write_messages;
-use super::outbox::NewDelivery;
+use super::records::NewDelivery;
 use super::usage::{self, Usage};
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
-use crate::domain::messages::Message;
-use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::polling::freshness::Notice;
-use crate::domain::polling::label_record::{LabelRecord, PollState};
-use crate::domain::polling::poll::{POLLS_KEPT, PollPlan, PollSummary};
-use crate::domain::tracking::history::EventWrites;
 
 pub use super::label_row::UnchangedPoll;
+pub use super::records::PollRecord;
 
-/// One poll's plan, ready to be written.
-#[derive(Debug)]
-pub struct PollRecord {
-    pub row: i64,
-    /// The version the label was taken up under.
-    pub version: i64,
-    pub account_name: AccountName,
-    pub label_id: String,
-    pub polled_at: Timestamp,
-    pub poll_state: PollState,
-    pub recent_polls: String,
-    /// Events the label had before.
-    pub known_events: usize,
-    pub events: EventWrites,
-    pub messages: Vec<Message>,
-    pub deliveries: Vec<PlannedDelivery>,
-    /// What it tells of how fresh we are.
-    pub notices: Vec<Notice>,
-    /// The account's new poll_state, if this poll changed it, with what is to be told of it.
-    pub account: Option<AccountRecord>,
-}
-
-/// What became of a record.
+/// Result of writing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
     Done,
@@ -59,54 +35,20 @@ pub enum Recorded {
     Superseded,
 }
 
-impl PollRecord {
-    /// Puts a plan and the label it was made for together.
-    pub fn new(
-        label: &LabelRecord,
-        known_events: usize,
-        plan: PollPlan,
-        now: Timestamp,
-        account: Option<AccountRecord>,
-    ) -> Self {
-        Self {
-            row: label.row,
-            version: label.version,
-            account_name: label.key.account.clone(),
-            label_id: label.key.id.to_string(),
-            polled_at: now,
-            recent_polls: with_glance(&label.recent_polls, plan.summary),
-            poll_state: plan.poll_state,
-            known_events,
-            events: plan.events,
-            messages: plan.messages,
-            deliveries: plan.deliveries,
-            notices: plan.notices,
-            account,
-        }
-    }
-}
-
-fn with_glance(recent: &str, summary: PollSummary) -> String {
-    let mut summaries: Vec<PollSummary> = serde_json::from_str(recent).unwrap_or_default();
-    summaries.push(summary);
-    let surplus = summaries.len().saturating_sub(POLLS_KEPT);
-    serde_json::to_string(&summaries[surplus..]).expect("summaries are plain values")
-}
-
 impl Store {
-    /// Writes what a poll found, together with whatever else has arrived.
+    /// Writes the record of a poll, together with other waiting jobs.
     pub async fn record_poll(&self, record: PollRecord) -> Result<Recorded, StoreError> {
         self.writer.poll(record).await
     }
 
-    /// Writes what a poller had in memory, together with whatever else has arrived.
+    /// Writes a poller's batch, together with other waiting jobs.
     pub async fn flush(&self, flush: Flush) -> Result<(), StoreError> {
         self.writer.flush(flush).await
     }
 }
 
-/// Writes the records into an open transaction; one [`Recorded`] each, in their order. `new` takes the deliveries that
-/// are handed over once it is committed.
+/// Writes the records into an open transaction. Returns one [`Recorded`] for each, in order. New deliveries are added
+/// to `new` and handed over after the commit.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
     records: &[PollRecord],
@@ -140,18 +82,18 @@ pub(super) async fn record(
     Ok(records.iter().map(outcome).collect())
 }
 
-/// What a poller has in memory only: unchanged polls, and what was used of the quota.
+/// A poller's batch: unchanged polls and the requests that were counted.
 #[derive(Debug)]
 pub struct Flush {
     pub account: AccountName,
     pub unchanged: Vec<UnchangedPoll>,
-    /// How late polls went out, by carrier.
+    /// How late polls were sent, by carrier.
     pub notices: Vec<(Option<Arc<str>>, Notice)>,
     pub usage: Usage,
     pub now: Timestamp,
 }
 
-/// Writes what pollers had in memory into an open transaction.
+/// Writes a poller's batch into an open transaction.
 pub(super) async fn flush(tx: &mut SqliteConnection, flush: &Flush) -> Result<(), sqlx::Error> {
     label_row::write_unchanged(tx, &flush.unchanged).await?;
     let notices = flush.notices.iter().map(|(carrier, notice)| Noticed {

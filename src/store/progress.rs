@@ -1,20 +1,20 @@
-//! How far everything has come: what `trackpost demo` waits for and judges by.
+//! Progress of labels and deliveries, for `trackpost demo`.
 
 use super::{Store, StoreError};
 use crate::domain::label::LabelState;
 
-/// Where a label stands.
+/// Progress of a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelProgress {
     pub label_id: String,
     pub state: LabelState,
-    /// Whether it is to be polled again.
+    /// Whether another poll is planned.
     pub goes_on: bool,
-    /// Polls that failed in a row.
+    /// Number of consecutive failed polls.
     pub failures: u32,
 }
 
-/// A message that a subscriber is to get, or has got.
+/// A message with a delivery to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owed {
     pub subscriber: String,
@@ -22,7 +22,7 @@ pub struct Owed {
 }
 
 impl Store {
-    /// Every label, in the order of registration.
+    /// Returns all labels, in order of registration.
     pub async fn progress(&self) -> Result<Vec<LabelProgress>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT label_id, state, next_poll_at IS NOT NULL AS "goes_on!: bool", failures
@@ -41,7 +41,7 @@ impl Store {
         Ok(progress.collect())
     }
 
-    /// How many deliveries are still to be made.
+    /// Returns the number of pending deliveries.
     pub async fn pending_deliveries(&self) -> Result<u64, StoreError> {
         let pending = sqlx::query_scalar!("SELECT count(*) FROM deliveries WHERE state = 'pending'")
             .fetch_one(&self.readers)
@@ -49,7 +49,7 @@ impl Store {
         Ok(pending.unsigned_abs())
     }
 
-    /// Every message to every subscriber, delivered or not.
+    /// Returns every message for every subscriber, delivered or not.
     pub async fn owed(&self) -> Result<Vec<Owed>, StoreError> {
         let rows = sqlx::query!(
             "SELECT d.subscriber, m.message_id FROM deliveries d JOIN messages m USING (message_key)

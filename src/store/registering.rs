@@ -1,8 +1,8 @@
-//! How labels enter the registry: what configuration, hand and discovery have in common.
+//! Registration of labels: what configuration, hand and discovery have in common.
 //!
-//! Every transaction that changes registrations takes one number from the counter `registry.changes`, and sets it as the
-//! `version` of each row it changes. So `version > N` finds what changed since N, and a poll that was sent under an older
-//! version is not recorded.
+//! Every transaction that changes registrations takes the next number of the counter `registry.changes` and writes it
+//! as the `version` of each row it changes. So `version > N` finds the changes since N, and a poll that was sent under
+//! an older version is not recorded.
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
@@ -11,32 +11,32 @@ use super::bulk::{Bulk, Values};
 use super::ms;
 use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata, Registration, Source};
 
-/// A label that comes back to the label files within this keeps its schedule (contract 2.2).
+/// A label that returns to the label files within this time keeps its schedule (contract 2.2).
 const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// Who asks for a label.
+/// Origin of a registration.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum Origin {
     Config,
     Hand,
     Discovery,
 }
 
-impl Asker {
-    /// `by_config`, `by_hand` and `by_discovery` of a label that nobody else asks for.
+impl Origin {
+    /// Returns `by_config`, `by_hand` and `by_discovery` of a label registered only by this origin.
     fn flags(self) -> [i64; 3] {
-        [Self::Config, Self::Hand, Self::Discovery].map(|asker| i64::from(asker == self))
+        [Self::Config, Self::Hand, Self::Discovery].map(|origin| i64::from(origin == self))
     }
 }
 
-/// A label that is asked for, as the statements take it.
+/// A label to register, as the statements take it.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     account: AccountName,
     id: LabelId,
     source: Source,
     metadata: String,
-    /// The label file it stands in.
+    /// The label file that lists it.
     file_key: Option<i64>,
 }
 
@@ -62,15 +62,15 @@ impl Row {
     }
 }
 
-/// What a transaction changes registrations with.
+/// Values that a transaction writes to all registrations it changes.
 #[derive(Clone, Copy)]
 pub(super) struct Change {
-    pub by: Asker,
+    pub by: Origin,
     pub version: i64,
     pub now: Timestamp,
 }
 
-/// What became of rows that were registered.
+/// Result of registering rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Registered {
     pub taken_over: u64,
@@ -78,27 +78,28 @@ pub(super) struct Registered {
     pub inserted: u64,
 }
 
-/// The number of the change of the registry that this transaction makes.
+/// Takes the next registry version, for this transaction.
 pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!("UPDATE registry SET changes = changes + 1 RETURNING changes")
         .fetch_one(&mut *tx)
         .await
 }
 
-/// Inserts what configuration or hand asks for and is new, takes over what is watched, and brings back what was removed.
-/// Discovery has a way of its own: it takes nothing over.
+/// Registers labels of the configuration or by hand: inserts new ones, updates polled ones, and revives removed ones.
+/// Discovery has its own statements, because it does not update polled labels.
 pub(super) async fn register(
     tx: &mut SqliteConnection,
     rows: &[Row],
     change: Change,
 ) -> Result<Registered, sqlx::Error> {
-    let taken_over = take_over(tx, rows, change).await?;
+    let taken_over = update(tx, rows, change).await?;
     let revived = revive(tx, rows, change).await?;
     let inserted = insert(tx, rows, change).await?;
     Ok(Registered { taken_over, revived, inserted })
 }
 
-/// `wanted` in the statements: 1 account, 2 label_id, 3 source, 4 metadata, 5 file_key, 6 version, 7 now, 8 to 10 the flags.
+/// Columns of `wanted` in the statements: 1 account, 2 label_id, 3 source, 4 metadata, 5 file_key, 6 version, 7 now, 8
+/// to 10 the flags.
 const COLUMNS: usize = 10;
 
 fn bind(change: Change) -> impl Fn(&Row, &mut Values) {
@@ -119,9 +120,10 @@ fn bind(change: Change) -> impl Fn(&Row, &mut Values) {
     }
 }
 
-/// Labels that are watched already are asked for by one more, or otherwise by the same. A registration by hand that says
-/// nothing about a label leaves its metadata as they are. Where only the file is another, polls are not concerned.
-async fn take_over(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Result<u64, sqlx::Error> {
+/// Updates labels that are polled already: adds the origin, or changes its values. A registration by hand without
+/// metadata keeps the existing metadata. If only the label file differs, the version stays, so polls in flight are
+/// recorded.
+async fn update(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Result<u64, sqlx::Error> {
     const BY_CONFIG: Bulk = Bulk {
         before: "UPDATE labels SET by_config = 1, source = wanted.column3, metadata = wanted.column4,
             file_key = wanted.column5,
@@ -141,15 +143,15 @@ async fn take_over(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> R
          WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2 AND labels.state <> 'removed'",
     };
     match change.by {
-        Asker::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
-        Asker::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
-        Asker::Discovery => Ok(0),
+        Origin::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
+        Origin::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
+        Origin::Discovery => Ok(0),
     }
 }
 
-/// Labels that come back go on where they were, with their history and their seq; their silence begins anew. One that was
-/// missing from the label files for less than a day goes on as if it had stayed. Discovery brings back none that somebody
-/// removed by hand. Returns how many there are.
+/// Revives removed labels: they keep their history and seq, and the time for stalled starts again. A label that was
+/// missing from the label files for less than a day keeps its schedule too. Discovery does not revive labels removed by
+/// hand. Returns how many were revived.
 pub(super) async fn revive(
     tx: &mut SqliteConnection,
     rows: &[Row],
@@ -162,12 +164,12 @@ pub(super) async fn revive(
             retired_at = NULL, resume_state = NULL, resume_at = NULL
          FROM (",
         columns: COLUMNS,
-        // Column 7 is the earliest `retired_at` that still counts.
+        // Column 7: the earliest `retired_at` that still counts.
         after: ") AS wanted
          WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2
            AND labels.state = 'removed' AND labels.retired_at >= wanted.column7",
     };
-    const ANEW: Bulk = Bulk {
+    const RESTART: Bulk = Bulk {
         before: "UPDATE labels SET version = wanted.column6,
             by_config = wanted.column8, by_hand = wanted.column9, by_discovery = wanted.column10, dismissed = 0,
             source = wanted.column3, file_key = wanted.column5,
@@ -183,15 +185,15 @@ pub(super) async fn revive(
            AND labels.state = 'removed' AND (labels.dismissed = 0 OR wanted.column10 = 0)",
     };
     let mut revived = 0;
-    if change.by == Asker::Config {
+    if change.by == Origin::Config {
         let since = change.now.checked_sub(RESUMES_WITHIN).unwrap_or(change.now);
         revived += RESUME.execute(tx, rows, bind(Change { now: since, ..change })).await?;
     }
-    revived += ANEW.execute(tx, rows, bind(change)).await?;
+    revived += RESTART.execute(tx, rows, bind(change)).await?;
     Ok(revived)
 }
 
-/// Labels that nobody knows are due at once. Returns how many there are.
+/// Inserts unknown labels, due at once. Returns how many were inserted.
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
     rows: &[Row],

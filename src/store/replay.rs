@@ -1,16 +1,16 @@
-//! Sending again: stored messages become pending once more, under the id and with the body that they always had.
+//! Replay: stored messages become pending again, with their id and body unchanged.
 //!
-//! **Order.** A lane goes by `seq`, also for what is repeated: it goes before all newer messages of its label that still
-//! wait, and these wait for it. One that is under way meanwhile ends first, is settled as ever, and
-//! nothing else of its lane is sent before that: the courier knows what it has under way and takes nothing up beside it.
-//! So what is sent at any one time rises by `seq`, but a receiver that has seen later messages gets earlier ones again.
-//! They have their old `webhook-id` and `trackpost-seq`: it can tell that it knows them.
+//! **Order.** A lane is sent by `seq`, also with repeated messages: they are sent before all newer waiting messages of
+//! their label. An attempt in flight ends and is settled first; the courier sends nothing else of its lane meanwhile.
+//! So the messages sent at any one time have ascending `seq`, but a receiver that has later messages gets earlier ones
+//! again. They have their old `webhook-id` and `trackpost-seq`, so it can recognise them.
 //!
-//! Attempts are counted on, but `retry` begins anew: what had used it up, or was often tried before it was accepted, has
-//! the whole of it before it is dead again.
+//! The count of attempts continues, but the retry schedule starts again from its beginning.
 //!
-//! Written page by page, in the order in which the messages were made, which is each label's by `seq`. If we die between two pages, what was queued is sent and the
-//! rest is not; asked again, the same comes again under the same ids.
+//! Messages are queued page by page, in order of creation, which is the order of `seq` for each label.
+//!
+//! Crash point: between two pages, the messages queued so far are sent and the others are not. Another replay of the
+//! same span repeats them under the same ids.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,14 +21,14 @@ use super::{Store, StoreError, at, ms};
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::messages::subscriber::{Format, SubscriberName};
 
-/// How a message stands with the subscriber.
+/// State of a message for the subscriber before the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Before {
     Pending,
     Delivered,
     Dead,
-    /// It was never owed to it.
+    /// There is no delivery to it.
     Never,
 }
 
@@ -43,17 +43,17 @@ impl Before {
     }
 }
 
-/// Which stored messages are looked at.
+/// Selection of stored messages.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub since: Timestamp,
-    /// What was made at this moment no longer belongs to it.
+    /// Exclusive end.
     pub until: Timestamp,
-    /// The row of the only label.
+    /// Key of the label, to select only its messages.
     pub label: Option<i64>,
 }
 
-/// A stored message and how the subscriber stands with it.
+/// A stored message and its state for the subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     pub row: i64,
@@ -61,7 +61,7 @@ pub struct Stored {
     pub label_row: Option<i64>,
     pub label_id: Option<String>,
     pub seq: Option<i64>,
-    /// The lane in which it goes; a ping has none.
+    /// Its lane; `None` for a ping.
     pub lane: Option<i64>,
     pub kind: String,
     pub account: Option<String>,
@@ -72,11 +72,11 @@ pub struct Stored {
 /// A message to be sent again.
 #[derive(Clone, Copy, Debug)]
 pub struct Again {
-    /// The message's row.
+    /// Key of the message.
     pub message: i64,
     pub lane: Option<i64>,
     pub before: Before,
-    /// Not before this.
+    /// Earliest time of the attempt.
     pub at: Timestamp,
 }
 
@@ -116,7 +116,7 @@ impl From<Row> for Stored {
 }
 
 impl Store {
-    /// One page of stored messages behind `after` (none begins), in the order in which they were made.
+    /// Returns a page of stored messages after `after` (`None`: from the start), in order of creation.
     pub async fn stored_messages(
         &self,
         subscriber: &SubscriberName,
@@ -191,8 +191,7 @@ impl Store {
         Ok(rows.into_iter().map(Stored::from).collect())
     }
 
-    /// Makes one delivery due at `now`; one that is settled is queued again. Returns 0 if it has
-    /// changed meanwhile.
+    /// Makes one delivery due at `now`; a settled one is queued again. Returns 0 if it has changed meanwhile.
     pub async fn retry(&self, delivery: i64, now: Timestamp) -> Result<u64, StoreError> {
         let found = sqlx::query_as!(
             Row,
@@ -212,8 +211,9 @@ impl Store {
         self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await
     }
 
-    /// Queues messages again, each lane's in order; new deliveries get `format`. Those that are pending are due at their
-    /// time, too. What has changed since it was looked at stays as it is. Returns how many were queued.
+    /// Queues messages again, in order within each lane. New deliveries get `format`. Pending deliveries are due at the
+    /// given time too. Messages whose state has changed since they were read are left as they are. Returns how many
+    /// were queued.
     pub async fn queue_again(
         &self,
         subscriber: &SubscriberName,
@@ -224,7 +224,7 @@ impl Store {
         let (mut lane, mut since) = (None, now);
         let mut writes: Vec<AgainWrite> = Vec::with_capacity(messages.len());
         for again in messages {
-            // Those of a lane that follow each other go out together.
+            // Consecutive messages of a lane are written together.
             if again.lane.is_none() || lane != again.lane {
                 (lane, since) = (again.lane, again.at);
             }
@@ -263,7 +263,7 @@ impl Store {
     }
 }
 
-/// What is written of a message that is sent again.
+/// Values written for a repeated message.
 #[derive(Clone, Copy, Debug)]
 struct AgainWrite {
     message: i64,

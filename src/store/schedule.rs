@@ -1,15 +1,15 @@
-//! Labels as the schedule and the polls read them.
+//! Reads of labels for the schedule and the polls.
 
 use super::label_row::LabelRow;
 use super::{Store, StoreError};
 use crate::domain::label::AccountName;
 use crate::domain::polling::label_record::LabelRecord;
 
-/// A page of the labels that are polled.
+/// A page of the polled labels.
 #[derive(Debug)]
 pub struct Page {
     pub labels: Vec<LabelRecord>,
-    /// Where the next page begins; `None`: this was the last.
+    /// Start of the next page; `None`: this was the last.
     pub last_row: Option<i64>,
 }
 
@@ -17,12 +17,12 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Changed {
     pub labels: Vec<LabelRecord>,
-    /// The schedule is current up to this version.
+    /// The registry version up to which the page is complete.
     pub version: i64,
     pub more: bool,
 }
 
-/// All columns of a [`LabelRow`]; the condition follows.
+/// Selects all columns of a [`LabelRow`]; takes the condition.
 macro_rules! select_labels {
     ($condition:literal, $($argument:expr),*) => {
         sqlx::query_as!(
@@ -40,7 +40,7 @@ macro_rules! select_labels {
 }
 
 impl Store {
-    /// The labels of an account that are polled, behind the row `after`, in the order of their rows.
+    /// Returns the polled labels of an account after the row `after`, ordered by key.
     pub async fn scheduled_labels(
         &self,
         account: &AccountName,
@@ -60,8 +60,8 @@ impl Store {
         Ok(Page { labels: rows.into_iter().filter_map(LabelRow::snapshot).collect(), last_row })
     }
 
-    /// The labels of an account that the registry changed after `version`, polled or not. A transaction's changes have one
-    /// version and come together, so a page may be longer than `limit`.
+    /// Returns the labels of an account that the registry changed after `version`, polled or not. The changes of a
+    /// transaction have one version and are returned together, so a page may be longer than `limit`.
     pub async fn changed_labels(
         &self,
         account: &AccountName,

@@ -1,4 +1,4 @@
-//! What goes when it was kept long enough. What is still owed never does, unless to nobody who is there.
+//! Retention: deletes old rows. Pending deliveries are deleted only if their subscriber is gone.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -6,25 +6,25 @@ use sqlx::SqliteConnection;
 use super::{Store, StoreError, json, ms};
 use crate::domain::messages::subscriber::SubscriberName;
 
-/// How long things are kept.
+/// Limits of retention.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
-    /// Attempts that began before this go, once their delivery is settled.
+    /// Attempts of settled deliveries that started before this are deleted.
     pub attempts_since: Timestamp,
-    /// What is finished since before this goes.
+    /// Labels and messages that finished before this are deleted.
     pub finished_since: Timestamp,
-    /// What was not delivered stays if it was queued after this, or if its subscriber was there after this.
+    /// Pending deliveries are kept if they were queued after this, or if their subscriber existed after this.
     pub undelivered_since: Timestamp,
 }
 
-/// What a bite took.
+/// Counts of deleted rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     pub attempts: u64,
     pub labels: u64,
-    /// Messages of no label: of the system, and pings.
+    /// Messages without a label: about accounts and subscribers, and pings.
     pub messages: u64,
-    /// What was still to be delivered, by subscriber: to those that are gone.
+    /// Pending deliveries that were deleted, by subscriber that is gone.
     pub undelivered: Vec<(String, u64)>,
 }
 
@@ -35,7 +35,7 @@ impl Pruned {
 }
 
 impl Store {
-    /// Takes one bite: up to `limit` of each.
+    /// Deletes up to `limit` rows of each kind.
     pub async fn prune(&self, keep: Keep, limit: u32) -> Result<Pruned, StoreError> {
         self.writer
             .write(move |tx| {
@@ -50,7 +50,7 @@ impl Store {
             .await
     }
 
-    /// Learns which subscribers are served: of the others it is noted since when they are not.
+    /// Records since when each subscriber that is not in `served` has been absent.
     pub async fn note_absent(&self, served: &[SubscriberName], now: Timestamp) -> Result<(), StoreError> {
         let served = json(served);
         let now = ms(now);
@@ -64,7 +64,7 @@ impl Store {
                     )
                     .execute(&mut *tx)
                     .await?;
-                    // From name to name: what is pending may be much.
+                    // Steps from name to name, because there may be many pending rows.
                     sqlx::query!(
                         "WITH RECURSIVE owed (name) AS (
                             SELECT min(subscriber) FROM deliveries WHERE state = 'pending'
@@ -88,8 +88,8 @@ impl Store {
     }
 }
 
-/// An attempt is no older than its delivery. So only those of deliveries are looked at whose messages were made before
-/// the hour of `before`: few of these have any left.
+/// Deletes old attempts. An attempt is not older than its message, so only deliveries of messages from before the hour
+/// of `before` are read; few of them have attempts left.
 async fn prune_attempts(tx: &mut SqliteConnection, before: i64, limit: u32) -> Result<u64, sqlx::Error> {
     let hour = before.div_euclid(3_600_000);
     let done = sqlx::query!(
@@ -109,8 +109,8 @@ async fn prune_attempts(tx: &mut SqliteConnection, before: i64, limit: u32) -> R
     Ok(done.rows_affected())
 }
 
-/// Labels that are done, with all that hangs on them, unless something of theirs is still owed or the configuration
-/// still asks for them.
+/// Deletes finished labels with their history and messages, unless one of their deliveries is pending or the
+/// configuration still lists them.
 async fn prune_labels(
     tx: &mut SqliteConnection,
     keep: Keep,
@@ -152,7 +152,7 @@ async fn prune_labels(
     Ok(())
 }
 
-/// Messages of no label, once nothing of them is owed and the last of them was settled long enough ago.
+/// Deletes messages without a label after their last delivery was settled long enough ago.
 async fn prune_messages(
     tx: &mut SqliteConnection,
     keep: Keep,
@@ -190,7 +190,7 @@ async fn prune_messages(
     Ok(())
 }
 
-/// Counts what goes without having been delivered: never silently.
+/// Counts the undelivered deliveries that are deleted, so that they are logged.
 async fn count_undelivered(
     tx: &mut SqliteConnection,
     messages: &str,

@@ -1,7 +1,7 @@
-//! What was used of each account's quota: requests by the second and by the month, kept across restarts.
+//! Usage of each account's quota: requests by second and by month, kept across restarts.
 //!
-//! Requests are reserved in small steps before they are sent, and counted when they have ended. After an unclean end
-//! what was reserved counts as sent, so the limit holds over any crash, and no poll pays a write of its own.
+//! Requests are reserved in small steps before they are sent, and counted after they have ended. After an unclean end
+//! the reserved requests count as sent. So the limit holds across crashes, and a poll does not need a write of its own.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -12,49 +12,50 @@ use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::polling::budget::Month;
 use crate::domain::polling::rate_limiter::{Demand, Ended};
 
-/// How long requests are remembered by the second, in seconds: the bucket of a budget holds an hour's worth.
-const REMEMBERED: i64 = 3_600;
+/// Seconds for which requests are kept by the second: the bucket of a budget holds an hour.
+const KEPT_SECONDS: i64 = 3_600;
 
-/// Requests that have ended, and what the account says of its quota.
+/// Requests that have ended, and the state of the account's rate limiter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
     /// Requests by the second in which they ended and the month in which they were sent, both as instants.
     pub ended: Vec<Ended>,
-    /// How late labels are served, as a share of their wait: a mean of the last.
+    /// Mean lateness of recent polls, as a share of their wait.
     pub lateness: f64,
-    /// By how much all waits stretch, at least 1.
+    /// Factor by which all waits are stretched, at least 1.
     pub stretch: f64,
     pub demand: Demand,
     /// The adaptive limit, if it changed.
     pub share: Option<AdaptiveLimit>,
-    /// The last good answer, if this process had one.
+    /// Time of the last good answer in this process.
     pub last_success_at: Option<Timestamp>,
 }
 
-/// An account's quota as it was left.
+/// The recorded usage of an account's quota.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Used {
-    /// Requests of the last hour by the second they were over in, oldest first.
+    /// Requests of the last hour by the second in which they ended, oldest first.
     pub lately: Vec<(Timestamp, usize)>,
     /// Requests of this month.
     pub this_month: u64,
     pub share: AdaptiveLimit,
-    /// How late labels are served, as a share of their wait.
+    /// Mean lateness of recent polls, as a share of their wait.
     pub lateness: f64,
-    /// By how much all waits stretch, and what the labels ask for, in requests per second, when that was last written.
+    /// Factor by which all waits are stretched, and the demand of the labels in requests per second, as last written.
     pub stretch: f64,
     pub demand: f64,
-    /// Labels that were due then, and those of them that were never polled.
+    /// Due labels at that time, and those of them that were never polled.
     pub due: u64,
     pub first_polls: u64,
     pub last_success_at: Option<Timestamp>,
-    /// Carriers whose labels wait, and until when.
+    /// Carriers whose labels wait, with the end of the wait.
     pub held: Vec<(String, Timestamp)>,
 }
 
 impl Store {
-    /// Takes up the quota of an account: what an earlier process had reserved when it died counts as sent at `now`.
-    pub async fn take_up_quota(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
+    /// Opens the quota of an account: requests that an earlier process had reserved when it died count as sent at
+    /// `now`.
+    pub async fn open_quota(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
         let name = account.clone();
         self.writer
             .write(move |tx| {
@@ -81,7 +82,7 @@ impl Store {
         self.quota_used(account, now).await
     }
 
-    /// Reserves requests: they count as sent from now on, until they are counted one by one.
+    /// Reserves requests: they count as sent until they are counted one by one.
     pub async fn reserve_requests(&self, account: &AccountName, requests: u32) -> Result<(), StoreError> {
         let account = account.to_string();
         self.writer
@@ -100,7 +101,7 @@ impl Store {
             .await
     }
 
-    /// A clean end: gives back what was reserved and not used.
+    /// Releases reserved requests that were not sent, at a clean end.
     pub async fn release_requests(&self, account: &AccountName, requests: u32) -> Result<(), StoreError> {
         let account = account.to_string();
         self.writer
@@ -119,7 +120,7 @@ impl Store {
             .await
     }
 
-    /// Has the labels of `carrier` wait until then, also after a restart.
+    /// Lets the labels of `carrier` wait until `until`, also after a restart.
     pub async fn hold_carrier(
         &self,
         account: &AccountName,
@@ -149,14 +150,14 @@ impl Store {
             .await
     }
 
-    /// When the last request of any account was counted: about when the last run ended.
+    /// Returns when the last request of any account was counted: about when the last run ended.
     pub async fn last_request_at(&self) -> Result<Option<Timestamp>, StoreError> {
         let second: Option<i64> =
             sqlx::query_scalar("SELECT max(second) FROM requests").fetch_one(&self.readers).await?;
         Ok(second.map(|second| at(second.saturating_mul(1000))))
     }
 
-    /// Counts requests that are recorded by nothing else.
+    /// Counts requests that are not recorded with a poll.
     pub async fn record_usage(
         &self,
         account: &AccountName,
@@ -167,9 +168,9 @@ impl Store {
         self.writer.write(move |tx| Box::pin(async move { count(tx, &account, &usage, now).await })).await
     }
 
-    /// An account's quota as far as it is recorded.
+    /// Returns the recorded usage of an account's quota.
     pub async fn quota_used(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
-        let (account, hour_ago) = (account.as_str(), ms(now).div_euclid(1000) - REMEMBERED);
+        let (account, hour_ago) = (account.as_str(), ms(now).div_euclid(1000) - KEPT_SECONDS);
         let month = ms(Month::of(now).start);
         let lately = sqlx::query!(
             "SELECT second, requests FROM requests WHERE account = ? AND second > ? ORDER BY second",
@@ -178,7 +179,7 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        // At the end of its second, but not later than now.
+        // The end of its second, but not later than now.
         let over = |second: i64| at(second.saturating_add(1).saturating_mul(1000)).min(now);
         let this_month = sqlx::query_scalar!(
             "SELECT requests FROM months WHERE account = ? AND month = ?",
@@ -255,7 +256,7 @@ async fn add(tx: &mut SqliteConnection, account: &AccountName, ended: &[Ended]) 
     Ok(())
 }
 
-/// Writes usage into an open transaction: what was reserved becomes what was sent.
+/// Writes usage into an open transaction: reserved requests become counted requests.
 pub(super) async fn count(
     tx: &mut SqliteConnection,
     account: &AccountName,
@@ -300,7 +301,7 @@ pub(super) async fn count(
         .execute(&mut *tx)
         .await?;
     }
-    let hour_ago = ms(now).div_euclid(1000) - REMEMBERED;
+    let hour_ago = ms(now).div_euclid(1000) - KEPT_SECONDS;
     sqlx::query!("DELETE FROM requests WHERE account = ? AND second < ?", name, hour_ago)
         .execute(&mut *tx)
         .await?;

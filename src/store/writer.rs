@@ -1,11 +1,11 @@
-//! The one writer: it takes whatever has arrived into one transaction, and nobody waits for a timer.
+//! The writer: commits all waiting jobs in one transaction, without a timer.
 //!
 //! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and settlements
-//! come often and are written many rows a statement; everything else is a job of its own, in a transaction of its own.
-//! New deliveries are handed to their couriers after the commit.
+//! are frequent and are written with many rows per statement. Each other job runs in its own transaction. New
+//! deliveries are handed to their couriers after the commit.
 //!
-//! If we die between two commits, nothing of the later one has happened: nobody was told, the next start finds the work
-//! still due.
+//! Crash point: between two commits, nothing of the later one has happened and no caller was answered. The next start
+//! finds the work still due.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,24 +28,23 @@ use crate::clock::{self, Stopwatch};
 use crate::crash::CrashPoint;
 use crate::metrics::metrics;
 
-/// The most jobs one transaction takes.
+/// Maximum number of jobs per transaction.
 const BATCH: usize = 256;
-/// How long settlements wait for company at most.
-const COMPANY: Duration = Duration::from_millis(50);
-/// Jobs waiting before callers do.
+/// Maximum time that settlements wait for other jobs.
+const GROUP_WAIT: Duration = Duration::from_millis(50);
+/// Capacity of the queue; callers wait when it is full.
 const QUEUE: usize = 1024;
 
 /// A future that borrows the writer's connection.
 pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 
-type Alone = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
+type OwnTransaction = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
 
 enum Job {
     Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
     Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
-    Alone(Alone),
-    /// Takes no further jobs.
+    OwnTransaction(OwnTransaction),
     End,
 }
 
@@ -55,38 +54,36 @@ impl Job {
     }
 }
 
-/// Where jobs are put. Cheap to clone; when the last one is dropped, the writer ends.
+/// Queue of jobs. Cheap to clone; the writer ends when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct WriteQueue {
     jobs: mpsc::Sender<Job>,
-    disaster: Disaster,
+    first_failure: FirstFailure,
 }
 
-/// How the database failed first. SQLite ends the transaction then, and what the connection says afterwards is about
-/// that, not about the reason.
+/// The first error of the database itself; later errors of the connection only follow from it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disaster(Arc<OnceLock<StoreError>>);
+pub(super) struct FirstFailure(Arc<OnceLock<StoreError>>);
 
-impl Disaster {
+impl FirstFailure {
     fn note<T>(&self, done: &Result<T, StoreError>) {
-        if let Some(error) = done.as_ref().err().filter(|error| error.is_disaster()) {
-            // Only the first one counts.
+        if let Some(error) = done.as_ref().err().filter(|error| error.is_database_failure()) {
             let _ = self.0.set(error.clone());
         }
     }
 }
 
-/// A queue and its other end.
+/// Returns a queue and its receiver.
 pub(super) fn write_queue() -> (WriteQueue, Jobs) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let disaster = Disaster::default();
-    (WriteQueue { jobs: sender, disaster: disaster.clone() }, Jobs { receiver, disaster })
+    let first_failure = FirstFailure::default();
+    (WriteQueue { jobs: sender, first_failure: first_failure.clone() }, Jobs { receiver, first_failure })
 }
 
-/// The writer's end of the queue.
+/// Receiver of the queue.
 pub(super) struct Jobs {
     receiver: mpsc::Receiver<Job>,
-    disaster: Disaster,
+    first_failure: FirstFailure,
 }
 
 impl std::fmt::Debug for Jobs {
@@ -114,35 +111,35 @@ impl WriteQueue {
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
-    /// Does `work` in a transaction of its own.
+    /// Runs `work` in its own transaction.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let disaster = self.disaster.clone();
-        let alone: Alone = Box::new(move |connection| {
+        let first_failure = self.first_failure.clone();
+        let job: OwnTransaction = Box::new(move |connection| {
             Box::pin(async move {
-                let done = alone(connection, work).await;
-                disaster.note(&done);
-                // Whoever asked may have gone; what was done stays done.
+                let done = in_own_transaction(connection, work).await;
+                first_failure.note(&done);
+                // The caller may have been dropped; the write is committed regardless.
                 let _ = reply.send(done);
                 Ok(())
             })
         });
-        self.put(Job::Alone(alone)).await?;
+        self.put(Job::OwnTransaction(job)).await?;
         answer.await.map_err(|_| StoreError::WriterGone)?
     }
 
-    /// How the database failed first, if it did.
-    pub(super) fn disaster(&self) -> Option<StoreError> {
-        self.disaster.0.get().cloned()
+    /// Returns the first error of the database itself, if any.
+    pub(super) fn first_failure(&self) -> Option<StoreError> {
+        self.first_failure.0.get().cloned()
     }
 
-    /// Ends the writer when what was put here before is written.
+    /// Ends the writer after all earlier jobs are written.
     pub(super) async fn end(&self) {
-        // It may have ended already.
+        // The writer may have ended already.
         let _ = self.put(Job::End).await;
     }
 
@@ -151,7 +148,7 @@ impl WriteQueue {
     }
 }
 
-async fn alone<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
+async fn in_own_transaction<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
 where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
 {
@@ -161,18 +158,18 @@ where
     Ok(done)
 }
 
-/// The connections that are used one job at a time.
+/// Connections that are used by one job at a time.
 #[derive(Debug)]
 pub(super) struct Connections {
     /// The only one that writes.
     pub connection: SqliteConnection,
-    /// Makes checkpoints beside it.
+    /// Makes checkpoints concurrently.
     pub checkpointer: SqliteConnection,
     /// Reads the labels of polls.
     pub label_reader: LabelReader,
 }
 
-/// Owns the only connection that writes.
+/// Owns the only writing connection.
 #[derive(Debug)]
 pub struct Writer {
     connections: Connections,
@@ -206,7 +203,7 @@ impl Writer {
         Self { connections, jobs, handover, healths, watcher, written, files }
     }
 
-    /// Writes until it is told to end or every handle to the store is gone.
+    /// Runs until it is ended or every handle to the store is dropped.
     pub async fn run(self) {
         let Self { connections, jobs, handover, healths, watcher, written, files } = self;
         let Connections { connection, mut checkpointer, mut label_reader } = connections;
@@ -215,7 +212,7 @@ impl Writer {
         tokio::select! {
             () = writing.run() => {}
             () = checkpoints::run(&mut checkpointer, &written) => {}
-            // It ends when every handle is gone, and so does the writer.
+            // The reader ends when every handle is dropped, and the writer with it.
             () = async { label_reader.run().await; std::future::pending().await } => {}
         }
         checkpoints::close(label_reader.connection).await;
@@ -223,7 +220,7 @@ impl Writer {
     }
 }
 
-/// The writer at work.
+/// State of the running writer.
 struct Writing<'a> {
     connection: SqliteConnection,
     jobs: Jobs,
@@ -232,7 +229,7 @@ struct Writing<'a> {
     watcher: Watcher,
     written: &'a Written,
     files: Arc<OpenFiles>,
-    /// The path no longer names the open file.
+    /// Whether the path no longer names the open file.
     lost: bool,
 }
 
@@ -240,19 +237,19 @@ impl Writing<'_> {
     async fn run(&mut self) {
         let mut arrived = Vec::with_capacity(BATCH);
         loop {
-            self.watcher.look(&mut self.connection).await;
+            self.watcher.read_version(&mut self.connection).await;
             tokio::select! {
                 biased;
                 jobs = self.jobs.receiver.recv_many(&mut arrived, BATCH) => if jobs == 0 { return },
                 () = self.watcher.wait() => {}
             }
-            self.wait_for_company(&mut arrived).await;
+            self.wait_for_more_jobs(&mut arrived).await;
             self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
             let mut batch = Batch::default();
             for job in arrived.drain(..) {
                 match job {
                     Job::End => self.jobs.receiver.close(),
-                    // Nobody would find it again: whoever asked hears that the writer is gone.
+                    // The write would be lost, so the caller gets an error: the writer has ended.
                     _ if self.lost => {}
                     Job::Poll(record, reply) => {
                         batch.polls.push(*record);
@@ -266,8 +263,8 @@ impl Writing<'_> {
                         batch.ended.push(*attempt);
                         batch.settle_replies.push(reply);
                     }
-                    Job::Alone(work) => {
-                        // It answers its caller itself.
+                    Job::OwnTransaction(work) => {
+                        // The job answers its caller itself.
                         let _ = work(&mut self.connection).await;
                         self.written.add(1);
                     }
@@ -277,37 +274,36 @@ impl Writing<'_> {
         }
     }
 
-    /// Settlements that nobody waits for go with what comes next, for a while: a commit costs more than they do.
+    /// Waits for other jobs while all jobs are settlements without a caller: a commit costs more than they do.
     ///
-    /// If we die meanwhile, they are sent again under the same id, as if we had died a moment earlier.
-    async fn wait_for_company(&mut self, arrived: &mut Vec<Job>) {
-        let company = clock::sleep(COMPANY);
-        tokio::pin!(company);
+    /// Crash point: during this wait, the deliveries are sent again under the same id.
+    async fn wait_for_more_jobs(&mut self, arrived: &mut Vec<Job>) {
+        let deadline = clock::sleep(GROUP_WAIT);
+        tokio::pin!(deadline);
         while !arrived.is_empty() && arrived.len() < BATCH && arrived.iter().all(Job::can_wait) {
             let room = BATCH - arrived.len();
             tokio::select! {
                 biased;
                 jobs = self.jobs.receiver.recv_many(arrived, room) => if jobs == 0 { return },
-                () = &mut company => return,
+                () = &mut deadline => return,
             }
         }
     }
 
     async fn close(self, checkpointer: SqliteConnection) {
         if self.lost && self.files.are_emptied() {
-            // A close would fill the file up with the pages that happen to be in the WAL: neither the old database nor
-            // an empty one. As it is, the next start begins a new one.
+            // Closing would checkpoint the WAL into the emptied file, which would then be neither the old database nor
+            // an empty one. Without it the next start creates a new database.
             std::mem::forget(checkpointer);
             return std::mem::forget(self.connection);
         }
         checkpoints::close(checkpointer).await;
         let mut connection = self.connection;
         if self.lost {
-            // The WAL belongs to the file that was open, and would damage the one that is at the path now. Afterwards the
-            // file that was open, wherever it was moved, has all that was written.
+            // The WAL belongs to the open file and would damage the file at the path. Write it to the open file.
             let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         }
-        // Leaves no WAL behind; a failure costs the next start a moment.
+        // Removes the WAL; after a failure the next start takes slightly longer.
         let _ = connection.close().await;
     }
 
@@ -318,7 +314,7 @@ impl Writing<'_> {
         let Batch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
         let watch = Stopwatch::start();
         let together = self.commit(&flushes, &mut polls, &ended).await;
-        self.jobs.disaster.note(&together);
+        self.jobs.first_failure.note(&together);
         let rows =
             flushes.iter().map(|flush| flush.unchanged.len()).sum::<usize>() + polls.len() + ended.len();
         self.written.add(rows);
@@ -336,8 +332,8 @@ impl Writing<'_> {
                     let _ = reply.send(Ok(settled));
                 }
             }
-            // One bad row must not take the others with it: each for itself, so that only its own caller is told.
-            Err(error) if several && !error.is_disaster() => {
+            // A rejected row must not fail other jobs: write each by itself.
+            Err(error) if several && !error.is_database_failure() => {
                 for (flush, reply) in flushes.into_iter().zip(flush_replies) {
                     let done = self.commit(std::slice::from_ref(&flush), &mut [], &[]).await;
                     let _ = reply.send(done.map(|_| ()));
@@ -365,8 +361,10 @@ impl Writing<'_> {
         }
     }
 
-    /// One transaction. If we die before its commit, nothing in it happened; after, all of it did: what was not handed
-    /// over yet is read from the table by the next start. Deliveries are handed over before anybody is answered.
+    /// Runs one transaction. Deliveries are handed over before any caller is answered.
+    ///
+    /// Crash point: before the commit, nothing of it happened. After the commit, all of it happened, and the next start
+    /// reads deliveries from the table that were not handed over.
     async fn commit(
         &mut self,
         flushes: &[Flush],
@@ -375,7 +373,7 @@ impl Writing<'_> {
     ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
         let mut new: Vec<NewDelivery> = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        // First: what was in memory is older than what polls of the same labels found since.
+        // First, because the batches in memory are older than later polls of the same labels.
         for flush in flushes {
             polls::flush(&mut transaction, flush).await?;
         }
@@ -390,13 +388,13 @@ impl Writing<'_> {
         };
         for record in polls {
             if let Some(account) = &record.account {
-                new.extend(accounts::keep(&mut transaction, account).await?);
+                new.extend(accounts::write_status(&mut transaction, account).await?);
             }
         }
         CrashPoint::BeforeCommit.reached();
         transaction.commit().await?;
         CrashPoint::AfterCommit.reached();
-        // If the file was lost meanwhile, nothing of this was recorded, and nobody must be told of it.
+        // If the file was lost meanwhile, nothing was recorded, and callers must not get a success.
         self.files.check()?;
         if let Some(settled) = settled.last() {
             self.handover.settled(settled.version);

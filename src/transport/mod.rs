@@ -13,7 +13,7 @@ mod connection;
 mod descriptors;
 mod failure;
 mod origin;
-mod pool;
+
 mod resolver;
 
 use std::fmt;
@@ -32,14 +32,14 @@ use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::attempt::Stage;
 use crate::domain::proxies::Proxies;
 use connection::Connection;
+use connection::pool::Pool;
 use origin::Route;
-use pool::Pool;
 
 pub use connection::Body;
+pub use connection::pool::Limits;
 pub use descriptors::http_connections;
 pub use failure::{Failure, Fault};
 pub use origin::shown_location;
-pub use pool::Limits;
 pub use resolver::check_literal;
 
 /// How the connections to one server are made.

@@ -69,11 +69,12 @@ impl AccountAccess {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let mut state = store.account_state(&account.name, now).await?;
-        let used = store.take_up_quota(&account.name, now).await?;
-        if let (Some(until), Some(at)) =
-            (&mut state.throttled_until, used.share.throttled_at.filter(|at| *at > now))
-        {
-            // The clock was ahead when the wait was planned.
+        let used = store.open_quota(&account.name, now).await?;
+        // The clock was ahead when the wait was planned, or afterwards: what was left of it at the end of the last run is
+        // left now.
+        let last_run = [used.share.throttled_at, store.last_request_at().await?];
+        let ahead = last_run.into_iter().flatten().filter(|at| *at > now).max();
+        if let (Some(until), Some(at)) = (&mut state.throttled_until, ahead) {
             *until = later(now, until.duration_since(at));
         }
         state.pull_in(now);

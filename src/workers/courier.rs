@@ -305,7 +305,7 @@ impl Courier {
             if let Some(known) = &health.url_digest
                 && known != url_digest
             {
-                store.meet(&subscriber.name, url_digest.clone(), now).await?;
+                store.record_url(&subscriber.name, url_digest.clone(), now).await?;
             } else if store.settled_version() == self.version {
                 // The first URL is written with the first attempt there.
                 return Ok(health);

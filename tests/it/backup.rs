@@ -33,7 +33,7 @@ async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
 
     let before = fs::read(&backup).unwrap();
     let (done, _, error) = site.verb(&["backup", name]).await;
-    assert!(!done && error.contains("copy.db is there already") && error.contains("hint:"), "{error}");
+    assert!(!done && error.contains("copy.db already exists") && error.contains("hint:"), "{error}");
     assert_eq!(fs::read(&backup).unwrap(), before);
 
     // What the receiver had when the copy began is in it.

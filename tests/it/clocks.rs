@@ -84,6 +84,24 @@ async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
     }
 }
 
+/// A wait that ended before the clock was set back does not begin again.
+#[tokio::test]
+async fn a_wait_that_is_over_stays_over_after_the_clock_was_set_back() {
+    for back in [hours(-1), hours(-2)] {
+        let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
+        harness.register(&["se-1"]).await;
+        harness.answers("se-1", Answer::status(429).header("retry-after", "600"));
+        harness.poll().await;
+        harness.says("se-1", &in_transit());
+        harness.pass(seconds(601));
+        assert_eq!(harness.poll().await, 1, "{back}");
+        harness.pass(back);
+        harness.restart().await;
+        harness.pass(seconds(11 * 60));
+        assert_eq!(harness.poll().await, 1, "{back}: within one wait of the label");
+    }
+}
+
 /// What was sent by a clock that was ahead counts as sent now: the limit holds, and for a minute only.
 #[tokio::test]
 async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {

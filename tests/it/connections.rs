@@ -230,7 +230,7 @@ async fn a_compressed_answer_is_said_to_be_one() {
     {
         let head = format!("HTTP/1.1 200 OK\r\n{header}content-length: {}\r\n\r\n", gzip.len());
         let reading = reading_of([head.as_bytes(), &gzip].concat()).await;
-        let detail = format!("the answer is compressed ({how}) although identity was asked for");
+        let detail = format!("the answer is compressed ({how}) although identity was requested");
         assert_eq!((reading.as_str(), reading.detail()), ("garbled", Some(detail)));
     }
     let plain = String::from_utf8(answer("200 OK", &in_transit())).unwrap();

@@ -171,7 +171,7 @@ async fn a_disk_that_takes_nothing_more_is_told_with_the_path() {
     let log = fails(daemon).await;
     let said = format!("the database {} failed: the disk reports an error", database(&site).display());
     assert!(log.contains(&said), "{log}");
-    assert!(log.contains("hint: look at the disk"), "{log}");
+    assert!(log.contains("hint: check the disk"), "{log}");
     runs(&site, ":").await.stop().await;
 }
 

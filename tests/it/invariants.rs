@@ -17,12 +17,15 @@ const BREAKAGES: [(&str, &str); 15] = [
     ("UPDATE labels SET missing_events = 3 WHERE label_id = 'se-1'", "se-1 counts 3 missing events"),
     ("UPDATE labels SET status_code = 'IT' WHERE state = 'finished'", "se-1 is finished"),
     ("DELETE FROM event_changes", "of se-1 has revision 2"),
-    ("UPDATE tracking_events SET raw = json_set(raw, '$.signer', 'x')", "is shown in two ways as revision"),
-    ("UPDATE tracking_events SET late = 1 - late", "is shown in two ways as revision"),
+    (
+        "UPDATE tracking_events SET raw = json_set(raw, '$.signer', 'x')",
+        "has two different contents in revision",
+    ),
+    ("UPDATE tracking_events SET late = 1 - late", "has two different contents in revision"),
     ("UPDATE tracking_events SET event_key = event_key + 1 WHERE position = 2", "se-1 has 2 events"),
     (
         "UPDATE deliveries SET reason = '\"whim\"' WHERE state = 'pending'",
-        "is due for no reason that is known",
+        "has an unknown reason for its due time",
     ),
     ("UPDATE messages SET body = '[]' WHERE message_key = 1", "is not a JSON object"),
     ("UPDATE message_hours SET message_key = 2", "is not found by the hour"),
@@ -38,7 +41,7 @@ const BREAKAGES: [(&str, &str); 15] = [
         "UPDATE attempts SET outcome = 'reset' WHERE outcome = 'accepted'",
         "is delivered, but its last attempt (1) ended as Some(\"reset\")",
     ),
-    ("DELETE FROM freshness WHERE kind = 'seen'", "of 1 of ups in main the delay is counted, but of 0"),
+    ("DELETE FROM freshness WHERE kind = 'seen'", "counts 1 events of ups in main as own, but 0 as seen"),
 ];
 
 /// One label delivered, with a revision; one whose first message fails.

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::domain::delivery::health::HealthState;
 use crate::store::Store;
 use crate::store::views::attention::Configured;
-use crate::store::views::deliveries::{DeliveryView, Wanted};
+use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
 use crate::store::views::subscribers::SubscriberView;
 
 /// Interval at which `--watch` looks for changes.
@@ -29,7 +29,8 @@ const LEAST: &[&str] = &["SEQ", "CREATED", "LAST OUTCOME"];
 
 pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> Result<(), Failure> {
     let since = what.since.map(|since| since.before(clock::now()));
-    let wanted = Wanted { subscriber: what.subscriber, state: what.state, since, r#type: what.r#type };
+    let wanted =
+        DeliveryFilter { subscriber: what.subscriber, state: what.state, since, r#type: what.r#type };
     let labels = match &what.label {
         Some(id) => Some(resolve::labels(store, id).await?.into_iter().map(|label| label.row).collect()),
         None => None,
@@ -68,7 +69,7 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
 /// The deliveries that are asked for.
 struct Source<'a> {
     store: &'a Store,
-    wanted: Wanted,
+    wanted: DeliveryFilter,
     /// Rows of the labels with the id that is asked for.
     labels: Option<Vec<i64>>,
 }

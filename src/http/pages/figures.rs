@@ -1,4 +1,4 @@
-//! Plots as inline SVG. What they show is said in words beside them.
+//! Plots as inline SVG, with the same figures as text beside them.
 
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
@@ -8,13 +8,13 @@ use crate::domain::polling::freshness::{BOUNDS, Histogram};
 use crate::domain::time::earlier;
 use crate::metrics::{LATENCY_BOUNDS, Latencies};
 
-/// Bars beside each other at most.
+/// Maximum number of bars side by side.
 const BARS: usize = 96;
 
-/// A count by the minute, as bars; the last minute ends now.
+/// Bars of counts by minute; the last minute ends now.
 pub(super) fn series(title: &str, minutes: &[u32], second: bool, now: Timestamp) -> Markup {
     let each = minutes.len().div_ceil(BARS).max(1);
-    // From the end, so that the newest bar has all its minutes.
+    // Grouped from the end, so that the newest bar has all its minutes.
     let mut bars: Vec<u32> = minutes.rchunks(each).map(|minutes| minutes.iter().sum()).collect();
     bars.reverse();
     let most = bars.iter().copied().max().unwrap_or(0);
@@ -23,7 +23,7 @@ pub(super) fn series(title: &str, minutes: &[u32], second: bool, now: Timestamp)
         1 => "a minute".to_owned(),
         each => format!("{each} minutes"),
     };
-    let said = format!("{} in all, at most {} in {span}", number(total), number(u64::from(most)));
+    let said = format!("{} in total, at most {} in {span}", number(total), number(u64::from(most)));
     let began = earlier(now, SignedDuration::from_mins(i64::try_from(minutes.len()).unwrap_or(0)));
     let wide = bars.len().max(30);
     html! {
@@ -45,7 +45,7 @@ pub(super) fn series(title: &str, minutes: &[u32], second: bool, now: Timestamp)
     }
 }
 
-/// How many in each bucket, as bars below each other.
+/// Horizontal bars of the counts of buckets.
 fn histogram(name: &str, rows: &[(String, u64)]) -> Markup {
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
     html! {
@@ -69,7 +69,7 @@ fn histogram(name: &str, rows: &[(String, u64)]) -> Markup {
     }
 }
 
-/// How soon news was noticed.
+/// Histogram of how soon changes were noticed.
 pub(super) fn noticed(figures: &Histogram) -> Markup {
     let last = BOUNDS[BOUNDS.len() - 1];
     let mut rows: Vec<(String, u64)> =
@@ -78,7 +78,7 @@ pub(super) fn noticed(figures: &Histogram) -> Markup {
     histogram("New events by the time it took to notice them", &rows)
 }
 
-/// How long deliveries took.
+/// Histogram of the time that deliveries took.
 pub(super) fn latency(latencies: &Latencies) -> Markup {
     let mut rows: Vec<(String, u64)> =
         LATENCY_BOUNDS.iter().map(|bound| up_to(*bound)).zip(latencies.iter().copied()).collect();
@@ -103,7 +103,7 @@ fn span(seconds: f64) -> String {
     }
 }
 
-/// The bound below which this share of all lies, in words; `None` if there are none.
+/// Returns the bound below which this share of all values lies, as text; `None` without values.
 pub(super) fn quantile(latencies: &Latencies, share: f64) -> Option<String> {
     let rank = (share * latencies.iter().sum::<u64>() as f64).ceil().max(1.0) as u64;
     let mut reached = 0;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_of_a_day_are_few() {
+    fn a_day_has_few_bars() {
         let drawn = series("polls", &[1; 1440], false, Timestamp::UNIX_EPOCH).into_string();
         assert_eq!(drawn.matches("<rect").count(), BARS);
         assert!(drawn.contains("at most 15 in 15 minutes"), "{drawn}");

@@ -1,6 +1,7 @@
-//! `/labels/{id}`: a parcel's timeline, its polls, when the next one is and why, its messages and their deliveries.
+//! `/labels/{id}`: a parcel's timeline, its polls, the time of the next poll and its reason, its messages and their
+//! deliveries.
 //!
-//! The only page with personal data: places and signers, as the carrier tells them.
+//! The only page with personal data: places and signers, as received from the carrier.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,11 +29,11 @@ use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::events::{ChangeView, EventView};
 use crate::store::views::messages::MessageView;
 
-/// What a page shows at most, newest first.
+/// Maximum number of entries shown, newest first.
 const EVENTS: usize = 200;
 const MESSAGES: u32 = 50;
 const ATTEMPTS: u32 = 300;
-/// Characters of a value that a revision shows.
+/// Maximum length of a value in a revision.
 const VALUE: usize = 200;
 
 #[derive(serde::Deserialize)]
@@ -65,7 +66,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
                 id,
                 html! {
                     h1 { (id) }
-                    p { "Several accounts have a label of this id:" }
+                    p { "Several accounts have a label with this id:" }
                     ul { @for label in several { li { a href={ "/labels/" (encoded(id)) "?account=" (encoded(&label.account)) } { (label.account) } } } }
                 },
             ));
@@ -107,10 +108,10 @@ fn none(id: &str, accounts: &[&str]) -> Response {
         "No such label",
         html! {
             @if accounts.is_empty() {
-                p { "No label " b { (id) } " is registered. Its id may be spelled otherwise: search by tracking number or metadata." }
+                p { "No label " b { (id) } " is registered. Its id may differ: search by tracking number or metadata." }
                 p { code { "trackpost labels add " (id) } " registers it." }
             } @else {
-                p { "The account that was asked for has no label " b { (id) } "; there is one in: "
+                p { "The requested account has no label " b { (id) } "; there is one in: "
                     @for account in accounts { (label_link(id, Some(account))) " (" (account) ") " } }
             }
         },
@@ -149,7 +150,7 @@ fn next(recorded: &Recorded, now: Timestamp) -> Markup {
         p {
             @match recorded.expected {
                 Some(at) => b { (time_from(at, now)) },
-                None => b { "none is planned" },
+                None => b { "not planned" },
             }
         }
         ul { @for reason in reasons(&recorded.facts(now)) { li { (reason) } } }
@@ -157,7 +158,7 @@ fn next(recorded: &Recorded, now: Timestamp) -> Markup {
         @if polls.is_empty() {
             p { "No poll has changed anything or failed yet" @if recorded.label.last_polled_at.is_none() { ": it was never polled" } "." }
         } @else {
-            (table("Last polls", &["Polled", "Said", "Status", "Messages", "Detail"],
+            (table("Last polls", &["Polled", "Outcome", "Status", "Messages", "Detail"],
                 &polls.iter().rev().map(|poll| summary(poll, now)).collect::<Vec<_>>()))
             p { small { "Unchanged polls are not listed: " (number(recorded.label.unchanged)) " in a row"
                 @if let Some(at) = recorded.label.last_polled_at { ", the last " (time_from(at, now)) } "." } }
@@ -177,7 +178,7 @@ fn summary(poll: &PollSummary, now: Timestamp) -> Markup {
 
 fn timeline(events: &[EventView], now: Timestamp) -> Markup {
     if events.is_empty() {
-        return html! { p { "The carrier has told nothing yet. What it tells is recorded here from the next poll on." } };
+        return html! { p { "The carrier has reported no scan yet. Scans appear here after the next poll that finds one." } };
     }
     html! {
         @if events.len() > EVENTS {
@@ -187,7 +188,7 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
     }
 }
 
-/// A text of an event; what is empty is left out.
+/// A text of an event; `None` if it is empty.
 fn text<'a>(event: &'a Value, name: &str) -> Option<std::borrow::Cow<'a, str>> {
     match event.get(name)? {
         Value::String(text) => {
@@ -215,7 +216,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
                 b.what { (what.as_deref().unwrap_or("an event without a description")) } " "
                 @if let Some(code) = text(&event, "status_code") { span.badge.calm { (code) } " " }
                 @if view.revision > 1 { span.badge.warn { "revision " (view.revision) } " " }
-                @if view.late { span.badge.off { "came late" } " " }
+                @if view.late { span.badge.off { "late" } " " }
                 @if view.retracted_at.is_some() { span.badge.bad { "retracted" } }
             }
             div {
@@ -233,7 +234,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
     }
 }
 
-/// What became of an event; a revision says what it was before.
+/// The changes of an event; a revision shows the previous values.
 fn changed(change: &ChangeView, event: &Value) -> Markup {
     let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
     let before: Value =
@@ -272,7 +273,7 @@ fn told(
 ) -> Markup {
     if messages.is_empty() {
         return html! { p {
-            @if last_seq > 0 { "Its messages were pruned." } @else { "No change made a message yet." }
+            @if last_seq > 0 { "Its messages were pruned." } @else { "No message yet." }
         } };
     }
     html! {
@@ -280,7 +281,7 @@ fn told(
         @for message in messages {
             h3 { (message_link(&message.message_id, &message.r#type)) " " small { (time_from(message.created_at, now)) } }
             @match deliveries.get(&message.message_id) {
-                None => p.muted { "No subscriber asks for it." },
+                None => p.muted { "No subscriber selects it." },
                 Some(deliveries) => ul { @for delivery in deliveries {
                     li {
                         (subscriber_link(&delivery.subscriber)) " " (badge(&delivery.state)) " "

@@ -1,4 +1,4 @@
-//! What all pages share: the frame, the headers, and how times, states and spans look.
+//! Parts of all pages: the frame, the headers, and the format of times, states and durations.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -18,10 +18,10 @@ use crate::explanation::{instant, roughly};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
-/// How often the overview is loaded again, in seconds.
+/// Reload interval of the overview in seconds.
 const REFRESH: u32 = 30;
 
-/// Nothing but this style and this script, and no frame around a page.
+/// Content security policy: only this style and this script, and no framing.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(digest::of_bytes(text.as_bytes()));
     let policy = format!(
@@ -43,7 +43,7 @@ pub(super) fn live(title: &str, find: &str, main: &Markup) -> Response {
     respond(StatusCode::OK, title, find, true, main)
 }
 
-/// What was found by a search.
+/// A page with the results of a search.
 pub(super) fn page_of(title: &str, find: &str, main: &Markup) -> Response {
     respond(StatusCode::OK, title, find, false, main)
 }
@@ -97,13 +97,13 @@ fn respond(status: StatusCode, title: &str, find: &str, live: bool, main: &Marku
     response
 }
 
-/// An instant: UTC, which the script turns into the reader's zone.
+/// An instant in UTC, which the script converts to the reader's time zone.
 pub(super) fn time(at: Timestamp) -> Markup {
     let utc = at.strftime("%Y-%m-%d %H:%M:%S").to_string();
     html! { time datetime=(instant(at)) title={ (utc) " UTC" } { (utc) " +00:00" } }
 }
 
-/// An instant and how far off it is.
+/// An instant and its distance from now.
 pub(super) fn time_from(at: Timestamp, now: Timestamp) -> Markup {
     let off = at.duration_since(now);
     html! {
@@ -130,7 +130,7 @@ pub(super) fn badge(state: &str) -> Markup {
     html! { span class={ "badge " (class) } { (state.replace('_', " ")) } }
 }
 
-/// A table that scrolls by itself where the screen is narrow.
+/// A table that scrolls by itself on a narrow screen.
 pub(super) fn table(name: &str, heads: &[&str], rows: &[Markup]) -> Markup {
     html! {
         div.scroll role="group" aria-label=(name) tabindex="0" {
@@ -142,7 +142,7 @@ pub(super) fn table(name: &str, heads: &[&str], rows: &[Markup]) -> Markup {
     }
 }
 
-/// Names and values; those without a value are left out.
+/// A list of names and values, without the names that have no value.
 pub(super) fn fields(fields: &[(&str, Option<Markup>)]) -> Markup {
     html! {
         dl {
@@ -155,7 +155,7 @@ pub(super) fn fields(fields: &[(&str, Option<Markup>)]) -> Markup {
 
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// A part of a path or of a query.
+/// Encodes a part of a path or of a query.
 pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, PART).to_string()
 }
@@ -184,7 +184,7 @@ pub(super) fn metadata(metadata: &RawValue) -> Markup {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with separated thousands.
 pub(super) fn number(value: u64) -> String {
     let digits = value.to_string();
     let parts: Vec<&str> =
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         assert_eq!(
             [7, 999, 1_000, 1_234_567].map(number),
             ["7", "999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_of_a_path_leads_elsewhere() {
+    fn no_part_of_a_path_changes_the_path() {
         assert_eq!(encoded("../a?b#\"<"), "%2E%2E%2Fa%3Fb%23%22%3C");
     }
 }

@@ -1,5 +1,4 @@
-//! `/messages/{id}`: what a message is about, and what became of it with each subscriber. Its body, which may hold
-//! personal data, is not shown.
+//! `/messages/{id}`: the subject of a message and its deliveries. The body may contain personal data and is not shown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,12 +58,12 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
                 ]))
             }
             @if stories.is_empty() {
-                section { p { "No subscriber asks for messages of this type: it is in the feed ("
-                    a href={ "/messages?limit=1" } { "/messages" } ") and goes nowhere else." } }
+                section { p { "No subscriber selects messages of this type: it is in the feed ("
+                    a href={ "/messages?limit=1" } { "/messages" } ") and is not delivered." } }
             }
             @for story in &stories { (delivery(story, now)) }
-            p { small { "The body is in the feed, and in " code { "trackpost history" } " as its label's events; it is not shown here, as \
-                it may name persons." } }
+            p { small { "The body is in the feed, and in " code { "trackpost history" } " as its label's events; it is not shown here, because \
+                it may contain personal data." } }
         },
     ))
 }
@@ -100,7 +99,7 @@ fn told_of(told: &Told) -> Markup {
     }
 }
 
-/// An attempt in a line, with what it said.
+/// An attempt in one line, with its detail.
 pub(super) fn attempt(attempt: &AttemptView) -> Markup {
     html! {
         @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (kind(&attempt.outcome)) } }

@@ -1,7 +1,7 @@
-//! The status page: made on the server, read-only, in one piece, without a resource from elsewhere.
+//! The status pages: rendered on the server, read-only, without external resources.
 //!
-//! All text goes through maud, which escapes it. Scripts and styles are allowed by their hashes only; without scripts the
-//! pages say the same, with times in UTC. Personal data (places, signers) is on the label page alone.
+//! maud escapes all text. Scripts and styles are allowed only by their hashes. Without scripts the pages show the same,
+//! with times in UTC. Only the label page contains personal data (places, signers).
 
 mod figures;
 mod label;
@@ -24,13 +24,13 @@ use super::json;
 use crate::store::StoreError;
 use layout::page;
 
-/// Whether the client is a browser that asks for a page.
+/// Whether the client is a browser that requests a page.
 pub(super) fn wants_html(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accepted| accepted.to_str().ok());
     accepted.any(|accepted| accepted.contains("text/html"))
 }
 
-/// The form that asks for the token; `to` is where it leads.
+/// The login form; `to` is the page to open afterwards.
 pub(super) fn login(to: &str, wrong: bool) -> Response {
     page(
         StatusCode::UNAUTHORIZED,
@@ -51,17 +51,17 @@ pub(super) fn login(to: &str, wrong: bool) -> Response {
     )
 }
 
-/// For paths that lead nowhere.
+/// The page for unknown paths.
 pub(super) async fn no_such_page(headers: HeaderMap) -> Response {
     if !wants_html(&headers) {
         let paths = "/ /labels/{id} /subscribers/{name} /messages/{id} /messages?after= /metrics /healthz /readyz /jwks";
-        let body = serde_json::json!({ "error": format!("there is no such path; there are: {paths}") });
+        let body = serde_json::json!({ "error": format!("unknown path; valid are: {paths}") });
         return json(StatusCode::NOT_FOUND, body.to_string());
     }
     not_found(
         "No such page",
         html! {
-            p { "There is no page at this address. " a href="/" { "The overview" } " leads to all others." }
+            p { "This page does not exist. " a href="/" { "The overview" } " leads to all others." }
         },
     )
 }
@@ -70,7 +70,7 @@ fn not_found(title: &str, help: maud::Markup) -> Response {
     page(StatusCode::NOT_FOUND, title, html! { h1 { (title) } (help) })
 }
 
-/// The page that says why there is none.
+/// An error page.
 fn unreadable(error: &StoreError) -> Response {
     page(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -1,4 +1,4 @@
-//! `/`: what needs attention first, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
+//! `/`: first what needs attention, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,13 +27,13 @@ use crate::simulation::forecast::{Forecast, forecast};
 use crate::store::StoreError;
 use crate::store::views::accounts::AccountView;
 use crate::store::views::attention::Configured;
-use crate::store::views::overview::Tally;
+use crate::store::views::overview::LabelCount;
 use crate::store::views::subscribers::SubscriberView;
 
-/// Freshness is shown over so long.
+/// Period of the freshness figures.
 const FRESHNESS: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// What the overview is asked for with.
+/// Query parameters of the overview.
 #[derive(serde::Deserialize)]
 pub(in crate::http) struct Asked {
     find: Option<String>,
@@ -60,7 +60,7 @@ struct Shown {
     still: Vec<String>,
     attention: Vec<Degraded>,
     accounts: Vec<AccountView>,
-    labels: Vec<Tally>,
+    labels: Vec<LabelCount>,
     forecast: Option<Forecast>,
     freshness: BTreeMap<AccountName, Figures>,
     subscribers: Vec<SubscriberView>,
@@ -74,7 +74,7 @@ impl Shown {
         for (name, limits) in &configured.accounts {
             accounts.push(store.account_view(name, *limits, now).await?);
         }
-        let labels = store.label_tally().await?;
+        let labels = store.label_counts_by_account().await?;
         let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let database = format!(
             "{}, {}, and {} of write-ahead log",
@@ -102,7 +102,7 @@ impl Shown {
             section aria-labelledby="accounts" { h2 #accounts { "Accounts" } (self.accounts(now)) }
             div.two {
                 section aria-labelledby="labels" { h2 #labels { "Labels" } (self.labels()) }
-                section aria-labelledby="fresh" { h2 #fresh { "How soon news is noticed" } (self.freshness()) }
+                section aria-labelledby="fresh" { h2 #fresh { "How soon changes are noticed" } (self.freshness()) }
             }
             section aria-labelledby="deliveries" { h2 #deliveries { "Deliveries" } (self.deliveries(now)) }
             div.two {
@@ -225,11 +225,11 @@ impl Shown {
                 p {
                     @if self.freshness.len() > 1 { b { (account) } ": " }
                     "deliveries " (half(&figures.deliveries)) "; other events " (half(&figures.others)) "; "
-                    (number(figures.behind.total())) " polls went out over 5 minutes late."
+                    (number(figures.behind.total())) " polls were more than 5 minutes late."
                 }
             }
             (figures::noticed(&all))
-            p { small { "From the last good answer without an event to the one with it: the most that polling can have lost. \
+            p { small { "Time from the last good answer without an event to the first with it: the maximum delay due to polling. \
                 Last 7 days." } }
         }
     }
@@ -273,7 +273,7 @@ fn activity(now: Timestamp) -> Markup {
     }
 }
 
-/// How long deliveries took since the start: of all subscribers, or of one.
+/// Latency of deliveries since the start: of all subscribers, or of one.
 pub(super) fn latency(subscriber: Option<&str>) -> Markup {
     let latencies = metrics().latencies(subscriber);
     let (Some(half), Some(most)) = (figures::quantile(&latencies, 0.5), figures::quantile(&latencies, 0.99))
@@ -286,8 +286,8 @@ pub(super) fn latency(subscriber: Option<&str>) -> Markup {
     }
 }
 
-/// What the active labels are to cost, and how fresh they are to be; `None` without any.
-fn foretell(configured: &Configured, labels: &[Tally]) -> Option<Forecast> {
+/// Expected cost and freshness of the active labels; `None` without active labels.
+fn foretell(configured: &Configured, labels: &[LabelCount]) -> Option<Forecast> {
     let each = of_one_label(configured.cadence.as_ref()?);
     let active = |account: &str| {
         labels
@@ -311,7 +311,7 @@ fn foretell(configured: &Configured, labels: &[Tally]) -> Option<Forecast> {
     })
 }
 
-/// The forecast for one label; played once for each cadence.
+/// The forecast for one label; simulated once for each cadence.
 fn of_one_label(cadence: &Cadence) -> Forecast {
     static LAST: Mutex<Option<(Cadence, Forecast)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ for (const time of document.querySelectorAll('time')) {
     `${east < 0 ? '-' : '+'}${two(Math.floor(off / 60))}:${two(off % 60)}`
 }
 if (document.body.dataset.refresh) {
-  // Not while somebody types, reads at another place of the page by keyboard, or looks elsewhere.
+  // Do not reload while the reader types, has the focus elsewhere on the page, or has the tab hidden.
   setInterval(() => {
     if (!document.hidden && document.activeElement === document.body) location.reload()
   }, document.body.dataset.refresh * 1000)

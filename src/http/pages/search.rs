@@ -10,7 +10,7 @@ use super::layout::{badge, encoded, label_link, metadata, page_of, table, time_o
 use crate::store::StoreError;
 use crate::store::views::labels::LabelView;
 
-/// Labels that are shown at most.
+/// Maximum number of labels shown.
 const MOST: usize = 100;
 
 pub(super) async fn found(

@@ -1,4 +1,4 @@
-//! `/subscribers/{name}`: health, latency, failures by kind, what waits, and what the last failures said.
+//! `/subscribers/{name}`: health, latency, failures by kind, waiting deliveries, and the last failures.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
         "failing" => Some("One probe at a time is made; nothing is dropped, and the backlog drains in order once one is accepted.".to_owned()),
         "paused" => Some(format!("Nothing is sent until trackpost subscribers resume {}.", view.name)),
         "disabled" => Some("enabled = false in the configuration: nothing is sent.".to_owned()),
-        "removed" => Some("It is gone from the configuration; what waits is sent if it comes back.".to_owned()),
+        "removed" => Some("It was removed from the configuration; waiting deliveries are sent if it is added again.".to_owned()),
         _ => None,
     };
     html! {
@@ -85,16 +85,16 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
                 ("Since", view.since.map(|at| time_from(at, now))),
                 ("Reason", view.reason.map(|reason| html! { (reason.replace('_', " ")) })),
                 ("Next probe", view.next_probe_at.map(|at| time_from(at, now))),
-                ("Asked us to wait until", view.held_until.filter(|at| *at > now).map(|at| time_from(at, now))),
+                ("Waits for Retry-After until", view.held_until.filter(|at| *at > now).map(|at| time_from(at, now))),
                 ("Last accepted", Some(time_or(view.last_success_at, now, "none yet"))),
                 ("Last failure", Some(time_or(view.last_failure_at, now, "none"))),
-                ("It said", view.last_failure.as_ref().map(|failure| html! { (failure) })),
+                ("Failure detail", view.last_failure.as_ref().map(|failure| html! { (failure) })),
             ]))
         }
     }
 }
 
-/// What the process counted since it started.
+/// Counters of the process since its start.
 fn by_outcome(name: &str) -> Markup {
     let mut counts: Vec<(&str, u64)> = OUTCOMES
         .iter()
@@ -112,7 +112,7 @@ fn by_outcome(name: &str) -> Markup {
     html! { (table("Attempts by outcome", &["Outcome", "Attempts"], &rows)) p { small { "Since the daemon started." } } }
 }
 
-/// The words under which outcomes are recorded.
+/// Recorded names of outcomes.
 const OUTCOMES: [&str; 12] = [
     "accepted",
     "status",
@@ -128,18 +128,18 @@ const OUTCOMES: [&str; 12] = [
     "ours",
 ];
 
-/// An outcome in words.
+/// Text of an outcome.
 pub(super) fn kind(outcome: &str) -> &str {
     match outcome {
         "status" => "a status other than 2xx",
         "name" => "the name has no address",
-        "address" => "an address we do not send to",
+        "address" => "an address that is not allowed",
         "refused" => "connection refused",
         "tls" => "no TLS",
         "connect_timeout" => "no connection in time",
         "timeout" => "no answer in time",
         "reset" => "connection broken off",
-        "unreadable" => "an answer that is no HTTP",
+        "unreadable" => "an answer that is not valid HTTP",
         "unsendable" => "it does not fit the format",
         "ours" => "a shortage of this machine",
         other => other,
@@ -176,7 +176,7 @@ fn waits(view: &SubscriberView, waiting: &[Waiting], now: Timestamp) -> Markup {
 
 fn failed(failures: &[Failure], now: Timestamp) -> Markup {
     if failures.is_empty() {
-        return html! { p { "No failure among what waits and the last 2\u{202f}000 deliveries." } };
+        return html! { p { "No failure among the waiting and the last 2\u{202f}000 deliveries." } };
     }
     let rows: Vec<Markup> = failures
         .iter()
@@ -197,10 +197,10 @@ fn failed(failures: &[Failure], now: Timestamp) -> Markup {
             }
         })
         .collect();
-    table("Last failures", &["When", "Message", "Outcome", "What it said"], &rows)
+    table("Last failures", &["When", "Message", "Outcome", "Detail"], &rows)
 }
 
-/// What an attempt that failed says of itself, and the beginning of the receiver's answer.
+/// The detail of a failed attempt, and the beginning of the receiver's answer.
 pub(super) fn said(detail: Option<&str>, answer: Option<&str>) -> Markup {
     html! {
         @if let Some(detail) = detail { (detail) }

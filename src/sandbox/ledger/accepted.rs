@@ -1,4 +1,4 @@
-//! What receivers accepted, read as the README tells receivers to read it: each message id once, and per label nothing
+//! What receivers accepted, processed as the README asks of receivers: each message id once, and per label nothing
 //! below the highest `trackpost-seq`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -9,24 +9,24 @@ use super::super::callback::{Callback, Verified};
 use super::facts::{events, fingerprint, hash};
 use super::{Kind, Violation};
 
-/// What trackpost adds to the fields of a carrier event.
+/// Fields that trackpost adds to a tracking event.
 const ADDED_FIELDS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
 
-/// The sums so far.
+/// Totals so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests that came in, whatever the answer.
+    /// All received requests, with any answer.
     pub received: usize,
-    /// Answered 2xx, and not badly signed.
+    /// Answered 2xx, without a bad signature.
     pub accepted: usize,
-    /// Accepted, and the signature was checked and holds.
+    /// Accepted with a checked, valid signature.
     pub verified: usize,
     /// Answered with another status than 2xx.
     pub refused: usize,
-    /// Different messages among the accepted, per subscriber.
+    /// Distinct accepted messages, per subscriber.
     pub unique: usize,
-    /// Accepted although the same subscriber had accepted the message before. Delivery is at least once: after a kill
-    /// that is right.
+    /// Accepted repetitions of a message by the same subscriber. Delivery is at least once, so they are allowed after a
+    /// kill.
     pub repeated: usize,
     pub bad_signatures: usize,
 }
@@ -43,7 +43,7 @@ pub struct Accepted {
 /// One path of a receiver.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subscriber {
-    /// The body of each message id, of all attempts.
+    /// Body of each message id, over all attempts.
     bodies: HashMap<String, u64>,
     /// Label and `trackpost-seq` of each accepted message.
     pub(super) accepted: HashMap<String, Option<(String, u64)>>,
@@ -51,25 +51,25 @@ pub(super) struct Subscriber {
     pub(super) labels: BTreeMap<String, LabelView>,
 }
 
-/// A label as one subscriber knows it.
+/// State of a label at one subscriber.
 #[derive(Clone, Debug, Default)]
 pub struct LabelView {
     pub callbacks: usize,
     pub highest_seq: u64,
-    /// The carrier events that hold, by id, with their own fields only.
+    /// Valid tracking events by id, with their own fields only.
     pub events: BTreeMap<String, Value>,
-    /// Ids of all events that were added, in order, without the late ones.
+    /// Ids of all added events, in order, without late ones.
     pub news: Vec<String>,
     /// The API's answer in the latest message that carries it.
     pub answer: Option<Value>,
     pub delivered: bool,
-    /// Fingerprint and id of all events that were ever told.
+    /// Fingerprint and id of all events ever delivered.
     pub(super) told: BTreeMap<u64, String>,
     ever_added: HashSet<String>,
 }
 
 impl Accepted {
-    /// Records a callback that came in.
+    /// Records a received callback.
     pub fn received(&mut self, callback: &Callback) {
         self.counts.received += 1;
         if matches!(callback.verified, Verified::Bad(_)) {
@@ -83,12 +83,12 @@ impl Accepted {
             self.violations.push(Violation::new(
                 Kind::Rewritten,
                 callback.label_id.as_deref(),
-                format!("{id} came to {} with two bodies", callback.subscriber()),
+                format!("{id} reached {} with two bodies", callback.subscriber()),
             ));
         }
     }
 
-    /// Records the answer that a callback gets.
+    /// Records the answer to a callback.
     pub fn answered(&mut self, callback: &Callback, status: u16) {
         if !(200..300).contains(&status) {
             self.counts.refused += 1;
@@ -116,16 +116,16 @@ impl Accepted {
         let Some((label, seq)) = place else { return };
         let mut wrong = |kind, text| self.violations.push(Violation::new(kind, Some(label.as_str()), text));
         if let Some(other) = subscriber.places.insert((label.clone(), seq), id.clone()) {
-            wrong(Kind::Duplicated, format!("seq {seq} came to {name} as {other} and as {id}"));
+            wrong(Kind::Duplicated, format!("seq {seq} reached {name} as {other} and as {id}"));
         }
         let view = subscriber.labels.entry(label.clone()).or_default();
         if seq < view.highest_seq {
             let highest = view.highest_seq;
-            wrong(Kind::Reordered, format!("seq {seq} ({id}) came to {name} after {highest}"));
+            wrong(Kind::Reordered, format!("seq {seq} ({id}) reached {name} after {highest}"));
             return;
         }
         view.highest_seq = seq;
-        // A body that is not JSON tells nothing, and what it should have told is missed.
+        // A body that is not JSON is ignored; its content is then reported as missing.
         let body: Value = serde_json::from_slice(&callback.body).unwrap_or_default();
         view.read(&body, &mut wrong);
     }
@@ -134,24 +134,24 @@ impl Accepted {
         self.counts
     }
 
-    /// The different message ids, in the order of their first acceptance.
+    /// Returns the distinct message ids, in order of first acceptance.
     pub fn unique(&self) -> &[String] {
         &self.unique
     }
 
-    /// Ids of messages that were accepted again, once per time.
+    /// Returns the ids of messages accepted again, once for each repetition.
     pub fn repeated(&self) -> &[String] {
         &self.repeated
     }
 
-    /// Repetitions as violations, where nothing excuses them.
+    /// Returns repetitions as violations, for runs without a kill.
     pub fn repetitions(&self) -> impl Iterator<Item = Violation> {
         let repeated =
             |id: &String| Violation::new(Kind::Duplicated, None, format!("{id} was accepted twice"));
         self.repeated.iter().map(repeated)
     }
 
-    /// Violations that the callbacks alone show.
+    /// Returns violations found from the callbacks alone.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
@@ -160,12 +160,12 @@ impl Accepted {
         self.subscribers.get(subscriber)?.labels.get(label)
     }
 
-    /// Every label that a subscriber knows.
+    /// Returns all labels of a subscriber.
     pub fn labels(&self, subscriber: &str) -> impl Iterator<Item = &LabelView> {
         self.subscribers.get(subscriber).into_iter().flat_map(|known| known.labels.values())
     }
 
-    /// How many carrier events a subscriber was ever told of.
+    /// Returns the number of tracking events ever delivered to a subscriber.
     pub fn events_of(&self, subscriber: &str) -> usize {
         self.labels(subscriber).map(|view| view.ever_added.len()).sum()
     }
@@ -196,7 +196,7 @@ impl LabelView {
         if !self.ever_added.insert(id.clone()) && event["returned"] != Value::Bool(true) {
             wrong(Kind::Duplicated, format!("event {id} was added twice"));
         }
-        // A late scan tells of the past.
+        // A late scan is about the past.
         if event["late"] != Value::Bool(true) {
             self.news.push(id);
         }
@@ -209,7 +209,7 @@ impl LabelView {
         self.events.insert(id(event), own);
     }
 
-    /// The summary of a poll. A parcel that moves again after its end is reopened in the same poll.
+    /// Applies the summary of a poll. A parcel that moves again after its end is reopened in the same poll.
     fn update(&mut self, data: &Value, wrong: &mut impl FnMut(Kind, String)) {
         let ended = |answer: &Value| matches!(answer["status_code"].as_str(), Some("DE" | "SP"));
         let status = |answer: &Value| answer["status_code"].as_str().unwrap_or_default().to_owned();
@@ -217,7 +217,7 @@ impl LabelView {
         let changes = data["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let reopened = changes.iter().any(|change| change["type"] == "tracking.reopened");
         let before = self.answer.as_ref();
-        // A delivery beneath a newer scan is no new journey.
+        // A delivery scan below a newer scan does not start a new journey.
         let beneath = events(answer).iter().any(ended);
         if let Some(before) = before.filter(|before| ended(before) && !status(answer).is_empty())
             && !(ended(answer) || beneath || reopened)

@@ -1,11 +1,11 @@
-//! What a JSON value says, however it is spelled.
+//! Normalised content of JSON values.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
 
-/// Capitals, white space at the ends and null for an empty text are no news, so no message is owed when a carrier
-/// changes those alone.
+/// Differences in case, in surrounding white space, and between null and an empty text are not changes: no message is
+/// expected for them.
 pub(super) fn facts(value: &Value) -> Value {
     match value {
         Value::String(text) if text.trim().is_empty() => Value::Null,
@@ -20,7 +20,7 @@ pub(super) fn facts(value: &Value) -> Value {
     }
 }
 
-/// The facts of a value in 64 bits; the same in every run.
+/// Returns a 64-bit hash of the facts of a value; stable between runs.
 pub(super) fn fingerprint(value: &Value) -> u64 {
     hash(facts(value).to_string().as_bytes())
 }

@@ -1,7 +1,7 @@
-//! The ledger: what the API served, held against what receivers accepted.
+//! The ledger: compares what the API served with what receivers accepted.
 //!
-//! The sandbox keeps [`Served`], the receiver keeps [`Accepted`]; [`audit`] compares the two, and the rows of the
-//! database where there are some. The daemon is not asked. Demo, tests and torture use this one audit. It is pure.
+//! The sandbox records [`Served`], the receiver records [`Accepted`]. [`audit`] compares the two, and the rows of the
+//! database if given. It does not use the daemon. Demo, tests and torture use this audit. It is pure.
 
 mod accepted;
 mod facts;
@@ -18,22 +18,22 @@ use facts::{events, facts, fingerprint};
 pub use served::Served;
 use served::ServedLabel;
 
-/// What can be wrong.
+/// Kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Something that was served or recorded did not reach a subscriber.
+    /// Something served or recorded did not reach a subscriber.
     Missed,
-    /// One message under two ids, or one event told twice.
+    /// One message under two ids, or one event delivered twice.
     Duplicated,
     /// One message id with two bodies.
     Rewritten,
-    /// Told, but never served or never recorded.
+    /// Delivered, but never served or never recorded.
     Invented,
     /// A lower `seq` after a higher one, or a status after the last one.
     Reordered,
-    /// More requests in 60 s than the account may make.
+    /// More requests in 60 s than the account's quota.
     OverQuota,
-    /// A callback without a signature that holds.
+    /// A callback without a valid signature.
     Unsigned,
 }
 
@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// One thing that is wrong.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub kind: Kind,
@@ -65,7 +65,7 @@ impl Violation {
     }
 }
 
-/// Without the kind, under which it is listed.
+/// Displayed without the kind, because it is listed under it.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.label {
@@ -75,7 +75,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a subscriber must know of every label in the end.
+/// What a subscriber must know of every label at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
     /// Every event and the last answer: the standard form with all of `tracking.*`.
@@ -84,15 +84,15 @@ pub enum Follows {
     Answers,
 }
 
-/// What the database says.
+/// Rows of the database.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     pub deliveries: Vec<DeliveryRow>,
-    /// None: they were not read.
+    /// None: not read.
     pub events: Option<Vec<EventRow>>,
 }
 
-/// A message that a subscriber is to get, or has got.
+/// A message with a delivery to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryRow {
     pub subscriber: String,
@@ -107,8 +107,8 @@ pub struct EventRow {
     pub raw: String,
 }
 
-/// Everything that is wrong; nothing is the promise kept. `subscribers` are those that must know every label that was
-/// served; `limit` is the quota of each API key in 60 s.
+/// Returns all violations; empty if every promise is kept. `subscribers` must know every served label; `limit` is the
+/// quota of each API key in 60 s.
 pub fn audit(
     served: &Served,
     accepted: &Accepted,
@@ -144,7 +144,7 @@ pub fn audit(
     found
 }
 
-/// Holds a subscriber's view of a label against the last answer: each event as often as it is there, and the answer.
+/// Compares a subscriber's view of a label with the last answer: each event as often as it occurs, and the answer.
 fn complete(
     label: &str,
     served: &ServedLabel,
@@ -157,7 +157,7 @@ fn complete(
     let answer = served.answer();
     let Some(view) = view else {
         if !says_nothing(&answer) {
-            wrong(Kind::Missed, format!("{name} was told nothing at all"));
+            wrong(Kind::Missed, format!("{name} got no message"));
         }
         return;
     };
@@ -171,21 +171,21 @@ fn complete(
     for event in missing {
         wrong(Kind::Missed, format!("{name} does not have {}", named(event)));
     }
-    // What was never served is found by `invented`.
+    // `invented` finds what was never served.
     for event in surplus.into_iter().filter(|event| served.events.contains(&fingerprint(event))) {
         wrong(Kind::Duplicated, format!("{name} has {} more often than the API", named(event)));
     }
     if matches!(answer["status_code"].as_str(), Some("DE" | "SP")) && !view.delivered {
-        wrong(Kind::Missed, format!("{name} was not told tracking.delivered"));
+        wrong(Kind::Missed, format!("{name} did not get tracking.delivered"));
     }
 }
 
-/// An answer without events that says "not in the system yet": it is no news until another one follows.
+/// Whether an answer has no events and says "not in the system yet": it is not reported until another answer follows.
 fn says_nothing(answer: &Value) -> bool {
     events(answer).is_empty() && matches!(answer["status_code"].as_str(), None | Some("NY" | "UN"))
 }
 
-/// Whether a subscriber was told this answer; `data` of `API_TRACK` has only some of its fields.
+/// Whether a subscriber got this answer; `data` of `API_TRACK` has only some of its fields.
 fn is_answer(told: &Value, answer: &Value) -> bool {
     let (told, answer) = (facts(told), facts(answer));
     match told.as_object().filter(|_| is_classic(&told)) {
@@ -198,7 +198,7 @@ fn is_classic(told: &Value) -> bool {
     told["label_url"].is_string()
 }
 
-/// Events of the answer that are not known, and known ones that are not in the answer, each as often as it is there.
+/// Returns events of the answer that are unknown, and known events that are not in the answer, with their multiplicity.
 fn compare<'a>(
     answer: &'a Value,
     known: impl Iterator<Item = &'a Value>,
@@ -217,19 +217,19 @@ fn compare<'a>(
     (missing, known.into_iter().map(|(_, event)| event).collect())
 }
 
-/// Every label, event and answer that was told was served.
+/// Checks that every delivered label, event and answer was served.
 fn invented(served: &Served, accepted: &Accepted, found: &mut Vec<Violation>) {
     for (name, Subscriber { labels, .. }) in &accepted.subscribers {
         for (label, view) in labels {
             let mut wrong = |text| found.push(Violation::new(Kind::Invented, Some(label), text));
             let Some(served) = served.labels.get(label) else {
                 if !view.told.is_empty() || view.answer.is_some() {
-                    wrong(format!("{name} was told of a label that was never served"));
+                    wrong(format!("{name} got a label that was never served"));
                 }
                 continue;
             };
             for (_, event_id) in view.told.iter().filter(|(print, _)| !served.events.contains(print)) {
-                wrong(format!("{name} was told of {event_id} in a form that was never served"));
+                wrong(format!("{name} got {event_id} with content that was never served"));
             }
             let whole = view.answer.as_ref().filter(|answer| !is_classic(answer));
             if whole.is_some_and(|answer| !served.answers.contains(&fingerprint(answer))) {
@@ -239,7 +239,7 @@ fn invented(served: &Served, accepted: &Accepted, found: &mut Vec<Violation>) {
     }
 }
 
-/// What is recorded as owed was accepted, and what was accepted is recorded.
+/// Checks that every recorded delivery was accepted, and that everything accepted is recorded.
 fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
     let owed: HashSet<(&str, &str)> =
         rows.deliveries.iter().map(|row| (row.subscriber.as_str(), row.message_id.as_str())).collect();
@@ -257,13 +257,18 @@ fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
         for (id, place) in &subscriber.accepted {
             if !owed.contains(&(name.as_str(), id.as_str())) {
                 let label = place.as_ref().map(|(label, _)| label.as_str());
-                found.push(Violation::new(Kind::Invented, label, format!("{id} came to {name}, unrecorded")));
+                found.push(Violation::new(
+                    Kind::Invented,
+                    label,
+                    format!("{name} got {id}, which is not recorded"),
+                ));
             }
         }
     }
 }
 
-/// Every event of the last answer is in the history once, and subscribers know it by the id that it has there.
+/// Checks that every event of the last answer is in the history once, and that subscribers know it by the id from
+/// there.
 fn history(
     served: &Served,
     accepted: &Accepted,
@@ -294,7 +299,7 @@ fn history(
         for (name, _) in subscribers.iter().filter(|(_, follows)| *follows == Follows::Events) {
             let told = accepted.label(name, label).into_iter().flat_map(|view| view.events.keys());
             for id in told.filter(|id| !ids.contains(id.as_str())) {
-                let text = format!("{name} knows the event {id}, which the history has not");
+                let text = format!("{name} has the event {id}, which is not in the history");
                 found.push(Violation::new(Kind::Invented, Some(label), text));
             }
         }

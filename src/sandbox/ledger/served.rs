@@ -1,4 +1,4 @@
-//! What the API served: of each label the last answer and everything that was ever said, and the rate of requests.
+//! What the API served: the last answer and all events of each label, and the rate of requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -35,7 +35,7 @@ impl Served {
         }
     }
 
-    /// Records the body of a 200. One that is not a tracking object says nothing.
+    /// Records the body of a 200. A body that is not a tracking object is ignored.
     pub fn answered(&mut self, label: &str, body: &Bytes) {
         if self.labels.get(label).is_some_and(|served| served.body == *body) {
             return;
@@ -47,7 +47,7 @@ impl Served {
         served.answers.insert(fingerprint(&answer));
     }
 
-    /// The most requests of one API key in any 60 s, and the key.
+    /// Returns the maximum number of requests of one API key in any 60 s, and the key.
     pub fn busiest(&self) -> Option<(&str, usize)> {
         let busiest = self.keys.iter().map(|(key, (_, busiest))| (key.as_str(), *busiest));
         busiest.max_by_key(|(_, requests)| *requests)

@@ -77,7 +77,7 @@ impl Told {
     }
 }
 
-/// Two equal scans, both told.
+/// Two equal scans, both delivered.
 fn complete() -> Told {
     let mut told = Told::default();
     let last = answer("IT", &[scan("Arrived"), scan("Arrived")]);
@@ -95,13 +95,13 @@ fn each_event_once_and_the_last_answer_is_complete() {
 }
 
 #[test]
-fn an_event_or_an_answer_that_did_not_come_is_missed() {
+fn an_event_or_an_answer_without_a_message_is_missed() {
     let mut told = complete();
     told.serve(&answer("DE", &[scan("Delivered"), scan("Arrived"), scan("Arrived")]));
     let missed = [
         "se-1: all does not have the last answer of the API",
         "se-1: all does not have \"Delivered\" of 2026-11-22T10:00:00Z",
-        "se-1: all was not told tracking.delivered",
+        "se-1: all did not get tracking.delivered",
     ];
     assert_eq!(told.found(), missed.map(|text| (Kind::Missed, text.to_owned())));
     let mut nothing = Told::default();
@@ -112,7 +112,7 @@ fn an_event_or_an_answer_that_did_not_come_is_missed() {
 }
 
 #[test]
-fn a_callback_that_is_refused_tells_nothing() {
+fn a_rejected_callback_is_ignored() {
     let mut told = Told::default();
     let last = answer("IT", &[]);
     told.serve(&last);
@@ -146,7 +146,7 @@ fn one_message_under_two_ids_is_duplicated_and_one_id_with_two_bodies_rewritten(
 }
 
 #[test]
-fn a_repetition_is_right_and_read_once() {
+fn a_repetition_is_allowed_and_read_once() {
     let mut told = complete();
     let added = json!({"type": "tracking.event.added", "data": {"event": {"event_id": "z"}}});
     told.post("msg_9", 9, &added, 200);
@@ -166,7 +166,7 @@ fn an_event_that_was_never_served_is_invented() {
 }
 
 #[test]
-fn revised_and_retracted_events_change_what_holds() {
+fn revised_and_retracted_events_change_the_view() {
     let mut told = complete();
     let last = answer("IT", &[scan("Arrived at hub")]);
     told.serve(&last);
@@ -185,7 +185,7 @@ fn revised_and_retracted_events_change_what_holds() {
 fn a_lower_seq_is_reordered_and_ignored() {
     let mut told = complete();
     told.post("msg_0", 0, &json!({"type": "tracking.updated", "data": {"tracking": {}}}), 200);
-    assert_eq!(told.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) came to all after 3".to_owned())]);
+    assert_eq!(told.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) reached all after 3".to_owned())]);
 }
 
 #[test]
@@ -206,14 +206,14 @@ fn a_status_after_the_last_one_needs_a_reopening() {
 }
 
 #[test]
-fn late_events_are_no_news() {
+fn late_events_do_not_count_as_new() {
     let mut told = complete();
     told.add("c", &scan("Arrived"), json!({"late": true}));
     assert_eq!(told.accepted.label("all", "se-1").unwrap().news, ["a", "b"]);
 }
 
 #[test]
-fn spelling_is_not_news() {
+fn spelling_is_not_a_change() {
     let mut told = complete();
     let shouted = json!({"description": " ARRIVED", "occurred_at": "2026-11-22T10:00:00Z", "signer": ""});
     told.serve(&answer("it ", &[shouted, scan("Arrived")]));
@@ -243,7 +243,10 @@ fn the_database_agrees_with_the_receiver() {
         found(&["msg_1", "msg_2", "msg_3", "msg_4"], &["a", "b"]),
         [(Kind::Missed, "msg_4 never reached all".to_owned())]
     );
-    assert_eq!(found(&all[..2], &["a", "b"]), [(Kind::Invented, "msg_3 came to all, unrecorded".to_owned())]);
+    assert_eq!(
+        found(&all[..2], &["a", "b"]),
+        [(Kind::Invented, "all got msg_3, which is not recorded".to_owned())]
+    );
     let kinds =
         |events: &[&str]| -> Vec<Kind> { found(&all, events).into_iter().map(|(kind, _)| kind).collect() };
     assert_eq!(kinds(&["a"]), [Kind::Missed, Kind::Invented]);
@@ -252,7 +255,7 @@ fn the_database_agrees_with_the_receiver() {
 }
 
 #[test]
-fn the_quota_is_that_of_each_key_in_any_60_s() {
+fn the_quota_holds_for_each_key_in_any_60_s() {
     let mut told = Told::default();
     for second in [0, 30, 59, 60] {
         told.served.requested("one", at(second));

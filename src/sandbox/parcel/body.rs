@@ -1,4 +1,4 @@
-//! What the API says of a parcel at a moment: the script's lines in its carrier's words and habits.
+//! The API's answer about a parcel at an instant: the script's lines in its carrier's format.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use jiff::SignedDuration;
 use crate::domain::tracking::StatusCode;
 
 use super::super::carriers::Carrier;
-use super::super::journeys::{Form, Line};
-use super::super::vocabulary::{Scan, status_description};
+use super::super::journeys::Line;
+use super::super::scan::{Form, Scan};
+use super::super::vocabulary::status_description;
 use super::super::wire::{EventBody, TrackingBody};
 use super::Parcel;
 
@@ -31,7 +32,7 @@ impl Parcel {
             carrier_code: carrier.code(),
             carrier_id: carrier.number(),
             carrier_detail_code: words.carrier_detail_code,
-            // UPS says Accepted of a label that is not yet in its system.
+            // UPS reports "Accepted" for a label that is not yet in its system.
             status_description: match (carrier, newest.scan) {
                 (Carrier::Ups, Scan::Label) => "Accepted",
                 _ => status_description(status),
@@ -46,7 +47,7 @@ impl Parcel {
         }
     }
 
-    /// What is said of a label no carrier has seen.
+    /// Returns the answer about a label without a scan.
     fn blank(&self) -> TrackingBody {
         let (code, sentence) = match self.carrier {
             Carrier::Usps => (
@@ -92,7 +93,7 @@ impl Parcel {
             carrier_occurred_at,
             description: text(words.description),
             city_locality: match placed {
-                // A pushed row names the facility, cut at 31 characters.
+                // A pushed row names the facility, truncated to 31 characters.
                 true if pushed => Some(place.facility().chars().take(31).collect()),
                 true => Some(text(place.city)),
                 false => carrier.nothing(),
@@ -124,7 +125,7 @@ impl Parcel {
         }
     }
 
-    /// Polled USPS speaks in a sentence; the others repeat the newest event.
+    /// Polled USPS answers have a sentence; the others repeat the newest event.
     fn sentence(&self, line: &Line, description: &str) -> String {
         let place = self.place(line);
         match self.carrier {

@@ -26,7 +26,7 @@ fn every_parcel() -> impl Iterator<Item = Parcel> {
     })
 }
 
-/// Every answer of the parcel, in order, asked a little before and at each turn.
+/// Every answer of the parcel, in order, requested shortly before and at each change.
 fn answers(parcel: &Parcel) -> Vec<(Duration, Bytes)> {
     let script = parcel.journey.script();
     let turns = script.lines.iter().flat_map(|line| [Some(line.seen), line.until]).flatten();
@@ -57,7 +57,7 @@ fn every_answer_is_a_tracking_object_headed_by_its_newest_event() {
 }
 
 #[test]
-fn every_journey_ends_where_it_says() {
+fn every_journey_ends_in_its_final_status() {
     for parcel in every_parcel() {
         let body = parcel.answer(parcel.ends_after());
         assert_eq!(body, parcel.answer(parcel.ends_after() * 50), "{parcel:?} goes on after its end");
@@ -75,7 +75,7 @@ fn every_journey_ends_where_it_says() {
 }
 
 #[test]
-fn what_arrives_was_seen_out_for_delivery_and_stays_arrived() {
+fn an_arrived_parcel_was_out_for_delivery_and_stays_arrived() {
     for parcel in every_parcel() {
         let answers: Vec<Tracking> =
             answers(&parcel).iter().map(|(_, body)| Tracking::parse(body).unwrap()).collect();
@@ -148,7 +148,7 @@ fn labels_and_seeds_differ() {
     );
 }
 
-/// The keys of a JSON object, as they stand.
+/// The keys of a JSON object, in order.
 fn keys(object: &str) -> Vec<String> {
     struct Keys(Vec<String>);
     impl<'de> serde::Deserialize<'de> for Keys {
@@ -174,7 +174,7 @@ fn keys(object: &str) -> Vec<String> {
 }
 
 #[test]
-fn keys_come_in_the_vendors_order() {
+fn keys_have_the_vendors_order() {
     let parcel = Parcel::on(Journey::Delivered, Carrier::Fedex, &label(1), 7, start());
     let body = parcel.answer(parcel.ends_after());
     assert_eq!(
@@ -195,7 +195,7 @@ fn keys_come_in_the_vendors_order() {
 }
 
 #[test]
-fn each_carrier_keeps_its_habits() {
+fn each_carrier_has_its_format() {
     let event = |carrier| {
         let parcel = Parcel::on(Journey::Delivered, carrier, &label(1), 7, start());
         let tracking = Tracking::parse(&parcel.answer(parcel.ends_after())).unwrap();

@@ -33,7 +33,7 @@ async fn post_raw(addr: SocketAddr, path: &str, headers: &str, body: &[u8]) -> u
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    // A refusal may come before the body has been read.
+    // A rejection may be sent before the body has been read.
     let _ = stream.write_all(body).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -59,7 +59,7 @@ fn checking() -> ReceiverOptions {
 }
 
 #[tokio::test]
-async fn remembers_what_came_as_it_came() {
+async fn records_callbacks_unchanged() {
     let (watch, mut watched) = mpsc::unbounded_channel();
     let (addr, handle) = run(ReceiverOptions { watch: Some(watch), ..checking() }).await;
     assert_eq!(post(addr, "/hooks?x=1", "msg_1", "se-1", 3).await, 200);
@@ -76,7 +76,7 @@ async fn remembers_what_came_as_it_came() {
 }
 
 #[tokio::test]
-async fn bad_signatures_are_refused_and_never_accepted() {
+async fn bad_signatures_are_rejected_and_never_accepted() {
     let (addr, handle) = run(checking()).await;
     let headers = signed(&secret(2), "msg_1", "se-1", 1, b"{}");
     assert_eq!(post_raw(addr, "/", &headers, b"{}").await, 401);
@@ -106,13 +106,13 @@ async fn repetitions_and_order_are_counted_per_path_and_label() {
     assert_eq!(accepted.repeated(), ["msg_1"]);
     let [violation] = accepted.violations() else { panic!("{:?}", accepted.violations()) };
     assert_eq!(violation.kind, Kind::Reordered);
-    assert_eq!(violation.to_string(), "se-1: seq 2 (msg_2) came to a after 3");
+    assert_eq!(violation.to_string(), "se-1: seq 2 (msg_2) reached a after 3");
     let counts = handle.counts();
     assert_eq!((counts.received, counts.accepted, counts.unique, counts.repeated), (6, 6, 5, 1));
 }
 
 #[tokio::test]
-async fn answers_as_it_is_told() {
+async fn answers_as_configured() {
     let (addr, handle) = run(checking()).await;
     handle.answer_next([Answer::status(503).header("retry-after", "1"), Answer::status(410)]);
     assert_eq!(post(addr, "/", "msg_1", "se-1", 1).await, 503);
@@ -127,7 +127,7 @@ async fn answers_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_sender_gave_up_on_is_not_accepted() {
+async fn a_callback_whose_sender_disconnected_is_not_accepted() {
     let (addr, handle) = run(checking()).await;
     handle.answer_next([Answer::status(200).after(Duration::from_secs(3600))]);
     let given_up = timeout(Duration::from_millis(50), post(addr, "/", "msg_1", "se-1", 1)).await;
@@ -151,7 +151,7 @@ async fn without_a_secret_nothing_is_checked() {
 }
 
 #[tokio::test]
-async fn bodies_beyond_eight_mebibytes_are_refused() {
+async fn bodies_over_eight_mebibytes_are_rejected() {
     let (addr, handle) = run(ReceiverOptions::default()).await;
     assert_eq!(post_raw(addr, "/", "", &vec![b' '; MAX_BODY]).await, 200);
     assert_eq!(post_raw(addr, "/", "", &vec![b' '; MAX_BODY + 1]).await, 413);

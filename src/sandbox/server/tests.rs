@@ -96,7 +96,7 @@ async fn a_parcel_travels_from_nothing_to_delivered() {
 }
 
 #[tokio::test]
-async fn every_well_formed_label_is_known_unless_told_otherwise() {
+async fn every_well_formed_label_is_known_unless_configured_otherwise() {
     let auto = run(SandboxOptions::default()).await;
     assert_eq!(auto.get("/v2/labels/se-7/track").await.status, 200);
     auto.handle.void(&"se-7".parse().unwrap());
@@ -120,7 +120,7 @@ async fn every_well_formed_label_is_known_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn other_paths_are_no_endpoints() {
+async fn other_paths_are_unknown_endpoints() {
     let sandbox = run(SandboxOptions::default()).await;
     for path in ["/", "/v2/label/se-1/track", "/v3/labels/se-1/track", "/v3/labels", "/v2/labels/se-1"] {
         let answer = sandbox.get(path).await;
@@ -131,7 +131,7 @@ async fn other_paths_are_no_endpoints() {
 }
 
 #[tokio::test]
-async fn labels_are_made_while_it_runs_and_some_are_voided_again() {
+async fn labels_are_created_while_it_runs_and_some_are_voided() {
     let (ms, clock) = hand_set();
     let labels = vec!["se-1".parse().unwrap()];
     let options = SandboxOptions {
@@ -168,7 +168,7 @@ async fn labels_are_made_while_it_runs_and_some_are_voided_again() {
 }
 
 #[tokio::test]
-async fn the_key_is_checked_and_wrong_ones_counted() {
+async fn the_key_is_checked_and_wrong_keys_are_counted() {
     let sandbox = run(SandboxOptions { api_keys: vec!["right".to_owned()], ..Default::default() }).await;
     for headers in ["", "api-key: \r\n", "api-key: wrong\r\n"] {
         let refused = sandbox.send("GET", "/v2/labels/se-1/track", headers).await;
@@ -184,7 +184,7 @@ async fn the_key_is_checked_and_wrong_ones_counted() {
 }
 
 #[tokio::test]
-async fn the_rate_limit_says_when_to_come_back() {
+async fn the_rate_limit_sends_a_retry_after() {
     let (ms, clock) = hand_set();
     let sandbox = run(SandboxOptions { clock, rate_limit: Some(2), ..Default::default() }).await;
     assert_eq!(sandbox.statuses("/v2/labels/se-1/track", 3).await, [200, 200, 429]);
@@ -206,7 +206,7 @@ async fn the_rate_limit_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn answers_go_by_the_script_and_then_back_to_the_parcel() {
+async fn answers_follow_the_script_and_then_the_parcel_again() {
     let sandbox = run(SandboxOptions::default()).await;
     let handle = &sandbox.handle;
     handle.script_once("se-1", Answer::json(200, "[]").header("x-odd", "yes"));
@@ -222,7 +222,7 @@ async fn answers_go_by_the_script_and_then_back_to_the_parcel() {
 }
 
 #[tokio::test]
-async fn faults_come_and_go() {
+async fn faults_can_be_set_and_removed() {
     let faults = vec![Fault::new(FaultKind::Fail(500), 1.0)];
     let sandbox = run(SandboxOptions { faults, ..Default::default() }).await;
     let failed = sandbox.get("/v2/labels/se-1/track").await;
@@ -275,7 +275,7 @@ async fn replays_files_and_recorded_journeys() {
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_no_delay() {
+async fn a_shutdown_does_not_wait_for_delays() {
     let sandbox = run(SandboxOptions::default()).await;
     sandbox.handle.script("se-1", Answer::status(204).after(Duration::from_secs(3600)));
     let mut stream = TcpStream::connect(sandbox.addr).await.unwrap();

@@ -1,8 +1,7 @@
-//! New deliveries on their way from the writer's commit to the courier of their subscriber, through memory.
+//! Handover of new deliveries from the writer to the couriers, through memory.
 //!
-//! The writer puts them in after its commit and before it answers anybody. So whoever has seen the answer to a later
-//! write of a delivery finds that delivery here: a courier that empties its inbox before it takes in what became of its
-//! attempts never takes a delivery for new that it has made already.
+//! The writer inserts them after its commit and before it answers callers. So a courier that empties its inbox before
+//! it applies the results of its attempts never treats a delivery as new that it has already attempted.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +11,10 @@ use tokio::sync::Notify;
 
 use crate::domain::delivery::outbox::PendingDelivery;
 use crate::domain::messages::subscriber::SubscriberName;
+use crate::store::records::NewDelivery;
 
-/// What an inbox holds at most. A courier empties it at once; what does not fit is read from the table.
+/// Capacity of an inbox. A courier empties it at once; deliveries beyond it are read from the table.
 const INBOX: usize = 1_000;
-
-/// A delivery that was written, and whose it is.
-pub type NewDelivery = (SubscriberName, PendingDelivery);
 
 /// The inboxes of all couriers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -29,23 +26,23 @@ struct Shared {
     version: AtomicU64,
 }
 
-/// What one courier has not looked at yet.
+/// New deliveries that one courier has not yet taken.
 #[derive(Debug)]
 pub struct Inbox {
     arrived: Mutex<Arrived>,
     bell: Notify,
 }
 
-/// What an inbox held.
+/// Content of an inbox.
 #[derive(Debug, Default)]
 pub struct Arrived {
     pub deliveries: Vec<PendingDelivery>,
-    /// The table was changed otherwise, or holds more than this: it is to be read.
+    /// The table must be read: it was changed in another way, or the inbox overflowed.
     pub stale: bool,
 }
 
 impl Handover {
-    /// The inbox of a courier that starts: it has yet to read the table.
+    /// Returns the inbox of a starting courier, which reads the table first.
     pub fn register(&self, subscriber: &SubscriberName) -> Arc<Inbox> {
         let arrived = Arrived { deliveries: Vec::new(), stale: true };
         let inbox = Arc::new(Inbox { arrived: Mutex::new(arrived), bell: Notify::new() });
@@ -53,7 +50,7 @@ impl Handover {
         inbox
     }
 
-    /// Hands deliveries over that have been committed, before any caller is answered: only the writer may. Those of a
+    /// Hands over committed deliveries, before any caller is answered. Only the writer calls this. Deliveries of a
     /// subscriber without a courier stay in the table.
     pub(in crate::store) fn give(&self, new: Vec<NewDelivery>) {
         let inboxes = self.lock();
@@ -65,7 +62,7 @@ impl Handover {
         }
     }
 
-    /// Settlements up to this transaction are committed.
+    /// Records that settlements up to this transaction are committed.
     pub(in crate::store) fn settled(&self, version: u64) {
         self.0.version.store(version, Ordering::Release);
     }
@@ -74,7 +71,7 @@ impl Handover {
         self.0.version.load(Ordering::Acquire)
     }
 
-    /// Has the courier of this subscriber read the table.
+    /// Tells the courier of this subscriber to read the table.
     pub(in crate::store) fn stale(&self, subscriber: &SubscriberName) {
         if let Some(inbox) = self.lock().get(subscriber).and_then(Weak::upgrade) {
             inbox.mark_stale();
@@ -92,12 +89,12 @@ impl Inbox {
         std::mem::take(&mut *self.lock())
     }
 
-    /// Returns when something has arrived since the last call.
+    /// Waits until something has arrived since the last call.
     pub async fn arrived(&self) {
         self.bell.notified().await;
     }
 
-    /// Has the courier read the table.
+    /// Tells the courier to read the table.
     pub fn mark_stale(&self) {
         *self.lock() = Arrived { deliveries: Vec::new(), stale: true };
         self.bell.notify_one();
@@ -108,7 +105,7 @@ impl Inbox {
         if arrived.deliveries.len() >= INBOX {
             *arrived = Arrived { deliveries: Vec::new(), stale: true };
         }
-        // What is in the table is read from there.
+        // The courier reads these from the table.
         if !arrived.stale {
             arrived.deliveries.push(delivery);
         }

@@ -1,8 +1,8 @@
-//! The outbox: what is still to be delivered, and what became of each attempt.
+//! The outbox: pending deliveries and the results of attempts.
 //!
-//! The table is the truth: a pending row has its due time and the reason for it, as they were decided. Which of them may
-//! be attempted, the heads of lanes, is known to the courier ([`crate::domain::delivery::outbox`]), to whom new deliveries come
-//! through memory ([`handover`]). What is sent again ([`super::replay`]) goes before what waits in its lane.
+//! The table is authoritative: a pending row has its due time and the reason for it. The courier knows in memory which
+//! rows are heads of lanes and may be attempted ([`crate::domain::delivery::outbox`]); new deliveries reach it through
+//! [`handover`]. A repeated message ([`super::replay`]) is sent before later messages of its lane.
 
 pub mod handover;
 mod read;
@@ -13,74 +13,50 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-pub use handover::{Inbox, NewDelivery};
-pub(super) use read::plan;
+pub use super::records::{EndedAttempt, NewDelivery};
+pub use handover::Inbox;
 
 use super::bulk::Bulk;
 use super::health::{self, SubscriberHealths};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
 use crate::domain::delivery::outcome as delivery;
-use crate::domain::delivery::outcome::{
-    AfterAttempt, Attempt, AttemptDecision, DeliverySchedule, HastenedBy, RetryProgress,
-};
-use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
+use crate::domain::delivery::outcome::{AfterAttempt, AttemptDecision, DeliverySchedule, RetryProgress};
+use crate::domain::messages::subscriber::SubscriberName;
 
-/// An attempt that ended, and what it is judged by; what it leads to is decided as it is written, by the subscriber's
-/// health and the delivery's row at that moment.
-#[derive(Clone, Debug)]
-pub struct EndedAttempt {
-    pub subscriber: Arc<Subscriber>,
-    /// The delivery.
-    pub key: i64,
-    /// It is a ping.
-    pub ping: bool,
-    pub attempt: Attempt,
-    /// It was the probe of a failing subscriber.
-    pub probe: bool,
-    /// -1 to 1.
-    pub jitter: f64,
-    /// All subscribers there are: who asks for it is told of a change of this one's health.
-    pub audience: Arc<Vec<Subscriber>>,
-    pub settled_at: Timestamp,
-    /// Nobody waits for its record: it may be written with what comes next.
-    pub can_wait: bool,
-}
-
-/// What an attempt led to, as it was written.
+/// Result of an attempt, as written.
 #[derive(Clone, Debug)]
 pub struct Settled {
     pub next: AfterAttempt,
     pub change: Option<HealthChange>,
-    /// The delivery as it goes on, with the attempts made; `None` if it does not.
+    /// The delivery's next schedule and its number of attempts; `None` if it is settled.
     pub pending: Option<(u32, DeliverySchedule)>,
-    /// The subscriber's health when all of the transaction was judged.
+    /// The subscriber's health at the end of the transaction.
     pub health: Arc<Health>,
-    /// Rises with each transaction.
+    /// Increases with each transaction.
     pub version: u64,
-    /// When the delivery was made or queued again.
+    /// When the delivery was created or queued again.
     pub queued_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// Judges an attempt by the subscriber's health, and writes what became of it, together with whatever else has
-    /// arrived.
+    /// Decides the result of an attempt from the subscriber's health, and writes it together with other waiting jobs.
     pub async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
         self.writer.settle(attempt).await
     }
 
-    /// The last transaction with settlements that is committed.
+    /// Returns the number of the last committed transaction with settlements.
     pub fn settled_version(&self) -> u64 {
         self.handover.settled_version()
     }
 
-    /// The inbox of the courier of this subscriber, which takes the place of the last one.
+    /// Returns a new inbox for the courier of this subscriber; it replaces the previous one.
     pub fn inbox(&self, subscriber: &SubscriberName) -> Arc<Inbox> {
         self.handover.register(subscriber)
     }
 }
 
-/// A delivery's row, as far as it decides.
+/// The columns of a delivery that decide the result of an attempt.
 #[derive(Clone, Copy, Debug)]
 struct Stored {
     queued_at: Timestamp,
@@ -89,7 +65,7 @@ struct Stored {
     progress: RetryProgress,
 }
 
-/// What is written of an attempt.
+/// The columns that an attempt writes.
 struct Write<'a> {
     key: i64,
     attempt: i64,
@@ -98,13 +74,13 @@ struct Write<'a> {
     was_pending: bool,
 }
 
-/// Writes attempts and what they lead to into an open transaction.
+/// Writes attempts and their results into an open transaction.
 ///
-/// If we die before the commit, the receiver may have had the message and we don't know it: it is sent again under the
-/// same id. At least once, never under a second id.
+/// Crash point: before the commit, the receiver may have the message without a record of it. It is sent again under the
+/// same id. So a message is delivered at least once and never under a second id.
 ///
-/// The subscribers' health is read, judged and written here, too: a restart goes on where it was, and what begins or
-/// ends is told once.
+/// The subscribers' health is read, decided and written in the same transaction, so a restart continues with it and
+/// each episode is announced once.
 pub(super) async fn settle(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
@@ -141,10 +117,11 @@ pub(super) async fn settle(
             (settlement, change)
         };
         let mut pending = None;
-        // One whose row is gone was pruned: nobody was there to send it to for two weeks.
+        // The row was pruned: its subscriber was absent for two weeks.
         if let Some(row) = row {
             row.attempts += 1;
-            // Should be impossible: a delivery in flight twice. What was accepted stays so, and no attempt is lost.
+            // Should be impossible: two attempts in flight for one delivery. A delivered message stays delivered, and
+            // each attempt is recorded.
             let was_pending = row.pending;
             writes.push(Write {
                 key: attempt.key,
@@ -167,7 +144,7 @@ pub(super) async fn settle(
     }
     write_attempts(tx, &mut writes).await?;
     for (index, change, health, episode_at) in changes {
-        // What ended later planned its next attempt knowing of this change.
+        // Attempts that ended later already planned their next attempt with this change.
         new.extend(health::follow(tx, &ended[index..], change, &health, episode_at).await?);
     }
     let mut after = HashMap::new();
@@ -244,7 +221,7 @@ const UPDATE_DELIVERIES: Bulk = Bulk {
         FROM new WHERE deliveries.delivery_key = new.key",
 };
 
-/// An attempt of what was settled already: it is counted, and nothing else.
+/// Counts an attempt of a delivery that was already settled, and changes nothing else.
 const COUNT_ATTEMPTS: Bulk = Bulk {
     before: "WITH new (key, attempts) AS (",
     columns: 2,
@@ -253,7 +230,7 @@ const COUNT_ATTEMPTS: Bulk = Bulk {
 
 async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> Result<(), sqlx::Error> {
     let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    // Neighbouring rows share pages.
+    // Sorted, because neighbouring rows share pages.
     writes.sort_by_key(|write| (write.key, write.attempt));
     INSERT_ATTEMPTS
         .execute(tx, writes, |write, values| {
@@ -270,7 +247,7 @@ async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> 
                 .push(attempt.retry_after.map(millis));
         })
         .await?;
-    // Of one that was in flight twice, the last that settled something counts.
+    // If a delivery was in flight twice, the last attempt that settled it counts.
     let last = |index: usize, pending: bool| {
         let follows = |next: &Write<'_>| next.key == writes[index].key && next.was_pending == pending;
         writes[index].was_pending == pending && !writes.get(index + 1).is_some_and(follows)
@@ -311,71 +288,4 @@ async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> 
         })
         .await?;
     Ok(())
-}
-
-const UPDATE_SCHEDULES: Bulk = Bulk {
-    before: "WITH new (key, next_attempt_at, reason, failures, failing_since, planned_at, asked_until) AS (",
-    columns: 7,
-    after: ")
-        UPDATE deliveries SET next_attempt_at = new.next_attempt_at, reason = new.reason, failures = new.failures,
-            failing_since = new.failing_since, planned_at = new.planned_at, asked_until = new.asked_until
-        FROM new WHERE deliveries.delivery_key = new.key AND deliveries.state = 'pending'",
-};
-
-/// Has `change` decide anew when those of a subscriber's deliveries are attempted that wait for something: a time, the
-/// receiver's word, the retry schedule. It says whether it changed anything.
-pub(super) async fn reschedule(
-    tx: &mut SqliteConnection,
-    subscriber: &SubscriberName,
-    now: Timestamp,
-    change: impl Fn(i64, &mut DeliverySchedule) -> bool,
-) -> Result<(), sqlx::Error> {
-    let (name, now) = (subscriber.as_str(), ms(now));
-    let waiting = sqlx::query!(
-        r#"SELECT delivery_key, next_attempt_at AS "next_attempt_at!", reason AS "reason!", failures, failing_since,
-                  planned_at, asked_until
-           FROM deliveries
-           WHERE subscriber = ? AND state = 'pending'
-             AND (next_attempt_at > ? OR failures > 0 OR asked_until IS NOT NULL)"#,
-        name,
-        now
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut changed = Vec::new();
-    for row in waiting {
-        let mut schedule = DeliverySchedule {
-            next: plan(row.next_attempt_at, &row.reason),
-            progress: RetryProgress {
-                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
-                since: row.failing_since.map(at),
-                planned_at: row.planned_at.map(at),
-            },
-            asked_until: row.asked_until.map(at),
-        };
-        if change(row.delivery_key, &mut schedule) {
-            changed.push((row.delivery_key, schedule));
-        }
-    }
-    UPDATE_SCHEDULES
-        .execute(tx, &changed, |(key, schedule), values| {
-            values
-                .push(*key)
-                .push(ms(schedule.next.at))
-                .push(schedule.next.reason.to_json())
-                .push(i64::from(schedule.progress.failures))
-                .push(schedule.progress.since.map(ms))
-                .push(schedule.progress.planned_at.map(ms))
-                .push(schedule.asked_until.map(ms));
-        })
-        .await?;
-    Ok(())
-}
-
-/// What makes waiting deliveries due when a subscriber's health changes.
-pub(super) fn hastened_by(change: HealthChange) -> HastenedBy {
-    match change {
-        HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
-        HealthChange::Recovered => HastenedBy::Recovery,
-    }
 }

@@ -1,8 +1,7 @@
-//! The outbox as it is read from the table: at start, after another process changed it, and where it does not fit into
-//! memory.
+//! Reads the outbox from the table: at start, after a change by another process, and if it does not fit into memory.
 //!
-//! A reading selects by what is stored: what is pending, its place in its lane, its due time. What is taken next is
-//! decided in [`crate::domain::delivery::outbox`].
+//! It selects by stored columns: state, place in the lane, due time. [`crate::domain::delivery::outbox`] decides which
+//! delivery is attempted next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +13,13 @@ use sqlx::SqliteConnection;
 use crate::domain::delivery::outbox::{
     AttemptKind, LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, PendingDelivery,
 };
-use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, RetryProgress};
+use crate::domain::delivery::outcome::{DeliverySchedule, RetryProgress};
 use crate::domain::messages::subscriber::{Format, SubscriberName};
+use crate::store::reschedule::plan;
 use crate::store::{Store, StoreError, at, json};
 
-/// Of a lane that was chosen or named, so many deliveries are read at once.
-const OF_A_LANE: usize = 3;
+/// Deliveries read at once of a selected lane.
+const PER_LANE: usize = 3;
 
 struct Row {
     delivery_key: i64,
@@ -54,7 +54,7 @@ impl Row {
                 body: self.body,
                 resource_url: self.resource_url,
             }),
-            // The table's CHECK knows no others.
+            // The table's CHECK allows no other values.
             format: Format::parse(&self.format).unwrap_or(Format::Standard),
             lane: self.lane,
             place: self.place.unwrap_or_default(),
@@ -72,15 +72,9 @@ impl Row {
     }
 }
 
-/// A plan as it is stored.
-pub(in crate::store) fn plan(next_attempt_at: i64, reason: &str) -> Due {
-    // Every reason in the table was written by us; one of a newer version is not opened.
-    Due { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
-}
-
 impl Store {
-    /// Reads a subscriber's outbox: all of it if that is within `limit`, else the lanes whose heads are due first, of
-    /// each kind, and the newest.
+    /// Reads a subscriber's outbox: all of it if it is within `limit`, else the lanes whose heads are due first, of
+    /// each kind, and the lane with the newest head.
     pub async fn read_outbox(
         &self,
         subscriber: &SubscriberName,
@@ -114,7 +108,7 @@ impl Store {
         Ok(LoadedDeliveries { deliveries, not_loaded: Some(not_loaded) })
     }
 
-    /// Reads the beginnings of lanes; with each whether there may be more of it.
+    /// Reads the first deliveries of lanes, each with whether there may be more.
     pub async fn read_lanes(
         &self,
         subscriber: &SubscriberName,
@@ -127,13 +121,13 @@ impl Store {
         for delivery in read {
             let Some(of_lane) = delivery.lane.and_then(|lane| by_lane.get_mut(&lane)) else { continue };
             of_lane.0.push(delivery);
-            of_lane.1 = of_lane.0.len() >= OF_A_LANE;
+            of_lane.1 = of_lane.0.len() >= PER_LANE;
         }
         Ok(by_lane)
     }
 }
 
-/// All that is pending, if it is within the limit.
+/// Reads all pending deliveries, if they are within the limit.
 async fn read_whole(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
@@ -192,7 +186,7 @@ async fn read_pings(
     Ok(rows.into_iter().map(Row::read).collect())
 }
 
-/// The lanes whose heads are due first, with the times.
+/// Returns the lanes whose heads are due first, with the times.
 async fn oldest_heads(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
@@ -201,7 +195,7 @@ async fn oldest_heads(
 ) -> Result<Vec<(i64, Timestamp)>, sqlx::Error> {
     let (name, retry) = (subscriber.as_str(), kind == AttemptKind::Retry);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // With min(), the other columns are those of the row that has it.
+    // With min(), SQLite takes the other columns from the row with the minimum.
     let rows = sqlx::query!(
         r#"SELECT lane AS "lane!: i64", due AS "due!: i64" FROM (
                SELECT lane, min(place), next_attempt_at AS due, attempts FROM deliveries
@@ -216,7 +210,7 @@ async fn oldest_heads(
     Ok(rows.into_iter().map(|row| (row.lane, at(row.due))).collect())
 }
 
-/// The lane whose head was never attempted and fell due last.
+/// Returns the lane with the latest due head that was never attempted.
 async fn newest_head(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
@@ -233,15 +227,15 @@ async fn newest_head(
     .await
 }
 
-/// The beginnings of lanes, in the order of `lanes`, until there are so many bytes of bodies; and the lane at which that
-/// was, which is left out.
+/// Reads the first deliveries of `lanes` in order, up to a number of bytes of bodies. Also returns the lane at which
+/// that limit was reached; that lane is left out.
 async fn read_lanes(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
     lanes: &[i64],
     bytes: usize,
 ) -> Result<(Vec<PendingDelivery>, Option<i64>), sqlx::Error> {
-    let (name, lanes, limit) = (subscriber.as_str(), json(lanes), OF_A_LANE as i64);
+    let (name, lanes, limit) = (subscriber.as_str(), json(lanes), PER_LANE as i64);
     let mut rows = sqlx::query_as!(
         Row,
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!", d.attempts AS "attempts!",
@@ -264,7 +258,7 @@ async fn read_lanes(
         let lane = row.lane;
         read.push(row.read());
         if so_far > bytes {
-            // Half a lane may lack its head.
+            // A part of a lane may lack its head.
             if read.iter().any(|delivery| delivery.lane != lane) {
                 read.retain(|delivery| delivery.lane != lane);
             }

@@ -13,10 +13,10 @@ use crate::domain::polling::outlook::{Limits, Outlook};
 use crate::domain::time::earlier;
 use crate::store::{Store, StoreError};
 
-/// What is written for a stretch without end.
-const ENDLESS: f64 = 1e9;
+/// Value that stands for an unlimited stretch.
+const UNLIMITED: f64 = 1e9;
 
-/// An account and how far its quota is used.
+/// An account with the usage of its quota.
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountView {
     pub name: String,
@@ -25,7 +25,7 @@ pub struct AccountView {
     pub detail: Option<String>,
     pub requests_last_minute: u64,
     pub requests_this_month: u64,
-    /// Null: the account may send nothing.
+    /// Null: the account may not send requests.
     pub stretch: Option<f64>,
     pub due: u64,
     pub first_polls_waiting: u64,
@@ -37,7 +37,7 @@ pub struct AccountView {
     pub since: Timestamp,
     pub requests_per_minute: u32,
     pub requests_per_month: u64,
-    /// How long the first polls take at least; null: the account may send nothing.
+    /// Minimum time that the first polls take; null: the account may not send requests.
     #[serde(rename = "first_polls_seconds", serialize_with = "seconds")]
     pub first_polls_take: Option<Duration>,
     #[serde(serialize_with = "instant_or_null")]
@@ -53,7 +53,7 @@ fn seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::O
 }
 
 impl Store {
-    /// A configured account as it was last written.
+    /// Returns a configured account as last written.
     pub async fn account_view(
         &self,
         name: &AccountName,
@@ -71,7 +71,7 @@ impl Store {
             detail: state.detail.clone(),
             requests_last_minute: lately.map(|(_, requests)| *requests as u64).sum(),
             requests_this_month: used.this_month,
-            stretch: (stretch < ENDLESS).then_some(stretch),
+            stretch: (stretch < UNLIMITED).then_some(stretch),
             due: used.due,
             first_polls_waiting: used.first_polls,
             next_probe_at: state.probe_at,

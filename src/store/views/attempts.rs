@@ -1,4 +1,4 @@
-//! Attempts as the pages of labels and subscribers show them: of many deliveries at once.
+//! Attempts of many deliveries, for the pages of labels and subscribers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::count;
 use super::deliveries::AttemptView;
 use crate::store::{Store, StoreError, at};
 
-/// An attempt that was not accepted.
+/// A failed attempt.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub message_id: String,
@@ -18,13 +18,13 @@ pub struct Failure {
     pub attempt: AttemptView,
 }
 
-/// So many of the newest deliveries are looked through for failures, beside those that wait.
+/// Number of the newest deliveries that are searched for failures, besides waiting ones.
 const NEWEST: i64 = 2_000;
-/// So many that wait and were attempted.
+/// Number of waiting, attempted deliveries that are searched for failures.
 const WAITING: i64 = 200;
 
 impl Store {
-    /// The attempts for messages of a label from `from_seq` on, by the row of their delivery; the last `limit` of all.
+    /// Returns the last `limit` attempts for messages of a label from `from_seq` on, by the key of their delivery.
     pub async fn attempts_of_label(
         &self,
         row: i64,
@@ -59,7 +59,7 @@ impl Store {
         Ok(attempts)
     }
 
-    /// The last failures of a subscriber, newest first: among deliveries that wait and the newest of all.
+    /// Returns the last failures of a subscriber, newest first, among waiting deliveries and the newest deliveries.
     pub async fn recent_failures(&self, subscriber: &str, limit: u32) -> Result<Vec<Failure>, StoreError> {
         let rows = sqlx::query!(
             r#"WITH looked AS (
@@ -99,7 +99,7 @@ impl Store {
         Ok(failures.collect())
     }
 
-    /// The deliveries of a subscriber that wait, oldest lane first, by their row: the first `limit` of them.
+    /// Returns the first `limit` waiting deliveries of a subscriber, oldest lane first, by key.
     pub async fn first_waiting(&self, subscriber: &str, limit: u32) -> Result<Vec<Waiting>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT m.message_id, m.label_id, m.type AS kind, d.attempts, d.created_at,
@@ -126,7 +126,7 @@ impl Store {
     }
 }
 
-/// A delivery that waits.
+/// A waiting delivery.
 #[derive(Clone, Debug)]
 pub struct Waiting {
     pub message_id: String,

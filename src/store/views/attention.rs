@@ -1,6 +1,6 @@
-//! Gathers what is degraded from the database, for `/healthz` and `trackpost status`.
+//! Collects the degraded parts from the database, for `/healthz` and `trackpost status`.
 //!
-//! Cheap enough to be asked every second: it counts neither labels nor deliveries.
+//! Cheap enough for a request every second: it counts neither labels nor deliveries.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::outlook::Limits;
 use crate::store::{Store, StoreError};
 
-/// The accounts and subscribers of the configuration, as far as health needs them.
+/// The accounts and subscribers of the configuration, as needed for health.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
     pub accounts: Vec<(AccountName, Limits)>,
-    /// Whether each is enabled.
+    /// Each subscriber, with whether it is enabled.
     pub subscribers: BTreeMap<SubscriberName, bool>,
-    /// Where each is posted to, as a digest.
+    /// Digest of each subscriber's URL.
     pub url_digests: BTreeMap<SubscriberName, String>,
     pub cadence: Option<Cadence>,
 }
@@ -45,7 +45,7 @@ impl Configured {
     }
 }
 
-/// The limits of an account.
+/// Returns the limits of an account.
 pub fn limits(account: &Account) -> Limits {
     Limits {
         requests_per_minute: account.requests_per_minute,
@@ -53,7 +53,7 @@ pub fn limits(account: &Account) -> Limits {
     }
 }
 
-/// Everything degraded that the database tells, what needs attention first.
+/// Returns everything degraded according to the database, most urgent first.
 pub async fn degraded(
     store: &Store,
     configured: &Configured,

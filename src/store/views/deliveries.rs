@@ -1,4 +1,4 @@
-//! The outbox and its attempts, as `deliveries` and `history` show them.
+//! The outbox and its attempts, for `deliveries` and `history`.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 
 use super::{PAGE, count, instant, instant_or_null};
 use crate::domain::delivery::outcome::Due;
-use crate::store::outbox::plan;
+use crate::store::reschedule::plan;
 use crate::store::{Store, StoreError, at, ms};
 
-/// What a delivery's id starts with; its row's number follows.
+/// Prefix of a delivery's id, before its key.
 pub const ID_PREFIX: &str = "dlv_";
 
-/// A message to one subscriber.
+/// A delivery: a message to one subscriber.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeliveryView {
-    /// The store's own key of the row.
+    /// Key of the row.
     #[serde(skip)]
     pub row: i64,
     pub delivery_id: String,
@@ -34,12 +34,12 @@ pub struct DeliveryView {
     #[serde(serialize_with = "instant_or_null")]
     pub next_attempt_at: Option<Timestamp>,
     pub last_outcome: Option<String>,
-    /// When it is due and why, as that was decided; only of a pending one.
+    /// Due time and its reason; only of a pending delivery.
     #[serde(skip)]
     pub plan: Option<Due>,
 }
 
-/// One attempt and what came of it.
+/// An attempt and its result.
 #[derive(Clone, Debug, Serialize)]
 pub struct AttemptView {
     pub attempt: u64,
@@ -51,7 +51,7 @@ pub struct AttemptView {
     pub detail: Option<String>,
     #[serde(rename = "retry_after_seconds", serialize_with = "seconds")]
     pub retry_after: Option<Duration>,
-    /// The first KiB of it.
+    /// The first KiB of the receiver's answer.
     pub answer: Option<String>,
 }
 
@@ -59,21 +59,21 @@ fn seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> 
     duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
-/// No type has more characters.
+/// Maximum length of a message type.
 const LONGEST_TYPE: i64 = 1_000;
 
-/// Which deliveries are wanted.
+/// Filter for deliveries.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct DeliveryFilter {
     pub subscriber: Option<String>,
     pub state: Option<String>,
-    /// Made at this or after.
+    /// Inclusive start of the time of creation.
     pub since: Option<Timestamp>,
-    /// A type, or the beginning of several and a `*`.
+    /// A message type, or a prefix followed by `*`.
     pub r#type: Option<String>,
 }
 
-impl Wanted {
+impl DeliveryFilter {
     pub fn fits(&self, delivery: &DeliveryView) -> bool {
         self.subscriber.as_ref().is_none_or(|name| *name == delivery.subscriber)
             && self.state.as_ref().is_none_or(|state| *state == delivery.state)
@@ -84,7 +84,7 @@ impl Wanted {
             })
     }
 
-    /// The type that is wanted, and the length of what it must begin with.
+    /// Returns the type, and the length of the prefix to compare.
     fn kind(&self) -> (Option<&str>, i64) {
         let Some(kind) = self.r#type.as_deref() else { return (None, 0) };
         let length = |text: &str| i64::try_from(text.chars().count()).unwrap_or(LONGEST_TYPE);
@@ -123,7 +123,7 @@ impl From<Row> for DeliveryView {
             attempts: count(row.attempts),
             created_at: at(row.created_at),
             delivered_at: row.delivered_at.map(at),
-            // One behind another of its lane is attempted when that is settled, whenever that is.
+            // A delivery behind an earlier one of its lane has no due time: it waits for that one.
             next_attempt_at: row.next_attempt_at.filter(|_| !row.behind).map(at),
             last_outcome: row.last_outcome,
             plan: row.next_attempt_at.zip(row.reason).map(|(at, reason)| plan(at, &reason)),
@@ -136,8 +136,12 @@ fn views(rows: Vec<Row>) -> Vec<DeliveryView> {
 }
 
 impl Store {
-    /// One page of deliveries after the row `after` (0 begins), the newest last.
-    pub async fn delivery_page(&self, wanted: &Wanted, after: i64) -> Result<Vec<DeliveryView>, StoreError> {
+    /// Returns a page of deliveries after the row `after` (0: from the start), newest last.
+    pub async fn delivery_page(
+        &self,
+        wanted: &DeliveryFilter,
+        after: i64,
+    ) -> Result<Vec<DeliveryView>, StoreError> {
         let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
         let since = wanted.since.map_or(i64::MIN, ms);
         let (kind, length) = wanted.kind();
@@ -165,8 +169,8 @@ impl Store {
         Ok(views(rows))
     }
 
-    /// The row after which the last `limit` of these deliveries come; 0 if there are not so many.
-    pub async fn delivery_before_last(&self, wanted: &Wanted, limit: u32) -> Result<i64, StoreError> {
+    /// Returns the key before the last `limit` matching deliveries; 0 if there are fewer.
+    pub async fn delivery_before_last(&self, wanted: &DeliveryFilter, limit: u32) -> Result<i64, StoreError> {
         let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
         let since = wanted.since.map_or(i64::MIN, ms);
         let (kind, length) = wanted.kind();
@@ -187,7 +191,7 @@ impl Store {
         Ok(row.unwrap_or(0))
     }
 
-    /// All deliveries of a label's messages from `from_seq` on, by `seq`.
+    /// Returns all deliveries of a label's messages from `from_seq` on, ordered by `seq`.
     pub async fn deliveries_of_label(
         &self,
         row: i64,
@@ -210,7 +214,7 @@ impl Store {
         Ok(views(rows))
     }
 
-    /// The delivery of this row, or all of the message with this id.
+    /// Returns the delivery with this key, or all deliveries of the message with this id.
     pub async fn deliveries_named(
         &self,
         row: Option<i64>,
@@ -235,7 +239,7 @@ impl Store {
         Ok(views(rows))
     }
 
-    /// Every recorded attempt of a delivery, in order. Old ones are pruned.
+    /// Returns all recorded attempts of a delivery, in order. Old ones are pruned.
     pub async fn attempts_of(&self, row: i64) -> Result<Vec<AttemptView>, StoreError> {
         let rows = sqlx::query!(
             "SELECT attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms

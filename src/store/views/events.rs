@@ -1,4 +1,4 @@
-//! Every carrier event of a label ever seen, as `history` shows it.
+//! All tracking events of a label, for `history`.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::domain::messages::envelope::tracking_of;
 use crate::domain::tracking::replace_lone_surrogates;
 use crate::store::{Store, StoreError, at};
 
-/// A carrier event as it stands now.
+/// A tracking event with its latest content.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventView {
     pub event_id: String,
@@ -22,26 +22,26 @@ pub struct EventView {
     pub late: bool,
     #[serde(serialize_with = "instant_or_null")]
     pub retracted_at: Option<Timestamp>,
-    /// What became of it since, oldest first.
+    /// Its changes, oldest first.
     pub changes: Vec<ChangeView>,
-    /// The API's own object.
+    /// The event as received from the API.
     pub event: Box<RawValue>,
 }
 
-/// A step in an event's life.
+/// A change of an event.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChangeView {
     #[serde(serialize_with = "instant")]
     pub at: Timestamp,
     /// `revised`, `retracted` or `returned`.
     pub kind: String,
-    /// For a revision: the names of the fields that changed.
+    /// For a revision: names of the changed fields.
     pub fields: Box<RawValue>,
-    /// For a revision: the API's own object as it was.
+    /// For a revision: the previous event as received from the API.
     pub before: Option<Box<RawValue>>,
 }
 
-/// A journey as `simulate` and the sandbox play it (contract 4.5).
+/// A journey that `simulate` and the sandbox can play (contract 4.5).
 #[derive(Clone, Debug, Serialize)]
 pub struct JourneyView {
     pub label_id: String,
@@ -50,7 +50,7 @@ pub struct JourneyView {
     pub observations: Vec<ObservationView>,
 }
 
-/// What the API answered from a moment on.
+/// The answer of the API from an instant on.
 #[derive(Clone, Debug, Serialize)]
 pub struct ObservationView {
     #[serde(serialize_with = "instant")]
@@ -59,7 +59,7 @@ pub struct ObservationView {
 }
 
 impl Store {
-    /// The label's events in the order of their recording; within its first poll that is oldest first already.
+    /// Returns the label's events in order of recording; the events of the first poll are ordered oldest first.
     pub async fn label_events(&self, row: i64) -> Result<Vec<EventView>, StoreError> {
         let rows = sqlx::query!(
             "SELECT e.event_id, l.label_id, e.first_seen_at, e.revision, e.late, e.retracted_at, e.raw
@@ -102,9 +102,9 @@ impl Store {
         Ok(changes)
     }
 
-    /// The journey of a label as it was noticed: every answer that was news, from the first look on, which is when it
-    /// counts as registered. One that only made an event's absence certain says what the answer before it said, and is
-    /// left out. `None` if it never answered.
+    /// Returns the journey of a label as observed: every changed answer since the first poll, which counts as the time
+    /// of registration. Leaves out answers that only confirmed a retraction, because they equal the answer before.
+    /// `None` if no answer was recorded.
     pub async fn journey(&self, row: i64) -> Result<Option<JourneyView>, StoreError> {
         let label = sqlx::query!("SELECT label_id, first_answer_at FROM labels WHERE label_key = ?", row)
             .fetch_optional(&self.readers)
@@ -122,7 +122,7 @@ impl Store {
         for row in rows {
             let Some(tracking) = tracking_of(&row.body) else { continue };
             let tracking = on_one_line(tracking.get().to_owned());
-            if observations.last().is_none_or(|last| !say_the_same(&last.tracking, &tracking)) {
+            if observations.last().is_none_or(|last| !are_equal(&last.tracking, &tracking)) {
                 observations.push(ObservationView { at: at(row.created_at), tracking });
             }
         }
@@ -130,8 +130,8 @@ impl Store {
     }
 }
 
-/// Whether two answers are one JSON value, in whatever order of keys.
-fn say_the_same(one: &RawValue, other: &RawValue) -> bool {
+/// Whether two answers are equal JSON values, regardless of the order of keys.
+fn are_equal(one: &RawValue, other: &RawValue) -> bool {
     let value =
         |raw: &RawValue| serde_json::from_str::<serde_json::Value>(&replace_lone_surrogates(raw.get())).ok();
     one.get() == other.get() || value(one) == value(other)

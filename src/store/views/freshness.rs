@@ -1,4 +1,4 @@
-//! How fresh what we tell is, as a log or a page of metrics shows it.
+//! Freshness of changes, for logs and `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use crate::domain::polling::freshness::{Figures, Histogram, Kind};
 use crate::store::freshness::day_of;
 use crate::store::{Store, StoreError};
 
-/// What was counted under one name.
+/// A histogram and the columns it is counted under.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     pub account: AccountName,
-    /// As the API spells it; "" if it was not known.
+    /// Spelled as by the API; "" if it was not known.
     pub carrier: String,
     pub kind: Kind,
-    /// Scans that say DE or SP.
+    /// Whether it counts scans with status DE or SP.
     pub delivered: bool,
     pub histogram: Histogram,
 }
 
 impl Store {
-    /// All counts since the day of `since`, UTC; since ever if there is none, and those only grow.
+    /// Returns all counts since the day of `since`, UTC. Without `since`, all counts; those never decrease.
     pub async fn freshness(&self, since: Option<Timestamp>) -> Result<Vec<Series>, StoreError> {
         let since = since.map_or(0, day_of);
         let rows = sqlx::query!(
@@ -52,7 +52,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The figures of each account of which anything was counted since the day of `since`.
+    /// Returns the figures of each account with counts since the day of `since`.
     pub async fn freshness_figures(
         &self,
         since: Timestamp,

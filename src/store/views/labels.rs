@@ -1,4 +1,4 @@
-//! Labels as `labels list`, `labels show` and `explain` show them.
+//! Labels, for `labels list`, `labels show` and `explain`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::domain::polling::poll::PollSummary;
 use crate::domain::polling::reason::Reason;
 use crate::store::{Store, StoreError, at};
 
-/// A label as it is listed.
+/// A label in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabelView {
-    /// The store's own key of the row.
+    /// Key of the row.
     #[serde(skip)]
     pub row: i64,
     pub label_id: String,
@@ -32,44 +32,44 @@ pub struct LabelView {
     pub last_changed_at: Option<Timestamp>,
     #[serde(serialize_with = "instant_or_null")]
     pub next_poll_at: Option<Timestamp>,
-    /// What its lateness is measured by; none if it is due as soon as may be.
+    /// Base of its lateness; `None` if it is due as soon as the quota allows.
     #[serde(skip)]
     pub pace: Option<Duration>,
     pub unchanged: u64,
-    /// Failures and refusals in a row: only one of them counts at a time.
+    /// Consecutive failures or refusals; only one of them counts at a time.
     pub failures: u64,
     pub metadata: Box<RawValue>,
     pub source: String,
 }
 
-/// What else is known of a label, for people.
+/// Details of a label.
 #[derive(Clone, Debug)]
 pub struct LabelDetail {
     pub carrier_code: Option<String>,
     pub status_description: Option<String>,
-    /// As spelled by the API.
+    /// Spelled as by the API.
     pub estimate: Option<String>,
     pub out_for_delivery: bool,
     pub first_answer_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    /// Why the next poll is when it is; none: as soon as the quota allows.
+    /// Reason for the time of the next poll; `None`: as soon as the quota allows.
     pub reason: Option<Reason>,
     pub failures: u64,
     pub failing_since: Option<Timestamp>,
     pub refusals: u64,
     pub refused_since: Option<Timestamp>,
-    /// `config`, `hand`, `discovery`: who asks for it.
+    /// Origins of its registration: `config`, `hand`, `discovery`.
     pub asked_by: Vec<&'static str>,
-    /// The sequence number of the last message.
+    /// Sequence number of the last message.
     pub last_seq: i64,
     /// Newest last.
     pub recent_polls: Vec<PollSummary>,
 }
 
-/// Characters of a text that is looked for.
+/// Maximum length of a search text.
 const LONGEST_FIND: usize = 200;
 
-/// Which label is meant.
+/// A reference to a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRef {
     pub row: i64,
@@ -122,7 +122,7 @@ impl From<ViewRow> for LabelView {
 }
 
 impl Store {
-    /// The labels with this id, one per account that has it.
+    /// Returns the labels with this id, one for each account that has it.
     pub async fn labels_named(&self, label_id: &str) -> Result<Vec<LabelRef>, StoreError> {
         let rows = sqlx::query_as!(
             LabelRef,
@@ -134,7 +134,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// Labels with this tracking number: two at most, to tell whether there is more than one.
+    /// Returns at most two labels with this tracking number, enough to detect an ambiguous number.
     pub async fn labels_tracked_as(
         &self,
         tracking_number: &str,
@@ -152,7 +152,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// How many labels are in each state.
+    /// Returns the number of labels in each state.
     pub async fn label_counts(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let rows = sqlx::query!(r#"SELECT state, count(*) AS "labels!: i64" FROM labels GROUP BY state"#)
             .fetch_all(&self.readers)
@@ -160,8 +160,8 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.state, count(row.labels))).collect())
     }
 
-    /// One page of labels after the row `after` (0 begins), in the order of their registration. `find` is a text in id,
-    /// tracking number or metadata, whatever the case of its ASCII letters.
+    /// Returns a page of labels after the row `after` (0: from the start), in order of registration. `find` is a text
+    /// in id, tracking number or metadata, ignoring the case of ASCII letters.
     pub async fn label_page(
         &self,
         state: Option<&str>,
@@ -190,8 +190,8 @@ impl Store {
         Ok(rows.into_iter().map(LabelView::from).collect())
     }
 
-    /// The first labels that are in `state` and have the text `find` in id, tracking number or metadata, whatever the case
-    /// of its ASCII letters. Goes through an index that holds no more than that.
+    /// Returns the first labels in `state` that contain `find` in id, tracking number or metadata, ignoring the case of
+    /// ASCII letters. Uses a covering index.
     pub async fn found_labels(
         &self,
         find: Option<&str>,
@@ -225,7 +225,7 @@ impl Store {
         Ok(rows.into_iter().map(LabelView::from).collect())
     }
 
-    /// The rows of the next labels behind `after`, in the order of their registration; none at the end.
+    /// Returns the keys of the next labels after `after`, in order of registration; empty at the end.
     pub async fn label_rows(&self, after: i64) -> Result<Vec<i64>, StoreError> {
         let rows = sqlx::query_scalar!(
             "SELECT label_key FROM labels WHERE label_key > ? ORDER BY label_key LIMIT ?",
@@ -237,7 +237,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// One label and what else is known of it; `None` if it has gone meanwhile.
+    /// Returns a label with its details; `None` if it no longer exists.
     pub async fn label_detail(&self, row: i64) -> Result<Option<(LabelView, LabelDetail)>, StoreError> {
         let found = sqlx::query!(
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,

@@ -1,4 +1,4 @@
-//! Messages as the status page shows them: what they are about, not what they say.
+//! Messages without their bodies, for the status page.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ pub struct MessageView {
     pub label_id: Option<String>,
     pub seq: Option<i64>,
     pub created_at: Timestamp,
-    /// Bytes of the body.
+    /// Size of the body in bytes.
     pub bytes: i64,
 }
 
@@ -42,7 +42,7 @@ impl From<Row> for MessageView {
 }
 
 impl Store {
-    /// The message with this id.
+    /// Returns the message with this id.
     pub async fn message_view(&self, message_id: &str) -> Result<Option<MessageView>, StoreError> {
         let row = sqlx::query_as!(
             Row,
@@ -55,7 +55,7 @@ impl Store {
         Ok(row.map(MessageView::from))
     }
 
-    /// The last messages of a label, newest first.
+    /// Returns the last messages of a label, newest first.
     pub async fn messages_of_label(&self, row: i64, limit: u32) -> Result<Vec<MessageView>, StoreError> {
         let rows = sqlx::query_as!(
             Row,

@@ -1,7 +1,7 @@
-//! What the command line and the status page show of the database: labels, their history, the outbox, the subscribers.
+//! Reads for the command line and the status page: labels, their history, the outbox, the subscribers.
 //!
-//! Plain rows under the names that `--json` gives them (contract 10). Lists that may be huge are read page by page, each
-//! page a short read of its own, so that a slow terminal never holds up a checkpoint. Nothing is decided here.
+//! Plain rows with the names of `--json` (contract 10). Long lists are read page by page, each in its own short read,
+//! so that a slow terminal does not hold up a checkpoint. Nothing is decided here.
 
 pub mod accounts;
 pub mod attempts;
@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Serialize as _, Serializer};
 use serde_json::value::RawValue;
 
-/// Rows a page has at most.
+/// Maximum number of rows in a page.
 pub const PAGE: u32 = 500;
 
 pub(super) fn instant<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -30,10 +30,11 @@ fn instant_or_null<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Resu
     at.map(crate::domain::time::instant).serialize(serializer)
 }
 
-/// A stored JSON text as it is, but for line breaks: they mean nothing in JSON, and a row is one line.
+/// Returns a stored JSON text with line breaks replaced by spaces, so that a row is one line. Between JSON values they
+/// have no meaning.
 fn on_one_line(json: String) -> Box<RawValue> {
     let json = if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json };
-    // The table's CHECKs say that it is an object or an array.
+    // The table's CHECKs ensure that it is an object or an array.
     RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_one_line_and_otherwise_untouched() {
+    fn a_row_is_one_line_and_otherwise_unchanged() {
         let raw = on_one_line("{\"b\": 1.50,\n\r\n \"a\":\"x\\ny\" }".to_owned());
         assert_eq!(raw.get(), "{\"b\": 1.50,    \"a\":\"x\\ny\" }");
         assert_eq!(on_one_line("{".to_owned()).get(), "null");

@@ -1,4 +1,4 @@
-//! How subscribers fare, as `subscribers list` shows it.
+//! Subscriber health, for `subscribers list`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,22 +11,22 @@ use crate::domain::delivery::health::{Health, HealthReason};
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::store::{Store, StoreError, at};
 
-/// A subscriber and what is owed to it.
+/// A subscriber with its health and its pending deliveries.
 #[derive(Clone, Debug, Serialize)]
 pub struct SubscriberView {
     pub name: String,
     pub state: &'static str,
-    /// Deliveries still to be made.
+    /// Number of pending deliveries.
     pub pending: u64,
     #[serde(serialize_with = "instant_or_null")]
     pub oldest_pending_at: Option<Timestamp>,
     #[serde(serialize_with = "instant_or_null")]
     pub last_success_at: Option<Timestamp>,
-    /// How the last attempt that failed ended.
+    /// Outcome of the last failed attempt.
     pub last_failure: Option<String>,
     #[serde(serialize_with = "instant_or_null")]
     pub last_failure_at: Option<Timestamp>,
-    /// Since when it is in this state; null: always.
+    /// Start of this state; null: always.
     #[serde(serialize_with = "instant_or_null")]
     pub since: Option<Timestamp>,
     pub reason: Option<&'static str>,
@@ -44,7 +44,7 @@ impl SubscriberView {
         pending: u64,
         oldest_pending_at: Option<Timestamp>,
     ) -> Self {
-        // What it was before it was turned off or removed says nothing of now.
+        // The health from before it was disabled or removed does not describe it now.
         if !matches!(status, SubscriberStatus::Configured(_)) {
             (health.since, health.reason, health.probe_at, health.held_until) = (None, None, None, None);
         }
@@ -65,8 +65,8 @@ impl SubscriberView {
 }
 
 impl Store {
-    /// The configured subscribers, each with whether it is enabled, and those for which deliveries still wait though they
-    /// are gone from the configuration.
+    /// Returns the configured subscribers, each with whether it is enabled, and removed subscribers with pending
+    /// deliveries.
     pub async fn subscriber_views(
         &self,
         configured: &BTreeMap<SubscriberName, bool>,
@@ -94,7 +94,7 @@ impl Store {
         Ok(views)
     }
 
-    /// The subscribers for which deliveries wait, by name. Reads one row of the index for each.
+    /// Returns the subscribers with pending deliveries, by name. Reads one index row for each.
     pub async fn subscribers_owed(&self) -> Result<Vec<String>, StoreError> {
         let names = sqlx::query_scalar!(
             r#"WITH RECURSIVE owed (subscriber) AS (

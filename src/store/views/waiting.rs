@@ -1,17 +1,17 @@
-//! What a delivery waits behind, as `deliveries show` tells it.
+//! What a delivery waits for, for `deliveries show`.
 
 use jiff::Timestamp;
 
 use super::count;
 use crate::store::{Store, StoreError, at};
 
-/// The place of a delivery in its lane.
+/// Position of a delivery in its lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     pub queued_again_at: Option<Timestamp>,
-    /// The row of the first one in its lane, if that is another.
+    /// Key of the first pending delivery in its lane, if it is another one.
     pub head: Option<i64>,
-    /// How many go before it.
+    /// Number of pending deliveries before it.
     pub before: u64,
 }
 

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::connection::Connection;
-use super::descriptors;
+use super::Connection;
 use crate::clock;
+use crate::transport::descriptors;
 
 /// How long a connection is used.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Default for Limits {
 
 /// Connections that wait for a request, the latest used last. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Pool {
+pub(in crate::transport) struct Pool {
     idle: Arc<Mutex<Idle>>,
     max_idle: usize,
     limits: Limits,
@@ -44,12 +44,12 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(max_idle: usize, limits: Limits) -> Self {
+    pub(in crate::transport) fn new(max_idle: usize, limits: Limits) -> Self {
         Self { idle: Arc::default(), max_idle, limits }
     }
 
     /// The latest used connection that is open, as far as can be seen.
-    pub(super) async fn take(&self) -> Option<Connection> {
+    pub(in crate::transport) async fn take(&self) -> Option<Connection> {
         loop {
             let mut connection = self.lock().connections.pop()?;
             if connection.is_fit(&self.limits) && connection.is_open().await {
@@ -59,7 +59,7 @@ impl Pool {
     }
 
     /// Keeps a connection that is ready for another request.
-    pub(super) fn put(&self, connection: Connection) {
+    pub(in crate::transport) fn put(&self, connection: Connection) {
         let mut idle = self.lock();
         if idle.connections.len() >= self.max_idle || descriptors::are_scarce() {
             return;
@@ -76,7 +76,7 @@ impl Pool {
         tokio::spawn(sweep(Arc::downgrade(&self.idle), self.limits));
     }
 
-    pub(super) fn clear(&self) {
+    pub(in crate::transport) fn clear(&self) {
         self.lock().connections.clear();
     }
 

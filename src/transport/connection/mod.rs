@@ -1,5 +1,7 @@
 //! One connection: exchanges one after the other, driven by the task that waits for the answer.
 
+pub(super) mod pool;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -18,9 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::descriptors::Permit;
 use super::failure::Failure;
 use super::origin::Route;
-use super::pool::{Limits, Pool};
 use super::{Answer, Progress, connect};
 use crate::clock::Stopwatch;
+use pool::{Limits, Pool};
 
 /// More header lines than this make an answer unreadable; its status is known all the same.
 const MAX_HEADERS: usize = 512;

@@ -1,0 +1,31 @@
+//! Scans of the journeys, and the form in which the API lists them.
+
+/// Kind of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scan {
+    Label,
+    PickedUp,
+    HubIn,
+    HubOut,
+    Transit,
+    Depot,
+    OutForDelivery,
+    Attempt,
+    Delay,
+    Refused,
+    Returned,
+    Collection,
+    Delivered,
+}
+
+/// How the API shows a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Full,
+    /// Without its place.
+    Bare,
+    /// As pushed by carriers before the vendor pulls the list: all capitals.
+    Shouted,
+    /// An hour off, until the time zone is known.
+    WrongZone,
+}

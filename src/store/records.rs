@@ -1,0 +1,108 @@
+//! Records that several modules of the store write: plain values without queries.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::delivery::outbox::PendingDelivery;
+use crate::domain::delivery::outcome::Attempt;
+use crate::domain::label::AccountName;
+use crate::domain::messages::Message;
+use crate::domain::messages::fan_out::PlannedDelivery;
+use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
+use crate::domain::polling::account_status::{AccountChange, AccountState};
+use crate::domain::polling::freshness::Notice;
+use crate::domain::polling::label_record::{LabelRecord, PollState};
+use crate::domain::polling::poll::{POLLS_KEPT, PollPlan, PollSummary};
+use crate::domain::tracking::history::EventWrites;
+
+/// A new delivery and its subscriber.
+pub type NewDelivery = (SubscriberName, PendingDelivery);
+
+/// An attempt that ended, with the facts that decide its result. The result is decided when it is written, from the
+/// subscriber's health and the delivery's row at that time.
+#[derive(Clone, Debug)]
+pub struct EndedAttempt {
+    pub subscriber: Arc<Subscriber>,
+    /// Key of the delivery.
+    pub key: i64,
+    /// Whether it is a ping.
+    pub ping: bool,
+    pub attempt: Attempt,
+    /// Whether it was the probe of a failing subscriber.
+    pub probe: bool,
+    /// Random value from -1 to 1.
+    pub jitter: f64,
+    /// All subscribers; those that select such messages get one if this subscriber's health changes.
+    pub audience: Arc<Vec<Subscriber>>,
+    pub settled_at: Timestamp,
+    /// Whether no caller waits: it may be written together with later jobs.
+    pub can_wait: bool,
+}
+
+/// The plan of one poll, ready to write.
+#[derive(Debug)]
+pub struct PollRecord {
+    pub row: i64,
+    /// The registry version under which the poll was sent.
+    pub version: i64,
+    pub account_name: AccountName,
+    pub label_id: String,
+    pub polled_at: Timestamp,
+    pub poll_state: PollState,
+    pub recent_polls: String,
+    /// Number of events that the label had before.
+    pub known_events: usize,
+    pub events: EventWrites,
+    pub messages: Vec<Message>,
+    pub deliveries: Vec<PlannedDelivery>,
+    /// What the poll shows about freshness.
+    pub notices: Vec<Notice>,
+    /// The account's new status, if this poll changed it, with the messages about it.
+    pub account: Option<AccountRecord>,
+}
+
+/// An account's new status, the messages about it, and its effect on the labels.
+#[derive(Clone, Debug)]
+pub struct AccountRecord {
+    pub name: AccountName,
+    pub state: AccountState,
+    pub change: Option<AccountChange>,
+    pub messages: Vec<Message>,
+    pub deliveries: Vec<PlannedDelivery>,
+    pub now: Timestamp,
+}
+
+impl PollRecord {
+    /// Combines a plan with its label.
+    pub fn new(
+        label: &LabelRecord,
+        known_events: usize,
+        plan: PollPlan,
+        now: Timestamp,
+        account: Option<AccountRecord>,
+    ) -> Self {
+        Self {
+            row: label.row,
+            version: label.version,
+            account_name: label.key.account.clone(),
+            label_id: label.key.id.to_string(),
+            polled_at: now,
+            recent_polls: with_summary(&label.recent_polls, plan.summary),
+            poll_state: plan.poll_state,
+            known_events,
+            events: plan.events,
+            messages: plan.messages,
+            deliveries: plan.deliveries,
+            notices: plan.notices,
+            account,
+        }
+    }
+}
+
+fn with_summary(recent: &str, summary: PollSummary) -> String {
+    let mut summaries: Vec<PollSummary> = serde_json::from_str(recent).unwrap_or_default();
+    summaries.push(summary);
+    let surplus = summaries.len().saturating_sub(POLLS_KEPT);
+    serde_json::to_string(&summaries[surplus..]).expect("summaries are plain values")
+}

@@ -1,0 +1,83 @@
+//! New due times for the waiting deliveries of a subscriber.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::bulk::Bulk;
+use super::{at, ms};
+use crate::domain::delivery::health::HealthChange;
+use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, HastenedBy, RetryProgress};
+use crate::domain::messages::subscriber::SubscriberName;
+
+/// Parses a stored plan.
+pub(super) fn plan(next_attempt_at: i64, reason: &str) -> Due {
+    // The table holds only known reasons; a database of a newer version is not opened.
+    Due { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
+}
+
+const UPDATE_SCHEDULES: Bulk = Bulk {
+    before: "WITH new (key, next_attempt_at, reason, failures, failing_since, planned_at, asked_until) AS (",
+    columns: 7,
+    after: ")
+        UPDATE deliveries SET next_attempt_at = new.next_attempt_at, reason = new.reason, failures = new.failures,
+            failing_since = new.failing_since, planned_at = new.planned_at, asked_until = new.asked_until
+        FROM new WHERE deliveries.delivery_key = new.key AND deliveries.state = 'pending'",
+};
+
+/// Lets `change` replan those waiting deliveries of a subscriber that wait for a time, a Retry-After or the retry
+/// schedule. `change` returns whether it changed the schedule.
+pub(super) async fn reschedule(
+    tx: &mut SqliteConnection,
+    subscriber: &SubscriberName,
+    now: Timestamp,
+    change: impl Fn(i64, &mut DeliverySchedule) -> bool,
+) -> Result<(), sqlx::Error> {
+    let (name, now) = (subscriber.as_str(), ms(now));
+    let waiting = sqlx::query!(
+        r#"SELECT delivery_key, next_attempt_at AS "next_attempt_at!", reason AS "reason!", failures, failing_since,
+                  planned_at, asked_until
+           FROM deliveries
+           WHERE subscriber = ? AND state = 'pending'
+             AND (next_attempt_at > ? OR failures > 0 OR asked_until IS NOT NULL)"#,
+        name,
+        now
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut changed = Vec::new();
+    for row in waiting {
+        let mut schedule = DeliverySchedule {
+            next: plan(row.next_attempt_at, &row.reason),
+            progress: RetryProgress {
+                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
+                since: row.failing_since.map(at),
+                planned_at: row.planned_at.map(at),
+            },
+            asked_until: row.asked_until.map(at),
+        };
+        if change(row.delivery_key, &mut schedule) {
+            changed.push((row.delivery_key, schedule));
+        }
+    }
+    UPDATE_SCHEDULES
+        .execute(tx, &changed, |(key, schedule), values| {
+            values
+                .push(*key)
+                .push(ms(schedule.next.at))
+                .push(schedule.next.reason.to_json())
+                .push(i64::from(schedule.progress.failures))
+                .push(schedule.progress.since.map(ms))
+                .push(schedule.progress.planned_at.map(ms))
+                .push(schedule.asked_until.map(ms));
+        })
+        .await?;
+    Ok(())
+}
+
+/// Returns what makes waiting deliveries due when a subscriber's health changes.
+pub(super) fn hastened_by(change: HealthChange) -> HastenedBy {
+    match change {
+        HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
+        HealthChange::Recovered => HastenedBy::Recovery,
+    }
+}
