@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::config::{Account, Config};
+use crate::config::Config;
+use crate::domain::account::Account;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::outlook::{Limits, Outlook};
 use crate::store::usage::Used;

@@ -1,156 +1,183 @@
-//! `[cadence]`: the table of how often to look.
+//! `[cadence]` and `[silence]`: how often labels are polled, and when a quiet one is reported.
 //!
-//! Reads the rows; what they mean is [`crate::domain::polling::cadence`]'s.
+//! What the rows mean is in [`crate::domain::polling::cadence`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::civil::Time;
+use serde::Deserialize;
 
-use super::duration;
-use super::fault::meant;
-use super::reader::{Entry, dotted};
+use super::duration::{self, Span};
+use super::fault::known_here;
+use super::table::At;
+use super::wrong::Limited;
+use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::cadence::{Cadence, Hours, Row, RowName};
 use crate::domain::tracking::StatusCode;
 
-pub(super) fn read(section: &Entry<'_>) -> Option<Cadence> {
-    let (mut rows, mut give_up_after, mut settle) = (BTreeMap::new(), None, None);
-    for (name, entry) in &section.named()? {
-        match (*name, RowName::ALL.into_iter().find(|row| row.as_str() == *name)) {
-            ("give_up_after", _) => give_up_after = entry.duration(),
-            ("settle", _) => settle = entry.durations(),
-            (_, Some(name)) => {
-                row(name, entry).map(|row| rows.insert(name, row));
+/// `[cadence]` as written.
+#[derive(Deserialize)]
+#[expect(non_snake_case, reason = "the names of status codes")]
+pub(super) struct CadenceSection {
+    give_up_after: Span,
+    settle: Vec<Span>,
+    UN: RowSection,
+    NY: RowSection,
+    AC: RowSection,
+    IT: RowSection,
+    AT: RowSection,
+    EX: RowSection,
+    out_for_delivery: RowSection,
+    estimate_day: RowSection,
+}
+
+/// `[cadence.X]` as written.
+#[derive(Deserialize)]
+struct RowSection {
+    intervals: Vec<Span>,
+    #[serde(default)]
+    slow_after: BTreeMap<String, Span>,
+    hours: Option<DayPart>,
+    #[serde(default)]
+    learn: bool,
+}
+
+/// Rows with shorter intervals are not learned: moving their polls would gain nothing.
+const SHORTEST_LEARNED: Duration = Duration::from_secs(300);
+
+impl CadenceSection {
+    pub(super) fn check(self, at: &At<'_>) -> Cadence {
+        let rows =
+            [self.UN, self.NY, self.AC, self.IT, self.AT, self.EX, self.out_for_delivery, self.estimate_day];
+        let rows = RowName::ALL.into_iter().zip(rows);
+        let mut settle: Vec<Duration> = self.settle.into_iter().map(|Span(after)| after).collect();
+        settle.sort();
+        settle.dedup();
+        let rows = rows.map(|(name, row)| (name, row.check(&at.key(name.as_str()), name))).collect();
+        Cadence { rows, give_up_after: self.give_up_after.0, settle }
+    }
+}
+
+impl RowSection {
+    fn check(self, at: &At<'_>, name: RowName) -> Row {
+        if self.intervals.is_empty() {
+            at.key("intervals").fault("is empty", "at least one; the last one repeats");
+        }
+        if self.hours.is_some() && name == RowName::Status(StatusCode::InTransit) {
+            let hint = "leave it out: outside the hours of any row the IT row holds";
+            at.key("hours").fault("is not allowed in the IT row", hint);
+        }
+        if self.learn && self.intervals.iter().any(|Span(interval)| *interval < SHORTEST_LEARNED) {
+            at.key("learn").fault_of("true", "is not allowed with intervals under 5m", "leave learn out");
+        }
+        Row {
+            intervals: self.intervals.into_iter().map(|Span(wait)| wait).collect(),
+            slow_after: slow_after(&at.key("slow_after"), self.slow_after),
+            hours: self.hours.map(|DayPart(hours)| hours),
+            learn: self.learn,
+        }
+    }
+}
+
+fn slow_after(at: &At<'_>, written: BTreeMap<String, Span>) -> Vec<(Duration, Duration)> {
+    let mut steps: Vec<(Duration, Duration)> = Vec::new();
+    for (quiet, Span(interval)) in written {
+        let hint = "time without change = interval, as in { \"4d\" = \"12h\" }";
+        match duration::parse(&quiet) {
+            Err(error) => at.key(&quiet).fault(format!("{quiet:?} {error}"), hint),
+            Ok(quiet_for) if steps.iter().any(|(other, _)| *other == quiet_for) => {
+                at.key(&quiet).fault("is there twice", hint);
             }
-            (_, None) => unknown(name, entry),
+            Ok(quiet_for) => steps.push((quiet_for, interval)),
         }
     }
-    let mut settle = settle?;
-    settle.sort();
-    settle.dedup();
-    Some(Cadence { rows, give_up_after: give_up_after?, settle })
-}
-
-/// Looks that come more often are not worth moving.
-const SHORTEST_LEARNT: Duration = Duration::from_secs(300);
-
-fn unknown(name: &str, entry: &Entry<'_>) {
-    let ends = ["DE", "SP"].iter().any(|code| code.eq_ignore_ascii_case(name));
-    let known: Vec<&str> =
-        RowName::ALL.iter().map(|row| row.as_str()).chain(["give_up_after", "settle"]).collect();
-    let meant = meant(name, known.iter().copied());
-    let hint = if ends {
-        "DE and SP end the polling; `settle` asks for further looks".to_owned()
-    } else {
-        format!("{meant}Known here: {}", known.join(", "))
-    };
-    entry.fault_unshown::<()>("is no row of the cadence", hint);
-}
-
-fn row(name: RowName, entry: &Entry<'_>) -> Option<Row> {
-    let table = entry.table(&["intervals", "slow_after", "hours", "learn"])?;
-    let intervals = table.required("intervals", "intervals = [\"3h\", \"4h\", \"6h\"]").and_then(intervals);
-    let slow_after = table.get("slow_after").map_or_else(|| Some(Vec::new()), slow_after);
-    let hours = match table.get("hours") {
-        None => Some(None),
-        Some(entry) if name == RowName::Status(StatusCode::InTransit) => {
-            entry.fault("is not for this row", "outside the hours of a row the IT row holds, so IT has none")
-        }
-        Some(entry) => hours(entry).map(Some),
-    };
-    let learn = table.get("learn").map_or(Some(false), |entry| {
-        let learn = entry.flag()?;
-        let dense = intervals.iter().flatten().any(|interval| *interval < SHORTEST_LEARNT);
-        if learn && dense {
-            return entry
-                .fault("is not for intervals under 5m", "such a row is kept to the letter; leave learn out");
-        }
-        Some(learn)
-    });
-    Some(Row { intervals: intervals?, slow_after: slow_after?, hours: hours?, learn: learn? })
-}
-
-fn intervals(entry: &Entry<'_>) -> Option<Vec<Duration>> {
-    let intervals = entry.durations()?;
-    if intervals.is_empty() {
-        return entry.fault_unshown("is empty", "at least one; the last one repeats");
-    }
-    Some(intervals)
-}
-
-fn slow_after(entry: &Entry<'_>) -> Option<Vec<(Duration, Duration)>> {
-    let named = entry.named()?;
-    let steps: Vec<Option<(Duration, Duration)>> = named
-        .iter()
-        .map(|(quiet, interval)| {
-            let quiet_for = duration::parse(quiet).map_or_else(
-                |error| {
-                    let hint = "quiet for so long = this interval, as in { \"4d\" = \"12h\" }";
-                    interval.fault_unshown(format!("{quiet:?} {error}"), hint)
-                },
-                Some,
-            );
-            let interval = interval.duration();
-            Some((quiet_for?, interval?))
-        })
-        .collect();
-    let mut steps: Vec<(Duration, Duration)> = steps.into_iter().collect::<Option<_>>()?;
     steps.sort();
-    match steps.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        Some(pair) => {
-            let twice = dotted(&entry.key, &duration::format(pair[0].0));
-            entry.fault_unshown(format!("{twice} is there twice"), "each quiet time once")
-        }
-        None => Some(steps),
+    steps
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct DayPart(Hours);
+
+impl TryFrom<String> for DayPart {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const WRONG: &str =
+            "is not a part of the day\nfrom and to, as in \"07-21\" or \"06:30-11:00\", within one day";
+        hours(&text).map(Self).ok_or(WRONG)
     }
 }
 
-fn hours(entry: &Entry<'_>) -> Option<Hours> {
-    const HINT: &str = "from and up to, as in \"07-21\" or \"06:30-11:00\", within one day";
-    let text = entry.text()?;
-    let span = text.split_once('-').and_then(|(start, end)| {
-        let (start, end) = (minutes(start)?, minutes(end)?);
-        (start < end).then_some(Hours { start: time(start)?, end: time(end % (24 * 60))? })
-    });
-    span.or_else(|| entry.fault("is no part of the day", HINT))
+fn hours(text: &str) -> Option<Hours> {
+    let (start, end) = text.split_once('-')?;
+    let (start, to_midnight) = (time(start)?, matches!(end.trim(), "24" | "24:00"));
+    let end = if to_midnight { Time::midnight() } else { time(end)? };
+    (start < end || to_midnight).then_some(Hours { start, end })
 }
 
-/// `7`, `07` or `06:30` as minutes since midnight, 24:00 included.
-fn minutes(text: &str) -> Option<i16> {
-    let (hour, minute) = text.trim().split_once(':').unwrap_or((text.trim(), "0"));
-    let number = |digits: &str, most: i16| {
-        let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        digits.parse::<i16>().ok().filter(|number| plain && *number <= most)
-    };
-    let total = number(hour, 24)? * 60 + number(minute, 59)?;
-    (total <= 24 * 60).then_some(total)
+/// `7`, `07` or `06:30`.
+fn time(text: &str) -> Option<Time> {
+    let text = text.trim();
+    Time::strptime("%H:%M", text).or_else(|_| Time::strptime("%H:%M", format!("{text}:00"))).ok()
 }
 
-fn time(minutes: i16) -> Option<Time> {
-    let (hour, minute) = (i8::try_from(minutes / 60).ok()?, i8::try_from(minutes % 60).ok()?);
-    Time::new(hour, minute, 0, 0).ok()
+/// `[silence]` as written.
+#[derive(Deserialize)]
+pub(super) struct SilenceSection {
+    stalled_after: BTreeMap<String, Days>,
+    late_after: Days,
+}
+
+type Days = Limited<0, 365>;
+
+impl SilenceSection {
+    pub(super) fn check(self, at: &At<'_>) -> AlertSettings {
+        let mut stalled_after = BTreeMap::new();
+        let known = StatusCode::ALL.into_iter().filter(|code| !code.is_terminal());
+        for (name, days) in self.stalled_after {
+            match known.clone().find(|code| code.as_str().eq_ignore_ascii_case(&name)) {
+                Some(status) => {
+                    stalled_after.insert(status, days.u32());
+                }
+                None => {
+                    let hint = known_here(&name, known.clone().map(StatusCode::as_str));
+                    at.key("stalled_after").key(&name).fault("is not a status that can stall", hint);
+                }
+            }
+        }
+        AlertSettings { stalled_after, late_after: self.late_after.u32() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::civil;
+
     use super::*;
 
     #[test]
     fn hours_of_the_day() {
+        let at = |hour, minute| civil::time(hour, minute, 0, 0);
         for (text, expected) in [
-            ("7", Some(420)),
-            ("07", Some(420)),
-            ("06:30", Some(390)),
-            (" 24 ", Some(1440)),
-            ("24:00", Some(1440)),
-            ("24:01", None),
-            ("25", None),
-            ("06:60", None),
-            ("", None),
-            ("+7", None),
-            ("007", None),
+            ("7-21", Some((at(7, 0), at(21, 0)))),
+            ("07-21", Some((at(7, 0), at(21, 0)))),
+            ("06:30-11:00", Some((at(6, 30), at(11, 0)))),
+            (" 6 - 24 ", Some((at(6, 0), at(0, 0)))),
+            ("0-24:00", Some((at(0, 0), at(0, 0)))),
+            ("0-24:01", None),
+            ("0-00", None),
+            ("24-24", None),
+            ("21-7", None),
+            ("7-25", None),
+            ("06:60-7", None),
+            ("7", None),
+            ("-7", None),
+            ("+6-7", None),
+            ("006-7", None),
         ] {
-            assert_eq!(minutes(text), expected, "{text:?}");
+            assert_eq!(hours(text), expected.map(|(start, end)| Hours { start, end }), "{text:?}");
         }
     }
 }

@@ -1,136 +1,159 @@
-//! How a subscriber is reached: whom it is trusted to be, what it is shown, and by way of which proxy.
+//! How a subscriber is connected to: trusted certificates, client certificate and headers.
 //!
-//! Files are read and looked into here, so that a wrong one is a fault of the configuration and no failure at the first
-//! callback; a reload reads them again. Nothing of a key, and nothing of a proxy's credentials, is ever shown.
+//! Certificates and keys are parsed here, so that a wrong one is a fault of the configuration and not a failure of the first
+//! callback; a reload reads them again.
 
 use std::sync::Arc;
 
-use config::ValueKind;
+use http::{HeaderName, HeaderValue};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
+use serde::Deserialize;
 
-use super::fault::Fault;
-use super::reader::{Entry, Extent, Table};
-use super::{proxies, secret, url};
-use crate::domain::delivery::address::always_refused;
+use super::secret::{FileText, KeyText, Secret};
+use super::table::At;
+use crate::domain::messages::signature::hmac_header::{HmacHeader, PREFIX};
+use crate::domain::messages::signature::rsa;
 use crate::domain::messages::subscriber::Identity;
-use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
-/// A bundle of all the roots there are has a quarter of it.
-const LONGEST: u64 = 1024 * 1024;
-const RELATIVE: &str = "relative paths start at the configuration file";
+/// The certificates (DER) of a PEM file; none without a file.
+#[derive(Default, Deserialize)]
+#[serde(try_from = "FileText")]
+pub(super) struct Certificates(pub(super) Vec<Vec<u8>>);
 
-/// The keys this reads.
-pub(super) struct Connection {
-    pub(super) roots: Vec<Vec<u8>>,
-    pub(super) identity: Option<Identity>,
-    pub(super) proxies: Proxies,
-}
+impl TryFrom<FileText> for Certificates {
+    type Error = &'static str;
 
-/// What a subscriber's table says about connections; none if something is at fault.
-pub(super) fn read(table: &Table<'_>) -> Option<Connection> {
-    let roots = table.present("ca_file").map_or_else(|| Some(Vec::new()), roots);
-    let identity = identity(table);
-    let proxies = proxies::of(table);
-    Some(Connection { roots: roots?, identity: identity?, proxies: proxies? })
-}
-
-fn roots(entry: &Entry<'_>) -> Option<Vec<Vec<u8>>> {
-    let certificates = certificates(entry)?;
-    let mut store = RootCertStore::empty();
-    for der in &certificates {
-        if store.add(CertificateDer::from(der.as_slice())).is_err() {
-            return entry.fault("holds a certificate that cannot be read", "an X.509 certificate of a CA");
+    fn try_from(FileText(text): FileText) -> Result<Self, Self::Error> {
+        if text.is_empty() {
+            return Ok(Self::default());
         }
-    }
-    Some(certificates)
-}
-
-fn certificates(entry: &Entry<'_>) -> Option<Vec<Vec<u8>>> {
-    let path = entry.context.directory.join(entry.text()?);
-    let text = secret::from_file(entry, &path, LONGEST, RELATIVE)?;
-    let parsed: Result<Vec<CertificateDer<'_>>, _> =
-        CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match parsed {
-        Ok(certificates) if !certificates.is_empty() => {
-            Some(certificates.into_iter().map(|der| der.as_ref().to_vec()).collect())
+        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        let certificates = parsed.ok().filter(|certificates| !certificates.is_empty());
+        let Some(certificates) = certificates else {
+            return Err(
+                "is not a file of certificates in PEM\nit should contain -----BEGIN CERTIFICATE-----",
+            );
+        };
+        let mut store = RootCertStore::empty();
+        if certificates.iter().any(|der| store.add(der.clone()).is_err()) {
+            return Err("contains a certificate that cannot be read\nX.509 certificates are needed");
         }
-        _ => entry.fault("is no file of certificates in PEM", "it should hold -----BEGIN CERTIFICATE-----"),
+        Ok(Self(certificates.into_iter().map(|der| der.as_ref().to_vec()).collect()))
     }
 }
 
-/// None within is "no client certificate".
-fn identity(table: &Table<'_>) -> Option<Option<Identity>> {
-    match (table.present("client_certificate"), table.present("client_key")) {
-        (None, None) => Some(None),
-        // The key may be out of reach, and what goes over no connection needs none.
-        (Some(_), Some(key)) if key.context.extent == Extent::BesideDaemon => Some(None),
-        (Some(certificate), Some(key_entry)) => {
-            let chain = certificates(certificate);
-            let key = key(key_entry);
-            let (chain, key) = (chain?, key?);
-            matching(key_entry, &chain, &key)?;
-            Some(Some(Identity { chain, key: Hidden::new(key.secret_der().to_vec()) }))
-        }
-        (Some(_), None) => {
-            table.fault("client_key", "is missing", "client_certificate needs the key that belongs to it");
-            None
-        }
-        (None, Some(_)) => {
-            table.fault("client_certificate", "is missing", "client_key is the key of a certificate");
-            None
-        }
+/// The client certificate with its key.
+pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyText) -> Option<Identity> {
+    let text: Hidden<String> = key.into();
+    let (at_chain, at_key) = (at.key("client_certificate"), at.key("client_key"));
+    if !at_chain.is_sound() || !at_key.is_sound() {
+        return None;
     }
-}
-
-fn key(entry: &Entry<'_>) -> Option<PrivateKeyDer<'static>> {
-    let text = match &entry.value.kind {
-        ValueKind::String(text) if text.contains("-----") => {
-            return entry.fault_unshown("holds a key where the path of a file should be", RELATIVE);
-        }
-        ValueKind::String(path) => {
-            let path = entry.context.directory.join(path);
-            Hidden::new(secret::from_file(entry, &path, LONGEST, RELATIVE)?)
-        }
-        _ => secret::read(entry)?,
+    let fault = |problem: &str, hint: &str| {
+        at_key.fault(problem, hint);
+        None
     };
-    PrivateKeyDer::from_pem_slice(text.expose().as_bytes()).map_or_else(
-        |_| {
-            entry.fault_unshown(
-                "is no private key in PEM",
-                "a PKCS#8, PKCS#1 or SEC1 key that is not encrypted: -----BEGIN PRIVATE KEY-----",
-            )
-        },
-        Some,
-    )
+    match (chain.is_empty(), text.expose().is_empty()) {
+        (true, true) => return None,
+        (false, true) => return fault("is missing", "client_certificate needs the key that belongs to it"),
+        (true, false) => {
+            at_chain.fault("is missing", "client_key is the key of a certificate");
+            return None;
+        }
+        (false, false) => {}
+    }
+    let Ok(key) = PrivateKeyDer::from_pem_slice(text.expose().as_bytes()) else {
+        let hint = "a PKCS#8, PKCS#1 or SEC1 key that is not encrypted: -----BEGIN PRIVATE KEY-----";
+        return fault("is not a private key in PEM", hint);
+    };
+    let certificates = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    match CertifiedKey::from_der(certificates, key.clone_key(), &provider) {
+        Ok(_) => Some(Identity { chain, key: Hidden::new(key.secret_der().to_vec()) }),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            let hint = "the first certificate of the file must be the client's own";
+            fault("does not belong to client_certificate", hint)
+        }
+        Err(_) => fault("cannot be used with client_certificate", "an RSA, ECDSA or Ed25519 key"),
+    }
 }
 
-fn matching(entry: &Entry<'_>, chain: &[Vec<u8>], key: &PrivateKeyDer<'static>) -> Option<()> {
-    let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    match CertifiedKey::from_der(chain, key.clone_key(), &provider) {
-        Ok(_) => Some(()),
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => entry.fault_unshown(
-            "does not belong to client_certificate",
-            "the first certificate of the file is the client's own",
-        ),
-        Err(_) => {
-            entry.fault_unshown("cannot be used with client_certificate", "an RSA, ECDSA or Ed25519 key")
+/// Headers that trackpost or HTTP sets.
+const OURS: [&str; 13] = [
+    "content-type",
+    "content-length",
+    "host",
+    rsa::SIGNATURE,
+    rsa::KEY_ID,
+    rsa::TIMESTAMP,
+    // These belong to the connection.
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+const OUR_PREFIXES: [&str; 2] = ["webhook-", "trackpost-"];
+
+/// Checks the headers of one subscriber, which are in the order of their names.
+pub(super) fn check_headers(at: &At<'_>, headers: &[(String, Hidden<String>)]) {
+    for (index, (name, value)) in headers.iter().enumerate() {
+        let at = at.key(name);
+        check_header_name(&at, name, &headers[..index], "is there twice, in different case");
+        let text = value.expose();
+        if !text.is_ascii() || text.trim() != text || HeaderValue::from_str(text).is_err() {
+            let hint = "one line of plain text, without spaces around it";
+            at.fault("contains characters that are not allowed in a header", hint);
         }
     }
 }
 
-/// Warns of a URL whose address no callback will ever be sent to.
-pub(super) fn warn_if_never(entry: &Entry<'_>, url: &url::HttpUrl) {
-    if let Some(refusal) = url.address.and_then(always_refused) {
-        let problem = format!("has an address that won't do: {refusal}");
-        let fault = Fault::new(entry.place(), &entry.key, problem).value(&url.shown);
-        entry
-            .context
-            .findings
-            .warn(fault.hint("every attempt will be refused: give the receiver's own address"));
+fn check_header_name(at: &At<'_>, name: &str, others: &[(String, Hidden<String>)], twice: &str) {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Err(_) => {
+            at.fault("is not a valid name of a header", "letters, digits and hyphens, as in X-Api-Token")
+        }
+        Ok(_) if others.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) => {
+            at.fault(twice, "choose another name");
+        }
+        Ok(name)
+            if OURS.contains(&name.as_str())
+                || OUR_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)) =>
+        {
+            at.fault("is a header that trackpost sets itself", "choose another name");
+        }
+        Ok(_) => {}
+    }
+}
+
+/// `hmac_header` of a subscriber as written.
+#[derive(Deserialize)]
+pub(super) struct HmacSection {
+    name: String,
+    prefix: Option<String>,
+    secret: Secret,
+}
+
+impl HmacSection {
+    /// `own` are the subscriber's own headers.
+    pub(super) fn check(self, at: &At<'_>, own: &[(String, Hidden<String>)]) -> HmacHeader {
+        let prefix = self.prefix.unwrap_or_else(|| PREFIX.to_owned());
+        let header = HmacHeader { name: self.name, prefix, secret: self.secret.into() };
+        check_header_name(&at.key("name"), &header.name, own, "is one of the subscriber's own headers");
+        // Leading white space would not arrive.
+        if header.prefix.starts_with([' ', '\t']) || HeaderValue::from_str(&header.prefix).is_err() {
+            let problem = "contains characters that are not allowed in a header";
+            at.key("prefix").fault_of(&header.prefix, problem, "plain text, such as \"sha256=\" or \"\"");
+        }
+        if header.secret.expose().is_empty() {
+            at.key("secret").fault("is empty", "any text: it is the key as it stands");
+        }
+        header
     }
 }

@@ -1,23 +1,23 @@
 //! Durations as people write them: `300ms`, `90s`, `5m`, `1h30m`, `180d`.
 //!
-//! One spelling for the configuration, the command line and what is shown. It knows no months or years, whose length
-//! depends on when they start, and no fractions.
+//! Configuration, command line and output use the same spelling: the friendly format of jiff. A day has 24 hours; months
+//! and years have no fixed length and are refused.
 
 use std::time::Duration;
 
-/// The shortest duration anybody may configure: below it a poll or a retry would be a busy loop.
+use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
+use jiff::{Span as JiffSpan, SpanRelativeTo, SpanRound, Unit};
+
+/// The shortest duration that may be configured: a shorter poll interval or retry wait would be a busy loop.
 pub const SHORTEST: Duration = Duration::from_millis(100);
 
-/// The longest: a century, so that adding one to an instant never overflows.
+/// The longest duration, a century: added to an instant, it does not overflow.
 pub const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
-/// Units in milliseconds, the largest first, as they must follow each other.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    #[error("is no duration")]
+    #[error("is not a duration like 90s")]
     Malformed,
     #[error("is shorter than 100ms")]
     TooShort,
@@ -25,50 +25,55 @@ pub enum DurationError {
     TooLong,
 }
 
-/// The duration that `text` spells: whole numbers with units d, h, m, s, ms, the largest first, each at most once.
+/// Parses a duration from 100 ms to 36500 days.
+///
+/// # Errors
+/// If it is not a duration, or out of range.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
-    let mut rest = text.trim();
-    let mut units = UNITS.iter();
-    let mut total: u64 = 0;
-    if rest.is_empty() {
-        return Err(DurationError::Malformed);
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(DurationError::Malformed)?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = &tail[..tail.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(tail.len())];
-        if number.is_empty() || unit.is_empty() {
-            return Err(DurationError::Malformed);
+    let parser = SpanParser::new();
+    let span = parser.parse_span(text.trim()).map_err(|_| {
+        // The parser refuses numbers that are too large, too. If it takes the same text with small numbers, this is why.
+        let mut small = String::new();
+        for c in text.trim().chars().map(|c| if c.is_ascii_digit() { '1' } else { c }) {
+            if c != '1' || !small.ends_with('1') {
+                small.push(c);
+            }
         }
-        let (_, scale) = units.find(|(name, _)| *name == unit).ok_or(DurationError::Malformed)?;
-        let number: u64 = number.parse().map_err(|_| DurationError::TooLong)?;
-        total = number
-            .checked_mul(*scale)
-            .and_then(|part| total.checked_add(part))
-            .ok_or(DurationError::TooLong)?;
-        rest = &tail[unit.len()..];
+        parser.parse_span(&small).map_or(DurationError::Malformed, |_| DurationError::TooLong)
+    })?;
+    let length = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .and_then(Duration::try_from)
+        .map_err(|_| DurationError::Malformed)?;
+    match length {
+        length if length < SHORTEST => Err(DurationError::TooShort),
+        length if length > LONGEST => Err(DurationError::TooLong),
+        length => Ok(length),
     }
-    let duration = Duration::from_millis(total);
-    if duration < SHORTEST {
-        Err(DurationError::TooShort)
-    } else if duration > LONGEST {
-        Err(DurationError::TooLong)
-    } else {
-        Ok(duration)
+}
+
+/// A duration of the configuration.
+#[derive(PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Span(pub(super) Duration);
+
+impl TryFrom<String> for Span {
+    /// The problem, and the hint on a second line.
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let hint = "a duration reads like \"300ms\", \"90s\", \"5m\", \"1h30m\", \"180d\"; 100ms to 36500d";
+        parse(&text).map(Self).map_err(|error| format!("{error}\n{hint}"))
     }
 }
 
 /// The shortest spelling that [`parse`] reads back to the same milliseconds: `1h30m`, `1d12h`, `0s`.
 pub fn format(duration: Duration) -> String {
-    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    for (name, scale) in UNITS {
-        if rest >= scale {
-            text.push_str(&format!("{}{name}", rest / scale));
-            rest %= scale;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
+    const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None).designator(Designator::Compact);
+    let rounding = SpanRound::new().largest(Unit::Day).days_are_24_hours();
+    let milliseconds = i64::try_from(duration.min(LONGEST).as_millis()).unwrap_or(i64::MAX);
+    let span = JiffSpan::new().try_milliseconds(milliseconds).and_then(|span| span.round(rounding));
+    PRINTER.span_to_string(&span.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -86,6 +91,9 @@ mod tests {
             ("1m30s500ms", 90_500),
             ("180d", 180 * 86_400_000),
             (" 2h ", 7_200_000),
+            ("1h 30m", 5_400_000),
+            ("1.5h", 5_400_000),
+            ("2 hours", 7_200_000),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
@@ -93,16 +101,22 @@ mod tests {
 
     #[test]
     fn refuses_the_rest_and_says_why() {
-        for text in [
-            "", "5", "m", "5 m", "1.5h", "-5m", "5M", "1m1h", "1h1h", "5min", "1w", "5m!", "é", "5é",
-            "1h 30m",
-        ] {
+        for text in
+            ["", "5", "m", "-5m", "5M", "1m1h", "1h1h", "1mo", "1y", "PT5M", "5m ago", "5m!", "é", "5é"]
+        {
             assert_eq!(parse(text), Err(DurationError::Malformed), "{text:?}");
         }
         for text in ["0s", "99ms", "0d"] {
             assert_eq!(parse(text), Err(DurationError::TooShort), "{text:?}");
         }
-        for text in ["36501d", "99999999999999999999s", "18446744073709551615d"] {
+        for text in [
+            "36501d",
+            "7000000d",
+            "99999999d",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "1d99999999999h",
+        ] {
             assert_eq!(parse(text), Err(DurationError::TooLong), "{text:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! The environment variables of the process, captured once.
 //!
-//! Handed down as an argument, so that a test can have an environment of its own and a reload sees the same one as the
-//! start. Its values may be secrets and are never shown.
+//! They are passed as an argument, so that a test can have its own environment and a reload sees the same one as the start.
+//! The values may be secrets and are never shown.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::fmt;
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// What the process has now. Variables that are not UTF-8 count as not set.
+    /// The variables of the process now. Variables that are not UTF-8 count as not set.
     pub fn capture() -> Self {
         Self(
             std::env::vars_os()

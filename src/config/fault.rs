@@ -1,8 +1,8 @@
-//! What is wrong with a configuration, said so that it can be put right.
+//! Faults of a configuration: what is wrong, where, and what to do.
 //!
-//! A fault names the place (file or environment variable), the key, the value and, where there is one, a hint. All of
-//! them are gathered before any is reported: nobody should have to start a daemon six times to find six slips. The
-//! value of a secret is never part of one, and what looks like a secret is masked wherever it stands.
+//! A fault names the place (file or environment variable), the key, the value and, where there is one, a hint. All faults
+//! are gathered and reported at once. The value of a secret is never part of a fault, and text that looks like a secret is
+//! masked wherever it stands.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,9 +10,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::mask;
-use super::sources::LabelSources;
 
-/// One thing that is wrong.
+/// A fault of the configuration, of a label file or of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// The file or the environment variable.
@@ -37,8 +36,8 @@ impl Fault {
         self
     }
 
-    /// Whether it may be about where the database is: the file as a whole, or the section `store` or one that may be
-    /// meant to be it.
+    /// Whether the fault may affect the path of the database: it is about the file as a whole, about the section `store`,
+    /// or about a section that is probably meant to be `store`.
     pub(super) fn concerns_database(&self) -> bool {
         let section = self.key.split('.').next().unwrap_or_default();
         section.is_empty() || section.starts_with("line ") || nearest(section, ["store"]).is_some()
@@ -51,7 +50,7 @@ impl Fault {
 }
 
 impl fmt::Display for Fault {
-    /// On one line, whatever the value holds.
+    /// On one line, also if the value contains line breaks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.place)?;
         if !self.key.is_empty() {
@@ -69,40 +68,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Faults {
-    /// What is at fault; never empty.
-    pub faults: Vec<Fault>,
-    /// Rows of labels that are left out. They stop nothing by themselves, but whoever mends the one wants to mend the other.
-    pub label_faults: Vec<Fault>,
-    /// How many rows in all.
-    pub label_fault_count: usize,
-    /// Where labels come from, as far as that is sound.
-    pub sources: Box<LabelSources>,
-}
-
-impl Faults {
-    /// Faults of the configuration, and none of labels.
-    pub fn of(faults: Vec<Fault>) -> Self {
-        Self { faults, label_faults: Vec::new(), label_fault_count: 0, sources: Box::default() }
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.faults.len() {
-            1 => f.write_str("the configuration has a fault")?,
-            count => write!(f, "the configuration has {count} faults")?,
-        }
-        self.faults.iter().try_for_each(|fault| write!(f, "\n{fault}"))?;
-        self.label_faults.iter().try_for_each(|fault| write!(f, "\nleft out: {fault}"))
-    }
-}
-
-impl std::error::Error for Faults {}
-
-/// Where readers of sections leave what they find.
+/// Collects faults and warnings while the sections are read and checked.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     faults: RefCell<Vec<Fault>>,
@@ -111,21 +77,41 @@ pub(super) struct Findings {
 
 impl Findings {
     pub(super) fn fault(&self, fault: Fault) {
-        self.faults.borrow_mut().push(fault);
+        add(&self.faults, fault);
     }
 
     pub(super) fn warn(&self, warning: Fault) {
-        self.warnings.borrow_mut().push(warning);
+        add(&self.warnings, warning);
     }
 
-    /// The warnings, if nothing was at fault.
-    pub(super) fn settle(self) -> Result<Vec<Fault>, Faults> {
-        let faults = self.faults.into_inner();
-        if faults.is_empty() { Ok(self.warnings.into_inner()) } else { Err(Faults::of(faults)) }
+    /// Whether a fault is about `key` or a key below it.
+    pub(super) fn concern(&self, key: &str) -> bool {
+        let key = mask::secrets(key);
+        let below =
+            |fault: &Fault| fault.key.strip_prefix(&key).map(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.faults.borrow().iter().any(|fault| below(fault) == Some(true))
+    }
+
+    /// Faults and warnings. Faults are in the order of the sections and then of the keys.
+    pub(super) fn finish(&self) -> (Vec<Fault>, Vec<Fault>) {
+        let mut faults = self.faults.take();
+        faults.sort_by_cached_key(|fault| {
+            let section = fault.key.split('.').next().unwrap_or_default();
+            (super::SECTIONS.iter().position(|name| *name == section), fault.key.clone())
+        });
+        (faults, self.warnings.take())
     }
 }
 
-/// The candidate that is probably meant by `word`: at most every third letter is another, or two are swapped.
+/// The table is read again after each fault, so a finding may come again.
+fn add(found: &RefCell<Vec<Fault>>, fault: Fault) {
+    let mut found = found.borrow_mut();
+    if !found.contains(&fault) {
+        found.push(fault);
+    }
+}
+
+/// The candidate that is probably meant by `word`: at most every third letter differs, or two letters are swapped.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let bound = (word.chars().count() / 3).max(1);
@@ -138,8 +124,14 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// The beginning of a hint: which of `candidates` is probably meant, if any.
-pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, candidates).map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "))
+}
+
+/// A hint with all candidates, and the one that is probably meant first.
+pub(super) fn known_here<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = candidates.into_iter().collect();
+    format!("{}known here: {}", meant(word, known.iter().copied()), known.join(", "))
 }
 
 /// Enough of a value to recognise it.
@@ -157,10 +149,8 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_line() {
-        let fault = Fault::new("a.toml", "log.level", "is no level").value("in\nfo").hint("say \"info\"");
-        assert_eq!(fault.to_string(), "a.toml: log.level = \"in\\nfo\": is no level (hint: say \"info\")");
-        let faults = Faults::of(vec![fault, Fault::new("a.toml", "", "cannot be read")]);
-        assert_eq!(faults.to_string().lines().count(), 3);
+        let fault = Fault::new("a.toml", "log.level", "is not a level").value("in\nfo").hint("say \"info\"");
+        assert_eq!(fault.to_string(), "a.toml: log.level = \"in\\nfo\": is not a level (hint: say \"info\")");
     }
 
     #[test]

@@ -2,62 +2,75 @@
 
 use std::net::SocketAddr;
 
-use axum::http::uri::Authority;
+use http::uri::Authority;
+use serde::Deserialize;
 
-use super::reader::Entry;
-use super::secret;
+use super::secret::Token;
+use super::table::At;
 use crate::domain::secret::Hidden;
 
+/// `[http]`, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     /// `None`: not served.
     pub listen: Option<SocketAddr>,
-    /// Further names it may be called by, in lower case; another `Host` is refused.
+    /// Further host names, in lower case; any other `Host` is refused.
     pub hosts: Vec<String>,
-    /// What readers must send as a bearer token; always there when `listen` is not loopback.
+    /// The bearer token that readers must send; always there when `listen` is not loopback.
     pub token: Option<Hidden<String>>,
 }
 
-pub(super) fn read(section: &Entry<'_>) -> Option<HttpConfig> {
-    let table = section.table(&["listen", "token", "hosts"])?;
-    let listen = table.required("listen", "an address such as \"127.0.0.1:8787\", or \"\"").and_then(listen);
-    let token = table.required("token", "a secret, or \"\"").and_then(secret::read_token);
-    let hosts = table.get("hosts").map_or_else(|| Some(Vec::new()), hosts);
-    let (listen, token) = (listen?, token?);
-    if listen.is_some_and(|address| !address.ip().to_canonical().is_loopback()) && token.expose().is_empty() {
-        table.fault(
-            "token",
-            "is required when http.listen is not a loopback address",
-            "a long random text, or listen = \"127.0.0.1:8787\"",
-        );
-    }
-    Some(HttpConfig { listen, hosts: hosts?, token: (!token.expose().is_empty()).then_some(token) })
+/// `[http]` as written.
+#[derive(Deserialize)]
+pub(super) struct HttpSection {
+    listen: Listen,
+    token: Token,
+    hosts: Vec<HostName>,
 }
 
-/// Names as a `Host` header has them, with a port or without.
-fn hosts(entry: &Entry<'_>) -> Option<Vec<String>> {
-    let host = |entry: &Entry<'_>| {
-        let text = entry.text()?.trim();
-        let plain =
-            !text.is_empty() && text.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
-        if !plain {
-            return entry.fault("is no name of a host", "as in \"trackpost.example.com\", without http://");
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Listen(Option<SocketAddr>);
+
+impl TryFrom<String> for Listen {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const WRONG: &str = "is not an address with a port\nnumbers, as in \"127.0.0.1:8787\" or \"[::1]:8787\"; \"\" turns it off";
+        let text = text.trim();
+        if text.is_empty() {
+            Ok(Self(None))
+        } else {
+            text.parse().map(|at| Self(Some(at))).map_err(|_| WRONG)
         }
-        Some(text.to_ascii_lowercase())
-    };
-    entry.list()?.iter().map(host).collect()
+    }
 }
 
-fn listen(entry: &Entry<'_>) -> Option<Option<SocketAddr>> {
-    let text = entry.text()?.trim();
-    if text.is_empty() {
-        return Some(None);
+/// A host name as in a `Host` header, with a port or without.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct HostName(String);
+
+impl TryFrom<String> for HostName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.trim().parse::<Authority>() {
+            Ok(host) if !host.as_str().contains('@') => Ok(Self(host.as_str().to_ascii_lowercase())),
+            _ => Err("is not a host name\nas in \"trackpost.example.com\", without http://"),
+        }
     }
-    match text.parse() {
-        Ok(address) => Some(Some(address)),
-        Err(_) => entry.fault(
-            "is no address and port",
-            "numbers, as in \"127.0.0.1:8787\" or \"[::1]:8787\"; \"\" turns it off",
-        ),
+}
+
+impl HttpSection {
+    pub(super) fn check(self, at: &At<'_>) -> HttpConfig {
+        let Self { listen: Listen(listen), token, hosts } = self;
+        let token = Some(Hidden::from(token)).filter(|token| !token.expose().is_empty());
+        let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+        if is_open && token.is_none() && at.key("token").is_sound() {
+            let problem = "is required when http.listen is not a loopback address";
+            at.key("token").fault(problem, "a long random text, or listen = \"127.0.0.1:8787\"");
+        }
+        HttpConfig { listen, hosts: hosts.into_iter().map(|HostName(host)| host).collect(), token }
     }
 }

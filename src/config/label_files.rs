@@ -1,7 +1,7 @@
 //! Label files: which files an entry of `registration.files` names, and what they are before they are opened.
 //!
-//! A path or a pattern, relative to the configuration file; only the last part of a path may be a pattern. Paths are kept
-//! as they are named: what a link or a folder means is looked up each time anew.
+//! An entry is a path or a pattern, relative to the configuration file; only the last part of a path may be a pattern. Paths
+//! are kept as written: links and folders are resolved anew each time.
 
 use std::collections::HashSet;
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
-use super::reader::Entry;
 use super::rows::RowKind;
+use super::table::At;
 
 /// The largest label file that is read, in bytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
@@ -31,33 +31,31 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn of(entry: &Entry<'_>) -> Option<Self> {
-        let text = entry.text()?;
-        let path = entry.context.directory.join(text);
-        // Not so if the working directory is gone; then a relative path means nothing anyway.
+    /// The entry that stands at `at`, unless it is wrong.
+    pub(super) fn of(at: &At<'_>, text: &str) -> Option<Self> {
+        let path = at.context.directory.join(text);
+        // This fails if the working directory is gone; then a relative path means nothing anyway.
         let path = std::path::absolute(&path).unwrap_or(path);
-        let (Some(name), Some(folder)) = (path.file_name().and_then(|name| name.to_str()), path.parent())
-        else {
-            return entry.fault("names no file", "a path such as \"labels.d/*\" or \"labels.csv\"");
+        let (name, folder) = (path.file_name().and_then(|name| name.to_str()), path.parent());
+        let (problem, hint) = match (name, folder) {
+            _ if Path::new(text).parent().and_then(Path::to_str).is_some_and(is_pattern) => {
+                ("has * or ? before the last part", "only the last part of a path may be a pattern")
+            }
+            (Some(name), Some(folder)) => {
+                let (place, key, text) = (at.place.to_owned(), at.name(), text.to_owned());
+                return Some(Self { place, key, text, folder: folder.to_owned(), name: name.to_owned() });
+            }
+            _ => ("does not name a file", "a path such as \"labels.d/*\" or \"labels.csv\""),
         };
-        if Path::new(text).parent().and_then(Path::to_str).is_some_and(is_pattern) {
-            return entry
-                .fault("has * or ? before the last part", "only the last part of a path may be a pattern");
-        }
-        Some(Self {
-            place: entry.place().to_owned(),
-            key: entry.key.clone(),
-            text: text.to_owned(),
-            folder: folder.to_owned(),
-            name: name.to_owned(),
-        })
+        at.fault_of(text, problem, hint);
+        None
     }
 
     fn path(&self) -> PathBuf {
         self.folder.join(&self.name)
     }
 
-    /// Whether `path` is one that the entry names, or would.
+    /// Whether the entry names `path`, existing or not.
     pub(super) fn names(&self, path: &Path) -> bool {
         path.parent() == Some(&self.folder)
             && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| fits(&self.name, name))
@@ -68,7 +66,7 @@ fn is_pattern(part: &str) -> bool {
     part.contains(['*', '?'])
 }
 
-/// What tells whether a file is as it was.
+/// Tells whether a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -99,7 +97,7 @@ impl Stamp {
 /// A file that may be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundFile {
-    /// Absolute, as it is named.
+    /// Absolute, with links unresolved.
     pub path: PathBuf,
     pub kind: RowKind,
     pub stamp: Stamp,
@@ -110,12 +108,12 @@ impl FoundFile {
         self.path.display().to_string()
     }
 
-    /// The file of that name now, if it may still be read.
+    /// The file of that path now, if it may still be read.
     pub(super) fn again(path: &Path) -> Option<Self> {
         Self::at(path).ok().flatten()
     }
 
-    /// The file, or why it is left out. `None`: there is none, or it is a folder.
+    /// The file, or why it is left out. `None`: it does not exist, or is a folder.
     fn at(path: &Path) -> Result<Option<Self>, Fault> {
         let place = path.display().to_string();
         let left_out = |problem: String, hint: &str| Err(Fault::new(&place, "", problem).hint(hint));
@@ -128,17 +126,17 @@ impl FoundFile {
                     return Ok(None);
                 }
                 return left_out(
-                    "is a link to a file that is not there".to_owned(),
-                    "mend or remove the link",
+                    "is a link to a file that does not exist".to_owned(),
+                    "repair or remove the link",
                 );
             }
             Err(error) => return left_out(format!("cannot be read: {error}"), PERMISSIONS),
         };
         if let Some(what) = special(metadata.file_type()) {
-            return left_out(format!("is {what}, and no regular file"), "only regular files are read");
+            return left_out(format!("is {what} and not a regular file"), "only regular files are read");
         }
         let Some(kind) = RowKind::of_path(path) else {
-            let problem = "has an ending that says nothing about its rows";
+            let problem = "has an unknown ending";
             return left_out(problem.to_owned(), "label files end in .txt, .csv or .jsonl");
         };
         if metadata.len() > LARGEST {
@@ -172,13 +170,13 @@ pub struct LeftOut {
     pub fault: Fault,
 }
 
-/// What the names of label files mean at a moment.
+/// The files that the entries name at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// In the order of the entries, and of names.
     pub files: Vec<FoundFile>,
     pub left_out: Vec<LeftOut>,
-    /// Patterns that fit no file.
+    /// Patterns that match no file.
     pub unmatched: Vec<Fault>,
 }
 
@@ -200,7 +198,7 @@ impl Look {
         look
     }
 
-    /// The paths that an entry means, in the order of their names.
+    /// The paths that an entry names, in the order of their names.
     fn named(&mut self, pattern: &Pattern) -> Vec<PathBuf> {
         let path = pattern.path();
         let left_out = |problem: String, hint: String| {
@@ -226,7 +224,7 @@ impl Look {
             Ok(listed) => {
                 for found in listed.filter_map(Result::ok) {
                     let is_folder = found.file_type().is_ok_and(|kind| kind.is_dir());
-                    // A name that is no text is named by what of it is.
+                    // Bytes of a name that are not UTF-8 match as replacement characters.
                     if !is_folder && fits(&pattern.name, &found.file_name().to_string_lossy()) {
                         paths.push(found.path());
                     }
@@ -241,7 +239,8 @@ impl Look {
         }
         paths.sort();
         if paths.is_empty() {
-            let fault = Fault::new(&pattern.place, &pattern.key, "fits no file so far").value(&pattern.text);
+            let fault =
+                Fault::new(&pattern.place, &pattern.key, "matches no file so far").value(&pattern.text);
             let hint = format!("files are looked for in {}", pattern.folder.display());
             self.unmatched.push(fault.hint(hint));
         }
@@ -249,19 +248,19 @@ impl Look {
     }
 }
 
-/// Opens a file that was found, if it is still one; and looks whether it can be text.
+/// Opens a file that was found, if it is still a regular file that may be text.
 pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
     let place = file.place();
     let cannot =
         |error: std::io::Error| Fault::new(&place, "", format!("cannot be read: {error}")).hint(PERMISSIONS);
-    // Another kind of file may have come in its place: opening it must not wait for anybody.
+    // A FIFO may have taken its place: opening it must not block.
     let opened: File = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(&file.path)
         .map_err(cannot)?;
     if !opened.metadata().map_err(cannot)?.is_file() {
-        return Err(Fault::new(&place, "", "is no regular file").hint("only regular files are read"));
+        return Err(Fault::new(&place, "", "is not a regular file").hint("only regular files are read"));
     }
     let mut reader = BufReader::with_capacity(1 << 16, opened.take(LARGEST));
     let start = reader.fill_buf().map_err(cannot)?;
@@ -273,27 +272,14 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
     Ok(reader)
 }
 
-/// Whether a file name fits a pattern of `*` and `?`. As in a shell, neither takes the dot of a hidden file.
+/// Whether a file name fits a pattern. Only `*` and `?` are special. As in a shell, they do not match the dot of a hidden file.
 pub fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    if name.first() == Some(&'.') && pattern.first() != Some(&'.') {
-        return false;
+    let mut escaped = pattern.replace('[', "[[]");
+    while escaped.contains("**") {
+        escaped = escaped.replace("**", "*");
     }
-    // reached[n]: the pattern so far takes exactly the first n characters.
-    let mut reached = vec![false; name.len() + 1];
-    reached[0] = true;
-    for part in pattern {
-        if part == '*' {
-            let from = reached.iter().position(|&reached| reached).unwrap_or(reached.len());
-            reached[from..].fill(true);
-        } else {
-            for at in (0..name.len()).rev() {
-                reached[at + 1] = reached[at] && (part == '?' || part == name[at]);
-            }
-            reached[0] = false;
-        }
-    }
-    reached[name.len()]
+    let hidden = name.starts_with('.') && !pattern.starts_with('.');
+    !hidden && glob::Pattern::new(&escaped).is_ok_and(|pattern| pattern.matches(name))
 }
 
 #[cfg(test)]
@@ -316,6 +302,12 @@ mod tests {
             ("?", "é", true),
             ("a", "a", true),
             ("a", "ab", false),
+            ("a**.txt", "ab.txt", true),
+            ("**", ".a", false),
+            ("a[1].txt", "a[1].txt", true),
+            ("a[1].txt", "a1.txt", false),
+            ("[a-z]*.csv", "[a-z]-1.csv", true),
+            ("a].txt", "a].txt", true),
         ] {
             assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }

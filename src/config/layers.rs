@@ -1,70 +1,64 @@
-//! The three layers of a configuration, laid over each other: defaults, file, environment.
+//! The layers of a configuration, laid over each other: defaults, file, environment.
 //!
-//! The `config` crate carries the layers. How one is laid over the next is ours, because tables differ: a section is
+//! The `config` crate carries the layers. How one is laid over the next differs by table, so it is done here: a section is
 //! merged key by key, while a cadence row, a secret or a set of headers is one value and is replaced as a whole.
-//! Names in variables have lost their case, so they find the existing name in any case, with `_` for `-` too.
-//!
-//! Nothing here knows what a value should look like; only what is no TOML, or no section at all, is at fault.
+//! Variables do not keep the case of a name, so they find the existing name in any case, with `_` for `-` too.
 
 use std::fmt;
 use std::path::Path;
 
-use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
+use config::{ConfigError, FileFormat, Format as _, Map, Source, Value, ValueKind};
 
 use super::environment::Environment;
-use super::fault::{Fault, Findings, meant};
-use super::reader::dotted;
+use super::fault::{Fault, Findings};
+use super::table::{PREFIX, is_variable};
+use super::value::{ANY, empty_table};
 use crate::domain::polling::cadence::RowName;
 
 /// The commented file that ships, which is the compiled-in default.
 pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");
 
-/// What variables start with. `TRACKPOST_CONFIG` does not: one underscore.
-pub(super) const PREFIX: &str = "TRACKPOST__";
+/// The name of the compiled-in default as a place.
+pub(super) const BUILT_IN: &str = "compiled-in default";
 
-const SECTIONS: [&str; 9] =
-    ["store", "http", "log", "accounts", "registration", "cadence", "silence", "signing", "subscribers"];
+/// Keys whose commented value in [`DEFAULTS`] is an example and no default.
+const EXAMPLES: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
 
-/// All layers as one table. Every scalar and array in it knows its origin.
-pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> Map<String, Value> {
-    let mut builder = config::Config::builder();
-    builder = builder.add_source(Layer::Text(parse(DEFAULTS, "compiled-in default", findings)));
+/// All layers as one table, in which every scalar and array knows its origin; and the table of all defaults.
+pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> (Value, Value) {
+    let mut builder = config::Config::builder().add_source(Layer::Text(parse(DEFAULTS, BUILT_IN, findings)));
     if let Some(path) = file {
         builder = builder.add_source(Layer::Text(read(path, findings)));
     }
-    builder = builder.add_source(Layer::Variables(variables(environment, findings)));
+    builder = builder.add_source(Layer::Variables(variables(environment)));
     let built = builder.build().and_then(|built| built.cache.into_table());
-    built.unwrap_or_else(|error| {
+    let mut table = built.unwrap_or_else(|error| {
         let fault = Fault::new("configuration", "", error.to_string());
         findings.fault(fault.hint("trackpost check with the file alone, without variables, may tell more"));
         Map::new()
-    })
+    });
+    let defaults = defaults(findings);
+    complete(&mut table, &defaults);
+    (Value::new(None, table), defaults)
 }
 
 fn read(path: &Path, findings: &Findings) -> Map<String, Value> {
     let place = path.display().to_string();
-    let cannot = |problem: String| {
-        findings.fault(
-            Fault::new(&place, "", problem).hint("--config FILE or TRACKPOST_CONFIG names the configuration"),
-        );
-        Map::new()
+    let problem = match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => return parse(&text, &place, findings),
+        Ok(Err(_)) => "is not UTF-8 text".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
     };
-    match std::fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => parse(&text, &place, findings),
-        Ok(Err(_)) => cannot("is not UTF-8 text".to_owned()),
-        Err(error) => cannot(format!("cannot be read: {error}")),
-    }
+    let hint = "--config FILE or TRACKPOST_CONFIG names the configuration; trackpost init writes one";
+    findings.fault(Fault::new(&place, "", problem).hint(hint));
+    Map::new()
 }
 
 fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
-    let mut table = match File::from_str(text, FileFormat::Toml).collect() {
-        Ok(table) => table,
-        Err(error) => {
-            findings.fault(syntax_fault(place, &error));
-            return Map::new();
-        }
-    };
-    table.retain(|name, _| known_section(name, name, place, findings));
+    let table = FileFormat::Toml.parse(Some(&place.to_owned()), text).unwrap_or_else(|error| {
+        findings.fault(syntax_fault(text, place, &*error));
+        Map::new()
+    });
     if let Some(ValueKind::Table(rows)) = table.get("cadence").map(|cadence| &cadence.kind) {
         for row in RowName::ALL.map(RowName::as_str) {
             if rows.keys().filter(|name| name.eq_ignore_ascii_case(row)).count() > 1 {
@@ -73,86 +67,99 @@ fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
             }
         }
     }
-    table.into_iter().map(|(name, value)| (name, stamped(value, place))).collect()
+    table
 }
 
-fn variables(environment: &Environment, findings: &Findings) -> Vec<(Vec<String>, Value)> {
-    let of_ours = environment
-        .iter()
-        .filter(|(name, _)| name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX)));
-    of_ours
-        .filter_map(|(variable, text)| {
-            let path: Vec<String> =
-                variable[PREFIX.len()..].split("__").map(|name| name.to_ascii_lowercase()).collect();
-            let known = known_section(&path[0], &path.join("."), variable, findings);
-            known.then(|| (path, stamped(Value::new(None, structured(text)), variable)))
-        })
-        .collect()
+/// A syntax error with its line. The text is not quoted, as it may hold a secret.
+fn syntax_fault(text: &str, place: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
+    let (mut position, mut message) = (String::new(), "is not valid TOML".to_owned());
+    if let Some(error) = error.downcast_ref::<toml::de::Error>() {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        position = format!("line {}, column {column}", before.matches('\n').count() + 1);
+        message = format!("{message}: {}", error.message().replace('\n', ", "));
+    }
+    Fault::new(place, position, message)
+        .hint("strings stand in quotes, sections in [brackets], and each is there once")
 }
 
-/// Arrays and tables as TOML has them, everything else as the text it is: whoever expects a number reads one in it, and
-/// a token of digits stays a token.
-fn structured(text: &str) -> ValueKind {
+/// The path of each variable in lower case, and its value.
+fn variables(environment: &Environment) -> Vec<(Vec<String>, Value)> {
+    let ours = environment.iter().filter(|(name, _)| is_variable(name));
+    let path = |variable: &str| variable[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
+    ours.map(|(variable, text)| (path(variable), structured(variable, text))).collect()
+}
+
+/// Reads arrays and tables as TOML. Everything else stays text, so that a token of digits stays a token.
+fn structured(variable: &str, text: &str) -> Value {
+    let origin = variable.to_owned();
     if text.trim_start().starts_with(['[', '{'])
-        && let Ok(mut table) = File::from_str(&format!("value = {text}"), FileFormat::Toml).collect()
+        && let Ok(mut table) = FileFormat::Toml.parse(Some(&origin), &format!("value = {text}"))
         && table.len() == 1
         && let Some(value) = table.remove("value")
     {
-        return value.kind;
+        return value;
     }
-    ValueKind::String(text.to_owned())
+    Value::new(Some(&origin), text)
 }
 
-fn known_section(name: &str, key: &str, place: &str, findings: &Findings) -> bool {
-    let known = SECTIONS.contains(&name);
-    if !known {
-        findings.fault(
-            Fault::new(place, dotted("", key), "is no section of the configuration").hint(format!(
-                "{}Sections: {}",
-                meant(name, SECTIONS),
-                SECTIONS.join(", ")
-            )),
-        );
+/// All defaults, also those that stand in comments: of any account, of any subscriber and of the registration.
+fn defaults(findings: &Findings) -> Value {
+    let mut defaults = parse(&uncommented(), BUILT_IN, findings);
+    defaults.remove("signing");
+    for section in ["accounts", "subscribers", "registration"] {
+        let named = table_of(defaults.entry(section.to_owned()).or_default());
+        for name in ["main", "orders"] {
+            let example = named.remove(name).into_iter().map(|example| (ANY.to_owned(), example));
+            named.extend(example.collect::<Vec<_>>());
+        }
+        named.retain(|name, _| !["labels", "files"].contains(&name.as_str()));
     }
-    known
+    Value::new(None, defaults)
 }
 
-/// File and line of what is no TOML. The parser quotes the line, which may hold a secret: that part is left out.
-fn syntax_fault(place: &str, error: &ConfigError) -> Fault {
-    let text = match error {
-        ConfigError::FileParse { cause, .. } => cause.to_string(),
-        other => other.to_string(),
-    };
-    let position = text
-        .lines()
-        .next()
-        .and_then(|first| first.strip_prefix("TOML parse error at "))
-        .unwrap_or_default()
-        .to_owned();
-    let behind_quote = text.lines().rev().take_while(|line| !line.trim_start().starts_with('|'));
-    let mut message: Vec<&str> = behind_quote.map(str::trim).collect();
-    message.reverse();
-    Fault::new(place, position, format!("is no TOML: {}", message.join(" ").trim()))
-        .hint("texts stand in quotes, sections in [brackets], and each is there once")
+/// Adds the defaults that stand in comments.
+fn complete(table: &mut Map<String, Value>, defaults: &Value) {
+    let ValueKind::Table(defaults) = &defaults.kind else { return };
+    for section in ["accounts", "subscribers"] {
+        let ValueKind::Table(default) = &defaults[section].kind else { continue };
+        if let Some(ValueKind::Table(named)) = table.get_mut(section).map(|section| &mut section.kind) {
+            named.values_mut().for_each(|one| add_missing(one, &default[ANY]));
+        }
+    }
+    add_missing(
+        table.entry("registration".to_owned()).or_insert_with(empty_table),
+        &defaults["registration"],
+    );
 }
 
-fn stamped(value: Value, place: &str) -> Value {
-    let kind = match value.kind {
-        ValueKind::Table(entries) => {
-            ValueKind::Table(entries.into_iter().map(|(name, value)| (name, stamped(value, place))).collect())
-        }
-        ValueKind::Array(items) => {
-            ValueKind::Array(items.into_iter().map(|item| stamped(item, place)).collect())
-        }
-        scalar => scalar,
+/// [`DEFAULTS`] with its examples live: the lines that start with `#` and no space.
+pub(super) fn uncommented() -> String {
+    let live = |line: &'static str| match line.strip_prefix('#') {
+        Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
+        _ => line,
     };
-    Value::new(Some(&place.to_owned()), kind)
+    DEFAULTS.lines().flat_map(|line| [live(line), "\n"]).collect()
+}
+
+fn add_missing(to: &mut Value, defaults: &Value) {
+    let (ValueKind::Table(table), ValueKind::Table(defaults)) = (&mut to.kind, &defaults.kind) else {
+        return;
+    };
+    for (name, default) in defaults.iter().filter(|(name, _)| !EXAMPLES.contains(&name.as_str())) {
+        match table.get_mut(name) {
+            Some(value) => add_missing(value, default),
+            None => {
+                table.insert(name.clone(), default.clone());
+            }
+        }
+    }
 }
 
 #[derive(Clone)]
 enum Layer {
     Text(Map<String, Value>),
-    /// Paths in lower case, and what is to be put there.
+    /// Paths in lower case with their values.
     Variables(Vec<(Vec<String>, Value)>),
 }
 
@@ -162,7 +169,7 @@ impl Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        let mut alone = Value::new(None, Map::<String, Value>::new());
+        let mut alone = empty_table();
         self.collect_to(&mut alone)?;
         alone.into_table()
     }
@@ -181,13 +188,13 @@ impl Source for Layer {
 }
 
 impl fmt::Debug for Layer {
-    /// Shows nothing: a layer holds secrets.
+    /// Shows nothing: a layer contains secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Layer")
     }
 }
 
-/// Lays `above` over `below`, which lies at `path`.
+/// Lays `above` over `below`, which is at `path`.
 fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
     match above.kind {
         ValueKind::Table(entries) if is_merged(path) => {
@@ -203,7 +210,7 @@ fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
     }
 }
 
-/// Puts `value` where `names` lead, which are in lower case.
+/// Puts `value` at the path `names`, which are in lower case.
 fn put(below: &mut Value, names: &[String], value: Value) {
     let mut path = Vec::with_capacity(names.len());
     let mut at = below;
@@ -216,7 +223,7 @@ fn put(below: &mut Value, names: &[String], value: Value) {
     cover(at, &mut path, value);
 }
 
-/// Whether a table at `path` is merged key by key; any other is one value.
+/// Whether a table at `path` is merged key by key; any other table is one value.
 fn is_merged(path: &[String]) -> bool {
     match path {
         [] | [_] => true,
@@ -236,14 +243,14 @@ fn table_of(value: &mut Value) -> &mut Map<String, Value> {
     }
 }
 
-/// Rows of the cadence match in any case.
+/// Cadence rows match in any case.
 fn row_name(path: &[String], name: String) -> String {
     let rows = if path == ["cadence"] { &RowName::ALL[..] } else { &[] };
     let row = rows.iter().map(|row| row.as_str()).find(|row| row.eq_ignore_ascii_case(&name));
     row.map_or(name, str::to_owned)
 }
 
-/// The name that is there already and differs only in case, or in `-` for `_`.
+/// The name that exists already and differs only in case, or in `-` for `_`.
 fn existing(table: &Map<String, Value>, name: &str) -> String {
     let alike = |there: &&String| there.eq_ignore_ascii_case(name);
     let nearly = |there: &&String| there.replace('-', "_").eq_ignore_ascii_case(name);
@@ -254,6 +261,7 @@ fn existing(table: &Map<String, Value>, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Faults;
     use super::*;
 
     fn over(file: &str, environment: &[(&str, &str)]) -> (Map<String, Value>, String) {
@@ -262,7 +270,7 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let findings = Findings::default();
         let table = lay(Some(&path), &environment.iter().copied().collect(), &findings);
-        (table, findings.settle().map_or_else(|faults| faults.to_string(), |_| String::new()))
+        (table.0.into_table().unwrap(), Faults::of(findings.finish().0).to_string())
     }
 
     fn at(table: &Map<String, Value>, path: &[&str]) -> Option<Value> {
@@ -281,7 +289,7 @@ mod tests {
             "[store]\npath = \"a.db\"\nkeep_attempts = \"1d\"",
             &[("TRACKPOST__STORE__PATH", "b.db"), ("TRACKPOST_CONFIG", "x"), ("PATH", "/bin")],
         );
-        assert_eq!(faults, "");
+        assert!(!faults.contains('\n'), "{faults}");
         let path = at(&table, &["store", "path"]).unwrap();
         assert_eq!(path.kind, ValueKind::from("b.db"));
         assert_eq!(path.origin(), Some("TRACKPOST__STORE__PATH"));
@@ -292,7 +300,7 @@ mod tests {
     #[test]
     fn a_cadence_row_of_the_file_replaces_the_default_as_a_whole_in_any_case() {
         let (table, faults) = over("[cadence.it]\nintervals = [\"1h\"]", &[]);
-        assert_eq!(faults, "");
+        assert!(!faults.contains('\n'), "{faults}");
         assert!(at(&table, &["cadence", "it"]).is_none());
         assert!(at(&table, &["cadence", "IT", "intervals"]).is_some());
         assert!(at(&table, &["cadence", "IT", "slow_after"]).is_none());
@@ -332,22 +340,14 @@ mod tests {
         assert!(faults.contains("t.toml: line 2, column"), "{faults}");
         assert!(!faults.contains("s3cret"), "{faults}");
         let (_, faults) = over("[store]\npath = \"a\"\npath = \"b\"\n", &[]);
-        assert!(faults.contains("t.toml: line 3, column 1: is no TOML: duplicate key"), "{faults}");
-    }
-
-    #[test]
-    fn no_section_at_all_is_a_fault() {
-        let (_, faults) = over("[acounts.main]\n", &[("TRACKPOST__STOER__PATH", "x")]);
-        assert!(faults.contains("t.toml: acounts: is no section"), "{faults}");
-        assert!(faults.contains("did you mean \"accounts\"?"), "{faults}");
-        assert!(faults.contains("TRACKPOST__STOER__PATH: stoer.path: is no section"), "{faults}");
+        assert!(faults.contains("t.toml: line 3, column 1: is not valid TOML: duplicate key"), "{faults}");
     }
 
     #[test]
     fn a_file_that_is_not_there_is_a_fault() {
         let findings = Findings::default();
         lay(Some(Path::new("/nowhere/t.toml")), &Environment::default(), &findings);
-        let faults = findings.settle().unwrap_err();
+        let faults = Faults::of(findings.finish().0);
         assert!(faults.to_string().contains("/nowhere/t.toml: cannot be read: No such file"), "{faults}");
     }
 }

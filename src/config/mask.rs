@@ -1,11 +1,11 @@
-//! Masks what looks like a secret, wherever it stands: a secret under a wrong key, or as the name of a variable.
+//! Masks text that looks like a secret, such as a secret under a wrong key or as the name of a variable.
 
-/// Stands for what is masked.
+/// Replaces a secret.
 const MASK: &str = "…";
-/// So many letters and digits without a break are a secret and no word.
+/// A run of so many letters and digits is a secret and not a word.
 const LONG: usize = 16;
 
-/// `text`, with all that looks like a secret masked.
+/// `text` with everything masked that looks like a secret.
 pub(super) fn secrets(text: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_+=-".contains(c);
     let (mut masked, mut rest) = (String::with_capacity(text.len()), text);
@@ -28,13 +28,13 @@ pub(super) fn secrets(text: &str) -> String {
     masked + rest
 }
 
-/// What a secret begins with that says what it is.
+/// The prefix that marks a word as a secret.
 fn prefix(word: &str) -> Option<&'static str> {
     let begins = |prefix: &&str| word.strip_prefix(*prefix).is_some_and(|rest| rest.len() >= 4);
     ["whsec_", "TEST_", "sk_"].into_iter().find(begins)
 }
 
-/// Whether a run of letters and digits holds both, and is longer than any word.
+/// Whether a run contains letters and digits, and is longer than any word.
 fn is_random(word: &str) -> bool {
     word.split(['-', '_']).any(|run| {
         let both =
@@ -52,7 +52,7 @@ mod tests {
         for (text, expected) in [
             ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_…"),
             ("https://whsec_AAAA/BBB+C==/x", "https://whsec_…"),
-            ("is no URL: whsec_AAAA.", "is no URL: whsec_…."),
+            ("is not a valid URL: whsec_AAAA.", "is not a valid URL: whsec_…."),
             ("TEST_0123456789", "TEST_…"),
             ("9f86d081884c7d659a2feaa0c55ad015", "…"),
             ("keys/xKn5pQ8rT2vW4yZ6aB8c.txt", "keys/….txt"),

@@ -1,45 +1,50 @@
 //! Reads the configuration: TOML text in, validated domain types out.
 //!
-//! Three layers lie over each other (compiled-in defaults, the file, the environment); then one reader per section
-//! takes what is its own, checks it, and leaves a fault for everything that is wrong. All faults come at once, each with
-//! place, key, value and a hint, and none ever shows a secret. Wrong rows of labels are no faults of the configuration:
-//! they are left out and told apart.
+//! Three layers lie over each other: compiled-in defaults, the file, the environment. Serde reads the result into one struct
+//! per section ([`table`]); then the module of each section checks its struct. All faults are reported at once, each with
+//! place, key, value and a hint, and none ever shows a secret. Wrong label rows are not faults of the configuration: they
+//! are left out and reported apart.
 //!
-//! It opens no connection and no database, resolves no name, watches no file, and reads no global state: the environment
-//! is an argument.
+//! A new key needs a field in the struct of its section and in the validated type, and its default and documentation in
+//! `config/trackpost.toml`. There the values of accounts and subscribers stand in comments that start with `#` and no space;
+//! those that are only examples are listed in [`layers`].
+//!
+//! The module opens no connection and no database, resolves no name, watches no file, and reads no global state: the
+//! environment is an argument.
 
 mod accounts;
 mod cadence;
 mod connection;
+mod draft;
 pub mod duration;
 mod environment;
 mod fault;
-mod headers;
-mod hmac_header;
 mod http;
 mod label_files;
 mod layers;
 mod log;
 mod mask;
 mod proxies;
-mod reader;
 mod registration;
 mod roll;
 mod rows;
 mod secret;
 mod signing;
-mod silence;
 mod sources;
 mod store;
 mod subscribers;
+mod table;
 mod url;
+mod value;
+mod wrong;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-pub use accounts::{Account, Discover};
 pub use environment::Environment;
-pub use fault::{Fault, Faults, nearest};
+pub use fault::{Fault, nearest};
 pub use http::HttpConfig;
 pub use label_files::{FoundFile, LeftOut, Look, Stamp, fits};
 pub use log::{LogConfig, LogFormat};
@@ -49,15 +54,17 @@ pub use rows::{CheckedRow, RowKind, RowSource, each_row};
 pub use sources::{LabelSources, Reading};
 pub use store::StoreConfig;
 
+use serde::Deserialize;
+
+use crate::domain::account::Account;
 use crate::domain::label::AccountName;
 use crate::domain::messages::signature::rsa::RsaKey;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::cadence::Cadence;
 use fault::Findings;
-use reader::{Context, Entry, Extent};
-use signing::Signing;
 use subscribers::Choices;
+use table::{At, Context, Extent};
 
 /// The whole configuration but for the labels. A reload compares it part by part.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,59 +81,89 @@ pub struct Config {
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,
 }
 
-/// A sound configuration, and where labels come from.
+/// A valid configuration, and where labels come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub config: Config,
     /// Where labels come from. Label files are not read yet.
     pub sources: LabelSources,
-    /// Wrong rows of the configuration itself, which were left out.
+    /// Wrong rows of the configuration itself, which are left out.
     pub label_faults: Vec<Fault>,
     /// How many of them there are.
     pub label_fault_count: usize,
     pub warnings: Vec<Fault>,
 }
 
+/// All faults of a configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Faults {
+    /// Never empty.
+    pub faults: Vec<Fault>,
+    /// Label rows that are left out. They stop nothing, and are reported beside the faults.
+    pub label_faults: Vec<Fault>,
+    /// The number of rows that are left out.
+    pub label_fault_count: usize,
+    /// Where labels come from, as far as that is valid.
+    pub sources: Box<LabelSources>,
+}
+
+impl Faults {
+    /// Faults of the configuration, and none of labels.
+    pub fn of(faults: Vec<Fault>) -> Self {
+        Self { faults, label_faults: Vec::new(), label_fault_count: 0, sources: Box::default() }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.len() {
+            1 => f.write_str("the configuration has a fault")?,
+            count => write!(f, "the configuration has {count} faults")?,
+        }
+        self.faults.iter().try_for_each(|fault| write!(f, "\n{fault}"))?;
+        self.label_faults.iter().try_for_each(|fault| write!(f, "\nleft out: {fault}"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
 impl Config {
     /// Reads everything: the file at `path` over the defaults, `environment` over both. Label files are read apart from it.
     ///
     /// # Errors
-    /// All faults of the configuration. Wrong rows of labels and label files are none.
+    /// All faults of the configuration. Wrong label rows and label files are not faults.
     pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
-        load(Some(path), environment, Extent::Everything)
+        strict(load(Some(path), environment, Extent::Everything))
     }
 
-    /// The same for a verb that works on the database beside a daemon: the secrets may be out of its reach and are not
-    /// fetched, and labels are not read.
+    /// The same for a command that works on the database beside a daemon. It may not be allowed to read the secrets, so they
+    /// are not fetched; labels are not read.
     ///
     /// # Errors
-    /// All faults of the configuration, but for those of secrets and labels.
+    /// All faults of the configuration, except those of secrets and labels.
     pub fn load_beside(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
-        load(Some(path), environment, Extent::BesideDaemon)
+        strict(load(Some(path), environment, Extent::BesideDaemon))
     }
 
-    /// The same for a verb that only reads the database: a fault elsewhere than in what says where the database is does not
-    /// block it. What is at fault is as it is by default, or missing; the faults are returned beside.
+    /// The same for a command that only reads the database: only faults about the path of the database stop it. An
+    /// account or subscriber with a fault is left out, another value is replaced by its default; the faults are returned too.
     ///
     /// # Errors
-    /// All faults, if the place of the database may be among them.
+    /// All faults, if one may be about the path of the database.
     pub fn load_to_read(path: &Path, environment: &Environment) -> Result<(Loaded, Option<Faults>), Faults> {
-        let faults = match Self::load_beside(path, environment) {
-            Ok(loaded) => return Ok((loaded, None)),
-            Err(faults) if faults.faults.iter().any(Fault::concerns_database) => return Err(faults),
-            Err(faults) => faults,
-        };
-        let rest = load(None, &Environment::default(), Extent::BesideDaemon)?;
-        load_with(Some(path), environment, Extent::BesideDaemon, Some(rest.config))
-            .map(|loaded| (loaded, Some(faults)))
+        let (loaded, faults) = load(Some(path), environment, Extent::BesideDaemon);
+        if faults.iter().any(Fault::concerns_database) {
+            return Err(Faults::of(faults));
+        }
+        Ok((loaded, (!faults.is_empty()).then(|| Faults::of(faults))))
     }
 
-    /// What is compiled in, with `environment` over it: no file is read.
+    /// The compiled-in defaults with `environment` over them: no file is read.
     ///
     /// # Errors
     /// All faults of the environment.
     pub fn builtin(environment: &Environment) -> Result<Loaded, Faults> {
-        load(None, environment, Extent::Everything)
+        strict(load(None, environment, Extent::Everything))
     }
 
     /// The accounts' names, in order.
@@ -135,79 +172,95 @@ impl Config {
     }
 }
 
-fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> Result<Loaded, Faults> {
-    load_with(path, environment, extent, None)
+/// The sections as written, in the order in which faults are reported.
+#[derive(Deserialize)]
+struct Sections {
+    store: store::StoreSection,
+    http: http::HttpSection,
+    log: LogConfig,
+    #[serde(default)]
+    accounts: BTreeMap<String, accounts::AccountSection>,
+    registration: registration::RegistrationSection,
+    cadence: cadence::CadenceSection,
+    silence: cadence::SilenceSection,
+    #[serde(default)]
+    signing: signing::SigningSection,
+    #[serde(default)]
+    subscribers: BTreeMap<String, subscribers::SubscriberSection>,
 }
 
-/// With `fallback`, a section at fault is taken from there, and faults are none.
-fn load_with(
-    path: Option<&Path>,
-    environment: &Environment,
-    extent: Extent,
-    fallback: Option<Config>,
-) -> Result<Loaded, Faults> {
-    let findings = Findings::default();
-    let root = layers::lay(path, environment, &findings);
-    let file = path.map_or_else(|| "compiled-in default".to_owned(), |path| path.display().to_string());
-    let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
-    let context = Context { environment, directory, file: &file, findings: &findings, extent };
-    let sections = reader::in_order(context, "", &root);
-    let section = |wanted: &str| -> Option<&Entry<'_>> {
-        sections.iter().find(|(name, _)| *name == wanted).map(|(_, entry)| entry)
-    };
+const SECTIONS: [&str; 9] =
+    ["store", "http", "log", "accounts", "registration", "cadence", "silence", "signing", "subscribers"];
 
-    let names = accounts::names(section("accounts"));
-    let store = section("store").and_then(store::read);
-    let http = section("http").and_then(http::read);
-    let log = section("log").and_then(log::read);
-    let accounts = section("accounts").map(accounts::read).unwrap_or_default();
-    let registered = registration::read(section("registration"), &names);
-    let cadence = section("cadence").and_then(cadence::read);
-    let silence = section("silence").and_then(silence::read);
-    let signing = section("signing").map_or_else(|| Some(Signing::default()), signing::read);
-    let choices = Choices { accounts: &names, signing: signing.as_ref() };
-    let subscribers =
-        section("subscribers").map(|entry| subscribers::read(entry, choices)).unwrap_or_default();
-    for (what, missing) in [("accounts", names.is_empty()), ("subscribers", subscribers.is_empty())] {
+fn strict((loaded, faults): (Loaded, Vec<Fault>)) -> Result<Loaded, Faults> {
+    if faults.is_empty() {
+        return Ok(loaded);
+    }
+    let Loaded { label_faults, label_fault_count, sources, .. } = loaded;
+    Err(Faults { faults, label_faults, label_fault_count, sources: Box::new(sources) })
+}
+
+/// The configuration, without the accounts and subscribers that are wrong and with the defaults for other wrong values, and
+/// all faults.
+fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Loaded, Vec<Fault>) {
+    let findings = &Findings::default();
+    let (mut root, defaults) = layers::lay(path, environment, findings);
+    let file = &path.map_or_else(|| layers::BUILT_IN.to_owned(), |path| path.display().to_string());
+    let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    let (fetch, is_secret) = (secret::read as table::Fetch, Cell::default());
+    let context = &Context { environment, directory, file, findings, extent, fetch, is_secret };
+    let root_before = &root.clone();
+    let sections: Sections = table::read(&mut root, &defaults, context);
+
+    // Places and keys are those that were written.
+    let at = |name: &str| At::root(root_before, context).key(name);
+    let names: Vec<AccountName> = sections.accounts.keys().map(|name| AccountName::new(name)).collect();
+    let accounts = sections.accounts.into_iter().filter_map(|(name, account)| {
+        let at = at("accounts").key(&name);
+        let account = account.check(&at, &name);
+        at.is_sound().then(|| (account.name.clone(), account))
+    });
+    let store = sections.store.check(&at("store"));
+    let http = sections.http.check(&at("http"));
+    let log = sections.log.check(&at("log"));
+    let accounts: BTreeMap<_, _> = accounts.collect();
+    let registered = sections.registration.check(&at("registration"), &names);
+    let rsa_keys = sections.signing.check(&at("signing"));
+    let can_sign = signing::is_configured(&at("signing"));
+    let choices = Choices { accounts: &names, rsa_keys: &rsa_keys, can_sign };
+    let no_subscriber = sections.subscribers.is_empty();
+    let subscribers = sections.subscribers.into_iter().filter_map(|(name, subscriber)| {
+        let at = at("subscribers").key(&name);
+        let subscriber = subscriber.check(&at, &name, choices);
+        at.is_sound().then(|| (subscriber.name.clone(), subscriber))
+    });
+    let config = Config {
+        store,
+        http,
+        log,
+        accounts,
+        registration: registered.config,
+        cadence: sections.cadence.check(&at("cadence")),
+        silence: sections.silence.check(&at("silence")),
+        subscribers: subscribers.collect(),
+        rsa_keys,
+    };
+    for (what, missing) in [("accounts", names.is_empty()), ("subscribers", no_subscriber)] {
         if missing {
-            let hint = format!("[{what}.NAME]; `trackpost demo` shows it all without any");
-            findings.warn(Fault::new(&file, what, "none is configured").hint(hint));
+            let hint = format!("[{what}.NAME]; `trackpost demo` shows everything without any");
+            findings.warn(Fault::new(file, what, "none is configured").hint(hint));
         }
     }
-
-    let settled = if fallback.is_some() { Ok(Vec::new()) } else { findings.settle() };
-    let mut warnings = settled.map_err(|faults| Faults {
-        label_faults: registered.faults.clone(),
-        label_fault_count: registered.fault_count,
-        sources: Box::new(registered.sources.clone()),
-        ..faults
-    })?;
+    let (faults, mut warnings) = findings.finish();
     warnings.extend(registered.warnings);
-    // Without a fault every section of the defaults has been read.
-    let incomplete = || Faults::of(vec![Fault::new(&file, "", "a section of the defaults is missing")]);
-    Ok(Loaded {
-        config: Config {
-            store: store.ok_or_else(incomplete)?,
-            http: http
-                .or_else(|| fallback.as_ref().map(|config| config.http.clone()))
-                .ok_or_else(incomplete)?,
-            log: log.or_else(|| fallback.as_ref().map(|config| config.log.clone())).ok_or_else(incomplete)?,
-            accounts,
-            registration: registered.config,
-            cadence: cadence
-                .or_else(|| fallback.as_ref().map(|config| config.cadence.clone()))
-                .ok_or_else(incomplete)?,
-            silence: silence
-                .or_else(|| fallback.as_ref().map(|config| config.silence.clone()))
-                .ok_or_else(incomplete)?,
-            rsa_keys: signing.unwrap_or_default().keys,
-            subscribers,
-        },
+    let loaded = Loaded {
+        config,
         sources: registered.sources,
         label_faults: registered.faults,
         label_fault_count: registered.fault_count,
         warnings,
-    })
+    };
+    (loaded, faults)
 }
 
 #[cfg(test)]

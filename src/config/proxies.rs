@@ -1,64 +1,62 @@
-//! `proxy` of a subscriber or an account: by way of whom it is reached.
+//! `proxy` of a subscriber or an account.
 //!
-//! None unless it is configured, whatever the environment says. Nothing of a proxy's credentials is ever shown.
+//! There is no proxy unless one is configured, whatever the environment says. The credentials of a proxy are never shown.
 
-use super::reader::{Entry, Extent, Table};
-use super::{secret, url};
+use serde::Deserialize;
+
+use super::table::{Context, Extent};
+use super::url::{self, HttpUrl};
+use super::wrong::Wrong;
 use crate::domain::delivery::address::always_refused;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
-const FORM: &str = "as in \"http://proxy.internal:3128\", or \"environment\"";
+/// The proxies for http and https, and the hosts without one; read by its name from a secret.
+#[derive(Deserialize)]
+pub(super) struct ProxyUrls([String; 3]);
 
-/// What the key `proxy` of `table` says.
-pub(super) fn of(table: &Table<'_>) -> Option<Proxies> {
-    table.present("proxy").map_or_else(|| Some(Proxies::default()), proxies)
+impl From<ProxyUrls> for Proxies {
+    fn from(ProxyUrls([http, https, except]): ProxyUrls) -> Self {
+        let [http, https] = [http, https].map(|url| (!url.is_empty()).then(|| Hidden::new(url)));
+        Self { http, https, except }
+    }
 }
 
-fn proxies(entry: &Entry<'_>) -> Option<Proxies> {
-    if entry.context.extent == Extent::BesideDaemon {
-        return Some(Proxies::default());
+/// The parts of [`ProxyUrls`] that `text` stands for: a URL, `environment` or nothing.
+pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, Wrong> {
+    if text.is_empty() || context.extent == Extent::BesideDaemon {
+        return Ok(vec![String::new(); 3]);
     }
-    let text = secret::read(entry)?;
-    if text.expose() == "environment" {
-        return environment(entry);
+    if text != "environment" {
+        let proxy = check(text.trim(), "")?;
+        return Ok(vec![proxy.clone(), proxy, String::new()]);
     }
-    let proxy = proxy(entry, text.expose().trim(), "")?;
-    Some(Proxies { http: Some(proxy.clone()), https: Some(proxy), except: String::new() })
-}
-
-/// What the usual variables say, in capitals or not.
-fn environment(entry: &Entry<'_>) -> Option<Proxies> {
+    // The usual variables, in upper or lower case.
     let variable = |names: [&'static str; 2]| {
-        let set = |name| entry.context.environment.get(name).map(|value| (name, value.trim()));
+        let set = |name| context.environment.get(name).map(|value| (name, value.trim()));
         names.into_iter().filter_map(set).find(|(_, value)| !value.is_empty())
     };
     let all = variable(["ALL_PROXY", "all_proxy"]);
     let of = |names| match variable(names).or(all) {
-        None => Some(None),
-        Some((name, value)) => {
-            let scheme = if value.contains("://") { "" } else { "http://" };
-            proxy(entry, &format!("{scheme}{value}"), &format!("{name} ")).map(Some)
-        }
+        None => Ok(String::new()),
+        Some((name, value)) if value.contains("://") => check(value, &format!("{name} ")),
+        Some((name, value)) => check(&format!("http://{value}"), &format!("{name} ")),
     };
-    let (http, https) = (of(["HTTP_PROXY", "http_proxy"]), of(["HTTPS_PROXY", "https_proxy"]));
     let except = variable(["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, hosts)| hosts.to_owned());
-    Some(Proxies { http: http?, https: https?, except })
+    Ok(vec![of(["HTTP_PROXY", "http_proxy"])?, of(["HTTPS_PROXY", "https_proxy"])?, except])
 }
 
-/// `whose` names a variable, or nobody.
-fn proxy(entry: &Entry<'_>, text: &str, whose: &str) -> Option<Hidden<String>> {
-    match url::parse(text) {
-        // What is no URL at all may be a secret that went astray.
-        Err(problem) if !text.contains("://") => entry.fault_unshown(format!("{whose}{problem}"), FORM),
-        Err(problem) => entry.fault_masked(&url::masked(text), format!("{whose}{problem}"), FORM),
-        Ok(url) => match url.address.and_then(always_refused) {
-            Some(refusal) => entry.fault_masked(
-                &url.shown,
-                format!("{whose}has an address that won't do: {refusal}"),
-                FORM,
-            ),
-            None => Some(Hidden::new(text.to_owned())),
+/// `variable` is the name of the variable with a space, or empty.
+fn check(text: &str, variable: &str) -> Result<String, Wrong> {
+    let problem = match HttpUrl::parse(text) {
+        Ok(url) => match url.address().and_then(always_refused) {
+            Some(refusal) => format!("has an address that is never connected to: {refusal}"),
+            None => return Ok(text.to_owned()),
         },
-    }
+        // A text that is not a URL at all may be a misplaced secret.
+        Err(problem) if !text.contains("://") => problem.to_owned(),
+        Err(problem) => format!("{problem}: {}", url::masked(text)),
+    };
+    let hint = "write it like \"http://proxy.internal:3128\", or \"environment\"";
+    Err(Wrong::new(format!("{variable}{problem}"), hint))
 }

@@ -1,21 +1,21 @@
-//! The roll of labels: checks rows, and remembers each label in 16 bytes.
+//! The roll of labels: checks rows, and keeps each label in 16 bytes.
 //!
-//! A fingerprint of its name and one of what is said about it tell whether the registry has the label as it should be. A
-//! million labels take 16 MB while they are compared, and none of them is held as text.
+//! A hash of the id and a hash of the metadata tell whether the registry has the label as configured. A million labels take
+//! 16 MB while they are compared; none of them is kept as text.
 
 use std::cmp::Ordering;
 use std::hash::DefaultHasher;
 use std::hash::Hasher as _;
 
+use super::draft::{Draft, Slip};
 use super::fault::{Fault, meant};
-use super::rows::{Draft, Slip};
 use crate::domain::label::{AccountName, LabelKey, Registration, Source};
 
-/// So many faults, and so many warnings, are kept of one place.
+/// The most faults, and the most warnings, that are kept of one place.
 pub const SHOWN_PER_PLACE: usize = 100;
-/// So many are kept of all places together.
+/// The most that are kept of all places together.
 const SHOWN: usize = 1_000;
-/// So many labels that are there twice, with other metadata, are looked up again to name their rows.
+/// The most labels with contradicting rows that are read again to name those rows.
 const CONFLICTS: usize = 1_000;
 
 const ROW: &str = "a row is an id, or { id = \"…\", account = \"…\", metadata = { … } }";
@@ -44,22 +44,22 @@ impl At<'_> {
         }
     }
 
-    /// That a label was named before, with other metadata.
+    /// A warning that an earlier row has other metadata.
     pub(super) fn again(self, label: &LabelKey) -> Fault {
-        self.fault(Slip::new("was there before with other metadata: these hold"))
+        self.fault(Slip::new("was there before with other metadata: this row holds"))
             .value(label.id.as_str())
             .hint("one row per label, or the same metadata in both")
     }
 }
 
-/// A row's label, if `accounts` (in order) know its account and its id is one.
+/// The label of a row, if its id is valid and its account is one of `accounts` (in order).
 pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> Result<Registration, Slip> {
     let id = draft.id.parse().map_err(|error| Slip {
         value: Some(draft.id.clone()),
         hint: Some("an id as ShipStation gives it, such as se-324658".to_owned()),
         ..Slip::new(format!("is not a label id: {error}"))
     })?;
-    // Whatever is wrong with the account, the row is found by its id.
+    // A fault of the account names the id too, so that the row can be found.
     let named = |slip: Slip| match slip.value {
         Some(_) => Slip { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
         None => Slip { value: Some(draft.id.clone()), ..slip },
@@ -74,11 +74,11 @@ fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName,
         (None, [only]) => Ok(only.clone()),
         (None, []) => Err(Slip {
             hint: hint("[accounts.NAME] with its api_key".to_owned()),
-            ..Slip::new("belongs to no account: none is configured")
+            ..Slip::new("does not belong to an account: none is configured")
         }),
         (None, _) => Err(Slip {
             hint: hint("with several accounts each label names its own".to_owned()),
-            ..Slip::new("names no account")
+            ..Slip::new("does not name an account")
         }),
         (Some(name), accounts) => match place_of(accounts, name) {
             Some(found) => Ok(accounts[found].clone()),
@@ -89,23 +89,23 @@ fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName,
                     meant(name, accounts.iter().map(AccountName::as_str)),
                     accounts.iter().map(AccountName::as_str).collect::<Vec<_>>().join(", ")
                 )),
-                ..Slip::new("is no account of this configuration")
+                ..Slip::new("is not an account of this configuration")
             }),
         },
     }
 }
 
-/// Where an account is among others, which are in order.
+/// The position of an account in the sorted list.
 fn place_of(accounts: &[AccountName], name: &str) -> Option<usize> {
     accounts.binary_search_by(|account| account.as_str().cmp(name)).ok()
 }
 
-/// A label and where it stands: 0 for the configuration itself, else the number of the file from 1 on.
+/// Where a label stands: 0 for the configuration itself, else the number of its file from 1 on.
 pub type Place = u32;
 
-/// Bits of a content that say the place; the others are of the metadata.
+/// Bits of `Record::content` for the place; the others are the hash of the metadata.
 const PLACE_BITS: u32 = 20;
-/// The most label files that are told apart.
+/// The most label files.
 pub(super) const MOST_FILES: usize = (1 << PLACE_BITS) - 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,21 +132,21 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// A record stands within so many of where it is expected, most of the time.
+/// A record stands at most so many places from where it is expected, most of the time.
 const NEAR: usize = 32;
 
-/// What the registry has, held against the roll.
+/// How a label of the registry compares to the roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// As the roll says.
+    /// On the roll with the same metadata and place.
     Same,
-    /// On the roll, but otherwise.
+    /// On the roll with other metadata or another place.
     Changed,
     /// Not on the roll.
     Unknown,
 }
 
-/// Every label that rows named, by account.
+/// All labels of the rows, by account.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roll {
     accounts: Vec<AccountName>,
@@ -157,7 +157,7 @@ pub struct Roll {
 struct Run {
     /// By name, once the roll is sealed.
     records: Vec<Record>,
-    /// A bit for each record: whether the registry does not have it so.
+    /// A bit for each record: set if the registry does not have the label like this.
     wanted: Vec<u64>,
 }
 
@@ -210,7 +210,7 @@ impl Roll {
         }
     }
 
-    /// How long the roll is, to be cut there.
+    /// The length of the roll, for [`Roll::cut`].
     pub(super) fn mark(&self) -> Vec<usize> {
         self.runs.iter().map(|run| run.records.len()).collect()
     }
@@ -221,8 +221,8 @@ impl Roll {
         }
     }
 
-    /// Makes each label one, of which the last row holds, and all of them wanted. Returns those that were there before
-    /// with other metadata: as many as are to be looked up, and how many there are.
+    /// Keeps the last row of each label, and marks all labels as wanted. Returns the labels whose rows have different metadata,
+    /// up to a limit, and their number.
     pub(super) fn seal(&mut self) -> (Conflicts, usize) {
         let (mut conflicts, mut count) = (Conflicts::default(), 0);
         for (account, run) in self.accounts.iter().zip(&mut self.runs) {
@@ -256,8 +256,8 @@ impl Roll {
         self.runs.iter().map(|run| run.records.len()).sum()
     }
 
-    /// Holds a label of the registry against the roll; `place` is `None` for a file that is not on it. What is as it should
-    /// be is no longer wanted.
+    /// Compares a label of the registry with the roll; `place` is `None` for a file that was not read. A label that is the same
+    /// is no longer wanted.
     pub fn hold(&mut self, account: &str, label_id: &str, metadata: &str, place: Option<Place>) -> Held {
         let Some(run) = self.run(account) else { return Held::Unknown };
         let record = Record::new(label_id, metadata, place.unwrap_or(Place::MAX));
@@ -281,10 +281,10 @@ impl Roll {
         self.labels()
     }
 
-    /// Whether this row is the one that holds, and is still wanted; from now on it is not.
+    /// Whether this is the row that holds and its label is still wanted; afterwards it is not wanted.
     pub(super) fn take(&mut self, label: &Registration, place: Place) -> bool {
         let Some(run) = self.run(label.key.account.as_str()) else { return false };
-        // Most are not wanted, and need no look at their metadata.
+        // Most labels are not wanted; their metadata need not be hashed.
         let Some(at) = run.find(hash(label.key.id.as_str())).filter(|at| run.is_wanted(*at)) else {
             return false;
         };
@@ -304,7 +304,7 @@ fn record_of(label: &Registration, place: Place) -> Record {
     Record::new(label.key.id.as_str(), &metadata, place)
 }
 
-/// Labels that are there more than once with other metadata, and the metadata of the last row of each.
+/// Labels whose rows have different metadata, with the hash of the last row that was read.
 #[derive(Debug, Default)]
 pub(super) struct Conflicts(std::collections::HashMap<(AccountName, u64), Option<u64>>);
 
@@ -319,7 +319,7 @@ impl Conflicts {
         self.0.is_empty()
     }
 
-    /// Whether a row, in order, says something else about its label than the row before.
+    /// Whether a row has other metadata than the row of the same label before it.
     pub(super) fn contradicts(&mut self, label: &Registration) -> bool {
         let record = record_of(label, 0);
         let key = (label.key.account.clone(), record.name);
@@ -328,7 +328,7 @@ impl Conflicts {
     }
 }
 
-/// Faults, of which each place keeps the first.
+/// Faults; only the first ones of each place are kept.
 #[derive(Default)]
 pub(super) struct Bounded {
     kept: Vec<Fault>,
@@ -345,13 +345,13 @@ impl Bounded {
         }
     }
 
-    /// Counts what is not worth keeping.
+    /// Counts faults that are not kept.
     pub(super) fn count(&mut self, more: usize) {
         self.total += more;
         self.of_place += more;
     }
 
-    /// Ends a place: what was not kept of it is summed up.
+    /// Ends a place with the number of faults that were not kept.
     pub(super) fn close(&mut self, place: &str, of_what: &str) {
         if let Some(more @ 1..) = self.of_place.checked_sub(SHOWN_PER_PLACE) {
             self.kept
@@ -360,7 +360,7 @@ impl Bounded {
         self.of_place = 0;
     }
 
-    /// What was kept, and how many there were.
+    /// The faults that were kept, and the number of all.
     pub(super) fn finish(self) -> (Vec<Fault>, usize) {
         (self.kept, self.total)
     }

@@ -1,63 +1,174 @@
-//! Fetches secrets from where the configuration says they are.
+//! Secrets and files, fetched while the configuration is read.
 //!
-//! A text as it is, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. What cannot be fetched is a fault that names
-//! the place; the content is never part of one, not even when it has the wrong type.
+//! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The types here are read by their names: a field of
+//! such a type holds the secret itself. A fault never shows a secret, not even when it has the wrong type.
 
 use std::io::Read;
 use std::path::Path;
 
 use config::ValueKind;
+use serde::Deserialize;
 
-use super::fault::Fault;
-use super::reader::{Entry, Extent};
+use super::proxies;
+use super::table::{At, Context, Extent};
+use super::value::{UNREAD, kept};
+use super::wrong::Wrong;
 use crate::domain::secret::Hidden;
 
-/// More than any secret has, in bytes: a wrong path such as a device must not be read for ever.
-const LONGEST: u64 = 64 * 1024;
+/// A secret, without line breaks at its end.
+#[derive(Deserialize)]
+pub(super) struct Secret(String);
 
-const FORM: &str = "a secret is a text, or { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
+/// A secret of one word, such as an API key. White space, invisible characters and paired quotes around it are removed with a
+/// warning; within it they are a fault.
+#[derive(Deserialize)]
+pub(super) struct Token(String);
 
-/// Stands for a secret that nobody wanted to read. It has the form of every kind of secret, and is none.
-const UNREAD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+/// The content of the file at the path that is given; empty without a path.
+#[derive(Default, Deserialize)]
+pub(super) struct FileText(pub(super) String);
 
-/// The secret that `entry` holds or points to, without line breaks at its end.
-pub(super) fn read(entry: &Entry<'_>) -> Option<Hidden<String>> {
-    if entry.context.extent == Extent::BesideDaemon {
-        return Some(Hidden::new(UNREAD.to_owned()));
+/// A private key: the path of its file, or a secret as a table; empty without either.
+#[derive(Deserialize)]
+pub(super) struct KeyText(String);
+
+/// One value, or an array of them.
+#[derive(Deserialize)]
+pub(super) struct OneOrMore<T>(pub(super) Vec<T>);
+
+impl From<Secret> for Hidden<String> {
+    fn from(Secret(text): Secret) -> Self {
+        Self::new(text)
     }
-    let text = match &entry.value.kind {
-        ValueKind::String(text) => text.clone(),
-        ValueKind::Table(_) => fetch(entry)?,
-        _ => return entry.fault_unshown("is no secret", FORM),
+}
+
+impl From<Token> for Hidden<String> {
+    fn from(Token(text): Token) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<KeyText> for Hidden<String> {
+    fn from(KeyText(text): KeyText) -> Self {
+        Self::new(text)
+    }
+}
+
+/// The text of a value if `name` is one of the types above, the parts of a [`proxies::ProxyUrls`].
+pub(super) fn read(at: &At<'_>, name: &str) -> Option<Result<Vec<String>, Wrong>> {
+    let beside = at.context.extent == Extent::BesideDaemon;
+    let written = match at.kind() {
+        Some(ValueKind::String(text)) => Some(text.as_str()),
+        _ => None,
     };
-    Some(Hidden::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    let text = match (name, written) {
+        ("FileText" | "KeyText", Some("")) => Ok(String::new()),
+        ("FileText" | "KeyText", _) if beside => Ok(String::new()),
+        ("FileText", Some(path)) => file(at.context, path, LONGEST_FILE),
+        ("KeyText", Some(text)) if text.contains("-----") => {
+            Err(Wrong::new("is a key where the path of a file should be", RELATIVE))
+        }
+        ("KeyText", Some(path)) => file(at.context, path, LONGEST_FILE),
+        ("Secret" | "KeyText", _) => fetch(at),
+        ("Token", _) => fetch(at).and_then(|text| word(at, &text)),
+        ("ProxyUrls", _) => return Some(fetch(at).and_then(|text| proxies::urls(at.context, &text))),
+        _ => return None,
+    };
+    at.context.is_secret.set(name != "FileText");
+    Some(text.map(|text| vec![text]))
 }
 
-/// A secret that is one word, such as an API key. White space, marks that cannot be seen and paired quotes around it are
-/// taken off with a warning; within it they are a fault.
-pub(super) fn read_token(entry: &Entry<'_>) -> Option<Hidden<String>> {
-    let secret = read(entry)?;
-    let token = bare(secret.expose());
-    if let Some((at, found)) = (1..).zip(token.chars()).find(|(_, c)| !c.is_ascii_graphic()) {
-        return entry.fault_unshown(
-            format!("holds {} at character {at}", named(found)),
-            "one word of plain text: is it copied as a whole, and nothing else?",
+/// The longest secret, in bytes: a wrong path, such as a device, must not be read without end.
+const LONGEST: u64 = 64 * 1024;
+/// The longest file of certificates, in bytes: four times a bundle of all public roots.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+const RELATIVE: &str = "relative paths start at the configuration file";
+
+/// The secret that a value is or points to, without line breaks at its end.
+fn fetch(at: &At<'_>) -> Result<String, Wrong> {
+    at.context.is_secret.set(true);
+    let context = at.context;
+    let text = match (at.kind(), at.kind().and_then(kept)) {
+        _ if context.extent == Extent::BesideDaemon => UNREAD.to_owned(),
+        (Some(ValueKind::String(text)), _) => text.clone(),
+        (_, Some(("file", path))) => file(context, path, LONGEST)?,
+        (_, Some(("env", name))) => context.environment.get(name).map(str::to_owned).ok_or_else(|| {
+            let problem = format!("the environment variable {name} is not set");
+            Wrong::new(problem, "{ env = \"…\" } takes the name of a variable, not the secret")
+        })?,
+        (_, Some((_, name))) => credential(context, name)?,
+        _ => {
+            return Err(Wrong::new(
+                "is neither a string nor a table with exactly one of file, env, credential",
+                "a secret is \"…\", { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }",
+            ));
+        }
+    };
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn credential(context: &Context<'_>, name: &str) -> Result<String, Wrong> {
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+        let problem = format!("{name:?} is not the name of a credential");
+        return Err(Wrong::new(problem, "the name in LoadCredential=, not a path"));
+    }
+    let Some(directory) = context.environment.get("CREDENTIALS_DIRECTORY") else {
+        let hint = format!(
+            "systemd sets it by LoadCredential={name}:/path; in a shell: export CREDENTIALS_DIRECTORY=/folder/of/{name}"
         );
-    }
-    if token != secret.expose() {
-        let problem = "has blanks, quotes or marks that cannot be seen around it: they are taken off";
-        let fault = Fault::new(entry.place(), &entry.key, problem);
-        entry.context.findings.warn(fault.hint("keep the secret alone, without quotes around it"));
-    }
-    Some(Hidden::new(token.to_owned()))
+        return Err(Wrong::new(
+            format!("credential {name} not found: CREDENTIALS_DIRECTORY is not set"),
+            hint,
+        ));
+    };
+    let hint = format!("systemd puts it there by LoadCredential={name}:/path");
+    let path = Path::new(directory).join(name);
+    file(context, &path.to_string_lossy(), LONGEST).map_err(|wrong| Wrong { hint, ..wrong })
 }
 
-/// Without what may have come with a secret when it was copied.
+/// The text of a file of at most `longest` bytes.
+fn file(context: &Context<'_>, path: &str, longest: u64) -> Result<String, Wrong> {
+    let path = context.directory.join(path);
+    let read = || {
+        let mut bytes = Vec::new();
+        std::fs::File::open(&path)?.take(longest + 1).read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    let why = match read().map(String::from_utf8) {
+        Ok(Ok(text)) if text.len() as u64 > longest => format!("it is larger than {longest} bytes"),
+        Ok(Ok(text)) => return Ok(text),
+        Ok(Err(_)) => "it is not UTF-8 text".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Wrong { shown: false, ..Wrong::new(format!("{} cannot be read: {why}", path.display()), RELATIVE) })
+}
+
+fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {
+    let token = bare(text);
+    if let Some((position, found)) = (1..).zip(token.chars()).find(|(_, c)| !c.is_ascii_graphic()) {
+        let found = match found {
+            ' ' => "a space".to_owned(),
+            '\n' | '\r' => "a line break".to_owned(),
+            '\t' => "a tab".to_owned(),
+            other => format!("the character U+{:04X}", u32::from(other)),
+        };
+        let hint = "one word of plain text: is it copied completely, and nothing else?";
+        return Err(Wrong::new(format!("contains {found} at character {position}"), hint));
+    }
+    if token != text {
+        let problem = "has spaces, quotes or invisible characters around it: they are removed";
+        at.warn(None, problem, "keep the secret alone, without quotes around it");
+    }
+    Ok(token.to_owned())
+}
+
+/// Removes what may have been copied along with a secret.
 fn bare(text: &str) -> &str {
-    let unseen = |c: char| c.is_whitespace() || UNSEEN.contains(&c);
-    let text = text.trim_matches(unseen);
+    let invisible = |c: char| c.is_whitespace() || INVISIBLE.contains(&c);
+    let text = text.trim_matches(invisible);
     let quoted = QUOTES.iter().find_map(|(open, close)| text.strip_prefix(*open)?.strip_suffix(*close));
-    quoted.map_or(text, |text| text.trim_matches(unseen))
+    quoted.map_or(text, |text| text.trim_matches(invisible))
 }
 
 const QUOTES: [(char, char); 6] = [
@@ -70,69 +181,6 @@ const QUOTES: [(char, char); 6] = [
 ];
 
 /// Byte order mark, zero-width characters, soft hyphen, direction marks.
-const UNSEEN: [char; 9] = [
+const INVISIBLE: [char; 9] = [
     '\u{feff}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{2060}', '\u{ad}', '\u{180e}',
 ];
-
-fn named(found: char) -> String {
-    match found {
-        ' ' => "a blank".to_owned(),
-        '\n' | '\r' => "an end of line".to_owned(),
-        '\t' => "a tab".to_owned(),
-        other => format!("the character U+{:04X}", u32::from(other)),
-    }
-}
-
-fn fetch(entry: &Entry<'_>) -> Option<String> {
-    let table = entry.table(&["file", "env", "credential"])?;
-    match (table.get("file"), table.get("env"), table.get("credential")) {
-        (Some(file), None, None) => {
-            let path = entry.context.directory.join(file.text()?);
-            from_file(entry, &path, LONGEST, "relative paths start at the configuration file")
-        }
-        (None, Some(env), None) => {
-            let name = env.text()?;
-            let found = entry.context.environment.get(name).map(str::to_owned);
-            found.or_else(|| {
-                entry.fault_unshown(
-                    format!("the environment variable {name} is not set"),
-                    "{ env = \"…\" } takes the name of a variable, not the secret",
-                )
-            })
-        }
-        (None, None, Some(credential)) => from_credential(entry, credential.text()?),
-        _ => entry.fault_unshown("should have exactly one of file, env, credential", FORM),
-    }
-}
-
-fn from_credential(entry: &Entry<'_>, name: &str) -> Option<String> {
-    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-        return entry.fault_unshown(
-            format!("{name:?} is no name of a credential"),
-            "the name in LoadCredential=, not a path",
-        );
-    }
-    let hint = format!("systemd sets it by LoadCredential={name}:/path");
-    match entry.context.environment.get("CREDENTIALS_DIRECTORY") {
-        Some(directory) => from_file(entry, &Path::new(directory).join(name), LONGEST, &hint),
-        None => entry.fault_unshown(
-            format!("the credential {name} is not there: CREDENTIALS_DIRECTORY is not set"),
-            format!("{hint}; in a shell: export CREDENTIALS_DIRECTORY=/folder/of/{name}"),
-        ),
-    }
-}
-
-/// The text of a file of at most `longest` bytes.
-pub(super) fn from_file(entry: &Entry<'_>, path: &Path, longest: u64, hint: &str) -> Option<String> {
-    let read = || {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
-        std::io::Result::Ok(bytes)
-    };
-    let cannot = |why: &str| entry.fault_unshown(format!("{} cannot be read: {why}", path.display()), hint);
-    match read() {
-        Ok(bytes) if bytes.len() as u64 > longest => cannot("it is larger than such a file can be"),
-        Ok(bytes) => String::from_utf8(bytes).map_or_else(|_| cannot("it is not UTF-8 text"), Some),
-        Err(error) => cannot(&error.to_string()),
-    }
-}

@@ -1,69 +1,67 @@
-//! `[signing]`: the RSA keys with which callbacks are signed as the vendor signs its own, for subscribers that ask for it.
+//! `[signing]`: the RSA keys that sign callbacks as the vendor does, for subscribers that ask for it.
 //!
-//! A key is signed with once before it counts as one, so that a wrong one is a fault here and no failure later.
+//! Each key signs once here, so that a wrong one is a fault now and not a failure later.
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use serde::Deserialize;
 
-use super::reader::{Entry, Extent};
-use super::secret;
+use super::secret::{OneOrMore, Secret};
+use super::table::{At, Extent};
 use crate::domain::messages::signature::rsa::{KeyForm, RsaKey};
+use crate::domain::secret::Hidden;
 
-/// What the section says.
-#[derive(Default)]
-pub(super) struct Signing {
-    /// The first signs, all are published; empty also where they were not wanted or are at fault.
-    pub(super) keys: Vec<RsaKey>,
-    /// Whether there is a key to sign with, read or not.
-    pub(super) configured: bool,
+/// `[signing]` as written.
+#[derive(Default, Deserialize)]
+pub(super) struct SigningSection {
+    #[serde(alias = "rsa_keys")]
+    rsa_key: Option<OneOrMore<Secret>>,
 }
 
-const HINT: &str = "make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem";
-
-pub(super) fn read(section: &Entry<'_>) -> Option<Signing> {
-    let table = section.table(&["rsa_key", "rsa_keys"])?;
-    let entries = match (table.get("rsa_key"), table.get("rsa_keys")) {
-        (None, None) => return Some(Signing::default()),
-        (Some(_), Some(several)) => {
-            return several
-                .fault_unshown("stands beside rsa_key", "one of the two; the first of rsa_keys signs");
+impl SigningSection {
+    /// The first key signs, all are published.
+    pub(super) fn check(self, at: &At<'_>) -> Vec<RsaKey> {
+        let mut keys: Vec<RsaKey> = Vec::new();
+        let texts = self.rsa_key.map_or_else(Vec::new, |OneOrMore(texts)| texts);
+        if at.context.extent == Extent::BesideDaemon {
+            return keys;
         }
-        (Some(one), None) => vec![Entry { key: one.key.clone(), ..*one }],
-        (None, Some(several)) => several.list()?,
-    };
-    let mut keys: Vec<RsaKey> = Vec::new();
-    if section.context.extent == Extent::Everything {
-        for entry in &entries {
-            match key(entry) {
-                Some(key) if keys.contains(&key) => {
-                    entry.fault_unshown::<()>("is there twice", "each key once; the first one signs");
+        for (index, text) in texts.into_iter().enumerate() {
+            let one = at.key("rsa_key");
+            let at = if one.is_set() { one } else { at.key("rsa_keys").item(index) };
+            match rsa_key(&text.into()) {
+                Ok(key) if keys.contains(&key) => {
+                    at.fault("is there twice", "each key once; the first one signs")
                 }
-                key => keys.extend(key),
+                Ok(key) => keys.push(key),
+                Err((problem, hint)) => at.fault(problem, hint),
             }
         }
+        keys
     }
-    Some(Signing { keys, configured: !entries.is_empty() })
 }
 
-fn key(entry: &Entry<'_>) -> Option<RsaKey> {
-    let text = secret::read(entry)?;
+/// Whether there is a key to sign with, right or wrong.
+pub(super) fn is_configured(at: &At<'_>) -> bool {
+    at.key("rsa_key").is_set() || at.key("rsa_keys").item(0).is_set()
+}
+
+/// The key, or what is wrong with it, and a hint.
+fn rsa_key(text: &Hidden<String>) -> Result<RsaKey, (String, &'static str)> {
+    let make = "make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem";
     let parsed = match PrivateKeyDer::from_pem_slice(text.expose().as_bytes()) {
         Ok(PrivateKeyDer::Pkcs8(der)) => RsaKey::parse(KeyForm::Pkcs8, der.secret_pkcs8_der()),
         Ok(PrivateKeyDer::Pkcs1(der)) => RsaKey::parse(KeyForm::Pkcs1, der.secret_pkcs1_der()),
-        Ok(_) => return entry.fault_unshown("is no RSA key", HINT),
+        Ok(_) => return Err(("is not an RSA key".to_owned(), make)),
         Err(_) if text.expose().contains("ENCRYPTED") => {
-            return entry.fault_unshown(
-                "is an encrypted private key",
-                "openssl pkey -in rsa.pem -out plain.pem takes the password off; systemd can keep credentials encrypted",
-            );
+            let hint = "openssl pkey -in rsa.pem -out plain.pem removes the password; systemd can encrypt credentials";
+            return Err(("is an encrypted private key".to_owned(), hint));
         }
-        Err(_) if !text.expose().contains("-----") => {
-            return entry.fault_unshown(
-                "is no private key in PEM",
-                "a key is a secret: { file = \"rsa.pem\" } says where it is",
-            );
+        Err(_) => {
+            let path = "a key is a secret: { file = \"rsa.pem\" } says where it is";
+            let hint = if text.expose().contains("-----") { make } else { path };
+            return Err(("is not a private key in PEM".to_owned(), hint));
         }
-        Err(_) => return entry.fault_unshown("is no private key in PEM", HINT),
     };
-    parsed.map_or_else(|error| entry.fault_unshown(error.to_string(), HINT), Some)
+    parsed.map_err(|error| (error.to_string(), make))
 }

@@ -1,8 +1,8 @@
-//! Where labels come from: the configuration itself, and label files. They are read apart from the configuration, and as
-//! a stream: a file that cannot be read stops no other.
+//! Sources of labels: the configuration itself, and label files. Files are read apart from the configuration, as a stream; a
+//! file that cannot be read does not stop the others.
 //!
-//! A reading goes over the files once and gives a [`Roll`]. Which labels the registry lacks is found by holding it against
-//! the roll; only if there are any, a second pass picks their rows.
+//! A reading goes over the files once and builds a [`Roll`]. Comparing the registry with the roll finds the labels that the
+//! registry lacks; only if there are any, a second pass reads their rows.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct LabelSources {
     pub(super) accounts: Vec<AccountName>,
 }
 
-/// What a reading brought.
+/// The result of reading all sources.
 #[derive(Debug, Default)]
 pub struct Reading {
     pub roll: Roll,
@@ -47,7 +47,7 @@ impl LabelSources {
         Self { inline, patterns: Vec::new(), accounts }
     }
 
-    /// What the names of label files mean now; no file is opened.
+    /// The files that the entries name now; no file is opened.
     pub fn look(&self) -> Look {
         Look::at(&self.patterns)
     }
@@ -57,12 +57,12 @@ impl LabelSources {
         self.patterns.iter().map(|pattern| (pattern.folder.as_path(), pattern.name.as_str()))
     }
 
-    /// Whether `path` is one that an entry names.
+    /// Whether an entry names `path`.
     pub fn name(&self, path: &std::path::Path) -> bool {
         self.patterns.iter().any(|pattern| pattern.names(path))
     }
 
-    /// Reads what the names mean now.
+    /// Reads the labels of the configuration and of the files that the entries name now.
     pub fn read_all(&self) -> Reading {
         let look = self.look();
         let mut reading = self.read(look.files);
@@ -122,7 +122,7 @@ impl LabelSources {
         reading
     }
 
-    /// Goes over all rows again to say which of them contradict an earlier one.
+    /// Reads all rows again to find those that contradict an earlier row.
     fn name_conflicts(
         &self,
         files: &[PathBuf],
@@ -137,7 +137,7 @@ impl LabelSources {
         for path in files {
             let Some(file) = FoundFile::again(path) else { continue };
             let place = file.place();
-            // It was readable a moment ago.
+            // The first pass reported files that cannot be read.
             let _ = each_label(&file, &self.accounts, &mut |row, label| {
                 if let Ok(label) = label
                     && conflicts.contradicts(&label)
@@ -156,8 +156,7 @@ impl LabelSources {
         }
     }
 
-    /// Hands `each` the labels that are still wanted of `reading`, with the number of their file (0: none), until it
-    /// breaks.
+    /// Passes the labels that `reading` still wants to `each`, with the number of their file (0: none), until it breaks.
     pub fn each_wanted(
         &self,
         reading: &mut Reading,
@@ -172,7 +171,7 @@ impl LabelSources {
         let mut broken = false;
         for (place, path) in (1..).zip(files.iter()) {
             let Some(file) = FoundFile::again(path) else { continue };
-            // What can no longer be read stays wanted, and comes with the next reading.
+            // Labels of a file that can no longer be read stay wanted until the next reading.
             let _ = each_label(&file, &self.accounts, &mut |_, label| {
                 let Ok(label) = label else { return ControlFlow::Continue(()) };
                 if !roll.take(&label, place) {
@@ -210,7 +209,7 @@ impl LabelSources {
     }
 }
 
-/// Hands the rows of a file to `each`. An error says why the file as a whole cannot be read.
+/// Passes the rows of a file to `each`. An error says why the file as a whole cannot be read.
 fn each_label(
     file: &FoundFile,
     accounts: &[AccountName],

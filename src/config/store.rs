@@ -1,35 +1,46 @@
-//! `[store]`: where the database lies and how long it remembers.
-//!
-//! Only says where; whether the place can be written is found out by opening it.
+//! `[store]`: where the database is and how long it keeps data. Whether it can be opened is not checked here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::reader::Entry;
+use serde::Deserialize;
 
+use super::duration::Span;
+use super::table::At;
+
+/// `[store]`, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
     /// Below `$STATE_DIRECTORY` if it is relative and that is set.
     pub path: PathBuf,
-    /// Finished labels and what hangs on them are pruned so long after they finished.
+    /// How long finished labels and their history are kept.
     pub keep_finished: Duration,
     pub keep_attempts: Duration,
 }
 
-pub(super) fn read(section: &Entry<'_>) -> Option<StoreConfig> {
-    let table = section.table(&["path", "keep_finished", "keep_attempts"])?;
-    let path = table.required("path", "a file name such as \"trackpost.db\"").and_then(path);
-    let keep_finished = table.duration("keep_finished");
-    let keep_attempts = table.duration("keep_attempts");
-    Some(StoreConfig { path: path?, keep_finished: keep_finished?, keep_attempts: keep_attempts? })
+/// `[store]` as written.
+#[derive(Deserialize)]
+pub(super) struct StoreSection {
+    path: String,
+    keep_finished: Span,
+    keep_attempts: Span,
 }
 
-fn path(entry: &Entry<'_>) -> Option<PathBuf> {
-    let text = entry.text()?;
-    if text.is_empty() || text.ends_with('/') {
-        return entry.fault("names no file", "a file name such as \"trackpost.db\"");
+impl StoreSection {
+    pub(super) fn check(self, at: &At<'_>) -> StoreConfig {
+        if self.path.is_empty() || self.path.ends_with('/') {
+            at.key("path").fault_of(
+                &self.path,
+                "does not name a file",
+                "a file name such as \"trackpost.db\"",
+            );
+        }
+        // systemd separates several state directories by colons; the first one is used.
+        let directories = at.context.environment.get("STATE_DIRECTORY").unwrap_or_default();
+        StoreConfig {
+            path: Path::new(directories.split(':').next().unwrap_or_default()).join(self.path),
+            keep_finished: self.keep_finished.0,
+            keep_attempts: self.keep_attempts.0,
+        }
     }
-    // systemd separates several state directories by colons; the first is the one to keep things in.
-    let directories = entry.context.environment.get("STATE_DIRECTORY").unwrap_or_default();
-    Some(Path::new(directories.split(':').next().unwrap_or_default()).join(text))
 }

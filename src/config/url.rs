@@ -1,11 +1,12 @@
-//! Looks at URLs as far as a configuration can be wrong about them.
+//! Checks URLs as far as a configuration can be wrong about them.
 //!
-//! Names are not resolved: what an address may be is checked at every connect. Only what is plain to see is refused
-//! here, such as plain http to an address in the open.
+//! Names are not resolved: which addresses are allowed is checked at every connect. Only what the text shows is refused
+//! here, such as plain http to a public address.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use axum::http::Uri;
+use http::Uri;
+use url::{Host, Url};
 
 use crate::domain::delivery::address::{AddressPolicy, AddressRule};
 
@@ -13,8 +14,7 @@ use crate::domain::delivery::address::{AddressPolicy, AddressRule};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpUrl {
     pub(super) https: bool,
-    /// The host, if it is written as an address.
-    pub(super) address: Option<IpAddr>,
+    host: Host,
     pub(super) has_user: bool,
     pub(super) has_query: bool,
     pub(super) has_fragment: bool,
@@ -22,57 +22,68 @@ pub(super) struct HttpUrl {
     pub(super) shown: String,
 }
 
-/// What `text` says, or why it is no such URL.
-pub(super) fn parse(text: &str) -> Result<HttpUrl, &'static str> {
-    let has_fragment = text.contains('#');
-    let uri: Uri = text.parse().map_err(|_| "is no URL")?;
-    let https = match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") => false,
-        _ => return Err("is no http or https URL"),
-    };
-    let authority = uri.authority().ok_or("names no host")?.as_str();
-    let (user, place) =
-        authority.rsplit_once('@').map_or((None, authority), |(user, place)| (Some(user), place));
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or("names no host")?;
-    let port = place.strip_prefix(host).unwrap_or_default();
-    if !port.is_empty() && port[1..].parse::<u16>().ok().is_none_or(|port| port == 0) {
-        return Err("has a port that is none");
+impl HttpUrl {
+    /// Parses `text`, or says what is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let mut url = Url::parse(text).map_err(|_| "is not a valid URL")?;
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err("is not an http or https URL");
+        }
+        // The clients parse the text as `Uri`, which takes spellings such as `0x7f.1` and `2130706433` for names. Where the two
+        // disagree about the host, a rule about addresses could be bypassed.
+        let uri: Uri = text.parse().map_err(|_| "is not a valid URL")?;
+        let host = url.host().ok_or("has no host")?.to_owned();
+        if !matches!(host, Host::Ipv6(_))
+            && !uri.host().unwrap_or_default().eq_ignore_ascii_case(&host.to_string())
+        {
+            return Err("has a host that is neither a plain name nor an address like 192.0.2.1");
+        }
+        if url.port() == Some(0) {
+            return Err("has port 0");
+        }
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let (has_query, has_fragment) = (url.query().is_some(), url.fragment().is_some());
+        url.set_query(None);
+        url.set_fragment(None);
+        url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| "has no host")?;
+        Ok(Self {
+            https: url.scheme() == "https",
+            host,
+            has_user,
+            has_query,
+            has_fragment,
+            shown: url.into(),
+        })
     }
-    let address = address(host)?;
-    let shown = format!("{}://{place}{}", if https { "https" } else { "http" }, uri.path());
-    Ok(HttpUrl {
-        https,
-        address,
-        has_user: user.is_some(),
-        has_query: uri.query().is_some(),
-        has_fragment,
-        shown,
-    })
+
+    /// The host, if it is written as an address.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Domain(_) => None,
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+        }
+    }
+
+    /// Whether the host is a name of the public internet, as far as a name tells.
+    pub(super) fn is_public_name(&self) -> bool {
+        let private = [".local", ".internal", ".lan", ".home.arpa", ".localhost", ".test", ".cluster.local"];
+        match &self.host {
+            Host::Domain(name) => name.contains('.') && !private.iter().any(|end| name.ends_with(end)),
+            _ => false,
+        }
+    }
+
+    /// Whether this is plain http to a public address.
+    pub(super) fn is_plain_to_public(&self) -> bool {
+        let plain = AddressPolicy { encrypted: false, allow_insecure: false };
+        let refused =
+            |address| plain.check(address).is_err_and(|refusal| refusal.rule == AddressRule::PlainHttp);
+        !self.https && self.address().is_some_and(refused)
+    }
 }
 
-/// The address a host is written as. Spellings such as `0x7f.1` or `2130706433`, which clients take for addresses, are
-/// refused, lest a rule about addresses be walked around.
-fn address(host: &str) -> Result<Option<IpAddr>, &'static str> {
-    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return inner.parse::<Ipv6Addr>().map(|v6| Some(v6.into())).map_err(|_| "names no host");
-    }
-    if let Ok(v4) = host.parse() {
-        return Ok(Some(v4));
-    }
-    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    let numeric =
-        last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
-    if numeric { Err("has an address that is not of the form 192.0.2.1") } else { Ok(None) }
-}
-
-/// Whether plain http to this address goes over networks that are open to others.
-pub(super) fn in_the_open(address: IpAddr) -> bool {
-    let plain = AddressPolicy { encrypted: false, allow_insecure: false };
-    plain.check(address).is_err_and(|refusal| refusal.rule == AddressRule::PlainHttp)
-}
-
-/// As much of what is no URL as can be shown: nothing before an `@`, nothing from a `?` or `#` on.
+/// The part of an invalid URL that may be shown: nothing before an `@`, nothing from a `?` or `#` on.
 pub(super) fn masked(text: &str) -> String {
     let (hidden, shown) = text.rsplit_once('@').unwrap_or(("", text));
     let shown = &shown[..shown.find(['?', '#']).unwrap_or(shown.len())];
@@ -85,15 +96,19 @@ pub(super) fn masked(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]
     fn takes_http_urls_and_shows_them_without_credentials() {
-        let url = parse("https://user:pass@example.com:8443/hooks/x?token=abc#top").unwrap();
+        let parse = |text| HttpUrl::parse(text).unwrap();
+        let url = parse("https://user:pass@example.com:8443/hooks/x?token=abc#top");
         assert_eq!(url.shown, "https://example.com:8443/hooks/x");
-        assert!(url.https && url.has_user && url.has_query && url.has_fragment && url.address.is_none());
-        assert_eq!(parse("http://[::1]:80").unwrap().address, Some(Ipv6Addr::LOCALHOST.into()));
-        assert_eq!(parse("http://[::1]:80").unwrap().shown, "http://[::1]:80/");
+        assert!(url.https && url.has_user && url.has_query && url.has_fragment && url.address().is_none());
+        assert_eq!(parse("http://[::1]:80").address(), Some(Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(parse("http://[::1]:81").shown, "http://[::1]:81/");
+        assert_eq!(parse("HTTPS://Example.com").shown, "https://example.com/");
     }
 
     #[test]
@@ -114,8 +129,10 @@ mod tests {
             "http://127.1/",
             "http://8.8.8.8./",
             "http://[::zz]/",
+            "https:\\\\example.com",
+            "https://exa\tmple.com/",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(HttpUrl::parse(text).is_err(), "{text}");
         }
     }
 

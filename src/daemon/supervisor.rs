@@ -15,7 +15,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DaemonError;
 use crate::clock;
-use crate::config::{Account, Config, LabelSources, StoreConfig};
+use crate::config::{Config, LabelSources, StoreConfig};
+use crate::domain::account::Account;
 use crate::domain::label::AccountName;
 use crate::domain::messages::signature::jwks;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};

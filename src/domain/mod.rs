@@ -7,6 +7,7 @@
 //! `delivery` and `polling` import `messages`, `messages` imports `tracking`, and all of them import the leaves.
 
 // Leaves: names, ids, spans.
+pub mod account;
 pub mod clock;
 pub mod digest;
 pub mod label;

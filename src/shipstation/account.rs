@@ -8,7 +8,7 @@ use url::{Position, Url};
 
 use super::wire::{self, Limit};
 use super::{CONNECT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
-use crate::config::Account;
+use crate::domain::account::Account;
 use crate::domain::digest;
 use crate::domain::polling::schedule::prefix;
 use crate::domain::retry_after;

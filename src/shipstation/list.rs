@@ -11,7 +11,7 @@ use url::Url;
 
 use super::account::Whole;
 use super::{Client, NoClient, wire};
-use crate::config::Account;
+use crate::domain::account::Account;
 use crate::domain::label::{LabelId, Metadata};
 use crate::domain::polling::discovery::{Ask, Fate, Listed, Page};
 use crate::domain::tracking::Text;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustls::ClientConfig;
 
-use crate::config::Account;
+use crate::domain::account::Account;
 use crate::domain::label::LabelId;
 use crate::domain::tracking::reading::Reading;
 

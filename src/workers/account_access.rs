@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use crate::clock::{self, Running};
-use crate::config::Account;
+use crate::domain::account::Account;
 use crate::domain::degraded::{Degraded, FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::messages::fan_out;
 use crate::domain::messages::subscriber::Subscriber;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use trackpost::clock::Stopwatch;
-use trackpost::config::Account;
+use trackpost::domain::account::Account;
 use trackpost::domain::delivery::address::AddressPolicy;
 use trackpost::domain::proxies::Proxies;
 use trackpost::domain::tracking::reading::Reading;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Account, Config, Fault, duration};
+use crate::config::{Config, Fault, duration};
+use crate::domain::account::Account;
 use crate::domain::degraded::{FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::messages::subscriber::{EventPattern, Subscriber};
 use crate::simulation::forecast::Forecast;

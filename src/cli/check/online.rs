@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::cli::{Failure, output};
 use crate::clock;
-use crate::config::{Account, Loaded};
+use crate::config::Loaded;
+use crate::domain::account::Account;
 use crate::domain::delivery::outcome::Attempt;
 use crate::domain::label::LabelId;
 use crate::domain::messages::ping::{PING, Ping};

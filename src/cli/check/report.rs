@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::lines::{AccountLine, ForecastLine, SigningLine, SubscriberLine};
 use super::online::Finding;
 use crate::cli::{output, table};
-use crate::config::{Account, Fault, Faults, LeftOut, Loaded};
+use crate::config::{Fault, Faults, LeftOut, Loaded};
+use crate::domain::account::Account;
 use crate::simulation::forecast::{Load, forecast};
 
 /// Report as printed by `--json`.

@@ -1,13 +1,11 @@
-//! What the rows of a source look like: told by the ending of its name, or by its first line.
-//!
-//! Standard input has no name, so the first line has to do, and whoever looks at it must not take it away from the reader.
+//! The kind of rows of a source: known by the ending of its name, or, on standard input, by its first line.
 
 use std::io::{self, BufRead, Read as _};
 use std::path::Path;
 
 use super::LONGEST;
 
-/// What the rows of a source look like.
+/// The kind of rows of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
     /// An id a line; what follows a `#` is a comment.
@@ -19,7 +17,7 @@ pub enum RowKind {
 }
 
 impl RowKind {
-    /// By the ending of a file's name.
+    /// The kind by the ending of a file's name.
     pub fn of_path(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "txt" => Some(Self::Ids),
@@ -29,7 +27,7 @@ impl RowKind {
         }
     }
 
-    /// By the first line that is not blank; gives back a reader that starts where `reader` did.
+    /// The kind by the first line that is not blank. The returned reader starts where `reader` did.
     pub fn detect(mut reader: impl BufRead) -> io::Result<(Self, impl BufRead)> {
         let mut seen = Vec::new();
         let kind = loop {

@@ -1,6 +1,6 @@
-//! Rows that are a line each, whatever the line says.
+//! Rows of one line each.
 //!
-//! A line may never end: no more than a row may be long is ever held.
+//! A line may never end: at most the longest row is kept in memory.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};
@@ -18,12 +18,12 @@ pub(super) struct Line {
     pub(super) too_long: bool,
 }
 
-/// The lines of a reader, some of which may be given back.
+/// The lines of a reader; lines may be given back.
 pub(super) struct Lines<R> {
     reader: R,
     number: u64,
     back: VecDeque<Line>,
-    /// A buffer to be used again.
+    /// A buffer for the next line.
     spare: Vec<u8>,
 }
 
@@ -55,13 +55,13 @@ impl<R: BufRead> Lines<R> {
         lines.rev().for_each(|line| self.back.push_front(line));
     }
 
-    /// A line that is done with lends its buffer to the next one.
+    /// Reuses the buffer of a line for the next one.
     pub(super) fn done(&mut self, line: Line) {
         self.spare = line.bytes;
     }
 }
 
-/// Hands `each` what `parse` makes of every line; a line of which it makes nothing is no row.
+/// Passes to `each` what `parse` returns for every line; a line without a result is not a row.
 pub(super) fn each_line(
     reader: impl BufRead,
     each: Each<'_>,

@@ -1,11 +1,9 @@
 //! Rows of labels, as files and standard input have them: ids, CSV or JSON Lines.
 //!
-//! Rows are read one by one, so that a million of them cost no more memory than the labels they name. A wrong row is
-//! reported and left out; only what makes the whole unreadable (no `label_id` column, a broken disk) is an error.
-//!
-//! Whether a row names a label that may be watched is for [`super::roll`] to say.
+//! Rows are read one by one, so that a million of them need little memory. A wrong row is reported and left out; only what
+//! makes the whole source unreadable (no `label_id` column, a broken disk) is an error. Ids and accounts are checked in
+//! [`super::roll`].
 
-mod draft;
 mod kind;
 mod lines;
 mod records;
@@ -13,27 +11,27 @@ mod records;
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
+use super::draft::{Draft, Slip};
 use super::fault::Fault;
 use super::roll::{At, check};
 use crate::domain::label::{AccountName, Registration, Source};
 
-pub(super) use draft::{Draft, Slip};
 pub use kind::RowKind;
 use lines::each_line;
 use records::each_record;
 
-/// The longest row, in bytes, over all its lines. A longer one is no row but a mistake.
+/// The longest row, in bytes, over all its lines. A longer row is a mistake.
 const LONGEST: usize = 64 * 1024;
 
 /// Where rows come from.
 #[derive(Clone, Copy, Debug)]
 pub struct RowSource<'a> {
-    /// The name that faults carry: the file, or `-`.
+    /// The place in faults: the file, or `-`.
     pub place: &'a str,
     pub source: Source,
 }
 
-/// A row that was checked by itself.
+/// A checked row.
 #[derive(Debug)]
 pub struct CheckedRow {
     /// From 1 on.
@@ -43,8 +41,8 @@ pub struct CheckedRow {
     pub registration: Result<Registration, Fault>,
 }
 
-/// Hands every row of `reader` to `each`, in order and one at a time. Rows without an account are of `account`, if one is
-/// given. An error makes the whole unreadable, from there on.
+/// Passes every row of `reader` to `each`, in order. Rows without an account belong to `account`, if one is given. An error
+/// ends the reading.
 pub fn each_row(
     kind: RowKind,
     reader: impl BufRead,
@@ -67,7 +65,7 @@ pub fn each_row(
     })
 }
 
-/// Hands `each` what every row of `reader` says. An error makes the whole unreadable.
+/// Passes every unchecked row of `reader` to `each`. An error ends the reading.
 pub(super) fn each_draft(
     kind: RowKind,
     reader: impl BufRead,
@@ -100,7 +98,7 @@ pub(super) fn each_draft(
     })
 }
 
-/// Takes the rows: the number of each, from 1 on, and what it says. A break ends the reading.
+/// Takes each row with its number, from 1 on. A break ends the reading.
 type Each<'a> = &'a mut dyn FnMut(u64, Result<Draft, Slip>) -> ControlFlow<Fault>;
 
 /// Why reading ended early.

@@ -1,8 +1,8 @@
-//! Rows of a CSV: a header that says which column is what, then the records.
+//! Rows of a CSV file: a header, then the records.
 //!
-//! The header decides about all rows, so what is wrong with it is an error; a record that does not fit it is a slip. A
-//! record may go over several lines within quotes. A quote that is never closed, or takes in lines that are rows by
-//! themselves, is a slip of its own row; the lines after it are read one by one.
+//! A fault of the header is an error; a record that does not fit the header is a wrong row. A record may contain line breaks
+//! within quotes. A quote that is never closed, or that spans lines which are rows by themselves, makes only its own row
+//! wrong; the lines after it are read one by one.
 
 use std::io::BufRead;
 use std::ops::ControlFlow;
@@ -17,7 +17,7 @@ use crate::domain::label::LabelId;
 /// More columns than any export has.
 const MOST_COLUMNS: usize = 4_096;
 
-/// Hands every record to `each`, with the line on which it begins.
+/// Passes every record to `each`, with the number of its first line.
 pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), Stopped> {
     let mut records = Records::new(Lines::new(reader));
     let header = match records.next()? {
@@ -39,7 +39,7 @@ pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), St
     Ok(())
 }
 
-/// What the columns are.
+/// The columns.
 struct Header {
     columns: Vec<String>,
     id_at: usize,
@@ -67,7 +67,7 @@ impl Header {
     fn draft<R: BufRead>(&self, records: &Records<R>) -> Result<Draft, Slip> {
         if records.count != self.columns.len() {
             let (has, needs) = (records.count, self.columns.len());
-            let hint = "a value that holds a comma stands in quotes".to_owned();
+            let hint = "a value that contains a comma stands in quotes".to_owned();
             let slip = Slip::new(format!("has {has} cells where the header has {needs}"));
             return Err(Slip { hint: Some(hint), ..slip });
         }
@@ -89,7 +89,7 @@ impl Header {
     }
 }
 
-/// Says which column is missing, and what is probably meant.
+/// The fault that the column is missing, with what is probably meant.
 fn no_label_id(columns: &[String]) -> Stopped {
     let plain = |name: &String| {
         name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
@@ -119,7 +119,7 @@ fn unreadable(problem: impl Into<String>, hint: Option<String>) -> Stopped {
     Stopped::Unreadable { problem: problem.into(), hint: Some(hint.unwrap_or_else(|| FORM.to_owned())) }
 }
 
-/// Takes records from lines.
+/// Reads records from lines.
 struct Records<R> {
     lines: Lines<R>,
     csv: Reader,
@@ -131,7 +131,7 @@ struct Records<R> {
     held: Vec<Line>,
 }
 
-/// The line on which a record begins, and whether it is one.
+/// The first line of a record, and whether the record is valid.
 type NextRecord = (u64, Result<(), Slip>);
 
 impl<R: BufRead> Records<R> {
@@ -144,7 +144,7 @@ impl<R: BufRead> Records<R> {
         cells(&self.text, &self.ends[..self.count])
     }
 
-    /// The line on which the next record begins, and whether it is one.
+    /// The first line of the next record, and whether it is valid.
     fn next(&mut self) -> Result<Option<NextRecord>, Stopped> {
         while let Some(line) = self.held.pop() {
             self.lines.done(line);
@@ -174,7 +174,7 @@ impl<R: BufRead> Records<R> {
             self.count += cells;
             match result {
                 ReadRecordResult::Record => {
-                    // A carriage return alone ends a record, too.
+                    // A single carriage return ends a record, too.
                     let rest = line.bytes.split_off(used);
                     if !rest.trim_ascii().is_empty() {
                         let rest = Line { number: line.number, bytes: rest, too_long: false };
@@ -187,7 +187,7 @@ impl<R: BufRead> Records<R> {
                     let slip = Slip::new(format!("has more than {MOST_COLUMNS} cells"));
                     return Ok(Some((row, Err(slip))));
                 }
-                // Within quotes.
+                // The record goes on within quotes.
                 ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
                     self.held.push(line);
                 }
@@ -204,14 +204,14 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// How many lines of the record a quote has taken in that are rows by themselves.
+    /// The number of lines within quotes that are rows by themselves.
     fn swallowed(&self, header: &Header) -> Option<usize> {
         let further = self.held.get(1..)?;
         let taken = further.iter().filter(|line| is_row(&line.bytes, header)).count();
         (taken > 0).then_some(taken)
     }
 
-    /// Has the lines of the record but the first read as rows.
+    /// Gives back all lines of the record but the first, to be read as rows.
     fn reread(&mut self, taken: usize) -> Slip {
         let further = self.held.split_off(1);
         let problem = match (further.len(), taken) {
@@ -231,7 +231,7 @@ fn cells<'a>(text: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]
     starts.zip(ends).map(|(start, end)| &text[start..*end])
 }
 
-/// Whether a line by itself is a row with a label.
+/// Whether a line alone is a row with a label.
 fn is_row(line: &[u8], header: &Header) -> bool {
     let (mut csv, mut text, mut ends) =
         (Reader::new(), vec![0; line.len() + 1], vec![0; header.columns.len() + 1]);

@@ -1,6 +1,10 @@
 //! What holds when nothing is configured, and that the file that ships says so.
 
 use super::*;
+use crate::domain::account::Discover;
+use crate::domain::messages::subscriber::EventPattern;
+use crate::domain::polling::poll::FirstPoll;
+use crate::domain::proxies::Proxies;
 
 #[test]
 fn the_defaults_are_the_balanced_table() {
@@ -66,13 +70,31 @@ fn the_defaults_are_the_balanced_table() {
     assert_eq!(cadence.rows, expected.into_iter().collect());
 }
 
-/// Lines that start with `#` and no space are examples: without it they are live.
-fn uncommented() -> String {
-    let live = |line: &str| match line.strip_prefix('#') {
-        Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
-        _ => line.to_owned(),
-    };
-    DEFAULTS.lines().map(|line| live(line) + "\n").collect()
+#[test]
+fn accounts_and_subscribers_have_the_defaults_that_stand_in_comments() {
+    let config = Place::new(&sound()).loaded().config;
+    let seconds = Duration::from_secs;
+    let account = &config.accounts[&AccountName::new("main")];
+    assert_eq!(account.base_url, "https://api.shipstation.com");
+    assert_eq!(account.tracking_path, "/v2/labels/{label_id}/track");
+    assert_eq!((account.requests_per_minute, account.requests_per_month, account.max_in_flight), (160, 0, 8));
+    assert_eq!((account.timeout, account.allow_insecure), (seconds(30), false));
+    assert_eq!(account.proxies, Proxies::default());
+    let discover = Discover { enabled: false, interval: seconds(300), lookback: seconds(14 * 86_400) };
+    assert_eq!(account.discover, discover);
+
+    let orders = &config.subscribers[&SubscriberName::new("orders")];
+    assert_eq!((orders.url.expose().as_str(), orders.secrets.len()), ("https://example.com/h", 1));
+    assert_eq!(orders.format, Format::Shipstation);
+    assert_eq!(orders.events, [EventPattern::parse("tracking.updated").unwrap()]);
+    assert!(orders.accounts.is_empty() && orders.headers.is_empty() && orders.hmac_header.is_none());
+    assert_eq!((orders.timeout, orders.max_in_flight), (seconds(15), 8));
+    let minutes = [5, 30, 2 * 60, 5 * 60, 10 * 60, 14 * 60, 20 * 60, 24 * 60].map(|m| seconds(m * 60));
+    assert_eq!(orders.retry, [&[seconds(5)][..], &minutes].concat());
+    assert!(orders.rsa_key.is_none() && orders.roots.is_empty() && orders.identity.is_none());
+    assert_eq!(orders.proxies, Proxies::default());
+    assert!(orders.enabled && !orders.allow_insecure);
+    assert_eq!(config.registration.first_poll, FirstPoll::Deliver);
 }
 
 #[test]

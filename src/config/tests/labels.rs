@@ -56,8 +56,8 @@ fn labels_of_every_kind_of_file() {
         "trackpost.toml: registration.labels, row 2 = SE-2: is not a label id",
         "trackpost.toml: registration.labels, row 3: has the unknown key \"acount\" (hint: did you mean \"account\"?",
         "labels.d/a.txt: row 4 = nonsense: is not a label id",
-        "labels.d/b.jsonl: row 3: is no JSON",
-        "extra.csv: row 3 = mian: is no account of this configuration (label se-41) (hint: did you mean \"main\"?",
+        "labels.d/b.jsonl: row 3: is not valid JSON",
+        "extra.csv: row 3 = mian: is not an account of this configuration (label se-41) (hint: did you mean \"main\"?",
         "extra.csv: row 4: has 1 cells where the header has 3",
     ];
     for (fault, expected) in faults.iter().zip(expected) {
@@ -66,13 +66,13 @@ fn labels_of_every_kind_of_file() {
     let warnings: Vec<String> = reading.warnings.iter().map(Fault::to_string).collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     for (warning, expected) in warnings.iter().zip([
-        "more/none*.txt: fits no file",
+        "more/none*.txt: matches no file",
         "extra.csv: row 5 = se-10: was there before",
         "extra.csv: row 6 = se-3: was there before",
     ]) {
         assert!(warning.contains(expected), "{expected}\n{warning}");
     }
-    assert_eq!(left_out(&reading), ["c.md: has an ending that says nothing about its rows"]);
+    assert_eq!(left_out(&reading), ["c.md: has an unknown ending"]);
 }
 
 /// What is left out: the file's name and the problem.
@@ -128,7 +128,7 @@ fn a_file_that_cannot_be_read_is_left_out_and_the_others_are_read() {
         ("latin1.csv: is not UTF-8 text (row 3)", "save it as UTF-8"),
         ("pipe.txt: is a FIFO", "only regular files are read"),
         ("zero.csv: is a device", "only regular files are read"),
-        ("dangling.txt: is a link to a file that is not there", "mend or remove the link"),
+        ("dangling.txt: is a link to a file that does not exist", "repair or remove the link"),
         ("large.txt: has 300 MiB: at most 256 MiB are read", "several smaller files"),
     ] {
         let line = told.lines().find(|line| line.contains(file));
@@ -145,7 +145,8 @@ fn utf16(text: &str) -> Vec<u8> {
 #[test]
 fn an_entry_that_names_no_files_is_a_fault() {
     let report = Place::new("[registration]\nfiles = [\"*/b.txt\", \"..\"]").report();
-    for line in ["files[0] = */b.txt: has * or ? before the last part", "files[1] = ..: names no file"] {
+    for line in ["files[0] = */b.txt: has * or ? before the last part", "files[1] = ..: does not name a file"]
+    {
         assert!(report.contains(line), "{line}\n{report}");
     }
 }
@@ -187,7 +188,7 @@ fn with_several_accounts_each_label_names_its_own() {
          [registration]\nlabels = [\"se-1\", { id = \"se-1\", account = \"a\" }, { id = \"se-1\", account = \"b\" }]",
     );
     assert_eq!(place.labels().1.len(), 2);
-    assert!(place.loaded().label_faults[0].to_string().contains("row 1 = se-1: names no account"));
+    assert!(place.loaded().label_faults[0].to_string().contains("row 1 = se-1: does not name an account"));
 }
 
 #[test]
@@ -249,4 +250,33 @@ fn each_of_many_labels_is_found() {
         }
         assert_eq!(roll.keep_wanted(), 0);
     }
+}
+
+#[test]
+fn brackets_in_the_name_of_a_file_are_not_special() {
+    let place = Place::new(&format!("{}[registration]\nfiles = [\"a[1].txt\", \"b[2]*.txt\"]", sound()))
+        .file("a[1].txt", "se-1\n")
+        .file("a1.txt", "se-2\n")
+        .file("b[2]-x.txt", "se-3\n");
+    let (reading, labels) = place.labels();
+    let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
+    assert_eq!((ids, reading.left_out.len(), reading.warnings.len()), (vec!["se-1", "se-3"], 0, 0));
+    assert!(place.loaded().sources.name(&place.path("a[1].txt")));
+}
+
+#[test]
+fn a_list_of_registered_labels_is_a_source() {
+    let row = |id: &str, state: &str| {
+        format!(
+            "{{\"account\":\"main\",\"label_id\":\"{id}\",\"state\":\"{state}\",\"status_code\":\"IT\",\"metadata\":{{\"a\":1}}}}\n"
+        )
+    };
+    let text = row("se-1", "active") + &row("se-2", "removed") + "{\"id\":\"se-3\",\"state\":\"active\"}\n";
+    let place =
+        Place::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file("a.jsonl", &text);
+    let (reading, labels) = place.labels();
+    assert_eq!(labels.len(), 1);
+    assert_eq!((labels[0].key.id.as_str(), &labels[0].metadata["a"]), ("se-1", &1.into()));
+    assert_eq!(reading.fault_count, 1);
+    assert!(reading.faults[0].to_string().contains("row 3: has the unknown key \"state\""));
 }

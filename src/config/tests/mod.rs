@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::civil::time;
 
-use super::layers::DEFAULTS;
+use super::layers::uncommented;
 use super::*;
 use crate::domain::label::{LabelId, Registration, Source};
 use crate::domain::messages::MessageType;
@@ -114,46 +114,48 @@ fn all_faults_come_at_once_with_place_key_value_and_hint() {
     assert_eq!(
         keys,
         [
+            "store.keep_attempts",
             "store.keep_finisched",
             "store.path",
-            "store.keep_attempts",
             "http.listen",
-            "log.level",
             "log.format",
-            "accounts.main.base_url",
-            "accounts.main.tracking_path",
+            "log.level",
             "accounts.main.api_key",
-            "accounts.main.requests_per_month",
-            "accounts.main.requests_per_minute",
+            "accounts.main.base_url",
             "accounts.main.max_in_flight",
+            "accounts.main.requests_per_minute",
+            "accounts.main.requests_per_month",
+            "accounts.main.tracking_path",
             "registration.first_poll",
             "cadence.DE",
             "cadence.EX.intervals",
             "cadence.EX.slow_after.4x",
-            "cadence.IT.intervals",
             "cadence.IT.hours",
-            "subscribers.a.url",
-            "subscribers.a.secret",
+            "cadence.IT.intervals",
+            "subscribers.a.accounts[0]",
+            "subscribers.a.enabled",
             "subscribers.a.events[0]",
             "subscribers.a.format",
-            "subscribers.a.accounts[0]",
-            "subscribers.a.headers.Webhook-Id",
             "subscribers.a.headers.\"a b\"",
+            "subscribers.a.headers.Webhook-Id",
             "subscribers.a.headers.x-ok",
             "subscribers.a.retry",
-            "subscribers.a.enabled",
+            "subscribers.a.secret",
+            "subscribers.a.url",
         ]
     );
     let report = place.report();
     for line in [
-        "store.keep_finisched: is no key that is known here (hint: did you mean \"keep_finished\"?",
-        "store.path = 7: should be a text, but is a number",
+        "store.keep_finisched: is not a known key (hint: did you mean \"keep_finished\"?",
+        "store.path = 7: should be a string, but is an integer",
         "store.keep_attempts = 20ms: is shorter than 100ms",
-        "log.level = inof: is no level (hint: did you mean \"info\"?",
+        "log.level = inof: is not a log level (hint: did you mean \"info\"?",
+        "log.format = jsno: is not one of auto, pretty, journald, json (hint: did you mean \"json\"?",
         "requests_per_minute = 0: is out of range (hint: 1 to 60000)",
-        "max_in_flight = 8: should be a whole number, but is a text",
+        "requests_per_month = -1: is out of range (hint: at least 0)",
+        "max_in_flight = 8: should be an integer, but is a string",
         "hint: did you mean \"tracking.delivered\"?",
-        "accounts[0] = mian: is no account of this configuration (hint: did you mean \"main\"? Accounts: main)",
+        "accounts[0] = mian: is not an account of this configuration (hint: did you mean \"main\"? known here: main)",
         "subscribers.a.url = http://8.8.8.8/x: is plain http to a public address",
     ] {
         assert!(report.contains(line), "{line}\n{report}");

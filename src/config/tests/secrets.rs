@@ -43,7 +43,11 @@ fn secrets_are_fetched_from_where_they_are() {
         Place::new("[accounts.a]\napi_key = { file = \"keys/a\" }\n[accounts.b]\napi_key = { env = \"B\" }")
             .file("keys/a", "k3y\r\n")
             .env("B", "k\u{1}y");
-    assert!(place.report().contains("accounts.b.api_key: holds the character U+0001"), "{}", place.report());
+    assert!(
+        place.report().contains("accounts.b.api_key: contains the character U+0001"),
+        "{}",
+        place.report()
+    );
     let place = place.env("B", "12345");
     let accounts = place.loaded().config.accounts;
     assert_eq!(accounts[&AccountName::new("a")].api_key.expose(), "k3y");
@@ -60,7 +64,7 @@ fn secrets_are_fetched_from_where_they_are() {
         "variable NONE is not set",
         "CREDENTIALS_DIRECTORY is not set (hint: systemd sets it by LoadCredential=c:/path; in a shell: export \
          CREDENTIALS_DIRECTORY=/folder/of/c)",
-        "\"../c\" is no name of a credential",
+        "\"../c\" is not the name of a credential",
         "exactly one of file, env, credential",
         "accounts.f.api_key: is empty",
     ] {
@@ -140,10 +144,10 @@ fn what_surrounds_a_key_is_taken_off_with_a_word_and_what_is_within_is_a_fault()
         );
     }
     for (content, problem) in [
-        ("TEST_01234\u{200b}56789", "holds the character U+200B at character 11"),
-        ("TEST_01234 56789", "holds a blank at character 11"),
-        ("TEST_01234\n56789", "holds an end of line at character 11"),
-        ("TEST_\u{fc}", "holds the character U+00FC at character 6"),
+        ("TEST_01234\u{200b}56789", "contains the character U+200B at character 11"),
+        ("TEST_01234 56789", "contains a space at character 11"),
+        ("TEST_01234\n56789", "contains a line break at character 11"),
+        ("TEST_\u{fc}", "contains the character U+00FC at character 6"),
         ("\u{feff}", "is empty"),
     ] {
         let report =
@@ -182,12 +186,25 @@ fn what_looks_like_a_secret_is_masked_under_any_key() {
 #[test]
 fn every_fault_has_a_hint() {
     let place = Place::new(
-        "[store]\nverbose = 1\n[log]\nlevel = \"verbose\"\n[accounts.main]\nulr = 1\n[cadence.it]\n[cadence.IT]\n",
+        "[store]\nverbose = 1\n[log]\nlevel = \"verbose\"\n[accounts.main]\nulr = 1\n[cadence.it]\n[cadence.IT]\n\
+         [cadence.DE]\n[cadence.sp]\n",
     );
     let report = place.report();
     for fault in place.faults() {
         assert!(fault.hint.is_some(), "{fault}");
     }
-    assert!(report.contains("verbose: is no key that is known here (hint: Known here: path"), "{report}");
-    assert!(report.contains("log.level = verbose: is no level (hint: Levels: "), "{report}");
+    assert!(report.contains("verbose: is not a known key (hint: known here: path"), "{report}");
+    assert!(report.contains("log.level = verbose: is not a log level (hint: known here: "), "{report}");
+    for end in ["DE", "sp"] {
+        let line = format!("cadence.{end}: is not a known key (hint: DE and SP end the polling;");
+        assert!(report.contains(&line), "{report}");
+    }
+}
+
+#[test]
+fn an_unknown_section_is_a_fault() {
+    let report = Place::new("[acounts.main]\n").env("TRACKPOST__STOER__PATH", "x").report();
+    assert!(report.contains("trackpost.toml: acounts: is not a known section"), "{report}");
+    assert!(report.contains("did you mean \"accounts\"?"), "{report}");
+    assert!(report.contains("TRACKPOST__STOER__PATH: stoer: is not a known section"), "{report}");
 }

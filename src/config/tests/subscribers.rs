@@ -60,17 +60,21 @@ fn certificates_and_keys_are_looked_into() {
     }
     for (more, key, problem) in [
         ("ca_file = \"none.pem\"", "ca_file", "none.pem cannot be read: No such file"),
-        ("ca_file = \"noise.pem\"", "ca_file", "is no file of certificates in PEM"),
-        ("ca_file = \"a.key\"", "ca_file", "is no file of certificates in PEM"),
-        ("ca_file = \"broken.pem\"", "ca_file", "holds a certificate that cannot be read"),
+        ("ca_file = \"noise.pem\"", "ca_file", "is not a file of certificates in PEM"),
+        ("ca_file = \"a.key\"", "ca_file", "is not a file of certificates in PEM"),
+        ("ca_file = \"broken.pem\"", "ca_file", "contains a certificate that cannot be read"),
         ("client_certificate = \"a.pem\"", "client_key", "is missing"),
         ("client_key = \"a.key\"", "client_certificate", "is missing"),
-        ("client_certificate = \"a.pem\"\nclient_key = \"a.pem\"", "client_key", "is no private key in PEM"),
+        (
+            "client_certificate = \"a.pem\"\nclient_key = \"a.pem\"",
+            "client_key",
+            "is not a private key in PEM",
+        ),
         ("client_certificate = \"a.pem\"\nclient_key = \"other.key\"", "client_key", "does not belong to"),
         (
             "client_certificate = \"a.pem\"\nclient_key = \"-----BEGIN s3cret\"",
             "client_key",
-            "holds a key where the path of a file should be",
+            "is a key where the path of a file should be",
         ),
     ] {
         one_fault(&connected(more), &format!("subscribers.orders.{key}"), problem);
@@ -100,9 +104,9 @@ fn a_proxy_is_a_url_or_the_environments() {
     assert_eq!(proxies(secret), [url, url, ""]);
 
     for (proxy, problem) in [
-        ("socks5://me:s3cret@a:1", "is no http or https URL"),
-        ("me:s3cret@a", "is no"),
-        ("s3cret", "is no"),
+        ("socks5://me:s3cret@a:1", "is not an http or https URL"),
+        ("me:s3cret@a", "is not"),
+        ("s3cret", "is not"),
         ("http://me:s3cret@169.254.1.1:1", "169.254.1.1 is a link-local address"),
     ] {
         let report = connected(&format!("proxy = \"{proxy}\"")).report();
@@ -154,10 +158,10 @@ fn an_rsa_key_that_will_not_do_is_a_fault() {
     for (key, problem, hint) in [
         (file("short.pem"), "is an RSA key of less than 2048 bits", make),
         (file("long.pem"), "is an RSA key of more than 4096 bits", make),
-        (file("curve.pem"), "is no RSA key", make),
+        (file("curve.pem"), "is not an RSA key", make),
         (file("locked.pem"), "is an encrypted private key", "openssl pkey -in"),
-        (file("trackpost.toml"), "is no private key in PEM", "{ file ="),
-        ("rsa_key = \"a.pem\"".to_owned(), "is no private key in PEM", "{ file = \"rsa.pem\" }"),
+        (file("trackpost.toml"), "is not a private key in PEM", "{ file ="),
+        ("rsa_key = \"a.pem\"".to_owned(), "is not a private key in PEM", "{ file = \"rsa.pem\" }"),
         (file("none.pem"), "none.pem cannot be read: No such file", ""),
         ("rsa_key = { env = \"NONE\" }".to_owned(), "the environment variable NONE is not set", ""),
     ] {
@@ -171,7 +175,7 @@ fn an_rsa_key_that_will_not_do_is_a_fault() {
     let twice = signing("rsa_keys = [{ file = \"a.pem\" }, { file = \"a.pkcs1.pem\" }]", "").report();
     assert!(twice.contains("signing.rsa_keys[1]: is there twice"), "{twice}");
     let both = signing("rsa_key = { file = \"a.pem\" }\nrsa_keys = []", "").report();
-    assert!(both.contains("signing.rsa_keys: stands beside rsa_key"), "{both}");
+    assert!(both.contains("signing.rsa_key: is set in two ways"), "{both}");
     for none in ["", "rsa_keys = []"] {
         let report = signing(none, "rsa_signature = true").report();
         assert!(report.contains("subscribers.orders.rsa_signature = true: needs a key"), "{report}");
@@ -191,11 +195,11 @@ fn a_plain_hmac_takes_any_name_that_is_free() {
         ("{ name = \"Connection\", secret = \"s3cret\" }", "name", "is a header that trackpost sets"),
         ("{ name = \"X-ShipEngine-Timestamp\", secret = \"s3cret\" }", "name", "is a header that trackpost"),
         ("{ name = \"x-own\", secret = \"s3cret\" }", "name", "is one of the subscriber's own headers"),
-        ("{ name = \"a b\", secret = \"s3cret\" }", "name", "is no name of a header"),
+        ("{ name = \"a b\", secret = \"s3cret\" }", "name", "is not a valid name of a header"),
         ("{ secret = \"s3cret\" }", "name", "is missing"),
         ("{ name = \"x\" }", "secret", "is missing"),
         ("{ name = \"x\", secret = \"\" }", "secret", "is empty"),
-        ("{ name = \"x\", secret = \"s3cret\", prefix = \" v\" }", "prefix", "no header may hold"),
+        ("{ name = \"x\", secret = \"s3cret\", prefix = \" v\" }", "prefix", "not allowed in a header"),
         ("{ name = \"x\", secrte = \"s3cret\", secret = \"s3cret\" }", "secrte", "did you mean \"secret\""),
     ] {
         one_fault(&with(header), &format!("subscribers.orders.hmac_header.{key}"), problem);
@@ -242,6 +246,24 @@ fn beside_the_daemon_no_secret_is_needed() {
     let loaded = Config::load_beside(&place.path("trackpost.toml"), &Environment::default());
     assert!(loaded.is_ok(), "{loaded:?}");
     assert!(place.load().is_err());
+}
+
+#[test]
+fn what_only_reads_has_no_account_and_no_subscriber_with_a_fault() {
+    let place = Place::new(&format!(
+        "{}[accounts.main.discover]\ninterval = \"soon\"\n[accounts.mai]\napi_key = \"k\"\n[accounts]\nx = 1\n\
+         [subscribers.b]\nurl = \"b\"\nsecret = \"{WHSEC}\"\n[subscribers.order]\nurl = \"https://example.com/h\"\n\
+         secret = \"{WHSEC}\"\n[log]\nformat = \"x\"\n",
+        sound().replace("[subscribers.orders]", "[subscribers.orders]\nretry = []")
+    ));
+    let (loaded, faults) =
+        Config::load_to_read(&place.path("trackpost.toml"), &Environment::default()).unwrap();
+    assert_eq!(faults.unwrap().faults.len(), 5);
+    assert_eq!(loaded.config.account_names(), [AccountName::new("mai")]);
+    let subscribers: Vec<_> = loaded.config.subscribers.keys().map(SubscriberName::as_str).collect();
+    assert_eq!(subscribers, ["order"]);
+    assert_eq!(loaded.config.log.format, LogFormat::Auto);
+    assert_eq!(loaded.warnings, []);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::MessageType;
 use super::digest;
@@ -37,7 +37,7 @@ impl fmt::Display for SubscriberName {
 }
 
 /// Format of a callback's body (contract 6.1 to 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// ShipStation's `TRACK_EVENT_V2` envelope, at most one per poll.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::config::{Account, Config};
+use crate::config::Config;
+use crate::domain::account::Account;
 use crate::domain::degraded::{Degraded, SubscriberStatus, What};
 use crate::domain::label::AccountName;
 use crate::domain::messages::subscriber::SubscriberName;

@@ -72,11 +72,11 @@ pub enum KeyError {
     TooShort,
     #[error("is an RSA key of more than 4096 bits")]
     TooLong,
-    #[error("is no RSA key")]
+    #[error("is not an RSA key")]
     NotRsa,
     #[error("is an RSA key whose parts do not belong together")]
     Inconsistent,
-    #[error("is no RSA key that can be used ({0})")]
+    #[error("is not an RSA key that can be used ({0})")]
     Unusable(String),
 }
 

@@ -37,7 +37,8 @@ use crate::domain::tracking::reading::Reading;
 pub use held::held_carrier;
 
 /// Whether a label's first answer makes messages or is only recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FirstPoll {
     Deliver,
     Baseline,

@@ -1,0 +1,99 @@
+//! A row before it is checked, and what can be wrong with one.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::fault::known_here;
+use crate::domain::label::Metadata;
+
+/// A row before its id and account are checked.
+#[derive(Debug, Default)]
+pub struct Draft {
+    pub id: String,
+    pub account: Option<String>,
+    pub metadata: Metadata,
+    /// Whether `labels list --json` shows it as removed.
+    pub removed: bool,
+}
+
+/// Further fields of `labels list --json`, which are ignored.
+const LISTED: [&str; 10] = [
+    "state",
+    "status_code",
+    "tracking_number",
+    "registered_at",
+    "last_polled_at",
+    "last_changed_at",
+    "next_poll_at",
+    "unchanged",
+    "failures",
+    "source",
+];
+
+/// What is wrong with a row.
+#[derive(Debug)]
+pub struct Slip {
+    pub value: Option<String>,
+    pub problem: String,
+    pub hint: Option<String>,
+    /// The bytes are not text, so that nothing else of the source can be trusted either.
+    pub not_utf8: bool,
+}
+
+impl Slip {
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self { value: None, problem: problem.into(), hint: None, not_utf8: false }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    pub fn not_json(error: &serde_json::Error) -> Self {
+        let problem = format!("is not valid JSON: {error}");
+        Self::new(problem).hint("an object a line, as in {\"id\": \"se-324658\"}")
+    }
+
+    pub fn too_long() -> Self {
+        Self::new("is longer than 64 KiB").hint("is an end of line missing?")
+    }
+
+    pub fn not_utf8() -> Self {
+        let hint = "save it as UTF-8; spreadsheets offer that when a CSV is saved";
+        Self { not_utf8: true, ..Self::new("is not UTF-8 text").hint(hint) }
+    }
+}
+
+/// A row that is a table.
+#[derive(Deserialize)]
+#[serde(expecting = "an id in quotes or an object with an id")]
+struct Written {
+    #[serde(alias = "label_id")]
+    id: String,
+    account: Option<String>,
+    metadata: Option<Metadata>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Json>,
+}
+
+impl Draft {
+    /// An id in quotes, or `{"id": …, "account": …, "metadata": {…}}`, or an object of `labels list --json`, which has
+    /// `label_id` instead of `id`.
+    pub fn of_json(json: Json) -> Result<Self, Slip> {
+        if let Json::String(id) = json {
+            return Ok(Self { id, ..Self::default() });
+        }
+        let is_listed = json.get("label_id").is_some();
+        let Written { id, account, metadata, rest } = serde_json::from_value(json)
+            .map_err(|error| Slip::new(format!("is not a valid row: {error}")))?;
+        let known = |name: &str| is_listed && LISTED.contains(&name);
+        if let Some(unknown) = rest.keys().find(|name| !known(name)) {
+            let hint = known_here(unknown, ["id", "account", "metadata"]);
+            return Err(Slip::new(format!("has the unknown key \"{unknown}\"")).hint(hint));
+        }
+        let removed = is_listed && rest.get("state").is_some_and(|state| state == "removed");
+        Ok(Self { id, account, metadata: metadata.unwrap_or_default(), removed })
+    }
+}
