@@ -81,16 +81,17 @@ fn ended(who: &str, error: Option<std::io::Error>) -> Failure {
 }
 
 fn intro(stage: &Stage, seconds: u32) -> String {
-    let health = stage.health_url.as_deref().map(|url| format!(", its health at {url}")).unwrap_or_default();
+    let health =
+        stage.health_url.as_deref().map(|url| format!("\nIts health is at {url}.")).unwrap_or_default();
     let found = (0..stage.plan.parcels.len()).filter(|index| settings::is_discovered(*index)).count();
     let found = match found {
         0 => String::new(),
-        found => format!(",\nwhich finds {found} of the labels by itself in the account's list"),
+        found => format!("\nIt finds {found} of the labels by itself, in the account's list."),
     };
     format!(
-        "{} parcels travel for days in about {seconds} s: a fake ShipStation at {}\n\
-         is polled by the real daemon{health}{found},\n\
-         which posts signed callbacks to two subscribers at {}, where they are verified.\n",
+        "{} parcels travel for days in about {seconds} s. The real daemon polls a fake ShipStation at {}.\
+         {health}{found}\n\
+         It posts signed callbacks to two subscribers at {}, which verify them.\n",
         stage.plan.parcels.len(),
         stage.sandbox_url,
         stage.receiver_url,
@@ -165,7 +166,7 @@ fn finish(
     if json {
         super::output::json_lines(&[&summary])?;
     } else {
-        let end = if summary.failure.is_none() { "Every parcel is at its end.\n" } else { "" };
+        let end = if summary.failure.is_none() { "Every parcel has arrived.\n" } else { "" };
         screen.say(&format!("\n{end}{}", summary.text(&stage, &found)))?;
     }
     match summary.failure {

@@ -80,7 +80,7 @@ impl Summary {
         let troubled = if troubled.is_empty() { String::new() } else { format!("  {}", troubled.join(", ")) };
         let refused = match self.refused {
             0 => String::new(),
-            count => format!("  {count} more were refused with 500, and came again under their ids"),
+            count => format!("  {count} more were refused with 500 and repeated under their ids"),
         };
         let note = if self.kept { "" } else { "  (removed; --keep DIR keeps it)" };
         let mut text = String::new();

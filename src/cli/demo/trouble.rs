@@ -61,7 +61,7 @@ impl Trouble {
                 stage.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(429), 1.0)]);
                 (
                     Act::Throttling { since: passed },
-                    "the API answers 429: the whole account waits as it is told".to_owned(),
+                    "the API answers 429: the account waits for Retry-After".to_owned(),
                 )
             }
             Act::Throttling { since } => {
@@ -73,7 +73,7 @@ impl Trouble {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());
-                (Act::Throttled, format!("the API takes requests again, after {answered} answers of 429"))
+                (Act::Throttled, format!("the API accepts requests again ({answered} × 429)"))
             }
             Act::Throttled if share >= FAILING => {
                 let labels = victims(progress);
@@ -96,16 +96,16 @@ impl Trouble {
                     stage.store.poll_now(&key, clock::now()).await?;
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
-                let told = format!("an operator asks again at once: trackpost labels poll {}", ids.join(" "));
+                let told = format!("an operator polls at once: trackpost labels poll {}", ids.join(" "));
                 (Act::AskedAgain, told)
             }
             Act::AskedAgain if share >= REFUSING => {
                 stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
-                let told = "the receiver answers 500: the same messages come again";
+                let told = "the receiver answers 500: the callbacks are repeated";
                 (Act::Refusing, told.to_owned())
             }
             Act::Refusing if refused >= REFUSED_CALLBACKS => {
-                (Act::Over, format!("the receiver accepts again, after {refused} answers of 500"))
+                (Act::Over, format!("the receiver accepts again ({refused} × 500)"))
             }
             _ => return Ok(None),
         };
