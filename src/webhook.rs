@@ -29,7 +29,7 @@ use redaction::Redaction;
 
 /// Of an answer's body no more is read.
 const READ: usize = 16 * 1024;
-/// Of what was read, so much is kept.
+/// The number of bytes of an answer that are kept.
 const KEPT: usize = 1024;
 /// How long the body of a 2xx and of another answer is read; it decides nothing any more.
 const LAST_WORDS_OF_ACCEPTED: Duration = Duration::from_millis(250);
@@ -54,21 +54,21 @@ pub struct NoTls(String);
 
 /// The connections to one subscriber.
 #[derive(Clone)]
-pub struct Mouth {
+pub struct WebhookClient {
     /// `None` if the URL can't be posted to.
     transport: Option<Transport>,
     manner: AddressPolicy,
     redaction: Redaction,
 }
 
-impl fmt::Debug for Mouth {
+impl fmt::Debug for WebhookClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A transport would show its proxies, credentials and all.
-        f.debug_struct("Mouth").field("manner", &self.manner).finish_non_exhaustive()
+        f.debug_struct("WebhookClient").field("manner", &self.manner).finish_non_exhaustive()
     }
 }
 
-impl Mouth {
+impl WebhookClient {
     pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
         let url = Url::parse(subscriber.url.expose()).ok();
         let encrypted = url.as_ref().is_some_and(|url| url.scheme() == "https");
@@ -79,7 +79,7 @@ impl Mouth {
             tls: Arc::new(tls),
             proxies: subscriber.proxies.clone(),
             manner: Some(manner),
-            // So many that a callback needs no new connection.
+            // Idle connections that are kept, so that most callbacks need no new one.
             max_idle: subscriber.max_in_flight as usize,
             limits: Limits::default(),
             connect_timeout: None,
@@ -133,7 +133,7 @@ impl Mouth {
         }
     }
 
-    /// What an answer means, as soon as its status is there.
+    /// Returns the outcome of an answer, which its status decides.
     async fn answered(&self, answer: Answer, timeout: Duration, watch: Stopwatch, now: Timestamp) -> Attempt {
         let Answer { status, headers, body } = answer;
         let left = timeout.saturating_sub(watch.elapsed());
@@ -189,7 +189,7 @@ fn outcome(status: u16) -> Outcome {
     if accepted { Outcome::Accepted { status } } else { Outcome::Refused { status } }
 }
 
-/// Says where a redirect points to.
+/// Returns the target of a redirect, for the text of the failure.
 fn redirect(headers: &HeaderMap) -> String {
     match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
         Some(location) => format!("redirects are not followed; it points to {}", shown_location(location)),
@@ -208,7 +208,7 @@ fn failed(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
     }
 }
 
-/// The headers of a callback: the transport's own in `headers`, the subscriber's, ours.
+/// Returns the headers of a callback: those of the transport (`headers`), the subscriber's, and trackpost's own.
 fn headers(
     mut headers: HeaderMap,
     subscriber: &Subscriber,

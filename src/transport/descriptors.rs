@@ -53,7 +53,8 @@ pub fn http_connections() -> usize {
     *MOST.get_or_init(|| (limit().unwrap_or(usize::MAX) / 8).clamp(1, HTTP))
 }
 
-/// Of so many descriptors half are left to others, up to 64 and those of the HTTP port.
+/// Returns the number of connections for this many descriptors: half are reserved, at most 64, and those of the HTTP
+/// port.
 fn for_connections(limit: usize) -> usize {
     limit - (limit / 2).min(64 + HTTP)
 }

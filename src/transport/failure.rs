@@ -1,4 +1,4 @@
-//! How an exchange fails, told apart by whose fault it is, with words for people.
+//! Failures of an exchange, classified by cause, with texts for people.
 //!
 //! The kind comes from types and error numbers, never from words.
 
@@ -10,26 +10,26 @@ use rustls::{CertificateError, InvalidMessage};
 
 use crate::domain::delivery::address::RefusedAddress;
 
-/// What failed.
+/// Cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// This machine: no descriptor, no memory, no local port, no name server.
     Ours,
     /// The host has no address.
     Name,
-    /// An address that is not connected to, or a URL that can't be asked for.
+    /// A refused address, or a URL that cannot be requested.
     Address,
-    /// Nobody listens, or nothing leads there.
+    /// No listener, or no route.
     Connect,
     /// No TLS was agreed on, or the certificate does not hold.
     Tls,
     /// The connection broke.
     Reset,
-    /// An answer came that is not HTTP as we read it; the status, if its first line told one.
+    /// The answer is not valid HTTP; the status, if its first line had one.
     Unreadable { status: Option<u16> },
 }
 
-/// A failure with what is to be said of it.
+/// A failure with its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub fault: Fault,
@@ -46,8 +46,8 @@ impl Failure {
         Self::new(Fault::Address, refusal.to_string())
     }
 
-    /// No connection to any of the addresses that were tried. What is wrong with the receiver counts before what is
-    /// wrong with us: with two address families one of them may not exist here.
+    /// No connection to any of the addresses. A failure of the receiver counts before a shortage of this machine: one
+    /// of two address families may not exist here.
     pub(super) fn connect(tried: &[(SocketAddr, io::Error)]) -> Self {
         let theirs = tried.iter().rev().find(|(address, error)| shortage(error, Some(*address)).is_none());
         match theirs.or(tried.last()) {
@@ -95,7 +95,7 @@ impl Failure {
     }
 }
 
-/// What this machine lacks, if that is why `error` came.
+/// Returns what this machine lacks, if that caused `error`.
 pub(super) fn shortage(error: &io::Error, connecting_to: Option<SocketAddr>) -> Option<String> {
     let missing = match error.raw_os_error()? {
         libc::EMFILE => "no file descriptor is left (the limit of this process is reached)",

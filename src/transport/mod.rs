@@ -8,7 +8,6 @@
 //!
 //! A connection is driven by the task that waits for the answer; no task is spawned per connection.
 
-mod connect;
 mod connection;
 mod descriptors;
 mod failure;
@@ -72,7 +71,7 @@ impl fmt::Debug for Transport {
     }
 }
 
-/// An answer whose status and headers are there.
+/// An answer after its status and headers.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -106,7 +105,7 @@ impl Transport {
     /// The connections to the server of `url`.
     ///
     /// # Errors
-    /// What is wrong with `url` or a proxy's.
+    /// Returns what is wrong with `url` or with a proxy's URL.
     pub fn new(url: &Url, settings: Settings) -> Result<Self, &'static str> {
         let pool = Pool::new(settings.max_idle, settings.limits);
         let route = Route::new(url, settings)?;

@@ -1,4 +1,4 @@
-//! Which server a URL names, and by way of which proxy it is reached.
+//! The server of a URL, and the proxy to it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -86,12 +86,12 @@ impl Route {
         Ok(Self { origin, proxy, base, settings })
     }
 
-    /// Where a proxy forwards plain requests to, if it is asked to: it needs the whole URL.
+    /// The target of a plain request to a forwarding proxy, which needs the whole URL.
     pub(super) fn forwards_to(&self) -> Option<&str> {
         (self.proxy.is_some() && !self.origin.is_encrypted()).then_some(&self.base)
     }
 
-    /// What a proxy that forwards plain requests has to be shown with each of them.
+    /// The authorization that a forwarding proxy gets with each plain request.
     pub(super) fn credentials_of_forwarding(&self) -> Option<HeaderValue> {
         self.proxy.as_ref().filter(|_| !self.origin.is_encrypted())?.credentials.clone()
     }
@@ -118,7 +118,7 @@ pub(super) fn basic_auth(url: &Url) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What of a `Location` may be shown: host and path, without user and query, which may hold secrets.
+/// Returns the part of a `Location` that may be shown: host and path, without user and query, which may hold secrets.
 pub fn shown_location(location: &str) -> String {
     let shown = match Url::parse(location) {
         Ok(url) => format!("{}{}", url.host_str().unwrap_or_default(), url.path()),

@@ -1,8 +1,7 @@
-//! Finds a name's addresses and hands on only those that may be connected to.
+//! The resolver: returns the addresses of a name that may be connected to.
 //!
-//! What is checked is what is connected to: a connection goes to these very addresses and asks nobody again, so a name
-//! that changes its mind in between gains nothing. A host that is written as an address is checked by
-//! [`check_literal`].
+//! A connection uses exactly the checked addresses without another lookup, so a name cannot change between check and
+//! connection (DNS rebinding).
 
 use std::collections::HashMap;
 use std::io;
@@ -66,8 +65,8 @@ pub fn check_literal(manner: AddressPolicy, url: &Url) -> Result<(), RefusedAddr
     }
 }
 
-/// Why `host` has no address. A name server that does not answer and one that has trouble with this name alone say the
-/// same: it is ours unless another name was resolved lately.
+/// Explains why `host` has no address. A name server that does not answer and a name that does not resolve give the
+/// same error: it counts as a shortage of this machine unless another name was resolved recently.
 fn unresolved(host: &str, error: &io::Error) -> Failure {
     if let Some(missing) = shortage(error, None) {
         return Failure::new(Fault::Ours, missing);
@@ -88,7 +87,7 @@ struct Resolved(Mutex<Option<HashMap<String, Stopwatch>>>);
 static RESOLVED: Resolved = Resolved(Mutex::new(None));
 
 impl Resolved {
-    /// A name is resolved anew every minute while it is used.
+    /// A name is resolved again every minute while it is used.
     const LATELY: Duration = Duration::from_secs(150);
 
     fn note(&self, host: &str) {

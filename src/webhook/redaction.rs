@@ -1,4 +1,4 @@
-//! What a receiver may have been told in confidence, taken out of what it answers.
+//! Secrets, redacted from stored answers.
 //!
 //! Many receivers echo the request when they refuse it, and answers are kept and shown. Every secret that goes along
 //! with a callback is looked for, in each spelling in which it goes. Signing secrets never go, but the one of a plain HMAC
@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::domain::messages::subscriber::Subscriber;
 
-/// Shorter texts are found in any answer, and are no secrets.
+/// Shorter texts appear in any answer and are not secrets.
 const SHORTEST: usize = 4;
 const INSTEAD: &str = "(hidden)";
 

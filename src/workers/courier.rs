@@ -30,7 +30,7 @@ use crate::domain::time::later;
 use crate::metrics::metrics;
 use crate::store::outbox::{EndedAttempt, Inbox, Settled};
 use crate::store::{Store, StoreError};
-use crate::webhook::{Callback, Mouth, NoTls};
+use crate::webhook::{Callback, NoTls, WebhookClient};
 use crate::workers::heartbeat::Heartbeat;
 use crate::workers::in_flight::InFlight;
 
@@ -85,7 +85,7 @@ struct Shared {
     url_digest: String,
     audience: Audience,
     store: Store,
-    mouth: Mouth,
+    client: WebhookClient,
     heartbeat: Heartbeat,
     /// Whether something waits for the record of an attempt in flight.
     is_behind: AtomicBool,
@@ -109,7 +109,7 @@ impl Courier {
         store: Store,
         heartbeat: Heartbeat,
     ) -> Result<Self, NoTls> {
-        let mouth = Mouth::new(&subscriber)?;
+        let client = WebhookClient::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
         let is_behind = AtomicBool::new(true);
         let shared = Shared {
@@ -117,7 +117,7 @@ impl Courier {
             url_digest,
             audience,
             store,
-            mouth,
+            client,
             heartbeat,
             is_behind,
         };
@@ -350,13 +350,13 @@ async fn deliver(
     let running = Running::since(now);
     // If we die here, the delivery is due at the next start.
     CrashPoint::BeforeAttempt.reached();
-    let mut attempt = attempt(&shared.subscriber, &shared.mouth, &delivery, number, now).await;
+    let mut attempt = attempt(&shared.subscriber, &shared.client, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nobody was asked: it is no attempt, and is made again when we may be able to.
         clock::sleep(OUR_FAULT_PAUSE).await;
         let again = running.now();
         shared.heartbeat.beat(again);
-        attempt = self::attempt(&shared.subscriber, &shared.mouth, &delivery, number, again).await;
+        attempt = self::attempt(&shared.subscriber, &shared.client, &delivery, number, again).await;
     }
     let at = running.now();
     let ended = EndedAttempt {
@@ -385,7 +385,7 @@ async fn deliver(
 
 async fn attempt(
     subscriber: &Subscriber,
-    mouth: &Mouth,
+    client: &WebhookClient,
     delivery: &PendingDelivery,
     number: u32,
     now: Timestamp,
@@ -401,7 +401,7 @@ async fn attempt(
                 attempt: number,
                 body: &body,
             };
-            mouth.post(subscriber, &callback, now).await
+            client.post(subscriber, &callback, now).await
         }
         Err(error) => Attempt {
             started_at: now,

@@ -16,7 +16,7 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::Ask;
 use crate::domain::tracking::reading::Reading;
 use crate::shipstation::Client;
-use crate::webhook::{Callback, Mouth};
+use crate::webhook::{Callback, WebhookClient};
 
 /// Label to poll where an account has none configured; a 404 for it shows that the key is accepted.
 const PROBE: &str = "se-1";
@@ -122,7 +122,7 @@ async fn of_subscriber(subscriber: &Subscriber) -> Result<Finding, Failure> {
         attempt: 1,
         body: &ping.body,
     };
-    let attempt = Mouth::new(subscriber)?.post(subscriber, &callback, now).await;
+    let attempt = WebhookClient::new(subscriber)?.post(subscriber, &callback, now).await;
     let ok = attempt.outcome.is_accepted();
     Ok(Finding { what: "subscriber", name: subscriber.name.to_string(), ok, detail: pinged(&attempt) })
 }

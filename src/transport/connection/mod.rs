@@ -1,5 +1,6 @@
 //! One connection: exchanges one after the other, driven by the task that waits for the answer.
 
+mod connect;
 pub(super) mod pool;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::descriptors::Permit;
 use super::failure::Failure;
 use super::origin::Route;
-use super::{Answer, Progress, connect};
+use super::{Answer, Progress};
 use crate::clock::Stopwatch;
 use pool::{Limits, Pool};
 
@@ -193,7 +194,7 @@ where
 {
     let mut future = pin!(future);
     poll_fn(|cx| {
-        // What the future asks for, the connection can often give at once: a second round saves a wake-up.
+        // A second poll of the connection often completes the request and saves a wake-up.
         for _ in 0..2 {
             step(driver, cx);
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -205,17 +206,17 @@ where
     .await
 }
 
-/// Lets the connection do what it can.
+/// Polls the connection.
 fn step(driver: &mut Option<impl Future + Unpin>, cx: &mut Context<'_>) {
     if let Some(running) = driver
         && Pin::new(running).poll(cx).is_ready()
     {
-        // Its error, if there is one, is told to the request.
+        // Its error reaches the request.
         *driver = None;
     }
 }
 
-/// Counts what came of an answer and keeps how it began.
+/// Counts the received bytes of an answer and keeps its first line.
 #[derive(Clone, Default)]
 struct Meter(Arc<Mutex<Reading>>);
 
@@ -241,7 +242,7 @@ impl Meter {
         reading.count += bytes.len() as u64;
     }
 
-    /// How many bytes came, and the final status that the first line told.
+    /// Returns the number of received bytes and the final status of the first line.
     fn read(&self) -> (u64, Option<u16>) {
         let reading = self.lock();
         let line = std::str::from_utf8(&reading.first).unwrap_or_default();
@@ -254,7 +255,7 @@ impl Meter {
     }
 }
 
-/// A stream whose incoming bytes are counted.
+/// A stream that counts received bytes.
 struct Metered {
     stream: Box<dyn Duplex>,
     meter: Meter,

@@ -18,7 +18,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A name is resolved anew at least once a minute, and no connection is idle for more than 30 s.
+    /// Each name is resolved again at least once a minute, and no connection is idle for more than 30 s.
     fn default() -> Self {
         Self {
             age: Duration::from_secs(50),
@@ -39,7 +39,7 @@ pub(in crate::transport) struct Pool {
 #[derive(Default)]
 struct Idle {
     connections: Vec<Connection>,
-    /// Whether a task closes those that get too old.
+    /// Whether a task that closes old connections runs.
     swept: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How a connection comes about: name, TCP, proxy, TLS; each marks where it is.
+//! Opens a connection: name, TCP, proxy, TLS. Each stage is recorded in [`Progress`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::connection::{Duplex, drive};
-use super::failure::{Failure, Fault};
-use super::origin::{Origin, Proxy, Route};
-use super::{Progress, resolver};
+use super::{Duplex, drive};
 use crate::clock;
 use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::attempt::Stage;
+use crate::transport::failure::{Failure, Fault};
+use crate::transport::origin::{Origin, Proxy, Route};
+use crate::transport::{Progress, resolver};
 
-/// How long an address is tried before the next is tried beside it.
+/// The time after which the next address is tried in parallel (happy eyeballs).
 const HEAD_START: Duration = Duration::from_millis(300);
 
-/// A stream to the server, by way of its proxy, encrypted if the URL says so.
+/// Returns a stream to the server, through its proxy, encrypted if the URL is https.
 pub(super) async fn connect(route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, Failure> {
     let connecting = stream(route, progress);
     match route.settings.connect_timeout {
@@ -138,7 +138,7 @@ async fn encrypted(
     }
 }
 
-/// What a proxy answers to `CONNECT`: the tunnel, or why there is none.
+/// Reads the answer of a proxy to `CONNECT`: the tunnel, or the reason for none.
 async fn tunnel(stream: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Result<Box<dyn Duplex>, Failure> {
     let broke = |error: &hyper::Error| {
         let failure = Failure::exchange(error, false, None);
@@ -156,7 +156,7 @@ async fn tunnel(stream: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Resul
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 
-/// A proxy that breaks off is no connection to the server.
+/// A proxy that closes the connection counts as no connection to the server.
 fn failure_of_proxy(fault: Fault) -> Fault {
     if fault == Fault::Ours { Fault::Ours } else { Fault::Connect }
 }
