@@ -1,13 +1,13 @@
 //! Reads the configuration: TOML text in, validated domain types out.
 //!
 //! Three layers lie over each other: compiled-in defaults, the file, the environment. Serde reads the result into one struct
-//! per section ([`table`]); then the module of each section checks its struct. All faults are reported at once, each with
+//! per section (`table`); then the module of each section checks its struct. All faults are reported at once, each with
 //! place, key, value and a hint, and none ever shows a secret. Wrong label rows are not faults of the configuration: they
 //! are left out and reported apart.
 //!
 //! A new key needs a field in the struct of its section and in the validated type, and its default and documentation in
 //! `config/trackpost.toml`. There the values of accounts and subscribers stand in comments that start with `#` and no space;
-//! those that are only examples are listed in [`layers`].
+//! those that are only examples are listed in `layers`.
 //!
 //! The module opens no connection and no database, resolves no name, watches no file, and reads no global state: the
 //! environment is an argument.

@@ -5,7 +5,7 @@
 //! end of the start to the beginning of the stop. These and the public keys at `/jwks` contain no data about parcels or
 //! people, so they need no token. Pages, metrics and the feed need the token if one is configured.
 //!
-//! Load on this port must not stop polls and deliveries: [`server`] limits connections in number and time, and [`gate`]
+//! Load on this port must not stop polls and deliveries: `server` limits connections in number and time, and `gate`
 //! limits the work of pages, which have their own database connections. Health and metrics are computed at most once a
 //! second.
 
