@@ -124,8 +124,13 @@ impl Metrics {
         });
     }
 
+    /// Makes the series of dead deliveries of a subscriber exist from the start, so that `increase` sees the first one.
+    pub fn dead_of(&self, subscriber: &str) {
+        drop(self.dead.get_or_create(&OfSubscriber { subscriber: subscriber.to_owned() }));
+    }
+
     /// A delivery was given up.
-    pub fn given_up(&self, subscriber: &str) {
+    pub fn dead(&self, subscriber: &str) {
         self.dead.get_or_create(&OfSubscriber { subscriber: subscriber.to_owned() }).inc();
     }
 

@@ -23,7 +23,7 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
         output::json_lines(store.journey(label.row).await?.as_slice())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let events = store.label_events(label.row).await?;
+    let events = store.label_events(label.row, u32::MAX).await?;
     if what.listing.json {
         output::json_lines(&events)?;
         return Ok(ExitCode::SUCCESS);

@@ -3,6 +3,7 @@
 //! Nothing is decided here; the reasons were stored with the decisions.
 
 pub mod delivery;
+pub mod next;
 pub mod poll;
 mod reason;
 pub mod story;

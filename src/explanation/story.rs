@@ -10,17 +10,14 @@ use serde::Serialize;
 use super::delivery as words;
 use super::instant;
 use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect};
-use crate::domain::delivery::health::Health;
-use crate::domain::delivery::next_attempt::{
-    DeliveryFacts, DeliveryState, NextAttempt, SubscriberConfig, WaitReason, next_attempt,
-};
-use crate::domain::messages::ping::PING;
-use crate::domain::messages::subscriber::SubscriberName;
+use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
 use crate::domain::time::later;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::waiting::Place;
 use crate::store::{Store, StoreError};
+
+use super::next::Subscribers;
 
 /// A delivery and what came of it, as `--json` has it.
 #[derive(Serialize)]
@@ -75,16 +72,16 @@ pub async fn story(
     now: Timestamp,
 ) -> Result<Story, StoreError> {
     let record = Record::of(store, configured, delivery, now).await?;
-    let outlook = record.outlook(configured, now);
+    let outlook = record.outlook(now);
     let mut reasons: Vec<String> =
         outlook.reasons.iter().map(|why| words::reason(*why, &record.delivery, now)).collect();
     let mut behind = None;
     if outlook.reasons.contains(&WaitReason::Behind)
         && let Some(head) = record.place.head
-        && let Some(head) = store.deliveries_named(Some(head), None).await?.pop()
+        && let Some(head) = store.deliveries_named(&[head], None).await?.pop()
     {
         let head = Record::of(store, configured, head, now).await?;
-        reasons.push(words::head(&head.delivery, record.place.before, &head.outlook(configured, now), now));
+        reasons.push(words::head(&head.delivery, record.place.before, &head.outlook(now), now));
         behind = Some(Behind {
             delivery_id: head.delivery.delivery_id,
             message_id: head.delivery.message_id,
@@ -114,16 +111,16 @@ pub async fn held_back(
     let holds = |why: &WaitReason| {
         matches!(why, WaitReason::Paused { .. } | WaitReason::Probed { .. } | WaitReason::Held { .. })
     };
-    let why = record.outlook(configured, now).reasons.into_iter().find(holds);
+    let why = record.outlook(now).reasons.into_iter().find(holds);
     Ok(why.map(|why| words::reason(why, &record.delivery, now)))
 }
 
-/// All that is recorded of a delivery and bears on it.
+/// Everything recorded that affects a delivery.
 struct Record {
     delivery: DeliveryView,
     log: Vec<AttemptView>,
     place: Place,
-    health: Health,
+    subscribers: Subscribers,
 }
 
 impl Record {
@@ -133,34 +130,14 @@ impl Record {
         delivery: DeliveryView,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let name = SubscriberName::new(&delivery.subscriber);
-        let mut health = store.subscriber_health(&name).await?;
-        if let Some(digest) = configured.url_digests.get(&name) {
-            // As the courier does: another URL is another receiver.
-            health.set_url(digest, now);
-        }
+        let subscribers = Subscribers::of(store, configured, [&delivery], now).await?;
         let log = store.attempts_of(delivery.row).await?;
         let place = store.place_of(delivery.row).await?;
-        Ok(Self { delivery, log, place, health })
+        Ok(Self { delivery, log, place, subscribers })
     }
 
-    fn outlook(&self, configured: &Configured, now: Timestamp) -> NextAttempt {
-        let delivery = &self.delivery;
-        let subscriber = match configured.subscribers.get(&SubscriberName::new(&delivery.subscriber)) {
-            None => SubscriberConfig::Missing,
-            Some(false) => SubscriberConfig::Disabled,
-            Some(_) => SubscriberConfig::Enabled,
-        };
-        let facts = DeliveryFacts {
-            // The table's CHECK knows no others.
-            state: DeliveryState::parse(&delivery.state).unwrap_or(DeliveryState::Pending),
-            due: delivery.plan,
-            ping: delivery.r#type == PING,
-            behind_another: self.place.head.is_some(),
-            subscriber,
-            health: &self.health,
-        };
-        next_attempt(&facts, now)
+    fn outlook(&self, now: Timestamp) -> NextAttempt {
+        self.subscribers.next_attempt(&self.delivery, now)
     }
 }
 

@@ -100,28 +100,25 @@ pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: 
 #[derive(Debug)]
 pub(super) struct Pace {
     watch: Stopwatch,
-    /// Earliest time of the next answer.
-    next: Mutex<Duration>,
+    /// Earliest time of the next answer. Locked while a request waits, so a cancelled request takes no turn.
+    next: tokio::sync::Mutex<Duration>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { watch: Stopwatch::start(), next: Mutex::default() }
+        Self { watch: Stopwatch::start(), next: tokio::sync::Mutex::default() }
     }
 }
 
 impl Pace {
     pub(super) async fn wait(&self) {
+        let mut next = self.next.lock().await;
         let now = self.watch.elapsed();
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = (*next).max(now.saturating_sub(BURST));
-            *next = turn + BETWEEN;
-            turn
-        };
+        let turn = (*next).max(now.saturating_sub(BURST));
         if turn > now {
             clock::sleep(turn - now).await;
         }
+        *next = turn + BETWEEN;
     }
 }
 

@@ -43,8 +43,9 @@ pub(super) struct Login {
 /// `POST /login`: exchanges the token for a cookie, and redirects to the requested page.
 pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login>) -> Response {
     // Only a path of this server, and nothing that a browser reads as another server.
-    let ours =
-        sent.to.starts_with('/') && !sent.to.starts_with("//") && !sent.to.contains(['\\', '\n', '\r']);
+    let ours = sent.to.starts_with('/')
+        && !sent.to.starts_with("//")
+        && !sent.to.contains(|c: char| c == '\\' || c.is_ascii_control());
     let to = if ours { sent.to.as_str() } else { "/" };
     let Some(token) = sources.token.as_ref().map(|token| token.expose().as_str()) else {
         return (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response();

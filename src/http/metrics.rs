@@ -20,7 +20,7 @@ use super::cached::Cached;
 use crate::clock;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::earlier;
-use crate::metrics::{self, OfSubscriber};
+use crate::metrics::{self, OfSubscriber, metrics as process_metrics};
 use crate::store::StoreError;
 
 type Number = Gauge<f64, AtomicU64>;
@@ -195,6 +195,7 @@ async fn of_subscribers(
     let configured = Arc::clone(&sources.configured.borrow());
     for view in sources.store.subscriber_views(&configured.subscribers).await? {
         let of = || OfSubscriber { subscriber: view.name.clone() };
+        process_metrics().dead_of(&view.name);
         pending.set(of(), view.pending as f64);
         let age = view.oldest_pending_at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
         oldest.set(of(), age);

@@ -182,8 +182,11 @@ impl Connections {
                 let (busy, pace) = (Busy::begin(&noted), Arc::clone(&pace));
                 let answer = routes.call(request.map(Body::new));
                 async move {
-                    pace.wait().await;
-                    let answer = match tokio::time::timeout(ANSWER, answer).await {
+                    let answered = async {
+                        pace.wait().await;
+                        answer.await
+                    };
+                    let answer = match tokio::time::timeout(ANSWER, answered).await {
                         Ok(Ok(answer)) => answer,
                         Ok(Err(never)) => match never {},
                         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),

@@ -57,11 +57,6 @@ impl OpenFiles {
         &self.path
     }
 
-    /// Returns the path of the WAL, beside the real file.
-    pub(super) fn wal(&self) -> PathBuf {
-        beside(&self.path.canonicalize().unwrap_or_else(|_| self.path.clone()), "-wal")
-    }
-
     /// Returns the mode of the database if others than its owner may read or write it.
     pub(super) fn wide_mode(&self) -> Option<u32> {
         let mode = self.path.metadata().ok()?.mode() & 0o777;

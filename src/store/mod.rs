@@ -121,7 +121,7 @@ impl Store {
         self.check_files()?;
         let answered = async {
             sqlx::query_scalar!("SELECT 1").fetch_one(&self.readers).await?;
-            self.writer.write(|_| Box::pin(async { Ok(()) })).await
+            self.writer.ping().await
         };
         answered.await.map_err(|error: StoreError| error.of(self.path()))
     }

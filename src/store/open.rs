@@ -84,7 +84,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let files = Arc::new(OpenFiles::note(path).map_err(not_opened)?);
     let (queue, jobs) = write_queue();
     let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
-    let watcher = Watcher::new(files.wal(), foreign.clone());
+    let watcher = Watcher::new(foreign.clone());
     let connections = Connections { connection, checkpointer, label_reader };
     let writer = Writer::new(connections, jobs, handover.clone(), watcher, Arc::clone(&files));
     let registry = watch::Sender::new(0);

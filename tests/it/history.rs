@@ -178,7 +178,7 @@ async fn what_was_announced_stands_while_a_feed_flaps() {
     assert_eq!(kinds(&told(&mut harness, &list(&b)).await), [""; 0]);
 
     let row = harness.count("SELECT label_key FROM labels").await;
-    let events = harness.store().label_events(row).await.unwrap();
+    let events = harness.store().label_events(row, u32::MAX).await.unwrap();
     let id = &back[0]["data"]["events"][0]["event_id"];
     let shown = events.iter().find(|event| event.event_id == *id).expect("it is in the history");
     assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "as the last message of it said");
@@ -205,7 +205,7 @@ async fn a_return_that_says_something_else_names_it() {
     assert_eq!(event["changed"], serde_json::json!(["city_locality"]));
     assert_eq!(event["previous"]["city_locality"], "");
     let row = harness.count("SELECT label_key FROM labels").await;
-    let events = harness.store().label_events(row).await.unwrap();
+    let events = harness.store().label_events(row, u32::MAX).await.unwrap();
     let steps: Vec<_> =
         events[1].changes.iter().map(|step| (step.kind.as_str(), step.fields.get())).collect();
     assert_eq!(steps, [("retracted", "[]"), ("returned", "[]"), ("revised", "[\"city_locality\"]")]);
@@ -222,7 +222,7 @@ async fn the_whole_life_of_an_event_is_kept() {
     told(&mut harness, &short).await;
     told(&mut harness, &tracking("IT", &[&revised, &a])).await;
     let row = harness.count("SELECT label_key FROM labels").await;
-    let events = harness.store().label_events(row).await.unwrap();
+    let events = harness.store().label_events(row, u32::MAX).await.unwrap();
     let changes = &events[1].changes;
     let kinds: Vec<&str> = changes.iter().map(|change| change.kind.as_str()).collect();
     assert_eq!(kinds, ["revised", "retracted", "returned"]);

@@ -1,6 +1,6 @@
 //! `trackpost deliveries list`, and `--watch`, which keeps printing what changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -12,11 +12,10 @@ use crate::cli::table::{Table, instant};
 use crate::cli::{Failure, resolve};
 use crate::clock;
 use crate::config::Config;
-use crate::domain::delivery::health::HealthState;
+use crate::explanation::next::{self, Subscribers};
 use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
-use crate::store::views::subscribers::SubscriberView;
 
 /// Interval at which `--watch` looks for changes.
 const LOOK: Duration = Duration::from_millis(500);
@@ -37,7 +36,7 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
     };
     let limit = what.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let source = Source { store, wanted, labels };
-    let mut printer = Printer::new(store, config, what.listing.json).await?;
+    let mut printer = Printer::new(store, config, what.listing.json);
     let mut last = 0;
     if source.labels.is_none()
         && let Some(limit) = what.limit
@@ -45,15 +44,13 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
         last = store.delivery_before_last(&source.wanted, limit).await?;
     }
     let mut any = false;
-    let mut followed = BTreeMap::new();
     loop {
         let page = source.after(last).await?;
         let Some(newest) = page.last() else { break };
         last = newest.row;
         any = true;
         let skipped = if source.labels.is_some() { page.len().saturating_sub(limit) } else { 0 };
-        printer.page(&page[skipped..])?;
-        follow(&mut followed, &page);
+        printer.page(&page[skipped..]).await?;
     }
     if !any && !what.watch {
         // A subscriber that is gone from the configuration may still have deliveries; an unknown one has none.
@@ -63,7 +60,7 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
             output::line("no delivery matches");
         }
     }
-    if what.watch { watch(&source, config, printer, last, followed).await } else { Ok(()) }
+    if what.watch { watch(source, printer).await } else { Ok(()) }
 }
 
 /// The deliveries that are asked for.
@@ -106,65 +103,66 @@ fn follow(followed: &mut Followed, page: &[DeliveryView]) {
     }
 }
 
-/// Prints new deliveries, and those that change, until a signal ends it.
-async fn watch(
-    source: &Source<'_>,
-    config: &Config,
-    mut printer: Printer,
-    mut last: i64,
-    mut followed: Followed,
-) -> Result<(), Failure> {
+/// Prints new deliveries, and followed ones that change, until a signal ends it.
+async fn watch(mut source: Source<'_>, mut printer: Printer<'_>) -> Result<(), Failure> {
+    // Deliveries reach the wanted state in any order, so the state is compared when they are printed.
+    let wanted = source.wanted.clone();
+    source.wanted.state = Some("pending".to_owned());
+    let store = source.store;
+    let mut last = store.delivery_before_last(&source.wanted, FOLLOWED as u32).await?;
+    let mut followed = BTreeMap::new();
+    loop {
+        let page = source.after(last).await?;
+        let Some(newest) = page.last() else { break };
+        last = newest.row;
+        follow(&mut followed, &page);
+    }
+    source.wanted.state = None;
+    last = store.delivery_before_last(&source.wanted, 0).await?;
     let mut stopped = pin!(crate::daemon::told_to_stop()?);
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),
             () = clock::sleep(LOOK) => {}
         }
-        let mut changed = Vec::new();
-        for (row, before) in &followed {
-            let now = source.store.deliveries_named(Some(*row), None).await?.pop();
-            changed.extend(now.filter(|now| (&now.state, &now.attempts) != (&before.0, &before.1)));
-        }
-        follow(&mut followed, &changed);
-        changed.retain(|delivery| source.wanted.fits(delivery));
+        let rows: Vec<i64> = followed.keys().copied().collect();
+        let mut changed = store.deliveries_named(&rows, None).await?;
+        changed.retain(|now| followed.get(&now.row) != Some(&(now.state.clone(), now.attempts)));
         let new = source.after(last).await?;
         last = new.last().map_or(last, |newest| newest.row);
-        follow(&mut followed, &new);
         changed.extend(new);
+        follow(&mut followed, &changed);
+        changed.retain(|delivery| wanted.fits(delivery));
         if !changed.is_empty() {
-            printer.subscribers = subscribers(source.store, config).await?;
-            printer.page(&changed)?;
+            printer.page(&changed).await?;
         }
     }
 }
 
-struct Printer {
+struct Printer<'a> {
+    store: &'a Store,
+    configured: Configured,
     json: bool,
     table: Table<9>,
-    subscribers: HashMap<String, SubscriberView>,
 }
 
-async fn subscribers(store: &Store, config: &Config) -> Result<HashMap<String, SubscriberView>, Failure> {
-    let views = store.subscriber_views(&Configured::of(config).subscribers).await?;
-    Ok(views.into_iter().map(|view| (view.name.clone(), view)).collect())
-}
-
-impl Printer {
-    async fn new(store: &Store, config: &Config, json: bool) -> Result<Self, Failure> {
-        let subscribers = if json { HashMap::new() } else { subscribers(store, config).await? };
-        Ok(Self { json, table: Table::new(HEADING, LEAST), subscribers })
+impl<'a> Printer<'a> {
+    fn new(store: &'a Store, config: &Config, json: bool) -> Self {
+        Self { store, configured: Configured::of(config), json, table: Table::new(HEADING, LEAST) }
     }
 
-    fn page(&mut self, deliveries: &[DeliveryView]) -> Result<(), Failure> {
+    async fn page(&mut self, deliveries: &[DeliveryView]) -> Result<(), Failure> {
         if self.json {
             return output::json_lines(deliveries);
         }
         let now = clock::now();
-        self.table.page(&deliveries.iter().map(|delivery| self.row(delivery, now)).collect::<Vec<_>>());
+        let subscribers = Subscribers::of(self.store, &self.configured, deliveries, now).await?;
+        let rows: Vec<_> = deliveries.iter().map(|delivery| Self::row(delivery, &subscribers, now)).collect();
+        self.table.page(&rows);
         Ok(())
     }
 
-    fn row(&self, delivery: &DeliveryView, now: Timestamp) -> [String; 9] {
+    fn row(delivery: &DeliveryView, subscribers: &Subscribers, now: Timestamp) -> [String; 9] {
         let attempts = match delivery.attempts {
             0 => String::new(),
             count => format!(", {}", output::counted(count, "attempt")),
@@ -176,31 +174,9 @@ impl Printer {
             delivery.r#type.clone(),
             delivery.subscriber.clone(),
             format!("{}{attempts}", delivery.state),
-            next_attempt(delivery, self.subscribers.get(&delivery.subscriber), now),
+            next::cell(&subscribers.next_attempt(delivery, now), now),
             instant(Some(delivery.created_at)),
             delivery.last_outcome.as_deref().map_or_else(|| "-".to_owned(), output::outcome),
         ]
-    }
-}
-
-/// The cell of a delivery's next attempt: an instant, or what it waits for.
-fn next_attempt(delivery: &DeliveryView, subscriber: Option<&SubscriberView>, now: Timestamp) -> String {
-    if delivery.state != "pending" {
-        return "-".to_owned();
-    }
-    let held = subscriber.and_then(|subscriber| subscriber.held_until).filter(|until| *until > now);
-    match subscriber.map(|subscriber| (subscriber.state, subscriber.next_probe_at)) {
-        None => "no subscriber".to_owned(),
-        Some((state, Some(at))) if state == HealthState::Failing.as_str() => {
-            format!("probe {}", instant(Some(at)))
-        }
-        Some((state, _)) if state != HealthState::Ok.as_str() && state != HealthState::Failing.as_str() => {
-            state.to_owned()
-        }
-        Some(_) => match delivery.next_attempt_at.map(|at| at.max(held.unwrap_or(at))) {
-            None => "after earlier".to_owned(),
-            Some(at) if at <= now => "due".to_owned(),
-            at => instant(at),
-        },
     }
 }

@@ -35,7 +35,7 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
 /// Returns the delivery with this id, or all deliveries of the message with this id; at least one.
 async fn named(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
     let row = id.strip_prefix(ID_PREFIX).unwrap_or(id).parse::<i64>().ok();
-    let found = store.deliveries_named(row, row.is_none().then_some(id)).await?;
+    let found = store.deliveries_named(row.as_slice(), row.is_none().then_some(id)).await?;
     if found.is_empty() {
         return Err(Failure::new(format!("there is no delivery or message {}", id.escape_debug())).hint(
             "delivery ids read like dlv_5, message ids like msg_…; trackpost deliveries list shows them",
@@ -80,7 +80,7 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
             "it may have been delivered: see trackpost deliveries show {id}, then retry again"
         )));
     }
-    let Some(queued) = store.deliveries_named(Some(delivery.row), None).await?.pop() else { return Ok(to) };
+    let Some(queued) = store.deliveries_named(&[delivery.row], None).await?.pop() else { return Ok(to) };
     let waits = queued.state == "pending" && queued.next_attempt_at.is_none();
     let done = match (waits, delivery.state.as_str()) {
         (true, "pending") => format!("{to} waits for earlier messages of its label"),

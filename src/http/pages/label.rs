@@ -23,6 +23,7 @@ use super::{not_found, unreadable};
 use crate::clock;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::tracking::TrackingEvent;
+use crate::explanation::next::{self, Subscribers};
 use crate::explanation::poll::{Recorded, reasons};
 use crate::store::StoreError;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
@@ -30,7 +31,7 @@ use crate::store::views::events::{ChangeView, EventView};
 use crate::store::views::messages::MessageView;
 
 /// Maximum number of entries shown, newest first.
-const EVENTS: usize = 200;
+const EVENTS: u32 = 200;
 const MESSAGES: u32 = 50;
 const ATTEMPTS: u32 = 300;
 /// Maximum length of a value in a revision.
@@ -79,13 +80,14 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
     let Some(recorded) = Recorded::read(store, label.row, limits, now).await? else {
         return Ok(none(id, &[]));
     };
-    let events = store.label_events(label.row).await?;
+    let events = store.label_events(label.row, EVENTS + 1).await?;
     let messages = store.messages_of_label(label.row, MESSAGES).await?;
     let from_seq = messages.last().and_then(|message| message.seq).unwrap_or(0);
     let mut deliveries: HashMap<String, Vec<DeliveryView>> = HashMap::new();
     for delivery in store.deliveries_of_label(label.row, from_seq).await? {
         deliveries.entry(delivery.message_id.clone()).or_default().push(delivery);
     }
+    let subscribers = Subscribers::of(store, &configured, deliveries.values().flatten(), now).await?;
     let attempts = store.attempts_of_label(label.row, from_seq, ATTEMPTS).await?;
     let view = &recorded.label;
     Ok(page(
@@ -97,7 +99,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
             section aria-labelledby="next" { h2 #next { "Next poll" } (next(&recorded, now)) }
             section aria-labelledby="timeline" { h2 #timeline { "Timeline" } (timeline(&events, now)) }
             section aria-labelledby="messages" {
-                h2 #messages { "Messages" } (told(&messages, &deliveries, &attempts, recorded.detail.last_seq, now))
+                h2 #messages { "Messages" } (told(&messages, &deliveries, &subscribers, &attempts, recorded.detail.last_seq, now))
             }
         },
     ))
@@ -181,10 +183,10 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
         return html! { p { "The carrier has reported no scan yet. Scans appear here after the next poll that finds one." } };
     }
     html! {
-        @if events.len() > EVENTS {
-            p { "The last " (EVENTS) " of " (events.len()) " events; " code { "trackpost history" } " has all." }
+        @if events.len() > EVENTS as usize {
+            p { "The last " (EVENTS) " events; " code { "trackpost history" } " has all." }
         }
-        ol.timeline reversed { @for event in events.iter().rev().take(EVENTS) { (one(event, now)) } }
+        ol.timeline reversed { @for event in events.iter().rev().take(EVENTS as usize) { (one(event, now)) } }
     }
 }
 
@@ -205,7 +207,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
     let written = text(&event, "carrier_occurred_at").or_else(|| text(&event, "occurred_at"));
     let place: Vec<_> = ["company_name", "city_locality", "state_province", "postal_code", "country_code"]
         .iter()
-        .filter_map(|name| text(&event, name))
+        .filter_map(|name| text(&event, name).map(|text| cut(&text)))
         .collect();
     let what = ["description", "event_description", "status_detail_description", "status_description"]
         .iter()
@@ -213,7 +215,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
     html! {
         li.gone[view.retracted_at.is_some()] {
             div {
-                b.what { (what.as_deref().unwrap_or("an event without a description")) } " "
+                b.what { (what.as_deref().map_or_else(|| "an event without a description".to_owned(), cut)) } " "
                 @if let Some(code) = text(&event, "status_code") { span.badge.calm { (code) } " " }
                 @if view.revision > 1 { span.badge.warn { "revision " (view.revision) } " " }
                 @if view.late { span.badge.off { "late" } " " }
@@ -257,16 +259,22 @@ fn changed(change: &ChangeView, event: &Value) -> Markup {
 fn value(event: &Value, field: &str) -> String {
     match text(event, field) {
         None => "nothing".to_owned(),
-        Some(text) if text.chars().count() > VALUE => {
-            format!("{}…", text.chars().take(VALUE).collect::<String>())
-        }
-        Some(text) => text.into_owned(),
+        Some(text) => cut(&text),
+    }
+}
+
+/// Returns a text with at most [`VALUE`] characters.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(VALUE) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
 fn told(
     messages: &[MessageView],
     deliveries: &HashMap<String, Vec<DeliveryView>>,
+    subscribers: &Subscribers,
     attempts: &HashMap<i64, Vec<AttemptView>>,
     last_seq: i64,
     now: Timestamp,
@@ -286,7 +294,7 @@ fn told(
                     li {
                         (subscriber_link(&delivery.subscriber)) " " (badge(&delivery.state)) " "
                         @if let Some(at) = delivery.delivered_at { (time_from(at, now)) }
-                        @if let Some(at) = delivery.next_attempt_at { "next attempt " (time_from(at, now)) }
+                        @if delivery.state == "pending" { "next attempt: " (next::cell(&subscribers.next_attempt(delivery, now), now)) }
                         @if let Some(attempts) = attempts.get(&delivery.row) {
                             details {
                                 summary { (delivery.attempts) @if delivery.attempts == 1 { " attempt" } @else { " attempts" } }

@@ -39,7 +39,7 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
     };
     let configured = Arc::clone(&sources.configured.borrow());
     let mut stories = Vec::new();
-    for delivery in store.deliveries_named(None, Some(id)).await? {
+    for delivery in store.deliveries_named(&[], Some(id)).await? {
         stories.push(story(store, &configured, delivery, now).await?);
     }
     Ok(page(

@@ -217,9 +217,10 @@ impl Store {
     /// Returns the delivery with this key, or all deliveries of the message with this id.
     pub async fn deliveries_named(
         &self,
-        row: Option<i64>,
+        rows: &[i64],
         message_id: Option<&str>,
     ) -> Result<Vec<DeliveryView>, StoreError> {
+        let rows = crate::store::json(rows);
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
@@ -228,10 +229,10 @@ impl Store {
                     SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
                       AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
              FROM deliveries d JOIN messages m USING (message_key)
-             WHERE d.delivery_key = ?1
+             WHERE d.delivery_key IN (SELECT value FROM json_each(?1))
                 OR d.message_key = (SELECT message_key FROM messages WHERE message_id = ?2)
              ORDER BY d.delivery_key"#,
-            row,
+            rows,
             message_id
         )
         .fetch_all(&self.readers)

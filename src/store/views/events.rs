@@ -60,16 +60,20 @@ pub struct ObservationView {
 
 impl Store {
     /// Returns the label's events in order of recording; the events of the first poll are ordered oldest first.
-    pub async fn label_events(&self, row: i64) -> Result<Vec<EventView>, StoreError> {
-        let rows = sqlx::query!(
+    ///
+    /// `limit`: the number of newest events, and of their newest changes.
+    pub async fn label_events(&self, row: i64, limit: u32) -> Result<Vec<EventView>, StoreError> {
+        let mut rows = sqlx::query!(
             "SELECT e.event_id, l.label_id, e.first_seen_at, e.revision, e.late, e.retracted_at, e.raw
              FROM tracking_events e JOIN labels l USING (label_key)
-             WHERE e.label_key = ? ORDER BY e.position",
-            row
+             WHERE e.label_key = ? ORDER BY e.position DESC LIMIT ?",
+            row,
+            limit
         )
         .fetch_all(&self.readers)
         .await?;
-        let mut changes = self.event_changes(row).await?;
+        rows.reverse();
+        let mut changes = self.event_changes(row, limit).await?;
         let views = rows.into_iter().map(|row| EventView {
             changes: changes.remove(&row.event_id).unwrap_or_default(),
             event_id: row.event_id,
@@ -83,13 +87,20 @@ impl Store {
         Ok(views.collect())
     }
 
-    async fn event_changes(&self, row: i64) -> Result<HashMap<String, Vec<ChangeView>>, StoreError> {
-        let rows = sqlx::query!(
-            "SELECT event_id, at, kind, fields, before FROM event_changes WHERE label_key = ? ORDER BY change_key",
-            row
+    async fn event_changes(
+        &self,
+        row: i64,
+        limit: u32,
+    ) -> Result<HashMap<String, Vec<ChangeView>>, StoreError> {
+        let mut rows = sqlx::query!(
+            "SELECT event_id, at, kind, fields, before FROM event_changes WHERE label_key = ?
+             ORDER BY change_key DESC LIMIT ?",
+            row,
+            limit
         )
         .fetch_all(&self.readers)
         .await?;
+        rows.reverse();
         let mut changes: HashMap<String, Vec<ChangeView>> = HashMap::new();
         for row in rows {
             changes.entry(row.event_id).or_default().push(ChangeView {

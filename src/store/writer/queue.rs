@@ -25,6 +25,8 @@ pub(super) enum Job {
     Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     OwnTransaction(OwnTransaction),
+    /// An empty transaction.
+    Ping(oneshot::Sender<Result<(), StoreError>>),
     End,
 }
 
@@ -85,6 +87,11 @@ impl WriteQueue {
         self.submit(|reply| Job::Settle(Box::new(attempt), reply)).await?
     }
 
+    /// Fails if the writer cannot begin and commit a transaction.
+    pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
+        self.submit(Job::Ping).await?
+    }
+
     /// Runs `work` in its own transaction.
     pub(in crate::store) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
@@ -130,7 +137,11 @@ impl WriteQueue {
     }
 }
 
-async fn in_own_transaction<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
+/// Runs `work` in a transaction of its own.
+pub(super) async fn in_own_transaction<T, F>(
+    connection: &mut SqliteConnection,
+    work: F,
+) -> Result<T, StoreError>
 where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
 {

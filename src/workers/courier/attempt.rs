@@ -63,7 +63,7 @@ pub(super) async fn deliver(
     let settled = shared.store.settle(ended).await?;
     shared.heartbeat.beat(at);
     log(&shared.subscriber, &delivery, number, &attempt, &settled);
-    count(&shared.subscriber, &attempt, &settled, at);
+    count(&shared.subscriber, &delivery, &attempt, &settled, at);
     Ok(settled)
 }
 
@@ -155,7 +155,13 @@ fn log(
 }
 
 /// Counts the attempt for the metrics.
-fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Timestamp) {
+fn count(
+    subscriber: &Subscriber,
+    delivery: &PendingDelivery,
+    attempt: &Attempt,
+    settled: &Settled,
+    now: Timestamp,
+) {
     let name = subscriber.name.as_str();
     metrics().attempted(name, attempt.outcome.as_str());
     match settled.next {
@@ -163,7 +169,7 @@ fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Tim
             let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
             took.into_iter().for_each(|took| metrics().delivered(name, took));
         }
-        AfterAttempt::Dead => metrics().given_up(name),
-        AfterAttempt::Retry(_) => {}
+        AfterAttempt::Dead if delivery.lane.is_some() => metrics().dead(name),
+        AfterAttempt::Dead | AfterAttempt::Retry(_) => {}
     }
 }

@@ -161,8 +161,8 @@ async fn record(
         })
     };
     let found = plan(&reading);
-    let mut after = found.poll_state.clone();
-    let said = Said::of(&found);
+    let (mut after, mut said) = (found.poll_state.clone(), Said::of(&found));
+    let mut reading = reading;
     // Crash point: the label is still due, and the API returns the same answer again.
     CrashPoint::AnswerRead.reached();
     let held = poll::held_carrier(&reading, &label, now);
@@ -173,7 +173,7 @@ async fn record(
             error!(label_id = %label.key.id, %error, "the answer can't be recorded");
             let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
             let found = plan(&garbled);
-            after = found.poll_state.clone();
+            (after, said, reading) = (found.poll_state.clone(), Said::of(&found), garbled);
             access.store.record_poll(PollRecord::new(&label, known.len(), found, now, account)).await
         }
         recorded => recorded,

@@ -184,11 +184,6 @@ impl Health {
         self.last_failure_at.filter(|at| *at > now).map(|at| at.duration_since(now))
     }
 
-    /// Whether a success would not change [`Self::allowed`].
-    pub fn is_unaffected_by_success(&self) -> bool {
-        self.state == HealthState::Ok && self.pace.is_none()
-    }
-
     /// Records an attempt that ended at `now`; returns the decision about its delivery and the change of health, if any.
     pub fn record(
         &mut self,

@@ -68,6 +68,7 @@ impl LearnedRates {
             return;
         }
         let offset = wait.situation.utc_offset;
+        let carriers = names(wait.carrier, wait.service);
         let mut at = from;
         while at < wait.until {
             let next = at.saturating_add(PIECE).unwrap_or(wait.until).min(wait.until);
@@ -76,8 +77,8 @@ impl LearnedRates {
             let changes = if wait.changed { seconds / length } else { 0.0 };
             let middle = at + next.duration_since(at) / 2;
             let state = state(wait.situation, middle);
-            for carrier in names(wait.carrier, wait.service) {
-                let group = Group { carrier, state };
+            for carrier in &carriers {
+                let group = Group { carrier: carrier.clone(), state };
                 if self.groups.len() >= MOST && !self.groups.contains_key(&group) {
                     continue;
                 }

@@ -1,0 +1,82 @@
+//! Next attempts of many deliveries: the same decision as for one, over health that is read once per subscriber.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::shown;
+use crate::domain::delivery::health::Health;
+use crate::domain::delivery::next_attempt::{
+    DeliveryFacts, DeliveryState, NextAttempt, SubscriberConfig, WaitReason, next_attempt,
+};
+use crate::domain::messages::ping::PING;
+use crate::domain::messages::subscriber::SubscriberName;
+use crate::store::views::attention::Configured;
+use crate::store::views::deliveries::DeliveryView;
+use crate::store::{Store, StoreError};
+
+/// Configuration and health of subscribers.
+#[derive(Debug)]
+pub struct Subscribers(HashMap<SubscriberName, (SubscriberConfig, Health)>);
+
+impl Subscribers {
+    /// Reads the subscribers of some deliveries.
+    pub async fn of(
+        store: &Store,
+        configured: &Configured,
+        deliveries: impl IntoIterator<Item = &DeliveryView>,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let mut read = HashMap::new();
+        for delivery in deliveries {
+            let name = SubscriberName::new(&delivery.subscriber);
+            if !read.contains_key(&name) {
+                let subscriber = match configured.subscribers.get(&name) {
+                    None => SubscriberConfig::Missing,
+                    Some(false) => SubscriberConfig::Disabled,
+                    Some(true) => SubscriberConfig::Enabled,
+                };
+                let mut health = store.subscriber_health(&name).await?;
+                if let Some(digest) = configured.url_digests.get(&name) {
+                    // A new URL is a new receiver, as in the courier.
+                    health.set_url(digest, now);
+                }
+                read.insert(name, (subscriber, health));
+            }
+        }
+        Ok(Self(read))
+    }
+
+    /// Returns the next attempt of a delivery whose subscriber was read.
+    pub fn next_attempt(&self, delivery: &DeliveryView, now: Timestamp) -> NextAttempt {
+        let unknown = (SubscriberConfig::Missing, Health::default());
+        let (subscriber, health) = self.0.get(&SubscriberName::new(&delivery.subscriber)).unwrap_or(&unknown);
+        let facts = DeliveryFacts {
+            // The table's CHECK allows no other state.
+            state: DeliveryState::parse(&delivery.state).unwrap_or(DeliveryState::Pending),
+            due: delivery.plan,
+            ping: delivery.r#type == PING,
+            behind_another: delivery.plan.is_some() && delivery.next_attempt_at.is_none(),
+            subscriber: *subscriber,
+            health,
+        };
+        next_attempt(&facts, now)
+    }
+}
+
+/// Describes a next attempt in one cell of a table: an instant, or what it waits for.
+pub fn cell(next: &NextAttempt, now: Timestamp) -> String {
+    let word = match next.reasons.first() {
+        Some(WaitReason::Delivered | WaitReason::Dead) => "-",
+        Some(WaitReason::NoSubscriber) => "no subscriber",
+        Some(WaitReason::TurnedOff) => "disabled",
+        Some(WaitReason::Paused { .. }) => "paused",
+        _ if next.reasons.contains(&WaitReason::Behind) => "after earlier",
+        Some(WaitReason::Probed { at: Some(at), .. }) if *at > now => {
+            return format!("probe {}", shown(Some(*at)));
+        }
+        _ if next.at.is_none_or(|at| at <= now) => "due",
+        _ => return shown(next.at),
+    };
+    word.to_owned()
+}
