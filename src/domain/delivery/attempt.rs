@@ -103,14 +103,14 @@ pub enum RetryAfterEffect {
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 impl RetryAfterEffect {
-    /// Effect of a `Retry-After` of `asked`, if the next attempt comes `waited` after the end of this one.
-    pub fn of(asked: Duration, waited: Duration) -> Self {
-        let granted = asked.min(LONGEST_RETRY_AFTER);
+    /// Effect of a `Retry-After` of `requested`, if the next attempt comes `waited` after the end of this one.
+    pub fn of(requested: Duration, waited: Duration) -> Self {
+        let granted = requested.min(LONGEST_RETRY_AFTER);
         if waited + TOLERANCE < granted {
             Self::Overruled
         } else if waited > granted + TOLERANCE {
             Self::LaterAnyway
-        } else if asked > granted {
+        } else if requested > granted {
             Self::Capped
         } else {
             Self::Honoured
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn the_effect_of_a_retry_after_follows_from_the_wait() {
         let seconds = Duration::from_secs;
-        for (asked, waited, effect) in [
+        for (requested, waited, effect) in [
             (60, 60, RetryAfterEffect::Honoured),
             (3, 5, RetryAfterEffect::LaterAnyway),
             (60, 5, RetryAfterEffect::Overruled),
@@ -163,7 +163,11 @@ mod tests {
             (86_400, 86_400, RetryAfterEffect::Honoured),
             (100_000, 90_000, RetryAfterEffect::LaterAnyway),
         ] {
-            assert_eq!(RetryAfterEffect::of(seconds(asked), seconds(waited)), effect, "{asked} {waited}");
+            assert_eq!(
+                RetryAfterEffect::of(seconds(requested), seconds(waited)),
+                effect,
+                "{requested} {waited}"
+            );
         }
         assert_eq!(
             RetryAfterEffect::of(seconds(60), Duration::from_millis(60_004)),

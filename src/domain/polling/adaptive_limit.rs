@@ -16,7 +16,7 @@ const LEAST: f64 = 0.1;
 /// The growth of the share a minute.
 const GROWTH: f64 = 0.01;
 
-/// AdaptiveLimit of the limit that is used.
+/// Share of the limit that is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AdaptiveLimit {
     /// When and to which share it shrank; `None`: the whole limit is used.
@@ -96,7 +96,7 @@ mod tests {
     fn one_429_is_chance_and_a_second_one_is_not() {
         let mut share = AdaptiveLimit::default();
         assert_eq!(share.throttled(at(0), (160, 160), None, at(60), at(1)), None);
-        // Seven more were under way.
+        // Seven more requests were in flight.
         assert_eq!(share.throttled(at(0), (160, 160), Some(at(60)), at(60), at(1)), None);
         assert_eq!(share.at(at(61)), 1.0);
         assert_eq!(share.throttled(at(100), (80, 160), Some(at(60)), at(160), at(100)), Some(0.375));
@@ -129,7 +129,7 @@ mod tests {
         share.throttled(at(0), (160, 160), None, at(60), at(0));
         assert_eq!(share.throttled(at(3_600), (160, 160), Some(at(60)), at(9_000), at(3_600)), None);
         assert_eq!(share.shrunk, None);
-        // However long we were told to wait, it is soon after.
+        // After a wait of any length, this 429 comes soon after the first.
         assert!(share.throttled(at(9_001), (160, 160), Some(at(9_000)), at(9_061), at(9_001)).is_some());
     }
 }

@@ -1,8 +1,8 @@
-//! Alerts that no scan brings: a parcel without scans for too long, an estimate that passed (contract 5.3).
+//! Alerts without a scan as their cause: no scan for too long, a passed estimate (contract 5.3).
 //!
-//! They are judged only at a good answer, so that an outage is never taken for a silent parcel. The next poll is
-//! brought forward to the time of the next alert. Each alert comes once per episode. A new scan, or another estimated
-//! day, begins a new episode.
+//! They are judged only at a good answer, so that an outage never causes an alert. The next poll is brought forward to
+//! the time of the next alert. Each alert is sent once per episode. A new scan, or another estimated day, begins a new
+//! episode.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED",
 
 impl AlertSettings {
     /// Returns the alerts that are due at `now`. `after`: the state after the answer.
-    pub fn judge(&self, after: &PollState, label: &LabelRecord, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
+    pub fn due(&self, after: &PollState, label: &LabelRecord, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
         let mut found = Vec::new();
         if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
             && now >= at
@@ -162,7 +162,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A label whose share of the hours after midnight is small.
+    /// A label with a short wait after midnight.
     fn label() -> LabelRecord {
         LabelRecord::registered(at("2026-11-01T00:00:00Z"))
     }
@@ -185,9 +185,9 @@ mod tests {
             alerts().next(&friday, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z")),
             Some(at("2026-11-25T20:00:00Z"))
         );
-        assert!(alerts().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
-        let said = alerts().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
-        assert_eq!(said, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
+        assert!(alerts().due(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
+        let due = alerts().due(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
+        assert_eq!(due, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
     }
 
     #[test]
@@ -206,18 +206,18 @@ mod tests {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
             ..poll_state("IT", "2026-11-23T12:00:00Z")
         };
-        assert!(alerts().judge(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
-        let said = alerts().judge(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
-        assert_eq!(said.len(), 1);
-        let told = PollState { late_told: true, ..late };
-        assert!(alerts().judge(&told, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
+        assert!(alerts().due(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
+        let due = alerts().due(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
+        assert_eq!(due.len(), 1);
+        let sent = PollState { late_told: true, ..late };
+        assert!(alerts().due(&sent, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
     }
 
     #[test]
     fn the_delivered_are_neither() {
         let done =
             PollState { estimate: Some("2026-11-01".to_owned()), ..poll_state("DE", "2026-11-01T20:00:00Z") };
-        assert!(alerts().judge(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
+        assert!(alerts().due(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
     }
 
     #[test]

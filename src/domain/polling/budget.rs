@@ -212,7 +212,7 @@ mod tests {
                 let share = now.min(month.end).duration_since(month.start).as_secs_f64()
                     / month.end.duration_since(month.start).as_secs_f64();
                 prop_assert!(used <= limit);
-                // An hour's worth ahead at most, of the rate that what was saved makes.
+                // At most the requests of one hour at the rate that includes the savings.
                 let ahead = used as f64 - limit as f64 * share;
                 prop_assert!(ahead <= (limit as f64 / 24.0).max(2.0), "{ahead} ahead at {now}");
             }

@@ -24,7 +24,7 @@ pub struct Situation {
     pub unchanged: u32,
     /// When a terminal status was seen, if one was.
     pub finished_at: Option<Timestamp>,
-    /// The label's phase ([`spread`]) if there was only one answer so far.
+    /// The label's phase ([`spread`]) until its second answer.
     pub first: Option<f64>,
 }
 

@@ -50,7 +50,7 @@ pub struct Wait<'a> {
 const PIECE: SignedDuration = SignedDuration::from_mins(30);
 /// Of longer waits only the end counts, because they say little about when the change came.
 const LONGEST: SignedDuration = SignedDuration::from_hours(48);
-/// The age at which what was learned counts half.
+/// The half-life of counts.
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// A group with this many changes is used before a more general one.
 const KNOWN: f64 = 200.0;

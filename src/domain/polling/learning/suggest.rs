@@ -39,7 +39,7 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 impl<'a> PollRates<'a> {
     /// `row` is the row of the group in the table; `outside` applies outside of its hours.
     fn new(group: &'a Group, tally: &'a Tally, row: &Row, outside: &Row) -> Self {
-        let asked: f64 = match row.hours {
+        let polls: f64 = match row.hours {
             Some(hours) => {
                 let row_at = |block: usize| {
                     let middle = Time::new(block as i8 * 2 + 1, 0, 0, 0).unwrap_or_default();
@@ -58,7 +58,7 @@ impl<'a> PollRates<'a> {
         };
         let roots = mean_root(&tally.ages) * mean_root(&tally.hours) * mean_root(&tally.weekdays);
         let thrift = if group.state == RowName::OutForDelivery { THRIFT_OUT } else { THRIFT };
-        Self { group, tally, base: thrift * asked / (tally.seconds() * roots) }
+        Self { group, tally, base: thrift * polls / (tally.seconds() * roots) }
     }
 
     /// Polls a second in a period.

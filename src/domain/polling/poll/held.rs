@@ -1,4 +1,5 @@
-//! A carrier that limits requests: its labels wait, the others of the account go on, and no label failed.
+//! Plan for a carrier that limits requests: its labels wait, other labels of the account are polled, and no failure is
+//! counted.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub(super) fn plan(
     plan
 }
 
-/// Returns the carrier whose labels wait after this reading, and until when.
+/// Returns the carrier that limits requests and the end of its wait.
 pub fn held_carrier(reading: &Reading, label: &LabelRecord, now: Timestamp) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
     let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
