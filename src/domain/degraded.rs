@@ -95,7 +95,8 @@ impl Degraded {
         detail: Option<&str>,
     ) -> Option<Self> {
         let reason = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
-        let detail = format!("{}{reason}: its labels are not polled, except one probe at a time", status.as_str());
+        let detail =
+            format!("{}{reason}: its labels are not polled, except one probe at a time", status.as_str());
         (status != AccountStatus::Ok).then(|| Self::new(What::Account, Some(name), Some(since), detail))
     }
 

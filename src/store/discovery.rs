@@ -21,7 +21,7 @@ pub struct Discovered {
     pub progress: Progress,
 }
 
-/// What the page changed in the registry.
+/// Changes of the registry by a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entered {
     /// Labels that are newly polled.

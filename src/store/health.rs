@@ -38,9 +38,9 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let mut health = read(tx, &name).await?.unwrap_or_default();
-                    let said = change(&mut health);
+                    let result = change(&mut health);
                     write(tx, &name, &health).await?;
-                    Ok((said, health))
+                    Ok((result, health))
                 })
             })
             .await;

@@ -13,7 +13,7 @@ pub struct LabelFile {
     pub file_key: i64,
     /// Absolute path, symbolic links not resolved.
     pub path: String,
-    /// Why it is skipped.
+    /// Reason for skipping it.
     pub problem: Option<String>,
     pub hint: Option<String>,
     /// Since when it is skipped, in milliseconds since 1970.

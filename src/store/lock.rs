@@ -4,9 +4,9 @@
 //! database file itself, so another name of the file (symbolic link, hard link) does not bypass it. SQLite locks byte
 //! ranges with `fcntl`, which does not interfere with `flock` on local Linux file systems.
 //!
-//! A second file, `DATABASE.lock`, is locked too. It tells other processes which process holds the lock and the result
-//! of its last reload. It also keeps a second daemon away from the side files of a database that was removed under a
-//! running daemon.
+//! A second file, `DATABASE.lock`, is locked too. It contains the process id of the daemon and the result of its last
+//! reload. It also keeps a second daemon away from the side files of a database that was removed under a running
+//! daemon.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;

@@ -28,7 +28,7 @@ pub enum Before {
     Pending,
     Delivered,
     Dead,
-    /// There is no delivery to it.
+    /// The subscriber has no delivery of the message.
     Never,
 }
 

@@ -1,6 +1,7 @@
-//! What the record of an attempt shows: the stage it reached and the effect of its `Retry-After`.
+//! Stage that an attempt reached, and effect of its `Retry-After`.
 //!
-//! For display only. [`crate::domain::delivery::outcome`] and [`crate::domain::delivery::health`] decide what follows.
+//! For display only. [`crate::domain::delivery::outcome`] and [`crate::domain::delivery::health`] decide the next
+//! attempt.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ pub enum ReachedStage {
 }
 
 impl ReachedStage {
-    /// From the recorded outcome and detail; `None` if these do not tell, as for a broken connection.
+    /// Returns the stage for the recorded outcome and detail; `None` if it is unknown, as for a broken connection.
     pub fn of(outcome: &str, detail: Option<&str>) -> Option<Self> {
         Some(match outcome {
             "accepted" | "status" | "unreadable" => Self::Answered,

@@ -85,7 +85,7 @@ mod tests {
             let concurrency = concurrency(max, allowed, in_flight, retries.min(in_flight));
             let (taken, again) = concurrency.share(first, due);
             prop_assert!(taken <= first && again <= due && taken + again <= concurrency.free());
-            // A delivery waits only if there is no free place, or none for retries.
+            // A delivery waits only if all places, or all places for retries, are taken.
             prop_assert!(taken == first || taken + again == concurrency.free());
             prop_assert!(again == due || taken + again == concurrency.free() || again == concurrency.max_retries());
             if max > 1 {

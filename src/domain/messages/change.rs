@@ -120,7 +120,7 @@ impl Change {
                 None => vec![String::new(), normalized(status)],
             },
             Self::Late { estimate } => vec![day_of(Some(estimate))],
-            // Each occurs once per silence; the number of the repetition distinguishes them.
+            // Each occurs once per episode; the number of the repetition distinguishes them.
             Self::Stalled { .. } | Self::Expired { .. } | Self::Unavailable { .. } => Vec::new(),
         }
     }

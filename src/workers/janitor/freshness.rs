@@ -16,20 +16,20 @@ const BY_THE_DAY: SignedDuration = SignedDuration::from_hours(35 * 24);
 /// The day of the last log line. It is not stored: after a restart the next line comes with the next day.
 #[derive(Debug)]
 pub struct Report {
-    told_on: Date,
+    logged_on: Date,
 }
 
 impl Report {
     pub fn new(now: Timestamp) -> Self {
-        Self { told_on: day(now) }
+        Self { logged_on: day(now) }
     }
 
     /// Logs one line an account if a day (UTC) has begun since the last line.
     pub async fn step(&mut self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
-        if day(now) == self.told_on {
+        if day(now) == self.logged_on {
             return Ok(());
         }
-        self.told_on = day(now);
+        self.logged_on = day(now);
         store.fold_freshness(earlier(now, BY_THE_DAY)).await?;
         for (account, figures) in store.freshness_figures(earlier(now, LATELY)).await? {
             info!(
@@ -39,7 +39,7 @@ impl Report {
                 behind = figures.behind.total(),
                 stretch = figures.stretch,
                 lateness = figures.lateness,
-                "news of the last 7 days: {figures}"
+                "freshness of the last 7 days: {figures}"
             );
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! The janitor: the worker that deletes what was kept long enough and writes learned rates.
+//! The janitor: the worker that deletes old rows and writes learned rates.
 //!
-//! It works in small chunks, so that other writers do not wait. Undelivered messages are never deleted, except those to
-//! a subscriber that was removed more than two weeks ago: they go with their finished label or message, and the log
-//! says so.
+//! It works in small chunks, so that other writers do not wait. Undelivered messages are never deleted, except messages
+//! to a subscriber that was removed more than two weeks ago. They are deleted with their finished label or message, and
+//! this is logged.
 
 mod freshness;
 
@@ -34,7 +34,7 @@ pub const BITE: u32 = 500;
 /// Undelivered messages are kept at least this long, whatever is configured (contract 7.6).
 const UNDELIVERED: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Works until `shutdown`. `subscribers`: those of the configuration, which change with a reload.
+/// Works until `shutdown`. `subscribers`: the configured subscribers, which change with a reload.
 pub async fn run(
     store: Store,
     keep: StoreConfig,
@@ -80,12 +80,13 @@ pub async fn step(
     for (subscriber, deliveries) in &pruned.undelivered {
         warn!(
             subscriber,
-            deliveries, "pruned undelivered: the subscriber has not been in the configuration for 14 days"
+            deliveries,
+            "undelivered messages deleted: the subscriber has not been in the configuration for 14 days"
         );
     }
     if !pruned.is_empty() {
         let (attempts, labels, messages) = (pruned.attempts, pruned.labels, pruned.messages);
-        info!(attempts, labels, messages, "pruned what was kept long enough");
+        info!(attempts, labels, messages, "old rows deleted");
     }
     Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(BITE)))
 }

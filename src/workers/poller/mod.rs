@@ -1,10 +1,10 @@
 //! The poller: the worker that polls the labels of one account.
 //!
-//! All labels of the account are in memory ([`Schedule`]). A step takes the label whose turn it is and sends the
-//! request. An unchanged answer stays in memory and reaches the database with the next batch, at most a second later.
-//! For any other answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans what
-//! follows, and the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up
-//! to the account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
+//! All labels of the account are in memory ([`Schedule`]). A step takes the next label and sends the request. An
+//! unchanged answer stays in memory and reaches the database with the next batch, at most a second later. For any other
+//! answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans the result, and
+//! the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up to the
+//! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
 //!
 //! Crash points: after an unchanged answer and before its batch is written, the label is polled once more. After
 //! another answer and before its commit, the request is lost and the label is still due.
@@ -40,7 +40,7 @@ use one::{Ended, Polled, Shared};
 const PAGE: u32 = 500;
 /// The heartbeat interval of an idle poller.
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
-/// How often the demand of all labels is compared with the quota.
+/// Interval at which the demand of all labels is compared with the quota.
 const WEIGH: SignedDuration = SignedDuration::from_millis(500);
 /// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
 const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
@@ -219,8 +219,8 @@ impl Poller {
         Ok(None)
     }
 
-    /// Takes the label whose turn it is. The best probe is a label whose last poll succeeded and that was not refused,
-    /// because a label that fails by itself proves nothing.
+    /// Takes the next label. The best probe is a label whose last poll succeeded and that was not refused, because a
+    /// label that fails by itself proves nothing.
     fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
         let fell_by = self.shared.access.fell_by();
         let unfit = |schedule: &Schedule, place| {
@@ -303,7 +303,7 @@ impl Poller {
         None
     }
 
-    /// Compares the demand of the labels with what the account may send.
+    /// Compares the demand of the labels with the requests that the account may send.
     fn weigh(&mut self, now: Timestamp) {
         let access = &self.shared.access;
         if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {

@@ -45,8 +45,8 @@ impl Missing {
         self.wake().is_some_and(|at| at <= now)
     }
 
-    /// Replaces the missing labels by `gone` (sorted). Returns those that have been missing for long enough, and the
-    /// number of new ones.
+    /// Replaces the missing labels by `gone` (sorted). Returns the labels that have been missing for long enough, and
+    /// the number of newly missing ones.
     fn update(&mut self, gone: Vec<i64>, now: Timestamp) -> (Vec<i64>, usize) {
         let before = std::mem::take(&mut self.0);
         let (mut retire, mut fresh) = (Vec::new(), 0);

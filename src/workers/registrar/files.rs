@@ -43,7 +43,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Applies a scan. Returns whether files must be read: one is complete and was not read in this state, or one that
+    /// Applies a scan. Returns whether files must be read: a complete file was not read in this state, or a file that
     /// was read is gone.
     pub(super) fn note(&mut self, look: &Look, now: Timestamp) -> bool {
         let first = self.now.is_none();
@@ -95,7 +95,7 @@ impl Files {
         self.left_out.get(path).is_some_and(lasts)
     }
 
-    /// Returns the files that may be read, and the paths of those that are still changing.
+    /// Returns the files that may be read, and the paths of files that are still changing.
     pub(super) fn settled(&self, look: &Look, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
         let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
         let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =

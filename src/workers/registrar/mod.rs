@@ -62,7 +62,7 @@ pub async fn run(
         if wanted.has_changed().unwrap_or(false) {
             let sources = wanted.borrow_and_update().clone();
             if let Some(sources) = sources {
-                // Before the first scan, so that no change is missed.
+                // The watches start before the first scan, so that no change is missed.
                 watching.follow(watching::interests(&sources, &Look::default()));
                 registrar.configure(sources);
             }

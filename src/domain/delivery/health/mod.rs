@@ -87,7 +87,7 @@ pub struct Health {
     pub probes: u32,
     /// Due time of the next probe; set exactly while failing.
     pub probe_at: Option<Timestamp>,
-    /// Failures in a row, except those that are the message's fault ([`RetryProgress::is_proven_bad`]).
+    /// Failures in a row, except failures caused by the message ([`RetryProgress::is_proven_bad`]).
     pub failures: u32,
     /// The delivery of all these failures; `None` if there are none, or several deliveries.
     pub failures_of: Option<i64>,

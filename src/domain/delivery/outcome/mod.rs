@@ -1,7 +1,7 @@
-//! Outcome of an attempt, and what follows for its delivery.
+//! Outcome of an attempt, and the decision about its delivery.
 //!
-//! Pure: retry schedule, `Retry-After` and dead messages (contract 7.4, 7.5). [`crate::domain::delivery::health`] decides
-//! what follows for a failing subscriber.
+//! Pure: retry schedule, `Retry-After` and dead messages (contract 7.4, 7.5). [`crate::domain::delivery::health`]
+//! decides about a failing subscriber.
 
 use std::time::Duration;
 
@@ -90,12 +90,12 @@ pub struct Attempt {
     pub retry_after: Option<Duration>,
 }
 
-/// What follows for a delivery after an attempt.
+/// Decision about a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterAttempt {
     Delivered,
     Retry(Due),
-    /// Given up: kept, counted, shown and replayable. Later messages of the label follow.
+    /// Retry schedule used up: kept, counted, shown and replayable. Later messages of the label follow.
     Dead,
 }
 
@@ -106,7 +106,7 @@ pub struct Due {
     pub reason: DueReason,
 }
 
-/// Reason for the time of the next attempt. What holds all deliveries of a subscriber is in its health instead.
+/// Reason for the time of the next attempt. Holds of all deliveries of a subscriber are in its health instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueReason {
@@ -304,8 +304,8 @@ pub const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 /// Maximum jitter of a scheduled wait, as a share of it.
 pub const JITTER: f64 = 0.10;
 
-/// Decides what follows an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the subscriber's `retry`.
-/// `last_success_at`: when the subscriber last accepted any message. `jitter`: -1 to 1.
+/// Decides about the delivery after an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the
+/// subscriber's `retry`. `last_success_at`: when the subscriber last accepted any message. `jitter`: -1 to 1.
 ///
 /// A message is dead when its schedule is used up and the subscriber has accepted others since the first counted failure
 /// (contract 7.5). A failed early attempt leaves the schedule as it is, so an unstable subscriber neither shortens nor
@@ -364,13 +364,13 @@ fn asked_to_wait(attempt: &Attempt) -> DueReason {
     DueReason::AskedToWait { capped: attempt.retry_after.is_some_and(|asked| asked > LONGEST_RETRY_AFTER) }
 }
 
-/// Decides what follows the attempt of a ping, which is sent only once (contract 6.1).
+/// Decides after the attempt of a ping, which is sent only once (contract 6.1).
 pub fn decide_ping(attempt: &Attempt) -> AttemptDecision {
     let next = if attempt.outcome.is_accepted() { AfterAttempt::Delivered } else { AfterAttempt::Dead };
     AttemptDecision { next, progress: RetryProgress::default(), asked_until: None, hold_until: None }
 }
 
-/// Decides what follows a failed attempt that does not count for the message. The message waits for the next probe, at
+/// Decides after a failed attempt that does not count for the message. The message waits for the next probe, at
 /// `probe_at`, so that others are tried before it.
 pub fn defer_to_probe(
     progress: RetryProgress,
