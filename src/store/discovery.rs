@@ -23,7 +23,7 @@ pub struct Discovered {
 
 /// Changes of the registry by a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entered {
+pub struct DiscoveryChanges {
     /// Labels that are newly polled.
     pub added: u64,
     /// Labels that discovery no longer registers.
@@ -45,7 +45,11 @@ impl Store {
     }
 
     /// Registers new labels, drops voided labels and writes the progress, in one transaction.
-    pub async fn enter_discovered(&self, found: &Discovered, now: Timestamp) -> Result<Entered, StoreError> {
+    pub async fn write_discovered(
+        &self,
+        found: &Discovered,
+        now: Timestamp,
+    ) -> Result<DiscoveryChanges, StoreError> {
         let rows = found
             .tracked
             .iter()
@@ -62,11 +66,11 @@ impl Store {
                     let added = register(tx, &account, &tracked, change).await?;
                     let dropped = drop_voided(tx, &account, &voided, version).await?;
                     write_progress(tx, &account, progress).await?;
-                    Ok((Entered { added, dropped }, version))
+                    Ok((DiscoveryChanges { added, dropped }, version))
                 })
             })
             .await?;
-        if entered != Entered::default() {
+        if entered != DiscoveryChanges::default() {
             self.announce(version);
         }
         Ok(entered)

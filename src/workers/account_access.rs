@@ -230,7 +230,7 @@ impl AccountAccess {
         }
     }
 
-    /// Logs once that first polls take long, and once that they no longer do.
+    /// Logs once when first polls take long, and once when they no longer do.
     fn log_first_polls(&self, waiting: u64, allowed: f64) {
         let take = first_polls_take(waiting, allowed);
         let (flag, logged) = (&self.logged_first_polls, self.logged_first_polls.load(Ordering::Relaxed));

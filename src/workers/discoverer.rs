@@ -29,11 +29,11 @@ use crate::store::discovery::Discovered;
 use crate::workers::account_access::{AccountAccess, AllowedRequest, Permit, RequestKind};
 use crate::workers::heartbeat::Heartbeat;
 
-/// The wait for a permit without a known time, and the heartbeat interval.
+/// Wait before the next try if the time of the next free permit is unknown.
 const PERMIT_RETRY: SignedDuration = SignedDuration::from_millis(500);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// After a good answer to a poll this recent, a refused list does not concern the account.
-const VOUCHED: SignedDuration = SignedDuration::from_hours(1);
+const RECENT_ANSWER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Walks the list of labels of one account.
 pub struct Discoverer {
@@ -96,7 +96,7 @@ impl Discoverer {
     /// is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.heartbeat.beat(now);
-        // After the clock was set back, the pause gets no longer.
+        // After the clock was set back, the pause does not become longer.
         if let Some(until) = self.paused_until.filter(|until| *until > now && *until <= later(now, MAX_PAUSE))
         {
             return Ok(until);
@@ -161,8 +161,8 @@ impl Discoverer {
         call: AllowedRequest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let vouched = self.access.answered_since(earlier(now, VOUCHED));
-        let signal = account_signal(failure, call.probe, vouched);
+        let recently_answered = self.access.answered_since(earlier(now, RECENT_ANSWER));
+        let signal = account_signal(failure, call.probe, recently_answered);
         let observed = signal.and_then(|signal| self.access.observe(None, &signal, call, now));
         self.access.record_usage(now).await?;
         let Some(observed) = observed else { return Ok(()) };
@@ -182,9 +182,9 @@ impl Discoverer {
         CrashPoint::PageRead.reached();
         if progress != self.progress || !tracked.is_empty() || !voided.is_empty() {
             let found = Discovered { account: account.name.clone(), tracked, voided, progress };
-            let entered = self.access.store.enter_discovered(&found, now).await?;
-            if entered.added + entered.dropped > 0 {
-                info!(account = %account.name, added = entered.added, dropped = entered.dropped, "labels discovered");
+            let changes = self.access.store.write_discovered(&found, now).await?;
+            if changes.added + changes.dropped > 0 {
+                info!(account = %account.name, added = changes.added, dropped = changes.dropped, "labels discovered");
             }
         }
         debug!(account = %account.name, listed, "label list: page read");

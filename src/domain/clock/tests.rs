@@ -46,7 +46,7 @@ fn time_that_did_not_pass_does_not_count() {
 }
 
 proptest! {
-    /// Whatever the wall clock does, alerts never count more time than passed.
+    /// For any jumps of the wall clock, alerts never count more time than passed.
     #[test]
     fn alerts_never_count_more_time_than_passed(
         steps in prop::collection::vec((1_i64..3_600, prop_oneof![

@@ -104,7 +104,8 @@ pub enum RetryAfterEffect {
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 impl RetryAfterEffect {
-    /// Effect of a `Retry-After` of `requested`, if the next attempt comes `waited` after the end of this one.
+    /// Returns the effect of a `Retry-After` of `requested`, if the next attempt comes `waited` after the end of this
+    /// one.
     pub fn of(requested: Duration, waited: Duration) -> Self {
         let granted = requested.min(LONGEST_RETRY_AFTER);
         if waited + TOLERANCE < granted {

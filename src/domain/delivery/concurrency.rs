@@ -1,8 +1,8 @@
 //! Division of a subscriber's concurrency between first attempts and retries (contract 7.3).
 //!
-//! Retries may take the whole time limit. So a quarter of the concurrency is reserved for first attempts, which come first.
-//! Retries must not starve either: they get one place of two or more, and every ninth turn of a single place. Within
-//! each kind, the delivery due longest comes first.
+//! Retries may take the whole time limit, so a quarter of the concurrency is reserved for first attempts, which have
+//! priority. Retries must not starve either: they get one place of two or more, and every ninth turn of a single place.
+//! Within each kind, the delivery due longest is first.
 
 /// Concurrency of one subscriber: limits and attempts in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

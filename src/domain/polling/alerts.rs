@@ -35,7 +35,7 @@ const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
 /// The time after midnight over which the polls of labels that are late on the same day are spread.
 const LATE_SPREAD: SignedDuration = SignedDuration::from_hours(2);
 
-/// Detail codes of a parcel that is only announced, whatever its status is.
+/// Detail codes of a parcel that is only announced, for any status.
 const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
 
 impl AlertSettings {

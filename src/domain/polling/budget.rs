@@ -78,7 +78,7 @@ impl Budget {
     /// Takes a request, or returns when to try again.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         self.free_at(now).map_or(Ok(()), Err)?;
-        self.spend();
+        self.count();
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Budget {
         if let Some(until) = self.used_up_until() {
             return Some(until);
         }
-        let rate = self.pour().filter(|_| self.bucket < 1.0)?;
+        let rate = self.fill_rate().filter(|_| self.bucket < 1.0)?;
         let wait = (1.0 - self.bucket) / rate.max(f64::MIN_POSITIVE);
         let wait = SignedDuration::try_from_secs_f64(wait).unwrap_or(SignedDuration::MAX);
         // One more millisecond, because rounding down would cause a second try.
@@ -97,7 +97,7 @@ impl Budget {
     }
 
     /// Counts a request. The caller checked [`Self::free_at`] before.
-    pub fn spend(&mut self) {
+    pub fn count(&mut self) {
         self.used += 1;
         self.bucket -= 1.0;
     }
@@ -109,9 +109,9 @@ impl Budget {
         Some(left as f64 / time)
     }
 
-    /// Returns the rate at which the bucket fills. It is one request above the rest, or the last request would come
-    /// with the end of the month.
-    fn pour(&self) -> Option<f64> {
+    /// Returns the rate at which the bucket fills. It is one request higher than the rest of the budget needs, or the
+    /// last request would be allowed only at the end of the month.
+    fn fill_rate(&self) -> Option<f64> {
         let left = self.limit?.saturating_sub(self.used);
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
         Some((left + 1) as f64 / time)
@@ -133,7 +133,7 @@ impl Budget {
             self.used = 0;
         }
         let passed = now.duration_since(self.filled_at).as_secs_f64().max(0.0);
-        let poured = self.pour().unwrap_or(0.0) * passed;
+        let poured = self.fill_rate().unwrap_or(0.0) * passed;
         self.filled_at = now;
         self.bucket = (self.bucket + poured).min(self.most());
     }

@@ -9,9 +9,9 @@ use crate::domain::time::earlier;
 use crate::store::{Store, StoreError};
 
 /// The span of the log line.
-const LATELY: SignedDuration = SignedDuration::from_hours(7 * 24);
+const FIGURES_SPAN: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Daily counts are kept this long.
-const BY_THE_DAY: SignedDuration = SignedDuration::from_hours(35 * 24);
+const DAILY_KEPT: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// The day of the last log line. It is not stored: after a restart the next line comes with the next day.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ impl Report {
             return Ok(());
         }
         self.logged_on = day(now);
-        store.fold_freshness(earlier(now, BY_THE_DAY)).await?;
-        for (account, figures) in store.freshness_figures(earlier(now, LATELY)).await? {
+        store.fold_freshness(earlier(now, DAILY_KEPT)).await?;
+        for (account, figures) in store.freshness_figures(earlier(now, FIGURES_SPAN)).await? {
             info!(
                 account = %account,
                 deliveries = figures.deliveries.total(),

@@ -28,10 +28,10 @@ const PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// The time between two steps.
 const ROUND: Duration = Duration::from_secs(60);
 /// The time between two chunks of a round.
-const BREATH: Duration = Duration::from_millis(50);
+const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
 /// Rows of each kind in a chunk.
-pub const BITE: u32 = 500;
-/// Undelivered messages are kept at least this long, whatever is configured (contract 7.6).
+pub const CHUNK: u32 = 500;
+/// Minimum time for which undelivered messages are kept, for any configuration (contract 7.6).
 const UNDELIVERED: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Works until `shutdown`. `subscribers`: the configured subscribers, which change with a reload.
@@ -55,7 +55,7 @@ pub async fn run(
         }
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
-            () = clock::sleep(if more { BREATH } else { ROUND }) => {}
+            () = clock::sleep(if more { CHUNK_INTERVAL } else { ROUND }) => {}
         }
     }
     learned_rates.write(&store, clock::now(), true).await
@@ -76,7 +76,7 @@ pub async fn step(
         finished_since: earlier(now, signed(keep.keep_finished)),
         undelivered_since: earlier(now, signed(UNDELIVERED)),
     };
-    let pruned = store.prune(keep, BITE).await?;
+    let pruned = store.prune(keep, CHUNK).await?;
     for (subscriber, deliveries) in &pruned.undelivered {
         warn!(
             subscriber,
@@ -88,5 +88,5 @@ pub async fn step(
         let (attempts, labels, messages) = (pruned.attempts, pruned.labels, pruned.messages);
         info!(attempts, labels, messages, "old rows deleted");
     }
-    Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(BITE)))
+    Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(CHUNK)))
 }

@@ -41,7 +41,7 @@ const PAGE: u32 = 500;
 /// The heartbeat interval of an idle poller.
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 /// Interval at which the demand of all labels is compared with the quota.
-const WEIGH: SignedDuration = SignedDuration::from_millis(500);
+const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 /// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
 const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
 /// The number of labels that are searched for a suitable probe.
@@ -162,9 +162,9 @@ impl Poller {
             self.load_page(now).await?;
         }
         if access.take_came_back() {
-            self.schedule.forgive(now);
+            self.schedule.make_failing_due(now);
         }
-        self.weigh(now);
+        self.compare_demand(now);
         let wake = self.write_batch(now);
         if self.loaded_to.is_some() {
             self.start(now).await?;
@@ -304,9 +304,9 @@ impl Poller {
     }
 
     /// Compares the demand of the labels with the requests that the account may send.
-    fn weigh(&mut self, now: Timestamp) {
+    fn compare_demand(&mut self, now: Timestamp) {
         let access = &self.shared.access;
-        if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {
+        if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < DEMAND_INTERVAL) {
             return;
         }
         self.weighed_at = Some(now);

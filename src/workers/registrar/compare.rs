@@ -31,7 +31,7 @@ pub(super) struct Applied {
     pub missing: usize,
 }
 
-/// Labels that the files no longer name, by key, with the time since when.
+/// Labels that are missing from the files, by key, with the start of the absence.
 #[derive(Debug, Default)]
 pub(super) struct Missing(Vec<(i64, Timestamp)>);
 
@@ -112,8 +112,7 @@ pub(super) async fn apply(
         let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
         register(store, sources, reading, by_place, wanted, now).await?;
     }
-    // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may come back in a
-    // moment.
+    // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may return soon.
     let (mut retire, missing) = missing.update(gone, now);
     retire.extend(gone_inline);
     for chunk in retire.chunks(CHUNK) {
@@ -145,7 +144,7 @@ async fn keys(store: &Store, files: &[PathBuf]) -> Result<HashMap<PathBuf, i64>,
     if new.is_empty() {
         return Ok(keys);
     }
-    store.know_label_files(&new).await?;
+    store.insert_label_files(&new).await?;
     known().await
 }
 

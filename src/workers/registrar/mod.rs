@@ -237,7 +237,7 @@ impl Registrar {
         self.logged = logged;
     }
 
-    /// Logs and records files that are newly left out, and those that no longer are.
+    /// Logs and records files that are newly left out or no longer left out.
     async fn record_left_out(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let now_out = self.left_out_now().map(|LeftOut { path, fault }| (path.clone(), fault.clone()));
         let left_out: BTreeMap<PathBuf, Fault> = now_out.collect();
@@ -254,7 +254,7 @@ impl Registrar {
                 (path.display().to_string(), fault.problem.clone(), fault.hint.clone())
             };
             let rows: Vec<_> = left_out.iter().map(row).collect();
-            self.store.leave_label_files_out(&rows, now).await?;
+            self.store.set_left_out_label_files(&rows, now).await?;
         }
         self.left_out = Some(left_out);
         Ok(())

@@ -5,7 +5,7 @@
 //! backlog drains at a rising pace.
 //!
 //! Messages that a receiver never accepts do not make the subscriber fail. Only failures in a row over several messages
-//! do, and failures of a message do not count once others were accepted since its first failure.
+//! do. Failures of a message do not count if the subscriber accepted other messages since its first failure.
 
 use std::time::Duration;
 
@@ -52,18 +52,18 @@ pub enum HealthReason {
     /// 410 twice, ten minutes apart.
     Gone,
     /// Paused by hand.
-    Asked,
+    ByHand,
 }
 
 impl HealthReason {
-    pub const ALL: [Self; 4] = [Self::NoConnection, Self::Failures, Self::Gone, Self::Asked];
+    pub const ALL: [Self; 4] = [Self::NoConnection, Self::Failures, Self::Gone, Self::ByHand];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoConnection => "no_connection",
             Self::Failures => "failures",
             Self::Gone => "gone",
-            Self::Asked => "asked",
+            Self::ByHand => "asked",
         }
     }
 
@@ -197,7 +197,7 @@ impl Health {
     ) -> (AttemptDecision, Option<HealthChange>) {
         let FinishedAttempt { progress, attempt, .. } = *ended;
         if attempt.outcome == Outcome::OurFault {
-            // Nothing was sent, so neither message nor subscriber is at fault.
+            // Nothing was sent, so message and subscriber are not at fault.
             return (
                 delivery::defer_to_probe(progress, attempt, Some(later(now, OUR_FAULT_PAUSE)), now),
                 None,
@@ -228,10 +228,10 @@ impl Health {
     pub fn pause(&mut self, now: Timestamp) -> bool {
         if self.state == HealthState::Paused {
             // A pause by hand holds even if the URL changes.
-            return self.reason.replace(HealthReason::Asked) != Some(HealthReason::Asked);
+            return self.reason.replace(HealthReason::ByHand) != Some(HealthReason::ByHand);
         }
         self.enter(HealthState::Paused, now);
-        self.reason = Some(HealthReason::Asked);
+        self.reason = Some(HealthReason::ByHand);
         true
     }
 
@@ -245,7 +245,7 @@ impl Health {
             self.enter(HealthState::Failing, now);
             self.probe_at = Some(now);
             self.reason =
-                self.reason.filter(|reason| *reason != HealthReason::Asked).or(Some(HealthReason::Failures));
+                self.reason.filter(|reason| *reason != HealthReason::ByHand).or(Some(HealthReason::Failures));
         } else {
             self.enter(HealthState::Ok, now);
             self.pace = Some(1);

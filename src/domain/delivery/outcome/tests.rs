@@ -26,7 +26,7 @@ fn after_failures(failures: u32) -> RetryProgress {
     RetryProgress { failures, since: (failures > 0).then(|| at(0)), planned_at: None }
 }
 
-/// What follows another failure after `failures`, at second 10. `accepted`: second of the last success.
+/// Decision after another failure after `failures`, at second 10. `accepted`: second of the last success.
 fn next(failures: u32, attempt: &Attempt, accepted: Option<i64>) -> AfterAttempt {
     decide(after_failures(failures), attempt, &SCHEDULE, accepted.map(at), at(10), 0.0).next
 }
@@ -109,8 +109,8 @@ fn the_reason_is_that_of_the_later_time() {
     let step = DueReason::Step { number: 1, of: 3, wait_ms: 5_000 };
     assert_eq!(reason(0, &failed(500, None)), step);
     assert_eq!(reason(0, &failed(500, Some(3))), step, "the schedule is later");
-    assert_eq!(reason(0, &failed(500, Some(30))), DueReason::AskedToWait { capped: false });
-    assert_eq!(reason(0, &failed(500, Some(90_000))), DueReason::AskedToWait { capped: true });
+    assert_eq!(reason(0, &failed(500, Some(30))), DueReason::RetryAfter { capped: false });
+    assert_eq!(reason(0, &failed(500, Some(90_000))), DueReason::RetryAfter { capped: true });
     assert_eq!(reason(7, &failed(500, None)), DueReason::LastStep { wait_ms: 1_800_000 });
     let early = RetryProgress { planned_at: Some(at(300)), ..after_failures(2) };
     let early = decide(early, &failed(500, None), &SCHEDULE, None, at(20), 0.0).next;
@@ -135,7 +135,7 @@ fn a_scheduled_wait_is_shortened_and_a_retry_after_is_kept() {
     };
     let now = Due { at: at(10), reason: DueReason::Hastened { by: HastenedBy::Fall } };
     assert_eq!(hastened(waiting(300, step, None)), (true, now));
-    let asked = Due { at: at(50), reason: DueReason::AskedToWait { capped: false } };
+    let asked = Due { at: at(50), reason: DueReason::RetryAfter { capped: false } };
     assert_eq!(hastened(waiting(300, step, Some(50))), (true, asked));
     assert!(!hastened(waiting(300, DueReason::QueuedAgain, None)).0, "a replay keeps its times");
     assert_eq!(hastened(waiting(9, step, None)), (false, waiting(9, step, None).next), "already due");

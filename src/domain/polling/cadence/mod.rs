@@ -202,11 +202,11 @@ impl Cadence {
         })
     }
 
-    /// Returns the row that applies at `local` time, and the beginning of the hours of a denser row that comes next.
+    /// Returns the row that applies at `local` time, and the start of the next hours of a denser row.
     fn row(&self, situation: &Situation, local: DateTime) -> (RowName, &Row, Option<(Timestamp, RowName)>) {
         let status = situation.status.unwrap_or(StatusCode::Unknown);
         let fallback = if status.is_terminal() { StatusCode::InTransit } else { status };
-        // Out for delivery outside of the hours of its row: the IT row applies, whatever the status.
+        // Out for delivery outside of the hours of its row: the IT row applies, for any status.
         let plain =
             RowName::Status(if situation.out_for_delivery { StatusCode::InTransit } else { fallback });
         let dense = if situation.out_for_delivery {

@@ -142,16 +142,20 @@ pub fn retry_in(failures: u32) -> SignedDuration {
 }
 
 /// Returns the signal of a request for the list about the account, if any. `failure` is the reading of a failed
-/// request. `probe`: the request was the probe of an account that is not ok. `vouched`: a poll of this account got a
+/// request. `probe`: the request was the probe of an account that is not ok. `recently_answered`: a poll of this account got a
 /// good answer lately.
 ///
 /// A good list shows only that the key is accepted. A 403 or 404 of the list does not stop the polls while they
 /// succeed: a plan or a gateway may lack only the list.
-pub fn account_signal(failure: Option<&Reading>, probe: bool, vouched: bool) -> Option<AccountSignal> {
+pub fn account_signal(
+    failure: Option<&Reading>,
+    probe: bool,
+    recently_answered: bool,
+) -> Option<AccountSignal> {
     let signal = failure.map_or(AccountSignal::Fine, Reading::signal);
     let concerns = match failure {
         Some(Reading::Unauthorized { status: 401, .. }) => true,
-        Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !vouched,
+        Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !recently_answered,
         _ => !matches!(signal, AccountSignal::Fine | AccountSignal::Refused { .. } | AccountSignal::OurFault),
     };
     (concerns || probe).then_some(signal)

@@ -249,7 +249,8 @@ fn a_list_that_is_refused_stops_no_polls_that_go_well() {
         (Some(Reading::ServerError { status: 500 }), true, true),
         (Some(Reading::Refused { status: 400, detail: String::new() }), false, false),
     ] {
-        let concerned = |probe, vouched| account_signal(failure.as_ref(), probe, vouched).is_some();
+        let concerned =
+            |probe, recently_answered| account_signal(failure.as_ref(), probe, recently_answered).is_some();
         assert_eq!(concerned(false, false), concerns, "{failure:?}");
         assert_eq!(concerned(false, true), vouched_for, "{failure:?}");
         assert!(concerned(true, true), "a probe always gives a signal");

@@ -94,8 +94,8 @@ pub fn expected_at(
     open_at.map_or(at, |open_at| at.max(open_at))
 }
 
-/// Whether a stretch is logged, after `logged` was: when it leaves 1 or comes back to 1, and between that when it changes
-/// by a quarter.
+/// Whether a stretch is logged when `logged` was logged last: when it leaves 1, when it returns to 1, and when it
+/// changes by a quarter in between.
 pub fn is_worth_logging(logged: f64, stretch: f64) -> bool {
     match (logged > 1.0, stretch > 1.0) {
         (false, false) => false,

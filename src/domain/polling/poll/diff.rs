@@ -23,7 +23,7 @@ pub struct Step<'a> {
     pub first: bool,
 }
 
-/// Returns the changes that an answer brings.
+/// Returns the changes of an answer.
 pub fn changes(step: &Step<'_>, events: MessageEvents) -> Vec<Change> {
     let Step { before, after, .. } = *step;
     if step.first && is_without_content(after, step.tracking) {
@@ -62,8 +62,8 @@ type IsMilestone = fn(&TrackingEvent) -> bool;
 const IS_EXCEPTION: IsMilestone = |event| event.status() == Some(StatusCode::Exception);
 
 impl Step<'_> {
-    /// Returns the milestones of scans that are new or became milestones, wherever they stand in the list, and of the
-    /// status. A scan brings a milestone once.
+    /// Returns the milestones of scans that are new or became milestones, at any place in the list, and of the status.
+    /// A scan makes a milestone once.
     fn milestones(&self, events: &MessageEvents) -> Vec<Change> {
         let Step { before, after, deliveries, .. } = *self;
         let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
@@ -79,7 +79,7 @@ impl Step<'_> {
         let out = self.newest(events, TrackingEvent::is_out_for_delivery);
         let out = out.filter(|event| !event.late_now || event.index == Some(0));
         let became_out = after.out_for_delivery && !before.out_for_delivery;
-        // The vehicle's scan may come after the driver's, whatever their times: the parcel is not out again.
+        // The vehicle's scan may come after the driver's, with any times: the parcel is not out again.
         let is_over = was_delivered && is_delivered && !again;
         if !is_over && (out.is_some() || (became_out && !self.is_on_top(TrackingEvent::is_out_for_delivery)))
         {
@@ -134,7 +134,7 @@ impl Step<'_> {
         let now = event.index.and_then(|place| self.tracking.events.get(place));
         let had_milestone = || match &event.previous {
             Some(raw) => TrackingEvent::parse(raw).is_ok_and(|before| is(&before)),
-            // An event that returns unchanged brought its milestone before.
+            // An event that returns unchanged made its milestone before.
             None => event.returned,
         };
         now.is_some_and(is) && !had_milestone()
@@ -152,7 +152,7 @@ impl Step<'_> {
         wanted.max_by_key(|(_, event)| LocalTime::of(event)).map(|(place, _)| place)
     }
 
-    /// Returns the scan that brought the status: the newest with the same code, else the newest new one.
+    /// Returns the scan of the new status: the newest with the same code, else the newest new one.
     fn status_event(&self, events: &MessageEvents) -> Option<EventId> {
         let status = self.after.status();
         let place = self.newest_where(|event| status.is_some() && event.status() == status);

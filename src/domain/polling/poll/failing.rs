@@ -43,7 +43,7 @@ pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter:
 
 /// Plans a refusal that probably concerns the account. If it concerns only this label, the label must not be the next
 /// probe too, so it moves behind the others, further each time. No failure is counted.
-pub(super) fn stepped_back(label: &LabelRecord, now: Timestamp) -> PollPlan {
+pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = untouched(label);
     let after = &mut plan.poll_state;
     let wait = match &label.poll_state.reason {

@@ -107,14 +107,14 @@ pub fn plan(
         }
         Reading::SameBytes => unchanged_in_full(context, label, now),
         // Other labels got the same refusal, or the account is not ok: the refusal concerns the account.
-        Reading::Refused { .. } if context.outage => failing::stepped_back(label, now),
+        Reading::Refused { .. } if context.outage => failing::move_behind_others(label, now),
         Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
         | Reading::TimedOut
         | Reading::NoConnection { .. } => failing::failed(context, label, now, jitter),
         Reading::OurFault { .. } => failing::shortage(label, now, jitter),
-        Reading::Unauthorized { .. } => failing::stepped_back(label, now),
+        Reading::Unauthorized { .. } => failing::move_behind_others(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
             held::plan(label, carrier.as_deref(), *retry_after, now)
         }

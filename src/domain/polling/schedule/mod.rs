@@ -18,7 +18,7 @@ use super::pace::Pace;
 use crate::domain::label::LabelId;
 pub use entry::{Entry, Plan, prefix};
 use entry::{IN_FLIGHT, VACANT};
-pub use queues::{MOST, NEWEST_EVERY, OLDEST_EVERY, Queues};
+pub use queues::{MAX_LABELS, NEWEST_EVERY, OLDEST_EVERY, Queues};
 
 /// The place of a label in the schedule.
 pub type Place = u32;
@@ -219,7 +219,7 @@ impl Schedule {
     /// Applies a clock that was set back by `by`: each label is due after its whole wait from `now` at the latest, and
     /// the wait of a carrier keeps its length.
     pub fn set_back(&mut self, by: SignedDuration, now: Timestamp) {
-        self.queues.pull_holds_in(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        self.queues.shorten_holds(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
         for place in 0..self.entries.len() {
             let entry = self.entries[place];
             let latest = entry.latest_ms(now);
@@ -234,7 +234,7 @@ impl Schedule {
     }
 
     /// Makes failing labels due now, after an outage.
-    pub fn forgive(&mut self, now: Timestamp) {
+    pub fn make_failing_due(&mut self, now: Timestamp) {
         for place in 0..self.entries.len() {
             let entry = self.entries[place];
             let now = now.as_millisecond();
@@ -259,7 +259,7 @@ impl Schedule {
                 self.entries[place as usize] = entry;
                 place
             }
-            None if self.entries.len() >= MOST => return None,
+            None if self.entries.len() >= MAX_LABELS => return None,
             None => {
                 self.entries.push(entry);
                 (self.entries.len() - 1) as Place

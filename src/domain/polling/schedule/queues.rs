@@ -13,14 +13,14 @@ use jiff::Timestamp;
 
 use crate::domain::polling::pace::Pace;
 
-/// Every this many turns, the newest label that is due without a wait is polled. So a new label is polled soon, however
-/// long the queues are.
+/// Every this many turns, the newest label that is due without a wait is polled. So a new label is polled soon, even if
+/// the queues are long.
 pub const NEWEST_EVERY: u64 = 4;
 /// Every this many turns, the longest overdue label is polled, by the clock. So no label starves.
 pub const OLDEST_EVERY: u64 = 128;
 
 /// Maximum number of labels: a place fits into 24 bits.
-pub const MOST: usize = 1 << 24;
+pub const MAX_LABELS: usize = 1 << 24;
 
 /// Zero of due times, in milliseconds since 1970: 2020-01-01. With 40 bits of milliseconds they reach into 2054. Times
 /// outside are cut to the nearest end.
@@ -45,7 +45,7 @@ impl Ticket {
     }
 }
 
-/// Waiting labels of an account, by group and pace. A place below [`MOST`] identifies a label.
+/// Waiting labels of an account, by group and pace. A place below [`MAX_LABELS`] identifies a label.
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: BTreeMap<(u16, Pace), BTreeSet<Ticket>>,
@@ -86,7 +86,7 @@ impl Queues {
     }
 
     /// Ends the waits of all groups earlier by `by_ms`.
-    pub fn pull_holds_in(&mut self, by_ms: i64) {
+    pub fn shorten_holds(&mut self, by_ms: i64) {
         self.held.values_mut().for_each(|until| *until = until.saturating_sub(by_ms));
     }
 

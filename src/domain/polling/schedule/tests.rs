@@ -203,7 +203,7 @@ fn labels_that_failed_are_forgiven_after_an_outage() {
     let mut schedule = Schedule::default();
     put(&mut schedule, &Plan { failing: true, ..plan(1, Some(at(900_000)), Some(900_000)) }, "se-1");
     put(&mut schedule, &plan(2, Some(at(900_000)), Some(900_000)), "se-2");
-    schedule.forgive(at(0));
+    schedule.make_failing_due(at(0));
     assert_eq!(schedule.next_due(), Some(at(0)));
     let place = schedule.pop(at(0)).unwrap();
     assert_eq!((schedule.entry(place).row, schedule.pop(at(0))), (1, None));
@@ -234,7 +234,7 @@ proptest! {
             }).collect();
             let expected = model::order(&lists, turn, at(now * 1000), 1).pop();
             let next = queues.pop(at(now * 1000));
-            // Of labels that are equally late any may come first.
+            // Equally late labels may come in any order.
             let due = |label: i64| labels[label as usize];
             prop_assert_eq!(next.map(|label| due(i64::from(label))), expected.map(due));
             let Some(label) = next else { break };
