@@ -250,7 +250,8 @@ impl Store {
                             .push(ms(next.at))
                             .push(next.reason.to_json());
                     };
-                    let mut queued = INSERT_NEVER_OWED.execute(tx, &of(&[Before::Never]), bind).await?;
+                    let mut queued =
+                        INSERT_MISSING_DELIVERIES.execute(tx, &of(&[Before::Never]), bind).await?;
                     let settled = of(&[Before::Delivered, Before::Dead]);
                     queued += QUEUE_SETTLED.execute(tx, &settled, bind).await?;
                     queued += HASTEN_PENDING.execute(tx, &of(&[Before::Pending]), bind).await?;
@@ -271,7 +272,7 @@ struct RepeatWrite {
     schedule: DeliverySchedule,
 }
 
-const INSERT_NEVER_OWED: Bulk = Bulk {
+const INSERT_MISSING_DELIVERIES: Bulk = Bulk {
     before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
     columns: 7,
     after: ")

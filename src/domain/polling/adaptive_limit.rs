@@ -8,11 +8,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// A second 429 within this time means that other clients use the account.
-const SOON: SignedDuration = SignedDuration::from_mins(10);
+const REPEAT_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// The factor by which the used share shrinks.
-const SHRUNK: f64 = 0.75;
+const SHRINK_FACTOR: f64 = 0.75;
 /// The smallest share.
-const LEAST: f64 = 0.1;
+const MIN_SHARE: f64 = 0.1;
 /// The growth of the share a minute.
 const GROWTH: f64 = 0.01;
 
@@ -30,7 +30,7 @@ impl AdaptiveLimit {
     pub fn at(&self, now: Timestamp) -> f64 {
         let Some((since, share)) = self.shrunk else { return 1.0 };
         let minutes = now.duration_since(since).as_secs_f64().max(0.0) / 60.0;
-        (share + GROWTH * minutes).clamp(LEAST, 1.0)
+        (share + GROWTH * minutes).clamp(MIN_SHARE, 1.0)
     }
 
     /// Returns the requests of `limit` that may be used in a window, at least one.
@@ -58,12 +58,12 @@ impl AdaptiveLimit {
         self.throttled_at = Some(now);
         // Counted from the first request after the wait.
         let again = last?.max(waited_until.unwrap_or(last?));
-        if now.duration_since(again) > SOON {
+        if now.duration_since(again) > REPEAT_WINDOW {
             return None;
         }
         let before = self.at(now);
         let used = used as f64 / f64::from(limit.max(1));
-        let share = (SHRUNK * used.min(before)).max(LEAST);
+        let share = (SHRINK_FACTOR * used.min(before)).max(MIN_SHARE);
         // The share grows from the next request on.
         self.shrunk = Some((until, share));
         (share < before).then_some(share)
@@ -101,12 +101,12 @@ mod tests {
         assert_eq!(share.at(at(61)), 1.0);
         assert_eq!(share.throttled(at(100), (80, 160), Some(at(60)), at(160), at(100)), Some(0.375));
         assert_eq!(share.of(160, at(160)), 60);
-        // A minute later a hundredth more.
+        // The share grows by a hundredth a minute.
         assert_eq!(share.of(160, at(220)), 61);
         assert_eq!(
             share.throttled(at(300), (4, 160), Some(at(160)), at(360), at(300)),
             Some(0.1),
-            "never less"
+            "the share is at least 0.1"
         );
         assert!(!share.recovered(at(360 + 89 * 60)));
         assert!(share.recovered(at(360 + 90 * 60 + 1)));

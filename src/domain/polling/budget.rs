@@ -176,7 +176,11 @@ mod tests {
         let wait = budget.take(now).unwrap_err().duration_since(now).as_secs_f64();
         assert!((355.0..370.0).contains(&wait), "{wait}");
         let mut begun = Budget::new(7_200, 5, 5, now);
-        assert_eq!((0..99).take_while(|_| begun.take(now).is_ok()).count(), 4, "the last hour's count");
+        assert_eq!(
+            (0..99).take_while(|_| begun.take(now).is_ok()).count(),
+            4,
+            "requests of the last hour count"
+        );
     }
 
     #[test]

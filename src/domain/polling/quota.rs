@@ -194,12 +194,12 @@ mod tests {
         assert_eq!(
             (0..99).take_while(|_| take(&mut spacing, 70_000)).count(),
             14,
-            "a late step is made up for"
+            "the requests of a late step are made up for"
         );
         assert_eq!(
             spacing.free_at(at(-9_000_000), 160),
             Some(at(-8_999_625)),
-            "no longer, if the clock is set back"
+            "a clock set back does not prolong the wait"
         );
     }
 

@@ -1,7 +1,7 @@
 //! The poller: the worker that polls the labels of one account.
 //!
 //! All labels of the account are in memory ([`Schedule`]). A step takes the next label and sends the request. An
-//! unchanged answer stays in memory and reaches the database with the next batch, at most a second later. For any other
+//! unchanged answer stays in memory and reaches the database with the next batch, at limit a second later. For any other
 //! answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans the result, and
 //! the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up to the
 //! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
@@ -70,7 +70,7 @@ pub struct Poller {
     batch: Batch,
     /// The batch that is being written.
     writing: InFlight<(), ()>,
-    weighed_at: Option<Timestamp>,
+    compared_at: Option<Timestamp>,
     /// Time of the last step.
     stepped_at: Option<Timestamp>,
 }
@@ -92,7 +92,7 @@ impl Poller {
             alerts,
             batch: Batch::default(),
             writing: InFlight::default(),
-            weighed_at: None,
+            compared_at: None,
             stepped_at: None,
         }
     }
@@ -130,7 +130,7 @@ impl Poller {
     /// Does one bounded piece of work: starts and completes polls that are due at `now` and allowed. Returns when there
     /// is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.weighed_at = None;
+        self.compared_at = None;
         self.load_all(now).await?;
         self.take_changes(now).await?;
         let wake = self.fill(now).await?;
@@ -183,8 +183,8 @@ impl Poller {
             return Ok(Some(open_at));
         }
         let probing = access.probing();
-        let most = if probing { 1 } else { access.account.max_in_flight as usize };
-        while self.in_flight.len() < most {
+        let limit = if probing { 1 } else { access.account.max_in_flight as usize };
+        while self.in_flight.len() < limit {
             let Some(place) = self.take(probing, now) else {
                 if self.in_flight.is_empty() {
                     access.caught_up();
@@ -306,10 +306,10 @@ impl Poller {
     /// Compares the demand of the labels with the requests that the account may send.
     fn compare_demand(&mut self, now: Timestamp) {
         let access = &self.shared.access;
-        if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < DEMAND_INTERVAL) {
+        if self.compared_at.is_some_and(|at| now.duration_since(at).abs() < DEMAND_INTERVAL) {
             return;
         }
-        self.weighed_at = Some(now);
+        self.compared_at = Some(now);
         let demand = Demand {
             labels: self.schedule.len(),
             rate: self.schedule.demand(),

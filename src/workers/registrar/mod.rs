@@ -77,7 +77,7 @@ pub async fn run(
             let again = if watching.problem().is_some() {
                 Some(UNWATCHED_SCAN_INTERVAL)
             } else {
-                laid.then_some(files::REST)
+                laid.then_some(files::SETTLE_TIME)
             };
             wake = again.map_or(wake, |again| wake.min(later(clock::now(), again)));
         }

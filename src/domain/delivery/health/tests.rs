@@ -117,7 +117,9 @@ fn the_backlog_drains_at_a_rising_pace() {
     let mut health = Health { pace: Some(1), ..Health::default() };
     let mut rounds = Vec::new();
     while health.pace.is_some() {
-        let Allowed::Attempts { at_once } = health.allowed(8, at(0)) else { panic!("it is open") };
+        let Allowed::Attempts { at_once } = health.allowed(8, at(0)) else {
+            panic!("attempts are not allowed")
+        };
         rounds.push(at_once);
         for delivery in 0..at_once {
             change_after(&mut health, OK, delivery.into(), 0);

@@ -232,7 +232,11 @@ fn a_walk_leaves_three_calls_in_four_to_the_polls() {
     assert_eq!(pause(1.0 / 60.0, at(0)), SignedDuration::from_secs(240));
     assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [MAX_PAUSE; 3]);
     let end = Month::of(at(0)).end;
-    assert_eq!(pause(0.0, end - SignedDuration::from_hours(3)).as_hours(), 3, "a new month is a new one");
+    assert_eq!(
+        pause(0.0, end - SignedDuration::from_hours(3)).as_hours(),
+        3,
+        "the pause ends with the month"
+    );
     assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
 }
 
@@ -240,7 +244,7 @@ fn a_walk_leaves_three_calls_in_four_to_the_polls() {
 fn a_list_that_is_refused_stops_no_polls_that_go_well() {
     let refused = |status| Reading::Unauthorized { status, detail: String::new() };
     let nowhere = Reading::WrongEndpoint { url: String::new(), detail: String::new() };
-    for (failure, concerns, vouched_for) in [
+    for (failure, concerns, with_recent_answer) in [
         (None, false, false),
         (Some(refused(401)), true, true),
         (Some(refused(403)), true, false),
@@ -252,7 +256,7 @@ fn a_list_that_is_refused_stops_no_polls_that_go_well() {
         let concerned =
             |probe, recently_answered| account_signal(failure.as_ref(), probe, recently_answered).is_some();
         assert_eq!(concerned(false, false), concerns, "{failure:?}");
-        assert_eq!(concerned(false, true), vouched_for, "{failure:?}");
+        assert_eq!(concerned(false, true), with_recent_answer, "{failure:?}");
         assert!(concerned(true, true), "a probe always gives a signal");
     }
 }
@@ -321,7 +325,7 @@ proptest! {
         made in prop::collection::vec(a_label(), 1..120),
         size in 1usize..12,
         // The time of a page, and whether the process dies after it: before the write, after it, or not.
-        fates in prop::collection::vec((0i64..4_000, 0u8..12), 1..60),
+        crashes in prop::collection::vec((0i64..4_000, 0u8..12), 1..60),
     ) {
         let end = 5 * 86_400_000;
         let moment = |ms: i64| Timestamp::from_millisecond(NOON * 1000 + ms).unwrap();
@@ -344,7 +348,7 @@ proptest! {
             let listed = answer(&made, current.request(), size, now);
             // The first walk starts, and the process survives the second half: otherwise nothing can be guaranteed.
             let lives = kept.position.is_none() || now > end / 2;
-            let (took, death) = if lives { (1_000, 9) } else { fates[calls % fates.len()] };
+            let (took, death) = if lives { (1_000, 9) } else { crashes[calls % crashes.len()] };
             (calls, pages) = (calls + 1, pages + 1);
             prop_assert!(pages <= 2 * made.len() + 1, "the walk ends");
             now += took;

@@ -7,7 +7,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_794_300_000 + seconds).unwrap()
 }
 
-/// A limiter whose requests are reserved already.
+/// A limiter with reserved requests.
 fn limiter(per_minute: u32, per_month: u64) -> RateLimiter {
     let mut limiter = unreserved(per_minute, per_month);
     limiter.add_reserved(1_000_000);
@@ -72,7 +72,7 @@ fn requests_are_reserved_before_they_go_out() {
     assert_eq!(limiter.acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(3));
     limiter.add_reserved(3);
     assert!(limiter.acquire(RequestKind::Poll, at(0)).is_ok());
-    assert_eq!((limiter.release(), limiter.release()), (2, 0), "what did not go out is given back, once");
+    assert_eq!((limiter.release(), limiter.release()), (2, 0), "unsent requests are returned once");
     assert_eq!(unreserved(60, 50).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(2));
     assert_eq!(unreserved(5, 0).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(1));
 }
@@ -93,7 +93,7 @@ fn no_slot_is_kept_for_who_may_not_come_any_more() {
         let mut limiter = limiter(100, 1_000);
         looks(&mut limiter, at(0));
         let free_at = limiter.acquire(RequestKind::Other, at(0)).unwrap_err().free_at.unwrap();
-        assert!(free_at > at(1_200), "of a small budget that is far off");
+        assert!(free_at > at(1_200), "with a small budget the next request is far off");
         limiter
     };
     let mut reloaded = refused();
@@ -121,7 +121,7 @@ fn a_fallen_account_is_probed_by_one_look() {
     assert!(limiter.acquire(RequestKind::Poll, at(60)).is_err());
     limiter.ended(at(60), at(60));
     limiter.reopen(100, 0, true, at(61));
-    assert!(limiter.acquire(RequestKind::Poll, at(61)).unwrap().probe, "another key is tried at once");
+    assert!(limiter.acquire(RequestKind::Poll, at(61)).unwrap().probe, "a new key is probed at once");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn while_more_is_asked_than_given_calls_are_even() {
     assert_eq!(limiter.set_demand(demand(0.9), at(102)), Some(1.0));
 }
 
-/// In real time never more than the limit a minute, whatever the wall clock does meanwhile.
+/// In real time, requests never exceed the limit a minute, for any jumps of the wall clock.
 #[test]
 fn a_jump_of_the_clock_neither_opens_nor_blocks_the_quota() {
     for zigzag in [[120, -120], [-3_600, 3_600], [86_400, -86_400], [90, 90], [-90, -90]] {
