@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_parcel_stalls_later() {
+    fn an_announced_parcel_has_more_time() {
         let announced = PollState {
             status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
             ..poll_state("IT", "2026-11-20T20:00:00Z")
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_is_late_a_day_after_the_estimate_at_the_destination() {
+    fn late_begins_a_day_after_the_estimate_in_local_time() {
         let late = PollState {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
             ..poll_state("IT", "2026-11-23T12:00:00Z")
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn delivered_parcels_are_neither_stalled_nor_late() {
+    fn a_delivered_label_is_neither_stalled_nor_late() {
         let done =
             PollState { estimate: Some("2026-11-01".to_owned()), ..poll_state("DE", "2026-11-01T20:00:00Z") };
         assert!(alerts().due(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());

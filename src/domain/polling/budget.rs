@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_of_requests_at_once_and_then_evenly() {
+    fn an_hour_of_the_budget_at_once_and_then_evenly() {
         let now = at("2026-11-01T00:00:00Z");
         let mut budget = Budget::new(7_200, 0, 0, now);
         assert_eq!((0..99).take_while(|_| budget.take(now).is_ok()).count(), 10);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn savings_are_used_later_and_a_new_month_starts_anew() {
+    fn unused_budget_is_used_later_and_ends_with_the_month() {
         let mut budget = Budget::new(3_000, 0, 0, at("2026-11-01T00:00:00Z"));
         budget.fill(at("2026-11-16T00:00:00Z"));
         assert_eq!(budget.rate().map(|rate| (rate * 86_400.0).round()), Some(200.0));
@@ -197,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_stay_within_the_budget_and_near_the_even_rate(
+        fn the_budget_is_never_exceeded_and_spread_evenly(
             limit in 1u64..20_000,
             pauses in prop::collection::vec(0i64..100_000, 1..60),
         ) {

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_limit_applies() {
+    fn the_lowest_limit_decides() {
         let now: Timestamp = "2026-11-16T00:00:00Z".parse().unwrap();
         let state = AccountState::new(now);
         let outlook = |month, used, share: &AdaptiveLimit, demand| {

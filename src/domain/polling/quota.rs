@@ -134,7 +134,7 @@ mod tests {
 
     /// A step acquires several permits at the instant at which it began, while requests end.
     #[test]
-    fn a_request_that_ends_during_a_step_holds_its_permit_for_a_whole_window() {
+    fn a_request_that_ends_during_a_step_counts_for_a_whole_window() {
         let mut quota = Quota::new(2);
         quota.take(at(0)).unwrap();
         quota.release(at(20));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn returns_when_to_try_again() {
+    fn returns_the_time_of_the_next_permit() {
         let mut quota = Quota::new(2);
         assert_eq!(quota.take(at(0)), Ok(()));
         assert_eq!(quota.take(at(0)), Ok(()));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_prolong_a_hold() {
+    fn a_clock_set_back_does_not_lengthen_waits() {
         let mut quota = Quota::new(1);
         quota.take(at(3_600_000)).unwrap();
         quota.release(at(3_600_000));
@@ -205,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_window_on_the_servers_clock_exceeds_the_limit(
+        fn every_window_of_the_server_is_within_the_limit(
             limit in 1u32..20,
             steps in prop::collection::vec((0i64..4_000, 0i64..3_000, 0.0f64..1.0), 1..200),
         ) {

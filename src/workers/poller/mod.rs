@@ -1,7 +1,7 @@
 //! The poller: the worker that polls the labels of one account.
 //!
 //! All labels of the account are in memory ([`Schedule`]). A step takes the next label and sends the request. An
-//! unchanged answer stays in memory and reaches the database with the next batch, at limit a second later. For any other
+//! unchanged answer stays in memory and reaches the database with the next batch, at most a second later. For any other
 //! answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans the result, and
 //! the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up to the
 //! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.

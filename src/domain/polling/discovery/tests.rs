@@ -31,7 +31,7 @@ fn ids(labels: &[Listed]) -> Vec<&str> {
 }
 
 #[test]
-fn what_becomes_of_a_label() {
+fn each_label_is_classified() {
     for (status, voided, trackable, state) in [
         (Some("completed"), Some(false), Some(true), ListedState::Tracked),
         (Some("Completed"), None, None, ListedState::Tracked),
@@ -69,7 +69,7 @@ fn the_first_walk_goes_back_and_later_ones_from_the_position() {
 }
 
 #[test]
-fn a_walk_goes_along_the_creation_and_turns_pages_only_within_a_second() {
+fn a_walk_follows_the_creation_time_and_uses_page_numbers_only_within_a_second() {
     let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(5000));
     let taken = walk.take(
         page(vec![label(1, 10, ListedState::Tracked), label(2, 20, ListedState::Tracked)], true),
@@ -93,7 +93,7 @@ fn a_walk_goes_along_the_creation_and_turns_pages_only_within_a_second() {
 }
 
 #[test]
-fn a_list_in_disorder_is_seen_whole_before_the_position_moves() {
+fn an_unsorted_list_is_read_completely_before_the_position_moves() {
     let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(5000));
     let taken = walk.take(
         page(vec![label(2, 90, ListedState::Tracked), label(1, 10, ListedState::Tracked)], true),
@@ -126,21 +126,21 @@ fn a_list_without_an_end_ends_the_walk() {
 }
 
 #[test]
-fn an_empty_list_is_a_beginning_too() {
+fn an_empty_list_sets_the_position() {
     let mut walk = Walk::for_new_labels(None, LOOKBACK, at(0));
     let taken = walk.take(page(Vec::new(), false), at(0));
     assert_eq!((taken.position, taken.done), (Some(at(-14 * 86_400)), true));
 }
 
 #[test]
-fn a_date_ahead_of_time_does_not_take_the_position_with_it() {
+fn a_date_in_the_future_does_not_move_the_position() {
     let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(60));
     let taken = walk.take(page(vec![label(1, 900_000, ListedState::Tracked)], false), at(60));
     assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-1"], Some(at(60))));
 }
 
 #[test]
-fn a_label_in_the_making_holds_the_position_for_a_while() {
+fn an_incomplete_label_holds_the_position_for_a_while() {
     let hold = HOLD.as_secs();
     for (now, position) in [(100, 10), (10 + hold - 1, 10), (10 + hold, 30)] {
         let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(now));
@@ -151,7 +151,7 @@ fn a_label_in_the_making_holds_the_position_for_a_while() {
 }
 
 #[test]
-fn a_walk_for_voids_takes_nothing_up_and_stops_where_it_was_not_heard() {
+fn a_walk_for_voids_adds_no_labels_and_stops_if_the_filter_is_ignored() {
     let mut walk = Walk::for_voids(LOOKBACK, at(0));
     let taken = walk.take(
         page(vec![label(1, -50, ListedState::Voided), label(2, -40, ListedState::Voided)], true),
@@ -169,7 +169,7 @@ fn a_walk_for_voids_takes_nothing_up_and_stops_where_it_was_not_heard() {
 }
 
 #[test]
-fn what_is_older_than_the_walk_is_none_of_its_business() {
+fn labels_older_than_the_walk_are_ignored() {
     let mut walk = Walk::for_new_labels(None, Duration::from_secs(60), at(0));
     let taken = walk.take(
         page(vec![label(1, -61, ListedState::Tracked), label(2, -60, ListedState::Tracked)], false),
@@ -179,7 +179,7 @@ fn what_is_older_than_the_walk_is_none_of_its_business() {
 }
 
 #[test]
-fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
+fn new_labels_go_before_voids_and_a_clock_set_back_delays_nothing() {
     let fresh = Progress::default();
     assert_eq!(fresh.next_walk(None, None, INTERVAL, at(0)), Ok(WalkPurpose::NewLabels));
     assert_eq!(
@@ -207,7 +207,7 @@ fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
 }
 
 #[test]
-fn when_both_are_due_they_take_turns() {
+fn walks_for_new_labels_and_voids_take_turns() {
     let fresh = Progress::default();
     // The pause was longer than the interval, so new labels are due at each step.
     assert_eq!(
@@ -227,7 +227,7 @@ fn when_both_are_due_they_take_turns() {
 }
 
 #[test]
-fn a_walk_leaves_three_calls_in_four_to_the_polls() {
+fn a_walk_leaves_three_requests_in_four_to_the_polls() {
     assert_eq!(pause(160.0 / 60.0, at(0)), SignedDuration::from_millis(1500));
     assert_eq!(pause(1.0 / 60.0, at(0)), SignedDuration::from_secs(240));
     assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [MAX_PAUSE; 3]);
@@ -241,7 +241,7 @@ fn a_walk_leaves_three_calls_in_four_to_the_polls() {
 }
 
 #[test]
-fn a_list_that_is_refused_stops_no_polls_that_go_well() {
+fn a_refused_list_does_not_stop_working_polls() {
     let refused = |status| Reading::Unauthorized { status, detail: String::new() };
     let nowhere = Reading::WrongEndpoint { url: String::new(), detail: String::new() };
     for (failure, concerns, with_recent_answer) in [
@@ -321,7 +321,7 @@ proptest! {
     /// For any order of arrival, page size, shift between two pages and crash: each trackable label is registered once,
     /// each voided label is dropped, and no voided label is registered.
     #[test]
-    fn no_label_is_missed_and_none_is_taken_up_twice(
+    fn every_label_is_added_exactly_once(
         made in prop::collection::vec(a_label(), 1..120),
         size in 1usize..12,
         // The time of a page, and whether the process dies after it: before the write, after it, or not.
