@@ -85,7 +85,7 @@ async fn register(
     tracked: &[Row],
     change: Change,
 ) -> Result<u64, sqlx::Error> {
-    // For example a label that was in a file before.
+    // Example: a label that was in a file before.
     let revived = revive(tx, tracked, change).await?;
     let ids = json(&tracked.iter().map(Row::label_id).collect::<Vec<_>>());
     // A label registered otherwise too: only the flag changes.

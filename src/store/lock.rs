@@ -165,7 +165,8 @@ fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
             path: path.to_owned(),
-            // Under another name the holder has another record file, so this one may name a wrong process or none.
+            // Under another name of the database the holder has another record file, so this record may have a wrong
+            // process id or none.
             pid: std::ptr::eq(file, beside).then(|| read(beside).pid).filter(|pid| *pid != 0),
         }),
         Err(TryLockError::Error(error)) => Err(refusal(path, format!("it could not be locked: {error}"))),

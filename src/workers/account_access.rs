@@ -70,7 +70,7 @@ impl AccountAccess {
     ) -> Result<Self, StoreError> {
         let mut state = store.account_state(&account.name, now).await?;
         let used = store.open_quota(&account.name, now).await?;
-        // If the clock is behind the last run, the wait keeps the rest that it had then.
+        // If the clock is behind the last run, the rest of the wait counts from now.
         let throttled_at = used.share.throttled_at;
         let ended_at = store.last_request_at().await?.max(throttled_at).filter(|at| *at > now);
         if let (Some(until), Some(ended_at)) = (&mut state.throttled_until, ended_at)

@@ -32,7 +32,7 @@ use crate::workers::heartbeat::Heartbeat;
 /// Wait before the next try if the time of the next free permit is unknown.
 const PERMIT_RETRY: SignedDuration = SignedDuration::from_millis(500);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
-/// After a good answer to a poll this recent, a refused list does not concern the account.
+/// Time after a good answer to a poll in which a refused list does not concern the account.
 const RECENT_ANSWER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Walks the list of labels of one account.
@@ -138,8 +138,8 @@ impl Discoverer {
     /// Acquires a permit. If the account is not ok and no label is due, this request is the probe.
     async fn acquire_permit(&self, now: Timestamp) -> Result<Result<Permit, Option<Timestamp>>, StoreError> {
         let access = &self.access;
-        let stands_in = access.probing() && !access.any_due(now);
-        access.acquire(if stands_in { RequestKind::Poll } else { RequestKind::Other }, now).await
+        let is_probe = access.probing() && !access.any_due(now);
+        access.acquire(if is_probe { RequestKind::Poll } else { RequestKind::Other }, now).await
     }
 
     async fn request_page(&self, request: ListRequest, now: Timestamp) -> Result<Page, Reading> {

@@ -17,7 +17,7 @@ pub struct Concurrency {
     pub first_in_a_row: usize,
 }
 
-/// With a single place, a retry waits for this many first attempts.
+/// Number of first attempts for which a retry waits if there is a single place.
 const MAX_FIRST_IN_A_ROW: usize = 8;
 
 impl Concurrency {

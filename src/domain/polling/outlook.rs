@@ -20,7 +20,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As many as both limits allow, over a month of 30 days.
+    /// Requests that both limits allow, over a month of 30 days.
     pub fn requests_per_day(self) -> f64 {
         let by_minute = f64::from(self.requests_per_minute) * 1_440.0;
         match self.requests_per_month {

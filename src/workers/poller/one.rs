@@ -54,7 +54,7 @@ pub(super) struct Ended {
 }
 
 pub(super) enum Found {
-    /// Only the next poll follows; it is in memory only.
+    /// The only result is the time of the next poll, in memory.
     Unchanged(Box<Unchanged>),
     /// The result was written; the label as it is now.
     Recorded(Box<LabelRecord>),

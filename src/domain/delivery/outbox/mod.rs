@@ -82,7 +82,7 @@ pub struct LoadedDeliveries {
 pub struct NotLoaded {
     /// Heads not yet attempted that are due after this may be missing in memory; `None`: none is missing.
     pub first_after: Option<Timestamp>,
-    /// The same for retries.
+    /// As above, for retries.
     pub retries_after: Option<Timestamp>,
     /// Lanes whose head may be missing although it is due earlier.
     named: BTreeSet<i64>,

@@ -48,7 +48,7 @@ pub struct Wait<'a> {
 
 /// A wait is split into pieces of this length, each of which belongs to one hour, age and day.
 const PIECE: SignedDuration = SignedDuration::from_mins(30);
-/// Of longer waits only the end counts, because they say little about when the change came.
+/// Only the last part of a longer wait counts, because long waits say little about when the change came.
 const LONGEST: SignedDuration = SignedDuration::from_hours(48);
 /// The half-life of counts.
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);

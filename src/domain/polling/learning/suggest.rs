@@ -1,4 +1,4 @@
-//! From learned rates to the next poll.
+//! Suggestion of the next poll from learned rates.
 //!
 //! If changes come at a known rate λ, polls at a rate proportional to √λ give the least mean delay for their number (Cho
 //! and Garcia-Molina 2003). The table sets how many polls a state gets. The learned rates move them to the hours and ages
