@@ -142,8 +142,8 @@ pub fn retry_in(failures: u32) -> SignedDuration {
 }
 
 /// Returns the signal of a request for the list about the account, if any. `failure` is the reading of a failed
-/// request. `probe`: the request was the probe of an account that is not ok. `recently_answered`: a poll of this account got a
-/// good answer lately.
+/// request. `probe`: the request was the probe of an account that is not ok. `recently_answered`: a poll of this
+/// account got a good answer lately.
 ///
 /// A good list shows only that the key is accepted. A 403 or 404 of the list does not stop the polls while they
 /// succeed: a plan or a gateway may lack only the list.
