@@ -4,6 +4,10 @@
 //! random numbers, which `.clippy.toml` checks.
 #![allow(clippy::disallowed_methods)]
 
+#[cfg(feature = "crash-points")]
+use std::ffi::OsString;
+#[cfg(feature = "crash-points")]
+use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -88,11 +92,25 @@ fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
 /// Reads both clocks at the same time. If the process is suspended between the two readings, they are read again.
 fn read() -> (Instant, Timestamp) {
     loop {
-        let (before, wall) = (Instant::now(), Timestamp::now());
+        let (before, wall) = (Instant::now(), later(Timestamp::now(), offset()));
         if before.elapsed() < Duration::from_millis(100) {
             return (before, wall);
         }
     }
+}
+
+/// The offset of the wall clock that the torture test sets: seconds in the file `TRACKPOST_CLOCK_OFFSET`.
+#[cfg(feature = "crash-points")]
+fn offset() -> SignedDuration {
+    static FILE: LazyLock<Option<OsString>> = LazyLock::new(|| std::env::var_os("TRACKPOST_CLOCK_OFFSET"));
+    let text = FILE.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+    let seconds = text.and_then(|text| text.trim().parse().ok());
+    SignedDuration::from_secs(seconds.unwrap_or_default())
+}
+
+#[cfg(not(feature = "crash-points"))]
+const fn offset() -> SignedDuration {
+    SignedDuration::ZERO
 }
 
 fn tell(jump: Jump) {

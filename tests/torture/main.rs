@@ -93,11 +93,8 @@ fn skipped(world: &World) {
     if world.disk.is_none() {
         println!("torture: no full disk: a small file system cannot be mounted here");
     }
-    if world.fake_clock.is_none() {
-        println!("torture: no clock jumps: libfaketime is not installed");
-    }
     if !cfg!(feature = "crash-points") {
-        println!("torture: no crash points, only random kills: build with --features crash-points");
+        println!("torture: no crash points and no clock jumps: build with --features crash-points");
     }
 }
 

@@ -4,12 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const FAKETIME: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-];
-
 /// A file system of 48 MiB, unmounted in the end.
 pub struct SmallDisk(PathBuf);
 
@@ -50,35 +44,24 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The wall clock of the daemon, which can be set.
-pub struct FakeClock {
-    library: &'static str,
-    file: PathBuf,
-}
+/// The wall clock of the daemon, which can be set with the feature `crash-points`.
+pub struct FakeClock(PathBuf);
 
 impl FakeClock {
-    pub fn find(folder: &Path) -> Option<Self> {
-        let library = FAKETIME.into_iter().find(|path| Path::new(path).exists())?;
-        let clock = Self { library, file: folder.join("clock") };
+    pub fn new(folder: &Path) -> Option<Self> {
+        let clock = Self(folder.join("clock"));
         clock.set(0);
-        Some(clock)
+        cfg!(feature = "crash-points").then_some(clock)
     }
 
-    /// Sets the clock so many seconds off.
+    /// Sets the clock this many seconds off.
     pub fn set(&self, seconds: i64) {
-        let draft = self.file.with_extension("draft");
-        fs::write(&draft, format!("{seconds:+}\n")).unwrap();
-        fs::rename(draft, &self.file).unwrap();
+        let draft = self.0.with_extension("draft");
+        fs::write(&draft, seconds.to_string()).unwrap();
+        fs::rename(draft, &self.0).unwrap();
     }
 
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("LD_PRELOAD", self.library.to_owned()),
-            ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
-            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("NO_FAKE_STAT", "1".to_owned()),
-        ]
+    pub fn environment(&self) -> (&'static str, &Path) {
+        ("TRACKPOST_CLOCK_OFFSET", &self.0)
     }
 }

@@ -56,7 +56,7 @@ impl World {
         };
         let sandbox = Sandbox::bind(loopback, options).await.unwrap();
         let disk = SmallDisk::mount(folder);
-        let fake_clock = FakeClock::find(folder);
+        let fake_clock = FakeClock::new(folder);
         let options = ReceiverOptions {
             secrets: vec![SigningSecret::parse(SECRET).unwrap()],
             any_time: fake_clock.is_some(),
@@ -169,7 +169,8 @@ impl World {
         command.current_dir(&self.folder).env_clear().stdin(Stdio::null());
         command.env("TRACKPOST_CONFIG", self.folder.join("trackpost.toml"));
         if let Some(fake) = self.fake_clock.as_ref().filter(|_| clock) {
-            command.envs(fake.environment());
+            let (name, file) = fake.environment();
+            command.env(name, file);
         }
         command
     }

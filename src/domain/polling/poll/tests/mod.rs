@@ -1,4 +1,6 @@
+mod alerts;
 mod clocks;
+mod failures;
 mod milestones;
 mod restores;
 
@@ -141,7 +143,7 @@ fn kinds(plan: &PollPlan) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_whole_life() {
+fn a_label_from_the_first_poll_to_the_delivery() {
     let mut life = Life::new();
     let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "OF", "IT", "OUT_FOR_DELIVERY"));
     let third = scan(12, "01", "DE", "DELIVERED");
@@ -172,7 +174,7 @@ fn a_whole_life() {
 }
 
 #[test]
-fn an_exception_under_a_newer_scan_is_told_and_ends_nothing() {
+fn an_exception_under_a_newer_scan_makes_a_message_and_ends_nothing() {
     let mut life = Life::new();
     let (first, bad, later) = (
         scan(8, "OA", "AC", "PICKED_UP"),
@@ -200,7 +202,7 @@ fn a_finished_label_that_moves_is_reopened() {
 }
 
 #[test]
-fn a_status_that_is_not_said_holds() {
+fn a_null_status_keeps_the_last_one() {
     let mut life = Life::new();
     let done = scan(9, "01", "DE", "DELIVERED");
     life.answer(&tracking("DE", "DELIVERED", "null", std::slice::from_ref(&done)), 0);
@@ -209,7 +211,7 @@ fn a_status_that_is_not_said_holds() {
 }
 
 #[test]
-fn a_baseline_is_recorded_and_not_told() {
+fn a_baseline_is_recorded_without_messages() {
     let mut life = Life { first_poll: FirstPoll::Baseline, ..Life::new() };
     let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "AR", "IT", "IN_TRANSIT"));
     let silent = life.answer(&tracking("AC", "PICKED_UP", "null", std::slice::from_ref(&first)), 0);
@@ -220,92 +222,7 @@ fn a_baseline_is_recorded_and_not_told() {
 }
 
 #[test]
-fn a_fault_of_our_own_counts_for_no_label() {
-    let mut life = Life::new();
-    life.answer(r#"{"status_code":"IT","events":[]}"#, 0);
-    let before = life.label.poll_state.clone();
-    let plan = life.read(&Reading::OurFault { detail: "no file descriptor is left".to_owned() }, at(3));
-    let after = &plan.poll_state;
-    assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(10)));
-    assert_eq!(
-        (after.failures, after.refusals, after.failing_since),
-        (before.failures, before.refusals, before.failing_since)
-    );
-    assert_eq!((plan.signal, plan.messages.len()), (AccountSignal::OurFault, 0));
-}
-
-#[test]
-fn refusals_climb_a_ladder_and_end_after_five_over_three_days() {
-    let mut life = Life::new();
-    let waits: Vec<i64> = [0, 1, 7, 31, 55]
-        .into_iter()
-        .map(|hours| {
-            life.refusal(hours).poll_state.next_poll_at.unwrap().duration_since(at(hours)).as_hours()
-        })
-        .collect();
-    assert_eq!(waits, [1, 6, 24, 24, 24]);
-    let gone = life.refusal(79);
-    assert_eq!((kinds(&gone), gone.poll_state.state), (vec!["unavailable"], LabelState::Unavailable));
-    let asked = life.refusal(80);
-    assert_eq!((kinds(&asked), asked.poll_state.next_poll_at), (vec![], None), "asked by hand: said once");
-    assert_eq!(gone.deliveries.len(), 1, "no poll's summary, so nothing in the native form");
-}
-
-#[test]
-fn a_good_answer_forgives() {
-    let mut life = Life::new();
-    life.refusal(0);
-    life.read(&Reading::TimedOut, at(1));
-    assert_eq!((life.label.poll_state.refusals, life.label.poll_state.failures), (1, 1));
-    life.answer(&tracking("NY", "", "null", &[]), 2);
-    assert_eq!((life.label.poll_state.refusals, life.label.poll_state.failures), (0, 0));
-}
-
-#[test]
-fn failures_back_off_from_a_minute_to_an_hour() {
-    let mut life = Life::new();
-    let mut waits = Vec::new();
-    for _ in 0..8 {
-        let plan = life.read(&Reading::ServerError { status: 503 }, at(0));
-        waits.push(plan.poll_state.next_poll_at.unwrap().duration_since(at(0)));
-    }
-    let minutes: Vec<i64> = waits.iter().map(SignedDuration::as_mins).collect();
-    assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
-}
-
-#[test]
-fn what_is_the_accounts_matter_leaves_the_label_as_it_is() {
-    let mut life = Life::new();
-    let before = life.label.poll_state.clone();
-    let plan = life.read(&Reading::Throttled { retry_after: None }, at(1));
-    assert_eq!(plan.poll_state, before);
-    let refused = Reading::Unauthorized { status: 401, detail: String::new() };
-    let waits: Vec<i64> = (0..3)
-        .map(|_| life.read(&refused, at(1)).poll_state.next_poll_at.unwrap().duration_since(at(1)).as_mins())
-        .collect();
-    assert_eq!(waits, [1, 2, 4], "it goes behind the others");
-    assert_eq!(life.label.poll_state.refusals, 0);
-    assert_eq!(plan.signal, AccountSignal::Throttled { retry_after: Duration::from_secs(60) });
-}
-
-#[test]
-fn silence_expires() {
-    let mut life = Life::new();
-    life.answer(&tracking("NY", "", "null", &[]), 0);
-    let over = life.read(&Reading::SameBytes, at(24 * 60));
-    assert_eq!((kinds(&over), over.poll_state.state), (vec!["expired"], LabelState::Expired));
-    let asked = life.read(&Reading::SameBytes, at(24 * 61));
-    assert_eq!(
-        (kinds(&asked), asked.poll_state.state),
-        (vec![], LabelState::Expired),
-        "asked by hand: one look"
-    );
-    let moved = life.answer(&tracking("AC", "", "null", &[scan(8, "OA", "AC", "PICKED_UP")]), 24 * 62);
-    assert_eq!(moved.poll_state.state, LabelState::Active);
-}
-
-#[test]
-fn the_same_facts_in_other_words_are_no_news() {
+fn the_same_facts_in_another_spelling_make_no_message() {
     let mut life = Life::new();
     let events = [scan(9, "AR", "IT", "IN_TRANSIT"), scan(8, "OA", "AC", "PICKED_UP")];
     life.answer(&tracking("IT", "IN_TRANSIT", "null", &events), 0);
@@ -315,7 +232,7 @@ fn the_same_facts_in_other_words_are_no_news() {
 }
 
 #[test]
-fn ids_are_made_of_content_and_not_of_time() {
+fn ids_depend_on_content_not_on_time() {
     let told = |hours| {
         let mut life = Life::new();
         let plan = life.answer(&tracking("AC", "", "null", &[scan(8, "OA", "AC", "PICKED_UP")]), hours);
@@ -326,7 +243,7 @@ fn ids_are_made_of_content_and_not_of_time() {
 }
 
 #[test]
-fn the_very_same_said_again_has_an_id_of_its_own_and_other_words_have_not() {
+fn a_repetition_has_its_own_id_another_spelling_has_not() {
     let events = [scan(9, "AR", "IT", "IN_TRANSIT"), scan(8, "OA", "AC", "PICKED_UP")];
     let said = |status: &str| tracking(status, "IN_TRANSIT", "null", &events);
     let mut life = Life::new();
@@ -391,44 +308,4 @@ fn every_body_fits_its_schema() {
             assert!(jsonschema::is_valid(&schema, &serde_json::from_str(&body).unwrap()), "{body}");
         }
     }
-}
-
-#[test]
-fn silence_is_said_once_per_episode() {
-    let alerts = AlertSettings { stalled_after: [(StatusCode::InTransit, 3)].into(), late_after: 1 };
-    let mut life = Life { alerts, ..Life::new() };
-    // Sunday, 2026-11-01; registered long before, so that the scans' times are plausible.
-    let hours = |text: &str| text.parse::<Timestamp>().unwrap().duration_since(at(0)).as_hours();
-    let first = scan(8, "AR", "IT", "IN_TRANSIT");
-    let moving = life.answer(
-        &tracking("IT", "IN_TRANSIT", "\"2026-11-03\"", std::slice::from_ref(&first)),
-        hours("2026-11-01T15:00:00Z"),
-    );
-    assert_eq!(kinds(&moving).last(), Some(&"updated"));
-    let late = life.read(&Reading::SameBytes, at(hours("2026-11-04T09:00:00Z")));
-    assert_eq!(kinds(&late), ["late"]);
-    let stalled = life.read(&Reading::SameBytes, at(hours("2026-11-05T07:00:00Z")));
-    assert_eq!(kinds(&stalled), ["stalled"]);
-    assert!(stalled.deliveries.iter().all(|delivery| delivery.format == Format::Standard));
-    assert_eq!(kinds(&life.read(&Reading::SameBytes, at(hours("2026-11-06T07:00:00Z")))), [""; 0]);
-    let next = scan(9, "AR", "IT", "IN_TRANSIT").replace("2026-11-01T09", "2026-11-06T09");
-    let moved = life.answer(
-        &tracking("IT", "IN_TRANSIT", "\"2026-11-07\"", &[next, first]),
-        hours("2026-11-06T20:00:00Z"),
-    );
-    assert_eq!(kinds(&moved), ["event.added", "estimate.changed", "updated"]);
-    let again = life.read(&Reading::SameBytes, at(hours("2026-11-12T20:00:00Z")));
-    assert_eq!(kinds(&again), ["stalled", "late"]);
-}
-
-#[test]
-fn the_next_poll_is_brought_forward_to_the_moment_of_judgement() {
-    let alerts = AlertSettings { stalled_after: BTreeMap::new(), late_after: 1 };
-    let mut life = Life { alerts, ..Life::new() };
-    let now: Timestamp = "2026-11-04T05:30:00Z".parse().unwrap();
-    let plan = life.read(&answer(&tracking("IT", "", "\"2026-11-03\"", &[scan(8, "AR", "IT", "")])), now);
-    // 00:00 at UTC-6, and the label's own share of the two hours after.
-    let midnight: Timestamp = "2026-11-04T06:00:00Z".parse().unwrap();
-    let after = plan.poll_state.next_poll_at.unwrap().duration_since(midnight);
-    assert!(after.is_positive() && after < SignedDuration::from_hours(2), "{after}");
 }

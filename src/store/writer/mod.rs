@@ -7,157 +7,35 @@
 //! Crash point: between two commits, nothing of the later one has happened and no caller was answered. The next start
 //! finds the work still due.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+mod queue;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::changes::Watcher;
-use super::checkpoints::{self, Written};
-use super::file::OpenFiles;
-use super::health::SubscriberHealths;
-use super::label_reads::LabelReader;
-use super::outbox::handover::Handover;
-use super::outbox::{self, EndedAttempt, NewDelivery, Settled};
-use super::polls::{self, Flush, PollRecord, Recorded};
-use super::{StoreError, accounts, messages};
 use crate::clock::{self, Stopwatch};
 use crate::crash::CrashPoint;
 use crate::metrics::metrics;
+use crate::store::changes::Watcher;
+use crate::store::checkpoints::{self, Written};
+use crate::store::file::OpenFiles;
+use crate::store::health::SubscriberHealths;
+use crate::store::label_reads::LabelReader;
+use crate::store::outbox::handover::Handover;
+use crate::store::outbox::{self, EndedAttempt, NewDelivery, Settled};
+use crate::store::polls::{self, Flush, PollRecord, Recorded};
+use crate::store::{StoreError, accounts, messages};
+
+use queue::Job;
+pub use queue::Work;
+pub(super) use queue::{Jobs, WriteQueue, write_queue};
 
 /// Maximum number of jobs per transaction.
 const BATCH: usize = 256;
 /// Maximum time that settlements wait for other jobs.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
-/// Capacity of the queue; callers wait when it is full.
-const QUEUE: usize = 1024;
-
-/// A future that borrows the writer's connection.
-pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
-
-type OwnTransaction = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
-
-enum Job {
-    Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
-    Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
-    Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
-    OwnTransaction(OwnTransaction),
-    End,
-}
-
-impl Job {
-    fn can_wait(&self) -> bool {
-        matches!(self, Self::Settle(attempt, _) if attempt.can_wait)
-    }
-}
-
-/// Queue of jobs. Cheap to clone; the writer ends when the last clone is dropped.
-#[derive(Clone, Debug)]
-pub(super) struct WriteQueue {
-    jobs: mpsc::Sender<Job>,
-    first_failure: FirstFailure,
-}
-
-/// The first error of the database itself; later errors of the connection only follow from it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FirstFailure(Arc<OnceLock<StoreError>>);
-
-impl FirstFailure {
-    fn note<T>(&self, done: &Result<T, StoreError>) {
-        if let Some(error) = done.as_ref().err().filter(|error| error.is_database_failure()) {
-            let _ = self.0.set(error.clone());
-        }
-    }
-}
-
-/// Returns a queue and its receiver.
-pub(super) fn write_queue() -> (WriteQueue, Jobs) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let first_failure = FirstFailure::default();
-    (WriteQueue { jobs: sender, first_failure: first_failure.clone() }, Jobs { receiver, first_failure })
-}
-
-/// Receiver of the queue.
-pub(super) struct Jobs {
-    receiver: mpsc::Receiver<Job>,
-    first_failure: FirstFailure,
-}
-
-impl std::fmt::Debug for Jobs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Jobs")
-    }
-}
-
-impl WriteQueue {
-    pub(super) async fn poll(&self, record: PollRecord) -> Result<Recorded, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.put(Job::Poll(Box::new(record), reply)).await?;
-        answer.await.map_err(|_| StoreError::WriterGone)?
-    }
-
-    pub(super) async fn flush(&self, flush: Flush) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.put(Job::Flush(Box::new(flush), reply)).await?;
-        answer.await.map_err(|_| StoreError::WriterGone)?
-    }
-
-    pub(super) async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.put(Job::Settle(Box::new(attempt), reply)).await?;
-        answer.await.map_err(|_| StoreError::WriterGone)?
-    }
-
-    /// Runs `work` in its own transaction.
-    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        let first_failure = self.first_failure.clone();
-        let job: OwnTransaction = Box::new(move |connection| {
-            Box::pin(async move {
-                let done = in_own_transaction(connection, work).await;
-                first_failure.note(&done);
-                // The caller may have been dropped; the write is committed regardless.
-                let _ = reply.send(done);
-                Ok(())
-            })
-        });
-        self.put(Job::OwnTransaction(job)).await?;
-        answer.await.map_err(|_| StoreError::WriterGone)?
-    }
-
-    /// Returns the first error of the database itself, if any.
-    pub(super) fn first_failure(&self) -> Option<StoreError> {
-        self.first_failure.0.get().cloned()
-    }
-
-    /// Ends the writer after all earlier jobs are written.
-    pub(super) async fn end(&self) {
-        // The writer may have ended already.
-        let _ = self.put(Job::End).await;
-    }
-
-    async fn put(&self, job: Job) -> Result<(), StoreError> {
-        self.jobs.send(job).await.map_err(|_| StoreError::WriterGone)
-    }
-}
-
-async fn in_own_transaction<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
-where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
-{
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let done = work(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(done)
-}
-
 /// Connections that are used by one job at a time.
 #[derive(Debug)]
 pub(super) struct Connections {

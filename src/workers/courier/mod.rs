@@ -1,85 +1,79 @@
-//! Delivers to one subscriber: one courier each, so none waits for another.
+//! The courier: the worker that delivers to one subscriber. Subscribers do not wait for each other.
 //!
-//! New deliveries come through memory after the writer's commit; the table is read at start, when the bound on memory was
-//! passed, and when another process changed it. What may be attempted is decided by the subscriber's health
-//! ([`crate::domain::delivery::health`]), its capacity ([`crate::domain::delivery::concurrency`]) and the lanes ([`crate::domain::delivery::outbox`]).
+//! New deliveries come through memory after the writer's commit. The table is read at the start, when the memory limit was
+//! exceeded, and when another process changed it. The subscriber's health ([`crate::domain::delivery::health`]), the
+//! concurrency ([`crate::domain::delivery::concurrency`]) and the lanes ([`crate::domain::delivery::outbox`]) decide which
+//! deliveries are attempted.
 //!
-//! One attempt of a message at a time, by construction: a lane with a delivery in flight has no head, and only one daemon
-//! runs. If we die between the answer and its record, the message is sent again under the same id.
+//! A message has at most one attempt at a time: a lane with a delivery in flight has no head, and only one daemon runs.
+//! Crash point: between the answer and its record. The message is sent again under the same id.
+
+mod attempt;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
 
-use crate::clock::{self, Running};
-use crate::crash::CrashPoint;
+use crate::clock;
 use crate::domain::clock::set_back_by;
 use crate::domain::delivery::concurrency::Concurrency;
-use crate::domain::delivery::health::{Allowed, Health, HealthChange, HealthState};
+use crate::domain::delivery::health::{Allowed, Health};
 use crate::domain::delivery::outbox::{
     AttemptKind, MEMORY_LIMIT, MemoryLimit, NextRead, Outbox, PendingDelivery,
 };
-use crate::domain::delivery::outcome::{AfterAttempt, Attempt, Outcome};
-use crate::domain::messages::envelope;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
-use crate::metrics::metrics;
-use crate::store::outbox::{EndedAttempt, Inbox, Settled};
+use crate::store::outbox::{Inbox, Settled};
 use crate::store::{Store, StoreError};
-use crate::webhook::{Callback, NoTls, WebhookClient};
+use crate::webhook::{NoTls, WebhookClient};
 use crate::workers::heartbeat::Heartbeat;
 use crate::workers::in_flight::InFlight;
 
-/// A courier with nothing to do gives a sign of life this often.
+/// The heartbeat interval of an idle courier.
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 
-/// How often the health is read until no settlement was written meanwhile.
+/// The largest number of readings of the health until no record was written in between.
 const READINGS: usize = 5;
 
-/// How long an attempt waits that failed by a fault of our own.
-const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
-
-/// All subscribers there are; who asks for it is told how another one fares. It changes with a reload.
+/// All subscribers, for messages about the health of one. Changes with a reload.
 pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 
 /// Delivers to one subscriber.
 pub struct Courier {
     shared: Arc<Shared>,
     outbox: Outbox,
-    /// Registered at the first step: until then a predecessor may be at work.
+    /// Registered at the first step, because the previous courier may run until then.
     inbox: Option<Arc<Inbox>>,
-    /// The table is to be read.
+    /// Whether the table must be read.
     stale: bool,
-    /// As of the last settlement or reading; `None`: to be read.
+    /// Health as of the last record or reading; `None`: must be read.
     health: Option<Health>,
-    /// The transaction that `health` is of.
+    /// The transaction of `health`.
     version: u64,
     in_flight: InFlight<Note, Ended>,
     /// First attempts since the last retry.
     first_in_a_row: usize,
-    /// The last step.
+    /// Time of the last step.
     stepped_at: Option<Timestamp>,
 }
 
-/// What is in flight.
+/// Description of an attempt in flight.
 struct Note {
     kind: AttemptKind,
     ping: bool,
 }
 
-/// An attempt that was settled.
+/// An attempt that was recorded.
 struct Ended {
     key: i64,
-    /// Its lane, and the place in it.
+    /// The lane and the place in it.
     lane: Option<(i64, i64)>,
     settled: Settled,
 }
 
-/// What attempts in flight share.
+/// State shared by the attempts in flight.
 struct Shared {
     subscriber: Arc<Subscriber>,
     url_digest: String,
@@ -101,7 +95,7 @@ impl Courier {
         Self::within(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
     }
 
-    /// As [`Self::new`], with another bound on memory.
+    /// Returns a courier with another memory limit.
     pub fn within(
         limit: MemoryLimit,
         subscriber: Subscriber,
@@ -134,7 +128,7 @@ impl Courier {
         })
     }
 
-    /// Delivers until `shutdown` says so, then lets what is in flight end.
+    /// Delivers until `shutdown`, then waits for the attempts in flight.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
         let mut foreign = self.shared.store.foreign_changes();
         let inbox = self.inbox();
@@ -152,7 +146,7 @@ impl Courier {
         self.drain().await
     }
 
-    /// One bounded piece of work: attempts what is due at `now`, up to `max_in_flight`, and records it. Returns when
+    /// Does one bounded piece of work: attempts due deliveries, up to `max_in_flight`, and records them. Returns when
     /// there is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let wake = self.fill(now).await?;
@@ -173,9 +167,9 @@ impl Courier {
         Arc::clone(self.inbox.get_or_insert_with(|| store.inbox(&subscriber.name)))
     }
 
-    /// Takes in what has ended; whatever was written together ends together.
+    /// Applies ended attempts. Records of one transaction end together.
     fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
-        // Before anything is taken out of the outbox: what was handed over before is known by then.
+        // Before the outbox changes, so that deliveries handed over earlier are known.
         self.take_in();
         self.settle(ended);
         while let Some(ended) = self.in_flight.ended_by_now() {
@@ -194,7 +188,7 @@ impl Courier {
             self.health = Some(Health::clone(&settled.health));
         }
         if settled.change.is_some() {
-            // Other deliveries were planned anew.
+            // The change replanned other deliveries.
             self.stale = true;
         }
     }
@@ -206,7 +200,7 @@ impl Courier {
         self.stale |= arrived.stale;
     }
 
-    /// Takes up what is due and may go; says when to look again.
+    /// Starts attempts that are due and allowed. Returns when to call again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.shared.heartbeat.beat(now);
         let last = self.stepped_at.replace(now);
@@ -236,7 +230,7 @@ impl Courier {
         let busy = self.in_flight.notes().filter(|note| !note.ping).count();
         match gate {
             Allowed::Nothing { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
-            // Its end wakes us.
+            // The end of an attempt wakes the loop.
             Allowed::Probe { .. } if busy > 0 => return Ok(heartbeat),
             Allowed::Probe { newest } => {
                 if !self.outbox.is_complete() {
@@ -267,9 +261,9 @@ impl Courier {
         Ok(self.outbox.next_due(now).map_or(heartbeat, |next| next.min(heartbeat)))
     }
 
-    /// Reads the table: all of it if it fits.
+    /// Reads the table, all of it if it fits.
     async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        // Before the outbox: another url makes the table another.
+        // Before the outbox, because a new URL changes the table.
         self.health = Some(self.read_health(now).await?);
         let Shared { subscriber, store, .. } = &*self.shared;
         let heads = subscriber.max_in_flight as usize * 2;
@@ -279,7 +273,7 @@ impl Courier {
         Ok(())
     }
 
-    /// Reads what memory lacks of what is due.
+    /// Reads due deliveries that are not in memory.
     async fn read_what_is_wanted(&mut self, now: Timestamp) -> Result<(), StoreError> {
         loop {
             match self.outbox.next_read(now) {
@@ -295,7 +289,7 @@ impl Courier {
         }
     }
 
-    /// The subscriber's health; another process may have paused it. Where it has moved, its outbox is planned anew.
+    /// Returns the subscriber's health, which another process may have changed. Replans the outbox after a new URL.
     async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
         let shared = Arc::clone(&self.shared);
         let Shared { subscriber, url_digest, store, .. } = &*shared;
@@ -307,10 +301,10 @@ impl Courier {
             {
                 store.record_url(&subscriber.name, url_digest.clone(), now).await?;
             } else if store.settled_version() == self.version {
-                // The first URL is written with the first attempt there.
+                // The first URL is written with the first attempt.
                 return Ok(health);
             }
-            // A settlement was written meanwhile: whether what was read knows of it is not known.
+            // A record was written meanwhile, so the reading may be outdated.
         }
         store.subscriber_health(&subscriber.name).await
     }
@@ -333,147 +327,8 @@ impl Courier {
         let shared = Arc::clone(&self.shared);
         self.in_flight.start(key, note, async move {
             let lane = delivery.lane.map(|lane| (lane, delivery.place));
-            let settled = deliver(shared, delivery, probe, now).await?;
+            let settled = attempt::deliver(shared, delivery, probe, now).await?;
             Ok(Ended { key, lane, settled })
         });
-    }
-}
-
-/// One attempt and its record.
-async fn deliver(
-    shared: Arc<Shared>,
-    delivery: PendingDelivery,
-    probe: bool,
-    now: Timestamp,
-) -> Result<Settled, StoreError> {
-    let number = delivery.attempts.saturating_add(1);
-    let running = Running::since(now);
-    // If we die here, the delivery is due at the next start.
-    CrashPoint::BeforeAttempt.reached();
-    let mut attempt = attempt(&shared.subscriber, &shared.client, &delivery, number, now).await;
-    while attempt.outcome == Outcome::OurFault {
-        // Nobody was asked: it is no attempt, and is made again when we may be able to.
-        clock::sleep(OUR_FAULT_PAUSE).await;
-        let again = running.now();
-        shared.heartbeat.beat(again);
-        attempt = self::attempt(&shared.subscriber, &shared.client, &delivery, number, again).await;
-    }
-    let at = running.now();
-    let ended = EndedAttempt {
-        subscriber: Arc::clone(&shared.subscriber),
-        key: delivery.key,
-        ping: delivery.lane.is_none(),
-        attempt: attempt.clone(),
-        probe,
-        jitter: clock::jitter(),
-        audience: Arc::clone(&shared.audience.borrow()),
-        settled_at: at,
-        // What is handed over meanwhile comes with a commit, which takes this along.
-        can_wait: attempt.outcome.is_accepted()
-            && !probe
-            && delivery.lane.is_some()
-            && !shared.is_behind.load(Relaxed),
-    };
-    // If we die here, the receiver may have the message and we don't know it: it gets it again, under the same id.
-    CrashPoint::AttemptAnswered.reached();
-    let settled = shared.store.settle(ended).await?;
-    shared.heartbeat.beat(at);
-    report(&shared.subscriber, &delivery, number, &attempt, &settled);
-    count(&shared.subscriber, &attempt, &settled, at);
-    Ok(settled)
-}
-
-async fn attempt(
-    subscriber: &Subscriber,
-    client: &WebhookClient,
-    delivery: &PendingDelivery,
-    number: u32,
-    now: Timestamp,
-) -> Attempt {
-    let message = &delivery.message;
-    match envelope::render(delivery.format, &message.body, message.resource_url.as_deref()) {
-        Ok(body) => {
-            let callback = Callback {
-                message_id: &message.message_id,
-                kind: &message.kind,
-                label_id: message.label_id.as_deref(),
-                seq: message.seq,
-                attempt: number,
-                body: &body,
-            };
-            client.post(subscriber, &callback, now).await
-        }
-        Err(error) => Attempt {
-            started_at: now,
-            duration: Duration::ZERO,
-            outcome: Outcome::Unsendable,
-            detail: Some(error.to_string()),
-            answer: None,
-            retry_after: None,
-        },
-    }
-}
-
-fn report(
-    subscriber: &Subscriber,
-    delivery: &PendingDelivery,
-    number: u32,
-    attempt: &Attempt,
-    settled: &Settled,
-) {
-    let (name, id) = (&subscriber.name, &delivery.message.message_id);
-    let duration_ms = attempt.duration.as_millis();
-    let (label, kind) = (delivery.message.label_id.as_deref(), &delivery.message.kind);
-    let outcome = attempt.outcome.shown();
-    let state = settled.health.state;
-    let detail = attempt.detail.as_deref();
-    match settled.next {
-        AfterAttempt::Delivered if number == 1 => {
-            debug!(subscriber = %name, message.id = %id, label.id = label, kind, duration_ms, "delivered");
-        }
-        AfterAttempt::Delivered => {
-            info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, "delivered at last");
-        }
-        AfterAttempt::Retry(_) if state != HealthState::Ok => {
-            let probe_at = settled.health.probe_at.map(tracing::field::display);
-            info!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
-                probe_at, "not delivered; the subscriber is not well");
-        }
-        AfterAttempt::Retry(plan) => {
-            warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
-                next_attempt_at = %plan.at, "not delivered; tried again");
-        }
-        AfterAttempt::Dead if delivery.lane.is_none() => {
-            warn!(subscriber = %name, message.id = %id, kind, duration_ms, outcome, detail, "ping not accepted");
-        }
-        AfterAttempt::Dead => {
-            warn!(subscriber = %name, message.id = %id, label.id = label, kind, number, duration_ms, outcome, detail,
-                "not delivered, and given up: others were accepted meanwhile");
-        }
-    }
-    match settled.change {
-        Some(HealthChange::Fell | HealthChange::Paused) if state == HealthState::Paused => {
-            warn!(subscriber = %name, outcome, "the subscriber is gone: paused until it is resumed or its url changes");
-        }
-        Some(HealthChange::Fell | HealthChange::Paused) => {
-            warn!(subscriber = %name, outcome, detail, "the subscriber fails as a whole: one probe at a time");
-        }
-        Some(HealthChange::Recovered) => {
-            info!(subscriber = %name, "the subscriber is well again; its backlog drains")
-        }
-        None => {}
-    }
-}
-
-fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Timestamp) {
-    let name = subscriber.name.as_str();
-    metrics().attempted(name, attempt.outcome.as_str());
-    match settled.next {
-        AfterAttempt::Delivered => {
-            let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
-            took.into_iter().for_each(|took| metrics().delivered(name, took));
-        }
-        AfterAttempt::Dead => metrics().given_up(name),
-        AfterAttempt::Retry(_) => {}
     }
 }

@@ -1,0 +1,141 @@
+//! Queue of the writer's jobs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::store::StoreError;
+use crate::store::outbox::{EndedAttempt, Settled};
+use crate::store::polls::{Flush, PollRecord, Recorded};
+
+/// Capacity of the queue; callers wait when it is full.
+const QUEUE: usize = 1024;
+
+/// A future that borrows the writer's connection.
+pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
+
+pub(super) type OwnTransaction = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
+
+/// A job of the writer.
+pub(super) enum Job {
+    Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
+    Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
+    Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
+    OwnTransaction(OwnTransaction),
+    End,
+}
+
+impl Job {
+    pub(super) fn can_wait(&self) -> bool {
+        matches!(self, Self::Settle(attempt, _) if attempt.can_wait)
+    }
+}
+
+/// Queue of jobs. Cheap to clone; the writer ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct WriteQueue {
+    jobs: mpsc::Sender<Job>,
+    first_failure: FirstFailure,
+}
+
+/// The first error of the database itself; later errors of the connection only follow from it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct FirstFailure(Arc<OnceLock<StoreError>>);
+
+impl FirstFailure {
+    pub(super) fn note<T>(&self, done: &Result<T, StoreError>) {
+        if let Some(error) = done.as_ref().err().filter(|error| error.is_database_failure()) {
+            let _ = self.0.set(error.clone());
+        }
+    }
+}
+
+/// Returns a queue and its receiver.
+pub(in crate::store) fn write_queue() -> (WriteQueue, Jobs) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let first_failure = FirstFailure::default();
+    (WriteQueue { jobs: sender, first_failure: first_failure.clone() }, Jobs { receiver, first_failure })
+}
+
+/// Receiver of the queue.
+pub(in crate::store) struct Jobs {
+    pub(super) receiver: mpsc::Receiver<Job>,
+    pub(super) first_failure: FirstFailure,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Jobs")
+    }
+}
+
+impl WriteQueue {
+    pub(in crate::store) async fn poll(&self, record: PollRecord) -> Result<Recorded, StoreError> {
+        self.submit(|reply| Job::Poll(Box::new(record), reply)).await?
+    }
+
+    pub(in crate::store) async fn flush(&self, flush: Flush) -> Result<(), StoreError> {
+        self.submit(|reply| Job::Flush(Box::new(flush), reply)).await?
+    }
+
+    pub(in crate::store) async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
+        self.submit(|reply| Job::Settle(Box::new(attempt), reply)).await?
+    }
+
+    /// Runs `work` in its own transaction.
+    pub(in crate::store) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+    {
+        let first_failure = self.first_failure.clone();
+        let job = |reply: oneshot::Sender<_>| {
+            let job: OwnTransaction = Box::new(move |connection| {
+                Box::pin(async move {
+                    let done = in_own_transaction(connection, work).await;
+                    first_failure.note(&done);
+                    // The caller may have been dropped; the write is committed regardless.
+                    let _ = reply.send(done);
+                    Ok(())
+                })
+            });
+            Job::OwnTransaction(job)
+        };
+        self.submit(job).await?
+    }
+
+    /// Returns the first error of the database itself, if any.
+    pub(in crate::store) fn first_failure(&self) -> Option<StoreError> {
+        self.first_failure.0.get().cloned()
+    }
+
+    /// Ends the writer after all earlier jobs are written.
+    pub(in crate::store) async fn end(&self) {
+        // The writer may have ended already.
+        let _ = self.put(Job::End).await;
+    }
+
+    /// Puts a job into the queue and waits for the writer's answer.
+    async fn submit<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.put(job(reply)).await?;
+        answer.await.map_err(|_| StoreError::WriterGone)
+    }
+
+    async fn put(&self, job: Job) -> Result<(), StoreError> {
+        self.jobs.send(job).await.map_err(|_| StoreError::WriterGone)
+    }
+}
+
+async fn in_own_transaction<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
+where
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
+{
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let done = work(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(done)
+}

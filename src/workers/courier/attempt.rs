@@ -1,0 +1,169 @@
+//! One attempt of a delivery: the request, the record, the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use crate::clock::{self, Running};
+use crate::crash::CrashPoint;
+use crate::domain::delivery::health::{HealthChange, HealthState};
+use crate::domain::delivery::outbox::PendingDelivery;
+use crate::domain::delivery::outcome::{AfterAttempt, Attempt, Outcome};
+use crate::domain::messages::envelope;
+use crate::domain::messages::subscriber::Subscriber;
+use crate::metrics::metrics;
+use crate::store::StoreError;
+use crate::store::outbox::{EndedAttempt, Settled};
+use crate::webhook::{Callback, WebhookClient};
+
+/// The pause after a shortage of this machine, before the attempt is made.
+const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Makes one attempt and records it.
+pub(super) async fn deliver(
+    shared: Arc<Shared>,
+    delivery: PendingDelivery,
+    probe: bool,
+    now: Timestamp,
+) -> Result<Settled, StoreError> {
+    let number = delivery.attempts.saturating_add(1);
+    let running = Running::since(now);
+    // Crash point: the delivery is due at the next start.
+    CrashPoint::BeforeAttempt.reached();
+    let mut attempt = attempt(&shared.subscriber, &shared.client, &delivery, number, now).await;
+    while attempt.outcome == Outcome::OurFault {
+        // Nothing was sent, so this does not count as an attempt.
+        clock::sleep(OUR_FAULT_PAUSE).await;
+        let again = running.now();
+        shared.heartbeat.beat(again);
+        attempt = self::attempt(&shared.subscriber, &shared.client, &delivery, number, again).await;
+    }
+    let at = running.now();
+    let ended = EndedAttempt {
+        subscriber: Arc::clone(&shared.subscriber),
+        key: delivery.key,
+        ping: delivery.lane.is_none(),
+        attempt: attempt.clone(),
+        probe,
+        jitter: clock::jitter(),
+        audience: Arc::clone(&shared.audience.borrow()),
+        settled_at: at,
+        // Deliveries that arrive meanwhile come with a commit, which then includes this record.
+        can_wait: attempt.outcome.is_accepted()
+            && !probe
+            && delivery.lane.is_some()
+            && !shared.is_behind.load(Relaxed),
+    };
+    // Crash point: the receiver may have the message without a record here. It gets the message again, under the same id.
+    CrashPoint::AttemptAnswered.reached();
+    let settled = shared.store.settle(ended).await?;
+    shared.heartbeat.beat(at);
+    log(&shared.subscriber, &delivery, number, &attempt, &settled);
+    count(&shared.subscriber, &attempt, &settled, at);
+    Ok(settled)
+}
+
+/// Sends the callback once.
+async fn attempt(
+    subscriber: &Subscriber,
+    client: &WebhookClient,
+    delivery: &PendingDelivery,
+    number: u32,
+    now: Timestamp,
+) -> Attempt {
+    let message = &delivery.message;
+    match envelope::render(delivery.format, &message.body, message.resource_url.as_deref()) {
+        Ok(body) => {
+            let callback = Callback {
+                message_id: &message.message_id,
+                kind: &message.kind,
+                label_id: message.label_id.as_deref(),
+                seq: message.seq,
+                attempt: number,
+                body: &body,
+            };
+            client.post(subscriber, &callback, now).await
+        }
+        Err(error) => Attempt {
+            started_at: now,
+            duration: Duration::ZERO,
+            outcome: Outcome::Unsendable,
+            detail: Some(error.to_string()),
+            answer: None,
+            retry_after: None,
+        },
+    }
+}
+
+/// Logs the result of an attempt, and a change of the subscriber's health.
+fn log(
+    subscriber: &Subscriber,
+    delivery: &PendingDelivery,
+    number: u32,
+    attempt: &Attempt,
+    settled: &Settled,
+) {
+    let (name, message) = (&subscriber.name, &delivery.message);
+    let (message_id, label_id, kind) = (&message.message_id, message.label_id.as_deref(), &message.kind);
+    let duration_ms = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX);
+    let (outcome, detail) = (attempt.outcome.shown(), attempt.detail.as_deref());
+    let state = settled.health.state;
+    match settled.next {
+        AfterAttempt::Delivered if number == 1 => {
+            debug!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, duration_ms, "delivered");
+        }
+        AfterAttempt::Delivered => {
+            info!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
+                "delivered after retry: {message_id} to {name}, attempt {number}");
+        }
+        AfterAttempt::Retry(_) if state != HealthState::Ok => {
+            let probe_at = settled.health.probe_at.map(tracing::field::display);
+            info!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
+                outcome, detail, probe_at, "probe failed: {name} answered {message_id} with {outcome}");
+        }
+        AfterAttempt::Retry(due) => {
+            warn!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
+                outcome, detail, next_attempt_at = %due.at,
+                "attempt {number} of {message_id} to {name} failed: {outcome}; next attempt {:.0}", due.at);
+        }
+        AfterAttempt::Dead if delivery.lane.is_none() => {
+            warn!(subscriber = %name, message_id = %message_id, "type" = kind, duration_ms, outcome, detail,
+                "ping to {name} failed: {outcome}");
+        }
+        AfterAttempt::Dead => {
+            warn!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
+                outcome, detail, "dead: {message_id} to {name}, retry schedule used up while others were accepted");
+        }
+    }
+    match settled.change {
+        Some(HealthChange::Fell | HealthChange::Paused) if state == HealthState::Paused => {
+            warn!(subscriber = %name, outcome, "subscriber {name} paused: it answered 410 Gone, until it is resumed or \
+                its url changes");
+        }
+        Some(HealthChange::Fell | HealthChange::Paused) => {
+            warn!(subscriber = %name, outcome, detail, "subscriber {name} is down: {outcome}; probing");
+        }
+        Some(HealthChange::Recovered) => {
+            info!(subscriber = %name, "subscriber {name} recovered; its backlog drains")
+        }
+        None => {}
+    }
+}
+
+/// Counts the attempt for the metrics.
+fn count(subscriber: &Subscriber, attempt: &Attempt, settled: &Settled, now: Timestamp) {
+    let name = subscriber.name.as_str();
+    metrics().attempted(name, attempt.outcome.as_str());
+    match settled.next {
+        AfterAttempt::Delivered => {
+            let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
+            took.into_iter().for_each(|took| metrics().delivered(name, took));
+        }
+        AfterAttempt::Dead => metrics().given_up(name),
+        AfterAttempt::Retry(_) => {}
+    }
+}
