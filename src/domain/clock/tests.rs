@@ -1,5 +1,5 @@
 use crate::domain::polling::label_record::LabelRecord;
-use crate::domain::polling::poll::gaps::{heal, restore};
+use crate::domain::polling::poll::gaps::{restore, shift};
 use proptest::prelude::*;
 
 use super::*;
@@ -63,14 +63,14 @@ proptest! {
             if let Some(jump) = clocks.read(at(wall), Duration::from_secs(real.unsigned_abs())) {
                 gaps.jumped(jump);
             }
-            let healed = heal(&gaps, &label, at(wall));
-            let since = healed.poll_state.last_changed_at.unwrap();
+            let shifted = shift(&gaps, &label, at(wall));
+            let since = shifted.poll_state.last_changed_at.unwrap();
             let counted = at(wall).duration_since(since).as_secs();
             prop_assert!((0..=real).contains(&counted), "{counted} s of {real} s");
             // Writing and reading give the same time.
-            let mut after = healed.poll_state.clone();
+            let mut after = shifted.poll_state.clone();
             restore(&gaps, &mut after, &label.poll_state, at(wall));
-            let again = heal(&gaps, &LabelRecord { poll_state: after, ..label.clone() }, at(wall));
+            let again = shift(&gaps, &LabelRecord { poll_state: after, ..label.clone() }, at(wall));
             prop_assert_eq!(again.poll_state.last_changed_at, Some(since));
         }
     }
