@@ -57,7 +57,7 @@ impl Store {
         let tracked: Vec<Row> = rows.collect();
         let voided = json(&found.voided.iter().map(LabelId::as_str).collect::<Vec<_>>());
         let (account, progress) = (found.account.to_string(), found.progress);
-        let (entered, version) = self
+        let (changes, version) = self
             .writer
             .write(move |tx| {
                 Box::pin(async move {
@@ -70,10 +70,10 @@ impl Store {
                 })
             })
             .await?;
-        if entered != DiscoveryChanges::default() {
+        if changes != DiscoveryChanges::default() {
             self.announce(version);
         }
-        Ok(entered)
+        Ok(changes)
     }
 }
 

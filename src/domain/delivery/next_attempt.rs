@@ -291,9 +291,9 @@ mod tests {
     fn a_hold_of_the_subscriber_is_shown_once() {
         // 429 and 503 are for the whole subscriber.
         let held = Health { held_until: Some(at(900)), ..HEALTHY.clone() };
-        let asked = due(900, DueReason::RetryAfter { capped: false });
+        let retry = due(900, DueReason::RetryAfter { capped: false });
         let why = WaitReason::Held { until: at(900) };
-        assert_eq!(shown(&DeliveryFacts { due: Some(asked), ..delivery(&held) }), (Some(900), vec![why]));
+        assert_eq!(shown(&DeliveryFacts { due: Some(retry), ..delivery(&held) }), (Some(900), vec![why]));
         let first = due(1, DueReason::First);
         let other = DeliveryFacts { due: Some(first), ..delivery(&held) };
         assert_eq!(shown(&other), (Some(900), vec![why, WaitReason::Planned(first)]));

@@ -114,11 +114,11 @@ fn all_waits_stretch_alike() {
         for (class, wait) in [60u64, 120, 300, 900].into_iter().enumerate() {
             labels.extend((0..each).map(|n| ((class * each + n) as u32, (n as i64 * 7) % 900, wait)));
         }
-        let asked: f64 = labels.iter().map(|(.., wait)| 1.0 / *wait as f64).sum();
+        let demand: f64 = labels.iter().map(|(.., wait)| 1.0 / *wait as f64).sum();
         let mut world = World::default();
         labels.iter().for_each(|(label, due, wait)| world.plan(*label, *due, *wait));
         (0..7_000).for_each(|now| world.turn(now));
-        let expected = stretch(asked, 1.0);
+        let expected = stretch(demand, 1.0);
         assert!(expected > 1.3);
         for (label, _, wait) in labels.iter().step_by(each) {
             let times = &world.served[label];
