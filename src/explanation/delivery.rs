@@ -92,9 +92,9 @@ fn planned(plan: Due, name: &str) -> String {
         }
         DueReason::Hastened { by } => {
             let by = match by {
-                HastenedBy::Fall => "began to fail",
+                HastenedBy::Failing => "began to fail",
                 HastenedBy::Recovery => "recovered",
-                HastenedBy::Move => "has a new url",
+                HastenedBy::UrlChanged => "has a new url",
                 HastenedBy::Resume => "was resumed",
             };
             format!("sooner than retry says, as {name} {by}: a failure does not count as a step of retry")

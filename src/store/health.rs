@@ -67,7 +67,7 @@ impl Store {
                     if another {
                         reschedule(tx, &name, now, |_, schedule| {
                             let forgot = schedule.forget_receiver();
-                            schedule.hasten(HastenedBy::Move, now) || forgot
+                            schedule.hasten(HastenedBy::UrlChanged, now) || forgot
                         })
                         .await?;
                     }

@@ -169,7 +169,7 @@ impl Simulation {
                 if self.health.set_url(&to.to_string(), now) {
                     self.reschedule(|_, schedule| {
                         schedule.forget_receiver();
-                        schedule.hasten(HastenedBy::Move, now);
+                        schedule.hasten(HastenedBy::UrlChanged, now);
                     });
                 }
             }
@@ -307,7 +307,7 @@ impl Simulation {
         if let Some(change) = change {
             let by = match change {
                 HealthChange::Recovered => HastenedBy::Recovery,
-                HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
+                HealthChange::Fell | HealthChange::Paused => HastenedBy::Failing,
             };
             self.reschedule(|other, schedule| {
                 if other != message {

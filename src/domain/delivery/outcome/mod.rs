@@ -133,10 +133,12 @@ pub enum DueReason {
 #[serde(rename_all = "snake_case")]
 pub enum HastenedBy {
     /// The subscriber began to fail; waiting deliveries serve as probes.
-    Fall,
+    #[serde(rename = "fall")]
+    Failing,
     Recovery,
     /// The URL changed.
-    Move,
+    #[serde(rename = "move")]
+    UrlChanged,
     /// `subscribers resume`.
     Resume,
 }

@@ -116,7 +116,7 @@ fn the_reason_is_that_of_the_later_time() {
     let early = decide(early, &failed(500, None), &SCHEDULE, None, at(20), 0.0).next;
     let second = DueReason::Step { number: 2, of: 3, wait_ms: 300_000 };
     assert_eq!(early, AfterAttempt::Retry(Due { at: at(300), reason: second }));
-    for reason in [DueReason::First, step, DueReason::Hastened { by: HastenedBy::Move }] {
+    for reason in [DueReason::First, step, DueReason::Hastened { by: HastenedBy::UrlChanged }] {
         assert_eq!(DueReason::from_json(&reason.to_json()), Some(reason));
     }
 }
@@ -130,10 +130,10 @@ fn a_scheduled_wait_is_shortened_and_a_retry_after_is_kept() {
     };
     let step = DueReason::Step { number: 1, of: 3, wait_ms: 5_000 };
     let hastened = |mut schedule: DeliverySchedule| {
-        let changed = schedule.hasten(HastenedBy::Fall, at(10));
+        let changed = schedule.hasten(HastenedBy::Failing, at(10));
         (changed, schedule.next)
     };
-    let now = Due { at: at(10), reason: DueReason::Hastened { by: HastenedBy::Fall } };
+    let now = Due { at: at(10), reason: DueReason::Hastened { by: HastenedBy::Failing } };
     assert_eq!(hastened(waiting(300, step, None)), (true, now));
     let retry_after = Due { at: at(50), reason: DueReason::RetryAfter { capped: false } };
     assert_eq!(hastened(waiting(300, step, Some(50))), (true, retry_after));
