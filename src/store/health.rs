@@ -348,7 +348,7 @@ pub(super) async fn follow(
     })
     .await?;
     let kind = match change {
-        HealthChange::Fell => MessageType::SubscriberFailing,
+        HealthChange::Failing => MessageType::SubscriberFailing,
         HealthChange::Recovered => MessageType::SubscriberRecovered,
         HealthChange::Paused => return Ok(Vec::new()),
     };

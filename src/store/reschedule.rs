@@ -77,7 +77,7 @@ pub(super) async fn reschedule(
 /// Returns the cause that makes waiting deliveries due when a subscriber's health changes.
 pub(super) fn hastened_by(change: HealthChange) -> HastenedBy {
     match change {
-        HealthChange::Fell | HealthChange::Paused => HastenedBy::Failing,
+        HealthChange::Failing | HealthChange::Paused => HastenedBy::Failing,
         HealthChange::Recovered => HastenedBy::Recovery,
     }
 }

@@ -108,7 +108,7 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthChange {
     /// A failing episode begins: `system.subscriber.failing`.
-    Fell,
+    Failing,
     /// The receiver answered 410 during an episode.
     Paused,
     /// The episode ends: `system.subscriber.recovered`.
@@ -343,7 +343,7 @@ impl Health {
             None => outcome.shown(),
         });
         match (announced, self.state) {
-            (false, _) => Some(HealthChange::Fell),
+            (false, _) => Some(HealthChange::Failing),
             (true, HealthState::Paused) => Some(HealthChange::Paused),
             (true, _) => None,
         }

@@ -303,11 +303,11 @@ impl Simulation {
         }
         let place = message as i64;
         self.memory.finish((self.outbox[message].lane as i64, place, place), pending);
-        self.episodes += usize::from(change == Some(HealthChange::Fell));
+        self.episodes += usize::from(change == Some(HealthChange::Failing));
         if let Some(change) = change {
             let by = match change {
                 HealthChange::Recovered => HastenedBy::Recovery,
-                HealthChange::Fell | HealthChange::Paused => HastenedBy::Failing,
+                HealthChange::Failing | HealthChange::Paused => HastenedBy::Failing,
             };
             self.reschedule(|other, schedule| {
                 if other != message {
