@@ -133,9 +133,9 @@ impl Budget {
             self.used = 0;
         }
         let passed = now.duration_since(self.filled_at).as_secs_f64().max(0.0);
-        let poured = self.fill_rate().unwrap_or(0.0) * passed;
+        let filled = self.fill_rate().unwrap_or(0.0) * passed;
         self.filled_at = now;
-        self.bucket = (self.bucket + poured).min(self.most());
+        self.bucket = (self.bucket + filled).min(self.most());
     }
 
     fn most(&self) -> f64 {
