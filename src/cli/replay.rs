@@ -19,7 +19,7 @@ use crate::domain::messages::MessageType;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::Store;
-use crate::store::replay::{Again, Before, Span, Stored};
+use crate::store::replay::{Before, Repeat, Span, Stored};
 
 pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
@@ -109,9 +109,9 @@ async fn queue(
     rate: Option<u32>,
     now: Timestamp,
 ) -> Result<u64, Failure> {
-    let again: Vec<Again> = (first..)
+    let again: Vec<Repeat> = (first..)
         .zip(chosen)
-        .map(|(place, stored)| Again {
+        .map(|(place, stored)| Repeat {
             message: stored.row,
             lane: stored.lane,
             before: stored.before,

@@ -19,7 +19,7 @@ pub struct Account {
     pub api_key: Hidden<String>,
     /// In any window of 60 s.
     pub requests_per_minute: u32,
-    /// In a calendar month; 0 is no budget.
+    /// In a calendar month; 0: unlimited.
     pub requests_per_month: u64,
     pub max_in_flight: u32,
     pub timeout: Duration,
@@ -47,7 +47,7 @@ impl Account {
         shown_path(&self.tracking_path)
     }
 
-    /// The URL of the list of labels; `None` if `tracking_path` does not tell where it is.
+    /// The URL of the list of labels; `None` if it cannot be derived from `tracking_path`.
     pub fn labels_url(&self) -> Option<String> {
         Some(format!("{}{}", self.base_url, labels_path(&self.tracking_path)?))
     }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_lies_beside_the_tracking() {
+    fn the_list_url_is_beside_the_tracking_url() {
         for (tracking, list) in [
             ("/v2/labels/{label_id}/track", Some("/v2/labels")),
             ("/v1/labels/{label_id}/track", Some("/v1/labels")),

@@ -68,7 +68,7 @@ impl Clocks {
 pub struct Gaps(Vec<(Timestamp, Timestamp)>);
 
 impl Gaps {
-    /// Adds a jump. After a jump back, gaps that lie ahead are time that will pass.
+    /// Adds a jump. After a jump back, the part of a gap in the future is removed, because that time will pass.
     pub fn jumped(&mut self, jump: Jump) {
         if jump.by() >= MIN_LOGGED_JUMP {
             if self.0.len() == MAX_GAPS {

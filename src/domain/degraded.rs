@@ -94,8 +94,9 @@ impl Degraded {
         since: Timestamp,
         detail: Option<&str>,
     ) -> Option<Self> {
-        let said = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
-        let detail = format!("{}{said}: none of its labels is polled but one probe", status.as_str());
+        let reason = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let detail =
+            format!("{}{reason}: its labels are not polled, except one probe at a time", status.as_str());
         (status != AccountStatus::Ok).then(|| Self::new(What::Account, Some(name), Some(since), detail))
     }
 
@@ -133,14 +134,14 @@ impl Degraded {
         long.then(|| Self::new(What::FirstPolls, Some(name), None, first_polls_in_words(waiting, take)))
     }
 
-    /// A write-ahead log of so many bytes.
+    /// A write-ahead log of `bytes` bytes, if it is large.
     pub fn wal(bytes: u64) -> Option<Self> {
         let detail = format!("the write-ahead log has {} MiB", bytes >> 20);
         (bytes > LARGE_WAL).then(|| Self::new(What::Wal, None, None, detail))
     }
 }
 
-/// Returns how long `waiting` first polls take at `rate` requests per second; `None`: for ever.
+/// Returns the duration of `waiting` first polls at `rate` requests per second; `None`: they never end.
 pub fn first_polls_take(waiting: u64, rate: f64) -> Option<Duration> {
     Duration::try_from_secs_f64((waiting as f64 / rate).ceil()).ok()
 }
@@ -170,12 +171,12 @@ mod tests {
     #[test]
     fn first_polls_are_a_degradation_once_they_take_over_an_hour() {
         let rate = 160.0 / 60.0;
-        let told = |waiting| Degraded::first_polls("main", waiting, first_polls_take(waiting, rate));
-        assert_eq!(told(0), None);
-        assert_eq!(told(160 * 60), None);
-        let detail = told(160 * 61).unwrap().detail.unwrap();
+        let degraded = |waiting| Degraded::first_polls("main", waiting, first_polls_take(waiting, rate));
+        assert_eq!(degraded(0), None);
+        assert_eq!(degraded(160 * 60), None);
+        let detail = degraded(160 * 61).unwrap().detail.unwrap();
         assert!(detail.contains("at least 61 minutes"), "{detail}");
-        let detail = told(210_000).unwrap().detail.unwrap();
+        let detail = degraded(210_000).unwrap().detail.unwrap();
         assert_eq!(detail, "210000 labels wait for their first poll, which takes at least 22 hours");
         assert!(Degraded::first_polls("main", 1, first_polls_take(1, 0.0)).is_some());
     }
@@ -193,16 +194,16 @@ mod tests {
             last_failure: Some("refused".to_owned()),
             ..Health::default()
         };
-        let told = |enabled, state, waits| {
+        let degraded = |enabled, state, waits| {
             Degraded::subscriber("a", SubscriberStatus::of(enabled, state), &health(state), waits)
         };
-        assert_eq!(told(Some(true), HealthState::Ok, true), None);
-        let failing = told(Some(true), HealthState::Failing, false).unwrap();
+        assert_eq!(degraded(Some(true), HealthState::Ok, true), None);
+        let failing = degraded(Some(true), HealthState::Failing, false).unwrap();
         assert_eq!(failing.detail.as_deref(), Some("failing (no connection); last failure: refused"));
-        assert!(told(Some(true), HealthState::Paused, false).is_some());
+        assert!(degraded(Some(true), HealthState::Paused, false).is_some());
         for enabled in [Some(false), None] {
-            assert_eq!(told(enabled, HealthState::Failing, false), None);
-            assert_eq!(told(enabled, HealthState::Failing, true).unwrap().since, None);
+            assert_eq!(degraded(enabled, HealthState::Failing, false), None);
+            assert_eq!(degraded(enabled, HealthState::Failing, true).unwrap().since, None);
         }
         assert_eq!(Degraded::wal(LARGE_WAL), None);
         assert!(Degraded::wal(LARGE_WAL + 1).is_some());

@@ -10,8 +10,8 @@ use jiff::{Timestamp, ToSpan};
 /// Longer waits are cut to this, so that they fit into the database.
 const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
-/// Returns the wait from `now`; `None` for another text. A past date is no wait; more than a month is cut to a month. A
-/// decimal, which servers send against the RFC, is rounded up.
+/// Returns the wait from `now`; `None` for another text. A past date gives a wait of zero; more than a month is cut to
+/// a month. A decimal, which servers send against the RFC, is rounded up.
 pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if let Some(seconds) = seconds(text) {

@@ -1,6 +1,6 @@
 //! Arithmetic with instants and spans that saturates at the ends of time, and the text form of instants.
 //!
-//! Spans come from the configuration or from headers and may be absurdly long. This module reads no clock.
+//! Spans come from the configuration or from headers and may be very long. This module reads no clock.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> Strin
         WaitReason::Paused { since: at, reason } => {
             let (by, end) = match reason {
                 Some(HealthReason::Gone) => ("it answered 410 Gone", ", or until its url changes"),
-                Some(HealthReason::Asked) => ("by hand", ""),
+                Some(HealthReason::ByHand) => ("by hand", ""),
                 _ => ("it failed", ""),
             };
             let since = since(at);
@@ -78,7 +78,7 @@ fn planned(plan: Due, name: &str) -> String {
             "retry schedule used up, but no other message was accepted either: its last step, {}, repeats",
             wait(wait_ms)
         ),
-        DueReason::AskedToWait { capped } => {
+        DueReason::RetryAfter { capped } => {
             let so = if capped { "for more than 24h, the longest wait: " } else { "" };
             format!(
                 "the receiver asked with Retry-After to wait with this message {so}until {}",
@@ -92,9 +92,9 @@ fn planned(plan: Due, name: &str) -> String {
         }
         DueReason::Hastened { by } => {
             let by = match by {
-                HastenedBy::Fall => "began to fail",
+                HastenedBy::Failing => "began to fail",
                 HastenedBy::Recovery => "recovered",
-                HastenedBy::Move => "has a new url",
+                HastenedBy::UrlChanged => "has a new url",
                 HastenedBy::Resume => "was resumed",
             };
             format!("sooner than retry says, as {name} {by}: a failure does not count as a step of retry")
@@ -213,7 +213,7 @@ mod tests {
         );
         assert!(said(WaitReason::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
         assert!(said(WaitReason::Due { since: at(0) }).starts_with("due for 1m: it is in flight"));
-        let capped = WaitReason::Planned(Due { at: at(0), reason: DueReason::AskedToWait { capped: true } });
+        let capped = WaitReason::Planned(Due { at: at(0), reason: DueReason::RetryAfter { capped: true } });
         assert!(said(capped).contains("for more than 24h"), "{}", said(capped));
     }
 

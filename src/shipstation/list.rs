@@ -13,7 +13,7 @@ use super::account::Whole;
 use super::{Client, NoClient, wire};
 use crate::domain::account::Account;
 use crate::domain::label::{LabelId, Metadata};
-use crate::domain::polling::discovery::{Ask, Fate, Listed, Page};
+use crate::domain::polling::discovery::{ListRequest, Listed, ListedState, Page};
 use crate::domain::tracking::Text;
 use crate::domain::tracking::reading::Reading;
 
@@ -29,11 +29,11 @@ impl Client {
         &self,
         account: &Account,
         url: &str,
-        ask: Ask,
+        request: ListRequest,
         now: Timestamp,
     ) -> Result<Page, Reading> {
         let client = self.of(account).map_err(|NoClient(detail)| Reading::NoConnection { detail })?;
-        let Ask { created_from: from, page, page_size, voided_only } = ask;
+        let ListRequest { created_from: from, page, page_size, voided_only } = request;
         let voided = if voided_only { "&label_status=voided" } else { "" };
         let no_url =
             |_| Reading::WrongEndpoint { url: url.to_owned(), detail: "it is not a valid URL".to_owned() };
@@ -127,7 +127,7 @@ impl WireLabel {
             Some("false") => Some(false),
             _ => None,
         };
-        let fate = Fate::of(self.status.as_deref(), flag(&self.voided), flag(&self.trackable));
+        let state = ListedState::of(self.status.as_deref(), flag(&self.voided), flag(&self.trackable));
         let created_at = self.created_at.as_deref().and_then(instant);
         let named = [
             ("order", self.external_order_id),
@@ -141,7 +141,7 @@ impl WireLabel {
             Some((key.to_owned(), Json::String(text)))
         });
         let metadata: Metadata = short.collect();
-        Some(Listed { id, created_at, fate, metadata })
+        Some(Listed { id, created_at, state, metadata })
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
         let label = &page.labels[0];
         assert_eq!(label.id.as_str(), "se-184976210");
         assert_eq!(label.created_at.unwrap().to_string(), "2026-08-12T19:46:28.8Z");
-        assert_eq!(label.fate, Fate::Tracked);
+        assert_eq!(label.state, ListedState::Tracked);
         assert_eq!(
             Json::from(label.metadata.clone()),
             serde_json::json!({"order": "A-1001", "shipment": "se-394477236", "carrier": "fedex",
@@ -212,8 +212,11 @@ mod tests {
             {"label_id":"se-3","trackable":true,"created_at":"2026-08-12T19:46:28+02:00","external_order_id":""}]}"#;
         let page = parse(labels.as_bytes(), 1).unwrap();
         assert_eq!(page.illegible, 2);
-        let seen: Vec<_> = page.labels.iter().map(|label| (label.id.as_str(), label.fate)).collect();
-        assert_eq!(seen, [("se-1", Fate::Voided), ("se-2", Fate::Tracked), ("se-3", Fate::Tracked)]);
+        let seen: Vec<_> = page.labels.iter().map(|label| (label.id.as_str(), label.state)).collect();
+        assert_eq!(
+            seen,
+            [("se-1", ListedState::Voided), ("se-2", ListedState::Tracked), ("se-3", ListedState::Tracked)]
+        );
         let created: Vec<_> =
             page.labels.iter().map(|label| label.created_at.map(Timestamp::as_second)).collect();
         assert_eq!(created, [None, Some(1_786_563_988), Some(1_786_556_788)]);

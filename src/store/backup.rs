@@ -32,7 +32,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// Returns what to do about the error, if known.
+    /// Returns a hint for the operator, if there is one.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Exists { .. } => {

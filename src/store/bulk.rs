@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_are_between_the_two_parts() {
+    fn the_statement_has_the_rows_between_its_two_parts() {
         let insert = Bulk { before: "INSERT INTO t (a, b) ", columns: 2, after: " ON CONFLICT DO NOTHING" };
         assert_eq!(insert.sql(2), "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
     }

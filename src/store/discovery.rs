@@ -21,9 +21,9 @@ pub struct Discovered {
     pub progress: Progress,
 }
 
-/// What the page changed in the registry.
+/// Changes of the registry by a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entered {
+pub struct DiscoveryChanges {
     /// Labels that are newly polled.
     pub added: u64,
     /// Labels that discovery no longer registers.
@@ -45,7 +45,11 @@ impl Store {
     }
 
     /// Registers new labels, drops voided labels and writes the progress, in one transaction.
-    pub async fn enter_discovered(&self, found: &Discovered, now: Timestamp) -> Result<Entered, StoreError> {
+    pub async fn write_discovered(
+        &self,
+        found: &Discovered,
+        now: Timestamp,
+    ) -> Result<DiscoveryChanges, StoreError> {
         let rows = found
             .tracked
             .iter()
@@ -53,7 +57,7 @@ impl Store {
         let tracked: Vec<Row> = rows.collect();
         let voided = json(&found.voided.iter().map(LabelId::as_str).collect::<Vec<_>>());
         let (account, progress) = (found.account.to_string(), found.progress);
-        let (entered, version) = self
+        let (changes, version) = self
             .writer
             .write(move |tx| {
                 Box::pin(async move {
@@ -62,14 +66,14 @@ impl Store {
                     let added = register(tx, &account, &tracked, change).await?;
                     let dropped = drop_voided(tx, &account, &voided, version).await?;
                     write_progress(tx, &account, progress).await?;
-                    Ok((Entered { added, dropped }, version))
+                    Ok((DiscoveryChanges { added, dropped }, version))
                 })
             })
             .await?;
-        if entered != Entered::default() {
+        if changes != DiscoveryChanges::default() {
             self.announce(version);
         }
-        Ok(entered)
+        Ok(changes)
     }
 }
 
@@ -81,7 +85,7 @@ async fn register(
     tracked: &[Row],
     change: Change,
 ) -> Result<u64, sqlx::Error> {
-    // For example a label that was in a file before.
+    // Example: a label that was in a file before.
     let revived = revive(tx, tracked, change).await?;
     let ids = json(&tracked.iter().map(Row::label_id).collect::<Vec<_>>());
     // A label registered otherwise too: only the flag changes.

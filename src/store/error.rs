@@ -10,7 +10,7 @@ pub enum StoreError {
     Open { path: PathBuf, reason: String, hint: Option<String> },
     #[error("the database {} is in use by another trackpost{}", path.display(), pid_suffix(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
-    /// The path no longer names the open file. What is written now would be missing at the next start.
+    /// The path no longer names the open file. Later writes would be missing at the next start.
     #[error("the database {} {what} while trackpost runs on it", path.display())]
     Lost { path: PathBuf, what: String },
     #[error("the database{} failed: {}", named(path.as_deref()), meaning_of(error))]
@@ -31,7 +31,7 @@ impl StoreError {
         }
     }
 
-    /// Returns what to do about the error, if known.
+    /// Returns a hint for the operator, if there is one.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Open { hint, .. } => hint.as_deref(),
@@ -106,7 +106,7 @@ pub(super) fn meaning_of(error: &sqlx::Error) -> String {
     format!("{meaning} ({})", error_text.message())
 }
 
-/// Returns what to do about an SQLite error.
+/// Returns a hint for an SQLite error, if there is one.
 pub(super) fn hint_of(error: &sqlx::Error) -> Option<&'static str> {
     Some(match primary_code(error)? {
         FULL => {

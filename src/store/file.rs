@@ -68,7 +68,7 @@ impl OpenFiles {
         self.path.metadata().is_ok_and(|file| FileId::of(&file) == self.database && file.len() < SMALLEST)
     }
 
-    /// Fails if the path no longer names the open files: the next start would not find what is written now.
+    /// Fails if the path no longer names the open files: the next start would not find later writes.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let lost = |what: String| Err(StoreError::Lost { path: self.path.clone(), what });
         match self.path.metadata() {

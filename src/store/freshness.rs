@@ -1,6 +1,6 @@
-//! Daily counts of how fresh changes were when noticed, written with the polls that noticed them.
+//! Daily counts of the freshness of changes, written with the polls that noticed them.
 //!
-//! [`crate::domain::polling::freshness`] decides what is counted; [`super::views::freshness`] reads it.
+//! [`crate::domain::polling::freshness`] decides which values are counted; [`super::views::freshness`] reads them.
 
 use std::collections::BTreeMap;
 

@@ -38,9 +38,9 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let mut health = read(tx, &name).await?.unwrap_or_default();
-                    let said = change(&mut health);
+                    let result = change(&mut health);
                     write(tx, &name, &health).await?;
-                    Ok((said, health))
+                    Ok((result, health))
                 })
             })
             .await;
@@ -67,7 +67,7 @@ impl Store {
                     if another {
                         reschedule(tx, &name, now, |_, schedule| {
                             let forgot = schedule.forget_receiver();
-                            schedule.hasten(HastenedBy::Move, now) || forgot
+                            schedule.hasten(HastenedBy::UrlChanged, now) || forgot
                         })
                         .await?;
                     }
@@ -348,7 +348,7 @@ pub(super) async fn follow(
     })
     .await?;
     let kind = match change {
-        HealthChange::Fell => MessageType::SubscriberFailing,
+        HealthChange::Failing => MessageType::SubscriberFailing,
         HealthChange::Recovered => MessageType::SubscriberRecovered,
         HealthChange::Paused => return Ok(Vec::new()),
     };

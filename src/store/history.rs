@@ -99,8 +99,8 @@ pub(super) async fn write_events(
     let mut updated = Vec::new();
     let mut steps = Vec::new();
     for record in records {
-        let news = record.events.added.iter().enumerate();
-        added.extend(news.map(|(place, event)| EventWrite {
+        let new = record.events.added.iter().enumerate();
+        added.extend(new.map(|(place, event)| EventWrite {
             record,
             event,
             position: record.known_events + place + 1,

@@ -13,7 +13,7 @@ pub struct LabelFile {
     pub file_key: i64,
     /// Absolute path, symbolic links not resolved.
     pub path: String,
-    /// Why it is skipped.
+    /// Reason for skipping it.
     pub problem: Option<String>,
     pub hint: Option<String>,
     /// Since when it is skipped, in milliseconds since 1970.
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// Inserts the files, so that labels can refer to them.
-    pub async fn know_label_files(&self, paths: &[&str]) -> Result<(), StoreError> {
+    pub async fn insert_label_files(&self, paths: &[&str]) -> Result<(), StoreError> {
         let paths = json(paths);
         self.writer
             .write(move |tx| {
@@ -112,7 +112,7 @@ impl Store {
     }
 
     /// Replaces the set of skipped files by `left_out` (path, problem, hint).
-    pub async fn leave_label_files_out(
+    pub async fn set_left_out_label_files(
         &self,
         left_out: &[(String, String, Option<String>)],
         now: Timestamp,

@@ -26,12 +26,12 @@ struct Request {
 }
 
 const READ: Bulk = Bulk {
-    before: "WITH asked (place, label_key, history) AS (",
+    before: "WITH requests (place, label_key, history) AS (",
     columns: 3,
     after: concat!(
-        ") SELECT asked.place, l.*, CASE WHEN asked.history THEN ",
+        ") SELECT requests.place, l.*, CASE WHEN requests.history THEN ",
         history_of!("l.label_key"),
-        " END AS events FROM asked CROSS JOIN labels l ON l.label_key = asked.label_key"
+        " END AS events FROM requests CROSS JOIN labels l ON l.label_key = requests.label_key"
     ),
 };
 
@@ -42,12 +42,12 @@ pub(super) struct LabelReads(mpsc::Sender<Request>);
 /// Executes the reads.
 pub(super) struct LabelReader {
     pub connection: SqliteConnection,
-    asked: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Request>,
 }
 
 pub(super) fn label_reads(connection: SqliteConnection) -> (LabelReads, LabelReader) {
-    let (sender, asked) = mpsc::channel(QUEUE);
-    (LabelReads(sender), LabelReader { connection, asked })
+    let (sender, requests) = mpsc::channel(QUEUE);
+    (LabelReads(sender), LabelReader { connection, requests })
 }
 
 impl std::fmt::Debug for LabelReads {
@@ -65,10 +65,12 @@ impl std::fmt::Debug for LabelReader {
 impl LabelReader {
     /// Runs until every handle to the store is dropped.
     pub async fn run(&mut self) {
-        let mut asked = Vec::with_capacity(BATCH);
-        while self.asked.recv_many(&mut asked, BATCH).await > 0 {
-            let (labels, mut replies): (Vec<_>, Vec<_>) =
-                asked.drain(..).map(|asked| ((asked.row, asked.history), Some(asked.reply))).unzip();
+        let mut requests = Vec::with_capacity(BATCH);
+        while self.requests.recv_many(&mut requests, BATCH).await > 0 {
+            let (labels, mut replies): (Vec<_>, Vec<_>) = requests
+                .drain(..)
+                .map(|request| ((request.row, request.history), Some(request.reply)))
+                .unzip();
             let labels: Vec<_> = (0_i64..).zip(labels).collect();
             let read = READ.rows(&mut self.connection, &labels, |(place, (row, history)), values| {
                 values.push(*place).push(*row).push(*history);
@@ -102,8 +104,8 @@ impl Store {
     ) -> Result<(Option<LabelRecord>, Vec<KnownEvent>), StoreError> {
         let (reply, answer) = oneshot::channel();
         let history = matches!(reading, Reading::Answer { .. });
-        let asked = Request { row, history, reply };
-        self.label_reads.0.send(asked).await.map_err(|_| StoreError::WriterGone)?;
+        let request = Request { row, history, reply };
+        self.label_reads.0.send(request).await.map_err(|_| StoreError::WriterGone)?;
         let Some(row) = answer.await.map_err(|_| StoreError::WriterGone)?? else {
             return Ok((None, Vec::new()));
         };
@@ -111,6 +113,6 @@ impl Store {
             Some(events) => read_history(events)?,
             None => Vec::new(),
         };
-        Ok((LabelRow::from_row(&row)?.snapshot(), known))
+        Ok((LabelRow::from_row(&row)?.into_record(), known))
     }
 }

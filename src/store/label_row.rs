@@ -55,7 +55,7 @@ pub(super) struct LabelRow {
 
 impl LabelRow {
     /// Returns the label record; `None` if this version does not know the id or state of the row.
-    pub(super) fn snapshot(self) -> Option<LabelRecord> {
+    pub(super) fn into_record(self) -> Option<LabelRecord> {
         let id: LabelId = self.label_id.parse().ok()?;
         let metadata = if self.metadata == "{}" {
             Metadata::new()

@@ -1,7 +1,7 @@
-//! The registry: which labels are polled, and what registered each.
+//! The registry: the polled labels and the origin of each registration.
 //!
-//! The registrar writes the labels of the configuration and its files in chunks. Its statements are here, and those of
-//! the commands that register by hand.
+//! The registrar writes the labels of the configuration and its files in chunks. This module has its statements and the
+//! statements of the commands that register by hand.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -176,7 +176,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Returns those of `ids` that are registered for the account and not removed.
+    /// Returns the `ids` that are registered for the account and not removed.
     pub async fn known_among(&self, account: &str, ids: &[&str]) -> Result<Vec<Known>, StoreError> {
         let ids = json(ids);
         let known = sqlx::query_as!(

@@ -4,9 +4,9 @@
 //! database file itself, so another name of the file (symbolic link, hard link) does not bypass it. SQLite locks byte
 //! ranges with `fcntl`, which does not interfere with `flock` on local Linux file systems.
 //!
-//! A second file, `DATABASE.lock`, is locked too. It tells other processes which process holds the lock and the result
-//! of its last reload. It also keeps a second daemon away from the side files of a database that was removed under a
-//! running daemon.
+//! A second file, `DATABASE.lock`, is locked too. It contains the process id of the daemon and the result of its last
+//! reload. It also keeps a second daemon away from the side files of a database that was removed under a running
+//! daemon.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -165,7 +165,8 @@ fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
             path: path.to_owned(),
-            // Under another name the holder has another record file, so this one may name a wrong process or none.
+            // Under another name of the database the holder has another record file, so this record may have a wrong
+            // process id or none.
             pid: std::ptr::eq(file, beside).then(|| read(beside).pid).filter(|pid| *pid != 0),
         }),
         Err(TryLockError::Error(error)) => Err(refusal(path, format!("it could not be locked: {error}"))),

@@ -174,10 +174,10 @@ pub(super) async fn number_repetitions(
     if ids.is_empty() {
         return Ok(());
     }
-    let asked = json(&ids);
+    let ids = json(&ids);
     let taken = sqlx::query_scalar!(
         "SELECT message_id FROM messages WHERE message_id IN (SELECT value FROM json_each(?))",
-        asked
+        ids
     )
     .fetch_all(&mut *tx)
     .await?;

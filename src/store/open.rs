@@ -103,8 +103,8 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     Ok((store, writer))
 }
 
-/// Whether the database is empty. Before any write it refuses a file of another program, and a damaged file as far as a
-/// quick check shows.
+/// Whether the database is empty. Before any write it refuses a file of another program, and a file that a quick check
+/// finds damaged.
 async fn check_content(path: &Path) -> Result<bool, StoreError> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
     let small = path.metadata().is_ok_and(|file| file.len() <= QUICK_CHECK);

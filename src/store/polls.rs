@@ -1,4 +1,4 @@
-//! The transaction of polls: everything that a poll found is written together or not at all (contract 5.4).
+//! The transaction of polls: all results of a poll are written together or not at all (contract 5.4).
 //!
 //! Event rows, messages, deliveries and the next poll of many labels are written with a few statements of many rows
 //! each. A record is skipped whole if the registry changed its label since the poll was sent; the label is then due

@@ -33,7 +33,7 @@ pub struct EndedAttempt {
     pub probe: bool,
     /// Random value from -1 to 1.
     pub jitter: f64,
-    /// All subscribers; those that select such messages get one if this subscriber's health changes.
+    /// All subscribers. A change of this subscriber's health makes messages for the subscribers that select them.
     pub audience: Arc<Vec<Subscriber>>,
     pub settled_at: Timestamp,
     /// Whether no caller waits: it may be written together with later jobs.
@@ -56,7 +56,7 @@ pub struct PollRecord {
     pub events: EventWrites,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
-    /// What the poll shows about freshness.
+    /// Freshness measurements of the poll.
     pub notices: Vec<Notice>,
     /// The account's new status, if this poll changed it, with the messages about it.
     pub account: Option<AccountRecord>,

@@ -85,8 +85,8 @@ pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64, sqlx:
         .await
 }
 
-/// Registers labels of the configuration or by hand: inserts new ones, updates polled ones, and revives removed ones.
-/// Discovery has its own statements, because it does not update polled labels.
+/// Registers labels of the configuration or by hand: inserts new labels, updates polled labels, and revives removed
+/// labels. Discovery has its own statements, because it does not update polled labels.
 pub(super) async fn register(
     tx: &mut SqliteConnection,
     rows: &[Row],

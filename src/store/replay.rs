@@ -28,7 +28,7 @@ pub enum Before {
     Pending,
     Delivered,
     Dead,
-    /// There is no delivery to it.
+    /// The subscriber has no delivery of the message.
     Never,
 }
 
@@ -71,7 +71,7 @@ pub struct Stored {
 
 /// A message to be sent again.
 #[derive(Clone, Copy, Debug)]
-pub struct Again {
+pub struct Repeat {
     /// Key of the message.
     pub message: i64,
     pub lane: Option<i64>,
@@ -206,7 +206,7 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?;
         let (Some(stored), Some(to)) = (found.map(Stored::from), to) else { return Ok(0) };
-        let again = Again { message: stored.row, lane: stored.lane, before: stored.before, at: now };
+        let again = Repeat { message: stored.row, lane: stored.lane, before: stored.before, at: now };
         let format = Format::parse(&to.format).unwrap_or(Format::Standard);
         self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await
     }
@@ -218,28 +218,28 @@ impl Store {
         &self,
         subscriber: &SubscriberName,
         format: Format,
-        messages: &[Again],
+        messages: &[Repeat],
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let (mut lane, mut since) = (None, now);
-        let mut writes: Vec<AgainWrite> = Vec::with_capacity(messages.len());
+        let mut writes: Vec<RepeatWrite> = Vec::with_capacity(messages.len());
         for again in messages {
             // Consecutive messages of a lane are written together.
             if again.lane.is_none() || lane != again.lane {
                 (lane, since) = (again.lane, again.at);
             }
             let schedule = DeliverySchedule::queued_again(since);
-            writes.push(AgainWrite { message: again.message, before: again.before, schedule });
+            writes.push(RepeatWrite { message: again.message, before: again.before, schedule });
         }
         let name = subscriber.clone();
         let queued = self
             .writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let of = |before: &[Before]| -> Vec<AgainWrite> {
+                    let of = |before: &[Before]| -> Vec<RepeatWrite> {
                         writes.iter().filter(|write| before.contains(&write.before)).copied().collect()
                     };
-                    let bind = |write: &AgainWrite, values: &mut Values| {
+                    let bind = |write: &RepeatWrite, values: &mut Values| {
                         let next = write.schedule.next;
                         values
                             .push(write.message)
@@ -250,7 +250,8 @@ impl Store {
                             .push(ms(next.at))
                             .push(next.reason.to_json());
                     };
-                    let mut queued = INSERT_NEVER_OWED.execute(tx, &of(&[Before::Never]), bind).await?;
+                    let mut queued =
+                        INSERT_MISSING_DELIVERIES.execute(tx, &of(&[Before::Never]), bind).await?;
                     let settled = of(&[Before::Delivered, Before::Dead]);
                     queued += QUEUE_SETTLED.execute(tx, &settled, bind).await?;
                     queued += HASTEN_PENDING.execute(tx, &of(&[Before::Pending]), bind).await?;
@@ -265,13 +266,13 @@ impl Store {
 
 /// Values written for a repeated message.
 #[derive(Clone, Copy, Debug)]
-struct AgainWrite {
+struct RepeatWrite {
     message: i64,
     before: Before,
     schedule: DeliverySchedule,
 }
 
-const INSERT_NEVER_OWED: Bulk = Bulk {
+const INSERT_MISSING_DELIVERIES: Bulk = Bulk {
     before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
     columns: 7,
     after: ")

@@ -24,8 +24,8 @@ const UPDATE_SCHEDULES: Bulk = Bulk {
         FROM new WHERE deliveries.delivery_key = new.key AND deliveries.state = 'pending'",
 };
 
-/// Lets `change` replan those waiting deliveries of a subscriber that wait for a time, a Retry-After or the retry
-/// schedule. `change` returns whether it changed the schedule.
+/// Lets `change` replan the deliveries of a subscriber that wait for a time, a Retry-After or the retry schedule.
+/// `change` returns whether it changed the schedule.
 pub(super) async fn reschedule(
     tx: &mut SqliteConnection,
     subscriber: &SubscriberName,
@@ -74,10 +74,10 @@ pub(super) async fn reschedule(
     Ok(())
 }
 
-/// Returns what makes waiting deliveries due when a subscriber's health changes.
+/// Returns the cause that makes waiting deliveries due when a subscriber's health changes.
 pub(super) fn hastened_by(change: HealthChange) -> HastenedBy {
     match change {
-        HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
+        HealthChange::Failing | HealthChange::Paused => HastenedBy::Failing,
         HealthChange::Recovered => HastenedBy::Recovery,
     }
 }

@@ -57,7 +57,7 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         let last_row = rows.last().map(|row| row.label_key).filter(|_| rows.len() >= limit as usize);
-        Ok(Page { labels: rows.into_iter().filter_map(LabelRow::snapshot).collect(), last_row })
+        Ok(Page { labels: rows.into_iter().filter_map(LabelRow::into_record).collect(), last_row })
     }
 
     /// Returns the labels of an account that the registry changed after `version`, polled or not. The changes of a
@@ -82,7 +82,7 @@ impl Store {
         let rows = select_labels!("version > ? AND version <= ? AND account = ?", version, until, name)
             .fetch_all(&mut *connection)
             .await?;
-        let labels = rows.into_iter().filter_map(LabelRow::snapshot).collect();
+        let labels = rows.into_iter().filter_map(LabelRow::into_record).collect();
         Ok(Changed { labels, version: until, more: true })
     }
 }

@@ -44,11 +44,11 @@ pub struct Used {
     /// Factor by which all waits are stretched, and the demand of the labels in requests per second, as last written.
     pub stretch: f64,
     pub demand: f64,
-    /// Due labels at that time, and those of them that were never polled.
+    /// Due labels at that time, and the due labels that were never polled.
     pub due: u64,
     pub first_polls: u64,
     pub last_success_at: Option<Timestamp>,
-    /// Carriers whose labels wait, with the end of the wait.
+    /// Carriers whose labels wait, each with the end of the wait.
     pub held: Vec<(String, Timestamp)>,
 }
 

@@ -1,11 +1,11 @@
 //! An account's use of the API, shared by the workers that send requests.
 //!
-//! A worker takes a permit before a request and reports the answer afterwards. So quota, budget, 429 waits and the
-//! single probe hold for all requests of the account together. The rate limiter outlives a reload: the next access uses
+//! A worker acquires a permit before a request and reports the answer afterwards. So quota, budget, 429 waits and the
+//! single probe apply to all requests of the account together. The rate limiter outlives a reload: the next access uses
 //! the same one.
 //!
 //! This module sends nothing and plans nothing. [`crate::domain`] judges the answers, and the caller writes the counted
-//! requests together with what the answer brought.
+//! requests together with the result of the answer.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +41,7 @@ pub struct AccountAccess {
     next_due_ms: AtomicI64,
     came_back: AtomicBool,
     /// Whether the log says that first polls take long.
-    told_first_polls: AtomicBool,
+    logged_first_polls: AtomicBool,
 }
 
 /// A change of the account, to be recorded.
@@ -70,7 +70,7 @@ impl AccountAccess {
     ) -> Result<Self, StoreError> {
         let mut state = store.account_state(&account.name, now).await?;
         let used = store.open_quota(&account.name, now).await?;
-        // If the clock is behind the last run, what was left of the wait then is left now.
+        // If the clock is behind the last run, the rest of the wait counts from now.
         let throttled_at = used.share.throttled_at;
         let ended_at = store.last_request_at().await?.max(throttled_at).filter(|at| *at > now);
         if let (Some(until), Some(ended_at)) = (&mut state.throttled_until, ended_at)
@@ -109,7 +109,7 @@ impl AccountAccess {
             limiter,
             next_due_ms: AtomicI64::new(i64::MAX),
             came_back: AtomicBool::new(false),
-            told_first_polls: AtomicBool::new(false),
+            logged_first_polls: AtomicBool::new(false),
         }
     }
 
@@ -132,7 +132,7 @@ impl AccountAccess {
                 let mut limiter = self.limiter();
                 limiter.set_skew(clock::skew(), now);
                 if limiter.share_recovered(now) {
-                    info!(account = %account, "no 429 came for long: the account uses its whole limit again");
+                    info!(account = %account, "no 429 for a while: the account uses its whole limit again");
                 }
                 limiter.acquire(kind, now)
             };
@@ -210,37 +210,37 @@ impl AccountAccess {
 
     /// Sets the demand of the labels, and logs a change of the stretch.
     pub fn set_demand(&self, demand: Demand, now: Timestamp) {
-        let (told, allowed) = {
+        let (new_stretch, allowed) = {
             let mut limiter = self.limiter();
             (limiter.set_demand(demand, now), limiter.allowed(now))
         };
-        self.tell_first_polls(demand.first_polls as u64, allowed);
-        let Some(stretch) = told else { return };
+        self.log_first_polls(demand.first_polls as u64, allowed);
+        let Some(stretch) = new_stretch else { return };
         let demand = demand.rate;
         let account = &self.account.name;
-        let asked = format!("{:.1}", demand * 60.0);
+        let per_minute = format!("{:.1}", demand * 60.0);
         if stretch > 1.0 {
             let allowed = format!("{:.1}", demand * 60.0 / stretch);
             let stretch = format!("{stretch:.2}");
-            warn!(account = %account, stretch, asked_per_minute = asked, allowed_per_minute = allowed,
-                "the labels ask for more than the quota gives: all their waits are stretched by this factor");
+            warn!(account = %account, stretch, demand_per_minute = per_minute, allowed_per_minute = allowed,
+                "the quota is too small for the labels: all waits are stretched by this factor");
         } else {
-            info!(account = %account, asked_per_minute = asked,
-                "the quota gives what the labels ask for: no wait is stretched any more");
+            info!(account = %account, demand_per_minute = per_minute,
+                "the quota is enough again: waits are no longer stretched");
         }
     }
 
-    /// Logs once that first polls take long, and once that they no longer do.
-    fn tell_first_polls(&self, waiting: u64, allowed: f64) {
+    /// Logs once when first polls take long, and once when they no longer do.
+    fn log_first_polls(&self, waiting: u64, allowed: f64) {
         let take = first_polls_take(waiting, allowed);
-        let (long, told) = (&self.told_first_polls, self.told_first_polls.load(Ordering::Relaxed));
+        let (flag, logged) = (&self.logged_first_polls, self.logged_first_polls.load(Ordering::Relaxed));
         let account = &self.account.name;
-        if !told && Degraded::first_polls(account.as_str(), waiting, take).is_some() {
-            long.store(true, Ordering::Relaxed);
-            let said = first_polls_in_words(waiting, take);
-            warn!(account = %account, first_polls_waiting = waiting, "first polls take long: {said}");
-        } else if told && take.is_some_and(|take| take < FIRST_POLLS / 2) {
-            long.store(false, Ordering::Relaxed);
+        if !logged && Degraded::first_polls(account.as_str(), waiting, take).is_some() {
+            flag.store(true, Ordering::Relaxed);
+            let detail = first_polls_in_words(waiting, take);
+            warn!(account = %account, first_polls_waiting = waiting, "first polls take long: {detail}");
+        } else if logged && take.is_some_and(|take| take < FIRST_POLLS / 2) {
+            flag.store(false, Ordering::Relaxed);
             info!(account = %account, first_polls_waiting = waiting, "first polls take less than half an hour");
         }
     }
@@ -250,7 +250,7 @@ impl AccountAccess {
         self.limiter().record_lateness(lateness);
     }
 
-    /// Ends catching up: no label is due any more.
+    /// Ends catching up, because no label is due.
     pub fn caught_up(&self) {
         self.limiter().catching_up = false;
     }
@@ -271,19 +271,19 @@ impl AccountAccess {
         if let Some(share) = seen.share {
             let percent = (share * 100.0).round();
             warn!(account = %account, percent,
-                "429 again within the limit: somebody else uses it too, and the account takes so much less for now");
+                "429 again although requests stayed within the limit: other clients use the account too, so the share of the limit shrinks to this percentage");
         }
         if !seen.changed {
             return None;
         }
-        self.say(seen.change, &state, signal);
+        self.log_change(seen.change, &state, signal);
         if seen.change == Some(AccountChange::CameBack) {
             self.came_back.store(true, Ordering::Relaxed);
         }
         Some(AccountUpdate { change: seen.change, state })
     }
 
-    /// Returns what is written about a change, with the messages about it and their deliveries.
+    /// Returns the record of a change, with the messages about it and their deliveries.
     pub fn to_record(
         &self,
         observed: AccountUpdate,
@@ -304,12 +304,12 @@ impl AccountAccess {
         AccountRecord { name: account.clone(), change, deliveries, messages, state, now }
     }
 
-    fn say(&self, change: Option<AccountChange>, state: &AccountState, signal: &AccountSignal) {
+    fn log_change(&self, change: Option<AccountChange>, state: &AccountState, signal: &AccountSignal) {
         let account = &self.account.name;
         let detail = state.detail.as_deref().unwrap_or_default();
         match change {
             Some(AccountChange::Refused) => {
-                warn!(account = %account, detail, "the account is refused: polling is suspended but for a probe")
+                warn!(account = %account, detail, "the API refuses the account: polling is suspended, except one probe at a time")
             }
             Some(AccountChange::Accepted) => info!(account = %account, "the account is accepted again"),
             Some(AccountChange::WentDown) => {
@@ -319,13 +319,13 @@ impl AccountAccess {
             None => {}
         }
         if let AccountSignal::Throttled { retry_after } = signal {
-            warn!(account = %account, wait_s = retry_after.as_secs(), "the API says 429: the account waits");
+            warn!(account = %account, wait_s = retry_after.as_secs(), "429 from the API: the account waits");
         }
     }
 
     /// Lets the labels of a carrier wait until `until`, also after a restart.
     pub async fn hold(&self, carrier: String, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        warn!(account = %self.account.name, carrier, %until, "the carrier is asked too often: its labels wait");
+        warn!(account = %self.account.name, carrier, %until, "the API limits requests about this carrier: its labels wait");
         self.store.hold_carrier(&self.account.name, carrier, until, now).await
     }
 

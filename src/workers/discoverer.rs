@@ -1,8 +1,8 @@
 //! The discoverer: the worker that finds the new labels of one account.
 //!
-//! Each page of the list takes three short steps: take a permit, send the request, write what follows. No transaction
+//! Each page of the list takes three short steps: acquire a permit, send the request, write the result. No transaction
 //! is open across HTTP. A long walk pauses between two pages, so that it takes at most one request in four, and resumes
-//! where it was. Voided labels are seen while they are among the newest, and later by a walk over the voided labels
+//! at the same page. Voided labels are found while they are among the newest, and later by a walk over voided labels
 //! only.
 //!
 //! Crash point: after the request and before the write, the page is requested again. The position moves with the labels
@@ -19,7 +19,8 @@ use crate::clock::{self, Running};
 use crate::crash::CrashPoint;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::{
-    Aim, Ask, LONGEST_REST, Page, PageSize, Progress, Taken, Walk, concerns_account, pause, retry_in,
+    ListRequest, MAX_PAUSE, Page, PageResult, PageSize, Progress, Walk, WalkPurpose, account_signal, pause,
+    retry_in,
 };
 use crate::domain::time::{after, earlier, later};
 use crate::domain::tracking::reading::Reading;
@@ -28,11 +29,11 @@ use crate::store::discovery::Discovered;
 use crate::workers::account_access::{AccountAccess, AllowedRequest, Permit, RequestKind};
 use crate::workers::heartbeat::Heartbeat;
 
-/// The wait for a permit without a known time, and the heartbeat interval.
-const SOON: SignedDuration = SignedDuration::from_millis(500);
-const BEAT: Duration = Duration::from_secs(10);
-/// After a good answer to a poll this recent, a refused list does not concern the account.
-const VOUCHED: SignedDuration = SignedDuration::from_hours(1);
+/// Wait before the next try if the time of the next free permit is unknown.
+const PERMIT_RETRY: SignedDuration = SignedDuration::from_millis(500);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// Time after a good answer to a poll in which a refused list does not concern the account.
+const RECENT_ANSWER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Walks the list of labels of one account.
 pub struct Discoverer {
@@ -45,11 +46,11 @@ pub struct Discoverer {
     progress: Progress,
     walk: Option<Walk>,
     /// Purpose of the last walk.
-    last: Option<Aim>,
+    last: Option<WalkPurpose>,
     page_size: PageSize,
     /// When the next walk for new labels is due; `None`: now.
-    news_at: Option<Timestamp>,
-    rests_until: Option<Timestamp>,
+    new_labels_at: Option<Timestamp>,
+    paused_until: Option<Timestamp>,
     /// Requests in a row without a list.
     failures: u32,
 }
@@ -73,8 +74,8 @@ impl Discoverer {
             walk: None,
             last: None,
             page_size: PageSize::default(),
-            news_at: None,
-            rests_until: None,
+            new_labels_at: None,
+            paused_until: None,
             failures: 0,
         }))
     }
@@ -86,7 +87,7 @@ impl Discoverer {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
                 () = clock::sleep_until(wake) => {}
-                () = clock::sleep(BEAT) => {}
+                () = clock::sleep(HEARTBEAT_INTERVAL) => {}
             }
         }
     }
@@ -95,73 +96,73 @@ impl Discoverer {
     /// is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.heartbeat.beat(now);
-        // After the clock was set back, the pause gets no longer.
-        if let Some(until) =
-            self.rests_until.filter(|until| *until > now && *until <= later(now, LONGEST_REST))
+        // After the clock was set back, the pause does not become longer.
+        if let Some(until) = self.paused_until.filter(|until| *until > now && *until <= later(now, MAX_PAUSE))
         {
             return Ok(until);
         }
         let discover = &self.access.account.discover;
         let walk = match self.walk.take() {
             Some(walk) => walk,
-            None => match self.progress.next_aim(self.last, self.news_at, discover.interval, now) {
-                Ok(Aim::News) => {
-                    Walk::for_news(self.progress.position, discover.lookback, now).in_pages_of(self.page_size)
+            None => match self.progress.next_walk(self.last, self.new_labels_at, discover.interval, now) {
+                Ok(WalkPurpose::NewLabels) => {
+                    Walk::for_new_labels(self.progress.position, discover.lookback, now)
+                        .in_pages_of(self.page_size)
                 }
-                Ok(Aim::Voids) => Walk::for_voids(discover.lookback, now).in_pages_of(self.page_size),
+                Ok(WalkPurpose::Voids) => Walk::for_voids(discover.lookback, now).in_pages_of(self.page_size),
                 Err(at) => return Ok(at),
             },
         };
-        self.last = Some(walk.aim());
-        let permit = match self.take_slot(now).await? {
+        self.last = Some(walk.purpose());
+        let permit = match self.acquire_permit(now).await? {
             Ok(permit) => permit,
             Err(free_at) => {
                 self.walk = Some(walk);
-                return Ok(free_at.unwrap_or_else(|| later(now, SOON)));
+                return Ok(free_at.unwrap_or_else(|| later(now, PERMIT_RETRY)));
             }
         };
         let call = permit.call;
         let running = Running::since(now);
-        let answer = self.ask(walk.ask(), now).await;
+        let answer = self.request_page(walk.request(), now).await;
         drop(permit);
         let at = running.now();
-        self.tell_account(answer.as_ref().err(), call, at).await?;
+        self.report_answer(answer.as_ref().err(), call, at).await?;
         match answer {
-            Ok(page) => self.enter(walk, page, at).await?,
-            Err(reading) => self.put_off(walk, &reading, at),
+            Ok(page) => self.store_page(walk, page, at).await?,
+            Err(reading) => self.postpone(walk, &reading, at),
         }
         self.heartbeat.beat(at);
-        Ok(self.rests_until.unwrap_or(at))
+        Ok(self.paused_until.unwrap_or(at))
     }
 
-    /// An account that is not ok is probed with a poll. If no label is due, this request is the probe.
-    async fn take_slot(&self, now: Timestamp) -> Result<Result<Permit, Option<Timestamp>>, StoreError> {
+    /// Acquires a permit. If the account is not ok and no label is due, this request is the probe.
+    async fn acquire_permit(&self, now: Timestamp) -> Result<Result<Permit, Option<Timestamp>>, StoreError> {
         let access = &self.access;
-        let stands_in = access.probing() && !access.any_due(now);
-        access.acquire(if stands_in { RequestKind::Poll } else { RequestKind::Other }, now).await
+        let is_probe = access.probing() && !access.any_due(now);
+        access.acquire(if is_probe { RequestKind::Poll } else { RequestKind::Other }, now).await
     }
 
-    async fn ask(&self, ask: Ask, now: Timestamp) -> Result<Page, Reading> {
-        let answer = self.access.client.list(&self.access.account, &self.url, ask, now);
+    async fn request_page(&self, request: ListRequest, now: Timestamp) -> Result<Page, Reading> {
+        let answer = self.access.client.list(&self.access.account, &self.url, request, now);
         tokio::pin!(answer);
         loop {
             tokio::select! {
                 answer = &mut answer => return answer,
                 // The request may take longer than the heartbeat interval.
-                () = clock::sleep(BEAT) => self.heartbeat.beat(clock::now()),
+                () = clock::sleep(HEARTBEAT_INTERVAL) => self.heartbeat.beat(clock::now()),
             }
         }
     }
 
-    /// Records the request, and what the answer means for the account.
-    async fn tell_account(
+    /// Records the request and the effect of its answer on the account.
+    async fn report_answer(
         &self,
         failure: Option<&Reading>,
         call: AllowedRequest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let vouched = self.access.answered_since(earlier(now, VOUCHED));
-        let signal = concerns_account(failure, call.probe, vouched);
+        let recently_answered = self.access.answered_since(earlier(now, RECENT_ANSWER));
+        let signal = account_signal(failure, call.probe, recently_answered);
         let observed = signal.and_then(|signal| self.access.observe(None, &signal, call, now));
         self.access.record_usage(now).await?;
         let Some(observed) = observed else { return Ok(()) };
@@ -169,51 +170,51 @@ impl Discoverer {
         self.access.store.record_account(record).await
     }
 
-    async fn enter(&mut self, mut walk: Walk, page: Page, now: Timestamp) -> Result<(), StoreError> {
+    async fn store_page(&mut self, mut walk: Walk, page: Page, now: Timestamp) -> Result<(), StoreError> {
         let account = &self.access.account;
         let (listed, illegible) = (page.labels.len(), page.illegible);
-        let Taken { tracked, voided, position, done, astray, endless } = walk.take(page, now);
+        let PageResult { tracked, voided, position, done, filter_ignored, endless } = walk.take(page, now);
         let mut progress = Progress { position: position.or(self.progress.position), ..self.progress };
-        if done && walk.aim() == Aim::Voids {
+        if done && walk.purpose() == WalkPurpose::Voids {
             progress.voids_sought_at = Some(walk.began_at());
         }
         // Crash point: the same page is requested again.
         CrashPoint::PageRead.reached();
         if progress != self.progress || !tracked.is_empty() || !voided.is_empty() {
             let found = Discovered { account: account.name.clone(), tracked, voided, progress };
-            let entered = self.access.store.enter_discovered(&found, now).await?;
-            if entered.added + entered.dropped > 0 {
-                info!(account = %account.name, added = entered.added, dropped = entered.dropped, "labels discovered");
+            let changes = self.access.store.write_discovered(&found, now).await?;
+            if changes.added + changes.dropped > 0 {
+                info!(account = %account.name, added = changes.added, dropped = changes.dropped, "labels discovered");
             }
         }
-        debug!(account = %account.name, listed, "looked for labels");
+        debug!(account = %account.name, listed, "label list: page read");
         if illegible > 0 {
-            warn!(account = %account.name, labels = illegible, "labels without a legible id are passed over");
+            warn!(account = %account.name, labels = illegible, "labels without a valid id are ignored");
         }
-        if astray {
-            warn!(account = %account.name, "the list holds others when asked for voided labels: late voids go unseen");
+        if filter_ignored {
+            warn!(account = %account.name, "the label list ignores the filter for voided labels: labels voided late are not found");
         }
         if endless {
-            warn!(account = %account.name, "the list has no end, whichever page is asked for: labels behind go unseen");
+            warn!(account = %account.name, "the label list has no end: the walk stopped, labels behind this page are not found");
         }
         self.progress = progress;
         self.failures = 0;
-        self.rests_until = Some(later(now, pause(self.access.allowed(now), now)));
+        self.paused_until = Some(later(now, pause(self.access.allowed(now), now)));
         if done {
             self.page_size = self.page_size.larger();
         }
-        match (done, walk.aim()) {
+        match (done, walk.purpose()) {
             (false, _) => self.walk = Some(walk),
-            (true, Aim::News) => {
-                self.news_at = Some(after(walk.began_at(), account.discover.interval));
+            (true, WalkPurpose::NewLabels) => {
+                self.new_labels_at = Some(after(walk.began_at(), account.discover.interval));
             }
-            (true, Aim::Voids) => {}
+            (true, WalkPurpose::Voids) => {}
         }
         Ok(())
     }
 
     /// A 429 concerns the account and is handled there. Anything else is a failure of the list.
-    fn put_off(&mut self, walk: Walk, reading: &Reading, now: Timestamp) {
+    fn postpone(&mut self, walk: Walk, reading: &Reading, now: Timestamp) {
         let (account, detail) = (&self.access.account.name, reading.detail().unwrap_or_default());
         match reading {
             // The page itself may be the cause, so the walk begins again from the position with smaller pages.
@@ -227,7 +228,7 @@ impl Discoverer {
         }
         self.failures = self.failures.saturating_add(1);
         let rest = retry_in(self.failures);
-        warn!(account = %account, outcome = reading.as_str(), detail, retry_s = rest.as_secs(), "no list of labels");
-        self.rests_until = Some(later(now, rest));
+        warn!(account = %account, outcome = reading.as_str(), detail, retry_s = rest.as_secs(), "label list: request failed");
+        self.paused_until = Some(later(now, rest));
     }
 }

@@ -18,7 +18,7 @@ pub struct SharedRates(Arc<RwLock<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     rates: LearnedRates,
-    /// Until when old counts have faded.
+    /// Time up to which old counts were reduced.
     faded_at: Option<Timestamp>,
     written_at: Option<Timestamp>,
     /// Whether something was learned since the last write.

@@ -8,14 +8,14 @@ pub mod discoverer;
 pub mod courier;
 // Keeps the registry in step with the configuration and its label files.
 pub mod registrar;
-// Deletes what was kept long enough, and writes what was learned.
+// Deletes old rows and writes learned rates.
 pub mod janitor;
 
-// An account's use of the API, shared by the workers that call it.
+// An account's use of the API, shared by the workers that send requests.
 pub mod account_access;
 // Heartbeats for the watchdog.
 pub mod heartbeat;
-// The tasks that a worker has under way.
+// The tasks that a worker has in flight.
 pub mod in_flight;
 // Learned change rates, shared by the pollers.
 pub mod learned_rates;

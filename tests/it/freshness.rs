@@ -132,7 +132,7 @@ async fn once_a_day_the_log_says_how_fresh_we_were() {
     assert_eq!(log.lines().count(), 1, "{log}");
     assert!(
         log.contains(
-            "news of the last 7 days: deliveries: 1, half noticed within 30m, 95 % within 30m; \
+            "freshness of the last 7 days: deliveries: 1, half noticed within 30m, 95 % within 30m; \
              other events: 1, half noticed within 30m, 95 % within 30m; polls over 5m late: 0; \
              all waits stretch by 1.00, polls are late by 0.00 of their wait account=main"
         ),

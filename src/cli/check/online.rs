@@ -13,7 +13,7 @@ use crate::domain::delivery::outcome::Attempt;
 use crate::domain::label::LabelId;
 use crate::domain::messages::ping::{PING, Ping};
 use crate::domain::messages::subscriber::Subscriber;
-use crate::domain::polling::discovery::Ask;
+use crate::domain::polling::discovery::ListRequest;
 use crate::domain::tracking::reading::Reading;
 use crate::shipstation::Client;
 use crate::webhook::{Callback, WebhookClient};
@@ -73,8 +73,8 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
 /// Checks that the list of labels can be read. Its contents are ignored, as they are personal data.
 async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding {
     let now = clock::now();
-    let ask = Ask { created_from: now, page: 1, page_size: 1, voided_only: false };
-    let (ok, detail) = match client.list(account, url, ask, now).await {
+    let request = ListRequest { created_from: now, page: 1, page_size: 1, voided_only: false };
+    let (ok, detail) = match client.list(account, url, request, now).await {
         Ok(_) => (true, format!("the list of labels answers at {url}")),
         Err(reading @ (Reading::Throttled { .. } | Reading::CarrierThrottled { .. })) => {
             (true, format!("the rate limit is used up: {}", said(&reading)))

@@ -1,5 +1,5 @@
 use crate::domain::polling::label_record::LabelRecord;
-use crate::domain::polling::poll::gaps::{heal, restore};
+use crate::domain::polling::poll::gaps::{restore, shift};
 use proptest::prelude::*;
 
 use super::*;
@@ -40,13 +40,13 @@ fn time_that_did_not_pass_does_not_count() {
     assert_eq!(gaps.defer(at(DAY)), at(62 * DAY - 4));
     assert_eq!(gaps.defer(at(0)), at(0));
     assert_eq!(gaps.defer(at(62 * DAY)), at(62 * DAY));
-    // After a jump back, the time passes after all.
+    // After a jump back, the gap no longer counts, because the time passes.
     gaps.jumped(Jump { from: at(61 * DAY + 10), to: at(14) });
     assert_eq!(gaps.between(at(0), at(61 * DAY)).as_secs(), 10);
 }
 
 proptest! {
-    /// Whatever the wall clock does, alerts never count more time than passed.
+    /// For any jumps of the wall clock, alerts never count more time than passed.
     #[test]
     fn alerts_never_count_more_time_than_passed(
         steps in prop::collection::vec((1_i64..3_600, prop_oneof![
@@ -63,14 +63,14 @@ proptest! {
             if let Some(jump) = clocks.read(at(wall), Duration::from_secs(real.unsigned_abs())) {
                 gaps.jumped(jump);
             }
-            let healed = heal(&gaps, &label, at(wall));
-            let since = healed.poll_state.last_changed_at.unwrap();
+            let shifted = shift(&gaps, &label, at(wall));
+            let since = shifted.poll_state.last_changed_at.unwrap();
             let counted = at(wall).duration_since(since).as_secs();
             prop_assert!((0..=real).contains(&counted), "{counted} s of {real} s");
             // Writing and reading give the same time.
-            let mut after = healed.poll_state.clone();
+            let mut after = shifted.poll_state.clone();
             restore(&gaps, &mut after, &label.poll_state, at(wall));
-            let again = heal(&gaps, &LabelRecord { poll_state: after, ..label.clone() }, at(wall));
+            let again = shift(&gaps, &LabelRecord { poll_state: after, ..label.clone() }, at(wall));
             prop_assert_eq!(again.poll_state.last_changed_at, Some(since));
         }
     }

@@ -1,8 +1,8 @@
 //! Address policy of callbacks (contract 7.7): which addresses may be connected to.
 //!
-//! A subscriber's URL must not give access to the machine's own credentials, and nobody on the network may read a callback
-//! unless the operator allows it. Loopback and private networks are allowed, because receivers run there. This module
-//! does not resolve names; the resolver checks every address, on each attempt.
+//! A subscriber's URL must not give access to the machine's own credentials. Callbacks must not be readable on the
+//! network unless the operator allows it. Loopback and private networks are allowed, because receivers run there. This
+//! module does not resolve names; the resolver checks every address, on each attempt.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn some_addresses_are_rule_for_all() {
+    fn some_addresses_are_forbidden_by_every_policy() {
         use AddressRule::{Broadcast, LinkLocal, Metadata, Multicast, Unspecified};
         for (text, expected) in [
             ("169.254.169.254", LinkLocal),

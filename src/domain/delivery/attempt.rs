@@ -1,6 +1,7 @@
-//! What the record of an attempt shows: the stage it reached and the effect of its `Retry-After`.
+//! Stage that an attempt reached, and effect of its `Retry-After`.
 //!
-//! For display only. [`crate::domain::delivery::outcome`] and [`crate::domain::delivery::health`] decide what follows.
+//! For display only. [`crate::domain::delivery::outcome`] and [`crate::domain::delivery::health`] decide the next
+//! attempt.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ pub enum ReachedStage {
 }
 
 impl ReachedStage {
-    /// From the recorded outcome and detail; `None` if these do not tell, as for a broken connection.
+    /// Returns the stage for the recorded outcome and detail; `None` if it is unknown, as for a broken connection.
     pub fn of(outcome: &str, detail: Option<&str>) -> Option<Self> {
         Some(match outcome {
             "accepted" | "status" | "unreadable" => Self::Answered,
@@ -103,14 +104,15 @@ pub enum RetryAfterEffect {
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 impl RetryAfterEffect {
-    /// Effect of a `Retry-After` of `asked`, if the next attempt comes `waited` after the end of this one.
-    pub fn of(asked: Duration, waited: Duration) -> Self {
-        let granted = asked.min(LONGEST_RETRY_AFTER);
+    /// Returns the effect of a `Retry-After` of `requested`, if the next attempt comes `waited` after the end of this
+    /// one.
+    pub fn of(requested: Duration, waited: Duration) -> Self {
+        let granted = requested.min(LONGEST_RETRY_AFTER);
         if waited + TOLERANCE < granted {
             Self::Overruled
         } else if waited > granted + TOLERANCE {
             Self::LaterAnyway
-        } else if asked > granted {
+        } else if requested > granted {
             Self::Capped
         } else {
             Self::Honoured
@@ -154,7 +156,7 @@ mod tests {
     #[test]
     fn the_effect_of_a_retry_after_follows_from_the_wait() {
         let seconds = Duration::from_secs;
-        for (asked, waited, effect) in [
+        for (requested, waited, effect) in [
             (60, 60, RetryAfterEffect::Honoured),
             (3, 5, RetryAfterEffect::LaterAnyway),
             (60, 5, RetryAfterEffect::Overruled),
@@ -163,7 +165,11 @@ mod tests {
             (86_400, 86_400, RetryAfterEffect::Honoured),
             (100_000, 90_000, RetryAfterEffect::LaterAnyway),
         ] {
-            assert_eq!(RetryAfterEffect::of(seconds(asked), seconds(waited)), effect, "{asked} {waited}");
+            assert_eq!(
+                RetryAfterEffect::of(seconds(requested), seconds(waited)),
+                effect,
+                "{requested} {waited}"
+            );
         }
         assert_eq!(
             RetryAfterEffect::of(seconds(60), Duration::from_millis(60_004)),

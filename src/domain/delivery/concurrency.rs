@@ -1,8 +1,8 @@
 //! Division of a subscriber's concurrency between first attempts and retries (contract 7.3).
 //!
-//! Retries may take the whole time limit. So a quarter of the concurrency is reserved for first attempts, which come first.
-//! Retries must not starve either: they get one place of two or more, and every ninth turn of a single place. Within
-//! each kind, the delivery due longest comes first.
+//! Retries may take the whole time limit, so a quarter of the concurrency is reserved for first attempts, which have
+//! priority. Retries must not starve either: they get one place of two or more, and every ninth turn of a single place.
+//! Within each kind, the delivery due longest is first.
 
 /// Concurrency of one subscriber: limits and attempts in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Concurrency {
     pub first_in_a_row: usize,
 }
 
-/// With a single place, a retry waits for this many first attempts.
+/// Number of first attempts for which a retry waits if there is a single place.
 const MAX_FIRST_IN_A_ROW: usize = 8;
 
 impl Concurrency {
@@ -85,7 +85,7 @@ mod tests {
             let concurrency = concurrency(max, allowed, in_flight, retries.min(in_flight));
             let (taken, again) = concurrency.share(first, due);
             prop_assert!(taken <= first && again <= due && taken + again <= concurrency.free());
-            // A delivery waits only if there is no free place, or none for retries.
+            // A delivery waits only if all places, or all places for retries, are taken.
             prop_assert!(taken == first || taken + again == concurrency.free());
             prop_assert!(again == due || taken + again == concurrency.free() || again == concurrency.max_retries());
             if max > 1 {

@@ -2,7 +2,7 @@
 
 // Addresses that callbacks may be sent to.
 pub mod address;
-// What follows the outcome of an attempt: retry, dead or delivered.
+// Outcome of an attempt, and the resulting decision: retry, dead or delivered.
 pub mod outcome;
 // Health of a subscriber: a circuit breaker.
 pub mod health;

@@ -55,7 +55,7 @@ pub struct DeliveryFacts<'a> {
 pub enum WaitReason {
     /// Delivered.
     Delivered,
-    /// Retry schedule used up while the receiver accepted others.
+    /// Retry schedule used up while the receiver accepted other messages.
     Dead,
     /// No subscriber of this name is configured.
     NoSubscriber,
@@ -166,7 +166,7 @@ fn holds(health: &Health, now: Timestamp) -> Vec<(Timestamp, WaitReason)> {
 fn is_held_by_health(due: &Due, health: &Health) -> bool {
     match due.reason {
         DueReason::WaitsForProbe => health.state == HealthState::Failing,
-        DueReason::AskedToWait { .. } => health.held_until == Some(due.at),
+        DueReason::RetryAfter { .. } => health.held_until == Some(due.at),
         _ => false,
     }
 }
@@ -219,7 +219,7 @@ mod tests {
             DueReason::QueuedAgain,
             SECOND_WAIT,
             DueReason::LastStep { wait_ms: 5_000 },
-            DueReason::AskedToWait { capped: true },
+            DueReason::RetryAfter { capped: true },
             DueReason::WaitsForProbe,
             DueReason::Hastened { by: HastenedBy::Recovery },
         ] {
@@ -291,9 +291,9 @@ mod tests {
     fn a_hold_of_the_subscriber_is_shown_once() {
         // 429 and 503 are for the whole subscriber.
         let held = Health { held_until: Some(at(900)), ..HEALTHY.clone() };
-        let asked = due(900, DueReason::AskedToWait { capped: false });
+        let retry = due(900, DueReason::RetryAfter { capped: false });
         let why = WaitReason::Held { until: at(900) };
-        assert_eq!(shown(&DeliveryFacts { due: Some(asked), ..delivery(&held) }), (Some(900), vec![why]));
+        assert_eq!(shown(&DeliveryFacts { due: Some(retry), ..delivery(&held) }), (Some(900), vec![why]));
         let first = due(1, DueReason::First);
         let other = DeliveryFacts { due: Some(first), ..delivery(&held) };
         assert_eq!(shown(&other), (Some(900), vec![why, WaitReason::Planned(first)]));

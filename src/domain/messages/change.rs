@@ -86,9 +86,9 @@ impl Change {
         }
     }
 
-    /// Canonical content, from which the message id derives. It contains neither a time of trackpost's nor anything that
-    /// depends on the number of polls: hence fingerprints instead of revision numbers. `status`: the label's status code
-    /// after the change.
+    /// Canonical content, from which the message id derives. It does not contain a time of trackpost's or a value that
+    /// depends on the number of polls: hence fingerprints instead of revision numbers. `status`: the label's status
+    /// code after the change.
     pub fn content(&self, status: Option<&str>) -> Vec<String> {
         match self {
             Self::Added(event) => {
@@ -120,7 +120,7 @@ impl Change {
                 None => vec![String::new(), normalized(status)],
             },
             Self::Late { estimate } => vec![day_of(Some(estimate))],
-            // Each occurs once per silence; the number of the repetition distinguishes them.
+            // Each occurs once per episode; the number of the repetition distinguishes them.
             Self::Stalled { .. } | Self::Expired { .. } | Self::Unavailable { .. } => Vec::new(),
         }
     }

@@ -124,7 +124,7 @@ pub struct Subscriber {
     pub secrets: Vec<SigningSecret>,
     pub format: Format,
     pub events: Vec<EventPattern>,
-    /// Accounts whose messages it gets; empty: all.
+    /// Accounts of the messages that it gets; empty: all.
     pub accounts: Vec<AccountName>,
     pub headers: Vec<(String, Hidden<String>)>,
     /// Key of an additional signature in ShipStation's way.

@@ -8,15 +8,15 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// A second 429 within this time means that other clients use the account.
-const SOON: SignedDuration = SignedDuration::from_mins(10);
+const REPEAT_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// The factor by which the used share shrinks.
-const SHRUNK: f64 = 0.75;
+const SHRINK_FACTOR: f64 = 0.75;
 /// The smallest share.
-const LEAST: f64 = 0.1;
+const MIN_SHARE: f64 = 0.1;
 /// The growth of the share a minute.
 const GROWTH: f64 = 0.01;
 
-/// AdaptiveLimit of the limit that is used.
+/// Share of the limit that is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AdaptiveLimit {
     /// When and to which share it shrank; `None`: the whole limit is used.
@@ -30,7 +30,7 @@ impl AdaptiveLimit {
     pub fn at(&self, now: Timestamp) -> f64 {
         let Some((since, share)) = self.shrunk else { return 1.0 };
         let minutes = now.duration_since(since).as_secs_f64().max(0.0) / 60.0;
-        (share + GROWTH * minutes).clamp(LEAST, 1.0)
+        (share + GROWTH * minutes).clamp(MIN_SHARE, 1.0)
     }
 
     /// Returns the requests of `limit` that may be used in a window, at least one.
@@ -58,12 +58,12 @@ impl AdaptiveLimit {
         self.throttled_at = Some(now);
         // Counted from the first request after the wait.
         let again = last?.max(waited_until.unwrap_or(last?));
-        if now.duration_since(again) > SOON {
+        if now.duration_since(again) > REPEAT_WINDOW {
             return None;
         }
         let before = self.at(now);
         let used = used as f64 / f64::from(limit.max(1));
-        let share = (SHRUNK * used.min(before)).max(LEAST);
+        let share = (SHRINK_FACTOR * used.min(before)).max(MIN_SHARE);
         // The share grows from the next request on.
         self.shrunk = Some((until, share));
         (share < before).then_some(share)
@@ -93,20 +93,20 @@ mod tests {
     }
 
     #[test]
-    fn one_429_is_chance_and_a_second_one_is_not() {
+    fn only_a_second_429_lowers_the_limit() {
         let mut share = AdaptiveLimit::default();
         assert_eq!(share.throttled(at(0), (160, 160), None, at(60), at(1)), None);
-        // Seven more were under way.
+        // Seven more requests were in flight.
         assert_eq!(share.throttled(at(0), (160, 160), Some(at(60)), at(60), at(1)), None);
         assert_eq!(share.at(at(61)), 1.0);
         assert_eq!(share.throttled(at(100), (80, 160), Some(at(60)), at(160), at(100)), Some(0.375));
         assert_eq!(share.of(160, at(160)), 60);
-        // A minute later a hundredth more.
+        // The share grows by a hundredth a minute.
         assert_eq!(share.of(160, at(220)), 61);
         assert_eq!(
             share.throttled(at(300), (4, 160), Some(at(160)), at(360), at(300)),
             Some(0.1),
-            "never less"
+            "the share is at least 0.1"
         );
         assert!(!share.recovered(at(360 + 89 * 60)));
         assert!(share.recovered(at(360 + 90 * 60 + 1)));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_back_after_a_clock_was_set_back() {
+    fn the_limit_recovers_after_the_clock_was_set_back() {
         let mut share = AdaptiveLimit::default();
         share.throttled(at(90_000), (160, 160), None, at(90_060), at(90_000));
         share.throttled(at(90_100), (160, 160), Some(at(90_060)), at(90_160), at(90_100));
@@ -124,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_time_later_it_is_chance_again() {
+    fn a_429_long_after_the_last_one_does_not_lower_the_limit() {
         let mut share = AdaptiveLimit::default();
         share.throttled(at(0), (160, 160), None, at(60), at(0));
         assert_eq!(share.throttled(at(3_600), (160, 160), Some(at(60)), at(9_000), at(3_600)), None);
         assert_eq!(share.shrunk, None);
-        // However long we were told to wait, it is soon after.
+        // After a wait of any length, this 429 comes soon after the first.
         assert!(share.throttled(at(9_001), (160, 160), Some(at(9_000)), at(9_061), at(9_001)).is_some());
     }
 }

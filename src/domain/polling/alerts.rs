@@ -1,8 +1,8 @@
-//! Alerts that no scan brings: a parcel without scans for too long, an estimate that passed (contract 5.3).
+//! Alerts without a scan as their cause: no scan for too long, a passed estimate (contract 5.3).
 //!
-//! They are judged only at a good answer, so that an outage is never taken for a silent parcel. The next poll is
-//! brought forward to the time of the next alert. Each alert comes once per episode. A new scan, or another estimated
-//! day, begins a new episode.
+//! They are judged only at a good answer, so that an outage never causes an alert. The next poll is brought forward to
+//! the time of the next alert. Each alert is sent once per episode. A new scan, or another estimated day, begins a new
+//! episode.
 
 use std::collections::BTreeMap;
 
@@ -35,12 +35,12 @@ const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
 /// The time after midnight over which the polls of labels that are late on the same day are spread.
 const LATE_SPREAD: SignedDuration = SignedDuration::from_hours(2);
 
-/// Detail codes of a parcel that is only announced, whatever its status is.
+/// Detail codes of a parcel that is only announced, for any status.
 const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
 
 impl AlertSettings {
     /// Returns the alerts that are due at `now`. `after`: the state after the answer.
-    pub fn judge(&self, after: &PollState, label: &LabelRecord, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
+    pub fn due(&self, after: &PollState, label: &LabelRecord, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
         let mut found = Vec::new();
         if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
             && now >= at
@@ -162,7 +162,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A label whose share of the hours after midnight is small.
+    /// A label with a short wait after midnight.
     fn label() -> LabelRecord {
         LabelRecord::registered(at("2026-11-01T00:00:00Z"))
     }
@@ -178,20 +178,20 @@ mod tests {
     }
 
     #[test]
-    fn weekends_are_no_business_days() {
+    fn weekends_are_not_business_days() {
         // Friday afternoon.
         let friday = poll_state("IT", "2026-11-20T20:00:00Z");
         assert_eq!(
             alerts().next(&friday, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z")),
             Some(at("2026-11-25T20:00:00Z"))
         );
-        assert!(alerts().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
-        let said = alerts().judge(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
-        assert_eq!(said, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
+        assert!(alerts().due(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
+        let due = alerts().due(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
+        assert_eq!(due, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
     }
 
     #[test]
-    fn what_is_only_announced_has_more_time() {
+    fn an_announced_parcel_has_more_time() {
         let announced = PollState {
             status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
             ..poll_state("IT", "2026-11-20T20:00:00Z")
@@ -201,27 +201,27 @@ mod tests {
     }
 
     #[test]
-    fn late_is_the_day_after_the_estimate_there() {
+    fn late_begins_a_day_after_the_estimate_in_local_time() {
         let late = PollState {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
             ..poll_state("IT", "2026-11-23T12:00:00Z")
         };
-        assert!(alerts().judge(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
-        let said = alerts().judge(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
-        assert_eq!(said.len(), 1);
-        let told = PollState { late_told: true, ..late };
-        assert!(alerts().judge(&told, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
+        assert!(alerts().due(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
+        let due = alerts().due(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
+        assert_eq!(due.len(), 1);
+        let sent = PollState { late_told: true, ..late };
+        assert!(alerts().due(&sent, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
     }
 
     #[test]
-    fn the_delivered_are_neither() {
+    fn a_delivered_label_is_neither_stalled_nor_late() {
         let done =
             PollState { estimate: Some("2026-11-01".to_owned()), ..poll_state("DE", "2026-11-01T20:00:00Z") };
-        assert!(alerts().judge(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
+        assert!(alerts().due(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
     }
 
     #[test]
-    fn a_scan_counts_from_its_own_time_as_far_as_that_is_plausible() {
+    fn a_scan_counts_from_its_own_time_if_plausible() {
         let scan = |time: &str| {
             let event =
                 |time: &str| TrackingEvent::parse(&format!(r#"{{"carrier_occurred_at":"{time}"}}"#)).unwrap();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_scan_without_a_plausible_time_is_passed_over() {
+    fn an_old_scan_without_a_plausible_time_is_ignored() {
         let events = ["2026-11-20T08:00:00Z", "2027-11-22T11:00:00Z"]
             .map(|time| TrackingEvent::parse(&format!(r#"{{"occurred_at":"{time}"}}"#)).unwrap());
         let scan =

@@ -78,7 +78,7 @@ impl Budget {
     /// Takes a request, or returns when to try again.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         self.free_at(now).map_or(Ok(()), Err)?;
-        self.spend();
+        self.count();
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Budget {
         if let Some(until) = self.used_up_until() {
             return Some(until);
         }
-        let rate = self.pour().filter(|_| self.bucket < 1.0)?;
+        let rate = self.fill_rate().filter(|_| self.bucket < 1.0)?;
         let wait = (1.0 - self.bucket) / rate.max(f64::MIN_POSITIVE);
         let wait = SignedDuration::try_from_secs_f64(wait).unwrap_or(SignedDuration::MAX);
         // One more millisecond, because rounding down would cause a second try.
@@ -97,7 +97,7 @@ impl Budget {
     }
 
     /// Counts a request. The caller checked [`Self::free_at`] before.
-    pub fn spend(&mut self) {
+    pub fn count(&mut self) {
         self.used += 1;
         self.bucket -= 1.0;
     }
@@ -109,9 +109,9 @@ impl Budget {
         Some(left as f64 / time)
     }
 
-    /// Returns the rate at which the bucket fills. It is one request above the rest, or the last request would come
-    /// with the end of the month.
-    fn pour(&self) -> Option<f64> {
+    /// Returns the rate at which the bucket fills. It is one request higher than the rest of the budget needs, or the
+    /// last request would be allowed only at the end of the month.
+    fn fill_rate(&self) -> Option<f64> {
         let left = self.limit?.saturating_sub(self.used);
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
         Some((left + 1) as f64 / time)
@@ -133,9 +133,9 @@ impl Budget {
             self.used = 0;
         }
         let passed = now.duration_since(self.filled_at).as_secs_f64().max(0.0);
-        let poured = self.pour().unwrap_or(0.0) * passed;
+        let filled = self.fill_rate().unwrap_or(0.0) * passed;
         self.filled_at = now;
-        self.bucket = (self.bucket + poured).min(self.most());
+        self.bucket = (self.bucket + filled).min(self.most());
     }
 
     fn most(&self) -> f64 {
@@ -162,25 +162,29 @@ mod tests {
     }
 
     #[test]
-    fn without_a_budget_there_is_no_end() {
+    fn without_a_budget_requests_are_unlimited() {
         let mut budget = Budget::new(0, 7, 0, at("2026-11-01T00:00:00Z"));
         assert!((0..10_000).all(|_| budget.take(at("2026-11-01T00:00:00Z")).is_ok()));
         assert_eq!((budget.rate(), budget.used_up_until()), (None, None));
     }
 
     #[test]
-    fn an_hours_worth_at_once_and_then_evenly() {
+    fn an_hour_of_the_budget_at_once_and_then_evenly() {
         let now = at("2026-11-01T00:00:00Z");
         let mut budget = Budget::new(7_200, 0, 0, now);
         assert_eq!((0..99).take_while(|_| budget.take(now).is_ok()).count(), 10);
         let wait = budget.take(now).unwrap_err().duration_since(now).as_secs_f64();
         assert!((355.0..370.0).contains(&wait), "{wait}");
         let mut begun = Budget::new(7_200, 5, 5, now);
-        assert_eq!((0..99).take_while(|_| begun.take(now).is_ok()).count(), 4, "the last hour's count");
+        assert_eq!(
+            (0..99).take_while(|_| begun.take(now).is_ok()).count(),
+            4,
+            "requests of the last hour count"
+        );
     }
 
     #[test]
-    fn what_was_saved_is_used_later_and_a_new_month_is_new() {
+    fn unused_budget_is_used_later_and_ends_with_the_month() {
         let mut budget = Budget::new(3_000, 0, 0, at("2026-11-01T00:00:00Z"));
         budget.fill(at("2026-11-16T00:00:00Z"));
         assert_eq!(budget.rate().map(|rate| (rate * 86_400.0).round()), Some(200.0));
@@ -193,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_over_and_never_far_from_even(
+        fn the_budget_is_never_exceeded_and_spread_evenly(
             limit in 1u64..20_000,
             pauses in prop::collection::vec(0i64..100_000, 1..60),
         ) {
@@ -212,7 +216,7 @@ mod tests {
                 let share = now.min(month.end).duration_since(month.start).as_secs_f64()
                     / month.end.duration_since(month.start).as_secs_f64();
                 prop_assert!(used <= limit);
-                // An hour's worth ahead at most, of the rate that what was saved makes.
+                // At most the requests of one hour at the rate that includes the savings.
                 let ahead = used as f64 - limit as f64 * share;
                 prop_assert!(ahead <= (limit as f64 / 24.0).max(2.0), "{ahead} ahead at {now}");
             }

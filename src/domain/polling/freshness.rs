@@ -1,9 +1,9 @@
-//! How soon events are noticed, and how far polls fall behind their plan.
+//! Freshness: the delay until events are noticed, and the lateness of polls.
 //!
 //! The time at which the API began to show an event is unknown. The last good poll did not have it, so the time between
-//! the two polls is the most that trackpost can have lost ([`Kind::Own`]). The time since the event happened
-//! ([`Kind::Seen`]) includes the delays of the carrier and of ShipStation, and rests on times that may lie hours in the
-//! future or name no zone. Implausible times are only counted ([`Kind::Unclear`]).
+//! the two polls is the longest delay by trackpost ([`Kind::Own`]). The time since the event happened ([`Kind::Seen`])
+//! includes the delays of the carrier and of ShipStation. It depends on times that may be hours in the future or lack a
+//! zone. Implausible times are only counted ([`Kind::Unclear`]).
 //!
 //! First answers, backfilled or returned events, and labels that were finished or expired are not counted.
 
@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// Upper bounds of all buckets but the last, which has none. They are part of what is stored: changing them takes a
+/// Upper bounds of all buckets except the last. The database stores bucket numbers, so changing the bounds needs a
 /// migration.
 pub const BOUNDS: [Duration; 8] = [
     minutes(5),
@@ -109,7 +109,7 @@ pub struct Notice {
     pub bucket: Bucket,
 }
 
-/// Returns what is counted of the events that an answer at `now` adds to a label.
+/// Returns the measurements of the events that an answer at `now` adds to a label.
 pub fn noticed(
     label: &LabelRecord,
     added: &[MessageEvent],
@@ -117,10 +117,10 @@ pub fn noticed(
     now: Timestamp,
 ) -> Vec<Notice> {
     let watched = label.poll_state.state == LabelState::Active;
-    let Some(looked_at) = label.poll_state.last_answer_at.filter(|_| watched) else { return Vec::new() };
-    let own = Bucket::of(now.duration_since(looked_at));
-    let news = added.iter().filter(|event| !event.late_now && !event.returned);
-    let notices = news.flat_map(|event| {
+    let Some(answered_at) = label.poll_state.last_answer_at.filter(|_| watched) else { return Vec::new() };
+    let own = Bucket::of(now.duration_since(answered_at));
+    let new = added.iter().filter(|event| !event.late_now && !event.returned);
+    let notices = new.flat_map(|event| {
         let scan = event.index.and_then(|place| answer.get(place));
         let delivered = scan.is_some_and(TrackingEvent::is_delivery);
         let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
@@ -133,7 +133,7 @@ pub fn noticed(
     notices.collect()
 }
 
-/// Returns what is counted of a poll that was sent at `sent_at`, if it was late.
+/// Returns the measurement of a poll sent at `sent_at`, if it was late.
 pub fn behind(label: &LabelRecord, sent_at: Timestamp) -> Option<Notice> {
     let due_at = label.poll_state.next_poll_at.filter(|_| label.poll_state.wait.is_some())?;
     let bucket = Bucket::of(sent_at.duration_since(due_at));
@@ -190,8 +190,8 @@ pub struct Figures {
 /// One sentence for the log.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, histogram) in [("deliveries", &self.deliveries), ("other events", &self.others)] {
-            write!(f, "{what}: {}", histogram.total())?;
+        for (name, histogram) in [("deliveries", &self.deliveries), ("other events", &self.others)] {
+            write!(f, "{name}: {}", histogram.total())?;
             if let (Some(half), Some(most)) = (histogram.quantile(0.5), histogram.quantile(0.95)) {
                 write!(f, ", half noticed {half}, 95 % {most}")?;
             }
@@ -215,14 +215,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    const LOOKED: &str = "2026-11-22T11:40:00Z";
+    const ANSWERED: &str = "2026-11-22T11:40:00Z";
     const NOW: &str = "2026-11-22T12:00:00Z";
 
     fn label() -> LabelRecord {
         let registered = LabelRecord::registered(at("2026-11-01T00:00:00Z"));
         let poll_state = PollState {
             first_answer_at: Some(registered.registered_at),
-            last_answer_at: Some(at(LOOKED)),
+            last_answer_at: Some(at(ANSWERED)),
             next_poll_at: Some(at("2026-11-22T11:59:00Z")),
             wait: Some(minutes(20)),
             ..registered.poll_state
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_part_is_the_time_between_two_looks() {
+    fn our_delay_is_the_time_between_two_polls() {
         let events = [
             event(&occurred("2026-11-22T11:51:00Z"), "IT"),
             event(&occurred("2026-11-22T05:00:00Z"), "de"),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_plausible_is_only_counted() {
+    fn an_implausible_time_is_only_counted() {
         for times in [
             occurred("2026-11-22T19:00:00Z"),
             occurred("2026-11-01T19:00:00Z"),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_of_us_is_not_counted() {
+    fn changes_unrelated_to_our_delay_are_not_counted() {
         let new = event(&occurred("2026-11-22T11:51:00Z"), "IT");
         let backfilled = MessageEvent { late_now: true, late: true, ..new.clone() };
         let returned = MessageEvent { returned: true, ..new.clone() };
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_behind_when_it_was_planned_and_is_late() {
+    fn only_a_scheduled_poll_can_be_late() {
         let behind =
             |label: &LabelRecord, sent_at| behind(label, at(sent_at)).map(|notice| notice.bucket.index());
         assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
@@ -328,9 +328,9 @@ mod tests {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile(0.5), None);
         histogram.add(&Histogram([0, 0, 0, 94, 0, 0, 5, 0, 1]));
-        let said = |share| histogram.quantile(share).unwrap().to_string();
+        let quantile = |share| histogram.quantile(share).unwrap().to_string();
         assert_eq!(
-            [0.5, 0.94, 0.95, 1.0].map(said),
+            [0.5, 0.94, 0.95, 1.0].map(quantile),
             ["within 30m", "within 30m", "within 6h", "in over 24h"]
         );
     }

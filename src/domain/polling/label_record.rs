@@ -1,4 +1,4 @@
-//! What is known of a label between two polls.
+//! Record of a label between two polls.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct PollState {
     pub last_changed_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub next_poll_at: Option<Timestamp>,
-    /// Why `next_poll_at` is when it is; none if it is due as soon as the quota allows.
+    /// Reason for `next_poll_at`; `None` if the label is due as soon as the quota allows.
     pub reason: Option<Reason>,
     /// The wait that was planned before `next_poll_at`; `None` if the label is due without one: never polled, or
     /// requested by hand.
@@ -117,7 +117,7 @@ impl PollState {
         self.is_terminal() || self.delivered_beneath_at.is_some()
     }
 
-    /// When a delivery beneath a newer scan ends it, if nothing changes until then.
+    /// When a label with a delivery under a newer scan finishes, if nothing changes until then.
     pub fn settles_at(&self) -> Option<Timestamp> {
         let seen_at = self.delivered_beneath_at.filter(|_| self.state == LabelState::Active)?;
         let quiet_since = self.last_changed_at.map_or(seen_at, |changed_at| changed_at.max(seen_at));
@@ -128,16 +128,16 @@ impl PollState {
         StatusPair { code: self.status_code.clone(), detail: self.status_detail_code.clone() }
     }
 
-    /// The destination's offset from UTC, as good a guess as there is.
+    /// The guessed offset from UTC at the destination.
     pub fn utc_offset(&self) -> Offset {
         self.utc_offset_minutes
             .and_then(|minutes| Offset::from_seconds(minutes * 60).ok())
             .unwrap_or_else(|| cadence::guess_offset(None, None))
     }
 
-    /// Returns what the cadence needs.
+    /// Returns the input of the cadence.
     pub fn situation(&self, label: &LabelKey, registered_at: Timestamp, first: bool) -> Situation {
-        // Delivered beneath a newer scan: only the status is waited for, in the IT row.
+        // Delivered under a newer scan: only the status can change, so the IT row applies.
         let waited_for = self.delivered_beneath_at.is_none();
         let estimate = self.estimate.as_deref().filter(|_| waited_for);
         Situation {
@@ -153,7 +153,7 @@ impl PollState {
     }
 }
 
-/// A label taken up to be polled.
+/// A label that is polled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelRecord {
     /// The store's own key of the row.
@@ -169,7 +169,7 @@ pub struct LabelRecord {
 }
 
 impl LabelRecord {
-    /// For tests: the label `se-1` of `main`, registered `at` then, about which nobody has asked yet.
+    /// For tests: the label `se-1` of `main`, registered at `at` and not yet polled.
     #[cfg(test)]
     pub fn registered(at: Timestamp) -> Self {
         Self {
@@ -195,7 +195,7 @@ impl LabelRecord {
         self.metadata.get("service").and_then(|service| service.as_str()).filter(is_code)
     }
 
-    /// The label as the schedule keeps it; `alert_at` is when an alert is to be judged next.
+    /// Converts the label for the schedule. `alert_at`: when an alert may be due next.
     pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> Plan {
         let poll_state = &self.poll_state;
         let situation = poll_state.situation(&self.key, self.registered_at, false);

@@ -4,24 +4,24 @@
 pub mod budget;
 // The limit of requests in any 60 seconds.
 pub mod quota;
-// The share of the limit that is used when others use the account too.
+// The share of the limit that is used when other clients use the account too.
 pub mod adaptive_limit;
 // The status of an account with the API.
 pub mod account_status;
 // Quota, budget, adaptive limit and account status in one value.
 pub mod rate_limiter;
 
-// What is known of a label between two polls.
+// Record of a label between two polls.
 pub mod label_record;
-// Why a label is polled when it is.
+// Reason for the time of a label's next poll.
 pub mod reason;
 // The table of intervals.
 pub mod cadence;
-// Change rates learned from one's own history.
+// Change rates learned from this installation's polls.
 pub mod learning;
-// Alerts that no scan brings: stalled, late.
+// Alerts without a scan as their cause: stalled, late.
 pub mod alerts;
-// How soon news is noticed.
+// Delay until events are noticed.
 pub mod freshness;
 // One poll: from the answer to a plan of all that is recorded.
 pub mod poll;
@@ -30,8 +30,8 @@ pub mod poll;
 pub mod pace;
 // All labels of an account in memory, by due time.
 pub mod schedule;
-// What an account's labels can expect of its quota.
+// Expected effect of the quota on an account's labels.
 pub mod outlook;
 
-// Finding new labels in the account's list.
+// Discovery of new labels in the account's list.
 pub mod discovery;

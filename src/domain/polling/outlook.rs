@@ -20,7 +20,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As many as both limits allow, over a month of 30 days.
+    /// Requests that both limits allow, over a month of 30 days.
     pub fn requests_per_day(self) -> f64 {
         let by_minute = f64::from(self.requests_per_minute) * 1_440.0;
         match self.requests_per_month {
@@ -86,24 +86,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_of_all_limits_decides() {
+    fn the_lowest_limit_decides() {
         let now: Timestamp = "2026-11-16T00:00:00Z".parse().unwrap();
         let state = AccountState::new(now);
-        let look = |month, used, share: &AdaptiveLimit, demand| {
+        let outlook = |month, used, share: &AdaptiveLimit, demand| {
             let limits = Limits { requests_per_minute: 60, requests_per_month: month };
             Outlook::new(limits, demand, share, used, &state, now)
         };
         let all = AdaptiveLimit::default();
-        assert_eq!(look(0, 0, &all, 0.5).stretch, 1.0);
-        assert_eq!(look(0, 0, &all, 2.0).stretch, 2.0);
+        assert_eq!(outlook(0, 0, &all, 0.5).stretch, 1.0);
+        assert_eq!(outlook(0, 0, &all, 2.0).stretch, 2.0);
         let half = AdaptiveLimit { shrunk: Some((now, 0.5)), throttled_at: Some(now) };
-        assert_eq!(look(0, 0, &half, 2.0).stretch, 4.0);
+        assert_eq!(outlook(0, 0, &half, 2.0).stretch, 4.0);
         // 15 days are left.
-        let by_month = look(15 * 8_640, 0, &half, 2.0);
+        let by_month = outlook(15 * 8_640, 0, &half, 2.0);
         assert_eq!((by_month.stretch, by_month.open_at), (20.0, None));
         let wait = Some(Duration::from_secs(60));
         assert_eq!(by_month.expected_at(now, wait).duration_since(now).as_secs(), 19 * 60);
-        let used_up = look(7, 7, &all, 2.0);
+        let used_up = outlook(7, 7, &all, 2.0);
         assert_eq!(used_up.stretch, f64::INFINITY);
         assert_eq!(used_up.expected_at(now, wait), "2026-12-01T00:00:00Z".parse().unwrap());
     }

@@ -1,8 +1,8 @@
 //! The limit of requests in any 60 seconds (contract 4.2).
 //!
 //! A permit is held while its request is in flight and for 60 s after its answer. The request reached the server before
-//! the answer left it, so no window of 60 s on the server's clock holds more requests than the limit, however slow the
-//! network is. `requests_per_minute` leaves the rest of the account's limit to other clients, such as label purchases.
+//! the answer left it. So no window of 60 s on the server's clock holds more requests than the limit, even on a slow
+//! network. `requests_per_minute` leaves the rest of the account's limit to other clients, such as label purchases.
 
 use std::collections::VecDeque;
 
@@ -77,14 +77,14 @@ impl Quota {
         self.in_flight
     }
 
-    /// Permits in use: requests in flight and those of the last window, as of the last call.
+    /// Permits in use as of the last call: requests in flight, and requests of the last window.
     pub fn used(&self) -> usize {
         self.in_flight + self.released.len()
     }
 }
 
-/// Even spacing of requests, where the quota alone would allow a minute's worth at once. It applies while the labels
-/// ask for more than the quota gives, and while an account catches up after an outage.
+/// Even spacing of requests. The quota alone would allow the requests of a minute at once. Spacing applies while the
+/// demand of the labels exceeds the quota, and while an account catches up after an outage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spacing {
     /// When the next request is due at an even pace.
@@ -103,7 +103,7 @@ impl Spacing {
     }
 
     /// Counts a request. The caller checked [`Self::free_at`] before.
-    pub fn spend(&mut self, now: Timestamp, limit: u32) {
+    pub fn count(&mut self, now: Timestamp, limit: u32) {
         self.next_at = Some(self.next_at(now, limit) + gap(limit));
     }
 
@@ -132,9 +132,9 @@ mod tests {
         Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
     }
 
-    /// A step takes several places under the instant at which it began, while requests end.
+    /// A step acquires several permits at the instant at which it began, while requests end.
     #[test]
-    fn what_ends_during_a_step_is_held_for_a_whole_window() {
+    fn a_request_that_ends_during_a_step_counts_for_a_whole_window() {
         let mut quota = Quota::new(2);
         quota.take(at(0)).unwrap();
         quota.release(at(20));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn says_when_to_come_again() {
+    fn returns_the_time_of_the_next_permit() {
         let mut quota = Quota::new(2);
         assert_eq!(quota.take(at(0)), Ok(()));
         assert_eq!(quota.take(at(0)), Ok(()));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_holds_nothing_for_longer() {
+    fn a_clock_set_back_does_not_lengthen_waits() {
         let mut quota = Quota::new(1);
         quota.take(at(3_600_000)).unwrap();
         quota.release(at(3_600_000));
@@ -166,17 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_process_counts() {
+    fn requests_of_an_earlier_process_count() {
         let mut quota = Quota::new(3).with_used([(at(-5), 1), (at(0), 7)]);
         assert_eq!(quota.take(at(30_000)), Err(Some(at(60_001))));
         assert_eq!(quota.take(at(60_001)), Ok(()));
     }
 
     #[test]
-    fn spaced_requests_are_even_and_lose_nothing() {
+    fn spaced_requests_are_even_and_use_the_whole_quota() {
         let take = |spacing: &mut Spacing, now| {
             let free = spacing.free_at(at(now), 160).is_none();
-            free.then(|| spacing.spend(at(now), 160)).is_some()
+            free.then(|| spacing.count(at(now), 160)).is_some()
         };
         let mut spacing = Spacing::default();
         let (mut now, mut sent) = (0, Vec::new());
@@ -184,7 +184,7 @@ mod tests {
             match spacing.free_at(at(now), 160) {
                 Some(free_at) => now = free_at.as_millisecond() - at(0).as_millisecond(),
                 None => {
-                    spacing.spend(at(now), 160);
+                    spacing.count(at(now), 160);
                     sent.push(now);
                 }
             }
@@ -194,18 +194,18 @@ mod tests {
         assert_eq!(
             (0..99).take_while(|_| take(&mut spacing, 70_000)).count(),
             14,
-            "a late step is made up for"
+            "the requests of a late step are made up for"
         );
         assert_eq!(
             spacing.free_at(at(-9_000_000), 160),
             Some(at(-8_999_625)),
-            "no longer, if the clock is set back"
+            "a clock set back does not prolong the wait"
         );
     }
 
     proptest! {
         #[test]
-        fn no_window_as_the_server_sees_it_is_overfull(
+        fn every_window_of_the_server_is_within_the_limit(
             limit in 1u32..20,
             steps in prop::collection::vec((0i64..4_000, 0i64..3_000, 0.0f64..1.0), 1..200),
         ) {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The row of the polls after a terminal status.
 pub const SETTLE_ROW: &str = "settle";
 
-/// The reason for the due time of a label. A label without one is due as soon as the quota allows: it is new, came back,
-/// or was asked for by hand.
+/// Reason for the due time of a label. A label without one is due as soon as the quota allows: it is new, came back, or
+/// was requested by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
@@ -42,13 +42,14 @@ pub struct CadenceReason {
     /// The quiet time that selected a slower interval (`slow_after`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowed_ms: Option<u64>,
-    /// The row whose hours begin at the poll.
+    /// The row of the cadence that begins to apply at the poll.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opens: Option<Cow<'static, str>>,
     /// The learned rates that replaced the interval of the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<Learned>,
-    /// The first wait is shortened by the label's own phase, so that labels registered together do not march in step.
+    /// The first wait is shortened by the label's own phase, so that labels registered together are polled at different
+    /// times.
     #[serde(default, skip_serializing_if = "is_false")]
     pub first: bool,
     /// The last poll before `give_up_after`.
@@ -59,7 +60,7 @@ pub struct CadenceReason {
     pub alert: bool,
 }
 
-/// What was learned about parcels of a carrier in a state.
+/// Learned rates of a carrier's parcels in a state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
     /// A carrier, a carrier and a service after a `/`, or "" for all.

@@ -1,4 +1,4 @@
-//! From a matching to event rows to write and events to put into messages.
+//! Converts a matching to event rows to write and events for messages.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -51,7 +51,7 @@ pub enum Reading {
         status: u16,
     },
     TimedOut,
-    /// No connection, or a broken one.
+    /// The connection failed or broke.
     NoConnection {
         detail: String,
     },

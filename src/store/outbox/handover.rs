@@ -71,7 +71,7 @@ impl Handover {
         self.0.version.load(Ordering::Acquire)
     }
 
-    /// Tells the courier of this subscriber to read the table.
+    /// Lets the courier of this subscriber read the table.
     pub(in crate::store) fn stale(&self, subscriber: &SubscriberName) {
         if let Some(inbox) = self.lock().get(subscriber).and_then(Weak::upgrade) {
             inbox.mark_stale();
@@ -94,7 +94,7 @@ impl Inbox {
         self.bell.notified().await;
     }
 
-    /// Tells the courier to read the table.
+    /// Lets the courier read the table.
     pub fn mark_stale(&self) {
         *self.lock() = Arrived { deliveries: Vec::new(), stale: true };
         self.bell.notify_one();

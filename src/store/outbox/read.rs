@@ -73,8 +73,8 @@ impl Row {
 }
 
 impl Store {
-    /// Reads a subscriber's outbox: all of it if it is within `limit`, else the lanes whose heads are due first, of
-    /// each kind, and the lane with the newest head.
+    /// Reads a subscriber's outbox. Reads all of it if it is within `limit`, else the lanes whose heads are due first,
+    /// of each kind, and the lane with the newest head.
     pub async fn read_outbox(
         &self,
         subscriber: &SubscriberName,

@@ -65,7 +65,7 @@ pub async fn degraded(
         found.extend(Degraded::account(&view.name, view.status, view.since, view.detail.as_deref()));
         found.extend(Degraded::first_polls(&view.name, view.first_polls_waiting, view.first_polls_take));
     }
-    let owed = store.subscribers_owed().await?;
+    let owed = store.subscribers_with_pending().await?;
     let absent = owed.iter().map(|name| SubscriberName::new(name));
     let absent = absent.filter(|name| !configured.subscribers.contains_key(name));
     for name in configured.subscribers.keys().cloned().chain(absent) {

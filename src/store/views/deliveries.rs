@@ -123,7 +123,7 @@ impl From<Row> for DeliveryView {
             attempts: count(row.attempts),
             created_at: at(row.created_at),
             delivered_at: row.delivered_at.map(at),
-            // A delivery behind an earlier one of its lane has no due time: it waits for that one.
+            // A delivery behind an earlier delivery of its lane has no due time, because it waits for the earlier one.
             next_attempt_at: row.next_attempt_at.filter(|_| !row.behind).map(at),
             last_outcome: row.last_outcome,
             plan: row.next_attempt_at.zip(row.reason).map(|(at, reason)| plan(at, &reason)),

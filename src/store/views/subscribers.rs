@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Returns the subscribers with pending deliveries, by name. Reads one index row for each.
-    pub async fn subscribers_owed(&self) -> Result<Vec<String>, StoreError> {
+    pub async fn subscribers_with_pending(&self) -> Result<Vec<String>, StoreError> {
         let names = sqlx::query_scalar!(
             r#"WITH RECURSIVE owed (subscriber) AS (
                    SELECT min(subscriber) FROM deliveries WHERE state = 'pending'

@@ -1,4 +1,4 @@
-//! What a delivery waits for, for `deliveries show`.
+//! Position of a delivery in its lane, for `deliveries show`.
 
 use jiff::Timestamp;
 

@@ -140,11 +140,11 @@ fn log(
         }
     }
     match settled.change {
-        Some(HealthChange::Fell | HealthChange::Paused) if state == HealthState::Paused => {
+        Some(HealthChange::Failing | HealthChange::Paused) if state == HealthState::Paused => {
             warn!(subscriber = %name, outcome, "subscriber {name} paused: it answered 410 Gone, until it is resumed or \
                 its url changes");
         }
-        Some(HealthChange::Fell | HealthChange::Paused) => {
+        Some(HealthChange::Failing | HealthChange::Paused) => {
             warn!(subscriber = %name, outcome, detail, "subscriber {name} is down: {outcome}; probing");
         }
         Some(HealthChange::Recovered) => {

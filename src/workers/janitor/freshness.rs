@@ -9,29 +9,29 @@ use crate::domain::time::earlier;
 use crate::store::{Store, StoreError};
 
 /// The span of the log line.
-const LATELY: SignedDuration = SignedDuration::from_hours(7 * 24);
+const FIGURES_SPAN: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Daily counts are kept this long.
-const BY_THE_DAY: SignedDuration = SignedDuration::from_hours(35 * 24);
+const DAILY_KEPT: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// The day of the last log line. It is not stored: after a restart the next line comes with the next day.
 #[derive(Debug)]
 pub struct Report {
-    told_on: Date,
+    logged_on: Date,
 }
 
 impl Report {
     pub fn new(now: Timestamp) -> Self {
-        Self { told_on: day(now) }
+        Self { logged_on: day(now) }
     }
 
     /// Logs one line an account if a day (UTC) has begun since the last line.
     pub async fn step(&mut self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
-        if day(now) == self.told_on {
+        if day(now) == self.logged_on {
             return Ok(());
         }
-        self.told_on = day(now);
-        store.fold_freshness(earlier(now, BY_THE_DAY)).await?;
-        for (account, figures) in store.freshness_figures(earlier(now, LATELY)).await? {
+        self.logged_on = day(now);
+        store.fold_freshness(earlier(now, DAILY_KEPT)).await?;
+        for (account, figures) in store.freshness_figures(earlier(now, FIGURES_SPAN)).await? {
             info!(
                 account = %account,
                 deliveries = figures.deliveries.total(),
@@ -39,7 +39,7 @@ impl Report {
                 behind = figures.behind.total(),
                 stretch = figures.stretch,
                 lateness = figures.lateness,
-                "news of the last 7 days: {figures}"
+                "freshness of the last 7 days: {figures}"
             );
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! The janitor: the worker that deletes what was kept long enough and writes learned rates.
+//! The janitor: the worker that deletes old rows and writes learned rates.
 //!
-//! It works in small chunks, so that other writers do not wait. Undelivered messages are never deleted, except those to
-//! a subscriber that was removed more than two weeks ago: they go with their finished label or message, and the log
-//! says so.
+//! It works in small chunks, so that other writers do not wait. Undelivered messages are never deleted, except messages
+//! to a subscriber that was removed more than two weeks ago. They are deleted with their finished label or message, and
+//! this is logged.
 
 mod freshness;
 
@@ -28,13 +28,13 @@ const PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// The time between two steps.
 const ROUND: Duration = Duration::from_secs(60);
 /// The time between two chunks of a round.
-const BREATH: Duration = Duration::from_millis(50);
+const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
 /// Rows of each kind in a chunk.
-pub const BITE: u32 = 500;
-/// Undelivered messages are kept at least this long, whatever is configured (contract 7.6).
+pub const CHUNK: u32 = 500;
+/// Minimum time for which undelivered messages are kept, for any configuration (contract 7.6).
 const UNDELIVERED: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Works until `shutdown`. `subscribers`: those of the configuration, which change with a reload.
+/// Works until `shutdown`. `subscribers`: the configured subscribers, which change with a reload.
 pub async fn run(
     store: Store,
     keep: StoreConfig,
@@ -55,7 +55,7 @@ pub async fn run(
         }
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
-            () = clock::sleep(if more { BREATH } else { ROUND }) => {}
+            () = clock::sleep(if more { CHUNK_INTERVAL } else { ROUND }) => {}
         }
     }
     learned_rates.write(&store, clock::now(), true).await
@@ -76,16 +76,17 @@ pub async fn step(
         finished_since: earlier(now, signed(keep.keep_finished)),
         undelivered_since: earlier(now, signed(UNDELIVERED)),
     };
-    let pruned = store.prune(keep, BITE).await?;
+    let pruned = store.prune(keep, CHUNK).await?;
     for (subscriber, deliveries) in &pruned.undelivered {
         warn!(
             subscriber,
-            deliveries, "pruned undelivered: the subscriber has not been in the configuration for 14 days"
+            deliveries,
+            "undelivered messages deleted: the subscriber has not been in the configuration for 14 days"
         );
     }
     if !pruned.is_empty() {
         let (attempts, labels, messages) = (pruned.attempts, pruned.labels, pruned.messages);
-        info!(attempts, labels, messages, "pruned what was kept long enough");
+        info!(attempts, labels, messages, "old rows deleted");
     }
-    Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(BITE)))
+    Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(CHUNK)))
 }

@@ -68,7 +68,7 @@ impl Batch {
         self.since.map(|since| later(since, LONGEST))
     }
 
-    /// Returns what is to be written, if anything.
+    /// Returns the batch to write; `None` if it is empty.
     pub fn take(&mut self, access: &AccountAccess, now: Timestamp) -> Option<Flush> {
         self.since.take()?;
         let mut unchanged: Vec<UnchangedPoll> = self.unchanged.drain().map(|(_, poll)| poll).collect();

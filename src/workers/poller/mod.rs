@@ -1,10 +1,10 @@
 //! The poller: the worker that polls the labels of one account.
 //!
-//! All labels of the account are in memory ([`Schedule`]). A step takes the label whose turn it is and sends the
-//! request. An unchanged answer stays in memory and reaches the database with the next batch, at most a second later.
-//! For any other answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans what
-//! follows, and the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up
-//! to the account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
+//! All labels of the account are in memory ([`Schedule`]). A step takes the next label and sends the request. An
+//! unchanged answer stays in memory and reaches the database with the next batch, at most a second later. For any other
+//! answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans the result, and
+//! the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up to the
+//! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
 //!
 //! Crash points: after an unchanged answer and before its batch is written, the label is polled once more. After
 //! another answer and before its commit, the request is lost and the label is still due.
@@ -40,8 +40,8 @@ use one::{Ended, Polled, Shared};
 const PAGE: u32 = 500;
 /// The heartbeat interval of an idle poller.
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
-/// How often the demand of all labels is compared with the quota.
-const WEIGH: SignedDuration = SignedDuration::from_millis(500);
+/// Interval at which the demand of all labels is compared with the quota.
+const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 /// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
 const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
 /// The number of labels that are searched for a suitable probe.
@@ -70,7 +70,7 @@ pub struct Poller {
     batch: Batch,
     /// The batch that is being written.
     writing: InFlight<(), ()>,
-    weighed_at: Option<Timestamp>,
+    compared_at: Option<Timestamp>,
     /// Time of the last step.
     stepped_at: Option<Timestamp>,
 }
@@ -92,7 +92,7 @@ impl Poller {
             alerts,
             batch: Batch::default(),
             writing: InFlight::default(),
-            weighed_at: None,
+            compared_at: None,
             stepped_at: None,
         }
     }
@@ -130,7 +130,7 @@ impl Poller {
     /// Does one bounded piece of work: starts and completes polls that are due at `now` and allowed. Returns when there
     /// is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        self.weighed_at = None;
+        self.compared_at = None;
         self.load_all(now).await?;
         self.take_changes(now).await?;
         let wake = self.fill(now).await?;
@@ -162,9 +162,9 @@ impl Poller {
             self.load_page(now).await?;
         }
         if access.take_came_back() {
-            self.schedule.forgive(now);
+            self.schedule.make_failing_due(now);
         }
-        self.weigh(now);
+        self.compare_demand(now);
         let wake = self.write_batch(now);
         if self.loaded_to.is_some() {
             self.start(now).await?;
@@ -183,8 +183,8 @@ impl Poller {
             return Ok(Some(open_at));
         }
         let probing = access.probing();
-        let most = if probing { 1 } else { access.account.max_in_flight as usize };
-        while self.in_flight.len() < most {
+        let limit = if probing { 1 } else { access.account.max_in_flight as usize };
+        while self.in_flight.len() < limit {
             let Some(place) = self.take(probing, now) else {
                 if self.in_flight.is_empty() {
                     access.caught_up();
@@ -219,8 +219,8 @@ impl Poller {
         Ok(None)
     }
 
-    /// Takes the label whose turn it is. The best probe is a label whose last poll succeeded and that was not refused,
-    /// because a label that fails by itself proves nothing.
+    /// Takes the next label. The best probe is a label whose last poll succeeded and that was not refused, because a
+    /// label that fails by itself proves nothing.
     fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
         let fell_by = self.shared.access.fell_by();
         let unfit = |schedule: &Schedule, place| {
@@ -303,13 +303,13 @@ impl Poller {
         None
     }
 
-    /// Compares the demand of the labels with what the account may send.
-    fn weigh(&mut self, now: Timestamp) {
+    /// Compares the demand of the labels with the requests that the account may send.
+    fn compare_demand(&mut self, now: Timestamp) {
         let access = &self.shared.access;
-        if self.weighed_at.is_some_and(|at| now.duration_since(at).abs() < WEIGH) {
+        if self.compared_at.is_some_and(|at| now.duration_since(at).abs() < DEMAND_INTERVAL) {
             return;
         }
-        self.weighed_at = Some(now);
+        self.compared_at = Some(now);
         let demand = Demand {
             labels: self.schedule.len(),
             rate: self.schedule.demand(),

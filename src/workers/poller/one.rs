@@ -1,4 +1,4 @@
-//! One poll: a request, and what follows from its answer.
+//! One poll: a request and the result of its answer.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::workers::account_access::{AccountAccess, AccountUpdate, AllowedReques
 use crate::workers::heartbeat::Heartbeat;
 use crate::workers::learned_rates::SharedRates;
 
-/// What the polls of an account share.
+/// Values that the polls of an account share.
 pub(super) struct Shared {
     pub access: Arc<AccountAccess>,
     pub policy: watch::Receiver<Arc<Policy>>,
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub heartbeat: Heartbeat,
 }
 
-/// A label in flight, as it was when its turn came.
+/// A label in flight, as it was when its poll started.
 pub(super) struct Polled {
     pub place: Place,
     pub entry: Entry,
@@ -47,14 +47,14 @@ pub(super) struct Polled {
 /// A poll that has ended.
 pub(super) struct Ended {
     pub polled: Polled,
-    /// A carrier whose labels wait, and until when.
+    /// A carrier whose labels wait, with the end of the wait.
     pub held: Option<(String, Timestamp)>,
     pub found: Found,
     pub at: Timestamp,
 }
 
 pub(super) enum Found {
-    /// Only the next poll follows; it is in memory only.
+    /// The only result is the time of the next poll, in memory.
     Unchanged(Box<Unchanged>),
     /// The result was written; the label as it is now.
     Recorded(Box<LabelRecord>),
@@ -119,7 +119,7 @@ impl Polled {
     }
 }
 
-/// Reads the label's row and history, plans what follows from the answer, and writes it.
+/// Reads the label's row and history, plans the result of the answer, and writes it.
 async fn record(
     shared: &Shared,
     polled: &Polled,
@@ -161,7 +161,7 @@ async fn record(
         })
     };
     let found = plan(&reading);
-    let (mut after, mut said) = (found.poll_state.clone(), Said::of(&found));
+    let (mut after, mut effect) = (found.poll_state.clone(), Effect::of(&found));
     let mut reading = reading;
     // Crash point: the label is still due, and the API returns the same answer again.
     CrashPoint::AnswerRead.reached();
@@ -170,10 +170,10 @@ async fn record(
     let recorded = match access.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
             // An answer that violates a constraint of the database is a failure of this label only.
-            error!(label_id = %label.key.id, %error, "the answer can't be recorded");
-            let garbled = Reading::Garbled { status: 200, detail: format!("it can't be recorded: {error}") };
+            error!(label_id = %label.key.id, %error, "the answer cannot be recorded");
+            let garbled = Reading::Garbled { status: 200, detail: format!("it cannot be recorded: {error}") };
             let found = plan(&garbled);
-            (after, said, reading) = (found.poll_state.clone(), Said::of(&found), garbled);
+            (after, effect, reading) = (found.poll_state.clone(), Effect::of(&found), garbled);
             access.store.record_poll(PollRecord::new(&label, known.len(), found, now, account)).await
         }
         recorded => recorded,
@@ -183,8 +183,8 @@ async fn record(
             if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
                 shared.learned_rates.learn(&label, &after, now);
             }
-            report(&label, &reading, &said);
-            count(&label, &reading, &said, now);
+            log_poll(&label, &reading, &effect);
+            count_poll(&label, &reading, &effect, now);
             label.poll_state = after;
             Ok((Found::Recorded(Box::new(label)), held))
         }
@@ -195,15 +195,15 @@ async fn record(
     }
 }
 
-/// Logs a recorded poll.
-struct Said {
+/// Effect of a recorded poll, for logs and metrics.
+struct Effect {
     status: String,
     messages: usize,
-    /// For each new event that tells how soon we notice: whether it is a delivery.
+    /// For each new event whose delay is measured: whether it is a delivery.
     noticed: Vec<bool>,
 }
 
-impl Said {
+impl Effect {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
         let own = plan.notices.iter().filter(|notice| notice.kind == freshness::Kind::Own);
@@ -211,12 +211,12 @@ impl Said {
     }
 }
 
-fn report(label: &LabelRecord, reading: &Reading, said: &Said) {
+fn log_poll(label: &LabelRecord, reading: &Reading, effect: &Effect) {
     let (id, account) = (&label.key.id, &label.key.account);
     match reading.detail() {
-        None if said.messages == 0 => debug!(label_id = %id, account = %account, "poll: unchanged"),
+        None if effect.messages == 0 => debug!(label_id = %id, account = %account, "poll: unchanged"),
         None => {
-            let Said { status, messages, .. } = said;
+            let Effect { status, messages, .. } = effect;
             info!(label_id = %id, account = %account, status_code = status, messages,
                 "poll of {id}: changed, status {status}, {messages} messages");
         }
@@ -227,9 +227,9 @@ fn report(label: &LabelRecord, reading: &Reading, said: &Said) {
     }
 }
 
-fn count(label: &LabelRecord, reading: &Reading, said: &Said, now: Timestamp) {
+fn count_poll(label: &LabelRecord, reading: &Reading, effect: &Effect, now: Timestamp) {
     let account = label.key.account.as_str();
-    let changed = said.messages > 0;
+    let changed = effect.messages > 0;
     let outcome = match reading {
         Reading::Answer { .. } | Reading::SameBytes if changed => "changed",
         Reading::Answer { .. } | Reading::SameBytes => "unchanged",
@@ -238,5 +238,5 @@ fn count(label: &LabelRecord, reading: &Reading, said: &Said, now: Timestamp) {
     metrics().polled(account, outcome, changed);
     let Some(answered_at) = label.poll_state.last_answer_at else { return };
     let after = now.duration_since(answered_at).try_into().unwrap_or_default();
-    said.noticed.iter().for_each(|delivered| metrics().noticed(account, *delivered, after));
+    effect.noticed.iter().for_each(|delivered| metrics().noticed(account, *delivered, after));
 }

@@ -31,7 +31,7 @@ pub(super) struct Applied {
     pub missing: usize,
 }
 
-/// Labels that the files no longer name, by key, with the time since when.
+/// Labels that are missing from the files, by key, with the start of the absence.
 #[derive(Debug, Default)]
 pub(super) struct Missing(Vec<(i64, Timestamp)>);
 
@@ -45,8 +45,8 @@ impl Missing {
         self.wake().is_some_and(|at| at <= now)
     }
 
-    /// Replaces the missing labels by `gone` (sorted). Returns those that have been missing for long enough, and the
-    /// number of new ones.
+    /// Replaces the missing labels by `gone` (sorted). Returns the labels that have been missing for long enough, and
+    /// the number of newly missing ones.
     fn update(&mut self, gone: Vec<i64>, now: Timestamp) -> (Vec<i64>, usize) {
         let before = std::mem::take(&mut self.0);
         let (mut retire, mut fresh) = (Vec::new(), 0);
@@ -112,8 +112,7 @@ pub(super) async fn apply(
         let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
         register(store, sources, reading, by_place, wanted, now).await?;
     }
-    // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may come back in a
-    // moment.
+    // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may return soon.
     let (mut retire, missing) = missing.update(gone, now);
     retire.extend(gone_inline);
     for chunk in retire.chunks(CHUNK) {
@@ -145,7 +144,7 @@ async fn keys(store: &Store, files: &[PathBuf]) -> Result<HashMap<PathBuf, i64>,
     if new.is_empty() {
         return Ok(keys);
     }
-    store.know_label_files(&new).await?;
+    store.insert_label_files(&new).await?;
     known().await
 }
 

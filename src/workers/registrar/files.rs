@@ -9,9 +9,9 @@ use crate::config::{FoundFile, Look, Stamp};
 use crate::domain::time::later;
 
 /// A file is read after this time without a change.
-pub(super) const REST: SignedDuration = SignedDuration::from_secs(1);
+pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_secs(1);
 /// A file that keeps being replaced is read after this time.
-const BUSY: SignedDuration = SignedDuration::from_secs(10);
+const MAX_BUSY: SignedDuration = SignedDuration::from_secs(10);
 
 /// A file as the last scan found it.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ struct Seen {
 
 impl Seen {
     fn at_rest(&self, now: Timestamp) -> bool {
-        now.duration_since(self.since) >= REST
-            || (self.replaced && now.duration_since(self.busy_since) >= BUSY)
+        now.duration_since(self.since) >= SETTLE_TIME
+            || (self.replaced && now.duration_since(self.busy_since) >= MAX_BUSY)
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Applies a scan. Returns whether files must be read: one is complete and was not read in this state, or one that
+    /// Applies a scan. Returns whether files must be read: a complete file was not read in this state, or a file that
     /// was read is gone.
     pub(super) fn note(&mut self, look: &Look, now: Timestamp) -> bool {
         let first = self.now.is_none();
@@ -65,7 +65,7 @@ impl Files {
                 None => {
                     // At the start, files with an old modification time count as complete.
                     let old = first && now.as_millisecond().saturating_sub(stamp.changed_ms()) >= 1_000;
-                    let since = if old { now.checked_sub(REST).unwrap_or(now) } else { now };
+                    let since = if old { now.checked_sub(SETTLE_TIME).unwrap_or(now) } else { now };
                     let seen = Seen { stamp: *stamp, since, busy_since: now, replaced: false, read: None };
                     self.seen.insert(path.clone(), seen);
                 }
@@ -81,7 +81,7 @@ impl Files {
 
     /// A file that exists only briefly, such as a draft, is not reported.
     fn note_left_out(&mut self, look: &Look, now: Timestamp, first: bool) {
-        let since = if first { now.checked_sub(REST).unwrap_or(now) } else { now };
+        let since = if first { now.checked_sub(SETTLE_TIME).unwrap_or(now) } else { now };
         let before = std::mem::take(&mut self.left_out);
         for left_out in &look.left_out {
             let since = before.get(&left_out.path).copied().unwrap_or(since);
@@ -91,11 +91,11 @@ impl Files {
 
     /// Whether a path has been left out for long enough to report it.
     pub(super) fn is_left_out(&self, path: &Path) -> bool {
-        let lasts = |since: &Timestamp| self.now.is_some_and(|now| now.duration_since(*since) >= REST);
+        let lasts = |since: &Timestamp| self.now.is_some_and(|now| now.duration_since(*since) >= SETTLE_TIME);
         self.left_out.get(path).is_some_and(lasts)
     }
 
-    /// Returns the files that may be read, and the paths of those that are still changing.
+    /// Returns the files that may be read, and the paths of files that are still changing.
     pub(super) fn settled(&self, look: &Look, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
         let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
         let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
@@ -120,6 +120,6 @@ impl Files {
     pub(super) fn wake(&self, now: Timestamp) -> Option<Timestamp> {
         let unread = self.seen.values().filter(|seen| seen.read != Some(seen.stamp)).map(|seen| seen.since);
         let fresh = self.left_out.values().copied();
-        unread.chain(fresh).map(|since| later(since, REST)).filter(|at| *at > now).min()
+        unread.chain(fresh).map(|since| later(since, SETTLE_TIME)).filter(|at| *at > now).min()
     }
 }

@@ -38,13 +38,13 @@ use watching::Watching;
 pub type Wanted = Option<Arc<LabelSources>>;
 
 /// The scan interval of all label files, watched or not.
-const LOOK: SignedDuration = SignedDuration::from_secs(60);
+const SCAN_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// The scan interval while files cannot be watched.
-const LOOK_UNWATCHED: SignedDuration = SignedDuration::from_secs(5);
+const UNWATCHED_SCAN_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// A label retires after it has been missing from the files for this long.
 const MISSING: SignedDuration = SignedDuration::from_secs(60);
 /// The shortest time between two scans.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// The wait after an event, because events of a file come in groups.
 const COALESCE: Duration = Duration::from_millis(100);
 
@@ -62,33 +62,36 @@ pub async fn run(
         if wanted.has_changed().unwrap_or(false) {
             let sources = wanted.borrow_and_update().clone();
             if let Some(sources) = sources {
-                // Before the first scan, so that no change is missed.
+                // The watches start before the first scan, so that no change is missed.
                 watching.follow(watching::interests(&sources, &Look::default()));
                 registrar.configure(sources);
             }
         }
-        let looked = Stopwatch::start();
+        let scan_started = Stopwatch::start();
         let mut wake = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
             wake = registrar.step(clock::now()) => wake?,
         };
-        if let Some((sources, look)) = registrar.looked_at() {
+        if let Some((sources, look)) = registrar.last_scan() {
             let laid = watching.follow(watching::interests(sources, look));
-            let again =
-                if watching.problem().is_some() { Some(LOOK_UNWATCHED) } else { laid.then_some(files::REST) };
+            let again = if watching.problem().is_some() {
+                Some(UNWATCHED_SCAN_INTERVAL)
+            } else {
+                laid.then_some(files::SETTLE_TIME)
+            };
             wake = again.map_or(wake, |again| wake.min(later(clock::now(), again)));
         }
         if notices.set_unwatched(watching.problem().map(str::to_owned)) {
             match watching.problem() {
                 Some(problem) => {
-                    warn!(problem, "label files cannot be watched; they are looked at every few seconds")
+                    warn!(problem, "label files cannot be watched; they are scanned every few seconds")
                 }
                 None => info!("label files are watched"),
             }
         }
         let coalesced = async {
             watching.changed().await;
-            clock::sleep(BETWEEN_LOOKS.saturating_sub(looked.elapsed()).max(COALESCE)).await;
+            clock::sleep(MIN_SCAN_INTERVAL.saturating_sub(scan_started.elapsed()).max(COALESCE)).await;
         };
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
@@ -124,7 +127,7 @@ pub struct Registrar {
     /// Files that could not be read at the last reading.
     unreadable: Vec<LeftOut>,
     /// Rows and warnings of the last reading. Each is logged once.
-    told: HashSet<u64>,
+    logged: HashSet<u64>,
 }
 
 impl Registrar {
@@ -138,7 +141,7 @@ impl Registrar {
             missing: Missing::default(),
             left_out: None,
             unreadable: Vec::new(),
-            told: HashSet::new(),
+            logged: HashSet::new(),
         }
     }
 
@@ -149,23 +152,23 @@ impl Registrar {
     }
 
     /// The scan of the last step.
-    fn looked_at(&self) -> Option<(&LabelSources, &Look)> {
+    fn last_scan(&self) -> Option<(&LabelSources, &Look)> {
         self.sources.as_deref().map(|sources| (sources, &self.look))
     }
 
     /// Scans the files, reads them if something changed, and updates the registry. Returns when to call again.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        let Some(sources) = self.sources.clone() else { return Ok(later(now, LOOK)) };
-        let looking = Arc::clone(&sources);
-        self.look = blocking(move || looking.look()).await?;
+        let Some(sources) = self.sources.clone() else { return Ok(later(now, SCAN_INTERVAL)) };
+        let scanned = Arc::clone(&sources);
+        self.look = blocking(move || scanned.look()).await?;
         let changed = self.files.note(&self.look, now);
         if self.forced || changed || self.missing.due(now) {
             self.read(&sources, now).await?;
             self.forced = false;
         }
-        self.tell_left_out(now).await?;
+        self.record_left_out(now).await?;
         let wake = [self.files.wake(now), self.missing.wake()];
-        Ok(wake.into_iter().flatten().fold(later(now, LOOK), Timestamp::min))
+        Ok(wake.into_iter().flatten().fold(later(now, SCAN_INTERVAL), Timestamp::min))
     }
 
     async fn read(&mut self, sources: &Arc<LabelSources>, now: Timestamp) -> Result<(), StoreError> {
@@ -174,7 +177,7 @@ impl Registrar {
         let reading = blocking(move || reading_from.read(settled)).await?;
         self.files.read(&self.look, &pending);
         self.unreadable = reading.left_out.clone();
-        self.tell_rows(&reading.faults, &reading.warnings, reading.fault_count);
+        self.log_rows(&reading.faults, &reading.warnings, reading.fault_count);
         if self.forced {
             self.look.unmatched.iter().for_each(|warning| warn!(%warning, "no label file yet"));
         }
@@ -210,17 +213,17 @@ impl Registrar {
     }
 
     /// Logs each wrong row once, not at each reading.
-    fn tell_rows(&mut self, faults: &[Fault], warnings: &[Fault], count: usize) {
-        let mut told = HashSet::new();
-        let mut news = |fault: &Fault| {
+    fn log_rows(&mut self, faults: &[Fault], warnings: &[Fault], count: usize) {
+        let mut logged = HashSet::new();
+        let mut is_new = |fault: &Fault| {
             let mut hasher = DefaultHasher::new();
             fault.to_string().hash(&mut hasher);
             let hash = hasher.finish();
-            told.insert(hash);
-            !self.told.contains(&hash)
+            logged.insert(hash);
+            !self.logged.contains(&hash)
         };
         let mut fresh = 0;
-        for fault in faults.iter().filter(|fault| news(fault)) {
+        for fault in faults.iter().filter(|fault| is_new(fault)) {
             fresh += 1;
             warn!(%fault, "label row left out: {fault}");
         }
@@ -229,13 +232,13 @@ impl Registrar {
         }
         warnings
             .iter()
-            .filter(|warning| news(warning))
+            .filter(|warning| is_new(warning))
             .for_each(|warning| warn!(%warning, "label named twice"));
-        self.told = told;
+        self.logged = logged;
     }
 
-    /// Logs and records files that are newly left out, and those that no longer are.
-    async fn tell_left_out(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    /// Logs and records files that are newly left out or no longer left out.
+    async fn record_left_out(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let now_out = self.left_out_now().map(|LeftOut { path, fault }| (path.clone(), fault.clone()));
         let left_out: BTreeMap<PathBuf, Fault> = now_out.collect();
         let before = self.left_out.take();
@@ -251,7 +254,7 @@ impl Registrar {
                 (path.display().to_string(), fault.problem.clone(), fault.hint.clone())
             };
             let rows: Vec<_> = left_out.iter().map(row).collect();
-            self.store.leave_label_files_out(&rows, now).await?;
+            self.store.set_left_out_label_files(&rows, now).await?;
         }
         self.left_out = Some(left_out);
         Ok(())

@@ -18,7 +18,7 @@ const FILES: usize = 1_000;
 /// The largest number of links on the way to a file.
 const LINKS: usize = 20;
 
-/// What a path is watched for.
+/// Changes for which a path is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interest {
     /// Changes of the file itself.
@@ -55,7 +55,7 @@ impl Interest {
     }
 }
 
-/// Returns everything that must be watched for these sources, given what their names mean now.
+/// Returns all paths to watch for these sources, given the current targets of their names.
 pub(super) fn interests(sources: &LabelSources, look: &Look) -> BTreeMap<PathBuf, Interest> {
     let mut interests = BTreeMap::new();
     for (folder, name) in sources.names() {
@@ -106,13 +106,13 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    /// Why something is not watched.
+    /// Why a path is not watched.
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// Sets the watches for what the names mean now, and removes all others. Returns whether something is newly
-    /// watched: it may have changed before.
+    /// Sets the watches for `interests` and removes all others. Returns whether a path is newly watched: it may have
+    /// changed before.
     pub(super) fn follow(&mut self, interests: BTreeMap<PathBuf, Interest>) -> bool {
         self.problem = None;
         if self.events.is_none() {

@@ -30,7 +30,7 @@ async fn nobodys_name_or_address_is_written_anywhere() {
     assert!(told.is_ok(), "discovered labels are polled and told of:\n{}", daemon.log());
     // What is wrong with a page is not told by quoting it.
     site.sandbox.script_list(Answer::json(200, r#"{"labels":["Sam Sample, Example Street"]}"#));
-    daemon.logged("no list of labels", 1).await;
+    daemon.logged("label list: request failed", 1).await;
     for (file, bytes) in everything_written(&site) {
         for personal in PEOPLE {
             let found = bytes.windows(personal.len()).any(|part| part == personal.as_bytes());

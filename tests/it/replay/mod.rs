@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use trackpost::domain::messages::subscriber::{Format, SubscriberName};
 use trackpost::domain::messages::{MessageType, account_message};
 use trackpost::sandbox::{Answer, Callback};
-use trackpost::store::replay::{Again, Before, Span, Stored};
+use trackpost::store::replay::{Before, Repeat, Span, Stored};
 use trackpost::store::upkeep::Keep;
 
 use crate::harness::parcel::{event, in_transit, tracking};
@@ -37,9 +37,9 @@ async fn stored(harness: &Harness) -> Vec<Stored> {
 /// Queues what `chosen` picks again, each after `wait` seconds times its place.
 async fn queue(harness: &Harness, chosen: impl Fn(&Stored) -> bool, wait: i64) -> u64 {
     let all = stored(harness).await;
-    let again: Vec<Again> = (0..)
+    let again: Vec<Repeat> = (0..)
         .zip(all.iter().filter(|stored| chosen(stored)))
-        .map(|(place, stored)| Again {
+        .map(|(place, stored)| Repeat {
             message: stored.row,
             lane: stored.lane,
             before: stored.before,

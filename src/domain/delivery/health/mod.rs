@@ -5,7 +5,7 @@
 //! backlog drains at a rising pace.
 //!
 //! Messages that a receiver never accepts do not make the subscriber fail. Only failures in a row over several messages
-//! do, and failures of a message do not count once others were accepted since its first failure.
+//! do. Failures of a message do not count if the subscriber accepted other messages since its first failure.
 
 use std::time::Duration;
 
@@ -52,18 +52,18 @@ pub enum HealthReason {
     /// 410 twice, ten minutes apart.
     Gone,
     /// Paused by hand.
-    Asked,
+    ByHand,
 }
 
 impl HealthReason {
-    pub const ALL: [Self; 4] = [Self::NoConnection, Self::Failures, Self::Gone, Self::Asked];
+    pub const ALL: [Self; 4] = [Self::NoConnection, Self::Failures, Self::Gone, Self::ByHand];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoConnection => "no_connection",
             Self::Failures => "failures",
             Self::Gone => "gone",
-            Self::Asked => "asked",
+            Self::ByHand => "asked",
         }
     }
 
@@ -87,7 +87,7 @@ pub struct Health {
     pub probes: u32,
     /// Due time of the next probe; set exactly while failing.
     pub probe_at: Option<Timestamp>,
-    /// Failures in a row, except those that are the message's fault ([`RetryProgress::is_proven_bad`]).
+    /// Failures in a row, except failures caused by the message ([`RetryProgress::is_proven_bad`]).
     pub failures: u32,
     /// The delivery of all these failures; `None` if there are none, or several deliveries.
     pub failures_of: Option<i64>,
@@ -108,7 +108,7 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthChange {
     /// A failing episode begins: `system.subscriber.failing`.
-    Fell,
+    Failing,
     /// The receiver answered 410 during an episode.
     Paused,
     /// The episode ends: `system.subscriber.recovered`.
@@ -192,7 +192,7 @@ impl Health {
     ) -> (AttemptDecision, Option<HealthChange>) {
         let FinishedAttempt { progress, attempt, .. } = *ended;
         if attempt.outcome == Outcome::OurFault {
-            // Nothing was sent, so neither message nor subscriber is at fault.
+            // Nothing was sent, so message and subscriber are not at fault.
             return (
                 delivery::defer_to_probe(progress, attempt, Some(later(now, OUR_FAULT_PAUSE)), now),
                 None,
@@ -223,10 +223,10 @@ impl Health {
     pub fn pause(&mut self, now: Timestamp) -> bool {
         if self.state == HealthState::Paused {
             // A pause by hand holds even if the URL changes.
-            return self.reason.replace(HealthReason::Asked) != Some(HealthReason::Asked);
+            return self.reason.replace(HealthReason::ByHand) != Some(HealthReason::ByHand);
         }
         self.enter(HealthState::Paused, now);
-        self.reason = Some(HealthReason::Asked);
+        self.reason = Some(HealthReason::ByHand);
         true
     }
 
@@ -240,7 +240,7 @@ impl Health {
             self.enter(HealthState::Failing, now);
             self.probe_at = Some(now);
             self.reason =
-                self.reason.filter(|reason| *reason != HealthReason::Asked).or(Some(HealthReason::Failures));
+                self.reason.filter(|reason| *reason != HealthReason::ByHand).or(Some(HealthReason::Failures));
         } else {
             self.enter(HealthState::Ok, now);
             self.pace = Some(1);
@@ -338,7 +338,7 @@ impl Health {
             None => outcome.shown(),
         });
         match (announced, self.state) {
-            (false, _) => Some(HealthChange::Fell),
+            (false, _) => Some(HealthChange::Failing),
             (true, HealthState::Paused) => Some(HealthChange::Paused),
             (true, _) => None,
         }

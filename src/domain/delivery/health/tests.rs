@@ -40,7 +40,7 @@ fn five_failures_over_two_messages_make_the_subscriber_fail() {
     for _ in 1..5 {
         assert_eq!(change_after(&mut health, DOWN, 1, 0), None);
     }
-    assert_eq!(change_after(&mut health, DOWN, 2, 0), Some(HealthChange::Fell));
+    assert_eq!(change_after(&mut health, DOWN, 2, 0), Some(HealthChange::Failing));
     assert_eq!((health.state, health.reason), (HealthState::Failing, Some(HealthReason::Failures)));
     assert_eq!(health.allowed(8, at(4)), Allowed::Nothing { until: Some(at(5)) });
     assert_eq!(health.allowed(8, at(5)), Allowed::Probe { newest: false });
@@ -76,7 +76,7 @@ fn failures_of_proven_bad_messages_do_not_count() {
     for delivery in 1..5 {
         assert_eq!(fails(&mut health, delivery, 11), None);
     }
-    assert_eq!(fails(&mut health, 5, 11), Some(HealthChange::Fell));
+    assert_eq!(fails(&mut health, 5, 11), Some(HealthChange::Failing));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn no_connection_makes_it_fail_at_once() {
         Outcome::Tls,
         Outcome::TimedOut { connected: false },
     ] {
-        assert_eq!(change_after(&mut Health::default(), outcome, 1, 0), Some(HealthChange::Fell));
+        assert_eq!(change_after(&mut Health::default(), outcome, 1, 0), Some(HealthChange::Failing));
     }
     for outcome in [Outcome::Reset, Outcome::TimedOut { connected: true }, Outcome::Unsendable] {
         assert_eq!(change_after(&mut Health::default(), outcome, 1, 0), None);
@@ -117,7 +117,9 @@ fn the_backlog_drains_at_a_rising_pace() {
     let mut health = Health { pace: Some(1), ..Health::default() };
     let mut rounds = Vec::new();
     while health.pace.is_some() {
-        let Allowed::Attempts { at_once } = health.allowed(8, at(0)) else { panic!("it is open") };
+        let Allowed::Attempts { at_once } = health.allowed(8, at(0)) else {
+            panic!("attempts are not allowed")
+        };
         rounds.push(at_once);
         for delivery in 0..at_once {
             change_after(&mut health, OK, delivery.into(), 0);
@@ -195,7 +197,7 @@ fn a_second_410_ten_minutes_later_pauses() {
     assert_eq!(change_after(&mut health, GONE, 1, 599), None);
     assert_eq!(change_after(&mut health, OK, 2, 599), None);
     assert_eq!(change_after(&mut health, GONE, 1, 700), None, "another status came between");
-    assert_eq!(change_after(&mut health, GONE, 1, 1300), Some(HealthChange::Fell));
+    assert_eq!(change_after(&mut health, GONE, 1, 1300), Some(HealthChange::Failing));
     assert_eq!((health.state, health.reason), (HealthState::Paused, Some(HealthReason::Gone)));
     assert_eq!(health.allowed(8, at(999_999)), Allowed::Nothing { until: None });
 
@@ -210,7 +212,7 @@ fn a_second_410_ten_minutes_later_pauses() {
 #[test]
 fn a_410_during_an_episode_pauses_without_a_new_episode() {
     let mut health = Health::default();
-    assert_eq!(change_after(&mut health, Outcome::ConnectionRefused, 1, 0), Some(HealthChange::Fell));
+    assert_eq!(change_after(&mut health, Outcome::ConnectionRefused, 1, 0), Some(HealthChange::Failing));
     assert_eq!(change_after(&mut health, GONE, 1, 5), None);
     assert_eq!(change_after(&mut health, GONE, 1, 700), Some(HealthChange::Paused));
     assert_eq!(health.episode_at, Some(at(0)));
@@ -318,11 +320,11 @@ proptest! {
             failures[nth % failures.len()].clone()
         });
         prop_assert!((20..330).contains(&simulation.attempts), "{} attempts", simulation.attempts);
-        prop_assert_eq!(&simulation.changes, &[HealthChange::Fell]);
+        prop_assert_eq!(&simulation.changes, &[HealthChange::Failing]);
         prop_assert!(simulation.pending.iter().all(Option::is_some));
         simulation.until(86_400 + 301 + 60, |_| OK);
         prop_assert!(simulation.pending.iter().all(Option::is_none), "drained");
-        prop_assert_eq!(simulation.changes, [HealthChange::Fell, HealthChange::Recovered]);
+        prop_assert_eq!(simulation.changes, [HealthChange::Failing, HealthChange::Recovered]);
     }
 
     #[test]
@@ -354,7 +356,7 @@ proptest! {
                 _ => change_after(&mut health, failure, delivery, now),
             };
             match change {
-                Some(HealthChange::Fell) => prop_assert!(!std::mem::replace(&mut announced, true)),
+                Some(HealthChange::Failing) => prop_assert!(!std::mem::replace(&mut announced, true)),
                 Some(HealthChange::Recovered) => prop_assert!(std::mem::replace(&mut announced, false)),
                 _ => {}
             }

@@ -8,8 +8,8 @@ use crate::domain::delivery::outbox::{AttemptKind, NextRead};
 use crate::domain::delivery::outcome::Outcome;
 
 impl Simulation {
-    /// Takes `count` deliveries from memory. They must be those of the table (`expected`) if memory is complete, else any that
-    /// may be attempted.
+    /// Takes `count` deliveries from memory. If memory is complete, they must equal the deliveries of the table
+    /// (`expected`), else they must be deliveries that may be attempted.
     fn take(&mut self, kind: AttemptKind, expected: &[usize], count: usize, probe: Option<bool>) {
         for next in &expected[..count] {
             let taken = match probe {

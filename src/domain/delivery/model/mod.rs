@@ -1,4 +1,4 @@
-//! Model test: an outbox and its courier in virtual time, with nothing but the decisions of this layer.
+//! Model test: an outbox and its courier in virtual time, with only the decisions of this layer.
 //!
 //! The store and the courier do the same in SQL and over HTTP. The model is small enough for thousands of generated
 //! histories, with memory for all deliveries and with little memory. It checks for each history: no message is lost, none

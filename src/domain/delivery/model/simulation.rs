@@ -169,7 +169,7 @@ impl Simulation {
                 if self.health.set_url(&to.to_string(), now) {
                     self.reschedule(|_, schedule| {
                         schedule.forget_receiver();
-                        schedule.hasten(HastenedBy::Move, now);
+                        schedule.hasten(HastenedBy::UrlChanged, now);
                     });
                 }
             }
@@ -303,11 +303,11 @@ impl Simulation {
         }
         let place = message as i64;
         self.memory.finish((self.outbox[message].lane as i64, place, place), pending);
-        self.episodes += usize::from(change == Some(HealthChange::Fell));
+        self.episodes += usize::from(change == Some(HealthChange::Failing));
         if let Some(change) = change {
             let by = match change {
                 HealthChange::Recovered => HastenedBy::Recovery,
-                HealthChange::Fell | HealthChange::Paused => HastenedBy::Fall,
+                HealthChange::Failing | HealthChange::Paused => HastenedBy::Failing,
             };
             self.reschedule(|other, schedule| {
                 if other != message {

@@ -51,7 +51,7 @@ pub struct PendingDelivery {
     pub lane: Option<i64>,
     /// Position in the lane.
     pub place: i64,
-    /// Attempts so far.
+    /// Number of attempts.
     pub attempts: u32,
     pub schedule: DeliverySchedule,
 }
@@ -82,13 +82,13 @@ pub struct LoadedDeliveries {
 pub struct NotLoaded {
     /// Heads not yet attempted that are due after this may be missing in memory; `None`: none is missing.
     pub first_after: Option<Timestamp>,
-    /// The same for retries.
+    /// As above, for retries.
     pub retries_after: Option<Timestamp>,
     /// Lanes whose head may be missing although it is due earlier.
     named: BTreeSet<i64>,
 }
 
-/// What to read from the table next.
+/// Next read from the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextRead {
     Nothing,
@@ -193,7 +193,7 @@ impl Outbox {
         }
     }
 
-    /// Returns what to read so that memory holds all that is due at `now`.
+    /// Returns the read that is needed so that memory holds all deliveries due at `now`.
     pub fn next_read(&self, now: Timestamp) -> NextRead {
         let Some(not_loaded) = &self.not_loaded else { return NextRead::Nothing };
         let missing = |after: Option<Timestamp>, ready: &ReadyHeads| {
@@ -218,7 +218,7 @@ impl Outbox {
         self.limit
     }
 
-    /// How many are in memory, with those in flight.
+    /// Number of deliveries in memory, including deliveries in flight.
     pub fn len(&self) -> usize {
         self.deliveries
     }
@@ -227,7 +227,7 @@ impl Outbox {
         self.deliveries == 0
     }
 
-    /// Whether everything pending is in memory.
+    /// Whether all pending deliveries are in memory.
     pub fn is_complete(&self) -> bool {
         self.not_loaded.is_none()
     }

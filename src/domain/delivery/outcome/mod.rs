@@ -1,7 +1,7 @@
-//! Outcome of an attempt, and what follows for its delivery.
+//! Outcome of an attempt, and the decision about its delivery.
 //!
-//! Pure: retry schedule, `Retry-After` and dead messages (contract 7.4, 7.5). [`crate::domain::delivery::health`] decides
-//! what follows for a failing subscriber.
+//! Pure: retry schedule, `Retry-After` and dead messages (contract 7.4, 7.5). [`crate::domain::delivery::health`]
+//! decides about a failing subscriber.
 
 use std::time::Duration;
 
@@ -90,12 +90,12 @@ pub struct Attempt {
     pub retry_after: Option<Duration>,
 }
 
-/// What follows for a delivery after an attempt.
+/// Decision about a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterAttempt {
     Delivered,
     Retry(Due),
-    /// Given up: kept, counted, shown and replayable. Later messages of the label follow.
+    /// Retry schedule used up: kept, counted, shown and replayable. Later messages of the label follow.
     Dead,
 }
 
@@ -106,7 +106,7 @@ pub struct Due {
     pub reason: DueReason,
 }
 
-/// Reason for the time of the next attempt. What holds all deliveries of a subscriber is in its health instead.
+/// Reason for the time of the next attempt. Holds of all deliveries of a subscriber are in its health instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueReason {
@@ -119,7 +119,8 @@ pub enum DueReason {
     /// The retry schedule is used up, but no other message was accepted either: the last wait repeats.
     LastStep { wait_ms: u64 },
     /// `Retry-After` for this message. `capped`: it was longer than [`LONGEST_RETRY_AFTER`].
-    AskedToWait { capped: bool },
+    #[serde(rename = "asked_to_wait")]
+    RetryAfter { capped: bool },
     /// The subscriber was failing: the message waits for the next probe.
     #[serde(rename = "spared")]
     WaitsForProbe,
@@ -132,10 +133,12 @@ pub enum DueReason {
 #[serde(rename_all = "snake_case")]
 pub enum HastenedBy {
     /// The subscriber began to fail; waiting deliveries serve as probes.
-    Fall,
+    #[serde(rename = "fall")]
+    Failing,
     Recovery,
     /// The URL changed.
-    Move,
+    #[serde(rename = "move")]
+    UrlChanged,
     /// `subscribers resume`.
     Resume,
 }
@@ -148,7 +151,7 @@ impl DueReason {
             Self::QueuedAgain => "queued_again",
             Self::Step { .. } => "step",
             Self::LastStep { .. } => "last_step",
-            Self::AskedToWait { .. } => "asked_to_wait",
+            Self::RetryAfter { .. } => "asked_to_wait",
             Self::WaitsForProbe => "spared",
             Self::Hastened { .. } => "hastened",
         }
@@ -208,8 +211,8 @@ impl DeliverySchedule {
             return false;
         }
         let reason = match self.next.reason {
-            DueReason::AskedToWait { capped } => DueReason::AskedToWait { capped },
-            _ if at > now => DueReason::AskedToWait { capped: false },
+            DueReason::RetryAfter { capped } => DueReason::RetryAfter { capped },
+            _ if at > now => DueReason::RetryAfter { capped: false },
             _ => DueReason::Hastened { by },
         };
         self.next = Due { at, reason };
@@ -231,7 +234,7 @@ impl DeliverySchedule {
             DueReason::First | DueReason::Hastened { .. } => now,
             DueReason::Step { .. } | DueReason::LastStep { .. } => step.unwrap_or(now),
             DueReason::WaitsForProbe => after(now, SLOWEST_PROBE),
-            DueReason::AskedToWait { .. } => nearer(self.next.at).min(after(now, LONGEST_RETRY_AFTER)),
+            DueReason::RetryAfter { .. } => nearer(self.next.at).min(after(now, LONGEST_RETRY_AFTER)),
             // A replay is spread over time.
             DueReason::QueuedAgain => nearer(self.next.at),
         };
@@ -278,7 +281,8 @@ impl RetryProgress {
         Self { failures, since: self.since.or(Some(now)), planned_at: None }
     }
 
-    /// Whether the subscriber accepted others since the first failure of this message: then the message is the cause.
+    /// Whether the subscriber accepted other messages since the first failure of this one. Then this message is the
+    /// cause.
     pub fn is_proven_bad(self, last_success_at: Option<Timestamp>) -> bool {
         self.since.is_some() && last_success_at >= self.since
     }
@@ -304,8 +308,8 @@ pub const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 /// Maximum jitter of a scheduled wait, as a share of it.
 pub const JITTER: f64 = 0.10;
 
-/// Decides what follows an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the subscriber's `retry`.
-/// `last_success_at`: when the subscriber last accepted any message. `jitter`: -1 to 1.
+/// Decides about the delivery after an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the
+/// subscriber's `retry`. `last_success_at`: when the subscriber last accepted any message. `jitter`: -1 to 1.
 ///
 /// A message is dead when its schedule is used up and the subscriber has accepted others since the first counted failure
 /// (contract 7.5). A failed early attempt leaves the schedule as it is, so an unstable subscriber neither shortens nor
@@ -318,7 +322,7 @@ pub fn decide(
     now: Timestamp,
     jitter: f64,
 ) -> AttemptDecision {
-    let (asked_until, hold_until) = asked(attempt, now);
+    let (asked_until, hold_until) = retry_after_ends(attempt, now);
     let settled = |next, progress| AttemptDecision { next, progress, asked_until, hold_until };
     if attempt.outcome.is_accepted() {
         return settled(AfterAttempt::Delivered, RetryProgress { planned_at: None, ..progress });
@@ -354,23 +358,23 @@ fn step(number: u32, schedule: &[Duration]) -> (Duration, DueReason) {
 
 /// Returns the later of the planned time and the end of `Retry-After`.
 fn later_of(plan: Timestamp, reason: DueReason, attempt: &Attempt, asked_until: Option<Timestamp>) -> Due {
-    match asked_until.filter(|asked| *asked > plan) {
-        Some(at) => Due { at, reason: asked_to_wait(attempt) },
+    match asked_until.filter(|until| *until > plan) {
+        Some(at) => Due { at, reason: retry_after_reason(attempt) },
         None => Due { at: plan, reason },
     }
 }
 
-fn asked_to_wait(attempt: &Attempt) -> DueReason {
-    DueReason::AskedToWait { capped: attempt.retry_after.is_some_and(|asked| asked > LONGEST_RETRY_AFTER) }
+fn retry_after_reason(attempt: &Attempt) -> DueReason {
+    DueReason::RetryAfter { capped: attempt.retry_after.is_some_and(|wait| wait > LONGEST_RETRY_AFTER) }
 }
 
-/// Decides what follows the attempt of a ping, which is sent only once (contract 6.1).
+/// Decides after the attempt of a ping, which is sent only once (contract 6.1).
 pub fn decide_ping(attempt: &Attempt) -> AttemptDecision {
     let next = if attempt.outcome.is_accepted() { AfterAttempt::Delivered } else { AfterAttempt::Dead };
     AttemptDecision { next, progress: RetryProgress::default(), asked_until: None, hold_until: None }
 }
 
-/// Decides what follows a failed attempt that does not count for the message. The message waits for the next probe, at
+/// Decides after a failed attempt that does not count for the message. The message waits for the next probe, at
 /// `probe_at`, so that others are tried before it.
 pub fn defer_to_probe(
     progress: RetryProgress,
@@ -378,15 +382,15 @@ pub fn defer_to_probe(
     probe_at: Option<Timestamp>,
     now: Timestamp,
 ) -> AttemptDecision {
-    let (asked_until, hold_until) = asked(attempt, now);
+    let (asked_until, hold_until) = retry_after_ends(attempt, now);
     let plan = later_of(probe_at.unwrap_or(now), DueReason::WaitsForProbe, attempt, asked_until);
     AttemptDecision { next: AfterAttempt::Retry(plan), progress, asked_until, hold_until }
 }
 
 /// Returns the ends of `Retry-After` for this message and for the whole subscriber.
-fn asked(attempt: &Attempt, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
-    let asked = attempt.retry_after.filter(|_| !attempt.outcome.is_accepted());
-    let until = asked.map(|wait| whole_ms_after(now, wait.min(LONGEST_RETRY_AFTER)));
+fn retry_after_ends(attempt: &Attempt, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+    let wait = attempt.retry_after.filter(|_| !attempt.outcome.is_accepted());
+    let until = wait.map(|wait| whole_ms_after(now, wait.min(LONGEST_RETRY_AFTER)));
     (until, until.filter(|_| matches!(attempt.outcome.status(), Some(429 | 503))))
 }
 

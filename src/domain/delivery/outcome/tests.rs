@@ -26,7 +26,7 @@ fn after_failures(failures: u32) -> RetryProgress {
     RetryProgress { failures, since: (failures > 0).then(|| at(0)), planned_at: None }
 }
 
-/// What follows another failure after `failures`, at second 10. `accepted`: second of the last success.
+/// Decision after another failure after `failures`, at second 10. `accepted`: second of the last success.
 fn next(failures: u32, attempt: &Attempt, accepted: Option<i64>) -> AfterAttempt {
     decide(after_failures(failures), attempt, &SCHEDULE, accepted.map(at), at(10), 0.0).next
 }
@@ -70,8 +70,8 @@ fn dead_only_if_others_were_accepted_since_the_first_failure() {
 #[test]
 fn a_later_retry_after_wins_up_to_a_day() {
     assert_eq!(next(0, &failed(500, Some(3)), None).at(), again(15));
-    let asked = decide(RetryProgress::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
-    assert_eq!((asked.next.at(), asked.asked_until, asked.hold_until), (again(77), Some(at(77)), None));
+    let decided = decide(RetryProgress::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
+    assert_eq!((decided.next.at(), decided.asked_until, decided.hold_until), (again(77), Some(at(77)), None));
     let long = decide(RetryProgress::default(), &failed(503, Some(999_999)), &SCHEDULE, None, at(0), 0.0);
     assert_eq!((long.next.at(), long.hold_until), (again(86_400), Some(at(86_400))));
 }
@@ -81,8 +81,8 @@ fn a_deferred_message_keeps_its_progress_and_waits_for_the_probe() {
     let progress = after_failures(2);
     let deferred = defer_to_probe(progress, &failed(500, None), Some(at(40)), at(0));
     assert_eq!((deferred.next.at(), deferred.progress), (again(40), progress));
-    let asked = defer_to_probe(progress, &failed(500, Some(77)), Some(at(40)), at(0));
-    assert_eq!((asked.next.at(), asked.asked_until), (again(77), Some(at(77))));
+    let decided = defer_to_probe(progress, &failed(500, Some(77)), Some(at(40)), at(0));
+    assert_eq!((decided.next.at(), decided.asked_until), (again(77), Some(at(77))));
     assert_eq!(defer_to_probe(progress, &failed(500, None), None, at(3)).next.at(), again(3));
 }
 
@@ -91,8 +91,8 @@ fn a_failed_early_attempt_waits_for_its_scheduled_time() {
     let progress = RetryProgress { planned_at: Some(at(300)), ..after_failures(2) };
     let early = decide(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(299), 0.0);
     assert_eq!((early.next.at(), early.progress), (again(300), progress));
-    let asked = decide(progress, &failed(500, Some(77)), &SCHEDULE, Some(at(5)), at(299), 0.0);
-    assert_eq!((asked.next.at(), asked.progress), (again(376), progress), "Retry-After is later");
+    let decided = decide(progress, &failed(500, Some(77)), &SCHEDULE, Some(at(5)), at(299), 0.0);
+    assert_eq!((decided.next.at(), decided.progress), (again(376), progress), "Retry-After is later");
     let in_time = decide(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(300), 0.0);
     assert_eq!((in_time.next.at(), in_time.progress.failures), (again(2100), 3));
     let accepted = Attempt { outcome: Outcome::Accepted { status: 200 }, ..failed(200, None) };
@@ -109,34 +109,34 @@ fn the_reason_is_that_of_the_later_time() {
     let step = DueReason::Step { number: 1, of: 3, wait_ms: 5_000 };
     assert_eq!(reason(0, &failed(500, None)), step);
     assert_eq!(reason(0, &failed(500, Some(3))), step, "the schedule is later");
-    assert_eq!(reason(0, &failed(500, Some(30))), DueReason::AskedToWait { capped: false });
-    assert_eq!(reason(0, &failed(500, Some(90_000))), DueReason::AskedToWait { capped: true });
+    assert_eq!(reason(0, &failed(500, Some(30))), DueReason::RetryAfter { capped: false });
+    assert_eq!(reason(0, &failed(500, Some(90_000))), DueReason::RetryAfter { capped: true });
     assert_eq!(reason(7, &failed(500, None)), DueReason::LastStep { wait_ms: 1_800_000 });
     let early = RetryProgress { planned_at: Some(at(300)), ..after_failures(2) };
     let early = decide(early, &failed(500, None), &SCHEDULE, None, at(20), 0.0).next;
     let second = DueReason::Step { number: 2, of: 3, wait_ms: 300_000 };
     assert_eq!(early, AfterAttempt::Retry(Due { at: at(300), reason: second }));
-    for reason in [DueReason::First, step, DueReason::Hastened { by: HastenedBy::Move }] {
+    for reason in [DueReason::First, step, DueReason::Hastened { by: HastenedBy::UrlChanged }] {
         assert_eq!(DueReason::from_json(&reason.to_json()), Some(reason));
     }
 }
 
 #[test]
 fn a_scheduled_wait_is_shortened_and_a_retry_after_is_kept() {
-    let waiting = |seconds, reason, asked: Option<i64>| DeliverySchedule {
+    let waiting = |seconds, reason, retry_after: Option<i64>| DeliverySchedule {
         next: Due { at: at(seconds), reason },
         progress: after_failures(1),
-        asked_until: asked.map(at),
+        asked_until: retry_after.map(at),
     };
     let step = DueReason::Step { number: 1, of: 3, wait_ms: 5_000 };
     let hastened = |mut schedule: DeliverySchedule| {
-        let changed = schedule.hasten(HastenedBy::Fall, at(10));
+        let changed = schedule.hasten(HastenedBy::Failing, at(10));
         (changed, schedule.next)
     };
-    let now = Due { at: at(10), reason: DueReason::Hastened { by: HastenedBy::Fall } };
+    let now = Due { at: at(10), reason: DueReason::Hastened { by: HastenedBy::Failing } };
     assert_eq!(hastened(waiting(300, step, None)), (true, now));
-    let asked = Due { at: at(50), reason: DueReason::AskedToWait { capped: false } };
-    assert_eq!(hastened(waiting(300, step, Some(50))), (true, asked));
+    let retry_after = Due { at: at(50), reason: DueReason::RetryAfter { capped: false } };
+    assert_eq!(hastened(waiting(300, step, Some(50))), (true, retry_after));
     assert!(!hastened(waiting(300, DueReason::QueuedAgain, None)).0, "a replay keeps its times");
     assert_eq!(hastened(waiting(9, step, None)), (false, waiting(9, step, None).next), "already due");
 }

@@ -1,7 +1,7 @@
 //! Plain hex HMAC in a header of any name, as GitHub sends it, for tools that cannot run code.
 //!
-//! HMAC-SHA256 over the body alone. It covers neither time nor id, so an intercepted callback can be replayed for ever. It
-//! is weaker than Standard Webhooks, which every callback has too.
+//! HMAC-SHA256 over the body alone. It does not cover time and id, so an intercepted callback can be replayed for ever.
+//! It is weaker than Standard Webhooks, which every callback has too.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,4 +1,4 @@
-//! Explains step by step whether a callback's signature is right and what is probably wrong.
+//! Explains step by step whether a callback's signature is right, and lists probable causes if it is not.
 //!
 //! [`verify`] decides. If the signature does not match, the body is tried again with typical damages undone.
 
@@ -8,7 +8,7 @@ use super::{SignedHeaders, SigningSecret, TOLERANCE_SECONDS, VerifyError, verify
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     pub name: &'static str,
-    /// What was found, or the error.
+    /// The finding, or the error.
     pub outcome: Result<String, String>,
 }
 

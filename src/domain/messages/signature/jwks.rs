@@ -1,6 +1,7 @@
 //! Public keys as a JSON Web Key Set (RFC 7517), and the receiver's side of [`super::rsa`].
 //!
-//! As ShipStation's documents require, a callback without the headers, too old or with another signature is refused.
+//! As ShipStation's documents require, a callback is refused if the headers are missing, if it is too old or if the
+//! signature differs.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

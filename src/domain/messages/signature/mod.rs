@@ -1,8 +1,8 @@
 //! Standard Webhooks signatures: `v1,<base64 HMAC-SHA256(secret, "{id}.{timestamp}.{body}")>`.
 //!
 //! Like the official verifiers: standard padded base64, whole seconds, one space between tokens. [`verify`] is the
-//! receiving side; [`inspect`] explains a failed verification for `trackpost verify`. Subscribers may ask for one of two
-//! additional signatures: [`rsa`], ShipStation's own way, and a plain [`hmac_header`].
+//! receiving side; [`inspect`] explains a failed verification for `trackpost verify`. Two additional signatures can be
+//! configured: [`rsa`], ShipStation's own way, and a plain [`hmac_header`].
 
 pub mod hmac_header;
 pub mod inspect;
@@ -25,7 +25,7 @@ pub struct SigningSecret(Hidden<Vec<u8>>);
 pub enum SecretError {
     #[error("a signing secret starts with whsec_")]
     NoPrefix,
-    #[error("what follows whsec_ is not standard, padded base64")]
+    #[error("the part after whsec_ is not standard, padded base64")]
     NotBase64,
     #[error("a signing secret has 24 to 64 bytes, this one has {0}")]
     Length(usize),

@@ -157,7 +157,7 @@ impl Cadence {
         if let Some((_, dense, wait)) = opening {
             (interval, pace) = (wait, self.rows[&dense].interval(0, Duration::ZERO).0);
         }
-        // Without knowledge of the row whose hours come next, a longer suggestion would sleep through their beginning.
+        // If the next row with hours was not learned, a longer suggestion would miss the start of its hours.
         let suggestion = suggestion.filter(|_| row.learn).map(|suggestion| suggestion.blended(interval));
         let suggestion = suggestion.filter(|suggestion| {
             next_row.is_none_or(|row| suggestion.known_rows.contains(&row)) || suggestion.wait < interval
@@ -170,7 +170,7 @@ impl Cadence {
         let wait = phase.map_or(interval, |phase| interval.mul_f64(0.5 + phase / 2.0));
         let jitter = jitter.clamp(-1.0, 1.0);
         let at = match opening_at {
-            // Spread over five minutes, or the labels of a whole region would be due in the same second.
+            // Spread over five minutes, so that the labels of a region are not due in the same second.
             Some(opening_at) => after(opening_at, Duration::from_secs_f64(150.0 * (jitter + 1.0))),
             None => after(now, wait.mul_f64(1.0 + JITTER * jitter)),
         };
@@ -202,11 +202,11 @@ impl Cadence {
         })
     }
 
-    /// Returns the row that applies at `local` time, and the beginning of the hours of a denser row that comes next.
+    /// Returns the row that applies at `local` time, and the start of the next hours of a denser row.
     fn row(&self, situation: &Situation, local: DateTime) -> (RowName, &Row, Option<(Timestamp, RowName)>) {
         let status = situation.status.unwrap_or(StatusCode::Unknown);
         let fallback = if status.is_terminal() { StatusCode::InTransit } else { status };
-        // Out for delivery outside of the hours of its row: the IT row applies, whatever the status.
+        // Out for delivery outside of the hours of its row: the IT row applies, for any status.
         let plain =
             RowName::Status(if situation.out_for_delivery { StatusCode::InTransit } else { fallback });
         let dense = if situation.out_for_delivery {

@@ -1,4 +1,4 @@
-//! The state of a label as far as the cadence needs it, and how an answer changes it.
+//! The input of the cadence about a label, and its change by an answer.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -8,7 +8,7 @@ use super::surroundings::{guess_offset, spread};
 use crate::domain::tracking::estimate::estimate_day;
 use crate::domain::tracking::{StatusCode, Tracking};
 
-/// The state of a label as far as the cadence needs it.
+/// The input of the cadence about a label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Situation {
     /// `None`: no answer yet, or an unknown code.
@@ -24,7 +24,7 @@ pub struct Situation {
     pub unchanged: u32,
     /// When a terminal status was seen, if one was.
     pub finished_at: Option<Timestamp>,
-    /// The label's phase ([`spread`]) if there was only one answer so far.
+    /// The label's phase ([`spread`]) until its second answer.
     pub first: Option<f64>,
 }
 

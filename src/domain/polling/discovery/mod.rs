@@ -1,12 +1,12 @@
-//! Finding labels: what becomes of each one in the list, and how the list is walked.
+//! Discovery of labels: the state of each listed label, and the walk along the list.
 //!
-//! `GET /v2/labels` has no cursor, and knows neither "new" nor "changed". But it filters by creation and sorts by it, so
-//! a walk goes forward along `created_at`: whatever was created up to its position has been seen. What comes late into
-//! an earlier second is caught by an overlap, and what is not yet completed holds the position back for a while.
-//! Positions are the vendor's own instants; our clock only says where the very first walk begins.
+//! `GET /v2/labels` has no cursor and no filter for new or changed labels. It filters and sorts by creation, so a walk
+//! goes forward along `created_at`: all labels created before its position have been seen. An overlap finds labels that
+//! appear late with an earlier `created_at`. A label that is not yet completed holds the position back for some hours.
+//! Positions are the vendor's instants. Our clock sets only the start of the first walk.
 //!
-//! Nothing is asked, stored or polled here, and of a label only what is in [`Listed`] ever gets this far: the list is full
-//! of people's names and addresses, and of links that open their labels.
+//! This module sends, stores and polls nothing. It gets only the fields in [`Listed`]: the list also has names and
+//! addresses of people, and links that open their labels.
 
 mod walk;
 
@@ -22,16 +22,16 @@ use crate::domain::label::{LabelId, Metadata};
 use crate::domain::polling::account_status::{AccountSignal, backoff};
 use crate::domain::time::{after, later, signed};
 use crate::domain::tracking::reading::Reading;
-pub use walk::{Ask, PageSize, Taken, Walk};
+pub use walk::{ListRequest, PageResult, PageSize, Walk};
 
-/// A label as the list has it.
+/// A label in the list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
     pub id: LabelId,
-    /// None if the list does not say, or says it illegibly.
+    /// `None` if it is missing or cannot be parsed.
     pub created_at: Option<Timestamp>,
-    pub fate: Fate,
-    /// Ids and codes that a receiver may want: `order`, `shipment`, `external_shipment`, `carrier`, `service`.
+    pub state: ListedState,
+    /// Ids and codes for the receiver: `order`, `shipment`, `external_shipment`, `carrier`, `service`.
     pub metadata: Metadata,
 }
 
@@ -39,27 +39,28 @@ pub struct Listed {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     pub labels: Vec<Listed>,
-    /// Whether the list says that there are more pages behind.
+    /// Whether the list has more pages after this one.
     pub more: bool,
-    /// Labels whose id can't be read.
+    /// Number of labels whose id cannot be parsed.
     pub illegible: usize,
 }
 
-/// What becomes of a label that is listed.
+/// State of a label in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// To be watched.
+pub enum ListedState {
+    /// Completed and trackable: it is registered.
     Tracked,
-    /// Taken back: nobody ships under it any more.
+    /// Voided by the shipper: it is not polled any more.
     Voided,
-    /// Without tracking, or it never came about.
+    /// Without tracking, or its creation failed.
     Untracked,
-    /// Still being made: to be looked at again.
+    /// In creation: a later walk reads it again.
     Undecided,
 }
 
-impl Fate {
-    /// By the vendor's `status`, `voided` and `trackable`; unknown words do not keep a trackable label out.
+impl ListedState {
+    /// Returns the state for the vendor's `status`, `voided` and `trackable`. A trackable label with an unknown status
+    /// is tracked.
     pub fn of(status: Option<&str>, voided: Option<bool>, trackable: Option<bool>) -> Self {
         let status = status.map(|status| status.trim().to_ascii_lowercase());
         match (status.as_deref(), trackable) {
@@ -74,80 +75,87 @@ impl Fate {
     }
 }
 
-/// What a walk is for.
+/// Purpose of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aim {
-    /// New labels, and voids among the newest.
-    News,
-    /// Labels that were voided later. The list is asked for voided ones only, so that it is short.
+pub enum WalkPurpose {
+    /// New labels, and voided ones among the newest.
+    NewLabels,
+    /// Labels that were voided later. The request filters for voided labels, so the list is short.
     Voids,
 }
 
-/// How far an account's walks have come; it outlives the process.
+/// Progress of an account's walks. It is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// All that was created until then has been seen.
+    /// All labels created before this instant have been seen.
     pub position: Option<Timestamp>,
-    /// When the last walk for voids began that came to its end.
+    /// Start of the last complete walk for voids.
     pub voids_sought_at: Option<Timestamp>,
 }
 
-/// How often voids are looked for: a voided label is polled for an hour too long at most.
-pub const VOIDS_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// Interval of the walks for voids. A voided label is polled for at most one hour too long.
+pub const VOIDS_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 
 impl Progress {
-    /// What to walk for at `now`, or when to ask again. `last` is what the last walk was for, however it ended; `news_at`
-    /// is when new labels are looked for next, and `interval` that between two looks.
+    /// Returns the purpose of the walk that is due at `now`, or when the next one is due. `last` is the purpose of the
+    /// last walk, complete or not. `new_labels_at` is when the next walk for new labels is due, and `interval` the time
+    /// between two of them.
     ///
-    /// When both are due they take turns: of an account with a small budget news are due again before a walk's rest is
-    /// over, and a list of voids that can't be had keeps nobody from the news.
-    pub fn next_aim(
+    /// If both are due, they alternate. So neither starves: with a small budget, new labels are due again as soon as
+    /// the pause after a walk ends, and a list of voids may keep failing.
+    pub fn next_walk(
         &self,
-        last: Option<Aim>,
-        news_at: Option<Timestamp>,
+        last: Option<WalkPurpose>,
+        new_labels_at: Option<Timestamp>,
         interval: Duration,
         now: Timestamp,
-    ) -> Result<Aim, Timestamp> {
-        let every = signed(interval).max(VOIDS_EVERY);
-        // A clock that was set back must not put the next look off for as long as it jumped.
+    ) -> Result<WalkPurpose, Timestamp> {
+        let every = signed(interval).max(VOIDS_INTERVAL);
+        // After the clock was set back, the next walk is not delayed by the jump.
         let sought = self.voids_sought_at.filter(|at| *at <= now);
         let voids_at = sought.map(|at| later(at, every)).unwrap_or(now);
-        let news_at = news_at.unwrap_or(now).min(after(now, interval));
-        match (news_at <= now, voids_at <= now) {
-            (true, true) if last == Some(Aim::News) => Ok(Aim::Voids),
-            (true, _) => Ok(Aim::News),
-            (_, true) => Ok(Aim::Voids),
-            _ => Err(news_at.min(voids_at)),
+        let new_labels_at = new_labels_at.unwrap_or(now).min(after(now, interval));
+        match (new_labels_at <= now, voids_at <= now) {
+            (true, true) if last == Some(WalkPurpose::NewLabels) => Ok(WalkPurpose::Voids),
+            (true, _) => Ok(WalkPurpose::NewLabels),
+            (_, true) => Ok(WalkPurpose::Voids),
+            _ => Err(new_labels_at.min(voids_at)),
         }
     }
 }
 
-/// No rest between two calls for the list is longer.
-pub const LONGEST_REST: SignedDuration = SignedDuration::from_hours(24);
+/// Longest pause between two requests for the list.
+pub const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(24);
 
-/// The least time between two calls for the list at `now`, of an account that may make `allowed` calls a second: a walk,
-/// however long, takes at most one call in four, and the polls have the rest. A new month has a budget of its own.
+/// Returns the shortest time between two requests for the list at `now`, for an account that may send `allowed`
+/// requests a second. A walk takes at most one request in four; the polls have the others. The pause ends with the
+/// month, because a new month has a new budget.
 pub fn pause(allowed: f64, now: Timestamp) -> SignedDuration {
     let seconds = 4.0 / allowed.max(f64::MIN_POSITIVE);
-    let pause = SignedDuration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST);
-    pause.min(LONGEST_REST).min(Month::of(now).end.duration_since(now))
+    let pause = SignedDuration::try_from_secs_f64(seconds).unwrap_or(MAX_PAUSE);
+    pause.min(MAX_PAUSE).min(Month::of(now).end.duration_since(now))
 }
 
-/// How long to leave the list alone after so many failures in a row; as with a label that fails.
+/// Returns the wait after `failures` failed requests in a row, as for a label that fails.
 pub fn retry_in(failures: u32) -> SignedDuration {
     signed(backoff(failures.saturating_sub(1)))
 }
 
-/// What a call for the list says about the account, if it says anything. `failure` is what came in place of a list;
-/// `probe` whether the call was the probe of a fallen account; `vouched` whether labels were answered about lately.
+/// Returns the signal of a request for the list about the account, if any. `failure` is the reading of a failed
+/// request. `probe`: the request was the probe of an account that is not ok. `recently_answered`: a poll of this
+/// account got a good answer lately.
 ///
-/// That the list came says nothing of the labels, but that the key is taken. That it is forbidden or not there is no
-/// reason to stop asking about labels, as long as that goes well: a plan or a gateway may lack the list alone.
-pub fn concerns_account(failure: Option<&Reading>, probe: bool, vouched: bool) -> Option<AccountSignal> {
+/// A good list shows only that the key is accepted. A 403 or 404 of the list does not stop the polls while they
+/// succeed: a plan or a gateway may lack only the list.
+pub fn account_signal(
+    failure: Option<&Reading>,
+    probe: bool,
+    recently_answered: bool,
+) -> Option<AccountSignal> {
     let signal = failure.map_or(AccountSignal::Fine, Reading::signal);
     let concerns = match failure {
         Some(Reading::Unauthorized { status: 401, .. }) => true,
-        Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !vouched,
+        Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !recently_answered,
         _ => !matches!(signal, AccountSignal::Fine | AccountSignal::Refused { .. } | AccountSignal::OurFault),
     };
     (concerns || probe).then_some(signal)

@@ -13,11 +13,11 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(NOON + seconds).unwrap()
 }
 
-fn label(number: usize, created_at: i64, fate: Fate) -> Listed {
+fn label(number: usize, created_at: i64, state: ListedState) -> Listed {
     Listed {
         id: format!("se-{number}").parse().unwrap(),
         created_at: Some(at(created_at)),
-        fate,
+        state,
         metadata: Metadata::new(),
     }
 }
@@ -31,166 +31,220 @@ fn ids(labels: &[Listed]) -> Vec<&str> {
 }
 
 #[test]
-fn what_becomes_of_a_label() {
-    for (status, voided, trackable, fate) in [
-        (Some("completed"), Some(false), Some(true), Fate::Tracked),
-        (Some("Completed"), None, None, Fate::Tracked),
-        (Some("completed"), Some(false), Some(false), Fate::Untracked),
-        (Some("completed"), Some(true), Some(true), Fate::Voided),
-        (Some("voided"), Some(false), None, Fate::Voided),
-        (Some("processing"), Some(false), Some(true), Fate::Undecided),
-        (Some("error"), Some(false), Some(true), Fate::Untracked),
-        (Some("archived"), None, Some(true), Fate::Tracked),
-        (Some("archived"), None, None, Fate::Undecided),
-        (None, None, Some(true), Fate::Tracked),
-        (None, None, Some(false), Fate::Undecided),
+fn each_label_is_classified() {
+    for (status, voided, trackable, state) in [
+        (Some("completed"), Some(false), Some(true), ListedState::Tracked),
+        (Some("Completed"), None, None, ListedState::Tracked),
+        (Some("completed"), Some(false), Some(false), ListedState::Untracked),
+        (Some("completed"), Some(true), Some(true), ListedState::Voided),
+        (Some("voided"), Some(false), None, ListedState::Voided),
+        (Some("processing"), Some(false), Some(true), ListedState::Undecided),
+        (Some("error"), Some(false), Some(true), ListedState::Untracked),
+        (Some("archived"), None, Some(true), ListedState::Tracked),
+        (Some("archived"), None, None, ListedState::Undecided),
+        (None, None, Some(true), ListedState::Tracked),
+        (None, None, Some(false), ListedState::Undecided),
     ] {
-        assert_eq!(Fate::of(status, voided, trackable), fate, "{status:?} {voided:?} {trackable:?}");
+        assert_eq!(ListedState::of(status, voided, trackable), state, "{status:?} {voided:?} {trackable:?}");
     }
 }
 
 #[test]
 fn the_first_walk_goes_back_and_later_ones_from_the_position() {
-    let ask =
-        |walk: &Walk| (walk.ask().created_from.as_second() - NOON, walk.ask().page, walk.ask().voided_only);
-    assert_eq!(ask(&Walk::for_news(None, LOOKBACK, at(0))), (-14 * 86_400, 1, false));
+    let request = |walk: &Walk| {
+        (walk.request().created_from.as_second() - NOON, walk.request().page, walk.request().voided_only)
+    };
+    assert_eq!(request(&Walk::for_new_labels(None, LOOKBACK, at(0))), (-14 * 86_400, 1, false));
     let position = Some(at(-1000));
-    assert_eq!(ask(&Walk::for_news(position, LOOKBACK, at(0))), (-1000 - OVERLAP.as_secs(), 1, false));
-    assert_eq!(ask(&Walk::for_news(position, LOOKBACK, at(9_000_000))).0, -1000 - OVERLAP.as_secs());
-    assert_eq!(ask(&Walk::for_voids(LOOKBACK, at(0))), (-30 * 86_400, 1, true));
-    assert_eq!(ask(&Walk::for_voids(Duration::from_secs(90 * 86_400), at(0))).0, -90 * 86_400);
+    assert_eq!(
+        request(&Walk::for_new_labels(position, LOOKBACK, at(0))),
+        (-1000 - OVERLAP.as_secs(), 1, false)
+    );
+    assert_eq!(
+        request(&Walk::for_new_labels(position, LOOKBACK, at(9_000_000))).0,
+        -1000 - OVERLAP.as_secs()
+    );
+    assert_eq!(request(&Walk::for_voids(LOOKBACK, at(0))), (-30 * 86_400, 1, true));
+    assert_eq!(request(&Walk::for_voids(Duration::from_secs(90 * 86_400), at(0))).0, -90 * 86_400);
 }
 
 #[test]
-fn a_walk_goes_along_the_creation_and_turns_pages_only_within_a_second() {
-    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
-    let taken =
-        walk.take(page(vec![label(1, 10, Fate::Tracked), label(2, 20, Fate::Tracked)], true), at(5000));
+fn a_walk_follows_the_creation_time_and_uses_page_numbers_only_within_a_second() {
+    let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(5000));
+    let taken = walk.take(
+        page(vec![label(1, 10, ListedState::Tracked), label(2, 20, ListedState::Tracked)], true),
+        at(5000),
+    );
     assert_eq!(
         (ids(&taken.tracked), taken.position, taken.done),
         (vec!["se-1", "se-2"], Some(at(20)), false)
     );
-    assert_eq!((walk.ask().created_from, walk.ask().page), (at(20), 1));
-    walk.take(page(vec![label(2, 20, Fate::Tracked), label(3, 20, Fate::Tracked)], true), at(5000));
-    assert_eq!((walk.ask().created_from, walk.ask().page), (at(20), 2));
-    let taken =
-        walk.take(page(vec![label(4, 20, Fate::Tracked), label(5, 21, Fate::Tracked)], false), at(5000));
+    assert_eq!((walk.request().created_from, walk.request().page), (at(20), 1));
+    walk.take(
+        page(vec![label(2, 20, ListedState::Tracked), label(3, 20, ListedState::Tracked)], true),
+        at(5000),
+    );
+    assert_eq!((walk.request().created_from, walk.request().page), (at(20), 2));
+    let taken = walk.take(
+        page(vec![label(4, 20, ListedState::Tracked), label(5, 21, ListedState::Tracked)], false),
+        at(5000),
+    );
     assert_eq!((taken.position, taken.done), (Some(at(21)), true));
 }
 
 #[test]
-fn a_list_in_disorder_is_seen_whole_before_the_position_moves() {
-    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
-    let taken =
-        walk.take(page(vec![label(2, 90, Fate::Tracked), label(1, 10, Fate::Tracked)], true), at(5000));
+fn an_unsorted_list_is_read_completely_before_the_position_moves() {
+    let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(5000));
+    let taken = walk.take(
+        page(vec![label(2, 90, ListedState::Tracked), label(1, 10, ListedState::Tracked)], true),
+        at(5000),
+    );
     assert_eq!((taken.position, taken.tracked.len()), (None, 2));
-    assert_eq!((walk.ask().created_from, walk.ask().page), (at(-OVERLAP.as_secs()), 2));
-    let taken = walk.take(page(vec![label(3, 5, Fate::Tracked)], false), at(5000));
+    assert_eq!((walk.request().created_from, walk.request().page), (at(-OVERLAP.as_secs()), 2));
+    let taken = walk.take(page(vec![label(3, 5, ListedState::Tracked)], false), at(5000));
     assert_eq!((taken.position, taken.done), (Some(at(90)), true));
 }
 
 #[test]
 fn a_list_without_an_end_ends_the_walk() {
-    // One that gives the first page whatever it is asked for: all of a second, or in disorder.
+    // The list always returns the first page: all in one second, or unsorted.
     for (created, position) in [([10, 10], Some(at(10))), ([20, 10], None)] {
-        let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
-        let listed = vec![label(1, created[0], Fate::Tracked), label(2, created[1], Fate::Tracked)];
+        let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(5000));
+        let listed =
+            vec![label(1, created[0], ListedState::Tracked), label(2, created[1], ListedState::Tracked)];
         let turned = (0..9).map(|_| walk.take(page(listed.clone(), true), at(5000)));
         let ended = turned.enumerate().find(|(_, taken)| taken.done);
-        let (pages, taken) = ended.expect("it comes to its end");
+        let (pages, taken) = ended.expect("the walk ends");
         assert!(pages < 6 && taken.endless);
         assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-1", "se-2"], position));
     }
-    // One that makes up something new each time.
-    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
-    let ended = (0..20_000).find(|n| walk.take(page(vec![label(*n, 5, Fate::Tracked)], true), at(5000)).done);
+    // The list returns a new label each time.
+    let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(5000));
+    let ended =
+        (0..20_000).find(|n| walk.take(page(vec![label(*n, 5, ListedState::Tracked)], true), at(5000)).done);
     assert!(ended.is_some());
 }
 
 #[test]
-fn an_empty_list_is_a_beginning_too() {
-    let mut walk = Walk::for_news(None, LOOKBACK, at(0));
+fn an_empty_list_sets_the_position() {
+    let mut walk = Walk::for_new_labels(None, LOOKBACK, at(0));
     let taken = walk.take(page(Vec::new(), false), at(0));
     assert_eq!((taken.position, taken.done), (Some(at(-14 * 86_400)), true));
 }
 
 #[test]
-fn a_date_ahead_of_time_does_not_take_the_position_with_it() {
-    let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(60));
-    let taken = walk.take(page(vec![label(1, 900_000, Fate::Tracked)], false), at(60));
+fn a_date_in_the_future_does_not_move_the_position() {
+    let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(60));
+    let taken = walk.take(page(vec![label(1, 900_000, ListedState::Tracked)], false), at(60));
     assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-1"], Some(at(60))));
 }
 
 #[test]
-fn a_label_in_the_making_holds_the_position_for_a_while() {
+fn an_incomplete_label_holds_the_position_for_a_while() {
     let hold = HOLD.as_secs();
     for (now, position) in [(100, 10), (10 + hold - 1, 10), (10 + hold, 30)] {
-        let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(now));
-        let listed = vec![label(1, 10, Fate::Undecided), label(2, 30, Fate::Tracked)];
+        let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(now));
+        let listed = vec![label(1, 10, ListedState::Undecided), label(2, 30, ListedState::Tracked)];
         let taken = walk.take(page(listed, false), at(now));
         assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-2"], Some(at(position))), "{now}");
     }
 }
 
 #[test]
-fn a_walk_for_voids_takes_nothing_up_and_stops_where_it_was_not_heard() {
+fn a_walk_for_voids_adds_no_labels_and_stops_if_the_filter_is_ignored() {
     let mut walk = Walk::for_voids(LOOKBACK, at(0));
-    let taken = walk.take(page(vec![label(1, -50, Fate::Voided), label(2, -40, Fate::Voided)], true), at(0));
+    let taken = walk.take(
+        page(vec![label(1, -50, ListedState::Voided), label(2, -40, ListedState::Voided)], true),
+        at(0),
+    );
     assert_eq!((taken.voided.len(), taken.position, taken.done), (2, None, false));
-    let taken = walk.take(page(vec![label(3, -30, Fate::Tracked), label(4, -20, Fate::Voided)], true), at(0));
-    assert_eq!((taken.tracked.len(), taken.voided.len(), taken.done, taken.astray), (0, 1, true, true));
+    let taken = walk.take(
+        page(vec![label(3, -30, ListedState::Tracked), label(4, -20, ListedState::Voided)], true),
+        at(0),
+    );
+    assert_eq!(
+        (taken.tracked.len(), taken.voided.len(), taken.done, taken.filter_ignored),
+        (0, 1, true, true)
+    );
 }
 
 #[test]
-fn what_is_older_than_the_walk_is_none_of_its_business() {
-    let mut walk = Walk::for_news(None, Duration::from_secs(60), at(0));
-    let taken =
-        walk.take(page(vec![label(1, -61, Fate::Tracked), label(2, -60, Fate::Tracked)], false), at(0));
+fn labels_older_than_the_walk_are_ignored() {
+    let mut walk = Walk::for_new_labels(None, Duration::from_secs(60), at(0));
+    let taken = walk.take(
+        page(vec![label(1, -61, ListedState::Tracked), label(2, -60, ListedState::Tracked)], false),
+        at(0),
+    );
     assert_eq!(ids(&taken.tracked), ["se-2"]);
 }
 
 #[test]
-fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
+fn new_labels_go_before_voids_and_a_clock_set_back_delays_nothing() {
     let fresh = Progress::default();
-    assert_eq!(fresh.next_aim(None, None, INTERVAL, at(0)), Ok(Aim::News));
-    assert_eq!(fresh.next_aim(Some(Aim::News), Some(at(300)), INTERVAL, at(0)), Ok(Aim::Voids));
-    let sought = Progress { voids_sought_at: Some(at(0)), ..fresh };
-    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(300)), INTERVAL, at(1)), Err(at(300)));
+    assert_eq!(fresh.next_walk(None, None, INTERVAL, at(0)), Ok(WalkPurpose::NewLabels));
     assert_eq!(
-        sought.next_aim(Some(Aim::News), Some(at(7200)), Duration::from_secs(7200), at(3700)),
+        fresh.next_walk(Some(WalkPurpose::NewLabels), Some(at(300)), INTERVAL, at(0)),
+        Ok(WalkPurpose::Voids)
+    );
+    let sought = Progress { voids_sought_at: Some(at(0)), ..fresh };
+    assert_eq!(sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(300)), INTERVAL, at(1)), Err(at(300)));
+    assert_eq!(
+        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(7200)), Duration::from_secs(7200), at(3700)),
         Err(at(7200))
     );
-    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(3900)), INTERVAL, at(3600)), Ok(Aim::Voids));
-    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(0)), INTERVAL, at(-9000)), Ok(Aim::Voids));
-    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(90_000)), INTERVAL, at(1)), Err(at(301)));
+    assert_eq!(
+        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(3900)), INTERVAL, at(3600)),
+        Ok(WalkPurpose::Voids)
+    );
+    assert_eq!(
+        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(-9000)),
+        Ok(WalkPurpose::Voids)
+    );
+    assert_eq!(
+        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(90_000)), INTERVAL, at(1)),
+        Err(at(301))
+    );
 }
 
 #[test]
-fn when_both_are_due_they_take_turns() {
+fn walks_for_new_labels_and_voids_take_turns() {
     let fresh = Progress::default();
-    // A rest that was longer than the interval: news are due at each wake.
-    assert_eq!(fresh.next_aim(Some(Aim::News), Some(at(0)), INTERVAL, at(960)), Ok(Aim::Voids));
-    // The voids could not be had, so they are still due.
-    assert_eq!(fresh.next_aim(Some(Aim::Voids), Some(at(0)), INTERVAL, at(1920)), Ok(Aim::News));
+    // The pause was longer than the interval, so new labels are due at each step.
+    assert_eq!(
+        fresh.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(960)),
+        Ok(WalkPurpose::Voids)
+    );
+    // The walk for voids failed, so it is still due.
+    assert_eq!(
+        fresh.next_walk(Some(WalkPurpose::Voids), Some(at(0)), INTERVAL, at(1920)),
+        Ok(WalkPurpose::NewLabels)
+    );
     let sought = Progress { voids_sought_at: Some(at(960)), ..fresh };
-    assert_eq!(sought.next_aim(Some(Aim::News), Some(at(0)), INTERVAL, at(1920)), Ok(Aim::News));
+    assert_eq!(
+        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(1920)),
+        Ok(WalkPurpose::NewLabels)
+    );
 }
 
 #[test]
-fn a_walk_leaves_three_calls_in_four_to_the_polls() {
+fn a_walk_leaves_three_requests_in_four_to_the_polls() {
     assert_eq!(pause(160.0 / 60.0, at(0)), SignedDuration::from_millis(1500));
     assert_eq!(pause(1.0 / 60.0, at(0)), SignedDuration::from_secs(240));
-    assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [LONGEST_REST; 3]);
+    assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [MAX_PAUSE; 3]);
     let end = Month::of(at(0)).end;
-    assert_eq!(pause(0.0, end - SignedDuration::from_hours(3)).as_hours(), 3, "a new month is a new one");
+    assert_eq!(
+        pause(0.0, end - SignedDuration::from_hours(3)).as_hours(),
+        3,
+        "the pause ends with the month"
+    );
     assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
 }
 
 #[test]
-fn a_list_that_is_refused_stops_no_polls_that_go_well() {
+fn a_refused_list_does_not_stop_working_polls() {
     let refused = |status| Reading::Unauthorized { status, detail: String::new() };
     let nowhere = Reading::WrongEndpoint { url: String::new(), detail: String::new() };
-    for (failure, concerns, vouched_for) in [
+    for (failure, concerns, with_recent_answer) in [
         (None, false, false),
         (Some(refused(401)), true, true),
         (Some(refused(403)), true, false),
@@ -199,57 +253,58 @@ fn a_list_that_is_refused_stops_no_polls_that_go_well() {
         (Some(Reading::ServerError { status: 500 }), true, true),
         (Some(Reading::Refused { status: 400, detail: String::new() }), false, false),
     ] {
-        let concerned = |probe, vouched| concerns_account(failure.as_ref(), probe, vouched).is_some();
+        let concerned =
+            |probe, recently_answered| account_signal(failure.as_ref(), probe, recently_answered).is_some();
         assert_eq!(concerned(false, false), concerns, "{failure:?}");
-        assert_eq!(concerned(false, true), vouched_for, "{failure:?}");
-        assert!(concerned(true, true), "a probe always says something");
+        assert_eq!(concerned(false, true), with_recent_answer, "{failure:?}");
+        assert!(concerned(true, true), "a probe always gives a signal");
     }
 }
 
-/// A label of the vendor's, as time reveals it.
+/// A label of the simulated vendor.
 #[derive(Clone, Debug)]
 struct Made {
-    /// In ms, as it is dated.
+    /// `created_at` in ms.
     created_ms: i64,
-    /// When it shows in the list; not later than the overlap.
+    /// When it appears in the list, within the overlap.
     shows_ms: i64,
     /// When it is completed.
     completed_ms: i64,
     voided_ms: Option<i64>,
 }
 
-/// The vendor: filters, sorts by creation, and answers a page as things stand at `now`.
-fn answer(made: &[Made], ask: Ask, size: usize, now: i64) -> Page {
+/// The simulated vendor: filters and sorts as the list does at `now`.
+fn answer(made: &[Made], request: ListRequest, size: usize, now: i64) -> Page {
     let ms = |at: Timestamp| at.as_millisecond() - NOON * 1000;
-    let fate = |made: &Made| match made.voided_ms {
-        Some(voided) if voided <= now => Fate::Voided,
-        _ if made.completed_ms > now => Fate::Undecided,
-        _ => Fate::Tracked,
+    let state = |made: &Made| match made.voided_ms {
+        Some(voided) if voided <= now => ListedState::Voided,
+        _ if made.completed_ms > now => ListedState::Undecided,
+        _ => ListedState::Tracked,
     };
     let mut listed: Vec<(usize, &Made)> = made
         .iter()
         .enumerate()
-        .filter(|(_, made)| made.shows_ms <= now && made.created_ms >= ms(ask.created_from))
-        .filter(|(_, made)| !ask.voided_only || fate(made) == Fate::Voided)
+        .filter(|(_, made)| made.shows_ms <= now && made.created_ms >= ms(request.created_from))
+        .filter(|(_, made)| !request.voided_only || state(made) == ListedState::Voided)
         .collect();
     listed.sort_by_key(|(_, made)| made.created_ms);
     let pages = listed.len().div_ceil(size);
-    let first = (ask.page as usize - 1) * size;
+    let first = (request.page as usize - 1) * size;
     let labels = listed.into_iter().skip(first).take(size).map(|(number, made)| Listed {
         created_at: Some(Timestamp::from_millisecond(NOON * 1000 + made.created_ms).unwrap()),
-        ..label(number, 0, fate(made))
+        ..label(number, 0, state(made))
     });
-    Page { labels: labels.collect(), more: (ask.page as usize) < pages, illegible: 0 }
+    Page { labels: labels.collect(), more: (request.page as usize) < pages, illegible: 0 }
 }
 
-/// How long a process that died stays so.
+/// Time between a crash and the restart.
 const DEAD_MS: i64 = 600_000;
 
 fn a_label() -> impl Strategy<Value = Made> {
-    // Whole days of quiet, and bursts within one second.
+    // Days without labels, and many labels within one second.
     let created = prop_oneof![0i64..3 * 86_400_000, 40_000_000i64..40_001_000, 9_000i64..9_003];
     let late = 0..OVERLAP.as_secs() * 1000;
-    // An answer is on its way for some seconds, in which the hold must not run out.
+    // An answer takes some seconds; the hold must not end in this time.
     let making = prop_oneof![Just(0), 0..(HOLD.as_secs() - OVERLAP.as_secs() - 10) * 1000];
     let void = prop::option::weighted(0.2, 0i64..86_400_000);
     (created, late, making, void).prop_map(|(created_ms, late, making, void)| Made {
@@ -263,14 +318,14 @@ fn a_label() -> impl Strategy<Value = Made> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
-    /// Whatever the order of arrival, the size of a page, what shifts between two pages, and wherever the process dies:
-    /// every label that could be tracked is registered, once; every void is dropped; none is registered that was void.
+    /// For any order of arrival, page size, shift between two pages and crash: each trackable label is registered once,
+    /// each voided label is dropped, and no voided label is registered.
     #[test]
-    fn no_label_is_missed_and_none_is_taken_up_twice(
+    fn every_label_is_added_exactly_once(
         made in prop::collection::vec(a_label(), 1..120),
         size in 1usize..12,
-        // The time a page takes, and whether the process dies after it, before anything was kept, or after.
-        fates in prop::collection::vec((0i64..4_000, 0u8..12), 1..60),
+        // The time of a page, and whether the process dies after it: before the write, after it, or not.
+        crashes in prop::collection::vec((0i64..4_000, 0u8..12), 1..60),
     ) {
         let end = 5 * 86_400_000;
         let moment = |ms: i64| Timestamp::from_millisecond(NOON * 1000 + ms).unwrap();
@@ -278,34 +333,34 @@ proptest! {
         let mut kept = Progress::default();
         let mut registry: BTreeMap<String, bool> = BTreeMap::new();
         let mut taken_up: Vec<String> = Vec::new();
-        let (mut last, mut news_at) = (None, None);
+        let (mut last, mut new_labels_at) = (None, None);
         let mut walk: Option<Walk> = None;
         let lookback = Duration::from_secs(3600);
         while now < end {
-            let aim = kept.next_aim(last, news_at, Duration::from_secs(3 * 3600), moment(now));
-            let mut current = match (walk.take(), aim) {
+            let purpose = kept.next_walk(last, new_labels_at, Duration::from_secs(3 * 3600), moment(now));
+            let mut current = match (walk.take(), purpose) {
                 (Some(walk), _) => walk,
-                (None, Ok(Aim::News)) => Walk::for_news(kept.position, lookback, moment(now)),
-                (None, Ok(Aim::Voids)) => Walk::for_voids(lookback, moment(now)),
+                (None, Ok(WalkPurpose::NewLabels)) => Walk::for_new_labels(kept.position, lookback, moment(now)),
+                (None, Ok(WalkPurpose::Voids)) => Walk::for_voids(lookback, moment(now)),
                 (None, Err(at)) => { now = (at.as_millisecond() - NOON * 1000).max(now + 1); continue }
             };
-            last = Some(current.aim());
-            let listed = answer(&made, current.ask(), size, now);
-            // Once it must have begun, and in the end it lives for a while, or nothing could be promised.
+            last = Some(current.purpose());
+            let listed = answer(&made, current.request(), size, now);
+            // The first walk starts, and the process survives the second half: otherwise nothing can be guaranteed.
             let lives = kept.position.is_none() || now > end / 2;
-            let (took, death) = if lives { (1_000, 9) } else { fates[calls % fates.len()] };
+            let (took, death) = if lives { (1_000, 9) } else { crashes[calls % crashes.len()] };
             (calls, pages) = (calls + 1, pages + 1);
-            prop_assert!(pages <= 2 * made.len() + 1, "walks come to an end");
+            prop_assert!(pages <= 2 * made.len() + 1, "the walk ends");
             now += took;
             if death < 2 {
-                (walk, last, news_at, pages) = (None, None, None, 0);
+                (walk, last, new_labels_at, pages) = (None, None, None, 0);
             }
             if death == 0 {
                 now += DEAD_MS;
                 continue;
             }
             let taken = current.take(listed, moment(now));
-            prop_assert!(!taken.astray);
+            prop_assert!(!taken.filter_ignored);
             for label in taken.tracked {
                 let id = label.id.to_string();
                 if registry.insert(id.clone(), true).is_none() {
@@ -318,9 +373,9 @@ proptest! {
             kept.position = taken.position.or(kept.position);
             if taken.done {
                 pages = 0;
-                match current.aim() {
-                    Aim::News => news_at = Some(current.began_at() + SignedDuration::from_hours(3)),
-                    Aim::Voids => kept.voids_sought_at = Some(current.began_at()),
+                match current.purpose() {
+                    WalkPurpose::NewLabels => new_labels_at = Some(current.began_at() + SignedDuration::from_hours(3)),
+                    WalkPurpose::Voids => kept.voids_sought_at = Some(current.began_at()),
                 }
             } else if death != 1 {
                 walk = Some(current);

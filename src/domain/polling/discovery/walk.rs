@@ -1,43 +1,43 @@
-//! One walk along the list, page by page.
+//! A walk along the list, page by page.
 //!
-//! Page numbers shift while labels come and go, so a walk does not count on them: as long as the list is in the order
-//! that was asked for, the next page is the first one from the newest `created_at` on that was seen. Only within one
-//! second, or in a list in disorder, it turns pages.
+//! Page numbers shift when labels are added or removed, so a walk does not rely on them. While the list is sorted as
+//! requested, the next page is the first page from the newest `created_at` seen. The walk turns pages only within one
+//! second, or if the list is not sorted.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Aim, Fate, Listed, Page};
+use super::{Listed, ListedState, Page, WalkPurpose};
 use crate::domain::label::LabelId;
 use crate::domain::time::{earlier, signed};
 
-/// How far a walk begins before the position: what the vendor enters later than it dates it is still found.
+/// Overlap of a walk with the part before the position. It finds labels that appear later than their `created_at`.
 pub const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
-/// A label that is still being made holds the position back for so long, and is then given up.
+/// Longest time for which a label in creation holds the position back.
 pub const HOLD: SignedDuration = SignedDuration::from_hours(6);
-/// Carriers take labels back for about a month: voids are looked for so far back, or as far as the first look went.
-const VOIDABLE: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// A page that comes so often again is all that the list gives, whatever page it is asked for. Once may be chance: pages
+/// Age up to which labels can be voided, about a month. A walk for voids goes back this far, or as far as `lookback`.
+const VOID_WINDOW: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Number of equal pages in a row after which a list counts as endless. Fewer may be a coincidence, because pages
 /// shift.
-const AGAIN: u32 = 3;
-/// No walk turns more pages than that in a row.
-const MOST_PAGES: u32 = 10_000;
+const MAX_REPEATS: u32 = 3;
+/// Maximum number of pages that a walk turns in a row.
+const MAX_PAGES: u32 = 10_000;
 
-/// What to ask the list for.
+/// Parameters of a request for the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// Created then or later.
+pub struct ListRequest {
+    /// Earliest `created_at`.
     pub created_from: Timestamp,
-    /// From 1 on.
+    /// Page number, from 1.
     pub page: u32,
-    /// Labels on a page; the vendor may give fewer.
+    /// Maximum number of labels on the page.
     pub page_size: u32,
     pub voided_only: bool,
 }
 
-/// How many labels a walk asks for at a time. The vendor documents no maximum; but an answer may be too large or take
-/// too long, and then the next walk is content with fewer.
+/// Number of labels that a walk requests per page. The vendor documents no maximum. If an answer is too large or too
+/// slow, the next walk requests fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(u32);
 
@@ -48,75 +48,76 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// After a page that could not be had.
+    /// Returns the size after a failed page.
     pub fn smaller(self) -> Self {
         Self((self.0 / 2).max(5))
     }
 
-    /// After a walk that came to its end.
+    /// Returns the size after a complete walk.
     pub fn larger(self) -> Self {
         Self((self.0 * 2).min(Self::default().0))
     }
 }
 
-/// What follows from a page.
+/// Result of a page.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Taken {
-    /// To be watched, if they are not yet.
+pub struct PageResult {
+    /// Labels to register, if they are not registered.
     pub tracked: Vec<Listed>,
-    /// To be watched no longer on our account.
+    /// Labels that discovery no longer registers.
     pub voided: Vec<LabelId>,
-    /// All that was created until then has been seen; none: as before.
+    /// The new position; `None`: unchanged.
     pub position: Option<Timestamp>,
-    /// Whether the walk has come to its end.
+    /// The walk is complete.
     pub done: bool,
-    /// Whether the list held what it was not asked for, which ends a walk for voids.
-    pub astray: bool,
-    /// Whether the list goes on for ever, which ends any walk; what is behind goes unseen.
+    /// The list has labels that are not voided, although the request filters for voided ones. This ends a walk for
+    /// voids.
+    pub filter_ignored: bool,
+    /// The list has no end. This ends the walk; labels behind this page are not seen.
     pub endless: bool,
 }
 
-/// A walk under way. It lives in memory: one that is cut short is begun again from the position.
+/// A walk in progress, in memory only. After a restart it begins again from the position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Walk {
-    aim: Aim,
+    purpose: WalkPurpose,
     began_at: Timestamp,
-    /// What was created before is none of its business.
+    /// Labels created earlier are ignored.
     since: Timestamp,
-    /// Where the position stood, or stands as soon as anything was seen.
+    /// The position before the walk; for the first walk, its start.
     base: Timestamp,
     created_from: Timestamp,
     page: u32,
     page_size: u32,
     newest: Option<Timestamp>,
-    /// Whether the list is in the order that was asked for.
-    orderly: bool,
-    /// The oldest label that is still being made.
+    /// The list is sorted as requested.
+    in_order: bool,
+    /// `created_at` of the oldest label in creation.
     held: Option<Timestamp>,
-    /// What the last page held, and how often it came again as pages were turned.
+    /// Labels of the last page, and the number of equal pages in a row.
     last_page: Vec<LabelId>,
-    again: u32,
+    repeats: u32,
 }
 
 impl Walk {
-    /// From the position on, less the overlap; the very first goes `lookback` back.
-    pub fn for_news(position: Option<Timestamp>, lookback: Duration, now: Timestamp) -> Self {
+    /// Returns a walk from the position minus the overlap. The first walk goes `lookback` back.
+    pub fn for_new_labels(position: Option<Timestamp>, lookback: Duration, now: Timestamp) -> Self {
         let (base, since) = match position {
             Some(position) => (position, earlier(position, OVERLAP)),
             None => (earlier(now, signed(lookback)), earlier(now, signed(lookback))),
         };
-        Self::new(Aim::News, base, since, now)
+        Self::new(WalkPurpose::NewLabels, base, since, now)
     }
 
-    /// Over all labels that can still be voided.
+    /// Returns a walk over all labels that can still be voided.
     pub fn for_voids(lookback: Duration, now: Timestamp) -> Self {
-        let since = earlier(now, signed(lookback).max(VOIDABLE));
-        Self::new(Aim::Voids, since, since, now)
+        let since = earlier(now, signed(lookback).max(VOID_WINDOW));
+        Self::new(WalkPurpose::Voids, since, since, now)
     }
 
-    fn new(aim: Aim, base: Timestamp, since: Timestamp, now: Timestamp) -> Self {
+    fn new(purpose: WalkPurpose, base: Timestamp, since: Timestamp, now: Timestamp) -> Self {
         Self {
-            aim,
+            purpose,
             began_at: now,
             since,
             base,
@@ -124,10 +125,10 @@ impl Walk {
             page: 1,
             page_size: PageSize::default().0,
             newest: None,
-            orderly: true,
+            in_order: true,
             held: None,
             last_page: Vec::new(),
-            again: 0,
+            repeats: 0,
         }
     }
 
@@ -136,66 +137,72 @@ impl Walk {
         Self { page_size: size.0, ..self }
     }
 
-    pub fn aim(&self) -> Aim {
-        self.aim
+    pub fn purpose(&self) -> WalkPurpose {
+        self.purpose
     }
 
     pub fn began_at(&self) -> Timestamp {
         self.began_at
     }
 
-    /// What to ask for next.
-    pub fn ask(&self) -> Ask {
-        let voided_only = self.aim == Aim::Voids;
-        Ask { created_from: self.created_from, page: self.page, page_size: self.page_size, voided_only }
+    /// Returns the next request.
+    pub fn request(&self) -> ListRequest {
+        let voided_only = self.purpose == WalkPurpose::Voids;
+        ListRequest {
+            created_from: self.created_from,
+            page: self.page,
+            page_size: self.page_size,
+            voided_only,
+        }
     }
 
-    /// Takes in the answer to [`Self::ask`] and goes on behind it.
-    pub fn take(&mut self, page: Page, now: Timestamp) -> Taken {
-        let astray = self.aim == Aim::Voids && page.labels.iter().any(|label| label.fate != Fate::Voided);
+    /// Applies the answer to [`Self::request`] and moves on to the next page.
+    pub fn take(&mut self, page: Page, now: Timestamp) -> PageResult {
+        let filter_ignored = self.purpose == WalkPurpose::Voids
+            && page.labels.iter().any(|label| label.state != ListedState::Voided);
         let last = page.labels.is_empty() && page.illegible == 0 || !page.more;
         let endless = !last && self.is_endless(&page);
-        let done = last || astray || endless;
-        self.orderly &= in_order(self.created_from, &page.labels);
-        let undecided = page.labels.iter().filter(|label| label.fate == Fate::Undecided);
+        let done = last || filter_ignored || endless;
+        self.in_order &= in_order(self.created_from, &page.labels);
+        let undecided = page.labels.iter().filter(|label| label.state == ListedState::Undecided);
         let held = undecided.filter_map(|label| label.created_at).filter(|at| *at > earlier(now, HOLD)).min();
         self.held = [self.held, held].into_iter().flatten().min();
         let newest = page.labels.iter().filter_map(|label| label.created_at).max();
         self.newest = self.newest.max(newest);
         match self.newest.map(whole_second) {
-            Some(newest) if self.orderly && newest > self.created_from => {
+            Some(newest) if self.in_order && newest > self.created_from => {
                 (self.created_from, self.page) = (newest, 1);
             }
             _ => self.page += 1,
         }
-        // Of a list in disorder not all was seen if it has no end.
+        // An unsorted list without an end is not seen completely, so the position stays.
         let position = self.position(done && !endless, now);
-        let mut taken = Taken { position, done, astray, endless, ..Taken::default() };
+        let mut taken = PageResult { position, done, filter_ignored, endless, ..PageResult::default() };
         for label in
             page.labels.into_iter().filter(|label| label.created_at.is_none_or(|at| at >= self.since))
         {
-            match label.fate {
-                Fate::Tracked if self.aim == Aim::News => taken.tracked.push(label),
-                Fate::Voided => taken.voided.push(label.id),
-                Fate::Tracked | Fate::Untracked | Fate::Undecided => {}
+            match label.state {
+                ListedState::Tracked if self.purpose == WalkPurpose::NewLabels => taken.tracked.push(label),
+                ListedState::Voided => taken.voided.push(label.id),
+                ListedState::Tracked | ListedState::Untracked | ListedState::Undecided => {}
             }
         }
         taken
     }
 
-    /// A list that does not care which page it is asked for, and always says that there are more.
+    /// Detects a list that ignores the page number and always has more pages.
     fn is_endless(&mut self, page: &Page) -> bool {
         let held: Vec<LabelId> = page.labels.iter().map(|label| label.id.clone()).collect();
         let same = self.page > 1 && !held.is_empty() && held == self.last_page;
-        self.again = if same { self.again + 1 } else { 0 };
+        self.repeats = if same { self.repeats + 1 } else { 0 };
         self.last_page = held;
-        self.again >= AGAIN || self.page >= MOST_PAGES
+        self.repeats >= MAX_REPEATS || self.page >= MAX_PAGES
     }
 
-    /// A list in disorder must be seen whole before anything is known. What the vendor dates ahead of our time does not
-    /// take the position with it: something older may still come.
+    /// Returns the new position. An unsorted list must be read completely first. A `created_at` in the future does not
+    /// move the position past `now`, because older labels may still appear.
     fn position(&self, done: bool, now: Timestamp) -> Option<Timestamp> {
-        if self.aim == Aim::Voids || !(self.orderly || done) {
+        if self.purpose == WalkPurpose::Voids || !(self.in_order || done) {
             return None;
         }
         let seen = self.newest.map_or(self.base, |newest| newest.min(now).max(self.base));
@@ -203,13 +210,13 @@ impl Walk {
     }
 }
 
-/// Whether the labels rise by their creation, from `start` on.
+/// Whether the labels are sorted by `created_at`, from `start` on.
 fn in_order(start: Timestamp, labels: &[Listed]) -> bool {
     let created: Vec<Timestamp> = labels.iter().filter_map(|label| label.created_at).collect();
     created.is_sorted() && created.first().is_none_or(|first| *first >= start)
 }
 
-/// Instants go out in whole seconds: however the vendor rounds what is finer, nothing falls between two pages.
+/// Cuts an instant to whole seconds, so that the vendor's rounding of fractions leaves no gap between two pages.
 fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

@@ -1,4 +1,4 @@
-//! Change rates learned from the answers of this installation: how soon and at what time of the day changes come.
+//! Change rates learned from the answers of this installation: the age and the time of the day at which changes come.
 //!
 //! Each wait between two good answers adds seconds watched and changes seen, by carrier, service and state, by the time
 //! since the last change, and by hour and weekday at the destination. Changes divided by seconds are the rate of changes,
@@ -42,22 +42,22 @@ pub struct Wait<'a> {
     pub situation: &'a Situation,
     pub from: Timestamp,
     pub until: Timestamp,
-    /// Whether the answer at the end brought a change.
+    /// Whether the answer at the end had a change.
     pub changed: bool,
 }
 
 /// A wait is split into pieces of this length, each of which belongs to one hour, age and day.
 const PIECE: SignedDuration = SignedDuration::from_mins(30);
-/// Of longer waits only the end counts, because they say little about when the change came.
+/// Only the last part of a longer wait counts, because long waits say little about when the change came.
 const LONGEST: SignedDuration = SignedDuration::from_hours(48);
-/// The age at which what was learned counts half.
+/// The half-life of counts.
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// A group with this many changes is used before a more general one.
-const KNOWN: f64 = 200.0;
+const ENOUGH_CHANGES: f64 = 200.0;
 /// The largest number of groups. Beyond it a wait counts for the more general groups only.
-const MOST: usize = 1_000;
+const MAX_GROUPS: usize = 1_000;
 /// A group with fewer changes is not used.
-const LEAST: f64 = 40.0;
+const MIN_CHANGES: f64 = 40.0;
 
 impl LearnedRates {
     /// Adds a wait.
@@ -79,7 +79,7 @@ impl LearnedRates {
             let state = state(wait.situation, middle);
             for carrier in &carriers {
                 let group = Group { carrier: carrier.clone(), state };
-                if self.groups.len() >= MOST && !self.groups.contains_key(&group) {
+                if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
                     continue;
                 }
                 let tally = self.groups.entry(group).or_default();
@@ -106,7 +106,7 @@ impl LearnedRates {
         true
     }
 
-    /// Lets older counts fade after `passed`.
+    /// Reduces older counts after `passed`.
     pub fn fade(&mut self, passed: SignedDuration) {
         let left = 0.5_f64.powf(passed.as_secs_f64().max(0.0) / HALF_LIFE.as_secs_f64());
         for tally in self.groups.values_mut() {
@@ -126,8 +126,9 @@ impl LearnedRates {
             .into_iter()
             .rev()
             .filter_map(|carrier| self.groups.get_key_value(&Group { carrier, state }));
-        let best = fits.clone().find(|(_, tally)| tally.changes() >= KNOWN).or_else(|| fits.next_back());
-        best.filter(|(_, tally)| tally.changes() >= LEAST)
+        let best =
+            fits.clone().find(|(_, tally)| tally.changes() >= ENOUGH_CHANGES).or_else(|| fits.next_back());
+        best.filter(|(_, tally)| tally.changes() >= MIN_CHANGES)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Group, &Tally)> {

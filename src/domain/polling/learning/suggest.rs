@@ -1,4 +1,4 @@
-//! From learned rates to the next poll.
+//! Suggestion of the next poll from learned rates.
 //!
 //! If changes come at a known rate λ, polls at a rate proportional to √λ give the least mean delay for their number (Cho
 //! and Garcia-Molina 2003). The table sets how many polls a state gets. The learned rates move them to the hours and ages
@@ -25,12 +25,12 @@ struct PollRates<'a> {
 }
 
 /// The number of changes at which table and learned rates have the same weight.
-const HALF: f64 = 50.0;
-/// The share of the table's polls that is needed when they come at the right time: in the simulation the smallest at which
-/// deliveries are noticed as early as by the table alone.
-const THRIFT: f64 = 0.78;
+const EQUAL_WEIGHT_CHANGES: f64 = 50.0;
+/// The share of the table's polls that is needed if they come at the right time. In the simulation it is the smallest
+/// share with which deliveries are noticed as early as with the table alone.
+const POLL_SHARE: f64 = 0.78;
 /// The same for parcels that are out for delivery, which the table also polls in the night and the early hours.
-const THRIFT_OUT: f64 = 0.63;
+const POLL_SHARE_OUT: f64 = 0.63;
 /// The step in which the rate is summed up.
 const STEP: SignedDuration = SignedDuration::from_mins(10);
 /// The longest wait.
@@ -39,7 +39,7 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 impl<'a> PollRates<'a> {
     /// `row` is the row of the group in the table; `outside` applies outside of its hours.
     fn new(group: &'a Group, tally: &'a Tally, row: &Row, outside: &Row) -> Self {
-        let asked: f64 = match row.hours {
+        let polls: f64 = match row.hours {
             Some(hours) => {
                 let row_at = |block: usize| {
                     let middle = Time::new(block as i8 * 2 + 1, 0, 0, 0).unwrap_or_default();
@@ -57,8 +57,8 @@ impl<'a> PollRates<'a> {
             roots / tally.seconds()
         };
         let roots = mean_root(&tally.ages) * mean_root(&tally.hours) * mean_root(&tally.weekdays);
-        let thrift = if group.state == RowName::OutForDelivery { THRIFT_OUT } else { THRIFT };
-        Self { group, tally, base: thrift * asked / (tally.seconds() * roots) }
+        let share = if group.state == RowName::OutForDelivery { POLL_SHARE_OUT } else { POLL_SHARE };
+        Self { group, tally, base: share * polls / (tally.seconds() * roots) }
     }
 
     /// Polls a second in a period.
@@ -121,7 +121,7 @@ impl LearnedRates {
         Some(Suggestion {
             wait: at.duration_since(now).unsigned_abs(),
             pace: Duration::from_secs_f64(1.0 / rate.max(1e-6)),
-            weight: changes / (changes + HALF),
+            weight: changes / (changes + EQUAL_WEIGHT_CHANGES),
             learned: here.learned(changes),
             known_rows: with_hours.into_iter().filter(|row| rates_of(*row).is_some()).collect(),
         })

@@ -24,7 +24,7 @@ pub struct Tally {
 }
 
 /// The number of changes that weigh as much as the assumption that all ages, hours and days are alike.
-const DOUBT: f64 = 4.0;
+const PRIOR_CHANGES: f64 = 4.0;
 
 impl Tally {
     pub(super) fn add(&mut self, period: Period, seconds: f64, changes: f64) {
@@ -60,7 +60,7 @@ impl Tally {
     /// Returns the rate in a period as a multiple of the mean rate.
     pub(super) fn ratio(&self, period: Period) -> f64 {
         let base = self.base();
-        let of = |count: &Count| (count.changes + DOUBT) / (count.seconds * base + DOUBT);
+        let of = |count: &Count| (count.changes + PRIOR_CHANGES) / (count.seconds * base + PRIOR_CHANGES);
         of(&self.ages[period.age]) * of(&self.hours[period.hours]) * of(&self.weekdays[period.weekday])
     }
 

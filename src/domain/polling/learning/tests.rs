@@ -64,7 +64,7 @@ fn the_next_poll_comes_when_changes_are_likely() {
     let mut rates = LearnedRates::default();
     punctual(&mut rates, "ups", 9, 400);
     let found = wait(&rates, "ups", 0).unwrap();
-    assert!(found.wait > Duration::from_secs(5 * 3_600), "nothing happens before nine hours: {found:?}");
+    assert!(found.wait > Duration::from_secs(5 * 3_600), "no changes before nine hours: {found:?}");
     let [Some(quarter), Some(half), _] = found.learned.quartile_hours else { panic!("{found:?}") };
     assert!(8.0 < quarter && quarter < half && half < 10.0, "{found:?}");
     let then = wait(&rates, "ups", 9).unwrap();
@@ -90,7 +90,7 @@ fn too_few_changes_or_learn_false_leave_the_table() {
     let mut rates = LearnedRates::default();
     assert_eq!(wait(&rates, "ups", 0), None);
     punctual(&mut rates, "ups", 9, 39);
-    assert_eq!(wait(&rates, "ups", 0), None, "thirty-nine changes say nothing");
+    assert_eq!(wait(&rates, "ups", 0), None, "thirty-nine changes are too few");
     punctual(&mut rates, "ups", 9, 400);
     let mut own = default_cadence();
     for row in own.rows.values_mut() {

@@ -55,7 +55,8 @@ impl Pace {
     }
 
     /// The wait by which lateness is measured. Labels without a wait count as if they had waited for an hour: a
-    /// thousand new labels do not delay those that are polled every minute, and soon pass those that are polled daily.
+    /// thousand new labels do not delay labels that are polled every minute, and soon pass labels that are polled
+    /// daily.
     fn measure(self) -> i64 {
         if self == Self::NONE { 3_600_000 } else { self.0 }
     }
@@ -73,8 +74,8 @@ pub fn allowed(requests_per_minute: u32, share: &AdaptiveLimit, budget: &Budget,
     budget.rate().map_or(by_minute, |by_month| by_month.min(by_minute))
 }
 
-/// Returns the factor by which all waits stretch: the requests a second that the labels ask for over those that are
-/// allowed, at least 1. Infinite if none is allowed.
+/// Returns the factor by which all waits stretch: the demand of the labels divided by the allowed requests a second, at
+/// least 1. Infinite if none is allowed.
 pub fn stretch(demand: f64, allowed: f64) -> f64 {
     if allowed > 0.0 { (demand / allowed).max(1.0) } else { f64::INFINITY }
 }
@@ -93,15 +94,15 @@ pub fn expected_at(
     open_at.map_or(at, |open_at| at.max(open_at))
 }
 
-/// Whether a stretch is logged, after `told` was: when it leaves 1 or comes back to 1, and between that when it changes
-/// by a quarter.
-pub fn is_worth_logging(told: f64, stretch: f64) -> bool {
-    match (told > 1.0, stretch > 1.0) {
+/// Whether a stretch is logged when `logged` was logged last: when it leaves 1, when it returns to 1, and when it
+/// changes by a quarter in between.
+pub fn is_worth_logging(logged: f64, stretch: f64) -> bool {
+    match (logged > 1.0, stretch > 1.0) {
         (false, false) => false,
         // Slightly above 1 is not logged, or it would be logged again and again.
         (false, true) => stretch > 1.05,
         (true, false) => true,
-        (true, true) => stretch / told >= 1.25 || told / stretch >= 1.25,
+        (true, true) => stretch / logged >= 1.25 || logged / stretch >= 1.25,
     }
 }
 

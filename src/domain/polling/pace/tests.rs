@@ -27,24 +27,24 @@ fn a_pace_is_near_its_wait_and_there_are_few_of_them() {
 }
 
 #[test]
-fn the_factor_and_when_it_is_told() {
+fn the_factor_is_logged_when_it_changes() {
     assert_eq!(stretch(1.0, 2.0), 1.0);
     assert_eq!(stretch(3.0, 2.0), 1.5);
     assert_eq!(stretch(0.0, 0.0), f64::INFINITY);
-    let mut told = 1.0;
-    let said: Vec<f64> = [1.0, 1.04, 1.1, 1.2, 1.02, 1.38, 1.3, 1.0, 1.01, f64::INFINITY, 2.0, 2.4, 1.6]
+    let mut logged = 1.0;
+    let reported: Vec<f64> = [1.0, 1.04, 1.1, 1.2, 1.02, 1.38, 1.3, 1.0, 1.01, f64::INFINITY, 2.0, 2.4, 1.6]
         .into_iter()
         .filter(|stretch| {
-            let tell = is_worth_logging(told, *stretch);
-            told = if tell { *stretch } else { told };
-            tell
+            let worth = is_worth_logging(logged, *stretch);
+            logged = if worth { *stretch } else { logged };
+            worth
         })
         .collect();
-    assert_eq!(said, [1.1, 1.38, 1.0, f64::INFINITY, 2.0, 1.6]);
+    assert_eq!(reported, [1.1, 1.38, 1.0, f64::INFINITY, 2.0, 1.6]);
 }
 
 #[test]
-fn what_is_to_be_expected() {
+fn the_expected_pace_follows_from_the_demand() {
     let wait = Some(minutes(60));
     assert_eq!(expected_at(at(0), wait, 1.0, None), at(0));
     assert_eq!(expected_at(at(0), wait, 1.5, None), at(1_800_000));

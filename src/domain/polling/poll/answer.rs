@@ -1,9 +1,9 @@
-//! The plan of a tracking answer: what is new, the label's new state, and the messages.
+//! Plan of a tracking answer: new events, the label's new state, and the messages.
 
 use jiff::Timestamp;
 
 use super::diff::{self, Step};
-use super::{FirstPoll, PollContext, PollPlan, good, silence};
+use super::{FirstPoll, PollContext, PollPlan, due_alerts, good};
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::messages::body::{compose, summarize};
@@ -28,28 +28,28 @@ pub(super) fn answered(
     let mut plan = good(label, now);
     let first = label.poll_state.first_answer_at.is_none();
     let matching = match_events(&label.key, known, &tracking.events);
-    let (writes, told) = history::plan(known, &matching);
+    let (writes, changed) = history::plan(known, &matching);
     let after = &mut plan.poll_state;
-    take_over(after, tracking, digest, now);
+    copy_fields(after, tracking, digest, now);
     after.missing_events = writes.missing_after;
     plan.events = writes;
-    plan.notices = freshness::noticed(label, &told.added, &tracking.events, now);
+    plan.notices = freshness::noticed(label, &changed.added, &tracking.events, now);
     let deliveries = DeliveryScans::of(&tracking.events);
     let kept =
         known.iter().enumerate().filter(|(at, event)| !event.retracted && !matching.retracted.contains(at));
     let kept = kept.map(|(_, event)| event);
-    let stands = !after.is_terminal() && delivery_stands(&label.poll_state, deliveries, kept, tracking);
-    after.delivered_beneath_at = stands.then(|| label.poll_state.delivered_beneath_at.unwrap_or(now));
+    let is_beneath = !after.is_terminal() && delivery_stands(&label.poll_state, deliveries, kept, tracking);
+    after.delivered_beneath_at = is_beneath.then(|| label.poll_state.delivered_beneath_at.unwrap_or(now));
 
-    if !told.added.is_empty() {
-        let is_new = |place| told.added.iter().any(|event| event.index == Some(place));
+    if !changed.added.is_empty() {
+        let is_new = |place| changed.added.iter().any(|event| event.index == Some(place));
         let scan = newest_scan(&tracking.events, is_new, after.utc_offset(), now);
         let scan = scan.max(after.newest_scan_at);
         after.stalled_told &= scan == after.newest_scan_at;
         after.newest_scan_at = scan;
     }
     let step = Step { before: &label.poll_state, after, tracking, deliveries, first };
-    let changes = diff::changes(&step, told);
+    let changes = diff::changes(&step, changed);
     after.late_told &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
     if changes.is_empty() {
         after.unchanged = if first { 0 } else { after.unchanged.saturating_add(1) };
@@ -58,24 +58,25 @@ pub(super) fn answered(
         after.last_changed_at = Some(now);
     }
     settle_state(label, after, !changes.is_empty(), now);
-    let said = silence(context, label, after, now);
+    let alerts = due_alerts(context, label, after, now);
     if first && context.first_poll == FirstPoll::Baseline {
         return plan;
     }
-    if !changes.is_empty() || !said.is_empty() {
-        plan.messages = told_of(context, label, &mut plan.poll_state, &changes, &said, tracking, now);
+    if !changes.is_empty() || !alerts.is_empty() {
+        plan.messages =
+            compose_messages(context, label, &mut plan.poll_state, &changes, &alerts, tracking, now);
     }
     plan
 }
 
 /// Adds the messages of a poll: changes, alerts, and the summary of the changes last. `seq` continues from the label's
 /// last one.
-fn told_of(
+fn compose_messages(
     context: &PollContext<'_>,
     label: &LabelRecord,
     after: &mut PollState,
     changes: &[Change],
-    said: &[Change],
+    alerts: &[Change],
     tracking: &Tracking,
     now: Timestamp,
 ) -> Vec<Message> {
@@ -86,7 +87,7 @@ fn told_of(
         seq
     };
     let mut messages: Vec<Message> =
-        changes.iter().chain(said).map(|change| compose(&subject, next(), now, change)).collect();
+        changes.iter().chain(alerts).map(|change| compose(&subject, next(), now, change)).collect();
     if !changes.is_empty() {
         messages.push(summarize(&subject, next(), now, changes, tracking, context.resource_url.to_owned()));
     }
@@ -95,7 +96,7 @@ fn told_of(
 }
 
 /// Takes the fields of the answer into the state. A null status keeps the last one.
-fn take_over(after: &mut PollState, tracking: &Tracking, digest: Digest, now: Timestamp) {
+fn copy_fields(after: &mut PollState, tracking: &Tracking, digest: Digest, now: Timestamp) {
     after.first_answer_at = after.first_answer_at.or(Some(now));
     after.answer_digest = Some(digest);
     after.tracking_number = tracking.tracking_number.clone().or(after.tracking_number.take());
@@ -153,7 +154,7 @@ fn settle_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: 
     finish_if_settled(after, now);
 }
 
-/// Finishes a label whose delivery lies under a newer scan for long enough, whatever its status is.
+/// Finishes a label whose delivery has been under a newer scan for long enough, for any status.
 pub(super) fn finish_if_settled(after: &mut PollState, now: Timestamp) {
     if after.settles_at().is_some_and(|at| at <= now) {
         after.state = LabelState::Finished;

@@ -23,17 +23,17 @@ pub struct Step<'a> {
     pub first: bool,
 }
 
-/// Returns the changes that an answer brings.
+/// Returns the changes of an answer.
 pub fn changes(step: &Step<'_>, events: MessageEvents) -> Vec<Change> {
     let Step { before, after, .. } = *step;
-    if step.first && says_nothing(after, step.tracking) {
+    if step.first && is_without_content(after, step.tracking) {
         return Vec::new();
     }
     let milestones = step.milestones(&events);
     let status = (!same_pair(&before.pair(), &after.pair())).then(|| Change::Status {
         from: before.pair(),
         to: after.pair(),
-        event: step.bringer(&events),
+        event: step.status_event(&events),
     });
     let mut changes: Vec<Change> = events.added.into_iter().map(Change::Added).collect();
     if !events.revised.is_empty() {
@@ -50,26 +50,26 @@ pub fn changes(step: &Step<'_>, events: MessageEvents) -> Vec<Change> {
     changes
 }
 
-/// A first answer without events and with the status "not in the system yet" is no change.
-fn says_nothing(after: &PollState, tracking: &Tracking) -> bool {
+/// Whether a first answer is not a change: it has no events, and its status is "not in the system yet" or unknown.
+fn is_without_content(after: &PollState, tracking: &Tracking) -> bool {
     tracking.events.is_empty()
         && matches!(after.status(), None | Some(StatusCode::NotYetInSystem | StatusCode::Unknown))
 }
 
 /// Milestone of a scan.
-type Is = fn(&TrackingEvent) -> bool;
+type IsMilestone = fn(&TrackingEvent) -> bool;
 
-const IS_EXCEPTION: Is = |event| event.status() == Some(StatusCode::Exception);
+const IS_EXCEPTION: IsMilestone = |event| event.status() == Some(StatusCode::Exception);
 
 impl Step<'_> {
-    /// Returns the milestones of scans that are new or became milestones, wherever they stand in the list, and of the
-    /// status. A scan brings a milestone once.
+    /// Returns the milestones of scans that are new or became milestones, at any place in the list, and of the status.
+    /// A scan makes a milestone once.
     fn milestones(&self, events: &MessageEvents) -> Vec<Change> {
         let Step { before, after, deliveries, .. } = *self;
         let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
         let mut found = Vec::new();
-        let poll_state = self.brought_at(events, deliveries.current);
-        let again = was_delivered && deliveries.superseded.is_some() && poll_state.is_some();
+        let current = self.new_delivery_at(events, deliveries.current);
+        let again = was_delivered && deliveries.superseded.is_some() && current.is_some();
         if was_delivered && (again || !is_delivered) {
             found.push(self.reopened(events));
         }
@@ -78,23 +78,24 @@ impl Step<'_> {
         // happened.
         let out = self.newest(events, TrackingEvent::is_out_for_delivery);
         let out = out.filter(|event| !event.late_now || event.index == Some(0));
-        let says_out = after.out_for_delivery && !before.out_for_delivery;
-        // The vehicle's scan may come after the driver's, whatever their times: the parcel is not out again.
+        let became_out = after.out_for_delivery && !before.out_for_delivery;
+        // The vehicle's scan may come after the driver's, with any times: the parcel is not out again.
         let is_over = was_delivered && is_delivered && !again;
-        if !is_over && (out.is_some() || (says_out && !self.is_on_top(TrackingEvent::is_out_for_delivery))) {
+        if !is_over && (out.is_some() || (became_out && !self.is_on_top(TrackingEvent::is_out_for_delivery)))
+        {
             found.push(Change::OutForDelivery(out.cloned()));
         }
 
         let exception = self.newest(events, IS_EXCEPTION);
-        let turned_bad =
+        let became_exception =
             after.status() == Some(StatusCode::Exception) && before.status() != Some(StatusCode::Exception);
-        if exception.is_some() || (turned_bad && !self.is_on_top(IS_EXCEPTION)) {
+        if exception.is_some() || (became_exception && !self.is_on_top(IS_EXCEPTION)) {
             found.push(Change::Exception(exception.cloned()));
         }
 
-        let left = self.brought_at(events, deliveries.superseded);
+        let left = self.new_delivery_at(events, deliveries.superseded);
         if again || (is_delivered && !was_delivered) {
-            let brought = poll_state.or_else(|| self.newest(events, TrackingEvent::is_delivery));
+            let brought = current.or_else(|| self.newest(events, TrackingEvent::is_delivery));
             if brought.is_some() || after.is_terminal() {
                 found.push(Change::Delivered(brought.cloned()));
             }
@@ -114,29 +115,33 @@ impl Step<'_> {
     }
 
     /// Returns the newest scan that has the milestone now and had it not before: new scans first, then revised ones.
-    fn newest<'e>(&self, events: &'e MessageEvents, is: Is) -> Option<&'e MessageEvent> {
-        let told = events.added.iter().rev().chain(events.revised.iter().rev());
-        told.into_iter().find(|told| self.is_newly(told, is))
+    fn newest<'e>(&self, events: &'e MessageEvents, is: IsMilestone) -> Option<&'e MessageEvent> {
+        let candidates = events.added.iter().rev().chain(events.revised.iter().rev());
+        candidates.into_iter().find(|event| self.is_newly(event, is))
     }
 
     /// Returns the event of the scan at that place if it became a delivery with this answer.
-    fn brought_at<'e>(&self, events: &'e MessageEvents, place: Option<usize>) -> Option<&'e MessageEvent> {
-        let mut told = events.added.iter().chain(&events.revised).filter(|told| told.index == place);
-        told.find(|told| place.is_some() && self.is_newly(told, TrackingEvent::is_delivery))
+    fn new_delivery_at<'e>(
+        &self,
+        events: &'e MessageEvents,
+        place: Option<usize>,
+    ) -> Option<&'e MessageEvent> {
+        let mut candidates = events.added.iter().chain(&events.revised).filter(|event| event.index == place);
+        candidates.find(|event| place.is_some() && self.is_newly(event, TrackingEvent::is_delivery))
     }
 
-    fn is_newly(&self, told: &MessageEvent, is: Is) -> bool {
-        let now = told.index.and_then(|place| self.tracking.events.get(place));
-        let was_such = || match &told.previous {
+    fn is_newly(&self, event: &MessageEvent, is: IsMilestone) -> bool {
+        let now = event.index.and_then(|place| self.tracking.events.get(place));
+        let had_milestone = || match &event.previous {
             Some(raw) => TrackingEvent::parse(raw).is_ok_and(|before| is(&before)),
-            // An event that returns unchanged brought its milestone before.
-            None => told.returned,
+            // An event that returns unchanged made its milestone before.
+            None => event.returned,
         };
-        now.is_some_and(is) && !was_such()
+        now.is_some_and(is) && !had_milestone()
     }
 
     /// Whether the newest scan, by its time or by its place, has the milestone already.
-    fn is_on_top(&self, is: Is) -> bool {
+    fn is_on_top(&self, is: IsMilestone) -> bool {
         let newest = self.newest_where(|_| true).map(|place| &self.tracking.events[place]);
         [self.tracking.events.first(), newest].into_iter().flatten().any(is)
     }
@@ -147,8 +152,8 @@ impl Step<'_> {
         wanted.max_by_key(|(_, event)| LocalTime::of(event)).map(|(place, _)| place)
     }
 
-    /// Returns the scan that brought the status: the newest with the same code, else the newest new one.
-    fn bringer(&self, events: &MessageEvents) -> Option<EventId> {
+    /// Returns the scan of the new status: the newest with the same code, else the newest new one.
+    fn status_event(&self, events: &MessageEvents) -> Option<EventId> {
         let status = self.after.status();
         let place = self.newest_where(|event| status.is_some() && event.status() == status);
         let id = |place| events.ids.iter().find(|(at, _)| *at == place).map(|(_, id)| *id);

@@ -13,9 +13,9 @@ use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::reason::millis;
 use crate::domain::time as span;
 
-/// The number of refusals in a row after which a label is unavailable …
+/// A label is unavailable after this many refusals in a row …
 const REFUSALS: u32 = 5;
-/// … over at least this long (contract 3).
+/// … over at least this time (contract 3).
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
 
 pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
@@ -23,8 +23,8 @@ pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter:
     let after = &mut plan.poll_state;
     after.refusals = after.refusals.saturating_add(1);
     let since = *after.refused_since.get_or_insert(now);
-    let patient = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
-    if !patient && after.state == LabelState::Active {
+    let within_limits = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
+    if !within_limits && after.state == LabelState::Active {
         after.state = LabelState::Unavailable;
         after.next_poll_at = None;
         append(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
@@ -41,9 +41,9 @@ pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter:
     plan
 }
 
-/// Plans a refusal that most likely concerns the account. If it concerns only this label, it must not be the next probe
-/// too: it moves behind the others, further each time. No failure is counted.
-pub(super) fn stepped_back(label: &LabelRecord, now: Timestamp) -> PollPlan {
+/// Plans a refusal that probably concerns the account. If it concerns only this label, the label must not be the next
+/// probe too, so it moves behind the others, further each time. No failure is counted.
+pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = untouched(label);
     let after = &mut plan.poll_state;
     let wait = match &label.poll_state.reason {
@@ -56,13 +56,13 @@ pub(super) fn stepped_back(label: &LabelRecord, now: Timestamp) -> PollPlan {
 }
 
 /// The wait of a label after a shortage of this machine.
-const SOON: Duration = Duration::from_secs(10);
+const SHORTAGE_WAIT: Duration = Duration::from_secs(10);
 
 /// Plans a shortage of this machine: no request was sent, and nothing is counted.
-pub(super) fn ours(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
+pub(super) fn shortage(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = untouched(label);
-    let reason = Reason::OurFault { interval_ms: millis(SOON) };
-    retry(label, &mut plan.poll_state, SOON, reason, now, jitter);
+    let reason = Reason::OurFault { interval_ms: millis(SHORTAGE_WAIT) };
+    retry(label, &mut plan.poll_state, SHORTAGE_WAIT, reason, now, jitter);
     plan
 }
 
@@ -95,7 +95,7 @@ pub(super) fn retry(
 ) {
     let wait = wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
     let at = span::after(now, wait);
-    let asked_by_hand = label.poll_state.state != LabelState::Active;
-    after.next_poll_at = if asked_by_hand { None } else { Some(whole_ms(at)) };
-    after.reason = Some(reason).filter(|_| !asked_by_hand);
+    let requested_by_hand = label.poll_state.state != LabelState::Active;
+    after.next_poll_at = if requested_by_hand { None } else { Some(whole_ms(at)) };
+    after.reason = Some(reason).filter(|_| !requested_by_hand);
 }

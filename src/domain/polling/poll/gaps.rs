@@ -1,5 +1,4 @@
-//! The instants of a label that count time in which something did not happen, held against jumps of the clock
-//! (contract 9.5).
+//! The instants of a label from which time without an event counts, corrected for jumps of the clock (contract 9.5).
 
 use jiff::Timestamp;
 
@@ -7,7 +6,7 @@ use crate::domain::clock::Gaps;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 
 /// Returns the label with its instants moved by the gaps since each, as of `now`.
-pub fn heal(gaps: &Gaps, label: &LabelRecord, now: Timestamp) -> LabelRecord {
+pub fn shift(gaps: &Gaps, label: &LabelRecord, now: Timestamp) -> LabelRecord {
     let mut label = label.clone();
     label.registered_at = gaps.moved(label.registered_at, now);
     for at in instants(&mut label.poll_state) {
@@ -16,8 +15,8 @@ pub fn heal(gaps: &Gaps, label: &LabelRecord, now: Timestamp) -> LabelRecord {
     label
 }
 
-/// Puts back the instants that [`heal`] moved, because the next poll moves them again. An instant that lay in the future
-/// stays at the present.
+/// Restores the instants that [`shift`] moved, because the next poll moves them again. An instant in the future stays
+/// at `now`.
 pub fn restore(gaps: &Gaps, after: &mut PollState, before: &PollState, now: Timestamp) {
     let mut before = before.clone();
     for (after, before) in instants(after).into_iter().zip(instants(&mut before)) {

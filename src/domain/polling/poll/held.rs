@@ -1,4 +1,5 @@
-//! A carrier that limits requests: its labels wait, the others of the account go on, and no label failed.
+//! Plan for a carrier that limits requests: its labels wait, other labels of the account are polled, and no failure is
+//! counted.
 
 use std::time::Duration;
 
@@ -22,21 +23,21 @@ pub(super) fn plan(
     let mut plan = untouched(label);
     let own = label.poll_state.carrier_code.as_deref();
     if own.is_none() || (carrier.is_some() && carrier != own) {
-        let wait = carriers_wait(retry_after);
+        let wait = carrier_wait(retry_after);
         let reason = Reason::CarrierThrottled { interval_ms: millis(wait) };
         retry(label, &mut plan.poll_state, wait, reason, now, 0.0);
     }
     plan
 }
 
-/// Returns the carrier whose labels wait after this reading, and until when.
+/// Returns the carrier that limits requests and the end of its wait.
 pub fn held_carrier(reading: &Reading, label: &LabelRecord, now: Timestamp) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
     let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
-    let until = now.saturating_add(SignedDuration::try_from(carriers_wait(*retry_after)).ok()?);
+    let until = now.saturating_add(SignedDuration::try_from(carrier_wait(*retry_after)).ok()?);
     Some((carrier, until.unwrap_or(Timestamp::MAX)))
 }
 
-fn carriers_wait(retry_after: Option<Duration>) -> Duration {
+fn carrier_wait(retry_after: Option<Duration>) -> Duration {
     retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER)
 }

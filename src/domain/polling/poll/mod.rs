@@ -59,7 +59,7 @@ pub struct PollContext<'a> {
     pub outage: bool,
     /// When the request was sent.
     pub sent_at: Timestamp,
-    /// Wall time that did not pass: no alerts runs out in it.
+    /// Wall time that did not pass: no alert comes due in it.
     pub gaps: &'a Gaps,
 }
 
@@ -89,7 +89,8 @@ pub struct PollSummary {
 /// Number of summaries that are kept with a label.
 pub const POLLS_KEPT: usize = 5;
 
-/// Plans everything that follows from a reading of `label` at `now`. `known` is its history, needed for an answer. `jitter` is from -1 to 1.
+/// Plans everything that follows from a reading of `label` at `now`. `known`: its history, needed for an answer.
+/// `jitter`: from -1 to 1.
 pub fn plan(
     context: &PollContext<'_>,
     label: &LabelRecord,
@@ -99,21 +100,21 @@ pub fn plan(
     jitter: f64,
 ) -> PollPlan {
     let written = label;
-    let label = &gaps::heal(context.gaps, label, now);
+    let label = &gaps::shift(context.gaps, label, now);
     let mut plan = match reading {
         Reading::Answer { tracking, digest } => {
             answer::answered(context, label, known, tracking, *digest, now)
         }
-        Reading::SameBytes => quiet(context, label, now),
-        // The same refusal as other labels, or while the account is not ok: it concerns the account.
-        Reading::Refused { .. } if context.outage => failing::stepped_back(label, now),
+        Reading::SameBytes => unchanged_in_full(context, label, now),
+        // Other labels got the same refusal, or the account is not ok: the refusal concerns the account.
+        Reading::Refused { .. } if context.outage => failing::move_behind_others(label, now),
         Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
         | Reading::TimedOut
         | Reading::NoConnection { .. } => failing::failed(context, label, now, jitter),
-        Reading::OurFault { .. } => failing::ours(label, now, jitter),
-        Reading::Unauthorized { .. } => failing::stepped_back(label, now),
+        Reading::OurFault { .. } => failing::shortage(label, now, jitter),
+        Reading::Unauthorized { .. } => failing::move_behind_others(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
             held::plan(label, carrier.as_deref(), *retry_after, now)
         }
@@ -205,21 +206,21 @@ fn good(label: &LabelRecord, now: Timestamp) -> PollPlan {
     plan
 }
 
-fn quiet(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
+fn unchanged_in_full(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = good(label, now);
     plan.poll_state.unchanged = plan.poll_state.unchanged.saturating_add(1);
     if plan.poll_state.state == LabelState::Unavailable {
         plan.poll_state.state = LabelState::Active;
     }
     answer::finish_if_settled(&mut plan.poll_state, now);
-    for change in silence(context, label, &mut plan.poll_state, now) {
+    for change in due_alerts(context, label, &mut plan.poll_state, now) {
         append(label, &mut plan, now, &change);
     }
     plan
 }
 
 /// Returns the alerts that are due, once per episode.
-fn silence(
+fn due_alerts(
     context: &PollContext<'_>,
     label: &LabelRecord,
     after: &mut PollState,
@@ -228,15 +229,15 @@ fn silence(
     if after.state != LabelState::Active {
         return Vec::new();
     }
-    let said = context.alerts.judge(after, label, context.gaps, now);
-    for change in &said {
+    let alerts = context.alerts.due(after, label, context.gaps, now);
+    for change in &alerts {
         match change {
             Change::Stalled { .. } => after.stalled_told = true,
             Change::Late { .. } => after.late_told = true,
             _ => {}
         }
     }
-    said
+    alerts
 }
 
 /// Plans the next poll. Returns the time between two polls around then.

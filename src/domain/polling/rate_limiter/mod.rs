@@ -86,7 +86,7 @@ pub struct RateLimiter {
     logged_stretch: f64,
     /// End of the month whose budget was reported as used up.
     logged_used_up: Option<Timestamp>,
-    /// The time in which the next free permit is kept for a request that is not a poll. It ends by itself.
+    /// Time until which the next free permit is kept for a request that is not a poll.
     kept: Option<Range<Timestamp>>,
     /// Requests that the store counts as sent and that may still be sent.
     reserved: u32,
@@ -103,7 +103,7 @@ pub struct Demand {
     pub labels: usize,
     /// Requests a second.
     pub rate: f64,
-    /// Labels that are due, and those of them without a plan: new ones, and those requested by hand.
+    /// Number of due labels, and number of due labels without a plan: new ones, and ones requested by hand.
     pub due: usize,
     pub first_polls: usize,
 }
@@ -220,10 +220,10 @@ impl RateLimiter {
             }
             return Err(denied(free_at));
         }
-        self.budget.spend();
+        self.budget.count();
         self.reserved -= 1;
         if self.spaced() {
-            self.spacing.spend(real, limit);
+            self.spacing.count(real, limit);
         } else {
             self.spacing = Spacing::default();
         }
@@ -233,12 +233,13 @@ impl RateLimiter {
         Ok(AllowedRequest { sent_at: now, probe })
     }
 
-    /// Whether requests are spaced evenly: after an outage, and while the labels ask for more than the quota gives.
+    /// Whether requests are spaced evenly: after an outage, and while the demand of the labels exceeds the quota.
     fn spaced(&self) -> bool {
         self.catching_up || self.stretch > 1.0
     }
 
-    /// Returns the number of requests that are reserved at once. After a crash this many count as sent that were not.
+    /// Returns the number of requests that are reserved at once. After a crash, up to this many unsent requests count
+    /// as sent.
     fn step(&self) -> u32 {
         let by_month = self.budget.limit().map_or(u64::MAX, |limit| limit / u64::from(STEPS));
         let by_minute = self.requests_per_minute / STEPS;

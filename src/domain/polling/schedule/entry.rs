@@ -1,4 +1,4 @@
-//! A label as the schedule keeps it in memory: all that an unchanged answer needs.
+//! Compact form of a label in the schedule, with all that an unchanged answer needs.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -10,32 +10,32 @@ use crate::domain::polling::cadence::Situation;
 use crate::domain::polling::pace::Pace;
 use crate::domain::tracking::StatusCode;
 
-/// What the schedule is told of a label.
+/// Input of the schedule about a label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The store's own key of the row.
+    /// The store's key of the row.
     pub row: i64,
-    /// Of the registry's last change; see [`crate::store::labels`].
+    /// Version of the registry's last change; see [`crate::store::labels`].
     pub version: i64,
     pub state: LabelState,
-    /// When it is polled next; `None`: never, so it leaves the schedule.
+    /// When the next poll is due; `None`: never, so the label leaves the schedule.
     pub due_at: Option<Timestamp>,
-    /// The whole wait that was planned before `due_at`; `None` if it is due without one.
+    /// The whole wait planned before `due_at`; `None` if the label is due without a wait.
     pub wait_ms: Option<i64>,
     pub pace: Pace,
     pub unchanged: u32,
-    /// The last good answer.
+    /// Time of the last good answer.
     pub answered_at: Option<Timestamp>,
     pub quiet_since: Timestamp,
-    /// When the next alert (stalled, late) is to be judged.
+    /// When the next alert (stalled, late) may be due.
     pub alert_at: Option<Timestamp>,
     pub status: Option<StatusCode>,
     pub out_for_delivery: bool,
     pub estimate: Option<Date>,
     pub utc_offset: Offset,
-    /// Of the last good answer.
+    /// Digest of the last good answer.
     pub digest: Option<Digest>,
-    /// It failed or was refused the last time.
+    /// The last poll failed or was refused.
     pub failing: bool,
     /// An event was missing from the last good answer.
     pub missing_events: bool,
@@ -45,7 +45,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry {
     pub row: i64,
-    /// The number of an id such as `se-324658`; of another form: none, the schedule keeps it aside.
+    /// The number of an id such as `se-324658`; `u64::MAX` for another form, which the schedule keeps elsewhere.
     pub(super) number: u64,
     pub(super) due_ms: i64,
     digest: u64,
@@ -71,15 +71,15 @@ const NO_DAY: u16 = u16::MAX;
 const DAY_ZERO: Date = jiff::civil::date(2000, 1, 1);
 
 const OUT_FOR_DELIVERY: u8 = 1;
-/// An unchanged answer leads to nothing but the next poll.
+/// An unchanged answer has no effect except the next poll.
 const PLAIN: u8 = 2;
 const FAILING: u8 = 4;
-/// It is being polled, and in no queue.
+/// The label is being polled and is not in a queue.
 pub(super) const IN_FLIGHT: u8 = 8;
-/// The place holds no label.
+/// The place is free.
 pub(super) const VACANT: u8 = 16;
 
-/// The first 64 bits of a digest: enough to know an answer again.
+/// Returns the first 64 bits of a digest: enough to recognize an answer.
 pub fn prefix(digest: &Digest) -> u64 {
     u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
 }
@@ -119,7 +119,7 @@ impl Entry {
         Timestamp::from_millisecond(self.due_ms).unwrap_or(Timestamp::MAX)
     }
 
-    /// The latest due time that the planned wait allows at `now`.
+    /// Returns the latest due time that the planned wait allows at `now`.
     pub(super) fn latest_ms(&self, now: Timestamp) -> i64 {
         now.as_millisecond().saturating_add(i64::from(self.wait_ms))
     }
@@ -150,17 +150,17 @@ impl Entry {
         self.has(FAILING)
     }
 
-    /// The digest of the answer that would be unchanged and lead to nothing but the next poll, if there is such a one.
+    /// Digest of the answer that has no effect except the next poll, if there is one.
     pub fn plain_digest(&self) -> Option<u64> {
         self.has(PLAIN).then_some(self.digest)
     }
 
-    /// What the cadence looks at, after one more unchanged answer.
+    /// Input of the cadence after one more unchanged answer.
     pub fn unchanged_situation(&self) -> Situation {
         Situation { unchanged: self.unchanged.saturating_add(1), ..self.situation() }
     }
 
-    /// What the cadence looks at, as of the last answer.
+    /// Input of the cadence after the last answer.
     pub fn situation(&self) -> Situation {
         Situation {
             status: self.status,
@@ -174,7 +174,7 @@ impl Entry {
         }
     }
 
-    /// What one label asks for, in billionths of a request per second.
+    /// Demand of the label, in billionths of a request per second.
     pub(super) fn nanohertz(&self) -> i64 {
         if self.wait_ms > 0 { 1_000_000_000_000 / i64::from(self.wait_ms) } else { 0 }
     }
@@ -187,7 +187,7 @@ impl Entry {
         self.flags = if on { self.flags | flag } else { self.flags & !flag };
     }
 
-    /// An unchanged answer came at `now`; the next poll is planned.
+    /// Applies an unchanged answer at `now` with the plan of the next poll.
     pub(super) fn answer_unchanged(&mut self, due_ms: i64, wait_ms: u32, pace: Pace, now: Timestamp) {
         self.unchanged = self.unchanged.saturating_add(1);
         self.answered_s = seconds(now);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn days_and_seconds_come_back() {
+    fn days_and_seconds_round_trip() {
         for date in ["2000-01-01", "2026-11-27", "2178-01-01"] {
             let date: Date = date.parse().unwrap();
             assert_eq!(day(days(date)), Some(date));

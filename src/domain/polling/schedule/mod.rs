@@ -1,8 +1,8 @@
 //! The schedule of an account: all labels that are polled, in memory.
 //!
-//! It says which label is polled next, how much all of them ask for, and holds what an unchanged answer needs, so that
-//! such an answer takes no database. About 90 bytes a label: an [`Entry`], a place in a queue and in an index. The
-//! database is the truth; the schedule is read from it at start and after each change of the registry.
+//! It selects the next label, sums up the demand of all labels, and holds what an unchanged answer needs, so that such
+//! an answer needs no database access. A label takes about 90 bytes: an [`Entry`], a place in a queue and a place in an
+//! index. The database is the truth: the schedule is read from it at start and after each change of the registry.
 
 mod entry;
 mod queues;
@@ -18,12 +18,12 @@ use super::pace::Pace;
 use crate::domain::label::LabelId;
 pub use entry::{Entry, Plan, prefix};
 use entry::{IN_FLIGHT, VACANT};
-pub use queues::{MOST, NEWEST_EVERY, OLDEST_EVERY, Queues};
+pub use queues::{MAX_LABELS, NEWEST_EVERY, OLDEST_EVERY, Queues};
 
 /// The place of a label in the schedule.
 pub type Place = u32;
 
-/// What of a label is text.
+/// The text fields of a label.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
     pub id: &'a LabelId,
@@ -40,14 +40,14 @@ pub struct Schedule {
     hasher: RandomState,
     queues: Queues,
     texts: Texts,
-    /// Ids that are no plain number.
+    /// Ids that are not `se-` and a plain number.
     odd_ids: HashMap<Place, LabelId>,
-    /// The sum of what all labels ask for, in billionths of a request per second.
+    /// Demand of all labels, in billionths of a request per second.
     nanohertz: i64,
     in_flight: usize,
 }
 
-/// Carriers and services by number; 0 is none.
+/// Carriers and services by number; 0: none.
 #[derive(Debug, Default)]
 struct Texts {
     texts: Vec<Arc<str>>,
@@ -55,7 +55,7 @@ struct Texts {
 }
 
 impl Texts {
-    /// The number of a text; of one too many: 0.
+    /// Returns the number of a text; 0 if all numbers are used.
     fn number(&mut self, text: Option<&str>) -> u16 {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return 0 };
         if let Some(number) = self.numbers.get(text) {
@@ -83,7 +83,7 @@ impl Schedule {
         self.len() == 0
     }
 
-    /// What all labels ask for, in requests per second: the sum of 1/wait.
+    /// Demand of all labels in requests per second: the sum of 1/wait.
     pub fn demand(&self) -> f64 {
         self.nanohertz as f64 / 1e9
     }
@@ -92,12 +92,12 @@ impl Schedule {
         self.in_flight
     }
 
-    /// Labels that wait for their first poll, or were asked for by hand.
+    /// Number of labels that wait for their first poll or for a poll requested by hand.
     pub fn first_polls(&self) -> usize {
         self.queues.without_wait()
     }
 
-    /// How many labels are due at `now`; counts them one by one.
+    /// Number of labels due at `now`. Counts them one by one.
     pub fn due(&self, now: Timestamp) -> usize {
         self.queues.due(now)
     }
@@ -107,9 +107,9 @@ impl Schedule {
         Timestamp::from_millisecond(self.queues.next_due_ms()?).ok()
     }
 
-    /// Takes in a label as the database has it, due after its whole wait from `now` at the latest: the clock may have been
-    /// ahead when it was planned. One that is being polled keeps its turn; what the poll brings decides.
-    /// Returns `false` if there is no room for it.
+    /// Inserts or replaces a label. It is due after its whole wait from `now` at the latest, because the clock may have
+    /// been ahead when the wait was planned. A label in flight stays in flight; the result of its poll decides. Returns
+    /// `false` if the schedule is full.
     pub fn put(&mut self, plan: &Plan, names: Names<'_>, now: Timestamp) -> bool {
         let place = self.place_of(plan.row);
         if plan.due_at.is_none() {
@@ -141,7 +141,7 @@ impl Schedule {
         true
     }
 
-    /// Takes the label whose turn it is at `now`, if one is due. It is in flight until [`Self::end`] or
+    /// Returns the next label to poll at `now`, if one is due. It is in flight until [`Self::end`] or
     /// [`Self::end_unchanged`].
     pub fn pop(&mut self, now: Timestamp) -> Option<Place> {
         let place = self.queues.pop(now)?;
@@ -175,7 +175,7 @@ impl Schedule {
         self.texts.text(entry.service)
     }
 
-    /// The poll of a label has ended; it is due again as it was before. What it changed comes by [`Self::put`].
+    /// Ends the poll of a label. It is due as before; [`Self::put`] applies the changes.
     pub fn end(&mut self, place: Place) {
         let entry = &mut self.entries[place as usize];
         if !entry.has(IN_FLIGHT) {
@@ -190,7 +190,7 @@ impl Schedule {
         }
     }
 
-    /// The poll of a label has ended with an unchanged answer at `now`; the next is at `due_at`, after `wait_ms`.
+    /// Ends the poll of a label with an unchanged answer at `now`. The next poll is due at `due_at`, after `wait_ms`.
     pub fn end_unchanged(
         &mut self,
         place: Place,
@@ -208,7 +208,7 @@ impl Schedule {
         self.end(place);
     }
 
-    /// The labels of `carrier` wait until then.
+    /// Lets the labels of `carrier` wait until `until`.
     pub fn hold(&mut self, carrier: &str, until: Timestamp) {
         let number = self.texts.number(Some(carrier));
         if number > 0 {
@@ -216,10 +216,10 @@ impl Schedule {
         }
     }
 
-    /// The clock was set back by so much: no label is due later than its whole wait from `now`, and a carrier that waits
-    /// waits as long as before.
+    /// Applies a clock that was set back by `by`: each label is due after its whole wait from `now` at the latest, and
+    /// the wait of a carrier keeps its length.
     pub fn set_back(&mut self, by: SignedDuration, now: Timestamp) {
-        self.queues.pull_holds_in(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        self.queues.shorten_holds(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
         for place in 0..self.entries.len() {
             let entry = self.entries[place];
             let latest = entry.latest_ms(now);
@@ -233,8 +233,8 @@ impl Schedule {
         }
     }
 
-    /// After an outage: labels that failed need not sit out what they backed off.
-    pub fn forgive(&mut self, now: Timestamp) {
+    /// Makes failing labels due now, after an outage.
+    pub fn make_failing_due(&mut self, now: Timestamp) {
         for place in 0..self.entries.len() {
             let entry = self.entries[place];
             let now = now.as_millisecond();
@@ -259,7 +259,7 @@ impl Schedule {
                 self.entries[place as usize] = entry;
                 place
             }
-            None if self.entries.len() >= MOST => return None,
+            None if self.entries.len() >= MAX_LABELS => return None,
             None => {
                 self.entries.push(entry);
                 (self.entries.len() - 1) as Place
@@ -283,7 +283,7 @@ impl Schedule {
         let entry = &mut self.entries[place as usize];
         self.nanohertz -= entry.nanohertz();
         entry.set(VACANT, true);
-        // The place of one that is being polled comes free when that has ended.
+        // The place of a label in flight becomes free when its poll ends.
         if !entry.has(IN_FLIGHT) {
             self.vacant.push(place);
         }
@@ -304,7 +304,7 @@ impl Schedule {
     }
 }
 
-/// The number of an id that is `se-` and a number as it would be written.
+/// Returns the number of an id that is exactly `se-` and a plain number.
 fn plain_number(id: &LabelId) -> Option<u64> {
     let digits = id.as_str().strip_prefix("se-")?;
     let number: u64 = digits.parse().ok().filter(|number| *number < u64::MAX)?;

@@ -1,8 +1,8 @@
-//! Which label is polled next when more are due than the quota lets through.
+//! Selection of the next label when more labels are due than the quota allows.
 //!
-//! For a given rate of requests the mean delay is least if all waits are longer by one common factor (contract 4.2).
-//! The label that is latest *in relation to its planned wait* is served first. So all waits stretch alike, whatever the
-//! load does, and nothing is rescheduled when the load changes.
+//! For a given rate of requests the mean delay is smallest if all waits stretch by one common factor (contract 4.2). So
+//! the label that is latest in relation to its planned wait is polled first. Under any load all waits stretch alike,
+//! and nothing is rescheduled when the load changes.
 //!
 //! Labels of one group (a carrier) and one [`Pace`] form a queue, ordered by due time. Only the heads of the queues are
 //! compared.
@@ -13,17 +13,17 @@ use jiff::Timestamp;
 
 use crate::domain::polling::pace::Pace;
 
-/// One turn in so many is for the newest label that is due without a wait: a new one is polled soon, however long the
-/// queues are.
+/// Every this many turns, the newest label that is due without a wait is polled. So a new label is polled soon, even if
+/// the queues are long.
 pub const NEWEST_EVERY: u64 = 4;
-/// One turn in so many is for the longest overdue of all, by the clock: whatever comes in meanwhile, no label starves.
+/// Every this many turns, the longest overdue label is polled, by the clock. So no label starves.
 pub const OLDEST_EVERY: u64 = 128;
 
-/// The most labels in one set of queues: a place fits into 24 bits.
-pub const MOST: usize = 1 << 24;
+/// Maximum number of labels: a place fits into 24 bits.
+pub const MAX_LABELS: usize = 1 << 24;
 
-/// The instant from which due times are counted, in milliseconds since 1970: 2020-01-01. With 40 bits of milliseconds
-/// they reach into 2054; what lies outside is cut to the nearest end.
+/// Zero of due times, in milliseconds since 1970: 2020-01-01. With 40 bits of milliseconds they reach into 2054. Times
+/// outside are cut to the nearest end.
 const EPOCH: i64 = 1_577_836_800_000;
 
 /// A due time and a place, packed into one number that sorts by due time and then by place.
@@ -45,13 +45,13 @@ impl Ticket {
     }
 }
 
-/// The waiting labels of an account, by group and pace. A label is known by its place, a number below [`MOST`].
+/// Waiting labels of an account, by group and pace. A place below [`MAX_LABELS`] identifies a label.
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: BTreeMap<(u16, Pace), BTreeSet<Ticket>>,
-    /// Groups that wait as a whole, and until when (ms).
+    /// Groups that wait as a whole, with the end of the wait (ms).
     held: BTreeMap<u16, i64>,
-    /// Labels served so far.
+    /// Number of labels polled so far.
     turn: u64,
     len: usize,
 }
@@ -79,18 +79,18 @@ impl Queues {
         }
     }
 
-    /// The labels of `group` wait until then.
+    /// Lets the labels of `group` wait until `until_ms`.
     pub fn hold(&mut self, group: u16, until_ms: i64) {
         let held = self.held.entry(group).or_insert(until_ms);
         *held = until_ms.max(*held);
     }
 
-    /// Groups that wait do so until so much earlier.
-    pub fn pull_holds_in(&mut self, by_ms: i64) {
+    /// Ends the waits of all groups earlier by `by_ms`.
+    pub fn shorten_holds(&mut self, by_ms: i64) {
         self.held.values_mut().for_each(|until| *until = until.saturating_sub(by_ms));
     }
 
-    /// Takes the label whose turn it is at `now`, if one is due.
+    /// Removes and returns the next label to poll at `now`, if one is due.
     pub fn pop(&mut self, now: Timestamp) -> Option<u32> {
         let now = now.as_millisecond();
         self.held.retain(|_, until| *until > now);
@@ -112,7 +112,7 @@ impl Queues {
         Some(ticket.place())
     }
 
-    /// When the next label is due, as far as no hold keeps it.
+    /// Returns when the next label may be polled. The wait of a group delays its labels.
     pub fn next_due_ms(&self) -> Option<i64> {
         let due = |((group, _), queue): (&(u16, Pace), &BTreeSet<Ticket>)| {
             let head = queue.first()?.due_ms();
@@ -121,12 +121,12 @@ impl Queues {
         self.queues.iter().filter_map(due).min()
     }
 
-    /// How many labels wait that were never planned: new ones, and those asked for by hand.
+    /// Number of labels without a planned wait: new ones, and those requested by hand.
     pub fn without_wait(&self) -> usize {
         self.queues.iter().filter(|((_, pace), _)| *pace == Pace::NONE).map(|(_, queue)| queue.len()).sum()
     }
 
-    /// How many labels are due at `now`. Counts those of queues that are due in part one by one.
+    /// Number of labels due at `now`. Counts one by one in queues that are partly due.
     pub fn due(&self, now: Timestamp) -> usize {
         let until = Ticket::new(now.as_millisecond().saturating_add(1), 0);
         let due = |queue: &BTreeSet<Ticket>| match queue.last() {
@@ -142,7 +142,7 @@ impl Queues {
         heads.filter(move |(_, head)| head.due_ms() <= now)
     }
 
-    /// The newest due label without a wait.
+    /// Returns the newest due label without a wait.
     fn newest(&self, now: i64) -> Option<((u16, Pace), Ticket)> {
         let until = Ticket::new(now.saturating_add(1), 0);
         let fresh = self

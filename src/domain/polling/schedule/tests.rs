@@ -17,11 +17,11 @@ fn ms(seconds: i64) -> i64 {
     at(seconds * 1000).as_millisecond()
 }
 
-/// The plain way to say which labels are served, over lists: what [`Queues`] has to agree with.
+/// Plain model of the order over lists, to compare [`Queues`] with.
 mod model {
     use super::*;
 
-    /// A label that is due: its key, and since when.
+    /// A due label: its key, and since when it is due.
     pub type Due = (i64, Timestamp);
 
     /// The labels of one pace that are due.
@@ -36,8 +36,8 @@ mod model {
         pub newest: Vec<Due>,
     }
 
-    /// Up to `count` labels in the order in which they are served from turn `turn` on; turns are counted over the life of an
-    /// account, one a request. It is shorter if what is behind the heads has to be seen first.
+    /// Returns up to `count` labels in the order of service from turn `turn` on; there is one turn a request over the
+    /// life of an account. The result is shorter if labels behind the heads are needed first.
     pub fn order(queues: &[Queue], turn: u64, now: Timestamp, count: usize) -> Vec<i64> {
         let mut left: Vec<&[Due]> = queues.iter().map(|queue| queue.heads.as_slice()).collect();
         let mut newest: Vec<Due> = queues.iter().flat_map(|queue| queue.newest.iter().copied()).collect();
@@ -100,7 +100,7 @@ impl World {
         let Some(label) = self.queues.pop(at(now * 1000)) else { return };
         self.served.entry(label).or_default().push(now);
         let (_, wait) = self.labels[&label];
-        // One that was new goes on at some pace.
+        // A label that was new gets a wait.
         let wait = if wait == 0 { 600 } else { wait };
         self.plan(label, now + wait.cast_signed(), wait);
     }
@@ -114,11 +114,11 @@ fn all_waits_stretch_alike() {
         for (class, wait) in [60u64, 120, 300, 900].into_iter().enumerate() {
             labels.extend((0..each).map(|n| ((class * each + n) as u32, (n as i64 * 7) % 900, wait)));
         }
-        let asked: f64 = labels.iter().map(|(.., wait)| 1.0 / *wait as f64).sum();
+        let demand: f64 = labels.iter().map(|(.., wait)| 1.0 / *wait as f64).sum();
         let mut world = World::default();
         labels.iter().for_each(|(label, due, wait)| world.plan(*label, *due, *wait));
         (0..7_000).for_each(|now| world.turn(now));
-        let expected = stretch(asked, 1.0);
+        let expected = stretch(demand, 1.0);
         assert!(expected > 1.3);
         for (label, _, wait) in labels.iter().step_by(each) {
             let times = &world.served[label];
@@ -199,11 +199,11 @@ fn a_label_goes_through_the_schedule() {
 }
 
 #[test]
-fn labels_that_failed_are_forgiven_after_an_outage() {
+fn failures_of_labels_are_reset_after_an_outage() {
     let mut schedule = Schedule::default();
     put(&mut schedule, &Plan { failing: true, ..plan(1, Some(at(900_000)), Some(900_000)) }, "se-1");
     put(&mut schedule, &plan(2, Some(at(900_000)), Some(900_000)), "se-2");
-    schedule.forgive(at(0));
+    schedule.make_failing_due(at(0));
     assert_eq!(schedule.next_due(), Some(at(0)));
     let place = schedule.pop(at(0)).unwrap();
     assert_eq!((schedule.entry(place).row, schedule.pop(at(0))), (1, None));
@@ -234,7 +234,7 @@ proptest! {
             }).collect();
             let expected = model::order(&lists, turn, at(now * 1000), 1).pop();
             let next = queues.pop(at(now * 1000));
-            // Of labels that are equally late any may come first.
+            // Equally late labels may come in any order.
             let due = |label: i64| labels[label as usize];
             prop_assert_eq!(next.map(|label| due(i64::from(label))), expected.map(due));
             let Some(label) = next else { break };
@@ -245,7 +245,7 @@ proptest! {
         prop_assert_eq!(queues.len(), labels.iter().filter(|(due, _)| *due > now).count());
     }
 
-    /// What the labels ask for is the sum of its parts, whatever comes and goes.
+    /// The demand is the sum of the labels' demands after any sequence of changes.
     #[test]
     fn the_demand_is_the_sum_of_its_parts(
         steps in prop::collection::vec((0i64..20, prop::option::of(1i64..4_000_000_000), 0u8..4), 1..200),
@@ -281,7 +281,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Whatever comes in, and however much: a label that is due is served within bounded turns.
+    /// Under any load, a due label is served within a bounded number of turns.
     #[test]
     fn no_label_starves(
         waits in prop::collection::vec(1u64..100_000, 1..10),
@@ -290,7 +290,7 @@ proptest! {
         let mut world = World::default();
         waits.iter().zip(0..).for_each(|(wait, label)| world.plan(label, 0, *wait));
         let first = waits.len();
-        // All that were there at the start are among the longest overdue after so many turns.
+        // After this many turns, all labels of the start are among the longest overdue.
         let bound = OLDEST_EVERY as usize * (first + 4);
         for turn in 0..bound {
             for _ in 0..newcomers[turn % newcomers.len()] {
@@ -305,7 +305,7 @@ proptest! {
     }
 }
 
-/// An hour, a day, 90 s: read anew at a start, or while it runs.
+/// The clock is set back by 90 s, an hour or a day, before a start or while the schedule runs.
 #[test]
 fn no_label_waits_longer_than_planned_when_the_clock_was_set_back() {
     for back in [90, 3_600, 86_400] {

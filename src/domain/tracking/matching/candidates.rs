@@ -19,7 +19,7 @@ pub type Pairs = Vec<(usize, usize)>;
 
 /// Each old event is compared with each new one within chunks of this size.
 const CHUNK: usize = 32;
-/// With more candidates than this, a shift or a changed code counts as ambiguous.
+/// Maximum number of candidates. With more, a shift or a changed code counts as ambiguous.
 const MAX_CANDIDATES: usize = 256;
 /// Maximum difference between two time zones, in minutes.
 const MAX_SHIFT: i64 = 14 * 60;

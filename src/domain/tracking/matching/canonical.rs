@@ -1,4 +1,4 @@
-//! Canonical fingerprints.iter().flat_map(|fingerprint| fingerprint.0) of a carrier event: its content, independent of spelling.
+//! Canonical form of a carrier event: its content, independent of spelling.
 //!
 //! The API swaps null and "", spells 1 as 1.0, reorders keys and adds zones. Events of equal canonical form have equal
 //! content. Canonical forms are only compared; the raw event is stored and sent, with the fingerprint beside it. Event ids

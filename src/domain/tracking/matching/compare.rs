@@ -235,7 +235,7 @@ impl Matching {
         self.added.push(Added { new, record, late_now, returned: Some(old), changed });
     }
 
-    /// Sorts what is announced by [`oldest_first`], and the rest by index.
+    /// Sorts announcements by [`oldest_first`], and the rest by index.
     fn sort(&mut self, answer: &[TrackingEvent]) {
         if self.added.len() + self.revised.len() > 1 {
             let mut rank = vec![0; answer.len()];

@@ -1,9 +1,9 @@
 //! Id of a carrier event, assigned once.
 //!
 //! The API gives events no id, so trackpost derives one from the label, the event's first fingerprint and an ordinal
-//! among events with that fingerprint. Neither chance nor the clock takes part: a daemon restored from a backup that sees
-//! the same answers again assigns the same ids (contract 5.1). Later fingerprints do not take part either: the id is
-//! stored, not computed again.
+//! among events with that fingerprint. The id depends on neither randomness nor the clock: a daemon restored from a
+//! backup that gets the same answers again assigns the same ids (contract 5.1). Later fingerprints do not matter
+//! either, because the id is stored.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

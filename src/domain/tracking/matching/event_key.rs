@@ -94,7 +94,7 @@ impl EventKey {
         self.minute
     }
 
-    /// Minute of `occurred_at`, whatever `carrier_occurred_at` is.
+    /// Minute of `occurred_at`, for any `carrier_occurred_at`.
     pub fn occurred_minute(&self) -> Option<i64> {
         self.occurred_minute
     }
@@ -148,7 +148,7 @@ pub struct Location<'s> {
     city: Option<&'s str>,
     /// One feed has the facility in the city's field, cut at 31 characters; the other has it here, besides the city.
     company: Option<&'s str>,
-    /// State, postal code, country. They count only where no city is known.
+    /// State, postal code, country. They are compared only if no city is known.
     region: [Option<&'s str>; 3],
 }
 

@@ -45,7 +45,7 @@ impl<'a> Sides<'a> {
     }
 
     /// Whether the old event is older than all matched events and the new one is newer. Then the old event fell off the
-    /// end of the list and the new one was added at its head, however similar they are.
+    /// end of the list and the new one was added at its head, even if they are similar.
     pub fn jumps(&self, old: usize, new: usize) -> bool {
         let Some((oldest, newest)) = self.matched_span.get() else { return false };
         self.old_key(old).time.is_some_and(|time| time < oldest)
@@ -60,8 +60,8 @@ impl<'a> Sides<'a> {
         &self.answer[new].key
     }
 
-    /// Returns the names of the fields that differ. Fingerprints alone are no evidence of a change: they differ if another
-    /// version of trackpost stored them. The raw event decides.
+    /// Returns the names of the fields that differ in the raw events. Different fingerprints do not prove a change,
+    /// because another version of trackpost may have stored them.
     pub fn changed_fields(&self, old: usize, new: usize) -> Vec<String> {
         if self.known[old].fingerprint() == Some(self.answer[new].fingerprint) {
             return Vec::new();

@@ -35,8 +35,8 @@ const CLASSES: [u8; 256] = {
 };
 
 /// Appends the canonical text of the value at the start of `json` and returns the rest of `json`. Null, "" and values
-/// made only of these append nothing. If `is_time`, a text is normalized as a local time where it is one. `None` if there
-/// is no value.
+/// made only of these append nothing. If `is_time`, a text that is a local time is normalized. `None` if `json` does
+/// not start with a value.
 pub fn read<'j>(json: &'j str, is_time: bool, out: &mut String) -> Option<&'j str> {
     let bytes = json.as_bytes();
     match bytes.first()? {

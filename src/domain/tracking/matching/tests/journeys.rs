@@ -1,4 +1,4 @@
-//! Recorded journeys: what each carrier's feed does and what is announced. The third is trap P14.
+//! Recorded journeys: the changes of each carrier's feed and the resulting announcements. The third is trap P14.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -16,7 +16,7 @@ fn p4_a_corrected_zone_is_a_revision() {
     assert_eq!(counts(&matching), (0, 1, 0));
     assert_eq!(matching.revised[0].changed, ["occurred_at"]);
 
-    // Neither fifteen hours nor seventeen minutes are a time zone.
+    // Fifteen hours or seventeen minutes are not a difference of time zones.
     assert_eq!(counts(&history.clone().poll(&[naive(1)])), (1, 0, 0));
     let off = event("2026-03-04T17:09:00", "AR", "Denver").with("carrier_occurred_at", json!(null));
     assert_eq!(counts(&history.poll(&[off])), (1, 0, 0));
