@@ -67,7 +67,7 @@ struct State {
 }
 
 /// Reads both clocks and calls `f` with the state.
-fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
+fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (instant, wall) = read();
     let state = state.get_or_insert_with(|| State {
@@ -86,7 +86,7 @@ fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
             state.jump = Some(jump);
         }
     }
-    look(state)
+    f(state)
 }
 
 /// Reads both clocks at the same time. If the process is suspended between the two readings, they are read again.

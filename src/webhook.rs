@@ -32,8 +32,8 @@ const READ: usize = 16 * 1024;
 /// The number of bytes of an answer that are kept.
 const KEPT: usize = 1024;
 /// How long the body of a 2xx and of another answer is read; it decides nothing any more.
-const LAST_WORDS_OF_ACCEPTED: Duration = Duration::from_millis(250);
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const SUCCESS_BODY_TIMEOUT: Duration = Duration::from_millis(250);
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A callback, ready but for its signature.
 #[derive(Clone, Copy, Debug)]
@@ -137,8 +137,8 @@ impl WebhookClient {
     async fn answered(&self, answer: Answer, timeout: Duration, watch: Stopwatch, now: Timestamp) -> Attempt {
         let Answer { status, headers, body } = answer;
         let left = timeout.saturating_sub(watch.elapsed());
-        let last_words = if status.is_success() { LAST_WORDS_OF_ACCEPTED } else { LAST_WORDS };
-        let text = beginning(body, left.min(last_words)).await;
+        let body_timeout = if status.is_success() { SUCCESS_BODY_TIMEOUT } else { ERROR_BODY_TIMEOUT };
+        let text = beginning(body, left.min(body_timeout)).await;
         let text = text.map(|text| shortened(self.redaction.apply(text)));
         // It is waited for from the end of the attempt, so a date is measured from there.
         let ended_at = now + SignedDuration::try_from(watch.elapsed()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `trackpost history`: every carrier event of a label, and the callbacks made of them.
+//! `trackpost history`: every carrier event of a label and its callbacks.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -52,7 +52,7 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fields of a carrier event that people look for.
+/// Fields of a carrier event that are printed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Scan {

@@ -1,4 +1,4 @@
-//! Tables for people, at most as wide as the terminal. No word is ever cut, so ids and URLs stay whole.
+//! Tables, at most as wide as the terminal. Words are never cut, so ids and URLs stay whole.
 //!
 //! Where a table is too wide, cells wrap at spaces; then the columns that matter least are left out; and if even that
 //! does not fit, each row is printed as a block of fields. Without a terminal a row is always one line.
@@ -101,7 +101,7 @@ impl Layout {
             columns.iter().map(|(_, width)| width).sum::<usize>() + gaps(columns)
         };
         while width(&columns) > limit {
-            // The column that can spare the most.
+            // The column with the most spare width.
             let spare = |(at, width): &&mut (usize, usize)| width.saturating_sub(narrowest[*at]);
             let Some((_, width)) = columns.iter_mut().max_by_key(spare) else { break };
             *width -= 1;

@@ -1,6 +1,6 @@
 //! `[accounts.X]`: the API keys, and how often each is used.
 //!
-//! Only what can be seen without a request is checked.
+//! The checks send no request.
 
 use serde::Deserialize;
 

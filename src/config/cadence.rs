@@ -1,6 +1,6 @@
 //! `[cadence]` and `[silence]`: how often labels are polled, and when a quiet one is reported.
 //!
-//! What the rows mean is in [`crate::domain::polling::cadence`].
+//! [`crate::domain::polling::cadence`] explains the rows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -125,14 +125,14 @@ fn time(text: &str) -> Option<Time> {
 
 /// `[silence]` as written.
 #[derive(Deserialize)]
-pub(super) struct SilenceSection {
+pub(super) struct AlertsSection {
     stalled_after: BTreeMap<String, Days>,
     late_after: Days,
 }
 
 type Days = Limited<0, 365>;
 
-impl SilenceSection {
+impl AlertsSection {
     pub(super) fn check(self, at: &At<'_>) -> AlertSettings {
         let mut stalled_after = BTreeMap::new();
         let known = StatusCode::ALL.into_iter().filter(|code| !code.is_terminal());

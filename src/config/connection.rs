@@ -50,7 +50,7 @@ impl TryFrom<FileText> for Certificates {
 pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyText) -> Option<Identity> {
     let text: Hidden<String> = key.into();
     let (at_chain, at_key) = (at.key("client_certificate"), at.key("client_key"));
-    if !at_chain.is_sound() || !at_key.is_sound() {
+    if !at_chain.is_valid() || !at_key.is_valid() {
         return None;
     }
     let fault = |problem: &str, hint: &str| {

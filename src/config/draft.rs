@@ -1,4 +1,4 @@
-//! A row before it is checked, and what can be wrong with one.
+//! A row before it is checked, and its faults.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ const LISTED: [&str; 10] = [
     "source",
 ];
 
-/// What is wrong with a row.
+/// The fault of a row.
 #[derive(Debug)]
 pub struct Slip {
     pub value: Option<String>,

@@ -21,10 +21,10 @@ pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");
 /// The name of the compiled-in default as a place.
 pub(super) const BUILT_IN: &str = "compiled-in default";
 
-/// Keys whose commented value in [`DEFAULTS`] is an example and no default.
+/// Keys whose commented value in [`DEFAULTS`] is an example, not a default.
 const EXAMPLES: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
 
-/// All layers as one table, in which every scalar and array knows its origin; and the table of all defaults.
+/// Returns all layers as one table, in which every scalar and array knows its origin, and the table of all defaults.
 pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> (Value, Value) {
     let mut builder = config::Config::builder().add_source(Layer::Text(parse(DEFAULTS, BUILT_IN, findings)));
     if let Some(path) = file {
@@ -103,7 +103,7 @@ fn structured(variable: &str, text: &str) -> Value {
     Value::new(Some(&origin), text)
 }
 
-/// All defaults, also those that stand in comments: of any account, of any subscriber and of the registration.
+/// Returns all defaults, including those in comments: of any account, of any subscriber and of the registration.
 fn defaults(findings: &Findings) -> Value {
     let mut defaults = parse(&uncommented(), BUILT_IN, findings);
     defaults.remove("signing");

@@ -2,10 +2,10 @@
 
 /// Replaces a secret.
 const MASK: &str = "…";
-/// A run of so many letters and digits is a secret and not a word.
+/// A run of at least this many letters and digits is a secret, not a word.
 const LONG: usize = 16;
 
-/// `text` with everything masked that looks like a secret.
+/// Returns `text` with everything masked that looks like a secret.
 pub(super) fn secrets(text: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_+=-".contains(c);
     let (mut masked, mut rest) = (String::with_capacity(text.len()), text);

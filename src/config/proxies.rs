@@ -1,6 +1,7 @@
 //! `proxy` of a subscriber or an account.
 //!
-//! There is no proxy unless one is configured, whatever the environment says. The credentials of a proxy are never shown.
+//! A proxy is used only if it is configured; the environment alone never sets one. The credentials of a proxy are never
+//! shown.
 
 use serde::Deserialize;
 

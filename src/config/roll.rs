@@ -1,7 +1,7 @@
 //! The roll of labels: checks rows, and keeps each label in 16 bytes.
 //!
-//! A hash of the id and a hash of the metadata tell whether the registry has the label as configured. A million labels take
-//! 16 MB while they are compared; none of them is kept as text.
+//! A hash of the id and a hash of the metadata show whether the registry has the label as configured. A million labels
+//! take 16 MB while they are compared; none of them is kept as text.
 
 use std::cmp::Ordering;
 use std::hash::DefaultHasher;
@@ -59,7 +59,7 @@ pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> R
         hint: Some("an id as ShipStation gives it, such as se-324658".to_owned()),
         ..Slip::new(format!("is not a label id: {error}"))
     })?;
-    // A fault of the account names the id too, so that the row can be found.
+    // A fault of the account also names the id, so that the row can be found.
     let named = |slip: Slip| match slip.value {
         Some(_) => Slip { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
         None => Slip { value: Some(draft.id.clone()), ..slip },
@@ -132,7 +132,7 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// A record stands at most so many places from where it is expected, most of the time.
+/// The distance of most records from their expected place.
 const NEAR: usize = 32;
 
 /// How a label of the registry compares to the roll.
@@ -162,8 +162,8 @@ struct Run {
 }
 
 impl Run {
-    /// Names are hashes, spread evenly, so where one stands follows from its value. A binary search over all of them would
-    /// miss the cache at most of its steps.
+    /// Names are evenly spread hashes, so the value of a name gives its approximate place. A binary search over all of
+    /// them would miss the cache at most of its steps.
     fn find(&self, name: u64) -> Option<usize> {
         let (records, last) = (&self.records, self.records.len().checked_sub(1)?);
         let places = |names: u64| ((u128::from(names) * records.len() as u128) >> 64) as usize;
@@ -221,8 +221,8 @@ impl Roll {
         }
     }
 
-    /// Keeps the last row of each label, and marks all labels as wanted. Returns the labels whose rows have different metadata,
-    /// up to a limit, and their number.
+    /// Keeps the last row of each label and marks all labels as wanted. Returns the labels with rows of different
+    /// metadata, up to a limit, and their number.
     pub(super) fn seal(&mut self) -> (Conflicts, usize) {
         let (mut conflicts, mut count) = (Conflicts::default(), 0);
         for (account, run) in self.accounts.iter().zip(&mut self.runs) {
@@ -246,18 +246,18 @@ impl Roll {
         (conflicts, count)
     }
 
-    /// How many labels of an account there are.
+    /// The number of labels of an account.
     pub fn labels_of(&self, account: &AccountName) -> usize {
         place_of(&self.accounts, account.as_str()).map_or(0, |at| self.runs[at].records.len())
     }
 
-    /// How many labels there are.
+    /// The number of labels.
     pub fn labels(&self) -> usize {
         self.runs.iter().map(|run| run.records.len()).sum()
     }
 
-    /// Compares a label of the registry with the roll; `place` is `None` for a file that was not read. A label that is the same
-    /// is no longer wanted.
+    /// Compares a label of the registry with the roll; `place` is `None` for a file that was not read. An equal label
+    /// is then unmarked: it is not wanted.
     pub fn hold(&mut self, account: &str, label_id: &str, metadata: &str, place: Option<Place>) -> Held {
         let Some(run) = self.run(account) else { return Held::Unknown };
         let record = Record::new(label_id, metadata, place.unwrap_or(Place::MAX));
@@ -269,7 +269,7 @@ impl Roll {
         Held::Same
     }
 
-    /// Forgets all labels but those that are still wanted. Returns how many these are.
+    /// Drops all labels that are not wanted. Returns the number of the others.
     pub fn keep_wanted(&mut self) -> usize {
         for run in &mut self.runs {
             let records = std::mem::take(&mut run.records).into_iter().enumerate();
@@ -281,7 +281,7 @@ impl Roll {
         self.labels()
     }
 
-    /// Whether this is the row that holds and its label is still wanted; afterwards it is not wanted.
+    /// Whether this is the valid row of a wanted label. Marks the label as not wanted.
     pub(super) fn take(&mut self, label: &Registration, place: Place) -> bool {
         let Some(run) = self.run(label.key.account.as_str()) else { return false };
         // Most labels are not wanted; their metadata need not be hashed.
@@ -304,7 +304,7 @@ fn record_of(label: &Registration, place: Place) -> Record {
     Record::new(label.key.id.as_str(), &metadata, place)
 }
 
-/// Labels whose rows have different metadata, with the hash of the last row that was read.
+/// Labels with rows of different metadata, with the hash of the last row read.
 #[derive(Debug, Default)]
 pub(super) struct Conflicts(std::collections::HashMap<(AccountName, u64), Option<u64>>);
 

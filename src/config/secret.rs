@@ -1,4 +1,4 @@
-//! Secrets and files, fetched while the configuration is read.
+//! Secrets and files, read while the configuration is read.
 //!
 //! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The types here are read by their names: a field of
 //! such a type holds the secret itself. A fault never shows a secret, not even when it has the wrong type.
@@ -24,7 +24,7 @@ pub(super) struct Secret(String);
 #[derive(Deserialize)]
 pub(super) struct Token(String);
 
-/// The content of the file at the path that is given; empty without a path.
+/// The content of the file at a path; empty without a path.
 #[derive(Default, Deserialize)]
 pub(super) struct FileText(pub(super) String);
 
@@ -85,7 +85,7 @@ const LONGEST_FILE: u64 = 1024 * 1024;
 
 const RELATIVE: &str = "relative paths start at the configuration file";
 
-/// The secret that a value is or points to, without line breaks at its end.
+/// Returns the secret that a value contains or points to, without line breaks at its end.
 fn fetch(at: &At<'_>) -> Result<String, Wrong> {
     at.context.is_secret.set(true);
     let context = at.context;
@@ -163,7 +163,7 @@ fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {
     Ok(token.to_owned())
 }
 
-/// Removes what may have been copied along with a secret.
+/// Removes characters that are often copied along with a secret.
 fn bare(text: &str) -> &str {
     let invisible = |c: char| c.is_whitespace() || INVISIBLE.contains(&c);
     let text = text.trim_matches(invisible);

@@ -46,7 +46,7 @@ pub(super) fn is_configured(at: &At<'_>) -> bool {
     at.key("rsa_key").is_set() || at.key("rsa_keys").item(0).is_set()
 }
 
-/// The key, or what is wrong with it, and a hint.
+/// Returns the key, or its problem and a hint.
 fn rsa_key(text: &Hidden<String>) -> Result<RsaKey, (String, &'static str)> {
     let make = "make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem";
     let parsed = match PrivateKeyDer::from_pem_slice(text.expose().as_bytes()) {

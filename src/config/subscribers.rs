@@ -76,7 +76,7 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// What other sections offer to choose from.
+/// The choices that other sections define.
 #[derive(Clone, Copy)]
 pub(super) struct Choices<'a> {
     pub(super) accounts: &'a [AccountName],

@@ -1,7 +1,7 @@
-//! Checks URLs as far as a configuration can be wrong about them.
+//! Checks the URLs of a configuration.
 //!
-//! Names are not resolved: which addresses are allowed is checked at every connect. Only what the text shows is refused
-//! here, such as plain http to a public address.
+//! Names are not resolved here; each connection checks its addresses. This check refuses only URLs that are wrong by
+//! their text, such as plain http to a public address.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ pub(super) struct HttpUrl {
 }
 
 impl HttpUrl {
-    /// Parses `text`, or says what is wrong with it.
+    /// Parses `text`, or returns its problem.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let mut url = Url::parse(text).map_err(|_| "is not a valid URL")?;
         if !["http", "https"].contains(&url.scheme()) {

@@ -50,7 +50,7 @@ impl Wrong {
         }
     }
 
-    /// Says that it is about the value at `path`, or about a missing key of it, unless an inner value is known already.
+    /// Sets the path of the value, or of its missing key, unless an inner value is known already.
     pub(super) fn at(self, path: &[String], secret: bool) -> Self {
         if self.located {
             return self;
@@ -75,7 +75,7 @@ impl Error for Wrong {
         Self::new(problem, hint)
     }
 
-    /// The hint is made of the default.
+    /// The hint names the default.
     fn missing_field(field: &'static str) -> Self {
         let wrong = Self::new("is missing", "");
         Self { path: vec![field.to_owned()], shown: false, ..wrong }

@@ -44,12 +44,12 @@ pub struct Ended {
 }
 
 /// Heartbeat interval while waiting for the previous worker to end.
-const SIGN: Duration = Duration::from_secs(5);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Grace period on top of the request timeout, in which a worker writes its results.
-const SLACK: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// A running worker.
-struct Post {
+struct Running {
     name: String,
     stop: watch::Sender<bool>,
     task: Id,
@@ -64,7 +64,7 @@ struct Post {
 type Gone = watch::Receiver<()>;
 
 /// A stopping worker.
-struct Leaving {
+struct Stopping {
     gone: Gone,
     /// A worker that has not ended by then hangs.
     by: Timestamp,
@@ -76,10 +76,10 @@ pub struct Supervisor {
     heartbeats: Heartbeats,
     tasks: JoinSet<Ended>,
     /// Accesses of the accounts, shared by their workers.
-    accounts: BTreeMap<AccountName, (Vec<Post>, Account)>,
-    couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
+    accounts: BTreeMap<AccountName, (Vec<Running>, Account)>,
+    couriers: BTreeMap<SubscriberName, (Running, Subscriber)>,
     desks: BTreeMap<AccountName, Arc<AccountAccess>>,
-    others: Vec<Post>,
+    others: Vec<Running>,
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
@@ -87,8 +87,8 @@ pub struct Supervisor {
     jwks: watch::Sender<Arc<str>>,
     configured: watch::Sender<Arc<Configured>>,
     /// Stopping workers by name. Their successors wait for them.
-    leaving: BTreeMap<String, Leaving>,
-    told_to_stop: HashSet<Id>,
+    leaving: BTreeMap<String, Stopping>,
+    stopped: HashSet<Id>,
 }
 
 impl Supervisor {
@@ -115,7 +115,7 @@ impl Supervisor {
             jwks: watch::Sender::new(published(config)),
             configured: watch::Sender::new(Arc::new(Configured::of(config))),
             leaving: BTreeMap::new(),
-            told_to_stop: HashSet::new(),
+            stopped: HashSet::new(),
         }
     }
 
@@ -162,12 +162,12 @@ impl Supervisor {
     }
 
     /// Starts and stops workers of accounts and subscribers as `config` requires.
-    pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
+    pub async fn apply(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
         // Published before a new key is used.
         self.jwks.send_replace(published(config));
         self.configured.send_replace(Arc::new(Configured::of(config)));
-        self.dismiss(config);
+        self.stop_changed(config);
         self.audience.send_replace(audience(config));
         for (name, account) in &config.accounts {
             if self.accounts.contains_key(name) {
@@ -208,18 +208,18 @@ impl Supervisor {
     }
 
     /// Stops workers that are no longer configured or configured differently.
-    fn dismiss(&mut self, config: &Config) {
-        let goes = |(name, (_, account)): &(&AccountName, &(Vec<Post>, Account))| {
+    fn stop_changed(&mut self, config: &Config) {
+        let goes = |(name, (_, account)): &(&AccountName, &(Vec<Running>, Account))| {
             config.accounts.get(*name) != Some(account)
         };
         let accounts: Vec<AccountName> =
             self.accounts.iter().filter(goes).map(|(name, _)| name.clone()).collect();
-        let changed = |(name, (_, subscriber)): &(&SubscriberName, &(Post, Subscriber))| {
+        let changed = |(name, (_, subscriber)): &(&SubscriberName, &(Running, Subscriber))| {
             config.subscribers.get(*name) != Some(subscriber)
         };
         let subscribers: Vec<SubscriberName> =
             self.couriers.iter().filter(changed).map(|(name, _)| name.clone()).collect();
-        let mut going: Vec<Post> = Vec::new();
+        let mut going: Vec<Running> = Vec::new();
         going.extend(
             accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(posts, _)| posts),
         );
@@ -229,11 +229,11 @@ impl Supervisor {
             // A worker that waits for its own predecessor ends with it.
             let waits = post.before.filter(|(gone, _)| gone.has_changed().is_ok());
             let by =
-                waits.map_or_else(|| later(now, signed(post.timeout.saturating_add(SLACK))), |(_, by)| by);
+                waits.map_or_else(|| later(now, signed(post.timeout.saturating_add(GRACE))), |(_, by)| by);
             post.stop.send_replace(true);
             self.heartbeats.stop(&post.name);
-            self.told_to_stop.insert(post.task);
-            self.leaving.insert(post.name, Leaving { gone: post.gone, by });
+            self.stopped.insert(post.task);
+            self.leaving.insert(post.name, Stopping { gone: post.gone, by });
         }
     }
 
@@ -257,7 +257,7 @@ impl Supervisor {
         heartbeat: &Heartbeat,
         timeout: Duration,
         work: impl FnOnce(watch::Receiver<bool>) -> F,
-    ) -> Post
+    ) -> Running
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
@@ -274,7 +274,7 @@ impl Supervisor {
             drop(here);
             Ended { worker, outcome }
         });
-        Post { name: name.to_owned(), stop, task: task.id(), gone, timeout, before: waits }
+        Running { name: name.to_owned(), stop, task: task.id(), gone, timeout, before: waits }
     }
 
     /// Waits for a worker that ended without being stopped, which is a fault.
@@ -282,7 +282,7 @@ impl Supervisor {
         loop {
             match self.tasks.join_next_with_id().await {
                 // A stopping worker may still report that the store is lost.
-                Some(Ok((id, ended))) if self.told_to_stop.remove(&id) && ended.outcome.is_ok() => {}
+                Some(Ok((id, ended))) if self.stopped.remove(&id) && ended.outcome.is_ok() => {}
                 Some(Ok((_, ended))) => return ended,
                 Some(Err(error)) => return panicked(&error),
                 None => return std::future::pending().await,
@@ -332,7 +332,7 @@ async fn wait_for(mut before: Gone, by: Timestamp, heartbeat: &Heartbeat) {
         tokio::select! {
             // The channel only closes; nothing is sent.
             _ = before.changed() => return,
-            () = clock::sleep(SIGN) => {}
+            () = clock::sleep(HEARTBEAT_INTERVAL) => {}
         }
     }
 }
@@ -352,12 +352,12 @@ mod tests {
     async fn who_waits_for_a_trade_that_hangs_seems_to_hang_too() {
         let (heartbeats, now) = (Heartbeats::default(), clock::now());
         let long_ago = earlier(now, SignedDuration::from_mins(10));
-        for (by, silent) in [(later(now, signed(SLACK)), 0), (now, 1)] {
+        for (by, silent) in [(later(now, signed(GRACE)), 0), (now, 1)] {
             let heartbeat = heartbeats.start("a courier", long_ago);
             let (here, before) = watch::channel(());
             drop(here);
             wait_for(before, by, &heartbeat).await;
-            assert_eq!(heartbeats.silent(clock::now(), signed(SLACK)).len(), silent);
+            assert_eq!(heartbeats.silent(clock::now(), signed(GRACE)).len(), silent);
         }
     }
 }

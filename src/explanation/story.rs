@@ -29,7 +29,7 @@ pub struct Story {
     pub delivery: DeliveryView,
     pub queued_again_at: Option<String>,
     pub next: Next,
-    pub log: Vec<Told>,
+    pub log: Vec<AttemptStory>,
 }
 
 /// When it is attempted next, and why then.
@@ -53,7 +53,7 @@ pub struct Behind {
 
 /// An attempt, and what followed.
 #[derive(Serialize)]
-pub struct Told {
+pub struct AttemptStory {
     #[serde(flatten)]
     pub attempt: AttemptView,
     /// How far it came; null where that is not recorded.
@@ -99,7 +99,7 @@ pub async fn story(
         behind,
     };
     let queued_again_at = record.place.queued_again_at;
-    let log = told(&record.delivery, record.log, queued_again_at);
+    let log = attempt_stories(&record.delivery, record.log, queued_again_at);
     Ok(Story { delivery: record.delivery, queued_again_at: queued_again_at.map(instant), next, log })
 }
 
@@ -170,9 +170,13 @@ fn ended_at(attempt: &AttemptView) -> Timestamp {
 }
 
 /// Each attempt with what followed it: the next one, or the plan for it.
-fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<Timestamp>) -> Vec<Told> {
+fn attempt_stories(
+    delivery: &DeliveryView,
+    log: Vec<AttemptView>,
+    queued_again_at: Option<Timestamp>,
+) -> Vec<AttemptStory> {
     let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
-    let told = log.into_iter().enumerate().map(|(index, attempt)| {
+    let stories = log.into_iter().enumerate().map(|(index, attempt)| {
         let reached = ReachedStage::of(&attempt.outcome, attempt.detail.as_deref());
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
@@ -182,7 +186,7 @@ fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<
             attempt.retry_after.zip(waited).map(|(asked, waited)| RetryAfterEffect::of(asked, waited));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
-        Told {
+        AttemptStory {
             reached: reached.map(ReachedStage::as_str),
             ended: reached.map(words::ended),
             retry_after_heeded: asked,
@@ -191,5 +195,5 @@ fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<
             attempt,
         }
     });
-    told.collect()
+    stories.collect()
 }

@@ -65,10 +65,10 @@ pub fn forecast(cadence: &Cadence, loads: &[Load]) -> Forecast {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(86_400 * 60);
+    const GIVE_UP_AFTER: Duration = Duration::from_secs(86_400 * 60);
 
     fn flat(seconds: u64) -> Cadence {
-        Cadence::flat(Duration::from_secs(seconds), PATIENCE)
+        Cadence::flat(Duration::from_secs(seconds), GIVE_UP_AFTER)
     }
 
     #[test]

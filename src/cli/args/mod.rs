@@ -44,7 +44,7 @@ pub enum Verb {
     /// Runs the daemon in the foreground.
     #[command(after_help = e::RUN)]
     Run,
-    /// Tells the running daemon to read its configuration again, and prints whether it was applied or why not.
+    /// Reloads the configuration of the running daemon, and prints the result.
     #[command(after_help = e::RELOAD)]
     Reload,
     /// Reads the whole configuration, reports every fault at once, and prints what would run.

@@ -67,7 +67,7 @@ pub(super) struct ForecastLine {
 impl From<Forecast> for ForecastLine {
     fn from(forecast: Forecast) -> Self {
         Self {
-            // The sum of no labels is -0.
+            // Adding 0.0 turns the empty sum, -0.0, into 0.0.
             polls_per_day: (forecast.polls_per_day * 10.0).round() / 10.0 + 0.0,
             share_of_limit: (forecast.share_of_limit * 1e6).round() / 1e6,
             delivered_delay_seconds: forecast.delivered_delay.as_secs_f64().round(),

@@ -1,4 +1,4 @@
-//! `trackpost deliveries list`, and `--watch`, which keeps printing what changes.
+//! `trackpost deliveries list`, and `--watch`, which keeps printing changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
@@ -18,8 +18,8 @@ use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
 use crate::store::views::subscribers::SubscriberView;
 
-/// Interval at which `--watch` looks for changes.
-const LOOK: Duration = Duration::from_millis(500);
+/// Poll interval of `--watch`.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Pending deliveries that `--watch` follows; the newest ones.
 const FOLLOWED: usize = 500;
 
@@ -66,11 +66,11 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
     if what.watch { watch(&source, config, printer, last, followed).await } else { Ok(()) }
 }
 
-/// The deliveries that are asked for.
+/// The requested deliveries.
 struct Source<'a> {
     store: &'a Store,
     wanted: DeliveryFilter,
-    /// Rows of the labels with the id that is asked for.
+    /// Rows of the labels with the requested id.
     labels: Option<Vec<i64>>,
 }
 
@@ -106,7 +106,7 @@ fn follow(followed: &mut Followed, page: &[DeliveryView]) {
     }
 }
 
-/// Prints new deliveries, and those that change, until a signal ends it.
+/// Prints new and changed deliveries until a signal ends it.
 async fn watch(
     source: &Source<'_>,
     config: &Config,
@@ -114,11 +114,11 @@ async fn watch(
     mut last: i64,
     mut followed: Followed,
 ) -> Result<(), Failure> {
-    let mut stopped = pin!(crate::daemon::told_to_stop()?);
+    let mut stopped = pin!(crate::daemon::stop_signal()?);
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),
-            () = clock::sleep(LOOK) => {}
+            () = clock::sleep(POLL_INTERVAL) => {}
         }
         let mut changed = Vec::new();
         for (row, before) in &followed {
@@ -183,7 +183,7 @@ impl Printer {
     }
 }
 
-/// The cell of a delivery's next attempt: an instant, or what it waits for.
+/// The cell of a delivery's next attempt: an instant, or the reason for the wait.
 fn next_attempt(delivery: &DeliveryView, subscriber: Option<&SubscriberView>, now: Timestamp) -> String {
     if delivery.state != "pending" {
         return "-".to_owned();

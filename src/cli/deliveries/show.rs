@@ -9,7 +9,7 @@ use crate::cli::output::{self, instant, roughly};
 use crate::clock;
 use crate::config::Config;
 use crate::explanation::delivery as words;
-use crate::explanation::story::{self, Story, Told};
+use crate::explanation::story::{self, AttemptStory, Story};
 use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::DeliveryView;
@@ -74,7 +74,7 @@ fn fields(shown: &Story, now: Timestamp) -> Vec<(&'static str, Option<String>)> 
     ]
 }
 
-fn lines(logged: &Told) -> Vec<(&'static str, Option<String>)> {
+fn lines(logged: &AttemptStory) -> Vec<(&'static str, Option<String>)> {
     let attempt = &logged.attempt;
     let outcome = match attempt.status.filter(|_| attempt.outcome == "status") {
         Some(status) => format!("status {status}"),

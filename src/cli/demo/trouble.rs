@@ -1,4 +1,4 @@
-//! The trouble of the demo: 429 and 500 from the API, an operator who asks again, 500 from the receiver.
+//! Faults of the demo: 429 and 500 from the API, a manual poll, 500 from the receiver.
 
 use std::time::Duration;
 
@@ -9,20 +9,21 @@ use crate::domain::label::{LabelId, LabelKey, LabelState};
 use crate::sandbox::{Answer, Fault, FaultKind};
 use crate::store::progress::LabelProgress;
 
-/// When each act begins, as a share of the travel.
+/// Start of each fault, as a share of the travel time.
 const THROTTLED: f64 = 0.25;
 const FAILING: f64 = 0.40;
 const REFUSING: f64 = 0.60;
 
-/// How long the API answers 429, unless nobody asks or many do; each answer says to wait a second.
+/// Duration of the 429s: at least this long, up to `BURST_AT_MOST` without requests, until `BURST_ANSWERS` were sent.
+/// Each answer has a `Retry-After` of one second.
 const BURST: Duration = Duration::from_millis(400);
 const BURST_AT_MOST: Duration = Duration::from_secs(3);
 const BURST_ANSWERS: u64 = 4;
-/// How many labels get a 500.
+/// Number of labels that get a 500.
 const FAILED_LABELS: usize = 2;
-/// How long the operator takes to notice.
+/// Time until the operator polls.
 const OPERATOR: Duration = Duration::from_millis(1_200);
-/// How many callbacks in a row are refused: too few for the subscriber to count as down.
+/// Number of consecutive refused callbacks: too few for the subscriber to count as down.
 const REFUSED_CALLBACKS: usize = 4;
 
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ enum Act {
     Over,
 }
 
-/// Makes trouble when its time has come.
+/// Injects the faults in order.
 #[derive(Debug)]
 pub struct Trouble {
     act: Act,
@@ -47,7 +48,8 @@ impl Trouble {
         Self { act: Act::Calm }
     }
 
-    /// Goes on with the acts, `passed` after the parcels set out and with so many callbacks `refused`. Returns the line that tells of a new one.
+    /// Starts the next fault if it is due, `passed` after the start of the parcels and after `refused` refused
+    /// callbacks. Returns the line about a new fault.
     pub async fn step(
         &mut self,
         stage: &Stage,
@@ -67,7 +69,7 @@ impl Trouble {
             Act::Throttling { since } => {
                 let answered = stage.sandbox.counters().answered(429);
                 let lasted = passed.saturating_sub(*since);
-                // A pause between two polls must not swallow the whole burst.
+                // At least one 429 is needed, so a pause between two polls extends the burst.
                 let seen = answered >= BURST_ANSWERS || (answered > 0 && lasted >= BURST);
                 if !seen && lasted < BURST_AT_MOST {
                     return Ok(None);
@@ -113,13 +115,13 @@ impl Trouble {
         Ok(Some(told))
     }
 
-    /// Whether all acts have begun; in the last one there may be too few callbacks left to be refused.
+    /// Whether all faults have begun. For the last one there may be too few callbacks left.
     pub fn is_over(&self) -> bool {
         matches!(self.act, Act::Refusing | Act::Over)
     }
 }
 
-/// Those on their way that have the longest way to go.
+/// Returns the travelling labels with the longest remaining way.
 fn victims(progress: &[LabelProgress]) -> Vec<LabelId> {
     let on_their_way =
         progress.iter().filter(|label| label.state == LabelState::Active && label.failures == 0);

@@ -116,7 +116,7 @@ fn named(
     Ok(())
 }
 
-/// A row of ids with a comma is a row of CSV whose header is missing or wrong.
+/// An id with a comma is a row of CSV with a missing or wrong header.
 fn without_header(row: CheckedRow) -> CheckedRow {
     if !row.written.as_ref().is_some_and(|id| id.contains([',', ';', '\t'])) {
         return row;

@@ -78,7 +78,7 @@ pub(super) fn removed(id: &str) -> Failure {
         .hint(format!("trackpost labels add {id} registers it again"))
 }
 
-/// What a due label waits for, if the API has suspended its account or limits it.
+/// The reason for the wait of a due label, if the API has suspended its account or limits it.
 pub(super) fn waits_for(account: &AccountState, key: &LabelKey, now: Timestamp) -> Option<String> {
     let name = &key.account;
     if account.status != AccountStatus::Ok {

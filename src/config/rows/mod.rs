@@ -1,8 +1,8 @@
 //! Rows of labels, as files and standard input have them: ids, CSV or JSON Lines.
 //!
-//! Rows are read one by one, so that a million of them need little memory. A wrong row is reported and left out; only what
-//! makes the whole source unreadable (no `label_id` column, a broken disk) is an error. Ids and accounts are checked in
-//! [`super::roll`].
+//! Rows are read one by one, so that a million of them need little memory. A wrong row is reported and left out; only a
+//! fault of the whole source (no `label_id` column, a broken disk) is an error. [`super::roll`] checks ids and
+//! accounts.
 
 mod kind;
 mod lines;

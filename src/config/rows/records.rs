@@ -89,7 +89,7 @@ impl Header {
     }
 }
 
-/// The fault that the column is missing, with what is probably meant.
+/// Returns the fault of a missing column, with the probable cause as a hint.
 fn no_label_id(columns: &[String]) -> Stopped {
     let plain = |name: &String| {
         name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()

@@ -1,4 +1,4 @@
-//! Labels of all kinds of files, and where they are looked for.
+//! Labels in all kinds of files, and the folders of the files.
 
 use super::*;
 
@@ -75,7 +75,7 @@ fn labels_of_every_kind_of_file() {
     assert_eq!(left_out(&reading), ["c.md: has an unknown ending"]);
 }
 
-/// What is left out: the file's name and the problem.
+/// Returns the name and the problem of each file that is left out.
 fn left_out(reading: &Reading) -> Vec<String> {
     let shown = |file: &LeftOut| {
         assert!(file.fault.hint.is_some(), "{}", file.fault);
@@ -171,7 +171,7 @@ fn a_quote_that_takes_in_rows_is_named_and_the_rows_are_read() {
     let (labels, faults) = csv("label_id,order\nse-1,\"A\nse-2,B\nse-3,\"C\"\nse-4,D\n");
     assert_eq!(labels, ["se-2", "se-3", "se-4"]);
     assert_eq!(faults, ["row 2 opens a quote that takes in 2 rows after it"]);
-    // A note of several lines is none of that.
+    // A value of several lines is valid.
     let (labels, faults) = csv("label_id,note\nse-1,\"two\nlines, \"\"so\"\"\"\r\nse-2,x\n");
     assert_eq!((labels.len(), faults.len()), (2, 0), "{faults:?}");
     // A row has at most 64 KiB, over all its lines, and those after it are read.

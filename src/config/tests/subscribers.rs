@@ -39,7 +39,7 @@ fn connected(more: &str) -> Place {
         .file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 }
 
-/// There is one fault, of `key`, and what is said of it names the `problem` and no secret.
+/// Asserts one fault of `key` that contains `problem` and no secret.
 fn one_fault(place: &Place, key: &str, problem: &str) {
     let (faults, report) = (place.faults(), place.report());
     assert_eq!(faults.len(), 1, "{problem}: {report}");

@@ -15,7 +15,7 @@ use super::subscriber::{kind, said};
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::config::duration;
-use crate::explanation::story::{Story, Told, story};
+use crate::explanation::story::{AttemptStory, Story, story};
 use crate::store::StoreError;
 use crate::store::views::deliveries::AttemptView;
 
@@ -89,7 +89,7 @@ fn delivery(story: &Story, now: Timestamp) -> Markup {
     }
 }
 
-fn told_of(told: &Told) -> Markup {
+fn told_of(told: &AttemptStory) -> Markup {
     html! {
         li {
             (attempt(&told.attempt))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{FoundFile, Look, Stamp};
+use crate::config::{FoundFile, Scan, Stamp};
 use crate::domain::time::later;
 
 /// A file is read after this time without a change.
@@ -45,7 +45,7 @@ pub(super) struct Files {
 impl Files {
     /// Applies a scan. Returns whether files must be read: one is complete and was not read in this state, or one that
     /// was read is gone.
-    pub(super) fn note(&mut self, look: &Look, now: Timestamp) -> bool {
+    pub(super) fn note(&mut self, look: &Scan, now: Timestamp) -> bool {
         let first = self.now.is_none();
         self.now = Some(now);
         // The clock may have been set back.
@@ -80,7 +80,7 @@ impl Files {
     }
 
     /// A file that exists only briefly, such as a draft, is not reported.
-    fn note_left_out(&mut self, look: &Look, now: Timestamp, first: bool) {
+    fn note_left_out(&mut self, look: &Scan, now: Timestamp, first: bool) {
         let since = if first { now.checked_sub(REST).unwrap_or(now) } else { now };
         let before = std::mem::take(&mut self.left_out);
         for left_out in &look.left_out {
@@ -96,7 +96,7 @@ impl Files {
     }
 
     /// Returns the files that may be read, and the paths of those that are still changing.
-    pub(super) fn settled(&self, look: &Look, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
+    pub(super) fn settled(&self, look: &Scan, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
         let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
         let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
             look.files.iter().cloned().partition(at_rest);
@@ -107,7 +107,7 @@ impl Files {
     }
 
     /// Marks all files of the scan except `pending` as read.
-    pub(super) fn read(&mut self, look: &Look, pending: &[PathBuf]) {
+    pub(super) fn read(&mut self, look: &Scan, pending: &[PathBuf]) {
         let pending: HashSet<&Path> = pending.iter().map(PathBuf::as_path).collect();
         for file in look.files.iter().filter(|file| !pending.contains(file.path.as_path())) {
             if let Some(seen) = self.seen.get_mut(&file.path) {

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::{self, Stopwatch};
-use crate::config::{Fault, LabelSources, LeftOut, Look};
+use crate::config::{Fault, LabelSources, LeftOut, Scan};
 use crate::domain::time::later;
 use crate::notices::Notices;
 use crate::store::{Store, StoreError};
@@ -63,7 +63,7 @@ pub async fn run(
             let sources = wanted.borrow_and_update().clone();
             if let Some(sources) = sources {
                 // Before the first scan, so that no change is missed.
-                watching.follow(watching::interests(&sources, &Look::default()));
+                watching.follow(watching::interests(&sources, &Scan::default()));
                 registrar.configure(sources);
             }
         }
@@ -116,7 +116,7 @@ pub struct Registrar {
     sources: Wanted,
     /// The configuration changed, so everything is read.
     forced: bool,
-    look: Look,
+    look: Scan,
     files: Files,
     missing: Missing,
     /// The files that are left out, as logged and recorded; `None` before the first step.
@@ -133,7 +133,7 @@ impl Registrar {
             store,
             sources: None,
             forced: false,
-            look: Look::default(),
+            look: Scan::default(),
             files: Files::default(),
             missing: Missing::default(),
             left_out: None,
@@ -149,7 +149,7 @@ impl Registrar {
     }
 
     /// The scan of the last step.
-    fn looked_at(&self) -> Option<(&LabelSources, &Look)> {
+    fn looked_at(&self) -> Option<(&LabelSources, &Scan)> {
         self.sources.as_deref().map(|sources| (sources, &self.look))
     }
 
@@ -157,7 +157,7 @@ impl Registrar {
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let Some(sources) = self.sources.clone() else { return Ok(later(now, LOOK)) };
         let looking = Arc::clone(&sources);
-        self.look = blocking(move || looking.look()).await?;
+        self.look = blocking(move || looking.scan()).await?;
         let changed = self.files.note(&self.look, now);
         if self.forced || changed || self.missing.due(now) {
             self.read(&sources, now).await?;

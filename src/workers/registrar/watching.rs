@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use futures_util::StreamExt as _;
 use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use crate::config::{LabelSources, Look, fits};
+use crate::config::{LabelSources, Scan, fits};
 
 /// The largest number of files with a watch of their own.
 const FILES: usize = 1_000;
@@ -56,7 +56,7 @@ impl Interest {
 }
 
 /// Returns everything that must be watched for these sources, given what their names mean now.
-pub(super) fn interests(sources: &LabelSources, look: &Look) -> BTreeMap<PathBuf, Interest> {
+pub(super) fn interests(sources: &LabelSources, look: &Scan) -> BTreeMap<PathBuf, Interest> {
     let mut interests = BTreeMap::new();
     for (folder, name) in sources.names() {
         steps_to(folder, &mut interests, 0);
