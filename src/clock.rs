@@ -37,7 +37,7 @@ pub fn gaps() -> Arc<Gaps> {
     with(|state| Arc::clone(&state.gaps))
 }
 
-/// Compares the clock with the end of the last run, and logs a clock that was set back or a long time between. No alert
+/// Compares the clock with the end of the last run. Logs a clock that was set back, or a long time between; no alert
 /// runs out in that time.
 pub fn compare_with_last_run(ended_at: Timestamp) {
     let now = now();
@@ -144,7 +144,7 @@ impl Running {
 
     /// Returns the wall time now.
     pub fn now(self) -> Timestamp {
-        // Not before the start, unless the clock was set back.
+        // Not before the start of the stopwatch, unless the clock was set back.
         let set_back = skew().saturating_sub(self.skew).min(SignedDuration::ZERO);
         now().max(cut(later(self.began_at, set_back)))
     }

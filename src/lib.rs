@@ -1,8 +1,8 @@
 //! trackpost polls ShipStation for the tracking of labels and posts a signed callback when something is new.
 //!
-//! ShipStation has no webhook for most tracking events, and its API requests are limited and may cost money. So
-//! trackpost polls each label on a backoff, keeps the history of what it saw, finds what is new, and posts it to the
-//! subscribers until they accept it. It is one pipeline of four steps:
+//! ShipStation has no webhook for most tracking events, and its API requests are limited and may cost money. trackpost
+//! polls each label on a backoff, keeps the history, compares each answer with it, and posts the changes to the
+//! subscribers until they accept them. It is one pipeline of four steps:
 //!
 //! 1. **Poll.** A [`workers::poller`] per account polls each label when its cadence says so, within the account's quota.
 //! 2. **Diff.** [`domain::tracking`] compares the answer with the label's history: which carrier events are new, revised
@@ -11,8 +11,8 @@
 //!    subscriber that asks for it. The store writes all of it in one transaction, with the next poll.
 //! 4. **Deliver.** A [`workers::courier`] per subscriber posts each delivery until it is accepted, in order per label.
 //!
-//! The database is the truth. Start-up is the recovery path: what is due is due, whether the process slept or died. So
-//! nothing is lost, and what is sent again is sent under the same id.
+//! The database is the truth, and start-up is the recovery path: due work is done late after a stop or a crash. Nothing
+//! is lost, and a repeated message keeps its id.
 //!
 //! # Modules, in reading order
 //!

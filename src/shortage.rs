@@ -11,13 +11,13 @@ use tracing::warn;
 /// A recent shortage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// Description of what is missing.
+    /// Description of the missing resource.
     pub detail: String,
     pub since: Timestamp,
     pub last_at: Timestamp,
 }
 
-/// A shortage ends after this time without another failure.
+/// A shortage ends after this time without a new failure.
 const OVER_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 static LAST: Mutex<Option<Shortage>> = Mutex::new(None);

@@ -1,4 +1,4 @@
-//! `trackpost explain`: why the next poll of a label is when it is, and the last polls.
+//! `trackpost explain`: the reason for the time of a label's next poll, and the last polls.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         account: &view.account,
         state: &view.state,
         next_poll_at: expected.map(instant),
-        // Without a next poll there is neither.
+        // Both are null without a next poll.
         row: reason.and_then(Reason::row),
         interval: reason.map(|reason| duration::format(reason.interval())),
         stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),

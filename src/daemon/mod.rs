@@ -123,7 +123,7 @@ pub struct Daemon {
     heartbeats: Heartbeats,
     ready: Arc<AtomicBool>,
     notices: Notices,
-    /// Wrong rows of the configuration that were logged.
+    /// Wrong rows of the configuration that are logged already.
     logged_faults: Vec<Fault>,
     workers: Supervisor,
     http: Option<SocketAddr>,
@@ -238,7 +238,7 @@ impl Daemon {
                     if let Err(error) = self.lock.renew() {
                         warn!(%error, "the lock file beside the database was removed and cannot be created again");
                     }
-                    // Rather at this look, a little early, than only at the next.
+                    // Feeds a little early at this tick rather than late at the next.
                     if watchdog.is_some_and(|every| fed.elapsed() + interval / 2 >= every) {
                         self.feed_watchdog().await;
                         fed = Stopwatch::start();

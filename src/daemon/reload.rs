@@ -135,7 +135,7 @@ impl Changes {
     }
 }
 
-/// Logs rows that are left out and are not in `logged_faults`, and warnings. None of them stops anything.
+/// Logs warnings, and rows that are left out and not in `logged_faults`. They stop nothing.
 pub(super) fn report(loaded: &Loaded, logged_faults: &[Fault]) {
     for fault in loaded.label_faults.iter().filter(|fault| !logged_faults.contains(fault)) {
         warn!(%fault, "label row left out: {fault}");

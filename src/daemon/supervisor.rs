@@ -207,7 +207,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Stops workers that are no longer configured or configured differently.
+    /// Stops workers without a configuration or with a changed one.
     fn stop_changed(&mut self, config: &Config) {
         let goes = |(name, (_, account)): &(&AccountName, &(Vec<Running>, Account))| {
             config.accounts.get(*name) != Some(account)
@@ -226,7 +226,7 @@ impl Supervisor {
         going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
         let now = clock::now();
         for post in going {
-            // A worker that waits for its own predecessor ends with it.
+            // A worker that still waits for its predecessor ends with it.
             let waits = post.before.filter(|(gone, _)| gone.has_changed().is_ok());
             let by =
                 waits.map_or_else(|| later(now, signed(post.timeout.saturating_add(GRACE))), |(_, by)| by);
@@ -249,8 +249,8 @@ impl Supervisor {
         Ok(access)
     }
 
-    /// Starts a worker whose requests take no longer than `timeout`. If a previous worker of the same name is
-    /// stopping, the new one waits for it.
+    /// Starts a worker whose requests take at most `timeout`. If a previous worker of the same name is stopping, the
+    /// new one waits for it.
     fn post<F>(
         &mut self,
         name: &str,

@@ -7,7 +7,7 @@ use crate::config::duration;
 use crate::domain::polling::cadence::RowName;
 use crate::domain::polling::reason::{CadenceReason, Learned, Reason};
 
-/// Puts a reason into sentences. The wait itself is printed elsewhere.
+/// Returns the sentences of a reason, without the length of the wait.
 pub(super) fn in_words(reason: &Reason) -> Vec<String> {
     match reason {
         Reason::Cadence(cadenced) => of_cadence(cadenced),

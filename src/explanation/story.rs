@@ -1,6 +1,7 @@
-//! The whole story of a delivery: what is recorded, when it is attempted next, and why then.
+//! Everything about a delivery: its record, its next attempt and the reason for it.
 //!
-//! Gathers what is recorded; when next and why is [`crate::domain::delivery::next_attempt`]'s to say, in the words of [`super::delivery`].
+//! Reads the records. [`crate::domain::delivery::next_attempt`] decides about the next attempt, and [`super::delivery`]
+//! has the sentences.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::waiting::Place;
 use crate::store::{Store, StoreError};
 
-/// A delivery and what came of it, as `--json` has it.
+/// A delivery with its attempts, as printed by `--json`.
 #[derive(Serialize)]
 pub struct Story {
     #[serde(flatten)]
@@ -32,13 +33,13 @@ pub struct Story {
     pub log: Vec<AttemptStory>,
 }
 
-/// When it is attempted next, and why then.
+/// Time of the next attempt and its reasons.
 #[derive(Serialize)]
 pub struct Next {
     pub at: Option<String>,
     pub because: Vec<&'static str>,
     pub reasons: Vec<String>,
-    /// What goes before it: the first of its label that is not delivered yet.
+    /// The first undelivered delivery of its label, if that is another one.
     pub behind: Option<Behind>,
 }
 
@@ -47,19 +48,19 @@ pub struct Behind {
     pub delivery_id: String,
     pub message_id: String,
     pub seq: Option<i64>,
-    /// How many go before it in all.
+    /// Number of deliveries before it.
     pub before: u64,
 }
 
-/// An attempt, and what followed.
+/// An attempt and its effect.
 #[derive(Serialize)]
 pub struct AttemptStory {
     #[serde(flatten)]
     pub attempt: AttemptView,
-    /// How far it came; null where that is not recorded.
+    /// Stage that it reached; null if not recorded.
     pub reached: Option<&'static str>,
     pub retry_after_heeded: Option<RetryAfterEffect>,
-    /// From its end to the next attempt, made or planned.
+    /// Time from its end to the next attempt, made or planned.
     pub next_after_seconds: Option<f64>,
     #[serde(skip)]
     pub ended: Option<&'static str>,
@@ -67,7 +68,7 @@ pub struct AttemptStory {
     pub then: Option<String>,
 }
 
-/// The story of a delivery as of `now`.
+/// Returns the story of a delivery as of `now`.
 pub async fn story(
     store: &Store,
     configured: &Configured,
@@ -103,7 +104,7 @@ pub async fn story(
     Ok(Story { delivery: record.delivery, queued_again_at: queued_again_at.map(instant), next, log })
 }
 
-/// What keeps a delivery from being attempted that is due itself: how its subscriber fares.
+/// Returns the reason why a due delivery is not attempted: its subscriber's health.
 pub async fn held_back(
     store: &Store,
     configured: &Configured,
@@ -118,7 +119,7 @@ pub async fn held_back(
     Ok(why.map(|why| words::reason(why, &record.delivery, now)))
 }
 
-/// All that is recorded of a delivery and bears on it.
+/// All records about a delivery.
 struct Record {
     delivery: DeliveryView,
     log: Vec<AttemptView>,
@@ -136,7 +137,7 @@ impl Record {
         let name = SubscriberName::new(&delivery.subscriber);
         let mut health = store.subscriber_health(&name).await?;
         if let Some(digest) = configured.url_digests.get(&name) {
-            // As the courier does: another URL is another receiver.
+            // As in the courier: a changed URL means another receiver.
             health.set_url(digest, now);
         }
         let log = store.attempts_of(delivery.row).await?;
@@ -152,7 +153,7 @@ impl Record {
             Some(_) => SubscriberConfig::Enabled,
         };
         let facts = DeliveryFacts {
-            // The table's CHECK knows no others.
+            // The CHECK of the table allows only these.
             state: DeliveryState::parse(&delivery.state).unwrap_or(DeliveryState::Pending),
             due: delivery.plan,
             ping: delivery.r#type == PING,
@@ -169,7 +170,7 @@ fn ended_at(attempt: &AttemptView) -> Timestamp {
     later(attempt.started_at, took)
 }
 
-/// Each attempt with what followed it: the next one, or the plan for it.
+/// Returns each attempt with its effect: the next attempt, or the plan for it.
 fn attempt_stories(
     delivery: &DeliveryView,
     log: Vec<AttemptView>,

@@ -1,6 +1,6 @@
 //! Generated journeys. The same seed gives the same journeys.
 //!
-//! They serve to compare policies and do not predict any shop. Times are those of the destination, in four zones of the
+//! They compare policies and do not predict a real shop. Times are local at the destination, in four zones of the
 //! United States. `LogNormal(m, s)` has the median m; s is the standard deviation of its logarithm.
 //!
 //! | what | how it falls |

@@ -1,5 +1,5 @@
-//! What receivers accepted, processed as the README asks of receivers: each message id once, and per label nothing
-//! below the highest `trackpost-seq`.
+//! The receivers' side of the ledger, processed as the README asks of receivers: each message id once, and per label
+//! nothing below the highest `trackpost-seq`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -75,7 +75,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a subscriber must know of every label at the end.
+/// The facts that a subscriber must know about every label at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
     /// Every event and the last answer: the standard form with all of `tracking.*`.
@@ -171,7 +171,7 @@ fn complete(
     for event in missing {
         wrong(Kind::Missed, format!("{name} does not have {}", named(event)));
     }
-    // `invented` finds what was never served.
+    // `invented` reports content that was never served.
     for event in surplus.into_iter().filter(|event| served.events.contains(&fingerprint(event))) {
         wrong(Kind::Duplicated, format!("{name} has {} more often than the API", named(event)));
     }
