@@ -120,8 +120,8 @@ fn tell(jump: Jump) {
         jump_s = seconds,
         from = %cut(jump.from),
         to = %cut(jump.to),
-        "the clock jumped {direction} by {:#}: waits go on within their planned length, the quota holds in real time, and \
-         no label is given up because of it",
+        "the clock jumped {direction} by {:#}: waits keep their planned length, the quota holds in real time, and \
+         no label expires because of it",
         jump.by().abs()
     );
 }

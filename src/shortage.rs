@@ -34,7 +34,7 @@ pub fn note(detail: &str, now: Timestamp) {
             *last = Some(Shortage { detail: detail.to_owned(), since: now, last_at: now });
             warn!(
                 detail,
-                "our own shortage: {detail}; polls and deliveries are tried again, nobody is blamed"
+                "shortage on this machine: {detail}; polls and deliveries are retried, and no failure is counted"
             );
         }
     }

@@ -48,7 +48,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let limits =
         |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(attention::limits);
     let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
-        return Err(Failure::new(format!("{} is not registered any more", key.id)));
+        return Err(Failure::new(format!("{} is no longer registered", key.id)));
     };
     let facts = recorded.facts(now);
     let Facts { label: view, detail, expected, outlook, .. } = facts;

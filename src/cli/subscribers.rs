@@ -41,7 +41,7 @@ async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure>
         return output::json_lines(&views);
     }
     if views.is_empty() {
-        output::line("no subscriber is configured");
+        output::line("the configuration has no subscriber");
         return Ok(());
     }
     print(&views);

@@ -18,7 +18,7 @@ use crate::domain::tracking::StatusCode;
 
 /// `[cadence]` as written.
 #[derive(Deserialize)]
-#[expect(non_snake_case, reason = "the names of status codes")]
+#[expect(non_snake_case, reason = "status codes")]
 pub(super) struct CadenceSection {
     give_up_after: Span,
     settle: Vec<Span>,
@@ -65,7 +65,7 @@ impl RowSection {
             at.key("intervals").fault("is empty", "at least one; the last one repeats");
         }
         if self.hours.is_some() && name == RowName::Status(StatusCode::InTransit) {
-            let hint = "leave it out: outside the hours of any row the IT row holds";
+            let hint = "leave it out: outside the hours of a row, the IT row applies";
             at.key("hours").fault("is not allowed in the IT row", hint);
         }
         if self.learn && self.intervals.iter().any(|Span(interval)| *interval < SHORTEST_LEARNED) {
@@ -87,7 +87,7 @@ fn slow_after(at: &At<'_>, written: BTreeMap<String, Span>) -> Vec<(Duration, Du
         match duration::parse(&quiet) {
             Err(error) => at.key(&quiet).fault(format!("{quiet:?} {error}"), hint),
             Ok(quiet_for) if steps.iter().any(|(other, _)| *other == quiet_for) => {
-                at.key(&quiet).fault("is there twice", hint);
+                at.key(&quiet).fault("is given twice", hint);
             }
             Ok(quiet_for) => steps.push((quiet_for, interval)),
         }

@@ -209,7 +209,7 @@ impl Scan {
             match std::fs::symlink_metadata(&path) {
                 Err(error) => self.left_out.push(left_out(
                     format!("cannot be read: {error}"),
-                    format!("looked for {}; paths start at the configuration file", path.display()),
+                    format!("resolved to {}; relative paths start at the configuration file", path.display()),
                 )),
                 Ok(_) if path.is_dir() => self.left_out.push(left_out(
                     "is a folder".to_owned(),
@@ -241,7 +241,7 @@ impl Scan {
         if paths.is_empty() {
             let fault =
                 Fault::new(&pattern.place, &pattern.key, "matches no file so far").value(&pattern.text);
-            let hint = format!("files are looked for in {}", pattern.folder.display());
+            let hint = format!("the pattern is searched in {}", pattern.folder.display());
             self.unmatched.push(fault.hint(hint));
         }
         paths

@@ -34,7 +34,9 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
     let built = builder.build().and_then(|built| built.cache.into_table());
     let mut table = built.unwrap_or_else(|error| {
         let fault = Fault::new("configuration", "", error.to_string());
-        findings.fault(fault.hint("trackpost check with the file alone, without variables, may tell more"));
+        findings.fault(
+            fault.hint("run trackpost check with the file alone, without variables, for more details"),
+        );
         Map::new()
     });
     let defaults = defaults(findings);
@@ -62,8 +64,8 @@ fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
     if let Some(ValueKind::Table(rows)) = table.get("cadence").map(|cadence| &cadence.kind) {
         for row in RowName::ALL.map(RowName::as_str) {
             if rows.keys().filter(|name| name.eq_ignore_ascii_case(row)).count() > 1 {
-                let twice = Fault::new(place, format!("cadence.{row}"), "is there twice, in different case");
-                findings.fault(twice.hint("names of rows are the same in any case: keep one of them"));
+                let twice = Fault::new(place, format!("cadence.{row}"), "is given twice, in different case");
+                findings.fault(twice.hint("names of rows ignore case: keep one of them"));
             }
         }
     }
@@ -80,7 +82,7 @@ fn syntax_fault(text: &str, place: &str, error: &(dyn std::error::Error + 'stati
         message = format!("{message}: {}", error.message().replace('\n', ", "));
     }
     Fault::new(place, position, message)
-        .hint("strings stand in quotes, sections in [brackets], and each is there once")
+        .hint("put strings in quotes and sections in [brackets], and write each key once")
 }
 
 /// The path of each variable in lower case, and its value.
@@ -306,7 +308,7 @@ mod tests {
         assert!(at(&table, &["cadence", "IT", "slow_after"]).is_none());
         assert!(at(&table, &["cadence", "AC", "slow_after"]).is_some());
         let (_, faults) = over("[cadence.it]\n[cadence.IT]", &[]);
-        assert!(faults.contains("cadence.IT: is there twice"), "{faults}");
+        assert!(faults.contains("cadence.IT: is given twice"), "{faults}");
     }
 
     #[test]

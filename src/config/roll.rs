@@ -46,7 +46,7 @@ impl At<'_> {
 
     /// A warning that an earlier row has other metadata.
     pub(super) fn again(self, label: &LabelKey) -> Fault {
-        self.fault(Slip::new("was there before with other metadata: this row holds"))
+        self.fault(Slip::new("an earlier row has other metadata: this row is used"))
             .value(label.id.as_str())
             .hint("one row per label, or the same metadata in both")
     }
@@ -74,7 +74,7 @@ fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName,
         (None, [only]) => Ok(only.clone()),
         (None, []) => Err(Slip {
             hint: hint("[accounts.NAME] with its api_key".to_owned()),
-            ..Slip::new("does not belong to an account: none is configured")
+            ..Slip::new("has no account: the configuration has none")
         }),
         (None, _) => Err(Slip {
             hint: hint("with several accounts each label names its own".to_owned()),
@@ -354,8 +354,9 @@ impl Bounded {
     /// Ends a place with the number of faults that were not kept.
     pub(super) fn close(&mut self, place: &str, of_what: &str) {
         if let Some(more @ 1..) = self.of_place.checked_sub(SHOWN_PER_PLACE) {
-            self.kept
-                .push(Fault::new(place, "", format!("{more} {of_what}")).hint("those before it say why"));
+            self.kept.push(
+                Fault::new(place, "", format!("{more} {of_what}")).hint("the faults above name the causes"),
+            );
         }
         self.of_place = 0;
     }

@@ -153,12 +153,12 @@ fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {
             '\t' => "a tab".to_owned(),
             other => format!("the character U+{:04X}", u32::from(other)),
         };
-        let hint = "one word of plain text: is it copied completely, and nothing else?";
+        let hint = "a secret is one word of plain text: copy it completely, and nothing else";
         return Err(Wrong::new(format!("contains {found} at character {position}"), hint));
     }
     if token != text {
         let problem = "has spaces, quotes or invisible characters around it: they are removed";
-        at.warn(None, problem, "keep the secret alone, without quotes around it");
+        at.warn(None, problem, "write the secret without quotes and spaces around it");
     }
     Ok(token.to_owned())
 }

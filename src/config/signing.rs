@@ -31,7 +31,7 @@ impl SigningSection {
             let at = if one.is_set() { one } else { at.key("rsa_keys").item(index) };
             match rsa_key(&text.into()) {
                 Ok(key) if keys.contains(&key) => {
-                    at.fault("is there twice", "each key once; the first one signs")
+                    at.fault("is given twice", "each key once; the first one signs")
                 }
                 Ok(key) => keys.push(key),
                 Err((problem, hint)) => at.fault(problem, hint),
@@ -58,7 +58,7 @@ fn rsa_key(text: &Hidden<String>) -> Result<RsaKey, (String, &'static str)> {
             return Err(("is an encrypted private key".to_owned(), hint));
         }
         Err(_) => {
-            let path = "a key is a secret: { file = \"rsa.pem\" } says where it is";
+            let path = "a key is a secret: { file = \"rsa.pem\" } names its file";
             let hint = if text.expose().contains("-----") { make } else { path };
             return Err(("is not a private key in PEM".to_owned(), hint));
         }

@@ -150,7 +150,8 @@ impl LabelSources {
             warnings.close(&place, "more rows name a label again, with other metadata");
         }
         if let Some(more @ 1..) = count.checked_sub(named) {
-            let problem = format!("{more} more rows name a label again, with other metadata: the later hold");
+            let problem =
+                format!("{more} more rows name a label again, with other metadata: the later rows are used");
             let hint = "one row per label, or the same metadata in both";
             warnings.push(|| Fault::new("registration.files", "", problem).hint(hint));
         }

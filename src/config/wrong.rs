@@ -82,7 +82,8 @@ impl Error for Wrong {
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        let wrong = Self::new("is set in two ways", "one value, or an array under the name in the plural");
+        let wrong =
+            Self::new("is set in two ways", "write one value, or an array under the name in the plural");
         Self { path: vec![field.to_owned()], shown: false, remove: true, ..wrong }
     }
 

@@ -247,7 +247,7 @@ impl Daemon {
             }
         };
         if let Err(error) = &outcome {
-            error!(hint = error.hint(), "trackpost cannot go on: {error}");
+            error!(hint = error.hint(), "trackpost cannot continue: {error}");
         }
         self.stop().await;
         outcome
@@ -332,8 +332,8 @@ async fn take_lock(path: &Path) -> Result<DaemonLock, StoreError> {
 fn tell_of_database(store: &Store) {
     let database = store.path().display();
     if store.is_new() {
-        warn!(%database, "a new, empty database was created: {database}; if there should be one, stop trackpost and look \
-               whether its disk is mounted and store.path is right");
+        warn!(%database, "a new, empty database was created: {database}; if there should be one, stop trackpost and check \
+             that its disk is mounted and store.path is right");
     }
     if let Some(mode) = store.wide_mode() {
         warn!(%database, mode = format!("{mode:o}"), "others can read the database: chmod 600 {database}");

@@ -81,7 +81,7 @@ fn planned(plan: Due, name: &str) -> String {
         DueReason::AskedToWait { capped } => {
             let so = if capped { "for more than 24h, the longest wait: " } else { "" };
             format!(
-                "the receiver asked with Retry-After to wait with this message {so}until {}",
+                "the receiver requested with Retry-After to wait with this message {so}until {}",
                 shown(Some(plan.at))
             )
         }
@@ -166,11 +166,11 @@ pub fn then(
         (None, None) if accepted => return None,
         (None, None) if delivery.r#type == PING => format!("{why}a ping is sent once"),
         (None, None) if delivery.state == "dead" => {
-            format!("{why}dead: retry schedule used up, and others were accepted meanwhile")
+            format!("{why}dead: retry schedule used up while others were accepted")
         }
         (None, None) => match delivery.next_attempt_at {
             Some(at) => format!("{why}next attempt {}", shown(Some(at))),
-            None => format!("{why}next attempt as said above"),
+            None => format!("{why}next attempt: see above"),
         },
     })
 }

@@ -155,7 +155,7 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
     if account.status != AccountStatus::Ok {
         let said = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
         reasons.push(format!(
-            "account {name} is {} since {}{said}: none of its labels is polled but one probe, the next at {}",
+            "account {name} is {} since {}{said}: only one probe at a time is sent, the next at {}",
             account.status.as_str(),
             shown(Some(account.since)),
             shown(account.probe_at)

@@ -167,7 +167,8 @@ impl Transport {
             None => Bytes::copy_from_slice(target.as_bytes()),
             Some(origin) => Bytes::from(format!("{origin}{target}")),
         };
-        Uri::from_maybe_shared(uri)
-            .map_err(|error| Failure::new(Fault::Address, format!("the URL can't be asked for: {error}")))
+        Uri::from_maybe_shared(uri).map_err(|error| {
+            Failure::new(Fault::Address, format!("the URL is not valid for a request: {error}"))
+        })
     }
 }

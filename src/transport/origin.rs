@@ -81,7 +81,7 @@ impl Route {
             .https(proxies.https.as_ref().map_or("", |url| url.expose()))
             .no(proxies.except.as_str())
             .build();
-        let uri: Uri = base.parse().map_err(|_| "it is not a URL that can be asked for")?;
+        let uri: Uri = base.parse().map_err(|_| "the URL is not valid for a request")?;
         let proxy = matcher.intercept(&uri).map(|proxy| Proxy::of(&proxy)).transpose()?;
         Ok(Self { origin, proxy, base, settings })
     }

@@ -76,7 +76,7 @@ fn unresolved(host: &str, error: &io::Error) -> Failure {
     // The library distinguishes it only by these texts.
     let temporary = why == "Temporary failure in name resolution" || why == "Try again";
     if temporary && !RESOLVED.knows_another(host) {
-        return Failure::new(Fault::Ours, format!("no name server answers (asked for {host})"));
+        return Failure::new(Fault::Ours, format!("no name server answered (name: {host})"));
     }
     Failure::new(Fault::Name, format!("the name {host} has no address: {why}"))
 }

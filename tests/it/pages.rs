@@ -17,9 +17,12 @@ async fn an_empty_daemon_says_what_to_do_next() {
     let harness = Harness::with("").await;
     let server = Server::with(&harness, None, Default::default()).await;
     let page = server.ok("/").await;
-    for said in
-        ["Nothing needs attention", "No account is configured", "trackpost labels add", "trackpost listen"]
-    {
+    for said in [
+        "Nothing needs attention",
+        "The configuration has no account",
+        "trackpost labels add",
+        "trackpost listen",
+    ] {
         assert!(page.contains(said), "{said}: {page}");
     }
 }
@@ -63,7 +66,7 @@ async fn unknown_ids_get_pages_that_help() {
     let server = Server::of(&harness, None).await;
     for (target, help) in [
         ("/labels/se-9", "trackpost labels add se-9"),
-        ("/messages/msg_none", "There is no message"),
+        ("/messages/msg_none", "does not exist. Messages are pruned"),
         ("/subscribers/nobody", "No subscriber"),
         ("/nowhere", "The overview"),
         ("/labels/%3Cscript%3E", "&lt;script&gt;"),

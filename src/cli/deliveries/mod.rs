@@ -37,7 +37,7 @@ async fn named(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
     let row = id.strip_prefix(ID_PREFIX).unwrap_or(id).parse::<i64>().ok();
     let found = store.deliveries_named(row, row.is_none().then_some(id)).await?;
     if found.is_empty() {
-        return Err(Failure::new(format!("there is no delivery or message {}", id.escape_debug())).hint(
+        return Err(Failure::new(format!("unknown delivery or message {}", id.escape_debug())).hint(
             "delivery ids read like dlv_5, message ids like msg_…; trackpost deliveries list shows them",
         ));
     }

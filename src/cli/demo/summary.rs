@@ -92,7 +92,7 @@ impl Summary {
         row("polls", &self.polls, &troubled);
         row("events", &self.events, "  carrier events found");
         row("callbacks", &self.callbacks, &refused);
-        row("verified", &self.verified, "  signatures that hold");
+        row("verified", &self.verified, "  valid signatures");
         row("missed", &self.missed, "");
         row("duplicated", &self.duplicated, "");
         row("invented", &self.invented, "");
@@ -105,15 +105,15 @@ impl Summary {
 
 fn next(stage: &Stage, kept: bool) -> String {
     if !kept {
-        return "\nWhat next\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
-             trackpost check --config FILE   reads a configuration of your own, and says what would run\n  \
+        return "\nNext steps\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
+             trackpost check --config FILE   checks your own configuration, and prints what would run\n  \
              trackpost run --config FILE     the daemon\n"
             .to_owned();
     }
     let config = stage.folder.file(CONFIG);
     let config = config.display();
     format!(
-        "\nWhat next\n  less {config}\n  trackpost check --config {config}\n  \
+        "\nNext steps\n  less {config}\n  trackpost check --config {config}\n  \
          trackpost labels list --config {config}\n  trackpost history se-1 --config {config}\n"
     )
 }

@@ -27,12 +27,12 @@ const OPERATOR: Duration = Duration::from_millis(1_200);
 const REFUSED_CALLBACKS: usize = 4;
 
 #[derive(Clone, Debug)]
-enum Act {
+enum Step {
     Calm,
     Throttling { since: Duration },
     Throttled,
     Failing { labels: Vec<LabelId>, since: Duration },
-    AskedAgain,
+    PolledAgain,
     Refusing,
     Over,
 }
@@ -40,12 +40,12 @@ enum Act {
 /// Injects the faults in order.
 #[derive(Debug)]
 pub struct Trouble {
-    act: Act,
+    step: Step,
 }
 
 impl Trouble {
     pub fn new() -> Self {
-        Self { act: Act::Calm }
+        Self { step: Step::Calm }
     }
 
     /// Starts the next fault if it is due, `passed` after the start of the parcels and after `refused` refused
@@ -58,15 +58,15 @@ impl Trouble {
         passed: Duration,
     ) -> Result<Option<String>, Failure> {
         let share = passed.as_secs_f64() / stage.plan.travel.as_secs_f64();
-        let (act, told) = match &self.act {
-            Act::Calm if share >= THROTTLED => {
+        let (step, line) = match &self.step {
+            Step::Calm if share >= THROTTLED => {
                 stage.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(429), 1.0)]);
                 (
-                    Act::Throttling { since: passed },
+                    Step::Throttling { since: passed },
                     "the API answers 429: the account waits for Retry-After".to_owned(),
                 )
             }
-            Act::Throttling { since } => {
+            Step::Throttling { since } => {
                 let answered = stage.sandbox.counters().answered(429);
                 let lasted = passed.saturating_sub(*since);
                 // At least one 429 is needed, so a pause between two polls extends the burst.
@@ -75,18 +75,18 @@ impl Trouble {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());
-                (Act::Throttled, format!("the API accepts requests again ({answered} × 429)"))
+                (Step::Throttled, format!("the API accepts requests again ({answered} × 429)"))
             }
-            Act::Throttled if share >= FAILING => {
+            Step::Throttled if share >= FAILING => {
                 let labels = victims(progress);
                 for label in &labels {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     stage.sandbox.script_once(label.as_str(), server_error);
                 }
-                let told = format!("the API answers 500 about {}", listed(&labels));
-                (Act::Failing { labels, since: passed }, told)
+                let line = format!("the API answers 500 about {}", listed(&labels));
+                (Step::Failing { labels, since: passed }, line)
             }
-            Act::Failing { labels, since } => {
+            Step::Failing { labels, since } => {
                 let failed = |label: &LabelId| {
                     progress.iter().any(|now| now.label_id == label.as_str() && now.failures > 0)
                 };
@@ -98,26 +98,26 @@ impl Trouble {
                     stage.store.poll_now(&key, clock::now()).await?;
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
-                let told = format!("an operator polls at once: trackpost labels poll {}", ids.join(" "));
-                (Act::AskedAgain, told)
+                let line = format!("an operator polls now: trackpost labels poll {}", ids.join(" "));
+                (Step::PolledAgain, line)
             }
-            Act::AskedAgain if share >= REFUSING => {
+            Step::PolledAgain if share >= REFUSING => {
                 stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
-                let told = "the receiver answers 500: the callbacks are repeated";
-                (Act::Refusing, told.to_owned())
+                let line = "the receiver answers 500: trackpost repeats the callbacks";
+                (Step::Refusing, line.to_owned())
             }
-            Act::Refusing if refused >= REFUSED_CALLBACKS => {
-                (Act::Over, format!("the receiver accepts again ({refused} × 500)"))
+            Step::Refusing if refused >= REFUSED_CALLBACKS => {
+                (Step::Over, format!("the receiver accepts again ({refused} × 500)"))
             }
             _ => return Ok(None),
         };
-        self.act = act;
-        Ok(Some(told))
+        self.step = step;
+        Ok(Some(line))
     }
 
     /// Whether all faults have begun. For the last one there may be too few callbacks left.
     pub fn is_over(&self) -> bool {
-        matches!(self.act, Act::Refusing | Act::Over)
+        matches!(self.step, Step::Refusing | Step::Over)
     }
 }
 

@@ -90,7 +90,7 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
             let waits = waits_for(&store.account_state(&label.key.account, now).await?, &label.key, now);
             let waits = waits.map(|waits| format!(": {waits}")).unwrap_or_default();
             return Err(Failure::new(format!("{id} was not polled within a minute{waits}"))
-                .hint(format!("it stays due; trackpost explain {id} explains what it waits for")));
+                .hint(format!("it stays due; trackpost explain {id} gives the reason")));
         }
         clock::sleep(POLL_INTERVAL).await;
     }

@@ -115,7 +115,8 @@ fn no_label_id(columns: &[String]) -> Stopped {
 }
 
 fn unreadable(problem: impl Into<String>, hint: Option<String>) -> Stopped {
-    const FORM: &str = "a header with label_id, optionally account, and what else is metadata; then the rows";
+    const FORM: &str =
+        "start with a header: label_id, optionally account, and columns of metadata; then the rows";
     Stopped::Unreadable { problem: problem.into(), hint: Some(hint.unwrap_or_else(|| FORM.to_owned())) }
 }
 
@@ -217,8 +218,8 @@ impl<R: BufRead> Records<R> {
         let problem = match (further.len(), taken) {
             (0, _) => "opens a quote that is never closed".to_owned(),
             (lines, taken) if taken > lines => "opens a quote that is never closed".to_owned(),
-            (_, 1) => "opens a quote that takes in the row after it".to_owned(),
-            (_, taken) => format!("opens a quote that takes in {taken} rows after it"),
+            (_, 1) => "opens a quote that includes the next row".to_owned(),
+            (_, taken) => format!("opens a quote that includes the next {taken} rows"),
         };
         self.lines.give_back(further.into_iter());
         let hint = "a quote within a value is written twice, in quotes: \"6\"\" box\"".to_owned();

@@ -67,8 +67,8 @@ fn labels_of_every_kind_of_file() {
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     for (warning, expected) in warnings.iter().zip([
         "more/none*.txt: matches no file",
-        "extra.csv: row 5 = se-10: was there before",
-        "extra.csv: row 6 = se-3: was there before",
+        "extra.csv: row 5 = se-10: an earlier row has other",
+        "extra.csv: row 6 = se-3: an earlier row has other",
     ]) {
         assert!(warning.contains(expected), "{expected}\n{warning}");
     }
@@ -112,7 +112,7 @@ fn a_file_that_cannot_be_read_is_left_out_and_the_others_are_read() {
     let told: Vec<String> = reading.left_out.iter().map(|file| file.fault.to_string()).collect();
     let told = told.join("\n");
     for (file, hint) in [
-        ("none.txt: cannot be read: No such file", "looked for "),
+        ("none.txt: cannot be read: No such file", "resolved to "),
         ("= d: is a folder", "d/*"),
         ("order.csv: has no column label_id", "a header with label_id"),
         ("semicolons.csv: has no column label_id", "its separator seems to be semicolons"),
@@ -170,7 +170,7 @@ fn a_quote_that_takes_in_rows_is_named_and_the_rows_are_read() {
     // Closed by the opening quote of a later row.
     let (labels, faults) = csv("label_id,order\nse-1,\"A\nse-2,B\nse-3,\"C\"\nse-4,D\n");
     assert_eq!(labels, ["se-2", "se-3", "se-4"]);
-    assert_eq!(faults, ["row 2 opens a quote that takes in 2 rows after it"]);
+    assert_eq!(faults, ["row 2 opens a quote that includes the next 2 rows"]);
     // A value of several lines is valid.
     let (labels, faults) = csv("label_id,note\nse-1,\"two\nlines, \"\"so\"\"\"\r\nse-2,x\n");
     assert_eq!((labels.len(), faults.len()), (2, 0), "{faults:?}");

@@ -173,7 +173,7 @@ fn an_rsa_key_that_will_not_do_is_a_fault() {
         assert!(!fault.contains("PRIVATE KEY"), "{fault}");
     }
     let twice = signing("rsa_keys = [{ file = \"a.pem\" }, { file = \"a.pkcs1.pem\" }]", "").report();
-    assert!(twice.contains("signing.rsa_keys[1]: is there twice"), "{twice}");
+    assert!(twice.contains("signing.rsa_keys[1]: is given twice"), "{twice}");
     let both = signing("rsa_key = { file = \"a.pem\" }\nrsa_keys = []", "").report();
     assert!(both.contains("signing.rsa_key: is set in two ways"), "{both}");
     for none in ["", "rsa_keys = []"] {

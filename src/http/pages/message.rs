@@ -32,8 +32,8 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
         return Ok(not_found(
             "No such message",
             html! {
-                p { "There is no message " b { (id) } ". Messages are pruned with their labels (" code { "store.keep_finished" } ")." }
-                p { "A message's label leads to it: search by label id, tracking number or metadata." }
+                p { "The message " b { (id) } " does not exist. Messages are pruned with their labels (" code { "store.keep_finished" } ")." }
+                p { "Search for its label by id, tracking number or metadata." }
             },
         ));
     };
@@ -82,7 +82,7 @@ fn delivery(story: &Story, now: Timestamp) -> Markup {
             ]))
             @if of.state != "delivered" { ul { @for reason in &story.next.reasons { li { (reason) } } } }
             @if of.attempts > story.log.len() as u64 {
-                p.muted { "The record of older attempts was kept long enough and is gone." }
+                p.muted { "Older attempts were pruned." }
             }
             @if !story.log.is_empty() { h3 { "Attempts" } ol { @for told in &story.log { (told_of(told)) } } }
         }

@@ -124,7 +124,7 @@ impl Shown {
                 h2 #attention { "Needs attention" }
                 ul {
                     @for worker in &self.still {
-                        li { b { (worker) } ": has not moved for " (STILL.as_secs()) " s: see the log, or restart the daemon" }
+                        li { b { (worker) } ": made no progress for " (STILL.as_secs()) " s: see the log, or restart the daemon" }
                     }
                     @for degraded in &self.attention {
                         li {
@@ -147,7 +147,7 @@ impl Shown {
 
     fn accounts(&self, now: Timestamp) -> Markup {
         if self.accounts.is_empty() {
-            return html! { p { "No account is configured: add " code { "[accounts.main]" } " with an API key to the \
+            return html! { p { "The configuration has no account: add " code { "[accounts.main]" } " with an API key to the \
             configuration, then " code { "trackpost reload" } "." } };
         }
         let rows: Vec<Markup> = self
@@ -185,7 +185,7 @@ impl Shown {
         let mut states: BTreeMap<&str, u64> = BTreeMap::new();
         self.labels.iter().for_each(|tally| *states.entry(&tally.state).or_default() += tally.labels);
         if states.is_empty() {
-            return html! { p { "No label is registered yet. " code { "trackpost labels add se-…" } " registers one; \
+            return html! { p { "No labels registered yet. " code { "trackpost labels add se-…" } " registers one; \
             label files (" code { "registration.files" } ") and discovery register many." } };
         }
         html! {
@@ -214,7 +214,7 @@ impl Shown {
         }
         if all.total() == 0 {
             return html! { p { "No new event was noticed in the last 7 days. The first answer about a label does not \
-            count: nobody knows how long it was there." } };
+            count: its age is unknown." } };
         }
         let half = |histogram: &Histogram| match (histogram.quantile(0.5), histogram.quantile(0.95)) {
             (Some(half), Some(most)) => format!("half {half}, 95 in 100 {most}"),
@@ -236,7 +236,7 @@ impl Shown {
 
     fn deliveries(&self, now: Timestamp) -> Markup {
         if self.subscribers.is_empty() {
-            return html! { p { "No subscriber is configured: add " code { "[subscribers.NAME]" } " with a url and a secret. "
+            return html! { p { "The configuration has no subscriber: add " code { "[subscribers.NAME]" } " with a url and a secret. "
             code { "trackpost listen" } " is a receiver to try it with." } };
         }
         let rows: Vec<Markup> = self

@@ -118,9 +118,9 @@ fn ask_for(origin: &Origin, credentials: Option<&HeaderValue>) -> Result<Request
     if let Some(credentials) = credentials {
         request = request.header(header::PROXY_AUTHORIZATION, credentials);
     }
-    request
-        .body(Full::default())
-        .map_err(|error| Failure::new(Fault::Address, format!("no proxy can be asked for it: {error}")))
+    request.body(Full::default()).map_err(|error| {
+        Failure::new(Fault::Address, format!("a proxy request for it is not valid: {error}"))
+    })
 }
 
 async fn encrypted(
