@@ -248,7 +248,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     for (what, missing) in [("accounts", names.is_empty()), ("subscribers", no_subscriber)] {
         if missing {
             let hint = format!("[{what}.NAME]; `trackpost demo` shows everything without any");
-            findings.warn(Fault::new(file, what, "the configuration has none").hint(hint));
+            findings.warn(Fault::new(file, what, "none configured").hint(hint));
         }
     }
     let (faults, mut warnings) = findings.finish();

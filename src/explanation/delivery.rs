@@ -81,7 +81,7 @@ fn planned(plan: Due, name: &str) -> String {
         DueReason::AskedToWait { capped } => {
             let so = if capped { "for more than 24h, the longest wait: " } else { "" };
             format!(
-                "the receiver requested with Retry-After to wait with this message {so}until {}",
+                "Retry-After of the receiver: this message waits {so}until {}",
                 shown(Some(plan.at))
             )
         }

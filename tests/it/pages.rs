@@ -67,7 +67,7 @@ async fn unknown_ids_get_pages_that_help() {
     for (target, help) in [
         ("/labels/se-9", "trackpost labels add se-9"),
         ("/messages/msg_none", "does not exist. Messages are pruned"),
-        ("/subscribers/nobody", "No subscriber"),
+        ("/subscribers/nobody", "is not configured"),
         ("/nowhere", "The overview"),
         ("/labels/%3Cscript%3E", "&lt;script&gt;"),
     ] {
