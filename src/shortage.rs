@@ -59,8 +59,8 @@ mod tests {
     #[test]
     fn a_shortage_lasts_until_it_was_not_met_for_a_minute() {
         let at = |seconds: i64| Timestamp::from_second(1_000 + seconds).unwrap();
-        note("no file descriptor is left", at(0));
-        note("no file descriptor is left", at(30));
+        note("out of file descriptors", at(0));
+        note("out of file descriptors", at(30));
         let shortage = current(at(89)).unwrap();
         assert_eq!((shortage.since, shortage.last_at), (at(0), at(30)));
         assert_eq!(current(at(90)), None);

@@ -67,7 +67,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Time by the carrier's own clock, where the API has it.
+    /// Returns the carrier's local time, if the API has it.
     fn time(&self) -> Option<&str> {
         self.carrier_occurred_at.as_deref().or(self.occurred_at.as_deref())
     }

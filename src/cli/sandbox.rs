@@ -66,7 +66,7 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
     Ok(SandboxOptions {
         api_keys: what.api_key.clone(),
         rate_limit: Some(what.requests_per_minute).filter(|limit| *limit > 0),
-        // Without any labels, every id asked for gets a parcel.
+        // Without any labels, every requested id gets a parcel.
         auto: what.parcels == 0 && what.labels_per_hour == 0 && journeys.is_empty() && what.replay.is_none(),
         seed: what.seed,
         time_factor: factor,

@@ -19,7 +19,7 @@ use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
 use crate::store::views::subscribers::SubscriberView;
 
-/// Time beyond the subscriber's own time-out: the daemon must notice the ping and record its outcome.
+/// Grace period on top of the subscriber's timeout, in which the daemon notices the ping and records its outcome.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -43,7 +43,7 @@ struct RowSection {
     learn: bool,
 }
 
-/// Rows with shorter intervals are not learned: moving their polls would gain nothing.
+/// Rows with shorter intervals are not learned, because moving their polls gains nothing.
 const SHORTEST_LEARNED: Duration = Duration::from_secs(300);
 
 impl CadenceSection {

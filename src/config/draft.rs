@@ -38,7 +38,7 @@ pub struct Slip {
     pub value: Option<String>,
     pub problem: String,
     pub hint: Option<String>,
-    /// The bytes are not text, so that nothing else of the source can be trusted either.
+    /// The bytes are not text, so the rest of the source is not trusted either.
     pub not_utf8: bool,
 }
 

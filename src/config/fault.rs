@@ -1,8 +1,8 @@
 //! Faults of a configuration: the problem, the place and a hint.
 //!
-//! A fault names the place (file or environment variable), the key, the value and, where there is one, a hint. All faults
-//! are gathered and reported at once. The value of a secret is never part of a fault, and text that looks like a secret is
-//! masked wherever it stands.
+//! A fault names the place (file or environment variable), the key, the value and a hint if there is one. All faults
+//! are collected and reported at once. A fault never contains the value of a secret, and text that looks like a secret
+//! is masked.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -22,16 +22,16 @@ pub(super) struct Pattern {
     /// The configuration file and the key of the entry.
     place: String,
     key: String,
-    /// As written.
+    /// Text of the entry, as written.
     text: String,
-    /// Absolute.
+    /// Absolute path of the folder.
     pub(super) folder: PathBuf,
     /// A name, or a pattern of names.
     pub(super) name: String,
 }
 
 impl Pattern {
-    /// The entry that stands at `at`, unless it is wrong.
+    /// Returns the entry at `at`, unless it is wrong.
     pub(super) fn of(at: &At<'_>, text: &str) -> Option<Self> {
         let path = at.context.directory.join(text);
         // This fails if the working directory is gone. A relative path then has no meaning.
@@ -55,7 +55,7 @@ impl Pattern {
         self.folder.join(&self.name)
     }
 
-    /// Whether the entry names `path`, existing or not.
+    /// Whether the entry names `path`. The file need not exist.
     pub(super) fn names(&self, path: &Path) -> bool {
         path.parent() == Some(&self.folder)
             && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| fits(&self.name, name))
@@ -87,7 +87,7 @@ impl Stamp {
         }
     }
 
-    /// The last change, in milliseconds since 1970, as the file system has it.
+    /// Returns the time of the last change in milliseconds since 1970, from the file system.
     pub fn changed_ms(self) -> i64 {
         let (seconds, nanoseconds) = self.modified.max(self.changed);
         seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)
@@ -198,7 +198,7 @@ impl Scan {
         look
     }
 
-    /// The paths that an entry names, in the order of their names.
+    /// Returns the paths that an entry names, in the order of their names.
     fn named(&mut self, pattern: &Pattern) -> Vec<PathBuf> {
         let path = pattern.path();
         let left_out = |problem: String, hint: String| {

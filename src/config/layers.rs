@@ -1,8 +1,8 @@
-//! The layers of a configuration, laid over each other: defaults, file, environment.
+//! The layers of a configuration, merged: defaults, file, environment.
 //!
-//! The `config` crate carries the layers. How one is laid over the next differs by table, so it is done here: a section is
-//! merged key by key, while a cadence row, a secret or a set of headers is one value and is replaced as a whole.
-//! Variables do not keep the case of a name, so they find the existing name in any case, with `_` for `-` too.
+//! The `config` crate holds the layers. They are merged here, because the rule depends on the table: a section is
+//! merged key by key, while a cadence row, a secret or a set of headers is one value and is replaced as a whole. Names
+//! of variables have no case, so they match an existing name in any case, with `_` for `-` too.
 
 use std::fmt;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
     table
 }
 
-/// A syntax error with its line. The text is not quoted, as it may hold a secret.
+/// A syntax error with its line. The text is not quoted, because it may contain a secret.
 fn syntax_fault(text: &str, place: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
     let (mut position, mut message) = (String::new(), "is not valid TOML".to_owned());
     if let Some(error) = error.downcast_ref::<toml::de::Error>() {
@@ -120,7 +120,7 @@ fn defaults(findings: &Findings) -> Value {
     Value::new(None, defaults)
 }
 
-/// Adds the defaults that stand in comments.
+/// Adds the defaults in comments.
 fn complete(table: &mut Map<String, Value>, defaults: &Value) {
     let ValueKind::Table(defaults) = &defaults.kind else { return };
     for section in ["accounts", "subscribers"] {
@@ -196,7 +196,7 @@ impl fmt::Debug for Layer {
     }
 }
 
-/// Lays `above` over `below`, which is at `path`.
+/// Merges `above` into `below`, which is at `path`; `above` takes precedence.
 fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
     match above.kind {
         ValueKind::Table(entries) if is_merged(path) => {

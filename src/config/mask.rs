@@ -18,7 +18,7 @@ pub(super) fn secrets(text: &str) -> String {
             Some(prefix) => {
                 masked.push_str(prefix);
                 masked.push_str(MASK);
-                // Base64 goes on after a slash.
+                // A slash is part of Base64.
                 rest = rest.trim_start_matches(|c| is_part(c) || c == '/');
             }
             None if is_random(word) => masked.push_str(MASK),

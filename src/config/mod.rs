@@ -1,13 +1,13 @@
 //! Reads the configuration: TOML text in, validated domain types out.
 //!
-//! Three layers lie over each other: compiled-in defaults, the file, the environment. Serde reads the result into one struct
-//! per section (`table`); then the module of each section checks its struct. All faults are reported at once, each with
-//! place, key, value and a hint, and none ever shows a secret. Wrong label rows are not faults of the configuration: they
-//! are left out and reported apart.
+//! Three layers are merged: compiled-in defaults, the file, the environment. Serde reads the result into one struct per
+//! section (`table`); then the module of each section checks its struct. All faults are reported at once, each with
+//! place, key, value and a hint, and without secrets. Wrong label rows are not faults of the configuration: they are
+//! left out and reported separately.
 //!
 //! A new key needs a field in the struct of its section and in the validated type, and its default and documentation in
-//! `config/trackpost.toml`. There the values of accounts and subscribers stand in comments that start with `#` and no space;
-//! those that are only examples are listed in `layers`.
+//! `config/trackpost.toml`. Values of accounts and subscribers are in comments there that start with `#` and no space;
+//! `layers` lists the ones that are only examples.
 //!
 //! The module opens no connection and no database, resolves no name, watches no file, and reads no global state: the
 //! environment is an argument.
@@ -76,16 +76,16 @@ pub struct Config {
     pub registration: RegistrationConfig,
     pub cadence: Cadence,
     pub silence: AlertSettings,
-    /// The first signs, where a subscriber asks for it; all are published.
+    /// The first key signs, for subscribers with `rsa_signature`; all are published.
     pub rsa_keys: Vec<RsaKey>,
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,
 }
 
-/// A valid configuration, and where labels come from.
+/// A valid configuration and its label sources.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub config: Config,
-    /// Where labels come from. Label files are not read yet.
+    /// The label sources. Label files are not read yet.
     pub sources: LabelSources,
     /// Wrong rows of the configuration itself, which are left out.
     pub label_faults: Vec<Fault>,
@@ -99,11 +99,11 @@ pub struct Loaded {
 pub struct Faults {
     /// Never empty.
     pub faults: Vec<Fault>,
-    /// Label rows that are left out. They stop nothing, and are reported beside the faults.
+    /// Label rows that are left out. They do not stop the start.
     pub label_faults: Vec<Fault>,
     /// The number of rows that are left out.
     pub label_fault_count: usize,
-    /// Where labels come from, as far as that is valid.
+    /// The valid label sources.
     pub sources: Box<LabelSources>,
 }
 

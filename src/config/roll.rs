@@ -20,7 +20,7 @@ const CONFLICTS: usize = 1_000;
 
 const ROW: &str = "a row is an id, or { id = \"…\", account = \"…\", metadata = { … } }";
 
-/// Where a row stands.
+/// Place of a row.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) place: &'a str,
@@ -100,7 +100,7 @@ fn place_of(accounts: &[AccountName], name: &str) -> Option<usize> {
     accounts.binary_search_by(|account| account.as_str().cmp(name)).ok()
 }
 
-/// Where a label stands: 0 for the configuration itself, else the number of its file from 1 on.
+/// Place of a label: 0 for the configuration itself, else the number of its file from 1 on.
 pub type Place = u32;
 
 /// Bits of `Record::content` for the place; the others are the hash of the metadata.

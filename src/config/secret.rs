@@ -1,7 +1,7 @@
 //! Secrets and files, read while the configuration is read.
 //!
-//! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The types here are read by their names: a field of
-//! such a type holds the secret itself. A fault never shows a secret, not even when it has the wrong type.
+//! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The types here are read by their names:
+//! a field of such a type holds the secret itself. A fault never shows a secret, even if the secret has the wrong type.
 
 use std::io::Read;
 use std::path::Path;

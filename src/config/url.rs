@@ -65,7 +65,7 @@ impl HttpUrl {
         }
     }
 
-    /// Whether the host is a name of the public internet, as far as a name tells.
+    /// Whether the host looks like a name of the public internet.
     pub(super) fn is_public_name(&self) -> bool {
         let private = [".local", ".internal", ".lan", ".home.arpa", ".localhost", ".test", ".cluster.local"];
         match &self.host {
@@ -83,7 +83,7 @@ impl HttpUrl {
     }
 }
 
-/// The part of an invalid URL that may be shown: nothing before an `@`, nothing from a `?` or `#` on.
+/// Returns the part of an invalid URL that may be shown: without the text before an `@` and from a `?` or `#` on.
 pub(super) fn masked(text: &str) -> String {
     let (hidden, shown) = text.rsplit_once('@').unwrap_or(("", text));
     let shown = &shown[..shown.find(['?', '#']).unwrap_or(shown.len())];

@@ -1,4 +1,4 @@
-//! Why a value cannot be read, as an error of serde.
+//! Reasons why a value cannot be read, as an error of serde.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, Expected, Unexpected};
 
 use super::fault::known_here;
 
-/// Why a value cannot be read, and where it stands.
+/// The reason why a value cannot be read, and its path.
 #[derive(Debug)]
 pub(super) struct Wrong {
     pub(super) path: Vec<String>,

@@ -40,7 +40,7 @@ impl Daemon {
     /// An empty or half-written file is valid TOML.
     fn came_to_nothing(&self, new: &Config) -> Option<Fault> {
         (new.accounts.is_empty() && !self.config.accounts.is_empty()).then(|| {
-            let problem = "no account is left: the file is empty or incomplete";
+            let problem = "the new configuration has no accounts: the file is empty or incomplete";
             Fault::new(self.path.display().to_string(), "accounts", problem)
                 .hint("to run without any account, restart trackpost")
         })

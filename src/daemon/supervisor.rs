@@ -330,7 +330,7 @@ async fn wait_for(mut before: Gone, by: Timestamp, heartbeat: &Heartbeat) {
             heartbeat.beat(now);
         }
         tokio::select! {
-            // The channel only closes; nothing is sent.
+            // The channel only closes; it carries no messages.
             _ = before.changed() => return,
             () = clock::sleep(HEARTBEAT_INTERVAL) => {}
         }

@@ -80,10 +80,7 @@ fn planned(plan: Due, name: &str) -> String {
         ),
         DueReason::AskedToWait { capped } => {
             let so = if capped { "for more than 24h, the longest wait: " } else { "" };
-            format!(
-                "Retry-After of the receiver: this message waits {so}until {}",
-                shown(Some(plan.at))
-            )
+            format!("Retry-After of the receiver: this message waits {so}until {}", shown(Some(plan.at)))
         }
         DueReason::WaitsForProbe => {
             format!(

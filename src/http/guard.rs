@@ -42,7 +42,7 @@ pub(super) struct Login {
 
 /// `POST /login`: exchanges the token for a cookie, and redirects to the requested page.
 pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login>) -> Response {
-    // Only a path of this server, and nothing that a browser reads as another server.
+    // Accepts only a path of this server, and rejects text that browsers read as another server.
     let ours =
         sent.to.starts_with('/') && !sent.to.starts_with("//") && !sent.to.contains(['\\', '\n', '\r']);
     let to = if ours { sent.to.as_str() } else { "/" };

@@ -144,7 +144,7 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
     let stretch = Gauges::<OfAccount>::new(
         registry,
         "stretch",
-        "Factor by which all waits are longer than planned; +Inf: no request is allowed",
+        "Factor by which all waits are longer than planned; +Inf: no requests allowed",
         Some(Unit::Other("ratio".to_owned())),
     );
     let due = gauge(registry, "labels_due", "Labels that are due");

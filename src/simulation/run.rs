@@ -88,7 +88,7 @@ pub fn run_with(travels: &[Travel], terms: Terms<'_>, progress: &mut dyn FnMut(u
         }
         now = now.max(due);
         if let Err(free_at) = quota.take(now) {
-            // Answers come at once, so no permit is ever in flight.
+            // Answers arrive at once, so permits are never in flight.
             now = free_at.unwrap_or(now);
             continue;
         }

@@ -17,7 +17,7 @@ impl Permit {
         if OPEN.fetch_add(1, Ordering::Relaxed) < most() {
             return Ok(permit);
         }
-        let what = format!("no file descriptor is left for a connection ({} are in use)", most());
+        let what = format!("out of file descriptors for a connection ({} in use)", most());
         Err(Failure::new(Fault::Ours, what))
     }
 }

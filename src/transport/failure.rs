@@ -99,13 +99,13 @@ impl Failure {
 /// Returns the missing resource of this machine, if that caused `error`.
 pub(super) fn shortage(error: &io::Error, connecting_to: Option<SocketAddr>) -> Option<String> {
     let missing = match error.raw_os_error()? {
-        libc::EMFILE => "no file descriptor is left (the limit of this process is reached)",
-        libc::ENFILE => "no file descriptor is left (the limit of this machine is reached)",
-        libc::ENOMEM | libc::ENOBUFS => "no memory is left for a connection",
+        libc::EMFILE => "out of file descriptors (the limit of this process is reached)",
+        libc::ENFILE => "out of file descriptors (the limit of this machine is reached)",
+        libc::ENOMEM | libc::ENOBUFS => "out of memory for a connection",
         libc::ENOSPC => "no more connections can be watched (the limit of epoll watches is reached)",
-        // For IPv6 it means that this machine has none.
+        // For IPv6 it means that this machine has no IPv6 address.
         libc::EADDRNOTAVAIL if connecting_to.is_some_and(|address| address.is_ipv4()) => {
-            "no local port or address is left for a connection"
+            "out of local ports or addresses for a connection"
         }
         _ => return None,
     };

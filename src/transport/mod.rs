@@ -1,10 +1,11 @@
 //! HTTP/1.1 to one server: a pool of connections, and one exchange after the other on each.
 //!
 //! The API client and the webhook client use it. Both need facts that a general client hides:
-//! - whether a connection was used before and whether one byte of the answer came. A used connection that closes without
-//!   an answer was closed while it was idle: the request is sent again on a fresh one, once, within the same exchange;
-//! - how old a connection is. None is used for longer than [`Limits`] has it, so that a name that moves is followed;
-//! - what failed: the machine, the name, the connection, TLS or the answer ([`Failure`]).
+//! - whether a connection was used before, and whether one byte of the answer arrived. If a used connection closes
+//!   without an answer, the server closed it while it was idle: the request is sent again once on a new connection,
+//!   within the same exchange;
+//! - the age of a connection. [`Limits`] bounds it, so that a changed address of a name takes effect;
+//! - the cause of a failure: the machine, the name, the connection, TLS or the answer ([`Failure`]).
 //!
 //! The task that waits for an answer drives its connection; connections have no tasks of their own.
 

@@ -105,7 +105,7 @@ pub enum Deliveries {
     /// Lists deliveries, the newest last.
     #[command(after_help = e::DELIVERIES_LIST)]
     List(DeliveryList),
-    /// Shows one delivery with all its attempts, and why the next one is when it is.
+    /// Shows one delivery with all its attempts and the reason for the time of the next one.
     #[command(after_help = e::DELIVERIES_SHOW)]
     Show {
         /// Delivery (dlv_5 or 5), or message (msg_…): all its deliveries.
@@ -165,7 +165,7 @@ pub struct Replay {
     #[arg(long, value_name = "ID")]
     pub label: Option<String>,
     /// Only messages in this state, pings included. Without it: delivered and dead messages, and messages that the
-    /// subscriber asks for but that were never queued for it.
+    /// subscriber selects but that were never queued for it.
     #[arg(long, value_name = "STATE", value_parser = ["pending", "delivered", "dead"])]
     pub state: Option<String>,
     /// Queues nothing: counts, and prints the first and the last message.

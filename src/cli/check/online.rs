@@ -18,7 +18,7 @@ use crate::domain::tracking::reading::Reading;
 use crate::shipstation::Client;
 use crate::webhook::{Callback, WebhookClient};
 
-/// Label to poll where an account has none configured; a 404 for it shows that the key is accepted.
+/// Label to poll for an account without labels; a 404 for it shows that the key is accepted.
 const PROBE: &str = "se-1";
 
 /// Result of one request.

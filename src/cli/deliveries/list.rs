@@ -56,7 +56,7 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
         follow(&mut followed, &page);
     }
     if !any && !what.watch {
-        // A subscriber that is gone from the configuration may still have deliveries; an unknown one has none.
+        // A removed subscriber may still have deliveries; an unknown one has none.
         let name = source.wanted.subscriber.as_deref();
         name.map_or(Ok(()), |name| resolve::subscriber(config, name).map(drop))?;
         if !what.listing.json {
@@ -93,7 +93,7 @@ impl Source<'_> {
 /// State and attempts of the deliveries that are followed, by row.
 type Followed = BTreeMap<i64, (String, u64)>;
 
-/// Follows the pending deliveries among `page`, as far as there is room.
+/// Follows the pending deliveries of `page`, up to the limit.
 fn follow(followed: &mut Followed, page: &[DeliveryView]) {
     for delivery in page {
         match delivery.state.as_str() {

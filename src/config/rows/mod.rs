@@ -23,7 +23,7 @@ use records::each_record;
 /// The longest row, in bytes, over all its lines. A longer row is a mistake.
 const LONGEST: usize = 64 * 1024;
 
-/// Where rows come from.
+/// Source of rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RowSource<'a> {
     /// The place in faults: the file, or `-`.

@@ -125,7 +125,7 @@ struct Records<R> {
     lines: Lines<R>,
     csv: Reader,
     text: Vec<u8>,
-    /// Where cells end in `text`, as far as `count` goes.
+    /// Ends of the cells in `text`; only the first `count` are used.
     ends: Vec<usize>,
     count: usize,
     /// The lines of the record.
@@ -188,7 +188,7 @@ impl<R: BufRead> Records<R> {
                     let slip = Slip::new(format!("has more than {MOST_COLUMNS} cells"));
                     return Ok(Some((row, Err(slip))));
                 }
-                // The record goes on within quotes.
+                // The record continues within quotes.
                 ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
                     self.held.push(line);
                 }

@@ -17,7 +17,7 @@ fn subscribers_and_accounts_as_configured() {
     let a = &config.subscribers[&SubscriberName::new("a")];
     assert_eq!((a.shown_url.as_str(), a.format, a.secrets.len()), ("http://8.8.8.8/x", Format::Standard, 2));
     assert!(a.wants(MessageType::Updated, None) && !a.wants(MessageType::EventAdded, None));
-    assert_eq!(config, place.loaded().config, "what is read twice is equal");
+    assert_eq!(config, place.loaded().config, "two readings are equal");
 
     let report = Place::new(
         "[subscribers.a]\nurl = \"https://a/\"\n[subscribers.b]\nurl = \"https://b/\"\nsecrets = []",
@@ -93,7 +93,7 @@ fn a_proxy_is_a_url_or_the_environments() {
     let environment = |place: Place| {
         place.env("https_proxy", "http://me:s3cret@b:1").env("ALL_PROXY", "c:3").env("NO_PROXY", "x.example")
     };
-    assert_eq!(proxies(environment(connected(""))), ["", "", ""], "none unless it is asked for");
+    assert_eq!(proxies(environment(connected(""))), ["", "", ""], "no proxy unless configured");
     assert_eq!(proxies(environment(connected("proxy = \"\""))), ["", "", ""]);
     let of_environment = environment(connected("proxy = \"environment\""));
     assert_eq!(proxies(of_environment), ["http://c:3", "http://me:s3cret@b:1", "x.example"]);

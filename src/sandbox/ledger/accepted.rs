@@ -12,7 +12,7 @@ use super::{Kind, Violation};
 /// Fields that trackpost adds to a tracking event.
 const ADDED_FIELDS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
 
-/// Totals so far.
+/// Totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All received requests, with any answer.

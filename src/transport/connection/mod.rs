@@ -38,7 +38,7 @@ type Driver = http1::Connection<TokioIo<Metered>, Full<Bytes>>;
 /// An open connection.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// `None` once it has ended.
+    /// `None` after its end.
     driver: Option<Driver>,
     meter: Meter,
     opened: Stopwatch,
@@ -108,7 +108,7 @@ impl Connection {
 /// Body of an answer. Dropping it before its end closes the connection.
 pub struct Body {
     incoming: Incoming,
-    /// `None` once it went back to the pool.
+    /// `None` after the connection returned to the pool.
     connection: Option<Connection>,
     pool: Pool,
 }
