@@ -44,7 +44,7 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
         "{list}"
     );
     assert!(server.ok("/?state=active").await.contains("se-2"));
-    assert!(server.ok("/?find=nothing+like+it").await.contains("No label fits"));
+    assert!(server.ok("/?find=nothing+like+it").await.contains("No label matches"));
     let label = server.ok("/labels/se-1").await;
     for said in
         ["Next poll", "row IT of the cadence", "Timeline", "tracking.event.added", "orders", "1 attempt"]
@@ -57,7 +57,7 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
         message.contains("To <a href=\"/subscribers/orders\"") && message.contains("delivered"),
         "{message}"
     );
-    assert!(server.ok("/subscribers/orders").await.contains("Nothing waits"));
+    assert!(server.ok("/subscribers/orders").await.contains("No pending deliveries"));
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ fn fail(failure: Failure, code: &mut ExitCode) {
     *code = ExitCode::FAILURE;
 }
 
-async fn ask<'a>(
+async fn make_due<'a>(
     store: &Store,
     config: &Config,
     id: &'a str,

@@ -84,17 +84,17 @@ fn delivery(story: &Story, now: Timestamp) -> Markup {
             @if of.attempts > story.log.len() as u64 {
                 p.muted { "Older attempts were pruned." }
             }
-            @if !story.log.is_empty() { h3 { "Attempts" } ol { @for told in &story.log { (told_of(told)) } } }
+            @if !story.log.is_empty() { h3 { "Attempts" } ol { @for attempt in &story.log { (attempt_story(attempt)) } } }
         }
     }
 }
 
-fn told_of(told: &AttemptStory) -> Markup {
+fn attempt_story(story: &AttemptStory) -> Markup {
     html! {
         li {
-            (attempt(&told.attempt))
-            @if let Some(ended) = told.ended { ", " (ended) }
-            @if let Some(then) = &told.then { br; small { "then: " (then) } }
+            (attempt(&story.attempt))
+            @if let Some(ended) = story.ended { ", " (ended) }
+            @if let Some(then) = &story.then { br; small { "then: " (then) } }
         }
     }
 }
