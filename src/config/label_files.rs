@@ -195,7 +195,7 @@ impl Scan {
                 }
             }
         }
-        look
+        scan
     }
 
     /// Returns the paths that an entry names, in the order of their names.

@@ -49,7 +49,7 @@ pub use http::HttpConfig;
 pub use label_files::{FoundFile, LeftOut, Scan, Stamp, fits};
 pub use log::{LogConfig, LogFormat};
 pub use registration::RegistrationConfig;
-pub use roll::{Held, Place, Roll, SHOWN_PER_PLACE};
+pub use roll::{Comparison, Place, Roll, SHOWN_PER_PLACE};
 pub use rows::{CheckedRow, RowKind, RowSource, each_row};
 pub use sources::{LabelSources, Reading};
 pub use store::StoreConfig;

@@ -137,7 +137,7 @@ const NEAR: usize = 32;
 
 /// How a label of the registry compares to the roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum Comparison {
     /// On the roll with the same metadata and place.
     Same,
     /// On the roll with other metadata or another place.
@@ -258,15 +258,21 @@ impl Roll {
 
     /// Compares a label of the registry with the roll; `place` is `None` for a file that was not read. An equal label
     /// is then unmarked: it is not wanted.
-    pub fn hold(&mut self, account: &str, label_id: &str, metadata: &str, place: Option<Place>) -> Held {
-        let Some(run) = self.run(account) else { return Held::Unknown };
+    pub fn compare(
+        &mut self,
+        account: &str,
+        label_id: &str,
+        metadata: &str,
+        place: Option<Place>,
+    ) -> Comparison {
+        let Some(run) = self.run(account) else { return Comparison::Unknown };
         let record = Record::new(label_id, metadata, place.unwrap_or(Place::MAX));
-        let Some(at) = run.find(record.name) else { return Held::Unknown };
+        let Some(at) = run.find(record.name) else { return Comparison::Unknown };
         if run.records[at] != record {
-            return Held::Changed;
+            return Comparison::Changed;
         }
         run.settle(at);
-        Held::Same
+        Comparison::Same
     }
 
     /// Drops all labels that are not wanted. Returns the number of the others.

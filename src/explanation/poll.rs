@@ -218,7 +218,7 @@ fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
         _ => String::new(),
     };
     reasons.push(format!(
-        "the labels of account {name} ask for {asked:.2} requests a minute of {allowed} allowed{stretched}"
+        "the labels of account {name} need {asked:.2} requests a minute of {allowed} allowed{stretched}"
     ));
     reasons
 }

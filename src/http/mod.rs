@@ -92,9 +92,9 @@ impl Sources {
     /// [`Sources::faults`] reports it.
     pub async fn degraded(&self) -> Vec<Degraded> {
         let configured = Arc::clone(&self.configured.borrow());
-        let asked = attention::degraded(&self.store, &configured, clock::now());
+        let query = attention::degraded(&self.store, &configured, clock::now());
         let mut found =
-            tokio::time::timeout(ANSWERS_WITHIN, asked).await.ok().and_then(Result::ok).unwrap_or_default();
+            tokio::time::timeout(ANSWERS_WITHIN, query).await.ok().and_then(Result::ok).unwrap_or_default();
         found.extend(self.notices.rejected_reload().map(|rejected| {
             Degraded::new(What::Reload, None, Some(rejected.at), rejected.faults.join("; "))
         }));

@@ -39,7 +39,7 @@ impl fmt::Display for Finding {
 }
 
 /// Makes the requests one after the other, and passes each result to `each`.
-pub async fn ask(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
+pub async fn run(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
     let client = Client::new()?;
     let mut findings = Vec::new();
     for account in loaded.config.accounts.values() {
@@ -66,15 +66,15 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
         None => PROBE.parse()?,
     };
     let reading = client.for_account(account)?.read(account, &label, None, clock::now()).await;
-    let (ok, detail) = judged(&reading, &label);
+    let (ok, detail) = classify(&reading, &label);
     Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
 }
 
 /// Checks that the list of labels can be read. Its contents are ignored, as they are personal data.
 async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding {
     let now = clock::now();
-    let ask = Ask { created_from: now, page: 1, page_size: 1, voided_only: false };
-    let (ok, detail) = match client.list(account, url, ask, now).await {
+    let request = Ask { created_from: now, page: 1, page_size: 1, voided_only: false };
+    let (ok, detail) = match client.list(account, url, request, now).await {
         Ok(_) => (true, format!("the list of labels answers at {url}")),
         Err(reading @ (Reading::Throttled { .. } | Reading::CarrierThrottled { .. })) => {
             (true, format!("the rate limit is used up: {}", said(&reading)))
@@ -92,7 +92,7 @@ fn said(reading: &Reading) -> String {
 }
 
 /// Decides whether the API was reached and accepts the key.
-fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
+fn classify(reading: &Reading, label: &LabelId) -> (bool, String) {
     let said = said(reading);
     match reading {
         Reading::Answer { .. } | Reading::SameBytes => {
@@ -153,7 +153,7 @@ mod tests {
             (Reading::ServerError { status: 500 }, false),
             (Reading::NoConnection { detail: detail() }, false),
         ] {
-            assert_eq!(judged(&reading, &label).0, ok, "{reading:?}");
+            assert_eq!(classify(&reading, &label).0, ok, "{reading:?}");
         }
     }
 }

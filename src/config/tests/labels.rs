@@ -222,17 +222,17 @@ fn what_the_registry_has_is_no_longer_wanted() {
     let mut reading = place.loaded().sources.read_all();
     let roll = &mut reading.roll;
     assert_eq!((roll.labels(), roll.keep_wanted()), (3, 3));
-    assert_eq!(roll.hold("main", "se-1", "{}", Some(1)), Held::Same);
-    assert_eq!(roll.hold("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Held::Same);
+    assert_eq!(roll.compare("main", "se-1", "{}", Some(1)), Comparison::Same);
+    assert_eq!(roll.compare("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Comparison::Same);
     assert_eq!(roll.keep_wanted(), 1);
     for (account, id, metadata, place, held) in [
-        ("main", "se-3", "{}", None, Held::Changed),
-        ("main", "se-3", "{}", Some(0), Held::Changed),
-        ("main", "se-3", "{\"a\":1}", Some(1), Held::Changed),
-        ("main", "se-4", "{}", Some(1), Held::Unknown),
-        ("other", "se-3", "{}", Some(1), Held::Unknown),
+        ("main", "se-3", "{}", None, Comparison::Changed),
+        ("main", "se-3", "{}", Some(0), Comparison::Changed),
+        ("main", "se-3", "{\"a\":1}", Some(1), Comparison::Changed),
+        ("main", "se-4", "{}", Some(1), Comparison::Unknown),
+        ("other", "se-3", "{}", Some(1), Comparison::Unknown),
     ] {
-        assert_eq!(roll.hold(account, id, metadata, place), held, "{id} {metadata} {place:?}");
+        assert_eq!(roll.compare(account, id, metadata, place), held, "{id} {metadata} {place:?}");
     }
     assert_eq!(roll.keep_wanted(), 1);
 }
@@ -245,8 +245,12 @@ fn each_of_many_labels_is_found() {
             Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
         let mut roll = place.loaded().sources.read_all().roll;
         for n in 0..2 * count {
-            let held = roll.hold("main", &format!("se-{n}"), "{}", Some(1));
-            assert_eq!(held, if n < count { Held::Same } else { Held::Unknown }, "se-{n} of {count}");
+            let held = roll.compare("main", &format!("se-{n}"), "{}", Some(1));
+            assert_eq!(
+                held,
+                if n < count { Comparison::Same } else { Comparison::Unknown },
+                "se-{n} of {count}"
+            );
         }
         assert_eq!(roll.keep_wanted(), 0);
     }

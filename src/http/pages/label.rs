@@ -37,16 +37,16 @@ const ATTEMPTS: u32 = 300;
 const VALUE: usize = 200;
 
 #[derive(serde::Deserialize)]
-pub(in crate::http) struct Asked {
+pub(in crate::http) struct PageQuery {
     account: Option<String>,
 }
 
 pub(in crate::http) async fn label(
     State(sources): State<Sources>,
     Path(id): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(query): Query<PageQuery>,
 ) -> Response {
-    match read(&sources, &id, asked.account.as_deref()).await {
+    match read(&sources, &id, query.account.as_deref()).await {
         Ok(response) => response,
         Err(error) => unreadable(&error),
     }
