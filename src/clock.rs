@@ -22,7 +22,7 @@ use crate::domain::time::later;
 pub fn now() -> Timestamp {
     let (wall, jump) = with(|state| (state.wall, state.jump.take()));
     if let Some(jump) = jump {
-        tell(jump);
+        log_jump(jump);
     }
     cut(wall)
 }
@@ -113,7 +113,7 @@ const fn offset() -> SignedDuration {
     SignedDuration::ZERO
 }
 
-fn tell(jump: Jump) {
+fn log_jump(jump: Jump) {
     let seconds = jump.by().as_secs();
     let direction = if seconds < 0 { "back" } else { "forward" };
     warn!(

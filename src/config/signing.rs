@@ -1,4 +1,4 @@
-//! `[signing]`: the RSA keys that sign callbacks as the vendor does, for subscribers that ask for it.
+//! `[signing]`: the RSA keys that sign callbacks as the vendor does, for subscribers with `rsa_signature`.
 //!
 //! Each key signs once here, so that a wrong one is a fault now and not a failure later.
 

@@ -147,7 +147,7 @@ impl Daemon {
             None => None,
         };
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
-        tell_of_database(&store);
+        warn_about_database(&store);
         if let Some(at) = store.last_request_at().await? {
             clock::compare_with_last_run(at);
         }
@@ -329,7 +329,7 @@ async fn take_lock(path: &Path) -> Result<DaemonLock, StoreError> {
 }
 
 /// Logs a new database as a warning: an unmounted volume or an emptied file looks like one.
-fn tell_of_database(store: &Store) {
+fn warn_about_database(store: &Store) {
     let database = store.path().display();
     if store.is_new() {
         warn!(%database, "a new, empty database was created: {database}; if there should be one, stop trackpost and check \

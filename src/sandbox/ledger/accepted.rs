@@ -1,4 +1,4 @@
-//! The receivers' side of the ledger, processed as the README asks of receivers: each message id once, and per label
+//! The receivers' side of the ledger, processed by the rules of the README: each message id once, and per label
 //! nothing below the highest `trackpost-seq`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
