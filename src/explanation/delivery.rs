@@ -126,7 +126,7 @@ pub fn ended(reached: ReachedStage) -> &'static str {
 }
 
 /// Describes a `Retry-After` and its effect.
-pub fn asked(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffect>) -> String {
+pub fn retry_after(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffect>) -> String {
     let whom = if matches!(status, Some(429 | 503)) { ", for the whole subscriber" } else { "" };
     let came = match heeded {
         None => "",
@@ -230,10 +230,10 @@ mod tests {
     fn a_retry_after_is_described_with_its_effect() {
         let minute = Duration::from_secs(60);
         assert_eq!(
-            asked(minute, Some(503), Some(RetryAfterEffect::Honoured)),
+            retry_after(minute, Some(503), Some(RetryAfterEffect::Honoured)),
             "1m, for the whole subscriber: honoured"
         );
-        assert_eq!(asked(minute, Some(500), None), "1m");
+        assert_eq!(retry_after(minute, Some(500), None), "1m");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::args::Deliveries;
 use super::output;
-use super::{Failure, open_store, open_store_to_read, resolve, say_if_no_daemon_runs};
+use super::{Failure, note_if_no_daemon_runs, open_store, open_store_to_read, resolve};
 use crate::clock;
 use crate::config::Config;
 use crate::explanation::story::held_back;
@@ -66,7 +66,7 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
             }
         }
     }
-    say_if_no_daemon_runs(store);
+    note_if_no_daemon_runs(store);
     Ok(code)
 }
 

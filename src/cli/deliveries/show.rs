@@ -90,7 +90,9 @@ fn lines(logged: &AttemptStory) -> Vec<(&'static str, Option<String>)> {
         ("  detail", attempt.detail.clone()),
         (
             "  retry after",
-            attempt.retry_after.map(|asked| words::asked(asked, attempt.status, logged.retry_after_heeded)),
+            attempt
+                .retry_after
+                .map(|asked| words::retry_after(asked, attempt.status, logged.retry_after_heeded)),
         ),
         ("  answer", attempt.answer.clone()),
         ("  then", logged.then.clone()),

@@ -167,7 +167,7 @@ fn finish(
         super::output::json_lines(&[&summary])?;
     } else {
         let end = if summary.failure.is_none() { "Every parcel has arrived.\n" } else { "" };
-        screen.say(&format!("\n{end}{}", summary.text(&stage, &found)))?;
+        screen.print(&format!("\n{end}{}", summary.text(&stage, &found)))?;
     }
     match summary.failure {
         None => Ok(ExitCode::SUCCESS),

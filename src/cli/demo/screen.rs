@@ -53,7 +53,7 @@ impl Screen {
     }
 
     /// Prints text below the live view, and ends it.
-    pub fn say(&mut self, text: &str) -> Result<(), OutputError> {
+    pub fn print(&mut self, text: &str) -> Result<(), OutputError> {
         match &self.mode {
             Mode::Silent => return Ok(()),
             Mode::Live(live) => live.lines.iter().for_each(ProgressBar::abandon),

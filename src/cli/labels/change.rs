@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Failure;
 use crate::cli::output::{self, shown};
-use crate::cli::{resolve, say_if_no_daemon_runs};
+use crate::cli::{note_if_no_daemon_runs, resolve};
 use crate::clock;
 use crate::config::Config;
 use crate::domain::label::LabelKey;
@@ -54,7 +54,7 @@ pub async fn poll(
     for id in ids {
         print_outcome(poll_one(store, config, id, account).await, &mut code);
     }
-    say_if_no_daemon_runs(store);
+    note_if_no_daemon_runs(store);
     Ok(code)
 }
 

@@ -97,7 +97,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
             section aria-labelledby="next" { h2 #next { "Next poll" } (next(&recorded, now)) }
             section aria-labelledby="timeline" { h2 #timeline { "Timeline" } (timeline(&events, now)) }
             section aria-labelledby="messages" {
-                h2 #messages { "Messages" } (told(&messages, &deliveries, &attempts, recorded.detail.last_seq, now))
+                h2 #messages { "Messages" } (message_list(&messages, &deliveries, &attempts, recorded.detail.last_seq, now))
             }
         },
     ))
@@ -264,7 +264,7 @@ fn value(event: &Value, field: &str) -> String {
     }
 }
 
-fn told(
+fn message_list(
     messages: &[MessageView],
     deliveries: &HashMap<String, Vec<DeliveryView>>,
     attempts: &HashMap<i64, Vec<AttemptView>>,

@@ -11,7 +11,7 @@ use maud::{Markup, html};
 
 use super::super::Sources;
 use super::layout::{badge, encoded, fields, label_link, number, page, subscriber_link, time, time_from};
-use super::subscriber::{kind, said};
+use super::subscriber::{failure_detail, kind};
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::config::duration;
@@ -105,6 +105,6 @@ pub(super) fn attempt(attempt: &AttemptView) -> Markup {
         @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (kind(&attempt.outcome)) } }
         @if let Some(status) = attempt.status { " " (status) }
         " " (time(attempt.started_at)) ", took " (duration::format(Duration::from_millis(attempt.duration_ms)))
-        @if attempt.outcome != "accepted" { " " (said(attempt.detail.as_deref(), attempt.answer.as_deref())) }
+        @if attempt.outcome != "accepted" { " " (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref())) }
     }
 }

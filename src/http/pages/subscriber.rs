@@ -193,7 +193,7 @@ fn failed(failures: &[Failure], now: Timestamp) -> Markup {
                     @if let Some(status) = attempt.status { " (" (status) ")" }
                     br; small { "attempt " (attempt.attempt) ", took " (duration::format(Duration::from_millis(attempt.duration_ms))) }
                 }
-                td { (said(attempt.detail.as_deref(), attempt.answer.as_deref())) }
+                td { (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref())) }
             }
         })
         .collect();
@@ -201,7 +201,7 @@ fn failed(failures: &[Failure], now: Timestamp) -> Markup {
 }
 
 /// The detail of a failed attempt, and the beginning of the receiver's answer.
-pub(super) fn said(detail: Option<&str>, answer: Option<&str>) -> Markup {
+pub(super) fn failure_detail(detail: Option<&str>, answer: Option<&str>) -> Markup {
     html! {
         @if let Some(detail) = detail { (detail) }
         @if let Some(answer) = answer.filter(|answer| !answer.trim().is_empty()) {

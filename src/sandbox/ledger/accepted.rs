@@ -64,7 +64,7 @@ pub struct LabelView {
     pub answer: Option<Value>,
     pub delivered: bool,
     /// Fingerprint and id of all events ever delivered.
-    pub(super) told: BTreeMap<u64, String>,
+    pub(super) delivered_events: BTreeMap<u64, String>,
     ever_added: HashSet<String>,
 }
 
@@ -205,7 +205,7 @@ impl LabelView {
 
     fn hold(&mut self, event: &Value) {
         let own = own_fields(event);
-        self.told.insert(fingerprint(&own), id(event));
+        self.delivered_events.insert(fingerprint(&own), id(event));
         self.events.insert(id(event), own);
     }
 
