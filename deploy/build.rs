@@ -1,4 +1,4 @@
-//! What `trackpost --version` says: the version, and in a release built from a git checkout the commit and its date.
+//! Sets the output of `trackpost --version`: the version, and in a release built from a git checkout the commit and its date.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ fn main() {
     // sqlx reads them when the store is compiled.
     println!("cargo::rerun-if-changed=migrations");
     let version = env!("CARGO_PKG_VERSION");
-    // A debug build would be made anew after each commit.
+    // A debug build would be rebuilt after each commit.
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let said = match commit().filter(|_| is_release) {
         Some(commit) => format!("{version} ({commit})"),
@@ -17,7 +17,7 @@ fn main() {
     println!("cargo::rustc-env=TRACKPOST_VERSION={said}");
 }
 
-/// Hash and date of the commit; `None` without git, or where the sources lie in somebody else's checkout.
+/// Hash and date of the commit; `None` without git, or in a checkout of another project.
 fn commit() -> Option<String> {
     let top = git(&["rev-parse", "--show-toplevel"])?;
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().ok()?;

@@ -22,7 +22,7 @@ use crate::domain::time::later;
 pub fn now() -> Timestamp {
     let (wall, jump) = with(|state| (state.wall, state.jump.take()));
     if let Some(jump) = jump {
-        tell(jump);
+        log_jump(jump);
     }
     cut(wall)
 }
@@ -37,7 +37,7 @@ pub fn gaps() -> Arc<Gaps> {
     with(|state| Arc::clone(&state.gaps))
 }
 
-/// Compares the clock with the end of the last run, and logs a clock that was set back or a long time between. No alert
+/// Compares the clock with the end of the last run. Logs a clock that was set back, or a long time between; no alert
 /// runs out in that time.
 pub fn compare_with_last_run(ended_at: Timestamp) {
     let now = now();
@@ -67,7 +67,7 @@ struct State {
 }
 
 /// Reads both clocks and calls `f` with the state.
-fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
+fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (instant, wall) = read();
     let state = state.get_or_insert_with(|| State {
@@ -86,7 +86,7 @@ fn with<T>(look: impl FnOnce(&mut State) -> T) -> T {
             state.jump = Some(jump);
         }
     }
-    look(state)
+    f(state)
 }
 
 /// Reads both clocks at the same time. If the process is suspended between the two readings, they are read again.
@@ -113,15 +113,15 @@ const fn offset() -> SignedDuration {
     SignedDuration::ZERO
 }
 
-fn tell(jump: Jump) {
+fn log_jump(jump: Jump) {
     let seconds = jump.by().as_secs();
     let direction = if seconds < 0 { "back" } else { "forward" };
     warn!(
         jump_s = seconds,
         from = %cut(jump.from),
         to = %cut(jump.to),
-        "the clock jumped {direction} by {:#}: waits go on within their planned length, the quota holds in real time, and \
-         no label is given up because of it",
+        "the clock jumped {direction} by {:#}: waits keep their planned length, the quota holds in real time, and \
+         no label expires because of it",
         jump.by().abs()
     );
 }
@@ -144,7 +144,7 @@ impl Running {
 
     /// Returns the wall time now.
     pub fn now(self) -> Timestamp {
-        // Not before the start, unless the clock was set back.
+        // Not before the start of the stopwatch, unless the clock was set back.
         let set_back = skew().saturating_sub(self.skew).min(SignedDuration::ZERO);
         now().max(cut(later(self.began_at, set_back)))
     }

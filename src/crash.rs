@@ -1,22 +1,22 @@
-//! Crash points: the moments at which a kill is hardest to survive. The torture test ends the process there.
+//! Crash points: the moments at which a kill is hardest to survive. The torture test ends the process at them.
 //!
-//! They are compiled in with the feature `crash-points` only. Each stands at a comment that says what the next start
-//! sees and why that is right.
+//! They exist only with the feature `crash-points`. A comment at each crash point describes the state at the next start
+//! and why it is right.
 
 /// A moment at which the process can be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPoint {
-    /// A page of the list of labels was read, and is not recorded.
+    /// A page of the list of labels was read and is not recorded yet.
     PageRead,
-    /// An answer was read, and is not recorded.
+    /// An answer was read and is not recorded yet.
     AnswerRead,
-    /// A transaction is written, and not committed.
+    /// A transaction is written and not committed yet.
     BeforeCommit,
-    /// A transaction is committed, and nobody knows it yet.
+    /// A transaction is committed and its waiters are not notified yet.
     AfterCommit,
     /// A delivery is about to be attempted.
     BeforeAttempt,
-    /// An attempt was answered, and is not recorded.
+    /// An attempt was answered and is not recorded yet.
     AttemptAnswered,
 }
 
@@ -71,7 +71,7 @@ mod armed {
             && name == point.as_str()
             && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *number
         {
-            // It cannot fail for our own process; nothing is tidied up on the way.
+            // It cannot fail for our own process. No destructors run.
             let _ = kill_process(getpid(), Signal::KILL);
         }
     }

@@ -1,22 +1,22 @@
 //! trackpost polls ShipStation for the tracking of labels and posts a signed callback when something is new.
 //!
-//! ShipStation has no webhook for most tracking events, and its API requests are limited and may cost money. So
-//! trackpost polls each label on a backoff, keeps the history of what it saw, finds what is new, and posts it to the
-//! subscribers until they accept it. It is one pipeline of four steps:
+//! ShipStation has no webhook for most tracking events, and its API requests are limited and may cost money. trackpost
+//! polls each label on a backoff, keeps the history, compares each answer with it, and posts the changes to the
+//! subscribers until they accept them. It is one pipeline of four steps:
 //!
 //! 1. **Poll.** A [`workers::poller`] per account polls each label when its cadence says so, within the account's quota.
 //! 2. **Diff.** [`domain::tracking`] compares the answer with the label's history: which carrier events are new, revised
 //!    or gone.
-//! 3. **Message.** [`domain::messages`] turns what is new into messages, and each message into a delivery for every
-//!    subscriber that asks for it. The store writes all of it in one transaction, with the next poll.
+//! 3. **Message.** [`domain::messages`] turns changes into messages, and each message into a delivery for every
+//!    subscriber that selects it. The store writes all of it in one transaction, with the next poll.
 //! 4. **Deliver.** A [`workers::courier`] per subscriber posts each delivery until it is accepted, in order per label.
 //!
-//! The database is the truth. Start-up is the recovery path: what is due is due, whether the process slept or died. So
-//! nothing is lost, and what is sent again is sent under the same id.
+//! The database is the truth, and start-up is the recovery path: due work is done late after a stop or a crash. Nothing
+//! is lost, and a repeated message keeps its id.
 //!
 //! # Modules, in reading order
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! |---|---|
 //! | [`domain`] | every decision, pure: `tracking`, `messages`, `polling`, `delivery`, and the leaves below them |
 //! | [`clock`] | the only source of time and randomness |
@@ -40,14 +40,14 @@
 //! - A worker is a loop around `step(now)`, which does one bounded piece of work. Tests call steps.
 //! - A decision is made once, in [`domain`], as a value that carries its reason. The store writes value and reason.
 //! - Time is an argument. Only [`clock`] reads one.
-//! - No transaction is open across HTTP.
+//! - A transaction never spans an HTTP request.
 //! - Failures of the outside world are values. Our own are errors. When the state is unknown, the process exits and
 //!   starts anew.
 //! - Rows that must not exist cannot be written: the schema checks them.
 //!
 //! # Glossary
 //!
-//! - **Label**: what is polled. Its id is unique within an account.
+//! - **Label**: a ShipStation label, polled for its tracking. Its id is unique within an account.
 //! - **Tracking event**: one scan by a carrier, as the API returns it.
 //! - **Message**: one change, immutable, with an id and a `seq` within its label.
 //! - **Delivery**: a message to one subscriber. **Attempt**: one POST of it.

@@ -1,4 +1,4 @@
-//! Arguments, one verb, the error with its causes, the exit status.
+//! Runs the command of the arguments and exits with its status.
 
 use std::process::ExitCode;
 

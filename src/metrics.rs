@@ -1,7 +1,7 @@
 //! Counts and durations of this process since it started, for `/metrics` and the plots of the status page.
 //!
-//! What the database knows is read from there. Label values are names of the configuration and small closed sets; no label
-//! id is among them, so the number of series is bounded.
+//! Figures of the database are read from it. Label values are names of the configuration and small closed sets, without
+//! label ids, so the number of series is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -62,7 +62,7 @@ pub const LATENCY_BOUNDS: [f64; 12] =
 const BATCH_ROWS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0];
 const BATCH_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
-/// The counts of this process.
+/// Returns the counts of this process.
 pub fn metrics() -> &'static Metrics {
     static ALL: OnceLock<Metrics> = OnceLock::new();
     ALL.get_or_init(|| Metrics {
@@ -79,12 +79,12 @@ pub fn metrics() -> &'static Metrics {
 }
 
 impl Metrics {
-    /// How long the process has been counting.
+    /// Returns the time since the process started to count.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// A poll has ended; `changed`: it made messages.
+    /// Counts a poll; `changed`: it made messages.
     pub fn polled(&self, account: &str, outcome: &str, changed: bool) {
         let poll = Poll { account: account.to_owned(), outcome: outcome.to_owned() };
         self.polls.get_or_create(&poll).inc();
@@ -94,26 +94,26 @@ impl Metrics {
         });
     }
 
-    /// A new event was noticed so long after the last good answer, which did not have it.
+    /// Counts a new event, noticed `after` the last good answer without it.
     pub fn noticed(&self, account: &str, delivered: bool, after: Duration) {
         let event = if delivered { "delivery" } else { "other" };
         let noticed = Noticed { account: account.to_owned(), event: event.to_owned() };
         self.noticed.get_or_create(&noticed).observe(after.as_secs_f64());
     }
 
-    /// An attempt has ended.
+    /// Counts an attempt.
     pub fn attempted(&self, subscriber: &str, outcome: &str) {
         let attempt = Attempt { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
         self.attempts.get_or_create(&attempt).inc();
     }
 
-    /// How many attempts ended so.
+    /// Returns the number of attempts with this outcome.
     pub fn attempts_of(&self, subscriber: &str, outcome: &str) -> u64 {
         let attempt = Attempt { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
         self.attempts.get(&attempt).map_or(0, |count| count.get())
     }
 
-    /// A message was accepted so long after it was made or queued again.
+    /// Counts an accepted message, with the time since it was made or queued again.
     pub fn delivered(&self, subscriber: &str, after: Duration) {
         let of = OfSubscriber { subscriber: subscriber.to_owned() };
         self.latency.get_or_create(&of).observe(after.as_secs_f64());
@@ -129,40 +129,40 @@ impl Metrics {
         drop(self.dead.get_or_create(&OfSubscriber { subscriber: subscriber.to_owned() }));
     }
 
-    /// A delivery was given up.
+    /// Counts a dead delivery.
     pub fn dead(&self, subscriber: &str) {
         self.dead.get_or_create(&OfSubscriber { subscriber: subscriber.to_owned() }).inc();
     }
 
-    /// A transaction of the writer was committed.
+    /// Counts a committed transaction of the writer.
     pub fn batch(&self, rows: usize, took: Duration) {
         self.batch_rows.observe(rows as f64);
         self.batch_seconds.observe(took.as_secs_f64());
     }
 }
 
-/// Polls of a minute, and those of them that brought a change.
+/// Polls of a minute, and the number of them with a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
     pub polls: u32,
     pub changes: u32,
 }
 
-/// How many deliveries took up to each of [`LATENCY_BOUNDS`], and longer.
+/// Number of deliveries up to each of [`LATENCY_BOUNDS`], and above.
 pub type Latencies = [u64; LATENCY_BOUNDS.len() + 1];
 
 const MINUTES: usize = 24 * 60;
 
 #[derive(Debug, Default)]
 struct Recent {
-    /// The last ones, by age; the first is of minute `first` since the start.
+    /// The last minutes, oldest first; the first is minute `first` since the start.
     minutes: VecDeque<Minute>,
     first: u64,
     latencies: BTreeMap<String, Latencies>,
 }
 
 impl Recent {
-    /// The last minute, which is this one, with all before it, of at most a day.
+    /// Returns the entry of `minute`, which becomes the last one; entries older than a day are dropped.
     fn at(&mut self, minute: u64) -> &mut Minute {
         while self.first + self.minutes.len() as u64 <= minute {
             self.minutes.push_back(Minute::default());
@@ -184,7 +184,7 @@ impl Metrics {
         change(minutes.back_mut().expect("this minute is there"), latencies)
     }
 
-    /// The minutes since the start, of the last day, oldest first; the last one has just begun.
+    /// Returns the minutes of the last day since the start, oldest first; the last one is the current minute.
     pub fn minutes(&self) -> Vec<Minute> {
         let minute = self.uptime().as_secs() / 60;
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,7 +192,7 @@ impl Metrics {
         recent.minutes.iter().copied().collect()
     }
 
-    /// How long deliveries took; of all subscribers, or of one.
+    /// Returns the latencies of deliveries, of all subscribers or of one.
     pub fn latencies(&self, subscriber: Option<&str>) -> Latencies {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Latencies::default();

@@ -1,4 +1,4 @@
-//! Degradations of this process that no restart mends, for `/healthz` and the status page.
+//! Degradations of this process that a restart does not repair, for `/healthz` and the status page.
 //!
 //! Label files that are left out are recorded in the database, so that commands see them too.
 
@@ -38,12 +38,12 @@ impl Notices {
         self.with(|state| state.rejected = rejected);
     }
 
-    /// Why label files are not watched; then only the scan each minute finds changes.
+    /// Returns why label files are not watched. The scan each minute then finds changes.
     pub fn unwatched(&self) -> Option<String> {
         self.with(|state| state.unwatched.clone())
     }
 
-    /// Returns whether this is a change.
+    /// Sets or clears the problem. Returns whether it changed.
     pub fn set_unwatched(&self, problem: Option<String>) -> bool {
         self.with(|state| {
             let news = state.unwatched != problem;

@@ -11,13 +11,13 @@ use tracing::warn;
 /// A recent shortage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// Description of what is missing.
+    /// Description of the missing resource.
     pub detail: String,
     pub since: Timestamp,
     pub last_at: Timestamp,
 }
 
-/// A shortage ends after this time without another failure.
+/// A shortage ends after this time without a new failure.
 const OVER_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 static LAST: Mutex<Option<Shortage>> = Mutex::new(None);
@@ -34,7 +34,7 @@ pub fn note(detail: &str, now: Timestamp) {
             *last = Some(Shortage { detail: detail.to_owned(), since: now, last_at: now });
             warn!(
                 detail,
-                "our own shortage: {detail}; polls and deliveries are tried again, nobody is blamed"
+                "shortage on this machine: {detail}; polls and deliveries are retried, and no failure is counted"
             );
         }
     }
@@ -59,8 +59,8 @@ mod tests {
     #[test]
     fn a_shortage_lasts_until_it_was_not_met_for_a_minute() {
         let at = |seconds: i64| Timestamp::from_second(1_000 + seconds).unwrap();
-        note("no file descriptor is left", at(0));
-        note("no file descriptor is left", at(30));
+        note("out of file descriptors", at(0));
+        note("out of file descriptors", at(30));
         let shortage = current(at(89)).unwrap();
         assert_eq!((shortage.since, shortage.last_at), (at(0), at(30)));
         assert_eq!(current(at(90)), None);

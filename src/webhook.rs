@@ -1,7 +1,7 @@
-//! The webhook client: one signed POST, and what became of it.
+//! The webhook client: one signed POST and its outcome.
 //!
-//! The same bytes at every attempt; timestamp, signature and attempt number are fresh. The status decides as soon as it
-//! is there; redirects are not followed and count as failure. What comes next is not decided here.
+//! The body has the same bytes at every attempt; timestamp, signature and attempt number are new. The status decides as
+//! soon as it arrives; redirects are not followed and count as failure. The next attempt is not decided here.
 
 mod redaction;
 
@@ -27,27 +27,27 @@ use crate::transport::{
 };
 use redaction::Redaction;
 
-/// Of an answer's body no more is read.
+/// Maximum number of bytes read of an answer's body.
 const READ: usize = 16 * 1024;
-/// The number of bytes of an answer that are kept.
+/// Maximum number of bytes stored of an answer.
 const KEPT: usize = 1024;
-/// How long the body of a 2xx and of another answer is read; it decides nothing any more.
-const LAST_WORDS_OF_ACCEPTED: Duration = Duration::from_millis(250);
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Timeout for the body of a 2xx, and of any other answer. The body does not affect the outcome.
+const SUCCESS_BODY_TIMEOUT: Duration = Duration::from_millis(250);
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A callback, ready but for its signature.
+/// A callback without its signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Callback<'a> {
     pub message_id: &'a str,
     pub kind: &'a str,
     pub label_id: Option<&'a str>,
     pub seq: Option<i64>,
-    /// 1 …
+    /// Number of the attempt, from 1 on.
     pub attempt: u32,
     pub body: &'a str,
 }
 
-/// A client can't be made: TLS can't be set up on this machine, or a proxy's URL can't be used.
+/// A client cannot be created: TLS cannot be set up on this machine, or a proxy's URL is not valid.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no HTTP client can be made: {0}")]
 pub struct NoTls(String);
@@ -55,7 +55,7 @@ pub struct NoTls(String);
 /// The connections to one subscriber.
 #[derive(Clone)]
 pub struct WebhookClient {
-    /// `None` if the URL can't be posted to.
+    /// `None` if the URL cannot be used.
     transport: Option<Transport>,
     manner: AddressPolicy,
     redaction: Redaction,
@@ -63,7 +63,7 @@ pub struct WebhookClient {
 
 impl fmt::Debug for WebhookClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A transport would show its proxies, credentials and all.
+        // The transport is left out, because it contains proxies with credentials.
         f.debug_struct("WebhookClient").field("manner", &self.manner).finish_non_exhaustive()
     }
 }
@@ -79,7 +79,7 @@ impl WebhookClient {
             tls: Arc::new(tls),
             proxies: subscriber.proxies.clone(),
             manner: Some(manner),
-            // Idle connections that are kept, so that most callbacks need no new one.
+            // Kept so that most callbacks need no new connection.
             max_idle: subscriber.max_in_flight as usize,
             limits: Limits::default(),
             connect_timeout: None,
@@ -110,7 +110,7 @@ impl WebhookClient {
         callback: &Callback<'_>,
         now: Timestamp,
     ) -> Attempt {
-        // The resolver sees names only.
+        // The resolver checks names only, so an address is checked here.
         if let Err(refusal) = check_literal(self.manner, url) {
             return failed(now, Outcome::AddressRefused, refusal.to_string());
         }
@@ -137,10 +137,10 @@ impl WebhookClient {
     async fn answered(&self, answer: Answer, timeout: Duration, watch: Stopwatch, now: Timestamp) -> Attempt {
         let Answer { status, headers, body } = answer;
         let left = timeout.saturating_sub(watch.elapsed());
-        let last_words = if status.is_success() { LAST_WORDS_OF_ACCEPTED } else { LAST_WORDS };
-        let text = beginning(body, left.min(last_words)).await;
+        let body_timeout = if status.is_success() { SUCCESS_BODY_TIMEOUT } else { ERROR_BODY_TIMEOUT };
+        let text = beginning(body, left.min(body_timeout)).await;
         let text = text.map(|text| shortened(self.redaction.apply(text)));
-        // It is waited for from the end of the attempt, so a date is measured from there.
+        // The wait begins at the end of the attempt, so a date is relative to it.
         let ended_at = now + SignedDuration::try_from(watch.elapsed()).unwrap_or_default();
         let asked = headers.get(RETRY_AFTER).filter(|_| !status.is_success());
         let asked = asked.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -176,7 +176,7 @@ impl WebhookClient {
             Fault::Connect => Outcome::ConnectionRefused,
             Fault::Tls => Outcome::Tls,
             Fault::Reset => Outcome::Reset,
-            // The first line was there, and decides.
+            // The status of the first line decides.
             Fault::Unreadable { status: Some(status) } => outcome(status),
             Fault::Unreadable { status: None } => Outcome::Unreadable,
         };
@@ -215,12 +215,12 @@ fn headers(
     callback: &Callback<'_>,
     now: Timestamp,
 ) -> HeaderMap {
-    // The subscriber's own come before the URL's credentials.
+    // The subscriber's own headers override the URL's credentials.
     for (name, _) in &subscriber.headers {
         headers.remove(name.as_str());
     }
     for (name, value) in &subscriber.headers {
-        // Both were validated with the configuration.
+        // The configuration has validated both.
         if let (Ok(name), Ok(mut value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()))
         {
@@ -264,17 +264,17 @@ fn headers(
     headers
 }
 
-/// The first KiB; a secret must be taken out before, as half a one would not be known.
+/// Cuts a text to its first KiB. Secrets must be removed before, because a part of one would not be recognised.
 fn shortened(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(KEPT));
     text
 }
 
-/// The beginning of an answer, as text; whatever goes wrong now changes nothing.
+/// Returns the beginning of an answer as text. A failure to read it changes nothing.
 async fn beginning(mut body: Body, limit: Duration) -> Option<String> {
     let mut read = Vec::new();
     let reading = async {
-        // Read to its end, the connection can be used again.
+        // A connection can be reused after the body was read to its end.
         while read.len() <= READ
             && let Ok(Some(chunk)) = body.chunk().await
         {

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::store::backup::Backup;
 
 /// Interval at which the size of the copy is read.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure> {
     let database = existing_database(&readable(config)?.config.store.path)?;
@@ -21,12 +21,12 @@ pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure
     let partial = backup.partial().to_owned();
     let mut progress = Progress::new("backup", Unit::Bytes, Some(backup.expected_bytes()));
     let mut writing = pin!(backup.write());
-    let mut interrupted = pin!(crate::daemon::told_to_stop()?);
+    let mut interrupted = pin!(crate::daemon::stop_signal()?);
     let written = loop {
         tokio::select! {
             written = &mut writing => break written?,
             () = &mut interrupted => return Err(Failure::new("the backup was interrupted; nothing was kept")),
-            () = clock::sleep(LOOK) => progress.set(partial.metadata().map_or(0, |file| file.len())),
+            () = clock::sleep(POLL_INTERVAL) => progress.set(partial.metadata().map_or(0, |file| file.len())),
         }
     };
     drop(progress);

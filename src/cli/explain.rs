@@ -1,4 +1,4 @@
-//! `trackpost explain`: why the next poll of a label is when it is, and the last polls.
+//! `trackpost explain`: the reason for the time of a label's next poll, and the last polls.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -48,7 +48,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let limits =
         |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(attention::limits);
     let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
-        return Err(Failure::new(format!("{} is not registered any more", key.id)));
+        return Err(Failure::new(format!("{} is no longer registered", key.id)));
     };
     let facts = recorded.facts(now);
     let Facts { label: view, detail, expected, outlook, .. } = facts;
@@ -58,7 +58,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         account: &view.account,
         state: &view.state,
         next_poll_at: expected.map(instant),
-        // Without a next poll there is neither.
+        // Both are null without a next poll.
         row: reason.and_then(Reason::row),
         interval: reason.map(|reason| duration::format(reason.interval())),
         stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),

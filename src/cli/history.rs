@@ -1,4 +1,4 @@
-//! `trackpost history`: every carrier event of a label, and the callbacks made of them.
+//! `trackpost history`: every carrier event of a label and its callbacks.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -52,7 +52,7 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fields of a carrier event that people look for.
+/// Fields of a carrier event that are printed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Scan {
@@ -67,7 +67,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Time by the carrier's own clock, where the API has it.
+    /// Returns the carrier's local time, if the API has it.
     fn time(&self) -> Option<&str> {
         self.carrier_occurred_at.as_deref().or(self.occurred_at.as_deref())
     }

@@ -18,7 +18,7 @@ const API_KEY: &str = "shipstation.key";
 const SECRET: &str = "orders.secret";
 const LABELS: &str = "labels.d";
 
-/// Content of the key file where no key is given.
+/// Content of the key file without a key.
 const NO_KEY: &str = "PUT-YOUR-SHIPSTATION-API-KEY-HERE";
 /// Address of the sandbox in the configuration of `--sandbox`.
 const SANDBOX: &str = "127.0.0.1:9786";
@@ -124,7 +124,7 @@ fn write(name: &str, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Returns the commands that come next, each with what it does.
+/// Returns the next commands, each with its purpose.
 fn next(what: &Init, key_is_missing: bool) -> String {
     let mut text = String::from("\nnext:\n");
     let mut add = |command: &str, comment: &str| text.push_str(&format!("  {command:<72} # {comment}\n"));

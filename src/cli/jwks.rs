@@ -10,7 +10,7 @@ use crate::domain::messages::signature::jwks;
 pub fn run(path: &Path) -> Result<ExitCode, Failure> {
     let config = Config::load(path, &Environment::capture()).map_err(|faults| unsound(path, faults))?.config;
     if config.rsa_keys.is_empty() {
-        return Err(Failure::new("no RSA key is configured, so there are no keys to publish")
+        return Err(Failure::new("the configuration has no RSA key to publish")
             .hint("set rsa_key = { file = \"rsa.pem\" } under [signing]"));
     }
     output::line(jwks::publish(&config.rsa_keys));

@@ -14,7 +14,7 @@ use super::args;
 use super::beside::Checks;
 use super::sandbox::no_bind;
 use super::{Failure, output};
-use crate::daemon::told_to_stop;
+use crate::daemon::stop_signal;
 use crate::domain::messages::signature::SigningSecret;
 use crate::domain::messages::signature::inspect::Inspection;
 use crate::sandbox::{Answer, Callback, Receiver, ReceiverOptions, Verified};
@@ -23,7 +23,7 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     let secrets = secrets(&what.secret)?;
     let checked = !secrets.is_empty();
     let checks = Checks::read(&what.beside)?;
-    let stopped = told_to_stop()?;
+    let stopped = stop_signal()?;
     let (watch, mut callbacks) = mpsc::unbounded_channel();
     let options = ReceiverOptions {
         secrets,
@@ -58,7 +58,7 @@ fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
     texts.iter().map(secret).collect()
 }
 
-/// Prints the first line: the address, and what to configure.
+/// Prints the first line: the address and the URL to configure.
 fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
     let (addr, url) = (receiver.addr(), receiver.url());
     if what.json {

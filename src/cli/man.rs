@@ -91,7 +91,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "trackpost labels list --find A-1001",
     ),
     (
-        "Follow what is sent to a subscriber:",
+        "Follow the deliveries of a subscriber:",
         "trackpost deliveries list --subscriber orders --limit 20 --watch",
     ),
     (

@@ -205,8 +205,8 @@ fn is_missing(path: &Path) -> bool {
     path.try_exists().is_ok_and(|exists| !exists)
 }
 
-/// Notes that no daemon runs, which would do what was queued.
-fn say_if_no_daemon_runs(store: &Store) {
+/// Prints a note if no daemon runs to do the queued work.
+fn note_if_no_daemon_runs(store: &Store) {
     if lock::daemon_runs(store.path()).is_none() {
         output::complain(
             "note: no daemon runs on this database; this is done when one starts (trackpost run)",

@@ -11,7 +11,7 @@ use crate::clock::Stopwatch;
 /// Interval between two lines.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// What is counted.
+/// The unit of the count.
 #[derive(Clone, Copy, Debug)]
 pub enum Unit {
     Bytes,

@@ -1,4 +1,4 @@
-//! `trackpost reload`: tells the running daemon to read its configuration again, and prints the outcome.
+//! `trackpost reload`: reloads the configuration of the running daemon, and prints the outcome.
 //!
 //! It sends SIGHUP; the daemon records the outcome in its lock file ([`lock::Record`]).
 
@@ -14,7 +14,7 @@ use crate::config::{Config, Environment};
 use crate::store::lock::{self, Record, ReloadOutcome};
 
 /// Interval at which the outcome is read.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Longest wait for a reload; reading a million labels takes less.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -70,7 +70,7 @@ async fn outcome(database: &Path, before: &Record) -> Result<ReloadOutcome, Fail
             })?;
         match now.last_reload {
             Some(outcome) if now.reloads_ended > before.reloads_begun => return Ok(outcome),
-            _ => clock::sleep(LOOK).await,
+            _ => clock::sleep(POLL_INTERVAL).await,
         }
     }
     Err(Failure::new(format!("trackpost (pid {}) has not finished its reload within 5 minutes", before.pid))

@@ -124,8 +124,8 @@ async fn queue(
     Ok(store.queue_again(&subscriber.name, subscriber.format, &again, now).await?)
 }
 
-/// Wait of the message at this place (0, 1 …). Messages are queued label by label, so that a label that goes out as a whole
-/// when its first message is due keeps to the rate.
+/// Returns the wait of the message at this place (0, 1 …). Messages are queued label by label, so that a label whose
+/// messages are all sent when its first one is due keeps to the rate.
 fn wait(place: u64, rate: Option<u32>) -> SignedDuration {
     let ms = rate.map_or(0, |rate| place.saturating_mul(1000) / u64::from(rate.max(1)));
     SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))

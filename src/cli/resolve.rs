@@ -99,10 +99,10 @@ pub fn account(config: &Config, name: &str) -> Result<AccountName, Failure> {
 
 /// Failure for an unknown account, with the known ones.
 pub fn unknown_account(config: &Config, name: &str) -> Failure {
-    let failure = Failure::new(format!("there is no account {}", name.escape_debug()));
+    let failure = Failure::new(format!("unknown account {}", name.escape_debug()));
     let known: Vec<&str> = config.accounts.keys().map(AccountName::as_str).collect();
     failure.hint(if known.is_empty() {
-        "none is configured".to_owned()
+        "the configuration has none".to_owned()
     } else {
         format!("the configuration has {}", known.join(", "))
     })
@@ -112,9 +112,9 @@ pub fn unknown_account(config: &Config, name: &str) -> Failure {
 pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, Failure> {
     let known = || config.subscribers.keys().map(SubscriberName::as_str);
     config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| {
-        let failure = Failure::new(format!("there is no subscriber {}", name.escape_debug()));
+        let failure = Failure::new(format!("unknown subscriber {}", name.escape_debug()));
         failure.hint(match nearest(name, known()) {
-            _ if known().next().is_none() => "none is configured".to_owned(),
+            _ if known().next().is_none() => "the configuration has none".to_owned(),
             meant => {
                 let meant = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
                 format!("{meant}the configuration has {}", known().collect::<Vec<_>>().join(", "))
@@ -226,7 +226,7 @@ mod tests {
             "error: se-1 is registered in several accounts: eu, main\nhint: choose one with --account"
         );
         assert_eq!(said(&["eu"], Some("main")), "error: se-1 is not registered in account main, but in eu");
-        assert_eq!(said(&[], Some("x")), "error: there is no account x\nhint: the configuration has main");
+        assert_eq!(said(&[], Some("x")), "error: unknown account x\nhint: the configuration has main");
         assert!(said(&[], None).contains("trackpost labels list"));
     }
 

@@ -10,7 +10,7 @@ use crate::config::Environment;
 use crate::daemon::{self, Daemon, DaemonError, Signals};
 
 pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
-    // First, so that a signal that comes while a million labels are read does not kill the process.
+    // Created first, so that a signal during the reading of a million labels does not kill the process.
     let mut signals = Signals::new().map_err(DaemonError::Signals)?;
     let environment = Environment::capture();
     let loaded = match daemon::read_config(path, &environment, &mut signals).await {

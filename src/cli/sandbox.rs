@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::args;
 use super::{Failure, output};
-use crate::daemon::told_to_stop;
+use crate::daemon::stop_signal;
 use crate::domain::label::LabelId;
 use crate::sandbox::{Recorded, Sandbox, SandboxOptions};
 
@@ -28,7 +28,7 @@ struct Listening {
 
 pub async fn run(what: &args::Sandbox) -> Result<ExitCode, Failure> {
     let options = options(what)?;
-    let stopped = told_to_stop()?;
+    let stopped = stop_signal()?;
     let sandbox = Sandbox::bind(what.listen, options).await.map_err(|error| no_bind(what.listen, &error))?;
     let line = Listening { listening: sandbox.addr().to_string(), base_url: sandbox.base_url() };
     output::json_lines(&[line])?;
@@ -66,7 +66,7 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
     Ok(SandboxOptions {
         api_keys: what.api_key.clone(),
         rate_limit: Some(what.requests_per_minute).filter(|limit| *limit > 0),
-        // Without any labels, every id asked for gets a parcel.
+        // Without any labels, every requested id gets a parcel.
         auto: what.parcels == 0 && what.labels_per_hour == 0 && journeys.is_empty() && what.replay.is_none(),
         seed: what.seed,
         time_factor: factor,

@@ -1,4 +1,4 @@
-//! `trackpost status`: one screen, what needs attention first.
+//! `trackpost status`: one screen, problems first.
 //!
 //! Reads the database and its lock, so it works with and without a running daemon.
 
@@ -26,7 +26,7 @@ use crate::store::views::subscribers::SubscriberView;
 struct Status {
     daemon: Daemon,
     database: String,
-    /// What needs attention first.
+    /// Problems, the most urgent first.
     attention: Vec<Degraded>,
     accounts: Vec<AccountView>,
     /// Number of labels in each state.

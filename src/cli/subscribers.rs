@@ -19,9 +19,9 @@ use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
 use crate::store::views::subscribers::SubscriberView;
 
-/// Time beyond the subscriber's own time-out: the daemon must notice the ping and record its outcome.
-const PATIENCE: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(100);
+/// Grace period on top of the subscriber's timeout, in which the daemon notices the ping and records its outcome.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
@@ -41,7 +41,7 @@ async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure>
         return output::json_lines(&views);
     }
     if views.is_empty() {
-        output::line("no subscriber is configured");
+        output::line("the configuration has no subscriber");
         return Ok(());
     }
     print(&views);
@@ -99,11 +99,11 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     }
     let row = store.add_ping(name, Ping::new(name, now), now).await?;
     let watch = Stopwatch::start();
-    while watch.elapsed() < subscriber.timeout + PATIENCE {
+    while watch.elapsed() < subscriber.timeout + TIMEOUT {
         if let Some(attempt) = store.attempts_of(row).await?.pop() {
             return pinged(name, row, &attempt);
         }
-        clock::sleep(LOOK).await;
+        clock::sleep(POLL_INTERVAL).await;
     }
     // A ping that arrives hours later would be misleading.
     if !store.withdraw_ping(row).await?
@@ -132,7 +132,7 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
 }
 
 fn waited(subscriber: &Subscriber) -> String {
-    output::measured(subscriber.timeout + PATIENCE)
+    output::measured(subscriber.timeout + TIMEOUT)
 }
 
 async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {

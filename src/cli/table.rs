@@ -1,7 +1,7 @@
-//! Tables for people, at most as wide as the terminal. No word is ever cut, so ids and URLs stay whole.
+//! Tables, at most as wide as the terminal. Words are never cut, so ids and URLs stay whole.
 //!
-//! Where a table is too wide, cells wrap at spaces; then the columns that matter least are left out; and if even that
-//! does not fit, each row is printed as a block of fields. Without a terminal a row is always one line.
+//! If a table is too wide, cells wrap at spaces; then the least important columns are left out; if that is not enough,
+//! each row is printed as a block of fields. Without a terminal a row is always one line.
 
 use std::io::IsTerminal as _;
 
@@ -101,7 +101,7 @@ impl Layout {
             columns.iter().map(|(_, width)| width).sum::<usize>() + gaps(columns)
         };
         while width(&columns) > limit {
-            // The column that can spare the most.
+            // The column with the most spare width.
             let spare = |(at, width): &&mut (usize, usize)| width.saturating_sub(narrowest[*at]);
             let Some((_, width)) = columns.iter_mut().max_by_key(spare) else { break };
             *width -= 1;
@@ -110,7 +110,7 @@ impl Layout {
     }
 }
 
-/// The width to keep to: `COLUMNS`, else that of the terminal; none without a terminal.
+/// Returns the maximum width: `COLUMNS`, else that of the terminal; `None` without a terminal.
 fn terminal_width() -> Option<usize> {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
@@ -135,7 +135,7 @@ fn line(cells: &[String], columns: &[(usize, usize)]) -> String {
     text
 }
 
-/// The lines of a cell, broken at spaces. A word that is longer than a line stands alone on its own.
+/// Returns the lines of a cell, broken at spaces. A word that is longer than a line gets its own line.
 fn wrapped(cell: &str, width: usize) -> Vec<String> {
     if width_of(cell) <= width {
         return vec![cell.to_owned()];

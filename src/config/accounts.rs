@@ -1,6 +1,6 @@
 //! `[accounts.X]`: the API keys, and how often each is used.
 //!
-//! Only what can be seen without a request is checked.
+//! The checks send no request.
 
 use serde::Deserialize;
 
@@ -89,14 +89,14 @@ fn check_base_url(at: &At<'_>, account: &Account) {
         at.fault_of(
             &shown,
             "is plain http to a public address, and the API key goes with each request",
-            "use https, or set allow_insecure = true if anybody on the way may read the key",
+            "use https, or set allow_insecure = true to accept that others can read the key",
         );
     } else if !url.https && !account.allow_insecure && url.is_public_name() {
         at.warn(Some(&shown), "is plain http: the API key can be read on the way", "use https");
     }
     if account.base_url.ends_with("/v1") || account.base_url.ends_with("/v2") {
         let problem = "ends with a version, which tracking_path begins with";
-        at.warn(Some(&shown), problem, "leave the version out here");
+        at.warn(Some(&shown), problem, "omit the version here");
     }
 }
 

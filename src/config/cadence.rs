@@ -1,6 +1,6 @@
 //! `[cadence]` and `[silence]`: how often labels are polled, and when a quiet one is reported.
 //!
-//! What the rows mean is in [`crate::domain::polling::cadence`].
+//! [`crate::domain::polling::cadence`] explains the rows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::domain::tracking::StatusCode;
 
 /// `[cadence]` as written.
 #[derive(Deserialize)]
-#[expect(non_snake_case, reason = "the names of status codes")]
+#[expect(non_snake_case, reason = "status codes")]
 pub(super) struct CadenceSection {
     give_up_after: Span,
     settle: Vec<Span>,
@@ -43,7 +43,7 @@ struct RowSection {
     learn: bool,
 }
 
-/// Rows with shorter intervals are not learned: moving their polls would gain nothing.
+/// Rows with shorter intervals are not learned, because moving their polls gains nothing.
 const SHORTEST_LEARNED: Duration = Duration::from_secs(300);
 
 impl CadenceSection {
@@ -65,7 +65,7 @@ impl RowSection {
             at.key("intervals").fault("is empty", "at least one; the last one repeats");
         }
         if self.hours.is_some() && name == RowName::Status(StatusCode::InTransit) {
-            let hint = "leave it out: outside the hours of any row the IT row holds";
+            let hint = "leave it out: outside the hours of a row, the IT row applies";
             at.key("hours").fault("is not allowed in the IT row", hint);
         }
         if self.learn && self.intervals.iter().any(|Span(interval)| *interval < SHORTEST_LEARNED) {
@@ -87,7 +87,7 @@ fn slow_after(at: &At<'_>, written: BTreeMap<String, Span>) -> Vec<(Duration, Du
         match duration::parse(&quiet) {
             Err(error) => at.key(&quiet).fault(format!("{quiet:?} {error}"), hint),
             Ok(quiet_for) if steps.iter().any(|(other, _)| *other == quiet_for) => {
-                at.key(&quiet).fault("is there twice", hint);
+                at.key(&quiet).fault("is given twice", hint);
             }
             Ok(quiet_for) => steps.push((quiet_for, interval)),
         }
@@ -125,14 +125,14 @@ fn time(text: &str) -> Option<Time> {
 
 /// `[silence]` as written.
 #[derive(Deserialize)]
-pub(super) struct SilenceSection {
+pub(super) struct AlertsSection {
     stalled_after: BTreeMap<String, Days>,
     late_after: Days,
 }
 
 type Days = Limited<0, 365>;
 
-impl SilenceSection {
+impl AlertsSection {
     pub(super) fn check(self, at: &At<'_>) -> AlertSettings {
         let mut stalled_after = BTreeMap::new();
         let known = StatusCode::ALL.into_iter().filter(|code| !code.is_terminal());

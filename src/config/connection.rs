@@ -50,7 +50,7 @@ impl TryFrom<FileText> for Certificates {
 pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyText) -> Option<Identity> {
     let text: Hidden<String> = key.into();
     let (at_chain, at_key) = (at.key("client_certificate"), at.key("client_key"));
-    if !at_chain.is_sound() || !at_key.is_sound() {
+    if !at_chain.is_valid() || !at_key.is_valid() {
         return None;
     }
     let fault = |problem: &str, hint: &str| {
@@ -105,7 +105,7 @@ const OUR_PREFIXES: [&str; 2] = ["webhook-", "trackpost-"];
 pub(super) fn check_headers(at: &At<'_>, headers: &[(String, Hidden<String>)]) {
     for (index, (name, value)) in headers.iter().enumerate() {
         let at = at.key(name);
-        check_header_name(&at, name, &headers[..index], "is there twice, in different case");
+        check_header_name(&at, name, &headers[..index], "is given twice, in different case");
         let text = value.expose();
         if !text.is_ascii() || text.trim() != text || HeaderValue::from_str(text).is_err() {
             let hint = "one line of plain text, without spaces around it";
@@ -152,7 +152,7 @@ impl HmacSection {
             at.key("prefix").fault_of(&header.prefix, problem, "plain text, such as \"sha256=\" or \"\"");
         }
         if header.secret.expose().is_empty() {
-            at.key("secret").fault("is empty", "any text: it is the key as it stands");
+            at.key("secret").fault("is empty", "any text; it is used as the key unchanged");
         }
         header
     }

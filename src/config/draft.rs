@@ -1,4 +1,4 @@
-//! A row before it is checked, and what can be wrong with one.
+//! A row before it is checked, and its faults.
 
 use std::collections::BTreeMap;
 
@@ -32,13 +32,13 @@ const LISTED: [&str; 10] = [
     "source",
 ];
 
-/// What is wrong with a row.
+/// The fault of a row.
 #[derive(Debug)]
 pub struct Slip {
     pub value: Option<String>,
     pub problem: String,
     pub hint: Option<String>,
-    /// The bytes are not text, so that nothing else of the source can be trusted either.
+    /// The bytes are not text, so the rest of the source is not trusted either.
     pub not_utf8: bool,
 }
 

@@ -1,8 +1,8 @@
-//! Faults of a configuration: what is wrong, where, and what to do.
+//! Faults of a configuration: the problem, the place and a hint.
 //!
-//! A fault names the place (file or environment variable), the key, the value and, where there is one, a hint. All faults
-//! are gathered and reported at once. The value of a secret is never part of a fault, and text that looks like a secret is
-//! masked wherever it stands.
+//! A fault names the place (file or environment variable), the key, the value and a hint if there is one. All faults
+//! are collected and reported at once. A fault never contains the value of a secret, and text that looks like a secret
+//! is masked.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -111,7 +111,7 @@ fn add(found: &RefCell<Vec<Fault>>, fault: Fault) {
     }
 }
 
-/// The candidate that is probably meant by `word`: at most every third letter differs, or two letters are swapped.
+/// Returns the candidate that `word` probably means: at most every third letter differs, or two letters are swapped.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let bound = (word.chars().count() / 3).max(1);
@@ -123,18 +123,18 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(candidate, _)| candidate)
 }
 
-/// The beginning of a hint: which of `candidates` is probably meant, if any.
+/// Returns the beginning of a hint: the probable one of `candidates`, if any.
 pub(super) fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, candidates).map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "))
 }
 
-/// A hint with all candidates, and the one that is probably meant first.
+/// Returns a hint with all candidates, the probable one first.
 pub(super) fn known_here<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = candidates.into_iter().collect();
     format!("{}known here: {}", meant(word, known.iter().copied()), known.join(", "))
 }
 
-/// Enough of a value to recognise it.
+/// Returns the beginning of a value, enough to recognise it.
 fn shortened(value: &str) -> String {
     const ENOUGH: usize = 120;
     match value.char_indices().nth(ENOUGH) {

@@ -67,7 +67,7 @@ impl HttpSection {
         let Self { listen: Listen(listen), token, hosts } = self;
         let token = Some(Hidden::from(token)).filter(|token| !token.expose().is_empty());
         let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
-        if is_open && token.is_none() && at.key("token").is_sound() {
+        if is_open && token.is_none() && at.key("token").is_valid() {
             let problem = "is required when http.listen is not a loopback address";
             at.key("token").fault(problem, "a long random text, or listen = \"127.0.0.1:8787\"");
         }

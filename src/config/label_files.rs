@@ -1,4 +1,4 @@
-//! Label files: which files an entry of `registration.files` names, and what they are before they are opened.
+//! Label files: the files that an entry of `registration.files` names, and their checks before they are opened.
 //!
 //! An entry is a path or a pattern, relative to the configuration file; only the last part of a path may be a pattern. Paths
 //! are kept as written: links and folders are resolved anew each time.
@@ -22,19 +22,19 @@ pub(super) struct Pattern {
     /// The configuration file and the key of the entry.
     place: String,
     key: String,
-    /// As written.
+    /// Text of the entry, as written.
     text: String,
-    /// Absolute.
+    /// Absolute path of the folder.
     pub(super) folder: PathBuf,
     /// A name, or a pattern of names.
     pub(super) name: String,
 }
 
 impl Pattern {
-    /// The entry that stands at `at`, unless it is wrong.
+    /// Returns the entry at `at`, unless it is wrong.
     pub(super) fn of(at: &At<'_>, text: &str) -> Option<Self> {
         let path = at.context.directory.join(text);
-        // This fails if the working directory is gone; then a relative path means nothing anyway.
+        // This fails if the working directory is gone. A relative path then has no meaning.
         let path = std::path::absolute(&path).unwrap_or(path);
         let (name, folder) = (path.file_name().and_then(|name| name.to_str()), path.parent());
         let (problem, hint) = match (name, folder) {
@@ -55,7 +55,7 @@ impl Pattern {
         self.folder.join(&self.name)
     }
 
-    /// Whether the entry names `path`, existing or not.
+    /// Whether the entry names `path`. The file need not exist.
     pub(super) fn names(&self, path: &Path) -> bool {
         path.parent() == Some(&self.folder)
             && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| fits(&self.name, name))
@@ -66,7 +66,7 @@ fn is_pattern(part: &str) -> bool {
     part.contains(['*', '?'])
 }
 
-/// Tells whether a file has changed.
+/// A stamp that changes when the file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -87,7 +87,7 @@ impl Stamp {
         }
     }
 
-    /// The last change, in milliseconds since 1970, as the file system has it.
+    /// Returns the time of the last change in milliseconds since 1970, from the file system.
     pub fn changed_ms(self) -> i64 {
         let (seconds, nanoseconds) = self.modified.max(self.changed);
         seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)
@@ -108,12 +108,12 @@ impl FoundFile {
         self.path.display().to_string()
     }
 
-    /// The file of that path now, if it may still be read.
+    /// Returns the file of that path now, if it may still be read.
     pub(super) fn again(path: &Path) -> Option<Self> {
         Self::at(path).ok().flatten()
     }
 
-    /// The file, or why it is left out. `None`: it does not exist, or is a folder.
+    /// Returns the file, or the reason why it is left out. `None`: it does not exist, or is a folder.
     fn at(path: &Path) -> Result<Option<Self>, Fault> {
         let place = path.display().to_string();
         let left_out = |problem: String, hint: &str| Err(Fault::new(&place, "", problem).hint(hint));
@@ -165,14 +165,14 @@ fn too_large(bytes: u64) -> String {
 /// A file that is not read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// A file; or a pattern, whose folder cannot be listed.
+    /// A file, or a pattern whose folder cannot be listed.
     pub path: PathBuf,
     pub fault: Fault,
 }
 
 /// The files that the entries name at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct Scan {
     /// In the order of the entries, and of names.
     pub files: Vec<FoundFile>,
     pub left_out: Vec<LeftOut>,
@@ -180,25 +180,25 @@ pub struct Look {
     pub unmatched: Vec<Fault>,
 }
 
-impl Look {
+impl Scan {
     pub(super) fn at(patterns: &[Pattern]) -> Self {
-        let (mut look, mut seen) = (Self::default(), HashSet::new());
+        let (mut scan, mut seen) = (Self::default(), HashSet::new());
         for pattern in patterns {
-            for path in look.named(pattern) {
+            for path in scan.named(pattern) {
                 if !seen.insert(path.clone()) {
                     continue;
                 }
                 match FoundFile::at(&path) {
-                    Ok(Some(file)) => look.files.push(file),
+                    Ok(Some(file)) => scan.files.push(file),
                     Ok(None) => {}
-                    Err(fault) => look.left_out.push(LeftOut { path, fault }),
+                    Err(fault) => scan.left_out.push(LeftOut { path, fault }),
                 }
             }
         }
-        look
+        scan
     }
 
-    /// The paths that an entry names, in the order of their names.
+    /// Returns the paths that an entry names, in the order of their names.
     fn named(&mut self, pattern: &Pattern) -> Vec<PathBuf> {
         let path = pattern.path();
         let left_out = |problem: String, hint: String| {
@@ -209,7 +209,7 @@ impl Look {
             match std::fs::symlink_metadata(&path) {
                 Err(error) => self.left_out.push(left_out(
                     format!("cannot be read: {error}"),
-                    format!("looked for {}; paths start at the configuration file", path.display()),
+                    format!("resolved to {}; relative paths start at the configuration file", path.display()),
                 )),
                 Ok(_) if path.is_dir() => self.left_out.push(left_out(
                     "is a folder".to_owned(),
@@ -241,7 +241,7 @@ impl Look {
         if paths.is_empty() {
             let fault =
                 Fault::new(&pattern.place, &pattern.key, "matches no file so far").value(&pattern.text);
-            let hint = format!("files are looked for in {}", pattern.folder.display());
+            let hint = format!("the pattern is searched in {}", pattern.folder.display());
             self.unmatched.push(fault.hint(hint));
         }
         paths

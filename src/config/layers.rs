@@ -1,8 +1,8 @@
-//! The layers of a configuration, laid over each other: defaults, file, environment.
+//! The layers of a configuration, merged: defaults, file, environment.
 //!
-//! The `config` crate carries the layers. How one is laid over the next differs by table, so it is done here: a section is
-//! merged key by key, while a cadence row, a secret or a set of headers is one value and is replaced as a whole.
-//! Variables do not keep the case of a name, so they find the existing name in any case, with `_` for `-` too.
+//! The `config` crate holds the layers. They are merged here, because the rule depends on the table: a section is
+//! merged key by key, while a cadence row, a secret or a set of headers is one value and is replaced as a whole. Names
+//! of variables have no case, so they match an existing name in any case, with `_` for `-` too.
 
 use std::fmt;
 use std::path::Path;
@@ -21,10 +21,10 @@ pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");
 /// The name of the compiled-in default as a place.
 pub(super) const BUILT_IN: &str = "compiled-in default";
 
-/// Keys whose commented value in [`DEFAULTS`] is an example and no default.
+/// Keys whose commented value in [`DEFAULTS`] is an example, not a default.
 const EXAMPLES: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
 
-/// All layers as one table, in which every scalar and array knows its origin; and the table of all defaults.
+/// Returns all layers as one table, in which every scalar and array knows its origin, and the table of all defaults.
 pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> (Value, Value) {
     let mut builder = config::Config::builder().add_source(Layer::Text(parse(DEFAULTS, BUILT_IN, findings)));
     if let Some(path) = file {
@@ -34,7 +34,9 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
     let built = builder.build().and_then(|built| built.cache.into_table());
     let mut table = built.unwrap_or_else(|error| {
         let fault = Fault::new("configuration", "", error.to_string());
-        findings.fault(fault.hint("trackpost check with the file alone, without variables, may tell more"));
+        findings.fault(
+            fault.hint("run trackpost check with the file alone, without variables, for more details"),
+        );
         Map::new()
     });
     let defaults = defaults(findings);
@@ -62,15 +64,15 @@ fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
     if let Some(ValueKind::Table(rows)) = table.get("cadence").map(|cadence| &cadence.kind) {
         for row in RowName::ALL.map(RowName::as_str) {
             if rows.keys().filter(|name| name.eq_ignore_ascii_case(row)).count() > 1 {
-                let twice = Fault::new(place, format!("cadence.{row}"), "is there twice, in different case");
-                findings.fault(twice.hint("names of rows are the same in any case: keep one of them"));
+                let twice = Fault::new(place, format!("cadence.{row}"), "is given twice, in different case");
+                findings.fault(twice.hint("names of rows ignore case: keep one of them"));
             }
         }
     }
     table
 }
 
-/// A syntax error with its line. The text is not quoted, as it may hold a secret.
+/// A syntax error with its line. The text is not quoted, because it may contain a secret.
 fn syntax_fault(text: &str, place: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
     let (mut position, mut message) = (String::new(), "is not valid TOML".to_owned());
     if let Some(error) = error.downcast_ref::<toml::de::Error>() {
@@ -80,7 +82,7 @@ fn syntax_fault(text: &str, place: &str, error: &(dyn std::error::Error + 'stati
         message = format!("{message}: {}", error.message().replace('\n', ", "));
     }
     Fault::new(place, position, message)
-        .hint("strings stand in quotes, sections in [brackets], and each is there once")
+        .hint("put strings in quotes and sections in [brackets], and write each key once")
 }
 
 /// The path of each variable in lower case, and its value.
@@ -103,7 +105,7 @@ fn structured(variable: &str, text: &str) -> Value {
     Value::new(Some(&origin), text)
 }
 
-/// All defaults, also those that stand in comments: of any account, of any subscriber and of the registration.
+/// Returns all defaults, including those in comments: of any account, of any subscriber and of the registration.
 fn defaults(findings: &Findings) -> Value {
     let mut defaults = parse(&uncommented(), BUILT_IN, findings);
     defaults.remove("signing");
@@ -118,7 +120,7 @@ fn defaults(findings: &Findings) -> Value {
     Value::new(None, defaults)
 }
 
-/// Adds the defaults that stand in comments.
+/// Adds the defaults in comments.
 fn complete(table: &mut Map<String, Value>, defaults: &Value) {
     let ValueKind::Table(defaults) = &defaults.kind else { return };
     for section in ["accounts", "subscribers"] {
@@ -194,7 +196,7 @@ impl fmt::Debug for Layer {
     }
 }
 
-/// Lays `above` over `below`, which is at `path`.
+/// Merges `above` into `below`, which is at `path`; `above` takes precedence.
 fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
     match above.kind {
         ValueKind::Table(entries) if is_merged(path) => {
@@ -306,7 +308,7 @@ mod tests {
         assert!(at(&table, &["cadence", "IT", "slow_after"]).is_none());
         assert!(at(&table, &["cadence", "AC", "slow_after"]).is_some());
         let (_, faults) = over("[cadence.it]\n[cadence.IT]", &[]);
-        assert!(faults.contains("cadence.IT: is there twice"), "{faults}");
+        assert!(faults.contains("cadence.IT: is given twice"), "{faults}");
     }
 
     #[test]

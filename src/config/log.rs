@@ -40,7 +40,7 @@ impl LogConfig {
     }
 }
 
-/// What is wrong with a filter, and a hint.
+/// Returns the problem of a filter and a hint.
 fn objection(filter: &str) -> Option<(String, String)> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     // A single word that is not a level would be taken for a module, and silence all others.

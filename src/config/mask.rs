@@ -2,10 +2,10 @@
 
 /// Replaces a secret.
 const MASK: &str = "…";
-/// A run of so many letters and digits is a secret and not a word.
+/// A run of at least this many letters and digits is a secret, not a word.
 const LONG: usize = 16;
 
-/// `text` with everything masked that looks like a secret.
+/// Returns `text` with everything masked that looks like a secret.
 pub(super) fn secrets(text: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_+=-".contains(c);
     let (mut masked, mut rest) = (String::with_capacity(text.len()), text);
@@ -18,7 +18,7 @@ pub(super) fn secrets(text: &str) -> String {
             Some(prefix) => {
                 masked.push_str(prefix);
                 masked.push_str(MASK);
-                // Base64 goes on after a slash.
+                // A slash is part of Base64.
                 rest = rest.trim_start_matches(|c| is_part(c) || c == '/');
             }
             None if is_random(word) => masked.push_str(MASK),

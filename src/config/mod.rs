@@ -1,13 +1,13 @@
 //! Reads the configuration: TOML text in, validated domain types out.
 //!
-//! Three layers lie over each other: compiled-in defaults, the file, the environment. Serde reads the result into one struct
-//! per section (`table`); then the module of each section checks its struct. All faults are reported at once, each with
-//! place, key, value and a hint, and none ever shows a secret. Wrong label rows are not faults of the configuration: they
-//! are left out and reported apart.
+//! Three layers are merged: compiled-in defaults, the file, the environment. Serde reads the result into one struct per
+//! section (`table`); then the module of each section checks its struct. All faults are reported at once, each with
+//! place, key, value and a hint, and without secrets. Wrong label rows are not faults of the configuration: they are
+//! left out and reported separately.
 //!
 //! A new key needs a field in the struct of its section and in the validated type, and its default and documentation in
-//! `config/trackpost.toml`. There the values of accounts and subscribers stand in comments that start with `#` and no space;
-//! those that are only examples are listed in `layers`.
+//! `config/trackpost.toml`. Values of accounts and subscribers are in comments there that start with `#` and no space;
+//! `layers` lists the ones that are only examples.
 //!
 //! The module opens no connection and no database, resolves no name, watches no file, and reads no global state: the
 //! environment is an argument.
@@ -46,10 +46,10 @@ use std::path::Path;
 pub use environment::Environment;
 pub use fault::{Fault, nearest};
 pub use http::HttpConfig;
-pub use label_files::{FoundFile, LeftOut, Look, Stamp, fits};
+pub use label_files::{FoundFile, LeftOut, Scan, Stamp, fits};
 pub use log::{LogConfig, LogFormat};
 pub use registration::RegistrationConfig;
-pub use roll::{Held, Place, Roll, SHOWN_PER_PLACE};
+pub use roll::{Comparison, Place, Roll, SHOWN_PER_PLACE};
 pub use rows::{CheckedRow, RowKind, RowSource, each_row};
 pub use sources::{LabelSources, Reading};
 pub use store::StoreConfig;
@@ -66,7 +66,7 @@ use fault::Findings;
 use subscribers::Choices;
 use table::{At, Context, Extent};
 
-/// The whole configuration but for the labels. A reload compares it part by part.
+/// The whole configuration without the labels. A reload compares it part by part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub store: StoreConfig,
@@ -76,20 +76,20 @@ pub struct Config {
     pub registration: RegistrationConfig,
     pub cadence: Cadence,
     pub silence: AlertSettings,
-    /// The first signs, where a subscriber asks for it; all are published.
+    /// The first key signs, for subscribers with `rsa_signature`; all are published.
     pub rsa_keys: Vec<RsaKey>,
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,
 }
 
-/// A valid configuration, and where labels come from.
+/// A valid configuration and its label sources.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub config: Config,
-    /// Where labels come from. Label files are not read yet.
+    /// The label sources. Label files are not read yet.
     pub sources: LabelSources,
     /// Wrong rows of the configuration itself, which are left out.
     pub label_faults: Vec<Fault>,
-    /// How many of them there are.
+    /// The number of these rows.
     pub label_fault_count: usize,
     pub warnings: Vec<Fault>,
 }
@@ -99,16 +99,16 @@ pub struct Loaded {
 pub struct Faults {
     /// Never empty.
     pub faults: Vec<Fault>,
-    /// Label rows that are left out. They stop nothing, and are reported beside the faults.
+    /// Label rows that are left out. They do not stop the start.
     pub label_faults: Vec<Fault>,
     /// The number of rows that are left out.
     pub label_fault_count: usize,
-    /// Where labels come from, as far as that is valid.
+    /// The valid label sources.
     pub sources: Box<LabelSources>,
 }
 
 impl Faults {
-    /// Faults of the configuration, and none of labels.
+    /// Returns faults of the configuration without faults of labels.
     pub fn of(faults: Vec<Fault>) -> Self {
         Self { faults, label_faults: Vec::new(), label_fault_count: 0, sources: Box::default() }
     }
@@ -136,11 +136,11 @@ impl Config {
         strict(load(Some(path), environment, Extent::Everything))
     }
 
-    /// The same for a command that works on the database beside a daemon. It may not be allowed to read the secrets, so they
-    /// are not fetched; labels are not read.
+    /// The same for a command that works on the database beside a daemon. It may lack the right to read the secrets, so
+    /// it does not fetch them. It does not read labels.
     ///
     /// # Errors
-    /// All faults of the configuration, except those of secrets and labels.
+    /// All faults of the configuration except faults of secrets and labels.
     pub fn load_beside(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
         strict(load(Some(path), environment, Extent::BesideDaemon))
     }
@@ -158,7 +158,7 @@ impl Config {
         Ok((loaded, (!faults.is_empty()).then(|| Faults::of(faults))))
     }
 
-    /// The compiled-in defaults with `environment` over them: no file is read.
+    /// Reads the compiled-in defaults with `environment` over them, without a file.
     ///
     /// # Errors
     /// All faults of the environment.
@@ -182,7 +182,7 @@ struct Sections {
     accounts: BTreeMap<String, accounts::AccountSection>,
     registration: registration::RegistrationSection,
     cadence: cadence::CadenceSection,
-    silence: cadence::SilenceSection,
+    silence: cadence::AlertsSection,
     #[serde(default)]
     signing: signing::SigningSection,
     #[serde(default)]
@@ -212,13 +212,13 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     let root_before = &root.clone();
     let sections: Sections = table::read(&mut root, &defaults, context);
 
-    // Places and keys are those that were written.
+    // Faults name places and keys as written.
     let at = |name: &str| At::root(root_before, context).key(name);
     let names: Vec<AccountName> = sections.accounts.keys().map(|name| AccountName::new(name)).collect();
     let accounts = sections.accounts.into_iter().filter_map(|(name, account)| {
         let at = at("accounts").key(&name);
         let account = account.check(&at, &name);
-        at.is_sound().then(|| (account.name.clone(), account))
+        at.is_valid().then(|| (account.name.clone(), account))
     });
     let store = sections.store.check(&at("store"));
     let http = sections.http.check(&at("http"));
@@ -232,7 +232,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     let subscribers = sections.subscribers.into_iter().filter_map(|(name, subscriber)| {
         let at = at("subscribers").key(&name);
         let subscriber = subscriber.check(&at, &name, choices);
-        at.is_sound().then(|| (subscriber.name.clone(), subscriber))
+        at.is_valid().then(|| (subscriber.name.clone(), subscriber))
     });
     let config = Config {
         store,
@@ -248,7 +248,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     for (what, missing) in [("accounts", names.is_empty()), ("subscribers", no_subscriber)] {
         if missing {
             let hint = format!("[{what}.NAME]; `trackpost demo` shows everything without any");
-            findings.warn(Fault::new(file, what, "none is configured").hint(hint));
+            findings.warn(Fault::new(file, what, "none configured").hint(hint));
         }
     }
     let (faults, mut warnings) = findings.finish();

@@ -1,6 +1,7 @@
 //! `proxy` of a subscriber or an account.
 //!
-//! There is no proxy unless one is configured, whatever the environment says. The credentials of a proxy are never shown.
+//! A proxy is used only if it is configured; the environment alone never sets one. The credentials of a proxy are never
+//! shown.
 
 use serde::Deserialize;
 
@@ -22,7 +23,7 @@ impl From<ProxyUrls> for Proxies {
     }
 }
 
-/// The parts of [`ProxyUrls`] that `text` stands for: a URL, `environment` or nothing.
+/// Returns the parts of [`ProxyUrls`] for `text`: a URL, `environment` or nothing.
 pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, Wrong> {
     if text.is_empty() || context.extent == Extent::BesideDaemon {
         return Ok(vec![String::new(); 3]);

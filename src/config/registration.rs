@@ -1,6 +1,6 @@
 //! `[registration]`: which labels are polled, and whether the first answer is sent.
 //!
-//! Labels are kept apart from the rest of the configuration: there may be a million of them, and a reload compares the
+//! Labels are separate from the rest of the configuration: there may be a million of them, and a reload compares the
 //! rest as a whole.
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ pub(super) struct RegistrationSection {
     first_poll: FirstPoll,
 }
 
-/// The section, and where labels come from.
+/// The section and its label sources.
 pub(super) struct Registered {
     pub(super) config: RegistrationConfig,
     pub(super) sources: LabelSources,
@@ -61,7 +61,7 @@ impl RegistrationSection {
     }
 }
 
-/// Each label once; the last row of a label holds.
+/// Returns each label once; the last row of a label counts.
 fn inline(
     at: &At<'_>,
     labels: Vec<Json>,

@@ -1,7 +1,7 @@
 //! The roll of labels: checks rows, and keeps each label in 16 bytes.
 //!
-//! A hash of the id and a hash of the metadata tell whether the registry has the label as configured. A million labels take
-//! 16 MB while they are compared; none of them is kept as text.
+//! A hash of the id and a hash of the metadata show whether the registry has the label as configured. A million labels
+//! take 16 MB while they are compared; none of them is kept as text.
 
 use std::cmp::Ordering;
 use std::hash::DefaultHasher;
@@ -20,7 +20,7 @@ const CONFLICTS: usize = 1_000;
 
 const ROW: &str = "a row is an id, or { id = \"…\", account = \"…\", metadata = { … } }";
 
-/// Where a row stands.
+/// Place of a row.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) place: &'a str,
@@ -46,7 +46,7 @@ impl At<'_> {
 
     /// A warning that an earlier row has other metadata.
     pub(super) fn again(self, label: &LabelKey) -> Fault {
-        self.fault(Slip::new("was there before with other metadata: this row holds"))
+        self.fault(Slip::new("an earlier row has other metadata: this row is used"))
             .value(label.id.as_str())
             .hint("one row per label, or the same metadata in both")
     }
@@ -59,7 +59,7 @@ pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> R
         hint: Some("an id as ShipStation gives it, such as se-324658".to_owned()),
         ..Slip::new(format!("is not a label id: {error}"))
     })?;
-    // A fault of the account names the id too, so that the row can be found.
+    // A fault of the account also names the id, so that the row can be found.
     let named = |slip: Slip| match slip.value {
         Some(_) => Slip { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
         None => Slip { value: Some(draft.id.clone()), ..slip },
@@ -74,7 +74,7 @@ fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName,
         (None, [only]) => Ok(only.clone()),
         (None, []) => Err(Slip {
             hint: hint("[accounts.NAME] with its api_key".to_owned()),
-            ..Slip::new("does not belong to an account: none is configured")
+            ..Slip::new("has no account: the configuration has none")
         }),
         (None, _) => Err(Slip {
             hint: hint("with several accounts each label names its own".to_owned()),
@@ -100,7 +100,7 @@ fn place_of(accounts: &[AccountName], name: &str) -> Option<usize> {
     accounts.binary_search_by(|account| account.as_str().cmp(name)).ok()
 }
 
-/// Where a label stands: 0 for the configuration itself, else the number of its file from 1 on.
+/// Place of a label: 0 for the configuration itself, else the number of its file from 1 on.
 pub type Place = u32;
 
 /// Bits of `Record::content` for the place; the others are the hash of the metadata.
@@ -132,12 +132,12 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// A record stands at most so many places from where it is expected, most of the time.
+/// The distance of most records from their expected place.
 const NEAR: usize = 32;
 
 /// How a label of the registry compares to the roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum Comparison {
     /// On the roll with the same metadata and place.
     Same,
     /// On the roll with other metadata or another place.
@@ -162,8 +162,8 @@ struct Run {
 }
 
 impl Run {
-    /// Names are hashes, spread evenly, so where one stands follows from its value. A binary search over all of them would
-    /// miss the cache at most of its steps.
+    /// Names are evenly spread hashes, so the value of a name gives its approximate place. A binary search over all of
+    /// them would miss the cache at most of its steps.
     fn find(&self, name: u64) -> Option<usize> {
         let (records, last) = (&self.records, self.records.len().checked_sub(1)?);
         let places = |names: u64| ((u128::from(names) * records.len() as u128) >> 64) as usize;
@@ -221,8 +221,8 @@ impl Roll {
         }
     }
 
-    /// Keeps the last row of each label, and marks all labels as wanted. Returns the labels whose rows have different metadata,
-    /// up to a limit, and their number.
+    /// Keeps the last row of each label and marks all labels as wanted. Returns the labels with rows of different
+    /// metadata, up to a limit, and their number.
     pub(super) fn seal(&mut self) -> (Conflicts, usize) {
         let (mut conflicts, mut count) = (Conflicts::default(), 0);
         for (account, run) in self.accounts.iter().zip(&mut self.runs) {
@@ -246,30 +246,36 @@ impl Roll {
         (conflicts, count)
     }
 
-    /// How many labels of an account there are.
+    /// The number of labels of an account.
     pub fn labels_of(&self, account: &AccountName) -> usize {
         place_of(&self.accounts, account.as_str()).map_or(0, |at| self.runs[at].records.len())
     }
 
-    /// How many labels there are.
+    /// The number of labels.
     pub fn labels(&self) -> usize {
         self.runs.iter().map(|run| run.records.len()).sum()
     }
 
-    /// Compares a label of the registry with the roll; `place` is `None` for a file that was not read. A label that is the same
-    /// is no longer wanted.
-    pub fn hold(&mut self, account: &str, label_id: &str, metadata: &str, place: Option<Place>) -> Held {
-        let Some(run) = self.run(account) else { return Held::Unknown };
+    /// Compares a label of the registry with the roll; `place` is `None` for a file that was not read. An equal label
+    /// is then unmarked: it is not wanted.
+    pub fn compare(
+        &mut self,
+        account: &str,
+        label_id: &str,
+        metadata: &str,
+        place: Option<Place>,
+    ) -> Comparison {
+        let Some(run) = self.run(account) else { return Comparison::Unknown };
         let record = Record::new(label_id, metadata, place.unwrap_or(Place::MAX));
-        let Some(at) = run.find(record.name) else { return Held::Unknown };
+        let Some(at) = run.find(record.name) else { return Comparison::Unknown };
         if run.records[at] != record {
-            return Held::Changed;
+            return Comparison::Changed;
         }
         run.settle(at);
-        Held::Same
+        Comparison::Same
     }
 
-    /// Forgets all labels but those that are still wanted. Returns how many these are.
+    /// Drops all labels that are not wanted. Returns the number of the others.
     pub fn keep_wanted(&mut self) -> usize {
         for run in &mut self.runs {
             let records = std::mem::take(&mut run.records).into_iter().enumerate();
@@ -281,7 +287,7 @@ impl Roll {
         self.labels()
     }
 
-    /// Whether this is the row that holds and its label is still wanted; afterwards it is not wanted.
+    /// Whether this is the valid row of a wanted label. Marks the label as not wanted.
     pub(super) fn take(&mut self, label: &Registration, place: Place) -> bool {
         let Some(run) = self.run(label.key.account.as_str()) else { return false };
         // Most labels are not wanted; their metadata need not be hashed.
@@ -304,7 +310,7 @@ fn record_of(label: &Registration, place: Place) -> Record {
     Record::new(label.key.id.as_str(), &metadata, place)
 }
 
-/// Labels whose rows have different metadata, with the hash of the last row that was read.
+/// Labels with rows of different metadata, with the hash of the last row read.
 #[derive(Debug, Default)]
 pub(super) struct Conflicts(std::collections::HashMap<(AccountName, u64), Option<u64>>);
 
@@ -354,8 +360,9 @@ impl Bounded {
     /// Ends a place with the number of faults that were not kept.
     pub(super) fn close(&mut self, place: &str, of_what: &str) {
         if let Some(more @ 1..) = self.of_place.checked_sub(SHOWN_PER_PLACE) {
-            self.kept
-                .push(Fault::new(place, "", format!("{more} {of_what}")).hint("those before it say why"));
+            self.kept.push(
+                Fault::new(place, "", format!("{more} {of_what}")).hint("the faults above name the causes"),
+            );
         }
         self.of_place = 0;
     }

@@ -1,7 +1,7 @@
-//! Secrets and files, fetched while the configuration is read.
+//! Secrets and files, read while the configuration is read.
 //!
-//! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The types here are read by their names: a field of
-//! such a type holds the secret itself. A fault never shows a secret, not even when it has the wrong type.
+//! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The types here are read by their names:
+//! a field of such a type holds the secret itself. A fault never shows a secret, even if the secret has the wrong type.
 
 use std::io::Read;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) struct Secret(String);
 #[derive(Deserialize)]
 pub(super) struct Token(String);
 
-/// The content of the file at the path that is given; empty without a path.
+/// The content of the file at a path; empty without a path.
 #[derive(Default, Deserialize)]
 pub(super) struct FileText(pub(super) String);
 
@@ -85,7 +85,7 @@ const LONGEST_FILE: u64 = 1024 * 1024;
 
 const RELATIVE: &str = "relative paths start at the configuration file";
 
-/// The secret that a value is or points to, without line breaks at its end.
+/// Returns the secret that a value contains or points to, without line breaks at its end.
 fn fetch(at: &At<'_>) -> Result<String, Wrong> {
     at.context.is_secret.set(true);
     let context = at.context;
@@ -153,17 +153,17 @@ fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {
             '\t' => "a tab".to_owned(),
             other => format!("the character U+{:04X}", u32::from(other)),
         };
-        let hint = "one word of plain text: is it copied completely, and nothing else?";
+        let hint = "a secret is one word of plain text: copy it completely, and nothing else";
         return Err(Wrong::new(format!("contains {found} at character {position}"), hint));
     }
     if token != text {
         let problem = "has spaces, quotes or invisible characters around it: they are removed";
-        at.warn(None, problem, "keep the secret alone, without quotes around it");
+        at.warn(None, problem, "write the secret without quotes and spaces around it");
     }
     Ok(token.to_owned())
 }
 
-/// Removes what may have been copied along with a secret.
+/// Removes characters that are often copied along with a secret.
 fn bare(text: &str) -> &str {
     let invisible = |c: char| c.is_whitespace() || INVISIBLE.contains(&c);
     let text = text.trim_matches(invisible);

@@ -1,4 +1,4 @@
-//! `[signing]`: the RSA keys that sign callbacks as the vendor does, for subscribers that ask for it.
+//! `[signing]`: the RSA keys that sign callbacks as the vendor does, for subscribers with `rsa_signature`.
 //!
 //! Each key signs once here, so that a wrong one is a fault now and not a failure later.
 
@@ -31,7 +31,7 @@ impl SigningSection {
             let at = if one.is_set() { one } else { at.key("rsa_keys").item(index) };
             match rsa_key(&text.into()) {
                 Ok(key) if keys.contains(&key) => {
-                    at.fault("is there twice", "each key once; the first one signs")
+                    at.fault("is given twice", "each key once; the first one signs")
                 }
                 Ok(key) => keys.push(key),
                 Err((problem, hint)) => at.fault(problem, hint),
@@ -46,7 +46,7 @@ pub(super) fn is_configured(at: &At<'_>) -> bool {
     at.key("rsa_key").is_set() || at.key("rsa_keys").item(0).is_set()
 }
 
-/// The key, or what is wrong with it, and a hint.
+/// Returns the key, or its problem and a hint.
 fn rsa_key(text: &Hidden<String>) -> Result<RsaKey, (String, &'static str)> {
     let make = "make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem";
     let parsed = match PrivateKeyDer::from_pem_slice(text.expose().as_bytes()) {
@@ -58,7 +58,7 @@ fn rsa_key(text: &Hidden<String>) -> Result<RsaKey, (String, &'static str)> {
             return Err(("is an encrypted private key".to_owned(), hint));
         }
         Err(_) => {
-            let path = "a key is a secret: { file = \"rsa.pem\" } says where it is";
+            let path = "a key is a secret: { file = \"rsa.pem\" } names its file";
             let hint = if text.expose().contains("-----") { make } else { path };
             return Err(("is not a private key in PEM".to_owned(), hint));
         }

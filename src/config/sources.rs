@@ -8,12 +8,12 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use super::fault::Fault;
-use super::label_files::{FoundFile, LeftOut, Look, Pattern, open};
+use super::label_files::{FoundFile, LeftOut, Pattern, Scan, open};
 use super::roll::{At, Bounded, Conflicts, MOST_FILES, Place, Roll, check};
 use super::rows::each_draft;
 use crate::domain::label::{AccountName, Registration, Source};
 
-/// What the configuration says about labels.
+/// The label sources of the configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LabelSources {
     /// Labels of the configuration itself, each once.
@@ -33,7 +33,7 @@ pub struct Reading {
     pub left_out: Vec<LeftOut>,
     /// Wrong rows: the first of each file, and a count of the rest.
     pub faults: Vec<Fault>,
-    /// How many rows are wrong.
+    /// The number of wrong rows.
     pub fault_count: usize,
     pub warnings: Vec<Fault>,
 }
@@ -47,9 +47,9 @@ impl LabelSources {
         Self { inline, patterns: Vec::new(), accounts }
     }
 
-    /// The files that the entries name now; no file is opened.
-    pub fn look(&self) -> Look {
-        Look::at(&self.patterns)
+    /// Finds the files that the entries name now, without opening a file.
+    pub fn scan(&self) -> Scan {
+        Scan::at(&self.patterns)
     }
 
     /// The folder and the name, or the pattern of names, of each entry.
@@ -64,10 +64,10 @@ impl LabelSources {
 
     /// Reads the labels of the configuration and of the files that the entries name now.
     pub fn read_all(&self) -> Reading {
-        let look = self.look();
-        let mut reading = self.read(look.files);
-        reading.left_out.splice(0..0, look.left_out);
-        reading.warnings.splice(0..0, look.unmatched);
+        let scan = self.scan();
+        let mut reading = self.read(scan.files);
+        reading.left_out.splice(0..0, scan.left_out);
+        reading.warnings.splice(0..0, scan.unmatched);
         reading
     }
 
@@ -122,7 +122,7 @@ impl LabelSources {
         reading
     }
 
-    /// Reads all rows again to find those that contradict an earlier row.
+    /// Reads all rows again to find the rows that contradict an earlier row.
     fn name_conflicts(
         &self,
         files: &[PathBuf],
@@ -150,7 +150,8 @@ impl LabelSources {
             warnings.close(&place, "more rows name a label again, with other metadata");
         }
         if let Some(more @ 1..) = count.checked_sub(named) {
-            let problem = format!("{more} more rows name a label again, with other metadata: the later hold");
+            let problem =
+                format!("{more} more rows name a label again, with other metadata: the later rows are used");
             let hint = "one row per label, or the same metadata in both";
             warnings.push(|| Fault::new("registration.files", "", problem).hint(hint));
         }
@@ -193,7 +194,7 @@ impl LabelSources {
             return Some(label.clone());
         }
         let mut found = None;
-        for file in self.look().files {
+        for file in self.scan().files {
             let _ = each_label(&file, &self.accounts, &mut |_, label| match label {
                 Ok(label) if label.key.account == *account => {
                     found = Some(label);

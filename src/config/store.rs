@@ -13,7 +13,7 @@ use super::table::At;
 pub struct StoreConfig {
     /// Below `$STATE_DIRECTORY` if it is relative and that is set.
     pub path: PathBuf,
-    /// How long finished labels and their history are kept.
+    /// Time for which finished labels and their history are kept.
     pub keep_finished: Duration,
     pub keep_attempts: Duration,
 }

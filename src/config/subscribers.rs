@@ -76,7 +76,7 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// What other sections offer to choose from.
+/// The choices that other sections define.
 #[derive(Clone, Copy)]
 pub(super) struct Choices<'a> {
     pub(super) accounts: &'a [AccountName],
@@ -107,7 +107,7 @@ impl SubscriberSection {
         connection::check_headers(&at.key("headers"), &headers);
         if self.rsa_signature && !choices.can_sign {
             let hint = "[signing], rsa_key = { file = \"rsa.pem\" }";
-            at.key("rsa_signature").fault_of("true", "needs a key, and none is configured", hint);
+            at.key("rsa_signature").fault_of("true", "needs a key, and [signing] has none", hint);
         }
         Subscriber {
             name: SubscriberName::new(name),
@@ -143,7 +143,7 @@ fn check_url(at: &At<'_>, text: &str, allow_insecure: bool) -> String {
         }
     };
     if url.is_plain_to_public() && !allow_insecure {
-        let hint = "use https, or set allow_insecure = true if anybody on the way may read the callbacks";
+        let hint = "use https, or set allow_insecure = true to accept that others can read the callbacks";
         at.fault_of(&url.shown, "is plain http to a public address", hint);
     }
     if let Some(refusal) = url.address().and_then(always_refused) {

@@ -1,8 +1,8 @@
-//! Reads the layered table with serde, and reports all that is wrong with it.
+//! Reads the layered table with serde, and reports all faults.
 //!
-//! Serde stops at the first wrong value. So a wrong value is reported and replaced by its default, and the table is read
-//! again, until nothing is wrong: every section is a plain struct. A key that no struct has is a wrong value, too. Types with the
-//! names of [`super::secret`] are fetched from where the configuration says they are.
+//! Serde stops at the first wrong value. So a wrong value is reported and replaced by its default, and the table is
+//! read again, until it has no fault. Every section is a plain struct. A key without a field counts as a wrong value.
+//! Types with the names of [`super::secret`] are read from the place that the configuration names.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::fault::{Fault, Findings};
 use super::value::{ANY, child, child_mut, empty_table, find, position, toml, unread};
 use super::wrong::Wrong;
 
-/// What reading and checking need besides the values.
+/// The context of reading and checking.
 pub(super) struct Context<'a> {
     pub(super) environment: &'a Environment,
     /// The directory of the configuration file; relative paths start here.
@@ -34,21 +34,21 @@ pub(super) struct Context<'a> {
     pub(super) is_secret: Cell<bool>,
 }
 
-/// The texts of a value by the name of its type, if that is read from elsewhere.
+/// Returns the texts of a value by the name of its type, if the value is read from elsewhere.
 pub(super) type Fetch = fn(&At<'_>, &str) -> Option<Result<Vec<String>, Wrong>>;
 
-/// What variables start with. `TRACKPOST_CONFIG` does not: one underscore.
+/// The prefix of variables. `TRACKPOST_CONFIG` has one underscore and is not one of them.
 pub(super) const PREFIX: &str = "TRACKPOST__";
 
-/// How much of the configuration is wanted.
+/// The part of the configuration that a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     Everything,
-    /// For a command that works on the database only: no secret is fetched, no label is read.
+    /// For a command that works on the database only: without secrets and labels.
     BesideDaemon,
 }
 
-/// Reads `root`. What is wrong is reported, and replaced in `root` by its value in `defaults` or removed.
+/// Reads `root`. Each wrong value is reported, and replaced in `root` by its value in `defaults` or removed.
 pub(super) fn read<T: DeserializeOwned>(root: &mut Value, defaults: &Value, context: &Context<'_>) -> T {
     loop {
         let mut wrong = match T::deserialize(At::root(root, context)) {
@@ -75,7 +75,7 @@ pub(super) fn read<T: DeserializeOwned>(root: &mut Value, defaults: &Value, cont
 fn repair(root: &mut Value, defaults: &Value, mut path: Vec<String>, remove: bool) {
     while let Some((name, parent)) = path.split_last() {
         let default = match find(defaults, &path).filter(|_| !remove).map(unread) {
-            // No account and no subscriber is a default, only the keys of each.
+            // The defaults contain only the keys of accounts and subscribers, not whole tables.
             Some(default) if child(&default, ANY).is_some() => empty_table(),
             default => default.unwrap_or_default(),
         };
@@ -143,7 +143,7 @@ impl<'a> At<'a> {
     }
 
     /// Whether no fault was found in the value so far.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         !self.context.findings.concern(&self.name())
     }
 
@@ -187,7 +187,7 @@ impl<'a> At<'a> {
         }
     }
 
-    /// The values of a table or an array, without those that were removed.
+    /// Returns the values of a table or an array without the removed ones.
     fn children(self, names: impl Iterator<Item = String>) -> Children<'a> {
         let children: Vec<_> =
             names.map(|name| (self.key(&name), name)).filter(|(at, _)| at.is_set()).collect();
@@ -331,7 +331,7 @@ pub(super) fn is_variable(place: &str) -> bool {
     place.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
-/// The file or variable of a value. A merged table has no origin of its own, but those of its values.
+/// Returns the file or variable of a value. A merged table has no origin of its own; its values have.
 fn origin<'a>(value: &'a Value, file: &str) -> Option<&'a str> {
     match (&value.kind, value.origin()) {
         (ValueKind::Table(entries), None) => {

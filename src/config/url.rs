@@ -1,7 +1,7 @@
-//! Checks URLs as far as a configuration can be wrong about them.
+//! Checks the URLs of a configuration.
 //!
-//! Names are not resolved: which addresses are allowed is checked at every connect. Only what the text shows is refused
-//! here, such as plain http to a public address.
+//! Names are not resolved here; each connection checks its addresses. This check refuses only URLs that are wrong by
+//! their text, such as plain http to a public address.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ pub(super) struct HttpUrl {
 }
 
 impl HttpUrl {
-    /// Parses `text`, or says what is wrong with it.
+    /// Parses `text`, or returns its problem.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let mut url = Url::parse(text).map_err(|_| "is not a valid URL")?;
         if !["http", "https"].contains(&url.scheme()) {
@@ -65,7 +65,7 @@ impl HttpUrl {
         }
     }
 
-    /// Whether the host is a name of the public internet, as far as a name tells.
+    /// Whether the host looks like a name of the public internet.
     pub(super) fn is_public_name(&self) -> bool {
         let private = [".local", ".internal", ".lan", ".home.arpa", ".localhost", ".test", ".cluster.local"];
         match &self.host {
@@ -83,7 +83,7 @@ impl HttpUrl {
     }
 }
 
-/// The part of an invalid URL that may be shown: nothing before an `@`, nothing from a `?` or `#` on.
+/// Returns the part of an invalid URL that may be shown: without the text before an `@` and from a `?` or `#` on.
 pub(super) fn masked(text: &str) -> String {
     let (hidden, shown) = text.rsplit_once('@').unwrap_or(("", text));
     let shown = &shown[..shown.find(['?', '#']).unwrap_or(shown.len())];

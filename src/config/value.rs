@@ -5,7 +5,7 @@ use config::{Map, Value, ValueKind};
 /// The name of the account and of the subscriber that hold the defaults of all.
 pub(super) const ANY: &str = "*";
 
-/// The position in an array that a part of a path stands for, such as `[0]`.
+/// Returns the position in an array that a part of a path names, such as `[0]`.
 pub(super) fn position(name: &str) -> Option<usize> {
     name.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
@@ -43,10 +43,10 @@ pub(super) fn toml(value: &Value) -> String {
     }
 }
 
-/// Stands for a secret that is not fetched. It has the form of every kind of secret.
+/// Placeholder of a secret that is not read. It is valid for every kind of secret.
 pub(super) const UNREAD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-/// The kind of place where a secret is kept, and its path or name.
+/// Returns the kind of place of a secret, and its path or name.
 pub(super) fn kept(written: &ValueKind) -> Option<(&str, &str)> {
     let ValueKind::Table(table) = written else { return None };
     let (kind, place) = table.iter().next().filter(|_| table.len() == 1)?;

@@ -1,4 +1,4 @@
-//! Why a value cannot be read, as an error of serde.
+//! Reasons why a value cannot be read, as an error of serde.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, Expected, Unexpected};
 
 use super::fault::known_here;
 
-/// Why a value cannot be read, and where it stands.
+/// The reason why a value cannot be read, and its path.
 #[derive(Debug)]
 pub(super) struct Wrong {
     pub(super) path: Vec<String>,
@@ -50,7 +50,7 @@ impl Wrong {
         }
     }
 
-    /// Says that it is about the value at `path`, or about a missing key of it, unless an inner value is known already.
+    /// Sets the path of the value, or of its missing key, unless an inner value is known already.
     pub(super) fn at(self, path: &[String], secret: bool) -> Self {
         if self.located {
             return self;
@@ -75,14 +75,15 @@ impl Error for Wrong {
         Self::new(problem, hint)
     }
 
-    /// The hint is made of the default.
+    /// The hint names the default.
     fn missing_field(field: &'static str) -> Self {
         let wrong = Self::new("is missing", "");
         Self { path: vec![field.to_owned()], shown: false, ..wrong }
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        let wrong = Self::new("is set in two ways", "one value, or an array under the name in the plural");
+        let wrong =
+            Self::new("is set in two ways", "write one value, or an array under the name in the plural");
         Self { path: vec![field.to_owned()], shown: false, remove: true, ..wrong }
     }
 

@@ -31,7 +31,7 @@ use crate::webhook::NoTls;
 use crate::workers::heartbeat::Heartbeats;
 use crate::workers::learned_rates::SharedRates;
 use signals::Heard;
-pub use signals::{Signals, told_to_stop};
+pub use signals::{Signals, stop_signal};
 use supervisor::{Ended, Supervisor};
 
 /// The longest wait for attempts in flight after SIGTERM (contract 9.2).
@@ -41,7 +41,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// The interval at which the database's path is compared with the open file (contract 9.4).
-const LOOK: Duration = Duration::from_secs(4);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(4);
 
 /// A command that checks whether a daemon runs holds the lock for a moment, so a locked file is tried again: how often,
 /// and how long apart.
@@ -123,8 +123,8 @@ pub struct Daemon {
     heartbeats: Heartbeats,
     ready: Arc<AtomicBool>,
     notices: Notices,
-    /// Wrong rows of the configuration that were logged.
-    told: Vec<Fault>,
+    /// Wrong rows of the configuration that are logged already.
+    logged_faults: Vec<Fault>,
     workers: Supervisor,
     http: Option<SocketAddr>,
     signals: Signals,
@@ -147,7 +147,7 @@ impl Daemon {
             None => None,
         };
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
-        tell_of_database(&store);
+        warn_about_database(&store);
         if let Some(at) = store.last_request_at().await? {
             clock::compare_with_last_run(at);
         }
@@ -180,7 +180,7 @@ impl Daemon {
         reload::report(&loaded, &[]);
         workers.start_upkeep(&loaded.config.store, &notices);
         workers.register(loaded.sources);
-        workers.employ(&loaded.config).await?;
+        workers.apply(&loaded.config).await?;
         ready.store(true, Ordering::Relaxed);
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -202,7 +202,7 @@ impl Daemon {
             heartbeats,
             ready,
             notices,
-            told: loaded.label_faults,
+            logged_faults: loaded.label_faults,
             workers,
             http,
             signals,
@@ -222,7 +222,7 @@ impl Daemon {
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), DaemonError> {
         systemd::ready(&self.status());
         let watchdog = systemd::watchdog().map(|every| every / 2);
-        let look = watchdog.map_or(LOOK, |every| every.min(LOOK));
+        let interval = watchdog.map_or(FILE_CHECK_INTERVAL, |every| every.min(FILE_CHECK_INTERVAL));
         let mut fed = Stopwatch::start();
         let outcome = loop {
             tokio::select! {
@@ -233,13 +233,13 @@ impl Daemon {
                 },
                 ended = self.workers.ended() => break Err(self.fatal(ended)),
                 // Its own timer, so that frequent other events do not delay it.
-                () = clock::tick(look) => {
+                () = clock::tick(interval) => {
                     if let Err(error) = self.store.check_files() { break Err(error.into()) }
                     if let Err(error) = self.lock.renew() {
                         warn!(%error, "the lock file beside the database was removed and cannot be created again");
                     }
-                    // Rather at this look, a little early, than only at the next.
-                    if watchdog.is_some_and(|every| fed.elapsed() + look / 2 >= every) {
+                    // Feeds a little early at this tick rather than late at the next.
+                    if watchdog.is_some_and(|every| fed.elapsed() + interval / 2 >= every) {
                         self.feed_watchdog().await;
                         fed = Stopwatch::start();
                     }
@@ -247,7 +247,7 @@ impl Daemon {
             }
         };
         if let Err(error) = &outcome {
-            error!(hint = error.hint(), "trackpost cannot go on: {error}");
+            error!(hint = error.hint(), "trackpost cannot continue: {error}");
         }
         self.stop().await;
         outcome
@@ -329,11 +329,11 @@ async fn take_lock(path: &Path) -> Result<DaemonLock, StoreError> {
 }
 
 /// Logs a new database as a warning: an unmounted volume or an emptied file looks like one.
-fn tell_of_database(store: &Store) {
+fn warn_about_database(store: &Store) {
     let database = store.path().display();
     if store.is_new() {
-        warn!(%database, "a new, empty database was created: {database}; if there should be one, stop trackpost and look \
-               whether its disk is mounted and store.path is right");
+        warn!(%database, "a new, empty database was created: {database}; if there should be one, stop trackpost and check \
+             that its disk is mounted and store.path is right");
     }
     if let Some(mode) = store.wide_mode() {
         warn!(%database, mode = format!("{mode:o}"), "others can read the database: chmod 600 {database}");

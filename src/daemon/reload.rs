@@ -40,7 +40,7 @@ impl Daemon {
     /// An empty or half-written file is valid TOML.
     fn came_to_nothing(&self, new: &Config) -> Option<Fault> {
         (new.accounts.is_empty() && !self.config.accounts.is_empty()).then(|| {
-            let problem = "no account is left: the file is empty or incomplete";
+            let problem = "the new configuration has no accounts: the file is empty or incomplete";
             Fault::new(self.path.display().to_string(), "accounts", problem)
                 .hint("to run without any account, restart trackpost")
         })
@@ -78,10 +78,10 @@ impl Daemon {
         let polling = before.cadence != after.cadence
             || before.silence != after.silence
             || before.registration.first_poll != after.registration.first_poll;
-        report(&loaded, &self.told);
-        self.told = loaded.label_faults;
+        report(&loaded, &self.logged_faults);
+        self.logged_faults = loaded.label_faults;
         // A half-applied configuration is worse than a restart, which applies all of it or says why not.
-        self.workers.employ(&loaded.config).await?;
+        self.workers.apply(&loaded.config).await?;
         self.workers.register(loaded.sources);
         self.config = loaded.config;
         self.notices.set_rejected_reload(None);
@@ -135,9 +135,9 @@ impl Changes {
     }
 }
 
-/// Logs rows that are left out and are not in `told`, and warnings. None of them stops anything.
-pub(super) fn report(loaded: &Loaded, told: &[Fault]) {
-    for fault in loaded.label_faults.iter().filter(|fault| !told.contains(fault)) {
+/// Logs warnings, and rows that are left out and not in `logged_faults`. They stop nothing.
+pub(super) fn report(loaded: &Loaded, logged_faults: &[Fault]) {
+    for fault in loaded.label_faults.iter().filter(|fault| !logged_faults.contains(fault)) {
         warn!(%fault, "label row left out: {fault}");
     }
     for warning in &loaded.warnings {

@@ -49,7 +49,7 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 /// Receives SIGINT and SIGTERM from now on. The returned future waits for the first of them.
-pub fn told_to_stop() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move { stop(&mut terminate, &mut interrupt).await })

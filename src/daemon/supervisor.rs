@@ -44,28 +44,28 @@ pub struct Ended {
 }
 
 /// Heartbeat interval while waiting for the previous worker to end.
-const SIGN: Duration = Duration::from_secs(5);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Grace period on top of the request timeout, in which a worker writes its results.
-const SLACK: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// A running worker.
-struct Post {
+struct Running {
     name: String,
     stop: watch::Sender<bool>,
     task: Id,
-    gone: Gone,
+    ended: EndSignal,
     /// The longest time a request of the worker may take.
     timeout: Duration,
     /// The previous worker and when it must have ended.
-    before: Option<(Gone, Timestamp)>,
+    before: Option<(EndSignal, Timestamp)>,
 }
 
 /// Closes when a worker has ended.
-type Gone = watch::Receiver<()>;
+type EndSignal = watch::Receiver<()>;
 
 /// A stopping worker.
-struct Leaving {
-    gone: Gone,
+struct Stopping {
+    ended: EndSignal,
     /// A worker that has not ended by then hangs.
     by: Timestamp,
 }
@@ -76,10 +76,10 @@ pub struct Supervisor {
     heartbeats: Heartbeats,
     tasks: JoinSet<Ended>,
     /// Accesses of the accounts, shared by their workers.
-    accounts: BTreeMap<AccountName, (Vec<Post>, Account)>,
-    couriers: BTreeMap<SubscriberName, (Post, Subscriber)>,
-    desks: BTreeMap<AccountName, Arc<AccountAccess>>,
-    others: Vec<Post>,
+    accounts: BTreeMap<AccountName, (Vec<Running>, Account)>,
+    couriers: BTreeMap<SubscriberName, (Running, Subscriber)>,
+    accesses: BTreeMap<AccountName, Arc<AccountAccess>>,
+    others: Vec<Running>,
     wanted: watch::Sender<Wanted>,
     policy: watch::Sender<Arc<Policy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
@@ -87,8 +87,8 @@ pub struct Supervisor {
     jwks: watch::Sender<Arc<str>>,
     configured: watch::Sender<Arc<Configured>>,
     /// Stopping workers by name. Their successors wait for them.
-    leaving: BTreeMap<String, Leaving>,
-    told_to_stop: HashSet<Id>,
+    stopping: BTreeMap<String, Stopping>,
+    stopped: HashSet<Id>,
 }
 
 impl Supervisor {
@@ -107,15 +107,15 @@ impl Supervisor {
             tasks: JoinSet::new(),
             accounts: BTreeMap::new(),
             couriers: BTreeMap::new(),
-            desks: BTreeMap::new(),
+            accesses: BTreeMap::new(),
             others: Vec::new(),
             wanted: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
             audience: watch::Sender::new(audience(config)),
             jwks: watch::Sender::new(published(config)),
             configured: watch::Sender::new(Arc::new(Configured::of(config))),
-            leaving: BTreeMap::new(),
-            told_to_stop: HashSet::new(),
+            stopping: BTreeMap::new(),
+            stopped: HashSet::new(),
         }
     }
 
@@ -137,37 +137,41 @@ impl Supervisor {
     pub fn start_upkeep(&mut self, keep: &StoreConfig, notices: &Notices) {
         let (store, wanted, notices) = (self.store.clone(), self.wanted.subscribe(), notices.clone());
         let none = Heartbeat::default();
-        let registrar = self.post("the registrar", &none, Duration::ZERO, |stop| {
+        let registrar = self.start_worker("the registrar", &none, Duration::ZERO, |stop| {
             registrar::run(store, wanted, notices, stop)
         });
         let (store, keep, audience) = (self.store.clone(), keep.clone(), self.audience.subscribe());
         let learned_rates = self.learned_rates.clone();
-        let janitor = self.post("the janitor", &none, Duration::ZERO, |stop| {
+        let janitor = self.start_worker("the janitor", &none, Duration::ZERO, |stop| {
             janitor::run(store, keep, audience, learned_rates, stop)
         });
         self.others.extend([registrar, janitor]);
     }
 
     pub fn serve(&mut self, listener: TcpListener, sources: Sources) {
-        let post =
-            self.post("the HTTP server", &Heartbeat::default(), Duration::ZERO, |mut stop| async move {
+        let running = self.start_worker(
+            "the HTTP server",
+            &Heartbeat::default(),
+            Duration::ZERO,
+            |mut stop| async move {
                 let shutdown = async move {
                     let _ = stop.wait_for(|stop| *stop).await;
                 };
                 // An error of a connection ends that connection only.
                 let _ = http::serve(listener, sources, shutdown).await;
                 Ok(())
-            });
-        self.others.push(post);
+            },
+        );
+        self.others.push(running);
     }
 
     /// Starts and stops workers of accounts and subscribers as `config` requires.
-    pub async fn employ(&mut self, config: &Config) -> Result<(), DaemonError> {
+    pub async fn apply(&mut self, config: &Config) -> Result<(), DaemonError> {
         self.policy.send_replace(policy(config));
         // Published before a new key is used.
         self.jwks.send_replace(published(config));
         self.configured.send_replace(Arc::new(Configured::of(config)));
-        self.dismiss(config);
+        self.stop_changed(config);
         self.audience.send_replace(audience(config));
         for (name, account) in &config.accounts {
             if self.accounts.contains_key(name) {
@@ -178,12 +182,13 @@ impl Supervisor {
             let heartbeat = self.heartbeats.start(&worker, clock::now());
             let (policy, learned_rates) = (self.policy.subscribe(), self.learned_rates.clone());
             let poller = Poller::new(Arc::clone(&access), policy, learned_rates, heartbeat.clone());
-            let mut posts = vec![self.post(&worker, &heartbeat, account.timeout, |stop| poller.run(stop))];
+            let mut workers =
+                vec![self.start_worker(&worker, &heartbeat, account.timeout, |stop| poller.run(stop))];
             if account.discover.enabled {
                 let worker = format!("the discoverer of {name}");
                 let heartbeat = self.heartbeats.start(&worker, clock::now());
                 let (audience, beat) = (self.audience.subscribe(), heartbeat.clone());
-                posts.push(self.post(&worker, &heartbeat, account.timeout, |stop| async move {
+                workers.push(self.start_worker(&worker, &heartbeat, account.timeout, |stop| async move {
                     // After the previous discoverer has ended, because it writes the position at which this one begins.
                     match Discoverer::new(access, audience, beat).await? {
                         Some(discoverer) => discoverer.run(stop).await,
@@ -191,7 +196,7 @@ impl Supervisor {
                     }
                 }));
             }
-            self.accounts.insert(name.clone(), (posts, account.clone()));
+            self.accounts.insert(name.clone(), (workers, account.clone()));
         }
         for (name, subscriber) in config.subscribers.iter().filter(|(_, subscriber)| subscriber.enabled) {
             if self.couriers.contains_key(name) {
@@ -201,80 +206,83 @@ impl Supervisor {
             let heartbeat = self.heartbeats.start(&worker, clock::now());
             let audience: Audience = self.audience.subscribe();
             let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), heartbeat.clone())?;
-            let post = self.post(&worker, &heartbeat, subscriber.timeout, |stop| courier.run(stop));
-            self.couriers.insert(name.clone(), (post, subscriber.clone()));
+            let running =
+                self.start_worker(&worker, &heartbeat, subscriber.timeout, |stop| courier.run(stop));
+            self.couriers.insert(name.clone(), (running, subscriber.clone()));
         }
         Ok(())
     }
 
-    /// Stops workers that are no longer configured or configured differently.
-    fn dismiss(&mut self, config: &Config) {
-        let goes = |(name, (_, account)): &(&AccountName, &(Vec<Post>, Account))| {
+    /// Stops workers without a configuration or with a changed one.
+    fn stop_changed(&mut self, config: &Config) {
+        let account_changed = |(name, (_, account)): &(&AccountName, &(Vec<Running>, Account))| {
             config.accounts.get(*name) != Some(account)
         };
         let accounts: Vec<AccountName> =
-            self.accounts.iter().filter(goes).map(|(name, _)| name.clone()).collect();
-        let changed = |(name, (_, subscriber)): &(&SubscriberName, &(Post, Subscriber))| {
+            self.accounts.iter().filter(account_changed).map(|(name, _)| name.clone()).collect();
+        let subscriber_changed = |(name, (_, subscriber)): &(&SubscriberName, &(Running, Subscriber))| {
             config.subscribers.get(*name) != Some(subscriber)
         };
         let subscribers: Vec<SubscriberName> =
-            self.couriers.iter().filter(changed).map(|(name, _)| name.clone()).collect();
-        let mut going: Vec<Post> = Vec::new();
-        going.extend(
-            accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(posts, _)| posts),
+            self.couriers.iter().filter(subscriber_changed).map(|(name, _)| name.clone()).collect();
+        let mut to_stop: Vec<Running> = Vec::new();
+        to_stop.extend(
+            accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(workers, _)| workers),
         );
-        going.extend(subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(post, _)| post));
+        to_stop.extend(
+            subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(running, _)| running),
+        );
         let now = clock::now();
-        for post in going {
-            // A worker that waits for its own predecessor ends with it.
-            let waits = post.before.filter(|(gone, _)| gone.has_changed().is_ok());
+        for running in to_stop {
+            // A worker that still waits for its predecessor ends with it.
+            let waits = running.before.filter(|(ended, _)| ended.has_changed().is_ok());
             let by =
-                waits.map_or_else(|| later(now, signed(post.timeout.saturating_add(SLACK))), |(_, by)| by);
-            post.stop.send_replace(true);
-            self.heartbeats.stop(&post.name);
-            self.told_to_stop.insert(post.task);
-            self.leaving.insert(post.name, Leaving { gone: post.gone, by });
+                waits.map_or_else(|| later(now, signed(running.timeout.saturating_add(GRACE))), |(_, by)| by);
+            running.stop.send_replace(true);
+            self.heartbeats.stop(&running.name);
+            self.stopped.insert(running.task);
+            self.stopping.insert(running.name, Stopping { ended: running.ended, by });
         }
     }
 
     /// Returns the access of an account. Over a reload it keeps its rate limiter.
     async fn access(&mut self, account: &Account) -> Result<Arc<AccountAccess>, DaemonError> {
         let (now, client) = (clock::now(), self.client.for_account(account)?);
-        let access = match self.desks.get(&account.name) {
+        let access = match self.accesses.get(&account.name) {
             Some(access) => access.reopened(account.clone(), client, now),
             None => AccountAccess::open(account.clone(), self.store.clone(), client, now).await?,
         };
         let access = Arc::new(access);
-        self.desks.insert(account.name.clone(), Arc::clone(&access));
+        self.accesses.insert(account.name.clone(), Arc::clone(&access));
         Ok(access)
     }
 
-    /// Starts a worker whose requests take no longer than `timeout`. If a previous worker of the same name is
-    /// stopping, the new one waits for it.
-    fn post<F>(
+    /// Starts a worker whose requests take at most `timeout`. If a previous worker of the same name is stopping, the
+    /// new one waits for it.
+    fn start_worker<F>(
         &mut self,
         name: &str,
         heartbeat: &Heartbeat,
         timeout: Duration,
         work: impl FnOnce(watch::Receiver<bool>) -> F,
-    ) -> Post
+    ) -> Running
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
         let (stop, stopped) = watch::channel(false);
-        let (here, gone) = watch::channel(());
-        let before = self.leaving.remove(name);
-        let waits = before.as_ref().map(|before| (before.gone.clone(), before.by));
+        let (alive, ended) = watch::channel(());
+        let before = self.stopping.remove(name);
+        let waits = before.as_ref().map(|before| (before.ended.clone(), before.by));
         let (work, heartbeat, worker) = (work(stopped.clone()), heartbeat.clone(), name.to_owned());
         let task = self.tasks.spawn(async move {
             if let Some(before) = before {
-                wait_for(before.gone, before.by, &heartbeat).await;
+                wait_for(before.ended, before.by, &heartbeat).await;
             }
             let outcome = if *stopped.borrow() { Ok(()) } else { work.await };
-            drop(here);
+            drop(alive);
             Ended { worker, outcome }
         });
-        Post { name: name.to_owned(), stop, task: task.id(), gone, timeout, before: waits }
+        Running { name: name.to_owned(), stop, task: task.id(), ended, timeout, before: waits }
     }
 
     /// Waits for a worker that ended without being stopped, which is a fault.
@@ -282,7 +290,7 @@ impl Supervisor {
         loop {
             match self.tasks.join_next_with_id().await {
                 // A stopping worker may still report that the store is lost.
-                Some(Ok((id, ended))) if self.told_to_stop.remove(&id) && ended.outcome.is_ok() => {}
+                Some(Ok((id, ended))) if self.stopped.remove(&id) && ended.outcome.is_ok() => {}
                 Some(Ok((_, ended))) => return ended,
                 Some(Err(error)) => return panicked(&error),
                 None => return std::future::pending().await,
@@ -292,13 +300,13 @@ impl Supervisor {
 
     /// Stops all workers and waits for them.
     pub async fn drain(&mut self) {
-        let accounts = self.accounts.values().flat_map(|(posts, _)| posts);
-        let couriers = self.couriers.values().map(|(post, _)| post);
-        for post in accounts.chain(couriers).chain(&self.others) {
-            post.stop.send_replace(true);
+        let accounts = self.accounts.values().flat_map(|(workers, _)| workers);
+        let couriers = self.couriers.values().map(|(running, _)| running);
+        for running in accounts.chain(couriers).chain(&self.others) {
+            running.stop.send_replace(true);
         }
         while self.tasks.join_next().await.is_some() {}
-        for access in self.desks.values() {
+        for access in self.accesses.values() {
             // If the write fails, the reserved requests count as sent at the next start.
             let _ = access.close(clock::now()).await;
         }
@@ -323,16 +331,16 @@ fn audience(config: &Config) -> Arc<Vec<Subscriber>> {
 }
 
 /// Waits for the previous worker. If it hangs, the heartbeat stops too, so the watchdog notices.
-async fn wait_for(mut before: Gone, by: Timestamp, heartbeat: &Heartbeat) {
+async fn wait_for(mut before: EndSignal, by: Timestamp, heartbeat: &Heartbeat) {
     loop {
         let now = clock::now();
         if now < by {
             heartbeat.beat(now);
         }
         tokio::select! {
-            // The channel only closes; nothing is sent.
+            // The channel only closes; it carries no messages.
             _ = before.changed() => return,
-            () = clock::sleep(SIGN) => {}
+            () = clock::sleep(HEARTBEAT_INTERVAL) => {}
         }
     }
 }
@@ -352,12 +360,12 @@ mod tests {
     async fn who_waits_for_a_trade_that_hangs_seems_to_hang_too() {
         let (heartbeats, now) = (Heartbeats::default(), clock::now());
         let long_ago = earlier(now, SignedDuration::from_mins(10));
-        for (by, silent) in [(later(now, signed(SLACK)), 0), (now, 1)] {
+        for (by, silent) in [(later(now, signed(GRACE)), 0), (now, 1)] {
             let heartbeat = heartbeats.start("a courier", long_ago);
-            let (here, before) = watch::channel(());
-            drop(here);
+            let (alive, before) = watch::channel(());
+            drop(alive);
             wait_for(before, by, &heartbeat).await;
-            assert_eq!(heartbeats.silent(clock::now(), signed(SLACK)).len(), silent);
+            assert_eq!(heartbeats.silent(clock::now(), signed(GRACE)).len(), silent);
         }
     }
 }

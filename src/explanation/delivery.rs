@@ -1,4 +1,4 @@
-//! Sentences about a delivery: why it is attempted when it is, and what followed each attempt.
+//! Sentences about a delivery: the reason for the time of its next attempt, and the effect of each attempt.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::domain::delivery::outcome::{Due, DueReason, HastenedBy};
 use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
-/// Explains why the next attempt of a delivery is when it is.
+/// Explains the time of a delivery's next attempt.
 pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
     let since =
@@ -80,10 +80,7 @@ fn planned(plan: Due, name: &str) -> String {
         ),
         DueReason::RetryAfter { capped } => {
             let so = if capped { "for more than 24h, the longest wait: " } else { "" };
-            format!(
-                "the receiver asked with Retry-After to wait with this message {so}until {}",
-                shown(Some(plan.at))
-            )
+            format!("Retry-After of the receiver: this message waits {so}until {}", shown(Some(plan.at)))
         }
         DueReason::WaitsForProbe => {
             format!(
@@ -102,7 +99,7 @@ fn planned(plan: Due, name: &str) -> String {
     }
 }
 
-/// Describes the delivery that goes first, and what that one waits for.
+/// Describes the first delivery of the lane and the reason for its wait.
 pub fn head(head: &DeliveryView, before: u64, outlook: &NextAttempt, now: Timestamp) -> String {
     let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
     let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
@@ -116,7 +113,7 @@ pub fn head(head: &DeliveryView, before: u64, outlook: &NextAttempt, now: Timest
     format!("waits for {} ({}{seq}{among}), which is {when}{why}", head.delivery_id, head.message_id)
 }
 
-/// Describes how far an attempt came.
+/// Describes the stage that an attempt reached.
 pub fn ended(reached: ReachedStage) -> &'static str {
     match reached {
         ReachedStage::Nothing => "before anything was sent",
@@ -129,7 +126,7 @@ pub fn ended(reached: ReachedStage) -> &'static str {
 }
 
 /// Describes a `Retry-After` and its effect.
-pub fn asked(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffect>) -> String {
+pub fn retry_after(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffect>) -> String {
     let whom = if matches!(status, Some(429 | 503)) { ", for the whole subscriber" } else { "" };
     let came = match heeded {
         None => "",
@@ -141,8 +138,8 @@ pub fn asked(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffe
     format!("{}{whom}{came}", duration::format(asked))
 }
 
-/// Describes what followed an attempt. `waited` is the time to the next one, if that was made; `again` is when
-/// `deliveries retry` or a replay queued it again.
+/// Describes the effect of an attempt. `waited` is the time to the next attempt, if it was made; `again` is the time at
+/// which `deliveries retry` or a replay queued the delivery again.
 pub fn then(
     attempt: &AttemptView,
     delivery: &DeliveryView,
@@ -159,18 +156,18 @@ pub fn then(
     let after = waited.map(|waited| format!("{why}next attempt {} later", measured(waited)));
     let by_hand = again.map(|at| format!("queued again at {}", shown(Some(at))));
     Some(match (by_hand, after) {
-        // The plan from before is not recorded any more.
+        // The earlier plan is no longer recorded.
         (Some(by_hand), _) => format!("{why}{by_hand}"),
         (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
         (None, Some(after)) => after,
         (None, None) if accepted => return None,
         (None, None) if delivery.r#type == PING => format!("{why}a ping is sent once"),
         (None, None) if delivery.state == "dead" => {
-            format!("{why}dead: retry schedule used up, and others were accepted meanwhile")
+            format!("{why}dead: retry schedule used up while others were accepted")
         }
         (None, None) => match delivery.next_attempt_at {
             Some(at) => format!("{why}next attempt {}", shown(Some(at))),
-            None => format!("{why}next attempt as said above"),
+            None => format!("{why}next attempt: see above"),
         },
     })
 }
@@ -233,10 +230,10 @@ mod tests {
     fn a_retry_after_is_described_with_its_effect() {
         let minute = Duration::from_secs(60);
         assert_eq!(
-            asked(minute, Some(503), Some(RetryAfterEffect::Honoured)),
+            retry_after(minute, Some(503), Some(RetryAfterEffect::Honoured)),
             "1m, for the whole subscriber: honoured"
         );
-        assert_eq!(asked(minute, Some(500), None), "1m");
+        assert_eq!(retry_after(minute, Some(500), None), "1m");
     }
 
     #[test]

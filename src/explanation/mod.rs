@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::duration;
 use crate::domain::degraded::What;
 
-/// What is degraded, before its name.
+/// The kind of a degraded part, printed before its name.
 pub fn kind_in_words(what: What) -> &'static str {
     match what {
         What::Daemon => "daemon",
@@ -30,7 +30,7 @@ pub fn kind_in_words(what: What) -> &'static str {
     }
 }
 
-/// A measured duration, rounded for people: `<1 ms`, `87 ms`, `5 s`, `1.2 s`, `2m`.
+/// Formats a measured duration, rounded: `<1 ms`, `87 ms`, `5 s`, `1.2 s`, `2m`.
 pub fn measured(took: Duration) -> String {
     match u64::try_from(took.as_millis()).unwrap_or(u64::MAX) {
         0 => "<1 ms".to_owned(),
@@ -41,7 +41,7 @@ pub fn measured(took: Duration) -> String {
     }
 }
 
-/// A span of time, rounded for people: `59s`, `2h5m`, `1d3h`.
+/// Formats a span of time, rounded: `59s`, `2h5m`, `1d3h`.
 pub fn roughly(span: SignedDuration) -> String {
     let seconds = span.unsigned_abs().as_secs();
     let unit = match seconds {
@@ -53,12 +53,12 @@ pub fn roughly(span: SignedDuration) -> String {
     duration::format(Duration::from_secs(seconds - seconds % unit))
 }
 
-/// An instant as the contract has it: RFC 3339, UTC, milliseconds, `Z`.
+/// Formats an instant as in the contract: RFC 3339, UTC, milliseconds, `Z`.
 pub fn instant(at: Timestamp) -> String {
     crate::domain::time::instant(at)
 }
 
-/// An instant for people, or a dash.
+/// Formats an instant for a table, or a dash.
 pub fn shown(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
 }

@@ -11,23 +11,23 @@ use crate::domain::polling::outlook::{Limits, Outlook};
 use crate::store::views::labels::{LabelDetail, LabelView};
 use crate::store::{Store, StoreError};
 
-/// All that is looked at.
+/// Facts that the sentences are made of.
 pub struct Facts<'a> {
     pub label: &'a LabelView,
     pub detail: &'a LabelDetail,
     pub account: &'a AccountState,
-    /// When the next poll is to be expected.
+    /// Expected time of the next poll.
     pub expected: Option<Timestamp>,
-    /// How the account stands with its quota; `None` if it isn't configured.
+    /// The account's use of its quota; `None` if the account is not configured.
     pub outlook: Option<&'a Outlook>,
-    /// First polls of the account that wait.
+    /// Number of waiting first polls of the account.
     pub first_polls: u64,
-    /// Until when the labels of its carrier wait.
+    /// End of the wait of its carrier's labels.
     pub held_until: Option<Timestamp>,
     pub now: Timestamp,
 }
 
-/// A label as it is recorded, and all that bears on its next poll.
+/// A label as recorded, with everything that affects its next poll.
 #[derive(Debug)]
 pub struct Recorded {
     pub label: LabelView,
@@ -41,7 +41,8 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Reads a label; `limits` are those of its account, if that is configured. `None`: the label has gone.
+    /// Reads a label; `limits`: the limits of its account, if it is configured. `None`: the label does not exist any
+    /// more.
     pub async fn read(
         store: &Store,
         row: i64,
@@ -130,7 +131,7 @@ fn of_state(facts: &Facts<'_>) -> String {
     }
 }
 
-/// Describes the step of the row, and how long nothing has changed.
+/// Describes the step of the row and the time without a change.
 fn step(facts: &Facts<'_>) -> String {
     let (label, detail) = (facts.label, facts.detail);
     let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
@@ -154,7 +155,7 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
     if account.status != AccountStatus::Ok {
         let said = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
         reasons.push(format!(
-            "account {name} is {} since {}{said}: none of its labels is polled but one probe, the next at {}",
+            "account {name} is {} since {}{said}: only one probe at a time is sent, the next at {}",
             account.status.as_str(),
             shown(Some(account.since)),
             shown(account.probe_at)
@@ -217,7 +218,7 @@ fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
         _ => String::new(),
     };
     reasons.push(format!(
-        "the labels of account {name} ask for {asked:.2} requests a minute of {allowed} allowed{stretched}"
+        "the labels of account {name} need {asked:.2} requests a minute of {allowed} allowed{stretched}"
     ));
     reasons
 }

@@ -7,7 +7,7 @@ use crate::config::duration;
 use crate::domain::polling::cadence::RowName;
 use crate::domain::polling::reason::{CadenceReason, Learned, Reason};
 
-/// Puts a reason into sentences. The wait itself is printed elsewhere.
+/// Returns the sentences of a reason, without the length of the wait.
 pub(super) fn in_words(reason: &Reason) -> Vec<String> {
     match reason {
         Reason::Cadence(cadenced) => of_cadence(cadenced),
@@ -49,14 +49,15 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
     }
     if cadenced.first {
         said.push(
-            "the first wait is shortened by the label's own phase, so that labels spread out".to_owned(),
+            "the first wait is shortened by the label's own phase, so that labels are spread in time"
+                .to_owned(),
         );
     }
     if cadenced.last {
-        said.push("the last poll before the label is given up".to_owned());
+        said.push("the last poll before the label expires".to_owned());
     }
     if cadenced.alert {
-        said.push("brought forward to when silence or a passed estimate is to be judged".to_owned());
+        said.push("brought forward to the time at which an alert (stalled, late) is decided".to_owned());
     }
     said
 }
@@ -130,9 +131,9 @@ mod tests {
             [
                 "row IT of the cadence: 3h after a change",
                 "brought forward to the hours of row estimate_day",
-                "the first wait is shortened by the label's own phase, so that labels spread out",
-                "the last poll before the label is given up",
-                "brought forward to when silence or a passed estimate is to be judged",
+                "the first wait is shortened by the label's own phase, so that labels are spread in time",
+                "the last poll before the label expires",
+                "brought forward to the time at which an alert (stalled, late) is decided",
             ]
         );
         cadenced = CadenceReason {

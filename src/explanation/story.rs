@@ -1,6 +1,7 @@
-//! The whole story of a delivery: what is recorded, when it is attempted next, and why then.
+//! Everything about a delivery: its record, its next attempt and the reason for it.
 //!
-//! Gathers what is recorded; when next and why is [`crate::domain::delivery::next_attempt`]'s to say, in the words of [`super::delivery`].
+//! Reads the records. [`crate::domain::delivery::next_attempt`] decides about the next attempt, and [`super::delivery`]
+//! has the sentences.
 
 use std::time::Duration;
 
@@ -19,23 +20,23 @@ use crate::store::{Store, StoreError};
 
 use super::next::Subscribers;
 
-/// A delivery and what came of it, as `--json` has it.
+/// A delivery with its attempts, as printed by `--json`.
 #[derive(Serialize)]
 pub struct Story {
     #[serde(flatten)]
     pub delivery: DeliveryView,
     pub queued_again_at: Option<String>,
     pub next: Next,
-    pub log: Vec<Told>,
+    pub log: Vec<AttemptStory>,
 }
 
-/// When it is attempted next, and why then.
+/// Time of the next attempt and its reasons.
 #[derive(Serialize)]
 pub struct Next {
     pub at: Option<String>,
     pub because: Vec<&'static str>,
     pub reasons: Vec<String>,
-    /// What goes before it: the first of its label that is not delivered yet.
+    /// The first undelivered delivery of its label, if that is another one.
     pub behind: Option<Behind>,
 }
 
@@ -44,19 +45,19 @@ pub struct Behind {
     pub delivery_id: String,
     pub message_id: String,
     pub seq: Option<i64>,
-    /// How many go before it in all.
+    /// Number of deliveries before it.
     pub before: u64,
 }
 
-/// An attempt, and what followed.
+/// An attempt and its effect.
 #[derive(Serialize)]
-pub struct Told {
+pub struct AttemptStory {
     #[serde(flatten)]
     pub attempt: AttemptView,
-    /// How far it came; null where that is not recorded.
+    /// Stage that it reached; null if not recorded.
     pub reached: Option<&'static str>,
     pub retry_after_heeded: Option<RetryAfterEffect>,
-    /// From its end to the next attempt, made or planned.
+    /// Time from its end to the next attempt, made or planned.
     pub next_after_seconds: Option<f64>,
     #[serde(skip)]
     pub ended: Option<&'static str>,
@@ -64,7 +65,7 @@ pub struct Told {
     pub then: Option<String>,
 }
 
-/// The story of a delivery as of `now`.
+/// Returns the story of a delivery as of `now`.
 pub async fn story(
     store: &Store,
     configured: &Configured,
@@ -96,11 +97,11 @@ pub async fn story(
         behind,
     };
     let queued_again_at = record.place.queued_again_at;
-    let log = told(&record.delivery, record.log, queued_again_at);
+    let log = attempt_stories(&record.delivery, record.log, queued_again_at);
     Ok(Story { delivery: record.delivery, queued_again_at: queued_again_at.map(instant), next, log })
 }
 
-/// What keeps a delivery from being attempted that is due itself: how its subscriber fares.
+/// Returns the reason why a due delivery is not attempted: its subscriber's health.
 pub async fn held_back(
     store: &Store,
     configured: &Configured,
@@ -146,10 +147,14 @@ fn ended_at(attempt: &AttemptView) -> Timestamp {
     later(attempt.started_at, took)
 }
 
-/// Each attempt with what followed it: the next one, or the plan for it.
-fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<Timestamp>) -> Vec<Told> {
+/// Returns each attempt with its effect: the next attempt, or the plan for it.
+fn attempt_stories(
+    delivery: &DeliveryView,
+    log: Vec<AttemptView>,
+    queued_again_at: Option<Timestamp>,
+) -> Vec<AttemptStory> {
     let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
-    let told = log.into_iter().enumerate().map(|(index, attempt)| {
+    let stories = log.into_iter().enumerate().map(|(index, attempt)| {
         let reached = ReachedStage::of(&attempt.outcome, attempt.detail.as_deref());
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
@@ -159,7 +164,7 @@ fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<
             attempt.retry_after.zip(waited).map(|(asked, waited)| RetryAfterEffect::of(asked, waited));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
-        Told {
+        AttemptStory {
             reached: reached.map(ReachedStage::as_str),
             ended: reached.map(words::ended),
             retry_after_heeded: asked,
@@ -168,5 +173,5 @@ fn told(delivery: &DeliveryView, log: Vec<AttemptView>, queued_again_at: Option<
             attempt,
         }
     });
-    told.collect()
+    stories.collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! At most [`PLACES`] pages are computed at a time. After a page its permit rests for [`REST`] times as long as the
 //! page took. So all pages together use at most a fifth of a core per permit. A page without a permit within
-//! [`PATIENCE`] gets a 503 with `Retry-After`. A permit is held until the answer is written to the connection, so few
+//! [`TIMEOUT`] gets a 503 with `Retry-After`. A permit is held until the answer is written to the connection, so few
 //! answers are in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::clock::{self, Stopwatch};
 /// Number of pages computed at a time.
 pub(super) const PLACES: u32 = 2;
 const REST: u32 = 4;
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// Value of `Retry-After` in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 /// Minimum interval between requests: 400 a second.
@@ -77,7 +77,7 @@ impl Gate {
             clock::sleep(rested.saturating_sub(self.watch.elapsed())).await;
             Some(visit)
         };
-        tokio::time::timeout(PATIENCE, entered).await.ok().flatten()
+        tokio::time::timeout(TIMEOUT, entered).await.ok().flatten()
     }
 }
 

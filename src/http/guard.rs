@@ -16,7 +16,7 @@ const COOKIE: &str = "trackpost";
 /// Lifetime of the cookie in seconds: 30 days.
 const KEPT: u32 = 30 * 86_400;
 
-/// Lets a request pass if it has the token, or if no token is configured.
+/// Lets a request pass if it has the token, or if the configuration has no token.
 pub(super) async fn let_in(State(sources): State<Sources>, request: Request, next: Next) -> Response {
     if may_read(&sources, request.headers()) {
         return next.run(request).await;
@@ -62,7 +62,7 @@ fn cookie_of(token: &str) -> String {
     digest::hex(&digest::of_bytes(format!("trackpost status page\n{token}").as_bytes()))
 }
 
-/// Whether a request has the token, or no token is configured.
+/// Whether a request has the token, or the configuration has none.
 pub(super) fn may_read(sources: &Sources, headers: &HeaderMap) -> bool {
     let token = sources.token.as_ref().map(|token| token.expose().as_str());
     token.is_none_or(|token| has_token(headers, token) || has_cookie(headers, token))

@@ -144,7 +144,7 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
     let stretch = Gauges::<OfAccount>::new(
         registry,
         "stretch",
-        "Factor by which all waits are longer than planned; +Inf: no request is allowed",
+        "Factor by which all waits are longer than planned; +Inf: no requests allowed",
         Some(Unit::Other("ratio".to_owned())),
     );
     let due = gauge(registry, "labels_due", "Labels that are due");
@@ -209,8 +209,8 @@ async fn of_subscribers(
 
 async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
     let labels = Gauges::<Labels>::new(registry, "labels", "Labels by account and state", None);
-    for tally in sources.store.label_counts_by_account().await? {
-        labels.set(Labels { account: tally.account, state: tally.state }, tally.labels as f64);
+    for count in sources.store.label_counts_by_account().await? {
+        labels.set(Labels { account: count.account, state: count.state }, count.labels as f64);
     }
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {
         let gauge = Number::default();

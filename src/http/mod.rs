@@ -1,9 +1,9 @@
 //! HTTP port of the daemon: health, metrics, status pages, keys, and the feed of messages.
 //!
 //! `/healthz` is 200 while the store answers and every worker makes progress, else 503 with the reasons. It also lists
-//! what is degraded without a need for a restart, with details for requests with the token. `/readyz` is 200 from the
-//! end of the start to the beginning of the stop. These and the public keys at `/jwks` contain no data about parcels or
-//! people, so they need no token. Pages, metrics and the feed need the token if one is configured.
+//! problems that need no restart, with details for requests with the token. `/readyz` is 200 from the end of the start
+//! to the beginning of the stop. These and the public keys at `/jwks` contain no data about parcels or people, so they
+//! need no token. Pages, metrics and the feed need the token if one is configured.
 //!
 //! Load on this port must not stop polls and deliveries: `server` limits connections in number and time, and `gate`
 //! limits the work of pages, which have their own database connections. Health and metrics are computed at most once a
@@ -60,7 +60,7 @@ pub struct Sources {
     pub ready: Arc<AtomicBool>,
     /// The token (`http.token`), needed for everything except health.
     pub token: Option<Hidden<String>>,
-    /// What is degraded without a need for a restart.
+    /// Problems that need no restart.
     pub notices: Notices,
     /// The listen address, and further names of the server.
     pub listen: SocketAddr,
@@ -72,7 +72,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Returns what is wrong; empty if nothing is.
+    /// Returns the faults; empty if healthy.
     pub async fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self
             .heartbeats
@@ -88,13 +88,13 @@ impl Sources {
         faults
     }
 
-    /// Returns what is degraded without a need for a restart, most urgent first. If the database does not answer,
+    /// Returns the problems that need no restart, most urgent first. If the database does not answer,
     /// [`Sources::faults`] reports it.
     pub async fn degraded(&self) -> Vec<Degraded> {
         let configured = Arc::clone(&self.configured.borrow());
-        let asked = attention::degraded(&self.store, &configured, clock::now());
+        let query = attention::degraded(&self.store, &configured, clock::now());
         let mut found =
-            tokio::time::timeout(ANSWERS_WITHIN, asked).await.ok().and_then(Result::ok).unwrap_or_default();
+            tokio::time::timeout(ANSWERS_WITHIN, query).await.ok().and_then(Result::ok).unwrap_or_default();
         found.extend(self.notices.rejected_reload().map(|rejected| {
             Degraded::new(What::Reload, None, Some(rejected.at), rejected.faults.join("; "))
         }));
@@ -151,7 +151,7 @@ fn routes(sources: Sources) -> Router {
         .with_state(sources)
 }
 
-/// Returns what is wrong and what is degraded.
+/// Faults, and problems that need no restart.
 type Health = (Vec<String>, Vec<Degraded>);
 
 async fn healthz(

@@ -2,8 +2,8 @@
 //!
 //! A connection is closed in three cases: the head of a request takes longer than [`HEAD`] (this covers idle
 //! connections); the client reads nothing of an answer for [`WRITE`]; or a new connection exceeds the limit, [`most`].
-//! Then the oldest idle connection is closed, else the one that has been answered for the longest time, if longer than
-//! [`BUSY`]. So the port leaves enough file descriptors for the database, polls and deliveries.
+//! Then the server closes the oldest idle connection, else the connection with the longest running answer, if longer
+//! than [`BUSY`]. So the port leaves enough file descriptors for the database, polls and deliveries.
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -12,7 +12,7 @@ use crate::domain::messages::signature::{SignedHeaders, SigningSecret, VerifyErr
 pub enum Verified {
     Good,
     Bad(VerifyError),
-    /// Not checked: no secret is configured.
+    /// Not checked, because the configuration has no secret.
     Unchecked,
 }
 

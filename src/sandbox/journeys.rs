@@ -12,7 +12,7 @@ pub enum Journey {
     Delivered,
     /// Held up (`EX`), attempted (`AT`), then delivered.
     ExceptionThenDelivered,
-    /// Out for delivery, refused, carried back. Ends in `EX`: it is never delivered.
+    /// Out for delivery, refused, returned. Ends in `EX` without a delivery.
     ReturnedToSender,
     /// Left at a collection point (`SP`).
     CollectionPoint,

@@ -20,7 +20,7 @@ pub(super) struct ListQuery {
     created_at_end: Option<Timestamp>,
     status: Option<Status>,
     /// Name and value of filters on fields of the label.
-    says: Vec<(&'static str, String)>,
+    filters: Vec<(&'static str, String)>,
     by_change: bool,
     descending: bool,
 }
@@ -60,7 +60,7 @@ impl ListQuery {
             None => Ok(None),
             Some(value) => value.parse().map(Some).map_err(|_| bad(name, value)),
         };
-        let says = FIELDS.into_iter().filter_map(|name| Some((name, parameters.get(name)?.clone())));
+        let filters = FIELDS.into_iter().filter_map(|name| Some((name, parameters.get(name)?.clone())));
         Ok(Self {
             page: count("page", 1)?,
             page_size: count("page_size", 25)?.min(largest_page.max(1)),
@@ -74,7 +74,7 @@ impl ListQuery {
                 Some("voided") => Some(Status::Voided),
                 Some(other) => return Err(bad("label_status", other)),
             },
-            says: says.collect(),
+            filters: filters.collect(),
             by_change: match text("sort_by") {
                 None | Some("created_at") => false,
                 Some("modified_at") => true,
@@ -120,8 +120,8 @@ pub(super) fn list(
             && query.created_at_end.is_none_or(|end| label.created_at <= end)
             && query.status.is_none_or(|status| label.status() == status)
     });
-    if !query.says.is_empty() {
-        labels.retain(|label| says(label, tracking_of(&label.id).as_ref(), &query.says));
+    if !query.filters.is_empty() {
+        labels.retain(|label| matches(label, tracking_of(&label.id).as_ref(), &query.filters));
     }
     let place = |label: &Listed| if query.by_change { label.modified_at() } else { label.created_at };
     labels.sort_by(|a, b| (place(a), &a.id).cmp(&(place(b), &b.id)));
@@ -154,7 +154,7 @@ impl ListQuery {
     /// The filters of the request, repeated in links; then the page.
     fn page_parameters(&self, page: usize) -> String {
         let mut text = String::new();
-        for (name, value) in &self.says {
+        for (name, value) in &self.filters {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             let value: String = value.chars().filter(|c| plain(*c)).collect();
             text.push_str(&format!("{name}={value}&"));
@@ -195,7 +195,7 @@ fn kin(prefix: &str, id: &LabelId) -> String {
     format!("{prefix}{digits}")
 }
 
-fn says(label: &Listed, tracking: Option<&Tracking>, wanted: &[(&str, String)]) -> bool {
+fn matches(label: &Listed, tracking: Option<&Tracking>, wanted: &[(&str, String)]) -> bool {
     wanted.iter().all(|(name, value)| match *name {
         "service_code" => value == SERVICE,
         "carrier_id" => value == CARRIER_ID,

@@ -218,7 +218,7 @@ fn arrive(shared: &Shared, callback: &Callback) -> (u64, Answer) {
     (number, answer)
 }
 
-/// Records the answer when it is sent. A callback whose sender stopped waiting is not recorded as accepted.
+/// Records the answer when it is sent. If the sender has disconnected before, the callback does not count as accepted.
 fn settle(shared: &Shared, number: u64, mut callback: Callback, status: u16) {
     let mut state = shared.lock();
     state.accepted.answered(&callback, status);

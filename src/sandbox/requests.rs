@@ -121,7 +121,7 @@ impl RequestLog {
     }
 }
 
-/// Totals of a run so far.
+/// Totals of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// All requests, with any answer.

@@ -88,7 +88,7 @@ impl AccountClient {
         }
     }
 
-    /// Returns status and whole body, or the reading if no body is needed for it.
+    /// Returns status and whole body, or the reading if the status is enough.
     pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<Whole, Reading> {
         let progress = Progress::default();
         let exchange = async {

@@ -1,10 +1,10 @@
 //! The lowest mean delay that any policy could reach with the same number of polls, if it knew the true rates.
 //!
-//! For changes at rates λ and polls at rates r the mean delay is Σ λ/(2r), least under Σ r = B for r ∝ √λ; that is
-//! (Σ t√λ)² / (2·polls·changes), over cells in which λ is constant and labels spend the times t (Cho and Garcia-Molina
-//! 2003; Azar et al. 2018). A cell is a true state of the parcel, out for delivery included, how long it has been in it,
-//! and the time of day at the destination; rates are those of the very journeys that were played. Such a policy knows
-//! each parcel's true state at once and at no cost, which nobody who must ask can.
+//! For changes at rates λ and polls at rates r the mean delay is Σ λ/(2r), least under Σ r = B for r ∝ √λ; that is (Σ
+//! t√λ)² / (2·polls·changes), over cells in which λ is constant and labels spend the times t (Cho and Garcia-Molina
+//! 2003; Azar et al. 2018). A cell is a true state of the parcel (out for delivery included), the time in that state,
+//! and the time of day at the destination. The rates are measured on the simulated journeys. Such a policy knows each
+//! parcel's true state at once and at no cost; a real policy does not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn at_one_rate_nothing_beats_even_looks() {
-        // Changes without a memory, of whom nothing tells them apart: the bound is half the interval.
+        // Memoryless changes in one cell: the bound is half the interval.
         let sight = Observation { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
         let mut dice = fastrand::Rng::with_seed(1);
         let mut hours = 0.0;

@@ -1,7 +1,7 @@
 //! The forecast: polls and freshness of the configured labels (contract 4.4).
 //!
 //! A few hundred generated journeys run under the cadence without learned rates. All configured labels count as active,
-//! so a list with old labels costs less than forecast. If an account's labels ask for more than its quota, all waits
+//! so a list with old labels costs less than forecast. If an account's labels need more than its quota, all waits
 //! stretch, and so do the delays.
 
 use std::time::Duration;
@@ -65,10 +65,10 @@ pub fn forecast(cadence: &Cadence, loads: &[Load]) -> Forecast {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(86_400 * 60);
+    const GIVE_UP_AFTER: Duration = Duration::from_secs(86_400 * 60);
 
     fn flat(seconds: u64) -> Cadence {
-        Cadence::flat(Duration::from_secs(seconds), PATIENCE)
+        Cadence::flat(Duration::from_secs(seconds), GIVE_UP_AFTER)
     }
 
     #[test]

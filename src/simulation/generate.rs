@@ -1,9 +1,9 @@
 //! Generated journeys. The same seed gives the same journeys.
 //!
-//! They serve to compare policies and do not predict any shop. Times are those of the destination, in four zones of the
+//! They compare policies and do not predict a real shop. Times are local at the destination, in four zones of the
 //! United States. `LogNormal(m, s)` has the median m; s is the standard deviation of its logarithm.
 //!
-//! | what | how it falls |
+//! | property | distribution |
 //! |---|---|
 //! | registered | over a year; 85 % on weekdays; 08 to 18 h |
 //! | carrier | USPS 45 %, UPS 35 %, FedEx 20 % |
@@ -11,11 +11,11 @@
 //! | first scan | LogNormal(18 h, 0.8) later, 3 to 110 h |
 //! | hub scans | 3 to 9; between two LogNormal(m, 0.75), m of USPS 10 h, UPS 8 h, FedEx 7 h; at least 15 min |
 //! | exceptions | 12 % of parcels, once, at a hub; the next scan LogNormal(16 h, 0.7) later |
-//! | ends without an end | 4 %, at a hub |
+//! | no end | 4 %, at a hub |
 //! | out for delivery | the next 05:30 to 10:00, no Sunday; in 8 % no scan says so |
 //! | delivery | triangular from 08:30 to 20:30, most likely 13:30, at least 30 min after; 3 % to a collection location |
 //! | failed attempts | 6 %: attempted then, out again on the next day |
-//! | estimate | from the first scan on: right in 75 %, a day early in 15 %, a day late in 6 %, two days early in 4 %; half of the wrong ones are put right halfway, and dropped at the delivery |
+//! | estimate | from the first scan on: right in 75 %, a day early in 15 %, a day late in 6 %, two days early in 4 %; half of the wrong ones are corrected halfway, and dropped at the delivery |
 //! | corrections | 10 %, 1 to 160 h after the delivery |
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The order of polls, by the daemon's own queues.
+//! The order of polls, by the daemon's queues.
 
 use jiff::Timestamp;
 

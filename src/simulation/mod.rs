@@ -1,8 +1,8 @@
 //! The simulation: the cost and the freshness of a cadence, on recorded or generated journeys in virtual time (contract
 //! 4.5).
 //!
-//! Cadence and quota are the daemon's own code, under a clock that jumps from poll to poll: a year of ten thousand
-//! labels takes seconds. Nothing is sent or stored; answers come at once and never fail. Polls that the daemon brings
+//! Cadence and quota are the daemon's code, under a clock that jumps from poll to poll: a year of ten thousand labels
+//! takes seconds. Nothing is sent or stored; answers arrive at once and never fail. Polls that the daemon brings
 //! forward for alerts (stalled, late) are left out.
 
 pub mod bound;

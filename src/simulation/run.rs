@@ -88,7 +88,7 @@ pub fn run_with(travels: &[Travel], terms: Terms<'_>, progress: &mut dyn FnMut(u
         }
         now = now.max(due);
         if let Err(free_at) = quota.take(now) {
-            // Answers come at once, so no permit is ever in flight.
+            // Answers arrive at once, so permits are never in flight.
             now = free_at.unwrap_or(now);
             continue;
         }
@@ -98,7 +98,7 @@ pub fn run_with(travels: &[Travel], terms: Terms<'_>, progress: &mut dyn FnMut(u
         let label = &mut labels[index as usize];
         let before = label.situation.clone();
         *outcome.rows.entry(label.row.clone()).or_default() += 1;
-        label.look(now, &mut outcome);
+        label.poll(now, &mut outcome);
         let carrier = label.travel.carrier.as_deref();
         if let Some(from) = label.asked_at.replace(now) {
             let changed = label.situation.quiet_since == now;
@@ -138,7 +138,7 @@ impl<'a> Watched<'a> {
     }
 
     /// Applies a poll at `now`.
-    fn look(&mut self, now: Timestamp, outcome: &mut Outcome) {
+    fn poll(&mut self, now: Timestamp, outcome: &mut Outcome) {
         let fresh = &self.travel.passages[self.seen..];
         let fresh = &fresh[..fresh.partition_point(|passage| passage.at <= now)];
         self.seen += fresh.len();

@@ -42,12 +42,12 @@ fn on_one_line(text: &str) -> String {
 #[test]
 fn a_change_is_what_differs_and_a_poll_sees_all_before_it() {
     let outcome = played(&on_one_line(TWO), &Cadence::flat(HOUR, 48 * HOUR));
-    // The first without events is none, nor is the same spelled otherwise; a date more is; what comes after DE is
-    // never seen.
+    // A first answer without events is not a change, nor is another spelling; another date is. Changes after DE are not
+    // detected.
     assert_eq!((outcome.changes, outcome.delays.len()), (4, 3));
     assert_eq!(outcome.delivered_delays.len(), 1);
     assert!(outcome.delays.iter().all(|delay| *delay <= HOUR.mul_f64(1.08)));
-    // Ten hours of one, two days of the other, at an hour give or take; the first wait is a part of one.
+    // Ten hours of one label and two days of the other, at about an hour each; the first wait is shorter.
     assert!((55..=64).contains(&outcome.polls), "{}", outcome.polls);
     assert_eq!(outcome.max_requests_in_60s, 2);
 }
@@ -74,7 +74,7 @@ fn the_quota_holds_and_nobody_starves() {
     let flat = Cadence::flat(Duration::from_secs(600), 480 * HOUR);
     let outcome = run(&travels, Terms { requests_per_minute: 10, ..terms(&flat) });
     assert_eq!(outcome.max_requests_in_60s, 10);
-    // All ask for 60 a minute and get 10, so a wait is of an hour: half of that on average, and nobody much later.
+    // The labels need 60 a minute and get 10, so a wait is an hour: half of that on average, and rarely more.
     let delays = Delays::of(outcome.delays);
     assert!(delays.mean.unwrap() < 1_900.0 && delays.p95.unwrap() < 5_400.0, "{delays:?}");
     assert_eq!(outcome.delivered_delays.len(), travels.iter().filter(|travel| ends(travel)).count());
@@ -130,7 +130,7 @@ fn deliveries_are_noticed_early_for_few_calls() {
     assert!(polls <= 40.0, "{polls} polls a label");
     assert!(delivered.p50.unwrap() <= 600.0, "{delivered:?}");
     assert!(ours.polls * 4 < hourly.polls && delivered.p50 < flat.p50 && delivered.mean < flat.mean);
-    // Nobody is better than the bound.
+    // No policy is better than the bound.
     for outcome in [&ours, &hourly] {
         let bound = Bound::of(&travels, cadence.give_up_after).mean(outcome.polls).unwrap();
         let mean = Delays::of(outcome.delays.clone()).mean.unwrap();

@@ -1,5 +1,5 @@
-//! How many connections the process may have at once: of its descriptors some are left to the database and the HTTP
-//! server, so that a shortage delays polls and deliveries and ends nothing.
+//! The number of connections that the process may have at once. Some file descriptors are reserved for the database and
+//! the HTTP server, so a shortage delays polls and deliveries and stops nothing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use super::failure::{Failure, Fault};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// The right to one connection.
+/// A permit for one connection.
 pub(super) struct Permit(());
 
 impl Permit {
@@ -17,7 +17,7 @@ impl Permit {
         if OPEN.fetch_add(1, Ordering::Relaxed) < most() {
             return Ok(permit);
         }
-        let what = format!("no file descriptor is left for a connection ({} are in use)", most());
+        let what = format!("out of file descriptors for a connection ({} in use)", most());
         Err(Failure::new(Fault::Ours, what))
     }
 }
@@ -28,7 +28,7 @@ impl Drop for Permit {
     }
 }
 
-/// Whether so few are left that idle connections are better closed.
+/// Whether so few are left that idle connections should be closed.
 pub(super) fn are_scarce() -> bool {
     OPEN.load(Ordering::Relaxed) > most() / 4 * 3
 }
@@ -38,23 +38,23 @@ fn most() -> usize {
     *MOST.get_or_init(|| limit().map_or(usize::MAX, for_connections))
 }
 
-/// How many descriptors the process may have; `None`: any number.
+/// Returns the limit of descriptors of the process; `None`: unlimited.
 fn limit() -> Option<usize> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok())
 }
 
-/// The most connections to the HTTP port.
+/// Maximum number of connections to the HTTP port.
 const HTTP: usize = 256;
 
-/// How many connections the HTTP port may have at once: an eighth of the descriptors, up to 256.
+/// Returns the number of connections that the HTTP port may have at once: an eighth of the descriptors, up to 256.
 pub fn http_connections() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
     *MOST.get_or_init(|| (limit().unwrap_or(usize::MAX) / 8).clamp(1, HTTP))
 }
 
-/// Returns the number of connections for this many descriptors: half are reserved, at most 64, and those of the HTTP
-/// port.
+/// Returns the number of connections for a limit of descriptors. Half of them are reserved, at most 64, and also the
+/// connections of the HTTP port.
 fn for_connections(limit: usize) -> usize {
     limit - (limit / 2).min(64 + HTTP)
 }

@@ -1,6 +1,6 @@
 //! Failures of an exchange, classified by cause, with texts for people.
 //!
-//! The kind comes from types and error numbers, never from words.
+//! Types and error numbers decide the kind, never texts.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -21,7 +21,7 @@ pub enum Fault {
     Address,
     /// No listener, or no route.
     Connect,
-    /// No TLS was agreed on, or the certificate does not hold.
+    /// The TLS handshake failed, or the certificate is not valid.
     Tls,
     /// The connection broke.
     Reset,
@@ -46,8 +46,8 @@ impl Failure {
         Self::new(Fault::Address, refusal.to_string())
     }
 
-    /// No connection to any of the addresses. A failure of the receiver counts before a shortage of this machine: one
-    /// of two address families may not exist here.
+    /// Failure to connect to any of the addresses. A failure of the receiver takes precedence over a shortage of this
+    /// machine, which may lack one of the two address families.
     pub(super) fn connect(tried: &[(SocketAddr, io::Error)]) -> Self {
         let theirs = tried.iter().rev().find(|(address, error)| shortage(error, Some(*address)).is_none());
         match theirs.or(tried.last()) {
@@ -59,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// The TLS handshake with `server` failed.
+    /// Failure of the TLS handshake with `server`.
     pub(super) fn handshake(server: &str, error: &io::Error) -> Self {
         if let Some(missing) = shortage(error, None) {
             return Self::new(Fault::Ours, missing);
@@ -74,7 +74,8 @@ impl Failure {
         Self::new(Fault::Tls, detail)
     }
 
-    /// The exchange broke: after a byte of the answer, or before. `first_line` is how the answer began.
+    /// Failure of an exchange, before or after the first byte of the answer (`answered`), with the status of the
+    /// answer's first line.
     pub(super) fn exchange(error: &hyper::Error, answered: bool, status: Option<u16>) -> Self {
         if error.is_parse() {
             let what = innermost(error);
@@ -95,16 +96,16 @@ impl Failure {
     }
 }
 
-/// Returns what this machine lacks, if that caused `error`.
+/// Returns the missing resource of this machine, if that caused `error`.
 pub(super) fn shortage(error: &io::Error, connecting_to: Option<SocketAddr>) -> Option<String> {
     let missing = match error.raw_os_error()? {
-        libc::EMFILE => "no file descriptor is left (the limit of this process is reached)",
-        libc::ENFILE => "no file descriptor is left (the limit of this machine is reached)",
-        libc::ENOMEM | libc::ENOBUFS => "no memory is left for a connection",
+        libc::EMFILE => "out of file descriptors (the limit of this process is reached)",
+        libc::ENFILE => "out of file descriptors (the limit of this machine is reached)",
+        libc::ENOMEM | libc::ENOBUFS => "out of memory for a connection",
         libc::ENOSPC => "no more connections can be watched (the limit of epoll watches is reached)",
-        // For IPv6 it means that this machine has none.
+        // For IPv6 it means that this machine has no IPv6 address.
         libc::EADDRNOTAVAIL if connecting_to.is_some_and(|address| address.is_ipv4()) => {
-            "no local port or address is left for a connection"
+            "out of local ports or addresses for a connection"
         }
         _ => return None,
     };
@@ -138,7 +139,7 @@ fn tls(server: &str, error: &rustls::Error) -> String {
     }
 }
 
-/// An I/O error without the number of the operating system.
+/// Formats an I/O error without the number of the operating system.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
@@ -162,7 +163,7 @@ fn source_of<T: Error + 'static>(error: &hyper::Error) -> Option<&T> {
     causes(error.source()?).find_map(|error| error.downcast_ref())
 }
 
-/// `error` and everything beneath it.
+/// Returns `error` and all its causes.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }

@@ -1,12 +1,13 @@
 //! HTTP/1.1 to one server: a pool of connections, and one exchange after the other on each.
 //!
-//! The API client and the webhook client stand on it. It exists because both have to know what a general client hides:
-//! - whether a connection was used before and whether one byte of the answer came. A used connection that closes without
-//!   an answer was closed while it was idle: the request is sent again on a fresh one, once, within the same exchange;
-//! - how old a connection is. None is used for longer than [`Limits`] has it, so that a name that moves is followed;
-//! - what failed: the machine, the name, the connection, TLS or the answer ([`Failure`]).
+//! The API client and the webhook client use it. Both need facts that a general client hides:
+//! - whether a connection was used before, and whether one byte of the answer arrived. If a used connection closes
+//!   without an answer, the server closed it while it was idle: the request is sent again once on a new connection,
+//!   within the same exchange;
+//! - the age of a connection. [`Limits`] bounds it, so that a changed address of a name takes effect;
+//! - the cause of a failure: the machine, the name, the connection, TLS or the answer ([`Failure`]).
 //!
-//! A connection is driven by the task that waits for the answer; no task is spawned per connection.
+//! The task that waits for an answer drives its connection; connections have no tasks of their own.
 
 mod connection;
 mod descriptors;
@@ -41,17 +42,17 @@ pub use failure::{Failure, Fault};
 pub use origin::shown_location;
 pub use resolver::check_literal;
 
-/// How the connections to one server are made.
+/// Settings of the connections to one server.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub tls: Arc<ClientConfig>,
     pub proxies: Proxies,
-    /// The rule for addresses, where there is one.
+    /// The rule for addresses, if any.
     pub manner: Option<AddressPolicy>,
-    /// Idle connections that are kept.
+    /// Maximum number of idle connections.
     pub max_idle: usize,
     pub limits: Limits,
-    /// How long a connection may take to come about; `None`: as long as the whole exchange.
+    /// Timeout for connecting; `None`: the timeout of the whole exchange.
     pub connect_timeout: Option<Duration>,
 }
 
@@ -79,12 +80,12 @@ pub struct Answer {
     pub body: Body,
 }
 
-/// How far an exchange has come; readable after it was given up.
+/// Progress of an exchange; readable after a cancellation.
 #[derive(Debug)]
 pub struct Progress(AtomicU8);
 
 impl Default for Progress {
-    /// A connection that is open already needs no other stage.
+    /// An open connection skips all earlier stages.
     fn default() -> Self {
         Self(AtomicU8::new(Stage::Waiting as u8))
     }
@@ -105,7 +106,7 @@ impl Transport {
     /// The connections to the server of `url`.
     ///
     /// # Errors
-    /// Returns what is wrong with `url` or with a proxy's URL.
+    /// `url` or a proxy's URL is not valid.
     pub fn new(url: &Url, settings: Settings) -> Result<Self, &'static str> {
         let pool = Pool::new(settings.max_idle, settings.limits);
         let route = Route::new(url, settings)?;
@@ -122,16 +123,16 @@ impl Transport {
         Ok(Self { route: Arc::new(route), pool, headers })
     }
 
-    /// Headers to begin those of a request with.
+    /// Headers of every request; the caller adds its own.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Sends one request and waits for status and headers. `target` is path and query. The caller limits the time;
-    /// `progress` tells what it was waiting for.
+    /// Sends one request and waits for status and headers. `target` is path and query. The caller sets a timeout;
+    /// `progress` shows the current stage.
     ///
     /// # Errors
-    /// Whatever the network does.
+    /// Any failure of the network.
     pub async fn send(
         &self,
         method: &Method,
@@ -150,10 +151,10 @@ impl Transport {
         };
         if let Some(used) = self.pool.take().await {
             match used.send(request(), &self.pool).await {
-                // 408 on a used connection is the farewell of a server that closes it, not the answer to this request.
+                // A 408 on a used connection means that the server closes it; it is not the answer to this request.
                 Ok(answer) if answer.status != StatusCode::REQUEST_TIMEOUT => return Ok(answer),
                 Err(broken) if !broken.unanswered => return Err(broken.failure),
-                // The others were closed by the same server, most likely.
+                // The server has probably closed the other idle connections too.
                 Ok(_) | Err(_) => self.pool.clear(),
             }
         }
@@ -167,7 +168,8 @@ impl Transport {
             None => Bytes::copy_from_slice(target.as_bytes()),
             Some(origin) => Bytes::from(format!("{origin}{target}")),
         };
-        Uri::from_maybe_shared(uri)
-            .map_err(|error| Failure::new(Fault::Address, format!("the URL can't be asked for: {error}")))
+        Uri::from_maybe_shared(uri).map_err(|error| {
+            Failure::new(Fault::Address, format!("the URL is not valid for a request: {error}"))
+        })
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Origin {
     pub(super) port: u16,
     /// `host` or `host:port`, as `Host` has it.
     pub(super) host_header: HeaderValue,
-    /// The name that the certificate has to be for; `None` without encryption.
+    /// The name that the certificate must contain; `None` without encryption.
     pub(super) server_name: Option<ServerName<'static>>,
 }
 
@@ -29,7 +29,7 @@ impl Origin {
             _ => return Err("it is not an http or https URL"),
         };
         let host = match url.host() {
-            // A dot at the end is for the resolver alone.
+            // Only the resolver uses a dot at the end.
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
@@ -54,7 +54,7 @@ impl Origin {
     }
 }
 
-/// A server and how it is reached.
+/// A server and the way to it.
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) origin: Origin,
@@ -81,17 +81,17 @@ impl Route {
             .https(proxies.https.as_ref().map_or("", |url| url.expose()))
             .no(proxies.except.as_str())
             .build();
-        let uri: Uri = base.parse().map_err(|_| "it is not a URL that can be asked for")?;
+        let uri: Uri = base.parse().map_err(|_| "the URL is not valid for a request")?;
         let proxy = matcher.intercept(&uri).map(|proxy| Proxy::of(&proxy)).transpose()?;
         Ok(Self { origin, proxy, base, settings })
     }
 
-    /// The target of a plain request to a forwarding proxy, which needs the whole URL.
+    /// Returns the base of the target of a plain request to a forwarding proxy, which needs the whole URL.
     pub(super) fn forwards_to(&self) -> Option<&str> {
         (self.proxy.is_some() && !self.origin.is_encrypted()).then_some(&self.base)
     }
 
-    /// The authorization that a forwarding proxy gets with each plain request.
+    /// Returns the authorization header for a forwarding proxy, sent with each plain request.
     pub(super) fn credentials_of_forwarding(&self) -> Option<HeaderValue> {
         self.proxy.as_ref().filter(|_| !self.origin.is_encrypted())?.credentials.clone()
     }
@@ -104,7 +104,7 @@ impl Proxy {
     }
 }
 
-/// The header that the user and the password of `url` make, if it has them.
+/// Returns the header of the user and the password of `url`, if it has them.
 pub(super) fn basic_auth(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;

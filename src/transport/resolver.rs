@@ -15,7 +15,7 @@ use super::failure::{Failure, Fault, shortage};
 use crate::clock::Stopwatch;
 use crate::domain::delivery::address::{AddressPolicy, RefusedAddress};
 
-/// Resolves `host` as the connection is made, each time.
+/// Resolves `host` for each new connection.
 pub(super) async fn addresses(
     host: &str,
     port: u16,
@@ -35,7 +35,7 @@ pub(super) async fn addresses(
     allowed(manner, found).map_err(|refusal| Failure::refused(&refusal))
 }
 
-/// Those of `found` that may be connected to, or why the first may not if none may.
+/// Returns the allowed addresses of `found`, or the reason against the first one if none is allowed.
 fn allowed(manner: Option<AddressPolicy>, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RefusedAddress> {
     let Some(manner) = manner else { return Ok(found) };
     let mut refused = None;
@@ -55,9 +55,9 @@ fn allowed(manner: Option<AddressPolicy>, found: Vec<SocketAddr>) -> Result<Vec<
 /// Checks a host that is written as an address.
 ///
 /// # Errors
-/// Why it may not be connected to.
+/// The address is not allowed.
 pub fn check_literal(manner: AddressPolicy, url: &Url) -> Result<(), RefusedAddress> {
-    // As it is connected to: `0x7f.1` and the like have become addresses when the URL was parsed.
+    // The parser of URLs turns `0x7f.1` and similar spellings into addresses.
     let host = url.host_str().unwrap_or_default();
     match host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').parse() {
         Ok(address) => manner.check(address),
@@ -73,15 +73,15 @@ fn unresolved(host: &str, error: &io::Error) -> Failure {
     }
     let text = error.to_string();
     let why = text.rsplit(": ").next().unwrap_or_default();
-    // The library has no other sign for it.
+    // The library distinguishes it only by these texts.
     let temporary = why == "Temporary failure in name resolution" || why == "Try again";
     if temporary && !RESOLVED.knows_another(host) {
-        return Failure::new(Fault::Ours, format!("no name server answers (asked for {host})"));
+        return Failure::new(Fault::Ours, format!("no name server answered (name: {host})"));
     }
     Failure::new(Fault::Name, format!("the name {host} has no address: {why}"))
 }
 
-/// Names that were resolved, and when last.
+/// Names that were resolved, with the time of the last success.
 struct Resolved(Mutex<Option<HashMap<String, Stopwatch>>>);
 
 static RESOLVED: Resolved = Resolved(Mutex::new(None));

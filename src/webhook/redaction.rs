@@ -1,8 +1,8 @@
 //! Secrets, redacted from stored answers.
 //!
-//! Many receivers echo the request when they refuse it, and answers are kept and shown. Every secret that goes along
-//! with a callback is looked for, in each spelling in which it goes. Signing secrets never go, but the one of a plain HMAC
-//! may be a short word that a receiver shows when it finds it wrong.
+//! Many receivers echo the request in an error answer, and answers are stored and shown. Every secret that is sent with
+//! a callback is removed, in each of its spellings. Signing secrets are not sent, but the secret of a plain HMAC may be
+//! a short word that a receiver quotes in its error.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::domain::messages::subscriber::Subscriber;
 
-/// Shorter texts appear in any answer and are not secrets.
+/// Shorter texts occur in any answer and are not removed.
 const SHORTEST: usize = 4;
 const INSTEAD: &str = "(hidden)";
 
@@ -22,7 +22,7 @@ impl Redaction {
     pub(super) fn of(subscriber: &Subscriber) -> Self {
         let mut secrets: Vec<String> = Vec::new();
         for (_, value) in &subscriber.headers {
-            // "Bearer s3cret": the word that counts is the second.
+            // In "Bearer s3cret" the secret is the second word.
             secrets.extend(value.expose().split_whitespace().skip(1).map(str::to_owned));
             secrets.push(value.expose().clone());
         }
@@ -55,7 +55,7 @@ impl Redaction {
     }
 }
 
-/// Without percent signs; as a query would be read, but for the plus sign.
+/// Decodes percent signs as in a query, but keeps the plus sign.
 fn decoded(part: &str) -> String {
     let escaped = format!("https://x/?{}", part.replace('+', "%2B").replace('&', "%26").replace('=', "%3D"));
     let url = Url::parse(&escaped).ok();

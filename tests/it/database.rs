@@ -223,7 +223,7 @@ async fn health_tells_of_a_lost_database() {
     let mut answers = Vec::new();
     let ended = until(|| {
         answers.extend(healthz(port));
-        daemon.log().contains("trackpost cannot go on")
+        daemon.log().contains("trackpost cannot continue")
     });
     assert!(ended.await.is_ok());
     let failing = answers.iter().find(|answer| answer.contains("503"));

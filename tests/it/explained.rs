@@ -56,9 +56,11 @@ async fn a_delivery_tells_its_story() {
     assert_eq!(first["log"][0]["reached"], "answered");
     assert_eq!(first["log"][0]["retry_after_heeded"], "honoured");
     let said = text(&site, first);
-    for line in
-        ["retry after: 1h: honoured", "ended:       with an answer", "to wait with this message until"]
-    {
+    for line in [
+        "retry after: 1h: honoured",
+        "ended:       with an answer",
+        "Retry-After of the receiver: this message waits until",
+    ] {
         assert!(said.contains(line), "{line} is missing in:\n{said}");
     }
     assert_eq!(last["next"]["because"], serde_json::json!(["behind"]));

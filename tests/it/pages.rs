@@ -17,9 +17,12 @@ async fn an_empty_daemon_says_what_to_do_next() {
     let harness = Harness::with("").await;
     let server = Server::with(&harness, None, Default::default()).await;
     let page = server.ok("/").await;
-    for said in
-        ["Nothing needs attention", "No account is configured", "trackpost labels add", "trackpost listen"]
-    {
+    for said in [
+        "Nothing needs attention",
+        "The configuration has no account",
+        "trackpost labels add",
+        "trackpost listen",
+    ] {
         assert!(page.contains(said), "{said}: {page}");
     }
 }
@@ -41,7 +44,7 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
         "{list}"
     );
     assert!(server.ok("/?state=active").await.contains("se-2"));
-    assert!(server.ok("/?find=nothing+like+it").await.contains("No label fits"));
+    assert!(server.ok("/?find=nothing+like+it").await.contains("No label matches"));
     let label = server.ok("/labels/se-1").await;
     for said in
         ["Next poll", "row IT of the cadence", "Timeline", "tracking.event.added", "orders", "1 attempt"]
@@ -54,7 +57,7 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
         message.contains("To <a href=\"/subscribers/orders\"") && message.contains("delivered"),
         "{message}"
     );
-    assert!(server.ok("/subscribers/orders").await.contains("Nothing waits"));
+    assert!(server.ok("/subscribers/orders").await.contains("No pending deliveries"));
 }
 
 #[tokio::test]
@@ -63,8 +66,8 @@ async fn unknown_ids_get_pages_that_help() {
     let server = Server::of(&harness, None).await;
     for (target, help) in [
         ("/labels/se-9", "trackpost labels add se-9"),
-        ("/messages/msg_none", "There is no message"),
-        ("/subscribers/nobody", "No subscriber"),
+        ("/messages/msg_none", "does not exist. Messages are pruned"),
+        ("/subscribers/nobody", "is not configured"),
         ("/nowhere", "The overview"),
         ("/labels/%3Cscript%3E", "&lt;script&gt;"),
     ] {

@@ -475,7 +475,7 @@ async fn a_configuration_that_came_to_nothing_is_rejected() {
     site.write("trackpost.toml", "");
     daemon.signal("HUP");
     daemon.logged("reload rejected", 1).await;
-    assert!(daemon.log().contains("no account is left"), "{}", daemon.log());
+    assert!(daemon.log().contains("the new configuration has no accounts"), "{}", daemon.log());
     let before = site.sandbox.requests_of("se-1");
     assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "it polls on");
     site.write(

@@ -22,7 +22,7 @@ async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
     let text = text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\""));
     site.write("trackpost.toml", &text);
     let daemon = site.start_after("ulimit -n 64");
-    daemon.logged("no file descriptor is left", 1).await;
+    daemon.logged("out of file descriptors", 1).await;
     let (status, body) =
         get(port, &format!("host: 127.0.0.1:{port}\r\n")).expect("it still answers visitors");
     assert_eq!((status, kinds(&body["degraded"])), (200, vec!["shortage"]), "{body}");

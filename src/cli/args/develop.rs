@@ -44,7 +44,7 @@ pub struct Sandbox {
     /// Requests a minute before it answers 429; 0: no limit.
     #[arg(long, default_value_t = 200, value_name = "N")]
     pub requests_per_minute: u32,
-    /// Number of parcels at the start: se-1, se-2, … Without any labels every id asked for gets a parcel.
+    /// Number of parcels at the start: se-1, se-2, … Without any labels, every requested id gets a parcel.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub parcels: u32,
     /// New labels an hour in real time, listed by GET /v2/labels; one in 20 is voided later.

@@ -44,7 +44,7 @@ examples! {
         "trackpost subscribers pause orders --config ./trackpost.toml";
     SUBSCRIBERS_RESUME: "trackpost subscribers resume orders",
         "trackpost subscribers resume orders --config ./trackpost.toml";
-    REPLAY("Same webhook-id, same body, fresh signature. Within a label, repeated messages go before those that still wait."):
+    REPLAY("Same webhook-id, same body, fresh signature. Within a label, repeated messages go before waiting ones."):
         "trackpost replay --subscriber orders --since 2d --dry-run",
         "trackpost replay --subscriber orders --since 2026-11-26 --until 2026-11-27 --rate 20";
     BACKUP("The daemon keeps running. The copy is verified, only its owner can read it, and nothing is overwritten."):

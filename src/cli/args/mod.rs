@@ -44,13 +44,13 @@ pub enum Verb {
     /// Runs the daemon in the foreground.
     #[command(after_help = e::RUN)]
     Run,
-    /// Tells the running daemon to read its configuration again, and prints whether it was applied or why not.
+    /// Reloads the configuration of the running daemon, and prints the result.
     #[command(after_help = e::RELOAD)]
     Reload,
-    /// Reads the whole configuration, reports every fault at once, and prints what would run.
+    /// Reads the whole configuration, reports every fault, and prints what would run.
     #[command(after_help = e::CHECK)]
     Check(Check),
-    /// Shows everything at work within a minute: sandbox, daemon and receiver on loopback.
+    /// Shows trackpost at work within a minute: sandbox, daemon and receiver on loopback.
     #[command(after_help = e::DEMO)]
     Demo(Demo),
     /// Serves a fake ShipStation API on loopback.
@@ -65,16 +65,16 @@ pub enum Verb {
     /// Lists, shows, adds, removes and polls labels.
     #[command(subcommand, after_help = e::LABELS)]
     Labels(Labels),
-    /// Prints every carrier event of a label, and the callbacks made of them.
+    /// Prints every carrier event of a label and its callbacks.
     #[command(after_help = e::HISTORY)]
     History(History),
-    /// Explains why the next poll of a label is when it is, and prints its last polls.
+    /// Explains the time of a label's next poll, and prints its last polls.
     #[command(after_help = e::EXPLAIN)]
     Explain(OfLabel),
     /// Lists, shows and retries deliveries.
     #[command(subcommand, after_help = e::DELIVERIES)]
     Deliveries(Deliveries),
-    /// Prints one screen: what needs attention, accounts, labels, subscribers, and whether a daemon runs.
+    /// Prints one screen: problems, accounts, labels, subscribers, and whether a daemon runs.
     #[command(after_help = e::STATUS)]
     Status(Listing),
     /// Lists the accounts with their status and their use of the quota.

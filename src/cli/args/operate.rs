@@ -21,7 +21,7 @@ pub enum Labels {
     /// Shows one label.
     #[command(after_help = e::LABELS_SHOW)]
     Show(OfLabel),
-    /// Registers labels by hand, beside those of the files.
+    /// Registers labels by hand, in addition to the label files.
     #[command(after_help = e::LABELS_ADD)]
     Add {
         /// Label ids; - reads ids, CSV or JSON Lines from stdin, also what labels list --json prints.
@@ -52,7 +52,7 @@ pub enum Labels {
         /// Account of the labels; needed where several have the id.
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
-        /// Waits up to a minute for the running daemon to poll them, and prints what was found.
+        /// Waits up to a minute for the running daemon to poll them, and prints the result.
         #[arg(long)]
         wait: bool,
     },
@@ -105,7 +105,7 @@ pub enum Deliveries {
     /// Lists deliveries, the newest last.
     #[command(after_help = e::DELIVERIES_LIST)]
     List(DeliveryList),
-    /// Shows one delivery with all its attempts, and why the next one is when it is.
+    /// Shows one delivery with all its attempts and the reason for the time of the next one.
     #[command(after_help = e::DELIVERIES_SHOW)]
     Show {
         /// Delivery (dlv_5 or 5), or message (msg_…): all its deliveries.
@@ -165,7 +165,7 @@ pub struct Replay {
     #[arg(long, value_name = "ID")]
     pub label: Option<String>,
     /// Only messages in this state, pings included. Without it: delivered and dead messages, and messages that the
-    /// subscriber asks for but that were never queued for it.
+    /// subscriber selects but that were never queued for it.
     #[arg(long, value_name = "STATE", value_parser = ["pending", "delivered", "dead"])]
     pub state: Option<String>,
     /// Queues nothing: counts, and prints the first and the last message.
@@ -181,7 +181,7 @@ pub enum Subscribers {
     /// Lists all subscribers with their health and their pending deliveries.
     #[command(after_help = e::SUBSCRIBERS_LIST)]
     List(Listing),
-    /// Tells the daemon to send a signed ping, and prints the outcome.
+    /// Sends a signed ping through the daemon, and prints the outcome.
     #[command(after_help = e::SUBSCRIBERS_PING)]
     Ping {
         /// Name of the subscriber.
@@ -195,7 +195,7 @@ pub enum Subscribers {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Ends a pause and sends what is pending.
+    /// Ends a pause and sends the pending deliveries.
     #[command(after_help = e::SUBSCRIBERS_RESUME)]
     Resume {
         /// Name of the subscriber.

@@ -22,7 +22,7 @@ pub(super) struct AccountLine {
     requests_per_minute: u32,
     requests_per_month: u64,
     pub(super) labels: usize,
-    /// Polls that its labels ask for, as a share of `requests_per_minute` and of `requests_per_month`.
+    /// Polls that its labels need, as a share of `requests_per_minute` and of `requests_per_month`.
     share_of_limit: f64,
     share_of_budget: Option<f64>,
     /// Duration of the first polls of all its labels, if none was polled yet.
@@ -67,7 +67,7 @@ pub(super) struct ForecastLine {
 impl From<Forecast> for ForecastLine {
     fn from(forecast: Forecast) -> Self {
         Self {
-            // The sum of no labels is -0.
+            // Adding 0.0 turns the empty sum, -0.0, into 0.0.
             polls_per_day: (forecast.polls_per_day * 10.0).round() / 10.0 + 0.0,
             share_of_limit: (forecast.share_of_limit * 1e6).round() / 1e6,
             delivered_delay_seconds: forecast.delivered_delay.as_secs_f64().round(),
@@ -114,12 +114,12 @@ impl AccountLine {
         self.first_polls_seconds = take.map_or(0, |take| take.as_secs());
     }
 
-    /// Warnings where the labels ask for more requests than are allowed.
+    /// Warnings where the labels need more requests than allowed.
     pub(super) fn overloads(&self) -> Vec<Fault> {
         let warn = |key: &str, limit: &str, share: f64| {
             let (name, labels) = (&self.name, self.labels);
             let problem = format!(
-                "the {labels} labels of the account ask for {:.0} % of {limit}, with all of them in transit: all waits \
+                "the {labels} labels of the account need {:.0} % of {limit}, with all of them in transit: all waits \
                  stretch by that factor",
                 share * 100.0
             );
@@ -258,10 +258,7 @@ mod tests {
         assert!(few.overloads().is_empty() && few.first_polls().is_none());
         let many = line(210_000, 0);
         let warned: Vec<_> = many.overloads().iter().map(Fault::to_string).collect();
-        assert!(
-            warned.len() == 1 && warned[0].contains("ask for 547 % of 160 requests a minute"),
-            "{warned:?}"
-        );
+        assert!(warned.len() == 1 && warned[0].contains("need 547 % of 160 requests a minute"), "{warned:?}");
         assert!(many.first_polls().unwrap().contains("at least 22 hours"));
         let budget = line(1_000, 100_000).overloads();
         assert!(budget.len() == 1 && budget[0].key.ends_with("requests_per_month"), "{budget:?}");

@@ -23,12 +23,12 @@ pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
         report.print();
     }
     if what.online {
-        let findings = online::ask(&loaded, |finding| {
+        let findings = online::run(&loaded, |finding| {
             if !what.json {
                 output::line(finding);
             }
         });
-        report.asked(findings.await?);
+        report.add_online(findings.await?);
     }
     if what.json {
         output::json_lines(&[&report])?;

@@ -18,7 +18,7 @@ use crate::domain::tracking::reading::Reading;
 use crate::shipstation::Client;
 use crate::webhook::{Callback, WebhookClient};
 
-/// Label to poll where an account has none configured; a 404 for it shows that the key is accepted.
+/// Label to poll for an account without labels; a 404 for it shows that the key is accepted.
 const PROBE: &str = "se-1";
 
 /// Result of one request.
@@ -39,7 +39,7 @@ impl fmt::Display for Finding {
 }
 
 /// Makes the requests one after the other, and passes each result to `each`.
-pub async fn ask(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
+pub async fn run(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
     let client = Client::new()?;
     let mut findings = Vec::new();
     for account in loaded.config.accounts.values() {
@@ -66,7 +66,7 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
         None => PROBE.parse()?,
     };
     let reading = client.for_account(account)?.read(account, &label, None, clock::now()).await;
-    let (ok, detail) = judged(&reading, &label);
+    let (ok, detail) = classify(&reading, &label);
     Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
 }
 
@@ -77,37 +77,37 @@ async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding 
     let (ok, detail) = match client.list(account, url, request, now).await {
         Ok(_) => (true, format!("the list of labels answers at {url}")),
         Err(reading @ (Reading::Throttled { .. } | Reading::CarrierThrottled { .. })) => {
-            (true, format!("the rate limit is used up: {}", said(&reading)))
+            (true, format!("the rate limit is used up: {}", detail(&reading)))
         }
         Err(reading @ Reading::Unauthorized { .. }) => {
-            (false, format!("the key may not read the list of labels: {}", said(&reading)))
+            (false, format!("the key may not read the list of labels: {}", detail(&reading)))
         }
-        Err(reading) => (false, format!("no list of labels: {}", said(&reading))),
+        Err(reading) => (false, format!("no list of labels: {}", detail(&reading))),
     };
     Finding { what: "discovery", name: account.name.to_string(), ok, detail }
 }
 
-fn said(reading: &Reading) -> String {
+fn detail(reading: &Reading) -> String {
     reading.detail().unwrap_or_default()
 }
 
 /// Decides whether the API was reached and accepts the key.
-fn judged(reading: &Reading, label: &LabelId) -> (bool, String) {
-    let said = said(reading);
+fn classify(reading: &Reading, label: &LabelId) -> (bool, String) {
+    let detail = detail(reading);
     match reading {
         Reading::Answer { .. } | Reading::SameBytes => {
             (true, format!("reachable, the key is accepted; it knows {label}"))
         }
-        Reading::Refused { .. } => (true, format!("reachable, the key is accepted; for {label} {said}")),
+        Reading::Refused { .. } => (true, format!("reachable, the key is accepted; for {label} {detail}")),
         Reading::Throttled { .. } | Reading::CarrierThrottled { .. } => {
             (true, "reachable; the rate limit is used up, so the key was perhaps not checked".to_owned())
         }
-        Reading::Unauthorized { .. } => (false, format!("the key is not accepted: {said}")),
-        Reading::WrongEndpoint { .. } => (false, format!("base_url or tracking_path is wrong: {said}")),
-        Reading::Garbled { .. } => (false, format!("the answer is not that of ShipStation: {said}")),
-        Reading::ServerError { .. } => (false, format!("reachable, but {said}")),
-        Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reachable: {said}")),
-        Reading::OurFault { .. } => (false, format!("no request made: {said}")),
+        Reading::Unauthorized { .. } => (false, format!("the key is not accepted: {detail}")),
+        Reading::WrongEndpoint { .. } => (false, format!("base_url or tracking_path is wrong: {detail}")),
+        Reading::Garbled { .. } => (false, format!("the answer is not that of ShipStation: {detail}")),
+        Reading::ServerError { .. } => (false, format!("reachable, but {detail}")),
+        Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reachable: {detail}")),
+        Reading::OurFault { .. } => (false, format!("no request made: {detail}")),
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
             (Reading::ServerError { status: 500 }, false),
             (Reading::NoConnection { detail: detail() }, false),
         ] {
-            assert_eq!(judged(&reading, &label).0, ok, "{reading:?}");
+            assert_eq!(classify(&reading, &label).0, ok, "{reading:?}");
         }
     }
 }

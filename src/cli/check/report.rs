@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    pub fn asked(&mut self, findings: Vec<Finding>) {
+    pub fn add_online(&mut self, findings: Vec<Finding>) {
         self.ok = findings.iter().all(|finding| finding.ok);
         self.online = Some(findings);
     }

@@ -1,4 +1,4 @@
-//! `trackpost deliveries list`, and `--watch`, which keeps printing what changes.
+//! `trackpost deliveries list`, and `--watch`, which keeps printing changes.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -17,8 +17,8 @@ use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
 
-/// Interval at which `--watch` looks for changes.
-const LOOK: Duration = Duration::from_millis(500);
+/// Poll interval of `--watch`.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Pending deliveries that `--watch` follows; the newest ones.
 const FOLLOWED: usize = 500;
 
@@ -53,7 +53,7 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
         printer.page(&page[skipped..]).await?;
     }
     if !any && !what.watch {
-        // A subscriber that is gone from the configuration may still have deliveries; an unknown one has none.
+        // A removed subscriber may still have deliveries; an unknown one has none.
         let name = source.wanted.subscriber.as_deref();
         name.map_or(Ok(()), |name| resolve::subscriber(config, name).map(drop))?;
         if !what.listing.json {
@@ -63,11 +63,11 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
     if what.watch { watch(source, printer).await } else { Ok(()) }
 }
 
-/// The deliveries that are asked for.
+/// The requested deliveries.
 struct Source<'a> {
     store: &'a Store,
     wanted: DeliveryFilter,
-    /// Rows of the labels with the id that is asked for.
+    /// Rows of the labels with the requested id.
     labels: Option<Vec<i64>>,
 }
 
@@ -90,7 +90,7 @@ impl Source<'_> {
 /// State and attempts of the deliveries that are followed, by row.
 type Followed = BTreeMap<i64, (String, u64)>;
 
-/// Follows the pending deliveries among `page`, as far as there is room.
+/// Follows the pending deliveries of `page`, up to the limit.
 fn follow(followed: &mut Followed, page: &[DeliveryView]) {
     for delivery in page {
         match delivery.state.as_str() {
@@ -119,11 +119,11 @@ async fn watch(mut source: Source<'_>, mut printer: Printer<'_>) -> Result<(), F
     }
     source.wanted.state = None;
     last = store.delivery_before_last(&source.wanted, 0).await?;
-    let mut stopped = pin!(crate::daemon::told_to_stop()?);
+    let mut stopped = pin!(crate::daemon::stop_signal()?);
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),
-            () = clock::sleep(LOOK) => {}
+            () = clock::sleep(POLL_INTERVAL) => {}
         }
         let rows: Vec<i64> = followed.keys().copied().collect();
         let mut changed = store.deliveries_named(&rows, None).await?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::args::Deliveries;
 use super::output;
-use super::{Failure, open_store, open_store_to_read, resolve, say_if_no_daemon_runs};
+use super::{Failure, note_if_no_daemon_runs, open_store, open_store_to_read, resolve};
 use crate::clock;
 use crate::config::Config;
 use crate::explanation::story::held_back;
@@ -37,7 +37,7 @@ async fn named(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
     let row = id.strip_prefix(ID_PREFIX).unwrap_or(id).parse::<i64>().ok();
     let found = store.deliveries_named(row.as_slice(), row.is_none().then_some(id)).await?;
     if found.is_empty() {
-        return Err(Failure::new(format!("there is no delivery or message {}", id.escape_debug())).hint(
+        return Err(Failure::new(format!("unknown delivery or message {}", id.escape_debug())).hint(
             "delivery ids read like dlv_5, message ids like msg_…; trackpost deliveries list shows them",
         ));
     }
@@ -66,7 +66,7 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
             }
         }
     }
-    say_if_no_daemon_runs(store);
+    note_if_no_daemon_runs(store);
     Ok(code)
 }
 

@@ -9,7 +9,7 @@ use crate::cli::output::{self, instant, roughly};
 use crate::clock;
 use crate::config::Config;
 use crate::explanation::delivery as words;
-use crate::explanation::story::{self, Story, Told};
+use crate::explanation::story::{self, AttemptStory, Story};
 use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::DeliveryView;
@@ -74,7 +74,7 @@ fn fields(shown: &Story, now: Timestamp) -> Vec<(&'static str, Option<String>)> 
     ]
 }
 
-fn lines(logged: &Told) -> Vec<(&'static str, Option<String>)> {
+fn lines(logged: &AttemptStory) -> Vec<(&'static str, Option<String>)> {
     let attempt = &logged.attempt;
     let outcome = match attempt.status.filter(|_| attempt.outcome == "status") {
         Some(status) => format!("status {status}"),
@@ -90,7 +90,9 @@ fn lines(logged: &Told) -> Vec<(&'static str, Option<String>)> {
         ("  detail", attempt.detail.clone()),
         (
             "  retry after",
-            attempt.retry_after.map(|asked| words::asked(asked, attempt.status, logged.retry_after_heeded)),
+            attempt
+                .retry_after
+                .map(|asked| words::retry_after(asked, attempt.status, logged.retry_after_heeded)),
         ),
         ("  answer", attempt.answer.clone()),
         ("  then", logged.then.clone()),

@@ -1,4 +1,4 @@
-//! Where the demo's database and configuration lie: a folder of the user's, or one that is gone afterwards.
+//! The folder of the demo's database and configuration: the user's, or a temporary one.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes `keep`, or a folder of its own among the temporary files.
+    /// Creates `keep`, or a temporary folder.
     pub fn open(keep: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = keep else {
             let name: String = clock::random_bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -56,7 +56,7 @@ impl Folder {
         Ok(path)
     }
 
-    /// Leaves it where it is: somebody will want to look.
+    /// Keeps the folder, so that the user can inspect it.
     pub fn keep(&mut self) {
         self.kept = true;
     }
@@ -65,7 +65,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.kept {
-            // What is left among the temporary files does no harm.
+            // Files left in a temporary folder do no harm.
             let _ = fs::remove_dir_all(&self.path);
         }
     }

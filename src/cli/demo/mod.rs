@@ -1,10 +1,10 @@
-//! `trackpost demo`: the newcomer's first minute.
+//! `trackpost demo`: shows trackpost at work, without an API key.
 //!
-//! Sandbox, daemon and verifying receiver run in this process, on real sockets, with a real database and a
-//! configuration as anybody would write it; only the parcels' days pass in seconds. In the end the ledger holds what the
-//! API served against what the receiver accepted.
+//! Sandbox, daemon and verifying receiver run in this process, on real sockets, with a real database and an ordinary
+//! configuration. Only the parcels' days pass in seconds. At the end the ledger compares what the API served with what
+//! the receiver accepted.
 //!
-//! All of it runs on one task: nothing is spawned here, and when this returns, it is over.
+//! All of it runs on one task; nothing is spawned.
 
 mod folder;
 mod plan;
@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use super::Failure;
 use super::args;
 use crate::clock::{self, Stopwatch};
-use crate::daemon::{Signals, told_to_stop};
+use crate::daemon::{Signals, stop_signal};
 use crate::domain::label::LabelState;
 use crate::sandbox::ledger::{Kind, Rows, Violation};
 use crate::store::progress::LabelProgress;
@@ -35,10 +35,10 @@ use stage::Stage;
 use summary::Summary;
 use trouble::Trouble;
 
-/// Time between two pictures.
+/// Time between two redraws.
 const FRAME: Duration = Duration::from_millis(100);
-/// How much longer than planned it may take.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Time that the demo may take beyond its plan.
+const GRACE: Duration = Duration::from_secs(40);
 
 pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let watch = Stopwatch::start();
@@ -52,12 +52,12 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let mut sandbox = pin!(servers.sandbox.serve(pending()));
     let mut receiver = pin!(servers.receiver.serve(pending()));
     let mut daemon = pin!(servers.daemon.run(stopped));
-    let patience = Duration::from_secs(u64::from(what.seconds)) + PATIENCE;
-    let told = told_to_stop()?;
+    let timeout = Duration::from_secs(u64::from(what.seconds)) + GRACE;
+    let told = stop_signal()?;
     let played = tokio::select! {
         biased;
         () = told => return Err(Failure::new("the demo was interrupted")),
-        played = play(&mut stage, &mut screen, watch, patience) => played,
+        played = play(&mut stage, &mut screen, watch, timeout) => played,
         served = &mut sandbox => return Err(ended("the sandbox", served.err())),
         served = &mut receiver => return Err(ended("the receiver", served.err())),
         ran = &mut daemon => return match ran {
@@ -66,7 +66,7 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
         },
     };
     let _ = stop.send(true);
-    // What is under way still needs somebody to talk to. If the play broke off, the daemon may know better why.
+    // Attempts in flight still need the servers. If `play` failed, the daemon may know the cause better.
     tokio::select! {
         ran = &mut daemon => ran?,
         served = &mut sandbox => return Err(ended("the sandbox", served.err())),
@@ -98,19 +98,19 @@ fn intro(stage: &Stage, seconds: u32) -> String {
     )
 }
 
-/// How the play went.
+/// Result of the run.
 struct Played {
     rows: Rows,
-    /// What had not come to its end when patience did.
+    /// Description of the unfinished work at the timeout.
     unfinished: Option<String>,
 }
 
-/// Watches until every parcel is at its end and every message delivered, or until patience ends.
+/// Runs until every parcel has arrived and every message is delivered, or until the timeout.
 async fn play(
     stage: &mut Stage,
     screen: &mut Screen,
     watch: Stopwatch,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Played, Failure> {
     let began = watch.elapsed();
     let mut trouble = Trouble::new();
@@ -126,14 +126,14 @@ async fn play(
         stage.receiver.with_accepted(|accepted| screen.draw(&stage.plan, accepted, passed))?;
         match remaining(stage, &progress, pending) {
             None if trouble.is_over() => break None,
-            remaining if passed >= patience => break remaining.or(Some("the receiver".to_owned())),
+            remaining if passed >= timeout => break remaining.or(Some("the receiver".to_owned())),
             _ => {}
         }
     };
     Ok(Played { rows: stage.rows().await?, unfinished })
 }
 
-/// What is still to be done, in words.
+/// Describes the unfinished work.
 fn remaining(stage: &Stage, progress: &[LabelProgress], pending: u64) -> Option<String> {
     if progress.len() < stage.plan.parcels.len() || !stage.sandbox.all_ended() {
         return Some("the parcels are on their way".to_owned());
@@ -167,7 +167,7 @@ fn finish(
         super::output::json_lines(&[&summary])?;
     } else {
         let end = if summary.failure.is_none() { "Every parcel has arrived.\n" } else { "" };
-        screen.say(&format!("\n{end}{}", summary.text(&stage, &found)))?;
+        screen.print(&format!("\n{end}{}", summary.text(&stage, &found)))?;
     }
     match summary.failure {
         None => Ok(ExitCode::SUCCESS),

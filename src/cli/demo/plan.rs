@@ -1,4 +1,4 @@
-//! The demo's plan: which parcels travel, how fast, and how often they are polled.
+//! The demo's plan: the parcels, their speed, and the poll interval.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::super::{Failure, args};
 use crate::domain::label::LabelId;
 use crate::sandbox::{self, Carrier, Journey};
 
-/// In turn. Only journeys that end in `DE` or `SP`: of others nobody could say when the demo is over.
+/// Used in turn. Only journeys that end in `DE` or `SP`, so that the end of the demo is defined.
 const JOURNEYS: [Journey; 6] = [
     Journey::ExceptionThenDelivered,
     Journey::Delivered,
@@ -22,7 +22,7 @@ const JOURNEYS: [Journey; 6] = [
 const MOST_PARCELS: u32 = 2_000;
 const SECONDS: std::ops::RangeInclusive<u32> = 5..=3_600;
 
-/// The carriers may put right what they said for so long after a delivery, in the parcels' minutes.
+/// Time after a delivery in which carriers correct events, in the parcels' minutes.
 const CORRECTIONS: u32 = 220;
 /// Polls of all labels together in a second.
 const POLLS_PER_SECOND: u32 = 60;
@@ -40,15 +40,15 @@ pub struct Parcel {
 pub struct Plan {
     pub parcels: Vec<Parcel>,
     pub seed: u64,
-    /// How long the slowest parcel takes.
+    /// Travel time of the slowest parcel.
     pub travel: Duration,
-    /// How many times faster than the clock they travel.
+    /// Speed of the parcels as a multiple of the clock.
     pub factor: f64,
-    /// When they set out, in their own time: so that the last one arrives about now.
+    /// Start of the parcels, in their own time: the last one arrives about now.
     pub start: Timestamp,
     /// The wait between two polls of a label.
     pub interval: Duration,
-    /// Further polls so long after an arrival.
+    /// Times of further polls after an arrival.
     pub settle: [Duration; 3],
 }
 
@@ -67,7 +67,7 @@ impl Plan {
             .map(|(index, label)| parcel(index, label))
             .collect();
         let seconds = f64::from(what.seconds);
-        // What is left is for starting up, the polls after the last arrival, and the last callbacks.
+        // The rest is for the start, the polls after the last arrival, and the last callbacks.
         let travel = Duration::from_secs_f64((seconds * 0.6).max(seconds - 4.0));
         let days = slowest(&parcels, what.seed, now);
         let factor = days.as_secs_f64() / travel.as_secs_f64();
@@ -86,13 +86,13 @@ impl Plan {
 }
 
 fn parcel(index: usize, label: LabelId) -> Parcel {
-    // Each turn of the journeys begins with another carrier, so that all meet.
+    // Each turn of the journeys begins with another carrier, so that all combinations occur.
     let turn = index / JOURNEYS.len();
     let carrier = Carrier::ALL[(index + turn) % Carrier::ALL.len()];
     Parcel { label, journey: JOURNEYS[index % JOURNEYS.len()], carrier }
 }
 
-/// How long the slowest parcel travels, in its own time.
+/// Travel time of the slowest parcel, in its own time.
 fn slowest(parcels: &[Parcel], seed: u64, now: Timestamp) -> Duration {
     let takes = |parcel: &Parcel| {
         let Parcel { label, journey, carrier } = parcel;

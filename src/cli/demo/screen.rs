@@ -12,7 +12,7 @@ use super::track::State;
 use crate::sandbox::Carrier;
 use crate::sandbox::ledger::{Accepted, LabelView};
 
-/// So many parcels have a line of their own on a terminal; the rest share one.
+/// Maximum number of parcels with a line of their own on a terminal; the rest share one.
 const LINES: usize = 16;
 
 const GREEN: &str = "\x1b[32m";
@@ -22,7 +22,7 @@ const PLAIN: &str = "\x1b[0m";
 #[derive(Debug)]
 pub struct Screen {
     mode: Mode,
-    /// How many events of each parcel are printed, and its state after them.
+    /// Number of printed events of each parcel, and its state after them.
     printed: Vec<(usize, State)>,
 }
 
@@ -52,8 +52,8 @@ impl Screen {
         Self { mode, printed: vec![(0, State::default()); plan.parcels.len()] }
     }
 
-    /// Prints text, below what is drawn; the live view ends.
-    pub fn say(&mut self, text: &str) -> Result<(), OutputError> {
+    /// Prints text below the live view, and ends it.
+    pub fn print(&mut self, text: &str) -> Result<(), OutputError> {
         match &self.mode {
             Mode::Silent => return Ok(()),
             Mode::Live(live) => live.lines.iter().for_each(ProgressBar::abandon),
@@ -62,7 +62,7 @@ impl Screen {
         try_print(&format!("{text}\n"))
     }
 
-    /// A line about the whole.
+    /// Prints a line about the whole demo.
     pub fn note(&mut self, passed: Duration, text: &str) -> Result<(), OutputError> {
         let line = format!("{:5.1} s  {text}", passed.as_secs_f64());
         match &self.mode {
@@ -77,7 +77,7 @@ impl Screen {
         }
     }
 
-    /// Shows what the subscriber knows of each parcel now.
+    /// Draws each parcel as the subscriber knows it now.
     pub fn draw(&mut self, plan: &Plan, accepted: &Accepted, passed: Duration) -> Result<(), OutputError> {
         match &self.mode {
             Mode::Live(live) => live.draw(plan, accepted),
@@ -92,7 +92,7 @@ impl Screen {
         Ok(())
     }
 
-    /// A line for each change of state that is not printed yet.
+    /// Returns a line for each change of state that is not printed yet.
     fn changes(&mut self, plan: &Plan, accepted: &Accepted, passed: Duration) -> String {
         let mut text = String::new();
         for (parcel, (printed, state)) in plan.parcels.iter().zip(&mut self.printed) {

@@ -1,4 +1,4 @@
-//! The demo's configuration and label file, as a newcomer would write them.
+//! The demo's configuration and label file, as a new user would write them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,10 +9,10 @@ use super::plan::{Parcel, Plan};
 
 /// The subscriber that gets every message in the standard form; also its path at the receiver.
 pub const EVERYTHING: &str = "everything";
-/// The one that gets ShipStation's own envelope.
+/// The subscriber that gets ShipStation's own envelope.
 pub const SHOP: &str = "shop";
 
-/// What a configuration needs to know beside the plan.
+/// Values of the configuration besides the plan.
 #[derive(Debug)]
 pub struct Addresses<'a> {
     pub database: &'a Path,
@@ -94,12 +94,12 @@ pub fn labels(parcels: &[Parcel]) -> String {
     csv
 }
 
-/// In whole milliseconds, as TOML has it.
+/// Formats a duration in whole milliseconds.
 fn shown(duration: Duration) -> String {
     format!("\"{}ms\"", duration.as_millis())
 }
 
-/// A text as TOML has it; JSON's escapes are TOML's, too.
+/// Formats a text for TOML; JSON's escapes are valid in TOML.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -15,17 +15,17 @@ use crate::sandbox::ledger::{DeliveryRow, Follows, Rows, Violation, audit};
 use crate::sandbox::{Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions};
 use crate::store::Store;
 
-/// What the sandbox allows in a minute: more than the demo needs, but a limit.
+/// Rate limit of the sandbox: more than the demo needs.
 const RATE_LIMIT: u32 = 60_000;
 
-/// What runs.
+/// The running servers.
 pub struct Servers {
     pub sandbox: Sandbox,
     pub receiver: Receiver,
     pub daemon: Daemon,
 }
 
-/// Handles to what runs.
+/// Handles to the running servers.
 pub struct Stage {
     pub plan: Plan,
     pub folder: Folder,
@@ -57,13 +57,13 @@ pub async fn start(what: &args::Demo, signals: Signals) -> Result<(Stage, Server
     };
     folder.write(folder::LABELS, &settings::labels(&plan.parcels))?;
     let path = folder.write(folder::CONFIG, &settings::config(&plan, &addresses))?;
-    // Nothing of the real environment: a demo must not meet somebody's accounts.
+    // The real environment is not used, so the demo never reaches a real account.
     let environment = Environment::default();
     let loaded = Config::load(&path, &environment).map_err(DaemonError::from)?;
     let account = loaded.config.account_names().into_iter().next();
     let account = account.ok_or_else(|| Failure::new("the demo's configuration has no account"))?;
     let handle = sandbox.handle();
-    // They set out now, not when the sandbox opened.
+    // The parcels start now, not when the sandbox opened.
     for parcel in &plan.parcels {
         handle.create_on(&parcel.label, parcel.journey, parcel.carrier);
     }
@@ -85,7 +85,7 @@ pub async fn start(what: &args::Demo, signals: Signals) -> Result<(Stage, Server
 fn receiver(secret: &str) -> Result<ReceiverOptions, Failure> {
     Ok(ReceiverOptions {
         secrets: vec![SigningSecret::parse(secret)?],
-        // The ledger keeps what is needed of them.
+        // The ledger keeps the facts that the audit needs.
         keep: 1,
         ..ReceiverOptions::default()
     })
@@ -104,7 +104,7 @@ fn sandbox(plan: &Plan, api_key: &str) -> SandboxOptions {
 }
 
 impl Stage {
-    /// What the database owes to whom.
+    /// Returns the recorded deliveries and events.
     pub async fn rows(&self) -> Result<Rows, Failure> {
         let owed = self.store.owed().await?.into_iter();
         let deliveries =
@@ -112,7 +112,7 @@ impl Stage {
         Ok(Rows { deliveries: deliveries.collect(), events: None })
     }
 
-    /// Everything that is wrong. No kill excuses a repetition here: a message that is accepted twice is duplicated, too.
+    /// Returns all violations. The demo kills nothing, so a message accepted twice counts as duplicated.
     pub fn audit(&self, rows: &Rows) -> Vec<Violation> {
         let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
         let subscribers = [(EVERYTHING, Follows::Events), (SHOP, Follows::Answers)];

@@ -1,4 +1,4 @@
-//! The summary: what was counted, what is wrong, where the database lies, what to do next.
+//! The summary: counts, violations, the place of the database, and the next commands.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,19 +15,19 @@ use crate::sandbox::ledger::{Accepted, Kind, Violation};
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     pub parcels: usize,
-    /// Requests that the sandbox got.
+    /// Requests that the sandbox received.
     pub polls: u64,
-    /// Different carrier events that the receiver was told of.
+    /// Distinct carrier events that the receiver got.
     pub events: usize,
     /// Callbacks that the receiver accepted.
     pub callbacks: usize,
-    /// How many of them were well signed.
+    /// Number of them with a valid signature.
     pub verified: usize,
     pub missed: usize,
     pub duplicated: usize,
     pub invented: usize,
     pub database: String,
-    /// Whether the database is still there.
+    /// Whether the database is kept.
     pub kept: bool,
     pub out_of_order: usize,
     pub bad_signatures: usize,
@@ -36,10 +36,10 @@ pub struct Summary {
     /// Callbacks that the receiver refused on purpose.
     pub refused: usize,
     pub seconds: f64,
-    /// How many are in which state, in words.
+    /// Number of parcels in each final state, in words.
     #[serde(skip)]
     ends: String,
-    /// Why it is no success; null if it is one.
+    /// Reason of the failure; null on success.
     pub failure: Option<String>,
 }
 
@@ -85,14 +85,14 @@ impl Summary {
         let note = if self.kept { "" } else { "  (removed; --keep DIR keeps it)" };
         let mut text = String::new();
         let mut row = |name: &str, value: &dyn std::fmt::Display, note: &str| {
-            // Writing into a text does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name:<12}{value:>6}{note}");
         };
         row("parcels", &self.parcels, &self.ends);
         row("polls", &self.polls, &troubled);
         row("events", &self.events, "  carrier events found");
         row("callbacks", &self.callbacks, &refused);
-        row("verified", &self.verified, "  signatures that hold");
+        row("verified", &self.verified, "  valid signatures");
         row("missed", &self.missed, "");
         row("duplicated", &self.duplicated, "");
         row("invented", &self.invented, "");
@@ -105,15 +105,15 @@ impl Summary {
 
 fn next(stage: &Stage, kept: bool) -> String {
     if !kept {
-        return "\nWhat next\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
-             trackpost check --config FILE   reads a configuration of your own, and says what would run\n  \
+        return "\nNext steps\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
+             trackpost check --config FILE   checks your own configuration, and prints what would run\n  \
              trackpost run --config FILE     the daemon\n"
             .to_owned();
     }
     let config = stage.folder.file(CONFIG);
     let config = config.display();
     format!(
-        "\nWhat next\n  less {config}\n  trackpost check --config {config}\n  \
+        "\nNext steps\n  less {config}\n  trackpost check --config {config}\n  \
          trackpost labels list --config {config}\n  trackpost history se-1 --config {config}\n"
     )
 }
@@ -129,7 +129,7 @@ fn ends(accepted: &Accepted) -> String {
     format!("  {}", counted.join(", "))
 }
 
-/// What is wrong, the first of each kind.
+/// Returns the violations, the first of each kind.
 fn faults(found: &[Violation]) -> String {
     const SHOWN: usize = 5;
     let mut by_kind: BTreeMap<Kind, Vec<&Violation>> = BTreeMap::new();

@@ -1,11 +1,11 @@
-//! How far a parcel is, as the callbacks tell it.
+//! State of a parcel, derived from its callbacks.
 
 use serde_json::Value;
 
 use crate::domain::tracking::{StatusCode, TrackingEvent};
 use crate::sandbox::ledger::LabelView;
 
-/// The states a parcel is shown in.
+/// Displayed state of a parcel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     #[default]
@@ -20,17 +20,17 @@ pub enum State {
     CollectionPoint,
 }
 
-/// How many dots a track has.
+/// Number of dots of a track.
 const DOTS: usize = 5;
 
 impl State {
-    /// The state after the newest event that tells one.
+    /// Returns the state after the newest event with a state.
     pub fn of(view: &LabelView) -> Self {
         let news = view.news.iter().rev().filter_map(|id| view.events.get(id));
         news.filter_map(Self::of_event).next().unwrap_or_default()
     }
 
-    /// The state that a carrier event puts its parcel in.
+    /// Returns the state of a parcel after this carrier event.
     pub fn of_event(event: &Value) -> Option<Self> {
         let event = TrackingEvent::parse(&event.to_string()).ok()?;
         if event.is_out_for_delivery() {

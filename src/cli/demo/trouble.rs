@@ -1,4 +1,4 @@
-//! The trouble of the demo: 429 and 500 from the API, an operator who asks again, 500 from the receiver.
+//! Faults of the demo: 429 and 500 from the API, a manual poll, 500 from the receiver.
 
 use std::time::Duration;
 
@@ -9,45 +9,47 @@ use crate::domain::label::{LabelId, LabelKey, LabelState};
 use crate::sandbox::{Answer, Fault, FaultKind};
 use crate::store::progress::LabelProgress;
 
-/// When each act begins, as a share of the travel.
+/// Start of each fault, as a share of the travel time.
 const THROTTLED: f64 = 0.25;
 const FAILING: f64 = 0.40;
 const REFUSING: f64 = 0.60;
 
-/// How long the API answers 429, unless nobody asks or many do; each answer says to wait a second.
+/// Duration of the 429s: at least this long, up to `BURST_AT_MOST` without requests, until `BURST_ANSWERS` were sent.
+/// Each answer has a `Retry-After` of one second.
 const BURST: Duration = Duration::from_millis(400);
 const BURST_AT_MOST: Duration = Duration::from_secs(3);
 const BURST_ANSWERS: u64 = 4;
-/// How many labels get a 500.
+/// Number of labels that get a 500.
 const FAILED_LABELS: usize = 2;
-/// How long the operator takes to notice.
+/// Time until the operator polls.
 const OPERATOR: Duration = Duration::from_millis(1_200);
-/// How many callbacks in a row are refused: too few for the subscriber to count as down.
+/// Number of consecutive refused callbacks: too few for the subscriber to count as down.
 const REFUSED_CALLBACKS: usize = 4;
 
 #[derive(Clone, Debug)]
-enum Act {
+enum Step {
     Calm,
     Throttling { since: Duration },
     Throttled,
     Failing { labels: Vec<LabelId>, since: Duration },
-    AskedAgain,
+    PolledAgain,
     Refusing,
     Over,
 }
 
-/// Makes trouble when its time has come.
+/// Injects the faults in order.
 #[derive(Debug)]
 pub struct Trouble {
-    act: Act,
+    step: Step,
 }
 
 impl Trouble {
     pub fn new() -> Self {
-        Self { act: Act::Calm }
+        Self { step: Step::Calm }
     }
 
-    /// Goes on with the acts, `passed` after the parcels set out and with so many callbacks `refused`. Returns the line that tells of a new one.
+    /// Starts the next fault if it is due, `passed` after the start of the parcels and after `refused` refused
+    /// callbacks. Returns the line about a new fault.
     pub async fn step(
         &mut self,
         stage: &Stage,
@@ -56,35 +58,35 @@ impl Trouble {
         passed: Duration,
     ) -> Result<Option<String>, Failure> {
         let share = passed.as_secs_f64() / stage.plan.travel.as_secs_f64();
-        let (act, told) = match &self.act {
-            Act::Calm if share >= THROTTLED => {
+        let (step, line) = match &self.step {
+            Step::Calm if share >= THROTTLED => {
                 stage.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(429), 1.0)]);
                 (
-                    Act::Throttling { since: passed },
+                    Step::Throttling { since: passed },
                     "the API answers 429: the account waits for Retry-After".to_owned(),
                 )
             }
-            Act::Throttling { since } => {
+            Step::Throttling { since } => {
                 let answered = stage.sandbox.counters().answered(429);
                 let lasted = passed.saturating_sub(*since);
-                // A pause between two polls must not swallow the whole burst.
+                // At least one 429 is needed, so a pause between two polls extends the burst.
                 let seen = answered >= BURST_ANSWERS || (answered > 0 && lasted >= BURST);
                 if !seen && lasted < BURST_AT_MOST {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());
-                (Act::Throttled, format!("the API accepts requests again ({answered} × 429)"))
+                (Step::Throttled, format!("the API accepts requests again ({answered} × 429)"))
             }
-            Act::Throttled if share >= FAILING => {
+            Step::Throttled if share >= FAILING => {
                 let labels = victims(progress);
                 for label in &labels {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     stage.sandbox.script_once(label.as_str(), server_error);
                 }
-                let told = format!("the API answers 500 about {}", listed(&labels));
-                (Act::Failing { labels, since: passed }, told)
+                let line = format!("the API answers 500 about {}", listed(&labels));
+                (Step::Failing { labels, since: passed }, line)
             }
-            Act::Failing { labels, since } => {
+            Step::Failing { labels, since } => {
                 let failed = |label: &LabelId| {
                     progress.iter().any(|now| now.label_id == label.as_str() && now.failures > 0)
                 };
@@ -96,30 +98,30 @@ impl Trouble {
                     stage.store.poll_now(&key, clock::now()).await?;
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
-                let told = format!("an operator polls at once: trackpost labels poll {}", ids.join(" "));
-                (Act::AskedAgain, told)
+                let line = format!("an operator polls now: trackpost labels poll {}", ids.join(" "));
+                (Step::PolledAgain, line)
             }
-            Act::AskedAgain if share >= REFUSING => {
+            Step::PolledAgain if share >= REFUSING => {
                 stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
-                let told = "the receiver answers 500: the callbacks are repeated";
-                (Act::Refusing, told.to_owned())
+                let line = "the receiver answers 500: trackpost repeats the callbacks";
+                (Step::Refusing, line.to_owned())
             }
-            Act::Refusing if refused >= REFUSED_CALLBACKS => {
-                (Act::Over, format!("the receiver accepts again ({refused} × 500)"))
+            Step::Refusing if refused >= REFUSED_CALLBACKS => {
+                (Step::Over, format!("the receiver accepts again ({refused} × 500)"))
             }
             _ => return Ok(None),
         };
-        self.act = act;
-        Ok(Some(told))
+        self.step = step;
+        Ok(Some(line))
     }
 
-    /// Whether all acts have begun; in the last one there may be too few callbacks left to be refused.
+    /// Whether all faults have begun. For the last one there may be too few callbacks left.
     pub fn is_over(&self) -> bool {
-        matches!(self.act, Act::Refusing | Act::Over)
+        matches!(self.step, Step::Refusing | Step::Over)
     }
 }
 
-/// Those on their way that have the longest way to go.
+/// Returns the travelling labels with the longest remaining way.
 fn victims(progress: &[LabelProgress]) -> Vec<LabelId> {
     let on_their_way =
         progress.iter().filter(|label| label.state == LabelState::Active && label.failures == 0);

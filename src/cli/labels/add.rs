@@ -62,7 +62,7 @@ pub async fn run(
         .then(|| Progress::new("labels add", Unit::Items("rows"), None));
     let mut counter =
         Counter { store, json, stdin, waiting: Vec::new(), rows: 0, rejected: 0, failed: None, progress };
-    // Reading blocks, and so does writing in between; nothing else runs meanwhile.
+    // Reading and writing block this thread; no other task runs.
     block_in_place(|| {
         let place = RowSource { place: "-", source: Source::Cli };
         let mut each = |row| counter.take(row);
@@ -96,7 +96,7 @@ pub async fn run(
     Ok(ExitCode::FAILURE)
 }
 
-/// Reads each argument as a row of its own.
+/// Reads each argument as one row.
 fn named(
     ids: &[String],
     accounts: &[AccountName],
@@ -116,7 +116,7 @@ fn named(
     Ok(())
 }
 
-/// A row of ids with a comma is a row of CSV whose header is missing or wrong.
+/// An id with a comma is a row of CSV with a missing or wrong header.
 fn without_header(row: CheckedRow) -> CheckedRow {
     if !row.written.as_ref().is_some_and(|id| id.contains([',', ';', '\t'])) {
         return row;

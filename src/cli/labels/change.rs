@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Failure;
 use crate::cli::output::{self, shown};
-use crate::cli::{resolve, say_if_no_daemon_runs};
+use crate::cli::{note_if_no_daemon_runs, resolve};
 use crate::clock;
 use crate::config::Config;
 use crate::domain::label::LabelKey;
@@ -54,7 +54,7 @@ pub async fn poll(
     for id in ids {
         print_outcome(poll_one(store, config, id, account).await, &mut code);
     }
-    say_if_no_daemon_runs(store);
+    note_if_no_daemon_runs(store);
     Ok(code)
 }
 
@@ -78,7 +78,7 @@ pub(super) fn removed(id: &str) -> Failure {
         .hint(format!("trackpost labels add {id} registers it again"))
 }
 
-/// What a due label waits for, if the API has suspended its account or limits it.
+/// The reason for the wait of a due label, if the API has suspended its account or limits it.
 pub(super) fn waits_for(account: &AccountState, key: &LabelKey, now: Timestamp) -> Option<String> {
     let name = &key.account;
     if account.status != AccountStatus::Ok {

@@ -1,4 +1,4 @@
-//! `labels poll --wait`: makes labels due, waits until the daemon has polled them, and prints what it found.
+//! `labels poll --wait`: makes labels due, waits until the daemon has polled them, and prints the result.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::store::lock;
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 /// Longest wait for a poll.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A label that was made due.
-struct Asked<'a> {
+struct DueLabel<'a> {
     id: &'a str,
     row: i64,
     key: LabelKey,
@@ -39,17 +39,17 @@ pub async fn poll(
         ));
     }
     let mut code = ExitCode::SUCCESS;
-    let mut asked = Vec::new();
+    let mut due = Vec::new();
     // All of them are made due before the first wait.
     for id in ids {
-        match ask(store, config, id, account).await {
-            Ok(label) => asked.push(label),
+        match make_due(store, config, id, account).await {
+            Ok(label) => due.push(label),
             Err(failure) => fail(failure, &mut code),
         }
     }
     let watch = Stopwatch::start();
-    for label in asked {
-        match answered(store, &label, watch).await {
+    for label in due {
+        match poll_result(store, &label, watch).await {
             Ok(found) => output::line(format!("{}: {}", label.id, output::plain(&found))),
             Err(failure) => fail(failure, &mut code),
         }
@@ -62,21 +62,21 @@ fn fail(failure: Failure, code: &mut ExitCode) {
     *code = ExitCode::FAILURE;
 }
 
-async fn ask<'a>(
+async fn make_due<'a>(
     store: &Store,
     config: &Config,
     id: &'a str,
     account: Option<&str>,
-) -> Result<Asked<'a>, Failure> {
+) -> Result<DueLabel<'a>, Failure> {
     let (label, key) = resolve::label(store, config, id, account).await?;
     let before = store.label_detail(label.row).await?.and_then(|(view, _)| view.last_polled_at);
     if store.poll_now(&key, clock::now()).await? {
-        return Ok(Asked { id, row: label.row, key, before });
+        return Ok(DueLabel { id, row: label.row, key, before });
     }
     Err(removed(id))
 }
 
-async fn answered(store: &Store, label: &Asked<'_>, watch: Stopwatch) -> Result<String, Failure> {
+async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> Result<String, Failure> {
     let id = label.id;
     loop {
         let Some((view, detail)) = store.label_detail(label.row).await? else {
@@ -85,14 +85,14 @@ async fn answered(store: &Store, label: &Asked<'_>, watch: Stopwatch) -> Result<
         if view.last_polled_at != label.before {
             return Ok(found(&view, &detail));
         }
-        if watch.elapsed() >= PATIENCE {
+        if watch.elapsed() >= TIMEOUT {
             let now = clock::now();
             let waits = waits_for(&store.account_state(&label.key.account, now).await?, &label.key, now);
             let waits = waits.map(|waits| format!(": {waits}")).unwrap_or_default();
             return Err(Failure::new(format!("{id} was not polled within a minute{waits}"))
-                .hint(format!("it stays due; trackpost explain {id} explains what it waits for")));
+                .hint(format!("it stays due; trackpost explain {id} gives the reason")));
         }
-        clock::sleep(LOOK).await;
+        clock::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! `trackpost simulate`: cost and freshness of a cadence on journeys, in virtual time.
 
-mod picture;
+mod bars;
 mod policy;
 mod report;
 
@@ -51,7 +51,7 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
     }
     if !what.json {
         report::print(&reports);
-        picture::print(&reports);
+        bars::print(&reports);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use super::LONGEST;
 /// The kind of rows of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
-    /// An id a line; what follows a `#` is a comment.
+    /// An id a line; `#` starts a comment.
     Ids,
     /// A header; `label_id`, optional `account`, every other column is metadata.
     Csv,

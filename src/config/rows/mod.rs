@@ -1,8 +1,8 @@
 //! Rows of labels, as files and standard input have them: ids, CSV or JSON Lines.
 //!
-//! Rows are read one by one, so that a million of them need little memory. A wrong row is reported and left out; only what
-//! makes the whole source unreadable (no `label_id` column, a broken disk) is an error. Ids and accounts are checked in
-//! [`super::roll`].
+//! Rows are read one by one, so that a million of them need little memory. A wrong row is reported and left out; only a
+//! fault of the whole source (no `label_id` column, a broken disk) is an error. [`super::roll`] checks ids and
+//! accounts.
 
 mod kind;
 mod lines;
@@ -23,7 +23,7 @@ use records::each_record;
 /// The longest row, in bytes, over all its lines. A longer row is a mistake.
 const LONGEST: usize = 64 * 1024;
 
-/// Where rows come from.
+/// Source of rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RowSource<'a> {
     /// The place in faults: the file, or `-`.

@@ -89,7 +89,7 @@ impl Header {
     }
 }
 
-/// The fault that the column is missing, with what is probably meant.
+/// Returns the fault of a missing column, with the probable cause as a hint.
 fn no_label_id(columns: &[String]) -> Stopped {
     let plain = |name: &String| {
         name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
@@ -115,7 +115,8 @@ fn no_label_id(columns: &[String]) -> Stopped {
 }
 
 fn unreadable(problem: impl Into<String>, hint: Option<String>) -> Stopped {
-    const FORM: &str = "a header with label_id, optionally account, and what else is metadata; then the rows";
+    const FORM: &str =
+        "start with a header: label_id, optionally account, and columns of metadata; then the rows";
     Stopped::Unreadable { problem: problem.into(), hint: Some(hint.unwrap_or_else(|| FORM.to_owned())) }
 }
 
@@ -124,7 +125,7 @@ struct Records<R> {
     lines: Lines<R>,
     csv: Reader,
     text: Vec<u8>,
-    /// Where cells end in `text`, as far as `count` goes.
+    /// Ends of the cells in `text`; only the first `count` are used.
     ends: Vec<usize>,
     count: usize,
     /// The lines of the record.
@@ -187,7 +188,7 @@ impl<R: BufRead> Records<R> {
                     let slip = Slip::new(format!("has more than {MOST_COLUMNS} cells"));
                     return Ok(Some((row, Err(slip))));
                 }
-                // The record goes on within quotes.
+                // The record continues within quotes.
                 ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
                     self.held.push(line);
                 }
@@ -217,8 +218,8 @@ impl<R: BufRead> Records<R> {
         let problem = match (further.len(), taken) {
             (0, _) => "opens a quote that is never closed".to_owned(),
             (lines, taken) if taken > lines => "opens a quote that is never closed".to_owned(),
-            (_, 1) => "opens a quote that takes in the row after it".to_owned(),
-            (_, taken) => format!("opens a quote that takes in {taken} rows after it"),
+            (_, 1) => "opens a quote that includes the next row".to_owned(),
+            (_, taken) => format!("opens a quote that includes the next {taken} rows"),
         };
         self.lines.give_back(further.into_iter());
         let hint = "a quote within a value is written twice, in quotes: \"6\"\" box\"".to_owned();

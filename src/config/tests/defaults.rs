@@ -1,4 +1,4 @@
-//! What holds when nothing is configured, and that the file that ships says so.
+//! The defaults without a configuration, and their text in the example file.
 
 use super::*;
 use crate::domain::account::Discover;

@@ -1,4 +1,4 @@
-//! Labels of all kinds of files, and where they are looked for.
+//! Labels in all kinds of files, and the folders of the files.
 
 use super::*;
 
@@ -67,15 +67,15 @@ fn labels_of_every_kind_of_file() {
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     for (warning, expected) in warnings.iter().zip([
         "more/none*.txt: matches no file",
-        "extra.csv: row 5 = se-10: was there before",
-        "extra.csv: row 6 = se-3: was there before",
+        "extra.csv: row 5 = se-10: an earlier row has other",
+        "extra.csv: row 6 = se-3: an earlier row has other",
     ]) {
         assert!(warning.contains(expected), "{expected}\n{warning}");
     }
     assert_eq!(left_out(&reading), ["c.md: has an unknown ending"]);
 }
 
-/// What is left out: the file's name and the problem.
+/// Returns the name and the problem of each file that is left out.
 fn left_out(reading: &Reading) -> Vec<String> {
     let shown = |file: &LeftOut| {
         assert!(file.fault.hint.is_some(), "{}", file.fault);
@@ -112,7 +112,7 @@ fn a_file_that_cannot_be_read_is_left_out_and_the_others_are_read() {
     let told: Vec<String> = reading.left_out.iter().map(|file| file.fault.to_string()).collect();
     let told = told.join("\n");
     for (file, hint) in [
-        ("none.txt: cannot be read: No such file", "looked for "),
+        ("none.txt: cannot be read: No such file", "resolved to "),
         ("= d: is a folder", "d/*"),
         ("order.csv: has no column label_id", "a header with label_id"),
         ("semicolons.csv: has no column label_id", "its separator seems to be semicolons"),
@@ -170,8 +170,8 @@ fn a_quote_that_takes_in_rows_is_named_and_the_rows_are_read() {
     // Closed by the opening quote of a later row.
     let (labels, faults) = csv("label_id,order\nse-1,\"A\nse-2,B\nse-3,\"C\"\nse-4,D\n");
     assert_eq!(labels, ["se-2", "se-3", "se-4"]);
-    assert_eq!(faults, ["row 2 opens a quote that takes in 2 rows after it"]);
-    // A note of several lines is none of that.
+    assert_eq!(faults, ["row 2 opens a quote that includes the next 2 rows"]);
+    // A value of several lines is valid.
     let (labels, faults) = csv("label_id,note\nse-1,\"two\nlines, \"\"so\"\"\"\r\nse-2,x\n");
     assert_eq!((labels.len(), faults.len()), (2, 0), "{faults:?}");
     // A row has at most 64 KiB, over all its lines, and those after it are read.
@@ -222,17 +222,17 @@ fn what_the_registry_has_is_no_longer_wanted() {
     let mut reading = place.loaded().sources.read_all();
     let roll = &mut reading.roll;
     assert_eq!((roll.labels(), roll.keep_wanted()), (3, 3));
-    assert_eq!(roll.hold("main", "se-1", "{}", Some(1)), Held::Same);
-    assert_eq!(roll.hold("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Held::Same);
+    assert_eq!(roll.compare("main", "se-1", "{}", Some(1)), Comparison::Same);
+    assert_eq!(roll.compare("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Comparison::Same);
     assert_eq!(roll.keep_wanted(), 1);
     for (account, id, metadata, place, held) in [
-        ("main", "se-3", "{}", None, Held::Changed),
-        ("main", "se-3", "{}", Some(0), Held::Changed),
-        ("main", "se-3", "{\"a\":1}", Some(1), Held::Changed),
-        ("main", "se-4", "{}", Some(1), Held::Unknown),
-        ("other", "se-3", "{}", Some(1), Held::Unknown),
+        ("main", "se-3", "{}", None, Comparison::Changed),
+        ("main", "se-3", "{}", Some(0), Comparison::Changed),
+        ("main", "se-3", "{\"a\":1}", Some(1), Comparison::Changed),
+        ("main", "se-4", "{}", Some(1), Comparison::Unknown),
+        ("other", "se-3", "{}", Some(1), Comparison::Unknown),
     ] {
-        assert_eq!(roll.hold(account, id, metadata, place), held, "{id} {metadata} {place:?}");
+        assert_eq!(roll.compare(account, id, metadata, place), held, "{id} {metadata} {place:?}");
     }
     assert_eq!(roll.keep_wanted(), 1);
 }
@@ -245,8 +245,12 @@ fn each_of_many_labels_is_found() {
             Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
         let mut roll = place.loaded().sources.read_all().roll;
         for n in 0..2 * count {
-            let held = roll.hold("main", &format!("se-{n}"), "{}", Some(1));
-            assert_eq!(held, if n < count { Held::Same } else { Held::Unknown }, "se-{n} of {count}");
+            let held = roll.compare("main", &format!("se-{n}"), "{}", Some(1));
+            assert_eq!(
+                held,
+                if n < count { Comparison::Same } else { Comparison::Unknown },
+                "se-{n} of {count}"
+            );
         }
         assert_eq!(roll.keep_wanted(), 0);
     }

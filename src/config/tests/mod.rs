@@ -23,7 +23,7 @@ use crate::domain::tracking::StatusCode;
 const RSA_KEY: &str = include_str!("../../../tests/keys/a.pem");
 const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A directory with a configuration file, and whatever else a test puts there.
+/// A directory with a configuration file and other files.
 struct Place {
     directory: tempfile::TempDir,
     environment: Vec<(String, String)>,
@@ -59,7 +59,7 @@ impl Place {
         self.load().unwrap_or_else(|faults| panic!("{faults}"))
     }
 
-    /// What the label files come to, and all labels in their order.
+    /// Reads the label files; returns the reading and all labels in order.
     fn labels(&self) -> (Reading, Vec<Registration>) {
         let sources = self.loaded().sources;
         let (mut reading, mut labels) = (sources.read_all(), Vec::new());
@@ -80,7 +80,7 @@ impl Place {
     }
 }
 
-/// An account and a subscriber, sound.
+/// A valid account and a valid subscriber.
 fn sound() -> String {
     format!(
         "[accounts.main]\napi_key = \"k3y\"\n[subscribers.orders]\nurl = \"https://example.com/h\"\nsecret = \"{WHSEC}\"\n"

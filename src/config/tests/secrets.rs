@@ -1,4 +1,4 @@
-//! Secrets, and what the environment brings.
+//! Secrets and environment variables.
 
 use super::*;
 

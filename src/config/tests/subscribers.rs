@@ -17,7 +17,7 @@ fn subscribers_and_accounts_as_configured() {
     let a = &config.subscribers[&SubscriberName::new("a")];
     assert_eq!((a.shown_url.as_str(), a.format, a.secrets.len()), ("http://8.8.8.8/x", Format::Standard, 2));
     assert!(a.wants(MessageType::Updated, None) && !a.wants(MessageType::EventAdded, None));
-    assert_eq!(config, place.loaded().config, "what is read twice is equal");
+    assert_eq!(config, place.loaded().config, "two readings are equal");
 
     let report = Place::new(
         "[subscribers.a]\nurl = \"https://a/\"\n[subscribers.b]\nurl = \"https://b/\"\nsecrets = []",
@@ -39,7 +39,7 @@ fn connected(more: &str) -> Place {
         .file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 }
 
-/// There is one fault, of `key`, and what is said of it names the `problem` and no secret.
+/// Asserts one fault of `key` that contains `problem` and no secret.
 fn one_fault(place: &Place, key: &str, problem: &str) {
     let (faults, report) = (place.faults(), place.report());
     assert_eq!(faults.len(), 1, "{problem}: {report}");
@@ -93,7 +93,7 @@ fn a_proxy_is_a_url_or_the_environments() {
     let environment = |place: Place| {
         place.env("https_proxy", "http://me:s3cret@b:1").env("ALL_PROXY", "c:3").env("NO_PROXY", "x.example")
     };
-    assert_eq!(proxies(environment(connected(""))), ["", "", ""], "none unless it is asked for");
+    assert_eq!(proxies(environment(connected(""))), ["", "", ""], "no proxy unless configured");
     assert_eq!(proxies(environment(connected("proxy = \"\""))), ["", "", ""]);
     let of_environment = environment(connected("proxy = \"environment\""));
     assert_eq!(proxies(of_environment), ["http://c:3", "http://me:s3cret@b:1", "x.example"]);
@@ -173,7 +173,7 @@ fn an_rsa_key_that_will_not_do_is_a_fault() {
         assert!(!fault.contains("PRIVATE KEY"), "{fault}");
     }
     let twice = signing("rsa_keys = [{ file = \"a.pem\" }, { file = \"a.pkcs1.pem\" }]", "").report();
-    assert!(twice.contains("signing.rsa_keys[1]: is there twice"), "{twice}");
+    assert!(twice.contains("signing.rsa_keys[1]: is given twice"), "{twice}");
     let both = signing("rsa_key = { file = \"a.pem\" }\nrsa_keys = []", "").report();
     assert!(both.contains("signing.rsa_key: is set in two ways"), "{both}");
     for none in ["", "rsa_keys = []"] {

@@ -93,7 +93,7 @@ fn a_stretched_quota_is_explained_with_its_factor() {
     assert_eq!(
         stretched[2..],
         [
-            "the labels of account main ask for 240.00 requests a minute of 160 allowed: all their waits are \
+            "the labels of account main need 240.00 requests a minute of 160 allowed: all their waits are \
              stretched 1.50 times",
             "planned for 2026-11-22T13:00:00.000Z; expected later for the reasons above",
         ]
@@ -113,7 +113,7 @@ fn row_step_and_quota() {
         [
             "status IT, one unchanged poll, quiet for 5h: next poll after 4h (±8 %)",
             "row IT of the cadence: 4h after one unchanged poll",
-            "the labels of account main ask for 1.50 requests a minute of 160 allowed",
+            "the labels of account main need 1.50 requests a minute of 160 allowed",
         ]
     );
 }

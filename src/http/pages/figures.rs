@@ -23,14 +23,14 @@ pub(super) fn series(title: &str, minutes: &[u32], second: bool, now: Timestamp)
         1 => "a minute".to_owned(),
         each => format!("{each} minutes"),
     };
-    let said = format!("{} in total, at most {} in {span}", number(total), number(u64::from(most)));
+    let summary = format!("{} in total, at most {} in {span}", number(total), number(u64::from(most)));
     let began = earlier(now, SignedDuration::from_mins(i64::try_from(minutes.len()).unwrap_or(0)));
     let wide = bars.len().max(30);
     html! {
         figure {
-            figcaption { span { (title) } small { (said) } }
+            figcaption { span { (title) } small { (summary) } }
             svg.series viewBox={ "0 0 " (wide * 10) " 100" } preserveAspectRatio="none" role="img"
-                aria-label={ (title) ": " (said) } {
+                aria-label={ (title) ": " (summary) } {
                 @for (at, count) in bars.iter().enumerate() {
                     @if *count > 0 {
                         @let height = (f64::from(*count) / f64::from(most) * 100.0).max(2.0);
@@ -126,8 +126,8 @@ mod tests {
         let mut latencies = Latencies::default();
         assert_eq!(quantile(&latencies, 0.5), None);
         (latencies[0], latencies[5], latencies[12]) = (94, 5, 1);
-        let said = |share| quantile(&latencies, share).unwrap();
-        assert_eq!([0.5, 0.95, 1.0].map(said), ["within 25 ms", "within 1 s", "in over 24 h"]);
+        let summary = |share| quantile(&latencies, share).unwrap();
+        assert_eq!([0.5, 0.95, 1.0].map(summary), ["within 25 ms", "within 1 s", "in over 24 h"]);
     }
 
     #[test]

@@ -38,16 +38,16 @@ const ATTEMPTS: u32 = 300;
 const VALUE: usize = 200;
 
 #[derive(serde::Deserialize)]
-pub(in crate::http) struct Asked {
+pub(in crate::http) struct PageQuery {
     account: Option<String>,
 }
 
 pub(in crate::http) async fn label(
     State(sources): State<Sources>,
     Path(id): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(query): Query<PageQuery>,
 ) -> Response {
-    match read(&sources, &id, asked.account.as_deref()).await {
+    match read(&sources, &id, query.account.as_deref()).await {
         Ok(response) => response,
         Err(error) => unreadable(&error),
     }
@@ -99,7 +99,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
             section aria-labelledby="next" { h2 #next { "Next poll" } (next(&recorded, now)) }
             section aria-labelledby="timeline" { h2 #timeline { "Timeline" } (timeline(&events, now)) }
             section aria-labelledby="messages" {
-                h2 #messages { "Messages" } (told(&messages, &deliveries, &subscribers, &attempts, recorded.detail.last_seq, now))
+                h2 #messages { "Messages" } (message_list(&messages, &deliveries, &subscribers, &attempts, recorded.detail.last_seq, now))
             }
         },
     ))
@@ -271,7 +271,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-fn told(
+fn message_list(
     messages: &[MessageView],
     deliveries: &HashMap<String, Vec<DeliveryView>>,
     subscribers: &Subscribers,

@@ -11,11 +11,11 @@ use maud::{Markup, html};
 
 use super::super::Sources;
 use super::layout::{badge, encoded, fields, label_link, number, page, subscriber_link, time, time_from};
-use super::subscriber::{kind, said};
+use super::subscriber::{failure_detail, kind};
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::config::duration;
-use crate::explanation::story::{Story, Told, story};
+use crate::explanation::story::{AttemptStory, Story, story};
 use crate::store::StoreError;
 use crate::store::views::deliveries::AttemptView;
 
@@ -32,8 +32,8 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
         return Ok(not_found(
             "No such message",
             html! {
-                p { "There is no message " b { (id) } ". Messages are pruned with their labels (" code { "store.keep_finished" } ")." }
-                p { "A message's label leads to it: search by label id, tracking number or metadata." }
+                p { "The message " b { (id) } " does not exist. Messages are pruned with their labels (" code { "store.keep_finished" } ")." }
+                p { "Search for its label by id, tracking number or metadata." }
             },
         ));
     };
@@ -82,19 +82,19 @@ fn delivery(story: &Story, now: Timestamp) -> Markup {
             ]))
             @if of.state != "delivered" { ul { @for reason in &story.next.reasons { li { (reason) } } } }
             @if of.attempts > story.log.len() as u64 {
-                p.muted { "The record of older attempts was kept long enough and is gone." }
+                p.muted { "Older attempts were pruned." }
             }
-            @if !story.log.is_empty() { h3 { "Attempts" } ol { @for told in &story.log { (told_of(told)) } } }
+            @if !story.log.is_empty() { h3 { "Attempts" } ol { @for attempt in &story.log { (attempt_story(attempt)) } } }
         }
     }
 }
 
-fn told_of(told: &Told) -> Markup {
+fn attempt_story(story: &AttemptStory) -> Markup {
     html! {
         li {
-            (attempt(&told.attempt))
-            @if let Some(ended) = told.ended { ", " (ended) }
-            @if let Some(then) = &told.then { br; small { "then: " (then) } }
+            (attempt(&story.attempt))
+            @if let Some(ended) = story.ended { ", " (ended) }
+            @if let Some(then) = &story.then { br; small { "then: " (then) } }
         }
     }
 }
@@ -105,6 +105,6 @@ pub(super) fn attempt(attempt: &AttemptView) -> Markup {
         @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (kind(&attempt.outcome)) } }
         @if let Some(status) = attempt.status { " " (status) }
         " " (time(attempt.started_at)) ", took " (duration::format(Duration::from_millis(attempt.duration_ms)))
-        @if attempt.outcome != "accepted" { " " (said(attempt.detail.as_deref(), attempt.answer.as_deref())) }
+        @if attempt.outcome != "accepted" { " " (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref())) }
     }
 }

@@ -38,9 +38,9 @@ pub(super) fn login(to: &str, wrong: bool) -> Response {
         html! {
             h1 { "Log in" }
             @if wrong {
-                p.bad role="alert" { "This is not the token." }
+                p.bad role="alert" { "The token is wrong." }
             }
-            p { "The pages need the token that " code { "http.token" } " of the configuration names." }
+            p { "The pages need the token in " code { "http.token" } " of the configuration." }
             form.login method="post" action="/login" {
                 input type="hidden" name="to" value=(to);
                 label for="token" { "Token" }
@@ -79,7 +79,7 @@ fn unreadable(error: &StoreError) -> Response {
             h1 { "The database does not answer" }
             p.bad { (error) }
             @if let Some(hint) = error.hint() { p { (hint) } }
-            p { a href="/healthz" { "/healthz" } " and the log say more." }
+            p { a href="/healthz" { "/healthz" } " and the log have details." }
         },
     )
 }

@@ -35,18 +35,18 @@ const FRESHNESS: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Query parameters of the overview.
 #[derive(serde::Deserialize)]
-pub(in crate::http) struct Asked {
+pub(in crate::http) struct PageQuery {
     find: Option<String>,
     state: Option<String>,
 }
 
 pub(in crate::http) async fn overview(
     State(sources): State<Sources>,
-    Query(asked): Query<Asked>,
+    Query(query): Query<PageQuery>,
 ) -> Response {
     let now = clock::now();
-    let find = asked.find.as_deref().map(str::trim).filter(|find| !find.is_empty());
-    let state = asked.state.as_deref().filter(|state| !state.is_empty());
+    let find = query.find.as_deref().map(str::trim).filter(|find| !find.is_empty());
+    let state = query.state.as_deref().filter(|state| !state.is_empty());
     if find.is_some() || state.is_some() {
         return search::found(&sources, find, state, now).await.unwrap_or_else(|error| unreadable(&error));
     }
@@ -124,7 +124,7 @@ impl Shown {
                 h2 #attention { "Needs attention" }
                 ul {
                     @for worker in &self.still {
-                        li { b { (worker) } ": has not moved for " (STILL.as_secs()) " s: see the log, or restart the daemon" }
+                        li { b { (worker) } ": made no progress for " (STILL.as_secs()) " s: see the log, or restart the daemon" }
                     }
                     @for degraded in &self.attention {
                         li {
@@ -147,7 +147,7 @@ impl Shown {
 
     fn accounts(&self, now: Timestamp) -> Markup {
         if self.accounts.is_empty() {
-            return html! { p { "No account is configured: add " code { "[accounts.main]" } " with an API key to the \
+            return html! { p { "The configuration has no account: add " code { "[accounts.main]" } " with an API key to the \
             configuration, then " code { "trackpost reload" } "." } };
         }
         let rows: Vec<Markup> = self
@@ -183,9 +183,9 @@ impl Shown {
 
     fn labels(&self) -> Markup {
         let mut states: BTreeMap<&str, u64> = BTreeMap::new();
-        self.labels.iter().for_each(|tally| *states.entry(&tally.state).or_default() += tally.labels);
+        self.labels.iter().for_each(|count| *states.entry(&count.state).or_default() += count.labels);
         if states.is_empty() {
-            return html! { p { "No label is registered yet. " code { "trackpost labels add se-…" } " registers one; \
+            return html! { p { "No labels registered yet. " code { "trackpost labels add se-…" } " registers one; \
             label files (" code { "registration.files" } ") and discovery register many." } };
         }
         html! {
@@ -214,7 +214,7 @@ impl Shown {
         }
         if all.total() == 0 {
             return html! { p { "No new event was noticed in the last 7 days. The first answer about a label does not \
-            count: nobody knows how long it was there." } };
+            count: its age is unknown." } };
         }
         let half = |histogram: &Histogram| match (histogram.quantile(0.5), histogram.quantile(0.95)) {
             (Some(half), Some(most)) => format!("half {half}, 95 in 100 {most}"),
@@ -236,7 +236,7 @@ impl Shown {
 
     fn deliveries(&self, now: Timestamp) -> Markup {
         if self.subscribers.is_empty() {
-            return html! { p { "No subscriber is configured: add " code { "[subscribers.NAME]" } " with a url and a secret. "
+            return html! { p { "The configuration has no subscriber: add " code { "[subscribers.NAME]" } " with a url and a secret. "
             code { "trackpost listen" } " is a receiver to try it with." } };
         }
         let rows: Vec<Markup> = self
@@ -292,8 +292,8 @@ fn foretell(configured: &Configured, labels: &[LabelCount]) -> Option<Forecast> 
     let active = |account: &str| {
         labels
             .iter()
-            .filter(|tally| tally.account == account && tally.state == "active")
-            .map(|tally| tally.labels)
+            .filter(|count| count.account == account && count.state == "active")
+            .map(|count| count.labels)
             .sum::<u64>()
     };
     let loads: Vec<(u64, &Limits)> =
@@ -320,7 +320,7 @@ fn of_one_label(cadence: &Cadence) -> Forecast {
     {
         return *forecast;
     }
-    let played = forecast(cadence, &[]);
-    *last = Some((cadence.clone(), played));
-    played
+    let result = forecast(cadence, &[]);
+    *last = Some((cadence.clone(), result));
+    result
 }

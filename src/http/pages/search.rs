@@ -36,10 +36,10 @@ pub(super) async fn found(
         h1 { (title) }
         section {
             @if rows.is_empty() {
-                p { "No label fits. Searched are the id, the tracking number and the metadata, whatever the case of the letters." }
-                p { "A label that is new to trackpost: " code { "trackpost labels add se-…" } "." }
+                p { "No label matches. The search covers id, tracking number and metadata, and ignores case." }
+                p { "To register a label: " code { "trackpost labels add se-…" } "." }
             } @else {
-                @if labels.len() > MOST { p { "The first " (MOST) " are shown; a longer text finds fewer." } }
+                @if labels.len() > MOST { p { "The first " (MOST) " are shown; search for a longer text." } }
                 (table("Labels", &heads, &rows))
             }
         }

@@ -43,11 +43,11 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
         return Ok(not_found(
             "No such subscriber",
             html! {
-                p { "No subscriber " b { (name) } " is configured, and no delivery waits for one." }
+                p { "The subscriber " b { (name) } " is not configured and has no deliveries." }
                 @if views.is_empty() {
-                    p { "None is configured: add " code { "[subscribers.NAME]" } " with a url and a secret." }
+                    p { "The configuration has none: add " code { "[subscribers.NAME]" } " with a url and a secret." }
                 } @else {
-                    p { "There are: " @for (at, view) in views.iter().enumerate() { @if at > 0 { ", " } (subscriber_link(&view.name)) } }
+                    p { "Configured: " @for (at, view) in views.iter().enumerate() { @if at > 0 { ", " } (subscriber_link(&view.name)) } }
                 }
             },
         ));
@@ -148,7 +148,7 @@ pub(super) fn kind(outcome: &str) -> &str {
 
 fn waits(view: &SubscriberView, waiting: &[Waiting], now: Timestamp) -> Markup {
     if waiting.is_empty() {
-        return html! { p { "Nothing waits: all messages were accepted." } };
+        return html! { p { "No pending deliveries: all messages were accepted." } };
     }
     let rows: Vec<Markup> = waiting
         .iter()
@@ -193,7 +193,7 @@ fn failed(failures: &[Failure], now: Timestamp) -> Markup {
                     @if let Some(status) = attempt.status { " (" (status) ")" }
                     br; small { "attempt " (attempt.attempt) ", took " (duration::format(Duration::from_millis(attempt.duration_ms))) }
                 }
-                td { (said(attempt.detail.as_deref(), attempt.answer.as_deref())) }
+                td { (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref())) }
             }
         })
         .collect();
@@ -201,7 +201,7 @@ fn failed(failures: &[Failure], now: Timestamp) -> Markup {
 }
 
 /// The detail of a failed attempt, and the beginning of the receiver's answer.
-pub(super) fn said(detail: Option<&str>, answer: Option<&str>) -> Markup {
+pub(super) fn failure_detail(detail: Option<&str>, answer: Option<&str>) -> Markup {
     html! {
         @if let Some(detail) = detail { (detail) }
         @if let Some(answer) = answer.filter(|answer| !answer.trim().is_empty()) {

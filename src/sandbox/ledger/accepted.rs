@@ -1,5 +1,5 @@
-//! What receivers accepted, processed as the README asks of receivers: each message id once, and per label nothing
-//! below the highest `trackpost-seq`.
+//! The receivers' side of the ledger, processed by the rules of the README: each message id once, and per label
+//! nothing below the highest `trackpost-seq`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::{Kind, Violation};
 /// Fields that trackpost adds to a tracking event.
 const ADDED_FIELDS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
 
-/// Totals so far.
+/// Totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All received requests, with any answer.
@@ -64,7 +64,7 @@ pub struct LabelView {
     pub answer: Option<Value>,
     pub delivered: bool,
     /// Fingerprint and id of all events ever delivered.
-    pub(super) told: BTreeMap<u64, String>,
+    pub(super) delivered_events: BTreeMap<u64, String>,
     ever_added: HashSet<String>,
 }
 
@@ -205,7 +205,7 @@ impl LabelView {
 
     fn hold(&mut self, event: &Value) {
         let own = own_fields(event);
-        self.told.insert(fingerprint(&own), id(event));
+        self.delivered_events.insert(fingerprint(&own), id(event));
         self.events.insert(id(event), own);
     }
 

@@ -4,8 +4,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
 
-/// Differences in case, in surrounding white space, and between null and an empty text are not changes: no message is
-/// expected for them.
+/// Differences in case, in surrounding white space, and between null and an empty text are not changes: they make no
+/// message.
 pub(super) fn facts(value: &Value) -> Value {
     match value {
         Value::String(text) if text.trim().is_empty() => Value::Null,

@@ -75,7 +75,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a subscriber must know of every label at the end.
+/// The facts that a subscriber must know about every label at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
     /// Every event and the last answer: the standard form with all of `tracking.*`.
@@ -156,12 +156,12 @@ fn complete(
     let mut wrong = |kind, text| found.push(Violation::new(kind, Some(label), text));
     let answer = served.answer();
     let Some(view) = view else {
-        if !says_nothing(&answer) {
+        if !is_not_in_system(&answer) {
             wrong(Kind::Missed, format!("{name} got no message"));
         }
         return;
     };
-    if !view.answer.as_ref().is_some_and(|told| is_answer(told, &answer)) {
+    if !view.answer.as_ref().is_some_and(|delivered| is_answer(delivered, &answer)) {
         wrong(Kind::Missed, format!("{name} does not have the last answer of the API"));
     }
     if follows == Follows::Answers {
@@ -171,7 +171,7 @@ fn complete(
     for event in missing {
         wrong(Kind::Missed, format!("{name} does not have {}", named(event)));
     }
-    // `invented` finds what was never served.
+    // `invented` reports content that was never served.
     for event in surplus.into_iter().filter(|event| served.events.contains(&fingerprint(event))) {
         wrong(Kind::Duplicated, format!("{name} has {} more often than the API", named(event)));
     }
@@ -181,21 +181,21 @@ fn complete(
 }
 
 /// Whether an answer has no events and says "not in the system yet": it is not reported until another answer follows.
-fn says_nothing(answer: &Value) -> bool {
+fn is_not_in_system(answer: &Value) -> bool {
     events(answer).is_empty() && matches!(answer["status_code"].as_str(), None | Some("NY" | "UN"))
 }
 
 /// Whether a subscriber got this answer; `data` of `API_TRACK` has only some of its fields.
-fn is_answer(told: &Value, answer: &Value) -> bool {
-    let (told, answer) = (facts(told), facts(answer));
-    match told.as_object().filter(|_| is_classic(&told)) {
+fn is_answer(delivered: &Value, answer: &Value) -> bool {
+    let (delivered, answer) = (facts(delivered), facts(answer));
+    match delivered.as_object().filter(|_| is_classic(&delivered)) {
         Some(fields) => fields.iter().all(|(name, value)| name == "label_url" || answer[name] == *value),
-        None => told == answer,
+        None => delivered == answer,
     }
 }
 
-fn is_classic(told: &Value) -> bool {
-    told["label_url"].is_string()
+fn is_classic(delivered: &Value) -> bool {
+    delivered["label_url"].is_string()
 }
 
 /// Returns events of the answer that are unknown, and known events that are not in the answer, with their multiplicity.
@@ -223,12 +223,14 @@ fn invented(served: &Served, accepted: &Accepted, found: &mut Vec<Violation>) {
         for (label, view) in labels {
             let mut wrong = |text| found.push(Violation::new(Kind::Invented, Some(label), text));
             let Some(served) = served.labels.get(label) else {
-                if !view.told.is_empty() || view.answer.is_some() {
+                if !view.delivered_events.is_empty() || view.answer.is_some() {
                     wrong(format!("{name} got a label that was never served"));
                 }
                 continue;
             };
-            for (_, event_id) in view.told.iter().filter(|(print, _)| !served.events.contains(print)) {
+            for (_, event_id) in
+                view.delivered_events.iter().filter(|(print, _)| !served.events.contains(print))
+            {
                 wrong(format!("{name} got {event_id} with content that was never served"));
             }
             let whole = view.answer.as_ref().filter(|answer| !is_classic(answer));
@@ -297,8 +299,8 @@ fn history(
         }
         let ids: HashSet<&str> = recorded.iter().map(|(id, _)| *id).collect();
         for (name, _) in subscribers.iter().filter(|(_, follows)| *follows == Follows::Events) {
-            let told = accepted.label(name, label).into_iter().flat_map(|view| view.events.keys());
-            for id in told.filter(|id| !ids.contains(id.as_str())) {
+            let delivered = accepted.label(name, label).into_iter().flat_map(|view| view.events.keys());
+            for id in delivered.filter(|id| !ids.contains(id.as_str())) {
                 let text = format!("{name} has the event {id}, which is not in the history");
                 found.push(Violation::new(Kind::Invented, Some(label), text));
             }

@@ -1,4 +1,4 @@
-//! What the API served: the last answer and all events of each label, and the rate of requests.
+//! The API's side of the ledger: the last answer and all events of each label, and the rate of requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

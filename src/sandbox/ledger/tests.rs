@@ -18,13 +18,13 @@ fn at(second: i64) -> Timestamp {
 }
 
 #[derive(Default)]
-struct Told {
+struct Ledger {
     served: Served,
     accepted: Accepted,
     seq: u64,
 }
 
-impl Told {
+impl Ledger {
     /// The API served this about `se-1`.
     fn serve(&mut self, answer: &Value) {
         self.served.answered("se-1", &answer.to_string().into());
@@ -49,7 +49,7 @@ impl Told {
         self.accepted.answered(&callback, status);
     }
 
-    fn tell(&mut self, body: &Value) {
+    fn deliver(&mut self, body: &Value) {
         self.seq += 1;
         self.post(&format!("msg_{}", self.seq), self.seq, body, 200);
     }
@@ -59,12 +59,12 @@ impl Told {
         event["event_id"] = id.into();
         let Value::Object(extra) = extra else { unreachable!() };
         event.as_object_mut().unwrap().extend(extra);
-        self.tell(&json!({"type": "tracking.event.added", "data": {"event": event}}));
+        self.deliver(&json!({"type": "tracking.event.added", "data": {"event": event}}));
     }
 
     fn update(&mut self, answer: &Value, changes: &[&str]) {
         let changes: Vec<Value> = changes.iter().map(|kind| json!({"type": kind})).collect();
-        self.tell(&json!({"type": "tracking.updated", "data": {"tracking": answer, "changes": changes}}));
+        self.deliver(&json!({"type": "tracking.updated", "data": {"tracking": answer, "changes": changes}}));
     }
 
     fn found(&self) -> Vec<(Kind, String)> {
@@ -78,33 +78,33 @@ impl Told {
 }
 
 /// Two equal scans, both delivered.
-fn complete() -> Told {
-    let mut told = Told::default();
+fn complete() -> Ledger {
+    let mut ledger = Ledger::default();
     let last = answer("IT", &[scan("Arrived"), scan("Arrived")]);
-    told.serve(&last);
-    told.add("a", &scan("Arrived"), json!({}));
-    told.add("b", &scan("Arrived"), json!({}));
-    told.update(&last, &[]);
-    told
+    ledger.serve(&last);
+    ledger.add("a", &scan("Arrived"), json!({}));
+    ledger.add("b", &scan("Arrived"), json!({}));
+    ledger.update(&last, &[]);
+    ledger
 }
 
 #[test]
 fn each_event_once_and_the_last_answer_is_complete() {
     assert_eq!(complete().found(), []);
-    assert_eq!(Told::default().found(), []);
+    assert_eq!(Ledger::default().found(), []);
 }
 
 #[test]
 fn an_event_or_an_answer_without_a_message_is_missed() {
-    let mut told = complete();
-    told.serve(&answer("DE", &[scan("Delivered"), scan("Arrived"), scan("Arrived")]));
+    let mut ledger = complete();
+    ledger.serve(&answer("DE", &[scan("Delivered"), scan("Arrived"), scan("Arrived")]));
     let missed = [
         "se-1: all does not have the last answer of the API",
         "se-1: all does not have \"Delivered\" of 2026-11-22T10:00:00Z",
         "se-1: all did not get tracking.delivered",
     ];
-    assert_eq!(told.found(), missed.map(|text| (Kind::Missed, text.to_owned())));
-    let mut nothing = Told::default();
+    assert_eq!(ledger.found(), missed.map(|text| (Kind::Missed, text.to_owned())));
+    let mut nothing = Ledger::default();
     nothing.serve(&answer("NY", &[]));
     assert_eq!(nothing.kinds(), []);
     nothing.serve(&answer("IT", &[]));
@@ -113,21 +113,21 @@ fn an_event_or_an_answer_without_a_message_is_missed() {
 
 #[test]
 fn a_rejected_callback_is_ignored() {
-    let mut told = Told::default();
+    let mut ledger = Ledger::default();
     let last = answer("IT", &[]);
-    told.serve(&last);
+    ledger.serve(&last);
     let body = json!({"type": "tracking.updated", "data": {"tracking": last, "changes": []}});
-    told.post("msg_1", 1, &body, 500);
-    assert_eq!(told.kinds(), [Kind::Missed]);
-    told.post("msg_1", 1, &body, 200);
-    assert_eq!((told.kinds(), told.accepted.counts().refused), (vec![], 1));
+    ledger.post("msg_1", 1, &body, 500);
+    assert_eq!(ledger.kinds(), [Kind::Missed]);
+    ledger.post("msg_1", 1, &body, 200);
+    assert_eq!((ledger.kinds(), ledger.accepted.counts().refused), (vec![], 1));
 }
 
 #[test]
 fn one_event_under_two_ids_is_duplicated() {
-    let mut told = complete();
-    told.add("c", &scan("Arrived"), json!({}));
-    assert_eq!(told.kinds(), [Kind::Duplicated]);
+    let mut ledger = complete();
+    ledger.add("c", &scan("Arrived"), json!({}));
+    assert_eq!(ledger.kinds(), [Kind::Duplicated]);
     let mut again = complete();
     again.add("a", &scan("Arrived"), json!({}));
     assert_eq!(again.kinds(), [Kind::Duplicated]);
@@ -138,54 +138,54 @@ fn one_event_under_two_ids_is_duplicated() {
 
 #[test]
 fn one_message_under_two_ids_is_duplicated_and_one_id_with_two_bodies_rewritten() {
-    let mut told = complete();
-    told.post("msg_9", 3, &json!({}), 200);
-    assert_eq!(told.kinds(), [Kind::Duplicated]);
-    told.post("msg_9", 3, &json!({"other": 1}), 500);
-    assert_eq!(told.kinds(), [Kind::Duplicated, Kind::Rewritten]);
+    let mut ledger = complete();
+    ledger.post("msg_9", 3, &json!({}), 200);
+    assert_eq!(ledger.kinds(), [Kind::Duplicated]);
+    ledger.post("msg_9", 3, &json!({"other": 1}), 500);
+    assert_eq!(ledger.kinds(), [Kind::Duplicated, Kind::Rewritten]);
 }
 
 #[test]
 fn a_repetition_is_allowed_and_read_once() {
-    let mut told = complete();
+    let mut ledger = complete();
     let added = json!({"type": "tracking.event.added", "data": {"event": {"event_id": "z"}}});
-    told.post("msg_9", 9, &added, 200);
-    told.post("msg_9", 9, &added, 200);
-    assert_eq!((told.accepted.counts().repeated, told.accepted.violations()), (1, &[][..]));
-    assert_eq!(told.accepted.repetitions().count(), 1);
+    ledger.post("msg_9", 9, &added, 200);
+    ledger.post("msg_9", 9, &added, 200);
+    assert_eq!((ledger.accepted.counts().repeated, ledger.accepted.violations()), (1, &[][..]));
+    assert_eq!(ledger.accepted.repetitions().count(), 1);
 }
 
 #[test]
 fn an_event_that_was_never_served_is_invented() {
-    let mut told = complete();
-    told.add("x", &scan("Stolen"), json!({}));
-    assert_eq!(told.kinds(), [Kind::Invented]);
-    let mut unknown = Told::default();
+    let mut ledger = complete();
+    ledger.add("x", &scan("Stolen"), json!({}));
+    assert_eq!(ledger.kinds(), [Kind::Invented]);
+    let mut unknown = Ledger::default();
     unknown.add("x", &scan("Stolen"), json!({}));
     assert_eq!(unknown.kinds(), [Kind::Invented]);
 }
 
 #[test]
 fn revised_and_retracted_events_change_the_view() {
-    let mut told = complete();
+    let mut ledger = complete();
     let last = answer("IT", &[scan("Arrived at hub")]);
-    told.serve(&last);
+    ledger.serve(&last);
     let mut revised = scan("Arrived at hub");
     revised["event_id"] = "a".into();
     revised["previous"] = scan("Arrived");
-    told.tell(&json!({"type": "tracking.event.revised", "data": {"events": [revised]}}));
+    ledger.deliver(&json!({"type": "tracking.event.revised", "data": {"events": [revised]}}));
     let mut retracted = scan("Arrived");
     retracted["event_id"] = "b".into();
-    told.tell(&json!({"type": "tracking.event.retracted", "data": {"events": [retracted]}}));
-    told.update(&last, &[]);
-    assert_eq!(told.found(), []);
+    ledger.deliver(&json!({"type": "tracking.event.retracted", "data": {"events": [retracted]}}));
+    ledger.update(&last, &[]);
+    assert_eq!(ledger.found(), []);
 }
 
 #[test]
 fn a_lower_seq_is_reordered_and_ignored() {
-    let mut told = complete();
-    told.post("msg_0", 0, &json!({"type": "tracking.updated", "data": {"tracking": {}}}), 200);
-    assert_eq!(told.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) reached all after 3".to_owned())]);
+    let mut ledger = complete();
+    ledger.post("msg_0", 0, &json!({"type": "tracking.updated", "data": {"tracking": {}}}), 200);
+    assert_eq!(ledger.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) reached all after 3".to_owned())]);
 }
 
 #[test]
@@ -193,36 +193,36 @@ fn a_status_after_the_last_one_needs_a_reopening() {
     for (reopened, beneath, kinds) in
         [(false, false, vec![Kind::Reordered]), (true, false, vec![]), (false, true, vec![])]
     {
-        let mut told = Told::default();
+        let mut ledger = Ledger::default();
         let mut delivered = scan("Delivered");
         delivered["status_code"] = "DE".into();
-        told.add("a", &delivered, json!({}));
-        told.update(&answer("DE", &[delivered.clone()]), &[]);
+        ledger.add("a", &delivered, json!({}));
+        ledger.update(&answer("DE", &[delivered.clone()]), &[]);
         let after = answer("IT", if beneath { std::slice::from_ref(&delivered) } else { &[] });
-        told.update(&after, if reopened { &["tracking.reopened"] } else { &[] });
-        let found: Vec<Kind> = told.accepted.violations().iter().map(|violation| violation.kind).collect();
+        ledger.update(&after, if reopened { &["tracking.reopened"] } else { &[] });
+        let found: Vec<Kind> = ledger.accepted.violations().iter().map(|violation| violation.kind).collect();
         assert_eq!(found, kinds, "{reopened} {beneath}");
     }
 }
 
 #[test]
 fn late_events_do_not_count_as_new() {
-    let mut told = complete();
-    told.add("c", &scan("Arrived"), json!({"late": true}));
-    assert_eq!(told.accepted.label("all", "se-1").unwrap().news, ["a", "b"]);
+    let mut ledger = complete();
+    ledger.add("c", &scan("Arrived"), json!({"late": true}));
+    assert_eq!(ledger.accepted.label("all", "se-1").unwrap().news, ["a", "b"]);
 }
 
 #[test]
 fn spelling_is_not_a_change() {
-    let mut told = complete();
+    let mut ledger = complete();
     let shouted = json!({"description": " ARRIVED", "occurred_at": "2026-11-22T10:00:00Z", "signer": ""});
-    told.serve(&answer("it ", &[shouted, scan("Arrived")]));
-    assert_eq!(told.found(), []);
+    ledger.serve(&answer("it ", &[shouted, scan("Arrived")]));
+    assert_eq!(ledger.found(), []);
 }
 
 #[test]
 fn the_database_agrees_with_the_receiver() {
-    let told = complete();
+    let ledger = complete();
     let owed = |id: &str| DeliveryRow { subscriber: "all".to_owned(), message_id: id.to_owned() };
     let event = |id: &str| EventRow {
         label_id: "se-1".to_owned(),
@@ -234,7 +234,7 @@ fn the_database_agrees_with_the_receiver() {
             deliveries: deliveries.iter().map(|id| owed(id)).collect(),
             events: Some(events.iter().map(|id| event(id)).collect()),
         };
-        let found = audit(&told.served, &told.accepted, &[("all", Follows::Events)], Some(&rows), None);
+        let found = audit(&ledger.served, &ledger.accepted, &[("all", Follows::Events)], Some(&rows), None);
         found.into_iter().map(|violation| (violation.kind, violation.text)).collect()
     };
     let all = ["msg_1", "msg_2", "msg_3"];
@@ -256,20 +256,20 @@ fn the_database_agrees_with_the_receiver() {
 
 #[test]
 fn the_quota_holds_for_each_key_in_any_60_s() {
-    let mut told = Told::default();
+    let mut ledger = Ledger::default();
     for second in [0, 30, 59, 60] {
-        told.served.requested("one", at(second));
-        told.served.requested("two", at(second * 2));
+        ledger.served.requested("one", at(second));
+        ledger.served.requested("two", at(second * 2));
     }
-    let over = |limit| audit(&told.served, &told.accepted, &[], None, Some(limit));
-    assert_eq!(told.served.busiest(), Some(("one", 3)));
+    let over = |limit| audit(&ledger.served, &ledger.accepted, &[], None, Some(limit));
+    assert_eq!(ledger.served.busiest(), Some(("one", 3)));
     assert_eq!(over(3), []);
     assert_eq!(over(2)[0].kind, Kind::OverQuota);
 }
 
 #[test]
 fn bad_signatures_count() {
-    let mut told = Told::default();
-    told.accepted.counts.bad_signatures = 2;
-    assert_eq!(told.found(), [(Kind::Unsigned, "2 callbacks".to_owned())]);
+    let mut ledger = Ledger::default();
+    ledger.accepted.counts.bad_signatures = 2;
+    assert_eq!(ledger.found(), [(Kind::Unsigned, "2 callbacks".to_owned())]);
 }

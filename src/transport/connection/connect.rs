@@ -70,7 +70,7 @@ async fn tcp(
     Ok(Box::new(stream))
 }
 
-/// The first connection that comes about; one address after the other, and beside it when it takes long.
+/// Returns the first connection that is established. A slow address is tried in parallel with the next one.
 async fn first_of(addresses: Vec<SocketAddr>) -> Result<TcpStream, Vec<(SocketAddr, io::Error)>> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
@@ -118,9 +118,9 @@ fn ask_for(origin: &Origin, credentials: Option<&HeaderValue>) -> Result<Request
     if let Some(credentials) = credentials {
         request = request.header(header::PROXY_AUTHORIZATION, credentials);
     }
-    request
-        .body(Full::default())
-        .map_err(|error| Failure::new(Fault::Address, format!("no proxy can be asked for it: {error}")))
+    request.body(Full::default()).map_err(|error| {
+        Failure::new(Fault::Address, format!("a proxy request for it is not valid: {error}"))
+    })
 }
 
 async fn encrypted(
@@ -138,7 +138,7 @@ async fn encrypted(
     }
 }
 
-/// Reads the answer of a proxy to `CONNECT`: the tunnel, or the reason for none.
+/// Reads the answer of a proxy to `CONNECT`: returns the tunnel, or the reason for the failure.
 async fn tunnel(stream: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Result<Box<dyn Duplex>, Failure> {
     let broke = |error: &hyper::Error| {
         let failure = Failure::exchange(error, false, None);

@@ -1,4 +1,4 @@
-//! One connection: exchanges one after the other, driven by the task that waits for the answer.
+//! One connection: sequential exchanges, driven by the task that waits for the answer.
 
 mod connect;
 pub(super) mod pool;
@@ -25,7 +25,7 @@ use super::{Answer, Progress};
 use crate::clock::Stopwatch;
 use pool::{Limits, Pool};
 
-/// More header lines than this make an answer unreadable; its status is known all the same.
+/// Maximum number of header lines; with more, only the status of an answer is known.
 const MAX_HEADERS: usize = 512;
 
 /// Bytes both ways, plain or encrypted.
@@ -38,7 +38,7 @@ type Driver = http1::Connection<TokioIo<Metered>, Full<Bytes>>;
 /// An open connection.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// `None` once it has ended.
+    /// `None` after its end.
     driver: Option<Driver>,
     meter: Meter,
     opened: Stopwatch,
@@ -46,10 +46,10 @@ pub(super) struct Connection {
     _permit: Permit,
 }
 
-/// An exchange that brought no answer.
+/// An exchange without an answer.
 pub(super) struct Broken {
     pub(super) failure: Failure,
-    /// Not one byte came.
+    /// Whether not one byte of the answer came.
     pub(super) unanswered: bool,
 }
 
@@ -72,7 +72,7 @@ impl Connection {
         Ok(Self { sender, driver: Some(driver), meter, opened, used: opened, _permit: permit })
     }
 
-    /// Sends `request`; the connection goes back to `pool` once the answer was read to its end.
+    /// Sends `request`. The connection returns to `pool` after the answer was read to its end.
     pub(super) async fn send(mut self, request: Request<Full<Bytes>>, pool: &Pool) -> Result<Answer, Broken> {
         self.meter.begin();
         let sent = self.sender.send_request(request);
@@ -89,12 +89,12 @@ impl Connection {
         }
     }
 
-    /// Neither too old nor idle for too long.
+    /// Whether it is neither too old nor idle for too long.
     pub(super) fn is_fit(&self, limits: &Limits) -> bool {
         self.opened.elapsed() < limits.age && self.used.elapsed() < limits.idle
     }
 
-    /// Whether another request may be sent, as far as can be seen without sending it.
+    /// Whether another request may be sent, as far as known without sending it.
     pub(super) async fn is_open(&mut self) -> bool {
         poll_fn(|cx| {
             step(&mut self.driver, cx);
@@ -105,10 +105,10 @@ impl Connection {
     }
 }
 
-/// The body of an answer. Dropped before its end, it closes the connection.
+/// Body of an answer. Dropping it before its end closes the connection.
 pub struct Body {
     incoming: Incoming,
-    /// `None` once it went back to the pool.
+    /// `None` after the connection returned to the pool.
     connection: Option<Connection>,
     pool: Pool,
 }
@@ -120,12 +120,12 @@ impl fmt::Debug for Body {
 }
 
 impl Body {
-    /// Its length, if the answer announced one.
+    /// Returns its length, if the answer announced it.
     pub fn announced(&self) -> Option<u64> {
         self.incoming.size_hint().exact()
     }
 
-    /// The next part; `None` at the end, where the connection goes back to the pool.
+    /// Returns the next part; `None` at the end. The connection then returns to the pool.
     ///
     /// # Errors
     /// The connection broke.
@@ -159,7 +159,7 @@ impl Body {
         Ok(None)
     }
 
-    /// The whole body; `None` if it is longer than `limit`. A body in one part is not copied.
+    /// Returns the whole body; `None` if it is longer than `limit`. A body in one part is not copied.
     ///
     /// # Errors
     /// The connection broke.

@@ -7,18 +7,18 @@ use super::Connection;
 use crate::clock;
 use crate::transport::descriptors;
 
-/// How long a connection is used.
+/// Limits on the use of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// No request begins on an older connection.
+    /// Maximum age at the start of a request.
     pub age: Duration,
-    /// A connection that is idle for longer is closed, at the next sweep at the latest.
+    /// Maximum idle time. The next sweep closes the connection at the latest.
     pub idle: Duration,
     pub sweep_every: Duration,
 }
 
 impl Default for Limits {
-    /// Each name is resolved again at least once a minute, and no connection is idle for more than 30 s.
+    /// Each name is resolved again at least once a minute, and a connection is idle for at most 30 s.
     fn default() -> Self {
         Self {
             age: Duration::from_secs(50),
@@ -28,7 +28,7 @@ impl Default for Limits {
     }
 }
 
-/// Connections that wait for a request, the latest used last. Cheap to clone.
+/// Idle connections, the latest used last. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::transport) struct Pool {
     idle: Arc<Mutex<Idle>>,
@@ -48,7 +48,7 @@ impl Pool {
         Self { idle: Arc::default(), max_idle, limits }
     }
 
-    /// The latest used connection that is open, as far as can be seen.
+    /// Returns the latest used connection that seems to be open.
     pub(in crate::transport) async fn take(&self) -> Option<Connection> {
         loop {
             let mut connection = self.lock().connections.pop()?;

@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::{MISSING, blocking};
 use crate::clock::Stopwatch;
-use crate::config::{Held, LabelSources, Place, Reading};
+use crate::config::{Comparison, LabelSources, Place, Reading};
 use crate::domain::label::Registration;
 use crate::domain::time::later;
 use crate::store::labels::CHUNK;
@@ -96,10 +96,10 @@ pub(super) async fn apply(
                 None => Some(0),
                 Some(key) => place_of.get(&key).copied(),
             };
-            match reading.roll.hold(label.account, label.label_id, label.metadata, place) {
-                Held::Same => {}
-                Held::Changed => changed += 1,
-                Held::Unknown => match label.file_key {
+            match reading.roll.compare(label.account, label.label_id, label.metadata, place) {
+                Comparison::Same => {}
+                Comparison::Changed => changed += 1,
+                Comparison::Unknown => match label.file_key {
                     None => gone_inline.push(label.label_key),
                     Some(key) if left_alone.contains(&key) => {}
                     Some(_) => gone.push(label.label_key),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{FoundFile, Look, Stamp};
+use crate::config::{FoundFile, Scan, Stamp};
 use crate::domain::time::later;
 
 /// A file is read after this time without a change.
@@ -45,14 +45,14 @@ pub(super) struct Files {
 impl Files {
     /// Applies a scan. Returns whether files must be read: a complete file was not read in this state, or a file that
     /// was read is gone.
-    pub(super) fn note(&mut self, look: &Look, now: Timestamp) -> bool {
+    pub(super) fn note(&mut self, scan: &Scan, now: Timestamp) -> bool {
         let first = self.now.is_none();
         self.now = Some(now);
         // The clock may have been set back.
         for seen in self.seen.values_mut() {
             (seen.since, seen.busy_since) = (seen.since.min(now), seen.busy_since.min(now));
         }
-        for FoundFile { path, stamp, .. } in &look.files {
+        for FoundFile { path, stamp, .. } in &scan.files {
             match self.seen.get_mut(path) {
                 Some(seen) if seen.stamp == *stamp => {}
                 Some(seen) => {
@@ -71,19 +71,19 @@ impl Files {
                 }
             }
         }
-        let found: HashSet<&Path> = look.files.iter().map(|file| file.path.as_path()).collect();
+        let found: HashSet<&Path> = scan.files.iter().map(|file| file.path.as_path()).collect();
         let count = self.seen.len();
         self.seen.retain(|path, _| found.contains(path.as_path()));
         let gone = self.seen.len() < count;
-        self.note_left_out(look, now, first);
+        self.note_left_out(scan, now, first);
         gone || self.seen.values().any(|seen| seen.read != Some(seen.stamp) && seen.at_rest(now))
     }
 
     /// A file that exists only briefly, such as a draft, is not reported.
-    fn note_left_out(&mut self, look: &Look, now: Timestamp, first: bool) {
+    fn note_left_out(&mut self, scan: &Scan, now: Timestamp, first: bool) {
         let since = if first { now.checked_sub(SETTLE_TIME).unwrap_or(now) } else { now };
         let before = std::mem::take(&mut self.left_out);
-        for left_out in &look.left_out {
+        for left_out in &scan.left_out {
             let since = before.get(&left_out.path).copied().unwrap_or(since);
             self.left_out.insert(left_out.path.clone(), since);
         }
@@ -96,20 +96,20 @@ impl Files {
     }
 
     /// Returns the files that may be read, and the paths of files that are still changing.
-    pub(super) fn settled(&self, look: &Look, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
+    pub(super) fn settled(&self, scan: &Scan, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
         let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
         let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
-            look.files.iter().cloned().partition(at_rest);
+            scan.files.iter().cloned().partition(at_rest);
         let mut pending: Vec<PathBuf> = pending.into_iter().map(|file| file.path).collect();
         // Their labels stay as well.
-        pending.extend(look.left_out.iter().map(|left_out| left_out.path.clone()));
+        pending.extend(scan.left_out.iter().map(|left_out| left_out.path.clone()));
         (settled, pending)
     }
 
     /// Marks all files of the scan except `pending` as read.
-    pub(super) fn read(&mut self, look: &Look, pending: &[PathBuf]) {
+    pub(super) fn read(&mut self, scan: &Scan, pending: &[PathBuf]) {
         let pending: HashSet<&Path> = pending.iter().map(PathBuf::as_path).collect();
-        for file in look.files.iter().filter(|file| !pending.contains(file.path.as_path())) {
+        for file in scan.files.iter().filter(|file| !pending.contains(file.path.as_path())) {
             if let Some(seen) = self.seen.get_mut(&file.path) {
                 seen.read = Some(file.stamp);
             }

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::{self, Stopwatch};
-use crate::config::{Fault, LabelSources, LeftOut, Look};
+use crate::config::{Fault, LabelSources, LeftOut, Scan};
 use crate::domain::time::later;
 use crate::notices::Notices;
 use crate::store::{Store, StoreError};
@@ -63,7 +63,7 @@ pub async fn run(
             let sources = wanted.borrow_and_update().clone();
             if let Some(sources) = sources {
                 // The watches start before the first scan, so that no change is missed.
-                watching.follow(watching::interests(&sources, &Look::default()));
+                watching.follow(watching::interests(&sources, &Scan::default()));
                 registrar.configure(sources);
             }
         }
@@ -72,8 +72,8 @@ pub async fn run(
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
             wake = registrar.step(clock::now()) => wake?,
         };
-        if let Some((sources, look)) = registrar.last_scan() {
-            let laid = watching.follow(watching::interests(sources, look));
+        if let Some((sources, scan)) = registrar.last_scan() {
+            let laid = watching.follow(watching::interests(sources, scan));
             let again = if watching.problem().is_some() {
                 Some(UNWATCHED_SCAN_INTERVAL)
             } else {
@@ -119,7 +119,7 @@ pub struct Registrar {
     sources: Wanted,
     /// The configuration changed, so everything is read.
     forced: bool,
-    look: Look,
+    scan: Scan,
     files: Files,
     missing: Missing,
     /// The files that are left out, as logged and recorded; `None` before the first step.
@@ -136,7 +136,7 @@ impl Registrar {
             store,
             sources: None,
             forced: false,
-            look: Look::default(),
+            scan: Scan::default(),
             files: Files::default(),
             missing: Missing::default(),
             left_out: None,
@@ -152,16 +152,16 @@ impl Registrar {
     }
 
     /// The scan of the last step.
-    fn last_scan(&self) -> Option<(&LabelSources, &Look)> {
-        self.sources.as_deref().map(|sources| (sources, &self.look))
+    fn last_scan(&self) -> Option<(&LabelSources, &Scan)> {
+        self.sources.as_deref().map(|sources| (sources, &self.scan))
     }
 
     /// Scans the files, reads them if something changed, and updates the registry. Returns when to call again.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let Some(sources) = self.sources.clone() else { return Ok(later(now, SCAN_INTERVAL)) };
         let scanned = Arc::clone(&sources);
-        self.look = blocking(move || scanned.look()).await?;
-        let changed = self.files.note(&self.look, now);
+        self.scan = blocking(move || scanned.scan()).await?;
+        let changed = self.files.note(&self.scan, now);
         if self.forced || changed || self.missing.due(now) {
             self.read(&sources, now).await?;
             self.forced = false;
@@ -172,14 +172,14 @@ impl Registrar {
     }
 
     async fn read(&mut self, sources: &Arc<LabelSources>, now: Timestamp) -> Result<(), StoreError> {
-        let (settled, pending) = self.files.settled(&self.look, now);
+        let (settled, pending) = self.files.settled(&self.scan, now);
         let reading_from = Arc::clone(sources);
         let reading = blocking(move || reading_from.read(settled)).await?;
-        self.files.read(&self.look, &pending);
+        self.files.read(&self.scan, &pending);
         self.unreadable = reading.left_out.clone();
         self.log_rows(&reading.faults, &reading.warnings, reading.fault_count);
         if self.forced {
-            self.look.unmatched.iter().for_each(|warning| warn!(%warning, "no label file yet"));
+            self.scan.unmatched.iter().for_each(|warning| warn!(%warning, "no label file yet"));
         }
         let labels = reading.roll.labels();
         let kept =
@@ -205,7 +205,7 @@ impl Registrar {
     }
 
     fn left_out_now(&self) -> impl Iterator<Item = &LeftOut> {
-        self.look
+        self.scan
             .left_out
             .iter()
             .filter(|left_out| self.files.is_left_out(&left_out.path))

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use futures_util::StreamExt as _;
 use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use crate::config::{LabelSources, Look, fits};
+use crate::config::{LabelSources, Scan, fits};
 
 /// The largest number of files with a watch of their own.
 const FILES: usize = 1_000;
@@ -56,14 +56,14 @@ impl Interest {
 }
 
 /// Returns all paths to watch for these sources, given the current targets of their names.
-pub(super) fn interests(sources: &LabelSources, look: &Look) -> BTreeMap<PathBuf, Interest> {
+pub(super) fn interests(sources: &LabelSources, scan: &Scan) -> BTreeMap<PathBuf, Interest> {
     let mut interests = BTreeMap::new();
     for (folder, name) in sources.names() {
         steps_to(folder, &mut interests, 0);
         let interest: &mut Interest = interests.entry(folder.to_owned()).or_default();
         interest.patterns.push(name.to_owned());
     }
-    for (at, file) in look.files.iter().enumerate() {
+    for (at, file) in scan.files.iter().enumerate() {
         if let Ok(target) = std::fs::read_link(&file.path) {
             let folder = file.path.parent().unwrap_or(Path::new("/"));
             steps_to(&folder.join(target), &mut interests, 1);

@@ -100,13 +100,10 @@ async fn who_came_later_gets_what_it_wants() {
 async fn what_is_wrong_is_said() {
     let site = told_site().await;
     for (arguments, expected) in [
-        (
-            &["replay", "--subscriber", "ordrs"][..],
-            "there is no subscriber ordrs\nhint: did you mean orders?",
-        ),
+        (&["replay", "--subscriber", "ordrs"][..], "unknown subscriber ordrs\nhint: did you mean orders?"),
         (&["replay", "--subscriber", "orders", "--label", "se-9"], "se-9 is not registered"),
-        (&["deliveries", "retry", "dlv_999"], "there is no delivery or message dlv_999"),
-        (&["deliveries", "retry", "msg_x"], "there is no delivery or message msg_x"),
+        (&["deliveries", "retry", "dlv_999"], "unknown delivery or message dlv_999"),
+        (&["deliveries", "retry", "msg_x"], "unknown delivery or message msg_x"),
     ] {
         let (code, out, error) = site.run_verb(arguments);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{arguments:?}");
