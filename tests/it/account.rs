@@ -27,12 +27,12 @@ async fn seconds_waited(throttle: impl FnOnce(&Harness) -> Answer) -> i64 {
 }
 
 #[tokio::test]
-async fn a_429_stops_the_whole_account_for_as_many_seconds_as_it_says() {
+async fn a_429_stops_the_account_for_its_retry_after() {
     assert_eq!(seconds_waited(|_| Answer::status(429).header("retry-after", "37")).await, 37);
 }
 
 #[tokio::test]
-async fn a_429_may_name_a_date() {
+async fn retry_after_of_the_api_may_be_a_date() {
     let until = |harness: &Harness| {
         let at = harness.now() + seconds(90);
         let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
@@ -50,13 +50,13 @@ async fn a_429_may_name_a_date() {
 }
 
 #[tokio::test]
-async fn a_429_without_a_word_means_a_minute() {
+async fn a_429_without_retry_after_waits_a_minute() {
     assert_eq!(seconds_waited(|_| Answer::status(429)).await, 60);
     assert_eq!(seconds_waited(|_| Answer::status(429).header("retry-after", "soon")).await, 60);
 }
 
 #[tokio::test]
-async fn the_wait_of_a_429_outlives_a_restart() {
+async fn the_wait_after_a_429_survives_a_restart() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(429).header("retry-after", "300"));
@@ -69,7 +69,7 @@ async fn the_wait_of_a_429_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_refused_key_suspends_the_account_but_for_a_probe() {
+async fn a_refused_key_suspends_the_account_except_for_a_probe() {
     let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -99,7 +99,7 @@ async fn a_refused_key_suspends_the_account_but_for_a_probe() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_an_account_belongs_to_no_label() {
+async fn account_messages_have_no_label() {
     let shop = ORDERS.replace("orders", "shop").replace("standard", "shipstation");
     let mut harness = Harness::with(&(ORDERS.to_owned() + &shop)).await;
     harness.register(&["se-1"]).await;
@@ -132,7 +132,7 @@ fn system_messages(harness: &Harness) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status() {
+async fn an_ended_api_subscription_suspends_the_account_whatever_the_http_status() {
     for (status, body) in [
         (402, INACTIVE.to_owned()),
         (400, INACTIVE.to_owned()),
@@ -170,7 +170,7 @@ async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status(
 }
 
 #[tokio::test]
-async fn a_403_of_one_label_among_others_is_that_labels() {
+async fn a_403_for_one_label_concerns_only_that_label() {
     let (mut harness, labels) = twelve().await;
     for label in &labels {
         harness.says(label, &in_transit());
@@ -194,7 +194,7 @@ async fn a_403_of_one_label_among_others_is_that_labels() {
 }
 
 #[tokio::test]
-async fn the_same_refusal_of_label_after_label_is_the_accounts_matter() {
+async fn the_same_refusal_for_many_labels_suspends_the_account() {
     for refusal in
         [Answer::status(403), Answer::json(400, r#"{"errors":[{"message":"no"}]}"#), Answer::status(404)]
     {
@@ -217,7 +217,7 @@ async fn the_same_refusal_of_label_after_label_is_the_accounts_matter() {
 }
 
 #[tokio::test]
-async fn labels_that_do_not_exist_are_no_matter_of_the_account() {
+async fn unknown_labels_do_not_suspend_the_account() {
     let (mut harness, labels) = twelve().await;
     for label in &labels {
         // Each is named in its answer.
@@ -230,7 +230,7 @@ async fn labels_that_do_not_exist_are_no_matter_of_the_account() {
 }
 
 #[tokio::test]
-async fn the_probe_is_another_label_than_the_refused_one() {
+async fn the_probe_polls_another_label_than_the_refused_one() {
     let (mut harness, labels) = twelve().await;
     for label in &labels {
         harness.says(label, &in_transit());
@@ -247,7 +247,7 @@ async fn the_probe_is_another_label_than_the_refused_one() {
 }
 
 #[tokio::test]
-async fn no_429_stops_an_account_for_more_than_a_day() {
+async fn a_429_stops_an_account_for_at_most_a_day() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(429).header("retry-after", "99999999"));
@@ -258,7 +258,7 @@ async fn no_429_stops_an_account_for_more_than_a_day() {
 }
 
 #[tokio::test]
-async fn a_wrong_url_is_the_accounts_matter_and_is_named() {
+async fn a_wrong_url_suspends_the_account_and_is_reported() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     let nowhere = r#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security","error_code":"not_found","message":"GET","method":"/v2/x","path":"GET /v2/x is not a valid API endpoint."}]}"#;
@@ -277,7 +277,7 @@ async fn a_wrong_url_is_the_accounts_matter_and_is_named() {
 }
 
 #[tokio::test]
-async fn an_outage_is_probed_and_counts_for_no_label() {
+async fn an_outage_is_probed_and_is_not_a_failure_of_a_label() {
     let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..40).map(|n| format!("se-{n}")).collect();
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -344,7 +344,7 @@ late_after = 1
 "#;
 
 #[tokio::test]
-async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
+async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     let mut harness = Harness::with(&format!("{IMPATIENT}{ORDERS}")).await;
     let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
     let status = |n: usize| if n.is_multiple_of(2) { "EX" } else { "IT" };

@@ -38,7 +38,7 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_a_private_receiver_is_sent_to() {
+async fn a_name_that_resolves_to_a_private_address_is_allowed() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let harness = posting_to(&format!("http://localhost:{port}/"), "").await;
     assert_eq!(harness.attempts().await[0].0, "refused", "asked, though nobody listens");

@@ -20,7 +20,7 @@ async fn busy_site() -> Site {
 }
 
 #[tokio::test]
-async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
+async fn a_backup_of_a_busy_database_is_complete_and_private() {
     let site = busy_site().await;
     let daemon = site.start();
     site.received(|counts| counts.received >= 10).await;

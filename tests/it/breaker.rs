@@ -84,7 +84,7 @@ async fn a_receiver_that_answers_500_for_a_day_gets_everything_once_and_in_order
 }
 
 #[tokio::test]
-async fn nobody_listening_for_a_day_costs_nothing_either() {
+async fn a_receiver_that_refuses_connections_for_a_day_gets_everything_once_and_in_order() {
     // A door that is shut, and later opened at the same place.
     let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = door.local_addr().unwrap();
@@ -112,7 +112,8 @@ async fn a_receiver_that_hangs_for_a_day_gets_everything_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_says_429_for_a_day_is_asked_when_it_said_and_gets_everything_once_and_in_order() {
+async fn a_receiver_that_answers_429_for_a_day_is_probed_at_its_retry_after_and_gets_everything_once_and_in_order()
+ {
     let mut harness = Harness::new().await;
     harness.receiver.answer_always(Answer::status(429).header("retry-after", "900"));
     down_for_a_day(&mut harness).await;
@@ -123,7 +124,7 @@ async fn a_receiver_that_says_429_for_a_day_is_asked_when_it_said_and_gets_every
 }
 
 #[tokio::test]
-async fn one_probe_at_a_time_while_news_come_in() {
+async fn one_probe_at_a_time_while_messages_arrive() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_always(Answer::status(500));
     harness.register(&LABELS).await;
@@ -144,7 +145,7 @@ async fn one_probe_at_a_time_while_news_come_in() {
 }
 
 #[tokio::test]
-async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
+async fn many_messages_never_accepted_do_not_block_other_messages() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_by(|callback| {
         let good = callback.label_id.as_deref().is_none_or(|label| label == "se-99");
@@ -167,7 +168,7 @@ async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
 }
 
 #[tokio::test]
-async fn one_message_that_is_never_taken_harms_no_other() {
+async fn one_message_never_accepted_does_not_delay_other_messages() {
     let mut harness = Harness::with(&(ORDERS.to_owned() + "retry = [\"5s\", \"10s\"]\n")).await;
     harness
         .receiver
@@ -185,7 +186,7 @@ async fn one_message_that_is_never_taken_harms_no_other() {
 }
 
 #[tokio::test]
-async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being_well() {
+async fn many_messages_never_accepted_become_dead_and_the_subscriber_recovers() {
     let one_each = ORDERS.replace("[\"*\"]", "[\"tracking.updated\", \"system.*\"]");
     let mut harness = Harness::with(&(one_each + "retry = [\"60s\", \"120s\", \"240s\"]\n")).await;
     let bad = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
@@ -213,7 +214,7 @@ async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being
 }
 
 #[tokio::test]
-async fn others_are_told_and_those_who_did_not_ask_are_not() {
+async fn health_messages_go_only_to_subscribers_that_selected_them() {
     let watching = ORDERS.replace("orders", "watching").replace("[\"*\"]", "[\"system.subscriber.failing\"]");
     let quiet = ORDERS.replace("orders", "quiet").replace("[\"*\"]", "[\"tracking.*\"]");
     let mut harness = Harness::with(&(watching + &quiet + ORDERS)).await;
@@ -238,7 +239,7 @@ async fn others_are_told_and_those_who_did_not_ask_are_not() {
 }
 
 #[tokio::test]
-async fn gone_twice_pauses_until_somebody_resumes_it() {
+async fn a_second_410_pauses_the_subscriber_until_it_is_resumed() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_always(Answer::status(410));
     harness.register(&["se-1"]).await;
@@ -266,7 +267,7 @@ async fn gone_twice_pauses_until_somebody_resumes_it() {
 }
 
 #[tokio::test]
-async fn another_url_is_another_receiver() {
+async fn a_changed_url_resets_the_health_of_a_subscriber() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_by(|callback| (callback.path == "/orders").then(|| Answer::status(410)));
     harness.register(&["se-1"]).await;
@@ -287,7 +288,7 @@ async fn another_url_is_another_receiver() {
 }
 
 #[tokio::test]
-async fn a_hold_goes_before_the_probe() {
+async fn a_retry_after_delays_the_probe() {
     let mut harness = Harness::new().await;
     harness.register(&LABELS).await;
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));

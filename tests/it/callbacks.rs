@@ -112,7 +112,7 @@ async fn standard_receivers_get_one_callback_per_message() {
 }
 
 #[tokio::test]
-async fn every_header_is_there_and_no_other_of_ours() {
+async fn a_callback_has_exactly_the_documented_headers() {
     let own = r#"headers = { X-Api-Token = "t0ken", Authorization = "Bearer b" }"#;
     let mut harness = Harness::with(&subscriber("orders", "standard", own)).await;
     harness.register(&["se-1"]).await;
@@ -144,7 +144,7 @@ async fn every_header_is_there_and_no_other_of_ours() {
 }
 
 #[tokio::test]
-async fn the_official_verifier_takes_every_callback() {
+async fn the_official_verifier_accepts_every_callback() {
     let mut harness =
         Harness::at(soon(), &(ORDERS.to_owned() + &subscriber("shop", "shipstation", ""))).await;
     harness.register(&["se-1"]).await;
@@ -177,7 +177,7 @@ async fn while_rotating_each_live_secret_signs() {
 }
 
 #[tokio::test]
-async fn attempts_differ_in_nothing_but_number_time_and_signature() {
+async fn attempts_differ_only_in_number_time_and_signature() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -200,7 +200,7 @@ async fn attempts_differ_in_nothing_but_number_time_and_signature() {
 }
 
 #[tokio::test]
-async fn only_what_was_asked_for_is_sent() {
+async fn only_selected_events_are_sent() {
     let picky = "events = [\"tracking.delivered\"]";
     let mut harness = Harness::with(
         &[

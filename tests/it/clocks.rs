@@ -69,7 +69,7 @@ async fn a_failing_subscriber_is_probed_after_the_clock_was_set_back() {
 }
 
 #[tokio::test]
-async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
+async fn a_restart_does_not_lengthen_the_wait_of_an_account() {
     for back in JUMPS {
         let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
         harness.register(&["se-1"]).await;
@@ -86,7 +86,7 @@ async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
 
 /// A wait that ended before the clock was set back does not begin again.
 #[tokio::test]
-async fn a_wait_that_is_over_stays_over_after_the_clock_was_set_back() {
+async fn a_finished_wait_does_not_begin_again_after_the_clock_was_set_back() {
     for back in [hours(-2), hours(-3)] {
         let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
         harness.register(&["se-1"]).await;

@@ -51,7 +51,7 @@ async fn polled() -> Site {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tables_fit_80_columns_and_cut_no_id_and_no_url() {
+async fn tables_fit_80_columns_without_cutting_ids_or_urls() {
     let site = polled().await;
     let deliveries = site.run_verb(&["deliveries", "list", "--json"]).1;
     let delivery: Value = serde_json::from_str(deliveries.lines().next().unwrap()).unwrap();
@@ -105,7 +105,7 @@ async fn labels_are_exported_and_imported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn input_that_is_not_a_label_says_what_to_do() {
+async fn invalid_labels_are_reported_with_a_remedy() {
     let site = polled().await;
     let (code, out, error) = site.run_verb(&["labels", "add", "nofile.csv"]);
     assert!(code == Some(1) && out.starts_with("\"nofile.csv\" is not a label id: "), "{out}");
@@ -117,7 +117,7 @@ async fn input_that_is_not_a_label_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poll_of_a_suspended_account_says_what_it_waits_for() {
+async fn a_poll_of_a_suspended_account_prints_the_reason_of_its_wait() {
     let site = site().await;
     let daemon = site.start();
     site.received(|counts| counts.accepted >= 6).await;
@@ -157,7 +157,7 @@ async fn watch_follows_new_and_changing_deliveries_until_a_signal() {
 }
 
 #[test]
-fn the_manual_page_has_no_lint() {
+fn mandoc_accepts_the_manual_page() {
     let folder = tempfile::tempdir().unwrap();
     let (code, page, _) = said(&trackpost(folder.path(), &["man"]).output().unwrap());
     assert_eq!(code, Some(0));

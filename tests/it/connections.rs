@@ -68,7 +68,7 @@ fn once_per_connection(heard: &Heard, first: Vec<u8>) -> Reply {
 }
 
 #[tokio::test]
-async fn a_used_connection_that_closes_unanswered_is_no_failure_of_the_api() {
+async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_the_api() {
     let peer = Peer::new(|heard| once_per_connection(heard, answer("200 OK", &in_transit()))).await;
     let (account, client) = api(&peer.url()).await;
     for _ in 0..5 {
@@ -80,7 +80,7 @@ async fn a_used_connection_that_closes_unanswered_is_no_failure_of_the_api() {
 }
 
 #[tokio::test]
-async fn a_used_connection_that_closes_unanswered_is_no_failure_of_a_receiver() {
+async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiver() {
     let peer = Peer::new(|heard| once_per_connection(heard, answer("200 OK", "{}"))).await;
     let mut harness = receiving_at(&peer, "").await;
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
@@ -102,7 +102,7 @@ async fn a_used_connection_that_closes_unanswered_is_no_failure_of_a_receiver() 
 }
 
 #[tokio::test]
-async fn a_server_that_is_tired_of_an_idle_connection_may_say_so() {
+async fn a_408_on_an_idle_connection_is_not_a_failure() {
     // Some say 408 on the connection that they close, whatever comes on it.
     let peer = Peer::new(|heard| match heard.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
@@ -116,7 +116,7 @@ async fn a_server_that_is_tired_of_an_idle_connection_may_say_so() {
 }
 
 #[tokio::test]
-async fn a_fresh_connection_that_closes_unanswered_is_a_failure() {
+async fn a_new_connection_that_closes_unanswered_is_a_failure() {
     let peer = Peer::new(|_| Reply::Last(Vec::new())).await;
     let (account, client) = api(&peer.url()).await;
     let reading = read(&account, &client).await;
@@ -132,7 +132,7 @@ async fn a_fresh_connection_that_closes_unanswered_is_a_failure() {
 }
 
 #[tokio::test]
-async fn half_an_answer_on_a_used_connection_is_a_failure() {
+async fn half_an_answer_on_a_reused_connection_is_a_failure() {
     let peer = Peer::new(|heard| match heard.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
         _ => Reply::Last(b"HTTP/1.1 2".to_vec()),
@@ -146,7 +146,7 @@ async fn half_an_answer_on_a_used_connection_is_a_failure() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again_and_identity_is_asked_for() {
+async fn connections_are_reused_and_requests_accept_only_identity_encoding() {
     let chunked = format!(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
         in_transit().len(),
@@ -182,7 +182,7 @@ fn many_headers(count: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_status_decides_whatever_the_headers_are() {
+async fn the_status_decides_whatever_the_headers_contain() {
     for bytes in [
         many_headers(150),
         many_headers(5_000),
@@ -223,7 +223,7 @@ async fn an_answer_of_the_api_that_is_not_readable_is_garbled() {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_is_said_to_be_one() {
+async fn a_compressed_answer_is_reported_as_compressed() {
     let gzip = [&[0x1f_u8, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0x55; 40]].concat();
     for (header, how) in
         [("content-encoding: gzip\r\n", "gzip"), ("content-encoding: br\r\n", "br"), ("", "gzip")]
@@ -239,7 +239,7 @@ async fn a_compressed_answer_is_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn a_redirect_says_where_it_points_to_and_no_secret() {
+async fn a_redirect_is_reported_with_its_target_and_without_secrets() {
     let moved = b"HTTP/1.1 302 Found\r\nlocation: https://user:pw@login.example/sso?token=t0ken\r\ncontent-length: 0\r\n\r\n";
     let reading = reading_of(moved.to_vec()).await;
     assert_eq!(
@@ -254,7 +254,7 @@ async fn a_redirect_says_where_it_points_to_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_dripping_body_holds_no_slot() {
+async fn a_body_without_an_end_does_not_delay_the_outcome() {
     for (status, accepted) in [("200 OK", "accepted"), ("500 No", "status")] {
         let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n").into_bytes();
         let watch = Stopwatch::start();
@@ -267,7 +267,7 @@ async fn a_dripping_body_holds_no_slot() {
 }
 
 #[tokio::test]
-async fn nobody_who_listens_is_named_in_plain_words() {
+async fn a_refused_connection_is_reported_in_plain_words() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
@@ -321,7 +321,7 @@ async fn ask(transport: &Transport) -> Result<Bytes, Failure> {
 }
 
 #[tokio::test]
-async fn a_busy_connection_is_not_used_for_ever() {
+async fn a_busy_connection_has_a_maximum_age() {
     let peer = Peer::new(|_| Reply::Bytes(answer("200 OK", "{}"))).await;
     let limits = Limits { age: Duration::from_millis(200), ..Limits::default() };
     let transport = transport(&peer, limits);
@@ -410,7 +410,7 @@ async fn asked_to_wait(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
 }
 
 #[tokio::test]
-async fn a_receiver_may_ask_for_a_wait_in_any_legal_form() {
+async fn retry_after_is_read_in_every_valid_form() {
     let at = |harness: &Harness, form: &str| {
         let at = harness.now() + crate::harness::seconds(90);
         at.to_zoned(jiff::tz::TimeZone::UTC).strftime(form).to_string()

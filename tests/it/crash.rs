@@ -33,7 +33,7 @@ async fn killed_after<F: Future>(polls: usize, future: F) -> bool {
 }
 
 #[tokio::test]
-async fn killed_while_asking_the_label_is_still_due() {
+async fn killed_during_a_poll_the_label_is_still_due() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
@@ -56,7 +56,7 @@ async fn asked(sandbox: &trackpost::sandbox::SandboxHandle, requests: u64) {
 }
 
 #[tokio::test]
-async fn killed_after_asking_and_before_recording_the_call_is_lost_and_nothing_else() {
+async fn killed_between_a_poll_and_its_record_only_the_request_is_lost() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -74,7 +74,7 @@ async fn killed_after_asking_and_before_recording_the_call_is_lost_and_nothing_e
 }
 
 #[tokio::test]
-async fn killed_between_the_commit_and_its_answer_nothing_is_told_twice() {
+async fn killed_after_the_commit_every_message_is_sent_once() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -96,7 +96,7 @@ async fn killed_between_the_commit_and_its_answer_nothing_is_told_twice() {
 }
 
 #[tokio::test]
-async fn killed_before_the_post_it_is_made_at_the_next_start() {
+async fn killed_before_the_post_the_next_start_sends_it() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -110,7 +110,7 @@ async fn killed_before_the_post_it_is_made_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn killed_while_the_post_is_under_way_it_is_made_again() {
+async fn killed_during_the_post_it_is_sent_again() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());

@@ -49,7 +49,7 @@ fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_daemon_whose_database_goes_away_says_so_and_ends() {
+async fn a_daemon_whose_database_is_lost_logs_it_and_exits() {
     type Loss = fn(&Path);
     let losses: [(&str, Loss); 6] = [
         ("was removed or moved", |path| {
@@ -83,7 +83,7 @@ async fn a_daemon_whose_database_goes_away_says_so_and_ends() {
 }
 
 #[tokio::test]
-async fn a_daemon_with_nothing_to_do_notices_within_ten_seconds() {
+async fn an_idle_daemon_detects_a_lost_database_within_ten_seconds() {
     let site = site(0).await;
     let daemon = runs(&site, ":").await;
     fs::remove_file(database(&site)).unwrap();
@@ -93,7 +93,7 @@ async fn a_daemon_with_nothing_to_do_notices_within_ten_seconds() {
 }
 
 #[tokio::test]
-async fn nothing_is_delivered_that_is_not_recorded_in_the_file_that_was_moved() {
+async fn every_delivery_is_recorded_in_the_moved_file() {
     let site = site(20).await;
     let daemon = runs(&site, ":").await;
     site.received(|counts| counts.received >= 10).await;
@@ -112,7 +112,7 @@ async fn nothing_is_delivered_that_is_not_recorded_in_the_file_that_was_moved() 
 }
 
 #[tokio::test]
-async fn no_other_name_lets_a_second_daemon_in() {
+async fn another_name_of_the_database_does_not_admit_a_second_daemon() {
     let site = site(1).await;
     let mut first = runs(&site, ":").await;
     let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
@@ -134,7 +134,7 @@ async fn no_other_name_lets_a_second_daemon_in() {
 }
 
 #[tokio::test]
-async fn the_database_and_its_side_files_are_for_their_owner_only() {
+async fn the_database_and_its_side_files_are_private() {
     let site = site(1).await;
     let daemon = runs(&site, "umask 0").await;
     for suffix in ["", "-wal", "-shm", ".lock"] {
@@ -150,7 +150,7 @@ async fn the_database_and_its_side_files_are_for_their_owner_only() {
 }
 
 #[tokio::test]
-async fn a_new_database_is_told_loudly_and_an_emptied_one_counts_as_new() {
+async fn a_new_or_emptied_database_is_logged() {
     let site = site(0).await;
     let said = format!("a new, empty database was created: {}", database(&site).display());
     for (is_new, prepare) in [(true, false), (false, false), (true, true)] {
@@ -165,7 +165,7 @@ async fn a_new_database_is_told_loudly_and_an_emptied_one_counts_as_new() {
 
 /// The limit of a file's size stands for the end of a disk: SQLite is told that it can't write.
 #[tokio::test]
-async fn a_disk_that_takes_nothing_more_is_told_with_the_path() {
+async fn a_full_disk_is_logged_with_the_path() {
     let site = site(40).await;
     let daemon = runs(&site, "trap '' XFSZ; ulimit -f 1000").await;
     let log = fails(daemon).await;
@@ -176,7 +176,7 @@ async fn a_disk_that_takes_nothing_more_is_told_with_the_path() {
 }
 
 #[tokio::test]
-async fn a_damaged_database_is_refused_and_left_alone() {
+async fn a_damaged_database_is_refused_and_unchanged() {
     let site = site(0).await;
     runs(&site, ":").await.stop().await;
     let mut bytes = fs::read(database(&site)).unwrap();
@@ -189,7 +189,7 @@ async fn a_damaged_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_verb_without_write_access_says_how_to_get_it() {
+async fn a_command_without_write_access_prints_a_remedy() {
     let site = site(0).await;
     runs(&site, ":").await.stop().await;
     fs::set_permissions(site.folder(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -213,7 +213,7 @@ async fn a_verb_without_write_access_says_how_to_get_it() {
 }
 
 #[tokio::test]
-async fn health_tells_of_a_lost_database() {
+async fn health_reports_a_lost_database() {
     let site = site(0).await;
     let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -46,7 +46,7 @@ async fn outcome(harness: &Harness) -> String {
 }
 
 #[tokio::test]
-async fn a_status_decides_and_an_endless_body_is_dropped() {
+async fn the_status_decides_and_an_endless_body_is_dropped() {
     let (addr, server) = rude(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
         let chunk = [b"4000\r\n".as_slice(), &[b'x'; 0x4000], b"\r\n"].concat();
@@ -61,7 +61,7 @@ async fn a_status_decides_and_an_endless_body_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_status_decides_though_its_body_never_comes() {
+async fn the_status_decides_without_waiting_for_the_body() {
     let (addr, server) = rude(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").unwrap();
         // Until the other side hangs up.
@@ -74,7 +74,7 @@ async fn a_status_decides_though_its_body_never_comes() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart() {
+async fn each_kind_of_failure_has_its_own_outcome() {
     let (reset, server) = rude(drop);
     let harness = posting_to(&format!("http://{reset}/")).await;
     server.join().unwrap();
@@ -99,7 +99,7 @@ async fn failures_are_told_apart() {
 }
 
 #[tokio::test]
-async fn what_a_receiver_says_is_kept_in_short() {
+async fn a_short_excerpt_of_the_answer_is_stored() {
     let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
     harness.receiver.answer_always(Answer::status(422).body("ü".repeat(10_000)));
     harness.register(&["se-1"]).await;

@@ -31,7 +31,7 @@ fn installed() -> (tempfile::TempDir, Loaded) {
 }
 
 #[test]
-fn the_example_for_production_is_sound() {
+fn the_production_example_is_valid() {
     let (_etc, loaded) = installed();
     assert_eq!((loaded.warnings, loaded.label_faults), (vec![], vec![]));
     assert_eq!(loaded.sources.read_all().roll.labels(), 2);
@@ -42,7 +42,7 @@ fn the_example_for_production_is_sound() {
 }
 
 #[test]
-fn the_unit_hands_over_the_credentials_that_the_example_asks_for() {
+fn the_unit_passes_the_credentials_that_the_example_names() {
     let handed: BTreeSet<&str> = UNIT
         .lines()
         .filter_map(|line| line.strip_prefix("LoadCredential=")?.split_once(':'))

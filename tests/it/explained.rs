@@ -33,7 +33,7 @@ fn text(site: &Site, delivery: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_delivery_tells_its_story() {
+async fn show_prints_every_attempt_and_the_next_one() {
     let site = Site::new(SandboxOptions::default()).await;
     let down = "[subscribers.down]\nurl = \"http://127.0.0.1:9/\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
                 format = \"standard\"\nevents = [\"tracking.updated\"]\n";

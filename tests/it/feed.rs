@@ -85,7 +85,7 @@ async fn told() -> Harness {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
+async fn feed_pages_continue_each_other_with_the_bodies_as_sent() {
     let harness = told().await;
     let server = Server::of(&harness, None).await;
     let (mut after, mut ids) = (String::new(), Vec::new());
@@ -127,7 +127,7 @@ async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn a_reader_beside_the_writer_skips_nothing() {
+async fn a_reader_beside_the_writer_misses_no_message() {
     let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..60).map(|n| format!("se-{n}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -156,7 +156,7 @@ async fn a_reader_beside_the_writer_skips_nothing() {
 }
 
 #[tokio::test]
-async fn a_subscribers_feed_is_what_is_owed_to_it() {
+async fn the_feed_of_a_subscriber_has_its_deliveries() {
     let few = ORDERS.replace("orders", "few").replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&(ORDERS.to_owned() + &few)).await;
     harness.register(&["se-1"]).await;
@@ -171,7 +171,7 @@ async fn a_subscribers_feed_is_what_is_owed_to_it() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named() {
+async fn invalid_parameters_are_named() {
     let harness = told().await;
     let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
@@ -198,7 +198,7 @@ async fn what_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_good_after_its_message_was_pruned() {
+async fn a_cursor_stays_valid_after_its_message_was_pruned() {
     let harness = told().await;
     let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
@@ -208,7 +208,7 @@ async fn a_cursor_is_good_after_its_message_was_pruned() {
 }
 
 #[tokio::test]
-async fn with_a_token_only_its_bearer_reads() {
+async fn a_request_needs_the_configured_token() {
     let harness = told().await;
     let server = Server::of(&harness, Some("open sesame")).await;
     for head in ["", "authorization: Bearer open\r\n", "authorization: Basic open sesame\r\n"] {
@@ -224,7 +224,7 @@ async fn with_a_token_only_its_bearer_reads() {
 }
 
 #[tokio::test]
-async fn the_daemon_serves_it_behind_its_token() {
+async fn the_daemon_serves_the_feed_with_its_token() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     // Free a moment ago; nobody else asks for this one by name.

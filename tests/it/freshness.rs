@@ -51,7 +51,7 @@ async fn counted(harness: &Harness) -> Vec<Counted> {
 }
 
 #[tokio::test]
-async fn what_was_noticed_when_is_kept_through_a_restart() {
+async fn freshness_counts_survive_a_restart() {
     let mut harness = watched().await;
     let (a, b, c) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"), scan(100, "DE", "DL"));
     // Seen 9 minutes after it happened, 20 after the last look.
@@ -82,7 +82,7 @@ async fn what_was_noticed_when_is_kept_through_a_restart() {
 }
 
 #[tokio::test]
-async fn nobody_answers_for_the_time_when_a_label_was_not_watched() {
+async fn time_without_watching_a_label_is_not_counted() {
     let mut harness = watched().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
     harness.store().remove_by_hand(&key).await.unwrap();
@@ -100,7 +100,7 @@ async fn nobody_answers_for_the_time_when_a_label_was_not_watched() {
 }
 
 #[tokio::test]
-async fn a_look_that_falls_behind_its_plan_is_counted() {
+async fn a_late_poll_is_counted() {
     let mut harness = watched().await;
     harness.pass_until_due().await;
     harness.poll().await;
@@ -112,7 +112,7 @@ async fn a_look_that_falls_behind_its_plan_is_counted() {
 }
 
 #[tokio::test]
-async fn once_a_day_the_log_says_how_fresh_we_were() {
+async fn freshness_is_logged_once_a_day() {
     let mut harness = watched().await;
     let (a, b) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"));
     look(&mut harness, minutes(20), &tracking("DE", &[&scan(15, "DE", "DL"), &b, &a])).await;
@@ -141,7 +141,7 @@ async fn once_a_day_the_log_says_how_fresh_we_were() {
 }
 
 #[tokio::test]
-async fn old_days_become_one_and_sums_only_grow() {
+async fn old_days_are_merged_and_sums_never_decrease() {
     let mut harness = watched().await;
     let list: Vec<String> = (0..4).map(|n| scan(n * 10, "IT", &format!("C{n}"))).rev().collect();
     for seen in 1..=4 {

@@ -26,7 +26,7 @@ fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_sent_without_being_read_again() {
+async fn committed_deliveries_are_sent_without_reading_the_table() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.deliver().await;
@@ -61,7 +61,7 @@ async fn an_idle_courier_sleeps() {
 }
 
 #[tokio::test]
-async fn a_backlog_that_memory_does_not_hold_is_delivered_whole_and_in_order() {
+async fn a_backlog_beyond_the_memory_limit_is_delivered_completely_and_in_order() {
     for (deliveries, fails) in [(1, false), (3, false), (3, true), (8, true)] {
         let mut harness =
             Harness::with(&format!("requests_per_minute = 60000\n{ORDERS}max_in_flight = 2\n")).await;
@@ -156,7 +156,7 @@ async fn the_reason_is_stored_when_it_is_decided() {
 }
 
 #[tokio::test]
-async fn what_another_process_commits_is_noticed_and_our_own_is_not() {
+async fn commits_of_other_processes_wake_the_courier_and_its_own_do_not() {
     let harness = Harness::new().await;
     let mut changes = harness.store().foreign_changes();
     harness.register(&["se-1"]).await;

@@ -31,7 +31,7 @@ fn kinds(bodies: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_same_facts_told_otherwise_make_no_message() {
+async fn equal_events_in_another_spelling_make_no_message() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let first = tracking("IT", &[&b, &a]);
     let reversed = a.replace("\"country_code\":\"US\",", "").replacen('{', "{\"country_code\":\"US\",", 1);
@@ -115,7 +115,7 @@ async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
 }
 
 #[tokio::test]
-async fn a_list_rewritten_as_a_whole_makes_one_message() {
+async fn a_completely_rewritten_list_makes_one_message() {
     let list = |city: &str| {
         let scans: Vec<String> = (0..6).map(|n| event_in(n * 30, "IT", &format!("C{n}"), city)).collect();
         tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>())
@@ -148,7 +148,7 @@ async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() 
 }
 
 #[tokio::test]
-async fn late_is_said_once_and_for_all() {
+async fn late_is_reported_once() {
     let (a, it, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
     // It comes beside `first`, goes, and returns beside `others`, by whom it would be judged otherwise.
     for (first, others, late) in [(&c, vec![a.as_str()], true), (&a, vec![&c, &a], false)] {
@@ -167,7 +167,7 @@ async fn late_is_said_once_and_for_all() {
 }
 
 #[tokio::test]
-async fn what_was_announced_stands_while_a_feed_flaps() {
+async fn the_last_announced_content_stays_current_while_answers_alternate() {
     let (a, other) = (event_in(0, "AC", "PU", ""), event(60, "IT", "AR"));
     let b = event_in(0, "AC", "PU", "MEMPHIS");
     let list = |first: &str| tracking("IT", &[&other, first]);
@@ -192,7 +192,7 @@ async fn what_was_announced_stands_while_a_feed_flaps() {
 }
 
 #[tokio::test]
-async fn a_return_that_says_something_else_names_it() {
+async fn a_changed_event_that_returns_lists_its_changes() {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
     let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
     told(&mut harness, &tracking("IT", &[&a])).await;
@@ -212,7 +212,7 @@ async fn a_return_that_says_something_else_names_it() {
 }
 
 #[tokio::test]
-async fn the_whole_life_of_an_event_is_kept() {
+async fn every_change_of_an_event_is_recorded() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
     let (mut harness, _) = seen(&full).await;
@@ -233,7 +233,7 @@ async fn the_whole_life_of_an_event_is_kept() {
 }
 
 #[tokio::test]
-async fn a_journey_is_written_as_the_sandbox_plays_it() {
+async fn an_exported_journey_equals_that_of_the_sandbox() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let answers = [tracking("AC", &[&a]), tracking("IT", &[&b, &a])];
     let (mut harness, _) = seen(&answers[0]).await;
@@ -251,7 +251,7 @@ async fn a_journey_is_written_as_the_sandbox_plays_it() {
 }
 
 #[tokio::test]
-async fn a_journey_leaves_out_what_only_became_certain() {
+async fn an_exported_journey_omits_polls_that_only_confirm_a_retraction() {
     let (a, b, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
     let (full, other) = (tracking("IT", &[&b, &a]), tracking("IT", &[&c, &a]));
     let (mut harness, _) = seen(&full).await;
@@ -294,7 +294,7 @@ async fn a_backfilled_event_is_late() {
 }
 
 #[tokio::test]
-async fn a_finished_label_is_looked_at_once_and_reopened_if_it_moved() {
+async fn a_finished_label_is_polled_once_more_and_reopened_if_it_moved() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "DE", "DL"));
     let delivered = tracking("DE", &[&b, &a]);
     let (mut harness, _) = seen(&delivered).await;
@@ -315,7 +315,7 @@ async fn a_finished_label_is_looked_at_once_and_reopened_if_it_moved() {
 }
 
 #[tokio::test]
-async fn a_baseline_records_and_says_nothing() {
+async fn a_baseline_is_recorded_without_messages() {
     let mut harness = Harness::with(&format!("[registration]\nfirst_poll = \"baseline\"\n{ORDERS}")).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -328,7 +328,7 @@ async fn a_baseline_records_and_says_nothing() {
 }
 
 #[tokio::test]
-async fn an_estimate_is_news_when_its_day_changes() {
+async fn an_estimate_makes_a_message_when_its_day_changes() {
     let with = |estimate: &str| {
         in_transit()
             .replace(r#""estimated_delivery_date":null"#, &format!(r#""estimated_delivery_date":{estimate}"#))
@@ -348,7 +348,7 @@ async fn an_estimate_is_news_when_its_day_changes() {
 }
 
 #[tokio::test]
-async fn out_for_delivery_is_told_though_it_is_no_status() {
+async fn out_for_delivery_makes_a_message_although_it_is_not_a_status() {
     let (mut harness, _) = seen(&in_transit()).await;
     let out = event(120, "IT", "OD")
         .replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);

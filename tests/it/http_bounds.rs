@@ -42,7 +42,7 @@ async fn the_oldest_idle_connection_makes_room() {
 }
 
 #[tokio::test]
-async fn half_a_request_and_silence_are_closed_in_time() {
+async fn incomplete_requests_and_idle_connections_are_closed() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     let watch = Stopwatch::start();
@@ -57,7 +57,7 @@ async fn half_a_request_and_silence_are_closed_in_time() {
 }
 
 #[tokio::test]
-async fn a_page_of_the_feed_ends_at_a_mebibyte() {
+async fn a_feed_page_has_at_most_a_mebibyte() {
     let long = format!(
         r#"{{"tracking_number":"1Z","status_code":"IT","events":[{{"occurred_at":"2030-03-04T10:00:00Z","description":"{}"}}]}}"#,
         "x".repeat(200 << 10)
@@ -87,7 +87,7 @@ async fn a_page_of_the_feed_ends_at_a_mebibyte() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pages_is_answered_or_told_to_come_again() {
+async fn page_requests_over_the_limit_get_503() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     let statuses = futures_util::future::join_all((0..200).map(|_| server.get_with("/", ""))).await;
@@ -101,7 +101,7 @@ async fn a_flood_of_pages_is_answered_or_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn half_a_request_does_not_hold_up_the_stop() {
+async fn an_incomplete_request_does_not_delay_the_stop() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     let (addr, configuration) = listening(&site, "[\"se-1\"]");

@@ -37,7 +37,7 @@ impl Drop for Running {
 }
 
 #[tokio::test]
-async fn events_arrive_by_the_commands_that_init_prints() {
+async fn the_commands_that_init_prints_deliver_events() {
     let folder = tempfile::tempdir().unwrap();
     let (code, said, error) = trackpost(folder.path(), &["init", "--sandbox"]);
     assert_eq!(code, Some(0), "{error}");
@@ -83,7 +83,7 @@ async fn events_arrive_by_the_commands_that_init_prints() {
 }
 
 #[test]
-fn init_overwrites_nothing_and_works_without_a_key() {
+fn init_keeps_existing_files_and_works_without_a_key() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("orders.secret"), "mine").unwrap();
     let (code, _, error) = trackpost(folder.path(), &["init"]);

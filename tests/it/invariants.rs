@@ -61,7 +61,7 @@ async fn sound() -> Harness {
 }
 
 #[tokio::test]
-async fn each_breakage_is_seen_and_named() {
+async fn each_violation_is_detected_and_named() {
     let harness = sound().await;
     assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
     let attic = TempDir::new().unwrap();

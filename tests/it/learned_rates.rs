@@ -47,7 +47,7 @@ async fn wait_after_a_change(harness: &mut Harness) -> f64 {
 }
 
 #[tokio::test]
-async fn parcels_that_change_every_eleven_hours_are_not_looked_at_after_three() {
+async fn learned_rates_defer_polls_of_parcels_that_change_every_eleven_hours() {
     let mut harness = taught("").await;
     let (rates, saved_at) = harness.store().learned_rates().await.unwrap();
     assert_eq!(saved_at, Some(harness.now()));
@@ -60,14 +60,14 @@ async fn parcels_that_change_every_eleven_hours_are_not_looked_at_after_three() 
 }
 
 #[tokio::test]
-async fn a_row_of_ones_own_is_kept_to_the_letter() {
+async fn a_configured_cadence_row_is_not_changed_by_learned_rates() {
     let mut harness = taught("[cadence.IT]\nintervals = [\"3h\", \"4h\"]\n").await;
     let wait = wait_after_a_change(&mut harness).await;
     assert!(about(wait, 3.0, 0.08), "{wait} h");
 }
 
 #[tokio::test]
-async fn nothing_is_learnt_of_the_time_when_a_label_was_not_watched() {
+async fn time_without_watching_a_label_teaches_nothing() {
     let mut harness = Harness::new().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
     harness.says("se-1", &tracking("IT", &[&event(0, "IT", "AR")]));

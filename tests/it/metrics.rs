@@ -21,7 +21,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn what_the_daemon_did_is_counted() {
+async fn metrics_count_the_work_of_the_daemon() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.sandbox.script("se-2", Answer::json(500, "{}".to_owned()));
@@ -62,7 +62,7 @@ async fn what_the_daemon_did_is_counted() {
 
 /// Whatever an alert or a panel asks for exists.
 #[test]
-fn alerts_and_dashboard_name_only_what_there_is() {
+fn alerts_and_dashboard_use_only_existing_metrics() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
     let code = format!("{}{}", read("src/http/metrics.rs"), read("src/metrics.rs"));

@@ -33,7 +33,7 @@ fn of_label(label: &str, all: &[(String, u64)]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
+async fn later_messages_of_a_label_wait_and_other_labels_continue() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -54,7 +54,7 @@ async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
 }
 
 #[tokio::test]
-async fn order_holds_whatever_fails() {
+async fn order_holds_whatever_requests_fail() {
     let mut harness = Harness::new().await;
     let labels = ["se-1", "se-2", "se-3", "se-4"];
     harness.register(&labels).await;
@@ -83,7 +83,7 @@ async fn order_holds_whatever_fails() {
 }
 
 #[tokio::test]
-async fn a_hanging_subscriber_holds_up_nobody_else() {
+async fn a_hanging_subscriber_does_not_delay_others() {
     let mut harness = Harness::with(&two_subscribers()).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -101,7 +101,7 @@ async fn a_hanging_subscriber_holds_up_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_dead_subscriber_holds_up_nobody_else() {
+async fn a_dead_subscriber_does_not_delay_others() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dead = ORDERS.replace("[subscribers.orders]", "[subscribers.dead]");
     let dead = dead.replace("HOOK/orders", &format!("http://{nobody}/"));

@@ -65,7 +65,7 @@ const VERBS: &[&[&str]] = &[
 ];
 
 #[tokio::test]
-async fn a_closed_pipe_ends_every_verb_quietly() {
+async fn a_closed_pipe_ends_every_command_quietly() {
     let site = site().await;
     for verb in VERBS {
         let output =
@@ -115,7 +115,7 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_2() {
+async fn wrong_usage_exits_2() {
     let site = site().await;
     let config = site.folder().join("trackpost.toml");
     for verb in [
@@ -145,7 +145,7 @@ async fn wrong_usage_is_2() {
 
 /// The demo has a folder of its own, which must not be left behind.
 #[test]
-fn a_demo_that_nobody_watches_leaves_nothing_behind() {
+fn a_demo_with_a_closed_pipe_leaves_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = trackpost(&folder.path().join("none.toml"), &["demo"]);
     let status = command.env("TMPDIR", folder.path()).stdout(closed()).status().unwrap();

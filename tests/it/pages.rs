@@ -13,7 +13,7 @@ use crate::site::Server;
 const BROWSER: &str = "accept: text/html\r\n";
 
 #[tokio::test]
-async fn an_empty_daemon_says_what_to_do_next() {
+async fn the_page_of_an_empty_daemon_shows_the_next_step() {
     let harness = Harness::with("").await;
     let server = Server::with(&harness, None, Default::default()).await;
     let page = server.ok("/").await;
@@ -25,7 +25,7 @@ async fn an_empty_daemon_says_what_to_do_next() {
 }
 
 #[tokio::test]
-async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
+async fn the_pages_lead_from_the_search_to_the_attempts_of_a_parcel() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -58,7 +58,7 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
 }
 
 #[tokio::test]
-async fn unknown_ids_get_pages_that_help() {
+async fn unknown_ids_get_pages_with_help() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     for (target, help) in [
@@ -126,7 +126,7 @@ async fn scripts_in_every_field_stay_text() {
 }
 
 #[tokio::test]
-async fn personal_data_is_on_the_label_page_alone() {
+async fn only_the_label_page_has_personal_data() {
     let answer = json!({
         "tracking_number": "1Z", "carrier_code": "ups", "status_code": "DE", "status_description": "Delivered",
         "events": [{"occurred_at": "2030-03-04T10:00:00Z", "description": "Delivered", "city_locality": "Kleinkleckersdorf",
@@ -151,7 +151,7 @@ async fn personal_data_is_on_the_label_page_alone() {
 }
 
 #[tokio::test]
-async fn a_browser_may_do_nothing_with_a_page() {
+async fn security_headers_restrict_every_page() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     let (_, head, body) = server.get_with("/", &format!("{BROWSER}origin: https://evil.example\r\n")).await;

@@ -15,7 +15,7 @@ fn statements(words: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn labels_that_are_changed_are_found_by_their_names() {
+async fn updates_of_labels_use_an_index_of_the_label() {
     let harness = Harness::new().await;
     let mut connection = connect(harness.path()).await;
     let updates = statements("UPDATE labels");
@@ -31,7 +31,7 @@ async fn labels_that_are_changed_are_found_by_their_names() {
 }
 
 #[tokio::test]
-async fn heads_of_lanes_are_chosen_without_reading_their_rows() {
+async fn lane_heads_are_found_by_a_covering_index() {
     let harness = Harness::new().await;
     let mut connection = connect(harness.path()).await;
     let choices = statements("GROUP BY lane");

@@ -43,7 +43,7 @@ async fn nothing_lost(site: &Site, daemon: crate::harness::child::Daemon) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_again_and_again_it_goes_on_and_loses_nothing() {
+async fn killed_repeatedly_it_continues_and_loses_nothing() {
     let site = busy_site().await;
     let mut daemon = site.start();
     for callbacks in [1, 20, 45, 80, 120] {
@@ -55,7 +55,7 @@ async fn killed_again_and_again_it_goes_on_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_kill_every_message_comes_exactly_once() {
+async fn without_a_kill_every_message_arrives_exactly_once() {
     let site = busy_site().await;
     // A receiver that stumbles changes nothing about that.
     let count = std::sync::atomic::AtomicUsize::new(0);

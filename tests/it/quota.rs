@@ -51,7 +51,7 @@ fn looks(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
 }
 
 #[tokio::test]
-async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
+async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     let quick = format!("requests_per_minute = 200\nmax_in_flight = 32\n{}", cadence());
     let mut harness = Harness::with(&quick).await;
     harness.sandbox.set_rate_limit(Some(200));
@@ -127,7 +127,7 @@ const THROTTLED_UNTIL: &str = "SELECT coalesce(max(throttled_until), 0) FROM acc
 const SHARE: &str = "SELECT coalesce(max(share), 1000) FROM quotas";
 
 #[tokio::test]
-async fn a_limit_that_somebody_else_uses_too_is_shared() {
+async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
     let often = "[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
     let mut harness = Harness::with(&format!("requests_per_minute = 160\nmax_in_flight = 32\n{often}")).await;
     harness.sandbox.set_rate_limit(Some(200));
@@ -205,7 +205,7 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
 }
 
 #[tokio::test]
-async fn a_month_that_is_used_up_ends_with_it() {
+async fn a_used_up_monthly_budget_lasts_until_the_next_month() {
     let mut harness = Harness::with(&format!("requests_per_month = 10\n{ORDERS}")).await;
     registered(&harness, &names(40)).await;
     let april = "2030-04-01T00:00:00Z".parse::<Timestamp>().unwrap();
@@ -217,7 +217,7 @@ async fn a_month_that_is_used_up_ends_with_it() {
 }
 
 #[tokio::test]
-async fn what_an_account_lacks_is_not_anothers_matter() {
+async fn a_used_up_quota_does_not_delay_another_account() {
     let mut harness = Harness::new().await;
     registered(&harness, &names(200)).await;
     assert_eq!(harness.poll().await, 160);
@@ -226,7 +226,7 @@ async fn what_an_account_lacks_is_not_anothers_matter() {
 }
 
 #[tokio::test]
-async fn calls_that_are_no_looks_count_too_also_after_a_restart() {
+async fn requests_other_than_polls_count_also_after_a_restart() {
     let mut harness = Harness::new().await;
     registered(&harness, &names(200)).await;
     let (access, now) = (harness.access(), harness.now());
@@ -257,7 +257,7 @@ async fn a_kill_costs_at_most_one_step_of_reserved_requests() {
 }
 
 #[tokio::test]
-async fn a_clean_end_gives_back_what_was_reserved_and_not_sent() {
+async fn a_clean_stop_returns_reserved_requests_that_were_not_sent() {
     let mut harness = Harness::new().await;
     registered(&harness, &names(100)).await;
     harness.poll().await;
@@ -267,7 +267,7 @@ async fn a_clean_end_gives_back_what_was_reserved_and_not_sent() {
 }
 
 #[tokio::test]
-async fn what_an_end_cut_short_counts_as_sent() {
+async fn interrupted_requests_count_as_sent() {
     let mut harness = Harness::new().await;
     let (access, now) = (harness.access(), harness.now());
     // Given up with their polls, when one of these could not be recorded.
@@ -342,7 +342,7 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
 }
 
 #[tokio::test]
-async fn asked_for_by_hand_comes_before_those_that_wait_their_turn() {
+async fn a_poll_requested_by_hand_comes_first() {
     let often =
         "requests_per_minute = 10\n[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
     let mut harness = Harness::with(often).await;

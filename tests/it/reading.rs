@@ -13,7 +13,7 @@ use crate::harness::{API_KEY, Harness, ORDERS, about};
 const JITTER: f64 = 0.08;
 
 #[tokio::test]
-async fn a_label_is_asked_for_with_the_headers_of_the_contract() {
+async fn a_poll_has_the_documented_headers() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.poll().await;
@@ -30,7 +30,7 @@ async fn a_label_is_asked_for_with_the_headers_of_the_contract() {
 }
 
 #[tokio::test]
-async fn an_unknown_label_is_asked_for_ever_more_rarely_and_then_given_up() {
+async fn an_unknown_label_is_polled_less_often_and_then_becomes_unavailable() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.sandbox.forget(&"se-1".parse().unwrap());
@@ -50,7 +50,7 @@ async fn an_unknown_label_is_asked_for_ever_more_rarely_and_then_given_up() {
 }
 
 #[tokio::test]
-async fn a_voided_label_is_refused_like_an_unknown_one() {
+async fn a_voided_label_is_handled_like_an_unknown_one() {
     let mut harness = Harness::new().await;
     let label = "se-1".parse().unwrap();
     harness.sandbox.create(&label);
@@ -63,7 +63,7 @@ async fn a_voided_label_is_refused_like_an_unknown_one() {
 }
 
 #[tokio::test]
-async fn a_good_answer_takes_the_refusals_back() {
+async fn a_good_answer_resets_the_count_of_refusals() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(400));
@@ -95,7 +95,7 @@ async fn a_failing_label_backs_off_from_a_minute_to_an_hour() {
 }
 
 #[tokio::test]
-async fn what_is_no_tracking_changes_nothing_and_backs_off() {
+async fn an_invalid_answer_changes_nothing_and_backs_off() {
     let good = in_transit();
     let too_large = good.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(4 * 1024 * 1024)), 1);
     let json = |status, body: &str| Answer::json(status, body.to_owned());
@@ -150,7 +150,7 @@ async fn a_body_just_below_the_limit_is_read() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_the_key_stays_here() {
+async fn a_redirect_is_not_followed_and_the_key_is_not_sent_on() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     let elsewhere = format!("{}v2/labels/se-1/track", harness.hook);
@@ -163,7 +163,7 @@ async fn a_redirect_is_not_followed_and_the_key_stays_here() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_a_failure_of_its_label_alone() {
+async fn a_slow_answer_is_a_failure_of_its_label_only() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
@@ -175,7 +175,7 @@ async fn a_slow_answer_is_a_failure_of_its_label_alone() {
 }
 
 #[tokio::test]
-async fn no_connection_is_a_failure() {
+async fn a_refused_connection_is_a_failure() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.close_the_api().await;
@@ -186,7 +186,7 @@ async fn no_connection_is_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_labels_with_news_at_once_never_wait_for_each_other() {
+async fn many_changed_labels_never_wait_for_each_other() {
     let quick = format!("max_in_flight = 64\nrequests_per_minute = 60000\n{ORDERS}");
     let mut harness = Harness::at(clock::now(), &quick).await;
     let labels: Vec<String> = (0..1_000).map(|n| format!("se-{n}")).collect();

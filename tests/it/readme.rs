@@ -18,7 +18,7 @@ fn blocks(tag: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_first_commands_are_the_two_that_do_everything() {
+fn the_first_commands_run_the_demo_and_the_tests() {
     let first = README.split("```").nth(1).unwrap();
     assert_eq!(first, "sh\ncargo run --release -- demo\ncargo test\n");
 }
@@ -37,7 +37,7 @@ fn every_test_in_the_fault_matrix_exists() {
 }
 
 #[test]
-fn every_command_in_the_table_is_one() {
+fn the_table_lists_every_command() {
     let verbs: Vec<&str> =
         README.lines().filter_map(|line| line.strip_prefix("| `trackpost ")?.split('`').next()).collect();
     assert!(verbs.contains(&"run") && verbs.len() >= 12, "{verbs:?}");
@@ -74,7 +74,7 @@ fn the_examples_run() {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_leads_to_a_file() {
     let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     for link in links.filter(|link| !link.starts_with("https://")) {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(link);

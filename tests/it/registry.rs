@@ -14,7 +14,7 @@ use crate::harness::child::{Daemon, Site, until};
 use crate::harness::{Harness, connect, hours, seconds};
 
 #[tokio::test]
-async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
+async fn a_label_of_the_configuration_is_not_removed_by_hand() {
     let harness = Harness::new().await;
     let key = LabelKey { account: harness.account.name.clone(), id: "se-1".parse().unwrap() };
     let configured = Registration { key: key.clone(), metadata: Default::default(), source: Source::Config };
@@ -33,7 +33,7 @@ async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
 }
 
 #[tokio::test]
-async fn a_journey_begins_with_the_first_look() {
+async fn a_journey_begins_with_the_first_poll() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &crate::harness::parcel::in_transit());
@@ -230,7 +230,7 @@ async fn a_finished_label_that_comes_back_is_finished() {
 }
 
 #[tokio::test]
-async fn what_stood_in_the_configuration_itself_is_retired_at_once() {
+async fn a_label_removed_from_the_configuration_is_retired_at_once() {
     let mut files = Files::new(&[("x.txt", "se-1\n")]).await;
     files.write_configuration("[\"se-2\", \"se-3\"]");
     files.configure();
@@ -244,7 +244,7 @@ async fn what_stood_in_the_configuration_itself_is_retired_at_once() {
 }
 
 #[tokio::test]
-async fn a_file_left_out_keeps_its_labels_and_stops_no_other() {
+async fn an_unreadable_file_keeps_its_labels_and_does_not_stop_others() {
     let mut files = Files::new(&[("a.csv", "label_id,note\nse-1,x\n"), ("b.txt", "se-2\nse-3\n")]).await;
     files.write("a.csv", "label_id;note\nse-1;x\nse-9;y\n");
     files.write("b.txt", "se-3\nse-4\n");
@@ -305,7 +305,7 @@ async fn a_label_that_moves_to_another_file_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_file_replaced_over_and_over_again_is_read_within_ten_seconds() {
+async fn a_file_replaced_repeatedly_is_read_within_ten_seconds() {
     let mut files = Files::new(&[("x.txt", "se-0\n")]).await;
     for n in 1..=52 {
         files.replace("x.txt", &format!("se-0\nse-{n}\n"));
@@ -389,7 +389,7 @@ async fn polled(site: &Site, label: &str) {
 }
 
 #[tokio::test]
-async fn a_wrong_label_file_stops_neither_start_nor_reload() {
+async fn a_wrong_label_file_does_not_stop_start_or_reload() {
     let site = site().await;
     site.write("labels.d/good.txt", "se-1\n");
     site.write("labels.d/semicolons.csv", "label_id;note\nse-1002;x\n");
@@ -418,7 +418,7 @@ async fn a_wrong_label_file_stops_neither_start_nor_reload() {
 }
 
 #[tokio::test]
-async fn what_the_name_of_a_folder_or_a_file_means_is_watched() {
+async fn links_to_label_files_are_watched() {
     let site = site().await;
     site.write("releases/1/a.txt", "se-1\n");
     site.write("releases/2/a.txt", "se-1\nse-2\n");
@@ -448,7 +448,7 @@ async fn what_the_name_of_a_folder_or_a_file_means_is_watched() {
 }
 
 #[tokio::test]
-async fn a_reload_while_it_starts_is_done_when_it_has_started() {
+async fn a_reload_during_the_start_runs_after_it() {
     let site = site().await;
     let rows: String = (0..100_000).map(|n| format!("se-{n}\n")).collect();
     site.write("labels.d/many.txt", &rows);
@@ -467,7 +467,7 @@ async fn a_reload_while_it_starts_is_done_when_it_has_started() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_came_to_nothing_is_rejected() {
+async fn an_emptied_configuration_is_rejected() {
     let site = site().await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
     let daemon = running(&site).await;
@@ -489,7 +489,7 @@ async fn a_configuration_that_came_to_nothing_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_wrong_row_is_told_once_and_not_at_each_reload() {
+async fn a_wrong_row_is_logged_once_and_not_at_each_reload() {
     let site = site().await;
     site.write("trackpost.toml", &site.configuration("[\"NO-1\"]", ""));
     site.write("labels.d/a.txt", "NO-2\n");
@@ -505,7 +505,7 @@ async fn a_wrong_row_is_told_once_and_not_at_each_reload() {
 }
 
 #[tokio::test]
-async fn verbs_say_what_they_did_and_what_waits() {
+async fn commands_print_their_result_and_remaining_work() {
     let site = site().await;
     let daemon = running(&site).await;
     daemon.stop().await;

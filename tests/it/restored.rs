@@ -55,7 +55,7 @@ async fn restore(harness: &mut Harness, copy: &Path) {
 }
 
 #[tokio::test]
-async fn a_restored_database_says_the_same_under_the_same_ids() {
+async fn a_restored_database_sends_the_same_messages_under_the_same_ids() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -80,7 +80,7 @@ async fn a_restored_database_says_the_same_under_the_same_ids() {
 }
 
 #[tokio::test]
-async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
+async fn events_found_together_have_the_ids_of_events_found_one_by_one() {
     let scans = [
         event(0, "AC", "PU"),
         event(60, "EX", "X1"),
@@ -137,7 +137,7 @@ async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
 }
 
 #[tokio::test]
-async fn the_very_same_again_is_a_message_of_its_own() {
+async fn a_repeated_change_is_a_new_message() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     let scan = event(0, "IT", "AR");

@@ -40,7 +40,7 @@ async fn harness() -> Harness {
 }
 
 #[tokio::test]
-async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
+async fn a_delivery_listed_below_the_vehicle_scan_is_delivered_and_settles() {
     let mut harness = harness().await;
     let (hub, delivery) = (event(0, "IT", "AR"), event(120, "DE", "DL"));
     let vehicle =
@@ -77,7 +77,7 @@ async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
 }
 
 #[tokio::test]
-async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
+async fn an_added_hour_is_a_revision_and_not_a_second_milestone() {
     let timed = event(510, "EX", "DE");
     for vague in ["2030-03-04", "2030-03-04T00:00:00", "0001-01-01T00:00:00Z"] {
         let mut harness = harness().await;
@@ -107,7 +107,7 @@ async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
 }
 
 #[tokio::test]
-async fn a_carrier_that_tells_only_the_last_scans_makes_no_message_of_what_falls_off() {
+async fn events_that_leave_a_list_of_the_last_scans_make_no_message() {
     let mut harness = harness().await;
     let scans: Vec<String> =
         (0..8).map(|n| event_in(n * 60 + 17, "IT", "AR", &format!("Town {n}"))).collect();
@@ -127,7 +127,7 @@ async fn a_carrier_that_tells_only_the_last_scans_makes_no_message_of_what_falls
 }
 
 #[tokio::test]
-async fn half_an_emoji_is_read_and_passed_on_as_it_came() {
+async fn a_lone_surrogate_is_passed_on_unchanged() {
     let mut harness = harness().await;
     let cut = event(60, "IT", "AR").replace("AR scan", r"AR scan \ud83d");
     let answer = tracking("IT", &[&cut, &event(0, "AC", "PU")]).replace("so it is", r"so it is \uD83D");

@@ -44,7 +44,7 @@ async fn retry_by_hand(harness: &Harness, delivery: &'static str) {
 }
 
 #[tokio::test]
-async fn what_is_sent_again_has_the_whole_of_it() {
+async fn a_replayed_delivery_has_the_whole_schedule() {
     let mut harness = two_labels().await;
     harness.receiver.answer_always(Answer::status(500));
     for _ in 0..60 {
@@ -74,7 +74,7 @@ async fn what_is_sent_again_has_the_whole_of_it() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_before_it_was_sent_again_does_not_count() {
+async fn deliveries_accepted_before_a_replay_do_not_count() {
     let mut harness = two_labels().await;
     harness.deliver().await;
     harness.pass(seconds(60));
@@ -92,7 +92,7 @@ async fn what_was_accepted_before_it_was_sent_again_does_not_count() {
 }
 
 #[tokio::test]
-async fn probes_of_a_failing_subscriber_use_nothing_up() {
+async fn probes_of_a_failing_subscriber_do_not_use_up_the_schedule() {
     let mut harness = two_labels().await;
     harness.receiver.answer_always(Answer::status(500));
     for _ in 0..40 {
@@ -115,7 +115,7 @@ async fn probes_of_a_failing_subscriber_use_nothing_up() {
 }
 
 #[tokio::test]
-async fn another_url_has_refused_nothing_and_asked_for_nothing() {
+async fn a_changed_url_clears_failures_and_retry_after() {
     for (status, retry_after) in [(503, Some("7200")), (500, Some("7200")), (500, None)] {
         let short = ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]") + "retry = [\"5h\"]\n";
         let mut harness = Harness::with(&short).await;
@@ -145,7 +145,7 @@ async fn another_url_has_refused_nothing_and_asked_for_nothing() {
 }
 
 #[tokio::test]
-async fn no_attempt_is_lost_from_the_log() {
+async fn every_attempt_is_recorded() {
     let harness = two_labels().await;
     let (key, now) = (harness.count(OF_ONE).await, harness.now());
     let ended = |outcome| EndedAttempt {

@@ -29,7 +29,7 @@ async fn asked_about(site: &Site, label: &str) {
 }
 
 #[tokio::test]
-async fn sigterm_lets_attempts_end_and_exits_0() {
+async fn sigterm_waits_for_attempts_and_exits_0() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_next([Answer::status(200).after(Duration::from_millis(1500))]);
@@ -48,7 +48,7 @@ async fn sigterm_lets_attempts_end_and_exits_0() {
 }
 
 #[tokio::test]
-async fn a_second_sigterm_ends_at_once() {
+async fn a_second_sigterm_exits_at_once() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_always(Answer::status(200).after(Duration::from_secs(600)));
@@ -94,7 +94,7 @@ async fn a_label_gone_from_the_files_is_no_longer_polled() {
 }
 
 #[tokio::test]
-async fn a_broken_file_keeps_what_runs() {
+async fn an_invalid_file_keeps_the_running_configuration() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     let daemon = running(&site).await;
@@ -113,7 +113,7 @@ async fn a_broken_file_keeps_what_runs() {
 }
 
 #[tokio::test]
-async fn a_changed_label_file_is_noticed() {
+async fn a_changed_label_file_is_read() {
     let site = site("[]").await;
     site.write("labels.d/today.txt", "se-1\n");
     let daemon = running(&site).await;
@@ -127,7 +127,7 @@ async fn a_changed_label_file_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_reload_may_replace_several_that_end_in_any_order() {
+async fn a_reload_replaces_workers_that_end_in_any_order() {
     let site = site("[]").await;
     let second = |timeout: &str| {
         let text = site.configuration("[\"se-1\"]", "");
@@ -195,7 +195,7 @@ impl Manager {
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_of_every_step() {
+async fn the_service_manager_is_notified_of_every_step() {
     let site = site("[\"se-1\"]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "200000")]);
@@ -214,7 +214,7 @@ async fn the_service_manager_is_told_of_every_step() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_however_often_the_watchdog_is_fed() {
+async fn frequent_watchdog_notifications_do_not_prevent_file_checks() {
     let site = site("[]").await;
     site.write("labels.d/today.txt", "se-1\n");
     let (mut manager, socket) = Manager::new(&site);
@@ -230,7 +230,7 @@ async fn a_changed_file_is_noticed_however_often_the_watchdog_is_fed() {
 }
 
 #[tokio::test]
-async fn the_watchdog_is_fed_however_often_the_files_are_read() {
+async fn frequent_file_checks_do_not_prevent_watchdog_notifications() {
     let site = site("[]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "2000000")]);
@@ -247,7 +247,7 @@ async fn the_watchdog_is_fed_however_often_the_files_are_read() {
 }
 
 #[tokio::test]
-async fn without_a_watchdog_none_is_fed_and_a_bad_start_is_never_ready() {
+async fn without_a_watchdog_none_is_notified_and_a_failed_start_is_never_ready() {
     let site = site("[]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
@@ -265,7 +265,7 @@ async fn without_a_watchdog_none_is_fed_and_a_bad_start_is_never_ready() {
 }
 
 #[tokio::test]
-async fn a_reload_waits_for_no_call_and_makes_none_twice() {
+async fn a_reload_does_not_wait_for_requests_and_repeats_none() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_next([Answer::status(200).after(Duration::from_secs(2))]);
@@ -305,7 +305,7 @@ async fn large_site() -> Site {
 }
 
 #[tokio::test]
-async fn a_sighup_while_the_configuration_is_read_is_a_reload_afterwards() {
+async fn a_sighup_during_the_start_reloads_after_it() {
     let site = large_site().await;
     let daemon = site.start();
     until(|| hears_hangup(&daemon)).await.unwrap();
@@ -319,7 +319,7 @@ async fn a_sighup_while_the_configuration_is_read_is_a_reload_afterwards() {
 }
 
 #[tokio::test]
-async fn a_sigterm_while_the_configuration_is_read_ends_in_order() {
+async fn a_sigterm_during_the_start_stops_cleanly() {
     let site = large_site().await;
     let daemon = site.start();
     until(|| hears_hangup(&daemon)).await.unwrap();
@@ -329,7 +329,7 @@ async fn a_sigterm_while_the_configuration_is_read_ends_in_order() {
 }
 
 #[tokio::test]
-async fn half_a_request_does_not_hold_up_the_stop() {
+async fn an_incomplete_request_does_not_delay_the_stop() {
     let site = site("[\"se-1\"]").await;
     let port = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
     let text = site.configuration("[\"se-1\"]", "");
@@ -352,7 +352,7 @@ async fn half_a_request_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn the_verb_reload_says_what_came_of_it() {
+async fn reload_prints_its_result() {
     let site = site("[\"se-1\"]").await;
     let reload = async || site.verb(&["reload"]).await;
     let (done, _, said) = reload().await;

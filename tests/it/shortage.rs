@@ -10,7 +10,7 @@ use crate::harness::parcel::in_transit;
 use crate::status::{free_port, get, kinds};
 
 #[tokio::test]
-async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
+async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     let site = Site::new(SandboxOptions::default()).await;
     let labels: Vec<String> = (0..40).map(|n| format!("\"se-{n}\"")).collect();
     (0..40).for_each(|n| site.sandbox.script(&format!("se-{n}"), Answer::json(200, in_transit())));

@@ -127,7 +127,7 @@ fn vendor_signature(jwks: &str, callback: &Callback) -> String {
 }
 
 #[tokio::test]
-async fn every_attempt_is_signed_anew_in_every_form_of_body() {
+async fn every_attempt_has_a_new_signature_in_every_format() {
     let place = Place::new().await;
     place.configure("rsa_key = { file = \"a.pem\" }");
     place.site.sandbox.script("se-1", Answer::json(200, in_transit()));
@@ -221,7 +221,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
 }
 
 #[tokio::test]
-async fn check_says_who_signs_and_where_the_keys_are() {
+async fn check_prints_the_rsa_keys_and_the_key_set_url() {
     let place = Place::new().await;
     place.configure("rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]");
     let (ok, said, error) = place.site.verb(&["check"]).await;

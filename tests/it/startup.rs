@@ -23,7 +23,7 @@ async fn site() -> Site {
 }
 
 #[tokio::test]
-async fn all_faults_of_the_configuration_are_told_at_once() {
+async fn all_faults_of_the_configuration_are_printed_at_once() {
     let site = site().await;
     let text = site
         .configuration("[\"se-1\"]", "[subscribers.second]\nurl = \"ftp://x\"\nsecret = \"whsec_short\"\n");
@@ -57,7 +57,7 @@ async fn an_unreadable_secret_is_a_fault() {
 }
 
 #[tokio::test]
-async fn an_rsa_key_that_will_not_do_is_a_fault() {
+async fn an_unusable_rsa_key_is_a_fault() {
     let site = site().await;
     site.write("short.pem", include_str!("../keys/short.pem"));
     let signing = "rsa_signature = true\n[signing]\nrsa_key = { file = \"short.pem\" }\n[cadence.UN]";
@@ -99,7 +99,7 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
 }
 
 #[tokio::test]
-async fn the_lock_dies_with_its_holder() {
+async fn the_lock_ends_with_its_process() {
     let site = site().await;
     let mut first = site.start();
     first.logged("started: ", 1).await;
@@ -110,7 +110,7 @@ async fn the_lock_dies_with_its_holder() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+async fn a_database_of_a_newer_version_is_refused_and_unchanged() {
     let site = site().await;
     let (store, writer) = store::open(&site.database()).await.unwrap();
     store.close().await;
@@ -124,7 +124,7 @@ async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+async fn a_file_that_is_not_a_database_is_refused_and_unchanged() {
     let site = site().await;
     let text = "these are somebody's notes, ".repeat(200);
     std::fs::write(site.database(), &text).unwrap();
@@ -134,7 +134,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn somebody_elses_database_is_refused_and_left_alone() {
+async fn a_database_of_another_program_is_refused_and_unchanged() {
     use sqlx::ConnectOptions as _;
     let site = site().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.database()).create_if_missing(true);
@@ -162,7 +162,7 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_wrong_label_row_stops_nothing() {
+async fn a_wrong_label_row_does_not_stop_the_start() {
     let site = site().await;
     site.write("labels.d/mine.txt", "se-2\nSE-BAD\nse-3\n");
     let daemon = site.start();

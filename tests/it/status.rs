@@ -107,7 +107,7 @@ async fn health_lists_what_is_degraded_and_stays_200() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_token_health_keeps_details_to_itself() {
+async fn without_the_token_health_has_no_details() {
     let port = free_port();
     let site = site_with(&format!("listen = \"127.0.0.1:{port}\"\ntoken = \"open-sesame\"")).await;
     let daemon = started(&site).await;
@@ -123,7 +123,7 @@ async fn without_the_token_health_keeps_details_to_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_that_is_gone_or_turned_off_is_told_while_deliveries_wait() {
+async fn a_removed_or_disabled_subscriber_is_reported_while_deliveries_wait() {
     let site = site_with("listen = \"\"").await;
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;
@@ -150,7 +150,7 @@ async fn a_subscriber_that_is_gone_or_turned_off_is_told_while_deliveries_wait()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn labels_and_deliveries_are_found() {
+async fn lists_filter_labels_and_deliveries() {
     let site = site_with("listen = \"\"").await;
     let (code, _, error) = site.run_verb(&["labels", "poll", "--wait", "se-1"]);
     assert_eq!(code, Some(1), "{error}");

@@ -37,7 +37,7 @@ async fn until_listed(site: &Site, enough: impl Fn(&serde_json::Value) -> bool) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
+async fn a_running_daemon_applies_a_pause_and_sends_a_ping() {
     let site = site().await;
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
@@ -107,7 +107,7 @@ async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_daemon_a_ping_says_so_and_an_unknown_name_its_neighbour() {
+async fn a_ping_without_a_daemon_is_reported_and_an_unknown_name_gets_a_suggestion() {
     let site = site().await;
     let daemon = site.start();
     daemon.stop().await;
@@ -124,7 +124,7 @@ async fn without_a_daemon_a_ping_says_so_and_an_unknown_name_its_neighbour() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_tried_twice_in_the_moment_of_a_fall() {
+async fn no_delivery_is_attempted_twice_when_its_subscriber_fails() {
     let falls: Vec<_> = (0..4).map(|_| tokio::spawn(until_the_first_probe())).collect();
     for fall in falls {
         let ids: Vec<String> = fall.await.unwrap();

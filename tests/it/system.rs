@@ -21,7 +21,7 @@ fn pairs<'a>(of: &'a [(&'a str, u16)]) -> Vec<(String, u16)> {
 }
 
 #[tokio::test]
-async fn that_it_recovered_never_comes_before_that_it_failed() {
+async fn recovered_is_never_sent_before_failing() {
     const FAILING: &str = "system.subscriber.failing";
     let watching = ORDERS.replace("orders", "watching").replace("[\"*\"]", "[\"system.*\"]");
     let orders = ORDERS.replace("[\"*\"]", "[\"tracking.*\"]");
@@ -47,7 +47,7 @@ async fn that_it_recovered_never_comes_before_that_it_failed() {
 }
 
 #[tokio::test]
-async fn an_account_is_accepted_again_after_it_was_refused() {
+async fn an_account_recovers_after_its_key_was_refused() {
     const REFUSED: &str = "system.account.unauthorized";
     let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"system.account.*\"]")).await;
     harness.receiver.answer_always(Answer::status(500));
@@ -68,7 +68,7 @@ async fn an_account_is_accepted_again_after_it_was_refused() {
 }
 
 #[tokio::test]
-async fn a_replay_leaves_old_pings_alone_unless_their_state_is_asked_for() {
+async fn a_replay_skips_old_pings_unless_their_state_is_selected() {
     let site = Site::new(SandboxOptions::default()).await;
     let daemon = site.start();
     daemon.logged("started: ", 1).await;

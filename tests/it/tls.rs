@@ -155,7 +155,7 @@ async fn attempt(url: &str, more: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_receiver_of_ones_own_authority_is_trusted_if_it_is_named() {
+async fn a_private_certificate_authority_is_trusted_if_configured() {
     let authority = Authority::new();
     let pair = authority.certify(of_loopback());
     for host in ["localhost", "127.0.0.1"] {
@@ -172,7 +172,7 @@ async fn a_receiver_of_ones_own_authority_is_trusted_if_it_is_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_does_not_hold_says_why() {
+async fn an_invalid_certificate_is_reported_with_a_reason() {
     let authority = Authority::new();
     let other = CertificateParams::new(vec!["other.example".to_owned()]).unwrap();
     let mut expired = of_loopback();
@@ -199,7 +199,7 @@ async fn a_certificate_that_does_not_hold_says_why() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_who_asks() {
+async fn a_client_certificate_is_sent_on_request() {
     let authority = Authority::new();
     let server_pair = authority.certify(of_loopback());
     let mut params = CertificateParams::new(vec!["trackpost".to_owned()]).unwrap();
@@ -220,7 +220,7 @@ async fn a_client_certificate_is_shown_to_who_asks() {
 }
 
 #[tokio::test]
-async fn time_runs_out_in_a_phase_that_is_named() {
+async fn a_timeout_names_its_phase() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     // The kernel accepts; nobody says anything.
@@ -246,7 +246,7 @@ async fn time_runs_out_in_a_phase_that_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_is_told_from_what_is_no_connection() {
+async fn tls_failures_differ_from_connection_failures() {
     let (addr, server) = served(None, DONE);
     // A plain server that waits for a request's end while the handshake waits for an answer.
     let (outcome, _) = attempt(&format!("https://{addr}/"), "").await;
@@ -267,7 +267,7 @@ async fn what_is_no_tls_is_told_from_what_is_no_connection() {
 }
 
 #[tokio::test]
-async fn credentials_in_a_url_are_sent_and_never_shown() {
+async fn credentials_in_a_url_are_sent_and_never_printed() {
     let (addr, server) = served(None, DONE);
     let url = format!("http://us%65r:p%4055@{addr}/x?token=t0ken");
     assert_eq!(attempt(&url, "").await.0, "accepted");
@@ -283,7 +283,7 @@ async fn credentials_in_a_url_are_sent_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_if_one_is_configured() {
+async fn a_configured_proxy_is_used() {
     let (addr, server) = served(None, DONE);
     let proxy = format!("proxy = \"http://me:s3cret@{addr}\"\n");
     assert_eq!(attempt("http://hooks.invalid/x", &proxy).await.0, "accepted");
@@ -303,7 +303,7 @@ async fn a_proxy_is_asked_if_one_is_configured() {
 }
 
 #[tokio::test]
-async fn polls_go_by_way_of_the_proxy_of_their_account() {
+async fn polls_use_the_proxy_of_their_account() {
     let (addr, server) = served(None, "HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n");
     let mut harness = Harness::with(&format!("proxy = \"http://me:s3cret@{addr}\"\n{ORDERS}")).await;
     harness.register(&["se-1"]).await;
@@ -318,7 +318,7 @@ async fn polls_go_by_way_of_the_proxy_of_their_account() {
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_environment_is_asked_only_if_the_configuration_says_so() {
+async fn a_proxy_of_the_environment_is_used_only_if_configured() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
@@ -341,7 +341,7 @@ async fn a_proxy_of_the_environment_is_asked_only_if_the_configuration_says_so()
 }
 
 #[tokio::test]
-async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
+async fn secrets_in_an_answer_are_not_stored() {
     let echo = "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n\
                 POST /x?token=t0%20ken Authorization: Basic dXNlcjpwQDU1NQ== X-Api: Bearer h3ader p@555, t0 ken, not s1gned";
     let (addr, server) = served(None, echo);

@@ -71,7 +71,7 @@ async fn delivered_parcel(configuration: &str) -> Harness {
 }
 
 #[tokio::test]
-async fn what_the_system_said_and_pings_go_in_time() {
+async fn old_system_messages_and_pings_are_deleted() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(401));
@@ -88,7 +88,7 @@ async fn what_the_system_said_and_pings_go_in_time() {
 }
 
 #[tokio::test]
-async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
+async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     let mut harness = Harness::with(&format!("{ORDERS}retry = [\"1s\"]\n")).await;
     harness.receiver.answer_by(|callback| match callback.kind.as_deref() {
         Some("system.account.recovered") => Some(Answer::status(422)),
@@ -148,7 +148,7 @@ async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
 }
 
 #[tokio::test]
-async fn what_is_owed_to_nobody_who_is_there_goes_after_two_weeks() {
+async fn deliveries_of_a_removed_subscriber_are_deleted_after_two_weeks() {
     let harness = delivered_parcel(ORDERS).await;
     harness.pass(days(30));
     tidy_all(&harness, 1).await;
@@ -168,7 +168,7 @@ async fn what_is_owed_to_nobody_who_is_there_goes_after_two_weeks() {
 }
 
 #[tokio::test]
-async fn who_comes_back_within_two_weeks_gets_what_waited() {
+async fn a_subscriber_restored_within_two_weeks_gets_its_deliveries() {
     let mut harness = delivered_parcel(ORDERS).await;
     let mut off = harness.policy.subscribers.clone();
     off[0].enabled = false;
@@ -184,7 +184,7 @@ async fn who_comes_back_within_two_weeks_gets_what_waited() {
 }
 
 #[tokio::test]
-async fn what_was_counted_is_said() {
+async fn deleted_undelivered_messages_are_counted_by_subscriber() {
     let mut harness = delivered_parcel(&(ORDERS.to_owned() + &ORDERS.replace("orders", "gone"))).await;
     harness.deliver_once("orders").await;
     let left = [harness.policy.subscribers[1].clone()];
@@ -205,7 +205,7 @@ async fn what_was_counted_is_said() {
 }
 
 #[tokio::test]
-async fn what_stood_behind_something_pruned_comes_up() {
+async fn a_delivery_behind_a_deleted_one_becomes_due() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     tidy(&harness, 1, &[]).await;

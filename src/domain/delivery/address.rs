@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn some_addresses_are_rule_for_all() {
+    fn some_addresses_are_forbidden_by_every_policy() {
         use AddressRule::{Broadcast, LinkLocal, Metadata, Multicast, Unspecified};
         for (text, expected) in [
             ("169.254.169.254", LinkLocal),

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn one_429_is_chance_and_a_second_one_is_not() {
+    fn only_a_second_429_lowers_the_limit() {
         let mut share = AdaptiveLimit::default();
         assert_eq!(share.throttled(at(0), (160, 160), None, at(60), at(1)), None);
         // Seven more were under way.
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_back_after_a_clock_was_set_back() {
+    fn the_limit_recovers_after_the_clock_was_set_back() {
         let mut share = AdaptiveLimit::default();
         share.throttled(at(90_000), (160, 160), None, at(90_060), at(90_000));
         share.throttled(at(90_100), (160, 160), Some(at(90_060)), at(90_160), at(90_100));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_time_later_it_is_chance_again() {
+    fn a_429_long_after_the_last_one_does_not_lower_the_limit() {
         let mut share = AdaptiveLimit::default();
         share.throttled(at(0), (160, 160), None, at(60), at(0));
         assert_eq!(share.throttled(at(3_600), (160, 160), Some(at(60)), at(9_000), at(3_600)), None);

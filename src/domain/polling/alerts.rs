@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn weekends_are_no_business_days() {
+    fn weekends_are_not_business_days() {
         // Friday afternoon.
         let friday = poll_state("IT", "2026-11-20T20:00:00Z");
         assert_eq!(
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_announced_has_more_time() {
+    fn an_announced_parcel_has_more_time() {
         let announced = PollState {
             status_detail_code: Some("ELEC_ADVICE_RECD_BY_CARRIER".to_owned()),
             ..poll_state("IT", "2026-11-20T20:00:00Z")
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn late_is_the_day_after_the_estimate_there() {
+    fn late_begins_a_day_after_the_estimate_in_local_time() {
         let late = PollState {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
             ..poll_state("IT", "2026-11-23T12:00:00Z")
@@ -214,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn the_delivered_are_neither() {
+    fn a_delivered_label_is_neither_stalled_nor_late() {
         let done =
             PollState { estimate: Some("2026-11-01".to_owned()), ..poll_state("DE", "2026-11-01T20:00:00Z") };
         assert!(alerts().judge(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
     }
 
     #[test]
-    fn a_scan_counts_from_its_own_time_as_far_as_that_is_plausible() {
+    fn a_scan_counts_from_its_own_time_if_plausible() {
         let scan = |time: &str| {
             let event =
                 |time: &str| TrackingEvent::parse(&format!(r#"{{"carrier_occurred_at":"{time}"}}"#)).unwrap();

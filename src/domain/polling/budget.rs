@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_budget_there_is_no_end() {
+    fn without_a_budget_requests_are_unlimited() {
         let mut budget = Budget::new(0, 7, 0, at("2026-11-01T00:00:00Z"));
         assert!((0..10_000).all(|_| budget.take(at("2026-11-01T00:00:00Z")).is_ok()));
         assert_eq!((budget.rate(), budget.used_up_until()), (None, None));
     }
 
     #[test]
-    fn an_hours_worth_at_once_and_then_evenly() {
+    fn an_hour_of_the_budget_at_once_and_then_evenly() {
         let now = at("2026-11-01T00:00:00Z");
         let mut budget = Budget::new(7_200, 0, 0, now);
         assert_eq!((0..99).take_while(|_| budget.take(now).is_ok()).count(), 10);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_used_later_and_a_new_month_is_new() {
+    fn unused_budget_is_used_later_and_ends_with_the_month() {
         let mut budget = Budget::new(3_000, 0, 0, at("2026-11-01T00:00:00Z"));
         budget.fill(at("2026-11-16T00:00:00Z"));
         assert_eq!(budget.rate().map(|rate| (rate * 86_400.0).round()), Some(200.0));
@@ -193,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_over_and_never_far_from_even(
+        fn the_budget_is_never_exceeded_and_spread_evenly(
             limit in 1u64..20_000,
             pauses in prop::collection::vec(0i64..100_000, 1..60),
         ) {

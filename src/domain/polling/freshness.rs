@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_part_is_the_time_between_two_looks() {
+    fn our_delay_is_the_time_between_two_polls() {
         let events = [
             event(&occurred("2026-11-22T11:51:00Z"), "IT"),
             event(&occurred("2026-11-22T05:00:00Z"), "de"),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_plausible_is_only_counted() {
+    fn an_implausible_time_is_only_counted() {
         for times in [
             occurred("2026-11-22T19:00:00Z"),
             occurred("2026-11-01T19:00:00Z"),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_of_us_is_not_counted() {
+    fn changes_unrelated_to_our_delay_are_not_counted() {
         let new = event(&occurred("2026-11-22T11:51:00Z"), "IT");
         let backfilled = MessageEvent { late_now: true, late: true, ..new.clone() };
         let returned = MessageEvent { returned: true, ..new.clone() };
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_behind_when_it_was_planned_and_is_late() {
+    fn only_a_scheduled_poll_can_be_late() {
         let behind =
             |label: &LabelRecord, sent_at| behind(label, at(sent_at)).map(|notice| notice.bucket.index());
         assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_of_all_limits_decides() {
+    fn the_lowest_limit_decides() {
         let now: Timestamp = "2026-11-16T00:00:00Z".parse().unwrap();
         let state = AccountState::new(now);
         let look = |month, used, share: &AdaptiveLimit, demand| {

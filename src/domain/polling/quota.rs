@@ -134,7 +134,7 @@ mod tests {
 
     /// A step takes several places under the instant at which it began, while requests end.
     #[test]
-    fn what_ends_during_a_step_is_held_for_a_whole_window() {
+    fn a_request_that_ends_during_a_step_counts_for_a_whole_window() {
         let mut quota = Quota::new(2);
         quota.take(at(0)).unwrap();
         quota.release(at(20));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn says_when_to_come_again() {
+    fn returns_the_time_of_the_next_permit() {
         let mut quota = Quota::new(2);
         assert_eq!(quota.take(at(0)), Ok(()));
         assert_eq!(quota.take(at(0)), Ok(()));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_holds_nothing_for_longer() {
+    fn a_clock_set_back_does_not_lengthen_waits() {
         let mut quota = Quota::new(1);
         quota.take(at(3_600_000)).unwrap();
         quota.release(at(3_600_000));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_process_counts() {
+    fn requests_of_an_earlier_process_count() {
         let mut quota = Quota::new(3).with_used([(at(-5), 1), (at(0), 7)]);
         assert_eq!(quota.take(at(30_000)), Err(Some(at(60_001))));
         assert_eq!(quota.take(at(60_001)), Ok(()));
@@ -205,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_window_as_the_server_sees_it_is_overfull(
+        fn every_window_of_the_server_is_within_the_limit(
             limit in 1u32..20,
             steps in prop::collection::vec((0i64..4_000, 0i64..3_000, 0.0f64..1.0), 1..200),
         ) {

@@ -7,7 +7,7 @@ use crate::harness::parcel::in_transit;
 use crate::harness::{API_KEY, Harness, ORDERS, seconds};
 
 #[tokio::test]
-async fn a_429_stops_both() {
+async fn a_429_stops_polls_and_discovery() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.discover().await;
@@ -32,7 +32,7 @@ async fn a_429_stops_both() {
 }
 
 #[tokio::test]
-async fn without_a_label_it_finds_out_by_itself_that_the_key_is_taken_again() {
+async fn without_labels_discovery_probes_a_refused_key() {
     let mut harness = harness().await;
     harness.sandbox.set_api_keys(vec!["another".to_owned()]);
     harness.discover_once().await;
@@ -53,7 +53,7 @@ async fn without_a_label_it_finds_out_by_itself_that_the_key_is_taken_again() {
 }
 
 #[tokio::test]
-async fn with_labels_of_a_carrier_that_waits_it_finds_that_out_too() {
+async fn discovery_probes_the_account_while_a_carrier_waits() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.discover().await;
@@ -75,7 +75,7 @@ async fn with_labels_of_a_carrier_that_waits_it_finds_that_out_too() {
 }
 
 #[tokio::test]
-async fn under_a_small_budget_voids_are_sought_too() {
+async fn voided_labels_are_found_under_a_small_budget() {
     let mut harness = Harness::with(&format!("requests_per_month = 1000\n{DISCOVER}{ORDERS}")).await;
     harness.make([1]);
     for _ in 0..12 {
@@ -87,7 +87,7 @@ async fn under_a_small_budget_voids_are_sought_too() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_forbidden_or_broken_stops_no_polls() {
+async fn a_failing_list_does_not_stop_polls() {
     let forbidden =
         r#"{"request_id":"1","errors":[{"error_code":"invalid_billing_plan","message":"for Sam Sample"}]}"#;
     for answer in [Answer::json(403, forbidden), Answer::status(502), Answer::json(200, "{\"labels\":")] {
@@ -116,7 +116,7 @@ async fn a_list_that_is_forbidden_or_broken_stops_no_polls() {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_had_is_asked_for_in_smaller_ones() {
+async fn a_failing_page_is_requested_in_smaller_pages() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.sandbox.script_list_once(Answer::json(200, vec![b' '; 5 * 1024 * 1024]));
@@ -137,7 +137,7 @@ async fn a_page_that_cannot_be_had_is_asked_for_in_smaller_ones() {
 }
 
 #[tokio::test]
-async fn a_full_quota_keeps_a_slot_for_the_list() {
+async fn a_full_quota_keeps_a_permit_for_the_list() {
     let mut harness = Harness::with(&format!("requests_per_minute = 8\n{DISCOVER}{ORDERS}")).await;
     let labels: Vec<String> = (100..200).map(|n| format!("se-{n}")).collect();
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -154,7 +154,7 @@ async fn a_full_quota_keeps_a_slot_for_the_list() {
 }
 
 #[tokio::test]
-async fn calls_for_the_list_count_against_the_quota_also_across_a_restart() {
+async fn list_requests_count_against_the_quota_also_after_a_restart() {
     let mut harness = Harness::with(&format!("requests_per_minute = 20\n{DISCOVER}{ORDERS}")).await;
     harness.sandbox.set_largest_page(1);
     for number in 0..4 {

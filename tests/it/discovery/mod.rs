@@ -59,7 +59,7 @@ fn label(label: &str, created_at: Timestamp, status: &str, trackable: bool) -> V
 }
 
 #[tokio::test]
-async fn new_labels_are_watched_and_told_of_with_their_order() {
+async fn new_labels_are_watched_and_their_messages_have_the_order() {
     let mut harness = harness().await;
     harness.make([1, 2]);
     harness.discover().await;
@@ -82,7 +82,7 @@ async fn new_labels_are_watched_and_told_of_with_their_order() {
 }
 
 #[tokio::test]
-async fn only_what_can_be_tracked_is_watched() {
+async fn only_trackable_labels_are_watched() {
     let mut harness = harness().await;
     let now = harness.now();
     harness.sandbox.script_list(page(&[
@@ -111,7 +111,7 @@ async fn only_what_can_be_tracked_is_watched() {
 }
 
 #[tokio::test]
-async fn a_void_is_dropped_soon_or_within_the_hour() {
+async fn a_voided_label_is_dropped_within_the_hour() {
     let mut harness = harness().await;
     harness.make([1, 2, 3]);
     harness.discover().await;
@@ -142,7 +142,7 @@ fn by_hand(harness: &Harness, label: &str) -> Registration {
 }
 
 #[tokio::test]
-async fn what_is_removed_by_hand_stays_removed() {
+async fn a_label_removed_by_hand_stays_removed() {
     let mut harness = harness().await;
     harness.make([1, 2]);
     harness.discover().await;
@@ -169,7 +169,7 @@ async fn what_is_removed_by_hand_stays_removed() {
 }
 
 #[tokio::test]
-async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile() {
+async fn a_label_found_after_it_left_the_files_was_not_watched_in_between() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.says("se-1", &in_transit());
@@ -186,7 +186,7 @@ async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile
 }
 
 #[tokio::test]
-async fn a_label_of_the_files_that_is_found_too_is_one_label() {
+async fn a_label_in_the_files_and_in_the_list_is_one_label() {
     let mut harness = harness().await;
     let wanted = Registration { source: Source::File, ..by_hand(&harness, "se-1") };
     harness.configure(vec![wanted.clone()]).await;
@@ -198,7 +198,7 @@ async fn a_label_of_the_files_that_is_found_too_is_one_label() {
 }
 
 #[tokio::test]
-async fn the_first_look_is_for_the_baseline_if_that_is_asked_for() {
+async fn the_first_poll_is_a_baseline_if_configured() {
     let mut harness =
         Harness::with(&format!("{DISCOVER}{ORDERS}[registration]\nfirst_poll = \"baseline\"\n")).await;
     harness.make([1]);

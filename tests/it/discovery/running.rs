@@ -18,7 +18,7 @@ fn everything_written(site: &Site) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn nobodys_name_or_address_is_written_anywhere() {
+async fn names_and_addresses_are_never_stored_or_logged() {
     let labels: Vec<LabelId> = (1..=20).map(|n| id(&format!("se-{n}"))).collect();
     let site = Site::new(SandboxOptions { labels, time_factor: 100_000.0, ..Default::default() }).await;
     let more = "[accounts.main.discover]\nenabled = true\ninterval = \"100ms\"\n[log]\nlevel = \"debug,sqlx=info\"\n";
@@ -54,7 +54,7 @@ fn discover_at(site: &Site, enabled: bool) {
 }
 
 #[tokio::test]
-async fn a_check_asks_whether_the_list_answers() {
+async fn check_requests_the_list() {
     let site = Site::new(SandboxOptions::default()).await;
     discover_at(&site, true);
     let (_, said, _) = site.verb(&["check", "--online"]).await;
@@ -67,7 +67,7 @@ async fn a_check_asks_whether_the_list_answers() {
 }
 
 #[tokio::test]
-async fn a_reload_turns_it_on_and_off() {
+async fn a_reload_turns_discovery_on_and_off() {
     let site = Site::new(SandboxOptions::default()).await;
     let listings =
         || site.sandbox.requests().iter().filter(|asked| asked.target.contains("/labels?")).count();

@@ -7,7 +7,7 @@ use super::{DISCOVER, harness, id, label};
 use crate::harness::{Harness, ORDERS, hours, seconds};
 
 #[tokio::test]
-async fn a_long_list_is_walked_whole_whatever_the_size_of_its_pages() {
+async fn a_long_list_is_read_completely_with_any_page_size() {
     let mut harness = harness().await;
     harness.sandbox.set_largest_page(7);
     for hour in 0..5 {
@@ -22,7 +22,7 @@ async fn a_long_list_is_walked_whole_whatever_the_size_of_its_pages() {
 }
 
 #[tokio::test]
-async fn a_list_in_the_wrong_order_loses_nobody() {
+async fn a_list_in_the_wrong_order_loses_no_label() {
     let mut harness = harness().await;
     let now = harness.now();
     let of = |n: i64| label(&format!("se-{n}"), now - seconds(n), "completed", true);
@@ -43,7 +43,7 @@ async fn a_list_in_the_wrong_order_loses_nobody() {
 }
 
 #[tokio::test]
-async fn after_days_of_outage_it_goes_on_where_it_was() {
+async fn discovery_continues_from_its_position_after_an_outage() {
     let mut harness = Harness::with(&format!("{DISCOVER}lookback = \"1h\"\n{ORDERS}")).await;
     harness.make([1]);
     harness.discover().await;
@@ -63,7 +63,7 @@ async fn after_days_of_outage_it_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn dying_between_two_pages_loses_nobody_and_takes_nobody_up_twice() {
+async fn killed_between_two_pages_no_label_is_lost_or_added_twice() {
     let mut harness = harness().await;
     harness.sandbox.set_largest_page(4);
     for number in 0..20 {

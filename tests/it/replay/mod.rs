@@ -81,7 +81,7 @@ async fn half_delivered() -> Harness {
 }
 
 #[tokio::test]
-async fn what_was_delivered_is_sent_again_as_it_was() {
+async fn a_replay_sends_accepted_messages_unchanged() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -106,7 +106,7 @@ async fn what_was_delivered_is_sent_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn what_is_repeated_goes_before_what_waits() {
+async fn replayed_messages_go_before_waiting_ones() {
     let mut harness = half_delivered().await;
     assert_eq!(queue(&harness, |stored| stored.seq < Some(nth(3) as i64), 0).await, 2);
     sound(&harness).await;
@@ -146,14 +146,14 @@ async fn beside(status: u16) -> Harness {
 }
 
 #[tokio::test]
-async fn a_newer_one_under_way_ends_first_and_is_not_doubled() {
+async fn a_newer_message_in_flight_ends_first_and_is_sent_once() {
     let mut harness = beside(200).await;
     harness.deliver().await;
     assert_eq!(came(&harness, 4), [(4, 200), (1, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
-async fn a_newer_one_that_failed_meanwhile_waits_behind() {
+async fn a_newer_message_that_failed_in_between_waits() {
     let mut harness = beside(500).await;
     harness.deliver().await;
     assert_eq!(came(&harness, 4), [(4, 500), (1, 200)], "it waits as long as was planned");
@@ -163,7 +163,7 @@ async fn a_newer_one_that_failed_meanwhile_waits_behind() {
 }
 
 #[tokio::test]
-async fn a_rate_spreads_the_labels() {
+async fn a_replay_rate_spreads_the_labels() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2", "se-3"]).await;
     ["se-1", "se-2", "se-3"].iter().for_each(|label| harness.says(label, &in_transit()));
@@ -178,7 +178,7 @@ async fn a_rate_spreads_the_labels() {
 }
 
 #[tokio::test]
-async fn a_dead_one_is_tried_again_by_hand() {
+async fn a_dead_delivery_is_retried_by_hand() {
     let mut harness = Harness::with(&format!("{ORDERS}retry = [\"1s\"]\n")).await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -203,7 +203,7 @@ async fn a_dead_one_is_tried_again_by_hand() {
 }
 
 #[tokio::test]
-async fn a_pending_one_is_due_now_if_it_is_its_turn() {
+async fn a_pending_delivery_retried_by_hand_is_due_now_if_it_is_first() {
     let mut harness = half_delivered().await;
     harness.receiver.answer_by(|_| None);
     let pending = stored(&harness).await;
@@ -221,7 +221,7 @@ async fn a_pending_one_is_due_now_if_it_is_its_turn() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_and_what_has_no_label_is_among_them() {
+async fn replay_pages_continue_each_other_and_include_messages_without_a_label() {
     let mut harness = Harness::with(&format!("requests_per_minute = 60000\n{ORDERS}")).await;
     let labels: Vec<String> = (0..180).map(|n| format!("se-{n}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -260,7 +260,7 @@ async fn pages_follow_each_other_and_what_has_no_label_is_among_them() {
 }
 
 #[tokio::test]
-async fn a_replay_that_died_halfway_is_asked_again() {
+async fn a_replay_killed_halfway_can_be_repeated() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -279,7 +279,7 @@ async fn a_replay_that_died_halfway_is_asked_again() {
 }
 
 #[tokio::test]
-async fn the_record_of_old_attempts_may_be_gone() {
+async fn a_replay_works_after_old_attempts_were_deleted() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());

@@ -25,7 +25,7 @@ async fn told_site() -> Site {
 }
 
 #[tokio::test]
-async fn replay_says_what_it_would_do_and_does_it() {
+async fn a_dry_run_prints_the_replay_and_the_replay_does_it() {
     let site = told_site().await;
     let before = site.receiver.callbacks();
     let count = before.len();
@@ -65,7 +65,7 @@ async fn replay_says_what_it_would_do_and_does_it() {
 }
 
 #[tokio::test]
-async fn who_came_later_gets_what_it_wants() {
+async fn a_new_subscriber_gets_stored_messages_by_replay() {
     let site = told_site().await;
     let late = |name: &str, rest: &str| {
         let url = site.receiver_url();
@@ -97,7 +97,7 @@ async fn who_came_later_gets_what_it_wants() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said() {
+async fn invalid_arguments_are_reported() {
     let site = told_site().await;
     for (arguments, expected) in [
         (

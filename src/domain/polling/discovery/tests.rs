@@ -31,7 +31,7 @@ fn ids(labels: &[Listed]) -> Vec<&str> {
 }
 
 #[test]
-fn what_becomes_of_a_label() {
+fn each_label_is_classified() {
     for (status, voided, trackable, fate) in [
         (Some("completed"), Some(false), Some(true), Fate::Tracked),
         (Some("Completed"), None, None, Fate::Tracked),
@@ -62,7 +62,7 @@ fn the_first_walk_goes_back_and_later_ones_from_the_position() {
 }
 
 #[test]
-fn a_walk_goes_along_the_creation_and_turns_pages_only_within_a_second() {
+fn a_walk_follows_the_creation_time_and_uses_page_numbers_only_within_a_second() {
     let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
     let taken =
         walk.take(page(vec![label(1, 10, Fate::Tracked), label(2, 20, Fate::Tracked)], true), at(5000));
@@ -79,7 +79,7 @@ fn a_walk_goes_along_the_creation_and_turns_pages_only_within_a_second() {
 }
 
 #[test]
-fn a_list_in_disorder_is_seen_whole_before_the_position_moves() {
+fn an_unsorted_list_is_read_completely_before_the_position_moves() {
     let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(5000));
     let taken =
         walk.take(page(vec![label(2, 90, Fate::Tracked), label(1, 10, Fate::Tracked)], true), at(5000));
@@ -108,21 +108,21 @@ fn a_list_without_an_end_ends_the_walk() {
 }
 
 #[test]
-fn an_empty_list_is_a_beginning_too() {
+fn an_empty_list_sets_the_position() {
     let mut walk = Walk::for_news(None, LOOKBACK, at(0));
     let taken = walk.take(page(Vec::new(), false), at(0));
     assert_eq!((taken.position, taken.done), (Some(at(-14 * 86_400)), true));
 }
 
 #[test]
-fn a_date_ahead_of_time_does_not_take_the_position_with_it() {
+fn a_date_in_the_future_does_not_move_the_position() {
     let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(60));
     let taken = walk.take(page(vec![label(1, 900_000, Fate::Tracked)], false), at(60));
     assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-1"], Some(at(60))));
 }
 
 #[test]
-fn a_label_in_the_making_holds_the_position_for_a_while() {
+fn an_incomplete_label_holds_the_position_for_a_while() {
     let hold = HOLD.as_secs();
     for (now, position) in [(100, 10), (10 + hold - 1, 10), (10 + hold, 30)] {
         let mut walk = Walk::for_news(Some(at(0)), LOOKBACK, at(now));
@@ -133,7 +133,7 @@ fn a_label_in_the_making_holds_the_position_for_a_while() {
 }
 
 #[test]
-fn a_walk_for_voids_takes_nothing_up_and_stops_where_it_was_not_heard() {
+fn a_walk_for_voids_adds_no_labels_and_stops_if_the_filter_is_ignored() {
     let mut walk = Walk::for_voids(LOOKBACK, at(0));
     let taken = walk.take(page(vec![label(1, -50, Fate::Voided), label(2, -40, Fate::Voided)], true), at(0));
     assert_eq!((taken.voided.len(), taken.position, taken.done), (2, None, false));
@@ -142,7 +142,7 @@ fn a_walk_for_voids_takes_nothing_up_and_stops_where_it_was_not_heard() {
 }
 
 #[test]
-fn what_is_older_than_the_walk_is_none_of_its_business() {
+fn labels_older_than_the_walk_are_ignored() {
     let mut walk = Walk::for_news(None, Duration::from_secs(60), at(0));
     let taken =
         walk.take(page(vec![label(1, -61, Fate::Tracked), label(2, -60, Fate::Tracked)], false), at(0));
@@ -150,7 +150,7 @@ fn what_is_older_than_the_walk_is_none_of_its_business() {
 }
 
 #[test]
-fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
+fn new_labels_go_before_voids_and_a_clock_set_back_delays_nothing() {
     let fresh = Progress::default();
     assert_eq!(fresh.next_aim(None, None, INTERVAL, at(0)), Ok(Aim::News));
     assert_eq!(fresh.next_aim(Some(Aim::News), Some(at(300)), INTERVAL, at(0)), Ok(Aim::Voids));
@@ -166,7 +166,7 @@ fn news_go_before_voids_and_a_clock_set_back_puts_nothing_off() {
 }
 
 #[test]
-fn when_both_are_due_they_take_turns() {
+fn walks_for_new_labels_and_voids_take_turns() {
     let fresh = Progress::default();
     // A rest that was longer than the interval: news are due at each wake.
     assert_eq!(fresh.next_aim(Some(Aim::News), Some(at(0)), INTERVAL, at(960)), Ok(Aim::Voids));
@@ -177,7 +177,7 @@ fn when_both_are_due_they_take_turns() {
 }
 
 #[test]
-fn a_walk_leaves_three_calls_in_four_to_the_polls() {
+fn a_walk_leaves_three_requests_in_four_to_the_polls() {
     assert_eq!(pause(160.0 / 60.0, at(0)), SignedDuration::from_millis(1500));
     assert_eq!(pause(1.0 / 60.0, at(0)), SignedDuration::from_secs(240));
     assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [LONGEST_REST; 3]);
@@ -187,7 +187,7 @@ fn a_walk_leaves_three_calls_in_four_to_the_polls() {
 }
 
 #[test]
-fn a_list_that_is_refused_stops_no_polls_that_go_well() {
+fn a_refused_list_does_not_stop_working_polls() {
     let refused = |status| Reading::Unauthorized { status, detail: String::new() };
     let nowhere = Reading::WrongEndpoint { url: String::new(), detail: String::new() };
     for (failure, concerns, vouched_for) in [
@@ -266,7 +266,7 @@ proptest! {
     /// Whatever the order of arrival, the size of a page, what shifts between two pages, and wherever the process dies:
     /// every label that could be tracked is registered, once; every void is dropped; none is registered that was void.
     #[test]
-    fn no_label_is_missed_and_none_is_taken_up_twice(
+    fn every_label_is_added_exactly_once(
         made in prop::collection::vec(a_label(), 1..120),
         size in 1usize..12,
         // The time a page takes, and whether the process dies after it, before anything was kept, or after.

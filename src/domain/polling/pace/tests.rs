@@ -27,7 +27,7 @@ fn a_pace_is_near_its_wait_and_there_are_few_of_them() {
 }
 
 #[test]
-fn the_factor_and_when_it_is_told() {
+fn the_factor_is_logged_when_it_changes() {
     assert_eq!(stretch(1.0, 2.0), 1.0);
     assert_eq!(stretch(3.0, 2.0), 1.5);
     assert_eq!(stretch(0.0, 0.0), f64::INFINITY);
@@ -44,7 +44,7 @@ fn the_factor_and_when_it_is_told() {
 }
 
 #[test]
-fn what_is_to_be_expected() {
+fn the_expected_pace_follows_from_the_demand() {
     let wait = Some(minutes(60));
     assert_eq!(expected_at(at(0), wait, 1.0, None), at(0));
     assert_eq!(expected_at(at(0), wait, 1.5, None), at(1_800_000));

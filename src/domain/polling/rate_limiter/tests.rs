@@ -41,7 +41,7 @@ fn counted(limiter: &mut RateLimiter) -> Vec<(i64, u32)> {
 }
 
 #[test]
-fn looks_and_other_errands_share_one_quota() {
+fn polls_and_other_requests_share_one_quota() {
     let mut limiter = limiter(10, 0);
     limiter.acquire(RequestKind::Other, at(0)).unwrap();
     limiter.ended(at(0), at(0));
@@ -63,7 +63,7 @@ fn requests_are_counted_by_the_second_in_which_they_ended() {
 }
 
 #[test]
-fn requests_are_reserved_before_they_go_out() {
+fn requests_are_reserved_before_they_are_sent() {
     let mut limiter = unreserved(60, 0);
     let refused = limiter.acquire(RequestKind::Poll, at(0)).unwrap_err();
     assert_eq!((refused.reserve, refused.free_at), (Some(3), None));
@@ -78,7 +78,7 @@ fn requests_are_reserved_before_they_go_out() {
 }
 
 #[test]
-fn the_next_free_slot_is_kept_for_who_is_no_look() {
+fn the_next_permit_is_reserved_for_other_requests() {
     let mut limiter = limiter(3, 0);
     assert_eq!(looks(&mut limiter, at(0)), 3);
     let free_at = limiter.acquire(RequestKind::Other, at(30)).unwrap_err().free_at.unwrap();
@@ -88,7 +88,7 @@ fn the_next_free_slot_is_kept_for_who_is_no_look() {
 }
 
 #[test]
-fn no_slot_is_kept_for_who_may_not_come_any_more() {
+fn no_permit_is_reserved_for_an_abandoned_request() {
     let refused = || {
         let mut limiter = limiter(100, 1_000);
         looks(&mut limiter, at(0));
@@ -109,7 +109,7 @@ fn no_slot_is_kept_for_who_may_not_come_any_more() {
 }
 
 #[test]
-fn a_fallen_account_is_probed_by_one_look() {
+fn an_account_that_is_down_is_probed_by_one_poll() {
     let mut limiter = limiter(100, 0);
     let call = limiter.acquire(RequestKind::Poll, at(0)).unwrap();
     limiter.ended(at(0), at(0));
@@ -125,7 +125,7 @@ fn a_fallen_account_is_probed_by_one_look() {
 }
 
 #[test]
-fn a_429_stops_everybody_and_a_second_one_shrinks_the_share() {
+fn a_429_stops_all_requests_and_a_second_one_lowers_the_adaptive_limit() {
     let mut limiter = limiter(100, 0);
     for now in [0, 100] {
         let call = limiter.acquire(RequestKind::Poll, at(now)).unwrap();
@@ -144,7 +144,7 @@ fn a_429_stops_everybody_and_a_second_one_shrinks_the_share() {
 }
 
 #[test]
-fn a_month_that_is_used_up_is_said_once() {
+fn a_used_up_month_is_logged_once() {
     let mut limiter = limiter(100, 3);
     let mut now = at(0);
     for _ in 0..3 {
@@ -168,7 +168,7 @@ fn a_month_that_is_used_up_is_said_once() {
 }
 
 #[test]
-fn while_more_is_asked_than_given_calls_are_even() {
+fn requests_are_spaced_evenly_while_demand_exceeds_the_quota() {
     let mut limiter = limiter(60, 0);
     assert_eq!(limiter.set_demand(demand(0.5), at(0)), None);
     assert_eq!(looks(&mut limiter, at(0)), 60);
@@ -181,7 +181,7 @@ fn while_more_is_asked_than_given_calls_are_even() {
 
 /// In real time never more than the limit a minute, whatever the wall clock does meanwhile.
 #[test]
-fn a_jump_of_the_clock_neither_opens_nor_blocks_the_quota() {
+fn a_clock_jump_does_not_change_the_quota() {
     for zigzag in [[120, -120], [-3_600, 3_600], [86_400, -86_400], [90, 90], [-90, -90]] {
         let mut limiter = limiter(40, 0);
         let (mut skew, mut sent) = (0, Vec::new());
@@ -203,7 +203,7 @@ fn a_jump_of_the_clock_neither_opens_nor_blocks_the_quota() {
 }
 
 #[test]
-fn an_account_waits_as_long_after_a_jump_as_before() {
+fn a_clock_jump_does_not_change_the_wait_of_an_account() {
     for skew in [-3_600, 3_600] {
         let mut limiter = limiter(40, 0);
         limiter.state.throttled_until = Some(at(60));

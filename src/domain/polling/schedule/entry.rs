@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn days_and_seconds_come_back() {
+    fn days_and_seconds_round_trip() {
         for date in ["2000-01-01", "2026-11-27", "2178-01-01"] {
             let date: Date = date.parse().unwrap();
             assert_eq!(day(days(date)), Some(date));

@@ -199,7 +199,7 @@ fn a_label_goes_through_the_schedule() {
 }
 
 #[test]
-fn labels_that_failed_are_forgiven_after_an_outage() {
+fn failures_of_labels_are_reset_after_an_outage() {
     let mut schedule = Schedule::default();
     put(&mut schedule, &Plan { failing: true, ..plan(1, Some(at(900_000)), Some(900_000)) }, "se-1");
     put(&mut schedule, &plan(2, Some(at(900_000)), Some(900_000)), "se-2");
