@@ -1,4 +1,4 @@
-//! Commands beside a daemon: tables, export and import, `--watch`, and what they say about problems (contract 1).
+//! Commands beside a daemon: tables, export and import, `--watch`, and error messages (contract 1).
 
 use std::io::Write as _;
 use std::path::Path;
@@ -70,7 +70,7 @@ async fn tables_fit_80_columns_without_cutting_ids_or_urls() {
         let (code, out, error) = said(&command.env("COLUMNS", "80").output().unwrap());
         assert_eq!(code, Some(0), "{verb:?}: {error}");
         assert!(out.contains(whole), "{whole} is cut in {verb:?}:\n{out}");
-        // Sentences are left to the terminal to wrap; rows of tables have gaps.
+        // Sentences are wrapped by the terminal; rows of tables have gaps.
         let wide =
             out.lines().find(|line| line.chars().count() > 80 && line.contains("  ") && !line.contains(": "));
         assert_eq!(wide, None, "{verb:?}:\n{out}");
@@ -162,7 +162,7 @@ fn mandoc_accepts_the_manual_page() {
     let (code, page, _) = said(&trackpost(folder.path(), &["man"]).output().unwrap());
     assert_eq!(code, Some(0));
     std::fs::write(folder.path().join("trackpost.1"), page).unwrap();
-    // Not everybody has mandoc.
+    // mandoc may be missing.
     let Ok(lint) = Command::new("mandoc")
         .args(["-Tlint", "-Wwarning", "trackpost.1"])
         .current_dir(folder.path())

@@ -1,4 +1,4 @@
-//! The database under the daemon: removed, moved, replaced, full, damaged, locked (contract 2.4, 9.4).
+//! A running daemon's database is removed, moved, replaced, full, damaged or locked (contract 2.4, 9.4).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +12,14 @@ use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::connect;
 
-/// A site with parcels that change all the time, or without any.
+/// A site with parcels that change constantly, or without parcels.
 async fn site(parcels: usize) -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..parcels).map(|n| format!("se-{n}")).collect();
     for id in &ids {
         site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
     }
-    // A folder of its own, which can be moved.
+    // The database has a folder of its own, which can be moved.
     fs::create_dir(site.folder().join("data")).unwrap();
     let text = site.configuration(&format!("{ids:?}"), "");
     site.write("trackpost.toml", &text.replace("/trackpost.db", "/data/trackpost.db"));
@@ -36,7 +36,7 @@ async fn runs(site: &Site, before: &str) -> Daemon {
     daemon
 }
 
-/// Waits for exit 1; what it logged.
+/// Waits for exit 1. Returns the log.
 async fn fails(mut daemon: Daemon) -> String {
     let status = daemon.ended().await;
     let log = daemon.log();
@@ -125,7 +125,7 @@ async fn another_name_of_the_database_does_not_admit_a_second_daemon() {
         let said = format!("{} is in use by another trackpost", site.folder().join(name).display());
         assert!(log.contains(&said), "{log}");
     }
-    // A verb by the other name would write into a journal that the daemon does not read.
+    // A command that used the other name would write into a journal that the daemon does not read.
     let (code, _, said) = site.run_verb(&["labels", "list"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("hard.db open under another name"), "{said}");
@@ -163,7 +163,7 @@ async fn a_new_or_emptied_database_is_logged() {
     }
 }
 
-/// The limit of a file's size stands for the end of a disk: SQLite is told that it can't write.
+/// A limit of the file size simulates a full disk: SQLite gets a write error.
 #[tokio::test]
 async fn a_full_disk_is_logged_with_the_path() {
     let site = site(40).await;
@@ -195,7 +195,7 @@ async fn a_command_without_write_access_prints_a_remedy() {
     fs::set_permissions(site.folder(), PermissionsExt::from_mode(0o755)).unwrap();
     fs::set_permissions(database(&site), PermissionsExt::from_mode(0o400)).unwrap();
     let trackpost = env!("CARGO_BIN_EXE_trackpost");
-    // Root may write everywhere, so it becomes somebody else.
+    // Root may write everywhere, so the test switches to another user.
     let user = "[ $(id -u) != 0 ] || exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\" \"$@\"; \
                 exec \"$0\" \"$@\"";
     let output = Command::new("sh")
@@ -232,7 +232,7 @@ async fn health_reports_a_lost_database() {
     fails(daemon).await;
 }
 
-/// GET /healthz, as it comes over the wire.
+/// Returns the raw answer of `GET /healthz`.
 fn healthz(port: u16) -> Option<String> {
     use std::io::{Read as _, Write as _};
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;

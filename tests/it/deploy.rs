@@ -1,4 +1,4 @@
-//! What is shipped for the service manager: the example is sound, and every line of the unit is explained.
+//! Files for the service manager: the example is valid, and every line of the unit is explained.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use trackpost::domain::messages::subscriber::Format;
 const UNIT: &str = include_str!("../../deploy/trackpost.service");
 const EXAMPLE: &str = include_str!("../../deploy/trackpost.toml");
 
-/// The example as it is installed, with its credentials beside it.
+/// The example as installed, with its credentials beside it.
 fn installed() -> (tempfile::TempDir, Loaded) {
     let etc = tempfile::tempdir().unwrap();
     let path = etc.path().join("trackpost.toml");

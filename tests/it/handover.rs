@@ -1,4 +1,5 @@
-//! How deliveries reach their courier: through memory after the commit, and from the table where memory does not do.
+//! Handover of deliveries to their courier: through memory after the commit, and from the table beyond the memory
+//! limit.
 
 use jiff::SignedDuration;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ async fn execute(harness: &Harness, statement: &'static str) {
     sqlx::query(statement).execute(&mut connect(harness.path()).await).await.unwrap();
 }
 
-/// A courier of `orders` that holds no more than this in memory.
+/// A courier of `orders` with this memory limit.
 fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
     let subscriber = harness.policy.subscribers[0].clone();
     let (_, audience) = watch::channel(harness.policy.subscribers.clone().into());
@@ -32,7 +33,7 @@ async fn committed_deliveries_are_sent_without_reading_the_table() {
     harness.deliver().await;
     harness.says("se-1", &in_transit());
     harness.poll().await;
-    // Whoever read the table would send this.
+    // A courier that reads the table would send this delivery.
     execute(&harness, "UPDATE messages SET body = replace(body, 'MEMPHIS', 'OMAHA')").await;
     harness.deliver().await;
     let bodies = harness.callbacks("orders").into_iter().map(|callback| callback.body);
@@ -75,7 +76,7 @@ async fn a_backlog_beyond_the_memory_limit_is_delivered_completely_and_in_order(
         harness.poll().await;
         drop(harness.take_courier("orders"));
         let mut courier = courier_within(&harness, deliveries);
-        // News come in while the backlog is there.
+        // More messages are created while the backlog exists.
         courier.step(harness.now()).await.unwrap();
         harness.pass(seconds(120));
         labels[10..].iter().for_each(|label| harness.says(label, &tracking("IT", &scans[..2])));

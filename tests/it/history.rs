@@ -1,11 +1,11 @@
-//! What is new and what is not (contract 5).
+//! Messages about changes of a label's history (contract 5).
 
 use serde_json::Value;
 
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, hours};
 
-/// A harness in which `se-1` was seen with `answer`, and what it told so far is forgotten.
+/// Returns a harness in which `se-1` was polled with `answer`, without the messages so far.
 async fn seen(answer: &str) -> (Harness, usize) {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
@@ -15,7 +15,7 @@ async fn seen(answer: &str) -> (Harness, usize) {
     (harness, told)
 }
 
-/// Looks at `se-1` with `answer` there now; the bodies of what is told of it.
+/// Polls `se-1` with `answer`. Returns the bodies of its messages.
 async fn told(harness: &mut Harness, answer: &str) -> Vec<Value> {
     let before = harness.callbacks("orders").len();
     harness.says("se-1", answer);
@@ -150,7 +150,8 @@ async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() 
 #[tokio::test]
 async fn late_is_reported_once() {
     let (a, it, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
-    // It comes beside `first`, goes, and returns beside `others`, by whom it would be judged otherwise.
+    // The event appears beside `first`, disappears, and returns beside `others`, with which it would be matched
+    // differently.
     for (first, others, late) in [(&c, vec![a.as_str()], true), (&a, vec![&c, &a], false)] {
         let (mut harness, _) = seen(&tracking("IT", &[first])).await;
         let added = told(&mut harness, &tracking("IT", &[&it, first])).await;
@@ -302,7 +303,7 @@ async fn a_finished_label_is_polled_once_more_and_reopened_if_it_moved() {
     assert_eq!(harness.row("se-1").await.state, "finished");
     assert_eq!(harness.row("se-1").await.next_poll_at, None);
 
-    // A day later: a later clock of the same day is the vehicle's.
+    // A day later. A later time on the same day belongs to the vehicle.
     let c = event(30 * 60, "IT", "RS");
     let bodies = told(&mut harness, &tracking("IT", &[&c, &b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
@@ -366,7 +367,7 @@ async fn a_parcel_without_change_for_sixty_days_has_expired() {
         assert!(harness.now() <= first + hours(61 * 24), "it is given up in time");
     }
     harness.deliver().await;
-    // Silence is said first, and once; then patience ends.
+    // Stalled is reported first and once, then expired.
     assert_eq!(harness.kinds()[before..], ["tracking.stalled", "tracking.expired"]);
     assert!(harness.now() >= first + hours(60 * 24));
     assert_eq!(harness.row("se-1").await.state, "expired");

@@ -1,4 +1,4 @@
-//! Whatever is done to the HTTP port, it stays bounded in connections, time and bytes (contract 9.3).
+//! Bounds of the HTTP port: connections, time and bytes (contract 9.3).
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::harness::parcel::in_transit;
 use crate::pages::listening;
 use crate::site::Server;
 
-/// The most connections at a time.
+/// The largest number of connections at a time.
 const MOST: usize = 256;
 
 async fn read_all(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // A connection that is reset has said all that it will.
+    // A reset connection sends nothing more.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -30,7 +30,7 @@ async fn the_oldest_idle_connection_makes_room() {
     let mut open = Vec::new();
     for _ in 0..MOST + 20 {
         open.push(TcpStream::connect(server.addr).await.unwrap());
-        // One after the other is accepted, so their order is known.
+        // The server accepts one after the other, so the order is known.
         assert_eq!(server.get_with("/readyz", "").await.0, 200, "after {}", open.len());
     }
     let last = open.pop().unwrap();

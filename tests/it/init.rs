@@ -1,4 +1,4 @@
-//! The newcomer's path without a key: `init --sandbox` and the commands that it prints (contract 1).
+//! First steps without a key: `init --sandbox` and the commands that it prints (contract 1).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn next(said: &str) -> Vec<String> {
     lines.filter_map(|line| Some(line.split(" # ").next()?.trim().to_owned())).collect()
 }
 
-/// Processes that end with the test.
+/// Processes that are killed with the test.
 struct Running(Vec<Child>);
 
 impl Drop for Running {
@@ -100,7 +100,7 @@ fn init_keeps_existing_files_and_works_without_a_key() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(trackpost(folder.path(), &["init", "--sandbox"]).0, Some(1));
 
-    // Where no configuration is, the way to one is named.
+    // Without a configuration the error names the command that writes one.
     for verb in [&["check"][..], &["run"], &["status"], &["labels", "add", "se-1"]] {
         let arguments = [&["--config", "nowhere.toml"], verb].concat();
         let (code, said, error) = trackpost(folder.path(), &arguments);

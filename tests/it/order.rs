@@ -1,4 +1,4 @@
-//! Order within a label, and nobody waiting for anybody else (contract 7.2, 7.3).
+//! Order within a label, and independence of labels and subscribers (contract 7.2, 7.3).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn two_subscribers() -> String {
     ORDERS.to_owned() + &ORDERS.replace("orders", "slow")
 }
 
-/// (label, place of its message among the label's) of what was accepted, in order.
+/// Returns the accepted callbacks in order, each as label and number of the message within the label.
 fn accepted(callbacks: &[Callback]) -> Vec<(String, u64)> {
     let mut first: HashMap<String, u64> = HashMap::new();
     let places = callbacks.iter().filter_map(|callback| Some((callback.label_id.clone()?, callback.seq?)));
@@ -61,7 +61,7 @@ async fn order_holds_whatever_requests_fail() {
     let scans: Vec<String> = (0..8).rev().map(|n| event(n * 30, "IT", &format!("C{n}"))).collect();
     let scans: Vec<&str> = scans.iter().map(String::as_str).collect();
     labels.iter().for_each(|label| harness.says(label, &tracking("IT", &scans)));
-    // Every third request fails, whatever it is.
+    // Every third request fails.
     let count = std::sync::atomic::AtomicUsize::new(0);
     harness.receiver.answer_by(move |_| {
         let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -142,7 +142,7 @@ async fn first_attempts_never_wait_behind_retries() {
 #[tokio::test]
 async fn hanging_retries_leave_room_for_first_attempts() {
     let mut harness = Harness::with(&format!("{ORDERS}max_in_flight = 4\n")).await;
-    // Four failures in a row are still the messages' matter, and not yet the subscriber's.
+    // Four failures in a row do not yet make the subscriber fail.
     harness.register(&["se-1", "se-2", "se-3", "se-4"]).await;
     for label in ["se-1", "se-2", "se-3", "se-4"] {
         harness.says(label, &in_transit());

@@ -1,4 +1,4 @@
-//! Output that nobody reads, and wrong usage (contract 1).
+//! Closed pipes, unwritable output, and wrong usage (contract 1).
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").unwrap().into()
 }
 
-/// A pipe whose reader is gone.
+/// A pipe with a closed reading end.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -105,7 +105,7 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
             assert_eq!(status.code(), Some(code), "{verb:?}");
         }
     }
-    // Nor does the daemon end because nobody takes its log.
+    // The daemon continues when its log cannot be written.
     let mut daemon = trackpost(&config, &["run"]).stderr(full()).spawn().unwrap();
     let before = site.sandbox.requests_of("se-1");
     let polls = crate::harness::child::until(|| site.sandbox.requests_of("se-1") > before + 5).await;
@@ -143,7 +143,7 @@ async fn wrong_usage_exits_2() {
     }
 }
 
-/// The demo has a folder of its own, which must not be left behind.
+/// The demo must remove its own folder.
 #[test]
 fn a_demo_with_a_closed_pipe_leaves_no_files() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use crate::harness::connect;
 
 const PARCELS: usize = 24;
 
-/// Parcels that travel their days in seconds, all to be delivered in the end.
+/// Parcels that travel days in seconds and are all delivered in the end.
 async fn busy_site() -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..PARCELS).map(|n| format!("se-{n}")).collect();
@@ -23,7 +23,7 @@ async fn busy_site() -> Site {
     site
 }
 
-/// How many parcels the receiver knows to be delivered.
+/// Returns the number of parcels that the receiver knows to be delivered.
 fn delivered(site: &Site) -> usize {
     let callbacks = site.receiver.callbacks().into_iter().filter(|callback| {
         callback.kind.as_deref() == Some("tracking.delivered") && callback.answered == Some(200)
@@ -31,7 +31,7 @@ fn delivered(site: &Site) -> usize {
     callbacks.filter_map(|callback| callback.label_id).collect::<BTreeSet<_>>().len()
 }
 
-/// Waits for the end of all parcels, stops the daemon, and compares what the receiver has with the database.
+/// Waits until all parcels are delivered, stops the daemon, and compares the receiver with the database.
 async fn nothing_lost(site: &Site, daemon: crate::harness::child::Daemon) {
     let arrived = until(|| delivered(site) == PARCELS).await;
     assert!(arrived.is_ok(), "{} of {PARCELS} arrived:\n{}", delivered(site), daemon.log());
@@ -57,7 +57,7 @@ async fn killed_repeatedly_it_continues_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_kill_every_message_arrives_exactly_once() {
     let site = busy_site().await;
-    // A receiver that stumbles changes nothing about that.
+    // The result is the same with a failing receiver.
     let count = std::sync::atomic::AtomicUsize::new(0);
     site.receiver.answer_by(move |_| {
         let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -78,7 +78,7 @@ async fn without_a_kill_every_message_arrives_exactly_once() {
 }
 
 impl Site {
-    /// A daemon that has nothing more to poll delivers what it still owes.
+    /// Runs a daemon until all deliveries are delivered, also without due polls.
     async fn start_until_all_is_delivered(&self) {
         let daemon = self.start();
         let mut connection = connect(&self.database()).await;

@@ -1,6 +1,6 @@
-//! An account's quota: never over it, whatever is due, and shared out so that all waits stretch alike (contract 4.2).
+//! An account's quota: never exceeded, and shared so that all waits stretch by the same factor (contract 4.2).
 //!
-//! The sandbox counts by the same virtual clock as the harness, so what it says is what the vendor would have counted.
+//! The sandbox counts by the virtual clock of the harness, so its counts are those that the vendor would have.
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use std::collections::BTreeMap;
@@ -14,18 +14,18 @@ use trackpost::workers::account_access::RequestKind;
 use crate::harness::parcel::{in_transit, tracking};
 use crate::harness::{API_KEY, Harness, ORDERS, about, hours, seconds};
 
-/// Four urgencies: status, minutes between two looks, how many labels.
+/// Four groups of labels: status, minutes between two polls, number of labels.
 const CLASSES: [(&str, i64, usize); 4] =
     [("EX", 5, 500), ("IT", 10, 1_000), ("AC", 20, 1_500), ("NY", 40, 2_000)];
 
-/// Minutes between two looks at a label of each status, and nothing that brings one forward.
+/// A cadence with these minutes between two polls of each status, and without rows that shorten them.
 fn cadence() -> String {
     let rows =
         CLASSES.map(|(status, minutes, _)| format!("[cadence.{status}]\nintervals = [\"{minutes}m\"]\n"));
     rows.concat() + "[silence]\nstalled_after = {}\nlate_after = 0\n"
 }
 
-/// Time passes in steps of `step` until `until`, and at each the poller does what it may.
+/// Advances the time in steps of `step` until `until`, and polls at each step.
 async fn live(harness: &mut Harness, until: Timestamp, step: SignedDuration) {
     while harness.now() < until {
         harness.poll_once().await;
@@ -41,7 +41,7 @@ async fn registered(harness: &Harness, labels: &[String]) {
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
-/// The instants at which each label was asked about.
+/// Returns the instants of the polls of each label.
 fn looks(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
     let mut looks: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
     for asked in requests {
@@ -56,7 +56,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     let mut harness = Harness::with(&quick).await;
     harness.sandbox.set_rate_limit(Some(200));
     let labels = names(5_000);
-    // By turns, so that no class comes first.
+    // Labels of all groups alternate.
     let class_of = |n: usize| match n % 10 {
         0 => CLASSES[0],
         1 | 2 => CLASSES[1],
@@ -67,7 +67,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
         harness.says(label, &tracking(class_of(n).0, &[]));
     }
     registered(&harness, &labels).await;
-    // All of them are new, and due at once: 25 minutes for the first look at each. Then an ordinary day.
+    // All labels are new and due at once: their first polls take 25 minutes. An ordinary day follows.
     let began = harness.now();
     live(&mut harness, began + SignedDuration::from_mins(25), seconds(4)).await;
     let settled = harness.now() + SignedDuration::from_mins(50);
@@ -110,7 +110,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     assert!(used > 180.0, "the quota is used, as far as steps of four seconds let it be: {used:.0} a minute");
 }
 
-/// Everybody else who uses the account: so many requests.
+/// Sends requests as another client of the account.
 async fn somebody_else_asks(harness: &Harness, requests: usize) {
     let client = reqwest::Client::new();
     for _ in 0..requests {
@@ -159,7 +159,7 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
     assert!(refused < 15, "{refused} refused in 35 minutes");
     assert!(shares[39] < 700);
 
-    // Nobody else asks any more; a restart forgets nothing of what was learnt.
+    // The other clients stop; the adaptive limit survives a restart.
     harness.restart().await;
     harness.pass(seconds(61));
     let before = ours(&harness);
@@ -183,7 +183,7 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     let labels = names(40);
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
     registered(&harness, &labels).await;
-    // 40 an hour are asked for, and 50 a day given.
+    // The demand is 40 an hour, the budget 50 a day.
     let mut days = Vec::new();
     for day in 0..31 {
         let before = harness.sandbox.counters().requests;
@@ -270,7 +270,7 @@ async fn a_clean_stop_returns_reserved_requests_that_were_not_sent() {
 async fn interrupted_requests_count_as_sent() {
     let mut harness = Harness::new().await;
     let (access, now) = (harness.access(), harness.now());
-    // Given up with their polls, when one of these could not be recorded.
+    // The polls were dropped when one of them could not be recorded.
     for _ in 0..3 {
         drop(access.acquire(RequestKind::Poll, now).await.unwrap().unwrap());
     }
@@ -318,7 +318,7 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
     harness.says("se-new", &in_transit().replace("\"ups\"", "\"dhl\""));
     harness.answers("se-ups-1", throttled_carrier("null"));
     harness.answers("se-ups-2", throttled_carrier("\"ups\""));
-    // Side by side, so both of them may be asked; but then nobody of that carrier.
+    // The polls run side by side, so both may be sent, but no further one of that carrier.
     harness.poll().await;
     let asked = |harness: &Harness| {
         ["se-ups-1", "se-ups-2", "se-usps", "se-new"].map(|id| harness.sandbox.requests_of(id))

@@ -1,4 +1,4 @@
-//! What each answer about a label leads to (contract 3).
+//! Effect of each answer about a label (contract 3).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::child::until;
 use crate::harness::parcel::in_transit;
 use crate::harness::{API_KEY, Harness, ORDERS, about};
 
-/// How far the cadence's jitter moves a wait.
+/// Largest share by which the cadence's jitter changes a wait.
 const JITTER: f64 = 0.08;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Scans that are told vaguely, late or only in part, through the whole pipeline (contract 5.1, 5.3).
+//! Vague, late and partial scans through the whole pipeline (contract 5.1, 5.3).
 
 use serde_json::Value;
 use trackpost::domain::tracking::replace_lone_surrogates;
@@ -6,12 +6,12 @@ use trackpost::domain::tracking::replace_lone_surrogates;
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, hours};
 
-/// Both forms of callback.
+/// Subscribers of both callback formats.
 fn two_forms() -> String {
     format!("{ORDERS}{}", ORDERS.replace("orders", "native").replace("\"standard\"", "\"shipstation\""))
 }
 
-/// What `orders` is told of `se-1` while the API gives these answers, each polled three times.
+/// Returns the messages to `orders` about `se-1` while the API gives these answers, each polled three times.
 async fn told(harness: &mut Harness, answers: &[String]) -> Vec<Value> {
     let before = harness.callbacks("orders").len();
     for answer in answers {
@@ -57,7 +57,7 @@ async fn a_delivery_listed_below_the_vehicle_scan_is_delivered_and_settles() {
     );
     assert_eq!(bodies[7]["data"]["event"]["event_code"], "DL");
     let found = bodies.len();
-    // It leaves the row of what is out for delivery, and three quiet days end it.
+    // The label leaves the cadence row for out for delivery and settles after three days without a change.
     let from = harness.now();
     let mut polls = 0;
     while harness.row("se-1").await.state == "active" {

@@ -1,4 +1,4 @@
-//! Our own lack of file descriptors is nobody's failure (contract 3).
+//! A lack of our own file descriptors counts as nobody else's failure (contract 3).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     let site = Site::new(SandboxOptions::default()).await;
     let labels: Vec<String> = (0..40).map(|n| format!("\"se-{n}\"")).collect();
     (0..40).for_each(|n| site.sandbox.script(&format!("se-{n}"), Answer::json(200, in_transit())));
-    // Far more attempts at once than descriptors.
+    // More attempts at once than descriptors.
     site.receiver.answer_always(Answer::status(200).after(Duration::from_millis(300)));
     let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
     let text = text.replace("events = [\"*\"]", "events = [\"*\"]\nmax_in_flight = 100");

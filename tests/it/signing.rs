@@ -1,5 +1,5 @@
-//! The vendor's signature with a key of ours, and the plain HMAC, as receivers check them: with the keys that the running
-//! daemon publishes, at every attempt, in every form of body.
+//! The vendor's signature with our key, and the plain HMAC, checked as receivers do: with the keys that the running
+//! daemon publishes, for every attempt and format.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ const KEY_ID_A: &str = "-UpRbVLXKw2fkwrZJVYwrR0aZkpFoZB6HoJXphVI6Ks";
 const KEY_ID_B: &str = "kbto-XVCnm0TgsmJFZJd28dlZln6gXUWun6ucKVfAIQ";
 const HMAC_SECRET: &str = "It's a Secret to Everybody";
 
-/// A daemon with HTTP, RSA keys in files and subscribers that want every signature there is.
+/// A daemon with HTTP, RSA keys in files, and subscribers that use all kinds of signatures.
 struct Place {
     site: Site,
     http: SocketAddr,
@@ -36,12 +36,12 @@ impl Place {
         let site = Site::new(SandboxOptions::default()).await;
         site.write("a.pem", A);
         site.write("b.pem", B);
-        // Free now, and most likely still so in a moment.
+        // Free now, and probably a moment later.
         let http = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
         Self { site, http }
     }
 
-    /// `signing` is what `[signing]` holds.
+    /// `signing`: contents of `[signing]`.
     fn configure(&self, signing: &str) {
         let more = |name: &str, format: &str| {
             format!(
@@ -64,7 +64,7 @@ impl Place {
         daemon
     }
 
-    /// Head and body of the answer.
+    /// Returns head and body of the answer.
     async fn get(&self, target: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.http).await.unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -80,14 +80,14 @@ impl Place {
         set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Has the daemon read `signing` in the place of what there was.
+    /// Replaces `[signing]` and reloads.
     async fn reload(&self, daemon: &Daemon, signing: &str, times: usize) {
         self.configure(signing);
         daemon.signal("HUP");
         daemon.logged("configuration reloaded", times).await;
     }
 
-    /// The callback of a ping.
+    /// Sends a ping and returns its callback.
     async fn ping(&self) -> Callback {
         let before = self.site.receiver.callbacks().len();
         let (ok, said, error) = self.site.verb(&["subscribers", "ping", "orders"]).await;
@@ -105,7 +105,7 @@ fn is_ping(callback: &Callback) -> bool {
     callback.kind.as_deref() == Some("trackpost.ping")
 }
 
-/// Checks a callback as the vendor's documents tell receivers to, against a key set; the id of the key.
+/// Checks a callback against a key set as the vendor's documents describe. Returns the id of the key.
 fn vendor_signature(jwks: &str, callback: &Callback) -> String {
     let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
     let stamp = header("x-shipengine-timestamp");
@@ -162,7 +162,7 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
     }
     assert!(callbacks.iter().all(|callback| vendor_signature(&jwks, callback) == KEY_ID_A));
 
-    // What the daemon signed, taken apart by the verb that tells what is wrong.
+    // `trackpost verify` checks the callback of the daemon.
     place.site.write("jwks.json", &jwks);
     let callback = &callbacks[0];
     place.site.write("body.json", std::str::from_utf8(&callback.body).unwrap());
@@ -199,7 +199,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
     let by = [&first, &old, &new].map(|callback| vendor_signature(&cached, callback));
     assert_eq!(by, [KEY_ID_A, KEY_ID_A, KEY_ID_B], "what was fetched before the change still serves");
 
-    // Sent again under its old id, and signed with what is live now.
+    // The replay has its old id and a signature of the current key.
     let id = first.message_id.clone().unwrap();
     let (ok, said, error) = place.site.verb(&["deliveries", "retry", &id]).await;
     assert!(ok, "{said}{error}");
@@ -210,7 +210,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
     until(|| again().is_some()).await.unwrap();
     assert_eq!(vendor_signature(&cached, &again().unwrap()), KEY_ID_B);
 
-    // A key that can't be read changes nothing.
+    // An unreadable key changes nothing.
     place.configure("rsa_key = { file = \"gone.pem\" }");
     daemon.signal("HUP");
     daemon.logged("reload rejected", 1).await;

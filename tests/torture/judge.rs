@@ -1,4 +1,4 @@
-//! The end: everything is healed, the daemon drains, and the ledger is held against the database.
+//! Final check: all faults are removed, the daemon delivers the rest, and the ledger is compared with the database.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::machine::Machine;
 use super::rows::{connect, rows};
 use super::world::{LIMIT, SUBSCRIBERS, World};
 
-/// How long the daemon may take to catch up: an account that was down is asked again after a minute.
+/// Time limit for catching up. An account that was down is probed after a minute.
 const PATIENCE: Duration = Duration::from_secs(200);
-/// Polls of a label without an end that show that nothing more comes of it.
+/// Number of polls of a label after which no further change is expected.
 const FURTHER_POLLS: u64 = 4;
 
-/// Waits until everything is delivered. Returns what is not, in the end.
+/// Waits until everything is delivered. Returns the work that is left after the time limit.
 pub async fn drain(machine: &mut Machine) -> Option<String> {
     machine.heal();
     let watch = Stopwatch::start();
@@ -45,7 +45,7 @@ pub async fn drain(machine: &mut Machine) -> Option<String> {
     }
 }
 
-/// What an operator does after trouble: asks again at once about what waits for its backoff, and resumes subscribers.
+/// Acts as an operator after an outage: polls waiting labels by hand and resumes subscribers.
 pub async fn operate(world: &World) {
     let Ok(mut connection) = connect(&world.database()).await else { return };
     let query = "SELECT label_id FROM labels WHERE failures > 0 OR refusals > 0 OR state = 'unavailable'";
@@ -62,7 +62,7 @@ pub async fn operate(world: &World) {
     }
 }
 
-/// What is still to be done, in words. `polls` are those of each label when all parcels had come to their ends.
+/// Returns a description of the work that is left. `polls`: the polls of each label when all parcels had arrived.
 async fn remaining(world: &World, polls: &mut Option<Vec<(String, u64)>>) -> Option<String> {
     if !world.sandbox.all_ended() {
         return Some("the parcels are on their way".to_owned());
@@ -110,7 +110,7 @@ async fn unfinished(world: &World, polls: &[(String, u64)]) -> sqlx::Result<Opti
     Ok(None)
 }
 
-/// Everything that is wrong, as `kind: text` with its label. The daemon has ended.
+/// Returns all failures as `kind: text`, with their labels. The daemon has ended.
 pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
     let world = &machine.world;
     let mut found: Vec<(Option<String>, String)> =
@@ -124,7 +124,7 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
         Err(error) => return vec![(None, format!("the database cannot be opened: {error}"))],
     }
     let mut rows = rows(&world.database()).await;
-    // A ping is sent once, and nobody waits for it.
+    // A ping is sent once and not awaited.
     let mut connection = connect(&world.database()).await.unwrap();
     let pings: Vec<String> =
         sqlx::query_scalar("SELECT message_id FROM messages WHERE type = 'trackpost.ping'")
@@ -144,7 +144,7 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
     found
 }
 
-/// All that is known of a label, in order.
+/// Returns the history of a label, in order.
 pub async fn story(world: &World, label: &str) -> String {
     let mut lines: Vec<(jiff::Timestamp, String)> = Vec::new();
     for request in

@@ -1,4 +1,4 @@
-//! The machine: does something bad every few hundred milliseconds, in the order that a seed sets.
+//! Fault injector: causes a fault every few hundred milliseconds, in an order that follows from the seed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use super::judge::operate;
 use super::proxy::Fault;
 use super::world::{ACCOUNTS, Daemon, LIMIT, SUBSCRIBERS, Settings, World, key};
 
-/// A new wave of parcels sets out so often.
+/// Interval between two waves of parcels.
 const WAVE: Duration = Duration::from_secs(12);
 const PARCELS: usize = 16;
-/// An operator looks after failing labels so often.
+/// Interval at which an operator polls failing labels by hand.
 const OPERATOR: Duration = Duration::from_secs(3);
-/// What SIGTERM may take (contract 9.2), and a little for a busy machine.
+/// Limit for a stop by SIGTERM (contract 9.2), and a margin for a busy machine.
 const STOPPING: Duration = Duration::from_secs(15);
-/// An API that fails for longer is known to be down, and asked again after a minute.
+/// After an outage longer than this, the API's account is down and is probed once a minute.
 const OUTAGES_FROM: Duration = Duration::from_secs(100);
 
 pub struct Machine {
     pub world: World,
     pub daemon: Daemon,
     pub rng: fastrand::Rng,
-    /// How often each thing was done.
+    /// Number of times that each fault was caused.
     pub done: BTreeMap<String, usize>,
-    /// What must not happen and is no matter of the ledger.
+    /// Failures that the ledger does not see.
     pub wrong: Vec<String>,
     settings: Settings,
     edition: u32,
     clock: i64,
-    /// When each fault ends: of the APIs, the subscribers, the disk.
+    /// End of each fault: of the APIs, the subscribers, the disk.
     until: BTreeMap<String, Duration>,
     watch: Stopwatch,
-    /// The last death was ordered, or the disk was full.
+    /// Whether this test caused the last exit: by a kill, a crash point, or a full disk.
     excused: bool,
     long: bool,
 }
@@ -103,12 +103,12 @@ impl Machine {
         self.excused = self.until.contains_key("disk");
     }
 
-    /// The next daemon ends at a crash point, if it gets there.
+    /// Lets the next daemon end at a crash point if it reaches one.
     fn arm(&mut self) {
         if !cfg!(feature = "crash-points") {
             return self.kill();
         }
-        // The list of labels is not read here.
+        // This test does not use discovery.
         let points: Vec<CrashPoint> =
             CrashPoint::ALL.into_iter().filter(|point| *point != CrashPoint::PageRead).collect();
         let point = points[self.rng.usize(..points.len())];
@@ -138,7 +138,7 @@ impl Machine {
         self.excused = self.until.contains_key("disk");
     }
 
-    /// Starts the next daemon if this one has ended; it may not end by itself but for an order or a full disk.
+    /// Starts the next daemon if this one has ended. An exit that this test did not cause is a failure.
     fn revive(&mut self) {
         let Some(status) = self.daemon.ended() else { return };
         if self.until.contains_key("configuration") {
@@ -214,7 +214,7 @@ impl Machine {
         self.lasts("api", 2_500);
     }
 
-    /// A label's next request gets 429.
+    /// Answers the next request of a label with 429.
     fn throttle(&mut self) {
         self.count("API: 429");
         let (label, _) = &self.world.labels[self.rng.usize(..self.world.labels.len())];
@@ -247,7 +247,7 @@ impl Machine {
         self.lasts("answers", 3_000);
     }
 
-    /// An edit of the configuration or of the label file, sound or not.
+    /// Edits the configuration or the label file, validly or not.
     fn edit(&mut self) {
         self.edition += 1;
         match self.rng.u32(..5) {
@@ -280,11 +280,11 @@ impl Machine {
         if self.daemon.said("trackpost runs") {
             self.daemon.signal("HUP");
         }
-        // Whoever starts next must find a sound one.
+        // The next start needs a valid file.
         self.until.insert("configuration".to_owned(), self.watch.elapsed());
     }
 
-    /// Another process reads or writes beside the daemon.
+    /// Runs a command beside the daemon.
     async fn verb(&mut self) {
         let label = self.world.labels[self.rng.usize(..self.world.labels.len())].0.clone();
         let (subscriber, ..) = SUBSCRIBERS[self.rng.usize(..SUBSCRIBERS.len())];
@@ -323,7 +323,7 @@ impl Machine {
         self.world.labels.iter().find(|(id, _)| id == label).map_or("main", |(_, account)| account)
     }
 
-    /// A second daemon on the same database ends at once, if there is a first one.
+    /// Starts a second daemon on the same database. It must exit at once while the first one runs.
     async fn second_daemon(&mut self) {
         if !self.daemon.said("trackpost runs") || self.daemon.ended().is_some() || self.excused {
             return;
@@ -351,7 +351,7 @@ impl Machine {
         self.count("clock jump");
     }
 
-    /// Ends everything that is bad. A daemon runs afterwards, with a sound configuration.
+    /// Ends all faults. Afterwards a daemon runs with a valid configuration.
     pub fn heal(&mut self) {
         self.until.clear();
         self.world.heal();
@@ -363,7 +363,7 @@ impl Machine {
         self.excused = false;
     }
 
-    /// Stops the daemon in order.
+    /// Stops the daemon by SIGTERM.
     pub async fn stop(&mut self) {
         self.daemon.signal("TERM");
         let status = self.daemon.wait(STOPPING).await;

@@ -1,4 +1,4 @@
-//! What the list and the polls of an account share: its quota, its budget, its standing.
+//! Quota, budget and status of an account, shared by discovery and polls.
 
 use trackpost::sandbox::Answer;
 
@@ -174,7 +174,7 @@ async fn list_requests_count_against_the_quota_also_after_a_restart() {
 
 #[tokio::test]
 async fn a_small_budget_is_left_to_the_polls() {
-    // A call every two minutes or so, the list less often than its interval.
+    // About one request every two minutes, the list less often than its interval.
     let mut harness = Harness::with(&format!("requests_per_month = 20000\n{DISCOVER}{ORDERS}")).await;
     harness.make([1]);
     for _ in 0..2 {

@@ -1,4 +1,5 @@
-//! Labels that are found in the list: each once, none missed, none kept that was voided, and nobody's address.
+//! Labels found in the list: each is watched once, none is missed, voided ones are dropped, and personal data is not
+//! stored.
 
 mod account;
 mod running;
@@ -41,14 +42,14 @@ impl Harness {
         self.states().await.iter().filter(|(_, state, _)| state != "removed").count()
     }
 
-    /// What the list was asked, in order.
+    /// The requests for the list, in order.
     fn listings(&self) -> Vec<String> {
         let asked = self.sandbox.requests().into_iter().map(|asked| asked.target);
         asked.filter(|target| target.contains("/labels?")).collect()
     }
 }
 
-/// A page that holds just this.
+/// A page with exactly these labels.
 fn page(labels: &[Value]) -> Answer {
     Answer::json(200, json!({"labels": labels, "pages": 1, "page": 1, "links": {"next": {}}}).to_string())
 }
@@ -96,7 +97,7 @@ async fn only_trackable_labels_are_watched() {
     harness.discover_once().await;
     assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
 
-    // Hours later it is completed; what came after it did not leave it behind.
+    // The label is completed hours later. The walk has waited for it.
     harness.pass(hours(5));
     let later = harness.now();
     harness.sandbox.unscript_list();
@@ -120,7 +121,7 @@ async fn a_voided_label_is_dropped_within_the_hour() {
     harness.discover().await;
     assert_eq!(harness.row("se-1").await.state, "removed");
 
-    // Beyond the overlap only the walk for voids sees it; and who else asks for a label goes on.
+    // Beyond the overlap only the walk for voids finds it. Other sources of a label keep it.
     harness.store().add_by_hand(&[by_hand(&harness, "se-3")], harness.now()).await.unwrap();
     harness.make([4]);
     harness.pass(hours(48));

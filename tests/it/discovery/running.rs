@@ -1,4 +1,4 @@
-//! The real binary: what it writes, what it checks, what it does at a reload.
+//! The real binary with discovery: stored data, `check`, and reload.
 
 use trackpost::domain::label::LabelId;
 use trackpost::sandbox::{Answer, SandboxOptions};
@@ -6,11 +6,11 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 use super::id;
 use crate::harness::child::{Site, until};
 
-/// What the sandbox says of the people who get its parcels, and a part of the links that open their labels.
+/// Personal data in the sandbox's list, and a part of the links to its labels.
 const PEOPLE: [&str; 6] =
     ["Sam Sample", "555-0100", "sam@example.com", "Example Street", "74103", "SANDBOXTOKEN"];
 
-/// The bytes of every file of the site, with its name.
+/// Returns the name and the bytes of every file of the site.
 fn everything_written(site: &Site) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(site.folder()).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
@@ -28,7 +28,7 @@ async fn names_and_addresses_are_never_stored_or_logged() {
     let told =
         until(|| site.receiver.callbacks().iter().any(|d| d.label_id.as_deref() == Some("se-20"))).await;
     assert!(told.is_ok(), "discovered labels are polled and told of:\n{}", daemon.log());
-    // What is wrong with a page is not told by quoting it.
+    // An error about a page does not quote the page.
     site.sandbox.script_list(Answer::json(200, r#"{"labels":["Sam Sample, Example Street"]}"#));
     daemon.logged("no list of labels", 1).await;
     for (file, bytes) in everything_written(&site) {
@@ -47,7 +47,7 @@ async fn names_and_addresses_are_never_stored_or_logged() {
     site.inspect();
 }
 
-/// `[accounts.main.discover]` of a site, which may be written anew.
+/// `[accounts.main.discover]` of a site. The file may be rewritten.
 fn discover_at(site: &Site, enabled: bool) {
     let more = format!("[accounts.main.discover]\nenabled = {enabled}\ninterval = \"100ms\"\n");
     site.write("trackpost.toml", &site.configuration("[]", &more));
@@ -87,7 +87,7 @@ async fn a_reload_turns_discovery_on_and_off() {
         let polled = site.sandbox.requests_of("se-1");
         until(|| site.sandbox.requests_of("se-1") > polled + 2).await
     };
-    // A call for the list that was under way then may still end.
+    // A request for the list that was in flight may still end.
     assert!(goes_on().await.is_ok(), "what was found is polled on");
     let listed = listings();
     assert!(goes_on().await.is_ok(), "and on");

@@ -1,4 +1,4 @@
-//! Along the list, whatever its order and the size of its pages, and whenever we die.
+//! Walks along the list in any order, with any page size, and with a crash at any point.
 
 use serde_json::{Value, json};
 use trackpost::sandbox::Answer;
@@ -54,7 +54,7 @@ async fn discovery_continues_from_its_position_after_an_outage() {
         harness.make([number]);
     }
     harness.pass(hours(12));
-    // It is entered late: dated before the last label that was seen.
+    // The label appears late and is dated before the last label seen.
     harness.make([12]);
     harness.sandbox.date(&id("se-12"), seen - seconds(14 * 60));
     harness.restart().await;

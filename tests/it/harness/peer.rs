@@ -1,4 +1,4 @@
-//! A server that answers byte for byte, and closes when it is told to: what a well-behaved library would never do.
+//! A server that answers raw bytes and closes on request, which a correct library would not do.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,25 +10,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use trackpost::clock;
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    /// Of which connection, from 0.
+    /// Number of its connection, from 0.
     pub connection: usize,
-    /// The how manieth of its connection, from 0.
+    /// Number within its connection, from 0.
     pub number: usize,
     pub head: String,
     pub body: Vec<u8>,
 }
 
-/// What is done about a request.
+/// Reaction to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// These bytes; the connection stays open.
+    /// Sends these bytes and keeps the connection open.
     Bytes(Vec<u8>),
-    /// These bytes, then the connection is closed.
+    /// Sends these bytes and closes the connection.
     Last(Vec<u8>),
-    /// These bytes, then a chunk of a byte every 50 ms, without end.
+    /// Sends these bytes, then a chunk of one byte every 50 ms, without end.
     Drip(Vec<u8>),
 }
 
@@ -67,12 +67,12 @@ impl Peer {
         self.heard.lock().unwrap().clone()
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.heard().iter().map(|heard| heard.connection + 1).max().unwrap_or(0)
     }
 
-    /// How many of them are closed, by either side.
+    /// Returns the number of connections closed by either side.
     pub fn closed(&self) -> usize {
         self.closed.load(Ordering::Relaxed)
     }
@@ -84,7 +84,7 @@ impl Drop for Peer {
     }
 }
 
-/// A whole answer.
+/// A complete answer.
 pub fn answer(status: &str, body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -122,7 +122,7 @@ async fn converse(
     }
 }
 
-/// The next request; `read` keeps what came of the one after it.
+/// Reads the next request. `read` keeps the bytes after it.
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     loop {
         if let Some(end) = read.windows(4).position(|part| part == b"\r\n\r\n") {
