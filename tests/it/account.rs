@@ -1,4 +1,4 @@
-//! What is the account's matter and no label's (contract 3, 4.2).
+//! Failures of the account as opposed to failures of a label (contract 3, 4.2).
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use serde_json::Value;
@@ -7,7 +7,7 @@ use trackpost::sandbox::{Answer, Fault, FaultKind, LoggedRequest};
 use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{API_KEY, Harness, ORDERS, hours, seconds};
 
-/// Polls `se-1`, which is told to wait; then says for how many seconds the whole account waited.
+/// Polls `se-1`, which is throttled. Returns for how many seconds the account waited.
 async fn seconds_waited(throttle: impl FnOnce(&Harness) -> Answer) -> i64 {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
@@ -116,10 +116,10 @@ async fn account_messages_have_no_label() {
     assert!(harness.callbacks("shop").is_empty(), "the vendor's form has no such thing");
 }
 
-/// As the vendor says that the subscription ended.
+/// The vendor's answer after the end of the subscription.
 const INACTIVE: &str = r#"{"request_id":"00000000-0000-4000-8000-000000000000","errors":[{"error_source":"shipengine","error_type":"account_status","error_code":"subscription_inactive","message":"(text)"}]}"#;
 
-/// Twelve labels, named `se-0` to `se-11`.
+/// Twelve labels: `se-0` to `se-11`.
 async fn twelve() -> (Harness, Vec<String>) {
     let harness = Harness::new().await;
     let labels: Vec<String> = (0..12).map(|n| format!("se-{n}")).collect();
@@ -220,7 +220,7 @@ async fn the_same_refusal_for_many_labels_suspends_the_account() {
 async fn unknown_labels_do_not_suspend_the_account() {
     let (mut harness, labels) = twelve().await;
     for label in &labels {
-        // Each is named in its answer.
+        // Each answer names its label.
         harness.sandbox.forget(&label.parse().unwrap());
     }
     assert_eq!(harness.poll().await, 12);
@@ -284,7 +284,7 @@ async fn an_outage_is_probed_and_is_not_a_failure_of_a_label() {
     for label in &labels {
         harness.answers(label, Answer::status(502));
     }
-    // Twenty in a row stand for all, and what was under way with them.
+    // Twenty in a row are enough, with the requests in flight.
     assert!(harness.poll().await <= 27, "nobody asks forty times whether it is down");
     for minutes in [1, 2, 4, 8, 16, 32, 60] {
         harness.pass(seconds(minutes * 60 - 1));
@@ -330,7 +330,7 @@ async fn the_quota_holds_across_a_restart() {
     assert_eq!(harness.poll().await, 40);
 }
 
-/// Two urgencies; whoever has had no news for half a day is given up.
+/// Two cadence rows. A label without a change for half a day expires.
 const IMPATIENT: &str = r#"
 [cadence]
 give_up_after = "12h"
@@ -397,7 +397,7 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     assert!(harness.kinds().iter().all(|kind| !silent.contains(&kind.as_str())), "news came first");
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state <> 'active' OR failures > 0").await, 0);
 
-    // A day is 144 waits of ten minutes, and 12 of two hours.
+    // A day has 144 waits of ten minutes and 12 of two hours.
     let asked = harness.sandbox.requests().split_off(back);
     let urgent = |asked: &&LoggedRequest| {
         asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2)

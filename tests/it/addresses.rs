@@ -1,9 +1,9 @@
-//! Where callbacks go and where they don't (contract 7.7).
+//! Allowed and refused addresses of callbacks (contract 7.7).
 
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS};
 
-/// A harness whose one callback goes to `url`, tried once; `more` is configuration of the subscriber.
+/// A harness after one attempt of a callback to `url`. `more`: additional configuration of the subscriber.
 async fn posting_to(url: &str, more: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", url).replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&format!("{orders}timeout = \"2s\"\n{more}\n")).await;

@@ -1,4 +1,4 @@
-//! A subscriber that fails as a whole (contract 7.6).
+//! A failing subscriber (contract 7.6).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ async fn health(harness: &Harness, subscriber: &str) -> Health {
     harness.store().subscriber_health(&SubscriberName::new(subscriber)).await.unwrap()
 }
 
-/// Six labels with several messages each, and a receiver that does not answer for a day; `tick` goes on in between.
+/// Six labels with several messages each, and a receiver that does not answer for a day. `tick` runs in between.
 async fn down_for_a_day(harness: &mut Harness) {
     harness.register(&LABELS).await;
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));
@@ -34,7 +34,7 @@ async fn down_for_a_day(harness: &mut Harness) {
         harness.pass(next.max(harness.now() + seconds(1)).duration_since(harness.now()));
         harness.deliver().await;
         if harness.now().duration_since(noon) > seconds(40_000) && harness.count(NEWS).await == 3 {
-            // News comes in the meantime.
+            // More messages are created meanwhile.
             harness.says("se-1", &tracking("IT", &[&event(30, "IT", "AR"), &event(0, "AC", "PU")]));
             harness.poll_again("se-1").await;
             harness.restart().await;
@@ -47,7 +47,7 @@ async fn down_for_a_day(harness: &mut Harness) {
     assert_eq!(harness.count(told).await, 1, "it is told once, through a restart too");
 }
 
-/// Everything comes within the longest wait for a probe and a moment to drain, each once, in order.
+/// Checks that all messages arrive once and in order, within the longest wait for a probe and a short drain.
 async fn comes_back(harness: &mut Harness) {
     comes_back_after(harness, 301).await;
 }
@@ -85,7 +85,7 @@ async fn a_receiver_that_answers_500_for_a_day_gets_everything_once_and_in_order
 
 #[tokio::test]
 async fn a_receiver_that_refuses_connections_for_a_day_gets_everything_once_and_in_order() {
-    // A door that is shut, and later opened at the same place.
+    // A closed port, which a receiver opens later.
     let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = door.local_addr().unwrap();
     drop(door);

@@ -1,4 +1,4 @@
-//! What goes over the wire to a subscriber (contract 6).
+//! Callbacks as sent to a subscriber (contract 6).
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::harness::{Harness, ORDERS, SECRET, nth, seconds};
 
 const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
-/// Nothing in it is as a serializer would write it.
+/// An answer formatted unlike any serializer's output.
 const ODD: &str = r#"{ "events":[ {"z":1.50,"occurred_at":"2030-03-04T06:00:00Z","x":null, "event_code":"PU",
   "status_code":"AC","description":"café ☕ \u00e9\/","a":[1E2,-0.0]} ],"status_code":"it",
   "weight":{"value":1.50,"unit":null},"tracking_number":"1Z 9","carrier_code":"ups","carrier_id":12345678901234567890,"shipped_date":"8/4/2021" }"#;
@@ -22,7 +22,7 @@ fn subscriber(name: &str, format: &str, rest: &str) -> String {
     )
 }
 
-/// A harness that starts so early in its virtual time that verifiers with a clock take its timestamps.
+/// A harness whose virtual time starts close enough to now that verifiers with a clock accept its timestamps.
 fn soon() -> Timestamp {
     clock::now() + SignedDuration::from_secs(60)
 }

@@ -1,4 +1,4 @@
-//! The clock jumps while it runs, or between two runs: polls and deliveries go on (contract 9.5).
+//! Clock jumps during a run or between two runs: polls and deliveries continue (contract 9.5).
 
 use jiff::SignedDuration;
 use trackpost::sandbox::Answer;
@@ -11,11 +11,11 @@ const TEN_MINUTES: &str =
 
 const JUMPS: [SignedDuration; 4] = [hours(-1), hours(-24), hours(-24 * 61), SignedDuration::from_secs(-90)];
 
-/// Three labels, and callbacks that wait five minutes for their third attempt.
+/// Three labels, with callbacks that wait five minutes for their third attempt.
 async fn waiting() -> Harness {
     let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}retry = [\"5s\", \"5m\"]\n")).await;
     harness.receiver.answer_by(|callback| {
-        // Some are accepted, so that it is the messages that fail and not the subscriber.
+        // Some callbacks are accepted, so the messages fail and not the subscriber.
         (callback.kind.as_deref() != Some("tracking.updated")).then(|| Answer::status(500))
     });
     harness.register(&["se-1", "se-2", "se-3"]).await;
@@ -103,7 +103,7 @@ async fn a_finished_wait_does_not_begin_again_after_the_clock_was_set_back() {
     }
 }
 
-/// What was sent by a clock that was ahead counts as sent now: the limit holds, and for a minute only.
+/// Requests sent while the clock was ahead count as sent now: the limit holds, and for a minute only.
 #[tokio::test]
 async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {
     for back in JUMPS {

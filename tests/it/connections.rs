@@ -1,4 +1,4 @@
-//! Whose fault a failure is, as far as connections tell (contract 3, 7.4, 7.8, 7.9): byte for byte over real sockets.
+//! Failures of connections and their attribution (contract 3, 7.4, 7.8, 7.9): byte for byte over real sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::harness::parcel::in_transit;
 use crate::harness::peer::{Heard, Peer, Reply, answer};
 use crate::harness::{Harness, ORDERS, about};
 
-/// An account whose API is at `url`, and its client.
+/// An account with its API at `url`, and its client.
 async fn api(url: &str) -> (Account, Client) {
     let harness = Harness::new().await;
     let account = Account { base_url: url.to_owned(), ..harness.account.clone() };
@@ -31,20 +31,20 @@ async fn read(account: &Account, client: &Client) -> Reading {
     client.read(account, &"se-1".parse().unwrap(), None, "2030-03-04T12:00:00Z".parse().unwrap()).await
 }
 
-/// What the API answers, byte for byte, is read as.
+/// Returns the reading of a raw answer of the API.
 async fn reading_of(bytes: Vec<u8>) -> Reading {
     let peer = Peer::new(move |_| Reply::Last(bytes.clone())).await;
     let (account, client) = api(&peer.url()).await;
     read(&account, &client).await
 }
 
-/// A harness whose receiver is `peer`; `orders` is told of summaries only.
+/// A harness whose receiver is `peer`. `orders` gets summaries only.
 async fn receiving_at(peer: &Peer, more: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", &peer.url()).replace("[\"*\"]", "[\"tracking.updated\"]");
     Harness::with(&format!("{orders}{more}")).await
 }
 
-/// A harness with one callback that `peer` was asked to take.
+/// A harness after one attempt to post a callback to `peer`.
 async fn posted_to(peer: &Peer, more: &str) -> Harness {
     let mut harness = receiving_at(peer, more).await;
     harness.register(&["se-1"]).await;
@@ -54,7 +54,7 @@ async fn posted_to(peer: &Peer, more: &str) -> Harness {
     harness
 }
 
-/// Outcome and detail of the one attempt that a receiver's answer, byte for byte, makes.
+/// Returns outcome and detail of one attempt that gets this raw answer.
 async fn attempt_of(reply: Reply) -> (String, String) {
     let peer = Peer::new(move |_| reply.clone()).await;
     let mut attempts = posted_to(&peer, "").await.attempts().await;
@@ -103,7 +103,7 @@ async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiv
 
 #[tokio::test]
 async fn a_408_on_an_idle_connection_is_not_a_failure() {
-    // Some say 408 on the connection that they close, whatever comes on it.
+    // Some servers send 408 on a connection before they close it, whatever the request.
     let peer = Peer::new(|heard| match heard.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
         _ => Reply::Last(answer("408 Request Timeout", "")),
@@ -175,7 +175,7 @@ async fn connections_are_reused_and_requests_accept_only_identity_encoding() {
     }
 }
 
-/// An answer with so many header lines.
+/// Returns an answer with this many header lines.
 fn many_headers(count: usize) -> Vec<u8> {
     let lines: String = (0..count).map(|n| format!("x-debug-{n}: {n}\r\n")).collect();
     format!("HTTP/1.1 200 OK\r\n{lines}content-length: 0\r\n\r\n").into_bytes()
@@ -283,7 +283,7 @@ async fn a_refused_connection_is_reported_in_plain_words() {
     let detail = reading.detail().unwrap();
     assert!(detail.starts_with("the name nowhere.invalid has no address: "), "{detail}");
 
-    // A server without TLS.
+    // The server has no TLS.
     let peer = Peer::new(|_| Reply::Last(Vec::new())).await;
     let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = plain.local_addr().unwrap();
@@ -300,7 +300,7 @@ async fn a_refused_connection_is_reported_in_plain_words() {
     drop(peer);
 }
 
-/// Connections to `peer` with such limits.
+/// Connections to `peer` with these limits.
 fn transport(peer: &Peer, limits: Limits) -> Transport {
     let settings = Settings {
         tls: Arc::new(trackpost::tls::client_config(&[], None).unwrap()),
@@ -355,7 +355,7 @@ async fn an_idle_connection_is_closed_by_itself() {
 
 #[tokio::test]
 async fn one_stale_connection_empties_the_pool() {
-    // Four at once, then the server has closed them all, and nobody has noticed.
+    // After four requests at once the server closes all connections, and the client has not noticed.
     let late = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&late);
     let peer = Peer::new(move |heard| {
@@ -386,7 +386,7 @@ async fn an_answer_over_the_limit_is_not_read() {
     assert_eq!(reading.detail().unwrap(), "the answer is larger than 4194304 bytes");
 }
 
-/// In how many seconds the one callback is tried again, and the detail, if the answer asks to wait so.
+/// Returns the wait before the next attempt in seconds, and the detail, for an answer with this Retry-After.
 async fn asked_to_wait(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
     let text = Arc::new(std::sync::Mutex::new(String::new()));
     let value = Arc::clone(&text);

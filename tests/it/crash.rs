@@ -1,6 +1,6 @@
-//! Every crash point that the code comments on (harness law 9): what the next start sees, and why that is right.
+//! Crash points of the code: the state after the next start is right (design rule 6).
 //!
-//! A kill is a future dropped where it stands, or a writer that is gone. The same with a real kill -9 is in `process`.
+//! A kill is a dropped future or a lost writer. `process` does the same with a real kill -9.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -14,7 +14,7 @@ use trackpost::store::StoreError;
 use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, seconds};
 
-/// Polls `future` so many times at most, then drops it where it stands. Whether it got to its end.
+/// Polls `future` at most this many times, then drops it. Returns whether it finished.
 async fn killed_after<F: Future>(polls: usize, future: F) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
@@ -48,7 +48,7 @@ async fn killed_during_a_poll_the_label_is_still_due() {
     assert_eq!(harness.kinds().len(), 3);
 }
 
-/// Waits until so many requests have come in.
+/// Waits for this many requests.
 async fn asked(sandbox: &trackpost::sandbox::SandboxHandle, requests: u64) {
     while sandbox.counters().requests < requests {
         tokio::task::yield_now().await;
@@ -81,7 +81,7 @@ async fn killed_after_the_commit_every_message_is_sent_once() {
     harness.reserve().await;
     let inbox = harness.store().inbox(&SubscriberName::new("orders"));
     let now = harness.now();
-    // The writer hands over after its commit and before it answers; this task hears of it first.
+    // The writer hands over after its commit and before its answer; this task sees the handover first.
     tokio::select! {
         biased;
         () = inbox.arrived() => {}
@@ -134,7 +134,7 @@ async fn killed_after_the_post_was_accepted_and_before_it_is_recorded_it_is_sent
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
-    // The courier's first step looks whether the clock was set back.
+    // The courier's first step checks whether the clock was set back.
     harness.deliver_once("orders").await;
     harness.poll().await;
     harness.lose_the_writer().await;

@@ -1,4 +1,4 @@
-//! One attempt and what the other side may do to it (contract 7.4, 7.8).
+//! One attempt and the behavior of its receiver (contract 7.4, 7.8).
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use trackpost::sandbox::Answer;
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS};
 
-/// A server that hands its first connection to `treat`, once the request's head is there.
+/// A server that passes its first connection to `treat` after the head of the request.
 fn rude<T: Send + 'static>(
     treat: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (SocketAddr, JoinHandle<T>) {
@@ -26,7 +26,7 @@ fn rude<T: Send + 'static>(
     (addr, thread)
 }
 
-/// A harness whose one callback goes to `addr`, tried once.
+/// A harness after one attempt of a callback to `addr`.
 async fn posting_to(addr: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", addr).replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&(orders + "timeout = \"1s\"\n")).await;
@@ -50,7 +50,7 @@ async fn the_status_decides_and_an_endless_body_is_dropped() {
     let (addr, server) = rude(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
         let chunk = [b"4000\r\n".as_slice(), &[b'x'; 0x4000], b"\r\n"].concat();
-        // Ends only when the other side has had enough.
+        // Ends when the client closes the connection.
         while stream.write_all(&chunk).is_ok() {}
     });
     let harness = posting_to(&format!("http://{addr}/")).await;
@@ -64,7 +64,7 @@ async fn the_status_decides_and_an_endless_body_is_dropped() {
 async fn the_status_decides_without_waiting_for_the_body() {
     let (addr, server) = rude(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").unwrap();
-        // Until the other side hangs up.
+        // Waits until the client closes the connection.
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     });

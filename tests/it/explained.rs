@@ -1,4 +1,4 @@
-//! `deliveries show` tells the whole story of a delivery: what was tried, how far it came, when next, and why then.
+//! `deliveries show` prints the history of a delivery: attempts, stages reached, the next attempt and its reason.
 
 use serde_json::Value;
 use trackpost::sandbox::{Answer, SandboxOptions};
@@ -6,7 +6,7 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 use crate::harness::child::{Site, until};
 use crate::harness::parcel::in_transit;
 
-/// What `show --json` says of the label's deliveries to `subscriber`, by `seq`.
+/// Returns the deliveries of the label to `subscriber` by `seq`, from `show --json`.
 fn shown(site: &Site, subscriber: &str) -> Vec<Value> {
     let (code, out, error) =
         site.run_verb(&["deliveries", "list", "--subscriber", subscriber, "--label", "se-1", "--json"]);
@@ -76,7 +76,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
     assert!(because.contains(&"probed".into()), "{unreached}");
     assert!(text(&site, unreached).contains("down is failing since"), "{unreached}");
 
-    // By hand it goes at once, and the rest follows.
+    // A retry by hand is due at once, and the others follow.
     let id = first["delivery_id"].as_str().unwrap();
     assert_eq!(site.run_verb(&["deliveries", "retry", id]).0, Some(0));
     let done = || shown(&site, "orders").iter().all(|delivery| delivery["state"] == "delivered");
@@ -87,7 +87,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
     assert_eq!(first["log"][0]["retry_after_heeded"], "overruled");
     assert_eq!(first["log"][1]["reached"], "answered");
 
-    // Sent again by hand, while the subscriber is paused, and nobody runs.
+    // A retry by hand while the subscriber is paused and no daemon runs.
     assert_eq!(site.run_verb(&["subscribers", "pause", "orders"]).0, Some(0));
     let (code, said, _) = site.run_verb(&["deliveries", "retry", id]);
     assert!(code == Some(0) && said.contains("queued again; orders is paused since"), "{said}");

@@ -1,4 +1,4 @@
-//! The feed of messages: nothing is skipped, nothing twice, and not for everybody (contract 9.3).
+//! The message feed: complete, without repetitions, and protected by a token (contract 9.3).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS, connect, loopback};
 
-/// The HTTP server of a harness; it ends with the test.
+/// The HTTP server of a harness. It ends with the test.
 struct Server {
     addr: SocketAddr,
     task: JoinHandle<()>,
@@ -50,7 +50,7 @@ impl Server {
         self.get_with(target, "").await
     }
 
-    /// Status and body; `head` holds more header lines.
+    /// Returns status and body. `head`: additional header lines.
     async fn get_with(&self, target: &str, head: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}\r\n");
@@ -227,7 +227,7 @@ async fn a_request_needs_the_configured_token() {
 async fn the_daemon_serves_the_feed_with_its_token() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    // Free a moment ago; nobody else asks for this one by name.
+    // This port was free a moment ago, and no other test uses it by number.
     let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
     let http = format!("listen = \"{addr}\"\ntoken = \"open-sesame\"");
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &http));

@@ -1,4 +1,4 @@
-//! How soon news was noticed, as it is kept and told (contract 9.3): measured on a parcel whose every minute is known.
+//! Freshness: delays between a change and its poll, as stored and shown (contract 9.3), for a parcel with known times.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ fn minutes(minutes: i64) -> SignedDuration {
     SignedDuration::from_mins(minutes)
 }
 
-/// `minute` minutes after noon, when the harness opens.
+/// Returns the instant `minute` minutes after noon, when the harness opens.
 fn scan(minute: u32, status: &str, code: &str) -> String {
     event(360 + minute, status, code)
 }
 
-/// A label that was seen at noon with one scan; nothing is counted of it yet.
+/// A label that was polled at noon with one scan. Nothing is counted yet.
 async fn watched() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
@@ -38,7 +38,7 @@ async fn look(harness: &mut Harness, after: SignedDuration, answer: &str) {
     harness.poll_again("se-1").await;
 }
 
-/// Kind, whether of deliveries, and the buckets that hold something, with what they hold.
+/// Returns kind, whether of deliveries, and the buckets that are not empty, with their counts.
 type Counted = (Kind, bool, Vec<(usize, u64)>);
 
 fn held(series: &Series) -> Counted {
@@ -54,14 +54,14 @@ async fn counted(harness: &Harness) -> Vec<Counted> {
 async fn freshness_counts_survive_a_restart() {
     let mut harness = watched().await;
     let (a, b, c) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"), scan(100, "DE", "DL"));
-    // Seen 9 minutes after it happened, 20 after the last look.
+    // Polled 9 minutes after the scan, 20 after the last poll.
     look(&mut harness, minutes(20), &tracking("IT", &[&b, &a])).await;
-    // A look that brings nothing new, and one that fails: the last good one counts.
+    // An unchanged poll and a failed one: the last good one counts.
     look(&mut harness, minutes(40), &tracking("IT", &[&b, &a])).await;
     harness.answers("se-1", Answer::json(500, String::new()));
     harness.pass(minutes(30));
     harness.poll_again("se-1").await;
-    // The delivery comes with two scans that were backfilled, one of them of the future.
+    // The delivery arrives with two backfilled scans, one of them in the future.
     let (old, ahead) = (scan(5, "IT", "DP"), scan(400, "IT", "NT"));
     look(&mut harness, minutes(60), &tracking("DE", &[&ahead, &c, &b, &old, &a])).await;
     harness.restart().await;
@@ -71,7 +71,7 @@ async fn freshness_counts_survive_a_restart() {
     assert_eq!(
         series.iter().map(held).collect::<Vec<_>>(),
         [
-            // 90 minutes since the last good look, twice; 20 minutes.
+            // 90 minutes since the last good poll, twice; 20 minutes.
             (Kind::Own, false, vec![(3, 1), (5, 1)]),
             (Kind::Own, true, vec![(5, 1)]),
             (Kind::Seen, false, vec![(1, 1)]),
@@ -123,7 +123,7 @@ async fn freshness_is_logged_once_a_day() {
     let logging = tracing::subscriber::set_default(subscriber);
     let mut report = Report::new(harness.now());
     for _ in 0..3 {
-        // To half past seven, to half past two, to half past nine.
+        // Until half past seven, half past two, and half past nine.
         report.step(harness.store(), harness.now()).await.unwrap();
         harness.pass(minutes(420));
     }

@@ -1,4 +1,4 @@
-//! The checker of all invariants sees what is broken, and says whose it is.
+//! The checker of all invariants detects each violation and names its row.
 
 use tempfile::TempDir;
 use trackpost::sandbox::Answer;
@@ -7,7 +7,7 @@ use trackpost::store;
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, connect};
 
-/// What is done to a copy of a sound database, and what is to be said of it.
+/// Damage to a copy of a valid database, with the expected report.
 const BREAKAGES: [(&str, &str); 15] = [
     ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "the last message of se-1 has seq"),
     (
@@ -44,7 +44,7 @@ const BREAKAGES: [(&str, &str); 15] = [
     ("DELETE FROM freshness WHERE kind = 'seen'", "counts 1 events of ups in main as own, but 0 as seen"),
 ];
 
-/// One label delivered, with a revision; one whose first message fails.
+/// One delivered label with a revision, and one label whose first message fails.
 async fn sound() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;

@@ -1,4 +1,4 @@
-//! What the parcels teach moves the looks: within the rows that allow it, and after a restart too.
+//! Learned rates change the time of polls, within the rows that allow it and also after a restart.
 
 use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::polling::cadence::RowName;
@@ -13,7 +13,7 @@ fn labels() -> Vec<String> {
     (1..=PARCELS).map(|n| format!("se-{n}")).collect()
 }
 
-/// Each parcel has a scan every eleven hours, and is looked at by the hour.
+/// Each parcel has a scan every eleven hours and is polled every hour.
 async fn live_through(harness: &mut Harness, scans: u32) {
     let labels = labels();
     for scan in 0..scans {
@@ -39,7 +39,7 @@ async fn taught(configuration: &str) -> Harness {
     harness
 }
 
-/// How long the wait after a change is, in hours.
+/// Returns the wait after a change in hours.
 async fn wait_after_a_change(harness: &mut Harness) -> f64 {
     harness.says("se-1", &tracking("IT", &[&event(99, "IT", "AR"), &event(0, "IT", "AR")]));
     harness.poll_again("se-1").await;

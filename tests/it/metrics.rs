@@ -1,4 +1,4 @@
-//! `/metrics`: names by convention, what is counted is right, and no label id is in it (contract 9.3).
+//! `/metrics`: conventional names, correct counts, and no label ids (contract 9.3).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::harness::parcel::in_transit;
 use crate::pages::listening;
 use crate::site::Server;
 
-/// The samples of a scrape, by name and labels.
+/// Returns the samples of a scrape, by name and labels.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -60,7 +60,7 @@ async fn metrics_count_the_work_of_the_daemon() {
     site.inspect();
 }
 
-/// Whatever an alert or a panel asks for exists.
+/// Every metric of an alert or a panel exists.
 #[test]
 fn alerts_and_dashboard_use_only_existing_metrics() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! The status page: what it says, to whom, and that nothing of the outside world gets out of its place (contract 9.3).
+//! Status page: contents, access, and escaping of text from outside (contract 9.3).
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ async fn the_pages_lead_from_the_search_to_the_attempts_of_a_parcel() {
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
     let server = Server::of(&harness, None).await;
-    // One label fits: it is shown at once. Metadata fits both.
+    // A search with one result shows that label at once. Metadata matches both labels.
     let (status, head, _) = server.get_with("/?find=SE-1", BROWSER).await;
     assert_eq!(status, 303);
     assert!(head.contains("location: /labels/se-1?account=main"), "{head}");
@@ -229,7 +229,7 @@ async fn the_daemon_shows_its_accounts_and_subscribers() {
     site.inspect();
 }
 
-/// A free port, and a configuration that listens there.
+/// Returns a free port and a configuration that listens on it.
 pub fn listening(site: &Site, labels: &str) -> (SocketAddr, String) {
     let addr = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
     let configuration =

@@ -1,11 +1,11 @@
-//! How SQLite goes about what the one writer does: nobody waits while all labels of an account are gone through.
+//! Query plans of the writer's statements: none reads all labels of an account.
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::harness::{Harness, connect};
 
-/// Every statement with these words in it, as it was checked when the code was built.
+/// Returns every statement with these words, as checked when the code was built.
 fn statements(words: &str) -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -1,11 +1,11 @@
-//! The README's promises: its two commands, its table of commands, and its examples, which are run.
+//! Promises of the README: its first two commands, its table of commands, and its examples, which are run.
 
 use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
 const TRACKPOST: &str = env!("CARGO_BIN_EXE_trackpost");
 
-/// The contents of the fenced blocks whose fence says `tag`.
+/// Returns the contents of the fenced blocks tagged `tag`.
 fn blocks(tag: &str) -> Vec<String> {
     let fence = format!("```{tag}");
     let mut lines = README.lines();
@@ -53,7 +53,7 @@ fn the_table_lists_every_command() {
     }
 }
 
-/// The blocks marked `sh run`, one after the other in one shell, in an empty folder.
+/// Runs the blocks tagged `sh run` in one shell in an empty folder.
 #[test]
 fn the_examples_run() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Who asks for a label, and who may take that back; label files, and what becomes of their labels.
+//! Sources of a label and their removal; label files and the state of their labels.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ async fn a_label_of_the_configuration_is_not_removed_by_hand() {
     let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), (LabelState::Active.as_str(), true));
 
-    // Nobody else asks for it any more: out of the configuration it is gone.
+    // No other source has the label, so it is gone when the configuration drops it.
     harness.configure(vec![]).await;
     assert_eq!(harness.row("se-1").await.state, LabelState::Removed.as_str());
     assert_eq!(harness.store().remove_by_hand(&key).await.unwrap(), Removal::Unknown);
@@ -51,7 +51,7 @@ async fn number(harness: &Harness, query: &'static str, value: &str) -> i64 {
     sqlx::query_scalar(query).bind(value).fetch_one(&mut connect(harness.path()).await).await.unwrap()
 }
 
-/// A folder with a configuration and label files, and a registrar that is stepped.
+/// A folder with a configuration and label files, and a registrar that the test steps.
 struct Files {
     harness: Harness,
     folder: tempfile::TempDir,
@@ -68,7 +68,7 @@ impl Files {
         files.write_configuration("[]");
         labels.iter().for_each(|(name, text)| files.write(name, text));
         files.configure();
-        // So that the files are old.
+        // The files are older than a second.
         files.harness.pass(seconds(5));
         files.step().await;
         files
@@ -87,12 +87,12 @@ impl Files {
         self.registrar.configure(Arc::new(loaded.sources));
     }
 
-    /// In place, as `>` does.
+    /// Rewrites a file in place, as `>` does.
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join("labels.d").join(name), text).unwrap();
     }
 
-    /// As a whole, by renaming.
+    /// Replaces a file by renaming.
     fn replace(&self, name: &str, text: &str) {
         self.write(".draft", text);
         let folder = self.folder.path().join("labels.d");
@@ -103,7 +103,7 @@ impl Files {
         self.registrar.step(self.harness.now()).await.unwrap()
     }
 
-    /// Time passes, as the registrar wants to be woken.
+    /// Advances the time between the registrar's steps.
     async fn pass(&mut self, span: SignedDuration) {
         let until = self.harness.now() + span;
         loop {
@@ -116,7 +116,7 @@ impl Files {
         }
     }
 
-    /// Every label and its state.
+    /// Returns every label and its state.
     async fn states(&self) -> Vec<(String, String)> {
         let labels = self.harness.store().label_page(None, None, None, 0).await.unwrap();
         labels.into_iter().map(|label| (label.label_id, label.state)).collect()
@@ -126,7 +126,7 @@ impl Files {
         self.harness.row(label).await.state
     }
 
-    /// How many labels were changed since the last call.
+    /// Returns the number of labels changed since the last call.
     async fn changed_since(&self, version: i64) -> i64 {
         number(
             &self.harness,
@@ -176,7 +176,7 @@ async fn a_file_that_is_emptied_and_filled_again_retires_nothing() {
     files.pass(SignedDuration::from_millis(1_500)).await;
     files.write("x.txt", &rows);
     files.pass(hours(1)).await;
-    // Rewritten as a whole, half of it at first.
+    // The file is rewritten, at first only half of it.
     files.write("x.txt", &rows[..rows.len() / 2]);
     files.pass(seconds(30)).await;
     files.replace("x.txt", &rows);
@@ -258,7 +258,7 @@ async fn an_unreadable_file_keeps_its_labels_and_does_not_stop_others() {
     let left_out = files.left_out().await;
     assert!(left_out.len() == 1 && left_out[0].starts_with("a.csv: has no column label_id"), "{left_out:?}");
 
-    // The same after a restart.
+    // The same holds after a restart.
     files.registrar = Registrar::new(files.harness.store().clone());
     files.configure();
     files.pass(seconds(120)).await;
@@ -298,7 +298,7 @@ async fn a_label_that_moves_to_another_file_is_not_touched() {
     std::fs::remove_file(files.folder.path().join("labels.d/a.txt")).unwrap();
     files.pass(seconds(120)).await;
     assert_eq!(files.changed_since(version).await, 0);
-    // And it is b.txt that keeps it now.
+    // b.txt keeps the label now.
     files.write("b.txt", "\u{0}\u{0}\u{0}\u{0}");
     files.pass(seconds(120)).await;
     assert_eq!([files.state("se-1").await, files.state("se-2").await], ["active", "active"]);
@@ -433,12 +433,12 @@ async fn links_to_label_files_are_watched() {
     link("releases/1", "labels.d");
     let daemon = running(&site).await;
     polled(&site, "se-5").await;
-    // The folder is exchanged whole.
+    // The folder is replaced.
     link("releases/2", "labels.d");
     polled(&site, "se-2").await;
     site.write("releases/2/a.txt", "se-1\nse-2\nse-3\n");
     polled(&site, "se-3").await;
-    // The file behind a link is written in place, then exchanged.
+    // The file behind a link is written in place, then replaced.
     std::fs::write(site.folder().join("export/x.txt"), "se-5\nse-6\n").unwrap();
     polled(&site, "se-6").await;
     site.write("export/x.txt", "se-5\nse-6\nse-7\n");
@@ -518,7 +518,7 @@ async fn commands_print_their_result_and_remaining_work() {
     let (_, _, told) = site.run_verb(&["labels", "poll", "se-1"]);
     assert!(!told.contains("no daemon runs"), "{told}");
 
-    // A fault of the configuration keeps nobody from reading.
+    // Reading commands work in spite of a fault of the configuration.
     let text = site.configuration("[]", "").replace("60000", "\"many\"");
     site.write("trackpost.toml", &text);
     for verb in
@@ -530,7 +530,7 @@ async fn commands_print_their_result_and_remaining_work() {
     }
     let (status, ..) = site.run_verb(&["labels", "add", "se-2"]);
     assert_eq!(status, Some(1));
-    // But for one that says where the database is.
+    // Except for a fault in the path of the database.
     site.write("trackpost.toml", &site.configuration("[]", "").replace("[store]", "[stroe]"));
     let (status, _, told) = site.run_verb(&["labels", "list"]);
     assert_eq!(status, Some(1), "{told}");

@@ -1,4 +1,4 @@
-//! A database restored from yesterday's copy (contract 5.1, 5.3).
+//! A database restored from a copy of the day before (contract 5.1, 5.3).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, connect, hours};
 
-/// Ids of messages and of the events in them, as the receiver has them.
+/// Returns the ids of messages and of their events, as received.
 fn ids(harness: &Harness) -> BTreeSet<(String, Vec<String>)> {
     let callbacks = harness.callbacks("orders");
     let of = |body: &[u8]| -> Vec<String> {
@@ -22,7 +22,8 @@ fn ids(harness: &Harness) -> BTreeSet<(String, Vec<String>)> {
     callbacks.into_iter().map(|callback| (callback.message_id.unwrap(), of(&callback.body))).collect()
 }
 
-/// One more of everything: added, revised, retracted, returned, an estimate, a status, delivered.
+/// A series of answers with one change of each kind: added, revised, retracted, returned, an estimate, a status,
+/// delivered.
 async fn live_on(harness: &mut Harness) {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
     let full = tracking("IT", &[&b, &a]);
@@ -43,7 +44,7 @@ async fn back_up(harness: &Harness, copy: &Path) {
     sqlx::query("VACUUM INTO ?").bind(into).execute(&mut connect(harness.path()).await).await.unwrap();
 }
 
-/// The database is the copy from now on.
+/// Replaces the database by the copy.
 async fn restore(harness: &mut Harness, copy: &Path) {
     harness.shut().await;
     for beside in ["-wal", "-shm"] {
@@ -91,7 +92,7 @@ async fn events_found_together_have_the_ids_of_events_found_one_by_one() {
         let status = ["AC", "EX", "IT", "DE"][count - 1];
         tracking(status, &scans[..count].iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    // From a backup of each moment, and from nothing.
+    // Restores a backup of each moment, and an empty database.
     for backup in 0..=3 {
         let mut harness = Harness::new().await;
         harness.register(&["se-1"]).await;
@@ -117,7 +118,7 @@ async fn events_found_together_have_the_ids_of_events_found_one_by_one() {
             .filter(|callback| !first.iter().any(|(id, _)| Some(id) == callback.message_id.as_ref()))
             .map(|callback| callback.kind.unwrap())
             .collect();
-        // From where it stood to delivered in one step was never said before, unless it was the last step.
+        // The last status change spans all steps since the backup, so its message is new unless one step was left.
         let expected: &[&str] = if backup == 3 { &[] } else { &["tracking.status.changed"] };
         assert_eq!(new, expected, "backup after {backup} answers");
         let told = harness.callbacks("orders");

@@ -1,4 +1,4 @@
-//! When a failed callback is tried again (contract 7.4, 7.5).
+//! Retries of a failed callback (contract 7.4, 7.5).
 
 use trackpost::sandbox::Answer;
 
@@ -7,7 +7,7 @@ use crate::harness::{Harness, ORDERS, about, hours, seconds};
 
 const NEXT: &str = "SELECT min(next_attempt_at) FROM deliveries WHERE next_attempt_at IS NOT NULL";
 
-/// A harness with one callback that is due and answered so.
+/// A harness with one due callback that gets this answer.
 async fn answered(answer: Answer) -> Harness {
     let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
     harness.receiver.answer_always(answer);
@@ -17,7 +17,7 @@ async fn answered(answer: Answer) -> Harness {
     harness
 }
 
-/// In how many seconds the next attempt is due.
+/// Returns the seconds until the next attempt.
 async fn wait(harness: &Harness) -> f64 {
     (harness.count(NEXT).await - harness.now().as_millisecond()) as f64 / 1000.0
 }

@@ -1,4 +1,4 @@
-//! What a retry schedule counts, and from when (contract 7.5, 7.6).
+//! Attempts that count for a retry schedule (contract 7.5, 7.6).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
 const OF_ONE: &str = "SELECT delivery_key FROM deliveries WHERE lane = 1";
 
-/// Two labels with one callback each, and a schedule of two steps.
+/// Two labels with one callback each, and a schedule with two steps.
 async fn two_labels() -> Harness {
     let short = ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]") + "retry = [\"5s\", \"10s\"]\n";
     let mut harness = Harness::with(&short).await;
@@ -30,7 +30,7 @@ async fn deliver_after(harness: &mut Harness, wait: i64) {
     harness.deliver().await;
 }
 
-/// `se-1` is refused from now on.
+/// Refuses callbacks of `se-1` from now on.
 fn refuse_one(harness: &Harness) {
     let one = |label: Option<&str>| label == Some("se-1");
     harness
@@ -63,7 +63,7 @@ async fn a_replayed_delivery_has_the_whole_schedule() {
         harness.deliver().await;
         assert_eq!(harness.count(DEAD).await, dead);
         harness.pass(seconds(12));
-        // Others are accepted all the while.
+        // Callbacks of the other label are accepted meanwhile.
         if dead == 0 {
             retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
         }
@@ -166,13 +166,13 @@ async fn every_attempt_is_recorded() {
         settled_at: now,
         can_wait: false,
     };
-    // As if it had been under way more than once: all of it is told, and what was accepted stays so.
+    // As if it had been in flight more than once: all attempts are recorded, and the accepted one stays accepted.
     harness.store().settle(ended(Outcome::Reset)).await.unwrap();
     harness.store().settle(ended(Outcome::Accepted { status: 200 })).await.unwrap();
     assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 2);
     assert_eq!(harness.count("SELECT count(*) FROM deliveries WHERE attempts = 2").await, 1);
     assert_eq!(harness.count(PENDING).await, 1);
-    // A record that can wait is written without others, too.
+    // A record that can wait is written even without others.
     let last = EndedAttempt { can_wait: true, ..ended(Outcome::Accepted { status: 201 }) };
     harness.store().settle(last).await.unwrap();
     assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 3);

@@ -1,4 +1,4 @@
-//! Signals, reloads and what the service manager is told (contract 2.2, 9.1, 9.2).
+//! Signals, reloads and notifications of the service manager (contract 2.2, 9.1, 9.2).
 
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
@@ -137,7 +137,7 @@ async fn a_reload_replaces_workers_that_end_in_any_order() {
         text.replace("events = [\"*\"]", &format!("events = [\"*\"]\ntimeout = \"{timeout}\"")) + &first
     };
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    // The one that comes first by name ends last.
+    // The subscriber that comes first by name ends last.
     site.receiver.answer_by(|callback| {
         (callback.path == "/a-first").then(|| Answer::status(200).after(Duration::from_millis(1500)))
     });
@@ -168,12 +168,12 @@ impl Manager {
         (Self { socket, heard: Vec::new() }, path.to_str().unwrap().to_owned())
     }
 
-    /// Takes what has come: few messages fit into the socket, and one that nobody takes stops the daemon.
+    /// Receives the pending messages. The socket holds few, and an unread message blocks the daemon.
     fn drain(&self) {
         while self.socket.recv(&mut [0; 4096]).is_ok() {}
     }
 
-    /// Waits for the next message that says `word`; those before it are passed over.
+    /// Waits for the next message that contains `word`, and skips those before it.
     async fn hears(&mut self, word: &str) -> String {
         let mut found = None;
         let heard = until(|| {
@@ -271,7 +271,7 @@ async fn a_reload_does_not_wait_for_requests_and_repeats_none() {
     site.receiver.answer_next([Answer::status(200).after(Duration::from_secs(2))]);
     let daemon = running(&site).await;
     site.received(|counts| counts.received == 1).await;
-    // Another subscriber under the same name, twice, and for a moment none.
+    // Replaces the subscriber under the same name, twice, and removes it for a moment.
     let changed = |format: &str| site.configuration("[\"se-1\"]", "").replace("\"standard\"", format);
     let none = site.configuration("[\"se-1\"]", "").replace("events =", "enabled = false\nevents =");
     for (times, text) in
@@ -291,14 +291,14 @@ async fn a_reload_does_not_wait_for_requests_and_repeats_none() {
     site.inspect();
 }
 
-/// Whether the process hears SIGHUP, so that it no longer ends by it.
+/// Returns whether the process handles SIGHUP, which would otherwise end it.
 fn hears_hangup(daemon: &Daemon) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
     u64::from_str_radix(caught.trim(), 16).is_ok_and(|mask| mask & 1 == 1)
 }
 
-/// A configuration that takes a while to read.
+/// A configuration that takes long to read.
 async fn large_site() -> Site {
     let labels: Vec<String> = (0..60_000).map(|n| format!("se-{n}")).collect();
     site(&format!("{labels:?}")).await
@@ -368,7 +368,7 @@ async fn reload_prints_its_result() {
     let (_, said, _) = reload().await;
     assert!(said.contains("subscribers added: others"), "{said}");
 
-    // What is wrong in the file itself is told, and what only the daemon sees.
+    // The output names faults of the file, and failures that only the daemon sees.
     site.write("trackpost.toml", &site.configuration("[\"se-3\"]", "[nonsense]\nx = 1\n"));
     let (done, _, said) = reload().await;
     assert!(!done && said.contains("reload rejected") && said.contains("nonsense"), "{said}");

@@ -1,4 +1,4 @@
-//! A bad start: exit 1 before anything is sent, with the reason (contract 2.4).
+//! A failed start: exit 1 with the reason, before anything is sent (contract 2.4).
 
 use trackpost::sandbox::SandboxOptions;
 use trackpost::store;
@@ -6,7 +6,7 @@ use trackpost::store;
 use crate::harness::child::{Site, until};
 use crate::harness::{connect, loopback};
 
-/// Starts, expects exit 1 and nothing sent; what it said.
+/// Starts a daemon, and expects exit 1 and no request. Returns stderr.
 async fn refused(site: &Site) -> String {
     let mut daemon = site.start();
     let status = daemon.ended().await;

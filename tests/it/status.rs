@@ -9,7 +9,7 @@ use crate::harness::child::{Daemon, Site, until};
 use crate::harness::loopback;
 use crate::harness::parcel::in_transit;
 
-/// One request as it goes over the wire: status and body.
+/// Sends one raw request. Returns status and body.
 pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     socket.write_all(format!("GET /healthz HTTP/1.1\r\nconnection: close\r\n{head}\r\n").as_bytes()).ok()?;
@@ -175,7 +175,7 @@ async fn lists_filter_labels_and_deliveries() {
     assert_eq!(ids(&number.to_lowercase()), ["se-1", "se-2"]);
     assert!(ids("100%").is_empty());
 
-    // Both have the same tracking number.
+    // Both labels have the same tracking number.
     let (code, _, error) = site.run_verb(&["explain", &number]);
     assert!(code == Some(1) && error.contains("several labels"), "{error}");
     let (code, _, error) = site.run_verb(&["labels", "show", "9400NONE"]);

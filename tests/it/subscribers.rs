@@ -1,4 +1,4 @@
-//! Subscribers of a running daemon: how it sends to one that fails, and the verbs that ping, pause and resume.
+//! Subscribers of a running daemon: a failing one, and the commands that ping, pause and resume.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::seconds;
 
-/// A daemon that looks every 100 ms, and a subscriber with little patience.
+/// A daemon that polls every 100 ms, and a subscriber with a short time limit.
 async fn site() -> Site {
     let site = Site::new(SandboxOptions::default()).await;
     ["se-1", "se-2", "se-3"].iter().for_each(|id| site.sandbox.script(id, Answer::json(200, in_transit())));
@@ -49,7 +49,7 @@ async fn a_running_daemon_applies_a_pause_and_sends_a_ping() {
     assert_eq!((pings[0].kind.as_deref(), &pings[0].label_id), (Some("trackpost.ping"), &None));
 
     assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
-    // What was about to be taken when it was paused.
+    // Deliveries that the courier was about to take when the subscriber was paused.
     trackpost::clock::sleep(Duration::from_secs(1)).await;
     assert!(site.verb(&["labels", "add", "se-1"]).await.0);
     let mut row = listed(&site).await;
@@ -73,7 +73,7 @@ async fn a_running_daemon_applies_a_pause_and_sends_a_ping() {
     assert!(site.verb(&["subscribers", "resume", "orders"]).await.0);
     site.received(|counts| counts.received == 4).await;
 
-    // It asks to be left alone for an hour: whoever resumes it won't wait.
+    // It answers with a Retry-After of an hour; resuming the subscriber ends that wait.
     for (label, received, retried) in [("se-2", 5, true), ("se-3", 10, false)] {
         site.receiver.answer_next([Answer::status(429).header("retry-after", "3600")]);
         assert!(site.verb(&["labels", "add", label]).await.0);
@@ -133,7 +133,8 @@ async fn no_delivery_is_attempted_twice_when_its_subscriber_fails() {
     }
 }
 
-/// Lets a daemon find news of twenty labels at once for a receiver that fails; what it sent before its first probe.
+/// Lets a daemon find changes of twenty labels at once for a failing receiver. Returns the callbacks before its first
+/// probe.
 async fn until_the_first_probe() -> Vec<String> {
     let site = site().await;
     let labels: Vec<String> = (1..=20).map(|number| format!("se-{number}")).collect();

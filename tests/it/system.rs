@@ -1,4 +1,4 @@
-//! Order among what the system says of one account or subscriber (contract 5.3).
+//! Order of system messages about one account or subscriber (contract 5.3).
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
@@ -6,7 +6,7 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::{API_KEY, Harness, ORDERS, seconds};
 
-/// Kind and answer of what came in for a subscriber, of the system only.
+/// Returns type and answer of the system messages to a subscriber.
 fn told(harness: &Harness, subscriber: &str) -> Vec<(String, u16)> {
     let all = harness.callbacks(subscriber).into_iter();
     let told = all.map(|callback| {
@@ -33,7 +33,7 @@ async fn recovered_is_never_sent_before_failing() {
     harness.poll_and_deliver().await;
     harness.deliver().await;
     assert_eq!(told(&harness, "watching"), pairs(&[(FAILING, 500)]));
-    // The one is well again, the other still refuses what it is told of that.
+    // `orders` is ok again, but `watching` still refuses the message about it.
     harness.receiver.answer_by(|callback| (callback.path == "/watching").then(|| Answer::status(500)));
     harness.pass(seconds(6));
     harness.deliver().await;

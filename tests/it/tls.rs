@@ -1,4 +1,4 @@
-//! Connections as they are really made: certificates, credentials, proxies, and how each of them fails (contract 7.8).
+//! Real connections: certificates, credentials, proxies, and their failures (contract 7.8).
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS, connect};
 
-/// A certificate authority of one's own, with a folder for what it makes.
+/// A private certificate authority, with a folder for its files.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -63,7 +63,7 @@ impl Authority {
         path
     }
 
-    /// The line that has it trusted.
+    /// Returns the configuration line that trusts it.
     fn trusted(&self) -> String {
         line("ca_file", &self.folder.path().join("ca.pem"))
     }
@@ -81,7 +81,7 @@ fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
-/// What a server of `pair` does; `clients` is the authority whose certificates it asks for.
+/// Returns the configuration of a server with `pair`. `clients`: the authority of client certificates that it requires.
 fn speaking(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -100,7 +100,7 @@ fn speaking(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(chain(&pair.certificate), key).unwrap())
 }
 
-/// Serves one connection and returns the head of what was asked, or nothing if it came to none.
+/// Serves one connection. Returns the head of the request, or an empty text if there was none.
 fn served(tls: Option<Arc<ServerConfig>>, answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -141,7 +141,7 @@ fn converse(mut stream: impl Read + Write, answer: &str) -> String {
 
 const DONE: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
 
-/// What becomes of one attempt at `url`: outcome and detail. `more` is configuration of the subscriber.
+/// Returns outcome and detail of one attempt to `url`. `more`: additional configuration of the subscriber.
 async fn attempt(url: &str, more: &str) -> (String, String) {
     let orders = ORDERS.replace("HOOK/orders", url).replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&format!("{orders}timeout = \"1s\"\n{more}\n")).await;
@@ -223,7 +223,7 @@ async fn a_client_certificate_is_sent_on_request() {
 async fn a_timeout_names_its_phase() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    // The kernel accepts; nobody says anything.
+    // The kernel accepts the connection, but no server answers.
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert_eq!(
         (outcome.as_str(), detail.as_str()),
@@ -232,7 +232,7 @@ async fn a_timeout_names_its_phase() {
     let (outcome, detail) = attempt(&format!("http://{addr}/"), "").await;
     assert_eq!((outcome.as_str(), detail.as_str()), ("timeout", "connected, but no status within 1s"));
 
-    // Its queue is full: a further connection gets no answer.
+    // Its queue is full, so another connection gets no answer.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
@@ -248,7 +248,7 @@ async fn a_timeout_names_its_phase() {
 #[tokio::test]
 async fn tls_failures_differ_from_connection_failures() {
     let (addr, server) = served(None, DONE);
-    // A plain server that waits for a request's end while the handshake waits for an answer.
+    // A plain-text server waits for the end of a request while the handshake waits for an answer.
     let (outcome, _) = attempt(&format!("https://{addr}/"), "").await;
     assert_eq!(outcome, "connect_timeout");
     server.join().unwrap();
@@ -276,7 +276,7 @@ async fn credentials_in_a_url_are_sent_and_never_printed() {
     assert!(head.to_lowercase().contains("authorization: basic "), "{head}");
     assert!(head.contains("dXNlcjpwQDU1"), "user:p@55 in base64: {head}");
 
-    // Nobody listens any more.
+    // The port is closed now.
     let (outcome, detail) = attempt(&url, "").await;
     assert_eq!(outcome, "refused");
     assert!(!["p%4055", "p@55", "t0ken"].iter().any(|secret| detail.contains(secret)), "{detail}");
@@ -297,7 +297,7 @@ async fn a_configured_proxy_is_used() {
     assert!(outcome == "refused" && !detail.contains("s3cret"), "{outcome}: {detail}");
     assert!(server.join().unwrap().starts_with("CONNECT hooks.invalid:443 HTTP/1.1"));
 
-    // The receiver is looked at as far as it can be seen.
+    // `check` probes the receiver as far as possible.
     let (outcome, _) = attempt("http://169.254.169.254/", "proxy = \"http://127.0.0.1:9\"").await;
     assert_eq!(outcome, "address");
 }
@@ -322,7 +322,7 @@ async fn a_proxy_of_the_environment_is_used_only_if_configured() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
-    // Nobody listens there.
+    // The port is closed.
     let environment = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9"));
     let daemon = site.start_with(&environment);
     site.received(|counts| counts.accepted >= 3).await;

@@ -1,4 +1,4 @@
-//! What is kept, and what goes when it was kept long enough (contract 2, 7.6).
+//! Retention and deletion of stored rows (contract 2, 7.6).
 
 use jiff::SignedDuration;
 use trackpost::config::StoreConfig;
@@ -23,7 +23,7 @@ fn days(days: i64) -> SignedDuration {
     hours(days * 24)
 }
 
-/// Tidies up until nothing more goes, for a configuration with these subscribers.
+/// Runs the janitor until nothing is left to delete, with these subscribers configured.
 async fn tidy(harness: &Harness, keep_days: u64, subscribers: &[Subscriber]) {
     let day = std::time::Duration::from_secs(86_400);
     let keep = StoreConfig {
@@ -34,7 +34,7 @@ async fn tidy(harness: &Harness, keep_days: u64, subscribers: &[Subscriber]) {
     while janitor::step(harness.store(), &keep, subscribers, harness.now()).await.unwrap() {}
 }
 
-/// As [`tidy`], for all subscribers.
+/// Like [`tidy`], with all subscribers.
 async fn tidy_all(harness: &Harness, keep_days: u64) {
     tidy(harness, keep_days, &harness.policy.subscribers).await;
 }
@@ -44,7 +44,7 @@ async fn ping(harness: &Harness, subscriber: &str) {
     harness.store().add_ping(&name, Ping::new(&name, harness.now()), harness.now()).await.unwrap();
 }
 
-/// `orders` is told something that belongs to no label.
+/// Sends `orders` a message without a label.
 async fn tell(harness: &Harness) {
     let (name, now) = (harness.account.name.clone(), harness.now());
     let message = account_message(MessageType::AccountRecovered, &name, "it is back", None, now);
@@ -61,7 +61,7 @@ async fn tell(harness: &Harness) {
     harness.store().record_account(record).await.unwrap();
 }
 
-/// `se-1` was delivered; what is to be told of it waits.
+/// `se-1` is delivered, and its messages are pending.
 async fn delivered_parcel(configuration: &str) -> Harness {
     let mut harness = Harness::with(configuration).await;
     harness.register(&["se-1"]).await;
@@ -120,7 +120,7 @@ async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     tidy_all(&harness, 1).await;
     assert_eq!(harness.count(DEAD).await, 0);
 
-    // A label's dead one, on the other hand, is not yet two weeks old when the label is done for long enough.
+    // A dead delivery of a label is not yet two weeks old when the finished label is old enough.
     harness.receiver.answer_by(|callback| {
         (callback.kind.as_deref() == Some("tracking.event.added")).then(|| Answer::status(422))
     });
@@ -133,7 +133,7 @@ async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     harness.says("se-4", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     harness.poll_again("se-4").await;
     for _ in 0..30 {
-        // Something else that is accepted.
+        // Another message is accepted.
         tell(&harness).await;
         harness.deliver().await;
         harness.pass(seconds(2));
@@ -213,7 +213,7 @@ async fn a_delivery_behind_a_deleted_one_becomes_due() {
     harness.poll().await;
     tidy(&harness, 1, &[]).await;
     harness.pass(days(20));
-    // How it fares is written now and then; since when it is absent stays known.
+    // Health is written repeatedly, but the time of the removal stays the same.
     harness.store().change_health(&SubscriberName::new("orders"), |_| ()).await.unwrap();
     assert_eq!(harness.count(ABSENT).await, 1);
     harness.says("se-1", &tracking("IT", &[&event(0, "AC", "PU")]));

@@ -1,4 +1,4 @@
-//! Sending again: by hand and by replay, in order, under the same ids (contract 1, 5.3, 7.2).
+//! Retries by hand and replays: in order and under the same ids (contract 1, 5.3, 7.2).
 
 mod verb;
 
@@ -34,7 +34,7 @@ async fn stored(harness: &Harness) -> Vec<Stored> {
     }
 }
 
-/// Queues what `chosen` picks again, each after `wait` seconds times its place.
+/// Queues the deliveries selected by `chosen` again, each after `wait` seconds times its position.
 async fn queue(harness: &Harness, chosen: impl Fn(&Stored) -> bool, wait: i64) -> u64 {
     let all = stored(harness).await;
     let again: Vec<Again> = (0..)
@@ -53,7 +53,7 @@ async fn sound(harness: &Harness) {
     assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
 }
 
-/// Place among its label's messages and answer of what came in from `start` on.
+/// Returns the number within the label and the answer of each callback from `start` on.
 fn came(harness: &Harness, start: usize) -> Vec<(u64, u16)> {
     let callbacks = harness.callbacks("orders");
     callbacks[start..]
@@ -66,7 +66,7 @@ fn head(callback: &Callback) -> (Option<String>, Option<u64>, Vec<u8>) {
     (callback.message_id.clone(), callback.seq, callback.body.to_vec())
 }
 
-/// One label: messages 1 to 3 are delivered, 4 to 6 wait behind a 500.
+/// One label: messages 1 to 3 are delivered, 4 to 6 wait because of a 500.
 async fn half_delivered() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
@@ -120,7 +120,7 @@ async fn replayed_messages_go_before_waiting_ones() {
     assert_eq!(came(&harness, 6), [(2, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
-/// What is repeated while a newer message of the label is under way, answered `status`.
+/// Queues messages again while a newer message of the label is in flight, which is answered with `status`.
 async fn beside(status: u16) -> Harness {
     let mut harness = half_delivered().await;
     let before = harness.callbacks("orders").len();

@@ -1,4 +1,4 @@
-//! Sending again as it is asked for on the command line: what `replay` and `deliveries retry` say, and that it comes.
+//! The commands `replay` and `deliveries retry`: their output and their deliveries.
 
 use trackpost::sandbox::{Answer, Callback, SandboxOptions};
 
@@ -7,7 +7,7 @@ use crate::harness::child::{Site, until};
 use crate::harness::parcel::{event, tracking};
 use crate::harness::{SECRET, connect};
 
-/// A site whose daemon has told `orders` of one delivered parcel and was stopped.
+/// A site whose daemon has sent the messages of one delivered parcel to `orders` and was stopped.
 async fn told_site() -> Site {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox
