@@ -13,7 +13,7 @@ async fn seconds_waited(throttle: impl FnOnce(&Harness) -> Answer) -> i64 {
     harness.register(&["se-1"]).await;
     harness.answers("se-1", throttle(&harness));
     assert_eq!(harness.poll().await, 1);
-    assert_eq!(harness.row("se-1").await.failures, 0, "no failure of the label");
+    assert_eq!(harness.row("se-1").await.failures, 0, "it is not a failure of the label");
     harness.register(&["se-2"]).await;
     harness.says("se-1", &in_transit());
     for waited in 0..=7_200 {
@@ -74,24 +74,24 @@ async fn a_refused_key_suspends_the_account_except_for_a_probe() {
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
     harness.sandbox.set_api_keys(vec!["another".to_owned()]);
-    assert!(harness.poll().await <= 8, "what was under way, and no more");
+    assert!(harness.poll().await <= 8, "only the requests in flight");
     harness.deliver().await;
     assert_eq!(harness.kinds(), ["system.account.unauthorized"]);
 
     for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
         assert_eq!(harness.poll().await, 0);
         harness.pass(seconds(minutes * 60 - 1));
-        assert_eq!(harness.poll().await, 0, "not before {minutes} minutes");
+        assert_eq!(harness.poll().await, 0, "no probe before {minutes} minutes");
         harness.pass(seconds(1));
         assert_eq!(harness.poll().await, 1, "one probe after {minutes} minutes");
         harness.restart().await;
     }
     harness.deliver().await;
-    assert_eq!(harness.kinds().len(), 1, "it is said once, restarts or not");
+    assert_eq!(harness.kinds().len(), 1, "it is reported once, also after a restart");
 
     harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
     harness.pass(seconds(3600));
-    assert!(harness.poll().await >= 20, "by itself it comes back");
+    assert!(harness.poll().await >= 20, "the account recovers by itself");
     harness.deliver().await;
     let system: Vec<_> = harness.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect();
     assert_eq!(system, ["system.account.unauthorized", "system.account.recovered"]);
@@ -113,7 +113,7 @@ async fn account_messages_have_no_label() {
         (&Value::from("system.account.unauthorized"), &Value::from("main"))
     );
     assert!(!callback.body.windows(API_KEY.len()).any(|part| part == API_KEY.as_bytes()));
-    assert!(harness.callbacks("shop").is_empty(), "the vendor's form has no such thing");
+    assert!(harness.callbacks("shop").is_empty(), "the vendor's format has no system messages");
 }
 
 /// The vendor's answer after the end of the subscription.
@@ -183,7 +183,7 @@ async fn a_403_for_one_label_concerns_only_that_label() {
         harness.pass(hours(6));
     }
     harness.deliver().await;
-    assert!(system_messages(&harness).is_empty(), "the account is well");
+    assert!(system_messages(&harness).is_empty(), "the account is ok");
     assert!(harness.row("se-3").await.refusals > 0);
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0").await, 1);
     assert_eq!(
@@ -202,7 +202,7 @@ async fn the_same_refusal_for_many_labels_suspends_the_account() {
         for label in &labels {
             harness.answers(label, refusal.clone());
         }
-        assert!(harness.poll().await <= 10, "what was under way when the third was refused");
+        assert!(harness.poll().await <= 10, "only the requests in flight at the third refusal");
         assert!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0").await <= 2);
         harness.pass(seconds(60));
         assert_eq!(harness.poll().await, 1, "one probe");
@@ -210,7 +210,7 @@ async fn the_same_refusal_for_many_labels_suspends_the_account() {
             harness.says(label, &in_transit());
         }
         harness.pass(seconds(120));
-        assert!(harness.poll().await >= 10, "by itself it comes back");
+        assert!(harness.poll().await >= 10, "the account recovers by itself");
         harness.deliver().await;
         assert_eq!(system_messages(&harness), ["system.account.unauthorized", "system.account.recovered"]);
     }
@@ -271,7 +271,7 @@ async fn a_wrong_url_suspends_the_account_and_is_reported() {
     assert_eq!(body["data"]["reason"], "misconfigured");
     let detail = body["data"]["detail"].as_str().unwrap();
     assert!(detail.contains(&format!("{}/v2/labels/se-", harness.sandbox.base_url())), "{detail}");
-    assert_eq!(harness.row("se-1").await.refusals, 0, "no refusal of the label");
+    assert_eq!(harness.row("se-1").await.refusals, 0, "it is not a refusal of the label");
     harness.pass(seconds(60));
     assert_eq!(harness.poll().await, 1, "one probe");
 }
@@ -285,7 +285,7 @@ async fn an_outage_is_probed_and_is_not_a_failure_of_a_label() {
         harness.answers(label, Answer::status(502));
     }
     // Twenty in a row are enough, with the requests in flight.
-    assert!(harness.poll().await <= 27, "nobody asks forty times whether it is down");
+    assert!(harness.poll().await <= 27, "an outage does not need forty requests");
     for minutes in [1, 2, 4, 8, 16, 32, 60] {
         harness.pass(seconds(minutes * 60 - 1));
         assert_eq!(harness.poll().await, 0);
@@ -293,7 +293,7 @@ async fn an_outage_is_probed_and_is_not_a_failure_of_a_label() {
         assert_eq!(harness.poll().await, 1);
     }
     let counted = harness.count("SELECT count(*) FROM labels WHERE failures > 1").await;
-    assert_eq!(counted, 0, "no label's failures count");
+    assert_eq!(counted, 0, "no failures of labels are counted");
 
     for label in &labels {
         harness.says(label, &in_transit());
@@ -375,7 +375,7 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     println!("a day without the API: {first} failed before it was known, then {probes} probes");
     assert!(probes <= 32, "{probes} probes in a day");
     harness.deliver().await;
-    assert_eq!(harness.kinds().len(), told, "nothing is said while nobody knows anything");
+    assert_eq!(harness.kinds().len(), told, "no message during the outage");
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state = 'active'").await, 200);
 
     harness.sandbox.set_faults(vec![]);
@@ -394,7 +394,10 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     }
     harness.deliver().await;
     let silent = ["tracking.expired", "tracking.stalled", "tracking.late", "tracking.unavailable"];
-    assert!(harness.kinds().iter().all(|kind| !silent.contains(&kind.as_str())), "news came first");
+    assert!(
+        harness.kinds().iter().all(|kind| !silent.contains(&kind.as_str())),
+        "changes come before alerts"
+    );
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state <> 'active' OR failures > 0").await, 0);
 
     // A day has 144 waits of ten minutes and 12 of two hours.

@@ -41,5 +41,5 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
 async fn a_name_that_resolves_to_a_private_address_is_allowed() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let harness = posting_to(&format!("http://localhost:{port}/"), "").await;
-    assert_eq!(harness.attempts().await[0].0, "refused", "asked, though nobody listens");
+    assert_eq!(harness.attempts().await[0].0, "refused", "the connection was attempted");
 }

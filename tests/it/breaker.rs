@@ -44,7 +44,7 @@ async fn down_for_a_day(harness: &mut Harness) {
     assert!((50..400).contains(&attempts), "{attempts} attempts in a day");
     assert_eq!((health(harness, "orders").await.state, harness.count(DEAD).await), (HealthState::Failing, 0));
     let told = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
-    assert_eq!(harness.count(told).await, 1, "it is told once, through a restart too");
+    assert_eq!(harness.count(told).await, 1, "it is reported once, also after a restart");
 }
 
 /// Checks that all messages arrive once and in order, within the longest wait for a probe and a short drain.
@@ -160,11 +160,11 @@ async fn many_messages_never_accepted_do_not_block_other_messages() {
     harness.register(&["se-99"]).await;
     harness.says("se-99", &in_transit());
     for wait in [4, 10] {
-        assert_eq!(harness.count(DELIVERED).await, 0, "it is probed with the longest due first");
+        assert_eq!(harness.count(DELIVERED).await, 0, "the first probe is the oldest delivery");
         harness.pass(seconds(wait));
         harness.poll_and_deliver().await;
     }
-    assert!(harness.count(DELIVERED).await > 0, "and then with the newest");
+    assert!(harness.count(DELIVERED).await > 0, "the next probe is the newest delivery");
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn one_message_never_accepted_does_not_delay_other_messages() {
         harness.deliver().await;
         assert_eq!(health(&harness, "orders").await.state, HealthState::Ok, "{index}");
     }
-    assert!(harness.count(DEAD).await > 0, "it is given up, others were accepted");
+    assert!(harness.count(DEAD).await > 0, "it is dead, because others were accepted");
     assert!(harness.kinds().iter().all(|kind| !kind.starts_with("system.")));
 }
 
@@ -234,7 +234,7 @@ async fn health_messages_go_only_to_subscribers_that_selected_them() {
     harness.pass(seconds(6));
     harness.deliver().await;
     harness.deliver().await;
-    assert_eq!(harness.callbacks("watching").len(), 1, "it did not ask about recoveries");
+    assert_eq!(harness.callbacks("watching").len(), 1, "it does not select recoveries");
     assert!(harness.callbacks("quiet").iter().all(|callback| callback.label_id.is_some()));
 }
 
@@ -284,7 +284,7 @@ async fn a_changed_url_resets_the_health_of_a_subscriber() {
     harness.deliver().await;
     assert_eq!(harness.count(PENDING).await, 0);
     let stored = "SELECT count(*) FROM subscribers WHERE url_digest LIKE '%http%'";
-    assert_eq!(harness.count(stored).await, 0, "of the URL only a digest is kept");
+    assert_eq!(harness.count(stored).await, 0, "only a digest of the URL is stored");
 }
 
 #[tokio::test]

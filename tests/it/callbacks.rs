@@ -196,7 +196,7 @@ async fn attempts_differ_only_in_number_time_and_signature() {
     assert!(of("webhook-timestamp").windows(2).all(|pair| pair[0] < pair[1]));
     assert!(of("webhook-signature").windows(2).all(|pair| pair[0] != pair[1]));
     assert!(first.windows(2).all(|pair| pair[0].body == pair[1].body));
-    assert_eq!(callbacks.len(), 5, "and then the two behind it");
+    assert_eq!(callbacks.len(), 5, "then the two behind it");
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiv
     assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
     assert_eq!(harness.count("SELECT count(*) FROM messages WHERE type LIKE 'system.%'").await, 0);
     let heard = peer.heard();
-    assert!(heard.len() > 20, "some were sent again within the attempt");
+    assert!(heard.len() > 20, "some requests were repeated within the attempt");
     for unanswered in heard.iter().filter(|heard| heard.number > 0) {
         let again = heard.iter().find(|again| again.number == 0 && again.head == unanswered.head);
         assert_eq!(again.expect("the same request").body, unanswered.body);
@@ -122,7 +122,7 @@ async fn a_new_connection_that_closes_unanswered_is_a_failure() {
     let reading = read(&account, &client).await;
     assert_eq!(reading.as_str(), "no_connection");
     assert_eq!(reading.detail().unwrap(), "the connection was closed before an answer came");
-    assert_eq!(peer.heard().len(), 1, "it is not sent again");
+    assert_eq!(peer.heard().len(), 1, "it is not repeated");
 
     let (outcome, detail) = attempt_of(Reply::Last(Vec::new())).await;
     assert_eq!(
@@ -142,7 +142,7 @@ async fn half_an_answer_on_a_reused_connection_is_a_failure() {
     assert!(matches!(read(&account, &client).await, Reading::Answer { .. }));
     let reading = read(&account, &client).await;
     assert_eq!(reading.as_str(), "no_connection", "{reading:?}");
-    assert_eq!(peer.heard().len(), 2, "it may have been worked on: it is not sent again");
+    assert_eq!(peer.heard().len(), 2, "the server may have processed it, so it is not repeated");
 }
 
 #[tokio::test]
@@ -208,7 +208,10 @@ async fn the_status_decides_whatever_the_headers_contain() {
 #[tokio::test]
 async fn an_answer_of_the_api_that_is_not_readable_is_garbled() {
     let reading = reading_of(many_headers(150)).await;
-    assert!(matches!(reading, Reading::Garbled { status: 200, .. }), "no tracking in it: {reading:?}");
+    assert!(
+        matches!(reading, Reading::Garbled { status: 200, .. }),
+        "it is not a tracking answer: {reading:?}"
+    );
     let with_body = String::from_utf8(answer("200 OK", &in_transit())).unwrap();
     let lines: String = (0..150).map(|n| format!("x-debug-{n}: {n}\r\n")).collect();
     let with_body = with_body.replacen("content-type", &format!("{lines}content-type"), 1);
@@ -261,7 +264,7 @@ async fn a_body_without_an_end_does_not_delay_the_outcome() {
         let peer = Peer::new(move |_| Reply::Drip(head.clone())).await;
         let harness = posted_to(&peer, "timeout = \"50s\"\n").await;
         assert_eq!(harness.attempts().await[0].0, accepted);
-        assert!(watch.elapsed() < Duration::from_secs(25), "the time limit is not waited for");
+        assert!(watch.elapsed() < Duration::from_secs(25), "it ends before the time limit");
         until(|| peer.closed() == 1).await.expect("the connection is dropped");
     }
 }
@@ -331,8 +334,8 @@ async fn a_busy_connection_has_a_maximum_age() {
         assert_eq!(ask(&transport).await.unwrap(), "{}");
         asked += 1;
     }
-    assert!(watch.elapsed() >= Duration::from_millis(400), "two of them were used to their end");
-    assert!(asked > 10, "and often: {asked}");
+    assert!(watch.elapsed() >= Duration::from_millis(400), "two connections reached their maximum age");
+    assert!(asked > 10, "there were many requests: {asked}");
 }
 
 #[tokio::test]
@@ -345,7 +348,7 @@ async fn an_idle_connection_is_closed_by_itself() {
     };
     let transport = transport(&peer, limits);
     ask(&transport).await.unwrap();
-    until(|| peer.closed() == 1).await.expect("nobody asks, and it is closed");
+    until(|| peer.closed() == 1).await.expect("the idle connection is closed");
     ask(&transport).await.unwrap();
     assert_eq!(peer.connections(), 2);
     let defaults = Limits::default();
@@ -370,7 +373,7 @@ async fn one_stale_connection_empties_the_pool() {
     let (a, b, c, d) = tokio::join!(ask(&transport), ask(&transport), ask(&transport), ask(&transport));
     assert!([a, b, c, d].iter().all(Result::is_ok));
     assert_eq!(ask(&transport).await.unwrap(), "{}");
-    assert_eq!(late.load(Ordering::Relaxed), 1, "one was tried, the others were given up with it");
+    assert_eq!(late.load(Ordering::Relaxed), 1, "one was tried, the others were closed with it");
 }
 
 #[tokio::test]

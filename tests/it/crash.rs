@@ -64,7 +64,7 @@ async fn killed_between_a_poll_and_its_record_only_the_request_is_lost() {
     harness.lose_the_writer().await;
     let now = harness.now();
     assert!(matches!(harness.poller().step(now).await, Err(StoreError::WriterGone)));
-    assert_eq!(harness.sandbox.requests_of("se-1"), 1, "it was asked");
+    assert_eq!(harness.sandbox.requests_of("se-1"), 1, "the label was polled");
 
     harness.crash().await;
     assert_eq!(harness.row("se-1").await.last_seq, 0);
@@ -88,8 +88,8 @@ async fn killed_after_the_commit_every_message_is_sent_once() {
         _ = harness.poller().step(now) => panic!("the poller had its answer"),
     }
     harness.crash().await;
-    assert_eq!(harness.count("SELECT count(*) FROM messages").await, 3, "it was committed whole");
-    assert_eq!(harness.poll().await, 0, "and is not due again");
+    assert_eq!(harness.count("SELECT count(*) FROM messages").await, 3, "everything was committed");
+    assert_eq!(harness.poll().await, 0, "the label is not due");
     harness.deliver().await;
     assert_eq!(harness.kinds().len(), 3);
     assert_eq!(harness.receiver.counts().repeated, 0);
@@ -126,7 +126,7 @@ async fn killed_during_the_post_it_is_sent_again() {
     let callbacks = harness.callbacks("orders");
     assert_eq!(callbacks.len(), 4);
     assert_eq!(callbacks[0].message_id, callbacks[1].message_id);
-    assert_eq!(callbacks[1].attempt, Some(1), "nothing says that there was one before");
+    assert_eq!(callbacks[1].attempt, Some(1), "the earlier attempt is not recorded");
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn the_status_decides_and_an_endless_body_is_dropped() {
     server.join().unwrap();
     assert_eq!(outcome(&harness).await, "accepted");
     let kept = harness.count("SELECT length(answer) FROM attempts").await;
-    assert_eq!(kept, 1024, "of the answer the first KiB is kept");
+    assert_eq!(kept, 1024, "the first KiB of the answer is stored");
 }
 
 #[tokio::test]

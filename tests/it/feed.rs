@@ -94,7 +94,7 @@ async fn feed_pages_continue_each_other_with_the_bodies_as_sent() {
         let next = page["next"].as_str().unwrap().to_owned();
         let messages = page["messages"].as_array().unwrap();
         let Some(last) = messages.last() else {
-            assert_eq!(next, after, "at the end one stays where one is");
+            assert_eq!(next, after, "the cursor stays at the end");
             break;
         };
         assert_eq!(last["cursor"], next.as_str());
@@ -147,7 +147,7 @@ async fn a_reader_beside_the_writer_misses_no_message() {
     });
     harness.poll().await;
     let read = tokio::time::timeout(std::time::Duration::from_secs(60), reader).await;
-    let read = read.expect("the reader gets everything").unwrap();
+    let read = read.expect("the reader gets all messages").unwrap();
     let stored: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages ORDER BY message_key")
         .fetch_all(&mut connect(harness.path()).await)
         .await

@@ -28,7 +28,7 @@ async fn watched() -> Harness {
     harness.register(&["se-1"]).await;
     harness.says("se-1", &tracking("IT", &[&scan(0, "AC", "PU")]));
     harness.poll().await;
-    assert_eq!(counted(&harness).await, [], "a first answer says nothing of us");
+    assert_eq!(counted(&harness).await, [], "a first answer is not counted");
     harness
 }
 
@@ -104,7 +104,7 @@ async fn a_late_poll_is_counted() {
     let mut harness = watched().await;
     harness.pass_until_due().await;
     harness.poll().await;
-    assert_eq!(counted(&harness).await, [], "in time");
+    assert_eq!(counted(&harness).await, [], "the poll is in time");
     harness.pass_until_due().await;
     harness.pass(minutes(50));
     harness.poll().await;

@@ -49,7 +49,11 @@ async fn an_idle_courier_sleeps() {
     let (courier, now) = ("orders", harness.now());
     for _ in 0..2 {
         let wake = harness.courier(courier).step(now).await.unwrap();
-        assert_eq!(wake.duration_since(now), SignedDuration::from_secs(30), "but for a sign of life");
+        assert_eq!(
+            wake.duration_since(now),
+            SignedDuration::from_secs(30),
+            "it wakes only for its heartbeat"
+        );
     }
     harness.receiver.answer_always(Answer::status(500));
     harness.register(&["se-1"]).await;
@@ -58,7 +62,7 @@ async fn an_idle_courier_sleeps() {
     harness.deliver_once(courier).await;
     let wake = harness.courier(courier).step(now).await.unwrap();
     let next = harness.count("SELECT min(next_attempt_at) FROM deliveries WHERE attempts > 0").await;
-    assert_eq!(wake.as_millisecond(), next, "until the first retry");
+    assert_eq!(wake.as_millisecond(), next, "it sleeps until the first retry");
 }
 
 #[tokio::test]
@@ -121,7 +125,7 @@ async fn a_ping_is_sent_once_and_changes_nothing() {
                 .fetch_one(&mut connect(harness.path()).await)
                 .await
                 .unwrap();
-        assert_eq!(last, (state.to_owned(), 1), "it is sent though the subscriber asked to be left alone");
+        assert_eq!(last, (state.to_owned(), 1), "it is sent in spite of the Retry-After");
         harness.pass(seconds(1));
     }
     assert_eq!(harness.store().subscriber_health(&orders).await.unwrap(), before);

@@ -93,7 +93,7 @@ async fn several_events_come_oldest_first_and_the_summary_last() {
     );
     let codes: Vec<_> = bodies[..4].iter().map(|body| &body["data"]["event"]["event_code"]).collect();
     assert_eq!(codes, ["PU", "OD", "X1", "DL"]);
-    assert_eq!(bodies[5]["data"]["event"]["event_code"], "X1", "the exception under a newer scan");
+    assert_eq!(bodies[5]["data"]["event"]["event_code"], "X1", "the exception below a newer scan");
     let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at), ("finished", None));
 }
@@ -134,13 +134,13 @@ async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() 
     let id = |body: &Value| body["data"]["event"]["event_id"].clone();
     let added: Value = serde_json::from_slice(&harness.callbacks("orders")[1].body).unwrap();
 
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "missing once");
-    assert_eq!(kinds(&told(&mut harness, &full).await), [""; 0], "and there again");
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "missing once");
+    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "the event is missing once");
+    assert_eq!(kinds(&told(&mut harness, &full).await), [""; 0], "the event is present again");
+    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "the event is missing once");
     let bodies = told(&mut harness, &short).await;
     assert_eq!(kinds(&bodies), ["event.retracted", "updated"]);
     assert_eq!(bodies[0]["data"]["events"][0]["event_id"], id(&added));
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "it is said once");
+    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "it is reported once");
 
     let bodies = told(&mut harness, &full).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
@@ -181,14 +181,14 @@ async fn the_last_announced_content_stays_current_while_answers_alternate() {
     let row = harness.count("SELECT label_key FROM labels").await;
     let events = harness.store().label_events(row).await.unwrap();
     let id = &back[0]["data"]["events"][0]["event_id"];
-    let shown = events.iter().find(|event| event.event_id == *id).expect("it is in the history");
-    assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "as the last message of it said");
+    let shown = events.iter().find(|event| event.event_id == *id).expect("the event is in the history");
+    assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "the content of its last message");
 
     let c = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
     let news = told(&mut harness, &list(&c)).await;
     let revised = &news[0]["data"]["events"][0];
     assert_eq!(revised["revision"], 4);
-    assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "what was announced last");
+    assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "the content announced last");
     assert_eq!(revised["changed"], serde_json::json!(["city_locality", "signer"]));
 }
 
@@ -241,7 +241,7 @@ async fn an_exported_journey_equals_that_of_the_sandbox() {
     let noticed = harness.now();
     told(&mut harness, &answers[1]).await;
     let row = harness.count("SELECT label_key FROM labels").await;
-    let journey = harness.store().journey(row).await.unwrap().expect("there was news");
+    let journey = harness.store().journey(row).await.unwrap().expect("the label has changes");
     let line = serde_json::to_string(&journey).unwrap();
     let recorded = trackpost::sandbox::Recorded::read(&line).unwrap();
     assert_eq!(recorded.len(), 1);
@@ -260,7 +260,7 @@ async fn an_exported_journey_omits_polls_that_only_confirm_a_retraction() {
     assert_eq!(kinds(&told(&mut harness, &other).await), ["event.retracted", "updated"]);
     assert_eq!(kinds(&told(&mut harness, &full).await), ["event.added", "updated"]);
     let row = harness.count("SELECT label_key FROM labels").await;
-    let journey = harness.store().journey(row).await.unwrap().expect("there was news");
+    let journey = harness.store().journey(row).await.unwrap().expect("the label has changes");
     let said: Vec<&str> = journey.observations.iter().map(|observation| observation.tracking.get()).collect();
     assert_eq!(said, [&full, &other, &full]);
 }
@@ -345,7 +345,11 @@ async fn an_estimate_makes_a_message_when_its_day_changes() {
         assert_eq!((&bodies[0]["data"]["from"], &bodies[0]["data"]["to"]), (&from, &to));
     }
     told(&mut harness, &with(r#""2030-03-06T00:00:00Z""#)).await;
-    assert_eq!(kinds(&told(&mut harness, &with(r#""2030-03-06T20:00:00Z""#)).await), [""; 0], "another hour");
+    assert_eq!(
+        kinds(&told(&mut harness, &with(r#""2030-03-06T20:00:00Z""#)).await),
+        [""; 0],
+        "only the hour differs"
+    );
 }
 
 #[tokio::test]
@@ -364,7 +368,7 @@ async fn a_parcel_without_change_for_sixty_days_has_expired() {
     while harness.row("se-1").await.state == "active" {
         harness.pass_until_due().await;
         harness.poll().await;
-        assert!(harness.now() <= first + hours(61 * 24), "it is given up in time");
+        assert!(harness.now() <= first + hours(61 * 24), "the label expires in time");
     }
     harness.deliver().await;
     // Stalled is reported first and once, then expired.

@@ -52,7 +52,7 @@ async fn incomplete_requests_and_idle_connections_are_closed() {
     let ended = tokio::time::timeout(Duration::from_secs(20), async {
         tokio::join!(read_all(silent), read_all(half))
     });
-    ended.await.expect("both are closed");
+    ended.await.expect("both connections are closed");
     assert!(watch.elapsed() >= Duration::from_secs(9), "{:?}", watch.elapsed());
 }
 
@@ -119,6 +119,6 @@ async fn an_incomplete_request_does_not_delay_the_stop() {
     daemon.stop().await;
     assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
     let wal = site.folder().join("trackpost.db-wal");
-    assert!(!wal.exists(), "the database was closed");
+    assert!(!wal.exists(), "the database is closed");
     site.inspect();
 }

@@ -43,7 +43,7 @@ async fn later_messages_of_a_label_wait_and_other_labels_continue() {
     harness.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(500)));
     harness.poll_and_deliver().await;
     let done = accepted(&harness.callbacks("orders"));
-    assert_eq!(of_label("se-1", &done), [0; 0], "all wait for the first");
+    assert_eq!(of_label("se-1", &done), [0; 0], "all wait for the first message");
     assert_eq!(of_label("se-2", &done), [1, 2, 3]);
 
     harness.receiver.answer_by(|_| None);
@@ -96,7 +96,7 @@ async fn a_hanging_subscriber_does_not_delay_others() {
     harness.receiver.wait_until(|counts| counts.received == 1).await;
     harness.deliver().await;
     assert_eq!(accepted(&harness.callbacks("orders")).len(), 3);
-    assert!(!hanging.is_finished(), "the other one still hangs");
+    assert!(!hanging.is_finished(), "the other delivery still hangs");
     hanging.abort();
 }
 

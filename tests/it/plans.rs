@@ -25,7 +25,7 @@ async fn updates_of_labels_use_an_index_of_the_label() {
         let plan = explained.fetch_all(&mut connection).await.unwrap();
         for step in plan.iter().map(|step| step.get::<String, _>("detail")) {
             let all = step.starts_with("SCAN labels") || step.ends_with("labels_1 (account=?)");
-            assert!(!all, "it goes through all labels of an account ({step}): {update}");
+            assert!(!all, "it reads all labels of an account ({step}): {update}");
         }
     }
 }

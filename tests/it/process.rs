@@ -92,6 +92,6 @@ impl Site {
             }
             trackpost::clock::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("the outbox never empties:\n{}", daemon.log());
+        panic!("deliveries stay pending:\n{}", daemon.log());
     }
 }

@@ -100,12 +100,15 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     );
     assert_eq!(counters.answered(429), 0);
     assert!(counters.max_in_60s <= 200);
-    assert_eq!(looks(&requests).len(), 5_000, "none starves");
+    assert_eq!(looks(&requests).len(), 5_000, "every label is polled");
     assert_eq!(means.len(), 4);
     let (least, most) =
         means.values().fold((f64::MAX, 0.0_f64), |(least, most), mean| (least.min(*mean), most.max(*mean)));
     assert!(most / least < 1.5, "{means:?}");
-    assert!(about(measured, shown, 0.15) && about(means[&10], shown, 0.15), "what is shown is what is");
+    assert!(
+        about(measured, shown, 0.15) && about(means[&10], shown, 0.15),
+        "the shown values equal the measured ones"
+    );
     let used = requests.iter().filter(|asked| asked.at >= settled).count() as f64 / 60.0;
     assert!(used > 180.0, "the quota is used, as far as steps of four seconds let it be: {used:.0} a minute");
 }
@@ -144,7 +147,7 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
             let asked = ours(&harness);
             harness.poll_once().await;
             if harness.now().as_millisecond() < until {
-                assert_eq!(ours(&harness), asked, "no call before Retry-After is over");
+                assert_eq!(ours(&harness), asked, "no request before the end of Retry-After");
             }
             harness.pass(seconds(5));
         }
@@ -201,7 +204,7 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     assert!((1_400..=1_500).contains(&in_april), "{in_april}");
     assert!(days.iter().all(|day| (40..=60).contains(day)), "{days:?}");
     let looks = looks(&harness.sandbox.requests()).values().map(Vec::len).collect::<Vec<_>>();
-    assert!(looks.iter().all(|looks| looks.abs_diff(38) < 8), "everybody's share: {looks:?}");
+    assert!(looks.iter().all(|looks| looks.abs_diff(38) < 8), "each label gets its share: {looks:?}");
 }
 
 #[tokio::test]
@@ -213,7 +216,7 @@ async fn a_used_up_monthly_budget_lasts_until_the_next_month() {
     assert_eq!(harness.sandbox.counters().requests, 10);
     harness.restart().await;
     harness.poll().await;
-    assert_eq!(harness.sandbox.counters().requests, 11, "a new month is a new one");
+    assert_eq!(harness.sandbox.counters().requests, 11, "a new month has a new budget");
 }
 
 #[tokio::test]
@@ -222,7 +225,7 @@ async fn a_used_up_quota_does_not_delay_another_account() {
     registered(&harness, &names(200)).await;
     assert_eq!(harness.poll().await, 160);
     let other = harness.of_account("other").await;
-    other.acquire(RequestKind::Poll, harness.now()).await.unwrap().expect("its own quota");
+    other.acquire(RequestKind::Poll, harness.now()).await.unwrap().expect("it has its own quota");
 }
 
 #[tokio::test]
@@ -250,10 +253,10 @@ async fn a_kill_costs_at_most_one_step_of_reserved_requests() {
     // A twentieth of 160 at once: 13 steps of 8.
     assert_eq!(harness.count(RESERVED).await, 4);
     harness.crash().await;
-    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "what was reserved counts as sent");
+    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "reserved requests count as sent");
     assert_eq!((harness.count(RESERVED).await, harness.access().used()), (0, 104));
     harness.restart().await;
-    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "and once only");
+    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "they count once");
 }
 
 #[tokio::test]
@@ -278,7 +281,7 @@ async fn interrupted_requests_count_as_sent() {
     harness.restart().await;
     assert_eq!(harness.access().used(), 3);
     harness.restart().await;
-    assert_eq!(harness.access().used(), 3, "and once only");
+    assert_eq!(harness.access().used(), 3, "they count once");
 }
 
 #[tokio::test]
@@ -311,7 +314,7 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
     harness.says("se-usps", &in_transit().replace("\"ups\"", "\"usps\""));
     harness.answers("se-new", throttled_carrier("null"));
     assert_eq!(harness.poll().await, 4);
-    assert!((harness.wait_of("se-new").await - 600.0).abs() < 1.0, "by itself, whoever carries it");
+    assert!((harness.wait_of("se-new").await - 600.0).abs() < 1.0, "its own wait, with any carrier");
     assert_eq!(harness.count("SELECT count(*) FROM carriers").await, 0);
 
     harness.pass(hours(5));
@@ -323,7 +326,7 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
     let asked = |harness: &Harness| {
         ["se-ups-1", "se-ups-2", "se-usps", "se-new"].map(|id| harness.sandbox.requests_of(id))
     };
-    assert_eq!(asked(&harness)[2..], [2, 2], "the others go on");
+    assert_eq!(asked(&harness)[2..], [2, 2], "the other labels continue");
     let before = asked(&harness);
     for id in ["se-ups-1", "se-ups-2"] {
         harness.says(id, &in_transit());
@@ -357,5 +360,5 @@ async fn a_poll_requested_by_hand_comes_first() {
     let before = harness.sandbox.requests_of(&last);
     let now = harness.now();
     live(&mut harness, now + seconds(40), seconds(5)).await;
-    assert_eq!(harness.sandbox.requests_of(&last), before + 1, "within four turns, not after the other 59");
+    assert_eq!(harness.sandbox.requests_of(&last), before + 1, "within four polls, not after the other 59");
 }

@@ -41,7 +41,7 @@ async fn an_unknown_label_is_polled_less_often_and_then_becomes_unavailable() {
         harness.pass_until_due().await;
     }
     harness.deliver().await;
-    assert!(harness.kinds().is_empty(), "five refusals, but not yet 72 hours");
+    assert!(harness.kinds().is_empty(), "five refusals within less than 72 hours");
 
     harness.poll_and_deliver().await;
     assert_eq!(harness.kinds(), ["tracking.unavailable"]);
@@ -74,7 +74,7 @@ async fn a_good_answer_resets_the_count_of_refusals() {
     harness.answers("se-1", Answer::status(404));
     harness.poll_again("se-1").await;
     let wait = harness.wait_of("se-1").await;
-    assert!(about(wait, 3600.0, JITTER), "the ladder begins again: {wait} s");
+    assert!(about(wait, 3600.0, JITTER), "the backoff begins again: {wait} s");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_failing_label_backs_off_from_a_minute_to_an_hour() {
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
     assert_eq!(harness.row("se-1").await.failures, 0);
-    assert_eq!(harness.kinds().len(), 3, "and the first good answer is told");
+    assert_eq!(harness.kinds().len(), 3, "a message for the first good answer");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn the_table_lists_every_command() {
     assert!(verbs.contains(&"run") && verbs.len() >= 12, "{verbs:?}");
     for verb in &verbs {
         let output = Command::new(TRACKPOST).args([verb, "--help"]).output().unwrap();
-        assert!(output.status.success(), "trackpost {verb} is no command");
+        assert!(output.status.success(), "trackpost {verb} is not a command");
     }
     let help = Command::new(TRACKPOST).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -78,6 +78,6 @@ fn every_link_leads_to_a_file() {
     let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     for link in links.filter(|link| !link.starts_with("https://")) {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(link);
-        assert!(file.exists(), "the README links to {link}, which is not there");
+        assert!(file.exists(), "the README links to {link}, which does not exist");
     }
 }

@@ -159,12 +159,12 @@ async fn a_file_is_read_once_it_has_not_changed_for_a_second() {
     files.pass(SignedDuration::from_millis(600)).await;
     files.write("x.txt", "se-1001\nse-longer324658\nse-new\n");
     files.pass(SignedDuration::from_millis(600)).await;
-    assert_eq!(files.states().await.len(), 2, "it has changed less than a second ago");
+    assert_eq!(files.states().await.len(), 2, "the file changed less than a second ago");
     files.pass(seconds(1)).await;
     let states = files.states().await;
     assert_eq!(states.len(), 3, "{states:?}");
     assert!(states.iter().all(|(_, state)| state == "active"), "{states:?}");
-    assert_eq!(files.changed_since(version).await, 1, "only the new one was touched");
+    assert_eq!(files.changed_since(version).await, 1, "only the new label changed");
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_da
     files.write("x.txt", "se-1\nse-2\n");
     files.pass(seconds(5)).await;
     let row = files.harness.row("se-2").await;
-    assert_eq!((row.state.as_str(), row.next_poll_at), ("active", planned), "it goes on as if it had stayed");
+    assert_eq!((row.state.as_str(), row.next_poll_at), ("active", planned), "its schedule continues");
 
     files.write("x.txt", "se-1\n");
     files.pass(seconds(70)).await;
@@ -212,7 +212,7 @@ async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_da
     files.pass(seconds(2)).await;
     let row = files.harness.row("se-2").await;
     assert_eq!(row.state, "active");
-    assert!(row.next_poll_at <= Some(files.harness.now().as_millisecond()), "a new one is due at once");
+    assert!(row.next_poll_at <= Some(files.harness.now().as_millisecond()), "a new label is due at once");
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn an_unreadable_file_keeps_its_labels_and_does_not_stop_others() {
     files.write("a.csv", "label_id;note\nse-1;x\nse-9;y\n");
     files.write("b.txt", "se-3\nse-4\n");
     files.pass(seconds(5)).await;
-    assert_eq!(files.state("se-4").await, "active", "the others apply");
+    assert_eq!(files.state("se-4").await, "active", "the other files apply");
     files.pass(seconds(120)).await;
     let states = files.states().await;
     let of = |label: &str| states.iter().find(|(id, _)| id == label).map(|(_, state)| state.as_str());
@@ -349,7 +349,7 @@ async fn every_change_of_the_registry_is_counted_and_announced() {
         last = now;
     }
     harness.configure(vec![label("se-1", Source::Config)]).await;
-    assert!(version("se-1").await > last, "its metadata are others");
+    assert!(version("se-1").await > last, "its metadata changed");
     let last = version("se-1").await;
     harness.configure(vec![label("se-1", Source::Config)]).await;
     assert_eq!(version("se-1").await, last, "nothing changed");
@@ -409,7 +409,7 @@ async fn a_wrong_label_file_does_not_stop_start_or_reload() {
     site.write("trackpost.toml", &site.configuration("[\"se-3\"]", ""));
     daemon.signal("HUP");
     polled(&site, "se-3").await;
-    assert_eq!(daemon.log().matches("label file left out").count(), 2, "told once:\n{}", daemon.log());
+    assert_eq!(daemon.log().matches("label file left out").count(), 2, "logged once:\n{}", daemon.log());
     site.write("labels.d/semicolons.csv", "label_id,note\nse-1002,x\n");
     polled(&site, "se-1002").await;
     daemon.logged("label file no longer left out", 1).await;
@@ -477,14 +477,14 @@ async fn an_emptied_configuration_is_rejected() {
     daemon.logged("reload rejected", 1).await;
     assert!(daemon.log().contains("no account is left"), "{}", daemon.log());
     let before = site.sandbox.requests_of("se-1");
-    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "it polls on");
+    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "polls continue");
     site.write(
         "trackpost.toml",
         &site.configuration("[\"se-1\"]", "").replace("\"standard\"", "\"shipstation\""),
     );
     daemon.signal("HUP");
     daemon.logged("configuration reloaded", 1).await;
-    assert!(daemon.log().contains("orders"), "it says what changed: {}", daemon.log());
+    assert!(daemon.log().contains("orders"), "the log names the change: {}", daemon.log());
     daemon.stop().await;
 }
 

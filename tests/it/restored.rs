@@ -73,7 +73,7 @@ async fn a_restored_database_sends_the_same_messages_under_the_same_ids() {
     live_on(&mut harness).await;
     assert_eq!(ids(&harness), first);
     let received = harness.callbacks("orders").len();
-    assert!(received > first.len(), "they were really sent again");
+    assert!(received > first.len(), "the messages were sent again");
     assert!(
         harness.callbacks("orders").is_sorted_by(|one, next| one.seq < next.seq),
         "and none is below the highest"
@@ -151,5 +151,5 @@ async fn a_repeated_change_is_a_new_message() {
     let told: Vec<_> =
         harness.callbacks("orders").into_iter().filter_map(|callback| callback.message_id).collect();
     assert_eq!(told.len(), 3 + 23 * 2);
-    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "none has another's id");
+    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "every message has its own id");
 }

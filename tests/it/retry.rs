@@ -64,11 +64,11 @@ async fn retries_follow_the_schedule_and_repeat_its_last_step() {
         assert!(about(wait, planned, 0.10), "{wait} s for {planned} s");
         harness.pass(seconds(wait as i64 - 1));
         harness.deliver().await;
-        assert_eq!(received(&harness), attempt + 1, "not before its time");
+        assert_eq!(received(&harness), attempt + 1, "no attempt before its time");
         harness.pass(seconds(2));
         harness.deliver().await;
     }
-    assert_eq!(state(&harness, "pending").await, 1, "nobody got through: nothing goes dead");
+    assert_eq!(state(&harness, "pending").await, 1, "no message becomes dead while none is accepted");
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_message_becomes_dead_only_if_others_were_accepted_since() {
     harness.pass(hours(3));
     harness.poll_again("se-1").await;
     harness.deliver().await;
-    assert_eq!(state(&harness, "delivered").await, 2, "the label goes on");
+    assert_eq!(state(&harness, "delivered").await, 2, "the label continues");
 }
 
 #[tokio::test]

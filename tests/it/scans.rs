@@ -63,12 +63,12 @@ async fn a_delivery_listed_below_the_vehicle_scan_is_delivered_and_settles() {
     while harness.row("se-1").await.state == "active" {
         harness.pass_until_due().await;
         polls += harness.poll().await;
-        assert!(harness.now() <= from + hours(73), "it settles in time");
+        assert!(harness.now() <= from + hours(73), "the label settles in time");
     }
     assert_eq!(harness.row("se-1").await.state, "finished");
     assert!((8..40).contains(&polls), "{polls} polls in the IT row");
     harness.deliver().await;
-    assert_eq!(harness.callbacks("orders").len(), found, "and nobody is told anything");
+    assert_eq!(harness.callbacks("orders").len(), found, "no further message is sent");
 
     let moved = event(30 * 60, "IT", "RS");
     let bodies = told(&mut harness, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
@@ -137,7 +137,7 @@ async fn a_lone_surrogate_is_passed_on_unchanged() {
         String::from_utf8(harness.callbacks(subscriber).pop().unwrap().body.to_vec()).unwrap()
     };
     assert!(raw("native").contains(&answer) && raw("orders").contains(&answer), "byte for byte");
-    assert!(raw("orders").contains("so it is \u{fffd}"), "and as what can be shown");
+    assert!(raw("orders").contains("so it is \u{fffd}"), "a replacement character in the standard format");
     assert_eq!(harness.row("se-1").await.failures, 0);
 }
 

@@ -54,7 +54,7 @@ async fn a_replayed_delivery_has_the_whole_schedule() {
     deliver_after(&mut harness, 301).await;
     assert_eq!(harness.count(PENDING).await, 0);
     let attempts = "SELECT max(attempts) FROM deliveries";
-    assert!(harness.count(attempts).await > 20, "it took many probes");
+    assert!(harness.count(attempts).await > 20, "there were many probes");
 
     refuse_one(&harness);
     retry_by_hand(&harness, OF_ONE).await;
@@ -70,7 +70,7 @@ async fn a_replayed_delivery_has_the_whole_schedule() {
     }
     let logged = "SELECT count(*) = max(attempt) AND max(attempt) = d.attempts FROM attempts a
                   JOIN deliveries d USING (delivery_key) WHERE d.lane = 1";
-    assert_eq!(harness.count(logged).await, 1, "attempts are counted on");
+    assert_eq!(harness.count(logged).await, 1, "the attempt count continues");
 }
 
 #[tokio::test]
@@ -84,7 +84,11 @@ async fn deliveries_accepted_before_a_replay_do_not_count() {
     for _ in 0..6 {
         deliver_after(&mut harness, 12).await;
     }
-    assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (1, 0), "nobody else was accepted");
+    assert_eq!(
+        (harness.count(PENDING).await, harness.count(DEAD).await),
+        (1, 0),
+        "no other message was accepted"
+    );
     retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
     deliver_after(&mut harness, 1).await;
     deliver_after(&mut harness, 12).await;
@@ -110,7 +114,7 @@ async fn probes_of_a_failing_subscriber_do_not_use_up_the_schedule() {
         deliver_after(&mut harness, 12).await;
     }
     let counted = harness.count("SELECT failures FROM deliveries WHERE lane = 1").await;
-    assert_eq!(counted, 3, "those before it fell, and those since it is well again");
+    assert_eq!(counted, 3, "attempts before the episode and after its end");
     assert!(harness.count("SELECT attempts FROM deliveries WHERE lane = 1").await > 20);
 }
 

@@ -25,7 +25,7 @@ async fn running(site: &Site) -> Daemon {
 
 async fn asked_about(site: &Site, label: &str) {
     let asked = until(|| site.sandbox.requests_of(label) > 0).await;
-    assert!(asked.is_ok(), "nobody asked about {label}");
+    assert!(asked.is_ok(), "{label} was not polled");
 }
 
 #[tokio::test]
@@ -37,13 +37,13 @@ async fn sigterm_waits_for_attempts_and_exits_0() {
     site.received(|counts| counts.received == 1).await;
     daemon.stop().await;
     let accepted = site.receiver.counts().accepted;
-    assert!(accepted >= 1, "what was under way came to its end");
+    assert!(accepted >= 1, "attempts in flight ended");
     site.inspect();
 
     let again = running(&site).await;
     site.received(|counts| counts.accepted >= 3).await;
     again.stop().await;
-    assert_eq!(site.receiver.counts().repeated, 0, "and its end was recorded");
+    assert_eq!(site.receiver.counts().repeated, 0, "their outcome was recorded");
     site.inspect();
 }
 
@@ -87,8 +87,8 @@ async fn a_label_gone_from_the_files_is_no_longer_polled() {
     daemon.logged("labels registered", 2).await;
     let (gone, stays) = (site.sandbox.requests_of("se-2"), site.sandbox.requests_of("se-1"));
     let polled = until(|| site.sandbox.requests_of("se-1") > stays + 10).await;
-    assert!(polled.is_ok(), "the other one is polled on");
-    assert!(site.sandbox.requests_of("se-2") <= gone + 1, "but for what was under way");
+    assert!(polled.is_ok(), "the other label is still polled");
+    assert!(site.sandbox.requests_of("se-2") <= gone + 1, "at most the poll in flight");
     daemon.stop().await;
     site.inspect();
 }
@@ -106,8 +106,8 @@ async fn an_invalid_file_keeps_the_running_configuration() {
     let log = daemon.log();
     assert!(log.contains("nonsense") && log.contains("requests_per_minute"), "{log}");
     let before = site.sandbox.requests_of("se-1");
-    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "it polls on");
-    assert_eq!(site.sandbox.requests_of("se-2"), 0, "nothing of it was applied");
+    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "polls continue");
+    assert_eq!(site.sandbox.requests_of("se-2"), 0, "none of it was applied");
     daemon.stop().await;
     site.inspect();
 }
@@ -225,7 +225,7 @@ async fn frequent_watchdog_notifications_do_not_prevent_file_checks() {
         manager.drain();
         site.sandbox.requests_of("se-2") > 0
     });
-    assert!(asked.await.is_ok(), "nobody asked about se-2:\n{}", daemon.log());
+    assert!(asked.await.is_ok(), "se-2 was not polled:\n{}", daemon.log());
     daemon.stop().await;
 }
 
@@ -236,7 +236,7 @@ async fn frequent_file_checks_do_not_prevent_watchdog_notifications() {
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "2000000")]);
     manager.hears("READY=1").await;
     for reload in 0.. {
-        assert!(reload < 5_000, "it is never fed");
+        assert!(reload < 5_000, "the watchdog is never notified");
         daemon.signal("HUP");
         manager.hears("READY=1").await;
         if manager.heard.iter().any(|message| message.contains("WATCHDOG=1")) {
@@ -261,7 +261,7 @@ async fn without_a_watchdog_none_is_notified_and_a_failed_start_is_never_ready()
     let mut daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
     assert_eq!(daemon.ended().await.code(), Some(1));
     let mut message = [0; 16];
-    assert!(manager.socket.recv(&mut message).is_err(), "nothing was said");
+    assert!(manager.socket.recv(&mut message).is_err(), "no notification was sent");
 }
 
 #[tokio::test]
@@ -282,7 +282,7 @@ async fn a_reload_does_not_wait_for_requests_and_repeats_none() {
         daemon.logged("configuration reloaded", times).await;
     }
     let counts = site.receiver.counts();
-    assert_eq!((counts.received, counts.accepted), (1, 0), "all of it while the call is under way");
+    assert_eq!((counts.received, counts.accepted), (1, 0), "all reloads ran during the attempt");
     site.received(|counts| counts.accepted == 3).await;
     assert!(site.receiver.callbacks().iter().all(|callback| callback.attempt == Some(1)));
     let accepted = site.receiver.accepted();
@@ -309,7 +309,7 @@ async fn a_sighup_during_the_start_reloads_after_it() {
     let site = large_site().await;
     let daemon = site.start();
     until(|| hears_hangup(&daemon)).await.unwrap();
-    assert!(!site.database().exists(), "it still reads");
+    assert!(!site.database().exists(), "it is still reading the configuration");
     daemon.signal("HUP");
     let reloaded = until(|| {
         trackpost::store::lock::running(&site.database()).is_some_and(|record| record.reloads_ended == 1)
@@ -325,7 +325,7 @@ async fn a_sigterm_during_the_start_stops_cleanly() {
     until(|| hears_hangup(&daemon)).await.unwrap();
     daemon.signal("TERM");
     daemon.stop_already_asked().await;
-    assert!(!site.database().exists(), "it had not begun");
+    assert!(!site.database().exists(), "the start had not continued");
 }
 
 #[tokio::test]

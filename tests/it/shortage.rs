@@ -24,7 +24,7 @@ async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     let daemon = site.start_after("ulimit -n 64");
     daemon.logged("no file descriptor is left", 1).await;
     let (status, body) =
-        get(port, &format!("host: 127.0.0.1:{port}\r\n")).expect("it still answers visitors");
+        get(port, &format!("host: 127.0.0.1:{port}\r\n")).expect("it still answers requests");
     assert_eq!((status, kinds(&body["degraded"])), (200, vec!["shortage"]), "{body}");
     site.received(|counts| counts.accepted >= 120).await;
     assert!(!daemon.log().contains("fails as a whole"), "{}", daemon.log());

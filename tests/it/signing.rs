@@ -92,7 +92,7 @@ impl Place {
         let before = self.site.receiver.callbacks().len();
         let (ok, said, error) = self.site.verb(&["subscribers", "ping", "orders"]).await;
         assert!(ok, "{said}{error}");
-        self.site.receiver.callbacks().into_iter().skip(before).find(is_ping).expect("it was received")
+        self.site.receiver.callbacks().into_iter().skip(before).find(is_ping).expect("the ping was received")
     }
 }
 
@@ -111,7 +111,7 @@ fn vendor_signature(jwks: &str, callback: &Callback) -> String {
     let stamp = header("x-shipengine-timestamp");
     let at: Timestamp = stamp.parse().unwrap();
     assert_eq!(format!("{at:.3}"), stamp, "UTC, with milliseconds");
-    assert!(callback.at.duration_since(at).as_secs().abs() < 300, "made for this attempt");
+    assert!(callback.at.duration_since(at).as_secs().abs() < 300, "the timestamp is that of this attempt");
     let set: Value = serde_json::from_str(jwks).unwrap();
     let key_id = header("x-shipengine-rsa-sha256-key-id");
     let key = set["keys"].as_array().unwrap().iter().find(|key| key["kid"] == key_id);
@@ -145,8 +145,8 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
 
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
     assert!(head.contains("cache-control: public, max-age=300"), "{head}");
-    assert!(ok && printed.trim_end() == jwks, "the verb prints what is served");
-    assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "nothing private: {jwks}");
+    assert!(ok && printed.trim_end() == jwks, "the command prints the served key set");
+    assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "no private key: {jwks}");
     let callbacks = place.site.receiver.callbacks();
     for path in ["/orders", "/shop", "/old"] {
         let of: Vec<&Callback> = callbacks.iter().filter(|callback| callback.path == path).collect();
@@ -158,7 +158,7 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
         assert!(stamps[0] < stamps[1], "{path}: {stamps:?}");
         assert_eq!(attempts[0].body, attempts[1].body);
         let hmac = |callback: &Callback| callback.header("x-hub-signature-256").unwrap().to_owned();
-        assert_eq!(hmac(attempts[0]), hmac(attempts[1]), "it covers nothing but the body");
+        assert_eq!(hmac(attempts[0]), hmac(attempts[1]), "it covers only the body");
     }
     assert!(callbacks.iter().all(|callback| vendor_signature(&jwks, callback) == KEY_ID_A));
 
@@ -197,7 +197,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
     place.reload(&daemon, "rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]", 2).await;
     let new = place.ping().await;
     let by = [&first, &old, &new].map(|callback| vendor_signature(&cached, callback));
-    assert_eq!(by, [KEY_ID_A, KEY_ID_A, KEY_ID_B], "what was fetched before the change still serves");
+    assert_eq!(by, [KEY_ID_A, KEY_ID_A, KEY_ID_B], "key sets fetched before the change still verify");
 
     // The replay has its old id and a signature of the current key.
     let id = first.message_id.clone().unwrap();

@@ -11,8 +11,8 @@ async fn refused(site: &Site) -> String {
     let mut daemon = site.start();
     let status = daemon.ended().await;
     assert_eq!(status.code(), Some(1), "{}", daemon.log());
-    assert_eq!(site.sandbox.counters().requests, 0, "nothing was asked");
-    assert_eq!(site.receiver.counts().received, 0, "nothing was sent");
+    assert_eq!(site.sandbox.counters().requests, 0, "no request was sent");
+    assert_eq!(site.receiver.counts().received, 0, "no callback was sent");
     daemon.log()
 }
 
@@ -42,7 +42,7 @@ async fn all_faults_of_the_configuration_are_printed_at_once() {
     ] {
         assert!(said.contains(fault), "{fault} is missing in:\n{said}");
     }
-    assert!(!said.contains("whsec_short"), "a secret is shown:\n{said}");
+    assert!(!said.contains("whsec_short"), "a secret is printed:\n{said}");
     assert!(!site.database().exists());
 }
 

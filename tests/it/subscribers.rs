@@ -101,7 +101,7 @@ async fn a_running_daemon_applies_a_pause_and_sends_a_ping() {
     assert!(failed.contains("a ping is sent once"), "{failed}");
     trackpost::clock::sleep(Duration::from_millis(300)).await;
     let row = listed(&site).await;
-    assert_eq!((&row["pending"], &row["state"]), (&0.into(), &"ok".into()), "it is over");
+    assert_eq!((&row["pending"], &row["state"]), (&0.into(), &"ok".into()), "the episode is over");
     daemon.stop().await;
     site.inspect();
 }
@@ -117,7 +117,7 @@ async fn a_ping_without_a_daemon_is_reported_and_an_unknown_name_gets_a_suggesti
         let (done, _, failed) = site.verb(&["subscribers", verb, "ordrs"]).await;
         assert!(!done && failed.contains("no subscriber ordrs") && failed.contains("orders"), "{failed}");
     }
-    assert_eq!(listed(&site).await["pending"], 0, "it was withdrawn");
+    assert_eq!(listed(&site).await["pending"], 0, "the ping was withdrawn");
     let (done, said, _) = site.verb(&["subscribers", "list"]).await;
     assert!(done && said.starts_with("NAME"), "{said}");
     site.inspect();
@@ -129,7 +129,7 @@ async fn no_delivery_is_attempted_twice_when_its_subscriber_fails() {
     for fall in falls {
         let ids: Vec<String> = fall.await.unwrap();
         let once: HashSet<&String> = ids.iter().collect();
-        assert_eq!(once.len(), ids.len(), "what has failed is due again in 5 s at the earliest");
+        assert_eq!(once.len(), ids.len(), "a failed delivery is due again in 5 s at the earliest");
     }
 }
 

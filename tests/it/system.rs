@@ -10,7 +10,7 @@ use crate::harness::{API_KEY, Harness, ORDERS, seconds};
 fn told(harness: &Harness, subscriber: &str) -> Vec<(String, u16)> {
     let all = harness.callbacks(subscriber).into_iter();
     let told = all.map(|callback| {
-        assert_eq!((callback.seq, callback.label_id), (None, None), "it belongs to no label");
+        assert_eq!((callback.seq, callback.label_id), (None, None), "it has no label");
         (callback.kind.unwrap(), callback.answered.unwrap())
     });
     told.filter(|(kind, _)| kind.starts_with("system.")).collect()
@@ -60,7 +60,7 @@ async fn an_account_recovers_after_its_key_was_refused() {
     harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
     harness.pass(seconds(60));
     harness.poll_and_deliver().await;
-    assert_eq!(told(&harness, "orders"), pairs(&[(REFUSED, 500), (REFUSED, 500)]), "the later one waits");
+    assert_eq!(told(&harness, "orders"), pairs(&[(REFUSED, 500), (REFUSED, 500)]), "the later message waits");
     harness.receiver.answer_always(Answer::status(200));
     harness.pass(seconds(400));
     harness.deliver().await;

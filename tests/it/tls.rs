@@ -168,7 +168,7 @@ async fn a_private_certificate_authority_is_trusted_if_configured() {
     let (addr, server) = served(Some(speaking(&pair, None)), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert!(outcome == "tls" && detail.contains("UnknownIssuer"), "{outcome}: {detail}");
-    assert_eq!(server.join().unwrap(), "", "nothing was said to a stranger");
+    assert_eq!(server.join().unwrap(), "", "no request was sent to an untrusted server");
 }
 
 #[tokio::test]

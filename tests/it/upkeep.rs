@@ -115,7 +115,7 @@ async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
     assert_eq!(harness.count(DEAD).await, 1);
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(DEAD).await, 1, "it has only just died");
+    assert_eq!(harness.count(DEAD).await, 1, "it has just become dead");
     harness.pass(days(2));
     tidy_all(&harness, 1).await;
     assert_eq!(harness.count(DEAD).await, 0);
@@ -141,7 +141,7 @@ async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     assert!(harness.count(DEAD).await > 0);
     harness.pass(days(13));
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(LABELS).await, 1, "the one with the dead message is kept");
+    assert_eq!(harness.count(LABELS).await, 1, "the label with the dead message is kept");
     harness.pass(days(1));
     tidy_all(&harness, 1).await;
     assert_eq!(harness.count(LABELS).await, 0);
@@ -152,7 +152,7 @@ async fn deliveries_of_a_removed_subscriber_are_deleted_after_two_weeks() {
     let harness = delivered_parcel(ORDERS).await;
     harness.pass(days(30));
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(LABELS).await, 1, "whoever is there gets it, however late");
+    assert_eq!(harness.count(LABELS).await, 1, "a configured subscriber gets it at any age");
     tidy(&harness, 1, &[]).await;
     assert_eq!(
         (harness.count(LABELS).await, harness.count(ABSENT).await),
@@ -176,7 +176,7 @@ async fn a_subscriber_restored_within_two_weeks_gets_its_deliveries() {
     harness.pass(days(13));
     tidy(&harness, 1, &off).await;
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(ABSENT).await, 0, "the two weeks begin anew");
+    assert_eq!(harness.count(ABSENT).await, 0, "the two weeks begin again");
     harness.pass(days(13));
     tidy(&harness, 1, &off).await;
     harness.deliver().await;

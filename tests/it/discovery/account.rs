@@ -19,7 +19,7 @@ async fn a_429_stops_polls_and_discovery() {
     harness.pass(seconds(39));
     harness.poll().await;
     harness.discover_once().await;
-    assert_eq!(harness.sandbox.counters().requests, asked, "nobody asks before 40 s have passed");
+    assert_eq!(harness.sandbox.counters().requests, asked, "no request before 40 s have passed");
     harness.pass(seconds(1));
     assert_eq!((harness.poll().await, harness.discover().await), (1, 1));
 
@@ -67,7 +67,7 @@ async fn discovery_probes_the_account_while_a_carrier_waits() {
     harness.discover_once().await;
     harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
     harness.pass(seconds(61));
-    assert_eq!(harness.poll().await, 0, "se-1 is due, and may not be asked about");
+    assert_eq!(harness.poll().await, 0, "se-1 is due but must not be polled");
     harness.discover_once().await;
     harness.deliver().await;
     let system = harness.kinds().into_iter().filter(|kind| kind.starts_with("system")).collect::<Vec<_>>();
@@ -103,7 +103,7 @@ async fn a_failing_list_does_not_stop_polls() {
             harness.poll_again("se-1").await;
             harness.pass(seconds(minutes * 60 - 1));
             harness.discover_once().await;
-            assert_eq!(harness.listings().len(), asked + 1, "the list is left alone for {minutes} minutes");
+            assert_eq!(harness.listings().len(), asked + 1, "no list request for {minutes} minutes");
             harness.pass(seconds(1));
         }
         harness.deliver().await;
@@ -145,12 +145,12 @@ async fn a_full_quota_keeps_a_permit_for_the_list() {
     let wake = harness.discover_once().await;
     assert!(harness.listings().is_empty());
     harness.pass(wake.duration_since(harness.now()));
-    assert_eq!(harness.poll().await, 0, "the slot that came free is kept");
+    assert_eq!(harness.poll().await, 0, "the free permit is kept");
     harness.discover_once().await;
     assert_eq!(harness.listings().len(), 1);
     harness.poll().await;
     let wake = harness.discover_once().await;
-    assert_eq!(wake.duration_since(harness.now()).as_secs(), 30, "and then the polls have their turn");
+    assert_eq!(wake.duration_since(harness.now()).as_secs(), 30, "the polls come next");
 }
 
 #[tokio::test]
@@ -163,7 +163,11 @@ async fn list_requests_count_against_the_quota_also_after_a_restart() {
     }
     for _ in 0..3 {
         let wake = harness.discover_once().await;
-        assert_eq!(wake.duration_since(harness.now()).as_secs(), 12, "one call in four of twenty a minute");
+        assert_eq!(
+            wake.duration_since(harness.now()).as_secs(),
+            12,
+            "one request in four of twenty a minute"
+        );
         harness.pass(seconds(12));
     }
     let labels: Vec<String> = (100..200).map(|n| format!("se-{n}")).collect();

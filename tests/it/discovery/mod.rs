@@ -76,9 +76,9 @@ async fn new_labels_are_watched_and_their_messages_have_the_order() {
 
     harness.make([3]);
     harness.pass(seconds(295));
-    assert_eq!(harness.discover().await, 0, "not before the interval has passed");
+    assert_eq!(harness.discover().await, 0, "no walk before the interval has passed");
     harness.pass(seconds(5));
-    assert_eq!(harness.discover().await, 1, "one call is enough");
+    assert_eq!(harness.discover().await, 1, "one request is enough");
     assert_eq!(harness.watched().await, 3);
 }
 
@@ -135,7 +135,7 @@ async fn a_voided_label_is_dropped_within_the_hour() {
     assert_eq!(harness.row("se-4").await.state, "active");
     let polls = harness.sandbox.requests_of("se-2");
     harness.poll().await;
-    assert_eq!(harness.sandbox.requests_of("se-2"), polls, "nobody asks about it any more");
+    assert_eq!(harness.sandbox.requests_of("se-2"), polls, "it is no longer polled");
 }
 
 fn by_hand(harness: &Harness, label: &str) -> Registration {
@@ -161,12 +161,12 @@ async fn a_label_removed_by_hand_stays_removed() {
     harness.discover().await;
     let told = harness.store().labels_named("se-1").await.unwrap();
     let (_, detail) = harness.store().label_detail(told[0].row).await.unwrap().unwrap();
-    assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other");
+    assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other label");
 
     harness.store().add_by_hand(&[by_hand(&harness, "se-2")], harness.now()).await.unwrap();
     let labels = harness.store().label_page(None, None, None, 0).await.unwrap();
     let order = |metadata: &str| serde_json::from_str::<Value>(metadata).unwrap()["order"].clone();
-    assert_eq!(order(labels[1].metadata.get()), "A-2", "what was found of it stays");
+    assert_eq!(order(labels[1].metadata.get()), "A-2", "its metadata from the list stay");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn names_and_addresses_are_never_stored_or_logged() {
     daemon.logged("labels discovered", 1).await;
     let told =
         until(|| site.receiver.callbacks().iter().any(|d| d.label_id.as_deref() == Some("se-20"))).await;
-    assert!(told.is_ok(), "discovered labels are polled and told of:\n{}", daemon.log());
+    assert!(told.is_ok(), "discovered labels are polled and make messages:\n{}", daemon.log());
     // An error about a page does not quote the page.
     site.sandbox.script_list(Answer::json(200, r#"{"labels":["Sam Sample, Example Street"]}"#));
     daemon.logged("no list of labels", 1).await;
@@ -88,9 +88,9 @@ async fn a_reload_turns_discovery_on_and_off() {
         until(|| site.sandbox.requests_of("se-1") > polled + 2).await
     };
     // A request for the list that was in flight may still end.
-    assert!(goes_on().await.is_ok(), "what was found is polled on");
+    assert!(goes_on().await.is_ok(), "found labels are still polled");
     let listed = listings();
-    assert!(goes_on().await.is_ok(), "and on");
+    assert!(goes_on().await.is_ok(), "found labels are still polled after the reload");
     assert_eq!(listings(), listed);
     daemon.stop().await;
     site.inspect();

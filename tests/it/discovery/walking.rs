@@ -59,7 +59,7 @@ async fn discovery_continues_from_its_position_after_an_outage() {
     harness.sandbox.date(&id("se-12"), seen - seconds(14 * 60));
     harness.restart().await;
     harness.discover().await;
-    assert_eq!(harness.watched().await, 12, "the lookback is for the very first walk only");
+    assert_eq!(harness.watched().await, 12, "only the first walk uses the lookback");
 }
 
 #[tokio::test]

@@ -203,14 +203,14 @@ impl Daemon {
             status.is_some()
         })
         .await
-        .unwrap_or_else(|()| panic!("it runs on:\n{}", self.log()));
+        .unwrap_or_else(|()| panic!("it still runs:\n{}", self.log()));
         status.unwrap()
     }
 
     /// Waits until the log contains `text` this many times.
     pub async fn logged(&self, text: &str, times: usize) {
         let said = until(|| self.log().matches(text).count() >= times).await;
-        said.unwrap_or_else(|()| panic!("it never said {text:?}:\n{}", self.log()));
+        said.unwrap_or_else(|()| panic!("it never logged {text:?}:\n{}", self.log()));
     }
 
     /// Stops it by SIGTERM.

@@ -38,7 +38,7 @@ impl Harness {
 
     /// Returns the seconds until the label's next poll.
     pub async fn wait_of(&self, label: &str) -> f64 {
-        let next = self.row(label).await.next_poll_at.expect("it is polled again");
+        let next = self.row(label).await.next_poll_at.expect("the label has a next poll");
         (next - self.now().as_millisecond()) as f64 / 1000.0
     }
 

@@ -70,7 +70,7 @@ impl Harness {
 
     /// Aborts the writer of the database. All other parts see it as a kill.
     pub async fn lose_the_writer(&mut self) {
-        let writer = self.work().writer.take().expect("it is lost once");
+        let writer = self.work().writer.take().expect("the writer is lost once");
         writer.abort();
         assert!(writer.await.unwrap_err().is_cancelled());
     }

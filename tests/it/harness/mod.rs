@@ -266,7 +266,7 @@ impl Harness {
         let names: Vec<SubscriberName> = self.work().couriers.keys().cloned().collect();
         for name in names {
             for round in 0.. {
-                assert!(round < 1_000, "delivering finds no rest");
+                assert!(round < 1_000, "deliveries never end");
                 let before = self.count(ATTEMPTS).await;
                 self.deliver_once(name.as_str()).await;
                 if self.count(ATTEMPTS).await == before {
@@ -300,7 +300,7 @@ impl Harness {
 
     /// Returns the poller and a courier, which a crash test steps or drops halfway.
     pub fn poller(&mut self) -> &mut Poller {
-        self.work().poller.as_mut().expect("nobody has taken the poller")
+        self.work().poller.as_mut().expect("the poller was taken")
     }
 
     pub fn discoverer(&mut self) -> &mut Discoverer {
@@ -330,7 +330,7 @@ impl Harness {
 
     /// Takes the poller, to run it outside of the harness.
     pub fn take_poller(&mut self) -> Poller {
-        self.work().poller.take().expect("nobody has taken the poller")
+        self.work().poller.take().expect("the poller was taken")
     }
 
     /// Puts a taken courier back.

@@ -156,7 +156,7 @@ async fn a_newer_message_in_flight_ends_first_and_is_sent_once() {
 async fn a_newer_message_that_failed_in_between_waits() {
     let mut harness = beside(500).await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 500), (1, 200)], "it waits as long as was planned");
+    assert_eq!(came(&harness, 4), [(4, 500), (1, 200)], "it waits as planned");
     harness.pass(seconds(331));
     harness.deliver().await;
     assert_eq!(came(&harness, 4), [(4, 500), (1, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
@@ -213,7 +213,7 @@ async fn a_pending_delivery_retried_by_hand_is_due_now_if_it_is_first() {
     let behind = harness.count("SELECT max(delivery_key) FROM deliveries").await;
     harness.store().retry(behind, harness.now()).await.unwrap();
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [], "it waits for those before it");
+    assert_eq!(came(&harness, 4), [], "it waits for earlier messages");
     let head = harness.count("SELECT min(delivery_key) FROM deliveries WHERE state = 'pending'").await;
     harness.store().retry(head, harness.now()).await.unwrap();
     harness.deliver().await;
@@ -244,9 +244,9 @@ async fn replay_pages_continue_each_other_and_include_messages_without_a_label()
     let all = stored(&harness).await;
     assert_eq!(all.len(), 541);
     assert_eq!((all[540].label_row, all[540].before), (None, Before::Never));
-    assert!(all.is_sorted_by_key(|stored| stored.row), "as they were made");
+    assert!(all.is_sorted_by_key(|stored| stored.row), "in the order of creation");
     let of_one: Vec<_> = all.iter().filter(|stored| stored.label_row == all[0].label_row).cloned().collect();
-    assert!(of_one.is_sorted_by_key(|stored| stored.seq), "and so by seq");
+    assert!(of_one.is_sorted_by_key(|stored| stored.seq), "in the order of seq");
     let one = Span { label: all[0].label_row, ..everything() };
     assert_eq!(harness.store().stored_messages(&orders(), &one, None).await.unwrap(), of_one);
     let after = Span { since: harness.now() + seconds(1), ..everything() };
@@ -275,7 +275,7 @@ async fn a_replay_killed_halfway_can_be_repeated() {
         harness.callbacks("orders")[6..].iter().map(|again| again.message_id.clone()).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!((ids.len(), harness.callbacks("orders").len()), (6, 12), "each once more");
+    assert_eq!((ids.len(), harness.callbacks("orders").len()), (6, 12), "each was sent once more");
 }
 
 #[tokio::test]
