@@ -39,7 +39,7 @@ async fn bench(arguments: Vec<u64>) {
     let site = Site::new(&mock, &Settings { labels: 0, ..settings.clone() });
     mock.behave(Behavior { first_events: EACH, ..Behavior::changed(0) }).await;
     let mut daemon = site.start();
-    // The start makes the database, and only then a subscriber can be paused.
+    // The start creates the database, which a pause needs.
     daemon.until("the database is there", async || pending(&site.database()).await.is_ok()).await;
     site.verb(&["subscribers", "pause", "orders"]);
     site.register(&settings);

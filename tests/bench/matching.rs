@@ -1,4 +1,4 @@
-//! What comparing an answer with its history costs, beside only parsing the same answer.
+//! Cost of comparing an answer with its history, beside only parsing the same answer.
 //!
 //! `cargo bench --bench matching`.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
@@ -10,11 +10,11 @@ use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::tracking::Tracking;
 use trackpost::domain::tracking::matching::{KnownEvent, match_events};
 
-/// How the events of an answer are told.
+/// Spelling of the events of an answer.
 #[derive(Clone, Copy)]
 struct Telling {
     place: fn(usize) -> &'static str,
-    /// Added to the hour, as by another zone.
+    /// Offset of the hour, as in another zone.
     hours: usize,
 }
 
