@@ -1,5 +1,5 @@
 //! Failures of the account as opposed to failures of a label (contract 3, 4.2).
-#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+#![allow(clippy::print_stdout, reason = "the measurements are useful output")]
 
 use serde_json::Value;
 use trackpost::sandbox::{Answer, Fault, FaultKind, LoggedRequest};
@@ -20,10 +20,10 @@ async fn seconds_waited(throttle: impl FnOnce(&Harness) -> Answer) -> i64 {
         match harness.poll().await {
             0 => harness.pass(seconds(1)),
             2 => return waited,
-            asked => panic!("{asked} labels were asked about"),
+            asked => panic!("{asked} labels were polled"),
         }
     }
-    panic!("nobody was asked any more");
+    panic!("no other label was polled");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn an_ended_api_subscription_suspends_the_account_whatever_the_http_status
         for label in &labels {
             harness.answers(label, Answer::json(status, body.clone()));
         }
-        assert!(harness.poll().await <= 8, "{status} {body}: what was under way, and no more");
+        assert!(harness.poll().await <= 8, "{status} {body}: only the requests in flight");
         for minutes in [1, 2, 4] {
             harness.pass(seconds(minutes * 60));
             assert_eq!(harness.poll().await, 1, "{status} {body}: one probe");
@@ -162,7 +162,7 @@ async fn an_ended_api_subscription_suspends_the_account_whatever_the_http_status
             harness.says(label, &in_transit());
         }
         harness.pass(seconds(8 * 60));
-        assert!(harness.poll().await >= 12, "{status} {body}: paid again, all are looked at");
+        assert!(harness.poll().await >= 12, "{status} {body}: all labels are polled after the payment");
         harness.deliver().await;
         assert_eq!(system_messages(&harness), ["system.account.unauthorized", "system.account.recovered"]);
         assert_eq!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0 OR failures > 0").await, 0);
@@ -189,7 +189,7 @@ async fn a_403_for_one_label_concerns_only_that_label() {
     assert_eq!(
         harness.count("SELECT count(*) FROM labels WHERE last_seq > 0").await,
         11,
-        "all others were read"
+        "all other labels were polled"
     );
 }
 
@@ -300,7 +300,7 @@ async fn an_outage_is_probed_and_is_not_a_failure_of_a_label() {
     }
     harness.pass(seconds(3600));
     let at_once = harness.poll().await;
-    assert!(at_once <= 2, "{at_once} at once: the rest is spread");
+    assert!(at_once <= 2, "{at_once} at once, the others later");
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE failures > 0").await, 0);
     let mut caught_up = at_once;
     for _ in 0..60 {
@@ -372,7 +372,7 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
             first += asked;
         }
     }
-    println!("a day without the API: {first} failed before it was known, then {probes} probes");
+    println!("a day without the API: {first} failures until the account was down, then {probes} probes");
     assert!(probes <= 32, "{probes} probes in a day");
     harness.deliver().await;
     assert_eq!(harness.kinds().len(), told, "no message during the outage");

@@ -131,7 +131,7 @@ async fn one_probe_at_a_time_while_messages_arrive() {
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));
     harness.poll_and_deliver().await;
     let before = harness.receiver.counts().received;
-    assert!(before <= 8, "{before}: at most those that were under way when it fell");
+    assert!(before <= 8, "{before}: at most the attempts in flight when it failed");
     for wait in [5, 10, 20, 40] {
         harness.pass(seconds(wait - 1));
         harness.deliver().await;

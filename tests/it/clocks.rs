@@ -61,10 +61,10 @@ async fn a_failing_subscriber_is_probed_after_the_clock_was_set_back() {
         }
         let received = harness.receiver.counts().received;
         harness.deliver().await;
-        assert_eq!(harness.receiver.counts().received, received, "{back} {restart}: it asked for 20 s");
+        assert_eq!(harness.receiver.counts().received, received, "{back} {restart}: its Retry-After is 20 s");
         harness.pass(seconds(22));
         harness.deliver().await;
-        assert!(harness.receiver.counts().received > received, "{back} {restart}: and gets no more");
+        assert!(harness.receiver.counts().received > received, "{back} {restart}: it waits no longer");
     }
 }
 
@@ -78,7 +78,7 @@ async fn a_restart_does_not_lengthen_the_wait_of_an_account() {
         harness.says("se-1", &in_transit());
         harness.pass(back);
         harness.restart().await;
-        assert_eq!(harness.poll().await, 0, "{back}: not before its time");
+        assert_eq!(harness.poll().await, 0, "{back}: no poll before its time");
         harness.pass(seconds(31));
         assert_eq!(harness.poll().await, 1, "{back}");
     }
@@ -97,7 +97,7 @@ async fn a_finished_wait_does_not_begin_again_after_the_clock_was_set_back() {
         assert_eq!(harness.poll().await, 1, "{back}");
         harness.pass(back);
         harness.restart().await;
-        assert_eq!(harness.poll().await, 0, "{back}: not before its time");
+        assert_eq!(harness.poll().await, 0, "{back}: no poll before its time");
         harness.pass(seconds(11 * 60));
         assert_eq!(harness.poll().await, 1, "{back}: within one wait of the label");
     }
@@ -116,6 +116,6 @@ async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {
         harness.restart().await;
         assert_eq!(harness.poll().await, 0, "{back}: the minute is used up");
         harness.pass(seconds(62));
-        assert!(harness.poll().await > 0, "{back}: and passes");
+        assert!(harness.poll().await > 0, "{back}: the minute ends");
     }
 }

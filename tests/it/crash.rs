@@ -39,7 +39,7 @@ async fn killed_during_a_poll_the_label_is_still_due() {
     harness.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
     let (sandbox, now) = (harness.sandbox.clone(), harness.now());
     tokio::select! {
-        _ = harness.poller().step(now) => panic!("nobody has answered"),
+        _ = harness.poller().step(now) => panic!("there is no answer yet"),
         () = asked(&sandbox, 1) => {}
     }
     harness.crash().await;
@@ -118,7 +118,7 @@ async fn killed_during_the_post_it_is_sent_again() {
     harness.receiver.answer_next([Answer::status(200).after(Duration::from_secs(600))]);
     let (receiver, now) = (harness.receiver.clone(), harness.now());
     tokio::select! {
-        _ = harness.courier("orders").step(now) => panic!("nobody has answered"),
+        _ = harness.courier("orders").step(now) => panic!("there is no answer yet"),
         () = receiver.wait_until(|counts| counts.received == 1) => {}
     }
     harness.crash().await;

@@ -65,7 +65,7 @@ async fn one_new_event_makes_one_message_and_the_summary() {
     assert_eq!(
         seqs[3],
         harness.now().as_millisecond() as u64,
-        "milliseconds, since they are higher than the last"
+        "milliseconds, since they are higher than the last seq"
     );
 }
 

@@ -56,7 +56,7 @@ async fn learned_rates_defer_polls_of_parcels_that_change_every_eleven_hours() {
     assert_eq!(&*kind.carrier, "", "fewer than 200 changes use the rates of all carriers");
     assert!(tally.changes() > 100.0, "{}", tally.changes());
     let wait = wait_after_a_change(&mut harness).await;
-    assert!(wait > 4.5, "{wait} h, where the table says 3");
+    assert!(wait > 4.5, "{wait} h instead of the 3 of the table");
 }
 
 #[tokio::test]

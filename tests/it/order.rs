@@ -117,7 +117,7 @@ async fn a_dead_subscriber_does_not_delay_others() {
             .count("SELECT count(*) FROM deliveries WHERE subscriber = 'dead' AND state = 'pending'")
             .await,
         4,
-        "three of the label, and that it fails"
+        "three of the label, and the failing message"
     );
 }
 

@@ -168,7 +168,7 @@ async fn security_headers_restrict_every_page() {
     assert!(!head.to_lowercase().contains("access-control"), "{head}");
     assert!(
         !body.contains("http://") && !body.contains("https://") && !body.contains(" style="),
-        "nothing from elsewhere"
+        "no resource of another origin"
     );
     let (status, ..) = server.get_host("/", "evil.example").await;
     assert_eq!(status, 421);

@@ -1,7 +1,7 @@
 //! An account's quota: never exceeded, and shared so that all waits stretch by the same factor (contract 4.2).
 //!
 //! The sandbox counts by the virtual clock of the harness, so its counts are those that the vendor would have.
-#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+#![allow(clippy::print_stdout, reason = "the measurements are useful output")]
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
         "the shown values equal the measured ones"
     );
     let used = requests.iter().filter(|asked| asked.at >= settled).count() as f64 / 60.0;
-    assert!(used > 180.0, "the quota is used, as far as steps of four seconds let it be: {used:.0} a minute");
+    assert!(used > 180.0, "the quota is used, within steps of four seconds: {used:.0} a minute");
 }
 
 /// Sends requests as another client of the account.
@@ -158,7 +158,7 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
     let (fewest, refused) = minutes[5..]
         .iter()
         .fold((u64::MAX, 0), |(fewest, sum), (ours, refused)| (fewest.min(*ours), sum + refused));
-    assert!((50..105).contains(&fewest), "{fewest} a minute beside the 96 of somebody else");
+    assert!((50..105).contains(&fewest), "{fewest} a minute beside the 96 of another client");
     assert!(refused < 15, "{refused} refused in 35 minutes");
     assert!(shares[39] < 700);
 

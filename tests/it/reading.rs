@@ -132,7 +132,7 @@ async fn an_invalid_answer_changes_nothing_and_backs_off() {
         harness.says("se-1", &good);
         harness.poll_again("se-1").await;
         harness.deliver().await;
-        assert_eq!(harness.kinds().len(), told, "{what}: the history is as it was");
+        assert_eq!(harness.kinds().len(), told, "{what}: the history is unchanged");
     }
 }
 

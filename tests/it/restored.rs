@@ -76,7 +76,7 @@ async fn a_restored_database_sends_the_same_messages_under_the_same_ids() {
     assert!(received > first.len(), "the messages were sent again");
     assert!(
         harness.callbacks("orders").is_sorted_by(|one, next| one.seq < next.seq),
-        "and none is below the highest"
+        "no seq is below the highest"
     );
 }
 
@@ -132,7 +132,7 @@ async fn events_found_together_have_the_ids_of_events_found_one_by_one() {
         }
         assert!(
             told.is_sorted_by(|one, next| one.seq < next.seq),
-            "a receiver that keeps the highest loses nothing"
+            "a receiver that keeps the highest seq misses nothing"
         );
     }
 }

@@ -103,7 +103,7 @@ async fn probes_of_a_failing_subscriber_do_not_use_up_the_schedule() {
         deliver_after(&mut harness, 301).await;
     }
     let tried = harness.count("SELECT failures FROM deliveries WHERE lane = 1").await;
-    assert!(tried <= 2, "{tried}: those before it fell");
+    assert!(tried <= 2, "{tried}: attempts before the episode");
     refuse_one(&harness);
     harness.receiver.answer_always(Answer::status(200));
     while harness.count(PENDING).await == 2 {

@@ -189,7 +189,7 @@ impl Manager {
             false
         })
         .await;
-        assert!(heard.is_ok(), "{word} was never said: {:?}", self.heard);
+        assert!(heard.is_ok(), "{word} was never sent: {:?}", self.heard);
         found.unwrap()
     }
 }

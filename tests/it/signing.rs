@@ -152,7 +152,7 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
         let of: Vec<&Callback> = callbacks.iter().filter(|callback| callback.path == path).collect();
         let id = of[0].message_id.clone();
         let attempts: Vec<&&Callback> = of.iter().filter(|callback| callback.message_id == id).collect();
-        assert_eq!(attempts.len(), 2, "{path}: one failed and one was taken");
+        assert_eq!(attempts.len(), 2, "{path}: one failed and one was accepted");
         let stamps = attempts.iter().map(|callback| callback.header("x-shipengine-timestamp").unwrap());
         let stamps: Vec<&str> = stamps.collect();
         assert!(stamps[0] < stamps[1], "{path}: {stamps:?}");

@@ -104,7 +104,7 @@ async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     assert_eq!(
         (harness.count(LABELS).await, harness.count(MESSAGES).await),
         (0, 1),
-        "the message of the system is still owed"
+        "the system message is still pending"
     );
     harness.register(&["se-2"]).await;
     harness.says("se-2", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
@@ -157,7 +157,7 @@ async fn deliveries_of_a_removed_subscriber_are_deleted_after_two_weeks() {
     assert_eq!(
         (harness.count(LABELS).await, harness.count(ABSENT).await),
         (1, 1),
-        "two weeks count from here"
+        "the two weeks begin here"
     );
     harness.pass(days(13));
     tidy(&harness, 1, &[]).await;

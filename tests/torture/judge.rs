@@ -27,7 +27,7 @@ pub async fn drain(machine: &mut Machine) -> Option<String> {
         let world = &machine.world;
         if let Some(status) = machine.daemon.ended() {
             return Some(format!(
-                "the daemon ended while it drained, {status}:\n{}",
+                "the daemon ended before the end of the drain, {status}:\n{}",
                 machine.daemon.last_words()
             ));
         }
@@ -97,7 +97,7 @@ async fn unfinished(world: &World, polls: &[(String, u64)]) -> sqlx::Result<Opti
     }
     for (what, query) in [
         (
-            "labels are polled again after their end",
+            "not all labels were polled again after their end",
             "SELECT count(*) FROM labels WHERE (state = 'finished' AND next_poll_at IS NOT NULL) OR missing_events > 0",
         ),
         ("deliveries are pending", "SELECT count(*) FROM deliveries WHERE state = 'pending'"),

@@ -132,7 +132,9 @@ impl Machine {
                 self.daemon.log.display(),
                 self.daemon.last_words()
             )),
-            None => self.wrong.push(format!("SIGTERM was not obeyed ({})", self.daemon.log.display())),
+            None => {
+                self.wrong.push(format!("SIGTERM did not end the daemon ({})", self.daemon.log.display()))
+            }
         }
         self.daemon = self.world.start(None);
         self.excused = self.until.contains_key("disk");
@@ -149,7 +151,10 @@ impl Machine {
             self.count("crash points reached");
         } else if !self.excused {
             let log = self.daemon.log.display();
-            self.wrong.push(format!("it ended by itself, {status} ({log}):\n{}", self.daemon.last_words()));
+            self.wrong.push(format!(
+                "the daemon ended unexpectedly, {status} ({log}):\n{}",
+                self.daemon.last_words()
+            ));
         }
         self.excused = self.until.contains_key("disk");
         self.daemon = self.world.start(None);

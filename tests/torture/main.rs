@@ -77,7 +77,7 @@ async fn run(options: Options) -> ExitCode {
     let stuck = judge::drain(&mut machine).await;
     machine.stop().await;
     let mut found = judge::judge(&machine).await;
-    found.extend(stuck.map(|stuck| (None, format!("it does not come to rest: {stuck}"))));
+    found.extend(stuck.map(|stuck| (None, format!("work is left at the end: {stuck}"))));
     summarize(&machine);
     if found.is_empty() {
         println!("torture: nothing missed, duplicated, invented, reordered; seed {seed}");
@@ -135,6 +135,6 @@ async fn report(machine: &Machine, found: &[(Option<String>, String)], folder: &
     for label in labels.into_iter().take(STORIES) {
         let path = folder.join(format!("story-{label}.txt"));
         fs::write(&path, judge::story(&machine.world, label).await).unwrap();
-        println!("  the whole story of {label}: {}", path.display());
+        println!("  history of {label}: {}", path.display());
     }
 }

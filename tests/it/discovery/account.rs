@@ -131,7 +131,7 @@ async fn a_failing_page_is_requested_in_smaller_pages() {
     assert_eq!(
         sizes,
         ["100", "50&label_status=voided", "25", "50&label_status=voided"],
-        "news and voids by turns"
+        "walks for new labels and voids alternate"
     );
     assert_eq!(harness.watched().await, 1);
 }

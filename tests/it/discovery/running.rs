@@ -39,7 +39,7 @@ async fn names_and_addresses_are_never_stored_or_logged() {
     }
     assert!(
         site.database().with_extension("db-wal").exists(),
-        "the database was looked at as it is while it runs"
+        "the check includes the database of the running daemon"
     );
     let (ok, listed, _) = site.verb(&["labels", "list", "--json"]).await;
     assert!(ok && listed.lines().count() == 20 && listed.contains(r#""source":"discovered""#), "{listed}");

@@ -16,7 +16,7 @@ async fn a_long_list_is_read_completely_with_any_page_size() {
     }
     let calls = harness.discover().await;
     assert_eq!(harness.watched().await, 50);
-    assert!(calls <= 20, "{calls} calls for 50 labels of 7 a page");
+    assert!(calls <= 20, "{calls} requests for 50 labels, 7 a page");
     let counted = harness.count("SELECT count(DISTINCT label_id) FROM labels WHERE by_discovery = 1").await;
     assert_eq!(counted, 50);
 }

@@ -58,7 +58,7 @@ fn signed(callback: &Callback) {
     let token = Webhook::new(SECRET).unwrap().sign(header("webhook-id"), timestamp, &callback.body).unwrap();
     assert!(
         header("webhook-signature").split(' ').any(|theirs| theirs == token),
-        "the signature of {} to {} does not hold",
+        "the signature of {} to {} is invalid",
         header("webhook-id"),
         callback.path
     );

@@ -80,7 +80,7 @@ async fn a_new_subscriber_gets_stored_messages_by_replay() {
         let (_, out, _) = site.run_verb(&["replay", "--subscriber", name]);
         assert!(
             out.contains("nothing to send again") && out.contains("queued already"),
-            "what is pending is not queued twice: {out}"
+            "pending deliveries are not queued twice: {out}"
         );
     }
     let count = site.receiver.callbacks().len();
