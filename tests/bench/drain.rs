@@ -41,7 +41,7 @@ async fn bench(arguments: Vec<u64>) {
     let mut daemon = site.start();
     // The start creates the database, which a pause needs.
     daemon.until("the database is there", async || pending(&site.database()).await.is_ok()).await;
-    site.verb(&["subscribers", "pause", "orders"]);
+    site.run_command(&["subscribers", "pause", "orders"]);
     site.register(&settings);
     daemon
         .until("all messages are pending", async || {
@@ -57,7 +57,7 @@ async fn bench(arguments: Vec<u64>) {
     let process = daemon.process();
     let (cpu, written) = (process.cpu(), process.written());
     process.forget_peak();
-    site.verb(&["subscribers", "resume", "orders"]);
+    site.run_command(&["subscribers", "resume", "orders"]);
     daemon.until("all are delivered", async || mock.counts().await.posts >= messages as u64).await;
     let delivered = Figures {
         count: messages as u64,

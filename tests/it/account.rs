@@ -311,8 +311,8 @@ async fn an_outage_is_probed_and_is_not_a_failure_of_a_label() {
     }
     assert!(caught_up >= 40, "{caught_up} have caught up within a minute");
     harness.deliver().await;
-    let told = harness.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
-    assert_eq!(told, 40);
+    let sent = harness.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
+    assert_eq!(sent, 40);
     assert!(harness.kinds().iter().all(|kind| !kind.starts_with("system.")));
 }
 
@@ -331,7 +331,7 @@ async fn the_quota_holds_across_a_restart() {
 }
 
 /// Two cadence rows. A label without a change for half a day expires.
-const IMPATIENT: &str = r#"
+const SHORT_SILENCE: &str = r#"
 [cadence]
 give_up_after = "12h"
 [cadence.EX]
@@ -345,7 +345,7 @@ late_after = 1
 
 #[tokio::test]
 async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
-    let mut harness = Harness::with(&format!("{IMPATIENT}{ORDERS}")).await;
+    let mut harness = Harness::with(&format!("{SHORT_SILENCE}{ORDERS}")).await;
     let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
     let status = |n: usize| if n.is_multiple_of(2) { "EX" } else { "IT" };
     for (n, label) in labels.iter().enumerate() {
@@ -355,7 +355,7 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     harness.poll().await;
     harness.pass(seconds(61));
     harness.poll_and_deliver().await;
-    let told = harness.kinds().len();
+    let sent = harness.kinds().len();
 
     harness.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(503), 1.0)]);
     labels.iter().for_each(|label| harness.sandbox.unscript(label));
@@ -375,7 +375,7 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     println!("a day without the API: {first} failures until the account was down, then {probes} probes");
     assert!(probes <= 32, "{probes} probes in a day");
     harness.deliver().await;
-    assert_eq!(harness.kinds().len(), told, "no message during the outage");
+    assert_eq!(harness.kinds().len(), sent, "no message during the outage");
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state = 'active'").await, 200);
 
     harness.sandbox.set_faults(vec![]);

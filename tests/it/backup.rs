@@ -26,13 +26,13 @@ async fn a_backup_of_a_busy_database_is_complete_and_private() {
     site.received(|counts| counts.received >= 10).await;
     let backup = site.folder().join("copy.db");
     let name = backup.to_str().unwrap();
-    let (done, said, error) = site.verb(&["backup", name]).await;
-    assert!(done && said.contains("copy.db: ") && said.contains("checked"), "{said}{error}");
+    let (done, printed, error) = site.try_command(&["backup", name]).await;
+    assert!(done && printed.contains("copy.db: ") && printed.contains("checked"), "{printed}{error}");
     assert_eq!(backup.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!site.folder().join("copy.db.partial").exists());
 
     let before = fs::read(&backup).unwrap();
-    let (done, _, error) = site.verb(&["backup", name]).await;
+    let (done, _, error) = site.try_command(&["backup", name]).await;
     assert!(!done && error.contains("copy.db already exists") && error.contains("hint:"), "{error}");
     assert_eq!(fs::read(&backup).unwrap(), before);
 
@@ -58,11 +58,11 @@ async fn a_backup_of_a_busy_database_is_complete_and_private() {
 #[tokio::test]
 async fn a_backup_that_fails_leaves_nothing_behind() {
     let site = busy_site().await;
-    let (done, _, error) = site.verb(&["backup", "copy.db"]).await;
+    let (done, _, error) = site.try_command(&["backup", "copy.db"]).await;
     assert!(!done && error.contains("does not exist yet"), "{error}");
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
-    let (done, _, error) = site.verb(&["backup", "nowhere/copy.db"]).await;
+    let (done, _, error) = site.try_command(&["backup", "nowhere/copy.db"]).await;
     assert!(!done && error.contains("nowhere/copy.db"), "{error}");
     daemon.stop().await;
     // A backup overwrites the remains of a killed one, and finds a damaged page because it reads all pages.
@@ -72,7 +72,7 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
     let middle = bytes.len() / 8192 * 4096;
     bytes[middle..middle + 8192].fill(0x5a);
     fs::write(site.database(), &bytes).unwrap();
-    let (done, _, error) = site.verb(&["backup", "copy.db"]).await;
+    let (done, _, error) = site.try_command(&["backup", "copy.db"]).await;
     assert!(!done && error.contains("damaged"), "{error}");
     let left = fs::read_dir(site.folder()).unwrap();
     let left: Vec<_> = left

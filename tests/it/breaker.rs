@@ -14,7 +14,7 @@ use crate::harness::{Harness, ORDERS, seconds};
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
 const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
-const NEWS: &str = "SELECT count(*) FROM messages WHERE label_id = 'se-1'";
+const MESSAGES_OF_FIRST: &str = "SELECT count(*) FROM messages WHERE label_id = 'se-1'";
 const ATTEMPTS: &str = "SELECT count(*) FROM attempts";
 const LABELS: [&str; 6] = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
 
@@ -33,7 +33,8 @@ async fn down_for_a_day(harness: &mut Harness) {
         let next = health.probe_at.max(health.held_until).unwrap_or(harness.now() + seconds(2));
         harness.pass(next.max(harness.now() + seconds(1)).duration_since(harness.now()));
         harness.deliver().await;
-        if harness.now().duration_since(noon) > seconds(40_000) && harness.count(NEWS).await == 3 {
+        if harness.now().duration_since(noon) > seconds(40_000) && harness.count(MESSAGES_OF_FIRST).await == 3
+        {
             // More messages are created meanwhile.
             harness.says("se-1", &tracking("IT", &[&event(30, "IT", "AR"), &event(0, "AC", "PU")]));
             harness.poll_again("se-1").await;
@@ -43,16 +44,16 @@ async fn down_for_a_day(harness: &mut Harness) {
     let attempts = harness.count(ATTEMPTS).await;
     assert!((50..400).contains(&attempts), "{attempts} attempts in a day");
     assert_eq!((health(harness, "orders").await.state, harness.count(DEAD).await), (HealthState::Failing, 0));
-    let told = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
-    assert_eq!(harness.count(told).await, 1, "it is reported once, also after a restart");
+    let reported = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
+    assert_eq!(harness.count(reported).await, 1, "it is reported once, also after a restart");
 }
 
 /// Checks that all messages arrive once and in order, within the longest wait for a probe and a short drain.
-async fn comes_back(harness: &mut Harness) {
-    comes_back_after(harness, 301).await;
+async fn check_catch_up(harness: &mut Harness) {
+    check_catch_up_within(harness, 301).await;
 }
 
-async fn comes_back_after(harness: &mut Harness, wait: i64) {
+async fn check_catch_up_within(harness: &mut Harness, wait: i64) {
     harness.pass(seconds(wait));
     harness.deliver().await;
     assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (0, 0));
@@ -80,7 +81,7 @@ async fn a_receiver_that_answers_500_for_a_day_gets_everything_once_and_in_order
     harness.receiver.answer_always(Answer::status(500));
     down_for_a_day(&mut harness).await;
     harness.receiver.answer_always(Answer::status(200));
-    comes_back(&mut harness).await;
+    check_catch_up(&mut harness).await;
 }
 
 #[tokio::test]
@@ -93,8 +94,8 @@ async fn a_receiver_that_refuses_connections_for_a_day_gets_everything_once_and_
         Harness::with(&ORDERS.replace("HOOK/orders", &format!("http://{address}/orders"))).await;
     down_for_a_day(&mut harness).await;
     assert_eq!(harness.count("SELECT count(*) FROM attempts WHERE outcome <> 'refused'").await, 0);
-    harness.open_a_receiver_at(address).await;
-    comes_back(&mut harness).await;
+    harness.start_receiver_at(address).await;
+    check_catch_up(&mut harness).await;
 }
 
 #[tokio::test]
@@ -108,7 +109,7 @@ async fn a_receiver_that_hangs_for_a_day_gets_everything_once_and_in_order() {
     harness.policy.subscribers[0].timeout = usual;
     harness.restart().await;
     harness.receiver.answer_always(Answer::status(200));
-    comes_back(&mut harness).await;
+    check_catch_up(&mut harness).await;
 }
 
 #[tokio::test]
@@ -120,7 +121,7 @@ async fn a_receiver_that_answers_429_for_a_day_is_probed_at_its_retry_after_and_
     let attempts = harness.count(ATTEMPTS).await;
     assert!(attempts <= 8 + 86_400 / 900, "{attempts} attempts: one in a quarter of an hour");
     harness.receiver.answer_always(Answer::status(200));
-    comes_back_after(&mut harness, 901).await;
+    check_catch_up_within(&mut harness, 901).await;
 }
 
 #[tokio::test]
@@ -223,9 +224,9 @@ async fn health_messages_go_only_to_subscribers_that_selected_them() {
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));
     harness.poll_and_deliver().await;
     harness.deliver().await;
-    let told = harness.callbacks("watching");
-    assert_eq!(told.len(), 1);
-    let body: serde_json::Value = serde_json::from_slice(&told[0].body).unwrap();
+    let reported = harness.callbacks("watching");
+    assert_eq!(reported.len(), 1);
+    let body: serde_json::Value = serde_json::from_slice(&reported[0].body).unwrap();
     assert_eq!(body["data"]["subscriber"], "orders");
     assert_eq!(body["data"]["state"], "failing");
     assert_eq!(body["data"]["reason"], "failures");

@@ -12,7 +12,7 @@ use crate::harness::{Harness, ORDERS, SECRET, nth, seconds};
 const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
 /// An answer formatted unlike any serializer's output.
-const ODD: &str = r#"{ "events":[ {"z":1.50,"occurred_at":"2030-03-04T06:00:00Z","x":null, "event_code":"PU",
+const UNUSUAL_JSON: &str = r#"{ "events":[ {"z":1.50,"occurred_at":"2030-03-04T06:00:00Z","x":null, "event_code":"PU",
   "status_code":"AC","description":"café ☕ \u00e9\/","a":[1E2,-0.0]} ],"status_code":"it",
   "weight":{"value":1.50,"unit":null},"tracking_number":"1Z 9","carrier_code":"ups","carrier_id":12345678901234567890,"shipped_date":"8/4/2021" }"#;
 
@@ -36,7 +36,7 @@ async fn shipstation_receivers_get_the_answer_byte_for_byte() {
     let mut harness =
         Harness::with(&(subscriber("orders", "standard", "") + &subscriber("shop", "shipstation", ""))).await;
     harness.register(&["se-1"]).await;
-    harness.says("se-1", ODD);
+    harness.says("se-1", UNUSUAL_JSON);
     harness.poll_and_deliver().await;
 
     let callbacks = harness.callbacks("shop");
@@ -45,7 +45,7 @@ async fn shipstation_receivers_get_the_answer_byte_for_byte() {
     assert_eq!(
         text(&callbacks[0].body),
         format!(
-            r#"{{"resource_url":"{base}/v2/labels/se-1/track","resource_type":"TRACK_EVENT_V2","data":{ODD}}}"#
+            r#"{{"resource_url":"{base}/v2/labels/se-1/track","resource_type":"TRACK_EVENT_V2","data":{UNUSUAL_JSON}}}"#
         )
     );
     let updated = harness.callbacks("orders").pop().unwrap();
@@ -58,10 +58,11 @@ async fn shipstation_receivers_get_the_answer_byte_for_byte() {
 async fn shipengine_receivers_get_the_classic_envelope() {
     let mut harness = Harness::with(&subscriber("shop", "shipengine", "")).await;
     harness.register(&["se-1"]).await;
-    harness.says("se-1", ODD);
+    harness.says("se-1", UNUSUAL_JSON);
     harness.poll_and_deliver().await;
 
-    let events = &ODD[ODD.find("[ {").unwrap()..ODD.find(r#","status_code":"it""#).unwrap()];
+    let events = &UNUSUAL_JSON
+        [UNUSUAL_JSON.find("[ {").unwrap()..UNUSUAL_JSON.find(r#","status_code":"it""#).unwrap()];
     let base = harness.sandbox.base_url();
     let expected = [
         &format!(r#"{{"resource_url":"{base}/v2/tracking?carrier_code=ups&tracking_number=1Z%209","#),
@@ -90,8 +91,8 @@ async fn standard_receivers_get_one_callback_per_message() {
 
     assert_eq!(harness.kinds(), ["tracking.event.added", "tracking.status.changed", "tracking.updated"]);
     let callbacks = harness.callbacks("orders");
-    let told: Value = serde_json::from_slice(&callbacks[0].body).unwrap();
-    let event_id = told["data"]["event"]["event_id"].as_str().unwrap();
+    let body: Value = serde_json::from_slice(&callbacks[0].body).unwrap();
+    let event_id = body["data"]["event"]["event_id"].as_str().unwrap();
     let head = |kind: &str, n: u64| {
         let seq = nth(n);
         format!(

@@ -16,7 +16,7 @@ use trackpost::transport::{Answer, Failure, Fault, Limits, Progress, Settings, T
 
 use crate::harness::child::until;
 use crate::harness::parcel::in_transit;
-use crate::harness::peer::{Heard, Peer, Reply, answer};
+use crate::harness::peer::{Peer, PeerRequest, Reply, answer};
 use crate::harness::{Harness, ORDERS, about};
 
 /// An account with its API at `url`, and its client.
@@ -63,25 +63,26 @@ async fn attempt_of(reply: Reply) -> (String, String) {
 }
 
 /// Answers the first request of each connection, and closes it when a second one comes.
-fn once_per_connection(heard: &Heard, first: Vec<u8>) -> Reply {
-    if heard.number == 0 { Reply::Bytes(first) } else { Reply::Last(Vec::new()) }
+fn answer_first_request(received: &PeerRequest, first: Vec<u8>) -> Reply {
+    if received.number == 0 { Reply::Bytes(first) } else { Reply::Last(Vec::new()) }
 }
 
 #[tokio::test]
 async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_the_api() {
-    let peer = Peer::new(|heard| once_per_connection(heard, answer("200 OK", &in_transit()))).await;
+    let peer = Peer::new(|received| answer_first_request(received, answer("200 OK", &in_transit()))).await;
     let (account, client) = api(&peer.url()).await;
     for _ in 0..5 {
         let reading = read(&account, &client).await;
         assert!(matches!(reading, Reading::Answer { .. }), "{reading:?}");
     }
-    let heard: Vec<_> = peer.heard().iter().map(|heard| (heard.connection, heard.number)).collect();
-    assert_eq!(heard, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0)]);
+    let received: Vec<_> =
+        peer.received().iter().map(|received| (received.connection, received.number)).collect();
+    assert_eq!(received, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0)]);
 }
 
 #[tokio::test]
 async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiver() {
-    let peer = Peer::new(|heard| once_per_connection(heard, answer("200 OK", "{}"))).await;
+    let peer = Peer::new(|received| answer_first_request(received, answer("200 OK", "{}"))).await;
     let mut harness = receiving_at(&peer, "").await;
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
@@ -93,10 +94,10 @@ async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiv
     assert_eq!(attempts.len(), 20, "one attempt of each message");
     assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
     assert_eq!(harness.count("SELECT count(*) FROM messages WHERE type LIKE 'system.%'").await, 0);
-    let heard = peer.heard();
-    assert!(heard.len() > 20, "some requests were repeated within the attempt");
-    for unanswered in heard.iter().filter(|heard| heard.number > 0) {
-        let again = heard.iter().find(|again| again.number == 0 && again.head == unanswered.head);
+    let received = peer.received();
+    assert!(received.len() > 20, "some requests were repeated within the attempt");
+    for unanswered in received.iter().filter(|received| received.number > 0) {
+        let again = received.iter().find(|again| again.number == 0 && again.head == unanswered.head);
         assert_eq!(again.expect("the same request").body, unanswered.body);
     }
 }
@@ -104,7 +105,7 @@ async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiv
 #[tokio::test]
 async fn a_408_on_an_idle_connection_is_not_a_failure() {
     // Some servers send 408 on a connection before they close it, whatever the request.
-    let peer = Peer::new(|heard| match heard.number {
+    let peer = Peer::new(|received| match received.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
         _ => Reply::Last(answer("408 Request Timeout", "")),
     })
@@ -122,7 +123,7 @@ async fn a_new_connection_that_closes_unanswered_is_a_failure() {
     let reading = read(&account, &client).await;
     assert_eq!(reading.as_str(), "no_connection");
     assert_eq!(reading.detail().unwrap(), "the connection was closed before an answer came");
-    assert_eq!(peer.heard().len(), 1, "it is not repeated");
+    assert_eq!(peer.received().len(), 1, "it is not repeated");
 
     let (outcome, detail) = attempt_of(Reply::Last(Vec::new())).await;
     assert_eq!(
@@ -133,7 +134,7 @@ async fn a_new_connection_that_closes_unanswered_is_a_failure() {
 
 #[tokio::test]
 async fn half_an_answer_on_a_reused_connection_is_a_failure() {
-    let peer = Peer::new(|heard| match heard.number {
+    let peer = Peer::new(|received| match received.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
         _ => Reply::Last(b"HTTP/1.1 2".to_vec()),
     })
@@ -142,7 +143,7 @@ async fn half_an_answer_on_a_reused_connection_is_a_failure() {
     assert!(matches!(read(&account, &client).await, Reading::Answer { .. }));
     let reading = read(&account, &client).await;
     assert_eq!(reading.as_str(), "no_connection", "{reading:?}");
-    assert_eq!(peer.heard().len(), 2, "the server may have processed it, so it is not repeated");
+    assert_eq!(peer.received().len(), 2, "the server may have processed it, so it is not repeated");
 }
 
 #[tokio::test]
@@ -158,8 +159,8 @@ async fn connections_are_reused_and_requests_accept_only_identity_encoding() {
         for _ in 0..5 {
             read(&account, &client).await;
         }
-        assert_eq!((peer.heard().len(), peer.connections()), (5, 1));
-        let head = peer.heard()[0].head.to_lowercase();
+        assert_eq!((peer.received().len(), peer.connections()), (5, 1));
+        let head = peer.received()[0].head.to_lowercase();
         assert!(head.contains("\r\naccept-encoding: identity"), "{head}");
         assert!(head.contains(&format!("\r\nhost: {}", peer.addr)), "{head}");
     }
@@ -171,7 +172,7 @@ async fn connections_are_reused_and_requests_accept_only_identity_encoding() {
         }
         harness.register(&["se-1", "se-2", "se-3"]).await;
         harness.poll_and_deliver().await;
-        assert_eq!((peer.heard().len(), peer.connections()), (3, 1));
+        assert_eq!((peer.received().len(), peer.connections()), (3, 1));
     }
 }
 
@@ -361,8 +362,8 @@ async fn one_stale_connection_empties_the_pool() {
     // After four requests at once the server closes all connections, and the client has not noticed.
     let late = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&late);
-    let peer = Peer::new(move |heard| {
-        if heard.number == 0 {
+    let peer = Peer::new(move |received| {
+        if received.number == 0 {
             return Reply::Bytes(answer("200 OK", "{}"));
         }
         seen.fetch_add(1, Ordering::Relaxed);
@@ -390,7 +391,7 @@ async fn an_answer_over_the_limit_is_not_read() {
 }
 
 /// Returns the wait before the next attempt in seconds, and the detail, for an answer with this Retry-After.
-async fn asked_to_wait(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
+async fn wait_and_detail(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
     let text = Arc::new(std::sync::Mutex::new(String::new()));
     let value = Arc::clone(&text);
     let peer = Peer::new(move |_| {
@@ -419,16 +420,16 @@ async fn retry_after_is_read_in_every_valid_form() {
         at.to_zoned(jiff::tz::TimeZone::UTC).strftime(form).to_string()
     };
     for form in ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"] {
-        let (wait, detail) = asked_to_wait(|harness| at(harness, form)).await;
+        let (wait, detail) = wait_and_detail(|harness| at(harness, form)).await;
         assert!(about(wait, 90.0, 0.05), "{form}: {wait} s");
         assert_eq!(detail, "");
     }
     for (text, seconds) in [("4.5", 5.0), ("90", 90.0), ("9999999999", 86_400.0)] {
-        let (wait, _) = asked_to_wait(|_| text.to_owned()).await;
+        let (wait, _) = wait_and_detail(|_| text.to_owned()).await;
         assert!(about(wait, seconds, 0.05), "{text}: {wait} s");
     }
     for text in ["soon", "-5", "4,5"] {
-        let (wait, detail) = asked_to_wait(|_| text.to_owned()).await;
+        let (wait, detail) = wait_and_detail(|_| text.to_owned()).await;
         assert!(wait < 1.0, "{text}: {wait} s");
         assert_eq!(detail, format!("its Retry-After is not readable: \"{text}\""));
     }

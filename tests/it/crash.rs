@@ -15,7 +15,7 @@ use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, seconds};
 
 /// Polls `future` at most this many times, then drops it. Returns whether it finished.
-async fn killed_after<F: Future>(polls: usize, future: F) -> bool {
+async fn drop_after<F: Future>(polls: usize, future: F) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| {
@@ -61,7 +61,7 @@ async fn killed_between_a_poll_and_its_record_only_the_request_is_lost() {
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.reserve().await;
-    harness.lose_the_writer().await;
+    harness.abort_writer().await;
     let now = harness.now();
     assert!(matches!(harness.poller().step(now).await, Err(StoreError::WriterGone)));
     assert_eq!(harness.sandbox.requests_of("se-1"), 1, "the label was polled");
@@ -102,7 +102,7 @@ async fn killed_before_the_post_the_next_start_sends_it() {
     harness.says("se-1", &in_transit());
     harness.poll().await;
     let now = harness.now();
-    assert!(!killed_after(1, harness.courier("orders").step(now)).await);
+    assert!(!drop_after(1, harness.courier("orders").step(now)).await);
     assert_eq!(harness.receiver.counts().received, 0);
     harness.crash().await;
     harness.deliver().await;
@@ -137,7 +137,7 @@ async fn killed_after_the_post_was_accepted_and_before_it_is_recorded_it_is_sent
     // The courier's first step checks whether the clock was set back.
     harness.deliver_once("orders").await;
     harness.poll().await;
-    harness.lose_the_writer().await;
+    harness.abort_writer().await;
     let now = harness.now();
     assert!(matches!(harness.courier("orders").step(now).await, Err(StoreError::WriterGone)));
     assert_eq!(harness.receiver.counts().accepted, 1);
@@ -161,9 +161,9 @@ async fn killed_at_any_moment_nothing_is_lost_and_nothing_gets_a_second_id() {
         labels.iter().for_each(|label| harness.says(label, &tracking("IT", &seen)));
         harness.pass(seconds(3 * 3600));
         let now = harness.now();
-        killed_after(round % 17, harness.poller().step(now)).await;
-        killed_after(round % 13, harness.courier("orders").step(now)).await;
-        killed_after(round % 11, harness.courier("shop").step(now)).await;
+        drop_after(round % 17, harness.poller().step(now)).await;
+        drop_after(round % 13, harness.courier("orders").step(now)).await;
+        drop_after(round % 11, harness.courier("shop").step(now)).await;
         harness.crash().await;
     }
     for label in labels {
@@ -172,6 +172,6 @@ async fn killed_at_any_moment_nothing_is_lost_and_nothing_gets_a_second_id() {
     harness.deliver().await;
 
     assert_eq!(harness.count("SELECT count(*) FROM deliveries WHERE state <> 'delivered'").await, 0);
-    harness.everything_is_known(&[("orders", Follows::Events), ("shop", Follows::Answers)]).await;
+    harness.check_received(&[("orders", Follows::Events), ("shop", Follows::Answers)]).await;
     assert_eq!(harness.receiver.with_accepted(|accepted| accepted.events_of("orders")), 3 * 12);
 }

@@ -75,9 +75,9 @@ async fn a_daemon_whose_database_is_lost_logs_it_and_exits() {
         site.received(|counts| counts.received >= 1).await;
         lose(&database(&site));
         let log = fails(daemon).await;
-        let said =
+        let expected =
             format!("error: the database {} {what} while trackpost runs on it", database(&site).display());
-        assert!(log.contains(&said), "{said} is missing in:\n{log}");
+        assert!(log.contains(&expected), "{expected} is missing in:\n{log}");
         assert!(log.contains("hint: nothing more is polled or delivered: put the database back"), "{log}");
     }
 }
@@ -122,13 +122,13 @@ async fn another_name_of_the_database_does_not_admit_a_second_daemon() {
     for name in ["data/trackpost.db", "symbolic.db", "hard.db"] {
         site.write("trackpost.toml", &text.replace("data/trackpost.db", name));
         let log = fails(site.start()).await;
-        let said = format!("{} is in use by another trackpost", site.folder().join(name).display());
-        assert!(log.contains(&said), "{log}");
+        let expected = format!("{} is in use by another trackpost", site.folder().join(name).display());
+        assert!(log.contains(&expected), "{log}");
     }
     // A command that used the other name would write into a journal that the daemon does not read.
-    let (code, _, said) = site.run_verb(&["labels", "list"]);
+    let (code, _, printed) = site.run_command(&["labels", "list"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("hard.db open under another name"), "{said}");
+    assert!(printed.contains("hard.db open under another name"), "{printed}");
     first.kill();
     runs(&site, ":").await.stop().await;
 }
@@ -152,13 +152,13 @@ async fn the_database_and_its_side_files_are_private() {
 #[tokio::test]
 async fn a_new_or_emptied_database_is_logged() {
     let site = site(0).await;
-    let said = format!("a new, empty database was created: {}", database(&site).display());
+    let expected = format!("a new, empty database was created: {}", database(&site).display());
     for (is_new, prepare) in [(true, false), (false, false), (true, true)] {
         if prepare {
             fs::write(database(&site), []).unwrap();
         }
         let daemon = runs(&site, ":").await;
-        assert_eq!(daemon.log().contains(&said), is_new, "{}", daemon.log());
+        assert_eq!(daemon.log().contains(&expected), is_new, "{}", daemon.log());
         daemon.stop().await;
     }
 }
@@ -169,8 +169,8 @@ async fn a_full_disk_is_logged_with_the_path() {
     let site = site(40).await;
     let daemon = runs(&site, "trap '' XFSZ; ulimit -f 1000").await;
     let log = fails(daemon).await;
-    let said = format!("the database {} failed: the disk reports an error", database(&site).display());
-    assert!(log.contains(&said), "{log}");
+    let expected = format!("the database {} failed: the disk reports an error", database(&site).display());
+    assert!(log.contains(&expected), "{log}");
     assert!(log.contains("hint: check the disk"), "{log}");
     runs(&site, ":").await.stop().await;
 }
@@ -203,12 +203,12 @@ async fn a_command_without_write_access_prints_a_remedy() {
         .env("TRACKPOST_CONFIG", site.folder().join("trackpost.toml"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&database(&site).display().to_string()), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains(&database(&site).display().to_string()), "{printed}");
     assert!(
-        said.contains("reading needs write access too: run as the service's user or with sudo"),
-        "{said}"
+        printed.contains("reading needs write access too: run as the service's user or with sudo"),
+        "{printed}"
     );
 }
 

@@ -11,7 +11,7 @@ use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS};
 
 /// A server that passes its first connection to `treat` after the head of the request.
-fn rude<T: Send + 'static>(
+fn one_shot_server<T: Send + 'static>(
     treat: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (SocketAddr, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -47,7 +47,7 @@ async fn outcome(harness: &Harness) -> String {
 
 #[tokio::test]
 async fn the_status_decides_and_an_endless_body_is_dropped() {
-    let (addr, server) = rude(|mut stream| {
+    let (addr, server) = one_shot_server(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
         let chunk = [b"4000\r\n".as_slice(), &[b'x'; 0x4000], b"\r\n"].concat();
         // Ends when the client closes the connection.
@@ -62,7 +62,7 @@ async fn the_status_decides_and_an_endless_body_is_dropped() {
 
 #[tokio::test]
 async fn the_status_decides_without_waiting_for_the_body() {
-    let (addr, server) = rude(|mut stream| {
+    let (addr, server) = one_shot_server(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").unwrap();
         // Waits until the client closes the connection.
         let mut rest = Vec::new();
@@ -75,12 +75,12 @@ async fn the_status_decides_without_waiting_for_the_body() {
 
 #[tokio::test]
 async fn each_kind_of_failure_has_its_own_outcome() {
-    let (reset, server) = rude(drop);
+    let (reset, server) = one_shot_server(drop);
     let harness = posting_to(&format!("http://{reset}/")).await;
     server.join().unwrap();
     assert_eq!(outcome(&harness).await, "reset");
 
-    let (silent, server) = rude(|mut stream| {
+    let (silent, server) = one_shot_server(|mut stream| {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     });
@@ -88,7 +88,8 @@ async fn each_kind_of_failure_has_its_own_outcome() {
     server.join().unwrap();
     assert_eq!(outcome(&harness).await, "timeout");
 
-    let (no_tls, server) = rude(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    let (no_tls, server) =
+        one_shot_server(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     let harness = posting_to(&format!("https://{no_tls}/")).await;
     server.join().unwrap().unwrap();
     assert_eq!(outcome(&harness).await, "tls");

@@ -75,7 +75,7 @@ impl Drop for Server {
     }
 }
 
-async fn told() -> Harness {
+async fn delivered_harness() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -86,7 +86,7 @@ async fn told() -> Harness {
 
 #[tokio::test]
 async fn feed_pages_continue_each_other_with_the_bodies_as_sent() {
-    let harness = told().await;
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
     let (mut after, mut ids) = (String::new(), Vec::new());
     loop {
@@ -172,7 +172,7 @@ async fn the_feed_of_a_subscriber_has_its_deliveries() {
 
 #[tokio::test]
 async fn invalid_parameters_are_named() {
-    let harness = told().await;
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
     let (key, mark) = end.split_once('-').unwrap();
@@ -199,7 +199,7 @@ async fn invalid_parameters_are_named() {
 
 #[tokio::test]
 async fn a_cursor_stays_valid_after_its_message_was_pruned() {
-    let harness = told().await;
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
     sqlx::query("DELETE FROM labels").execute(&mut connect(harness.path()).await).await.unwrap();
@@ -209,7 +209,7 @@ async fn a_cursor_stays_valid_after_its_message_was_pruned() {
 
 #[tokio::test]
 async fn a_request_needs_the_configured_token() {
-    let harness = told().await;
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, Some("open sesame")).await;
     for head in ["", "authorization: Bearer open\r\n", "authorization: Basic open sesame\r\n"] {
         let (status, body) = server.get_with("/messages", head).await;

@@ -11,12 +11,12 @@ async fn seen(answer: &str) -> (Harness, usize) {
     harness.register(&["se-1"]).await;
     harness.says("se-1", answer);
     harness.poll_and_deliver().await;
-    let told = harness.kinds().len();
-    (harness, told)
+    let count = harness.kinds().len();
+    (harness, count)
 }
 
 /// Polls `se-1` with `answer`. Returns the bodies of its messages.
-async fn told(harness: &mut Harness, answer: &str) -> Vec<Value> {
+async fn messages_after(harness: &mut Harness, answer: &str) -> Vec<Value> {
     let before = harness.callbacks("orders").len();
     harness.says("se-1", answer);
     harness.pass(hours(3));
@@ -46,8 +46,8 @@ async fn equal_events_in_another_spelling_make_no_message() {
         ("an unknown field", first.replacen('{', "{\"new_of_the_vendor\":[1],", 1)),
     ] {
         let (mut harness, before) = seen(&first).await;
-        assert_eq!(kinds(&told(&mut harness, &again).await), [""; 0], "{what}");
-        assert_eq!(kinds(&told(&mut harness, &first).await), [""; 0], "{what}, and back");
+        assert_eq!(kinds(&messages_after(&mut harness, &again).await), [""; 0], "{what}");
+        assert_eq!(kinds(&messages_after(&mut harness, &first).await), [""; 0], "{what}, and back");
         assert_eq!(harness.count("SELECT count(*) FROM messages").await as usize, before);
     }
 }
@@ -56,7 +56,7 @@ async fn equal_events_in_another_spelling_make_no_message() {
 async fn one_new_event_makes_one_message_and_the_summary() {
     let (mut harness, _) = seen(&in_transit()).await;
     let (old, new) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let bodies = told(&mut harness, &tracking("IT", &[&new, &old])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&new, &old])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["event"]["event_code"], "AR");
     assert_eq!(bodies[1]["data"]["changes"].as_array().unwrap().len(), 1);
@@ -77,7 +77,8 @@ async fn several_events_come_oldest_first_and_the_summary_last() {
         .map(|(m, s, c)| event(m, s, c))
         .into();
     let bodies =
-        told(&mut harness, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>())).await;
+        messages_after(&mut harness, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>()))
+            .await;
     assert_eq!(
         kinds(&bodies),
         [
@@ -103,7 +104,7 @@ async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
     let bare = event_in(0, "AC", "PU", "");
     let (mut harness, _) = seen(&tracking("IT", &[&bare])).await;
     let first: Value = serde_json::from_slice(&harness.callbacks("orders")[0].body).unwrap();
-    let bodies = told(&mut harness, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     let revised = &bodies[0]["data"]["events"][0];
     assert_eq!(revised["event_id"], first["data"]["event"]["event_id"]);
@@ -121,7 +122,7 @@ async fn a_completely_rewritten_list_makes_one_message() {
         tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
     let (mut harness, _) = seen(&list("")).await;
-    let bodies = told(&mut harness, &list("OMAHA")).await;
+    let bodies = messages_after(&mut harness, &list("OMAHA")).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     assert_eq!(bodies[0]["data"]["events"].as_array().unwrap().len(), 6);
 }
@@ -134,15 +135,15 @@ async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() 
     let id = |body: &Value| body["data"]["event"]["event_id"].clone();
     let added: Value = serde_json::from_slice(&harness.callbacks("orders")[1].body).unwrap();
 
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "the event is missing once");
-    assert_eq!(kinds(&told(&mut harness, &full).await), [""; 0], "the event is present again");
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "the event is missing once");
-    let bodies = told(&mut harness, &short).await;
+    assert_eq!(kinds(&messages_after(&mut harness, &short).await), [""; 0], "the event is missing once");
+    assert_eq!(kinds(&messages_after(&mut harness, &full).await), [""; 0], "the event is present again");
+    assert_eq!(kinds(&messages_after(&mut harness, &short).await), [""; 0], "the event is missing once");
+    let bodies = messages_after(&mut harness, &short).await;
     assert_eq!(kinds(&bodies), ["event.retracted", "updated"]);
     assert_eq!(bodies[0]["data"]["events"][0]["event_id"], id(&added));
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "it is reported once");
+    assert_eq!(kinds(&messages_after(&mut harness, &short).await), [""; 0], "it is reported once");
 
-    let bodies = told(&mut harness, &full).await;
+    let bodies = messages_after(&mut harness, &full).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!((id(&bodies[0]), &bodies[0]["data"]["event"]["returned"]), (id(&added), &Value::from(true)));
 }
@@ -154,13 +155,14 @@ async fn late_is_reported_once() {
     // differently.
     for (first, others, late) in [(&c, vec![a.as_str()], true), (&a, vec![&c, &a], false)] {
         let (mut harness, _) = seen(&tracking("IT", &[first])).await;
-        let added = told(&mut harness, &tracking("IT", &[&it, first])).await;
+        let added = messages_after(&mut harness, &tracking("IT", &[&it, first])).await;
         assert_eq!(added[0]["data"]["event"]["late"], late);
-        told(&mut harness, &tracking("IT", &others)).await;
-        let gone = told(&mut harness, &tracking("IT", &others)).await;
+        messages_after(&mut harness, &tracking("IT", &others)).await;
+        let gone = messages_after(&mut harness, &tracking("IT", &others)).await;
         let gone = gone[0]["data"]["events"].as_array().unwrap();
         assert_eq!(gone.iter().find(|event| event["event_code"] == "AR").unwrap()["late"], late);
-        let back = told(&mut harness, &tracking("IT", &[&[it.as_str()], &others[..]].concat())).await;
+        let back =
+            messages_after(&mut harness, &tracking("IT", &[&[it.as_str()], &others[..]].concat())).await;
         assert_eq!(kinds(&back), ["event.added", "updated"]);
         let event = &back[0]["data"]["event"];
         assert_eq!((&event["returned"], &event["late"]), (&Value::from(true), &Value::from(late)));
@@ -173,10 +175,10 @@ async fn the_last_announced_content_stays_current_while_answers_alternate() {
     let b = event_in(0, "AC", "PU", "MEMPHIS");
     let list = |first: &str| tracking("IT", &[&other, first]);
     let (mut harness, _) = seen(&list(&a)).await;
-    assert_eq!(kinds(&told(&mut harness, &list(&b)).await), ["event.revised", "updated"]);
-    let back = told(&mut harness, &list(&a)).await;
+    assert_eq!(kinds(&messages_after(&mut harness, &list(&b)).await), ["event.revised", "updated"]);
+    let back = messages_after(&mut harness, &list(&a)).await;
     assert_eq!(kinds(&back), ["event.revised", "updated"]);
-    assert_eq!(kinds(&told(&mut harness, &list(&b)).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &list(&b)).await), [""; 0]);
 
     let row = harness.count("SELECT label_key FROM labels").await;
     let events = harness.store().label_events(row).await.unwrap();
@@ -185,7 +187,7 @@ async fn the_last_announced_content_stays_current_while_answers_alternate() {
     assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "the content of its last message");
 
     let c = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
-    let news = told(&mut harness, &list(&c)).await;
+    let news = messages_after(&mut harness, &list(&c)).await;
     let revised = &news[0]["data"]["events"][0];
     assert_eq!(revised["revision"], 4);
     assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "the content announced last");
@@ -196,10 +198,10 @@ async fn the_last_announced_content_stays_current_while_answers_alternate() {
 async fn a_changed_event_that_returns_lists_its_changes() {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
     let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
-    told(&mut harness, &tracking("IT", &[&a])).await;
-    told(&mut harness, &tracking("IT", &[&a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&a])).await;
     let filled = event_in(60, "IT", "AR", "MEMPHIS");
-    let back = told(&mut harness, &tracking("IT", &[&filled, &a])).await;
+    let back = messages_after(&mut harness, &tracking("IT", &[&filled, &a])).await;
     assert_eq!(kinds(&back), ["event.added", "updated"]);
     let event = &back[0]["data"]["event"];
     assert_eq!((&event["revision"], &event["returned"]), (&Value::from(2), &Value::from(true)));
@@ -218,10 +220,10 @@ async fn every_change_of_an_event_is_recorded() {
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
     let (mut harness, _) = seen(&full).await;
     let revised = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
-    told(&mut harness, &tracking("IT", &[&revised, &a])).await;
-    told(&mut harness, &short).await;
-    told(&mut harness, &short).await;
-    told(&mut harness, &tracking("IT", &[&revised, &a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&revised, &a])).await;
+    messages_after(&mut harness, &short).await;
+    messages_after(&mut harness, &short).await;
+    messages_after(&mut harness, &tracking("IT", &[&revised, &a])).await;
     let row = harness.count("SELECT label_key FROM labels").await;
     let events = harness.store().label_events(row).await.unwrap();
     let changes = &events[1].changes;
@@ -239,7 +241,7 @@ async fn an_exported_journey_equals_that_of_the_sandbox() {
     let answers = [tracking("AC", &[&a]), tracking("IT", &[&b, &a])];
     let (mut harness, _) = seen(&answers[0]).await;
     let noticed = harness.now();
-    told(&mut harness, &answers[1]).await;
+    messages_after(&mut harness, &answers[1]).await;
     let row = harness.count("SELECT label_key FROM labels").await;
     let journey = harness.store().journey(row).await.unwrap().expect("the label has changes");
     let line = serde_json::to_string(&journey).unwrap();
@@ -256,40 +258,41 @@ async fn an_exported_journey_omits_polls_that_only_confirm_a_retraction() {
     let (a, b, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
     let (full, other) = (tracking("IT", &[&b, &a]), tracking("IT", &[&c, &a]));
     let (mut harness, _) = seen(&full).await;
-    assert_eq!(kinds(&told(&mut harness, &other).await), ["event.added", "updated"]);
-    assert_eq!(kinds(&told(&mut harness, &other).await), ["event.retracted", "updated"]);
-    assert_eq!(kinds(&told(&mut harness, &full).await), ["event.added", "updated"]);
+    assert_eq!(kinds(&messages_after(&mut harness, &other).await), ["event.added", "updated"]);
+    assert_eq!(kinds(&messages_after(&mut harness, &other).await), ["event.retracted", "updated"]);
+    assert_eq!(kinds(&messages_after(&mut harness, &full).await), ["event.added", "updated"]);
     let row = harness.count("SELECT label_key FROM labels").await;
     let journey = harness.store().journey(row).await.unwrap().expect("the label has changes");
-    let said: Vec<&str> = journey.observations.iter().map(|observation| observation.tracking.get()).collect();
-    assert_eq!(said, [&full, &other, &full]);
+    let contents: Vec<&str> =
+        journey.observations.iter().map(|observation| observation.tracking.get()).collect();
+    assert_eq!(contents, [&full, &other, &full]);
 }
 
 #[tokio::test]
 async fn a_failure_between_two_good_polls_retracts_nothing() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
-    told(&mut harness, &tracking("IT", &[&a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&a])).await;
     for garbled in ["", "{}", "[]"] {
-        assert_eq!(kinds(&told(&mut harness, garbled).await), [""; 0]);
+        assert_eq!(kinds(&messages_after(&mut harness, garbled).await), [""; 0]);
     }
-    assert_eq!(kinds(&told(&mut harness, &tracking("IT", &[&b, &a])).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &tracking("IT", &[&b, &a])).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn an_empty_list_after_a_full_one_retracts_nothing() {
     let (mut harness, _) = seen(&in_transit()).await;
     for _ in 0..5 {
-        assert_eq!(kinds(&told(&mut harness, &tracking("IT", &[])).await), [""; 0]);
+        assert_eq!(kinds(&messages_after(&mut harness, &tracking("IT", &[])).await), [""; 0]);
     }
-    assert_eq!(kinds(&told(&mut harness, &in_transit()).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &in_transit()).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_backfilled_event_is_late() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (mut harness, _) = seen(&tracking("IT", &[&b])).await;
-    let bodies = told(&mut harness, &tracking("IT", &[&b, &a])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["event"]["late"], true);
 }
@@ -299,13 +302,13 @@ async fn a_finished_label_is_polled_once_more_and_reopened_if_it_moved() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "DE", "DL"));
     let delivered = tracking("DE", &[&b, &a]);
     let (mut harness, _) = seen(&delivered).await;
-    assert_eq!(kinds(&told(&mut harness, &delivered).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &delivered).await), [""; 0]);
     assert_eq!(harness.row("se-1").await.state, "finished");
     assert_eq!(harness.row("se-1").await.next_poll_at, None);
 
     // A day later. A later time on the same day belongs to the vehicle.
     let c = event(30 * 60, "IT", "RS");
-    let bodies = told(&mut harness, &tracking("IT", &[&c, &b, &a])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&c, &b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
     assert_eq!(
         (&bodies[2]["data"]["from"], &bodies[2]["data"]["to"]),
@@ -323,7 +326,8 @@ async fn a_baseline_is_recorded_without_messages() {
     harness.poll_and_deliver().await;
     assert_eq!(harness.kinds(), [""; 0]);
     assert_eq!(harness.count("SELECT count(*) FROM tracking_events").await, 1);
-    let bodies = told(&mut harness, &tracking("IT", &[&event(60, "IT", "AR"), &event(0, "AC", "PU")])).await;
+    let bodies =
+        messages_after(&mut harness, &tracking("IT", &[&event(60, "IT", "AR"), &event(0, "AC", "PU")])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["seq"], harness.now().as_millisecond());
 }
@@ -340,13 +344,13 @@ async fn an_estimate_makes_a_message_when_its_day_changes() {
         (r#""2030-03-07T00:00:00Z""#, "2030-03-06T00:00:00Z".into(), "2030-03-07T00:00:00Z".into()),
         ("null", "2030-03-07T00:00:00Z".into(), Value::Null),
     ] {
-        let bodies = told(&mut harness, &with(estimate)).await;
+        let bodies = messages_after(&mut harness, &with(estimate)).await;
         assert_eq!(kinds(&bodies), ["estimate.changed", "updated"], "{estimate}");
         assert_eq!((&bodies[0]["data"]["from"], &bodies[0]["data"]["to"]), (&from, &to));
     }
-    told(&mut harness, &with(r#""2030-03-06T00:00:00Z""#)).await;
+    messages_after(&mut harness, &with(r#""2030-03-06T00:00:00Z""#)).await;
     assert_eq!(
-        kinds(&told(&mut harness, &with(r#""2030-03-06T20:00:00Z""#)).await),
+        kinds(&messages_after(&mut harness, &with(r#""2030-03-06T20:00:00Z""#)).await),
         [""; 0],
         "only the hour differs"
     );
@@ -357,7 +361,7 @@ async fn out_for_delivery_makes_a_message_although_it_is_not_a_status() {
     let (mut harness, _) = seen(&in_transit()).await;
     let out = event(120, "IT", "OD")
         .replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);
-    let bodies = told(&mut harness, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
     assert_eq!(kinds(&bodies), ["event.added", "out_for_delivery", "updated"]);
 }
 

@@ -75,7 +75,7 @@ async fn each_violation_is_detected_and_named() {
         let broken = sqlx::query(breakage).execute(&mut connect(&copy).await).await.unwrap();
         assert!(broken.rows_affected() > 0, "{breakage} changes no row");
         let (store, _writer) = store::open(&copy).await.unwrap();
-        let said = store.broken().await.unwrap().join("\n");
-        assert!(said.contains(expected), "{breakage}:\n{said}");
+        let report = store.broken().await.unwrap().join("\n");
+        assert!(report.contains(expected), "{breakage}:\n{report}");
     }
 }

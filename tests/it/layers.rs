@@ -138,11 +138,11 @@ fn no_modules_import_each_other() {
         }
         free.iter().for_each(|module| drop(graph.remove(module)));
     }
-    let said = graph.iter().map(|(module, to)| {
+    let cycle = graph.iter().map(|(module, to)| {
         let to: Vec<_> = to.iter().filter(|to| graph.contains_key(to.as_str())).map(String::as_str).collect();
         format!("{module} imports {}", to.join(", "))
     });
-    assert!(graph.is_empty(), "modules in a cycle:\n{}", said.collect::<Vec<_>>().join("\n"));
+    assert!(graph.is_empty(), "modules in a cycle:\n{}", cycle.collect::<Vec<_>>().join("\n"));
 }
 
 /// Returns the modules below `src` by path, without comments and unit tests.

@@ -38,7 +38,7 @@ async fn site() -> Site {
     site
 }
 
-const VERBS: &[&[&str]] = &[
+const COMMANDS: &[&[&str]] = &[
     &["--help"],
     &["--version"],
     &["help", "labels"],
@@ -67,22 +67,23 @@ const VERBS: &[&[&str]] = &[
 #[tokio::test]
 async fn a_closed_pipe_ends_every_command_quietly() {
     let site = site().await;
-    for verb in VERBS {
+    for arguments in COMMANDS {
         let output =
-            trackpost(&site.folder().join("trackpost.toml"), verb).stdout(closed()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""), "{verb:?}");
+            trackpost(&site.folder().join("trackpost.toml"), arguments).stdout(closed()).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), printed.as_ref()), (Some(0), ""), "{arguments:?}");
     }
 }
 
 #[tokio::test]
 async fn a_full_device_is_a_failure_with_a_reason() {
     let site = site().await;
-    for verb in VERBS {
-        let output = trackpost(&site.folder().join("trackpost.toml"), verb).stdout(full()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{verb:?}: {said}");
-        assert!(said.contains("the output can't be written: No space left"), "{verb:?}: {said}");
+    for arguments in COMMANDS {
+        let output =
+            trackpost(&site.folder().join("trackpost.toml"), arguments).stdout(full()).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
+        assert!(printed.contains("the output can't be written: No space left"), "{arguments:?}: {printed}");
     }
 }
 
@@ -90,7 +91,7 @@ async fn a_full_device_is_a_failure_with_a_reason() {
 async fn an_unwritable_stderr_changes_no_exit_status() {
     let site = site().await;
     let config = site.folder().join("trackpost.toml");
-    for (code, verb) in [
+    for (code, arguments) in [
         (0, &["check"][..]),
         (1, &["labels", "show", "se-9"]),
         (1, &["labels", "poll", "se-9"]),
@@ -100,9 +101,9 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
         (2, &["sandbox", "--time-factor", "0"]),
     ] {
         for stderr in [full(), closed()] {
-            let mut command = trackpost(&config, verb);
+            let mut command = trackpost(&config, arguments);
             let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
-            assert_eq!(status.code(), Some(code), "{verb:?}");
+            assert_eq!(status.code(), Some(code), "{arguments:?}");
         }
     }
     // The daemon continues when its log cannot be written.
@@ -118,7 +119,7 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
 async fn wrong_usage_exits_2() {
     let site = site().await;
     let config = site.folder().join("trackpost.toml");
-    for verb in [
+    for arguments in [
         &["nonsense"][..],
         &[],
         &["run", "--nonsense"],
@@ -136,10 +137,10 @@ async fn wrong_usage_exits_2() {
         &["backup"],
         &["completions", "tcl"],
     ] {
-        let output = trackpost(&config, verb).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{verb:?}: {said}");
-        assert!(!said.is_empty(), "{verb:?}");
+        let output = trackpost(&config, arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {printed}");
+        assert!(!printed.is_empty(), "{arguments:?}");
     }
 }
 

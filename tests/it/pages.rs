@@ -17,10 +17,10 @@ async fn the_page_of_an_empty_daemon_shows_the_next_step() {
     let harness = Harness::with("").await;
     let server = Server::with(&harness, None, Default::default()).await;
     let page = server.ok("/").await;
-    for said in
+    for expected in
         ["Nothing needs attention", "No account is configured", "trackpost labels add", "trackpost listen"]
     {
-        assert!(page.contains(said), "{said}: {page}");
+        assert!(page.contains(expected), "{expected}: {page}");
     }
 }
 
@@ -43,10 +43,10 @@ async fn the_pages_lead_from_the_search_to_the_attempts_of_a_parcel() {
     assert!(server.ok("/?state=active").await.contains("se-2"));
     assert!(server.ok("/?find=nothing+like+it").await.contains("No label fits"));
     let label = server.ok("/labels/se-1").await;
-    for said in
+    for expected in
         ["Next poll", "row IT of the cadence", "Timeline", "tracking.event.added", "orders", "1 attempt"]
     {
-        assert!(label.contains(said), "{said}: {label}");
+        assert!(label.contains(expected), "{expected}: {label}");
     }
     let id = harness.callbacks("orders")[0].message_id.clone().unwrap();
     let message = server.ok(&format!("/messages/{id}")).await;
@@ -218,10 +218,10 @@ async fn the_daemon_shows_its_accounts_and_subscribers() {
     site.received(|counts| counts.accepted == 3).await;
     let server = Server::at(addr);
     let page = server.ok("/").await;
-    for said in
+    for expected in
         ["Forecast", "of 60\u{202f}000", "orders", "/?state=active", "<svg", "Polls that brought a change"]
     {
-        assert!(page.contains(said), "{said}: {page}");
+        assert!(page.contains(expected), "{expected}: {page}");
     }
     assert!(server.ok("/labels/se-1").await.contains("row IT of the cadence"));
     assert!(server.ok("/subscribers/orders").await.contains("accepted"));

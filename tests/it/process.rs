@@ -32,14 +32,14 @@ fn delivered(site: &Site) -> usize {
 }
 
 /// Waits until all parcels are delivered, stops the daemon, and compares the receiver with the database.
-async fn nothing_lost(site: &Site, daemon: crate::harness::child::Daemon) {
+async fn check_nothing_lost(site: &Site, daemon: crate::harness::child::Daemon) {
     let arrived = until(|| delivered(site) == PARCELS).await;
     assert!(arrived.is_ok(), "{} of {PARCELS} arrived:\n{}", delivered(site), daemon.log());
     daemon.stop().await;
-    site.start_until_all_is_delivered().await;
+    site.run_until_delivered().await;
     site.inspect();
 
-    site.everything_is_known(&[("orders", Follows::Events)]).await;
+    site.check_received(&[("orders", Follows::Events)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +51,7 @@ async fn killed_repeatedly_it_continues_and_loses_nothing() {
         daemon.kill();
         daemon = site.start();
     }
-    nothing_lost(&site, daemon).await;
+    check_nothing_lost(&site, daemon).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,13 +73,13 @@ async fn without_a_kill_every_message_arrives_exactly_once() {
         ),
     );
     let daemon = site.start();
-    nothing_lost(&site, daemon).await;
+    check_nothing_lost(&site, daemon).await;
     assert_eq!(site.receiver.counts().repeated, 0);
 }
 
 impl Site {
     /// Runs a daemon until all deliveries are delivered, also without due polls.
-    async fn start_until_all_is_delivered(&self) {
+    async fn run_until_delivered(&self) {
         let daemon = self.start();
         let mut connection = connect(&self.database()).await;
         for _ in 0..6_000 {

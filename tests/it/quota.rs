@@ -42,12 +42,12 @@ async fn registered(harness: &Harness, labels: &[String]) {
 }
 
 /// Returns the instants of the polls of each label.
-fn looks(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
-    let mut looks: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+fn polls_by_label(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
+    let mut polls: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
     for asked in requests {
-        looks.entry(asked.label.as_deref().unwrap_or_default()).or_default().push(asked.at);
+        polls.entry(asked.label.as_deref().unwrap_or_default()).or_default().push(asked.at);
     }
-    looks
+    polls
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
 
     let requests = harness.sandbox.requests();
     let mut stretches: BTreeMap<i64, (f64, u32)> = BTreeMap::new();
-    for (label, instants) in looks(&requests) {
+    for (label, instants) in polls_by_label(&requests) {
         let minutes = class_of(label[3..].parse().unwrap()).1;
         for pair in instants.windows(2).filter(|pair| pair[1] >= settled) {
             let stretch = pair[1].duration_since(pair[0]).as_secs_f64() / (minutes * 60) as f64;
@@ -100,7 +100,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     );
     assert_eq!(counters.answered(429), 0);
     assert!(counters.max_in_60s <= 200);
-    assert_eq!(looks(&requests).len(), 5_000, "every label is polled");
+    assert_eq!(polls_by_label(&requests).len(), 5_000, "every label is polled");
     assert_eq!(means.len(), 4);
     let (least, most) =
         means.values().fold((f64::MAX, 0.0_f64), |(least, most), mean| (least.min(*mean), most.max(*mean)));
@@ -114,7 +114,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
 }
 
 /// Sends requests as another client of the account.
-async fn somebody_else_asks(harness: &Harness, requests: usize) {
+async fn send_as_other_client(harness: &Harness, requests: usize) {
     let client = reqwest::Client::new();
     for _ in 0..requests {
         let url = format!("{}/v2/labels/se-other/track", harness.sandbox.base_url());
@@ -142,7 +142,7 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
     for _ in 0..40 {
         let (before, refused) = (ours(&harness), harness.sandbox.counters().answered(429));
         for _ in 0..12 {
-            somebody_else_asks(&harness, 8).await;
+            send_as_other_client(&harness, 8).await;
             let until = harness.count(THROTTLED_UNTIL).await;
             let asked = ours(&harness);
             harness.poll_once().await;
@@ -203,8 +203,8 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     println!("1500 in April: {in_april}; by day: {days:?}");
     assert!((1_400..=1_500).contains(&in_april), "{in_april}");
     assert!(days.iter().all(|day| (40..=60).contains(day)), "{days:?}");
-    let looks = looks(&harness.sandbox.requests()).values().map(Vec::len).collect::<Vec<_>>();
-    assert!(looks.iter().all(|looks| looks.abs_diff(38) < 8), "each label gets its share: {looks:?}");
+    let counts = polls_by_label(&harness.sandbox.requests()).values().map(Vec::len).collect::<Vec<_>>();
+    assert!(counts.iter().all(|count| count.abs_diff(38) < 8), "each label gets its share: {counts:?}");
 }
 
 #[tokio::test]

@@ -119,12 +119,12 @@ async fn an_invalid_answer_changes_nothing_and_backs_off() {
         harness.register(&["se-1"]).await;
         harness.says("se-1", &good);
         harness.poll_and_deliver().await;
-        let told = harness.kinds().len();
+        let before = harness.kinds().len();
 
         harness.answers("se-1", answer);
         harness.poll_again("se-1").await;
         harness.deliver().await;
-        assert_eq!(harness.kinds().len(), told, "{what}");
+        assert_eq!(harness.kinds().len(), before, "{what}");
         assert_eq!(harness.row("se-1").await.failures, 1, "{what}");
         let wait = harness.wait_of("se-1").await;
         assert!(about(wait, 60.0, JITTER), "{what}: {wait} s");
@@ -132,7 +132,7 @@ async fn an_invalid_answer_changes_nothing_and_backs_off() {
         harness.says("se-1", &good);
         harness.poll_again("se-1").await;
         harness.deliver().await;
-        assert_eq!(harness.kinds().len(), told, "{what}: the history is unchanged");
+        assert_eq!(harness.kinds().len(), before, "{what}: the history is unchanged");
     }
 }
 
@@ -178,7 +178,7 @@ async fn a_slow_answer_is_a_failure_of_its_label_only() {
 async fn a_refused_connection_is_a_failure() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
-    harness.close_the_api().await;
+    harness.stop_api().await;
     harness.poll_once().await;
     assert_eq!(harness.row("se-1").await.failures, 1);
     let wait = harness.wait_of("se-1").await;

@@ -38,18 +38,21 @@ fn every_test_in_the_fault_matrix_exists() {
 
 #[test]
 fn the_table_lists_every_command() {
-    let verbs: Vec<&str> =
+    let commands: Vec<&str> =
         README.lines().filter_map(|line| line.strip_prefix("| `trackpost ")?.split('`').next()).collect();
-    assert!(verbs.contains(&"run") && verbs.len() >= 12, "{verbs:?}");
-    for verb in &verbs {
-        let output = Command::new(TRACKPOST).args([verb, "--help"]).output().unwrap();
-        assert!(output.status.success(), "trackpost {verb} is not a command");
+    assert!(commands.contains(&"run") && commands.len() >= 12, "{commands:?}");
+    for command in &commands {
+        let output = Command::new(TRACKPOST).args([command, "--help"]).output().unwrap();
+        assert!(output.status.success(), "trackpost {command} is not a command");
     }
     let help = Command::new(TRACKPOST).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let listed = help.split("Commands:\n").nth(1).unwrap().lines().map_while(|line| line.strip_prefix("  "));
-    for verb in listed.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split(' ').next()) {
-        assert!(verb == "help" || verbs.contains(&verb), "the README's table lacks trackpost {verb}");
+    for command in listed.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split(' ').next()) {
+        assert!(
+            command == "help" || commands.contains(&command),
+            "the README's table lacks trackpost {command}"
+        );
     }
 }
 
@@ -69,8 +72,8 @@ fn the_examples_run() {
         .env_remove("STATE_DIRECTORY")
         .output()
         .unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", said(&output.stdout), said(&output.stderr));
+    let utf8 = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", utf8(&output.stdout), utf8(&output.stderr));
 }
 
 #[test]

@@ -395,11 +395,11 @@ async fn a_wrong_label_file_does_not_stop_start_or_reload() {
     site.write("labels.d/semicolons.csv", "label_id;note\nse-1002;x\n");
     let pipe = site.folder().join("labels.d/pipe.txt");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let (status, said, _) = site.run_verb(&["check"]);
-    assert_eq!(status, Some(0), "{said}");
+    let (status, printed, _) = site.run_command(&["check"]);
+    assert_eq!(status, Some(0), "{printed}");
     assert!(
-        said.contains("semicolons.csv") && said.contains("semicolons") && said.contains("FIFO"),
-        "{said}"
+        printed.contains("semicolons.csv") && printed.contains("semicolons") && printed.contains("FIFO"),
+        "{printed}"
     );
     let daemon = running(&site).await;
     polled(&site, "se-1").await;
@@ -455,12 +455,12 @@ async fn a_reload_during_the_start_runs_after_it() {
     let daemon = site.start();
     let status = format!("/proc/{}/status", daemon.id());
     // Bit 0 of the caught signals is SIGHUP.
-    let hears = || {
+    let handled = || {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
         caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 == 1)
     };
-    assert!(until(hears).await.is_ok());
+    assert!(until(handled).await.is_ok());
     daemon.signal("HUP");
     daemon.logged("configuration reloaded", 1).await;
     daemon.stop().await;
@@ -509,36 +509,36 @@ async fn commands_print_their_result_and_remaining_work() {
     let site = site().await;
     let daemon = running(&site).await;
     daemon.stop().await;
-    let (_, said, _) = site.run_verb(&["labels", "add", "se-1"]);
-    assert!(said.contains("se-1: added"), "{said}");
-    let (status, _, told) = site.run_verb(&["labels", "poll", "se-1"]);
+    let (_, printed, _) = site.run_command(&["labels", "add", "se-1"]);
+    assert!(printed.contains("se-1: added"), "{printed}");
+    let (status, _, stderr) = site.run_command(&["labels", "poll", "se-1"]);
     assert_eq!(status, Some(0));
-    assert!(told.contains("no daemon runs"), "{told}");
+    assert!(stderr.contains("no daemon runs"), "{stderr}");
     let daemon = running(&site).await;
-    let (_, _, told) = site.run_verb(&["labels", "poll", "se-1"]);
-    assert!(!told.contains("no daemon runs"), "{told}");
+    let (_, _, stderr) = site.run_command(&["labels", "poll", "se-1"]);
+    assert!(!stderr.contains("no daemon runs"), "{stderr}");
 
     // Reading commands work in spite of a fault of the configuration.
     let text = site.configuration("[]", "").replace("60000", "\"many\"");
     site.write("trackpost.toml", &text);
-    for verb in
+    for arguments in
         [&["labels", "list"][..], &["labels", "show", "se-1"], &["explain", "se-1"], &["deliveries", "list"]]
     {
-        let (status, said, told) = site.run_verb(verb);
-        assert_eq!(status, Some(0), "{verb:?} {said} {told}");
-        assert!(told.contains("trackpost check shows"), "{told}");
+        let (status, printed, stderr) = site.run_command(arguments);
+        assert_eq!(status, Some(0), "{arguments:?} {printed} {stderr}");
+        assert!(stderr.contains("trackpost check shows"), "{stderr}");
     }
-    let (status, ..) = site.run_verb(&["labels", "add", "se-2"]);
+    let (status, ..) = site.run_command(&["labels", "add", "se-2"]);
     assert_eq!(status, Some(1));
     // Except for a fault in the path of the database.
     site.write("trackpost.toml", &site.configuration("[]", "").replace("[store]", "[stroe]"));
-    let (status, _, told) = site.run_verb(&["labels", "list"]);
-    assert_eq!(status, Some(1), "{told}");
+    let (status, _, stderr) = site.run_command(&["labels", "list"]);
+    assert_eq!(status, Some(1), "{stderr}");
     site.write(
         "trackpost.toml",
         &site.configuration("[]", "").replace("trackpost.db", "no/such/folder/t.db"),
     );
-    let (status, ..) = site.run_verb(&["labels", "list"]);
+    let (status, ..) = site.run_command(&["labels", "list"]);
     assert_eq!(status, Some(1));
     assert!(!site.folder().join("no").exists());
     let mut daemon = daemon;

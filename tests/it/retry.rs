@@ -106,16 +106,16 @@ async fn a_message_becomes_dead_only_if_others_were_accepted_since() {
 
 #[tokio::test]
 async fn retry_after_is_honoured_exactly_and_up_to_a_day() {
-    for (status, said, expected) in [
+    for (status, header_value, expected) in [
         (500, "3600", 3600.0),
         (404, "77", 77.0),
         (503, "86400", 86400.0),
         (429, "999999", 86400.0),
         (500, "9999999999999999", 86400.0),
     ] {
-        let harness = answered(Answer::status(status).header("retry-after", said)).await;
+        let harness = answered(Answer::status(status).header("retry-after", header_value)).await;
         let wait = wait(&harness).await;
-        assert!(about(wait, expected, 0.0), "{status} {said}: {wait} s");
+        assert!(about(wait, expected, 0.0), "{status} {header_value}: {wait} s");
     }
 }
 

@@ -12,7 +12,7 @@ fn two_forms() -> String {
 }
 
 /// Returns the messages to `orders` about `se-1` while the API gives these answers, each polled three times.
-async fn told(harness: &mut Harness, answers: &[String]) -> Vec<Value> {
+async fn messages_after(harness: &mut Harness, answers: &[String]) -> Vec<Value> {
     let before = harness.callbacks("orders").len();
     for answer in answers {
         harness.says("se-1", answer);
@@ -50,7 +50,7 @@ async fn a_delivery_listed_below_the_vehicle_scan_is_delivered_and_settles() {
         r#"detail_code":"OUT_FOR_DELIVERY""#,
         1,
     );
-    let bodies = told(&mut harness, &[tracking("IT", &[&hub]), beneath]).await;
+    let bodies = messages_after(&mut harness, &[tracking("IT", &[&hub]), beneath]).await;
     assert_eq!(
         kinds(&bodies)[3..],
         ["event.added", "event.added", "status.changed", "out_for_delivery", "delivered", "updated"]
@@ -71,7 +71,7 @@ async fn a_delivery_listed_below_the_vehicle_scan_is_delivered_and_settles() {
     assert_eq!(harness.callbacks("orders").len(), found, "no further message is sent");
 
     let moved = event(30 * 60, "IT", "RS");
-    let bodies = told(&mut harness, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
+    let bodies = messages_after(&mut harness, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
     assert_eq!(harness.row("se-1").await.state, "active");
 }
@@ -85,7 +85,7 @@ async fn an_added_hour_is_a_revision_and_not_a_second_milestone() {
             |json: &str| json.replace("2030-03-04T14:30:00Z", vague).replace("2030-03-04T14:30:00", vague);
         let hub = event(0, "IT", "AR");
         let answers = [tracking("EX", &[&at(&timed), &hub]), tracking("EX", &[&timed, &hub])];
-        let bodies = told(&mut harness, &answers).await;
+        let bodies = messages_after(&mut harness, &answers).await;
         assert_eq!(
             kinds(&bodies),
             [
@@ -114,7 +114,7 @@ async fn events_that_leave_a_list_of_the_last_scans_make_no_message() {
     let window = |end: usize| {
         tracking("IT", &scans[end - 5..end].iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    let bodies = told(&mut harness, &[window(5), window(6), window(7), window(8)]).await;
+    let bodies = messages_after(&mut harness, &[window(5), window(6), window(7), window(8)]).await;
     assert_eq!(
         kinds(&bodies)[7..],
         ["event.added", "updated", "event.added", "updated", "event.added", "updated"]
@@ -123,7 +123,7 @@ async fn events_that_leave_a_list_of_the_last_scans_make_no_message() {
     assert_eq!(harness.count("SELECT count(*) FROM tracking_events WHERE retracted_at IS NULL").await, 8);
     // The whole list again: nothing is new.
     let all = tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(kinds(&told(&mut harness, &[all]).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &[all]).await), [""; 0]);
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_lone_surrogate_is_passed_on_unchanged() {
     let cut = event(60, "IT", "AR").replace("AR scan", r"AR scan \ud83d");
     let answer = tracking("IT", &[&cut, &event(0, "AC", "PU")]).replace("so it is", r"so it is \uD83D");
     let answers = [in_transit(), answer.clone()];
-    assert_eq!(kinds(&told(&mut harness, &answers).await)[3..], ["event.added", "updated"]);
+    assert_eq!(kinds(&messages_after(&mut harness, &answers).await)[3..], ["event.added", "updated"]);
     let raw = |subscriber: &str| {
         String::from_utf8(harness.callbacks(subscriber).pop().unwrap().body.to_vec()).unwrap()
     };
@@ -147,7 +147,7 @@ async fn a_list_that_is_too_long_is_garbled() {
     let long =
         |element: &str| format!(r#"{{"status_code":"IT","events":[{}]}}"#, vec![element; 2_001].join(","));
     for element in ["null", "{}"] {
-        assert_eq!(kinds(&told(&mut harness, &[long(element)]).await), [""; 0], "{element}");
+        assert_eq!(kinds(&messages_after(&mut harness, &[long(element)]).await), [""; 0], "{element}");
     }
     assert_eq!(harness.row("se-1").await.failures, 6);
 }

@@ -31,7 +31,7 @@ async fn deliver_after(harness: &mut Harness, wait: i64) {
 }
 
 /// Refuses callbacks of `se-1` from now on.
-fn refuse_one(harness: &Harness) {
+fn refuse_first_label(harness: &Harness) {
     let one = |label: Option<&str>| label == Some("se-1");
     harness
         .receiver
@@ -56,7 +56,7 @@ async fn a_replayed_delivery_has_the_whole_schedule() {
     let attempts = "SELECT max(attempts) FROM deliveries";
     assert!(harness.count(attempts).await > 20, "there were many probes");
 
-    refuse_one(&harness);
+    refuse_first_label(&harness);
     retry_by_hand(&harness, OF_ONE).await;
     retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
     for dead in [0, 0, 1] {
@@ -78,7 +78,7 @@ async fn deliveries_accepted_before_a_replay_do_not_count() {
     let mut harness = two_labels().await;
     harness.deliver().await;
     harness.pass(seconds(60));
-    refuse_one(&harness);
+    refuse_first_label(&harness);
     retry_by_hand(&harness, OF_ONE).await;
     harness.deliver().await;
     for _ in 0..6 {
@@ -104,7 +104,7 @@ async fn probes_of_a_failing_subscriber_do_not_use_up_the_schedule() {
     }
     let tried = harness.count("SELECT failures FROM deliveries WHERE lane = 1").await;
     assert!(tried <= 2, "{tried}: attempts before the episode");
-    refuse_one(&harness);
+    refuse_first_label(&harness);
     harness.receiver.answer_always(Answer::status(200));
     while harness.count(PENDING).await == 2 {
         deliver_after(&mut harness, 301).await;

@@ -23,7 +23,7 @@ async fn running(site: &Site) -> Daemon {
     daemon
 }
 
-async fn asked_about(site: &Site, label: &str) {
+async fn wait_for_poll(site: &Site, label: &str) {
     let asked = until(|| site.sandbox.requests_of(label) > 0).await;
     assert!(asked.is_ok(), "{label} was not polled");
 }
@@ -67,10 +67,10 @@ async fn a_second_sigterm_exits_at_once() {
 async fn sighup_reads_the_files_again() {
     let site = site("[\"se-1\"]").await;
     let daemon = running(&site).await;
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));
     daemon.signal("HUP");
-    asked_about(&site, "se-2").await;
+    wait_for_poll(&site, "se-2").await;
     daemon.stop().await;
     site.inspect();
 }
@@ -81,7 +81,7 @@ async fn a_label_gone_from_the_files_is_no_longer_polled() {
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.sandbox.script("se-2", Answer::json(200, in_transit()));
     let daemon = running(&site).await;
-    asked_about(&site, "se-2").await;
+    wait_for_poll(&site, "se-2").await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
     daemon.signal("HUP");
     daemon.logged("labels registered", 2).await;
@@ -98,7 +98,7 @@ async fn an_invalid_file_keeps_the_running_configuration() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     let daemon = running(&site).await;
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     let broken = site.configuration("[\"se-1\", \"se-2\"]", "[nonsense]\nx = 1\n");
     site.write("trackpost.toml", &broken.replace("60000", "\"many\""));
     daemon.signal("HUP");
@@ -117,11 +117,11 @@ async fn a_changed_label_file_is_read() {
     let site = site("[]").await;
     site.write("labels.d/today.txt", "se-1\n");
     let daemon = running(&site).await;
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     site.write("labels.d/today.txt", "se-1\nse-2\n");
-    asked_about(&site, "se-2").await;
+    wait_for_poll(&site, "se-2").await;
     site.write("labels.d/more.csv", "label_id,order\nse-3,A-1\n");
-    asked_about(&site, "se-3").await;
+    wait_for_poll(&site, "se-3").await;
     daemon.stop().await;
     site.inspect();
 }
@@ -157,7 +157,7 @@ async fn a_reload_replaces_workers_that_end_in_any_order() {
 /// The service manager's end of the socket.
 struct Manager {
     socket: UnixDatagram,
-    heard: Vec<String>,
+    received: Vec<String>,
 }
 
 impl Manager {
@@ -165,7 +165,7 @@ impl Manager {
         let path = site.folder().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        (Self { socket, heard: Vec::new() }, path.to_str().unwrap().to_owned())
+        (Self { socket, received: Vec::new() }, path.to_str().unwrap().to_owned())
     }
 
     /// Receives the pending messages. The socket holds few, and an unread message blocks the daemon.
@@ -174,13 +174,13 @@ impl Manager {
     }
 
     /// Waits for the next message that contains `word`, and skips those before it.
-    async fn hears(&mut self, word: &str) -> String {
+    async fn wait_for(&mut self, word: &str) -> String {
         let mut found = None;
-        let heard = until(|| {
+        let received = until(|| {
             let mut message = [0; 4096];
             while let Ok(length) = self.socket.recv(&mut message) {
                 let message = String::from_utf8_lossy(&message[..length]).into_owned();
-                self.heard.push(message.clone());
+                self.received.push(message.clone());
                 if message.lines().any(|line| line == word) {
                     found = Some(message);
                     return true;
@@ -189,7 +189,7 @@ impl Manager {
             false
         })
         .await;
-        assert!(heard.is_ok(), "{word} was never sent: {:?}", self.heard);
+        assert!(received.is_ok(), "{word} was never sent: {:?}", self.received);
         found.unwrap()
     }
 }
@@ -199,17 +199,17 @@ async fn the_service_manager_is_notified_of_every_step() {
     let site = site("[\"se-1\"]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "200000")]);
-    manager.hears("READY=1").await;
-    manager.hears("WATCHDOG=1").await;
-    manager.hears("WATCHDOG=1").await;
+    manager.wait_for("READY=1").await;
+    manager.wait_for("WATCHDOG=1").await;
+    manager.wait_for("WATCHDOG=1").await;
     daemon.signal("HUP");
-    let reloading = manager.hears("RELOADING=1").await;
+    let reloading = manager.wait_for("RELOADING=1").await;
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    manager.hears("READY=1").await;
-    manager.hears("WATCHDOG=1").await;
+    manager.wait_for("READY=1").await;
+    manager.wait_for("WATCHDOG=1").await;
     daemon.signal("TERM");
-    manager.hears("STOPPING=1").await;
-    daemon.stop_already_asked().await;
+    manager.wait_for("STOPPING=1").await;
+    daemon.wait_for_clean_exit().await;
     site.inspect();
 }
 
@@ -219,7 +219,7 @@ async fn frequent_watchdog_notifications_do_not_prevent_file_checks() {
     site.write("labels.d/today.txt", "se-1\n");
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "100000")]);
-    manager.hears("WATCHDOG=1").await;
+    manager.wait_for("WATCHDOG=1").await;
     site.write("labels.d/today.txt", "se-1\nse-2\n");
     let asked = until(|| {
         manager.drain();
@@ -234,12 +234,12 @@ async fn frequent_file_checks_do_not_prevent_watchdog_notifications() {
     let site = site("[]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "2000000")]);
-    manager.hears("READY=1").await;
+    manager.wait_for("READY=1").await;
     for reload in 0.. {
         assert!(reload < 5_000, "the watchdog is never notified");
         daemon.signal("HUP");
-        manager.hears("READY=1").await;
-        if manager.heard.iter().any(|message| message.contains("WATCHDOG=1")) {
+        manager.wait_for("READY=1").await;
+        if manager.received.iter().any(|message| message.contains("WATCHDOG=1")) {
             break;
         }
     }
@@ -251,11 +251,11 @@ async fn without_a_watchdog_none_is_notified_and_a_failed_start_is_never_ready()
     let site = site("[]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
-    manager.hears("READY=1").await;
+    manager.wait_for("READY=1").await;
     daemon.signal("TERM");
-    manager.hears("STOPPING=1").await;
-    assert!(manager.heard.iter().all(|message| !message.contains("WATCHDOG=1")), "{:?}", manager.heard);
-    daemon.stop_already_asked().await;
+    manager.wait_for("STOPPING=1").await;
+    assert!(manager.received.iter().all(|message| !message.contains("WATCHDOG=1")), "{:?}", manager.received);
+    daemon.wait_for_clean_exit().await;
 
     site.write("trackpost.toml", "[nonsense]\n");
     let mut daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
@@ -292,7 +292,7 @@ async fn a_reload_does_not_wait_for_requests_and_repeats_none() {
 }
 
 /// Returns whether the process handles SIGHUP, which would otherwise end it.
-fn hears_hangup(daemon: &Daemon) -> bool {
+fn handles_sighup(daemon: &Daemon) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
     u64::from_str_radix(caught.trim(), 16).is_ok_and(|mask| mask & 1 == 1)
@@ -308,7 +308,7 @@ async fn large_site() -> Site {
 async fn a_sighup_during_the_start_reloads_after_it() {
     let site = large_site().await;
     let daemon = site.start();
-    until(|| hears_hangup(&daemon)).await.unwrap();
+    until(|| handles_sighup(&daemon)).await.unwrap();
     assert!(!site.database().exists(), "it is still reading the configuration");
     daemon.signal("HUP");
     let reloaded = until(|| {
@@ -322,9 +322,9 @@ async fn a_sighup_during_the_start_reloads_after_it() {
 async fn a_sigterm_during_the_start_stops_cleanly() {
     let site = large_site().await;
     let daemon = site.start();
-    until(|| hears_hangup(&daemon)).await.unwrap();
+    until(|| handles_sighup(&daemon)).await.unwrap();
     daemon.signal("TERM");
-    daemon.stop_already_asked().await;
+    daemon.wait_for_clean_exit().await;
     assert!(!site.database().exists(), "the start had not continued");
 }
 
@@ -337,7 +337,7 @@ async fn an_incomplete_request_does_not_delay_the_stop() {
     let mut daemon = running(&site).await;
     let mut half = std::net::TcpStream::connect(port).unwrap();
     half.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").unwrap();
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     let watch = Stopwatch::start();
     daemon.signal("TERM");
     let status = daemon.ended().await;
@@ -354,33 +354,33 @@ async fn an_incomplete_request_does_not_delay_the_stop() {
 #[tokio::test]
 async fn reload_prints_its_result() {
     let site = site("[\"se-1\"]").await;
-    let reload = async || site.verb(&["reload"]).await;
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("no trackpost runs on the database"), "{said}");
+    let reload = async || site.try_command(&["reload"]).await;
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("no trackpost runs on the database"), "{printed}");
 
     let daemon = running(&site).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));
-    let (done, said, error) = reload().await;
-    assert!(done && said.contains("configuration reloaded"), "{said}{error}");
-    asked_about(&site, "se-2").await;
+    let (done, printed, error) = reload().await;
+    assert!(done && printed.contains("configuration reloaded"), "{printed}{error}");
+    wait_for_poll(&site, "se-2").await;
     let more = "[subscribers.others]\nurl = \"http://127.0.0.1:9\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", more));
-    let (_, said, _) = reload().await;
-    assert!(said.contains("subscribers added: others"), "{said}");
+    let (_, printed, _) = reload().await;
+    assert!(printed.contains("subscribers added: others"), "{printed}");
 
     // The output names faults of the file, and failures that only the daemon sees.
     site.write("trackpost.toml", &site.configuration("[\"se-3\"]", "[nonsense]\nx = 1\n"));
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("reload rejected") && said.contains("nonsense"), "{said}");
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("reload rejected") && printed.contains("nonsense"), "{printed}");
     site.write("trackpost.toml", "not TOML");
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("trackpost.toml"), "{said}");
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("trackpost.toml"), "{printed}");
     let text = site.configuration("[\"se-3\"]", "");
     let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("reload rejected, the running configuration stays"), "{said}");
-    assert!(said.contains("nowhere.key"), "{said}");
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("reload rejected, the running configuration stays"), "{printed}");
+    assert!(printed.contains("nowhere.key"), "{printed}");
     assert_eq!(site.sandbox.requests_of("se-3"), 0);
     daemon.stop().await;
 }

@@ -37,11 +37,11 @@ async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
             .await
             .unwrap();
     assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
-    let told: i64 = sqlx::query_scalar("SELECT count(*) FROM messages WHERE type LIKE 'system.%'")
+    let system_messages: i64 = sqlx::query_scalar("SELECT count(*) FROM messages WHERE type LIKE 'system.%'")
         .fetch_one(&mut database)
         .await
         .unwrap();
-    assert_eq!(told, 0);
+    assert_eq!(system_messages, 0);
     let blamed: i64 = sqlx::query_scalar("SELECT count(*) FROM labels WHERE failures > 0 OR refusals > 0")
         .fetch_one(&mut database)
         .await

@@ -90,8 +90,8 @@ impl Place {
     /// Sends a ping and returns its callback.
     async fn ping(&self) -> Callback {
         let before = self.site.receiver.callbacks().len();
-        let (ok, said, error) = self.site.verb(&["subscribers", "ping", "orders"]).await;
-        assert!(ok, "{said}{error}");
+        let (ok, output, error) = self.site.try_command(&["subscribers", "ping", "orders"]).await;
+        assert!(ok, "{output}{error}");
         self.site.receiver.callbacks().into_iter().skip(before).find(is_ping).expect("the ping was received")
     }
 }
@@ -140,7 +140,7 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
     let daemon = place.run().await;
     place.site.received(|counts| counts.accepted >= 5).await;
     let (head, jwks) = place.get("/jwks").await;
-    let (ok, printed, _) = place.site.verb(&["jwks"]).await;
+    let (ok, printed, _) = place.site.try_command(&["jwks"]).await;
     daemon.stop().await;
 
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
@@ -173,10 +173,10 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
     arguments.extend(["--hmac-secret", HMAC_SECRET]);
     arguments.extend(lines.iter().flat_map(|line| ["-H", line.as_str()]));
     arguments.push(body.to_str().unwrap());
-    let (ok, said, error) = place.site.verb(&arguments).await;
-    assert!(ok, "{said}{error}");
+    let (ok, output, error) = place.site.try_command(&arguments).await;
+    assert!(ok, "{output}{error}");
     for step in ["✓ match", "✓ RSA match", "✓ HMAC header"] {
-        assert!(said.contains(step), "{step} is missing in:\n{said}");
+        assert!(output.contains(step), "{step} is missing in:\n{output}");
     }
     place.site.inspect();
 }
@@ -201,8 +201,8 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
 
     // The replay has its old id and a signature of the current key.
     let id = first.message_id.clone().unwrap();
-    let (ok, said, error) = place.site.verb(&["deliveries", "retry", &id]).await;
-    assert!(ok, "{said}{error}");
+    let (ok, output, error) = place.site.try_command(&["deliveries", "retry", &id]).await;
+    assert!(ok, "{output}{error}");
     let again = || {
         let mut callbacks = place.site.receiver.callbacks().into_iter();
         callbacks.rfind(|callback| callback.message_id.as_ref() == Some(&id) && callback.attempt == Some(2))
@@ -224,14 +224,14 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
 async fn check_prints_the_rsa_keys_and_the_key_set_url() {
     let place = Place::new().await;
     place.configure("rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]");
-    let (ok, said, error) = place.site.verb(&["check"]).await;
-    assert!(ok, "{said}{error}");
+    let (ok, output, error) = place.site.try_command(&["check"]).await;
+    assert!(ok, "{output}{error}");
     let url = format!("http://{}/jwks", place.http);
     assert!(
-        said.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")),
-        "{said}"
+        output.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")),
+        "{output}"
     );
-    let (_, json, _) = place.site.verb(&["check", "--json"]).await;
+    let (_, json, _) = place.site.try_command(&["check", "--json"]).await;
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["signing"], serde_json::json!({ "key_ids": [KEY_ID_B, KEY_ID_A], "jwks": url }));
     assert_eq!(report["subscribers"][0]["hmac_header"], "X-Hub-Signature-256");

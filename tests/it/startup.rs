@@ -32,7 +32,7 @@ async fn all_faults_of_the_configuration_are_printed_at_once() {
         .replace("[http]", "[http]\nlisten_on = 1")
         .replace("events = [\"*\"]", "events = [\"tracking.delivred\"]");
     site.write("trackpost.toml", &text);
-    let said = refused(&site).await;
+    let printed = refused(&site).await;
     for fault in [
         "requests_per_minute",
         "listen_on",
@@ -40,9 +40,9 @@ async fn all_faults_of_the_configuration_are_printed_at_once() {
         "subscribers.second.secret",
         "delivred",
     ] {
-        assert!(said.contains(fault), "{fault} is missing in:\n{said}");
+        assert!(printed.contains(fault), "{fault} is missing in:\n{printed}");
     }
-    assert!(!said.contains("whsec_short"), "a secret is printed:\n{said}");
+    assert!(!printed.contains("whsec_short"), "a secret is printed:\n{printed}");
     assert!(!site.database().exists());
 }
 
@@ -52,8 +52,8 @@ async fn an_unreadable_secret_is_a_fault() {
     let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
     let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
-    let said = refused(&site).await;
-    assert!(said.contains("nowhere.key") && said.contains("accounts.main.api_key"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("nowhere.key") && printed.contains("accounts.main.api_key"), "{printed}");
 }
 
 #[tokio::test]
@@ -63,17 +63,20 @@ async fn an_unusable_rsa_key_is_a_fault() {
     let signing = "rsa_signature = true\n[signing]\nrsa_key = { file = \"short.pem\" }\n[cadence.UN]";
     let text = site.configuration("[\"se-1\"]", "").replace("[cadence.UN]", signing);
     site.write("trackpost.toml", &text);
-    let said = refused(&site).await;
-    assert!(said.contains("signing.rsa_key: is an RSA key of less than 2048 bits"), "{said}");
-    assert!(said.contains("openssl genpkey -algorithm RSA") && !said.contains("PRIVATE KEY"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("signing.rsa_key: is an RSA key of less than 2048 bits"), "{printed}");
+    assert!(
+        printed.contains("openssl genpkey -algorithm RSA") && !printed.contains("PRIVATE KEY"),
+        "{printed}"
+    );
 }
 
 #[tokio::test]
 async fn a_missing_configuration_is_named() {
     let site = site().await;
     std::fs::remove_file(site.folder().join("trackpost.toml")).unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("trackpost.toml"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("trackpost.toml"), "{printed}");
 }
 
 #[tokio::test]
@@ -82,16 +85,16 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
     site.write("trackpost.toml", &site.configuration("[]", ""));
     let first = site.start();
     first.logged("started: ", 1).await;
-    let said = refused(&site).await;
+    let printed = refused(&site).await;
     assert!(
-        said.contains(&format!(
+        printed.contains(&format!(
             "{} is in use by another trackpost (pid {})",
             site.database().display(),
             first.id()
         )),
-        "{said}"
+        "{printed}"
     );
-    assert!(said.contains("hint:"), "{said}");
+    assert!(printed.contains("hint:"), "{printed}");
     first.stop().await;
     let third = site.start();
     third.logged("started: ", 1).await;
@@ -118,9 +121,9 @@ async fn a_database_of_a_newer_version_is_refused_and_unchanged() {
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                  VALUES (9999, 'of tomorrow', 1, x'00', 0)";
     sqlx::query(newer).execute(&mut connect(&site.database()).await).await.unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("newer trackpost") && said.contains("9999"), "{said}");
-    assert!(said.contains("hint:"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("newer trackpost") && printed.contains("9999"), "{printed}");
+    assert!(printed.contains("hint:"), "{printed}");
 }
 
 #[tokio::test]
@@ -128,8 +131,8 @@ async fn a_file_that_is_not_a_database_is_refused_and_unchanged() {
     let site = site().await;
     let text = "these are somebody's notes, ".repeat(200);
     std::fs::write(site.database(), &text).unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("trackpost.db") && said.contains("not an SQLite database"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("trackpost.db") && printed.contains("not an SQLite database"), "{printed}");
     assert_eq!(std::fs::read_to_string(site.database()).unwrap(), text);
 }
 
@@ -140,8 +143,8 @@ async fn a_database_of_another_program_is_refused_and_unchanged() {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.database()).create_if_missing(true);
     let mut connection = options.connect().await.unwrap();
     sqlx::query("CREATE TABLE bookmarks (url TEXT)").execute(&mut connection).await.unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("of another program"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("of another program"), "{printed}");
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut connection).await.unwrap();
     assert_eq!(tables, 1);
@@ -155,9 +158,9 @@ async fn a_port_in_use_is_named() {
     let text =
         site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &format!("listen = \"{taken}\""));
     site.write("trackpost.toml", &text);
-    let said = refused(&site).await;
-    assert!(said.contains(&taken.to_string()) && said.contains("hint:"), "{said}");
-    assert_eq!(said.matches("Address already in use").count(), 1, "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains(&taken.to_string()) && printed.contains("hint:"), "{printed}");
+    assert_eq!(printed.matches("Address already in use").count(), 1, "{printed}");
     drop(holder);
 }
 

@@ -82,7 +82,7 @@ fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 /// Returns the configuration of a server with `pair`. `clients`: the authority of client certificates that it requires.
-fn speaking(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
+fn tls_config(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -159,13 +159,13 @@ async fn a_private_certificate_authority_is_trusted_if_configured() {
     let authority = Authority::new();
     let pair = authority.certify(of_loopback());
     for host in ["localhost", "127.0.0.1"] {
-        let (addr, server) = served(Some(speaking(&pair, None)), DONE);
+        let (addr, server) = served(Some(tls_config(&pair, None)), DONE);
         let (outcome, detail) =
             attempt(&format!("https://{host}:{}/", addr.port()), &authority.trusted()).await;
         assert_eq!(outcome, "accepted", "{detail}");
         assert!(server.join().unwrap().starts_with("POST / HTTP/1.1"));
     }
-    let (addr, server) = served(Some(speaking(&pair, None)), DONE);
+    let (addr, server) = served(Some(tls_config(&pair, None)), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert!(outcome == "tls" && detail.contains("UnknownIssuer"), "{outcome}: {detail}");
     assert_eq!(server.join().unwrap(), "", "no request was sent to an untrusted server");
@@ -184,7 +184,7 @@ async fn an_invalid_certificate_is_reported_with_a_reason() {
         (authority.certify(expired), "expired"),
         (stranger.certify(of_loopback()), "UnknownIssuer"),
     ] {
-        let (addr, server) = served(Some(speaking(&pair, None)), DONE);
+        let (addr, server) = served(Some(tls_config(&pair, None)), DONE);
         let (outcome, detail) = attempt(&format!("https://{addr}/"), &authority.trusted()).await;
         assert!(outcome == "tls" && detail.contains(expected), "{expected}: {outcome}: {detail}");
         server.join().unwrap();
@@ -192,7 +192,8 @@ async fn an_invalid_certificate_is_reported_with_a_reason() {
 
     let key = KeyPair::generate().unwrap();
     let certificate = of_loopback().self_signed(&key).unwrap().pem();
-    let (addr, server) = served(Some(speaking(&Pair { certificate, key: key.serialize_pem() }, None)), DONE);
+    let (addr, server) =
+        served(Some(tls_config(&Pair { certificate, key: key.serialize_pem() }, None)), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert!(outcome == "tls" && detail.contains("certificate"), "{outcome}: {detail}");
     server.join().unwrap();
@@ -208,12 +209,12 @@ async fn a_client_certificate_is_sent_on_request() {
     let mine = line("client_certificate", &authority.file("client.pem", &client.certificate))
         + &line("client_key", &authority.file("client.key", &client.key));
 
-    let (addr, server) = served(Some(speaking(&server_pair, Some(&authority))), DONE);
+    let (addr, server) = served(Some(tls_config(&server_pair, Some(&authority))), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), &(authority.trusted() + &mine)).await;
     assert_eq!(outcome, "accepted", "{detail}");
     server.join().unwrap();
 
-    let (addr, server) = served(Some(speaking(&server_pair, Some(&authority))), DONE);
+    let (addr, server) = served(Some(tls_config(&server_pair, Some(&authority))), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), &authority.trusted()).await;
     assert_eq!(outcome, "tls", "{detail}");
     server.join().unwrap();

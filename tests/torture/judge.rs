@@ -14,7 +14,7 @@ use super::world::{LIMIT, SUBSCRIBERS, World};
 /// Time limit for catching up. An account that was down is probed after a minute.
 const PATIENCE: Duration = Duration::from_secs(200);
 /// Number of polls of a label after which no further change is expected.
-const FURTHER_POLLS: u64 = 4;
+const POLLS_AFTER_END: u64 = 4;
 
 /// Waits until everything is delivered. Returns the work that is left after the time limit.
 pub async fn drain(machine: &mut Machine) -> Option<String> {
@@ -28,7 +28,7 @@ pub async fn drain(machine: &mut Machine) -> Option<String> {
         if let Some(status) = machine.daemon.ended() {
             return Some(format!(
                 "the daemon ended before the end of the drain, {status}:\n{}",
-                machine.daemon.last_words()
+                machine.daemon.log_tail()
             ));
         }
         let waiting = match remaining(world, &mut polls_at_the_end).await {
@@ -53,12 +53,12 @@ pub async fn operate(world: &World) {
     if !failing.is_empty() {
         let arguments: Vec<&str> =
             ["labels", "poll"].into_iter().chain(failing.iter().map(String::as_str)).collect();
-        world.verb(&arguments).await;
+        world.run_command(&arguments).await;
     }
     let query = "SELECT subscriber FROM subscribers WHERE state = 'paused'";
     let paused: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut connection).await.unwrap_or_default();
     for subscriber in paused {
-        world.verb(&["subscribers", "resume", &subscriber]).await;
+        world.run_command(&["subscribers", "resume", &subscriber]).await;
     }
 }
 
@@ -88,7 +88,7 @@ async fn unfinished(world: &World, polls: &[(String, u64)]) -> sqlx::Result<Opti
         let before = polls.iter().find(|(polled, _)| polled == label).map_or(0, |(_, count)| *count);
         let since = world.sandbox.requests_of(label) - before;
         match state.as_str() {
-            "active" if since >= FURTHER_POLLS => {}
+            "active" if since >= POLLS_AFTER_END => {}
             "finished" => {}
             _ => {
                 return Ok(Some(format!("{label} is {state}, polled {since} times since its journey ended")));
@@ -132,8 +132,8 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
             .await
             .unwrap();
     let accepted = world.receiver.accepted();
-    let told = |id: &String| accepted.unique().contains(id);
-    rows.deliveries.retain(|row| !pings.contains(&row.message_id) || told(&row.message_id));
+    let was_accepted = |id: &String| accepted.unique().contains(id);
+    rows.deliveries.retain(|row| !pings.contains(&row.message_id) || was_accepted(&row.message_id));
     let follows: Vec<(&str, _)> = SUBSCRIBERS.iter().map(|(name, follows, ..)| (*name, *follows)).collect();
     let violations = audit(&world.sandbox.served(), &accepted, &follows, Some(&rows), Some(LIMIT));
     let shown = |violation: Violation| {

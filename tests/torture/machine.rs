@@ -72,7 +72,7 @@ impl Machine {
             }
             self.end_faults();
             self.act().await;
-            self.revive();
+            self.restart_if_ended();
             clock::sleep(Duration::from_millis(self.rng.u64(50..500))).await;
         }
     }
@@ -85,7 +85,7 @@ impl Machine {
             33..50 => self.break_api(),
             50..70 => self.break_receiver(),
             70..79 => self.edit(),
-            79..93 => self.verb().await,
+            79..93 => self.run_other_command().await,
             93..95 => self.second_daemon().await,
             95..97 => self.fill_disk(),
             _ => self.jump(),
@@ -120,7 +120,7 @@ impl Machine {
     }
 
     async fn terminate(&mut self) {
-        if !self.daemon.said("trackpost runs") {
+        if !self.daemon.has_logged("trackpost runs") {
             return;
         }
         self.count("SIGTERM");
@@ -130,7 +130,7 @@ impl Machine {
             Some(status) => self.wrong.push(format!(
                 "SIGTERM ended in {status} ({}):\n{}",
                 self.daemon.log.display(),
-                self.daemon.last_words()
+                self.daemon.log_tail()
             )),
             None => {
                 self.wrong.push(format!("SIGTERM did not end the daemon ({})", self.daemon.log.display()))
@@ -141,7 +141,7 @@ impl Machine {
     }
 
     /// Starts the next daemon if this one has ended. An exit that this test did not cause is a failure.
-    fn revive(&mut self) {
+    fn restart_if_ended(&mut self) {
         let Some(status) = self.daemon.ended() else { return };
         if self.until.contains_key("configuration") {
             self.world.write("trackpost.toml", &self.world.configuration(&self.settings));
@@ -153,7 +153,7 @@ impl Machine {
             let log = self.daemon.log.display();
             self.wrong.push(format!(
                 "the daemon ended unexpectedly, {status} ({log}):\n{}",
-                self.daemon.last_words()
+                self.daemon.log_tail()
             ));
         }
         self.excused = self.until.contains_key("disk");
@@ -282,7 +282,7 @@ impl Machine {
                 self.world.write("trackpost.toml", &self.world.configuration(&self.settings));
             }
         }
-        if self.daemon.said("trackpost runs") {
+        if self.daemon.has_logged("trackpost runs") {
             self.daemon.signal("HUP");
         }
         // The next start needs a valid file.
@@ -290,12 +290,12 @@ impl Machine {
     }
 
     /// Runs a command beside the daemon.
-    async fn verb(&mut self) {
+    async fn run_other_command(&mut self) {
         let label = self.world.labels[self.rng.usize(..self.world.labels.len())].0.clone();
         let (subscriber, ..) = SUBSCRIBERS[self.rng.usize(..SUBSCRIBERS.len())];
         let backup = self.world.folder.join(format!("backup-{}.db", self.edition)).display().to_string();
         self.edition += 1;
-        let verbs: [&[&str]; 12] = [
+        let commands: [&[&str]; 12] = [
             &["labels", "poll", &label],
             &["labels", "add", &label, "--account", self.account(&label)],
             &["labels", "list", "--json"],
@@ -309,17 +309,17 @@ impl Machine {
             &["replay", "--subscriber", subscriber, "--label", &label],
             &["backup", &backup],
         ];
-        let arguments = verbs[self.rng.usize(..verbs.len())];
+        let arguments = commands[self.rng.usize(..commands.len())];
         let name = arguments[..arguments.len().min(2)].join(" ");
-        self.count(&format!("verb: {}", if arguments[0] == "backup" { "backup" } else { name.as_str() }));
-        let (status, said) = self.world.verb(arguments).await;
+        self.count(&format!("command: {}", if arguments[0] == "backup" { "backup" } else { name.as_str() }));
+        let (status, output) = self.world.run_command(arguments).await;
         if status.code().is_none_or(|code| code > 1) {
-            self.wrong.push(format!("trackpost {}: {status}: {said}", arguments.join(" ")));
+            self.wrong.push(format!("trackpost {}: {status}: {output}", arguments.join(" ")));
         }
         if arguments.starts_with(&["subscribers", "pause"]) {
-            let (status, said) = self.world.verb(&["subscribers", "resume", subscriber]).await;
+            let (status, output) = self.world.run_command(&["subscribers", "resume", subscriber]).await;
             if !status.success() && !self.until.contains_key("disk") {
-                self.wrong.push(format!("subscribers resume {subscriber}: {status}: {said}"));
+                self.wrong.push(format!("subscribers resume {subscriber}: {status}: {output}"));
             }
         }
     }
@@ -330,7 +330,7 @@ impl Machine {
 
     /// Starts a second daemon on the same database. It must exit at once while the first one runs.
     async fn second_daemon(&mut self) {
-        if !self.daemon.said("trackpost runs") || self.daemon.ended().is_some() || self.excused {
+        if !self.daemon.has_logged("trackpost runs") || self.daemon.ended().is_some() || self.excused {
             return;
         }
         self.count("second daemon");

@@ -120,7 +120,7 @@ fn summarize(machine: &Machine) {
 /// Prints the differences, and writes the history of the labels concerned into the folder.
 async fn report(machine: &Machine, found: &[(Option<String>, String)], folder: &Path) {
     const SHOWN: usize = 20;
-    const STORIES: usize = 5;
+    const HISTORIES: usize = 5;
     for (_, text) in found.iter().take(SHOWN) {
         println!("  {text}");
     }
@@ -132,7 +132,7 @@ async fn report(machine: &Machine, found: &[(Option<String>, String)], folder: &
     }
     let mut labels: Vec<&String> = found.iter().filter_map(|(label, _)| label.as_ref()).collect();
     labels.dedup();
-    for label in labels.into_iter().take(STORIES) {
+    for label in labels.into_iter().take(HISTORIES) {
         let path = folder.join(format!("story-{label}.txt"));
         fs::write(&path, judge::story(&machine.world, label).await).unwrap();
         println!("  history of {label}: {}", path.display());

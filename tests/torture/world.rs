@@ -187,12 +187,12 @@ impl World {
     }
 
     /// Runs a command. Returns its exit status and its output.
-    pub async fn verb(&self, arguments: &[&str]) -> (ExitStatus, String) {
+    pub async fn run_command(&self, arguments: &[&str]) -> (ExitStatus, String) {
         let mut command = self.command(true);
         command.args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status, said)
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status, stderr)
     }
 
     pub fn heal(&self) {
@@ -262,11 +262,11 @@ impl Daemon {
         }
     }
 
-    pub fn said(&self, text: &str) -> bool {
+    pub fn has_logged(&self, text: &str) -> bool {
         fs::read(&self.log).is_ok_and(|log| String::from_utf8_lossy(&log).contains(text))
     }
 
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let mut lines: Vec<&str> = log.lines().rev().take(5).collect();

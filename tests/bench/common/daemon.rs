@@ -111,7 +111,7 @@ impl Site {
     }
 
     /// Runs a command.
-    pub fn verb(&self, arguments: &[&str]) {
+    pub fn run_command(&self, arguments: &[&str]) {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

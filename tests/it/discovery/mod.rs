@@ -159,8 +159,8 @@ async fn a_label_removed_by_hand_stays_removed() {
     assert_eq!(harness.row("se-1").await.state, "active");
     harness.pass(seconds(300));
     harness.discover().await;
-    let told = harness.store().labels_named("se-1").await.unwrap();
-    let (_, detail) = harness.store().label_detail(told[0].row).await.unwrap().unwrap();
+    let found = harness.store().labels_named("se-1").await.unwrap();
+    let (_, detail) = harness.store().label_detail(found[0].row).await.unwrap().unwrap();
     assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other label");
 
     harness.store().add_by_hand(&[by_hand(&harness, "se-2")], harness.now()).await.unwrap();

@@ -7,11 +7,11 @@ use super::id;
 use crate::harness::child::{Site, until};
 
 /// Personal data in the sandbox's list, and a part of the links to its labels.
-const PEOPLE: [&str; 6] =
+const PERSONAL_DATA: [&str; 6] =
     ["Sam Sample", "555-0100", "sam@example.com", "Example Street", "74103", "SANDBOXTOKEN"];
 
 /// Returns the name and the bytes of every file of the site.
-fn everything_written(site: &Site) -> Vec<(String, Vec<u8>)> {
+fn all_files(site: &Site) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(site.folder()).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
     files.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
@@ -25,14 +25,14 @@ async fn names_and_addresses_are_never_stored_or_logged() {
     site.write("trackpost.toml", &site.configuration("[]", more));
     let daemon = site.start();
     daemon.logged("labels discovered", 1).await;
-    let told =
+    let arrived =
         until(|| site.receiver.callbacks().iter().any(|d| d.label_id.as_deref() == Some("se-20"))).await;
-    assert!(told.is_ok(), "discovered labels are polled and make messages:\n{}", daemon.log());
+    assert!(arrived.is_ok(), "discovered labels are polled and make messages:\n{}", daemon.log());
     // An error about a page does not quote the page.
     site.sandbox.script_list(Answer::json(200, r#"{"labels":["Sam Sample, Example Street"]}"#));
     daemon.logged("no list of labels", 1).await;
-    for (file, bytes) in everything_written(&site) {
-        for personal in PEOPLE {
+    for (file, bytes) in all_files(&site) {
+        for personal in PERSONAL_DATA {
             let found = bytes.windows(personal.len()).any(|part| part == personal.as_bytes());
             assert!(!found, "{personal} is in {file}");
         }
@@ -41,7 +41,7 @@ async fn names_and_addresses_are_never_stored_or_logged() {
         site.database().with_extension("db-wal").exists(),
         "the check includes the database of the running daemon"
     );
-    let (ok, listed, _) = site.verb(&["labels", "list", "--json"]).await;
+    let (ok, listed, _) = site.try_command(&["labels", "list", "--json"]).await;
     assert!(ok && listed.lines().count() == 20 && listed.contains(r#""source":"discovered""#), "{listed}");
     daemon.stop().await;
     site.inspect();
@@ -57,13 +57,13 @@ fn discover_at(site: &Site, enabled: bool) {
 async fn check_requests_the_list() {
     let site = Site::new(SandboxOptions::default()).await;
     discover_at(&site, true);
-    let (_, said, _) = site.verb(&["check", "--online"]).await;
-    assert!(said.contains("0, and new ones every 100ms, at first 14d back"), "{said}");
-    assert!(said.contains("discovery main: ok: the list of labels answers at http://"), "{said}");
+    let (_, printed, _) = site.try_command(&["check", "--online"]).await;
+    assert!(printed.contains("0, and new ones every 100ms, at first 14d back"), "{printed}");
+    assert!(printed.contains("discovery main: ok: the list of labels answers at http://"), "{printed}");
     site.sandbox.script_list(Answer::status(403));
-    let (ok, said, _) = site.verb(&["check", "--online"]).await;
-    assert!(!ok, "{said}");
-    assert!(said.contains("discovery main: failed: the key may not read the list of labels"), "{said}");
+    let (ok, printed, _) = site.try_command(&["check", "--online"]).await;
+    assert!(!ok, "{printed}");
+    assert!(printed.contains("discovery main: failed: the key may not read the list of labels"), "{printed}");
 }
 
 #[tokio::test]

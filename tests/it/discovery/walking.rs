@@ -76,7 +76,7 @@ async fn killed_between_two_pages_no_label_is_lost_or_added_twice() {
         match round {
             0..12 if round % 3 == 1 => harness.crash().await,
             0..12 if round % 3 == 2 => {
-                harness.lose_the_writer().await;
+                harness.abort_writer().await;
                 let now = harness.now();
                 let _ = harness.discoverer().step(now).await;
                 harness.crash().await;

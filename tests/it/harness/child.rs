@@ -128,7 +128,7 @@ events = ["*"]
     }
 
     /// Runs a command. Returns whether it succeeded, stdout and stderr.
-    pub async fn verb(&self, arguments: &[&str]) -> (bool, String, String) {
+    pub async fn try_command(&self, arguments: &[&str]) -> (bool, String, String) {
         let config = self.folder().join("trackpost.toml");
         let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
         command.arg("--config").arg(config).args(arguments).current_dir(self.folder()).env_clear();
@@ -138,7 +138,7 @@ events = ["*"]
     }
 
     /// Runs a command with or without a daemon. Returns exit status, stdout and stderr.
-    pub fn run_verb(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub fn run_command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_trackpost"))
             .args(["--config", self.folder().join("trackpost.toml").to_str().unwrap()])
             .args(arguments)
@@ -162,9 +162,9 @@ events = ["*"]
     }
 
     /// Checks that all served changes are recorded and that these subscribers received them.
-    pub async fn everything_is_known(&self, subscribers: &[(&str, Follows)]) {
+    pub async fn check_received(&self, subscribers: &[(&str, Follows)]) {
         let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
-        inspection::everything_is_known(&self.database(), &served, &accepted, subscribers).await;
+        inspection::check_received(&self.database(), &served, &accepted, subscribers).await;
     }
 }
 
@@ -209,8 +209,8 @@ impl Daemon {
 
     /// Waits until the log contains `text` this many times.
     pub async fn logged(&self, text: &str, times: usize) {
-        let said = until(|| self.log().matches(text).count() >= times).await;
-        said.unwrap_or_else(|()| panic!("it never logged {text:?}:\n{}", self.log()));
+        let logged = until(|| self.log().matches(text).count() >= times).await;
+        logged.unwrap_or_else(|()| panic!("it never logged {text:?}:\n{}", self.log()));
     }
 
     /// Stops it by SIGTERM.
@@ -218,11 +218,11 @@ impl Daemon {
         // Earlier it may not have read its configuration.
         self.logged("started: ", 1).await;
         self.signal("TERM");
-        self.stop_already_asked().await;
+        self.wait_for_clean_exit().await;
     }
 
     /// Waits for exit 0.
-    pub async fn stop_already_asked(mut self) {
+    pub async fn wait_for_clean_exit(mut self) {
         let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "{}", self.log());
     }

@@ -69,19 +69,19 @@ impl Harness {
     }
 
     /// Aborts the writer of the database. All other parts see it as a kill.
-    pub async fn lose_the_writer(&mut self) {
+    pub async fn abort_writer(&mut self) {
         let writer = self.work().writer.take().expect("the writer is lost once");
         writer.abort();
         assert!(writer.await.unwrap_err().is_cancelled());
     }
 
     /// Allows different bodies under the same id from now on.
-    pub fn expect_bodies_anew(&mut self) {
+    pub fn allow_changed_bodies(&mut self) {
         self.one_body_per_id = false;
     }
 
     /// Starts a receiver at this address; it becomes [`Self::receiver`].
-    pub async fn open_a_receiver_at(&mut self, address: std::net::SocketAddr) {
+    pub async fn start_receiver_at(&mut self, address: std::net::SocketAddr) {
         let options = ReceiverOptions {
             secrets: vec![SigningSecret::parse(SECRET).unwrap()],
             clock: self.server_clock(),
@@ -93,7 +93,7 @@ impl Harness {
     }
 
     /// Stops the fake ShipStation.
-    pub async fn close_the_api(&mut self) {
+    pub async fn stop_api(&mut self) {
         self.servers[0].abort();
         assert!((&mut self.servers[0]).await.unwrap_err().is_cancelled());
     }

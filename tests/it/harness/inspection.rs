@@ -41,7 +41,7 @@ pub fn inspect(database: &Path, served: &Served, receiver: &ReceiverHandle, same
 
 /// Panics unless each of these subscribers received all served changes, every message is recorded, and no other message
 /// was received.
-pub async fn everything_is_known(
+pub async fn check_received(
     database: &Path,
     served: &Served,
     accepted: &Accepted,

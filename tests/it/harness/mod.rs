@@ -277,9 +277,9 @@ impl Harness {
     }
 
     /// Checks that all served changes are recorded and that these subscribers received them.
-    pub async fn everything_is_known(&self, subscribers: &[(&str, Follows)]) {
+    pub async fn check_received(&self, subscribers: &[(&str, Follows)]) {
         let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
-        inspection::everything_is_known(&self.path, &served, &accepted, subscribers).await;
+        inspection::check_received(&self.path, &served, &accepted, subscribers).await;
     }
 
     pub async fn poll_and_deliver(&mut self) {

@@ -12,7 +12,7 @@ use trackpost::clock;
 
 /// A request as received.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct PeerRequest {
     /// Number of its connection, from 0.
     pub connection: usize,
     /// Number within its connection, from 0.
@@ -34,18 +34,18 @@ pub enum Reply {
 
 pub struct Peer {
     pub addr: SocketAddr,
-    heard: Arc<Mutex<Vec<Heard>>>,
+    received: Arc<Mutex<Vec<PeerRequest>>>,
     closed: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Peer {
-    pub async fn new(reply: impl Fn(&Heard) -> Reply + Send + Sync + 'static) -> Self {
+    pub async fn new(reply: impl Fn(&PeerRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (heard, closed): (Arc<Mutex<Vec<Heard>>>, Arc<AtomicUsize>) = Default::default();
+        let (received, closed): (Arc<Mutex<Vec<PeerRequest>>>, Arc<AtomicUsize>) = Default::default();
         let reply = Arc::new(reply);
-        let (books, ends) = (Arc::clone(&heard), Arc::clone(&closed));
+        let (books, ends) = (Arc::clone(&received), Arc::clone(&closed));
         let task = tokio::spawn(async move {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -56,20 +56,20 @@ impl Peer {
                 });
             }
         });
-        Self { addr, heard, closed, task }
+        Self { addr, received, closed, task }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    pub fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().unwrap().clone()
+    pub fn received(&self) -> Vec<PeerRequest> {
+        self.received.lock().unwrap().clone()
     }
 
     /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
-        self.heard().iter().map(|heard| heard.connection + 1).max().unwrap_or(0)
+        self.received().iter().map(|received| received.connection + 1).max().unwrap_or(0)
     }
 
     /// Returns the number of connections closed by either side.
@@ -96,15 +96,15 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
 async fn converse(
     mut stream: TcpStream,
     connection: usize,
-    books: &Mutex<Vec<Heard>>,
-    reply: &(impl Fn(&Heard) -> Reply + Sync),
+    books: &Mutex<Vec<PeerRequest>>,
+    reply: &(impl Fn(&PeerRequest) -> Reply + Sync),
 ) {
     let mut read = Vec::new();
     for number in 0.. {
         let Some((head, body)) = request(&mut stream, &mut read).await else { return };
-        let heard = Heard { connection, number, head, body };
-        books.lock().unwrap().push(heard.clone());
-        let (bytes, last) = match reply(&heard) {
+        let received = PeerRequest { connection, number, head, body };
+        books.lock().unwrap().push(received.clone());
+        let (bytes, last) = match reply(&received) {
             Reply::Bytes(bytes) => (bytes, false),
             Reply::Last(bytes) => (bytes, true),
             Reply::Drip(bytes) => {

@@ -1,6 +1,6 @@
 //! Retries by hand and replays: in order and under the same ids (contract 1, 5.3, 7.2).
 
-mod verb;
+mod commands;
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn sound(harness: &Harness) {
 }
 
 /// Returns the number within the label and the answer of each callback from `start` on.
-fn came(harness: &Harness, start: usize) -> Vec<(u64, u16)> {
+fn received_from(harness: &Harness, start: usize) -> Vec<(u64, u16)> {
     let callbacks = harness.callbacks("orders");
     callbacks[start..]
         .iter()
@@ -67,7 +67,7 @@ fn head(callback: &Callback) -> (Option<String>, Option<u64>, Vec<u8>) {
 }
 
 /// One label: messages 1 to 3 are delivered, 4 to 6 wait because of a 500.
-async fn half_delivered() -> Harness {
+async fn partly_delivered() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -76,7 +76,7 @@ async fn half_delivered() -> Harness {
     harness.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     harness.poll_again("se-1").await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 0), [(1, 200), (2, 200), (3, 200), (4, 500)]);
+    assert_eq!(received_from(&harness, 0), [(1, 200), (2, 200), (3, 200), (4, 500)]);
     harness
 }
 
@@ -107,22 +107,22 @@ async fn a_replay_sends_accepted_messages_unchanged() {
 
 #[tokio::test]
 async fn replayed_messages_go_before_waiting_ones() {
-    let mut harness = half_delivered().await;
+    let mut harness = partly_delivered().await;
     assert_eq!(queue(&harness, |stored| stored.seq < Some(nth(3) as i64), 0).await, 2);
     sound(&harness).await;
     harness.receiver.answer_by(|callback| (callback.seq == Some(nth(2))).then(|| Answer::status(500)));
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
+    assert_eq!(received_from(&harness, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
     sound(&harness).await;
     harness.receiver.answer_by(|_| None);
     harness.pass(hours(24));
     harness.deliver().await;
-    assert_eq!(came(&harness, 6), [(2, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 6), [(2, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 /// Queues messages again while a newer message of the label is in flight, which is answered with `status`.
 async fn beside(status: u16) -> Harness {
-    let mut harness = half_delivered().await;
+    let mut harness = partly_delivered().await;
     let before = harness.callbacks("orders").len();
     harness.receiver.answer_by(move |callback| {
         let slow = Answer::status(status).after(Duration::from_millis(600));
@@ -149,17 +149,17 @@ async fn beside(status: u16) -> Harness {
 async fn a_newer_message_in_flight_ends_first_and_is_sent_once() {
     let mut harness = beside(200).await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 200), (1, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 4), [(4, 200), (1, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
 async fn a_newer_message_that_failed_in_between_waits() {
     let mut harness = beside(500).await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 500), (1, 200)], "it waits as planned");
+    assert_eq!(received_from(&harness, 4), [(4, 500), (1, 200)], "it waits as planned");
     harness.pass(seconds(331));
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 500), (1, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 4), [(4, 500), (1, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
@@ -204,20 +204,20 @@ async fn a_dead_delivery_is_retried_by_hand() {
 
 #[tokio::test]
 async fn a_pending_delivery_retried_by_hand_is_due_now_if_it_is_first() {
-    let mut harness = half_delivered().await;
+    let mut harness = partly_delivered().await;
     harness.receiver.answer_by(|_| None);
     let pending = stored(&harness).await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [], "nothing is due");
+    assert_eq!(received_from(&harness, 4), [], "nothing is due");
     assert!(pending.iter().filter(|stored| stored.before == Before::Pending).count() >= 3);
     let behind = harness.count("SELECT max(delivery_key) FROM deliveries").await;
     harness.store().retry(behind, harness.now()).await.unwrap();
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [], "it waits for earlier messages");
+    assert_eq!(received_from(&harness, 4), [], "it waits for earlier messages");
     let head = harness.count("SELECT min(delivery_key) FROM deliveries WHERE state = 'pending'").await;
     harness.store().retry(head, harness.now()).await.unwrap();
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 4), [(4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
@@ -255,8 +255,11 @@ async fn replay_pages_continue_each_other_and_include_messages_without_a_label()
     assert_eq!(queue(&harness, |stored| stored.before == Before::Never, 0).await, 1);
     sound(&harness).await;
     harness.deliver().await;
-    let told = harness.callbacks("orders");
-    assert_eq!(told.iter().filter(|callback| callback.message_id.as_ref() == Some(&recovered.id)).count(), 1);
+    let callbacks = harness.callbacks("orders");
+    assert_eq!(
+        callbacks.iter().filter(|callback| callback.message_id.as_ref() == Some(&recovered.id)).count(),
+        1
+    );
 }
 
 #[tokio::test]
