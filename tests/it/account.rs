@@ -20,7 +20,7 @@ async fn seconds_waited(throttle: impl FnOnce(&Harness) -> Answer) -> i64 {
         match harness.poll().await {
             0 => harness.pass(seconds(1)),
             2 => return waited,
-            asked => panic!("{asked} labels were polled"),
+            requests => panic!("{requests} labels were polled"),
         }
     }
     panic!("no other label was polled");
@@ -364,12 +364,12 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     while harness.now() < dawn {
         harness.pass(seconds(60));
         let down = harness.count("SELECT count(*) FROM accounts WHERE status = 'down'").await == 1;
-        let asked = harness.poll().await;
+        let requests = harness.poll().await;
         if down {
-            assert!(asked <= 1, "{asked} probes at once");
-            probes += asked;
+            assert!(requests <= 1, "{requests} probes at once");
+            probes += requests;
         } else {
-            first += asked;
+            first += requests;
         }
     }
     println!("a day without the API: {first} failures until the account was down, then {probes} probes");
@@ -387,8 +387,8 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     let mut seconds_taken = 0;
     while harness.sandbox.requests().len() < back + 200 {
         harness.pass(seconds(1));
-        let asked = harness.poll().await;
-        assert!(asked <= 3, "{asked} within a second");
+        let requests = harness.poll().await;
+        assert!(requests <= 3, "{requests} within a second");
         seconds_taken += 1;
         assert!(seconds_taken < 4_000, "the last probe is an hour away at most");
     }
@@ -401,10 +401,10 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state <> 'active' OR failures > 0").await, 0);
 
     // A day has 144 waits of ten minutes and 12 of two hours.
-    let asked = harness.sandbox.requests().split_off(back);
-    let urgent = |asked: &&LoggedRequest| {
-        asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2)
+    let requests = harness.sandbox.requests().split_off(back);
+    let urgent = |request: &&LoggedRequest| {
+        request.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2)
     };
-    let among_first = asked[..100].iter().filter(urgent).count();
+    let among_first = requests[..100].iter().filter(urgent).count();
     assert!(among_first >= 90, "{among_first} of the first hundred are the more urgent ones");
 }

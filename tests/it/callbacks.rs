@@ -23,7 +23,7 @@ fn subscriber(name: &str, format: &str, rest: &str) -> String {
 }
 
 /// A harness whose virtual time starts close enough to now that verifiers with a clock accept its timestamps.
-fn soon() -> Timestamp {
+fn near_future() -> Timestamp {
     clock::now() + SignedDuration::from_secs(60)
 }
 
@@ -147,7 +147,7 @@ async fn a_callback_has_exactly_the_documented_headers() {
 #[tokio::test]
 async fn the_official_verifier_accepts_every_callback() {
     let mut harness =
-        Harness::at(soon(), &(ORDERS.to_owned() + &subscriber("shop", "shipstation", ""))).await;
+        Harness::at(near_future(), &(ORDERS.to_owned() + &subscriber("shop", "shipstation", ""))).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
@@ -164,7 +164,7 @@ async fn the_official_verifier_accepts_every_callback() {
 async fn while_rotating_each_live_secret_signs() {
     let rotating =
         ORDERS.replace("secret = \"SECRET\"", &format!("secrets = [\"{OTHER_SECRET}\", \"SECRET\"]"));
-    let mut harness = Harness::at(soon(), &rotating).await;
+    let mut harness = Harness::at(near_future(), &rotating).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;

@@ -317,10 +317,10 @@ fn transport(peer: &Peer, limits: Limits) -> Transport {
     Transport::new(&peer.url().parse().unwrap(), settings).unwrap()
 }
 
-async fn ask(transport: &Transport) -> Result<Bytes, Failure> {
+async fn get(transport: &Transport) -> Result<Bytes, Failure> {
     let (progress, none) = (Progress::default(), Bytes::new());
-    let asked = transport.send(&Method::GET, "/", transport.headers(), &none, &progress);
-    let Answer { body, .. } = asked.await?;
+    let sending = transport.send(&Method::GET, "/", transport.headers(), &none, &progress);
+    let Answer { body, .. } = sending.await?;
     Ok(body.whole(1024).await?.unwrap())
 }
 
@@ -330,13 +330,13 @@ async fn a_busy_connection_has_a_maximum_age() {
     let limits = Limits { age: Duration::from_millis(200), ..Limits::default() };
     let transport = transport(&peer, limits);
     let watch = Stopwatch::start();
-    let mut asked = 0;
+    let mut requests = 0;
     while peer.connections() < 3 {
-        assert_eq!(ask(&transport).await.unwrap(), "{}");
-        asked += 1;
+        assert_eq!(get(&transport).await.unwrap(), "{}");
+        requests += 1;
     }
     assert!(watch.elapsed() >= Duration::from_millis(400), "two connections reached their maximum age");
-    assert!(asked > 10, "there were many requests: {asked}");
+    assert!(requests > 10, "there were many requests: {requests}");
 }
 
 #[tokio::test]
@@ -348,9 +348,9 @@ async fn an_idle_connection_is_closed_by_itself() {
         ..Limits::default()
     };
     let transport = transport(&peer, limits);
-    ask(&transport).await.unwrap();
+    get(&transport).await.unwrap();
     until(|| peer.closed() == 1).await.expect("the idle connection is closed");
-    ask(&transport).await.unwrap();
+    get(&transport).await.unwrap();
     assert_eq!(peer.connections(), 2);
     let defaults = Limits::default();
     assert!(defaults.idle + defaults.sweep_every <= Duration::from_secs(30));
@@ -371,9 +371,9 @@ async fn one_stale_connection_empties_the_pool() {
     })
     .await;
     let transport = transport(&peer, Limits::default());
-    let (a, b, c, d) = tokio::join!(ask(&transport), ask(&transport), ask(&transport), ask(&transport));
+    let (a, b, c, d) = tokio::join!(get(&transport), ask(&transport), ask(&transport), ask(&transport));
     assert!([a, b, c, d].iter().all(Result::is_ok));
-    assert_eq!(ask(&transport).await.unwrap(), "{}");
+    assert_eq!(get(&transport).await.unwrap(), "{}");
     assert_eq!(late.load(Ordering::Relaxed), 1, "one was tried, the others were closed with it");
 }
 
@@ -447,6 +447,6 @@ async fn a_link_local_address_is_refused_at_connect_time() {
     };
     let manner = AddressPolicy { encrypted: false, allow_insecure: true };
     let transport = Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(manner)).unwrap();
-    let failure = ask(&transport).await.unwrap_err();
+    let failure = get(&transport).await.unwrap_err();
     assert_eq!(failure.fault, Fault::Address, "{failure:?}");
 }

@@ -40,7 +40,7 @@ async fn killed_during_a_poll_the_label_is_still_due() {
     let (sandbox, now) = (harness.sandbox.clone(), harness.now());
     tokio::select! {
         _ = harness.poller().step(now) => panic!("there is no answer yet"),
-        () = asked(&sandbox, 1) => {}
+        () = wait_for_requests(&sandbox, 1) => {}
     }
     harness.crash().await;
     harness.says("se-1", &in_transit());
@@ -49,7 +49,7 @@ async fn killed_during_a_poll_the_label_is_still_due() {
 }
 
 /// Waits for this many requests.
-async fn asked(sandbox: &trackpost::sandbox::SandboxHandle, requests: u64) {
+async fn wait_for_requests(sandbox: &trackpost::sandbox::SandboxHandle, requests: u64) {
     while sandbox.counters().requests < requests {
         tokio::task::yield_now().await;
     }

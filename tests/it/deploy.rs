@@ -48,9 +48,9 @@ fn the_unit_passes_the_credentials_that_the_example_names() {
         .filter_map(|line| line.strip_prefix("LoadCredential=")?.split_once(':'))
         .map(|(name, _)| name)
         .collect();
-    let asked: BTreeSet<&str> =
+    let expected: BTreeSet<&str> =
         EXAMPLE.split("{ credential = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(handed, asked);
+    assert_eq!(handed, expected);
 }
 
 #[test]

@@ -100,7 +100,7 @@ async fn a_backlog_beyond_the_memory_limit_is_delivered_completely_and_in_order(
         assert_eq!(harness.count(PENDING).await, 0, "{deliveries}");
         let accepted = harness.receiver.accepted();
         assert_eq!((accepted.repeated().len(), accepted.violations()), (0, &[][..]), "{deliveries}");
-        harness.employ(courier, "orders");
+        harness.return_courier(courier, "orders");
     }
 }
 

@@ -6,7 +6,7 @@ use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, hours};
 
 /// Returns a harness in which `se-1` was polled with `answer`, without the messages so far.
-async fn seen(answer: &str) -> (Harness, usize) {
+async fn polled_once(answer: &str) -> (Harness, usize) {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", answer);
@@ -45,7 +45,7 @@ async fn equal_events_in_another_spelling_make_no_message() {
         ("another case of the status", first.replace("\"status_code\":\"IT\"", "\"status_code\":\"it\"")),
         ("an unknown field", first.replacen('{', "{\"new_of_the_vendor\":[1],", 1)),
     ] {
-        let (mut harness, before) = seen(&first).await;
+        let (mut harness, before) = polled_once(&first).await;
         assert_eq!(kinds(&messages_after(&mut harness, &again).await), [""; 0], "{what}");
         assert_eq!(kinds(&messages_after(&mut harness, &first).await), [""; 0], "{what}, and back");
         assert_eq!(harness.count("SELECT count(*) FROM messages").await as usize, before);
@@ -54,7 +54,7 @@ async fn equal_events_in_another_spelling_make_no_message() {
 
 #[tokio::test]
 async fn one_new_event_makes_one_message_and_the_summary() {
-    let (mut harness, _) = seen(&in_transit()).await;
+    let (mut harness, _) = polled_once(&in_transit()).await;
     let (old, new) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let bodies = messages_after(&mut harness, &tracking("IT", &[&new, &old])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
@@ -102,7 +102,7 @@ async fn several_events_come_oldest_first_and_the_summary_last() {
 #[tokio::test]
 async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
     let bare = event_in(0, "AC", "PU", "");
-    let (mut harness, _) = seen(&tracking("IT", &[&bare])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&bare])).await;
     let first: Value = serde_json::from_slice(&harness.callbacks("orders")[0].body).unwrap();
     let bodies = messages_after(&mut harness, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
@@ -121,7 +121,7 @@ async fn a_completely_rewritten_list_makes_one_message() {
         let scans: Vec<String> = (0..6).map(|n| event_in(n * 30, "IT", &format!("C{n}"), city)).collect();
         tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    let (mut harness, _) = seen(&list("")).await;
+    let (mut harness, _) = polled_once(&list("")).await;
     let bodies = messages_after(&mut harness, &list("OMAHA")).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     assert_eq!(bodies[0]["data"]["events"].as_array().unwrap().len(), 6);
@@ -131,7 +131,7 @@ async fn a_completely_rewritten_list_makes_one_message() {
 async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
-    let (mut harness, _) = seen(&full).await;
+    let (mut harness, _) = polled_once(&full).await;
     let id = |body: &Value| body["data"]["event"]["event_id"].clone();
     let added: Value = serde_json::from_slice(&harness.callbacks("orders")[1].body).unwrap();
 
@@ -154,7 +154,7 @@ async fn late_is_reported_once() {
     // The event appears beside `first`, disappears, and returns beside `others`, with which it would be matched
     // differently.
     for (first, others, late) in [(&c, vec![a.as_str()], true), (&a, vec![&c, &a], false)] {
-        let (mut harness, _) = seen(&tracking("IT", &[first])).await;
+        let (mut harness, _) = polled_once(&tracking("IT", &[first])).await;
         let added = messages_after(&mut harness, &tracking("IT", &[&it, first])).await;
         assert_eq!(added[0]["data"]["event"]["late"], late);
         messages_after(&mut harness, &tracking("IT", &others)).await;
@@ -174,7 +174,7 @@ async fn the_last_announced_content_stays_current_while_answers_alternate() {
     let (a, other) = (event_in(0, "AC", "PU", ""), event(60, "IT", "AR"));
     let b = event_in(0, "AC", "PU", "MEMPHIS");
     let list = |first: &str| tracking("IT", &[&other, first]);
-    let (mut harness, _) = seen(&list(&a)).await;
+    let (mut harness, _) = polled_once(&list(&a)).await;
     assert_eq!(kinds(&messages_after(&mut harness, &list(&b)).await), ["event.revised", "updated"]);
     let back = messages_after(&mut harness, &list(&a)).await;
     assert_eq!(kinds(&back), ["event.revised", "updated"]);
@@ -197,7 +197,7 @@ async fn the_last_announced_content_stays_current_while_answers_alternate() {
 #[tokio::test]
 async fn a_changed_event_that_returns_lists_its_changes() {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
-    let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&b, &a])).await;
     messages_after(&mut harness, &tracking("IT", &[&a])).await;
     messages_after(&mut harness, &tracking("IT", &[&a])).await;
     let filled = event_in(60, "IT", "AR", "MEMPHIS");
@@ -218,7 +218,7 @@ async fn a_changed_event_that_returns_lists_its_changes() {
 async fn every_change_of_an_event_is_recorded() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
-    let (mut harness, _) = seen(&full).await;
+    let (mut harness, _) = polled_once(&full).await;
     let revised = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
     messages_after(&mut harness, &tracking("IT", &[&revised, &a])).await;
     messages_after(&mut harness, &short).await;
@@ -239,7 +239,7 @@ async fn every_change_of_an_event_is_recorded() {
 async fn an_exported_journey_equals_that_of_the_sandbox() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let answers = [tracking("AC", &[&a]), tracking("IT", &[&b, &a])];
-    let (mut harness, _) = seen(&answers[0]).await;
+    let (mut harness, _) = polled_once(&answers[0]).await;
     let noticed = harness.now();
     messages_after(&mut harness, &answers[1]).await;
     let row = harness.count("SELECT label_key FROM labels").await;
@@ -257,7 +257,7 @@ async fn an_exported_journey_equals_that_of_the_sandbox() {
 async fn an_exported_journey_omits_polls_that_only_confirm_a_retraction() {
     let (a, b, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
     let (full, other) = (tracking("IT", &[&b, &a]), tracking("IT", &[&c, &a]));
-    let (mut harness, _) = seen(&full).await;
+    let (mut harness, _) = polled_once(&full).await;
     assert_eq!(kinds(&messages_after(&mut harness, &other).await), ["event.added", "updated"]);
     assert_eq!(kinds(&messages_after(&mut harness, &other).await), ["event.retracted", "updated"]);
     assert_eq!(kinds(&messages_after(&mut harness, &full).await), ["event.added", "updated"]);
@@ -271,7 +271,7 @@ async fn an_exported_journey_omits_polls_that_only_confirm_a_retraction() {
 #[tokio::test]
 async fn a_failure_between_two_good_polls_retracts_nothing() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&b, &a])).await;
     messages_after(&mut harness, &tracking("IT", &[&a])).await;
     for garbled in ["", "{}", "[]"] {
         assert_eq!(kinds(&messages_after(&mut harness, garbled).await), [""; 0]);
@@ -281,7 +281,7 @@ async fn a_failure_between_two_good_polls_retracts_nothing() {
 
 #[tokio::test]
 async fn an_empty_list_after_a_full_one_retracts_nothing() {
-    let (mut harness, _) = seen(&in_transit()).await;
+    let (mut harness, _) = polled_once(&in_transit()).await;
     for _ in 0..5 {
         assert_eq!(kinds(&messages_after(&mut harness, &tracking("IT", &[])).await), [""; 0]);
     }
@@ -291,7 +291,7 @@ async fn an_empty_list_after_a_full_one_retracts_nothing() {
 #[tokio::test]
 async fn a_backfilled_event_is_late() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let (mut harness, _) = seen(&tracking("IT", &[&b])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&b])).await;
     let bodies = messages_after(&mut harness, &tracking("IT", &[&b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["event"]["late"], true);
@@ -301,7 +301,7 @@ async fn a_backfilled_event_is_late() {
 async fn a_finished_label_is_polled_once_more_and_reopened_if_it_moved() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "DE", "DL"));
     let delivered = tracking("DE", &[&b, &a]);
-    let (mut harness, _) = seen(&delivered).await;
+    let (mut harness, _) = polled_once(&delivered).await;
     assert_eq!(kinds(&messages_after(&mut harness, &delivered).await), [""; 0]);
     assert_eq!(harness.row("se-1").await.state, "finished");
     assert_eq!(harness.row("se-1").await.next_poll_at, None);
@@ -338,7 +338,7 @@ async fn an_estimate_makes_a_message_when_its_day_changes() {
         in_transit()
             .replace(r#""estimated_delivery_date":null"#, &format!(r#""estimated_delivery_date":{estimate}"#))
     };
-    let (mut harness, _) = seen(&with("null")).await;
+    let (mut harness, _) = polled_once(&with("null")).await;
     for (estimate, from, to) in [
         (r#""2030-03-06T00:00:00Z""#, Value::Null, "2030-03-06T00:00:00Z".into()),
         (r#""2030-03-07T00:00:00Z""#, "2030-03-06T00:00:00Z".into(), "2030-03-07T00:00:00Z".into()),
@@ -358,7 +358,7 @@ async fn an_estimate_makes_a_message_when_its_day_changes() {
 
 #[tokio::test]
 async fn out_for_delivery_makes_a_message_although_it_is_not_a_status() {
-    let (mut harness, _) = seen(&in_transit()).await;
+    let (mut harness, _) = polled_once(&in_transit()).await;
     let out = event(120, "IT", "OD")
         .replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);
     let bodies = messages_after(&mut harness, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
@@ -367,7 +367,7 @@ async fn out_for_delivery_makes_a_message_although_it_is_not_a_status() {
 
 #[tokio::test]
 async fn a_parcel_without_change_for_sixty_days_has_expired() {
-    let (mut harness, before) = seen(&in_transit()).await;
+    let (mut harness, before) = polled_once(&in_transit()).await;
     let first = harness.now();
     while harness.row("se-1").await.state == "active" {
         harness.pass_until_due().await;

@@ -45,7 +45,7 @@ const BREAKAGES: [(&str, &str); 15] = [
 ];
 
 /// One delivered label with a revision, and one label whose first message fails.
-async fn sound() -> Harness {
+async fn valid_harness() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &tracking("IT", &[&event_in(0, "AC", "PU", "")]));
@@ -62,7 +62,7 @@ async fn sound() -> Harness {
 
 #[tokio::test]
 async fn each_violation_is_detected_and_named() {
-    let harness = sound().await;
+    let harness = valid_harness().await;
     assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
     let attic = TempDir::new().unwrap();
     for (number, (breakage, expected)) in BREAKAGES.into_iter().enumerate() {

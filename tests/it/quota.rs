@@ -26,7 +26,7 @@ fn cadence() -> String {
 }
 
 /// Advances the time in steps of `step` until `until`, and polls at each step.
-async fn live(harness: &mut Harness, until: Timestamp, step: SignedDuration) {
+async fn poll_until(harness: &mut Harness, until: Timestamp, step: SignedDuration) {
     while harness.now() < until {
         harness.poll_once().await;
         harness.pass(step);
@@ -44,8 +44,8 @@ async fn registered(harness: &Harness, labels: &[String]) {
 /// Returns the instants of the polls of each label.
 fn polls_by_label(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
     let mut polls: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
-    for asked in requests {
-        polls.entry(asked.label.as_deref().unwrap_or_default()).or_default().push(asked.at);
+    for request in requests {
+        polls.entry(request.label.as_deref().unwrap_or_default()).or_default().push(request.at);
     }
     polls
 }
@@ -69,10 +69,10 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     registered(&harness, &labels).await;
     // All labels are new and due at once: their first polls take 25 minutes. An ordinary day follows.
     let began = harness.now();
-    live(&mut harness, began + SignedDuration::from_mins(25), seconds(4)).await;
+    poll_until(&mut harness, began + SignedDuration::from_mins(25), seconds(4)).await;
     let settled = harness.now() + SignedDuration::from_mins(50);
     let end = settled + SignedDuration::from_mins(60);
-    live(&mut harness, end, seconds(4)).await;
+    poll_until(&mut harness, end, seconds(4)).await;
 
     let requests = harness.sandbox.requests();
     let mut stretches: BTreeMap<i64, (f64, u32)> = BTreeMap::new();
@@ -90,9 +90,9 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     let (store, now) = (harness.store(), harness.now());
     let used = store.quota_used(&harness.account.name, now).await.unwrap();
     let (shown, measured) = (pace::stretch(used.demand, 200.0 / 60.0), 1.0 + used.lateness);
-    let asked: f64 = CLASSES.iter().map(|(_, minutes, labels)| *labels as f64 / *minutes as f64).sum();
+    let demand: f64 = CLASSES.iter().map(|(_, minutes, labels)| *labels as f64 / *minutes as f64).sum();
     println!(
-        "5000 labels ask for {asked:.0} a minute of 200: {} requests in 135 minutes, at most {} in any 60 s, {} refused; \
+        "5000 labels ask for {demand:.0} a minute of 200: {} requests in 135 minutes, at most {} in any 60 s, {} refused; \
          stretch as shown {shown:.2}, as measured at serving {measured:.2}; actual over planned wait by class: {means:.2?}",
         counters.requests,
         counters.max_in_60s,
@@ -109,7 +109,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
         about(measured, shown, 0.15) && about(means[&10], shown, 0.15),
         "the shown values equal the measured ones"
     );
-    let used = requests.iter().filter(|asked| asked.at >= settled).count() as f64 / 60.0;
+    let used = requests.iter().filter(|request| request.at >= settled).count() as f64 / 60.0;
     assert!(used > 180.0, "the quota is used, within steps of four seconds: {used:.0} a minute");
 }
 
@@ -144,10 +144,10 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
         for _ in 0..12 {
             send_as_other_client(&harness, 8).await;
             let until = harness.count(THROTTLED_UNTIL).await;
-            let asked = ours(&harness);
+            let sent = ours(&harness);
             harness.poll_once().await;
             if harness.now().as_millisecond() < until {
-                assert_eq!(ours(&harness), asked, "no request before the end of Retry-After");
+                assert_eq!(ours(&harness), sent, "no request before the end of Retry-After");
             }
             harness.pass(seconds(5));
         }
@@ -167,12 +167,12 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
     harness.pass(seconds(61));
     let before = ours(&harness);
     let now = harness.now();
-    live(&mut harness, now + seconds(60), seconds(5)).await;
+    poll_until(&mut harness, now + seconds(60), seconds(5)).await;
     assert!(ours(&harness) - before < 110, "{} in a minute", ours(&harness) - before);
     harness.pass(hours(2));
     let before = ours(&harness);
     let now = harness.now();
-    live(&mut harness, now + seconds(120), seconds(5)).await;
+    poll_until(&mut harness, now + seconds(120), seconds(5)).await;
     assert!(ours(&harness) - before > 280, "{} in two minutes", ours(&harness) - before);
     assert_eq!(harness.count(SHARE).await, 1000);
 }
@@ -191,7 +191,7 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     for day in 0..31 {
         let before = harness.sandbox.counters().requests;
         let midnight = harness.now() + hours(24);
-        live(&mut harness, midnight, SignedDuration::from_mins(20)).await;
+        poll_until(&mut harness, midnight, SignedDuration::from_mins(20)).await;
         match day % 7 {
             3 => harness.restart().await,
             5 => harness.crash().await,
@@ -212,7 +212,7 @@ async fn a_used_up_monthly_budget_lasts_until_the_next_month() {
     let mut harness = Harness::with(&format!("requests_per_month = 10\n{ORDERS}")).await;
     registered(&harness, &names(40)).await;
     let april = "2030-04-01T00:00:00Z".parse::<Timestamp>().unwrap();
-    live(&mut harness, april, hours(3)).await;
+    poll_until(&mut harness, april, hours(3)).await;
     assert_eq!(harness.sandbox.counters().requests, 10);
     harness.restart().await;
     harness.poll().await;
@@ -323,21 +323,21 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
     harness.answers("se-ups-2", throttled_carrier("\"ups\""));
     // The polls run side by side, so both may be sent, but no further one of that carrier.
     harness.poll().await;
-    let asked = |harness: &Harness| {
+    let by_label = |harness: &Harness| {
         ["se-ups-1", "se-ups-2", "se-usps", "se-new"].map(|id| harness.sandbox.requests_of(id))
     };
-    assert_eq!(asked(&harness)[2..], [2, 2], "the other labels continue");
-    let before = asked(&harness);
+    assert_eq!(by_label(&harness)[2..], [2, 2], "the other labels continue");
+    let before = by_label(&harness);
     for id in ["se-ups-1", "se-ups-2"] {
         harness.says(id, &in_transit());
     }
     harness.restart().await;
     harness.pass(seconds(599));
     harness.poll().await;
-    assert_eq!(asked(&harness), before);
+    assert_eq!(by_label(&harness), before);
     harness.pass(seconds(1));
     harness.poll().await;
-    assert_eq!(asked(&harness)[..2], [before[0] + 1, before[1] + 1]);
+    assert_eq!(by_label(&harness)[..2], [before[0] + 1, before[1] + 1]);
     for id in ["se-ups-1", "se-ups-2", "se-new"] {
         let row = harness.row(id).await;
         assert_eq!((row.failures, row.refusals, row.state.as_str()), (0, 0, "active"), "{id}");
@@ -353,12 +353,12 @@ async fn a_poll_requested_by_hand_comes_first() {
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
     registered(&harness, &labels).await;
     let now = harness.now();
-    live(&mut harness, now + SignedDuration::from_mins(20), seconds(5)).await;
+    poll_until(&mut harness, now + SignedDuration::from_mins(20), seconds(5)).await;
     let last = harness.sandbox.requests().last().unwrap().label.clone().unwrap();
     let key = LabelKey { account: harness.account.name.clone(), id: last.parse().unwrap() };
     harness.store().poll_now(&key, harness.now()).await.unwrap();
     let before = harness.sandbox.requests_of(&last);
     let now = harness.now();
-    live(&mut harness, now + seconds(40), seconds(5)).await;
+    poll_until(&mut harness, now + seconds(40), seconds(5)).await;
     assert_eq!(harness.sandbox.requests_of(&last), before + 1, "within four polls, not after the other 59");
 }

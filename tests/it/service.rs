@@ -24,8 +24,8 @@ async fn running(site: &Site) -> Daemon {
 }
 
 async fn wait_for_poll(site: &Site, label: &str) {
-    let asked = until(|| site.sandbox.requests_of(label) > 0).await;
-    assert!(asked.is_ok(), "{label} was not polled");
+    let polled = until(|| site.sandbox.requests_of(label) > 0).await;
+    assert!(polled.is_ok(), "{label} was not polled");
 }
 
 #[tokio::test]
@@ -221,11 +221,11 @@ async fn frequent_watchdog_notifications_do_not_prevent_file_checks() {
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "100000")]);
     manager.wait_for("WATCHDOG=1").await;
     site.write("labels.d/today.txt", "se-1\nse-2\n");
-    let asked = until(|| {
+    let polled = until(|| {
         manager.drain();
         site.sandbox.requests_of("se-2") > 0
     });
-    assert!(asked.await.is_ok(), "se-2 was not polled:\n{}", daemon.log());
+    assert!(polled.await.is_ok(), "se-2 was not polled:\n{}", daemon.log());
     daemon.stop().await;
 }
 

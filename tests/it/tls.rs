@@ -108,17 +108,17 @@ fn served(tls: Option<Arc<ServerConfig>>, answer: &'static str) -> (SocketAddr, 
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         match tls {
-            None => converse(stream, answer),
+            None => serve_connection(stream, answer),
             Some(config) => {
                 let connection = ServerConnection::new(config).unwrap();
-                converse(StreamOwned::new(connection, stream), answer)
+                serve_connection(StreamOwned::new(connection, stream), answer)
             }
         }
     });
     (addr, thread)
 }
 
-fn converse(mut stream: impl Read + Write, answer: &str) -> String {
+fn serve_connection(mut stream: impl Read + Write, answer: &str) -> String {
     let (mut read, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let text = String::from_utf8_lossy(&read).to_lowercase();
@@ -333,11 +333,11 @@ async fn a_proxy_of_the_environment_is_used_only_if_configured() {
         .configuration("[\"se-1\"]", "")
         .replace("[accounts.main]", "[accounts.main]\nproxy = \"environment\"");
     site.write("trackpost.toml", &text);
-    let asked = site.sandbox.counters().requests;
+    let before = site.sandbox.counters().requests;
     let daemon = site.start_with(&environment);
     daemon.logged("no_connection", 1).await;
     daemon.stop().await;
-    assert_eq!(site.sandbox.counters().requests, asked);
+    assert_eq!(site.sandbox.counters().requests, before);
     site.inspect();
 }
 

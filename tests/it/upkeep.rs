@@ -45,7 +45,7 @@ async fn ping(harness: &Harness, subscriber: &str) {
 }
 
 /// Sends `orders` a message without a label.
-async fn tell(harness: &Harness) {
+async fn send_system_message(harness: &Harness) {
     let (name, now) = (harness.account.name.clone(), harness.now());
     let message = account_message(MessageType::AccountRecovered, &name, "it is back", None, now);
     let subscriber = SubscriberName::new("orders");
@@ -94,7 +94,7 @@ async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
         Some("system.account.recovered") => Some(Answer::status(422)),
         _ => None,
     });
-    tell(&harness).await;
+    send_system_message(&harness).await;
     harness.deliver().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
@@ -134,7 +134,7 @@ async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     harness.poll_again("se-4").await;
     for _ in 0..30 {
         // Another message is accepted.
-        tell(&harness).await;
+        send_system_message(&harness).await;
         harness.deliver().await;
         harness.pass(seconds(2));
     }

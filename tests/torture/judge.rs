@@ -12,7 +12,7 @@ use super::rows::{connect, rows};
 use super::world::{LIMIT, SUBSCRIBERS, World};
 
 /// Time limit for catching up. An account that was down is probed after a minute.
-const PATIENCE: Duration = Duration::from_secs(200);
+const WAIT_LIMIT: Duration = Duration::from_secs(200);
 /// Number of polls of a label after which no further change is expected.
 const POLLS_AFTER_END: u64 = 4;
 
@@ -35,18 +35,18 @@ pub async fn drain(machine: &mut Machine) -> Option<String> {
             None => return None,
             Some(waiting) => waiting,
         };
-        if watch.elapsed() > PATIENCE {
-            return Some(format!("after {} s: {waiting}", PATIENCE.as_secs()));
+        if watch.elapsed() > WAIT_LIMIT {
+            return Some(format!("after {} s: {waiting}", WAIT_LIMIT.as_secs()));
         }
         if watch.elapsed() >= next_order {
-            operate(world).await;
+            act_as_operator(world).await;
             next_order += Duration::from_secs(2);
         }
     }
 }
 
 /// Acts as an operator after an outage: polls waiting labels by hand and resumes subscribers.
-pub async fn operate(world: &World) {
+pub async fn act_as_operator(world: &World) {
     let Ok(mut connection) = connect(&world.database()).await else { return };
     let query = "SELECT label_id FROM labels WHERE failures > 0 OR refusals > 0 OR state = 'unavailable'";
     let failing: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut connection).await.unwrap_or_default();

@@ -7,7 +7,7 @@ use trackpost::clock::{self, Stopwatch};
 use trackpost::crash::CrashPoint;
 use trackpost::sandbox::{Answer, Fault as ApiFault, FaultKind};
 
-use super::judge::operate;
+use super::judge::act_as_operator;
 use super::proxy::Fault;
 use super::world::{ACCOUNTS, Daemon, LIMIT, SUBSCRIBERS, Settings, World, key};
 
@@ -67,7 +67,7 @@ impl Machine {
                 next_wave += WAVE;
             }
             if self.watch.elapsed() >= next_operation {
-                operate(&self.world).await;
+                act_as_operator(&self.world).await;
                 next_operation = self.watch.elapsed() + OPERATOR;
             }
             self.end_faults();
@@ -80,7 +80,7 @@ impl Machine {
     async fn act(&mut self) {
         match self.rng.u32(..100) {
             0..18 => self.kill(),
-            18..28 => self.arm(),
+            18..28 => self.arm_crash_point(),
             28..33 => self.terminate().await,
             33..50 => self.break_api(),
             50..70 => self.break_receiver(),
@@ -104,7 +104,7 @@ impl Machine {
     }
 
     /// Lets the next daemon end at a crash point if it reaches one.
-    fn arm(&mut self) {
+    fn arm_crash_point(&mut self) {
         if !cfg!(feature = "crash-points") {
             return self.kill();
         }

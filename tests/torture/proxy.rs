@@ -59,7 +59,7 @@ impl Proxy {
                     .map(|(fault, _)| fault);
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = converse(client, upstream, fault) => {}
+                        () = serve_connection(client, upstream, fault) => {}
                         // The fault has changed or ended: open connections are closed.
                         _ = changed.changed() => {}
                     }
@@ -74,7 +74,7 @@ impl Proxy {
     }
 }
 
-async fn converse(mut client: TcpStream, upstream: SocketAddr, fault: Option<Fault>) {
+async fn serve_connection(mut client: TcpStream, upstream: SocketAddr, fault: Option<Fault>) {
     // A failure here is the injected fault or the end of the test.
     let _ = attempt(&mut client, upstream, fault).await;
 }

@@ -14,12 +14,12 @@ async fn a_429_stops_polls_and_discovery() {
     harness.sandbox.script_list_once(Answer::status(429).header("retry-after", "40"));
     harness.pass(seconds(400));
     harness.discover_once().await;
-    let asked = harness.sandbox.counters().requests;
+    let before = harness.sandbox.counters().requests;
     harness.poll().await;
     harness.pass(seconds(39));
     harness.poll().await;
     harness.discover_once().await;
-    assert_eq!(harness.sandbox.counters().requests, asked, "no request before 40 s have passed");
+    assert_eq!(harness.sandbox.counters().requests, before, "no request before 40 s have passed");
     harness.pass(seconds(1));
     assert_eq!((harness.poll().await, harness.discover().await), (1, 1));
 
@@ -40,9 +40,9 @@ async fn without_labels_discovery_probes_a_refused_key() {
     assert_eq!(harness.kinds(), ["system.account.unauthorized"]);
     harness.pass(seconds(61));
     harness.discover_once().await;
-    let asked = harness.sandbox.counters().requests;
+    let before = harness.sandbox.counters().requests;
     harness.discover_once().await;
-    assert_eq!(harness.sandbox.counters().requests, asked, "one probe");
+    assert_eq!(harness.sandbox.counters().requests, before, "one probe");
     harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
     harness.make([1]);
     harness.pass(seconds(3600));
@@ -82,7 +82,7 @@ async fn voided_labels_are_found_under_a_small_budget() {
         let wake = harness.discover_once().await;
         harness.pass(wake.duration_since(harness.now()).max(seconds(1)));
     }
-    let voids = harness.listings().iter().filter(|asked| asked.contains("voided")).count();
+    let voids = harness.listings().iter().filter(|target| target.contains("voided")).count();
     assert!(voids > 0 && voids < harness.listings().len(), "{:?}", harness.listings());
 }
 
@@ -97,13 +97,13 @@ async fn a_failing_list_does_not_stop_polls() {
         harness.poll().await;
         harness.sandbox.script_list(answer);
         for minutes in [1, 2, 4, 8, 16, 32, 60] {
-            let asked = harness.listings().len();
+            let before = harness.listings().len();
             harness.discover_once().await;
-            assert_eq!(harness.listings().len(), asked + 1);
+            assert_eq!(harness.listings().len(), before + 1);
             harness.poll_again("se-1").await;
             harness.pass(seconds(minutes * 60 - 1));
             harness.discover_once().await;
-            assert_eq!(harness.listings().len(), asked + 1, "no list request for {minutes} minutes");
+            assert_eq!(harness.listings().len(), before + 1, "no list request for {minutes} minutes");
             harness.pass(seconds(1));
         }
         harness.deliver().await;

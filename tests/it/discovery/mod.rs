@@ -44,8 +44,8 @@ impl Harness {
 
     /// The requests for the list, in order.
     fn listings(&self) -> Vec<String> {
-        let asked = self.sandbox.requests().into_iter().map(|asked| asked.target);
-        asked.filter(|target| target.contains("/labels?")).collect()
+        let requests = self.sandbox.requests().into_iter().map(|request| request.target);
+        requests.filter(|target| target.contains("/labels?")).collect()
     }
 }
 

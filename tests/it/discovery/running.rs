@@ -70,7 +70,7 @@ async fn check_requests_the_list() {
 async fn a_reload_turns_discovery_on_and_off() {
     let site = Site::new(SandboxOptions::default()).await;
     let listings =
-        || site.sandbox.requests().iter().filter(|asked| asked.target.contains("/labels?")).count();
+        || site.sandbox.requests().iter().filter(|request| request.target.contains("/labels?")).count();
     site.sandbox.create(&id("se-1"));
     discover_at(&site, false);
     let daemon = site.start();

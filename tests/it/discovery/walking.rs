@@ -85,7 +85,7 @@ async fn killed_between_two_pages_no_label_is_lost_or_added_twice() {
         }
     }
     assert_eq!(harness.watched().await, 20);
-    let asked = harness.sandbox.counters().requests;
+    let before = harness.sandbox.counters().requests;
     harness.poll_and_deliver().await;
-    assert_eq!(harness.sandbox.counters().requests - asked, 20);
+    assert_eq!(harness.sandbox.counters().requests - before, 20);
 }

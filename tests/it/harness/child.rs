@@ -14,7 +14,7 @@ use trackpost::sandbox::{Receiver, ReceiverHandle, ReceiverOptions, Sandbox, San
 use super::{API_KEY, SECRET, inspection, loopback};
 
 /// Time limit of every wait. It measures nothing.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A folder with a configuration and a database, and the two servers of the daemon.
 pub struct Site {
@@ -152,7 +152,7 @@ events = ["*"]
 
     /// Waits until the receiver's counts satisfy `enough`.
     pub async fn received(&self, enough: impl Fn(&Counts) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, self.receiver.wait_until(enough)).await;
+        let waited = tokio::time::timeout(WAIT_LIMIT, self.receiver.wait_until(enough)).await;
         assert!(waited.is_ok(), "the receiver has {:?}", self.receiver.counts());
     }
 
@@ -240,7 +240,7 @@ impl Drop for Daemon {
 pub async fn until(mut happened: impl FnMut() -> bool) -> Result<(), ()> {
     let watch = clock::Stopwatch::start();
     while !happened() {
-        if watch.elapsed() > PATIENCE {
+        if watch.elapsed() > WAIT_LIMIT {
             return Err(());
         }
         clock::sleep(Duration::from_millis(10)).await;

@@ -334,7 +334,7 @@ impl Harness {
     }
 
     /// Puts a taken courier back.
-    pub fn employ(&mut self, courier: Courier, subscriber: &str) {
+    pub fn return_courier(&mut self, courier: Courier, subscriber: &str) {
         self.work().couriers.insert(SubscriberName::new(subscriber), courier);
     }
 

@@ -51,7 +51,7 @@ impl Peer {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (books, ends, reply) = (Arc::clone(&books), Arc::clone(&ends), Arc::clone(&reply));
                 tokio::spawn(async move {
-                    converse(stream, connection, &books, &*reply).await;
+                    serve_connection(stream, connection, &books, &*reply).await;
                     ends.fetch_add(1, Ordering::Relaxed);
                 });
             }
@@ -93,7 +93,7 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn converse(
+async fn serve_connection(
     mut stream: TcpStream,
     connection: usize,
     books: &Mutex<Vec<PeerRequest>>,

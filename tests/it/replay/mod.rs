@@ -20,14 +20,14 @@ fn orders() -> SubscriberName {
     SubscriberName::new("orders")
 }
 
-fn everything() -> Span {
+fn all_messages() -> Span {
     Span { since: Timestamp::MIN, until: Timestamp::MAX, label: None }
 }
 
 async fn stored(harness: &Harness) -> Vec<Stored> {
     let (mut all, mut last) = (Vec::new(), None);
     loop {
-        let page = harness.store().stored_messages(&orders(), &everything(), last.as_ref()).await.unwrap();
+        let page = harness.store().stored_messages(&orders(), &all_messages(), last.as_ref()).await.unwrap();
         let Some(end) = page.last() else { return all };
         last = Some(end.clone());
         all.extend(page);
@@ -49,7 +49,7 @@ async fn queue(harness: &Harness, chosen: impl Fn(&Stored) -> bool, wait: i64) -
     harness.store().queue_again(&orders(), Format::Standard, &again, harness.now()).await.unwrap()
 }
 
-async fn sound(harness: &Harness) {
+async fn check_invariants(harness: &Harness) {
     assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
 }
 
@@ -90,9 +90,9 @@ async fn a_replay_sends_accepted_messages_unchanged() {
     let first = harness.callbacks("orders");
     harness.pass(hours(1));
     assert_eq!(queue(&harness, |_| true, 0).await, 6);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
-    sound(&harness).await;
+    check_invariants(&harness).await;
     let all = harness.callbacks("orders");
     assert_eq!(all.len(), 12);
     for again in &all[6..] {
@@ -109,11 +109,11 @@ async fn a_replay_sends_accepted_messages_unchanged() {
 async fn replayed_messages_go_before_waiting_ones() {
     let mut harness = partly_delivered().await;
     assert_eq!(queue(&harness, |stored| stored.seq < Some(nth(3) as i64), 0).await, 2);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.receiver.answer_by(|callback| (callback.seq == Some(nth(2))).then(|| Answer::status(500)));
     harness.deliver().await;
     assert_eq!(received_from(&harness, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.receiver.answer_by(|_| None);
     harness.pass(hours(24));
     harness.deliver().await;
@@ -131,16 +131,16 @@ async fn beside(status: u16) -> Harness {
     harness.pass(seconds(6));
     let now = harness.now();
     let mut courier = harness.take_courier("orders");
-    let under_way = tokio::spawn(async move {
+    let in_flight = tokio::spawn(async move {
         courier.step(now).await.unwrap();
         courier
     });
     harness.receiver.wait_until(|counts| counts.received == before + 1).await;
     assert_eq!(queue(&harness, |stored| stored.seq == Some(nth(1) as i64), 0).await, 1);
-    sound(&harness).await;
-    let courier = under_way.await.unwrap();
-    sound(&harness).await;
-    harness.employ(courier, "orders");
+    check_invariants(&harness).await;
+    let courier = in_flight.await.unwrap();
+    check_invariants(&harness).await;
+    harness.return_courier(courier, "orders");
     harness.receiver.answer_by(|_| None);
     harness
 }
@@ -195,7 +195,7 @@ async fn a_dead_delivery_is_retried_by_hand() {
     let dead = harness.count(DEAD).await;
     harness.receiver.answer_by(|_| None);
     assert_eq!(harness.store().retry(dead, harness.now()).await.unwrap(), 1);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
     let last = harness.callbacks("orders").pop().unwrap();
     assert_eq!((last.seq, last.attempt, last.answered), (Some(nth(1)), Some(3), Some(200)));
@@ -247,13 +247,13 @@ async fn replay_pages_continue_each_other_and_include_messages_without_a_label()
     assert!(all.is_sorted_by_key(|stored| stored.row), "in the order of creation");
     let of_one: Vec<_> = all.iter().filter(|stored| stored.label_row == all[0].label_row).cloned().collect();
     assert!(of_one.is_sorted_by_key(|stored| stored.seq), "in the order of seq");
-    let one = Span { label: all[0].label_row, ..everything() };
+    let one = Span { label: all[0].label_row, ..all_messages() };
     assert_eq!(harness.store().stored_messages(&orders(), &one, None).await.unwrap(), of_one);
-    let after = Span { since: harness.now() + seconds(1), ..everything() };
+    let after = Span { since: harness.now() + seconds(1), ..all_messages() };
     assert!(harness.store().stored_messages(&orders(), &after, None).await.unwrap().is_empty());
 
     assert_eq!(queue(&harness, |stored| stored.before == Before::Never, 0).await, 1);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
     let callbacks = harness.callbacks("orders");
     assert_eq!(
@@ -271,7 +271,7 @@ async fn a_replay_killed_halfway_can_be_repeated() {
     harness.poll_and_deliver().await;
     assert_eq!(queue(&harness, |stored| stored.row <= 3, 0).await, 3);
     harness.crash().await;
-    sound(&harness).await;
+    check_invariants(&harness).await;
     assert_eq!(queue(&harness, |stored| stored.before == Before::Delivered, 0).await, 3, "the rest");
     harness.deliver().await;
     let mut ids: Vec<_> =
@@ -294,7 +294,7 @@ async fn a_replay_works_after_old_attempts_were_deleted() {
     };
     assert_eq!(harness.store().prune(keep, 100).await.unwrap().attempts, 3);
     queue(&harness, |_| true, 0).await;
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
     assert!(harness.callbacks("orders")[3..].iter().all(|callback| callback.attempt == Some(2)));
 }
