@@ -94,8 +94,8 @@ async fn each_kind_of_failure_has_its_own_outcome() {
     server.join().unwrap().unwrap();
     assert_eq!(outcome(&harness).await, "tls");
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert_eq!(outcome(&posting_to(&format!("http://{nobody}/")).await).await, "refused");
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(outcome(&posting_to(&format!("http://{closed_port}/")).await).await, "refused");
     assert_eq!(outcome(&posting_to("http://nobody.invalid/").await).await, "name");
 }
 

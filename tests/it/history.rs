@@ -187,8 +187,8 @@ async fn the_last_announced_content_stays_current_while_answers_alternate() {
     assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "the content of its last message");
 
     let c = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
-    let news = messages_after(&mut harness, &list(&c)).await;
-    let revised = &news[0]["data"]["events"][0];
+    let bodies = messages_after(&mut harness, &list(&c)).await;
+    let revised = &bodies[0]["data"]["events"][0];
     assert_eq!(revised["revision"], 4);
     assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "the content announced last");
     assert_eq!(revised["changed"], serde_json::json!(["city_locality", "signer"]));

@@ -102,9 +102,9 @@ async fn a_hanging_subscriber_does_not_delay_others() {
 
 #[tokio::test]
 async fn a_dead_subscriber_does_not_delay_others() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dead = ORDERS.replace("[subscribers.orders]", "[subscribers.dead]");
-    let dead = dead.replace("HOOK/orders", &format!("http://{nobody}/"));
+    let dead = dead.replace("HOOK/orders", &format!("http://{closed_port}/"));
     let mut harness = Harness::with(&(ORDERS.to_owned() + &dead)).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());

@@ -83,11 +83,11 @@ impl Site {
         let daemon = self.start();
         let mut connection = connect(&self.database()).await;
         for _ in 0..6_000 {
-            let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE state = 'pending'")
+            let pending: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE state = 'pending'")
                 .fetch_one(&mut connection)
                 .await
                 .unwrap();
-            if owed == 0 {
+            if pending == 0 {
                 return daemon.stop().await;
             }
             trackpost::clock::sleep(std::time::Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! A lack of our own file descriptors counts as nobody else's failure (contract 3).
+//! A lack of our own file descriptors is not a failure of a label or a receiver (contract 3).
 
 use std::time::Duration;
 
