@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shortage_lasts_until_it_was_not_met_for_a_minute() {
+    fn a_shortage_lasts_until_a_minute_after_its_last_report() {
         let at = |seconds: i64| Timestamp::from_second(1_000 + seconds).unwrap();
         note("out of file descriptors", at(0));
         note("out of file descriptors", at(30));

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_how_much_of_what() {
+    fn a_line_has_count_and_unit() {
         let rows = Progress::new("labels add", Unit::Items("rows"), None);
         assert_eq!(rows.line(12_000), "labels add: 12,000 rows");
         let bytes = Progress::new("backup", Unit::Bytes, Some(4096));

@@ -189,7 +189,7 @@ mod tests {
     use crate::config::Environment;
 
     #[test]
-    fn a_moment_is_an_instant_a_day_or_a_duration_ago() {
+    fn an_instant_is_a_timestamp_a_day_or_a_duration_ago() {
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
         let moment = |text| Moment::parse(text).unwrap().before(now).to_string();
         assert_eq!(moment("2h"), "2026-11-22T08:00:00Z");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_found_or_the_failure_says_why() {
+    fn a_label_is_found_or_the_error_has_the_reason() {
         assert_eq!(said(&["main"], None), "main");
         assert_eq!(said(&["eu", "main"], Some("eu")), "eu");
         assert_eq!(
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_id_shows_a_right_one() {
+    fn an_error_for_a_wrong_id_shows_a_valid_one() {
         let failure = label_id("se-XX").unwrap_err().to_string();
         assert!(
             failure.starts_with("error: \"se-XX\" is not a label id: a label id reads like se-324658"),

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_write() {
+    fn parses_durations() {
         for (text, millis) in [
             ("300ms", 300),
             ("100ms", 100),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest_and_says_why() {
+    fn refuses_other_texts_with_a_reason() {
         for text in
             ["", "5", "m", "-5m", "5M", "1m1h", "1h1h", "1mo", "1y", "PT5M", "5m ago", "5m!", "é", "5é"]
         {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_it_reads() {
+    fn formats_what_it_parses() {
         for text in ["300ms", "1m30s", "5m", "1h30m", "1d", "180d", "1d1h1m1s1ms"] {
             assert_eq!(parse(text).map(format).as_deref(), Ok(text));
         }

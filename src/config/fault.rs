@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_one_line() {
+    fn a_fault_fits_on_one_line() {
         let fault = Fault::new("a.toml", "log.level", "is not a level").value("in\nfo").hint("say \"info\"");
         assert_eq!(fault.to_string(), "a.toml: log.level = \"in\\nfo\": is not a level (hint: say \"info\")");
     }

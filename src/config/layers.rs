@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_layer_wins_and_is_remembered_as_the_origin() {
+    fn a_later_layer_wins_and_is_the_origin() {
         let (table, faults) = over(
             "[store]\npath = \"a.db\"\nkeep_attempts = \"1d\"",
             &[("TRACKPOST__STORE__PATH", "b.db"), ("TRACKPOST_CONFIG", "x"), ("PATH", "/bin")],
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_a_fault() {
+    fn a_missing_file_is_a_fault() {
         let findings = Findings::default();
         lay(Some(Path::new("/nowhere/t.toml")), &Environment::default(), &findings);
         let faults = Faults::of(findings.finish().0);

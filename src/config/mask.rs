@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_masked_and_words_are_not() {
+    fn only_secrets_are_masked() {
         for (text, expected) in [
             ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_…"),
             ("https://whsec_AAAA/BBB+C==/x", "https://whsec_…"),

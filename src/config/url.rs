@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_http_urls_and_shows_them_without_credentials() {
+    fn parses_http_urls_and_prints_them_without_credentials() {
         let parse = |text| HttpUrl::parse(text).unwrap();
         let url = parse("https://user:pass@example.com:8443/hooks/x?token=abc#top");
         assert_eq!(url.shown, "https://example.com:8443/hooks/x");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_none() {
+    fn refuses_invalid_urls() {
         for text in [
             "",
             "/path",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_what_might_be_secret() {
+    fn masks_parts_that_may_be_secret() {
         assert_eq!(masked("ftp://user:pass@example.com/x?token=abc"), "ftp://…@example.com/x");
         assert_eq!(masked("https://user:pa#ss?word@example.com/x"), "https://…@example.com/x");
         assert_eq!(masked("user:pass@example.com"), "…@example.com");

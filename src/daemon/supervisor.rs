@@ -357,7 +357,7 @@ mod tests {
     use crate::domain::time::earlier;
 
     #[tokio::test]
-    async fn who_waits_for_a_trade_that_hangs_seems_to_hang_too() {
+    async fn waiting_for_a_hanging_worker_stops_the_heartbeat() {
         let (heartbeats, now) = (Heartbeats::default(), clock::now());
         let long_ago = earlier(now, SignedDuration::from_mins(10));
         for (by, silent) in [(later(now, signed(GRACE)), 0), (now, 1)] {

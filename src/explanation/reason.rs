@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_said() {
+    fn every_reason_has_a_text() {
         let hours = |hours: u64| hours * 3_600_000;
         let learned = Learned {
             carrier: "ups".to_owned(),

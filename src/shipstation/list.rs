@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_quotes_the_answer() {
+    fn errors_do_not_quote_the_answer() {
         let body = PAGE.replace("\"pages\": 1", "\"pages\": \"Erika Mustermann\"");
         assert_ne!(body, PAGE);
         for body in

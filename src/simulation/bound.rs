@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn at_one_rate_nothing_beats_even_looks() {
+    fn at_one_rate_even_polls_are_optimal() {
         // Memoryless changes in one cell: the bound is half the interval.
         let sight = Observation { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
         let mut dice = fastrand::Rng::with_seed(1);

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_among_what_was_seen() {
+    fn quantiles_are_observed_values() {
         let delays = Delays::of((1..=100).rev().map(Duration::from_secs).collect());
         assert_eq!(delays, Delays { mean: Some(50.5), p50: Some(50.0), p95: Some(95.0) });
         let one = Delays::of(vec![Duration::from_millis(1_500)]);

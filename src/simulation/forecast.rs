@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_between_two_looks_is_a_day_of_24() {
+    fn an_hour_between_two_polls_is_24_polls_a_day() {
         let load = Load { labels: 100, requests_per_day: 160.0 * 1_440.0 };
         let forecast = forecast(&flat(3_600), &[load]);
         assert!((forecast.polls_per_day / 2_400.0 - 1.0).abs() < 0.02, "{forecast:?}");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_densest_cadence_and_no_label_at_all_have_a_forecast() {
+    fn the_densest_cadence_and_zero_labels_have_a_forecast() {
         let dense = forecast(&flat(1), &[Load { labels: 1, requests_per_day: 86_400.0 }]);
         assert!((dense.polls_per_day / 86_400.0 - 1.0).abs() < 0.02, "{dense:?}");
         assert!(dense.delivered_delay <= Duration::from_secs(2), "{dense:?}");

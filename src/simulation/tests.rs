@@ -40,7 +40,7 @@ fn on_one_line(text: &str) -> String {
 }
 
 #[test]
-fn a_change_is_what_differs_and_a_poll_sees_all_before_it() {
+fn a_poll_sees_all_changes_before_it() {
     let outcome = played(&on_one_line(TWO), &Cadence::flat(HOUR, 48 * HOUR));
     // A first answer without events is not a change, nor is another spelling; another date is. Changes after DE are not
     // detected.
@@ -61,7 +61,7 @@ fn the_same_seed_is_the_same_run() {
 }
 
 #[test]
-fn the_quota_holds_and_nobody_starves() {
+fn the_quota_holds_and_every_label_is_polled() {
     let registered_at: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
     let mut travels = generate::journeys(600, 3);
     for travel in &mut travels {
@@ -85,7 +85,7 @@ fn ends(travel: &Travel) -> bool {
 }
 
 #[test]
-fn journeys_fall_as_it_is_written() {
+fn generated_journeys_have_the_documented_shares() {
     let travels = generate::journeys(4_000, 5);
     let share = |of: &dyn Fn(&Travel) -> bool| {
         travels.iter().filter(|travel| of(travel)).count() as f64 / travels.len() as f64
@@ -119,7 +119,7 @@ fn journeys_fall_as_it_is_written() {
 }
 
 #[test]
-fn deliveries_are_noticed_early_for_few_calls() {
+fn deliveries_are_noticed_early_with_few_polls() {
     let travels = generate::journeys(1_000, 11);
     let cadence = policy();
     let ours = run(&travels, terms(&cadence));
@@ -139,7 +139,7 @@ fn deliveries_are_noticed_early_for_few_calls() {
 }
 
 #[test]
-fn a_file_that_holds_no_journeys_says_where() {
+fn an_error_in_a_journeys_file_has_its_line() {
     for (text, told) in [
         ("{}", "line 1: missing field `label_id`"),
         (

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_of_the_process_leaves_some_to_others() {
+    fn the_limit_of_the_process_leaves_some_descriptors_free() {
         assert_eq!([48, 80, 1_024, 16_384].map(for_connections), [24, 40, 704, 16_064]);
     }
 }

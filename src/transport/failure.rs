@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_machine_lacks_is_ours() {
+    fn local_shortages_are_our_own_failures() {
         let v4: SocketAddr = "127.0.0.1:80".parse().unwrap();
         for number in
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EADDRNOTAVAIL]
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_receiver_does_counts_before_what_we_lack() {
+    fn a_failure_of_the_receiver_counts_before_a_local_shortage() {
         let v6: SocketAddr = "[::1]:80".parse().unwrap();
         let v4: SocketAddr = "127.0.0.1:80".parse().unwrap();
         for tried in [

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_allowed_is_handed_on() {
+    fn only_allowed_addresses_are_returned() {
         let mixed = found(&["169.254.169.254", "10.0.0.1", "8.8.8.8", "::1"]);
         assert_eq!(allowed(Some(HTTP), mixed), Ok(found(&["10.0.0.1", "::1"])));
         let refusal = allowed(Some(HTTP), found(&["::ffff:169.254.169.254", "8.8.8.8"])).unwrap_err();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_an_address_is_one() {
+    fn every_spelling_of_an_address_is_recognized() {
         for text in [
             "http://169.254.169.254/",
             "http://169.254.169.254./",
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_name_server_is_ours_unless_it_answers_for_others() {
+    fn a_silent_name_server_is_our_failure_unless_it_answers_other_queries() {
         let silent =
             || io::Error::other("failed to lookup address information: Temporary failure in name resolution");
         let unknown = io::Error::other("failed to lookup address information: Name or service not known");

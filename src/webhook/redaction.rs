@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_a_url_are_read_as_they_were_meant() {
+    fn parts_of_a_url_are_decoded() {
         assert_eq!(decoded("p%4055+x%2B"), "p@55+x+");
         assert_eq!(decoded(""), "");
     }
 
     #[test]
-    fn the_longest_goes_first() {
+    fn the_longest_secret_is_redacted_first() {
         let redaction = Redaction(vec!["Bearer s3cret".to_owned(), "s3cret".to_owned()]);
         assert_eq!(redaction.apply("x: Bearer s3cret, s3cret".to_owned()), "x: (hidden), (hidden)");
     }

@@ -39,9 +39,9 @@ async fn bench(arguments: Vec<u64>) {
     let site = Site::new(&mock, &Settings { labels: 0, ..settings.clone() });
     mock.behave(Behavior { first_events: EACH, ..Behavior::changed(0) }).await;
     let mut daemon = site.start();
-    // The start makes the database, and only then a subscriber can be paused.
+    // The start creates the database, which a pause needs.
     daemon.until("the database is there", async || pending(&site.database()).await.is_ok()).await;
-    site.verb(&["subscribers", "pause", "orders"]);
+    site.run_command(&["subscribers", "pause", "orders"]);
     site.register(&settings);
     daemon
         .until("all messages are pending", async || {
@@ -57,7 +57,7 @@ async fn bench(arguments: Vec<u64>) {
     let process = daemon.process();
     let (cpu, written) = (process.cpu(), process.written());
     process.forget_peak();
-    site.verb(&["subscribers", "resume", "orders"]);
+    site.run_command(&["subscribers", "resume", "orders"]);
     daemon.until("all are delivered", async || mock.counts().await.posts >= messages as u64).await;
     let delivered = Figures {
         count: messages as u64,

@@ -1,4 +1,4 @@
-//! What a daemon with quiet labels costs: CPU time and context switches, beside an idle HTTP server (the mock) in the
+//! Costs of a daemon with quiet labels: CPU time and context switches, beside an idle HTTP server (the mock) in the
 //! same run.
 //!
 //! `cargo bench --bench idle -- [labels] [seconds]`.
@@ -25,7 +25,7 @@ async fn bench(arguments: Vec<u64>) {
     let site = Site::new(&mock, &Settings { accounts: 4, ..Settings::new(&mock, labels, "24h") });
     let mut daemon = site.start();
     daemon.polled(&mock, labels).await;
-    // What the start left to write is written.
+    // The writes of the start are finished.
     tokio::time::sleep(Duration::from_secs(8)).await;
 
     let gets = mock.counts().await.gets;
@@ -38,11 +38,11 @@ async fn bench(arguments: Vec<u64>) {
     daemon.stop().await;
 }
 
-/// Share of a core in percent, and context switches a second.
+/// Returns the share of a core in percent, and the context switches a second.
 async fn watch(process: Process, time: Duration) -> (f64, f64) {
     let (began, mut cpu, mut switches) = (Instant::now(), Duration::ZERO, 0);
     let mut before = process.threads();
-    // A thread that ends takes its counters along, so look often.
+    // The counters of a thread end with it, so they are read often.
     while began.elapsed() < time {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let after = process.threads();

@@ -1,5 +1,5 @@
-//! From an answer served to its callback received by a healthy subscriber: alone, and beside a subscriber that hangs and
-//! one that refuses connections, in the same run.
+//! Time from an answer served to its callback received by a healthy subscriber: alone, and in the same run beside a
+//! subscriber that hangs and a subscriber that refuses connections.
 //!
 //! `cargo bench --bench isolation -- [changed polls a second] [seconds of each part]`.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
@@ -22,7 +22,7 @@ async fn bench(arguments: Vec<u64>) {
     let labels = arguments.first().map_or(100, |rate| *rate as usize);
     let time = Duration::from_secs(arguments.get(1).copied().unwrap_or(12));
     let mock = Mock::start(labels);
-    // Nobody listens there any more.
+    // The port is closed now.
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let alone = Settings::new(&mock, labels, "1s");
     let mut beside = alone.clone();
@@ -45,7 +45,7 @@ async fn bench(arguments: Vec<u64>) {
             counted.posts,
             polls.cpu_micros()
         );
-        // It would wait for the hanging subscriber.
+        // A clean stop would wait for the hanging subscriber.
         drop(daemon);
     }
 }

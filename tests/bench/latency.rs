@@ -1,5 +1,5 @@
-//! From an answer served to its callback received, CPU time of a poll, and bytes written to the disk for it, at 50 and
-//! 500 polls a second, beside a bare client in the same run.
+//! Time from an answer served to its callback received, CPU time of a poll, and bytes written to the disk for it, at 50
+//! and 500 polls a second, beside a bare client in the same run.
 //!
 //! `cargo bench --bench latency -- [seconds of each measurement]`.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]

@@ -1,4 +1,4 @@
-//! What comparing an answer with its history costs, beside only parsing the same answer.
+//! Cost of comparing an answer with its history, beside only parsing the same answer.
 //!
 //! `cargo bench --bench matching`.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
@@ -10,17 +10,17 @@ use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::tracking::Tracking;
 use trackpost::domain::tracking::matching::{KnownEvent, match_events};
 
-/// How the events of an answer are told.
+/// Spelling of the events of an answer.
 #[derive(Clone, Copy)]
-struct Telling {
+struct Spelling {
     place: fn(usize) -> &'static str,
-    /// Added to the hour, as by another zone.
+    /// Offset of the hour, as in another zone.
     hours: usize,
 }
 
-const FIRST: Telling = Telling { place: |_| "RENO", hours: 0 };
+const FIRST: Spelling = Spelling { place: |_| "RENO", hours: 0 };
 
-fn event(number: usize, telling: Telling) -> String {
+fn event(number: usize, telling: Spelling) -> String {
     let number_there = number + 60 * telling.hours;
     let (day, hour, minute) = (1 + number_there / 1440 % 28, number_there / 60 % 24, number_there % 60);
     let place = (telling.place)(number);
@@ -30,7 +30,7 @@ fn event(number: usize, telling: Telling) -> String {
     )
 }
 
-fn answer(events: usize, telling: Telling) -> String {
+fn answer(events: usize, telling: Spelling) -> String {
     let events: Vec<String> = (0..events).rev().map(|number| event(number, telling)).collect();
     format!(r#"{{"tracking_number":"1","status_code":"IT","events":[{}]}}"#, events.join(","))
 }
@@ -59,9 +59,9 @@ fn main() {
             ("is the same", answer(count, FIRST)),
             ("is spelled otherwise", answer(count, FIRST).replace("null", "\"\"")),
             ("has one more", answer(count + 1, FIRST)),
-            ("is half written anew", answer(count, Telling { place: half, ..FIRST })),
-            ("is written anew", answer(count, Telling { place: |_| "Reno Distribution Center", ..FIRST })),
-            ("is of another zone", answer(count, Telling { hours: 7, ..FIRST })),
+            ("is half written anew", answer(count, Spelling { place: half, ..FIRST })),
+            ("is written anew", answer(count, Spelling { place: |_| "Reno Distribution Center", ..FIRST })),
+            ("is of another zone", answer(count, Spelling { hours: 7, ..FIRST })),
         ] {
             let tracking = Tracking::parse(text.as_bytes()).unwrap();
             let parse = median(|| drop(black_box(Tracking::parse(text.as_bytes()))));

@@ -16,7 +16,7 @@ use common::mock::{Behavior, Mock};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
-/// For what goes on in the background after the measured event.
+/// Pause for background work after the measured event.
 const SETTLE: Duration = Duration::from_secs(3);
 
 fn main() {
@@ -43,7 +43,7 @@ async fn measure(labels: usize) {
 
     for start in ["first start", "second start"] {
         if start == "second start" {
-            // Else it would wait until the requests of the first start are a minute old.
+            // Otherwise it would wait until the requests of the first start are a minute old.
             settings.requests_per_minute *= 2;
             site.configure(&mock, &settings);
         }
@@ -76,7 +76,7 @@ async fn measure(labels: usize) {
     }
 }
 
-/// What reading the file costs without anything else.
+/// Cost of only reading the file.
 fn read(file: &Path, labels: usize) -> Duration {
     let began = Instant::now();
     let text = std::fs::read_to_string(file).unwrap();

@@ -14,10 +14,10 @@ use common::bare;
 use common::daemon::{Settings, Site};
 use common::mock::{Behavior, Mock};
 
-/// One account may make 1,000 requests a second at most, so the limit of 32 lies above what the machine can do.
+/// The limit is 1,000 requests a second and account, so 32 accounts exceed the capacity of the machine.
 const ACCOUNTS: usize = 32;
 const LABELS: usize = 2_880;
-/// Together, as many polls under way as the bare client has.
+/// All accounts together have as many polls in flight as the bare client.
 const IN_FLIGHT: usize = 64;
 
 fn main() {

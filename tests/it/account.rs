@@ -1,5 +1,5 @@
-//! What is the account's matter and no label's (contract 3, 4.2).
-#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+//! Failures of the account as opposed to failures of a label (contract 3, 4.2).
+#![allow(clippy::print_stdout, reason = "the measurements are useful output")]
 
 use serde_json::Value;
 use trackpost::sandbox::{Answer, Fault, FaultKind, LoggedRequest};
@@ -7,32 +7,32 @@ use trackpost::sandbox::{Answer, Fault, FaultKind, LoggedRequest};
 use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{API_KEY, Harness, ORDERS, hours, seconds};
 
-/// Polls `se-1`, which is told to wait; then says for how many seconds the whole account waited.
+/// Polls `se-1`, which is throttled. Returns for how many seconds the account waited.
 async fn seconds_waited(throttle: impl FnOnce(&Harness) -> Answer) -> i64 {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", throttle(&harness));
     assert_eq!(harness.poll().await, 1);
-    assert_eq!(harness.row("se-1").await.failures, 0, "no failure of the label");
+    assert_eq!(harness.row("se-1").await.failures, 0, "it is not a failure of the label");
     harness.register(&["se-2"]).await;
     harness.says("se-1", &in_transit());
     for waited in 0..=7_200 {
         match harness.poll().await {
             0 => harness.pass(seconds(1)),
             2 => return waited,
-            asked => panic!("{asked} labels were asked about"),
+            requests => panic!("{requests} labels were polled"),
         }
     }
-    panic!("nobody was asked any more");
+    panic!("no other label was polled");
 }
 
 #[tokio::test]
-async fn a_429_stops_the_whole_account_for_as_many_seconds_as_it_says() {
+async fn a_429_stops_the_account_for_its_retry_after() {
     assert_eq!(seconds_waited(|_| Answer::status(429).header("retry-after", "37")).await, 37);
 }
 
 #[tokio::test]
-async fn a_429_may_name_a_date() {
+async fn retry_after_of_the_api_may_be_a_date() {
     let until = |harness: &Harness| {
         let at = harness.now() + seconds(90);
         let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
@@ -50,13 +50,13 @@ async fn a_429_may_name_a_date() {
 }
 
 #[tokio::test]
-async fn a_429_without_a_word_means_a_minute() {
+async fn a_429_without_retry_after_waits_a_minute() {
     assert_eq!(seconds_waited(|_| Answer::status(429)).await, 60);
     assert_eq!(seconds_waited(|_| Answer::status(429).header("retry-after", "soon")).await, 60);
 }
 
 #[tokio::test]
-async fn the_wait_of_a_429_outlives_a_restart() {
+async fn the_wait_after_a_429_survives_a_restart() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(429).header("retry-after", "300"));
@@ -69,29 +69,29 @@ async fn the_wait_of_a_429_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_refused_key_suspends_the_account_but_for_a_probe() {
+async fn a_refused_key_suspends_the_account_except_for_a_probe() {
     let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
     harness.sandbox.set_api_keys(vec!["another".to_owned()]);
-    assert!(harness.poll().await <= 8, "what was under way, and no more");
+    assert!(harness.poll().await <= 8, "only the requests in flight");
     harness.deliver().await;
     assert_eq!(harness.kinds(), ["system.account.unauthorized"]);
 
     for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
         assert_eq!(harness.poll().await, 0);
         harness.pass(seconds(minutes * 60 - 1));
-        assert_eq!(harness.poll().await, 0, "not before {minutes} minutes");
+        assert_eq!(harness.poll().await, 0, "no probe before {minutes} minutes");
         harness.pass(seconds(1));
         assert_eq!(harness.poll().await, 1, "one probe after {minutes} minutes");
         harness.restart().await;
     }
     harness.deliver().await;
-    assert_eq!(harness.kinds().len(), 1, "it is said once, restarts or not");
+    assert_eq!(harness.kinds().len(), 1, "it is reported once, also after a restart");
 
     harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
     harness.pass(seconds(3600));
-    assert!(harness.poll().await >= 20, "by itself it comes back");
+    assert!(harness.poll().await >= 20, "the account recovers by itself");
     harness.deliver().await;
     let system: Vec<_> = harness.kinds().into_iter().filter(|kind| kind.starts_with("system.")).collect();
     assert_eq!(system, ["system.account.unauthorized", "system.account.recovered"]);
@@ -99,7 +99,7 @@ async fn a_refused_key_suspends_the_account_but_for_a_probe() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_an_account_belongs_to_no_label() {
+async fn account_messages_have_no_label() {
     let shop = ORDERS.replace("orders", "shop").replace("standard", "shipstation");
     let mut harness = Harness::with(&(ORDERS.to_owned() + &shop)).await;
     harness.register(&["se-1"]).await;
@@ -113,13 +113,13 @@ async fn what_is_said_of_an_account_belongs_to_no_label() {
         (&Value::from("system.account.unauthorized"), &Value::from("main"))
     );
     assert!(!callback.body.windows(API_KEY.len()).any(|part| part == API_KEY.as_bytes()));
-    assert!(harness.callbacks("shop").is_empty(), "the vendor's form has no such thing");
+    assert!(harness.callbacks("shop").is_empty(), "the vendor's format has no system messages");
 }
 
-/// As the vendor says that the subscription ended.
+/// The vendor's answer after the end of the subscription.
 const INACTIVE: &str = r#"{"request_id":"00000000-0000-4000-8000-000000000000","errors":[{"error_source":"shipengine","error_type":"account_status","error_code":"subscription_inactive","message":"(text)"}]}"#;
 
-/// Twelve labels, named `se-0` to `se-11`.
+/// Twelve labels: `se-0` to `se-11`.
 async fn twelve() -> (Harness, Vec<String>) {
     let harness = Harness::new().await;
     let labels: Vec<String> = (0..12).map(|n| format!("se-{n}")).collect();
@@ -132,7 +132,7 @@ fn system_messages(harness: &Harness) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status() {
+async fn an_ended_api_subscription_suspends_the_account_whatever_the_http_status() {
     for (status, body) in [
         (402, INACTIVE.to_owned()),
         (400, INACTIVE.to_owned()),
@@ -153,7 +153,7 @@ async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status(
         for label in &labels {
             harness.answers(label, Answer::json(status, body.clone()));
         }
-        assert!(harness.poll().await <= 8, "{status} {body}: what was under way, and no more");
+        assert!(harness.poll().await <= 8, "{status} {body}: only the requests in flight");
         for minutes in [1, 2, 4] {
             harness.pass(seconds(minutes * 60));
             assert_eq!(harness.poll().await, 1, "{status} {body}: one probe");
@@ -162,7 +162,7 @@ async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status(
             harness.says(label, &in_transit());
         }
         harness.pass(seconds(8 * 60));
-        assert!(harness.poll().await >= 12, "{status} {body}: paid again, all are looked at");
+        assert!(harness.poll().await >= 12, "{status} {body}: all labels are polled after the payment");
         harness.deliver().await;
         assert_eq!(system_messages(&harness), ["system.account.unauthorized", "system.account.recovered"]);
         assert_eq!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0 OR failures > 0").await, 0);
@@ -170,7 +170,7 @@ async fn the_end_of_the_subscription_is_the_accounts_matter_whatever_its_status(
 }
 
 #[tokio::test]
-async fn a_403_of_one_label_among_others_is_that_labels() {
+async fn a_403_for_one_label_concerns_only_that_label() {
     let (mut harness, labels) = twelve().await;
     for label in &labels {
         harness.says(label, &in_transit());
@@ -183,18 +183,18 @@ async fn a_403_of_one_label_among_others_is_that_labels() {
         harness.pass(hours(6));
     }
     harness.deliver().await;
-    assert!(system_messages(&harness).is_empty(), "the account is well");
+    assert!(system_messages(&harness).is_empty(), "the account is ok");
     assert!(harness.row("se-3").await.refusals > 0);
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0").await, 1);
     assert_eq!(
         harness.count("SELECT count(*) FROM labels WHERE last_seq > 0").await,
         11,
-        "all others were read"
+        "all other labels were polled"
     );
 }
 
 #[tokio::test]
-async fn the_same_refusal_of_label_after_label_is_the_accounts_matter() {
+async fn the_same_refusal_for_many_labels_suspends_the_account() {
     for refusal in
         [Answer::status(403), Answer::json(400, r#"{"errors":[{"message":"no"}]}"#), Answer::status(404)]
     {
@@ -202,7 +202,7 @@ async fn the_same_refusal_of_label_after_label_is_the_accounts_matter() {
         for label in &labels {
             harness.answers(label, refusal.clone());
         }
-        assert!(harness.poll().await <= 10, "what was under way when the third was refused");
+        assert!(harness.poll().await <= 10, "only the requests in flight at the third refusal");
         assert!(harness.count("SELECT count(*) FROM labels WHERE refusals > 0").await <= 2);
         harness.pass(seconds(60));
         assert_eq!(harness.poll().await, 1, "one probe");
@@ -210,17 +210,17 @@ async fn the_same_refusal_of_label_after_label_is_the_accounts_matter() {
             harness.says(label, &in_transit());
         }
         harness.pass(seconds(120));
-        assert!(harness.poll().await >= 10, "by itself it comes back");
+        assert!(harness.poll().await >= 10, "the account recovers by itself");
         harness.deliver().await;
         assert_eq!(system_messages(&harness), ["system.account.unauthorized", "system.account.recovered"]);
     }
 }
 
 #[tokio::test]
-async fn labels_that_do_not_exist_are_no_matter_of_the_account() {
+async fn unknown_labels_do_not_suspend_the_account() {
     let (mut harness, labels) = twelve().await;
     for label in &labels {
-        // Each is named in its answer.
+        // Each answer names its label.
         harness.sandbox.forget(&label.parse().unwrap());
     }
     assert_eq!(harness.poll().await, 12);
@@ -230,7 +230,7 @@ async fn labels_that_do_not_exist_are_no_matter_of_the_account() {
 }
 
 #[tokio::test]
-async fn the_probe_is_another_label_than_the_refused_one() {
+async fn the_probe_polls_another_label_than_the_refused_one() {
     let (mut harness, labels) = twelve().await;
     for label in &labels {
         harness.says(label, &in_transit());
@@ -247,7 +247,7 @@ async fn the_probe_is_another_label_than_the_refused_one() {
 }
 
 #[tokio::test]
-async fn no_429_stops_an_account_for_more_than_a_day() {
+async fn a_429_stops_an_account_for_at_most_a_day() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(429).header("retry-after", "99999999"));
@@ -258,7 +258,7 @@ async fn no_429_stops_an_account_for_more_than_a_day() {
 }
 
 #[tokio::test]
-async fn a_wrong_url_is_the_accounts_matter_and_is_named() {
+async fn a_wrong_url_suspends_the_account_and_is_reported() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     let nowhere = r#"{"request_id":"1","errors":[{"error_source":"shipengine","error_type":"security","error_code":"not_found","message":"GET","method":"/v2/x","path":"GET /v2/x is not a valid API endpoint."}]}"#;
@@ -271,21 +271,21 @@ async fn a_wrong_url_is_the_accounts_matter_and_is_named() {
     assert_eq!(body["data"]["reason"], "misconfigured");
     let detail = body["data"]["detail"].as_str().unwrap();
     assert!(detail.contains(&format!("{}/v2/labels/se-", harness.sandbox.base_url())), "{detail}");
-    assert_eq!(harness.row("se-1").await.refusals, 0, "no refusal of the label");
+    assert_eq!(harness.row("se-1").await.refusals, 0, "it is not a refusal of the label");
     harness.pass(seconds(60));
     assert_eq!(harness.poll().await, 1, "one probe");
 }
 
 #[tokio::test]
-async fn an_outage_is_probed_and_counts_for_no_label() {
+async fn an_outage_is_probed_and_is_not_a_failure_of_a_label() {
     let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..40).map(|n| format!("se-{n}")).collect();
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
     for label in &labels {
         harness.answers(label, Answer::status(502));
     }
-    // Twenty in a row stand for all, and what was under way with them.
-    assert!(harness.poll().await <= 27, "nobody asks forty times whether it is down");
+    // Twenty in a row are enough, with the requests in flight.
+    assert!(harness.poll().await <= 27, "an outage does not need forty requests");
     for minutes in [1, 2, 4, 8, 16, 32, 60] {
         harness.pass(seconds(minutes * 60 - 1));
         assert_eq!(harness.poll().await, 0);
@@ -293,14 +293,14 @@ async fn an_outage_is_probed_and_counts_for_no_label() {
         assert_eq!(harness.poll().await, 1);
     }
     let counted = harness.count("SELECT count(*) FROM labels WHERE failures > 1").await;
-    assert_eq!(counted, 0, "no label's failures count");
+    assert_eq!(counted, 0, "no failures of labels are counted");
 
     for label in &labels {
         harness.says(label, &in_transit());
     }
     harness.pass(seconds(3600));
     let at_once = harness.poll().await;
-    assert!(at_once <= 2, "{at_once} at once: the rest is spread");
+    assert!(at_once <= 2, "{at_once} at once, the others later");
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE failures > 0").await, 0);
     let mut caught_up = at_once;
     for _ in 0..60 {
@@ -311,8 +311,8 @@ async fn an_outage_is_probed_and_counts_for_no_label() {
     }
     assert!(caught_up >= 40, "{caught_up} have caught up within a minute");
     harness.deliver().await;
-    let told = harness.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
-    assert_eq!(told, 40);
+    let sent = harness.kinds().into_iter().filter(|kind| kind == "tracking.updated").count();
+    assert_eq!(sent, 40);
     assert!(harness.kinds().iter().all(|kind| !kind.starts_with("system.")));
 }
 
@@ -330,8 +330,8 @@ async fn the_quota_holds_across_a_restart() {
     assert_eq!(harness.poll().await, 40);
 }
 
-/// Two urgencies; whoever has had no news for half a day is given up.
-const IMPATIENT: &str = r#"
+/// Two cadence rows. A label without a change for half a day expires.
+const SHORT_SILENCE: &str = r#"
 [cadence]
 give_up_after = "12h"
 [cadence.EX]
@@ -344,8 +344,8 @@ late_after = 1
 "#;
 
 #[tokio::test]
-async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
-    let mut harness = Harness::with(&format!("{IMPATIENT}{ORDERS}")).await;
+async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
+    let mut harness = Harness::with(&format!("{SHORT_SILENCE}{ORDERS}")).await;
     let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
     let status = |n: usize| if n.is_multiple_of(2) { "EX" } else { "IT" };
     for (n, label) in labels.iter().enumerate() {
@@ -355,7 +355,7 @@ async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
     harness.poll().await;
     harness.pass(seconds(61));
     harness.poll_and_deliver().await;
-    let told = harness.kinds().len();
+    let sent = harness.kinds().len();
 
     harness.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(503), 1.0)]);
     labels.iter().for_each(|label| harness.sandbox.unscript(label));
@@ -364,18 +364,18 @@ async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
     while harness.now() < dawn {
         harness.pass(seconds(60));
         let down = harness.count("SELECT count(*) FROM accounts WHERE status = 'down'").await == 1;
-        let asked = harness.poll().await;
+        let requests = harness.poll().await;
         if down {
-            assert!(asked <= 1, "{asked} probes at once");
-            probes += asked;
+            assert!(requests <= 1, "{requests} probes at once");
+            probes += requests;
         } else {
-            first += asked;
+            first += requests;
         }
     }
-    println!("a day without the API: {first} failed before it was known, then {probes} probes");
+    println!("a day without the API: {first} failures until the account was down, then {probes} probes");
     assert!(probes <= 32, "{probes} probes in a day");
     harness.deliver().await;
-    assert_eq!(harness.kinds().len(), told, "nothing is said while nobody knows anything");
+    assert_eq!(harness.kinds().len(), sent, "no message during the outage");
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state = 'active'").await, 200);
 
     harness.sandbox.set_faults(vec![]);
@@ -387,21 +387,24 @@ async fn a_day_without_the_api_expires_nobody_and_is_caught_up_with_in_order() {
     let mut seconds_taken = 0;
     while harness.sandbox.requests().len() < back + 200 {
         harness.pass(seconds(1));
-        let asked = harness.poll().await;
-        assert!(asked <= 3, "{asked} within a second");
+        let requests = harness.poll().await;
+        assert!(requests <= 3, "{requests} within a second");
         seconds_taken += 1;
         assert!(seconds_taken < 4_000, "the last probe is an hour away at most");
     }
     harness.deliver().await;
     let silent = ["tracking.expired", "tracking.stalled", "tracking.late", "tracking.unavailable"];
-    assert!(harness.kinds().iter().all(|kind| !silent.contains(&kind.as_str())), "news came first");
+    assert!(
+        harness.kinds().iter().all(|kind| !silent.contains(&kind.as_str())),
+        "changes come before alerts"
+    );
     assert_eq!(harness.count("SELECT count(*) FROM labels WHERE state <> 'active' OR failures > 0").await, 0);
 
-    // A day is 144 waits of ten minutes, and 12 of two hours.
-    let asked = harness.sandbox.requests().split_off(back);
-    let urgent = |asked: &&LoggedRequest| {
-        asked.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2)
+    // A day has 144 waits of ten minutes and 12 of two hours.
+    let requests = harness.sandbox.requests().split_off(back);
+    let urgent = |request: &&LoggedRequest| {
+        request.label.as_deref().unwrap()[3..].parse::<usize>().unwrap().is_multiple_of(2)
     };
-    let among_first = asked[..100].iter().filter(urgent).count();
+    let among_first = requests[..100].iter().filter(urgent).count();
     assert!(among_first >= 90, "{among_first} of the first hundred are the more urgent ones");
 }

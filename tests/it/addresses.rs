@@ -1,9 +1,9 @@
-//! Where callbacks go and where they don't (contract 7.7).
+//! Allowed and refused addresses of callbacks (contract 7.7).
 
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS};
 
-/// A harness whose one callback goes to `url`, tried once; `more` is configuration of the subscriber.
+/// A harness after one attempt of a callback to `url`. `more`: additional configuration of the subscriber.
 async fn posting_to(url: &str, more: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", url).replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&format!("{orders}timeout = \"2s\"\n{more}\n")).await;
@@ -38,8 +38,8 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_a_private_receiver_is_sent_to() {
+async fn a_name_that_resolves_to_a_private_address_is_allowed() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let harness = posting_to(&format!("http://localhost:{port}/"), "").await;
-    assert_eq!(harness.attempts().await[0].0, "refused", "asked, though nobody listens");
+    assert_eq!(harness.attempts().await[0].0, "refused", "the connection was attempted");
 }

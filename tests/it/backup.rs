@@ -8,7 +8,7 @@ use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
 use crate::harness::child::Site;
 use crate::harness::connect;
 
-/// Fast parcels, so that there is something to write all the time.
+/// Fast parcels, so that the daemon writes constantly.
 async fn busy_site() -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
@@ -20,23 +20,23 @@ async fn busy_site() -> Site {
 }
 
 #[tokio::test]
-async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
+async fn a_backup_of_a_busy_database_is_complete_and_private() {
     let site = busy_site().await;
     let daemon = site.start();
     site.received(|counts| counts.received >= 10).await;
     let backup = site.folder().join("copy.db");
     let name = backup.to_str().unwrap();
-    let (done, said, error) = site.verb(&["backup", name]).await;
-    assert!(done && said.contains("copy.db: ") && said.contains("checked"), "{said}{error}");
+    let (done, printed, error) = site.try_command(&["backup", name]).await;
+    assert!(done && printed.contains("copy.db: ") && printed.contains("checked"), "{printed}{error}");
     assert_eq!(backup.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!site.folder().join("copy.db.partial").exists());
 
     let before = fs::read(&backup).unwrap();
-    let (done, _, error) = site.verb(&["backup", name]).await;
+    let (done, _, error) = site.try_command(&["backup", name]).await;
     assert!(!done && error.contains("copy.db already exists") && error.contains("hint:"), "{error}");
     assert_eq!(fs::read(&backup).unwrap(), before);
 
-    // What the receiver had when the copy began is in it.
+    // The copy contains everything that the receiver had when it began.
     let mut connection = connect(&backup).await;
     let messages: i64 =
         sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut connection).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
     drop(connection);
     daemon.stop().await;
 
-    // A restore, as deploy/README.md describes it.
+    // A restore as in deploy/README.md.
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{suffix}", site.database().display()));
     }
@@ -58,21 +58,21 @@ async fn a_backup_of_a_busy_database_is_whole_and_for_its_owner_only() {
 #[tokio::test]
 async fn a_backup_that_fails_leaves_nothing_behind() {
     let site = busy_site().await;
-    let (done, _, error) = site.verb(&["backup", "copy.db"]).await;
+    let (done, _, error) = site.try_command(&["backup", "copy.db"]).await;
     assert!(!done && error.contains("does not exist yet"), "{error}");
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
-    let (done, _, error) = site.verb(&["backup", "nowhere/copy.db"]).await;
+    let (done, _, error) = site.try_command(&["backup", "nowhere/copy.db"]).await;
     assert!(!done && error.contains("nowhere/copy.db"), "{error}");
     daemon.stop().await;
-    // What a killed backup left is written over; a damaged page is found by reading all of it.
+    // A backup overwrites the remains of a killed one, and finds a damaged page because it reads all pages.
     fs::write(site.folder().join("copy.db.partial"), "half of one").unwrap();
     let mut bytes = fs::read(site.database()).unwrap();
-    // Pages that opening the database does not read.
+    // These pages are not read when the database is opened.
     let middle = bytes.len() / 8192 * 4096;
     bytes[middle..middle + 8192].fill(0x5a);
     fs::write(site.database(), &bytes).unwrap();
-    let (done, _, error) = site.verb(&["backup", "copy.db"]).await;
+    let (done, _, error) = site.try_command(&["backup", "copy.db"]).await;
     assert!(!done && error.contains("damaged"), "{error}");
     let left = fs::read_dir(site.folder()).unwrap();
     let left: Vec<_> = left

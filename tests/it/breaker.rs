@@ -1,4 +1,4 @@
-//! A subscriber that fails as a whole (contract 7.6).
+//! A failing subscriber (contract 7.6).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::harness::{Harness, ORDERS, seconds};
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
 const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
-const NEWS: &str = "SELECT count(*) FROM messages WHERE label_id = 'se-1'";
+const MESSAGES_OF_FIRST: &str = "SELECT count(*) FROM messages WHERE label_id = 'se-1'";
 const ATTEMPTS: &str = "SELECT count(*) FROM attempts";
 const LABELS: [&str; 6] = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
 
@@ -22,7 +22,7 @@ async fn health(harness: &Harness, subscriber: &str) -> Health {
     harness.store().subscriber_health(&SubscriberName::new(subscriber)).await.unwrap()
 }
 
-/// Six labels with several messages each, and a receiver that does not answer for a day; `tick` goes on in between.
+/// Six labels with several messages each, and a receiver that does not answer for a day. `tick` runs in between.
 async fn down_for_a_day(harness: &mut Harness) {
     harness.register(&LABELS).await;
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));
@@ -33,8 +33,9 @@ async fn down_for_a_day(harness: &mut Harness) {
         let next = health.probe_at.max(health.held_until).unwrap_or(harness.now() + seconds(2));
         harness.pass(next.max(harness.now() + seconds(1)).duration_since(harness.now()));
         harness.deliver().await;
-        if harness.now().duration_since(noon) > seconds(40_000) && harness.count(NEWS).await == 3 {
-            // News comes in the meantime.
+        if harness.now().duration_since(noon) > seconds(40_000) && harness.count(MESSAGES_OF_FIRST).await == 3
+        {
+            // More messages are created meanwhile.
             harness.says("se-1", &tracking("IT", &[&event(30, "IT", "AR"), &event(0, "AC", "PU")]));
             harness.poll_again("se-1").await;
             harness.restart().await;
@@ -43,16 +44,16 @@ async fn down_for_a_day(harness: &mut Harness) {
     let attempts = harness.count(ATTEMPTS).await;
     assert!((50..400).contains(&attempts), "{attempts} attempts in a day");
     assert_eq!((health(harness, "orders").await.state, harness.count(DEAD).await), (HealthState::Failing, 0));
-    let told = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
-    assert_eq!(harness.count(told).await, 1, "it is told once, through a restart too");
+    let reported = "SELECT count(*) FROM messages WHERE type = 'system.subscriber.failing'";
+    assert_eq!(harness.count(reported).await, 1, "it is reported once, also after a restart");
 }
 
-/// Everything comes within the longest wait for a probe and a moment to drain, each once, in order.
-async fn comes_back(harness: &mut Harness) {
-    comes_back_after(harness, 301).await;
+/// Checks that all messages arrive once and in order, within the longest wait for a probe and a short drain.
+async fn check_catch_up(harness: &mut Harness) {
+    check_catch_up_within(harness, 301).await;
 }
 
-async fn comes_back_after(harness: &mut Harness, wait: i64) {
+async fn check_catch_up_within(harness: &mut Harness, wait: i64) {
     harness.pass(seconds(wait));
     harness.deliver().await;
     assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (0, 0));
@@ -80,12 +81,12 @@ async fn a_receiver_that_answers_500_for_a_day_gets_everything_once_and_in_order
     harness.receiver.answer_always(Answer::status(500));
     down_for_a_day(&mut harness).await;
     harness.receiver.answer_always(Answer::status(200));
-    comes_back(&mut harness).await;
+    check_catch_up(&mut harness).await;
 }
 
 #[tokio::test]
-async fn nobody_listening_for_a_day_costs_nothing_either() {
-    // A door that is shut, and later opened at the same place.
+async fn a_receiver_that_refuses_connections_for_a_day_gets_everything_once_and_in_order() {
+    // A closed port, which a receiver opens later.
     let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = door.local_addr().unwrap();
     drop(door);
@@ -93,8 +94,8 @@ async fn nobody_listening_for_a_day_costs_nothing_either() {
         Harness::with(&ORDERS.replace("HOOK/orders", &format!("http://{address}/orders"))).await;
     down_for_a_day(&mut harness).await;
     assert_eq!(harness.count("SELECT count(*) FROM attempts WHERE outcome <> 'refused'").await, 0);
-    harness.open_a_receiver_at(address).await;
-    comes_back(&mut harness).await;
+    harness.start_receiver_at(address).await;
+    check_catch_up(&mut harness).await;
 }
 
 #[tokio::test]
@@ -108,29 +109,30 @@ async fn a_receiver_that_hangs_for_a_day_gets_everything_once_and_in_order() {
     harness.policy.subscribers[0].timeout = usual;
     harness.restart().await;
     harness.receiver.answer_always(Answer::status(200));
-    comes_back(&mut harness).await;
+    check_catch_up(&mut harness).await;
 }
 
 #[tokio::test]
-async fn a_receiver_that_says_429_for_a_day_is_asked_when_it_said_and_gets_everything_once_and_in_order() {
+async fn a_receiver_that_answers_429_for_a_day_is_probed_at_its_retry_after_and_gets_everything_once_and_in_order()
+ {
     let mut harness = Harness::new().await;
     harness.receiver.answer_always(Answer::status(429).header("retry-after", "900"));
     down_for_a_day(&mut harness).await;
     let attempts = harness.count(ATTEMPTS).await;
     assert!(attempts <= 8 + 86_400 / 900, "{attempts} attempts: one in a quarter of an hour");
     harness.receiver.answer_always(Answer::status(200));
-    comes_back_after(&mut harness, 901).await;
+    check_catch_up_within(&mut harness, 901).await;
 }
 
 #[tokio::test]
-async fn one_probe_at_a_time_while_news_come_in() {
+async fn one_probe_at_a_time_while_messages_arrive() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_always(Answer::status(500));
     harness.register(&LABELS).await;
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));
     harness.poll_and_deliver().await;
     let before = harness.receiver.counts().received;
-    assert!(before <= 8, "{before}: at most those that were under way when it fell");
+    assert!(before <= 8, "{before}: at most the attempts in flight when it failed");
     for wait in [5, 10, 20, 40] {
         harness.pass(seconds(wait - 1));
         harness.deliver().await;
@@ -144,7 +146,7 @@ async fn one_probe_at_a_time_while_news_come_in() {
 }
 
 #[tokio::test]
-async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
+async fn many_messages_never_accepted_do_not_block_other_messages() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_by(|callback| {
         let good = callback.label_id.as_deref().is_none_or(|label| label == "se-99");
@@ -159,15 +161,15 @@ async fn many_that_are_never_taken_stand_in_no_other_ones_way() {
     harness.register(&["se-99"]).await;
     harness.says("se-99", &in_transit());
     for wait in [4, 10] {
-        assert_eq!(harness.count(DELIVERED).await, 0, "it is probed with the longest due first");
+        assert_eq!(harness.count(DELIVERED).await, 0, "the first probe is the oldest delivery");
         harness.pass(seconds(wait));
         harness.poll_and_deliver().await;
     }
-    assert!(harness.count(DELIVERED).await > 0, "and then with the newest");
+    assert!(harness.count(DELIVERED).await > 0, "the next probe is the newest delivery");
 }
 
 #[tokio::test]
-async fn one_message_that_is_never_taken_harms_no_other() {
+async fn one_message_never_accepted_does_not_delay_other_messages() {
     let mut harness = Harness::with(&(ORDERS.to_owned() + "retry = [\"5s\", \"10s\"]\n")).await;
     harness
         .receiver
@@ -180,12 +182,12 @@ async fn one_message_that_is_never_taken_harms_no_other() {
         harness.deliver().await;
         assert_eq!(health(&harness, "orders").await.state, HealthState::Ok, "{index}");
     }
-    assert!(harness.count(DEAD).await > 0, "it is given up, others were accepted");
+    assert!(harness.count(DEAD).await > 0, "it is dead, because others were accepted");
     assert!(harness.kinds().iter().all(|kind| !kind.starts_with("system.")));
 }
 
 #[tokio::test]
-async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being_well() {
+async fn many_messages_never_accepted_become_dead_and_the_subscriber_recovers() {
     let one_each = ORDERS.replace("[\"*\"]", "[\"tracking.updated\", \"system.*\"]");
     let mut harness = Harness::with(&(one_each + "retry = [\"60s\", \"120s\", \"240s\"]\n")).await;
     let bad = ["se-1", "se-2", "se-3", "se-4", "se-5", "se-6"];
@@ -213,7 +215,7 @@ async fn many_that_are_never_taken_die_and_do_not_keep_the_subscriber_from_being
 }
 
 #[tokio::test]
-async fn others_are_told_and_those_who_did_not_ask_are_not() {
+async fn health_messages_go_only_to_subscribers_that_selected_them() {
     let watching = ORDERS.replace("orders", "watching").replace("[\"*\"]", "[\"system.subscriber.failing\"]");
     let quiet = ORDERS.replace("orders", "quiet").replace("[\"*\"]", "[\"tracking.*\"]");
     let mut harness = Harness::with(&(watching + &quiet + ORDERS)).await;
@@ -222,9 +224,9 @@ async fn others_are_told_and_those_who_did_not_ask_are_not() {
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));
     harness.poll_and_deliver().await;
     harness.deliver().await;
-    let told = harness.callbacks("watching");
-    assert_eq!(told.len(), 1);
-    let body: serde_json::Value = serde_json::from_slice(&told[0].body).unwrap();
+    let reported = harness.callbacks("watching");
+    assert_eq!(reported.len(), 1);
+    let body: serde_json::Value = serde_json::from_slice(&reported[0].body).unwrap();
     assert_eq!(body["data"]["subscriber"], "orders");
     assert_eq!(body["data"]["state"], "failing");
     assert_eq!(body["data"]["reason"], "failures");
@@ -233,12 +235,12 @@ async fn others_are_told_and_those_who_did_not_ask_are_not() {
     harness.pass(seconds(6));
     harness.deliver().await;
     harness.deliver().await;
-    assert_eq!(harness.callbacks("watching").len(), 1, "it did not ask about recoveries");
+    assert_eq!(harness.callbacks("watching").len(), 1, "it does not select recoveries");
     assert!(harness.callbacks("quiet").iter().all(|callback| callback.label_id.is_some()));
 }
 
 #[tokio::test]
-async fn gone_twice_pauses_until_somebody_resumes_it() {
+async fn a_second_410_pauses_the_subscriber_until_it_is_resumed() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_always(Answer::status(410));
     harness.register(&["se-1"]).await;
@@ -266,7 +268,7 @@ async fn gone_twice_pauses_until_somebody_resumes_it() {
 }
 
 #[tokio::test]
-async fn another_url_is_another_receiver() {
+async fn a_changed_url_resets_the_health_of_a_subscriber() {
     let mut harness = Harness::new().await;
     harness.receiver.answer_by(|callback| (callback.path == "/orders").then(|| Answer::status(410)));
     harness.register(&["se-1"]).await;
@@ -283,11 +285,11 @@ async fn another_url_is_another_receiver() {
     harness.deliver().await;
     assert_eq!(harness.count(PENDING).await, 0);
     let stored = "SELECT count(*) FROM subscribers WHERE url_digest LIKE '%http%'";
-    assert_eq!(harness.count(stored).await, 0, "of the URL only a digest is kept");
+    assert_eq!(harness.count(stored).await, 0, "only a digest of the URL is stored");
 }
 
 #[tokio::test]
-async fn a_hold_goes_before_the_probe() {
+async fn a_retry_after_delays_the_probe() {
     let mut harness = Harness::new().await;
     harness.register(&LABELS).await;
     LABELS.iter().for_each(|label| harness.says(label, &in_transit()));

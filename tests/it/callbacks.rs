@@ -1,4 +1,4 @@
-//! What goes over the wire to a subscriber (contract 6).
+//! Callbacks as sent to a subscriber (contract 6).
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -11,8 +11,8 @@ use crate::harness::{Harness, ORDERS, SECRET, nth, seconds};
 
 const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
-/// Nothing in it is as a serializer would write it.
-const ODD: &str = r#"{ "events":[ {"z":1.50,"occurred_at":"2030-03-04T06:00:00Z","x":null, "event_code":"PU",
+/// An answer formatted unlike any serializer's output.
+const UNUSUAL_JSON: &str = r#"{ "events":[ {"z":1.50,"occurred_at":"2030-03-04T06:00:00Z","x":null, "event_code":"PU",
   "status_code":"AC","description":"café ☕ \u00e9\/","a":[1E2,-0.0]} ],"status_code":"it",
   "weight":{"value":1.50,"unit":null},"tracking_number":"1Z 9","carrier_code":"ups","carrier_id":12345678901234567890,"shipped_date":"8/4/2021" }"#;
 
@@ -22,8 +22,8 @@ fn subscriber(name: &str, format: &str, rest: &str) -> String {
     )
 }
 
-/// A harness that starts so early in its virtual time that verifiers with a clock take its timestamps.
-fn soon() -> Timestamp {
+/// A harness whose virtual time starts close enough to now that verifiers with a clock accept its timestamps.
+fn near_future() -> Timestamp {
     clock::now() + SignedDuration::from_secs(60)
 }
 
@@ -36,7 +36,7 @@ async fn shipstation_receivers_get_the_answer_byte_for_byte() {
     let mut harness =
         Harness::with(&(subscriber("orders", "standard", "") + &subscriber("shop", "shipstation", ""))).await;
     harness.register(&["se-1"]).await;
-    harness.says("se-1", ODD);
+    harness.says("se-1", UNUSUAL_JSON);
     harness.poll_and_deliver().await;
 
     let callbacks = harness.callbacks("shop");
@@ -45,7 +45,7 @@ async fn shipstation_receivers_get_the_answer_byte_for_byte() {
     assert_eq!(
         text(&callbacks[0].body),
         format!(
-            r#"{{"resource_url":"{base}/v2/labels/se-1/track","resource_type":"TRACK_EVENT_V2","data":{ODD}}}"#
+            r#"{{"resource_url":"{base}/v2/labels/se-1/track","resource_type":"TRACK_EVENT_V2","data":{UNUSUAL_JSON}}}"#
         )
     );
     let updated = harness.callbacks("orders").pop().unwrap();
@@ -58,10 +58,11 @@ async fn shipstation_receivers_get_the_answer_byte_for_byte() {
 async fn shipengine_receivers_get_the_classic_envelope() {
     let mut harness = Harness::with(&subscriber("shop", "shipengine", "")).await;
     harness.register(&["se-1"]).await;
-    harness.says("se-1", ODD);
+    harness.says("se-1", UNUSUAL_JSON);
     harness.poll_and_deliver().await;
 
-    let events = &ODD[ODD.find("[ {").unwrap()..ODD.find(r#","status_code":"it""#).unwrap()];
+    let events = &UNUSUAL_JSON
+        [UNUSUAL_JSON.find("[ {").unwrap()..UNUSUAL_JSON.find(r#","status_code":"it""#).unwrap()];
     let base = harness.sandbox.base_url();
     let expected = [
         &format!(r#"{{"resource_url":"{base}/v2/tracking?carrier_code=ups&tracking_number=1Z%209","#),
@@ -90,8 +91,8 @@ async fn standard_receivers_get_one_callback_per_message() {
 
     assert_eq!(harness.kinds(), ["tracking.event.added", "tracking.status.changed", "tracking.updated"]);
     let callbacks = harness.callbacks("orders");
-    let told: Value = serde_json::from_slice(&callbacks[0].body).unwrap();
-    let event_id = told["data"]["event"]["event_id"].as_str().unwrap();
+    let body: Value = serde_json::from_slice(&callbacks[0].body).unwrap();
+    let event_id = body["data"]["event"]["event_id"].as_str().unwrap();
     let head = |kind: &str, n: u64| {
         let seq = nth(n);
         format!(
@@ -112,7 +113,7 @@ async fn standard_receivers_get_one_callback_per_message() {
 }
 
 #[tokio::test]
-async fn every_header_is_there_and_no_other_of_ours() {
+async fn a_callback_has_exactly_the_documented_headers() {
     let own = r#"headers = { X-Api-Token = "t0ken", Authorization = "Bearer b" }"#;
     let mut harness = Harness::with(&subscriber("orders", "standard", own)).await;
     harness.register(&["se-1"]).await;
@@ -144,9 +145,9 @@ async fn every_header_is_there_and_no_other_of_ours() {
 }
 
 #[tokio::test]
-async fn the_official_verifier_takes_every_callback() {
+async fn the_official_verifier_accepts_every_callback() {
     let mut harness =
-        Harness::at(soon(), &(ORDERS.to_owned() + &subscriber("shop", "shipstation", ""))).await;
+        Harness::at(near_future(), &(ORDERS.to_owned() + &subscriber("shop", "shipstation", ""))).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
@@ -163,7 +164,7 @@ async fn the_official_verifier_takes_every_callback() {
 async fn while_rotating_each_live_secret_signs() {
     let rotating =
         ORDERS.replace("secret = \"SECRET\"", &format!("secrets = [\"{OTHER_SECRET}\", \"SECRET\"]"));
-    let mut harness = Harness::at(soon(), &rotating).await;
+    let mut harness = Harness::at(near_future(), &rotating).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
@@ -177,7 +178,7 @@ async fn while_rotating_each_live_secret_signs() {
 }
 
 #[tokio::test]
-async fn attempts_differ_in_nothing_but_number_time_and_signature() {
+async fn attempts_differ_only_in_number_time_and_signature() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -196,11 +197,11 @@ async fn attempts_differ_in_nothing_but_number_time_and_signature() {
     assert!(of("webhook-timestamp").windows(2).all(|pair| pair[0] < pair[1]));
     assert!(of("webhook-signature").windows(2).all(|pair| pair[0] != pair[1]));
     assert!(first.windows(2).all(|pair| pair[0].body == pair[1].body));
-    assert_eq!(callbacks.len(), 5, "and then the two behind it");
+    assert_eq!(callbacks.len(), 5, "then the two behind it");
 }
 
 #[tokio::test]
-async fn only_what_was_asked_for_is_sent() {
+async fn only_selected_events_are_sent() {
     let picky = "events = [\"tracking.delivered\"]";
     let mut harness = Harness::with(
         &[

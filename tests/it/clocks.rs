@@ -1,4 +1,4 @@
-//! The clock jumps while it runs, or between two runs: polls and deliveries go on (contract 9.5).
+//! Clock jumps during a run or between two runs: polls and deliveries continue (contract 9.5).
 
 use jiff::SignedDuration;
 use trackpost::sandbox::Answer;
@@ -11,11 +11,11 @@ const TEN_MINUTES: &str =
 
 const JUMPS: [SignedDuration; 4] = [hours(-1), hours(-24), hours(-24 * 61), SignedDuration::from_secs(-90)];
 
-/// Three labels, and callbacks that wait five minutes for their third attempt.
+/// Three labels, with callbacks that wait five minutes for their third attempt.
 async fn waiting() -> Harness {
     let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}retry = [\"5s\", \"5m\"]\n")).await;
     harness.receiver.answer_by(|callback| {
-        // Some are accepted, so that it is the messages that fail and not the subscriber.
+        // Some callbacks are accepted, so the messages fail and not the subscriber.
         (callback.kind.as_deref() != Some("tracking.updated")).then(|| Answer::status(500))
     });
     harness.register(&["se-1", "se-2", "se-3"]).await;
@@ -61,15 +61,15 @@ async fn a_failing_subscriber_is_probed_after_the_clock_was_set_back() {
         }
         let received = harness.receiver.counts().received;
         harness.deliver().await;
-        assert_eq!(harness.receiver.counts().received, received, "{back} {restart}: it asked for 20 s");
+        assert_eq!(harness.receiver.counts().received, received, "{back} {restart}: its Retry-After is 20 s");
         harness.pass(seconds(22));
         harness.deliver().await;
-        assert!(harness.receiver.counts().received > received, "{back} {restart}: and gets no more");
+        assert!(harness.receiver.counts().received > received, "{back} {restart}: it waits no longer");
     }
 }
 
 #[tokio::test]
-async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
+async fn a_restart_does_not_lengthen_the_wait_of_an_account() {
     for back in JUMPS {
         let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
         harness.register(&["se-1"]).await;
@@ -78,7 +78,7 @@ async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
         harness.says("se-1", &in_transit());
         harness.pass(back);
         harness.restart().await;
-        assert_eq!(harness.poll().await, 0, "{back}: not before its time");
+        assert_eq!(harness.poll().await, 0, "{back}: no poll before its time");
         harness.pass(seconds(31));
         assert_eq!(harness.poll().await, 1, "{back}");
     }
@@ -86,7 +86,7 @@ async fn an_account_that_was_told_to_wait_waits_no_longer_after_a_restart() {
 
 /// A wait that ended before the clock was set back does not begin again.
 #[tokio::test]
-async fn a_wait_that_is_over_stays_over_after_the_clock_was_set_back() {
+async fn a_finished_wait_does_not_begin_again_after_the_clock_was_set_back() {
     for back in [hours(-2), hours(-3)] {
         let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
         harness.register(&["se-1"]).await;
@@ -97,13 +97,13 @@ async fn a_wait_that_is_over_stays_over_after_the_clock_was_set_back() {
         assert_eq!(harness.poll().await, 1, "{back}");
         harness.pass(back);
         harness.restart().await;
-        assert_eq!(harness.poll().await, 0, "{back}: not before its time");
+        assert_eq!(harness.poll().await, 0, "{back}: no poll before its time");
         harness.pass(seconds(11 * 60));
         assert_eq!(harness.poll().await, 1, "{back}: within one wait of the label");
     }
 }
 
-/// What was sent by a clock that was ahead counts as sent now: the limit holds, and for a minute only.
+/// Requests sent while the clock was ahead count as sent now: the limit holds, and for a minute only.
 #[tokio::test]
 async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {
     for back in JUMPS {
@@ -116,6 +116,6 @@ async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {
         harness.restart().await;
         assert_eq!(harness.poll().await, 0, "{back}: the minute is used up");
         harness.pass(seconds(62));
-        assert!(harness.poll().await > 0, "{back}: and passes");
+        assert!(harness.poll().await > 0, "{back}: the minute ends");
     }
 }

@@ -1,4 +1,4 @@
-//! Commands beside a daemon: tables, export and import, `--watch`, and what they say about problems (contract 1).
+//! Commands beside a daemon: tables, export and import, `--watch`, and error messages (contract 1).
 
 use std::io::Write as _;
 use std::path::Path;
@@ -26,10 +26,10 @@ fn with_stdin(site: &Site, arguments: &[&str], stdin: &str) -> (Option<i32>, Str
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    said(&child.wait_with_output().unwrap())
+    result_of(&child.wait_with_output().unwrap())
 }
 
-fn said(output: &Output) -> (Option<i32>, String, String) {
+fn result_of(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
@@ -51,11 +51,11 @@ async fn polled() -> Site {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tables_fit_80_columns_and_cut_no_id_and_no_url() {
+async fn tables_fit_80_columns_without_cutting_ids_or_urls() {
     let site = polled().await;
-    let deliveries = site.run_verb(&["deliveries", "list", "--json"]).1;
+    let deliveries = site.run_command(&["deliveries", "list", "--json"]).1;
     let delivery: Value = serde_json::from_str(deliveries.lines().next().unwrap()).unwrap();
-    for (verb, whole) in [
+    for (arguments, whole) in [
         (&["labels", "list"][..], "se-123456789"),
         (&["deliveries", "list"], delivery["type"].as_str().unwrap()),
         (&["history", "se-1"], "evt_"),
@@ -66,19 +66,19 @@ async fn tables_fit_80_columns_and_cut_no_id_and_no_url() {
         (&["check"], site.receiver_url()),
         (&["simulate", "--generate", "20"], "fixed:2h"),
     ] {
-        let mut command = trackpost(site.folder(), verb);
-        let (code, out, error) = said(&command.env("COLUMNS", "80").output().unwrap());
-        assert_eq!(code, Some(0), "{verb:?}: {error}");
-        assert!(out.contains(whole), "{whole} is cut in {verb:?}:\n{out}");
-        // Sentences are left to the terminal to wrap; rows of tables have gaps.
+        let mut command = trackpost(site.folder(), arguments);
+        let (code, out, error) = result_of(&command.env("COLUMNS", "80").output().unwrap());
+        assert_eq!(code, Some(0), "{arguments:?}: {error}");
+        assert!(out.contains(whole), "{whole} is cut in {arguments:?}:\n{out}");
+        // Sentences are wrapped by the terminal; rows of tables have gaps.
         let wide =
             out.lines().find(|line| line.chars().count() > 80 && line.contains("  ") && !line.contains(": "));
-        assert_eq!(wide, None, "{verb:?}:\n{out}");
+        assert_eq!(wide, None, "{arguments:?}:\n{out}");
     }
     // Without a terminal each row is one line, as grep expects it.
-    let (_, out, _) = site.run_verb(&["labels", "list"]);
+    let (_, out, _) = site.run_command(&["labels", "list"]);
     assert_eq!(out.lines().count(), 3, "{out}");
-    let (_, out, _) = site.run_verb(&["deliveries", "list"]);
+    let (_, out, _) = site.run_command(&["deliveries", "list"]);
     assert!(out.lines().next().unwrap().contains("NEXT ATTEMPT"), "{out}");
     site.inspect();
 }
@@ -86,7 +86,7 @@ async fn tables_fit_80_columns_and_cut_no_id_and_no_url() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn labels_are_exported_and_imported() {
     let site = polled().await;
-    let (_, listed, _) = site.run_verb(&["labels", "list", "--json"]);
+    let (_, listed, _) = site.run_command(&["labels", "list", "--json"]);
     let (code, out, error) = with_stdin(&site, &["labels", "add", "-"], &listed);
     assert!(code == Some(0) && out.matches(": already registered\n").count() == 2, "{out}{error}");
 
@@ -100,14 +100,14 @@ async fn labels_are_exported_and_imported() {
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.map(|label| ["label_id", "account", "metadata"].map(|field| label[field].clone())).collect()
     };
-    let (_, again, _) = other.run_verb(&["labels", "list", "--json"]);
+    let (_, again, _) = other.run_command(&["labels", "list", "--json"]);
     assert_eq!(fields(&again), fields(&listed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn input_that_is_not_a_label_says_what_to_do() {
+async fn invalid_labels_are_reported_with_a_remedy() {
     let site = polled().await;
-    let (code, out, error) = site.run_verb(&["labels", "add", "nofile.csv"]);
+    let (code, out, error) = site.run_command(&["labels", "add", "nofile.csv"]);
     assert!(code == Some(1) && out.starts_with("\"nofile.csv\" is not a label id: "), "{out}");
     assert!(out.contains("to read a file: labels add - < nofile.csv"), "{out}");
     assert_eq!(error, "error: 1 row rejected\n");
@@ -117,15 +117,15 @@ async fn input_that_is_not_a_label_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poll_of_a_suspended_account_says_what_it_waits_for() {
+async fn a_poll_of_a_suspended_account_prints_the_reason_of_its_wait() {
     let site = site().await;
     let daemon = site.start();
     site.received(|counts| counts.accepted >= 6).await;
     ["se-1", "se-123456789"].iter().for_each(|id| site.sandbox.script(id, Answer::json(401, "{}")));
     daemon.logged("unauthorized", 1).await;
-    let suspended = || site.run_verb(&["accounts", "list", "--json"]).1.contains("\"unauthorized\"");
+    let suspended = || site.run_command(&["accounts", "list", "--json"]).1.contains("\"unauthorized\"");
     until(suspended).await.unwrap();
-    let (code, out, _) = site.run_verb(&["labels", "poll", "se-1"]);
+    let (code, out, _) = site.run_command(&["labels", "poll", "se-1"]);
     assert_eq!(code, Some(0));
     assert!(out.starts_with("se-1: queued: account main is unauthorized, next probe 20"), "{out}");
     daemon.stop().await;
@@ -142,7 +142,7 @@ async fn watch_follows_new_and_changing_deliveries_until_a_signal() {
     let mut watch = command.stdout(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let lines = || std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
     until(|| lines().len() == 1).await.unwrap();
-    assert!(site.verb(&["labels", "add", "se-3"]).await.0);
+    assert!(site.try_command(&["labels", "add", "se-3"]).await.0);
     site.sandbox.script("se-3", Answer::json(200, in_transit()));
     let delivered = || {
         let of_new =
@@ -157,12 +157,12 @@ async fn watch_follows_new_and_changing_deliveries_until_a_signal() {
 }
 
 #[test]
-fn the_manual_page_has_no_lint() {
+fn mandoc_accepts_the_manual_page() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, page, _) = said(&trackpost(folder.path(), &["man"]).output().unwrap());
+    let (code, page, _) = result_of(&trackpost(folder.path(), &["man"]).output().unwrap());
     assert_eq!(code, Some(0));
     std::fs::write(folder.path().join("trackpost.1"), page).unwrap();
-    // Not everybody has mandoc.
+    // mandoc may be missing.
     let Ok(lint) = Command::new("mandoc")
         .args(["-Tlint", "-Wwarning", "trackpost.1"])
         .current_dir(folder.path())

@@ -1,4 +1,4 @@
-//! Whose fault a failure is, as far as connections tell (contract 3, 7.4, 7.8, 7.9): byte for byte over real sockets.
+//! Failures of connections and their attribution (contract 3, 7.4, 7.8, 7.9): byte for byte over real sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,10 +16,10 @@ use trackpost::transport::{Answer, Failure, Fault, Limits, Progress, Settings, T
 
 use crate::harness::child::until;
 use crate::harness::parcel::in_transit;
-use crate::harness::peer::{Heard, Peer, Reply, answer};
+use crate::harness::peer::{Peer, PeerRequest, Reply, answer};
 use crate::harness::{Harness, ORDERS, about};
 
-/// An account whose API is at `url`, and its client.
+/// An account with its API at `url`, and its client.
 async fn api(url: &str) -> (Account, Client) {
     let harness = Harness::new().await;
     let account = Account { base_url: url.to_owned(), ..harness.account.clone() };
@@ -31,20 +31,20 @@ async fn read(account: &Account, client: &Client) -> Reading {
     client.read(account, &"se-1".parse().unwrap(), None, "2030-03-04T12:00:00Z".parse().unwrap()).await
 }
 
-/// What the API answers, byte for byte, is read as.
+/// Returns the reading of a raw answer of the API.
 async fn reading_of(bytes: Vec<u8>) -> Reading {
     let peer = Peer::new(move |_| Reply::Last(bytes.clone())).await;
     let (account, client) = api(&peer.url()).await;
     read(&account, &client).await
 }
 
-/// A harness whose receiver is `peer`; `orders` is told of summaries only.
+/// A harness whose receiver is `peer`. `orders` gets summaries only.
 async fn receiving_at(peer: &Peer, more: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", &peer.url()).replace("[\"*\"]", "[\"tracking.updated\"]");
     Harness::with(&format!("{orders}{more}")).await
 }
 
-/// A harness with one callback that `peer` was asked to take.
+/// A harness after one attempt to post a callback to `peer`.
 async fn posted_to(peer: &Peer, more: &str) -> Harness {
     let mut harness = receiving_at(peer, more).await;
     harness.register(&["se-1"]).await;
@@ -54,7 +54,7 @@ async fn posted_to(peer: &Peer, more: &str) -> Harness {
     harness
 }
 
-/// Outcome and detail of the one attempt that a receiver's answer, byte for byte, makes.
+/// Returns outcome and detail of one attempt that gets this raw answer.
 async fn attempt_of(reply: Reply) -> (String, String) {
     let peer = Peer::new(move |_| reply.clone()).await;
     let mut attempts = posted_to(&peer, "").await.attempts().await;
@@ -63,25 +63,26 @@ async fn attempt_of(reply: Reply) -> (String, String) {
 }
 
 /// Answers the first request of each connection, and closes it when a second one comes.
-fn once_per_connection(heard: &Heard, first: Vec<u8>) -> Reply {
-    if heard.number == 0 { Reply::Bytes(first) } else { Reply::Last(Vec::new()) }
+fn answer_first_request(received: &PeerRequest, first: Vec<u8>) -> Reply {
+    if received.number == 0 { Reply::Bytes(first) } else { Reply::Last(Vec::new()) }
 }
 
 #[tokio::test]
-async fn a_used_connection_that_closes_unanswered_is_no_failure_of_the_api() {
-    let peer = Peer::new(|heard| once_per_connection(heard, answer("200 OK", &in_transit()))).await;
+async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_the_api() {
+    let peer = Peer::new(|received| answer_first_request(received, answer("200 OK", &in_transit()))).await;
     let (account, client) = api(&peer.url()).await;
     for _ in 0..5 {
         let reading = read(&account, &client).await;
         assert!(matches!(reading, Reading::Answer { .. }), "{reading:?}");
     }
-    let heard: Vec<_> = peer.heard().iter().map(|heard| (heard.connection, heard.number)).collect();
-    assert_eq!(heard, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0)]);
+    let received: Vec<_> =
+        peer.received().iter().map(|received| (received.connection, received.number)).collect();
+    assert_eq!(received, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0)]);
 }
 
 #[tokio::test]
-async fn a_used_connection_that_closes_unanswered_is_no_failure_of_a_receiver() {
-    let peer = Peer::new(|heard| once_per_connection(heard, answer("200 OK", "{}"))).await;
+async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiver() {
+    let peer = Peer::new(|received| answer_first_request(received, answer("200 OK", "{}"))).await;
     let mut harness = receiving_at(&peer, "").await;
     let labels: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
@@ -93,18 +94,18 @@ async fn a_used_connection_that_closes_unanswered_is_no_failure_of_a_receiver() 
     assert_eq!(attempts.len(), 20, "one attempt of each message");
     assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
     assert_eq!(harness.count("SELECT count(*) FROM messages WHERE type LIKE 'system.%'").await, 0);
-    let heard = peer.heard();
-    assert!(heard.len() > 20, "some were sent again within the attempt");
-    for unanswered in heard.iter().filter(|heard| heard.number > 0) {
-        let again = heard.iter().find(|again| again.number == 0 && again.head == unanswered.head);
+    let received = peer.received();
+    assert!(received.len() > 20, "some requests were repeated within the attempt");
+    for unanswered in received.iter().filter(|received| received.number > 0) {
+        let again = received.iter().find(|again| again.number == 0 && again.head == unanswered.head);
         assert_eq!(again.expect("the same request").body, unanswered.body);
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_tired_of_an_idle_connection_may_say_so() {
-    // Some say 408 on the connection that they close, whatever comes on it.
-    let peer = Peer::new(|heard| match heard.number {
+async fn a_408_on_an_idle_connection_is_not_a_failure() {
+    // Some servers send 408 on a connection before they close it, whatever the request.
+    let peer = Peer::new(|received| match received.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
         _ => Reply::Last(answer("408 Request Timeout", "")),
     })
@@ -116,13 +117,13 @@ async fn a_server_that_is_tired_of_an_idle_connection_may_say_so() {
 }
 
 #[tokio::test]
-async fn a_fresh_connection_that_closes_unanswered_is_a_failure() {
+async fn a_new_connection_that_closes_unanswered_is_a_failure() {
     let peer = Peer::new(|_| Reply::Last(Vec::new())).await;
     let (account, client) = api(&peer.url()).await;
     let reading = read(&account, &client).await;
     assert_eq!(reading.as_str(), "no_connection");
     assert_eq!(reading.detail().unwrap(), "the connection was closed before an answer came");
-    assert_eq!(peer.heard().len(), 1, "it is not sent again");
+    assert_eq!(peer.received().len(), 1, "it is not repeated");
 
     let (outcome, detail) = attempt_of(Reply::Last(Vec::new())).await;
     assert_eq!(
@@ -132,8 +133,8 @@ async fn a_fresh_connection_that_closes_unanswered_is_a_failure() {
 }
 
 #[tokio::test]
-async fn half_an_answer_on_a_used_connection_is_a_failure() {
-    let peer = Peer::new(|heard| match heard.number {
+async fn half_an_answer_on_a_reused_connection_is_a_failure() {
+    let peer = Peer::new(|received| match received.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
         _ => Reply::Last(b"HTTP/1.1 2".to_vec()),
     })
@@ -142,11 +143,11 @@ async fn half_an_answer_on_a_used_connection_is_a_failure() {
     assert!(matches!(read(&account, &client).await, Reading::Answer { .. }));
     let reading = read(&account, &client).await;
     assert_eq!(reading.as_str(), "no_connection", "{reading:?}");
-    assert_eq!(peer.heard().len(), 2, "it may have been worked on: it is not sent again");
+    assert_eq!(peer.received().len(), 2, "the server may have processed it, so it is not repeated");
 }
 
 #[tokio::test]
-async fn connections_are_used_again_and_identity_is_asked_for() {
+async fn connections_are_reused_and_requests_accept_only_identity_encoding() {
     let chunked = format!(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
         in_transit().len(),
@@ -158,8 +159,8 @@ async fn connections_are_used_again_and_identity_is_asked_for() {
         for _ in 0..5 {
             read(&account, &client).await;
         }
-        assert_eq!((peer.heard().len(), peer.connections()), (5, 1));
-        let head = peer.heard()[0].head.to_lowercase();
+        assert_eq!((peer.received().len(), peer.connections()), (5, 1));
+        let head = peer.received()[0].head.to_lowercase();
         assert!(head.contains("\r\naccept-encoding: identity"), "{head}");
         assert!(head.contains(&format!("\r\nhost: {}", peer.addr)), "{head}");
     }
@@ -171,18 +172,18 @@ async fn connections_are_used_again_and_identity_is_asked_for() {
         }
         harness.register(&["se-1", "se-2", "se-3"]).await;
         harness.poll_and_deliver().await;
-        assert_eq!((peer.heard().len(), peer.connections()), (3, 1));
+        assert_eq!((peer.received().len(), peer.connections()), (3, 1));
     }
 }
 
-/// An answer with so many header lines.
+/// Returns an answer with this many header lines.
 fn many_headers(count: usize) -> Vec<u8> {
     let lines: String = (0..count).map(|n| format!("x-debug-{n}: {n}\r\n")).collect();
     format!("HTTP/1.1 200 OK\r\n{lines}content-length: 0\r\n\r\n").into_bytes()
 }
 
 #[tokio::test]
-async fn the_status_decides_whatever_the_headers_are() {
+async fn the_status_decides_whatever_the_headers_contain() {
     for bytes in [
         many_headers(150),
         many_headers(5_000),
@@ -208,7 +209,10 @@ async fn the_status_decides_whatever_the_headers_are() {
 #[tokio::test]
 async fn an_answer_of_the_api_that_is_not_readable_is_garbled() {
     let reading = reading_of(many_headers(150)).await;
-    assert!(matches!(reading, Reading::Garbled { status: 200, .. }), "no tracking in it: {reading:?}");
+    assert!(
+        matches!(reading, Reading::Garbled { status: 200, .. }),
+        "it is not a tracking answer: {reading:?}"
+    );
     let with_body = String::from_utf8(answer("200 OK", &in_transit())).unwrap();
     let lines: String = (0..150).map(|n| format!("x-debug-{n}: {n}\r\n")).collect();
     let with_body = with_body.replacen("content-type", &format!("{lines}content-type"), 1);
@@ -223,7 +227,7 @@ async fn an_answer_of_the_api_that_is_not_readable_is_garbled() {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_is_said_to_be_one() {
+async fn a_compressed_answer_is_reported_as_compressed() {
     let gzip = [&[0x1f_u8, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0x55; 40]].concat();
     for (header, how) in
         [("content-encoding: gzip\r\n", "gzip"), ("content-encoding: br\r\n", "br"), ("", "gzip")]
@@ -239,7 +243,7 @@ async fn a_compressed_answer_is_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn a_redirect_says_where_it_points_to_and_no_secret() {
+async fn a_redirect_is_reported_with_its_target_and_without_secrets() {
     let moved = b"HTTP/1.1 302 Found\r\nlocation: https://user:pw@login.example/sso?token=t0ken\r\ncontent-length: 0\r\n\r\n";
     let reading = reading_of(moved.to_vec()).await;
     assert_eq!(
@@ -254,20 +258,20 @@ async fn a_redirect_says_where_it_points_to_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_dripping_body_holds_no_slot() {
+async fn a_body_without_an_end_does_not_delay_the_outcome() {
     for (status, accepted) in [("200 OK", "accepted"), ("500 No", "status")] {
         let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n").into_bytes();
         let watch = Stopwatch::start();
         let peer = Peer::new(move |_| Reply::Drip(head.clone())).await;
         let harness = posted_to(&peer, "timeout = \"50s\"\n").await;
         assert_eq!(harness.attempts().await[0].0, accepted);
-        assert!(watch.elapsed() < Duration::from_secs(25), "the time limit is not waited for");
+        assert!(watch.elapsed() < Duration::from_secs(25), "it ends before the time limit");
         until(|| peer.closed() == 1).await.expect("the connection is dropped");
     }
 }
 
 #[tokio::test]
-async fn nobody_who_listens_is_named_in_plain_words() {
+async fn a_refused_connection_is_reported_in_plain_words() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
@@ -283,7 +287,7 @@ async fn nobody_who_listens_is_named_in_plain_words() {
     let detail = reading.detail().unwrap();
     assert!(detail.starts_with("the name nowhere.invalid has no address: "), "{detail}");
 
-    // A server without TLS.
+    // The server has no TLS.
     let peer = Peer::new(|_| Reply::Last(Vec::new())).await;
     let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = plain.local_addr().unwrap();
@@ -300,7 +304,7 @@ async fn nobody_who_listens_is_named_in_plain_words() {
     drop(peer);
 }
 
-/// Connections to `peer` with such limits.
+/// Connections to `peer` with these limits.
 fn transport(peer: &Peer, limits: Limits) -> Transport {
     let settings = Settings {
         tls: Arc::new(trackpost::tls::client_config(&[], None).unwrap()),
@@ -313,26 +317,26 @@ fn transport(peer: &Peer, limits: Limits) -> Transport {
     Transport::new(&peer.url().parse().unwrap(), settings).unwrap()
 }
 
-async fn ask(transport: &Transport) -> Result<Bytes, Failure> {
+async fn get(transport: &Transport) -> Result<Bytes, Failure> {
     let (progress, none) = (Progress::default(), Bytes::new());
-    let asked = transport.send(&Method::GET, "/", transport.headers(), &none, &progress);
-    let Answer { body, .. } = asked.await?;
+    let sending = transport.send(&Method::GET, "/", transport.headers(), &none, &progress);
+    let Answer { body, .. } = sending.await?;
     Ok(body.whole(1024).await?.unwrap())
 }
 
 #[tokio::test]
-async fn a_busy_connection_is_not_used_for_ever() {
+async fn a_busy_connection_has_a_maximum_age() {
     let peer = Peer::new(|_| Reply::Bytes(answer("200 OK", "{}"))).await;
     let limits = Limits { age: Duration::from_millis(200), ..Limits::default() };
     let transport = transport(&peer, limits);
     let watch = Stopwatch::start();
-    let mut asked = 0;
+    let mut requests = 0;
     while peer.connections() < 3 {
-        assert_eq!(ask(&transport).await.unwrap(), "{}");
-        asked += 1;
+        assert_eq!(get(&transport).await.unwrap(), "{}");
+        requests += 1;
     }
-    assert!(watch.elapsed() >= Duration::from_millis(400), "two of them were used to their end");
-    assert!(asked > 10, "and often: {asked}");
+    assert!(watch.elapsed() >= Duration::from_millis(400), "two connections reached their maximum age");
+    assert!(requests > 10, "there were many requests: {requests}");
 }
 
 #[tokio::test]
@@ -344,9 +348,9 @@ async fn an_idle_connection_is_closed_by_itself() {
         ..Limits::default()
     };
     let transport = transport(&peer, limits);
-    ask(&transport).await.unwrap();
-    until(|| peer.closed() == 1).await.expect("nobody asks, and it is closed");
-    ask(&transport).await.unwrap();
+    get(&transport).await.unwrap();
+    until(|| peer.closed() == 1).await.expect("the idle connection is closed");
+    get(&transport).await.unwrap();
     assert_eq!(peer.connections(), 2);
     let defaults = Limits::default();
     assert!(defaults.idle + defaults.sweep_every <= Duration::from_secs(30));
@@ -355,11 +359,11 @@ async fn an_idle_connection_is_closed_by_itself() {
 
 #[tokio::test]
 async fn one_stale_connection_empties_the_pool() {
-    // Four at once, then the server has closed them all, and nobody has noticed.
+    // After four requests at once the server closes all connections, and the client has not noticed.
     let late = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&late);
-    let peer = Peer::new(move |heard| {
-        if heard.number == 0 {
+    let peer = Peer::new(move |received| {
+        if received.number == 0 {
             return Reply::Bytes(answer("200 OK", "{}"));
         }
         seen.fetch_add(1, Ordering::Relaxed);
@@ -367,10 +371,10 @@ async fn one_stale_connection_empties_the_pool() {
     })
     .await;
     let transport = transport(&peer, Limits::default());
-    let (a, b, c, d) = tokio::join!(ask(&transport), ask(&transport), ask(&transport), ask(&transport));
+    let (a, b, c, d) = tokio::join!(get(&transport), get(&transport), get(&transport), get(&transport));
     assert!([a, b, c, d].iter().all(Result::is_ok));
-    assert_eq!(ask(&transport).await.unwrap(), "{}");
-    assert_eq!(late.load(Ordering::Relaxed), 1, "one was tried, the others were given up with it");
+    assert_eq!(get(&transport).await.unwrap(), "{}");
+    assert_eq!(late.load(Ordering::Relaxed), 1, "one was tried, the others were closed with it");
 }
 
 #[tokio::test]
@@ -386,8 +390,8 @@ async fn an_answer_over_the_limit_is_not_read() {
     assert_eq!(reading.detail().unwrap(), "the answer is larger than 4194304 bytes");
 }
 
-/// In how many seconds the one callback is tried again, and the detail, if the answer asks to wait so.
-async fn asked_to_wait(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
+/// Returns the wait before the next attempt in seconds, and the detail, for an answer with this Retry-After.
+async fn wait_and_detail(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
     let text = Arc::new(std::sync::Mutex::new(String::new()));
     let value = Arc::clone(&text);
     let peer = Peer::new(move |_| {
@@ -410,22 +414,22 @@ async fn asked_to_wait(form: impl FnOnce(&Harness) -> String) -> (f64, String) {
 }
 
 #[tokio::test]
-async fn a_receiver_may_ask_for_a_wait_in_any_legal_form() {
+async fn retry_after_is_read_in_every_valid_form() {
     let at = |harness: &Harness, form: &str| {
         let at = harness.now() + crate::harness::seconds(90);
         at.to_zoned(jiff::tz::TimeZone::UTC).strftime(form).to_string()
     };
     for form in ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"] {
-        let (wait, detail) = asked_to_wait(|harness| at(harness, form)).await;
+        let (wait, detail) = wait_and_detail(|harness| at(harness, form)).await;
         assert!(about(wait, 90.0, 0.05), "{form}: {wait} s");
         assert_eq!(detail, "");
     }
     for (text, seconds) in [("4.5", 5.0), ("90", 90.0), ("9999999999", 86_400.0)] {
-        let (wait, _) = asked_to_wait(|_| text.to_owned()).await;
+        let (wait, _) = wait_and_detail(|_| text.to_owned()).await;
         assert!(about(wait, seconds, 0.05), "{text}: {wait} s");
     }
     for text in ["soon", "-5", "4,5"] {
-        let (wait, detail) = asked_to_wait(|_| text.to_owned()).await;
+        let (wait, detail) = wait_and_detail(|_| text.to_owned()).await;
         assert!(wait < 1.0, "{text}: {wait} s");
         assert_eq!(detail, format!("its Retry-After is not readable: \"{text}\""));
     }
@@ -443,6 +447,6 @@ async fn a_link_local_address_is_refused_at_connect_time() {
     };
     let manner = AddressPolicy { encrypted: false, allow_insecure: true };
     let transport = Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(manner)).unwrap();
-    let failure = ask(&transport).await.unwrap_err();
+    let failure = get(&transport).await.unwrap_err();
     assert_eq!(failure.fault, Fault::Address, "{failure:?}");
 }

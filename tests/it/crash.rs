@@ -1,6 +1,6 @@
-//! Every crash point that the code comments on (harness law 9): what the next start sees, and why that is right.
+//! Crash points of the code: the state after the next start is right (design rule 6).
 //!
-//! A kill is a future dropped where it stands, or a writer that is gone. The same with a real kill -9 is in `process`.
+//! A kill is a dropped future or a lost writer. `process` does the same with a real kill -9.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -14,8 +14,8 @@ use trackpost::store::StoreError;
 use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, seconds};
 
-/// Polls `future` so many times at most, then drops it where it stands. Whether it got to its end.
-async fn killed_after<F: Future>(polls: usize, future: F) -> bool {
+/// Polls `future` at most this many times, then drops it. Returns whether it finished.
+async fn drop_after<F: Future>(polls: usize, future: F) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| {
@@ -33,14 +33,14 @@ async fn killed_after<F: Future>(polls: usize, future: F) -> bool {
 }
 
 #[tokio::test]
-async fn killed_while_asking_the_label_is_still_due() {
+async fn killed_during_a_poll_the_label_is_still_due() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
     let (sandbox, now) = (harness.sandbox.clone(), harness.now());
     tokio::select! {
-        _ = harness.poller().step(now) => panic!("nobody has answered"),
-        () = asked(&sandbox, 1) => {}
+        _ = harness.poller().step(now) => panic!("there is no answer yet"),
+        () = wait_for_requests(&sandbox, 1) => {}
     }
     harness.crash().await;
     harness.says("se-1", &in_transit());
@@ -48,23 +48,23 @@ async fn killed_while_asking_the_label_is_still_due() {
     assert_eq!(harness.kinds().len(), 3);
 }
 
-/// Waits until so many requests have come in.
-async fn asked(sandbox: &trackpost::sandbox::SandboxHandle, requests: u64) {
+/// Waits for this many requests.
+async fn wait_for_requests(sandbox: &trackpost::sandbox::SandboxHandle, requests: u64) {
     while sandbox.counters().requests < requests {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn killed_after_asking_and_before_recording_the_call_is_lost_and_nothing_else() {
+async fn killed_between_a_poll_and_its_record_only_the_request_is_lost() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.reserve().await;
-    harness.lose_the_writer().await;
+    harness.abort_writer().await;
     let now = harness.now();
     assert!(matches!(harness.poller().step(now).await, Err(StoreError::WriterGone)));
-    assert_eq!(harness.sandbox.requests_of("se-1"), 1, "it was asked");
+    assert_eq!(harness.sandbox.requests_of("se-1"), 1, "the label was polled");
 
     harness.crash().await;
     assert_eq!(harness.row("se-1").await.last_seq, 0);
@@ -74,35 +74,35 @@ async fn killed_after_asking_and_before_recording_the_call_is_lost_and_nothing_e
 }
 
 #[tokio::test]
-async fn killed_between_the_commit_and_its_answer_nothing_is_told_twice() {
+async fn killed_after_the_commit_every_message_is_sent_once() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.reserve().await;
     let inbox = harness.store().inbox(&SubscriberName::new("orders"));
     let now = harness.now();
-    // The writer hands over after its commit and before it answers; this task hears of it first.
+    // The writer hands over after its commit and before its answer; this task sees the handover first.
     tokio::select! {
         biased;
         () = inbox.arrived() => {}
         _ = harness.poller().step(now) => panic!("the poller had its answer"),
     }
     harness.crash().await;
-    assert_eq!(harness.count("SELECT count(*) FROM messages").await, 3, "it was committed whole");
-    assert_eq!(harness.poll().await, 0, "and is not due again");
+    assert_eq!(harness.count("SELECT count(*) FROM messages").await, 3, "everything was committed");
+    assert_eq!(harness.poll().await, 0, "the label is not due");
     harness.deliver().await;
     assert_eq!(harness.kinds().len(), 3);
     assert_eq!(harness.receiver.counts().repeated, 0);
 }
 
 #[tokio::test]
-async fn killed_before_the_post_it_is_made_at_the_next_start() {
+async fn killed_before_the_post_the_next_start_sends_it() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.poll().await;
     let now = harness.now();
-    assert!(!killed_after(1, harness.courier("orders").step(now)).await);
+    assert!(!drop_after(1, harness.courier("orders").step(now)).await);
     assert_eq!(harness.receiver.counts().received, 0);
     harness.crash().await;
     harness.deliver().await;
@@ -110,7 +110,7 @@ async fn killed_before_the_post_it_is_made_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn killed_while_the_post_is_under_way_it_is_made_again() {
+async fn killed_during_the_post_it_is_sent_again() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -118,7 +118,7 @@ async fn killed_while_the_post_is_under_way_it_is_made_again() {
     harness.receiver.answer_next([Answer::status(200).after(Duration::from_secs(600))]);
     let (receiver, now) = (harness.receiver.clone(), harness.now());
     tokio::select! {
-        _ = harness.courier("orders").step(now) => panic!("nobody has answered"),
+        _ = harness.courier("orders").step(now) => panic!("there is no answer yet"),
         () = receiver.wait_until(|counts| counts.received == 1) => {}
     }
     harness.crash().await;
@@ -126,7 +126,7 @@ async fn killed_while_the_post_is_under_way_it_is_made_again() {
     let callbacks = harness.callbacks("orders");
     assert_eq!(callbacks.len(), 4);
     assert_eq!(callbacks[0].message_id, callbacks[1].message_id);
-    assert_eq!(callbacks[1].attempt, Some(1), "nothing says that there was one before");
+    assert_eq!(callbacks[1].attempt, Some(1), "the earlier attempt is not recorded");
 }
 
 #[tokio::test]
@@ -134,10 +134,10 @@ async fn killed_after_the_post_was_accepted_and_before_it_is_recorded_it_is_sent
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
-    // The courier's first step looks whether the clock was set back.
+    // The courier's first step checks whether the clock was set back.
     harness.deliver_once("orders").await;
     harness.poll().await;
-    harness.lose_the_writer().await;
+    harness.abort_writer().await;
     let now = harness.now();
     assert!(matches!(harness.courier("orders").step(now).await, Err(StoreError::WriterGone)));
     assert_eq!(harness.receiver.counts().accepted, 1);
@@ -161,9 +161,9 @@ async fn killed_at_any_moment_nothing_is_lost_and_nothing_gets_a_second_id() {
         labels.iter().for_each(|label| harness.says(label, &tracking("IT", &seen)));
         harness.pass(seconds(3 * 3600));
         let now = harness.now();
-        killed_after(round % 17, harness.poller().step(now)).await;
-        killed_after(round % 13, harness.courier("orders").step(now)).await;
-        killed_after(round % 11, harness.courier("shop").step(now)).await;
+        drop_after(round % 17, harness.poller().step(now)).await;
+        drop_after(round % 13, harness.courier("orders").step(now)).await;
+        drop_after(round % 11, harness.courier("shop").step(now)).await;
         harness.crash().await;
     }
     for label in labels {
@@ -172,6 +172,6 @@ async fn killed_at_any_moment_nothing_is_lost_and_nothing_gets_a_second_id() {
     harness.deliver().await;
 
     assert_eq!(harness.count("SELECT count(*) FROM deliveries WHERE state <> 'delivered'").await, 0);
-    harness.everything_is_known(&[("orders", Follows::Events), ("shop", Follows::Answers)]).await;
+    harness.check_received(&[("orders", Follows::Events), ("shop", Follows::Answers)]).await;
     assert_eq!(harness.receiver.with_accepted(|accepted| accepted.events_of("orders")), 3 * 12);
 }

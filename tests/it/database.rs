@@ -1,4 +1,4 @@
-//! The database under the daemon: removed, moved, replaced, full, damaged, locked (contract 2.4, 9.4).
+//! A running daemon's database is removed, moved, replaced, full, damaged or locked (contract 2.4, 9.4).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +12,14 @@ use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::connect;
 
-/// A site with parcels that change all the time, or without any.
+/// A site with parcels that change constantly, or without parcels.
 async fn site(parcels: usize) -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..parcels).map(|n| format!("se-{n}")).collect();
     for id in &ids {
         site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
     }
-    // A folder of its own, which can be moved.
+    // The database has a folder of its own, which can be moved.
     fs::create_dir(site.folder().join("data")).unwrap();
     let text = site.configuration(&format!("{ids:?}"), "");
     site.write("trackpost.toml", &text.replace("/trackpost.db", "/data/trackpost.db"));
@@ -36,7 +36,7 @@ async fn runs(site: &Site, before: &str) -> Daemon {
     daemon
 }
 
-/// Waits for exit 1; what it logged.
+/// Waits for exit 1. Returns the log.
 async fn fails(mut daemon: Daemon) -> String {
     let status = daemon.ended().await;
     let log = daemon.log();
@@ -49,7 +49,7 @@ fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_daemon_whose_database_goes_away_says_so_and_ends() {
+async fn a_daemon_whose_database_is_lost_logs_it_and_exits() {
     type Loss = fn(&Path);
     let losses: [(&str, Loss); 6] = [
         ("was removed or moved", |path| {
@@ -75,15 +75,15 @@ async fn a_daemon_whose_database_goes_away_says_so_and_ends() {
         site.received(|counts| counts.received >= 1).await;
         lose(&database(&site));
         let log = fails(daemon).await;
-        let said =
+        let expected =
             format!("error: the database {} {what} while trackpost runs on it", database(&site).display());
-        assert!(log.contains(&said), "{said} is missing in:\n{log}");
+        assert!(log.contains(&expected), "{expected} is missing in:\n{log}");
         assert!(log.contains("hint: nothing more is polled or delivered: put the database back"), "{log}");
     }
 }
 
 #[tokio::test]
-async fn a_daemon_with_nothing_to_do_notices_within_ten_seconds() {
+async fn an_idle_daemon_detects_a_lost_database_within_ten_seconds() {
     let site = site(0).await;
     let daemon = runs(&site, ":").await;
     fs::remove_file(database(&site)).unwrap();
@@ -93,7 +93,7 @@ async fn a_daemon_with_nothing_to_do_notices_within_ten_seconds() {
 }
 
 #[tokio::test]
-async fn nothing_is_delivered_that_is_not_recorded_in_the_file_that_was_moved() {
+async fn every_delivery_is_recorded_in_the_moved_file() {
     let site = site(20).await;
     let daemon = runs(&site, ":").await;
     site.received(|counts| counts.received >= 10).await;
@@ -112,7 +112,7 @@ async fn nothing_is_delivered_that_is_not_recorded_in_the_file_that_was_moved() 
 }
 
 #[tokio::test]
-async fn no_other_name_lets_a_second_daemon_in() {
+async fn another_name_of_the_database_does_not_admit_a_second_daemon() {
     let site = site(1).await;
     let mut first = runs(&site, ":").await;
     let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
@@ -122,19 +122,19 @@ async fn no_other_name_lets_a_second_daemon_in() {
     for name in ["data/trackpost.db", "symbolic.db", "hard.db"] {
         site.write("trackpost.toml", &text.replace("data/trackpost.db", name));
         let log = fails(site.start()).await;
-        let said = format!("{} is in use by another trackpost", site.folder().join(name).display());
-        assert!(log.contains(&said), "{log}");
+        let expected = format!("{} is in use by another trackpost", site.folder().join(name).display());
+        assert!(log.contains(&expected), "{log}");
     }
-    // A verb by the other name would write into a journal that the daemon does not read.
-    let (code, _, said) = site.run_verb(&["labels", "list"]);
+    // A command that used the other name would write into a journal that the daemon does not read.
+    let (code, _, printed) = site.run_command(&["labels", "list"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("hard.db open under another name"), "{said}");
+    assert!(printed.contains("hard.db open under another name"), "{printed}");
     first.kill();
     runs(&site, ":").await.stop().await;
 }
 
 #[tokio::test]
-async fn the_database_and_its_side_files_are_for_their_owner_only() {
+async fn the_database_and_its_side_files_are_private() {
     let site = site(1).await;
     let daemon = runs(&site, "umask 0").await;
     for suffix in ["", "-wal", "-shm", ".lock"] {
@@ -150,33 +150,33 @@ async fn the_database_and_its_side_files_are_for_their_owner_only() {
 }
 
 #[tokio::test]
-async fn a_new_database_is_told_loudly_and_an_emptied_one_counts_as_new() {
+async fn a_new_or_emptied_database_is_logged() {
     let site = site(0).await;
-    let said = format!("a new, empty database was created: {}", database(&site).display());
+    let expected = format!("a new, empty database was created: {}", database(&site).display());
     for (is_new, prepare) in [(true, false), (false, false), (true, true)] {
         if prepare {
             fs::write(database(&site), []).unwrap();
         }
         let daemon = runs(&site, ":").await;
-        assert_eq!(daemon.log().contains(&said), is_new, "{}", daemon.log());
+        assert_eq!(daemon.log().contains(&expected), is_new, "{}", daemon.log());
         daemon.stop().await;
     }
 }
 
-/// The limit of a file's size stands for the end of a disk: SQLite is told that it can't write.
+/// A limit of the file size simulates a full disk: SQLite gets a write error.
 #[tokio::test]
-async fn a_disk_that_takes_nothing_more_is_told_with_the_path() {
+async fn a_full_disk_is_logged_with_the_path() {
     let site = site(40).await;
     let daemon = runs(&site, "trap '' XFSZ; ulimit -f 1000").await;
     let log = fails(daemon).await;
-    let said = format!("the database {} failed: the disk reports an error", database(&site).display());
-    assert!(log.contains(&said), "{log}");
+    let expected = format!("the database {} failed: the disk reports an error", database(&site).display());
+    assert!(log.contains(&expected), "{log}");
     assert!(log.contains("hint: check the disk"), "{log}");
     runs(&site, ":").await.stop().await;
 }
 
 #[tokio::test]
-async fn a_damaged_database_is_refused_and_left_alone() {
+async fn a_damaged_database_is_refused_and_unchanged() {
     let site = site(0).await;
     runs(&site, ":").await.stop().await;
     let mut bytes = fs::read(database(&site)).unwrap();
@@ -189,13 +189,13 @@ async fn a_damaged_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_verb_without_write_access_says_how_to_get_it() {
+async fn a_command_without_write_access_prints_a_remedy() {
     let site = site(0).await;
     runs(&site, ":").await.stop().await;
     fs::set_permissions(site.folder(), PermissionsExt::from_mode(0o755)).unwrap();
     fs::set_permissions(database(&site), PermissionsExt::from_mode(0o400)).unwrap();
     let trackpost = env!("CARGO_BIN_EXE_trackpost");
-    // Root may write everywhere, so it becomes somebody else.
+    // Root may write everywhere, so the test switches to another user.
     let user = "[ $(id -u) != 0 ] || exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$0\" \"$@\"; \
                 exec \"$0\" \"$@\"";
     let output = Command::new("sh")
@@ -203,17 +203,17 @@ async fn a_verb_without_write_access_says_how_to_get_it() {
         .env("TRACKPOST_CONFIG", site.folder().join("trackpost.toml"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&database(&site).display().to_string()), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains(&database(&site).display().to_string()), "{printed}");
     assert!(
-        said.contains("reading needs write access too: run as the service's user or with sudo"),
-        "{said}"
+        printed.contains("reading needs write access too: run as the service's user or with sudo"),
+        "{printed}"
     );
 }
 
 #[tokio::test]
-async fn health_tells_of_a_lost_database() {
+async fn health_reports_a_lost_database() {
     let site = site(0).await;
     let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -232,7 +232,7 @@ async fn health_tells_of_a_lost_database() {
     fails(daemon).await;
 }
 
-/// GET /healthz, as it comes over the wire.
+/// Returns the raw answer of `GET /healthz`.
 fn healthz(port: u16) -> Option<String> {
     use std::io::{Read as _, Write as _};
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;

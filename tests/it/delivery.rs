@@ -1,4 +1,4 @@
-//! One attempt and what the other side may do to it (contract 7.4, 7.8).
+//! One attempt and the behavior of its receiver (contract 7.4, 7.8).
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use trackpost::sandbox::Answer;
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS};
 
-/// A server that hands its first connection to `treat`, once the request's head is there.
-fn rude<T: Send + 'static>(
+/// A server that passes its first connection to `treat` after the head of the request.
+fn one_shot_server<T: Send + 'static>(
     treat: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (SocketAddr, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -26,7 +26,7 @@ fn rude<T: Send + 'static>(
     (addr, thread)
 }
 
-/// A harness whose one callback goes to `addr`, tried once.
+/// A harness after one attempt of a callback to `addr`.
 async fn posting_to(addr: &str) -> Harness {
     let orders = ORDERS.replace("HOOK/orders", addr).replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&(orders + "timeout = \"1s\"\n")).await;
@@ -46,25 +46,25 @@ async fn outcome(harness: &Harness) -> String {
 }
 
 #[tokio::test]
-async fn a_status_decides_and_an_endless_body_is_dropped() {
-    let (addr, server) = rude(|mut stream| {
+async fn the_status_decides_and_an_endless_body_is_dropped() {
+    let (addr, server) = one_shot_server(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
         let chunk = [b"4000\r\n".as_slice(), &[b'x'; 0x4000], b"\r\n"].concat();
-        // Ends only when the other side has had enough.
+        // Ends when the client closes the connection.
         while stream.write_all(&chunk).is_ok() {}
     });
     let harness = posting_to(&format!("http://{addr}/")).await;
     server.join().unwrap();
     assert_eq!(outcome(&harness).await, "accepted");
     let kept = harness.count("SELECT length(answer) FROM attempts").await;
-    assert_eq!(kept, 1024, "of the answer the first KiB is kept");
+    assert_eq!(kept, 1024, "the first KiB of the answer is stored");
 }
 
 #[tokio::test]
-async fn a_status_decides_though_its_body_never_comes() {
-    let (addr, server) = rude(|mut stream| {
+async fn the_status_decides_without_waiting_for_the_body() {
+    let (addr, server) = one_shot_server(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").unwrap();
-        // Until the other side hangs up.
+        // Waits until the client closes the connection.
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     });
@@ -74,13 +74,13 @@ async fn a_status_decides_though_its_body_never_comes() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart() {
-    let (reset, server) = rude(drop);
+async fn each_kind_of_failure_has_its_own_outcome() {
+    let (reset, server) = one_shot_server(drop);
     let harness = posting_to(&format!("http://{reset}/")).await;
     server.join().unwrap();
     assert_eq!(outcome(&harness).await, "reset");
 
-    let (silent, server) = rude(|mut stream| {
+    let (silent, server) = one_shot_server(|mut stream| {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     });
@@ -88,18 +88,19 @@ async fn failures_are_told_apart() {
     server.join().unwrap();
     assert_eq!(outcome(&harness).await, "timeout");
 
-    let (no_tls, server) = rude(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    let (no_tls, server) =
+        one_shot_server(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     let harness = posting_to(&format!("https://{no_tls}/")).await;
     server.join().unwrap().unwrap();
     assert_eq!(outcome(&harness).await, "tls");
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert_eq!(outcome(&posting_to(&format!("http://{nobody}/")).await).await, "refused");
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(outcome(&posting_to(&format!("http://{closed_port}/")).await).await, "refused");
     assert_eq!(outcome(&posting_to("http://nobody.invalid/").await).await, "name");
 }
 
 #[tokio::test]
-async fn what_a_receiver_says_is_kept_in_short() {
+async fn a_short_excerpt_of_the_answer_is_stored() {
     let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
     harness.receiver.answer_always(Answer::status(422).body("ü".repeat(10_000)));
     harness.register(&["se-1"]).await;

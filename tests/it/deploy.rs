@@ -1,4 +1,4 @@
-//! What is shipped for the service manager: the example is sound, and every line of the unit is explained.
+//! Files for the service manager: the example is valid, and every line of the unit is explained.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use trackpost::domain::messages::subscriber::Format;
 const UNIT: &str = include_str!("../../deploy/trackpost.service");
 const EXAMPLE: &str = include_str!("../../deploy/trackpost.toml");
 
-/// The example as it is installed, with its credentials beside it.
+/// The example as installed, with its credentials beside it.
 fn installed() -> (tempfile::TempDir, Loaded) {
     let etc = tempfile::tempdir().unwrap();
     let path = etc.path().join("trackpost.toml");
@@ -31,7 +31,7 @@ fn installed() -> (tempfile::TempDir, Loaded) {
 }
 
 #[test]
-fn the_example_for_production_is_sound() {
+fn the_production_example_is_valid() {
     let (_etc, loaded) = installed();
     assert_eq!((loaded.warnings, loaded.label_faults), (vec![], vec![]));
     assert_eq!(loaded.sources.read_all().roll.labels(), 2);
@@ -42,15 +42,15 @@ fn the_example_for_production_is_sound() {
 }
 
 #[test]
-fn the_unit_hands_over_the_credentials_that_the_example_asks_for() {
+fn the_unit_passes_the_credentials_that_the_example_names() {
     let handed: BTreeSet<&str> = UNIT
         .lines()
         .filter_map(|line| line.strip_prefix("LoadCredential=")?.split_once(':'))
         .map(|(name, _)| name)
         .collect();
-    let asked: BTreeSet<&str> =
+    let expected: BTreeSet<&str> =
         EXAMPLE.split("{ credential = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(handed, asked);
+    assert_eq!(handed, expected);
 }
 
 #[test]

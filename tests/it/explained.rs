@@ -1,4 +1,4 @@
-//! `deliveries show` tells the whole story of a delivery: what was tried, how far it came, when next, and why then.
+//! `deliveries show` prints the history of a delivery: attempts, stages reached, the next attempt and its reason.
 
 use serde_json::Value;
 use trackpost::sandbox::{Answer, SandboxOptions};
@@ -6,15 +6,15 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 use crate::harness::child::{Site, until};
 use crate::harness::parcel::in_transit;
 
-/// What `show --json` says of the label's deliveries to `subscriber`, by `seq`.
+/// Returns the deliveries of the label to `subscriber` by `seq`, from `show --json`.
 fn shown(site: &Site, subscriber: &str) -> Vec<Value> {
     let (code, out, error) =
-        site.run_verb(&["deliveries", "list", "--subscriber", subscriber, "--label", "se-1", "--json"]);
+        site.run_command(&["deliveries", "list", "--subscriber", subscriber, "--label", "se-1", "--json"]);
     assert_eq!(code, Some(0), "{error}");
     let show = |line: &str| -> Value {
         let listed: Value = serde_json::from_str(line).unwrap();
         let id = listed["delivery_id"].as_str().unwrap().to_owned();
-        let (code, out, error) = site.run_verb(&["deliveries", "show", &id, "--json"]);
+        let (code, out, error) = site.run_command(&["deliveries", "show", &id, "--json"]);
         assert_eq!(code, Some(0), "{error}");
         let shown: Value = serde_json::from_str(&out).unwrap();
         for (field, value) in listed.as_object().unwrap() {
@@ -27,13 +27,13 @@ fn shown(site: &Site, subscriber: &str) -> Vec<Value> {
 
 fn text(site: &Site, delivery: &Value) -> String {
     let (code, out, error) =
-        site.run_verb(&["deliveries", "show", delivery["delivery_id"].as_str().unwrap()]);
+        site.run_command(&["deliveries", "show", delivery["delivery_id"].as_str().unwrap()]);
     assert_eq!(code, Some(0), "{error}");
     out
 }
 
 #[tokio::test]
-async fn a_delivery_tells_its_story() {
+async fn show_prints_every_attempt_and_the_next_one() {
     let site = Site::new(SandboxOptions::default()).await;
     let down = "[subscribers.down]\nurl = \"http://127.0.0.1:9/\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
                 format = \"standard\"\nevents = [\"tracking.updated\"]\n";
@@ -55,22 +55,25 @@ async fn a_delivery_tells_its_story() {
     assert_eq!(first["next"]["at"], first["next_attempt_at"]);
     assert_eq!(first["log"][0]["reached"], "answered");
     assert_eq!(first["log"][0]["retry_after_heeded"], "honoured");
-    let said = text(&site, first);
+    let printed = text(&site, first);
     for line in [
         "retry after: 1h: honoured",
         "ended:       with an answer",
         "Retry-After of the receiver: this message waits until",
     ] {
-        assert!(said.contains(line), "{line} is missing in:\n{said}");
+        assert!(printed.contains(line), "{line} is missing in:\n{printed}");
     }
     assert_eq!(last["next"]["because"], serde_json::json!(["behind"]));
     assert_eq!(last["next"]["at"], Value::Null);
     assert_eq!(last["next"]["behind"]["message_id"], first["message_id"]);
     assert_eq!(last["next"]["behind"]["before"], 2);
-    let said = text(&site, last);
+    let printed = text(&site, last);
     let waits = format!("- waits for {} (", first["delivery_id"].as_str().unwrap());
-    assert!(said.contains(&waits) && said.contains("the first of 2), which is next attempted at"), "{said}");
-    assert!(said.contains(" not scheduled"), "{said}");
+    assert!(
+        printed.contains(&waits) && printed.contains("the first of 2), which is next attempted at"),
+        "{printed}"
+    );
+    assert!(printed.contains(" not scheduled"), "{printed}");
 
     let unreached = &shown(&site, "down")[0];
     assert_eq!(unreached["log"][0]["reached"], "connecting");
@@ -78,9 +81,9 @@ async fn a_delivery_tells_its_story() {
     assert!(because.contains(&"probed".into()), "{unreached}");
     assert!(text(&site, unreached).contains("down is failing since"), "{unreached}");
 
-    // By hand it goes at once, and the rest follows.
+    // A retry by hand is due at once, and the others follow.
     let id = first["delivery_id"].as_str().unwrap();
-    assert_eq!(site.run_verb(&["deliveries", "retry", id]).0, Some(0));
+    assert_eq!(site.run_command(&["deliveries", "retry", id]).0, Some(0));
     let done = || shown(&site, "orders").iter().all(|delivery| delivery["state"] == "delivered");
     until(done).await.unwrap();
     daemon.stop().await;
@@ -89,23 +92,24 @@ async fn a_delivery_tells_its_story() {
     assert_eq!(first["log"][0]["retry_after_heeded"], "overruled");
     assert_eq!(first["log"][1]["reached"], "answered");
 
-    // Sent again by hand, while the subscriber is paused, and nobody runs.
-    assert_eq!(site.run_verb(&["subscribers", "pause", "orders"]).0, Some(0));
-    let (code, said, _) = site.run_verb(&["deliveries", "retry", id]);
-    assert!(code == Some(0) && said.contains("queued again; orders is paused since"), "{said}");
-    let (_, said, _) = site.run_verb(&["deliveries", "retry", unreached["delivery_id"].as_str().unwrap()]);
-    assert!(said.contains("; down is failing since"), "{said}");
+    // A retry by hand while the subscriber is paused and no daemon runs.
+    assert_eq!(site.run_command(&["subscribers", "pause", "orders"]).0, Some(0));
+    let (code, printed, _) = site.run_command(&["deliveries", "retry", id]);
+    assert!(code == Some(0) && printed.contains("queued again; orders is paused since"), "{printed}");
+    let (_, printed, _) =
+        site.run_command(&["deliveries", "retry", unreached["delivery_id"].as_str().unwrap()]);
+    assert!(printed.contains("; down is failing since"), "{printed}");
     let first = &shown(&site, "orders")[0];
     assert_eq!(first["next"]["because"], serde_json::json!(["paused"]));
     assert!(first["queued_again_at"].is_string());
-    let (code, _, failed) = site.run_verb(&["deliveries", "list", "--subscriber", "ordrs"]);
+    let (code, _, failed) = site.run_command(&["deliveries", "list", "--subscriber", "ordrs"]);
     assert!(
         code == Some(1) && failed.contains("no subscriber ordrs") && failed.contains("orders"),
         "{failed}"
     );
-    let said = text(&site, first);
-    assert!(said.contains("(by hand): until trackpost subscribers resume orders"), "{said}");
-    assert_eq!(site.run_verb(&["subscribers", "resume", "orders"]).0, Some(0));
+    let printed = text(&site, first);
+    assert!(printed.contains("(by hand): until trackpost subscribers resume orders"), "{printed}");
+    assert_eq!(site.run_command(&["subscribers", "resume", "orders"]).0, Some(0));
     let first = &shown(&site, "orders")[0];
     assert_eq!(first["next"]["because"], serde_json::json!(["due", "queued_again", "draining"]));
 

@@ -1,4 +1,4 @@
-//! The feed of messages: nothing is skipped, nothing twice, and not for everybody (contract 9.3).
+//! The message feed: complete, without repetitions, and protected by a token (contract 9.3).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS, connect, loopback};
 
-/// The HTTP server of a harness; it ends with the test.
+/// The HTTP server of a harness. It ends with the test.
 struct Server {
     addr: SocketAddr,
     task: JoinHandle<()>,
@@ -50,7 +50,7 @@ impl Server {
         self.get_with(target, "").await
     }
 
-    /// Status and body; `head` holds more header lines.
+    /// Returns status and body. `head`: additional header lines.
     async fn get_with(&self, target: &str, head: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}\r\n");
@@ -75,7 +75,7 @@ impl Drop for Server {
     }
 }
 
-async fn told() -> Harness {
+async fn delivered_harness() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -85,8 +85,8 @@ async fn told() -> Harness {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
-    let harness = told().await;
+async fn feed_pages_continue_each_other_with_the_bodies_as_sent() {
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
     let (mut after, mut ids) = (String::new(), Vec::new());
     loop {
@@ -94,7 +94,7 @@ async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
         let next = page["next"].as_str().unwrap().to_owned();
         let messages = page["messages"].as_array().unwrap();
         let Some(last) = messages.last() else {
-            assert_eq!(next, after, "at the end one stays where one is");
+            assert_eq!(next, after, "the cursor stays at the end");
             break;
         };
         assert_eq!(last["cursor"], next.as_str());
@@ -127,7 +127,7 @@ async fn pages_follow_each_other_with_the_bodies_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn a_reader_beside_the_writer_skips_nothing() {
+async fn a_reader_beside_the_writer_misses_no_message() {
     let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..60).map(|n| format!("se-{n}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -147,7 +147,7 @@ async fn a_reader_beside_the_writer_skips_nothing() {
     });
     harness.poll().await;
     let read = tokio::time::timeout(std::time::Duration::from_secs(60), reader).await;
-    let read = read.expect("the reader gets everything").unwrap();
+    let read = read.expect("the reader gets all messages").unwrap();
     let stored: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages ORDER BY message_key")
         .fetch_all(&mut connect(harness.path()).await)
         .await
@@ -156,7 +156,7 @@ async fn a_reader_beside_the_writer_skips_nothing() {
 }
 
 #[tokio::test]
-async fn a_subscribers_feed_is_what_is_owed_to_it() {
+async fn the_feed_of_a_subscriber_has_its_deliveries() {
     let few = ORDERS.replace("orders", "few").replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&(ORDERS.to_owned() + &few)).await;
     harness.register(&["se-1"]).await;
@@ -171,8 +171,8 @@ async fn a_subscribers_feed_is_what_is_owed_to_it() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named() {
-    let harness = told().await;
+async fn invalid_parameters_are_named() {
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
     let (key, mark) = end.split_once('-').unwrap();
@@ -198,8 +198,8 @@ async fn what_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_good_after_its_message_was_pruned() {
-    let harness = told().await;
+async fn a_cursor_stays_valid_after_its_message_was_pruned() {
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
     let end = server.page("").await["next"].as_str().unwrap().to_owned();
     sqlx::query("DELETE FROM labels").execute(&mut connect(harness.path()).await).await.unwrap();
@@ -208,8 +208,8 @@ async fn a_cursor_is_good_after_its_message_was_pruned() {
 }
 
 #[tokio::test]
-async fn with_a_token_only_its_bearer_reads() {
-    let harness = told().await;
+async fn a_request_needs_the_configured_token() {
+    let harness = delivered_harness().await;
     let server = Server::of(&harness, Some("open sesame")).await;
     for head in ["", "authorization: Bearer open\r\n", "authorization: Basic open sesame\r\n"] {
         let (status, body) = server.get_with("/messages", head).await;
@@ -224,10 +224,10 @@ async fn with_a_token_only_its_bearer_reads() {
 }
 
 #[tokio::test]
-async fn the_daemon_serves_it_behind_its_token() {
+async fn the_daemon_serves_the_feed_with_its_token() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    // Free a moment ago; nobody else asks for this one by name.
+    // This port was free a moment ago, and no other test uses it by number.
     let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
     let http = format!("listen = \"{addr}\"\ntoken = \"open-sesame\"");
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &http));

@@ -1,4 +1,4 @@
-//! How soon news was noticed, as it is kept and told (contract 9.3): measured on a parcel whose every minute is known.
+//! Freshness: delays between a change and its poll, as stored and shown (contract 9.3), for a parcel with known times.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ fn minutes(minutes: i64) -> SignedDuration {
     SignedDuration::from_mins(minutes)
 }
 
-/// `minute` minutes after noon, when the harness opens.
+/// Returns the instant `minute` minutes after noon, when the harness opens.
 fn scan(minute: u32, status: &str, code: &str) -> String {
     event(360 + minute, status, code)
 }
 
-/// A label that was seen at noon with one scan; nothing is counted of it yet.
+/// A label that was polled at noon with one scan. Nothing is counted yet.
 async fn watched() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &tracking("IT", &[&scan(0, "AC", "PU")]));
     harness.poll().await;
-    assert_eq!(counted(&harness).await, [], "a first answer says nothing of us");
+    assert_eq!(counted(&harness).await, [], "a first answer is not counted");
     harness
 }
 
@@ -38,7 +38,7 @@ async fn look(harness: &mut Harness, after: SignedDuration, answer: &str) {
     harness.poll_again("se-1").await;
 }
 
-/// Kind, whether of deliveries, and the buckets that hold something, with what they hold.
+/// Returns kind, whether of deliveries, and the buckets that are not empty, with their counts.
 type Counted = (Kind, bool, Vec<(usize, u64)>);
 
 fn held(series: &Series) -> Counted {
@@ -51,17 +51,17 @@ async fn counted(harness: &Harness) -> Vec<Counted> {
 }
 
 #[tokio::test]
-async fn what_was_noticed_when_is_kept_through_a_restart() {
+async fn freshness_counts_survive_a_restart() {
     let mut harness = watched().await;
     let (a, b, c) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"), scan(100, "DE", "DL"));
-    // Seen 9 minutes after it happened, 20 after the last look.
+    // Polled 9 minutes after the scan, 20 after the last poll.
     look(&mut harness, minutes(20), &tracking("IT", &[&b, &a])).await;
-    // A look that brings nothing new, and one that fails: the last good one counts.
+    // An unchanged poll and a failed one: the last good one counts.
     look(&mut harness, minutes(40), &tracking("IT", &[&b, &a])).await;
     harness.answers("se-1", Answer::json(500, String::new()));
     harness.pass(minutes(30));
     harness.poll_again("se-1").await;
-    // The delivery comes with two scans that were backfilled, one of them of the future.
+    // The delivery arrives with two backfilled scans, one of them in the future.
     let (old, ahead) = (scan(5, "IT", "DP"), scan(400, "IT", "NT"));
     look(&mut harness, minutes(60), &tracking("DE", &[&ahead, &c, &b, &old, &a])).await;
     harness.restart().await;
@@ -71,7 +71,7 @@ async fn what_was_noticed_when_is_kept_through_a_restart() {
     assert_eq!(
         series.iter().map(held).collect::<Vec<_>>(),
         [
-            // 90 minutes since the last good look, twice; 20 minutes.
+            // 90 minutes since the last good poll, twice; 20 minutes.
             (Kind::Own, false, vec![(3, 1), (5, 1)]),
             (Kind::Own, true, vec![(5, 1)]),
             (Kind::Seen, false, vec![(1, 1)]),
@@ -82,7 +82,7 @@ async fn what_was_noticed_when_is_kept_through_a_restart() {
 }
 
 #[tokio::test]
-async fn nobody_answers_for_the_time_when_a_label_was_not_watched() {
+async fn time_without_watching_a_label_is_not_counted() {
     let mut harness = watched().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
     harness.store().remove_by_hand(&key).await.unwrap();
@@ -100,11 +100,11 @@ async fn nobody_answers_for_the_time_when_a_label_was_not_watched() {
 }
 
 #[tokio::test]
-async fn a_look_that_falls_behind_its_plan_is_counted() {
+async fn a_late_poll_is_counted() {
     let mut harness = watched().await;
     harness.pass_until_due().await;
     harness.poll().await;
-    assert_eq!(counted(&harness).await, [], "in time");
+    assert_eq!(counted(&harness).await, [], "the poll is in time");
     harness.pass_until_due().await;
     harness.pass(minutes(50));
     harness.poll().await;
@@ -112,7 +112,7 @@ async fn a_look_that_falls_behind_its_plan_is_counted() {
 }
 
 #[tokio::test]
-async fn once_a_day_the_log_says_how_fresh_we_were() {
+async fn freshness_is_logged_once_a_day() {
     let mut harness = watched().await;
     let (a, b) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"));
     look(&mut harness, minutes(20), &tracking("DE", &[&scan(15, "DE", "DL"), &b, &a])).await;
@@ -123,7 +123,7 @@ async fn once_a_day_the_log_says_how_fresh_we_were() {
     let logging = tracing::subscriber::set_default(subscriber);
     let mut report = Report::new(harness.now());
     for _ in 0..3 {
-        // To half past seven, to half past two, to half past nine.
+        // Until half past seven, half past two, and half past nine.
         report.step(harness.store(), harness.now()).await.unwrap();
         harness.pass(minutes(420));
     }
@@ -141,7 +141,7 @@ async fn once_a_day_the_log_says_how_fresh_we_were() {
 }
 
 #[tokio::test]
-async fn old_days_become_one_and_sums_only_grow() {
+async fn old_days_are_merged_and_sums_never_decrease() {
     let mut harness = watched().await;
     let list: Vec<String> = (0..4).map(|n| scan(n * 10, "IT", &format!("C{n}"))).rev().collect();
     for seen in 1..=4 {

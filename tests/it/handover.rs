@@ -1,4 +1,5 @@
-//! How deliveries reach their courier: through memory after the commit, and from the table where memory does not do.
+//! Handover of deliveries to their courier: through memory after the commit, and from the table beyond the memory
+//! limit.
 
 use jiff::SignedDuration;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ async fn execute(harness: &Harness, statement: &'static str) {
     sqlx::query(statement).execute(&mut connect(harness.path()).await).await.unwrap();
 }
 
-/// A courier of `orders` that holds no more than this in memory.
+/// A courier of `orders` with this memory limit.
 fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
     let subscriber = harness.policy.subscribers[0].clone();
     let (_, audience) = watch::channel(harness.policy.subscribers.clone().into());
@@ -26,13 +27,13 @@ fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_sent_without_being_read_again() {
+async fn committed_deliveries_are_sent_without_reading_the_table() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.deliver().await;
     harness.says("se-1", &in_transit());
     harness.poll().await;
-    // Whoever read the table would send this.
+    // A courier that reads the table would send this delivery.
     execute(&harness, "UPDATE messages SET body = replace(body, 'MEMPHIS', 'OMAHA')").await;
     harness.deliver().await;
     let bodies = harness.callbacks("orders").into_iter().map(|callback| callback.body);
@@ -48,7 +49,11 @@ async fn an_idle_courier_sleeps() {
     let (courier, now) = ("orders", harness.now());
     for _ in 0..2 {
         let wake = harness.courier(courier).step(now).await.unwrap();
-        assert_eq!(wake.duration_since(now), SignedDuration::from_secs(30), "but for a sign of life");
+        assert_eq!(
+            wake.duration_since(now),
+            SignedDuration::from_secs(30),
+            "it wakes only for its heartbeat"
+        );
     }
     harness.receiver.answer_always(Answer::status(500));
     harness.register(&["se-1"]).await;
@@ -57,11 +62,11 @@ async fn an_idle_courier_sleeps() {
     harness.deliver_once(courier).await;
     let wake = harness.courier(courier).step(now).await.unwrap();
     let next = harness.count("SELECT min(next_attempt_at) FROM deliveries WHERE attempts > 0").await;
-    assert_eq!(wake.as_millisecond(), next, "until the first retry");
+    assert_eq!(wake.as_millisecond(), next, "it sleeps until the first retry");
 }
 
 #[tokio::test]
-async fn a_backlog_that_memory_does_not_hold_is_delivered_whole_and_in_order() {
+async fn a_backlog_beyond_the_memory_limit_is_delivered_completely_and_in_order() {
     for (deliveries, fails) in [(1, false), (3, false), (3, true), (8, true)] {
         let mut harness =
             Harness::with(&format!("requests_per_minute = 60000\n{ORDERS}max_in_flight = 2\n")).await;
@@ -75,7 +80,7 @@ async fn a_backlog_that_memory_does_not_hold_is_delivered_whole_and_in_order() {
         harness.poll().await;
         drop(harness.take_courier("orders"));
         let mut courier = courier_within(&harness, deliveries);
-        // News come in while the backlog is there.
+        // More messages are created while the backlog exists.
         courier.step(harness.now()).await.unwrap();
         harness.pass(seconds(120));
         labels[10..].iter().for_each(|label| harness.says(label, &tracking("IT", &scans[..2])));
@@ -95,7 +100,7 @@ async fn a_backlog_that_memory_does_not_hold_is_delivered_whole_and_in_order() {
         assert_eq!(harness.count(PENDING).await, 0, "{deliveries}");
         let accepted = harness.receiver.accepted();
         assert_eq!((accepted.repeated().len(), accepted.violations()), (0, &[][..]), "{deliveries}");
-        harness.employ(courier, "orders");
+        harness.return_courier(courier, "orders");
     }
 }
 
@@ -120,7 +125,7 @@ async fn a_ping_is_sent_once_and_changes_nothing() {
                 .fetch_one(&mut connect(harness.path()).await)
                 .await
                 .unwrap();
-        assert_eq!(last, (state.to_owned(), 1), "it is sent though the subscriber asked to be left alone");
+        assert_eq!(last, (state.to_owned(), 1), "it is sent in spite of the Retry-After");
         harness.pass(seconds(1));
     }
     assert_eq!(harness.store().subscriber_health(&orders).await.unwrap(), before);
@@ -156,7 +161,7 @@ async fn the_reason_is_stored_when_it_is_decided() {
 }
 
 #[tokio::test]
-async fn what_another_process_commits_is_noticed_and_our_own_is_not() {
+async fn commits_of_other_processes_wake_the_courier_and_its_own_do_not() {
     let harness = Harness::new().await;
     let mut changes = harness.store().foreign_changes();
     harness.register(&["se-1"]).await;

@@ -1,22 +1,22 @@
-//! What is new and what is not (contract 5).
+//! Messages about changes of a label's history (contract 5).
 
 use serde_json::Value;
 
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, hours};
 
-/// A harness in which `se-1` was seen with `answer`, and what it told so far is forgotten.
-async fn seen(answer: &str) -> (Harness, usize) {
+/// Returns a harness in which `se-1` was polled with `answer`, without the messages so far.
+async fn polled_once(answer: &str) -> (Harness, usize) {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", answer);
     harness.poll_and_deliver().await;
-    let told = harness.kinds().len();
-    (harness, told)
+    let count = harness.kinds().len();
+    (harness, count)
 }
 
-/// Looks at `se-1` with `answer` there now; the bodies of what is told of it.
-async fn told(harness: &mut Harness, answer: &str) -> Vec<Value> {
+/// Polls `se-1` with `answer`. Returns the bodies of its messages.
+async fn messages_after(harness: &mut Harness, answer: &str) -> Vec<Value> {
     let before = harness.callbacks("orders").len();
     harness.says("se-1", answer);
     harness.pass(hours(3));
@@ -31,7 +31,7 @@ fn kinds(bodies: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_same_facts_told_otherwise_make_no_message() {
+async fn equal_events_in_another_spelling_make_no_message() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let first = tracking("IT", &[&b, &a]);
     let reversed = a.replace("\"country_code\":\"US\",", "").replacen('{', "{\"country_code\":\"US\",", 1);
@@ -45,18 +45,18 @@ async fn the_same_facts_told_otherwise_make_no_message() {
         ("another case of the status", first.replace("\"status_code\":\"IT\"", "\"status_code\":\"it\"")),
         ("an unknown field", first.replacen('{', "{\"new_of_the_vendor\":[1],", 1)),
     ] {
-        let (mut harness, before) = seen(&first).await;
-        assert_eq!(kinds(&told(&mut harness, &again).await), [""; 0], "{what}");
-        assert_eq!(kinds(&told(&mut harness, &first).await), [""; 0], "{what}, and back");
+        let (mut harness, before) = polled_once(&first).await;
+        assert_eq!(kinds(&messages_after(&mut harness, &again).await), [""; 0], "{what}");
+        assert_eq!(kinds(&messages_after(&mut harness, &first).await), [""; 0], "{what}, and back");
         assert_eq!(harness.count("SELECT count(*) FROM messages").await as usize, before);
     }
 }
 
 #[tokio::test]
 async fn one_new_event_makes_one_message_and_the_summary() {
-    let (mut harness, _) = seen(&in_transit()).await;
+    let (mut harness, _) = polled_once(&in_transit()).await;
     let (old, new) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let bodies = told(&mut harness, &tracking("IT", &[&new, &old])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&new, &old])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["event"]["event_code"], "AR");
     assert_eq!(bodies[1]["data"]["changes"].as_array().unwrap().len(), 1);
@@ -65,7 +65,7 @@ async fn one_new_event_makes_one_message_and_the_summary() {
     assert_eq!(
         seqs[3],
         harness.now().as_millisecond() as u64,
-        "milliseconds, since they are higher than the last"
+        "milliseconds, since they are higher than the last seq"
     );
 }
 
@@ -77,7 +77,8 @@ async fn several_events_come_oldest_first_and_the_summary_last() {
         .map(|(m, s, c)| event(m, s, c))
         .into();
     let bodies =
-        told(&mut harness, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>())).await;
+        messages_after(&mut harness, &tracking("DE", &scans.iter().map(String::as_str).collect::<Vec<_>>()))
+            .await;
     assert_eq!(
         kinds(&bodies),
         [
@@ -93,7 +94,7 @@ async fn several_events_come_oldest_first_and_the_summary_last() {
     );
     let codes: Vec<_> = bodies[..4].iter().map(|body| &body["data"]["event"]["event_code"]).collect();
     assert_eq!(codes, ["PU", "OD", "X1", "DL"]);
-    assert_eq!(bodies[5]["data"]["event"]["event_code"], "X1", "the exception under a newer scan");
+    assert_eq!(bodies[5]["data"]["event"]["event_code"], "X1", "the exception below a newer scan");
     let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at), ("finished", None));
 }
@@ -101,9 +102,9 @@ async fn several_events_come_oldest_first_and_the_summary_last() {
 #[tokio::test]
 async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
     let bare = event_in(0, "AC", "PU", "");
-    let (mut harness, _) = seen(&tracking("IT", &[&bare])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&bare])).await;
     let first: Value = serde_json::from_slice(&harness.callbacks("orders")[0].body).unwrap();
-    let bodies = told(&mut harness, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&event_in(0, "AC", "PU", "MEMPHIS")])).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     let revised = &bodies[0]["data"]["events"][0];
     assert_eq!(revised["event_id"], first["data"]["event"]["event_id"]);
@@ -115,13 +116,13 @@ async fn an_enriched_event_keeps_its_id_and_gets_a_revision() {
 }
 
 #[tokio::test]
-async fn a_list_rewritten_as_a_whole_makes_one_message() {
+async fn a_completely_rewritten_list_makes_one_message() {
     let list = |city: &str| {
         let scans: Vec<String> = (0..6).map(|n| event_in(n * 30, "IT", &format!("C{n}"), city)).collect();
         tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    let (mut harness, _) = seen(&list("")).await;
-    let bodies = told(&mut harness, &list("OMAHA")).await;
+    let (mut harness, _) = polled_once(&list("")).await;
+    let bodies = messages_after(&mut harness, &list("OMAHA")).await;
     assert_eq!(kinds(&bodies), ["event.revised", "updated"]);
     assert_eq!(bodies[0]["data"]["events"].as_array().unwrap().len(), 6);
 }
@@ -130,36 +131,38 @@ async fn a_list_rewritten_as_a_whole_makes_one_message() {
 async fn an_event_is_retracted_after_two_good_polls_without_it_and_may_return() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
-    let (mut harness, _) = seen(&full).await;
+    let (mut harness, _) = polled_once(&full).await;
     let id = |body: &Value| body["data"]["event"]["event_id"].clone();
     let added: Value = serde_json::from_slice(&harness.callbacks("orders")[1].body).unwrap();
 
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "missing once");
-    assert_eq!(kinds(&told(&mut harness, &full).await), [""; 0], "and there again");
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "missing once");
-    let bodies = told(&mut harness, &short).await;
+    assert_eq!(kinds(&messages_after(&mut harness, &short).await), [""; 0], "the event is missing once");
+    assert_eq!(kinds(&messages_after(&mut harness, &full).await), [""; 0], "the event is present again");
+    assert_eq!(kinds(&messages_after(&mut harness, &short).await), [""; 0], "the event is missing once");
+    let bodies = messages_after(&mut harness, &short).await;
     assert_eq!(kinds(&bodies), ["event.retracted", "updated"]);
     assert_eq!(bodies[0]["data"]["events"][0]["event_id"], id(&added));
-    assert_eq!(kinds(&told(&mut harness, &short).await), [""; 0], "it is said once");
+    assert_eq!(kinds(&messages_after(&mut harness, &short).await), [""; 0], "it is reported once");
 
-    let bodies = told(&mut harness, &full).await;
+    let bodies = messages_after(&mut harness, &full).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!((id(&bodies[0]), &bodies[0]["data"]["event"]["returned"]), (id(&added), &Value::from(true)));
 }
 
 #[tokio::test]
-async fn late_is_said_once_and_for_all() {
+async fn late_is_reported_once() {
     let (a, it, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
-    // It comes beside `first`, goes, and returns beside `others`, by whom it would be judged otherwise.
+    // The event appears beside `first`, disappears, and returns beside `others`, with which it would be matched
+    // differently.
     for (first, others, late) in [(&c, vec![a.as_str()], true), (&a, vec![&c, &a], false)] {
-        let (mut harness, _) = seen(&tracking("IT", &[first])).await;
-        let added = told(&mut harness, &tracking("IT", &[&it, first])).await;
+        let (mut harness, _) = polled_once(&tracking("IT", &[first])).await;
+        let added = messages_after(&mut harness, &tracking("IT", &[&it, first])).await;
         assert_eq!(added[0]["data"]["event"]["late"], late);
-        told(&mut harness, &tracking("IT", &others)).await;
-        let gone = told(&mut harness, &tracking("IT", &others)).await;
+        messages_after(&mut harness, &tracking("IT", &others)).await;
+        let gone = messages_after(&mut harness, &tracking("IT", &others)).await;
         let gone = gone[0]["data"]["events"].as_array().unwrap();
         assert_eq!(gone.iter().find(|event| event["event_code"] == "AR").unwrap()["late"], late);
-        let back = told(&mut harness, &tracking("IT", &[&[it.as_str()], &others[..]].concat())).await;
+        let back =
+            messages_after(&mut harness, &tracking("IT", &[&[it.as_str()], &others[..]].concat())).await;
         assert_eq!(kinds(&back), ["event.added", "updated"]);
         let event = &back[0]["data"]["event"];
         assert_eq!((&event["returned"], &event["late"]), (&Value::from(true), &Value::from(late)));
@@ -167,38 +170,38 @@ async fn late_is_said_once_and_for_all() {
 }
 
 #[tokio::test]
-async fn what_was_announced_stands_while_a_feed_flaps() {
+async fn the_last_announced_content_stays_current_while_answers_alternate() {
     let (a, other) = (event_in(0, "AC", "PU", ""), event(60, "IT", "AR"));
     let b = event_in(0, "AC", "PU", "MEMPHIS");
     let list = |first: &str| tracking("IT", &[&other, first]);
-    let (mut harness, _) = seen(&list(&a)).await;
-    assert_eq!(kinds(&told(&mut harness, &list(&b)).await), ["event.revised", "updated"]);
-    let back = told(&mut harness, &list(&a)).await;
+    let (mut harness, _) = polled_once(&list(&a)).await;
+    assert_eq!(kinds(&messages_after(&mut harness, &list(&b)).await), ["event.revised", "updated"]);
+    let back = messages_after(&mut harness, &list(&a)).await;
     assert_eq!(kinds(&back), ["event.revised", "updated"]);
-    assert_eq!(kinds(&told(&mut harness, &list(&b)).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &list(&b)).await), [""; 0]);
 
     let row = harness.count("SELECT label_key FROM labels").await;
     let events = harness.store().label_events(row, u32::MAX).await.unwrap();
     let id = &back[0]["data"]["events"][0]["event_id"];
-    let shown = events.iter().find(|event| event.event_id == *id).expect("it is in the history");
-    assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "as the last message of it said");
+    let shown = events.iter().find(|event| event.event_id == *id).expect("the event is in the history");
+    assert_eq!((shown.revision, shown.event.get()), (3, a.as_str()), "the content of its last message");
 
     let c = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
-    let news = told(&mut harness, &list(&c)).await;
-    let revised = &news[0]["data"]["events"][0];
+    let bodies = messages_after(&mut harness, &list(&c)).await;
+    let revised = &bodies[0]["data"]["events"][0];
     assert_eq!(revised["revision"], 4);
-    assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "what was announced last");
+    assert_eq!(revised["previous"], serde_json::from_str::<Value>(&a).unwrap(), "the content announced last");
     assert_eq!(revised["changed"], serde_json::json!(["city_locality", "signer"]));
 }
 
 #[tokio::test]
-async fn a_return_that_says_something_else_names_it() {
+async fn a_changed_event_that_returns_lists_its_changes() {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
-    let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
-    told(&mut harness, &tracking("IT", &[&a])).await;
-    told(&mut harness, &tracking("IT", &[&a])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&b, &a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&a])).await;
     let filled = event_in(60, "IT", "AR", "MEMPHIS");
-    let back = told(&mut harness, &tracking("IT", &[&filled, &a])).await;
+    let back = messages_after(&mut harness, &tracking("IT", &[&filled, &a])).await;
     assert_eq!(kinds(&back), ["event.added", "updated"]);
     let event = &back[0]["data"]["event"];
     assert_eq!((&event["revision"], &event["returned"]), (&Value::from(2), &Value::from(true)));
@@ -212,15 +215,15 @@ async fn a_return_that_says_something_else_names_it() {
 }
 
 #[tokio::test]
-async fn the_whole_life_of_an_event_is_kept() {
+async fn every_change_of_an_event_is_recorded() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let (full, short) = (tracking("IT", &[&b, &a]), tracking("IT", &[&a]));
-    let (mut harness, _) = seen(&full).await;
+    let (mut harness, _) = polled_once(&full).await;
     let revised = b.replacen('{', "{\"signer\":\"M. Muster\",", 1);
-    told(&mut harness, &tracking("IT", &[&revised, &a])).await;
-    told(&mut harness, &short).await;
-    told(&mut harness, &short).await;
-    told(&mut harness, &tracking("IT", &[&revised, &a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&revised, &a])).await;
+    messages_after(&mut harness, &short).await;
+    messages_after(&mut harness, &short).await;
+    messages_after(&mut harness, &tracking("IT", &[&revised, &a])).await;
     let row = harness.count("SELECT label_key FROM labels").await;
     let events = harness.store().label_events(row, u32::MAX).await.unwrap();
     let changes = &events[1].changes;
@@ -233,14 +236,14 @@ async fn the_whole_life_of_an_event_is_kept() {
 }
 
 #[tokio::test]
-async fn a_journey_is_written_as_the_sandbox_plays_it() {
+async fn an_exported_journey_equals_that_of_the_sandbox() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
     let answers = [tracking("AC", &[&a]), tracking("IT", &[&b, &a])];
-    let (mut harness, _) = seen(&answers[0]).await;
+    let (mut harness, _) = polled_once(&answers[0]).await;
     let noticed = harness.now();
-    told(&mut harness, &answers[1]).await;
+    messages_after(&mut harness, &answers[1]).await;
     let row = harness.count("SELECT label_key FROM labels").await;
-    let journey = harness.store().journey(row).await.unwrap().expect("there was news");
+    let journey = harness.store().journey(row).await.unwrap().expect("the label has changes");
     let line = serde_json::to_string(&journey).unwrap();
     let recorded = trackpost::sandbox::Recorded::read(&line).unwrap();
     assert_eq!(recorded.len(), 1);
@@ -251,60 +254,61 @@ async fn a_journey_is_written_as_the_sandbox_plays_it() {
 }
 
 #[tokio::test]
-async fn a_journey_leaves_out_what_only_became_certain() {
+async fn an_exported_journey_omits_polls_that_only_confirm_a_retraction() {
     let (a, b, c) = (event(0, "AC", "PU"), event(60, "IT", "AR"), event(90, "IT", "DP"));
     let (full, other) = (tracking("IT", &[&b, &a]), tracking("IT", &[&c, &a]));
-    let (mut harness, _) = seen(&full).await;
-    assert_eq!(kinds(&told(&mut harness, &other).await), ["event.added", "updated"]);
-    assert_eq!(kinds(&told(&mut harness, &other).await), ["event.retracted", "updated"]);
-    assert_eq!(kinds(&told(&mut harness, &full).await), ["event.added", "updated"]);
+    let (mut harness, _) = polled_once(&full).await;
+    assert_eq!(kinds(&messages_after(&mut harness, &other).await), ["event.added", "updated"]);
+    assert_eq!(kinds(&messages_after(&mut harness, &other).await), ["event.retracted", "updated"]);
+    assert_eq!(kinds(&messages_after(&mut harness, &full).await), ["event.added", "updated"]);
     let row = harness.count("SELECT label_key FROM labels").await;
-    let journey = harness.store().journey(row).await.unwrap().expect("there was news");
-    let said: Vec<&str> = journey.observations.iter().map(|observation| observation.tracking.get()).collect();
-    assert_eq!(said, [&full, &other, &full]);
+    let journey = harness.store().journey(row).await.unwrap().expect("the label has changes");
+    let contents: Vec<&str> =
+        journey.observations.iter().map(|observation| observation.tracking.get()).collect();
+    assert_eq!(contents, [&full, &other, &full]);
 }
 
 #[tokio::test]
 async fn a_failure_between_two_good_polls_retracts_nothing() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let (mut harness, _) = seen(&tracking("IT", &[&b, &a])).await;
-    told(&mut harness, &tracking("IT", &[&a])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&b, &a])).await;
+    messages_after(&mut harness, &tracking("IT", &[&a])).await;
     for garbled in ["", "{}", "[]"] {
-        assert_eq!(kinds(&told(&mut harness, garbled).await), [""; 0]);
+        assert_eq!(kinds(&messages_after(&mut harness, garbled).await), [""; 0]);
     }
-    assert_eq!(kinds(&told(&mut harness, &tracking("IT", &[&b, &a])).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &tracking("IT", &[&b, &a])).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn an_empty_list_after_a_full_one_retracts_nothing() {
-    let (mut harness, _) = seen(&in_transit()).await;
+    let (mut harness, _) = polled_once(&in_transit()).await;
     for _ in 0..5 {
-        assert_eq!(kinds(&told(&mut harness, &tracking("IT", &[])).await), [""; 0]);
+        assert_eq!(kinds(&messages_after(&mut harness, &tracking("IT", &[])).await), [""; 0]);
     }
-    assert_eq!(kinds(&told(&mut harness, &in_transit()).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &in_transit()).await), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_backfilled_event_is_late() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "IT", "AR"));
-    let (mut harness, _) = seen(&tracking("IT", &[&b])).await;
-    let bodies = told(&mut harness, &tracking("IT", &[&b, &a])).await;
+    let (mut harness, _) = polled_once(&tracking("IT", &[&b])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["event"]["late"], true);
 }
 
 #[tokio::test]
-async fn a_finished_label_is_looked_at_once_and_reopened_if_it_moved() {
+async fn a_finished_label_is_polled_once_more_and_reopened_if_it_moved() {
     let (a, b) = (event(0, "AC", "PU"), event(60, "DE", "DL"));
     let delivered = tracking("DE", &[&b, &a]);
-    let (mut harness, _) = seen(&delivered).await;
-    assert_eq!(kinds(&told(&mut harness, &delivered).await), [""; 0]);
+    let (mut harness, _) = polled_once(&delivered).await;
+    assert_eq!(kinds(&messages_after(&mut harness, &delivered).await), [""; 0]);
     assert_eq!(harness.row("se-1").await.state, "finished");
     assert_eq!(harness.row("se-1").await.next_poll_at, None);
 
-    // A day later: a later clock of the same day is the vehicle's.
+    // A day later. A later time on the same day belongs to the vehicle.
     let c = event(30 * 60, "IT", "RS");
-    let bodies = told(&mut harness, &tracking("IT", &[&c, &b, &a])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&c, &b, &a])).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
     assert_eq!(
         (&bodies[2]["data"]["from"], &bodies[2]["data"]["to"]),
@@ -315,58 +319,63 @@ async fn a_finished_label_is_looked_at_once_and_reopened_if_it_moved() {
 }
 
 #[tokio::test]
-async fn a_baseline_records_and_says_nothing() {
+async fn a_baseline_is_recorded_without_messages() {
     let mut harness = Harness::with(&format!("[registration]\nfirst_poll = \"baseline\"\n{ORDERS}")).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
     assert_eq!(harness.kinds(), [""; 0]);
     assert_eq!(harness.count("SELECT count(*) FROM tracking_events").await, 1);
-    let bodies = told(&mut harness, &tracking("IT", &[&event(60, "IT", "AR"), &event(0, "AC", "PU")])).await;
+    let bodies =
+        messages_after(&mut harness, &tracking("IT", &[&event(60, "IT", "AR"), &event(0, "AC", "PU")])).await;
     assert_eq!(kinds(&bodies), ["event.added", "updated"]);
     assert_eq!(bodies[0]["data"]["seq"], harness.now().as_millisecond());
 }
 
 #[tokio::test]
-async fn an_estimate_is_news_when_its_day_changes() {
+async fn an_estimate_makes_a_message_when_its_day_changes() {
     let with = |estimate: &str| {
         in_transit()
             .replace(r#""estimated_delivery_date":null"#, &format!(r#""estimated_delivery_date":{estimate}"#))
     };
-    let (mut harness, _) = seen(&with("null")).await;
+    let (mut harness, _) = polled_once(&with("null")).await;
     for (estimate, from, to) in [
         (r#""2030-03-06T00:00:00Z""#, Value::Null, "2030-03-06T00:00:00Z".into()),
         (r#""2030-03-07T00:00:00Z""#, "2030-03-06T00:00:00Z".into(), "2030-03-07T00:00:00Z".into()),
         ("null", "2030-03-07T00:00:00Z".into(), Value::Null),
     ] {
-        let bodies = told(&mut harness, &with(estimate)).await;
+        let bodies = messages_after(&mut harness, &with(estimate)).await;
         assert_eq!(kinds(&bodies), ["estimate.changed", "updated"], "{estimate}");
         assert_eq!((&bodies[0]["data"]["from"], &bodies[0]["data"]["to"]), (&from, &to));
     }
-    told(&mut harness, &with(r#""2030-03-06T00:00:00Z""#)).await;
-    assert_eq!(kinds(&told(&mut harness, &with(r#""2030-03-06T20:00:00Z""#)).await), [""; 0], "another hour");
+    messages_after(&mut harness, &with(r#""2030-03-06T00:00:00Z""#)).await;
+    assert_eq!(
+        kinds(&messages_after(&mut harness, &with(r#""2030-03-06T20:00:00Z""#)).await),
+        [""; 0],
+        "only the hour differs"
+    );
 }
 
 #[tokio::test]
-async fn out_for_delivery_is_told_though_it_is_no_status() {
-    let (mut harness, _) = seen(&in_transit()).await;
+async fn out_for_delivery_makes_a_message_although_it_is_not_a_status() {
+    let (mut harness, _) = polled_once(&in_transit()).await;
     let out = event(120, "IT", "OD")
         .replace(r#""status_detail_code":null"#, r#""status_detail_code":"OUT_FOR_DELIVERY""#);
-    let bodies = told(&mut harness, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
+    let bodies = messages_after(&mut harness, &tracking("IT", &[&out, &event(0, "AC", "PU")])).await;
     assert_eq!(kinds(&bodies), ["event.added", "out_for_delivery", "updated"]);
 }
 
 #[tokio::test]
 async fn a_parcel_without_change_for_sixty_days_has_expired() {
-    let (mut harness, before) = seen(&in_transit()).await;
+    let (mut harness, before) = polled_once(&in_transit()).await;
     let first = harness.now();
     while harness.row("se-1").await.state == "active" {
         harness.pass_until_due().await;
         harness.poll().await;
-        assert!(harness.now() <= first + hours(61 * 24), "it is given up in time");
+        assert!(harness.now() <= first + hours(61 * 24), "the label expires in time");
     }
     harness.deliver().await;
-    // Silence is said first, and once; then patience ends.
+    // Stalled is reported first and once, then expired.
     assert_eq!(harness.kinds()[before..], ["tracking.stalled", "tracking.expired"]);
     assert!(harness.now() >= first + hours(60 * 24));
     assert_eq!(harness.row("se-1").await.state, "expired");

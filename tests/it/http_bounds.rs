@@ -1,4 +1,4 @@
-//! Whatever is done to the HTTP port, it stays bounded in connections, time and bytes (contract 9.3).
+//! Bounds of the HTTP port: connections, time and bytes (contract 9.3).
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::harness::parcel::in_transit;
 use crate::pages::listening;
 use crate::site::Server;
 
-/// The most connections at a time.
+/// The largest number of connections at a time.
 const MOST: usize = 256;
 
 async fn read_all(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
-    // A connection that is reset has said all that it will.
+    // A reset connection sends nothing more.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -30,7 +30,7 @@ async fn the_oldest_idle_connection_makes_room() {
     let mut open = Vec::new();
     for _ in 0..MOST + 20 {
         open.push(TcpStream::connect(server.addr).await.unwrap());
-        // One after the other is accepted, so their order is known.
+        // The server accepts one after the other, so the order is known.
         assert_eq!(server.get_with("/readyz", "").await.0, 200, "after {}", open.len());
     }
     let last = open.pop().unwrap();
@@ -42,7 +42,7 @@ async fn the_oldest_idle_connection_makes_room() {
 }
 
 #[tokio::test]
-async fn half_a_request_and_silence_are_closed_in_time() {
+async fn incomplete_requests_and_idle_connections_are_closed() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     let watch = Stopwatch::start();
@@ -52,12 +52,12 @@ async fn half_a_request_and_silence_are_closed_in_time() {
     let ended = tokio::time::timeout(Duration::from_secs(20), async {
         tokio::join!(read_all(silent), read_all(half))
     });
-    ended.await.expect("both are closed");
+    ended.await.expect("both connections are closed");
     assert!(watch.elapsed() >= Duration::from_secs(9), "{:?}", watch.elapsed());
 }
 
 #[tokio::test]
-async fn a_page_of_the_feed_ends_at_a_mebibyte() {
+async fn a_feed_page_has_at_most_a_mebibyte() {
     let long = format!(
         r#"{{"tracking_number":"1Z","status_code":"IT","events":[{{"occurred_at":"2030-03-04T10:00:00Z","description":"{}"}}]}}"#,
         "x".repeat(200 << 10)
@@ -87,7 +87,7 @@ async fn a_page_of_the_feed_ends_at_a_mebibyte() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pages_is_answered_or_told_to_come_again() {
+async fn page_requests_over_the_limit_get_503() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     let statuses = futures_util::future::join_all((0..200).map(|_| server.get_with("/", ""))).await;
@@ -101,7 +101,7 @@ async fn a_flood_of_pages_is_answered_or_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn half_a_request_does_not_hold_up_the_stop() {
+async fn an_incomplete_request_does_not_delay_the_stop() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     let (addr, configuration) = listening(&site, "[\"se-1\"]");
@@ -119,6 +119,6 @@ async fn half_a_request_does_not_hold_up_the_stop() {
     daemon.stop().await;
     assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
     let wal = site.folder().join("trackpost.db-wal");
-    assert!(!wal.exists(), "the database was closed");
+    assert!(!wal.exists(), "the database is closed");
     site.inspect();
 }

@@ -1,4 +1,4 @@
-//! The newcomer's path without a key: `init --sandbox` and the commands that it prints (contract 1).
+//! First steps without a key: `init --sandbox` and the commands that it prints (contract 1).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -19,12 +19,12 @@ fn trackpost(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String)
 }
 
 /// The commands that `init` printed, without their comments.
-fn next(said: &str) -> Vec<String> {
-    let lines = said.lines().skip_while(|line| *line != "next:").skip(1);
+fn next(printed: &str) -> Vec<String> {
+    let lines = printed.lines().skip_while(|line| *line != "next:").skip(1);
     lines.filter_map(|line| Some(line.split(" # ").next()?.trim().to_owned())).collect()
 }
 
-/// Processes that end with the test.
+/// Processes that are killed with the test.
 struct Running(Vec<Child>);
 
 impl Drop for Running {
@@ -37,12 +37,12 @@ impl Drop for Running {
 }
 
 #[tokio::test]
-async fn events_arrive_by_the_commands_that_init_prints() {
+async fn the_commands_that_init_prints_deliver_events() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, said, error) = trackpost(folder.path(), &["init", "--sandbox"]);
+    let (code, printed, error) = trackpost(folder.path(), &["init", "--sandbox"]);
     assert_eq!(code, Some(0), "{error}");
-    let commands = next(&said);
-    assert_eq!(commands.len(), 4, "{said}");
+    let commands = next(&printed);
+    assert_eq!(commands.len(), 4, "{printed}");
     for command in &commands {
         assert!(README.contains(command.as_str()), "the README lacks {command}");
     }
@@ -83,7 +83,7 @@ async fn events_arrive_by_the_commands_that_init_prints() {
 }
 
 #[test]
-fn init_overwrites_nothing_and_works_without_a_key() {
+fn init_keeps_existing_files_and_works_without_a_key() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("orders.secret"), "mine").unwrap();
     let (code, _, error) = trackpost(folder.path(), &["init"]);
@@ -93,17 +93,17 @@ fn init_overwrites_nothing_and_works_without_a_key() {
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     std::fs::remove_file(folder.path().join("orders.secret")).unwrap();
-    let (code, said, error) = trackpost(folder.path(), &["init"]);
+    let (code, printed, error) = trackpost(folder.path(), &["init"]);
     assert_eq!(code, Some(0), "{error}");
-    assert!(said.contains("put your API key in") && said.contains("trackpost run"), "{said}");
-    let (code, said, _) = trackpost(folder.path(), &["check", "--config", "trackpost.toml"]);
-    assert_eq!(code, Some(0), "{said}");
+    assert!(printed.contains("put your API key in") && printed.contains("trackpost run"), "{printed}");
+    let (code, printed, _) = trackpost(folder.path(), &["check", "--config", "trackpost.toml"]);
+    assert_eq!(code, Some(0), "{printed}");
     assert_eq!(trackpost(folder.path(), &["init", "--sandbox"]).0, Some(1));
 
-    // Where no configuration is, the way to one is named.
+    // Without a configuration the error names the command that writes one.
     for verb in [&["check"][..], &["run"], &["status"], &["labels", "add", "se-1"]] {
         let arguments = [&["--config", "nowhere.toml"], verb].concat();
-        let (code, said, error) = trackpost(folder.path(), &arguments);
-        assert!(code == Some(1) && error.contains("trackpost init writes one"), "{verb:?}: {said}{error}");
+        let (code, printed, error) = trackpost(folder.path(), &arguments);
+        assert!(code == Some(1) && error.contains("trackpost init writes one"), "{verb:?}: {printed}{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The checker of all invariants sees what is broken, and says whose it is.
+//! The checker of all invariants detects each violation and names its row.
 
 use tempfile::TempDir;
 use trackpost::sandbox::Answer;
@@ -7,7 +7,7 @@ use trackpost::store;
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, connect};
 
-/// What is done to a copy of a sound database, and what is to be said of it.
+/// Damage to a copy of a valid database, with the expected report.
 const BREAKAGES: [(&str, &str); 15] = [
     ("UPDATE labels SET last_seq = last_seq + 1 WHERE label_id = 'se-1'", "the last message of se-1 has seq"),
     (
@@ -44,8 +44,8 @@ const BREAKAGES: [(&str, &str); 15] = [
     ("DELETE FROM freshness WHERE kind = 'seen'", "counts 1 events of ups in main as own, but 0 as seen"),
 ];
 
-/// One label delivered, with a revision; one whose first message fails.
-async fn sound() -> Harness {
+/// One delivered label with a revision, and one label whose first message fails.
+async fn valid_harness() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &tracking("IT", &[&event_in(0, "AC", "PU", "")]));
@@ -61,8 +61,8 @@ async fn sound() -> Harness {
 }
 
 #[tokio::test]
-async fn each_breakage_is_seen_and_named() {
-    let harness = sound().await;
+async fn each_violation_is_detected_and_named() {
+    let harness = valid_harness().await;
     assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
     let attic = TempDir::new().unwrap();
     for (number, (breakage, expected)) in BREAKAGES.into_iter().enumerate() {
@@ -73,9 +73,9 @@ async fn each_breakage_is_seen_and_named() {
             .await
             .unwrap();
         let broken = sqlx::query(breakage).execute(&mut connect(&copy).await).await.unwrap();
-        assert!(broken.rows_affected() > 0, "{breakage} breaks nothing");
+        assert!(broken.rows_affected() > 0, "{breakage} changes no row");
         let (store, _writer) = store::open(&copy).await.unwrap();
-        let said = store.broken().await.unwrap().join("\n");
-        assert!(said.contains(expected), "{breakage}:\n{said}");
+        let report = store.broken().await.unwrap().join("\n");
+        assert!(report.contains(expected), "{breakage}:\n{report}");
     }
 }

@@ -1,12 +1,12 @@
 //! Reads `src/**` and fails on an import that points up, on a cycle between modules, and on a word outside its layer.
 //!
-//! Comments and test code are free.
+//! Comments and test code are not checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The layers, with the layers that each may import.
+/// The layers, each with the layers that it may import.
 const LAYERS: &[(&str, &str)] = &[
     ("domain", ""),
     ("agent", ""),
@@ -32,7 +32,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("lib", ""),
 ];
 
-/// The parts of `domain` that are no leaves, with the parts that each may import.
+/// The parts of `domain` other than leaves, each with the parts that it may import.
 const DOMAIN: &[(&str, &str)] = &[
     ("tracking", ""),
     ("messages", "tracking"),
@@ -47,17 +47,16 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("sqlx", "store"),
     ("hyper hyper_util", "http transport"),
     ("clap clap_complete console indicatif roff println! eprintln! print! eprint!", "cli main"),
-    // A pool closes its idle connections in one task, which ends with it.
+    // A pool closes its idle connections in a task that ends with the pool.
     ("tokio::spawn task::spawn spawn_local thread::spawn", "daemon transport"),
     // Files are read there.
     ("spawn_blocking", "daemon workers"),
-    // The tasks of a worker end with it.
-    // So do the connections to the HTTP port, with its server.
+    // Tasks of a worker end with the worker, and HTTP connections with their server.
     ("JoinSet", "daemon http workers"),
     ("tokio::signal signal::unix signal::ctrl_c", "daemon"),
     ("sd_notify", "daemon"),
     ("SystemTime Instant Timestamp::now Zoned::now time::sleep", "clock"),
-    // A generator with a seed is not chance; the rest of `fastrand` is.
+    // A seeded generator is deterministic; the rest of `fastrand` is not.
     ("fastrand", "clock sandbox simulation"),
     ("fastrand::f64 fastrand::u64 fastrand::u32 fastrand::u8 Rng::new", "clock"),
 ];
@@ -105,7 +104,7 @@ fn imports_point_down() {
     assert!(breaches.is_empty(), "{} breaches:\n{}", breaches.len(), breaches.join("\n"));
 }
 
-/// A module and its submodules belong together; between all others there is no cycle.
+/// A module and its submodules may import each other; all other imports are free of cycles.
 #[test]
 fn no_modules_import_each_other() {
     let sources = sources();
@@ -126,7 +125,7 @@ fn no_modules_import_each_other() {
         let to = imports(module, code).into_iter().filter_map(|path| known(&path));
         graph.insert(module, to.filter(|to| !related(module, to)).collect());
     }
-    // What imports nothing that is left cannot be in a cycle; what nothing left imports neither.
+    // Modules without remaining imports, or without remaining importers, are not in a cycle.
     loop {
         let imported: BTreeSet<_> = graph.values().flatten().cloned().collect();
         let in_cycle = |module: &str, to: &BTreeSet<String>| {
@@ -139,14 +138,14 @@ fn no_modules_import_each_other() {
         }
         free.iter().for_each(|module| drop(graph.remove(module)));
     }
-    let said = graph.iter().map(|(module, to)| {
+    let cycle = graph.iter().map(|(module, to)| {
         let to: Vec<_> = to.iter().filter(|to| graph.contains_key(to.as_str())).map(String::as_str).collect();
         format!("{module} imports {}", to.join(", "))
     });
-    assert!(graph.is_empty(), "modules in a cycle:\n{}", said.collect::<Vec<_>>().join("\n"));
+    assert!(graph.is_empty(), "modules in a cycle:\n{}", cycle.collect::<Vec<_>>().join("\n"));
 }
 
-/// The modules below `src` by path, without comments and unit tests.
+/// Returns the modules below `src` by path, without comments and unit tests.
 fn sources() -> BTreeMap<String, String> {
     let mut sources = BTreeMap::new();
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut sources);
@@ -173,10 +172,10 @@ fn read(folder: &Path, below: &str, sources: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The paths that a module names, from the crate's root.
+/// Returns the paths that a module names, from the crate's root.
 fn imports(module: &str, code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    // The library names its own targets of the log by its name; only the binary imports it by that.
+    // In the library `trackpost` is a log target; only the binary imports by that name.
     let roots: &[&str] = if module == "main" { &["trackpost::"] } else { &["crate::", "super::", "self::"] };
     for root in roots.iter().copied() {
         for (at, _) in code.match_indices(root) {
@@ -231,7 +230,7 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether `word` stands in `line`, and not as a part of a longer one.
+/// Returns whether `line` contains `word` as a whole word.
 fn names(line: &str, word: &str) -> bool {
     line.match_indices(word)
         .any(|(at, _)| !line[..at].ends_with(is_of_word) && !line[at + word.len()..].starts_with(is_of_word))

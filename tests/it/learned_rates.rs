@@ -1,4 +1,4 @@
-//! What the parcels teach moves the looks: within the rows that allow it, and after a restart too.
+//! Learned rates change the time of polls, within the rows that allow it and also after a restart.
 
 use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::polling::cadence::RowName;
@@ -13,8 +13,8 @@ fn labels() -> Vec<String> {
     (1..=PARCELS).map(|n| format!("se-{n}")).collect()
 }
 
-/// Each parcel has a scan every eleven hours, and is looked at by the hour.
-async fn live_through(harness: &mut Harness, scans: u32) {
+/// Each parcel has a scan every eleven hours and is polled every hour.
+async fn poll_hourly(harness: &mut Harness, scans: u32) {
     let labels = labels();
     for scan in 0..scans {
         let events: Vec<String> = (0..=scan).rev().map(|n| event(n, "IT", "AR")).collect();
@@ -31,43 +31,43 @@ async fn live_through(harness: &mut Harness, scans: u32) {
     }
 }
 
-async fn taught(configuration: &str) -> Harness {
+async fn after_learning(configuration: &str) -> Harness {
     let mut harness = Harness::with(&format!("{ORDERS}{configuration}")).await;
     harness.register(&labels().iter().map(String::as_str).collect::<Vec<_>>()).await;
-    live_through(&mut harness, 9).await;
+    poll_hourly(&mut harness, 9).await;
     harness.restart().await;
     harness
 }
 
-/// How long the wait after a change is, in hours.
-async fn wait_after_a_change(harness: &mut Harness) -> f64 {
+/// Returns the wait after a change in hours.
+async fn wait_after_change(harness: &mut Harness) -> f64 {
     harness.says("se-1", &tracking("IT", &[&event(99, "IT", "AR"), &event(0, "IT", "AR")]));
     harness.poll_again("se-1").await;
     harness.wait_of("se-1").await / 3_600.0
 }
 
 #[tokio::test]
-async fn parcels_that_change_every_eleven_hours_are_not_looked_at_after_three() {
-    let mut harness = taught("").await;
+async fn learned_rates_defer_polls_of_parcels_that_change_every_eleven_hours() {
+    let mut harness = after_learning("").await;
     let (rates, saved_at) = harness.store().learned_rates().await.unwrap();
     assert_eq!(saved_at, Some(harness.now()));
     let state = RowName::Status(StatusCode::InTransit);
     let (kind, tally) = rates.best(Some("ups"), None, state).unwrap();
-    assert_eq!(&*kind.carrier, "", "fewer than 200 are believed of all carriers together");
+    assert_eq!(&*kind.carrier, "", "fewer than 200 changes use the rates of all carriers");
     assert!(tally.changes() > 100.0, "{}", tally.changes());
-    let wait = wait_after_a_change(&mut harness).await;
-    assert!(wait > 4.5, "{wait} h, where the table says 3");
+    let wait = wait_after_change(&mut harness).await;
+    assert!(wait > 4.5, "{wait} h instead of the 3 of the table");
 }
 
 #[tokio::test]
-async fn a_row_of_ones_own_is_kept_to_the_letter() {
-    let mut harness = taught("[cadence.IT]\nintervals = [\"3h\", \"4h\"]\n").await;
-    let wait = wait_after_a_change(&mut harness).await;
+async fn a_configured_cadence_row_is_not_changed_by_learned_rates() {
+    let mut harness = after_learning("[cadence.IT]\nintervals = [\"3h\", \"4h\"]\n").await;
+    let wait = wait_after_change(&mut harness).await;
     assert!(about(wait, 3.0, 0.08), "{wait} h");
 }
 
 #[tokio::test]
-async fn nothing_is_learnt_of_the_time_when_a_label_was_not_watched() {
+async fn time_without_watching_a_label_teaches_nothing() {
     let mut harness = Harness::new().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
     harness.says("se-1", &tracking("IT", &[&event(0, "IT", "AR")]));

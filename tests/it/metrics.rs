@@ -1,4 +1,4 @@
-//! `/metrics`: names by convention, what is counted is right, and no label id is in it (contract 9.3).
+//! `/metrics`: conventional names, correct counts, and no label ids (contract 9.3).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::harness::parcel::in_transit;
 use crate::pages::listening;
 use crate::site::Server;
 
-/// The samples of a scrape, by name and labels.
+/// Returns the samples of a scrape, by name and labels.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -21,7 +21,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn what_the_daemon_did_is_counted() {
+async fn metrics_count_the_work_of_the_daemon() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.sandbox.script("se-2", Answer::json(500, "{}".to_owned()));
@@ -60,9 +60,9 @@ async fn what_the_daemon_did_is_counted() {
     site.inspect();
 }
 
-/// Whatever an alert or a panel asks for exists.
+/// Every metric of an alert or a panel exists.
 #[test]
-fn alerts_and_dashboard_name_only_what_there_is() {
+fn alerts_and_dashboard_use_only_existing_metrics() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
     let code = format!("{}{}", read("src/http/metrics.rs"), read("src/metrics.rs"));

@@ -1,4 +1,4 @@
-//! Order within a label, and nobody waiting for anybody else (contract 7.2, 7.3).
+//! Order within a label, and independence of labels and subscribers (contract 7.2, 7.3).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn two_subscribers() -> String {
     ORDERS.to_owned() + &ORDERS.replace("orders", "slow")
 }
 
-/// (label, place of its message among the label's) of what was accepted, in order.
+/// Returns the accepted callbacks in order, each as label and number of the message within the label.
 fn accepted(callbacks: &[Callback]) -> Vec<(String, u64)> {
     let mut first: HashMap<String, u64> = HashMap::new();
     let places = callbacks.iter().filter_map(|callback| Some((callback.label_id.clone()?, callback.seq?)));
@@ -33,7 +33,7 @@ fn of_label(label: &str, all: &[(String, u64)]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
+async fn later_messages_of_a_label_wait_and_other_labels_continue() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -43,7 +43,7 @@ async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
     harness.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(500)));
     harness.poll_and_deliver().await;
     let done = accepted(&harness.callbacks("orders"));
-    assert_eq!(of_label("se-1", &done), [0; 0], "all wait for the first");
+    assert_eq!(of_label("se-1", &done), [0; 0], "all wait for the first message");
     assert_eq!(of_label("se-2", &done), [1, 2, 3]);
 
     harness.receiver.answer_by(|_| None);
@@ -54,14 +54,14 @@ async fn later_messages_of_a_label_wait_and_other_labels_go_on() {
 }
 
 #[tokio::test]
-async fn order_holds_whatever_fails() {
+async fn order_holds_whatever_requests_fail() {
     let mut harness = Harness::new().await;
     let labels = ["se-1", "se-2", "se-3", "se-4"];
     harness.register(&labels).await;
     let scans: Vec<String> = (0..8).rev().map(|n| event(n * 30, "IT", &format!("C{n}"))).collect();
     let scans: Vec<&str> = scans.iter().map(String::as_str).collect();
     labels.iter().for_each(|label| harness.says(label, &tracking("IT", &scans)));
-    // Every third request fails, whatever it is.
+    // Every third request fails.
     let count = std::sync::atomic::AtomicUsize::new(0);
     harness.receiver.answer_by(move |_| {
         let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -83,7 +83,7 @@ async fn order_holds_whatever_fails() {
 }
 
 #[tokio::test]
-async fn a_hanging_subscriber_holds_up_nobody_else() {
+async fn a_hanging_subscriber_does_not_delay_others() {
     let mut harness = Harness::with(&two_subscribers()).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -96,15 +96,15 @@ async fn a_hanging_subscriber_holds_up_nobody_else() {
     harness.receiver.wait_until(|counts| counts.received == 1).await;
     harness.deliver().await;
     assert_eq!(accepted(&harness.callbacks("orders")).len(), 3);
-    assert!(!hanging.is_finished(), "the other one still hangs");
+    assert!(!hanging.is_finished(), "the other delivery still hangs");
     hanging.abort();
 }
 
 #[tokio::test]
-async fn a_dead_subscriber_holds_up_nobody_else() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+async fn a_dead_subscriber_does_not_delay_others() {
+    let closed_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dead = ORDERS.replace("[subscribers.orders]", "[subscribers.dead]");
-    let dead = dead.replace("HOOK/orders", &format!("http://{nobody}/"));
+    let dead = dead.replace("HOOK/orders", &format!("http://{closed_port}/"));
     let mut harness = Harness::with(&(ORDERS.to_owned() + &dead)).await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -117,7 +117,7 @@ async fn a_dead_subscriber_holds_up_nobody_else() {
             .count("SELECT count(*) FROM deliveries WHERE subscriber = 'dead' AND state = 'pending'")
             .await,
         4,
-        "three of the label, and that it fails"
+        "three of the label, and the failing message"
     );
 }
 
@@ -142,7 +142,7 @@ async fn first_attempts_never_wait_behind_retries() {
 #[tokio::test]
 async fn hanging_retries_leave_room_for_first_attempts() {
     let mut harness = Harness::with(&format!("{ORDERS}max_in_flight = 4\n")).await;
-    // Four failures in a row are still the messages' matter, and not yet the subscriber's.
+    // Four failures in a row do not yet make the subscriber fail.
     harness.register(&["se-1", "se-2", "se-3", "se-4"]).await;
     for label in ["se-1", "se-2", "se-3", "se-4"] {
         harness.says(label, &in_transit());

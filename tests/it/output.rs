@@ -1,4 +1,4 @@
-//! Output that nobody reads, and wrong usage (contract 1).
+//! Closed pipes, unwritable output, and wrong usage (contract 1).
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").unwrap().into()
 }
 
-/// A pipe whose reader is gone.
+/// A pipe with a closed reading end.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -38,7 +38,7 @@ async fn site() -> Site {
     site
 }
 
-const VERBS: &[&[&str]] = &[
+const COMMANDS: &[&[&str]] = &[
     &["--help"],
     &["--version"],
     &["help", "labels"],
@@ -65,24 +65,25 @@ const VERBS: &[&[&str]] = &[
 ];
 
 #[tokio::test]
-async fn a_closed_pipe_ends_every_verb_quietly() {
+async fn a_closed_pipe_ends_every_command_quietly() {
     let site = site().await;
-    for verb in VERBS {
+    for arguments in COMMANDS {
         let output =
-            trackpost(&site.folder().join("trackpost.toml"), verb).stdout(closed()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""), "{verb:?}");
+            trackpost(&site.folder().join("trackpost.toml"), arguments).stdout(closed()).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), printed.as_ref()), (Some(0), ""), "{arguments:?}");
     }
 }
 
 #[tokio::test]
 async fn a_full_device_is_a_failure_with_a_reason() {
     let site = site().await;
-    for verb in VERBS {
-        let output = trackpost(&site.folder().join("trackpost.toml"), verb).stdout(full()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{verb:?}: {said}");
-        assert!(said.contains("the output can't be written: No space left"), "{verb:?}: {said}");
+    for arguments in COMMANDS {
+        let output =
+            trackpost(&site.folder().join("trackpost.toml"), arguments).stdout(full()).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
+        assert!(printed.contains("the output can't be written: No space left"), "{arguments:?}: {printed}");
     }
 }
 
@@ -90,7 +91,7 @@ async fn a_full_device_is_a_failure_with_a_reason() {
 async fn an_unwritable_stderr_changes_no_exit_status() {
     let site = site().await;
     let config = site.folder().join("trackpost.toml");
-    for (code, verb) in [
+    for (code, arguments) in [
         (0, &["check"][..]),
         (1, &["labels", "show", "se-9"]),
         (1, &["labels", "poll", "se-9"]),
@@ -100,12 +101,12 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
         (2, &["sandbox", "--time-factor", "0"]),
     ] {
         for stderr in [full(), closed()] {
-            let mut command = trackpost(&config, verb);
+            let mut command = trackpost(&config, arguments);
             let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
-            assert_eq!(status.code(), Some(code), "{verb:?}");
+            assert_eq!(status.code(), Some(code), "{arguments:?}");
         }
     }
-    // Nor does the daemon end because nobody takes its log.
+    // The daemon continues when its log cannot be written.
     let mut daemon = trackpost(&config, &["run"]).stderr(full()).spawn().unwrap();
     let before = site.sandbox.requests_of("se-1");
     let polls = crate::harness::child::until(|| site.sandbox.requests_of("se-1") > before + 5).await;
@@ -115,10 +116,10 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_2() {
+async fn wrong_usage_exits_2() {
     let site = site().await;
     let config = site.folder().join("trackpost.toml");
-    for verb in [
+    for arguments in [
         &["nonsense"][..],
         &[],
         &["run", "--nonsense"],
@@ -136,16 +137,16 @@ async fn wrong_usage_is_2() {
         &["backup"],
         &["completions", "tcl"],
     ] {
-        let output = trackpost(&config, verb).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{verb:?}: {said}");
-        assert!(!said.is_empty(), "{verb:?}");
+        let output = trackpost(&config, arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {printed}");
+        assert!(!printed.is_empty(), "{arguments:?}");
     }
 }
 
-/// The demo has a folder of its own, which must not be left behind.
+/// The demo must remove its own folder.
 #[test]
-fn a_demo_that_nobody_watches_leaves_nothing_behind() {
+fn a_demo_with_a_closed_pipe_leaves_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = trackpost(&folder.path().join("none.toml"), &["demo"]);
     let status = command.env("TMPDIR", folder.path()).stdout(closed()).status().unwrap();

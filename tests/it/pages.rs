@@ -1,4 +1,4 @@
-//! The status page: what it says, to whom, and that nothing of the outside world gets out of its place (contract 9.3).
+//! Status page: contents, access, and escaping of text from outside (contract 9.3).
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::site::Server;
 const BROWSER: &str = "accept: text/html\r\n";
 
 #[tokio::test]
-async fn an_empty_daemon_says_what_to_do_next() {
+async fn the_page_of_an_empty_daemon_shows_the_next_step() {
     let harness = Harness::with("").await;
     let server = Server::with(&harness, None, Default::default()).await;
     let page = server.ok("/").await;
@@ -28,13 +28,13 @@ async fn an_empty_daemon_says_what_to_do_next() {
 }
 
 #[tokio::test]
-async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
+async fn the_pages_lead_from_the_search_to_the_attempts_of_a_parcel() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
     let server = Server::of(&harness, None).await;
-    // One label fits: it is shown at once. Metadata fits both.
+    // A search with one result shows that label at once. Metadata matches both labels.
     let (status, head, _) = server.get_with("/?find=SE-1", BROWSER).await;
     assert_eq!(status, 303);
     assert!(head.contains("location: /labels/se-1?account=main"), "{head}");
@@ -46,10 +46,10 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
     assert!(server.ok("/?state=active").await.contains("se-2"));
     assert!(server.ok("/?find=nothing+like+it").await.contains("No label matches"));
     let label = server.ok("/labels/se-1").await;
-    for said in
+    for expected in
         ["Next poll", "row IT of the cadence", "Timeline", "tracking.event.added", "orders", "1 attempt"]
     {
-        assert!(label.contains(said), "{said}: {label}");
+        assert!(label.contains(expected), "{expected}: {label}");
     }
     let id = harness.callbacks("orders")[0].message_id.clone().unwrap();
     let message = server.ok(&format!("/messages/{id}")).await;
@@ -61,7 +61,7 @@ async fn a_parcel_is_seen_from_the_search_to_its_attempts() {
 }
 
 #[tokio::test]
-async fn unknown_ids_get_pages_that_help() {
+async fn unknown_ids_get_pages_with_help() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     for (target, help) in [
@@ -129,7 +129,7 @@ async fn scripts_in_every_field_stay_text() {
 }
 
 #[tokio::test]
-async fn personal_data_is_on_the_label_page_alone() {
+async fn only_the_label_page_has_personal_data() {
     let answer = json!({
         "tracking_number": "1Z", "carrier_code": "ups", "status_code": "DE", "status_description": "Delivered",
         "events": [{"occurred_at": "2030-03-04T10:00:00Z", "description": "Delivered", "city_locality": "Kleinkleckersdorf",
@@ -154,7 +154,7 @@ async fn personal_data_is_on_the_label_page_alone() {
 }
 
 #[tokio::test]
-async fn a_browser_may_do_nothing_with_a_page() {
+async fn security_headers_restrict_every_page() {
     let harness = Harness::new().await;
     let server = Server::of(&harness, None).await;
     let (_, head, body) = server.get_with("/", &format!("{BROWSER}origin: https://evil.example\r\n")).await;
@@ -171,7 +171,7 @@ async fn a_browser_may_do_nothing_with_a_page() {
     assert!(!head.to_lowercase().contains("access-control"), "{head}");
     assert!(
         !body.contains("http://") && !body.contains("https://") && !body.contains(" style="),
-        "nothing from elsewhere"
+        "no resource of another origin"
     );
     let (status, ..) = server.get_host("/", "evil.example").await;
     assert_eq!(status, 421);
@@ -221,10 +221,10 @@ async fn the_daemon_shows_its_accounts_and_subscribers() {
     site.received(|counts| counts.accepted == 3).await;
     let server = Server::at(addr);
     let page = server.ok("/").await;
-    for said in
+    for expected in
         ["Forecast", "of 60\u{202f}000", "orders", "/?state=active", "<svg", "Polls that brought a change"]
     {
-        assert!(page.contains(said), "{said}: {page}");
+        assert!(page.contains(expected), "{expected}: {page}");
     }
     assert!(server.ok("/labels/se-1").await.contains("row IT of the cadence"));
     assert!(server.ok("/subscribers/orders").await.contains("accepted"));
@@ -232,7 +232,7 @@ async fn the_daemon_shows_its_accounts_and_subscribers() {
     site.inspect();
 }
 
-/// A free port, and a configuration that listens there.
+/// Returns a free port and a configuration that listens on it.
 pub fn listening(site: &Site, labels: &str) -> (SocketAddr, String) {
     let addr = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
     let configuration =

@@ -1,11 +1,11 @@
-//! How SQLite goes about what the one writer does: nobody waits while all labels of an account are gone through.
+//! Query plans of the writer's statements: none reads all labels of an account.
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::harness::{Harness, connect};
 
-/// Every statement with these words in it, as it was checked when the code was built.
+/// Returns every statement with these words, as checked when the code was built.
 fn statements(words: &str) -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -15,7 +15,7 @@ fn statements(words: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn labels_that_are_changed_are_found_by_their_names() {
+async fn updates_of_labels_use_an_index_of_the_label() {
     let harness = Harness::new().await;
     let mut connection = connect(harness.path()).await;
     let updates = statements("UPDATE labels");
@@ -25,13 +25,13 @@ async fn labels_that_are_changed_are_found_by_their_names() {
         let plan = explained.fetch_all(&mut connection).await.unwrap();
         for step in plan.iter().map(|step| step.get::<String, _>("detail")) {
             let all = step.starts_with("SCAN labels") || step.ends_with("labels_1 (account=?)");
-            assert!(!all, "it goes through all labels of an account ({step}): {update}");
+            assert!(!all, "it reads all labels of an account ({step}): {update}");
         }
     }
 }
 
 #[tokio::test]
-async fn heads_of_lanes_are_chosen_without_reading_their_rows() {
+async fn lane_heads_are_found_by_a_covering_index() {
     let harness = Harness::new().await;
     let mut connection = connect(harness.path()).await;
     let choices = statements("GROUP BY lane");

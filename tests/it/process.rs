@@ -10,7 +10,7 @@ use crate::harness::connect;
 
 const PARCELS: usize = 24;
 
-/// Parcels that travel their days in seconds, all to be delivered in the end.
+/// Parcels that travel days in seconds and are all delivered in the end.
 async fn busy_site() -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..PARCELS).map(|n| format!("se-{n}")).collect();
@@ -23,7 +23,7 @@ async fn busy_site() -> Site {
     site
 }
 
-/// How many parcels the receiver knows to be delivered.
+/// Returns the number of parcels that the receiver knows to be delivered.
 fn delivered(site: &Site) -> usize {
     let callbacks = site.receiver.callbacks().into_iter().filter(|callback| {
         callback.kind.as_deref() == Some("tracking.delivered") && callback.answered == Some(200)
@@ -31,19 +31,19 @@ fn delivered(site: &Site) -> usize {
     callbacks.filter_map(|callback| callback.label_id).collect::<BTreeSet<_>>().len()
 }
 
-/// Waits for the end of all parcels, stops the daemon, and compares what the receiver has with the database.
-async fn nothing_lost(site: &Site, daemon: crate::harness::child::Daemon) {
+/// Waits until all parcels are delivered, stops the daemon, and compares the receiver with the database.
+async fn check_nothing_lost(site: &Site, daemon: crate::harness::child::Daemon) {
     let arrived = until(|| delivered(site) == PARCELS).await;
     assert!(arrived.is_ok(), "{} of {PARCELS} arrived:\n{}", delivered(site), daemon.log());
     daemon.stop().await;
-    site.start_until_all_is_delivered().await;
+    site.run_until_delivered().await;
     site.inspect();
 
-    site.everything_is_known(&[("orders", Follows::Events)]).await;
+    site.check_received(&[("orders", Follows::Events)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_again_and_again_it_goes_on_and_loses_nothing() {
+async fn killed_repeatedly_it_continues_and_loses_nothing() {
     let site = busy_site().await;
     let mut daemon = site.start();
     for callbacks in [1, 20, 45, 80, 120] {
@@ -51,13 +51,13 @@ async fn killed_again_and_again_it_goes_on_and_loses_nothing() {
         daemon.kill();
         daemon = site.start();
     }
-    nothing_lost(&site, daemon).await;
+    check_nothing_lost(&site, daemon).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_kill_every_message_comes_exactly_once() {
+async fn without_a_kill_every_message_arrives_exactly_once() {
     let site = busy_site().await;
-    // A receiver that stumbles changes nothing about that.
+    // The result is the same with a failing receiver.
     let count = std::sync::atomic::AtomicUsize::new(0);
     site.receiver.answer_by(move |_| {
         let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -73,25 +73,25 @@ async fn without_a_kill_every_message_comes_exactly_once() {
         ),
     );
     let daemon = site.start();
-    nothing_lost(&site, daemon).await;
+    check_nothing_lost(&site, daemon).await;
     assert_eq!(site.receiver.counts().repeated, 0);
 }
 
 impl Site {
-    /// A daemon that has nothing more to poll delivers what it still owes.
-    async fn start_until_all_is_delivered(&self) {
+    /// Runs a daemon until all deliveries are delivered, also without due polls.
+    async fn run_until_delivered(&self) {
         let daemon = self.start();
         let mut connection = connect(&self.database()).await;
         for _ in 0..6_000 {
-            let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE state = 'pending'")
+            let pending: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE state = 'pending'")
                 .fetch_one(&mut connection)
                 .await
                 .unwrap();
-            if owed == 0 {
+            if pending == 0 {
                 return daemon.stop().await;
             }
             trackpost::clock::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("the outbox never empties:\n{}", daemon.log());
+        panic!("deliveries stay pending:\n{}", daemon.log());
     }
 }

@@ -1,7 +1,7 @@
-//! An account's quota: never over it, whatever is due, and shared out so that all waits stretch alike (contract 4.2).
+//! An account's quota: never exceeded, and shared so that all waits stretch by the same factor (contract 4.2).
 //!
-//! The sandbox counts by the same virtual clock as the harness, so what it says is what the vendor would have counted.
-#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+//! The sandbox counts by the virtual clock of the harness, so its counts are those that the vendor would have.
+#![allow(clippy::print_stdout, reason = "the measurements are useful output")]
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ use trackpost::workers::account_access::RequestKind;
 use crate::harness::parcel::{in_transit, tracking};
 use crate::harness::{API_KEY, Harness, ORDERS, about, hours, seconds};
 
-/// Four urgencies: status, minutes between two looks, how many labels.
+/// Four groups of labels: status, minutes between two polls, number of labels.
 const CLASSES: [(&str, i64, usize); 4] =
     [("EX", 5, 500), ("IT", 10, 1_000), ("AC", 20, 1_500), ("NY", 40, 2_000)];
 
-/// Minutes between two looks at a label of each status, and nothing that brings one forward.
+/// A cadence with these minutes between two polls of each status, and without rows that shorten them.
 fn cadence() -> String {
     let rows =
         CLASSES.map(|(status, minutes, _)| format!("[cadence.{status}]\nintervals = [\"{minutes}m\"]\n"));
     rows.concat() + "[silence]\nstalled_after = {}\nlate_after = 0\n"
 }
 
-/// Time passes in steps of `step` until `until`, and at each the poller does what it may.
-async fn live(harness: &mut Harness, until: Timestamp, step: SignedDuration) {
+/// Advances the time in steps of `step` until `until`, and polls at each step.
+async fn poll_until(harness: &mut Harness, until: Timestamp, step: SignedDuration) {
     while harness.now() < until {
         harness.poll_once().await;
         harness.pass(step);
@@ -41,22 +41,22 @@ async fn registered(harness: &Harness, labels: &[String]) {
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
-/// The instants at which each label was asked about.
-fn looks(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
-    let mut looks: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
-    for asked in requests {
-        looks.entry(asked.label.as_deref().unwrap_or_default()).or_default().push(asked.at);
+/// Returns the instants of the polls of each label.
+fn polls_by_label(requests: &[LoggedRequest]) -> BTreeMap<&str, Vec<Timestamp>> {
+    let mut polls: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+    for request in requests {
+        polls.entry(request.label.as_deref().unwrap_or_default()).or_default().push(request.at);
     }
-    looks
+    polls
 }
 
 #[tokio::test]
-async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
+async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     let quick = format!("requests_per_minute = 200\nmax_in_flight = 32\n{}", cadence());
     let mut harness = Harness::with(&quick).await;
     harness.sandbox.set_rate_limit(Some(200));
     let labels = names(5_000);
-    // By turns, so that no class comes first.
+    // Labels of all groups alternate.
     let class_of = |n: usize| match n % 10 {
         0 => CLASSES[0],
         1 | 2 => CLASSES[1],
@@ -67,16 +67,16 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
         harness.says(label, &tracking(class_of(n).0, &[]));
     }
     registered(&harness, &labels).await;
-    // All of them are new, and due at once: 25 minutes for the first look at each. Then an ordinary day.
+    // All labels are new and due at once: their first polls take 25 minutes. An ordinary day follows.
     let began = harness.now();
-    live(&mut harness, began + SignedDuration::from_mins(25), seconds(4)).await;
+    poll_until(&mut harness, began + SignedDuration::from_mins(25), seconds(4)).await;
     let settled = harness.now() + SignedDuration::from_mins(50);
     let end = settled + SignedDuration::from_mins(60);
-    live(&mut harness, end, seconds(4)).await;
+    poll_until(&mut harness, end, seconds(4)).await;
 
     let requests = harness.sandbox.requests();
     let mut stretches: BTreeMap<i64, (f64, u32)> = BTreeMap::new();
-    for (label, instants) in looks(&requests) {
+    for (label, instants) in polls_by_label(&requests) {
         let minutes = class_of(label[3..].parse().unwrap()).1;
         for pair in instants.windows(2).filter(|pair| pair[1] >= settled) {
             let stretch = pair[1].duration_since(pair[0]).as_secs_f64() / (minutes * 60) as f64;
@@ -90,9 +90,9 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
     let (store, now) = (harness.store(), harness.now());
     let used = store.quota_used(&harness.account.name, now).await.unwrap();
     let (shown, measured) = (pace::stretch(used.demand, 200.0 / 60.0), 1.0 + used.lateness);
-    let asked: f64 = CLASSES.iter().map(|(_, minutes, labels)| *labels as f64 / *minutes as f64).sum();
+    let demand: f64 = CLASSES.iter().map(|(_, minutes, labels)| *labels as f64 / *minutes as f64).sum();
     println!(
-        "5000 labels ask for {asked:.0} a minute of 200: {} requests in 135 minutes, at most {} in any 60 s, {} refused; \
+        "5000 labels ask for {demand:.0} a minute of 200: {} requests in 135 minutes, at most {} in any 60 s, {} refused; \
          stretch as shown {shown:.2}, as measured at serving {measured:.2}; actual over planned wait by class: {means:.2?}",
         counters.requests,
         counters.max_in_60s,
@@ -100,18 +100,21 @@ async fn five_thousand_due_labels_stretch_alike_and_never_go_over_the_limit() {
     );
     assert_eq!(counters.answered(429), 0);
     assert!(counters.max_in_60s <= 200);
-    assert_eq!(looks(&requests).len(), 5_000, "none starves");
+    assert_eq!(polls_by_label(&requests).len(), 5_000, "every label is polled");
     assert_eq!(means.len(), 4);
     let (least, most) =
         means.values().fold((f64::MAX, 0.0_f64), |(least, most), mean| (least.min(*mean), most.max(*mean)));
     assert!(most / least < 1.5, "{means:?}");
-    assert!(about(measured, shown, 0.15) && about(means[&10], shown, 0.15), "what is shown is what is");
-    let used = requests.iter().filter(|asked| asked.at >= settled).count() as f64 / 60.0;
-    assert!(used > 180.0, "the quota is used, as far as steps of four seconds let it be: {used:.0} a minute");
+    assert!(
+        about(measured, shown, 0.15) && about(means[&10], shown, 0.15),
+        "the shown values equal the measured ones"
+    );
+    let used = requests.iter().filter(|request| request.at >= settled).count() as f64 / 60.0;
+    assert!(used > 180.0, "the quota is used, within steps of four seconds: {used:.0} a minute");
 }
 
-/// Everybody else who uses the account: so many requests.
-async fn somebody_else_asks(harness: &Harness, requests: usize) {
+/// Sends requests as another client of the account.
+async fn send_as_other_client(harness: &Harness, requests: usize) {
     let client = reqwest::Client::new();
     for _ in 0..requests {
         let url = format!("{}/v2/labels/se-other/track", harness.sandbox.base_url());
@@ -127,7 +130,7 @@ const THROTTLED_UNTIL: &str = "SELECT coalesce(max(throttled_until), 0) FROM acc
 const SHARE: &str = "SELECT coalesce(max(share), 1000) FROM quotas";
 
 #[tokio::test]
-async fn a_limit_that_somebody_else_uses_too_is_shared() {
+async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
     let often = "[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
     let mut harness = Harness::with(&format!("requests_per_minute = 160\nmax_in_flight = 32\n{often}")).await;
     harness.sandbox.set_rate_limit(Some(200));
@@ -139,12 +142,12 @@ async fn a_limit_that_somebody_else_uses_too_is_shared() {
     for _ in 0..40 {
         let (before, refused) = (ours(&harness), harness.sandbox.counters().answered(429));
         for _ in 0..12 {
-            somebody_else_asks(&harness, 8).await;
+            send_as_other_client(&harness, 8).await;
             let until = harness.count(THROTTLED_UNTIL).await;
-            let asked = ours(&harness);
+            let sent = ours(&harness);
             harness.poll_once().await;
             if harness.now().as_millisecond() < until {
-                assert_eq!(ours(&harness), asked, "no call before Retry-After is over");
+                assert_eq!(ours(&harness), sent, "no request before the end of Retry-After");
             }
             harness.pass(seconds(5));
         }
@@ -155,21 +158,21 @@ async fn a_limit_that_somebody_else_uses_too_is_shared() {
     let (fewest, refused) = minutes[5..]
         .iter()
         .fold((u64::MAX, 0), |(fewest, sum), (ours, refused)| (fewest.min(*ours), sum + refused));
-    assert!((50..105).contains(&fewest), "{fewest} a minute beside the 96 of somebody else");
+    assert!((50..105).contains(&fewest), "{fewest} a minute beside the 96 of another client");
     assert!(refused < 15, "{refused} refused in 35 minutes");
     assert!(shares[39] < 700);
 
-    // Nobody else asks any more; a restart forgets nothing of what was learnt.
+    // The other clients stop; the adaptive limit survives a restart.
     harness.restart().await;
     harness.pass(seconds(61));
     let before = ours(&harness);
     let now = harness.now();
-    live(&mut harness, now + seconds(60), seconds(5)).await;
+    poll_until(&mut harness, now + seconds(60), seconds(5)).await;
     assert!(ours(&harness) - before < 110, "{} in a minute", ours(&harness) - before);
     harness.pass(hours(2));
     let before = ours(&harness);
     let now = harness.now();
-    live(&mut harness, now + seconds(120), seconds(5)).await;
+    poll_until(&mut harness, now + seconds(120), seconds(5)).await;
     assert!(ours(&harness) - before > 280, "{} in two minutes", ours(&harness) - before);
     assert_eq!(harness.count(SHARE).await, 1000);
 }
@@ -183,12 +186,12 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     let labels = names(40);
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
     registered(&harness, &labels).await;
-    // 40 an hour are asked for, and 50 a day given.
+    // The demand is 40 an hour, the budget 50 a day.
     let mut days = Vec::new();
     for day in 0..31 {
         let before = harness.sandbox.counters().requests;
         let midnight = harness.now() + hours(24);
-        live(&mut harness, midnight, SignedDuration::from_mins(20)).await;
+        poll_until(&mut harness, midnight, SignedDuration::from_mins(20)).await;
         match day % 7 {
             3 => harness.restart().await,
             5 => harness.crash().await,
@@ -200,33 +203,33 @@ async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     println!("1500 in April: {in_april}; by day: {days:?}");
     assert!((1_400..=1_500).contains(&in_april), "{in_april}");
     assert!(days.iter().all(|day| (40..=60).contains(day)), "{days:?}");
-    let looks = looks(&harness.sandbox.requests()).values().map(Vec::len).collect::<Vec<_>>();
-    assert!(looks.iter().all(|looks| looks.abs_diff(38) < 8), "everybody's share: {looks:?}");
+    let counts = polls_by_label(&harness.sandbox.requests()).values().map(Vec::len).collect::<Vec<_>>();
+    assert!(counts.iter().all(|count| count.abs_diff(38) < 8), "each label gets its share: {counts:?}");
 }
 
 #[tokio::test]
-async fn a_month_that_is_used_up_ends_with_it() {
+async fn a_used_up_monthly_budget_lasts_until_the_next_month() {
     let mut harness = Harness::with(&format!("requests_per_month = 10\n{ORDERS}")).await;
     registered(&harness, &names(40)).await;
     let april = "2030-04-01T00:00:00Z".parse::<Timestamp>().unwrap();
-    live(&mut harness, april, hours(3)).await;
+    poll_until(&mut harness, april, hours(3)).await;
     assert_eq!(harness.sandbox.counters().requests, 10);
     harness.restart().await;
     harness.poll().await;
-    assert_eq!(harness.sandbox.counters().requests, 11, "a new month is a new one");
+    assert_eq!(harness.sandbox.counters().requests, 11, "a new month has a new budget");
 }
 
 #[tokio::test]
-async fn what_an_account_lacks_is_not_anothers_matter() {
+async fn a_used_up_quota_does_not_delay_another_account() {
     let mut harness = Harness::new().await;
     registered(&harness, &names(200)).await;
     assert_eq!(harness.poll().await, 160);
     let other = harness.of_account("other").await;
-    other.acquire(RequestKind::Poll, harness.now()).await.unwrap().expect("its own quota");
+    other.acquire(RequestKind::Poll, harness.now()).await.unwrap().expect("it has its own quota");
 }
 
 #[tokio::test]
-async fn calls_that_are_no_looks_count_too_also_after_a_restart() {
+async fn requests_other_than_polls_count_also_after_a_restart() {
     let mut harness = Harness::new().await;
     registered(&harness, &names(200)).await;
     let (access, now) = (harness.access(), harness.now());
@@ -250,14 +253,14 @@ async fn a_kill_costs_at_most_one_step_of_reserved_requests() {
     // A twentieth of 160 at once: 13 steps of 8.
     assert_eq!(harness.count(RESERVED).await, 4);
     harness.crash().await;
-    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "what was reserved counts as sent");
+    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "reserved requests count as sent");
     assert_eq!((harness.count(RESERVED).await, harness.access().used()), (0, 104));
     harness.restart().await;
-    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "and once only");
+    assert_eq!(harness.count("SELECT requests FROM months").await, 104, "they count once");
 }
 
 #[tokio::test]
-async fn a_clean_end_gives_back_what_was_reserved_and_not_sent() {
+async fn a_clean_stop_returns_reserved_requests_that_were_not_sent() {
     let mut harness = Harness::new().await;
     registered(&harness, &names(100)).await;
     harness.poll().await;
@@ -267,10 +270,10 @@ async fn a_clean_end_gives_back_what_was_reserved_and_not_sent() {
 }
 
 #[tokio::test]
-async fn what_an_end_cut_short_counts_as_sent() {
+async fn interrupted_requests_count_as_sent() {
     let mut harness = Harness::new().await;
     let (access, now) = (harness.access(), harness.now());
-    // Given up with their polls, when one of these could not be recorded.
+    // The polls were dropped when one of them could not be recorded.
     for _ in 0..3 {
         drop(access.acquire(RequestKind::Poll, now).await.unwrap().unwrap());
     }
@@ -278,7 +281,7 @@ async fn what_an_end_cut_short_counts_as_sent() {
     harness.restart().await;
     assert_eq!(harness.access().used(), 3);
     harness.restart().await;
-    assert_eq!(harness.access().used(), 3, "and once only");
+    assert_eq!(harness.access().used(), 3, "they count once");
 }
 
 #[tokio::test]
@@ -311,30 +314,30 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
     harness.says("se-usps", &in_transit().replace("\"ups\"", "\"usps\""));
     harness.answers("se-new", throttled_carrier("null"));
     assert_eq!(harness.poll().await, 4);
-    assert!((harness.wait_of("se-new").await - 600.0).abs() < 1.0, "by itself, whoever carries it");
+    assert!((harness.wait_of("se-new").await - 600.0).abs() < 1.0, "its own wait, with any carrier");
     assert_eq!(harness.count("SELECT count(*) FROM carriers").await, 0);
 
     harness.pass(hours(5));
     harness.says("se-new", &in_transit().replace("\"ups\"", "\"dhl\""));
     harness.answers("se-ups-1", throttled_carrier("null"));
     harness.answers("se-ups-2", throttled_carrier("\"ups\""));
-    // Side by side, so both of them may be asked; but then nobody of that carrier.
+    // The polls run side by side, so both may be sent, but no further one of that carrier.
     harness.poll().await;
-    let asked = |harness: &Harness| {
+    let by_label = |harness: &Harness| {
         ["se-ups-1", "se-ups-2", "se-usps", "se-new"].map(|id| harness.sandbox.requests_of(id))
     };
-    assert_eq!(asked(&harness)[2..], [2, 2], "the others go on");
-    let before = asked(&harness);
+    assert_eq!(by_label(&harness)[2..], [2, 2], "the other labels continue");
+    let before = by_label(&harness);
     for id in ["se-ups-1", "se-ups-2"] {
         harness.says(id, &in_transit());
     }
     harness.restart().await;
     harness.pass(seconds(599));
     harness.poll().await;
-    assert_eq!(asked(&harness), before);
+    assert_eq!(by_label(&harness), before);
     harness.pass(seconds(1));
     harness.poll().await;
-    assert_eq!(asked(&harness)[..2], [before[0] + 1, before[1] + 1]);
+    assert_eq!(by_label(&harness)[..2], [before[0] + 1, before[1] + 1]);
     for id in ["se-ups-1", "se-ups-2", "se-new"] {
         let row = harness.row(id).await;
         assert_eq!((row.failures, row.refusals, row.state.as_str()), (0, 0, "active"), "{id}");
@@ -342,7 +345,7 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
 }
 
 #[tokio::test]
-async fn asked_for_by_hand_comes_before_those_that_wait_their_turn() {
+async fn a_poll_requested_by_hand_comes_first() {
     let often =
         "requests_per_minute = 10\n[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
     let mut harness = Harness::with(often).await;
@@ -350,12 +353,12 @@ async fn asked_for_by_hand_comes_before_those_that_wait_their_turn() {
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
     registered(&harness, &labels).await;
     let now = harness.now();
-    live(&mut harness, now + SignedDuration::from_mins(20), seconds(5)).await;
+    poll_until(&mut harness, now + SignedDuration::from_mins(20), seconds(5)).await;
     let last = harness.sandbox.requests().last().unwrap().label.clone().unwrap();
     let key = LabelKey { account: harness.account.name.clone(), id: last.parse().unwrap() };
     harness.store().poll_now(&key, harness.now()).await.unwrap();
     let before = harness.sandbox.requests_of(&last);
     let now = harness.now();
-    live(&mut harness, now + seconds(40), seconds(5)).await;
-    assert_eq!(harness.sandbox.requests_of(&last), before + 1, "within four turns, not after the other 59");
+    poll_until(&mut harness, now + seconds(40), seconds(5)).await;
+    assert_eq!(harness.sandbox.requests_of(&last), before + 1, "within four polls, not after the other 59");
 }

@@ -1,4 +1,4 @@
-//! What each answer about a label leads to (contract 3).
+//! Effect of each answer about a label (contract 3).
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::harness::child::until;
 use crate::harness::parcel::in_transit;
 use crate::harness::{API_KEY, Harness, ORDERS, about};
 
-/// How far the cadence's jitter moves a wait.
+/// Largest share by which the cadence's jitter changes a wait.
 const JITTER: f64 = 0.08;
 
 #[tokio::test]
-async fn a_label_is_asked_for_with_the_headers_of_the_contract() {
+async fn a_poll_has_the_documented_headers() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.poll().await;
@@ -30,7 +30,7 @@ async fn a_label_is_asked_for_with_the_headers_of_the_contract() {
 }
 
 #[tokio::test]
-async fn an_unknown_label_is_asked_for_ever_more_rarely_and_then_given_up() {
+async fn an_unknown_label_is_polled_less_often_and_then_becomes_unavailable() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.sandbox.forget(&"se-1".parse().unwrap());
@@ -41,7 +41,7 @@ async fn an_unknown_label_is_asked_for_ever_more_rarely_and_then_given_up() {
         harness.pass_until_due().await;
     }
     harness.deliver().await;
-    assert!(harness.kinds().is_empty(), "five refusals, but not yet 72 hours");
+    assert!(harness.kinds().is_empty(), "five refusals within less than 72 hours");
 
     harness.poll_and_deliver().await;
     assert_eq!(harness.kinds(), ["tracking.unavailable"]);
@@ -50,7 +50,7 @@ async fn an_unknown_label_is_asked_for_ever_more_rarely_and_then_given_up() {
 }
 
 #[tokio::test]
-async fn a_voided_label_is_refused_like_an_unknown_one() {
+async fn a_voided_label_is_handled_like_an_unknown_one() {
     let mut harness = Harness::new().await;
     let label = "se-1".parse().unwrap();
     harness.sandbox.create(&label);
@@ -63,7 +63,7 @@ async fn a_voided_label_is_refused_like_an_unknown_one() {
 }
 
 #[tokio::test]
-async fn a_good_answer_takes_the_refusals_back() {
+async fn a_good_answer_resets_the_count_of_refusals() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(400));
@@ -74,7 +74,7 @@ async fn a_good_answer_takes_the_refusals_back() {
     harness.answers("se-1", Answer::status(404));
     harness.poll_again("se-1").await;
     let wait = harness.wait_of("se-1").await;
-    assert!(about(wait, 3600.0, JITTER), "the ladder begins again: {wait} s");
+    assert!(about(wait, 3600.0, JITTER), "the backoff begins again: {wait} s");
 }
 
 #[tokio::test]
@@ -91,11 +91,11 @@ async fn a_failing_label_backs_off_from_a_minute_to_an_hour() {
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
     assert_eq!(harness.row("se-1").await.failures, 0);
-    assert_eq!(harness.kinds().len(), 3, "and the first good answer is told");
+    assert_eq!(harness.kinds().len(), 3, "a message for the first good answer");
 }
 
 #[tokio::test]
-async fn what_is_no_tracking_changes_nothing_and_backs_off() {
+async fn an_invalid_answer_changes_nothing_and_backs_off() {
     let good = in_transit();
     let too_large = good.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(4 * 1024 * 1024)), 1);
     let json = |status, body: &str| Answer::json(status, body.to_owned());
@@ -119,12 +119,12 @@ async fn what_is_no_tracking_changes_nothing_and_backs_off() {
         harness.register(&["se-1"]).await;
         harness.says("se-1", &good);
         harness.poll_and_deliver().await;
-        let told = harness.kinds().len();
+        let before = harness.kinds().len();
 
         harness.answers("se-1", answer);
         harness.poll_again("se-1").await;
         harness.deliver().await;
-        assert_eq!(harness.kinds().len(), told, "{what}");
+        assert_eq!(harness.kinds().len(), before, "{what}");
         assert_eq!(harness.row("se-1").await.failures, 1, "{what}");
         let wait = harness.wait_of("se-1").await;
         assert!(about(wait, 60.0, JITTER), "{what}: {wait} s");
@@ -132,7 +132,7 @@ async fn what_is_no_tracking_changes_nothing_and_backs_off() {
         harness.says("se-1", &good);
         harness.poll_again("se-1").await;
         harness.deliver().await;
-        assert_eq!(harness.kinds().len(), told, "{what}: the history is as it was");
+        assert_eq!(harness.kinds().len(), before, "{what}: the history is unchanged");
     }
 }
 
@@ -150,7 +150,7 @@ async fn a_body_just_below_the_limit_is_read() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_the_key_stays_here() {
+async fn a_redirect_is_not_followed_and_the_key_is_not_sent_on() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     let elsewhere = format!("{}v2/labels/se-1/track", harness.hook);
@@ -163,7 +163,7 @@ async fn a_redirect_is_not_followed_and_the_key_stays_here() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_a_failure_of_its_label_alone() {
+async fn a_slow_answer_is_a_failure_of_its_label_only() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.answers("se-1", Answer::json(200, in_transit()).after(Duration::from_secs(600)));
@@ -175,10 +175,10 @@ async fn a_slow_answer_is_a_failure_of_its_label_alone() {
 }
 
 #[tokio::test]
-async fn no_connection_is_a_failure() {
+async fn a_refused_connection_is_a_failure() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
-    harness.close_the_api().await;
+    harness.stop_api().await;
     harness.poll_once().await;
     assert_eq!(harness.row("se-1").await.failures, 1);
     let wait = harness.wait_of("se-1").await;
@@ -186,7 +186,7 @@ async fn no_connection_is_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_labels_with_news_at_once_never_wait_for_each_other() {
+async fn many_changed_labels_never_wait_for_each_other() {
     let quick = format!("max_in_flight = 64\nrequests_per_minute = 60000\n{ORDERS}");
     let mut harness = Harness::at(clock::now(), &quick).await;
     let labels: Vec<String> = (0..1_000).map(|n| format!("se-{n}")).collect();

@@ -1,11 +1,11 @@
-//! The README's promises: its two commands, its table of commands, and its examples, which are run.
+//! Promises of the README: its first two commands, its table of commands, and its examples, which are run.
 
 use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
 const TRACKPOST: &str = env!("CARGO_BIN_EXE_trackpost");
 
-/// The contents of the fenced blocks whose fence says `tag`.
+/// Returns the contents of the fenced blocks tagged `tag`.
 fn blocks(tag: &str) -> Vec<String> {
     let fence = format!("```{tag}");
     let mut lines = README.lines();
@@ -18,7 +18,7 @@ fn blocks(tag: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_first_commands_are_the_two_that_do_everything() {
+fn the_first_commands_run_the_demo_and_the_tests() {
     let first = README.split("```").nth(1).unwrap();
     assert_eq!(first, "sh\ncargo run --release -- demo\ncargo test\n");
 }
@@ -37,23 +37,26 @@ fn every_test_in_the_fault_matrix_exists() {
 }
 
 #[test]
-fn every_command_in_the_table_is_one() {
-    let verbs: Vec<&str> =
+fn the_table_lists_every_command() {
+    let commands: Vec<&str> =
         README.lines().filter_map(|line| line.strip_prefix("| `trackpost ")?.split('`').next()).collect();
-    assert!(verbs.contains(&"run") && verbs.len() >= 12, "{verbs:?}");
-    for verb in &verbs {
-        let output = Command::new(TRACKPOST).args([verb, "--help"]).output().unwrap();
-        assert!(output.status.success(), "trackpost {verb} is no command");
+    assert!(commands.contains(&"run") && commands.len() >= 12, "{commands:?}");
+    for command in &commands {
+        let output = Command::new(TRACKPOST).args([command, "--help"]).output().unwrap();
+        assert!(output.status.success(), "trackpost {command} is not a command");
     }
     let help = Command::new(TRACKPOST).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let listed = help.split("Commands:\n").nth(1).unwrap().lines().map_while(|line| line.strip_prefix("  "));
-    for verb in listed.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split(' ').next()) {
-        assert!(verb == "help" || verbs.contains(&verb), "the README's table lacks trackpost {verb}");
+    for command in listed.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split(' ').next()) {
+        assert!(
+            command == "help" || commands.contains(&command),
+            "the README's table lacks trackpost {command}"
+        );
     }
 }
 
-/// The blocks marked `sh run`, one after the other in one shell, in an empty folder.
+/// Runs the blocks tagged `sh run` in one shell in an empty folder.
 #[test]
 fn the_examples_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -69,15 +72,15 @@ fn the_examples_run() {
         .env_remove("STATE_DIRECTORY")
         .output()
         .unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", said(&output.stdout), said(&output.stderr));
+    let utf8 = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", utf8(&output.stdout), utf8(&output.stderr));
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_leads_to_a_file() {
     let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     for link in links.filter(|link| !link.starts_with("https://")) {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(link);
-        assert!(file.exists(), "the README links to {link}, which is not there");
+        assert!(file.exists(), "the README links to {link}, which does not exist");
     }
 }

@@ -1,4 +1,4 @@
-//! Who asks for a label, and who may take that back; label files, and what becomes of their labels.
+//! Sources of a label and their removal; label files and the state of their labels.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::harness::child::{Daemon, Site, until};
 use crate::harness::{Harness, connect, hours, seconds};
 
 #[tokio::test]
-async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
+async fn a_label_of_the_configuration_is_not_removed_by_hand() {
     let harness = Harness::new().await;
     let key = LabelKey { account: harness.account.name.clone(), id: "se-1".parse().unwrap() };
     let configured = Registration { key: key.clone(), metadata: Default::default(), source: Source::Config };
@@ -26,14 +26,14 @@ async fn what_the_configuration_asks_for_is_not_removed_by_hand() {
     let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), (LabelState::Active.as_str(), true));
 
-    // Nobody else asks for it any more: out of the configuration it is gone.
+    // No other source has the label, so it is gone when the configuration drops it.
     harness.configure(vec![]).await;
     assert_eq!(harness.row("se-1").await.state, LabelState::Removed.as_str());
     assert_eq!(harness.store().remove_by_hand(&key).await.unwrap(), Removal::Unknown);
 }
 
 #[tokio::test]
-async fn a_journey_begins_with_the_first_look() {
+async fn a_journey_begins_with_the_first_poll() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &crate::harness::parcel::in_transit());
@@ -51,7 +51,7 @@ async fn number(harness: &Harness, query: &'static str, value: &str) -> i64 {
     sqlx::query_scalar(query).bind(value).fetch_one(&mut connect(harness.path()).await).await.unwrap()
 }
 
-/// A folder with a configuration and label files, and a registrar that is stepped.
+/// A folder with a configuration and label files, and a registrar that the test steps.
 struct Files {
     harness: Harness,
     folder: tempfile::TempDir,
@@ -68,7 +68,7 @@ impl Files {
         files.write_configuration("[]");
         labels.iter().for_each(|(name, text)| files.write(name, text));
         files.configure();
-        // So that the files are old.
+        // The files are older than a second.
         files.harness.pass(seconds(5));
         files.step().await;
         files
@@ -87,12 +87,12 @@ impl Files {
         self.registrar.configure(Arc::new(loaded.sources));
     }
 
-    /// In place, as `>` does.
+    /// Rewrites a file in place, as `>` does.
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join("labels.d").join(name), text).unwrap();
     }
 
-    /// As a whole, by renaming.
+    /// Replaces a file by renaming.
     fn replace(&self, name: &str, text: &str) {
         self.write(".draft", text);
         let folder = self.folder.path().join("labels.d");
@@ -103,7 +103,7 @@ impl Files {
         self.registrar.step(self.harness.now()).await.unwrap()
     }
 
-    /// Time passes, as the registrar wants to be woken.
+    /// Advances the time between the registrar's steps.
     async fn pass(&mut self, span: SignedDuration) {
         let until = self.harness.now() + span;
         loop {
@@ -116,7 +116,7 @@ impl Files {
         }
     }
 
-    /// Every label and its state.
+    /// Returns every label and its state.
     async fn states(&self) -> Vec<(String, String)> {
         let labels = self.harness.store().label_page(None, None, None, 0).await.unwrap();
         labels.into_iter().map(|label| (label.label_id, label.state)).collect()
@@ -126,7 +126,7 @@ impl Files {
         self.harness.row(label).await.state
     }
 
-    /// How many labels were changed since the last call.
+    /// Returns the number of labels changed since the last call.
     async fn changed_since(&self, version: i64) -> i64 {
         number(
             &self.harness,
@@ -159,12 +159,12 @@ async fn a_file_is_read_once_it_has_not_changed_for_a_second() {
     files.pass(SignedDuration::from_millis(600)).await;
     files.write("x.txt", "se-1001\nse-longer324658\nse-new\n");
     files.pass(SignedDuration::from_millis(600)).await;
-    assert_eq!(files.states().await.len(), 2, "it has changed less than a second ago");
+    assert_eq!(files.states().await.len(), 2, "the file changed less than a second ago");
     files.pass(seconds(1)).await;
     let states = files.states().await;
     assert_eq!(states.len(), 3, "{states:?}");
     assert!(states.iter().all(|(_, state)| state == "active"), "{states:?}");
-    assert_eq!(files.changed_since(version).await, 1, "only the new one was touched");
+    assert_eq!(files.changed_since(version).await, 1, "only the new label changed");
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_file_that_is_emptied_and_filled_again_retires_nothing() {
     files.pass(SignedDuration::from_millis(1_500)).await;
     files.write("x.txt", &rows);
     files.pass(hours(1)).await;
-    // Rewritten as a whole, half of it at first.
+    // The file is rewritten, at first only half of it.
     files.write("x.txt", &rows[..rows.len() / 2]);
     files.pass(seconds(30)).await;
     files.replace("x.txt", &rows);
@@ -202,7 +202,7 @@ async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_da
     files.write("x.txt", "se-1\nse-2\n");
     files.pass(seconds(5)).await;
     let row = files.harness.row("se-2").await;
-    assert_eq!((row.state.as_str(), row.next_poll_at), ("active", planned), "it goes on as if it had stayed");
+    assert_eq!((row.state.as_str(), row.next_poll_at), ("active", planned), "its schedule continues");
 
     files.write("x.txt", "se-1\n");
     files.pass(seconds(70)).await;
@@ -212,7 +212,7 @@ async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_da
     files.pass(seconds(2)).await;
     let row = files.harness.row("se-2").await;
     assert_eq!(row.state, "active");
-    assert!(row.next_poll_at <= Some(files.harness.now().as_millisecond()), "a new one is due at once");
+    assert!(row.next_poll_at <= Some(files.harness.now().as_millisecond()), "a new label is due at once");
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn a_finished_label_that_comes_back_is_finished() {
 }
 
 #[tokio::test]
-async fn what_stood_in_the_configuration_itself_is_retired_at_once() {
+async fn a_label_removed_from_the_configuration_is_retired_at_once() {
     let mut files = Files::new(&[("x.txt", "se-1\n")]).await;
     files.write_configuration("[\"se-2\", \"se-3\"]");
     files.configure();
@@ -244,12 +244,12 @@ async fn what_stood_in_the_configuration_itself_is_retired_at_once() {
 }
 
 #[tokio::test]
-async fn a_file_left_out_keeps_its_labels_and_stops_no_other() {
+async fn an_unreadable_file_keeps_its_labels_and_does_not_stop_others() {
     let mut files = Files::new(&[("a.csv", "label_id,note\nse-1,x\n"), ("b.txt", "se-2\nse-3\n")]).await;
     files.write("a.csv", "label_id;note\nse-1;x\nse-9;y\n");
     files.write("b.txt", "se-3\nse-4\n");
     files.pass(seconds(5)).await;
-    assert_eq!(files.state("se-4").await, "active", "the others apply");
+    assert_eq!(files.state("se-4").await, "active", "the other files apply");
     files.pass(seconds(120)).await;
     let states = files.states().await;
     let of = |label: &str| states.iter().find(|(id, _)| id == label).map(|(_, state)| state.as_str());
@@ -258,7 +258,7 @@ async fn a_file_left_out_keeps_its_labels_and_stops_no_other() {
     let left_out = files.left_out().await;
     assert!(left_out.len() == 1 && left_out[0].starts_with("a.csv: has no column label_id"), "{left_out:?}");
 
-    // The same after a restart.
+    // The same holds after a restart.
     files.registrar = Registrar::new(files.harness.store().clone());
     files.configure();
     files.pass(seconds(120)).await;
@@ -298,14 +298,14 @@ async fn a_label_that_moves_to_another_file_is_not_touched() {
     std::fs::remove_file(files.folder.path().join("labels.d/a.txt")).unwrap();
     files.pass(seconds(120)).await;
     assert_eq!(files.changed_since(version).await, 0);
-    // And it is b.txt that keeps it now.
+    // b.txt keeps the label now.
     files.write("b.txt", "\u{0}\u{0}\u{0}\u{0}");
     files.pass(seconds(120)).await;
     assert_eq!([files.state("se-1").await, files.state("se-2").await], ["active", "active"]);
 }
 
 #[tokio::test]
-async fn a_file_replaced_over_and_over_again_is_read_within_ten_seconds() {
+async fn a_file_replaced_repeatedly_is_read_within_ten_seconds() {
     let mut files = Files::new(&[("x.txt", "se-0\n")]).await;
     for n in 1..=52 {
         files.replace("x.txt", &format!("se-0\nse-{n}\n"));
@@ -349,7 +349,7 @@ async fn every_change_of_the_registry_is_counted_and_announced() {
         last = now;
     }
     harness.configure(vec![label("se-1", Source::Config)]).await;
-    assert!(version("se-1").await > last, "its metadata are others");
+    assert!(version("se-1").await > last, "its metadata changed");
     let last = version("se-1").await;
     harness.configure(vec![label("se-1", Source::Config)]).await;
     assert_eq!(version("se-1").await, last, "nothing changed");
@@ -389,17 +389,17 @@ async fn polled(site: &Site, label: &str) {
 }
 
 #[tokio::test]
-async fn a_wrong_label_file_stops_neither_start_nor_reload() {
+async fn a_wrong_label_file_does_not_stop_start_or_reload() {
     let site = site().await;
     site.write("labels.d/good.txt", "se-1\n");
     site.write("labels.d/semicolons.csv", "label_id;note\nse-1002;x\n");
     let pipe = site.folder().join("labels.d/pipe.txt");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let (status, said, _) = site.run_verb(&["check"]);
-    assert_eq!(status, Some(0), "{said}");
+    let (status, printed, _) = site.run_command(&["check"]);
+    assert_eq!(status, Some(0), "{printed}");
     assert!(
-        said.contains("semicolons.csv") && said.contains("semicolons") && said.contains("FIFO"),
-        "{said}"
+        printed.contains("semicolons.csv") && printed.contains("semicolons") && printed.contains("FIFO"),
+        "{printed}"
     );
     let daemon = running(&site).await;
     polled(&site, "se-1").await;
@@ -409,7 +409,7 @@ async fn a_wrong_label_file_stops_neither_start_nor_reload() {
     site.write("trackpost.toml", &site.configuration("[\"se-3\"]", ""));
     daemon.signal("HUP");
     polled(&site, "se-3").await;
-    assert_eq!(daemon.log().matches("label file left out").count(), 2, "told once:\n{}", daemon.log());
+    assert_eq!(daemon.log().matches("label file left out").count(), 2, "logged once:\n{}", daemon.log());
     site.write("labels.d/semicolons.csv", "label_id,note\nse-1002,x\n");
     polled(&site, "se-1002").await;
     daemon.logged("label file no longer left out", 1).await;
@@ -418,7 +418,7 @@ async fn a_wrong_label_file_stops_neither_start_nor_reload() {
 }
 
 #[tokio::test]
-async fn what_the_name_of_a_folder_or_a_file_means_is_watched() {
+async fn links_to_label_files_are_watched() {
     let site = site().await;
     site.write("releases/1/a.txt", "se-1\n");
     site.write("releases/2/a.txt", "se-1\nse-2\n");
@@ -433,12 +433,12 @@ async fn what_the_name_of_a_folder_or_a_file_means_is_watched() {
     link("releases/1", "labels.d");
     let daemon = running(&site).await;
     polled(&site, "se-5").await;
-    // The folder is exchanged whole.
+    // The folder is replaced.
     link("releases/2", "labels.d");
     polled(&site, "se-2").await;
     site.write("releases/2/a.txt", "se-1\nse-2\nse-3\n");
     polled(&site, "se-3").await;
-    // The file behind a link is written in place, then exchanged.
+    // The file behind a link is written in place, then replaced.
     std::fs::write(site.folder().join("export/x.txt"), "se-5\nse-6\n").unwrap();
     polled(&site, "se-6").await;
     site.write("export/x.txt", "se-5\nse-6\nse-7\n");
@@ -448,26 +448,26 @@ async fn what_the_name_of_a_folder_or_a_file_means_is_watched() {
 }
 
 #[tokio::test]
-async fn a_reload_while_it_starts_is_done_when_it_has_started() {
+async fn a_reload_during_the_start_runs_after_it() {
     let site = site().await;
     let rows: String = (0..100_000).map(|n| format!("se-{n}\n")).collect();
     site.write("labels.d/many.txt", &rows);
     let daemon = site.start();
     let status = format!("/proc/{}/status", daemon.id());
     // Bit 0 of the caught signals is SIGHUP.
-    let hears = || {
+    let handled = || {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
         caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 == 1)
     };
-    assert!(until(hears).await.is_ok());
+    assert!(until(handled).await.is_ok());
     daemon.signal("HUP");
     daemon.logged("configuration reloaded", 1).await;
     daemon.stop().await;
 }
 
 #[tokio::test]
-async fn a_configuration_that_came_to_nothing_is_rejected() {
+async fn an_emptied_configuration_is_rejected() {
     let site = site().await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
     let daemon = running(&site).await;
@@ -477,19 +477,19 @@ async fn a_configuration_that_came_to_nothing_is_rejected() {
     daemon.logged("reload rejected", 1).await;
     assert!(daemon.log().contains("the new configuration has no accounts"), "{}", daemon.log());
     let before = site.sandbox.requests_of("se-1");
-    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "it polls on");
+    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "polls continue");
     site.write(
         "trackpost.toml",
         &site.configuration("[\"se-1\"]", "").replace("\"standard\"", "\"shipstation\""),
     );
     daemon.signal("HUP");
     daemon.logged("configuration reloaded", 1).await;
-    assert!(daemon.log().contains("orders"), "it says what changed: {}", daemon.log());
+    assert!(daemon.log().contains("orders"), "the log names the change: {}", daemon.log());
     daemon.stop().await;
 }
 
 #[tokio::test]
-async fn a_wrong_row_is_told_once_and_not_at_each_reload() {
+async fn a_wrong_row_is_logged_once_and_not_at_each_reload() {
     let site = site().await;
     site.write("trackpost.toml", &site.configuration("[\"NO-1\"]", ""));
     site.write("labels.d/a.txt", "NO-2\n");
@@ -505,40 +505,40 @@ async fn a_wrong_row_is_told_once_and_not_at_each_reload() {
 }
 
 #[tokio::test]
-async fn verbs_say_what_they_did_and_what_waits() {
+async fn commands_print_their_result_and_remaining_work() {
     let site = site().await;
     let daemon = running(&site).await;
     daemon.stop().await;
-    let (_, said, _) = site.run_verb(&["labels", "add", "se-1"]);
-    assert!(said.contains("se-1: added"), "{said}");
-    let (status, _, told) = site.run_verb(&["labels", "poll", "se-1"]);
+    let (_, printed, _) = site.run_command(&["labels", "add", "se-1"]);
+    assert!(printed.contains("se-1: added"), "{printed}");
+    let (status, _, stderr) = site.run_command(&["labels", "poll", "se-1"]);
     assert_eq!(status, Some(0));
-    assert!(told.contains("no daemon runs"), "{told}");
+    assert!(stderr.contains("no daemon runs"), "{stderr}");
     let daemon = running(&site).await;
-    let (_, _, told) = site.run_verb(&["labels", "poll", "se-1"]);
-    assert!(!told.contains("no daemon runs"), "{told}");
+    let (_, _, stderr) = site.run_command(&["labels", "poll", "se-1"]);
+    assert!(!stderr.contains("no daemon runs"), "{stderr}");
 
-    // A fault of the configuration keeps nobody from reading.
+    // Reading commands work in spite of a fault of the configuration.
     let text = site.configuration("[]", "").replace("60000", "\"many\"");
     site.write("trackpost.toml", &text);
-    for verb in
+    for arguments in
         [&["labels", "list"][..], &["labels", "show", "se-1"], &["explain", "se-1"], &["deliveries", "list"]]
     {
-        let (status, said, told) = site.run_verb(verb);
-        assert_eq!(status, Some(0), "{verb:?} {said} {told}");
-        assert!(told.contains("trackpost check shows"), "{told}");
+        let (status, printed, stderr) = site.run_command(arguments);
+        assert_eq!(status, Some(0), "{arguments:?} {printed} {stderr}");
+        assert!(stderr.contains("trackpost check shows"), "{stderr}");
     }
-    let (status, ..) = site.run_verb(&["labels", "add", "se-2"]);
+    let (status, ..) = site.run_command(&["labels", "add", "se-2"]);
     assert_eq!(status, Some(1));
-    // But for one that says where the database is.
+    // Except for a fault in the path of the database.
     site.write("trackpost.toml", &site.configuration("[]", "").replace("[store]", "[stroe]"));
-    let (status, _, told) = site.run_verb(&["labels", "list"]);
-    assert_eq!(status, Some(1), "{told}");
+    let (status, _, stderr) = site.run_command(&["labels", "list"]);
+    assert_eq!(status, Some(1), "{stderr}");
     site.write(
         "trackpost.toml",
         &site.configuration("[]", "").replace("trackpost.db", "no/such/folder/t.db"),
     );
-    let (status, ..) = site.run_verb(&["labels", "list"]);
+    let (status, ..) = site.run_command(&["labels", "list"]);
     assert_eq!(status, Some(1));
     assert!(!site.folder().join("no").exists());
     let mut daemon = daemon;

@@ -1,4 +1,4 @@
-//! A database restored from yesterday's copy (contract 5.1, 5.3).
+//! A database restored from a copy of the day before (contract 5.1, 5.3).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,21 +9,22 @@ use tempfile::TempDir;
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, connect, hours};
 
-/// Ids of messages and of the events in them, as the receiver has them.
+/// Returns the ids of messages and of their events, as received.
 fn ids(harness: &Harness) -> BTreeSet<(String, Vec<String>)> {
     let callbacks = harness.callbacks("orders");
     let of = |body: &[u8]| -> Vec<String> {
         let body: Value = serde_json::from_slice(body).unwrap();
         let changes = body["data"]["changes"].as_array().cloned().unwrap_or_default();
         let events = body["data"]["events"].as_array().cloned().unwrap_or_default();
-        let told = changes.iter().chain(&events).chain([&body["data"]["event"]]);
-        told.filter_map(|event| event["event_id"].as_str().map(str::to_owned)).collect()
+        let sent = changes.iter().chain(&events).chain([&body["data"]["event"]]);
+        sent.filter_map(|event| event["event_id"].as_str().map(str::to_owned)).collect()
     };
     callbacks.into_iter().map(|callback| (callback.message_id.unwrap(), of(&callback.body))).collect()
 }
 
-/// One more of everything: added, revised, retracted, returned, an estimate, a status, delivered.
-async fn live_on(harness: &mut Harness) {
+/// A series of answers with one change of each kind: added, revised, retracted, returned, an estimate, a status,
+/// delivered.
+async fn play_journey(harness: &mut Harness) {
     let (a, b) = (event(0, "AC", "PU"), event_in(60, "IT", "AR", ""));
     let full = tracking("IT", &[&b, &a]);
     let enriched = tracking("IT", &[&event_in(60, "IT", "AR", "OMAHA"), &a]);
@@ -43,19 +44,19 @@ async fn back_up(harness: &Harness, copy: &Path) {
     sqlx::query("VACUUM INTO ?").bind(into).execute(&mut connect(harness.path()).await).await.unwrap();
 }
 
-/// The database is the copy from now on.
+/// Replaces the database by the copy.
 async fn restore(harness: &mut Harness, copy: &Path) {
     harness.shut().await;
     for beside in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{beside}", harness.path().display()));
     }
     std::fs::copy(copy, harness.path()).unwrap();
-    harness.expect_bodies_anew();
+    harness.allow_changed_bodies();
     harness.restart().await;
 }
 
 #[tokio::test]
-async fn a_restored_database_says_the_same_under_the_same_ids() {
+async fn a_restored_database_sends_the_same_messages_under_the_same_ids() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -64,23 +65,23 @@ async fn a_restored_database_says_the_same_under_the_same_ids() {
     let attic = TempDir::new().unwrap();
     let copy = attic.path().join("copy.db");
     back_up(&harness, &copy).await;
-    live_on(&mut harness).await;
+    play_journey(&mut harness).await;
     let first = ids(&harness);
     assert!(first.len() > 12, "{first:?}");
 
     restore(&mut harness, &copy).await;
-    live_on(&mut harness).await;
+    play_journey(&mut harness).await;
     assert_eq!(ids(&harness), first);
     let received = harness.callbacks("orders").len();
-    assert!(received > first.len(), "they were really sent again");
+    assert!(received > first.len(), "the messages were sent again");
     assert!(
         harness.callbacks("orders").is_sorted_by(|one, next| one.seq < next.seq),
-        "and none is below the highest"
+        "no seq is below the highest"
     );
 }
 
 #[tokio::test]
-async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
+async fn events_found_together_have_the_ids_of_events_found_one_by_one() {
     let scans = [
         event(0, "AC", "PU"),
         event(60, "EX", "X1"),
@@ -91,7 +92,7 @@ async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
         let status = ["AC", "EX", "IT", "DE"][count - 1];
         tracking(status, &scans[..count].iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    // From a backup of each moment, and from nothing.
+    // Restores a backup of each moment, and an empty database.
     for backup in 0..=3 {
         let mut harness = Harness::new().await;
         harness.register(&["se-1"]).await;
@@ -117,12 +118,12 @@ async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
             .filter(|callback| !first.iter().any(|(id, _)| Some(id) == callback.message_id.as_ref()))
             .map(|callback| callback.kind.unwrap())
             .collect();
-        // From where it stood to delivered in one step was never said before, unless it was the last step.
+        // The last status change spans all steps since the backup, so its message is new unless one step was left.
         let expected: &[&str] = if backup == 3 { &[] } else { &["tracking.status.changed"] };
         assert_eq!(new, expected, "backup after {backup} answers");
-        let told = harness.callbacks("orders");
+        let sent = harness.callbacks("orders");
         for kind in ["tracking.delivered", "tracking.out_for_delivery", "tracking.exception"] {
-            let ids: BTreeSet<_> = told
+            let ids: BTreeSet<_> = sent
                 .iter()
                 .filter(|one| one.kind.as_deref() == Some(kind))
                 .map(|one| &one.message_id)
@@ -130,14 +131,14 @@ async fn what_is_found_together_afterwards_has_the_ids_it_had_one_by_one() {
             assert_eq!(ids.len(), 1, "{kind}");
         }
         assert!(
-            told.is_sorted_by(|one, next| one.seq < next.seq),
-            "a receiver that keeps the highest loses nothing"
+            sent.is_sorted_by(|one, next| one.seq < next.seq),
+            "a receiver that keeps the highest seq misses nothing"
         );
     }
 }
 
 #[tokio::test]
-async fn the_very_same_again_is_a_message_of_its_own() {
+async fn a_repeated_change_is_a_new_message() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     let scan = event(0, "IT", "AR");
@@ -147,8 +148,8 @@ async fn the_very_same_again_is_a_message_of_its_own() {
         harness.poll_again("se-1").await;
     }
     harness.deliver().await;
-    let told: Vec<_> =
+    let sent: Vec<_> =
         harness.callbacks("orders").into_iter().filter_map(|callback| callback.message_id).collect();
-    assert_eq!(told.len(), 3 + 23 * 2);
-    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "none has another's id");
+    assert_eq!(sent.len(), 3 + 23 * 2);
+    assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "every message has its own id");
 }

@@ -1,4 +1,4 @@
-//! When a failed callback is tried again (contract 7.4, 7.5).
+//! Retries of a failed callback (contract 7.4, 7.5).
 
 use trackpost::sandbox::Answer;
 
@@ -7,7 +7,7 @@ use crate::harness::{Harness, ORDERS, about, hours, seconds};
 
 const NEXT: &str = "SELECT min(next_attempt_at) FROM deliveries WHERE next_attempt_at IS NOT NULL";
 
-/// A harness with one callback that is due and answered so.
+/// A harness with one due callback that gets this answer.
 async fn answered(answer: Answer) -> Harness {
     let mut harness = Harness::with(&ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]")).await;
     harness.receiver.answer_always(answer);
@@ -17,7 +17,7 @@ async fn answered(answer: Answer) -> Harness {
     harness
 }
 
-/// In how many seconds the next attempt is due.
+/// Returns the seconds until the next attempt.
 async fn wait(harness: &Harness) -> f64 {
     (harness.count(NEXT).await - harness.now().as_millisecond()) as f64 / 1000.0
 }
@@ -44,7 +44,7 @@ async fn any_2xx_is_success() {
 }
 
 #[tokio::test]
-async fn anything_else_is_none_and_redirects_are_not_followed() {
+async fn other_statuses_are_failures_and_redirects_are_not_followed() {
     for status in [300, 301, 302, 304, 307, 308, 400, 401, 404, 410, 418, 429, 500, 503, 599] {
         let harness = answered(Answer::status(status).header("location", "/elsewhere")).await;
         assert_eq!((received(&harness), state(&harness, "pending").await), (1, 1), "{status}");
@@ -53,7 +53,7 @@ async fn anything_else_is_none_and_redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn the_schedule_is_kept_and_its_last_step_repeats() {
+async fn retries_follow_the_schedule_and_repeat_its_last_step() {
     let mut harness = answered(Answer::status(500)).await;
     let hour = 3600.0;
     let schedule =
@@ -64,15 +64,15 @@ async fn the_schedule_is_kept_and_its_last_step_repeats() {
         assert!(about(wait, planned, 0.10), "{wait} s for {planned} s");
         harness.pass(seconds(wait as i64 - 1));
         harness.deliver().await;
-        assert_eq!(received(&harness), attempt + 1, "not before its time");
+        assert_eq!(received(&harness), attempt + 1, "no attempt before its time");
         harness.pass(seconds(2));
         harness.deliver().await;
     }
-    assert_eq!(state(&harness, "pending").await, 1, "nobody got through: nothing goes dead");
+    assert_eq!(state(&harness, "pending").await, 1, "no message becomes dead while none is accepted");
 }
 
 #[tokio::test]
-async fn a_message_is_dead_only_when_others_were_accepted_meanwhile() {
+async fn a_message_becomes_dead_only_if_others_were_accepted_since() {
     let short = ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]") + "retry = [\"5s\", \"10s\"]\n";
     let mut harness = Harness::with(&short).await;
     harness.register(&["se-1"]).await;
@@ -101,26 +101,26 @@ async fn a_message_is_dead_only_when_others_were_accepted_meanwhile() {
     harness.pass(hours(3));
     harness.poll_again("se-1").await;
     harness.deliver().await;
-    assert_eq!(state(&harness, "delivered").await, 2, "the label goes on");
+    assert_eq!(state(&harness, "delivered").await, 2, "the label continues");
 }
 
 #[tokio::test]
 async fn retry_after_is_honoured_exactly_and_up_to_a_day() {
-    for (status, said, expected) in [
+    for (status, header_value, expected) in [
         (500, "3600", 3600.0),
         (404, "77", 77.0),
         (503, "86400", 86400.0),
         (429, "999999", 86400.0),
         (500, "9999999999999999", 86400.0),
     ] {
-        let harness = answered(Answer::status(status).header("retry-after", said)).await;
+        let harness = answered(Answer::status(status).header("retry-after", header_value)).await;
         let wait = wait(&harness).await;
-        assert!(about(wait, expected, 0.0), "{status} {said}: {wait} s");
+        assert!(about(wait, expected, 0.0), "{status} {header_value}: {wait} s");
     }
 }
 
 #[tokio::test]
-async fn retry_after_may_be_a_date_and_our_plan_wins_when_it_is_later() {
+async fn retry_after_may_be_a_date_and_a_later_schedule_wins() {
     let noon = Harness::new().await.now();
     let date = |at| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
     let harness = answered(Answer::status(503).header("retry-after", &date(noon + seconds(600)))).await;
@@ -132,7 +132,7 @@ async fn retry_after_may_be_a_date_and_our_plan_wins_when_it_is_later() {
 }
 
 #[tokio::test]
-async fn a_429_or_503_holds_the_whole_subscriber_and_others_hold_their_message() {
+async fn a_429_or_503_delays_the_subscriber_and_other_statuses_delay_the_message() {
     for (status, held) in [(429, true), (503, true), (500, false), (404, false)] {
         let mut harness = answered(Answer::status(status).header("retry-after", "600")).await;
         harness.receiver.answer_always(Answer::status(200));

@@ -1,4 +1,4 @@
-//! Scans that are told vaguely, late or only in part, through the whole pipeline (contract 5.1, 5.3).
+//! Vague, late and partial scans through the whole pipeline (contract 5.1, 5.3).
 
 use serde_json::Value;
 use trackpost::domain::tracking::replace_lone_surrogates;
@@ -6,13 +6,13 @@ use trackpost::domain::tracking::replace_lone_surrogates;
 use crate::harness::parcel::{event, event_in, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, hours};
 
-/// Both forms of callback.
+/// Subscribers of both callback formats.
 fn two_forms() -> String {
     format!("{ORDERS}{}", ORDERS.replace("orders", "native").replace("\"standard\"", "\"shipstation\""))
 }
 
-/// What `orders` is told of `se-1` while the API gives these answers, each polled three times.
-async fn told(harness: &mut Harness, answers: &[String]) -> Vec<Value> {
+/// Returns the messages to `orders` about `se-1` while the API gives these answers, each polled three times.
+async fn messages_after(harness: &mut Harness, answers: &[String]) -> Vec<Value> {
     let before = harness.callbacks("orders").len();
     for answer in answers {
         harness.says("se-1", answer);
@@ -40,7 +40,7 @@ async fn harness() -> Harness {
 }
 
 #[tokio::test]
-async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
+async fn a_delivery_listed_below_the_vehicle_scan_is_delivered_and_settles() {
     let mut harness = harness().await;
     let (hub, delivery) = (event(0, "IT", "AR"), event(120, "DE", "DL"));
     let vehicle =
@@ -50,34 +50,34 @@ async fn a_delivery_beneath_the_vehicles_scan_is_told_and_settles() {
         r#"detail_code":"OUT_FOR_DELIVERY""#,
         1,
     );
-    let bodies = told(&mut harness, &[tracking("IT", &[&hub]), beneath]).await;
+    let bodies = messages_after(&mut harness, &[tracking("IT", &[&hub]), beneath]).await;
     assert_eq!(
         kinds(&bodies)[3..],
         ["event.added", "event.added", "status.changed", "out_for_delivery", "delivered", "updated"]
     );
     assert_eq!(bodies[7]["data"]["event"]["event_code"], "DL");
     let found = bodies.len();
-    // It leaves the row of what is out for delivery, and three quiet days end it.
+    // The label leaves the cadence row for out for delivery and settles after three days without a change.
     let from = harness.now();
     let mut polls = 0;
     while harness.row("se-1").await.state == "active" {
         harness.pass_until_due().await;
         polls += harness.poll().await;
-        assert!(harness.now() <= from + hours(73), "it settles in time");
+        assert!(harness.now() <= from + hours(73), "the label settles in time");
     }
     assert_eq!(harness.row("se-1").await.state, "finished");
     assert!((8..40).contains(&polls), "{polls} polls in the IT row");
     harness.deliver().await;
-    assert_eq!(harness.callbacks("orders").len(), found, "and nobody is told anything");
+    assert_eq!(harness.callbacks("orders").len(), found, "no further message is sent");
 
     let moved = event(30 * 60, "IT", "RS");
-    let bodies = told(&mut harness, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
+    let bodies = messages_after(&mut harness, &[tracking("IT", &[&moved, &vehicle, &delivery, &hub])]).await;
     assert_eq!(kinds(&bodies), ["event.added", "status.changed", "reopened", "updated"]);
     assert_eq!(harness.row("se-1").await.state, "active");
 }
 
 #[tokio::test]
-async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
+async fn an_added_hour_is_a_revision_and_not_a_second_milestone() {
     let timed = event(510, "EX", "DE");
     for vague in ["2030-03-04", "2030-03-04T00:00:00", "0001-01-01T00:00:00Z"] {
         let mut harness = harness().await;
@@ -85,7 +85,7 @@ async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
             |json: &str| json.replace("2030-03-04T14:30:00Z", vague).replace("2030-03-04T14:30:00", vague);
         let hub = event(0, "IT", "AR");
         let answers = [tracking("EX", &[&at(&timed), &hub]), tracking("EX", &[&timed, &hub])];
-        let bodies = told(&mut harness, &answers).await;
+        let bodies = messages_after(&mut harness, &answers).await;
         assert_eq!(
             kinds(&bodies),
             [
@@ -107,14 +107,14 @@ async fn an_hour_that_is_filled_in_is_a_revision_and_no_second_milestone() {
 }
 
 #[tokio::test]
-async fn a_carrier_that_tells_only_the_last_scans_makes_no_message_of_what_falls_off() {
+async fn events_that_leave_a_list_of_the_last_scans_make_no_message() {
     let mut harness = harness().await;
     let scans: Vec<String> =
         (0..8).map(|n| event_in(n * 60 + 17, "IT", "AR", &format!("Town {n}"))).collect();
     let window = |end: usize| {
         tracking("IT", &scans[end - 5..end].iter().rev().map(String::as_str).collect::<Vec<_>>())
     };
-    let bodies = told(&mut harness, &[window(5), window(6), window(7), window(8)]).await;
+    let bodies = messages_after(&mut harness, &[window(5), window(6), window(7), window(8)]).await;
     assert_eq!(
         kinds(&bodies)[7..],
         ["event.added", "updated", "event.added", "updated", "event.added", "updated"]
@@ -123,21 +123,21 @@ async fn a_carrier_that_tells_only_the_last_scans_makes_no_message_of_what_falls
     assert_eq!(harness.count("SELECT count(*) FROM tracking_events WHERE retracted_at IS NULL").await, 8);
     // The whole list again: nothing is new.
     let all = tracking("IT", &scans.iter().rev().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(kinds(&told(&mut harness, &[all]).await), [""; 0]);
+    assert_eq!(kinds(&messages_after(&mut harness, &[all]).await), [""; 0]);
 }
 
 #[tokio::test]
-async fn half_an_emoji_is_read_and_passed_on_as_it_came() {
+async fn a_lone_surrogate_is_passed_on_unchanged() {
     let mut harness = harness().await;
     let cut = event(60, "IT", "AR").replace("AR scan", r"AR scan \ud83d");
     let answer = tracking("IT", &[&cut, &event(0, "AC", "PU")]).replace("so it is", r"so it is \uD83D");
     let answers = [in_transit(), answer.clone()];
-    assert_eq!(kinds(&told(&mut harness, &answers).await)[3..], ["event.added", "updated"]);
+    assert_eq!(kinds(&messages_after(&mut harness, &answers).await)[3..], ["event.added", "updated"]);
     let raw = |subscriber: &str| {
         String::from_utf8(harness.callbacks(subscriber).pop().unwrap().body.to_vec()).unwrap()
     };
     assert!(raw("native").contains(&answer) && raw("orders").contains(&answer), "byte for byte");
-    assert!(raw("orders").contains("so it is \u{fffd}"), "and as what can be shown");
+    assert!(raw("orders").contains("so it is \u{fffd}"), "a replacement character in the standard format");
     assert_eq!(harness.row("se-1").await.failures, 0);
 }
 
@@ -147,7 +147,7 @@ async fn a_list_that_is_too_long_is_garbled() {
     let long =
         |element: &str| format!(r#"{{"status_code":"IT","events":[{}]}}"#, vec![element; 2_001].join(","));
     for element in ["null", "{}"] {
-        assert_eq!(kinds(&told(&mut harness, &[long(element)]).await), [""; 0], "{element}");
+        assert_eq!(kinds(&messages_after(&mut harness, &[long(element)]).await), [""; 0], "{element}");
     }
     assert_eq!(harness.row("se-1").await.failures, 6);
 }

@@ -1,4 +1,4 @@
-//! What a retry schedule counts, and from when (contract 7.5, 7.6).
+//! Attempts that count for a retry schedule (contract 7.5, 7.6).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
 const OF_ONE: &str = "SELECT delivery_key FROM deliveries WHERE lane = 1";
 
-/// Two labels with one callback each, and a schedule of two steps.
+/// Two labels with one callback each, and a schedule with two steps.
 async fn two_labels() -> Harness {
     let short = ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]") + "retry = [\"5s\", \"10s\"]\n";
     let mut harness = Harness::with(&short).await;
@@ -30,8 +30,8 @@ async fn deliver_after(harness: &mut Harness, wait: i64) {
     harness.deliver().await;
 }
 
-/// `se-1` is refused from now on.
-fn refuse_one(harness: &Harness) {
+/// Refuses callbacks of `se-1` from now on.
+fn refuse_first_label(harness: &Harness) {
     let one = |label: Option<&str>| label == Some("se-1");
     harness
         .receiver
@@ -44,7 +44,7 @@ async fn retry_by_hand(harness: &Harness, delivery: &'static str) {
 }
 
 #[tokio::test]
-async fn what_is_sent_again_has_the_whole_of_it() {
+async fn a_replayed_delivery_has_the_whole_schedule() {
     let mut harness = two_labels().await;
     harness.receiver.answer_always(Answer::status(500));
     for _ in 0..60 {
@@ -54,37 +54,41 @@ async fn what_is_sent_again_has_the_whole_of_it() {
     deliver_after(&mut harness, 301).await;
     assert_eq!(harness.count(PENDING).await, 0);
     let attempts = "SELECT max(attempts) FROM deliveries";
-    assert!(harness.count(attempts).await > 20, "it took many probes");
+    assert!(harness.count(attempts).await > 20, "there were many probes");
 
-    refuse_one(&harness);
+    refuse_first_label(&harness);
     retry_by_hand(&harness, OF_ONE).await;
     retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
     for dead in [0, 0, 1] {
         harness.deliver().await;
         assert_eq!(harness.count(DEAD).await, dead);
         harness.pass(seconds(12));
-        // Others are accepted all the while.
+        // Callbacks of the other label are accepted meanwhile.
         if dead == 0 {
             retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
         }
     }
     let logged = "SELECT count(*) = max(attempt) AND max(attempt) = d.attempts FROM attempts a
                   JOIN deliveries d USING (delivery_key) WHERE d.lane = 1";
-    assert_eq!(harness.count(logged).await, 1, "attempts are counted on");
+    assert_eq!(harness.count(logged).await, 1, "the attempt count continues");
 }
 
 #[tokio::test]
-async fn what_was_accepted_before_it_was_sent_again_does_not_count() {
+async fn deliveries_accepted_before_a_replay_do_not_count() {
     let mut harness = two_labels().await;
     harness.deliver().await;
     harness.pass(seconds(60));
-    refuse_one(&harness);
+    refuse_first_label(&harness);
     retry_by_hand(&harness, OF_ONE).await;
     harness.deliver().await;
     for _ in 0..6 {
         deliver_after(&mut harness, 12).await;
     }
-    assert_eq!((harness.count(PENDING).await, harness.count(DEAD).await), (1, 0), "nobody else was accepted");
+    assert_eq!(
+        (harness.count(PENDING).await, harness.count(DEAD).await),
+        (1, 0),
+        "no other message was accepted"
+    );
     retry_by_hand(&harness, "SELECT delivery_key FROM deliveries WHERE lane = 2").await;
     deliver_after(&mut harness, 1).await;
     deliver_after(&mut harness, 12).await;
@@ -92,15 +96,15 @@ async fn what_was_accepted_before_it_was_sent_again_does_not_count() {
 }
 
 #[tokio::test]
-async fn probes_of_a_failing_subscriber_use_nothing_up() {
+async fn probes_of_a_failing_subscriber_do_not_use_up_the_schedule() {
     let mut harness = two_labels().await;
     harness.receiver.answer_always(Answer::status(500));
     for _ in 0..40 {
         deliver_after(&mut harness, 301).await;
     }
     let tried = harness.count("SELECT failures FROM deliveries WHERE lane = 1").await;
-    assert!(tried <= 2, "{tried}: those before it fell");
-    refuse_one(&harness);
+    assert!(tried <= 2, "{tried}: attempts before the episode");
+    refuse_first_label(&harness);
     harness.receiver.answer_always(Answer::status(200));
     while harness.count(PENDING).await == 2 {
         deliver_after(&mut harness, 301).await;
@@ -110,12 +114,12 @@ async fn probes_of_a_failing_subscriber_use_nothing_up() {
         deliver_after(&mut harness, 12).await;
     }
     let counted = harness.count("SELECT failures FROM deliveries WHERE lane = 1").await;
-    assert_eq!(counted, 3, "those before it fell, and those since it is well again");
+    assert_eq!(counted, 3, "attempts before the episode and after its end");
     assert!(harness.count("SELECT attempts FROM deliveries WHERE lane = 1").await > 20);
 }
 
 #[tokio::test]
-async fn another_url_has_refused_nothing_and_asked_for_nothing() {
+async fn a_changed_url_clears_failures_and_retry_after() {
     for (status, retry_after) in [(503, Some("7200")), (500, Some("7200")), (500, None)] {
         let short = ORDERS.replace("[\"*\"]", "[\"tracking.updated\"]") + "retry = [\"5h\"]\n";
         let mut harness = Harness::with(&short).await;
@@ -145,7 +149,7 @@ async fn another_url_has_refused_nothing_and_asked_for_nothing() {
 }
 
 #[tokio::test]
-async fn no_attempt_is_lost_from_the_log() {
+async fn every_attempt_is_recorded() {
     let harness = two_labels().await;
     let (key, now) = (harness.count(OF_ONE).await, harness.now());
     let ended = |outcome| EndedAttempt {
@@ -166,13 +170,13 @@ async fn no_attempt_is_lost_from_the_log() {
         settled_at: now,
         can_wait: false,
     };
-    // As if it had been under way more than once: all of it is told, and what was accepted stays so.
+    // As if it had been in flight more than once: all attempts are recorded, and the accepted one stays accepted.
     harness.store().settle(ended(Outcome::Reset)).await.unwrap();
     harness.store().settle(ended(Outcome::Accepted { status: 200 })).await.unwrap();
     assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 2);
     assert_eq!(harness.count("SELECT count(*) FROM deliveries WHERE attempts = 2").await, 1);
     assert_eq!(harness.count(PENDING).await, 1);
-    // A record that can wait is written without others, too.
+    // A record that can wait is written even without others.
     let last = EndedAttempt { can_wait: true, ..ended(Outcome::Accepted { status: 201 }) };
     harness.store().settle(last).await.unwrap();
     assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 3);

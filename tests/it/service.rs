@@ -1,4 +1,4 @@
-//! Signals, reloads and what the service manager is told (contract 2.2, 9.1, 9.2).
+//! Signals, reloads and notifications of the service manager (contract 2.2, 9.1, 9.2).
 
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
@@ -23,13 +23,13 @@ async fn running(site: &Site) -> Daemon {
     daemon
 }
 
-async fn asked_about(site: &Site, label: &str) {
-    let asked = until(|| site.sandbox.requests_of(label) > 0).await;
-    assert!(asked.is_ok(), "nobody asked about {label}");
+async fn wait_for_poll(site: &Site, label: &str) {
+    let polled = until(|| site.sandbox.requests_of(label) > 0).await;
+    assert!(polled.is_ok(), "{label} was not polled");
 }
 
 #[tokio::test]
-async fn sigterm_lets_attempts_end_and_exits_0() {
+async fn sigterm_waits_for_attempts_and_exits_0() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_next([Answer::status(200).after(Duration::from_millis(1500))]);
@@ -37,18 +37,18 @@ async fn sigterm_lets_attempts_end_and_exits_0() {
     site.received(|counts| counts.received == 1).await;
     daemon.stop().await;
     let accepted = site.receiver.counts().accepted;
-    assert!(accepted >= 1, "what was under way came to its end");
+    assert!(accepted >= 1, "attempts in flight ended");
     site.inspect();
 
     let again = running(&site).await;
     site.received(|counts| counts.accepted >= 3).await;
     again.stop().await;
-    assert_eq!(site.receiver.counts().repeated, 0, "and its end was recorded");
+    assert_eq!(site.receiver.counts().repeated, 0, "their outcome was recorded");
     site.inspect();
 }
 
 #[tokio::test]
-async fn a_second_sigterm_ends_at_once() {
+async fn a_second_sigterm_exits_at_once() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_always(Answer::status(200).after(Duration::from_secs(600)));
@@ -67,10 +67,10 @@ async fn a_second_sigterm_ends_at_once() {
 async fn sighup_reads_the_files_again() {
     let site = site("[\"se-1\"]").await;
     let daemon = running(&site).await;
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));
     daemon.signal("HUP");
-    asked_about(&site, "se-2").await;
+    wait_for_poll(&site, "se-2").await;
     daemon.stop().await;
     site.inspect();
 }
@@ -81,24 +81,24 @@ async fn a_label_gone_from_the_files_is_no_longer_polled() {
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.sandbox.script("se-2", Answer::json(200, in_transit()));
     let daemon = running(&site).await;
-    asked_about(&site, "se-2").await;
+    wait_for_poll(&site, "se-2").await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
     daemon.signal("HUP");
     daemon.logged("labels registered", 2).await;
     let (gone, stays) = (site.sandbox.requests_of("se-2"), site.sandbox.requests_of("se-1"));
     let polled = until(|| site.sandbox.requests_of("se-1") > stays + 10).await;
-    assert!(polled.is_ok(), "the other one is polled on");
-    assert!(site.sandbox.requests_of("se-2") <= gone + 1, "but for what was under way");
+    assert!(polled.is_ok(), "the other label is still polled");
+    assert!(site.sandbox.requests_of("se-2") <= gone + 1, "at most the poll in flight");
     daemon.stop().await;
     site.inspect();
 }
 
 #[tokio::test]
-async fn a_broken_file_keeps_what_runs() {
+async fn an_invalid_file_keeps_the_running_configuration() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     let daemon = running(&site).await;
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     let broken = site.configuration("[\"se-1\", \"se-2\"]", "[nonsense]\nx = 1\n");
     site.write("trackpost.toml", &broken.replace("60000", "\"many\""));
     daemon.signal("HUP");
@@ -106,28 +106,28 @@ async fn a_broken_file_keeps_what_runs() {
     let log = daemon.log();
     assert!(log.contains("nonsense") && log.contains("requests_per_minute"), "{log}");
     let before = site.sandbox.requests_of("se-1");
-    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "it polls on");
-    assert_eq!(site.sandbox.requests_of("se-2"), 0, "nothing of it was applied");
+    assert!(until(|| site.sandbox.requests_of("se-1") > before + 2).await.is_ok(), "polls continue");
+    assert_eq!(site.sandbox.requests_of("se-2"), 0, "none of it was applied");
     daemon.stop().await;
     site.inspect();
 }
 
 #[tokio::test]
-async fn a_changed_label_file_is_noticed() {
+async fn a_changed_label_file_is_read() {
     let site = site("[]").await;
     site.write("labels.d/today.txt", "se-1\n");
     let daemon = running(&site).await;
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     site.write("labels.d/today.txt", "se-1\nse-2\n");
-    asked_about(&site, "se-2").await;
+    wait_for_poll(&site, "se-2").await;
     site.write("labels.d/more.csv", "label_id,order\nse-3,A-1\n");
-    asked_about(&site, "se-3").await;
+    wait_for_poll(&site, "se-3").await;
     daemon.stop().await;
     site.inspect();
 }
 
 #[tokio::test]
-async fn a_reload_may_replace_several_that_end_in_any_order() {
+async fn a_reload_replaces_workers_that_end_in_any_order() {
     let site = site("[]").await;
     let second = |timeout: &str| {
         let text = site.configuration("[\"se-1\"]", "");
@@ -137,7 +137,7 @@ async fn a_reload_may_replace_several_that_end_in_any_order() {
         text.replace("events = [\"*\"]", &format!("events = [\"*\"]\ntimeout = \"{timeout}\"")) + &first
     };
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    // The one that comes first by name ends last.
+    // The subscriber that comes first by name ends last.
     site.receiver.answer_by(|callback| {
         (callback.path == "/a-first").then(|| Answer::status(200).after(Duration::from_millis(1500)))
     });
@@ -157,7 +157,7 @@ async fn a_reload_may_replace_several_that_end_in_any_order() {
 /// The service manager's end of the socket.
 struct Manager {
     socket: UnixDatagram,
-    heard: Vec<String>,
+    received: Vec<String>,
 }
 
 impl Manager {
@@ -165,22 +165,22 @@ impl Manager {
         let path = site.folder().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        (Self { socket, heard: Vec::new() }, path.to_str().unwrap().to_owned())
+        (Self { socket, received: Vec::new() }, path.to_str().unwrap().to_owned())
     }
 
-    /// Takes what has come: few messages fit into the socket, and one that nobody takes stops the daemon.
+    /// Receives the pending messages. The socket holds few, and an unread message blocks the daemon.
     fn drain(&self) {
         while self.socket.recv(&mut [0; 4096]).is_ok() {}
     }
 
-    /// Waits for the next message that says `word`; those before it are passed over.
-    async fn hears(&mut self, word: &str) -> String {
+    /// Waits for the next message that contains `word`, and skips those before it.
+    async fn wait_for(&mut self, word: &str) -> String {
         let mut found = None;
-        let heard = until(|| {
+        let received = until(|| {
             let mut message = [0; 4096];
             while let Ok(length) = self.socket.recv(&mut message) {
                 let message = String::from_utf8_lossy(&message[..length]).into_owned();
-                self.heard.push(message.clone());
+                self.received.push(message.clone());
                 if message.lines().any(|line| line == word) {
                     found = Some(message);
                     return true;
@@ -189,57 +189,57 @@ impl Manager {
             false
         })
         .await;
-        assert!(heard.is_ok(), "{word} was never said: {:?}", self.heard);
+        assert!(received.is_ok(), "{word} was never sent: {:?}", self.received);
         found.unwrap()
     }
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_of_every_step() {
+async fn the_service_manager_is_notified_of_every_step() {
     let site = site("[\"se-1\"]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "200000")]);
-    manager.hears("READY=1").await;
-    manager.hears("WATCHDOG=1").await;
-    manager.hears("WATCHDOG=1").await;
+    manager.wait_for("READY=1").await;
+    manager.wait_for("WATCHDOG=1").await;
+    manager.wait_for("WATCHDOG=1").await;
     daemon.signal("HUP");
-    let reloading = manager.hears("RELOADING=1").await;
+    let reloading = manager.wait_for("RELOADING=1").await;
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    manager.hears("READY=1").await;
-    manager.hears("WATCHDOG=1").await;
+    manager.wait_for("READY=1").await;
+    manager.wait_for("WATCHDOG=1").await;
     daemon.signal("TERM");
-    manager.hears("STOPPING=1").await;
-    daemon.stop_already_asked().await;
+    manager.wait_for("STOPPING=1").await;
+    daemon.wait_for_clean_exit().await;
     site.inspect();
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_however_often_the_watchdog_is_fed() {
+async fn frequent_watchdog_notifications_do_not_prevent_file_checks() {
     let site = site("[]").await;
     site.write("labels.d/today.txt", "se-1\n");
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "100000")]);
-    manager.hears("WATCHDOG=1").await;
+    manager.wait_for("WATCHDOG=1").await;
     site.write("labels.d/today.txt", "se-1\nse-2\n");
-    let asked = until(|| {
+    let polled = until(|| {
         manager.drain();
         site.sandbox.requests_of("se-2") > 0
     });
-    assert!(asked.await.is_ok(), "nobody asked about se-2:\n{}", daemon.log());
+    assert!(polled.await.is_ok(), "se-2 was not polled:\n{}", daemon.log());
     daemon.stop().await;
 }
 
 #[tokio::test]
-async fn the_watchdog_is_fed_however_often_the_files_are_read() {
+async fn frequent_file_checks_do_not_prevent_watchdog_notifications() {
     let site = site("[]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "2000000")]);
-    manager.hears("READY=1").await;
+    manager.wait_for("READY=1").await;
     for reload in 0.. {
-        assert!(reload < 5_000, "it is never fed");
+        assert!(reload < 5_000, "the watchdog is never notified");
         daemon.signal("HUP");
-        manager.hears("READY=1").await;
-        if manager.heard.iter().any(|message| message.contains("WATCHDOG=1")) {
+        manager.wait_for("READY=1").await;
+        if manager.received.iter().any(|message| message.contains("WATCHDOG=1")) {
             break;
         }
     }
@@ -247,31 +247,31 @@ async fn the_watchdog_is_fed_however_often_the_files_are_read() {
 }
 
 #[tokio::test]
-async fn without_a_watchdog_none_is_fed_and_a_bad_start_is_never_ready() {
+async fn without_a_watchdog_none_is_notified_and_a_failed_start_is_never_ready() {
     let site = site("[]").await;
     let (mut manager, socket) = Manager::new(&site);
     let daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
-    manager.hears("READY=1").await;
+    manager.wait_for("READY=1").await;
     daemon.signal("TERM");
-    manager.hears("STOPPING=1").await;
-    assert!(manager.heard.iter().all(|message| !message.contains("WATCHDOG=1")), "{:?}", manager.heard);
-    daemon.stop_already_asked().await;
+    manager.wait_for("STOPPING=1").await;
+    assert!(manager.received.iter().all(|message| !message.contains("WATCHDOG=1")), "{:?}", manager.received);
+    daemon.wait_for_clean_exit().await;
 
     site.write("trackpost.toml", "[nonsense]\n");
     let mut daemon = site.start_with(&[("NOTIFY_SOCKET", &socket)]);
     assert_eq!(daemon.ended().await.code(), Some(1));
     let mut message = [0; 16];
-    assert!(manager.socket.recv(&mut message).is_err(), "nothing was said");
+    assert!(manager.socket.recv(&mut message).is_err(), "no notification was sent");
 }
 
 #[tokio::test]
-async fn a_reload_waits_for_no_call_and_makes_none_twice() {
+async fn a_reload_does_not_wait_for_requests_and_repeats_none() {
     let site = site("[\"se-1\"]").await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.receiver.answer_next([Answer::status(200).after(Duration::from_secs(2))]);
     let daemon = running(&site).await;
     site.received(|counts| counts.received == 1).await;
-    // Another subscriber under the same name, twice, and for a moment none.
+    // Replaces the subscriber under the same name, twice, and removes it for a moment.
     let changed = |format: &str| site.configuration("[\"se-1\"]", "").replace("\"standard\"", format);
     let none = site.configuration("[\"se-1\"]", "").replace("events =", "enabled = false\nevents =");
     for (times, text) in
@@ -282,7 +282,7 @@ async fn a_reload_waits_for_no_call_and_makes_none_twice() {
         daemon.logged("configuration reloaded", times).await;
     }
     let counts = site.receiver.counts();
-    assert_eq!((counts.received, counts.accepted), (1, 0), "all of it while the call is under way");
+    assert_eq!((counts.received, counts.accepted), (1, 0), "all reloads ran during the attempt");
     site.received(|counts| counts.accepted == 3).await;
     assert!(site.receiver.callbacks().iter().all(|callback| callback.attempt == Some(1)));
     let accepted = site.receiver.accepted();
@@ -291,25 +291,25 @@ async fn a_reload_waits_for_no_call_and_makes_none_twice() {
     site.inspect();
 }
 
-/// Whether the process hears SIGHUP, so that it no longer ends by it.
-fn hears_hangup(daemon: &Daemon) -> bool {
+/// Returns whether the process handles SIGHUP, which would otherwise end it.
+fn handles_sighup(daemon: &Daemon) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
     u64::from_str_radix(caught.trim(), 16).is_ok_and(|mask| mask & 1 == 1)
 }
 
-/// A configuration that takes a while to read.
+/// A configuration that takes long to read.
 async fn large_site() -> Site {
     let labels: Vec<String> = (0..60_000).map(|n| format!("se-{n}")).collect();
     site(&format!("{labels:?}")).await
 }
 
 #[tokio::test]
-async fn a_sighup_while_the_configuration_is_read_is_a_reload_afterwards() {
+async fn a_sighup_during_the_start_reloads_after_it() {
     let site = large_site().await;
     let daemon = site.start();
-    until(|| hears_hangup(&daemon)).await.unwrap();
-    assert!(!site.database().exists(), "it still reads");
+    until(|| handles_sighup(&daemon)).await.unwrap();
+    assert!(!site.database().exists(), "it is still reading the configuration");
     daemon.signal("HUP");
     let reloaded = until(|| {
         trackpost::store::lock::running(&site.database()).is_some_and(|record| record.reloads_ended == 1)
@@ -319,17 +319,17 @@ async fn a_sighup_while_the_configuration_is_read_is_a_reload_afterwards() {
 }
 
 #[tokio::test]
-async fn a_sigterm_while_the_configuration_is_read_ends_in_order() {
+async fn a_sigterm_during_the_start_stops_cleanly() {
     let site = large_site().await;
     let daemon = site.start();
-    until(|| hears_hangup(&daemon)).await.unwrap();
+    until(|| handles_sighup(&daemon)).await.unwrap();
     daemon.signal("TERM");
-    daemon.stop_already_asked().await;
-    assert!(!site.database().exists(), "it had not begun");
+    daemon.wait_for_clean_exit().await;
+    assert!(!site.database().exists(), "the start had not continued");
 }
 
 #[tokio::test]
-async fn half_a_request_does_not_hold_up_the_stop() {
+async fn an_incomplete_request_does_not_delay_the_stop() {
     let site = site("[\"se-1\"]").await;
     let port = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
     let text = site.configuration("[\"se-1\"]", "");
@@ -337,7 +337,7 @@ async fn half_a_request_does_not_hold_up_the_stop() {
     let mut daemon = running(&site).await;
     let mut half = std::net::TcpStream::connect(port).unwrap();
     half.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").unwrap();
-    asked_about(&site, "se-1").await;
+    wait_for_poll(&site, "se-1").await;
     let watch = Stopwatch::start();
     daemon.signal("TERM");
     let status = daemon.ended().await;
@@ -352,35 +352,35 @@ async fn half_a_request_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn the_verb_reload_says_what_came_of_it() {
+async fn reload_prints_its_result() {
     let site = site("[\"se-1\"]").await;
-    let reload = async || site.verb(&["reload"]).await;
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("no trackpost runs on the database"), "{said}");
+    let reload = async || site.try_command(&["reload"]).await;
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("no trackpost runs on the database"), "{printed}");
 
     let daemon = running(&site).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));
-    let (done, said, error) = reload().await;
-    assert!(done && said.contains("configuration reloaded"), "{said}{error}");
-    asked_about(&site, "se-2").await;
+    let (done, printed, error) = reload().await;
+    assert!(done && printed.contains("configuration reloaded"), "{printed}{error}");
+    wait_for_poll(&site, "se-2").await;
     let more = "[subscribers.others]\nurl = \"http://127.0.0.1:9\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", more));
-    let (_, said, _) = reload().await;
-    assert!(said.contains("subscribers added: others"), "{said}");
+    let (_, printed, _) = reload().await;
+    assert!(printed.contains("subscribers added: others"), "{printed}");
 
-    // What is wrong in the file itself is told, and what only the daemon sees.
+    // The output names faults of the file, and failures that only the daemon sees.
     site.write("trackpost.toml", &site.configuration("[\"se-3\"]", "[nonsense]\nx = 1\n"));
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("reload rejected") && said.contains("nonsense"), "{said}");
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("reload rejected") && printed.contains("nonsense"), "{printed}");
     site.write("trackpost.toml", "not TOML");
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("trackpost.toml"), "{said}");
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("trackpost.toml"), "{printed}");
     let text = site.configuration("[\"se-3\"]", "");
     let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
-    let (done, _, said) = reload().await;
-    assert!(!done && said.contains("reload rejected, the running configuration stays"), "{said}");
-    assert!(said.contains("nowhere.key"), "{said}");
+    let (done, _, printed) = reload().await;
+    assert!(!done && printed.contains("reload rejected, the running configuration stays"), "{printed}");
+    assert!(printed.contains("nowhere.key"), "{printed}");
     assert_eq!(site.sandbox.requests_of("se-3"), 0);
     daemon.stop().await;
 }

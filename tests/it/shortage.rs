@@ -1,4 +1,4 @@
-//! Our own lack of file descriptors is nobody's failure (contract 3).
+//! A lack of our own file descriptors is not a failure of a label or a receiver (contract 3).
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::harness::parcel::in_transit;
 use crate::status::{free_port, get, kinds};
 
 #[tokio::test]
-async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
+async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     let site = Site::new(SandboxOptions::default()).await;
     let labels: Vec<String> = (0..40).map(|n| format!("\"se-{n}\"")).collect();
     (0..40).for_each(|n| site.sandbox.script(&format!("se-{n}"), Answer::json(200, in_transit())));
-    // Far more attempts at once than descriptors.
+    // More attempts at once than descriptors.
     site.receiver.answer_always(Answer::status(200).after(Duration::from_millis(300)));
     let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
     let text = text.replace("events = [\"*\"]", "events = [\"*\"]\nmax_in_flight = 100");
@@ -24,7 +24,7 @@ async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
     let daemon = site.start_after("ulimit -n 64");
     daemon.logged("out of file descriptors", 1).await;
     let (status, body) =
-        get(port, &format!("host: 127.0.0.1:{port}\r\n")).expect("it still answers visitors");
+        get(port, &format!("host: 127.0.0.1:{port}\r\n")).expect("it still answers requests");
     assert_eq!((status, kinds(&body["degraded"])), (200, vec!["shortage"]), "{body}");
     site.received(|counts| counts.accepted >= 120).await;
     assert!(!daemon.log().contains("fails as a whole"), "{}", daemon.log());
@@ -37,11 +37,11 @@ async fn without_descriptors_nobody_is_blamed_and_everything_arrives() {
             .await
             .unwrap();
     assert!(attempts.iter().all(|(outcome, _)| outcome == "accepted"), "{attempts:?}");
-    let told: i64 = sqlx::query_scalar("SELECT count(*) FROM messages WHERE type LIKE 'system.%'")
+    let system_messages: i64 = sqlx::query_scalar("SELECT count(*) FROM messages WHERE type LIKE 'system.%'")
         .fetch_one(&mut database)
         .await
         .unwrap();
-    assert_eq!(told, 0);
+    assert_eq!(system_messages, 0);
     let blamed: i64 = sqlx::query_scalar("SELECT count(*) FROM labels WHERE failures > 0 OR refusals > 0")
         .fetch_one(&mut database)
         .await

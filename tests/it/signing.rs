@@ -1,5 +1,5 @@
-//! The vendor's signature with a key of ours, and the plain HMAC, as receivers check them: with the keys that the running
-//! daemon publishes, at every attempt, in every form of body.
+//! The vendor's signature with our key, and the plain HMAC, checked as receivers do: with the keys that the running
+//! daemon publishes, for every attempt and format.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ const KEY_ID_A: &str = "-UpRbVLXKw2fkwrZJVYwrR0aZkpFoZB6HoJXphVI6Ks";
 const KEY_ID_B: &str = "kbto-XVCnm0TgsmJFZJd28dlZln6gXUWun6ucKVfAIQ";
 const HMAC_SECRET: &str = "It's a Secret to Everybody";
 
-/// A daemon with HTTP, RSA keys in files and subscribers that want every signature there is.
+/// A daemon with HTTP, RSA keys in files, and subscribers that use all kinds of signatures.
 struct Place {
     site: Site,
     http: SocketAddr,
@@ -36,12 +36,12 @@ impl Place {
         let site = Site::new(SandboxOptions::default()).await;
         site.write("a.pem", A);
         site.write("b.pem", B);
-        // Free now, and most likely still so in a moment.
+        // Free now, and probably a moment later.
         let http = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
         Self { site, http }
     }
 
-    /// `signing` is what `[signing]` holds.
+    /// `signing`: contents of `[signing]`.
     fn configure(&self, signing: &str) {
         let more = |name: &str, format: &str| {
             format!(
@@ -64,7 +64,7 @@ impl Place {
         daemon
     }
 
-    /// Head and body of the answer.
+    /// Returns head and body of the answer.
     async fn get(&self, target: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.http).await.unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -80,19 +80,19 @@ impl Place {
         set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Has the daemon read `signing` in the place of what there was.
+    /// Replaces `[signing]` and reloads.
     async fn reload(&self, daemon: &Daemon, signing: &str, times: usize) {
         self.configure(signing);
         daemon.signal("HUP");
         daemon.logged("configuration reloaded", times).await;
     }
 
-    /// The callback of a ping.
+    /// Sends a ping and returns its callback.
     async fn ping(&self) -> Callback {
         let before = self.site.receiver.callbacks().len();
-        let (ok, said, error) = self.site.verb(&["subscribers", "ping", "orders"]).await;
-        assert!(ok, "{said}{error}");
-        self.site.receiver.callbacks().into_iter().skip(before).find(is_ping).expect("it was received")
+        let (ok, output, error) = self.site.try_command(&["subscribers", "ping", "orders"]).await;
+        assert!(ok, "{output}{error}");
+        self.site.receiver.callbacks().into_iter().skip(before).find(is_ping).expect("the ping was received")
     }
 }
 
@@ -105,13 +105,13 @@ fn is_ping(callback: &Callback) -> bool {
     callback.kind.as_deref() == Some("trackpost.ping")
 }
 
-/// Checks a callback as the vendor's documents tell receivers to, against a key set; the id of the key.
+/// Checks a callback against a key set as the vendor's documents describe. Returns the id of the key.
 fn vendor_signature(jwks: &str, callback: &Callback) -> String {
     let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
     let stamp = header("x-shipengine-timestamp");
     let at: Timestamp = stamp.parse().unwrap();
     assert_eq!(format!("{at:.3}"), stamp, "UTC, with milliseconds");
-    assert!(callback.at.duration_since(at).as_secs().abs() < 300, "made for this attempt");
+    assert!(callback.at.duration_since(at).as_secs().abs() < 300, "the timestamp is that of this attempt");
     let set: Value = serde_json::from_str(jwks).unwrap();
     let key_id = header("x-shipengine-rsa-sha256-key-id");
     let key = set["keys"].as_array().unwrap().iter().find(|key| key["kid"] == key_id);
@@ -127,7 +127,7 @@ fn vendor_signature(jwks: &str, callback: &Callback) -> String {
 }
 
 #[tokio::test]
-async fn every_attempt_is_signed_anew_in_every_form_of_body() {
+async fn every_attempt_has_a_new_signature_in_every_format() {
     let place = Place::new().await;
     place.configure("rsa_key = { file = \"a.pem\" }");
     place.site.sandbox.script("se-1", Answer::json(200, in_transit()));
@@ -140,29 +140,29 @@ async fn every_attempt_is_signed_anew_in_every_form_of_body() {
     let daemon = place.run().await;
     place.site.received(|counts| counts.accepted >= 5).await;
     let (head, jwks) = place.get("/jwks").await;
-    let (ok, printed, _) = place.site.verb(&["jwks"]).await;
+    let (ok, printed, _) = place.site.try_command(&["jwks"]).await;
     daemon.stop().await;
 
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
     assert!(head.contains("cache-control: public, max-age=300"), "{head}");
-    assert!(ok && printed.trim_end() == jwks, "the verb prints what is served");
-    assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "nothing private: {jwks}");
+    assert!(ok && printed.trim_end() == jwks, "the command prints the served key set");
+    assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "no private key: {jwks}");
     let callbacks = place.site.receiver.callbacks();
     for path in ["/orders", "/shop", "/old"] {
         let of: Vec<&Callback> = callbacks.iter().filter(|callback| callback.path == path).collect();
         let id = of[0].message_id.clone();
         let attempts: Vec<&&Callback> = of.iter().filter(|callback| callback.message_id == id).collect();
-        assert_eq!(attempts.len(), 2, "{path}: one failed and one was taken");
+        assert_eq!(attempts.len(), 2, "{path}: one failed and one was accepted");
         let stamps = attempts.iter().map(|callback| callback.header("x-shipengine-timestamp").unwrap());
         let stamps: Vec<&str> = stamps.collect();
         assert!(stamps[0] < stamps[1], "{path}: {stamps:?}");
         assert_eq!(attempts[0].body, attempts[1].body);
         let hmac = |callback: &Callback| callback.header("x-hub-signature-256").unwrap().to_owned();
-        assert_eq!(hmac(attempts[0]), hmac(attempts[1]), "it covers nothing but the body");
+        assert_eq!(hmac(attempts[0]), hmac(attempts[1]), "it covers only the body");
     }
     assert!(callbacks.iter().all(|callback| vendor_signature(&jwks, callback) == KEY_ID_A));
 
-    // What the daemon signed, taken apart by the verb that tells what is wrong.
+    // `trackpost verify` checks the callback of the daemon.
     place.site.write("jwks.json", &jwks);
     let callback = &callbacks[0];
     place.site.write("body.json", std::str::from_utf8(&callback.body).unwrap());
@@ -173,10 +173,10 @@ async fn every_attempt_is_signed_anew_in_every_form_of_body() {
     arguments.extend(["--hmac-secret", HMAC_SECRET]);
     arguments.extend(lines.iter().flat_map(|line| ["-H", line.as_str()]));
     arguments.push(body.to_str().unwrap());
-    let (ok, said, error) = place.site.verb(&arguments).await;
-    assert!(ok, "{said}{error}");
+    let (ok, output, error) = place.site.try_command(&arguments).await;
+    assert!(ok, "{output}{error}");
     for step in ["✓ match", "✓ RSA match", "✓ HMAC header"] {
-        assert!(said.contains(step), "{step} is missing in:\n{said}");
+        assert!(output.contains(step), "{step} is missing in:\n{output}");
     }
     place.site.inspect();
 }
@@ -197,12 +197,12 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
     place.reload(&daemon, "rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]", 2).await;
     let new = place.ping().await;
     let by = [&first, &old, &new].map(|callback| vendor_signature(&cached, callback));
-    assert_eq!(by, [KEY_ID_A, KEY_ID_A, KEY_ID_B], "what was fetched before the change still serves");
+    assert_eq!(by, [KEY_ID_A, KEY_ID_A, KEY_ID_B], "key sets fetched before the change still verify");
 
-    // Sent again under its old id, and signed with what is live now.
+    // The replay has its old id and a signature of the current key.
     let id = first.message_id.clone().unwrap();
-    let (ok, said, error) = place.site.verb(&["deliveries", "retry", &id]).await;
-    assert!(ok, "{said}{error}");
+    let (ok, output, error) = place.site.try_command(&["deliveries", "retry", &id]).await;
+    assert!(ok, "{output}{error}");
     let again = || {
         let mut callbacks = place.site.receiver.callbacks().into_iter();
         callbacks.rfind(|callback| callback.message_id.as_ref() == Some(&id) && callback.attempt == Some(2))
@@ -210,7 +210,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
     until(|| again().is_some()).await.unwrap();
     assert_eq!(vendor_signature(&cached, &again().unwrap()), KEY_ID_B);
 
-    // A key that can't be read changes nothing.
+    // An unreadable key changes nothing.
     place.configure("rsa_key = { file = \"gone.pem\" }");
     daemon.signal("HUP");
     daemon.logged("reload rejected", 1).await;
@@ -221,17 +221,17 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
 }
 
 #[tokio::test]
-async fn check_says_who_signs_and_where_the_keys_are() {
+async fn check_prints_the_rsa_keys_and_the_key_set_url() {
     let place = Place::new().await;
     place.configure("rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]");
-    let (ok, said, error) = place.site.verb(&["check"]).await;
-    assert!(ok, "{said}{error}");
+    let (ok, output, error) = place.site.try_command(&["check"]).await;
+    assert!(ok, "{output}{error}");
     let url = format!("http://{}/jwks", place.http);
     assert!(
-        said.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")),
-        "{said}"
+        output.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")),
+        "{output}"
     );
-    let (_, json, _) = place.site.verb(&["check", "--json"]).await;
+    let (_, json, _) = place.site.try_command(&["check", "--json"]).await;
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["signing"], serde_json::json!({ "key_ids": [KEY_ID_B, KEY_ID_A], "jwks": url }));
     assert_eq!(report["subscribers"][0]["hmac_header"], "X-Hub-Signature-256");

@@ -1,4 +1,4 @@
-//! The HTTP server of a harness, and a client that speaks to it byte by byte.
+//! The HTTP server of a harness, and a client that writes raw bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use trackpost::workers::heartbeat::Heartbeats;
 
 use crate::harness::{Harness, loopback};
 
-/// It ends with the test.
+/// A server that ends with the test.
 pub struct Server {
     pub addr: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    /// Knows the account and the subscribers of the harness.
+    /// Starts a server with the account and the subscribers of the harness.
     pub async fn of(harness: &Harness, token: Option<&str>) -> Self {
         let subscribers = harness.policy.subscribers.iter().map(|of| (of.name.clone(), of.enabled)).collect();
         let accounts = vec![(harness.account.name.clone(), attention::limits(&harness.account))];
@@ -48,19 +48,19 @@ impl Server {
         Self { addr, task }
     }
 
-    /// One that runs elsewhere.
+    /// Returns a client for a server that runs elsewhere.
     pub fn at(addr: SocketAddr) -> Self {
         Self { addr, task: tokio::spawn(async {}) }
     }
 
-    /// The body of an answer of 200.
+    /// Returns the body of an answer with 200.
     pub async fn ok(&self, target: &str) -> String {
         let (status, head, body) = self.get_with(target, "accept: text/html\r\n").await;
         assert_eq!(status, 200, "{target}: {head}\n{body}");
         body
     }
 
-    /// Status, head and body; `more` holds more header lines.
+    /// Returns status, head and body. `more`: additional header lines.
     pub async fn get_with(&self, target: &str, more: &str) -> (u16, String, String) {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n"))
             .await

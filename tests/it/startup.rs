@@ -1,4 +1,4 @@
-//! A bad start: exit 1 before anything is sent, with the reason (contract 2.4).
+//! A failed start: exit 1 with the reason, before anything is sent (contract 2.4).
 
 use trackpost::sandbox::SandboxOptions;
 use trackpost::store;
@@ -6,13 +6,13 @@ use trackpost::store;
 use crate::harness::child::{Site, until};
 use crate::harness::{connect, loopback};
 
-/// Starts, expects exit 1 and nothing sent; what it said.
+/// Starts a daemon, and expects exit 1 and no request. Returns stderr.
 async fn refused(site: &Site) -> String {
     let mut daemon = site.start();
     let status = daemon.ended().await;
     assert_eq!(status.code(), Some(1), "{}", daemon.log());
-    assert_eq!(site.sandbox.counters().requests, 0, "nothing was asked");
-    assert_eq!(site.receiver.counts().received, 0, "nothing was sent");
+    assert_eq!(site.sandbox.counters().requests, 0, "no request was sent");
+    assert_eq!(site.receiver.counts().received, 0, "no callback was sent");
     daemon.log()
 }
 
@@ -23,7 +23,7 @@ async fn site() -> Site {
 }
 
 #[tokio::test]
-async fn all_faults_of_the_configuration_are_told_at_once() {
+async fn all_faults_of_the_configuration_are_printed_at_once() {
     let site = site().await;
     let text = site
         .configuration("[\"se-1\"]", "[subscribers.second]\nurl = \"ftp://x\"\nsecret = \"whsec_short\"\n");
@@ -32,7 +32,7 @@ async fn all_faults_of_the_configuration_are_told_at_once() {
         .replace("[http]", "[http]\nlisten_on = 1")
         .replace("events = [\"*\"]", "events = [\"tracking.delivred\"]");
     site.write("trackpost.toml", &text);
-    let said = refused(&site).await;
+    let printed = refused(&site).await;
     for fault in [
         "requests_per_minute",
         "listen_on",
@@ -40,9 +40,9 @@ async fn all_faults_of_the_configuration_are_told_at_once() {
         "subscribers.second.secret",
         "delivred",
     ] {
-        assert!(said.contains(fault), "{fault} is missing in:\n{said}");
+        assert!(printed.contains(fault), "{fault} is missing in:\n{printed}");
     }
-    assert!(!said.contains("whsec_short"), "a secret is shown:\n{said}");
+    assert!(!printed.contains("whsec_short"), "a secret is printed:\n{printed}");
     assert!(!site.database().exists());
 }
 
@@ -52,28 +52,31 @@ async fn an_unreadable_secret_is_a_fault() {
     let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
     let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
-    let said = refused(&site).await;
-    assert!(said.contains("nowhere.key") && said.contains("accounts.main.api_key"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("nowhere.key") && printed.contains("accounts.main.api_key"), "{printed}");
 }
 
 #[tokio::test]
-async fn an_rsa_key_that_will_not_do_is_a_fault() {
+async fn an_unusable_rsa_key_is_a_fault() {
     let site = site().await;
     site.write("short.pem", include_str!("../keys/short.pem"));
     let signing = "rsa_signature = true\n[signing]\nrsa_key = { file = \"short.pem\" }\n[cadence.UN]";
     let text = site.configuration("[\"se-1\"]", "").replace("[cadence.UN]", signing);
     site.write("trackpost.toml", &text);
-    let said = refused(&site).await;
-    assert!(said.contains("signing.rsa_key: is an RSA key of less than 2048 bits"), "{said}");
-    assert!(said.contains("openssl genpkey -algorithm RSA") && !said.contains("PRIVATE KEY"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("signing.rsa_key: is an RSA key of less than 2048 bits"), "{printed}");
+    assert!(
+        printed.contains("openssl genpkey -algorithm RSA") && !printed.contains("PRIVATE KEY"),
+        "{printed}"
+    );
 }
 
 #[tokio::test]
 async fn a_missing_configuration_is_named() {
     let site = site().await;
     std::fs::remove_file(site.folder().join("trackpost.toml")).unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("trackpost.toml"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("trackpost.toml"), "{printed}");
 }
 
 #[tokio::test]
@@ -82,16 +85,16 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
     site.write("trackpost.toml", &site.configuration("[]", ""));
     let first = site.start();
     first.logged("started: ", 1).await;
-    let said = refused(&site).await;
+    let printed = refused(&site).await;
     assert!(
-        said.contains(&format!(
+        printed.contains(&format!(
             "{} is in use by another trackpost (pid {})",
             site.database().display(),
             first.id()
         )),
-        "{said}"
+        "{printed}"
     );
-    assert!(said.contains("hint:"), "{said}");
+    assert!(printed.contains("hint:"), "{printed}");
     first.stop().await;
     let third = site.start();
     third.logged("started: ", 1).await;
@@ -99,7 +102,7 @@ async fn a_second_daemon_on_the_same_database_is_refused() {
 }
 
 #[tokio::test]
-async fn the_lock_dies_with_its_holder() {
+async fn the_lock_ends_with_its_process() {
     let site = site().await;
     let mut first = site.start();
     first.logged("started: ", 1).await;
@@ -110,7 +113,7 @@ async fn the_lock_dies_with_its_holder() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+async fn a_database_of_a_newer_version_is_refused_and_unchanged() {
     let site = site().await;
     let (store, writer) = store::open(&site.database()).await.unwrap();
     store.close().await;
@@ -118,30 +121,30 @@ async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                  VALUES (9999, 'of tomorrow', 1, x'00', 0)";
     sqlx::query(newer).execute(&mut connect(&site.database()).await).await.unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("newer trackpost") && said.contains("9999"), "{said}");
-    assert!(said.contains("hint:"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("newer trackpost") && printed.contains("9999"), "{printed}");
+    assert!(printed.contains("hint:"), "{printed}");
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+async fn a_file_that_is_not_a_database_is_refused_and_unchanged() {
     let site = site().await;
     let text = "these are somebody's notes, ".repeat(200);
     std::fs::write(site.database(), &text).unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("trackpost.db") && said.contains("not an SQLite database"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("trackpost.db") && printed.contains("not an SQLite database"), "{printed}");
     assert_eq!(std::fs::read_to_string(site.database()).unwrap(), text);
 }
 
 #[tokio::test]
-async fn somebody_elses_database_is_refused_and_left_alone() {
+async fn a_database_of_another_program_is_refused_and_unchanged() {
     use sqlx::ConnectOptions as _;
     let site = site().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.database()).create_if_missing(true);
     let mut connection = options.connect().await.unwrap();
     sqlx::query("CREATE TABLE bookmarks (url TEXT)").execute(&mut connection).await.unwrap();
-    let said = refused(&site).await;
-    assert!(said.contains("of another program"), "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains("of another program"), "{printed}");
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut connection).await.unwrap();
     assert_eq!(tables, 1);
@@ -155,14 +158,14 @@ async fn a_port_in_use_is_named() {
     let text =
         site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &format!("listen = \"{taken}\""));
     site.write("trackpost.toml", &text);
-    let said = refused(&site).await;
-    assert!(said.contains(&taken.to_string()) && said.contains("hint:"), "{said}");
-    assert_eq!(said.matches("Address already in use").count(), 1, "{said}");
+    let printed = refused(&site).await;
+    assert!(printed.contains(&taken.to_string()) && printed.contains("hint:"), "{printed}");
+    assert_eq!(printed.matches("Address already in use").count(), 1, "{printed}");
     drop(holder);
 }
 
 #[tokio::test]
-async fn a_wrong_label_row_stops_nothing() {
+async fn a_wrong_label_row_does_not_stop_the_start() {
     let site = site().await;
     site.write("labels.d/mine.txt", "se-2\nSE-BAD\nse-3\n");
     let daemon = site.start();

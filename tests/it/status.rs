@@ -9,7 +9,7 @@ use crate::harness::child::{Daemon, Site, until};
 use crate::harness::loopback;
 use crate::harness::parcel::in_transit;
 
-/// One request as it goes over the wire: status and body.
+/// Sends one raw request. Returns status and body.
 pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     socket.write_all(format!("GET /healthz HTTP/1.1\r\nconnection: close\r\n{head}\r\n").as_bytes()).ok()?;
@@ -39,7 +39,7 @@ async fn started(site: &Site) -> Daemon {
 }
 
 fn lines(site: &Site, arguments: &[&str]) -> Vec<Value> {
-    let (code, out, error) = site.run_verb(arguments);
+    let (code, out, error) = site.run_command(arguments);
     assert_eq!(code, Some(0), "{arguments:?}: {error}");
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -57,7 +57,7 @@ async fn health_lists_what_is_degraded_and_stays_200() {
     std::fs::write(site.folder().join("labels.d/wrong.csv"), "nothing,known\n1,2\n").unwrap();
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;
-    assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
+    assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);
     let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
     site.write("trackpost.toml", "not toml");
     daemon.signal("HUP");
@@ -101,17 +101,17 @@ async fn health_lists_what_is_degraded_and_stays_200() {
     }
     daemon.stop().await;
 
-    let (_, said, _) = site.run_verb(&["status"]);
-    assert!(said.starts_with("NEEDS ATTENTION\n- daemon: no daemon runs"), "{said}");
+    let (_, printed, _) = site.run_command(&["status"]);
+    assert!(printed.starts_with("NEEDS ATTENTION\n- daemon: no daemon runs"), "{printed}");
     site.inspect();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_token_health_keeps_details_to_itself() {
+async fn without_the_token_health_has_no_details() {
     let port = free_port();
     let site = site_with(&format!("listen = \"127.0.0.1:{port}\"\ntoken = \"open-sesame\"")).await;
     let daemon = started(&site).await;
-    assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
+    assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);
     let detail = |head: &str| {
         let (status, body) = get(port, head).unwrap();
         assert_eq!((status, &body["degraded"][0]["name"]), (200, &"orders".into()), "{body}");
@@ -123,12 +123,12 @@ async fn without_the_token_health_keeps_details_to_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_that_is_gone_or_turned_off_is_told_while_deliveries_wait() {
+async fn a_removed_or_disabled_subscriber_is_reported_while_deliveries_wait() {
     let site = site_with("listen = \"\"").await;
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;
-    assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
-    assert!(site.verb(&["labels", "add", "se-3"]).await.0);
+    assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);
+    assert!(site.try_command(&["labels", "add", "se-3"]).await.0);
     site.sandbox.script("se-3", Answer::json(200, in_transit()));
     let pending = || lines(&site, &["subscribers", "list", "--json"])[0]["pending"].as_u64().unwrap() > 0;
     until(pending).await.unwrap();
@@ -145,22 +145,25 @@ async fn a_subscriber_that_is_gone_or_turned_off_is_told_while_deliveries_wait()
     assert_eq!((&row["name"], &row["state"]), (&"orders".into(), &"removed".into()), "{row}");
     let status = lines(&site, &["status", "--json"]).remove(0);
     assert_eq!(kinds(&status["attention"]), ["daemon", "subscriber"], "{status}");
-    let (_, said, _) = site.run_verb(&["status"]);
-    assert!(said.contains("subscriber orders: gone from the configuration while deliveries wait"), "{said}");
+    let (_, printed, _) = site.run_command(&["status"]);
+    assert!(
+        printed.contains("subscriber orders: gone from the configuration while deliveries wait"),
+        "{printed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn labels_and_deliveries_are_found() {
+async fn lists_filter_labels_and_deliveries() {
     let site = site_with("listen = \"\"").await;
-    let (code, _, error) = site.run_verb(&["labels", "poll", "--wait", "se-1"]);
+    let (code, _, error) = site.run_command(&["labels", "poll", "--wait", "se-1"]);
     assert_eq!(code, Some(1), "{error}");
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;
-    let (code, said, error) = site.run_verb(&["labels", "poll", "--wait", "se-1", "se-9"]);
+    let (code, printed, error) = site.run_command(&["labels", "poll", "--wait", "se-1", "se-9"]);
     assert!(code == Some(1) && error.contains("se-9 is not registered"), "{error}");
-    assert!(said.starts_with("se-1: unchanged; status IT"), "{said}");
+    assert!(printed.starts_with("se-1: unchanged; status IT"), "{printed}");
     daemon.stop().await;
-    let (code, _, error) = site.run_verb(&["labels", "poll", "--wait", "se-1"]);
+    let (code, _, error) = site.run_command(&["labels", "poll", "--wait", "se-1"]);
     assert!(code == Some(1) && error.contains("no daemon runs"), "{error}");
 
     let label = lines(&site, &["labels", "show", "se-1", "--json"]).remove(0);
@@ -175,10 +178,10 @@ async fn labels_and_deliveries_are_found() {
     assert_eq!(ids(&number.to_lowercase()), ["se-1", "se-2"]);
     assert!(ids("100%").is_empty());
 
-    // Both have the same tracking number.
-    let (code, _, error) = site.run_verb(&["explain", &number]);
+    // Both labels have the same tracking number.
+    let (code, _, error) = site.run_command(&["explain", &number]);
     assert!(code == Some(1) && error.contains("several labels"), "{error}");
-    let (code, _, error) = site.run_verb(&["labels", "show", "9400NONE"]);
+    let (code, _, error) = site.run_command(&["labels", "show", "9400NONE"]);
     assert!(code == Some(1) && error.contains("no registered label has it"), "{error}");
 
     let of = |more: &[&str]| lines(&site, &[&["deliveries", "list", "--json"], more].concat());
@@ -194,8 +197,8 @@ async fn labels_and_deliveries_are_found() {
     assert_eq!(of(&["--type", "tracking.updated", "--label", "se-1"]).len(), 1);
     assert_eq!(of(&["--since", "yesterday"]), all);
     assert!(of(&["--type", "tracking"]).is_empty());
-    let (_, by_number, _) = site.run_verb(&["deliveries", "show", "5", "--json"]);
-    let (_, by_id, _) = site.run_verb(&["deliveries", "show", "dlv_5", "--json"]);
+    let (_, by_number, _) = site.run_command(&["deliveries", "show", "5", "--json"]);
+    let (_, by_id, _) = site.run_command(&["deliveries", "show", "dlv_5", "--json"]);
     assert!(!by_id.is_empty() && by_number == by_id, "{by_number}");
     site.inspect();
 }

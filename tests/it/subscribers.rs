@@ -1,4 +1,4 @@
-//! Subscribers of a running daemon: how it sends to one that fails, and the verbs that ping, pause and resume.
+//! Subscribers of a running daemon: a failing one, and the commands that ping, pause and resume.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::seconds;
 
-/// A daemon that looks every 100 ms, and a subscriber with little patience.
+/// A daemon that polls every 100 ms, and a subscriber with a short time limit.
 async fn site() -> Site {
     let site = Site::new(SandboxOptions::default()).await;
     ["se-1", "se-2", "se-3"].iter().for_each(|id| site.sandbox.script(id, Answer::json(200, in_transit())));
@@ -21,9 +21,9 @@ async fn site() -> Site {
 }
 
 async fn listed(site: &Site) -> serde_json::Value {
-    let (done, said, failed) = site.verb(&["subscribers", "list", "--json"]).await;
+    let (done, printed, failed) = site.try_command(&["subscribers", "list", "--json"]).await;
     assert!(done, "{failed}");
-    serde_json::from_str(&said).unwrap()
+    serde_json::from_str(&printed).unwrap()
 }
 
 async fn until_listed(site: &Site, enough: impl Fn(&serde_json::Value) -> bool) {
@@ -37,21 +37,21 @@ async fn until_listed(site: &Site, enough: impl Fn(&serde_json::Value) -> bool) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
+async fn a_running_daemon_applies_a_pause_and_sends_a_ping() {
     let site = site().await;
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
 
-    let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-    assert!(done && said.starts_with("orders: accepted 200 after "), "{said}{failed}");
+    let (done, printed, failed) = site.try_command(&["subscribers", "ping", "orders"]).await;
+    assert!(done && printed.starts_with("orders: accepted 200 after "), "{printed}{failed}");
     let pings = site.receiver.callbacks();
     assert_eq!(pings.len(), 1);
     assert_eq!((pings[0].kind.as_deref(), &pings[0].label_id), (Some("trackpost.ping"), &None));
 
-    assert!(site.verb(&["subscribers", "pause", "orders"]).await.0);
-    // What was about to be taken when it was paused.
+    assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);
+    // Deliveries that the courier was about to take when the subscriber was paused.
     trackpost::clock::sleep(Duration::from_secs(1)).await;
-    assert!(site.verb(&["labels", "add", "se-1"]).await.0);
+    assert!(site.try_command(&["labels", "add", "se-1"]).await.0);
     let mut row = listed(&site).await;
     for _ in 0..100 {
         if row["pending"] == 3 {
@@ -67,73 +67,74 @@ async fn a_pause_and_a_ping_are_noticed_by_a_running_daemon() {
     assert!(row["oldest_pending_at"].is_string() && row["last_success_at"].is_null(), "{row}");
     assert!(row["last_failure"].is_null(), "{row}");
     assert_eq!(site.receiver.counts().received, 1, "nothing is sent while it is paused");
-    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    let (done, _, failed) = site.try_command(&["subscribers", "ping", "orders"]).await;
     assert!(!done && failed.contains("orders is paused"), "{failed}");
 
-    assert!(site.verb(&["subscribers", "resume", "orders"]).await.0);
+    assert!(site.try_command(&["subscribers", "resume", "orders"]).await.0);
     site.received(|counts| counts.received == 4).await;
 
-    // It asks to be left alone for an hour: whoever resumes it won't wait.
+    // It answers with a Retry-After of an hour; resuming the subscriber ends that wait.
     for (label, received, retried) in [("se-2", 5, true), ("se-3", 10, false)] {
         site.receiver.answer_next([Answer::status(429).header("retry-after", "3600")]);
-        assert!(site.verb(&["labels", "add", label]).await.0);
+        assert!(site.try_command(&["labels", "add", label]).await.0);
         site.received(|counts| counts.received == received).await;
         until_listed(&site, |row| row["held_until"].is_string()).await;
-        let (_, said, _) = site.verb(&["subscribers", "list"]).await;
-        assert!(said.contains("ok, Retry-After until 20"), "{said}");
+        let (_, printed, _) = site.try_command(&["subscribers", "list"]).await;
+        assert!(printed.contains("ok, Retry-After until 20"), "{printed}");
         if retried {
-            let (_, said, _) = site.verb(&["deliveries", "list", "--label", label, "--json"]).await;
-            let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
-            let (_, said, _) =
-                site.verb(&["deliveries", "retry", first["delivery_id"].as_str().unwrap()]).await;
-            assert!(said.contains("is due now; orders answered 429 or 503 with Retry-After"), "{said}");
+            let (_, printed, _) = site.try_command(&["deliveries", "list", "--label", label, "--json"]).await;
+            let first: serde_json::Value = serde_json::from_str(printed.lines().next().unwrap()).unwrap();
+            let (_, printed, _) =
+                site.try_command(&["deliveries", "retry", first["delivery_id"].as_str().unwrap()]).await;
+            assert!(printed.contains("is due now; orders answered 429 or 503 with Retry-After"), "{printed}");
         }
-        let (done, said, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
-        assert!(done && said.contains("accepted"), "a ping does not wait: {failed}");
-        let (_, said, _) = site.verb(&["subscribers", "resume", "orders"]).await;
-        assert!(said.contains("is ignored now"), "{said}");
+        let (done, printed, failed) = site.try_command(&["subscribers", "ping", "orders"]).await;
+        assert!(done && printed.contains("accepted"), "a ping does not wait: {failed}");
+        let (_, printed, _) = site.try_command(&["subscribers", "resume", "orders"]).await;
+        assert!(printed.contains("is ignored now"), "{printed}");
         site.received(|counts| counts.received == received + 4).await;
     }
 
     site.receiver.answer_next([Answer::status(418).body("a teapot")]);
-    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    let (done, _, failed) = site.try_command(&["subscribers", "ping", "orders"]).await;
     assert!(!done && failed.contains("orders: HTTP 418") && failed.contains("a teapot"), "{failed}");
     assert!(failed.contains("a ping is sent once"), "{failed}");
     trackpost::clock::sleep(Duration::from_millis(300)).await;
     let row = listed(&site).await;
-    assert_eq!((&row["pending"], &row["state"]), (&0.into(), &"ok".into()), "it is over");
+    assert_eq!((&row["pending"], &row["state"]), (&0.into(), &"ok".into()), "the episode is over");
     daemon.stop().await;
     site.inspect();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_daemon_a_ping_says_so_and_an_unknown_name_its_neighbour() {
+async fn a_ping_without_a_daemon_is_reported_and_an_unknown_name_gets_a_suggestion() {
     let site = site().await;
     let daemon = site.start();
     daemon.stop().await;
-    let (done, _, failed) = site.verb(&["subscribers", "ping", "orders"]).await;
+    let (done, _, failed) = site.try_command(&["subscribers", "ping", "orders"]).await;
     assert!(!done && failed.contains("was withdrawn") && failed.contains("trackpost status"), "{failed}");
-    for verb in ["ping", "pause", "resume"] {
-        let (done, _, failed) = site.verb(&["subscribers", verb, "ordrs"]).await;
+    for action in ["ping", "pause", "resume"] {
+        let (done, _, failed) = site.try_command(&["subscribers", action, "ordrs"]).await;
         assert!(!done && failed.contains("no subscriber ordrs") && failed.contains("orders"), "{failed}");
     }
-    assert_eq!(listed(&site).await["pending"], 0, "it was withdrawn");
-    let (done, said, _) = site.verb(&["subscribers", "list"]).await;
-    assert!(done && said.starts_with("NAME"), "{said}");
+    assert_eq!(listed(&site).await["pending"], 0, "the ping was withdrawn");
+    let (done, printed, _) = site.try_command(&["subscribers", "list"]).await;
+    assert!(done && printed.starts_with("NAME"), "{printed}");
     site.inspect();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_tried_twice_in_the_moment_of_a_fall() {
+async fn no_delivery_is_attempted_twice_when_its_subscriber_fails() {
     let falls: Vec<_> = (0..4).map(|_| tokio::spawn(until_the_first_probe())).collect();
     for fall in falls {
         let ids: Vec<String> = fall.await.unwrap();
         let once: HashSet<&String> = ids.iter().collect();
-        assert_eq!(once.len(), ids.len(), "what has failed is due again in 5 s at the earliest");
+        assert_eq!(once.len(), ids.len(), "a failed delivery is due again in 5 s at the earliest");
     }
 }
 
-/// Lets a daemon find news of twenty labels at once for a receiver that fails; what it sent before its first probe.
+/// Lets a daemon find changes of twenty labels at once for a failing receiver. Returns the callbacks before its first
+/// probe.
 async fn until_the_first_probe() -> Vec<String> {
     let site = site().await;
     let labels: Vec<String> = (1..=20).map(|number| format!("se-{number}")).collect();

@@ -1,4 +1,4 @@
-//! Connections as they are really made: certificates, credentials, proxies, and how each of them fails (contract 7.8).
+//! Real connections: certificates, credentials, proxies, and their failures (contract 7.8).
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS, connect};
 
-/// A certificate authority of one's own, with a folder for what it makes.
+/// A private certificate authority, with a folder for its files.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -63,7 +63,7 @@ impl Authority {
         path
     }
 
-    /// The line that has it trusted.
+    /// Returns the configuration line that trusts it.
     fn trusted(&self) -> String {
         line("ca_file", &self.folder.path().join("ca.pem"))
     }
@@ -81,8 +81,8 @@ fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
-/// What a server of `pair` does; `clients` is the authority whose certificates it asks for.
-fn speaking(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
+/// Returns the configuration of a server with `pair`. `clients`: the authority of client certificates that it requires.
+fn tls_config(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -100,7 +100,7 @@ fn speaking(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(chain(&pair.certificate), key).unwrap())
 }
 
-/// Serves one connection and returns the head of what was asked, or nothing if it came to none.
+/// Serves one connection. Returns the head of the request, or an empty text if there was none.
 fn served(tls: Option<Arc<ServerConfig>>, answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -108,17 +108,17 @@ fn served(tls: Option<Arc<ServerConfig>>, answer: &'static str) -> (SocketAddr, 
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         match tls {
-            None => converse(stream, answer),
+            None => serve_connection(stream, answer),
             Some(config) => {
                 let connection = ServerConnection::new(config).unwrap();
-                converse(StreamOwned::new(connection, stream), answer)
+                serve_connection(StreamOwned::new(connection, stream), answer)
             }
         }
     });
     (addr, thread)
 }
 
-fn converse(mut stream: impl Read + Write, answer: &str) -> String {
+fn serve_connection(mut stream: impl Read + Write, answer: &str) -> String {
     let (mut read, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let text = String::from_utf8_lossy(&read).to_lowercase();
@@ -141,7 +141,7 @@ fn converse(mut stream: impl Read + Write, answer: &str) -> String {
 
 const DONE: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
 
-/// What becomes of one attempt at `url`: outcome and detail. `more` is configuration of the subscriber.
+/// Returns outcome and detail of one attempt to `url`. `more`: additional configuration of the subscriber.
 async fn attempt(url: &str, more: &str) -> (String, String) {
     let orders = ORDERS.replace("HOOK/orders", url).replace("[\"*\"]", "[\"tracking.updated\"]");
     let mut harness = Harness::with(&format!("{orders}timeout = \"1s\"\n{more}\n")).await;
@@ -155,24 +155,24 @@ async fn attempt(url: &str, more: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_receiver_of_ones_own_authority_is_trusted_if_it_is_named() {
+async fn a_private_certificate_authority_is_trusted_if_configured() {
     let authority = Authority::new();
     let pair = authority.certify(of_loopback());
     for host in ["localhost", "127.0.0.1"] {
-        let (addr, server) = served(Some(speaking(&pair, None)), DONE);
+        let (addr, server) = served(Some(tls_config(&pair, None)), DONE);
         let (outcome, detail) =
             attempt(&format!("https://{host}:{}/", addr.port()), &authority.trusted()).await;
         assert_eq!(outcome, "accepted", "{detail}");
         assert!(server.join().unwrap().starts_with("POST / HTTP/1.1"));
     }
-    let (addr, server) = served(Some(speaking(&pair, None)), DONE);
+    let (addr, server) = served(Some(tls_config(&pair, None)), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert!(outcome == "tls" && detail.contains("UnknownIssuer"), "{outcome}: {detail}");
-    assert_eq!(server.join().unwrap(), "", "nothing was said to a stranger");
+    assert_eq!(server.join().unwrap(), "", "no request was sent to an untrusted server");
 }
 
 #[tokio::test]
-async fn a_certificate_that_does_not_hold_says_why() {
+async fn an_invalid_certificate_is_reported_with_a_reason() {
     let authority = Authority::new();
     let other = CertificateParams::new(vec!["other.example".to_owned()]).unwrap();
     let mut expired = of_loopback();
@@ -184,7 +184,7 @@ async fn a_certificate_that_does_not_hold_says_why() {
         (authority.certify(expired), "expired"),
         (stranger.certify(of_loopback()), "UnknownIssuer"),
     ] {
-        let (addr, server) = served(Some(speaking(&pair, None)), DONE);
+        let (addr, server) = served(Some(tls_config(&pair, None)), DONE);
         let (outcome, detail) = attempt(&format!("https://{addr}/"), &authority.trusted()).await;
         assert!(outcome == "tls" && detail.contains(expected), "{expected}: {outcome}: {detail}");
         server.join().unwrap();
@@ -192,14 +192,15 @@ async fn a_certificate_that_does_not_hold_says_why() {
 
     let key = KeyPair::generate().unwrap();
     let certificate = of_loopback().self_signed(&key).unwrap().pem();
-    let (addr, server) = served(Some(speaking(&Pair { certificate, key: key.serialize_pem() }, None)), DONE);
+    let (addr, server) =
+        served(Some(tls_config(&Pair { certificate, key: key.serialize_pem() }, None)), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert!(outcome == "tls" && detail.contains("certificate"), "{outcome}: {detail}");
     server.join().unwrap();
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_who_asks() {
+async fn a_client_certificate_is_sent_on_request() {
     let authority = Authority::new();
     let server_pair = authority.certify(of_loopback());
     let mut params = CertificateParams::new(vec!["trackpost".to_owned()]).unwrap();
@@ -208,22 +209,22 @@ async fn a_client_certificate_is_shown_to_who_asks() {
     let mine = line("client_certificate", &authority.file("client.pem", &client.certificate))
         + &line("client_key", &authority.file("client.key", &client.key));
 
-    let (addr, server) = served(Some(speaking(&server_pair, Some(&authority))), DONE);
+    let (addr, server) = served(Some(tls_config(&server_pair, Some(&authority))), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), &(authority.trusted() + &mine)).await;
     assert_eq!(outcome, "accepted", "{detail}");
     server.join().unwrap();
 
-    let (addr, server) = served(Some(speaking(&server_pair, Some(&authority))), DONE);
+    let (addr, server) = served(Some(tls_config(&server_pair, Some(&authority))), DONE);
     let (outcome, detail) = attempt(&format!("https://{addr}/"), &authority.trusted()).await;
     assert_eq!(outcome, "tls", "{detail}");
     server.join().unwrap();
 }
 
 #[tokio::test]
-async fn time_runs_out_in_a_phase_that_is_named() {
+async fn a_timeout_names_its_phase() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    // The kernel accepts; nobody says anything.
+    // The kernel accepts the connection, but no server answers.
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert_eq!(
         (outcome.as_str(), detail.as_str()),
@@ -232,7 +233,7 @@ async fn time_runs_out_in_a_phase_that_is_named() {
     let (outcome, detail) = attempt(&format!("http://{addr}/"), "").await;
     assert_eq!((outcome.as_str(), detail.as_str()), ("timeout", "connected, but no status within 1s"));
 
-    // Its queue is full: a further connection gets no answer.
+    // Its queue is full, so another connection gets no answer.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
@@ -246,9 +247,9 @@ async fn time_runs_out_in_a_phase_that_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_is_told_from_what_is_no_connection() {
+async fn tls_failures_differ_from_connection_failures() {
     let (addr, server) = served(None, DONE);
-    // A plain server that waits for a request's end while the handshake waits for an answer.
+    // A plain-text server waits for the end of a request while the handshake waits for an answer.
     let (outcome, _) = attempt(&format!("https://{addr}/"), "").await;
     assert_eq!(outcome, "connect_timeout");
     server.join().unwrap();
@@ -267,7 +268,7 @@ async fn what_is_no_tls_is_told_from_what_is_no_connection() {
 }
 
 #[tokio::test]
-async fn credentials_in_a_url_are_sent_and_never_shown() {
+async fn credentials_in_a_url_are_sent_and_never_printed() {
     let (addr, server) = served(None, DONE);
     let url = format!("http://us%65r:p%4055@{addr}/x?token=t0ken");
     assert_eq!(attempt(&url, "").await.0, "accepted");
@@ -276,14 +277,14 @@ async fn credentials_in_a_url_are_sent_and_never_shown() {
     assert!(head.to_lowercase().contains("authorization: basic "), "{head}");
     assert!(head.contains("dXNlcjpwQDU1"), "user:p@55 in base64: {head}");
 
-    // Nobody listens any more.
+    // The port is closed now.
     let (outcome, detail) = attempt(&url, "").await;
     assert_eq!(outcome, "refused");
     assert!(!["p%4055", "p@55", "t0ken"].iter().any(|secret| detail.contains(secret)), "{detail}");
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_if_one_is_configured() {
+async fn a_configured_proxy_is_used() {
     let (addr, server) = served(None, DONE);
     let proxy = format!("proxy = \"http://me:s3cret@{addr}\"\n");
     assert_eq!(attempt("http://hooks.invalid/x", &proxy).await.0, "accepted");
@@ -297,13 +298,13 @@ async fn a_proxy_is_asked_if_one_is_configured() {
     assert!(outcome == "refused" && !detail.contains("s3cret"), "{outcome}: {detail}");
     assert!(server.join().unwrap().starts_with("CONNECT hooks.invalid:443 HTTP/1.1"));
 
-    // The receiver is looked at as far as it can be seen.
+    // `check` probes the receiver as far as possible.
     let (outcome, _) = attempt("http://169.254.169.254/", "proxy = \"http://127.0.0.1:9\"").await;
     assert_eq!(outcome, "address");
 }
 
 #[tokio::test]
-async fn polls_go_by_way_of_the_proxy_of_their_account() {
+async fn polls_use_the_proxy_of_their_account() {
     let (addr, server) = served(None, "HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n");
     let mut harness = Harness::with(&format!("proxy = \"http://me:s3cret@{addr}\"\n{ORDERS}")).await;
     harness.register(&["se-1"]).await;
@@ -318,11 +319,11 @@ async fn polls_go_by_way_of_the_proxy_of_their_account() {
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_environment_is_asked_only_if_the_configuration_says_so() {
+async fn a_proxy_of_the_environment_is_used_only_if_configured() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
-    // Nobody listens there.
+    // The port is closed.
     let environment = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9"));
     let daemon = site.start_with(&environment);
     site.received(|counts| counts.accepted >= 3).await;
@@ -332,16 +333,16 @@ async fn a_proxy_of_the_environment_is_asked_only_if_the_configuration_says_so()
         .configuration("[\"se-1\"]", "")
         .replace("[accounts.main]", "[accounts.main]\nproxy = \"environment\"");
     site.write("trackpost.toml", &text);
-    let asked = site.sandbox.counters().requests;
+    let before = site.sandbox.counters().requests;
     let daemon = site.start_with(&environment);
     daemon.logged("no_connection", 1).await;
     daemon.stop().await;
-    assert_eq!(site.sandbox.counters().requests, asked);
+    assert_eq!(site.sandbox.counters().requests, before);
     site.inspect();
 }
 
 #[tokio::test]
-async fn what_a_receiver_echoes_of_a_secret_is_not_kept() {
+async fn secrets_in_an_answer_are_not_stored() {
     let echo = "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n\
                 POST /x?token=t0%20ken Authorization: Basic dXNlcjpwQDU1NQ== X-Api: Bearer h3ader p@555, t0 ken, not s1gned";
     let (addr, server) = served(None, echo);

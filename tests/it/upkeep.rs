@@ -1,4 +1,4 @@
-//! What is kept, and what goes when it was kept long enough (contract 2, 7.6).
+//! Retention and deletion of stored rows (contract 2, 7.6).
 
 use jiff::SignedDuration;
 use trackpost::config::StoreConfig;
@@ -23,7 +23,7 @@ fn days(days: i64) -> SignedDuration {
     hours(days * 24)
 }
 
-/// Tidies up until nothing more goes, for a configuration with these subscribers.
+/// Runs the janitor until nothing is left to delete, with these subscribers configured.
 async fn tidy(harness: &Harness, keep_days: u64, subscribers: &[Subscriber]) {
     let day = std::time::Duration::from_secs(86_400);
     let keep = StoreConfig {
@@ -34,7 +34,7 @@ async fn tidy(harness: &Harness, keep_days: u64, subscribers: &[Subscriber]) {
     while janitor::step(harness.store(), &keep, subscribers, harness.now()).await.unwrap() {}
 }
 
-/// As [`tidy`], for all subscribers.
+/// Like [`tidy`], with all subscribers.
 async fn tidy_all(harness: &Harness, keep_days: u64) {
     tidy(harness, keep_days, &harness.policy.subscribers).await;
 }
@@ -44,8 +44,8 @@ async fn ping(harness: &Harness, subscriber: &str) {
     harness.store().add_ping(&name, Ping::new(&name, harness.now()), harness.now()).await.unwrap();
 }
 
-/// `orders` is told something that belongs to no label.
-async fn tell(harness: &Harness) {
+/// Sends `orders` a message without a label.
+async fn send_system_message(harness: &Harness) {
     let (name, now) = (harness.account.name.clone(), harness.now());
     let message = account_message(MessageType::AccountRecovered, &name, "it is back", None, now);
     let subscriber = SubscriberName::new("orders");
@@ -61,7 +61,7 @@ async fn tell(harness: &Harness) {
     harness.store().record_account(record).await.unwrap();
 }
 
-/// `se-1` was delivered; what is to be told of it waits.
+/// `se-1` is delivered, and its messages are pending.
 async fn delivered_parcel(configuration: &str) -> Harness {
     let mut harness = Harness::with(configuration).await;
     harness.register(&["se-1"]).await;
@@ -71,7 +71,7 @@ async fn delivered_parcel(configuration: &str) -> Harness {
 }
 
 #[tokio::test]
-async fn what_the_system_said_and_pings_go_in_time() {
+async fn old_system_messages_and_pings_are_deleted() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.answers("se-1", Answer::status(401));
@@ -88,13 +88,13 @@ async fn what_the_system_said_and_pings_go_in_time() {
 }
 
 #[tokio::test]
-async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
+async fn pending_deliveries_are_kept_and_dead_ones_for_two_weeks() {
     let mut harness = Harness::with(&format!("{ORDERS}retry = [\"1s\"]\n")).await;
     harness.receiver.answer_by(|callback| match callback.kind.as_deref() {
         Some("system.account.recovered") => Some(Answer::status(422)),
         _ => None,
     });
-    tell(&harness).await;
+    send_system_message(&harness).await;
     harness.deliver().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
@@ -104,7 +104,7 @@ async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
     assert_eq!(
         (harness.count(LABELS).await, harness.count(MESSAGES).await),
         (0, 1),
-        "the message of the system is still owed"
+        "the system message is still pending"
     );
     harness.register(&["se-2"]).await;
     harness.says("se-2", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
@@ -115,12 +115,12 @@ async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
     const DEAD: &str = "SELECT count(*) FROM deliveries WHERE state = 'dead'";
     assert_eq!(harness.count(DEAD).await, 1);
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(DEAD).await, 1, "it has only just died");
+    assert_eq!(harness.count(DEAD).await, 1, "it has just become dead");
     harness.pass(days(2));
     tidy_all(&harness, 1).await;
     assert_eq!(harness.count(DEAD).await, 0);
 
-    // A label's dead one, on the other hand, is not yet two weeks old when the label is done for long enough.
+    // A dead delivery of a label is not yet two weeks old when the finished label is old enough.
     harness.receiver.answer_by(|callback| {
         (callback.kind.as_deref() == Some("tracking.event.added")).then(|| Answer::status(422))
     });
@@ -133,31 +133,31 @@ async fn what_is_owed_stays_and_what_is_dead_two_weeks() {
     harness.says("se-4", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     harness.poll_again("se-4").await;
     for _ in 0..30 {
-        // Something else that is accepted.
-        tell(&harness).await;
+        // Another message is accepted.
+        send_system_message(&harness).await;
         harness.deliver().await;
         harness.pass(seconds(2));
     }
     assert!(harness.count(DEAD).await > 0);
     harness.pass(days(13));
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(LABELS).await, 1, "the one with the dead message is kept");
+    assert_eq!(harness.count(LABELS).await, 1, "the label with the dead message is kept");
     harness.pass(days(1));
     tidy_all(&harness, 1).await;
     assert_eq!(harness.count(LABELS).await, 0);
 }
 
 #[tokio::test]
-async fn what_is_owed_to_nobody_who_is_there_goes_after_two_weeks() {
+async fn deliveries_of_a_removed_subscriber_are_deleted_after_two_weeks() {
     let harness = delivered_parcel(ORDERS).await;
     harness.pass(days(30));
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(LABELS).await, 1, "whoever is there gets it, however late");
+    assert_eq!(harness.count(LABELS).await, 1, "a configured subscriber gets it at any age");
     tidy(&harness, 1, &[]).await;
     assert_eq!(
         (harness.count(LABELS).await, harness.count(ABSENT).await),
         (1, 1),
-        "two weeks count from here"
+        "the two weeks begin here"
     );
     harness.pass(days(13));
     tidy(&harness, 1, &[]).await;
@@ -168,7 +168,7 @@ async fn what_is_owed_to_nobody_who_is_there_goes_after_two_weeks() {
 }
 
 #[tokio::test]
-async fn who_comes_back_within_two_weeks_gets_what_waited() {
+async fn a_subscriber_restored_within_two_weeks_gets_its_deliveries() {
     let mut harness = delivered_parcel(ORDERS).await;
     let mut off = harness.policy.subscribers.clone();
     off[0].enabled = false;
@@ -176,7 +176,7 @@ async fn who_comes_back_within_two_weeks_gets_what_waited() {
     harness.pass(days(13));
     tidy(&harness, 1, &off).await;
     tidy_all(&harness, 1).await;
-    assert_eq!(harness.count(ABSENT).await, 0, "the two weeks begin anew");
+    assert_eq!(harness.count(ABSENT).await, 0, "the two weeks begin again");
     harness.pass(days(13));
     tidy(&harness, 1, &off).await;
     harness.deliver().await;
@@ -184,7 +184,7 @@ async fn who_comes_back_within_two_weeks_gets_what_waited() {
 }
 
 #[tokio::test]
-async fn what_was_counted_is_said() {
+async fn deleted_undelivered_messages_are_counted_by_subscriber() {
     let mut harness = delivered_parcel(&(ORDERS.to_owned() + &ORDERS.replace("orders", "gone"))).await;
     harness.deliver_once("orders").await;
     let left = [harness.policy.subscribers[1].clone()];
@@ -205,7 +205,7 @@ async fn what_was_counted_is_said() {
 }
 
 #[tokio::test]
-async fn what_stood_behind_something_pruned_comes_up() {
+async fn a_delivery_behind_a_deleted_one_becomes_due() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     tidy(&harness, 1, &[]).await;
@@ -213,7 +213,7 @@ async fn what_stood_behind_something_pruned_comes_up() {
     harness.poll().await;
     tidy(&harness, 1, &[]).await;
     harness.pass(days(20));
-    // How it fares is written now and then; since when it is absent stays known.
+    // Health is written repeatedly, but the time of the removal stays the same.
     harness.store().change_health(&SubscriberName::new("orders"), |_| ()).await.unwrap();
     assert_eq!(harness.count(ABSENT).await, 1);
     harness.says("se-1", &tracking("IT", &[&event(0, "AC", "PU")]));

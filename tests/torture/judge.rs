@@ -1,4 +1,4 @@
-//! The end: everything is healed, the daemon drains, and the ledger is held against the database.
+//! Final check: all faults are removed, the daemon delivers the rest, and the ledger is compared with the database.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::machine::Machine;
 use super::rows::{connect, rows};
 use super::world::{LIMIT, SUBSCRIBERS, World};
 
-/// How long the daemon may take to catch up: an account that was down is asked again after a minute.
-const PATIENCE: Duration = Duration::from_secs(200);
-/// Polls of a label without an end that show that nothing more comes of it.
-const FURTHER_POLLS: u64 = 4;
+/// Time limit for catching up. An account that was down is probed after a minute.
+const WAIT_LIMIT: Duration = Duration::from_secs(200);
+/// Number of polls of a label after which no further change is expected.
+const POLLS_AFTER_END: u64 = 4;
 
-/// Waits until everything is delivered. Returns what is not, in the end.
+/// Waits until everything is delivered. Returns the work that is left after the time limit.
 pub async fn drain(machine: &mut Machine) -> Option<String> {
     machine.heal();
     let watch = Stopwatch::start();
@@ -27,42 +27,42 @@ pub async fn drain(machine: &mut Machine) -> Option<String> {
         let world = &machine.world;
         if let Some(status) = machine.daemon.ended() {
             return Some(format!(
-                "the daemon ended while it drained, {status}:\n{}",
-                machine.daemon.last_words()
+                "the daemon ended before the end of the drain, {status}:\n{}",
+                machine.daemon.log_tail()
             ));
         }
         let waiting = match remaining(world, &mut polls_at_the_end).await {
             None => return None,
             Some(waiting) => waiting,
         };
-        if watch.elapsed() > PATIENCE {
-            return Some(format!("after {} s: {waiting}", PATIENCE.as_secs()));
+        if watch.elapsed() > WAIT_LIMIT {
+            return Some(format!("after {} s: {waiting}", WAIT_LIMIT.as_secs()));
         }
         if watch.elapsed() >= next_order {
-            operate(world).await;
+            act_as_operator(world).await;
             next_order += Duration::from_secs(2);
         }
     }
 }
 
-/// What an operator does after trouble: asks again at once about what waits for its backoff, and resumes subscribers.
-pub async fn operate(world: &World) {
+/// Acts as an operator after an outage: polls waiting labels by hand and resumes subscribers.
+pub async fn act_as_operator(world: &World) {
     let Ok(mut connection) = connect(&world.database()).await else { return };
     let query = "SELECT label_id FROM labels WHERE failures > 0 OR refusals > 0 OR state = 'unavailable'";
     let failing: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut connection).await.unwrap_or_default();
     if !failing.is_empty() {
         let arguments: Vec<&str> =
             ["labels", "poll"].into_iter().chain(failing.iter().map(String::as_str)).collect();
-        world.verb(&arguments).await;
+        world.run_command(&arguments).await;
     }
     let query = "SELECT subscriber FROM subscribers WHERE state = 'paused'";
     let paused: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut connection).await.unwrap_or_default();
     for subscriber in paused {
-        world.verb(&["subscribers", "resume", &subscriber]).await;
+        world.run_command(&["subscribers", "resume", &subscriber]).await;
     }
 }
 
-/// What is still to be done, in words. `polls` are those of each label when all parcels had come to their ends.
+/// Returns a description of the work that is left. `polls`: the polls of each label when all parcels had arrived.
 async fn remaining(world: &World, polls: &mut Option<Vec<(String, u64)>>) -> Option<String> {
     if !world.sandbox.all_ended() {
         return Some("the parcels are on their way".to_owned());
@@ -88,7 +88,7 @@ async fn unfinished(world: &World, polls: &[(String, u64)]) -> sqlx::Result<Opti
         let before = polls.iter().find(|(polled, _)| polled == label).map_or(0, |(_, count)| *count);
         let since = world.sandbox.requests_of(label) - before;
         match state.as_str() {
-            "active" if since >= FURTHER_POLLS => {}
+            "active" if since >= POLLS_AFTER_END => {}
             "finished" => {}
             _ => {
                 return Ok(Some(format!("{label} is {state}, polled {since} times since its journey ended")));
@@ -97,7 +97,7 @@ async fn unfinished(world: &World, polls: &[(String, u64)]) -> sqlx::Result<Opti
     }
     for (what, query) in [
         (
-            "labels are polled again after their end",
+            "not all labels were polled again after their end",
             "SELECT count(*) FROM labels WHERE (state = 'finished' AND next_poll_at IS NOT NULL) OR missing_events > 0",
         ),
         ("deliveries are pending", "SELECT count(*) FROM deliveries WHERE state = 'pending'"),
@@ -110,7 +110,7 @@ async fn unfinished(world: &World, polls: &[(String, u64)]) -> sqlx::Result<Opti
     Ok(None)
 }
 
-/// Everything that is wrong, as `kind: text` with its label. The daemon has ended.
+/// Returns all failures as `kind: text`, with their labels. The daemon has ended.
 pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
     let world = &machine.world;
     let mut found: Vec<(Option<String>, String)> =
@@ -124,7 +124,7 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
         Err(error) => return vec![(None, format!("the database cannot be opened: {error}"))],
     }
     let mut rows = rows(&world.database()).await;
-    // A ping is sent once, and nobody waits for it.
+    // A ping is sent once and not awaited.
     let mut connection = connect(&world.database()).await.unwrap();
     let pings: Vec<String> =
         sqlx::query_scalar("SELECT message_id FROM messages WHERE type = 'trackpost.ping'")
@@ -132,8 +132,8 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
             .await
             .unwrap();
     let accepted = world.receiver.accepted();
-    let told = |id: &String| accepted.unique().contains(id);
-    rows.deliveries.retain(|row| !pings.contains(&row.message_id) || told(&row.message_id));
+    let was_accepted = |id: &String| accepted.unique().contains(id);
+    rows.deliveries.retain(|row| !pings.contains(&row.message_id) || was_accepted(&row.message_id));
     let follows: Vec<(&str, _)> = SUBSCRIBERS.iter().map(|(name, follows, ..)| (*name, *follows)).collect();
     let violations = audit(&world.sandbox.served(), &accepted, &follows, Some(&rows), Some(LIMIT));
     let shown = |violation: Violation| {
@@ -144,7 +144,7 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
     found
 }
 
-/// All that is known of a label, in order.
+/// Returns the history of a label, in order.
 pub async fn story(world: &World, label: &str) -> String {
     let mut lines: Vec<(jiff::Timestamp, String)> = Vec::new();
     for request in

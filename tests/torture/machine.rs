@@ -1,4 +1,4 @@
-//! The machine: does something bad every few hundred milliseconds, in the order that a seed sets.
+//! Fault injector: causes a fault every few hundred milliseconds, in an order that follows from the seed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,35 +7,35 @@ use trackpost::clock::{self, Stopwatch};
 use trackpost::crash::CrashPoint;
 use trackpost::sandbox::{Answer, Fault as ApiFault, FaultKind};
 
-use super::judge::operate;
+use super::judge::act_as_operator;
 use super::proxy::Fault;
 use super::world::{ACCOUNTS, Daemon, LIMIT, SUBSCRIBERS, Settings, World, key};
 
-/// A new wave of parcels sets out so often.
+/// Interval between two waves of parcels.
 const WAVE: Duration = Duration::from_secs(12);
 const PARCELS: usize = 16;
-/// An operator looks after failing labels so often.
+/// Interval at which an operator polls failing labels by hand.
 const OPERATOR: Duration = Duration::from_secs(3);
-/// What SIGTERM may take (contract 9.2), and a little for a busy machine.
+/// Limit for a stop by SIGTERM (contract 9.2), and a margin for a busy machine.
 const STOPPING: Duration = Duration::from_secs(15);
-/// An API that fails for longer is known to be down, and asked again after a minute.
+/// After an outage longer than this, the API's account is down and is probed once a minute.
 const OUTAGES_FROM: Duration = Duration::from_secs(100);
 
 pub struct Machine {
     pub world: World,
     pub daemon: Daemon,
     pub rng: fastrand::Rng,
-    /// How often each thing was done.
+    /// Number of times that each fault was caused.
     pub done: BTreeMap<String, usize>,
-    /// What must not happen and is no matter of the ledger.
+    /// Failures that the ledger does not see.
     pub wrong: Vec<String>,
     settings: Settings,
     edition: u32,
     clock: i64,
-    /// When each fault ends: of the APIs, the subscribers, the disk.
+    /// End of each fault: of the APIs, the subscribers, the disk.
     until: BTreeMap<String, Duration>,
     watch: Stopwatch,
-    /// The last death was ordered, or the disk was full.
+    /// Whether this test caused the last exit: by a kill, a crash point, or a full disk.
     excused: bool,
     long: bool,
 }
@@ -67,12 +67,12 @@ impl Machine {
                 next_wave += WAVE;
             }
             if self.watch.elapsed() >= next_operation {
-                operate(&self.world).await;
+                act_as_operator(&self.world).await;
                 next_operation = self.watch.elapsed() + OPERATOR;
             }
             self.end_faults();
             self.act().await;
-            self.revive();
+            self.restart_if_ended();
             clock::sleep(Duration::from_millis(self.rng.u64(50..500))).await;
         }
     }
@@ -80,12 +80,12 @@ impl Machine {
     async fn act(&mut self) {
         match self.rng.u32(..100) {
             0..18 => self.kill(),
-            18..28 => self.arm(),
+            18..28 => self.arm_crash_point(),
             28..33 => self.terminate().await,
             33..50 => self.break_api(),
             50..70 => self.break_receiver(),
             70..79 => self.edit(),
-            79..93 => self.verb().await,
+            79..93 => self.run_other_command().await,
             93..95 => self.second_daemon().await,
             95..97 => self.fill_disk(),
             _ => self.jump(),
@@ -103,12 +103,12 @@ impl Machine {
         self.excused = self.until.contains_key("disk");
     }
 
-    /// The next daemon ends at a crash point, if it gets there.
-    fn arm(&mut self) {
+    /// Lets the next daemon end at a crash point if it reaches one.
+    fn arm_crash_point(&mut self) {
         if !cfg!(feature = "crash-points") {
             return self.kill();
         }
-        // The list of labels is not read here.
+        // This test does not use discovery.
         let points: Vec<CrashPoint> =
             CrashPoint::ALL.into_iter().filter(|point| *point != CrashPoint::PageRead).collect();
         let point = points[self.rng.usize(..points.len())];
@@ -120,7 +120,7 @@ impl Machine {
     }
 
     async fn terminate(&mut self) {
-        if !self.daemon.said("trackpost runs") {
+        if !self.daemon.has_logged("trackpost runs") {
             return;
         }
         self.count("SIGTERM");
@@ -130,16 +130,18 @@ impl Machine {
             Some(status) => self.wrong.push(format!(
                 "SIGTERM ended in {status} ({}):\n{}",
                 self.daemon.log.display(),
-                self.daemon.last_words()
+                self.daemon.log_tail()
             )),
-            None => self.wrong.push(format!("SIGTERM was not obeyed ({})", self.daemon.log.display())),
+            None => {
+                self.wrong.push(format!("SIGTERM did not end the daemon ({})", self.daemon.log.display()))
+            }
         }
         self.daemon = self.world.start(None);
         self.excused = self.until.contains_key("disk");
     }
 
-    /// Starts the next daemon if this one has ended; it may not end by itself but for an order or a full disk.
-    fn revive(&mut self) {
+    /// Starts the next daemon if this one has ended. An exit that this test did not cause is a failure.
+    fn restart_if_ended(&mut self) {
         let Some(status) = self.daemon.ended() else { return };
         if self.until.contains_key("configuration") {
             self.world.write("trackpost.toml", &self.world.configuration(&self.settings));
@@ -149,7 +151,10 @@ impl Machine {
             self.count("crash points reached");
         } else if !self.excused {
             let log = self.daemon.log.display();
-            self.wrong.push(format!("it ended by itself, {status} ({log}):\n{}", self.daemon.last_words()));
+            self.wrong.push(format!(
+                "the daemon ended unexpectedly, {status} ({log}):\n{}",
+                self.daemon.log_tail()
+            ));
         }
         self.excused = self.until.contains_key("disk");
         self.daemon = self.world.start(None);
@@ -214,7 +219,7 @@ impl Machine {
         self.lasts("api", 2_500);
     }
 
-    /// A label's next request gets 429.
+    /// Answers the next request of a label with 429.
     fn throttle(&mut self) {
         self.count("API: 429");
         let (label, _) = &self.world.labels[self.rng.usize(..self.world.labels.len())];
@@ -247,7 +252,7 @@ impl Machine {
         self.lasts("answers", 3_000);
     }
 
-    /// An edit of the configuration or of the label file, sound or not.
+    /// Edits the configuration or the label file, validly or not.
     fn edit(&mut self) {
         self.edition += 1;
         match self.rng.u32(..5) {
@@ -277,20 +282,20 @@ impl Machine {
                 self.world.write("trackpost.toml", &self.world.configuration(&self.settings));
             }
         }
-        if self.daemon.said("trackpost runs") {
+        if self.daemon.has_logged("trackpost runs") {
             self.daemon.signal("HUP");
         }
-        // Whoever starts next must find a sound one.
+        // The next start needs a valid file.
         self.until.insert("configuration".to_owned(), self.watch.elapsed());
     }
 
-    /// Another process reads or writes beside the daemon.
-    async fn verb(&mut self) {
+    /// Runs a command beside the daemon.
+    async fn run_other_command(&mut self) {
         let label = self.world.labels[self.rng.usize(..self.world.labels.len())].0.clone();
         let (subscriber, ..) = SUBSCRIBERS[self.rng.usize(..SUBSCRIBERS.len())];
         let backup = self.world.folder.join(format!("backup-{}.db", self.edition)).display().to_string();
         self.edition += 1;
-        let verbs: [&[&str]; 12] = [
+        let commands: [&[&str]; 12] = [
             &["labels", "poll", &label],
             &["labels", "add", &label, "--account", self.account(&label)],
             &["labels", "list", "--json"],
@@ -304,17 +309,17 @@ impl Machine {
             &["replay", "--subscriber", subscriber, "--label", &label],
             &["backup", &backup],
         ];
-        let arguments = verbs[self.rng.usize(..verbs.len())];
+        let arguments = commands[self.rng.usize(..commands.len())];
         let name = arguments[..arguments.len().min(2)].join(" ");
-        self.count(&format!("verb: {}", if arguments[0] == "backup" { "backup" } else { name.as_str() }));
-        let (status, said) = self.world.verb(arguments).await;
+        self.count(&format!("command: {}", if arguments[0] == "backup" { "backup" } else { name.as_str() }));
+        let (status, output) = self.world.run_command(arguments).await;
         if status.code().is_none_or(|code| code > 1) {
-            self.wrong.push(format!("trackpost {}: {status}: {said}", arguments.join(" ")));
+            self.wrong.push(format!("trackpost {}: {status}: {output}", arguments.join(" ")));
         }
         if arguments.starts_with(&["subscribers", "pause"]) {
-            let (status, said) = self.world.verb(&["subscribers", "resume", subscriber]).await;
+            let (status, output) = self.world.run_command(&["subscribers", "resume", subscriber]).await;
             if !status.success() && !self.until.contains_key("disk") {
-                self.wrong.push(format!("subscribers resume {subscriber}: {status}: {said}"));
+                self.wrong.push(format!("subscribers resume {subscriber}: {status}: {output}"));
             }
         }
     }
@@ -323,9 +328,9 @@ impl Machine {
         self.world.labels.iter().find(|(id, _)| id == label).map_or("main", |(_, account)| account)
     }
 
-    /// A second daemon on the same database ends at once, if there is a first one.
+    /// Starts a second daemon on the same database. It must exit at once while the first one runs.
     async fn second_daemon(&mut self) {
-        if !self.daemon.said("trackpost runs") || self.daemon.ended().is_some() || self.excused {
+        if !self.daemon.has_logged("trackpost runs") || self.daemon.ended().is_some() || self.excused {
             return;
         }
         self.count("second daemon");
@@ -351,7 +356,7 @@ impl Machine {
         self.count("clock jump");
     }
 
-    /// Ends everything that is bad. A daemon runs afterwards, with a sound configuration.
+    /// Ends all faults. Afterwards a daemon runs with a valid configuration.
     pub fn heal(&mut self) {
         self.until.clear();
         self.world.heal();
@@ -363,7 +368,7 @@ impl Machine {
         self.excused = false;
     }
 
-    /// Stops the daemon in order.
+    /// Stops the daemon by SIGTERM.
     pub async fn stop(&mut self) {
         self.daemon.signal("TERM");
         let status = self.daemon.wait(STOPPING).await;

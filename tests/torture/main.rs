@@ -1,10 +1,11 @@
-//! Torture: the real binary against a fake API and a receiver that keep ledgers, while everything fails.
+//! Torture test: the real binary against a fake API and a receiver that keep ledgers, while everything fails.
 //!
 //!     cargo test --features crash-points --test torture -- --seconds 600 --seed 7
 //!
-//! The daemon is killed at random moments and at every crash point, stopped, and reconfigured; API and receivers fail in
-//! every way; verbs write beside it; the disk fills up and the clock jumps. In the end everything is healed, the daemon
-//! drains, and the ledger must agree. Plain `cargo test` runs it for a few seconds.
+//! The test kills the daemon at random moments and at every crash point, stops it, and edits its configuration. API and
+//! receivers fail in every way, commands write beside the daemon, the disk fills up, and the clock jumps. At the end
+//! all faults are removed, the daemon delivers the rest, and the ledgers must agree. Plain `cargo test` runs it for a
+//! few seconds.
 #![allow(clippy::disallowed_methods, reason = "it spawns the servers that the daemon talks to")]
 #![allow(clippy::print_stdout, reason = "it has no test harness that would print for it")]
 
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use machine::Machine;
 use world::World;
 
-/// Without `--seconds`.
+/// Duration without `--seconds`.
 const SECONDS: u64 = 15;
 
 struct Options {
@@ -33,7 +34,7 @@ struct Options {
 }
 
 impl Options {
-    /// None: this test is not meant, as the name that `cargo test NAME` looks for says.
+    /// `None` if the name given to `cargo test NAME` does not match this test.
     fn read() -> Option<Self> {
         let mut options = Self { seconds: SECONDS, seed: fastrand::u64(..100_000), keep: None };
         let mut arguments = std::env::args().skip(1);
@@ -76,7 +77,7 @@ async fn run(options: Options) -> ExitCode {
     let stuck = judge::drain(&mut machine).await;
     machine.stop().await;
     let mut found = judge::judge(&machine).await;
-    found.extend(stuck.map(|stuck| (None, format!("it does not come to rest: {stuck}"))));
+    found.extend(stuck.map(|stuck| (None, format!("work is left at the end: {stuck}"))));
     summarize(&machine);
     if found.is_empty() {
         println!("torture: nothing missed, duplicated, invented, reordered; seed {seed}");
@@ -113,24 +114,24 @@ fn summarize(machine: &Machine) {
     );
 }
 
-/// Prints what disagrees, and writes the whole story of the labels concerned into the folder.
+/// Prints the differences, and writes the history of the labels concerned into the folder.
 async fn report(machine: &Machine, found: &[(Option<String>, String)], folder: &Path) {
     const SHOWN: usize = 20;
-    const STORIES: usize = 5;
+    const HISTORIES: usize = 5;
     for (_, text) in found.iter().take(SHOWN) {
         println!("  {text}");
     }
     let database = machine.world.database();
-    // The small disk goes with the test.
+    // The small disk is unmounted with the test.
     let copy = folder.join("final.db");
     if database != copy {
         let _ = fs::copy(&database, &copy);
     }
     let mut labels: Vec<&String> = found.iter().filter_map(|(label, _)| label.as_ref()).collect();
     labels.dedup();
-    for label in labels.into_iter().take(STORIES) {
+    for label in labels.into_iter().take(HISTORIES) {
         let path = folder.join(format!("story-{label}.txt"));
         fs::write(&path, judge::story(&machine.world, label).await).unwrap();
-        println!("  the whole story of {label}: {}", path.display());
+        println!("  history of {label}: {}", path.display());
     }
 }

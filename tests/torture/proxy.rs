@@ -1,4 +1,4 @@
-//! A TCP proxy that fails in every way between the daemon and a server that is well.
+//! TCP proxy between the daemon and a healthy server, which fails in every way.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,22 +9,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use trackpost::clock;
 
-/// What happens to a connection.
+/// Fault of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Reset as soon as it is open.
+    /// The connection is reset when it is open.
     Refuse,
     /// The request is read and never answered.
     Hang,
     /// The request is passed on; the answer is thrown away and the connection reset.
     Reset,
-    /// The answer ends in the middle.
+    /// The answer ends halfway.
     Cut,
-    /// Something that is not HTTP comes back.
+    /// The answer is not HTTP.
     Garbage,
-    /// The answer comes a few bytes at a time.
+    /// The answer arrives a few bytes at a time.
     Drip,
-    /// The answer comes late.
+    /// The answer arrives late.
     Slow,
 }
 
@@ -33,7 +33,7 @@ impl Fault {
         [Self::Refuse, Self::Hang, Self::Reset, Self::Cut, Self::Garbage, Self::Drip, Self::Slow];
 }
 
-/// The fault in force and the share of connections that it hits.
+/// The current fault and the share of connections that it affects.
 type Setting = Option<(Fault, f64)>;
 
 #[derive(Clone)]
@@ -59,8 +59,8 @@ impl Proxy {
                     .map(|(fault, _)| fault);
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = converse(client, upstream, fault) => {}
-                        // Another fault, or none: open connections end, wherever they are.
+                        () = serve_connection(client, upstream, fault) => {}
+                        // The fault has changed or ended: open connections are closed.
                         _ = changed.changed() => {}
                     }
                 });
@@ -74,8 +74,8 @@ impl Proxy {
     }
 }
 
-async fn converse(mut client: TcpStream, upstream: SocketAddr, fault: Option<Fault>) {
-    // Whatever fails here is the fault that was ordered, or the end of the test.
+async fn serve_connection(mut client: TcpStream, upstream: SocketAddr, fault: Option<Fault>) {
+    // A failure here is the injected fault or the end of the test.
     let _ = attempt(&mut client, upstream, fault).await;
 }
 

@@ -24,9 +24,9 @@ pub const SUBSCRIBERS: [(&str, Follows, &str, &str); 3] = [
     ("shop", Follows::Answers, "shipstation", "tracking.updated"),
     ("engine", Follows::Answers, "shipengine", "tracking.updated"),
 ];
-/// Requests in 60 s, of each account; no configuration asks for more.
+/// Limit of requests in 60 s of each account; no configuration exceeds it.
 pub const LIMIT: usize = 2_400;
-/// Days of parcels pass in so many seconds.
+/// Factor of the parcels' clock.
 const TRAVEL: f64 = 9.0;
 const LONGEST_JOURNEY: f64 = 7_400.0 * 60.0 * 1.25;
 
@@ -34,7 +34,7 @@ pub struct World {
     pub folder: PathBuf,
     pub sandbox: SandboxHandle,
     pub receiver: ReceiverHandle,
-    /// In the order of [`ACCOUNTS`] and [`SUBSCRIBERS`].
+    /// Proxies, in the order of [`ACCOUNTS`] and [`SUBSCRIBERS`].
     pub apis: Vec<Proxy>,
     pub hooks: Vec<Proxy>,
     pub disk: Option<SmallDisk>,
@@ -92,7 +92,7 @@ impl World {
         self.folder.join(if self.disk.is_some() { "disk/trackpost.db" } else { "trackpost.db" })
     }
 
-    /// Writes a file as a whole: nobody sees half of it.
+    /// Replaces a file atomically.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.folder.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -101,7 +101,7 @@ impl World {
         fs::rename(draft, path).unwrap();
     }
 
-    /// New parcels set out; their labels are registered by a file.
+    /// Creates parcels and registers their labels by a file.
     pub fn send_parcels(&mut self, count: usize) {
         let first = self.labels.len();
         for number in first..first + count {
@@ -112,7 +112,7 @@ impl World {
                 Journey::CollectionPoint,
                 Journey::Revised,
             ];
-            // Two that have no end, and are polled as long as it runs.
+            // Two parcels never arrive and are polled during the whole run.
             let journey = match number {
                 3 => Journey::ReturnedToSender,
                 6 => Journey::NeverScanned,
@@ -125,7 +125,7 @@ impl World {
         self.write_labels(None, 0);
     }
 
-    /// The label file, without the label of this number, and with metadata of this edition.
+    /// Contents of the label file without the label `left_out` and with metadata of this edition.
     pub fn write_labels(&self, left_out: Option<usize>, edition: u32) {
         let rows = self.labels.iter().enumerate().filter(|(number, _)| Some(*number) != left_out);
         let row =
@@ -175,7 +175,7 @@ impl World {
         command
     }
 
-    /// Starts `trackpost run`, to be ended at a crash point if one is named.
+    /// Starts `trackpost run`, which ends at the crash point `crash_at`, if any.
     pub fn start(&mut self, crash_at: Option<&str>) -> Daemon {
         self.daemons += 1;
         let log = self.folder.join(format!("daemon-{:04}.log", self.daemons));
@@ -187,13 +187,13 @@ impl World {
         Daemon { child: command.spawn().unwrap(), log }
     }
 
-    /// Runs a verb to its end beside whatever runs. Returns its exit status and what it said.
-    pub async fn verb(&self, arguments: &[&str]) -> (ExitStatus, String) {
+    /// Runs a command. Returns its exit status and its output.
+    pub async fn run_command(&self, arguments: &[&str]) -> (ExitStatus, String) {
         let mut command = self.command(true);
         command.args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status, said)
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status, stderr)
     }
 
     pub fn heal(&self) {
@@ -211,7 +211,7 @@ pub fn key(account: &str) -> String {
     format!("TEST_{account}")
 }
 
-/// What an edit of the configuration may change without changing what is owed to whom.
+/// Values of the configuration that an edit may change without changing which deliveries are expected.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub requests_per_minute: usize,
@@ -227,7 +227,7 @@ impl Default for Settings {
     }
 }
 
-/// A running daemon; killed with the test.
+/// A running daemon. Dropping it kills the process.
 pub struct Daemon {
     child: Child,
     pub log: PathBuf,
@@ -235,7 +235,7 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn kill(&mut self) {
-        // It may have ended at a crash point a moment ago.
+        // The process may have ended at a crash point.
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
@@ -244,7 +244,7 @@ impl Daemon {
         self.child.try_wait().unwrap()
     }
 
-    /// As `TERM`, `HUP`.
+    /// Sends a signal by name: `TERM`, `HUP`.
     pub fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.child.id());
         Command::new("sh").args(["-c", &command]).status().unwrap();
@@ -263,11 +263,11 @@ impl Daemon {
         }
     }
 
-    pub fn said(&self, text: &str) -> bool {
+    pub fn has_logged(&self, text: &str) -> bool {
         fs::read(&self.log).is_ok_and(|log| String::from_utf8_lossy(&log).contains(text))
     }
 
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let mut lines: Vec<&str> = log.lines().rev().take(5).collect();

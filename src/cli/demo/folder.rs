@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_its_own_is_gone_afterwards() {
+    fn a_temporary_folder_is_removed_afterwards() {
         let folder = Folder::open(None).unwrap();
         let path = folder.write(CONFIG, "").unwrap();
         assert!(path.exists());
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_one_stays_and_is_not_written_over() {
+    fn a_kept_folder_stays_and_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let keep = directory.path().join("a/b");
         let folder = Folder::open(Some(&keep)).unwrap();

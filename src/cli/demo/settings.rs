@@ -111,7 +111,7 @@ mod tests {
     use crate::config::{Config, Environment};
 
     #[test]
-    fn it_is_a_sound_configuration() {
+    fn the_generated_configuration_is_valid() {
         let what = args::Demo { parcels: 3, seconds: 20, seed: 1, keep: None, json: false };
         let plan = Plan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
         let directory = tempfile::tempdir().unwrap();

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_shown_by_kind_and_not_all() {
+    fn faults_are_printed_by_kind_up_to_a_limit() {
         let violation = |kind, text: String| Violation { kind, label: None, text };
         let mut found: Vec<Violation> =
             (0..7).map(|number| violation(Kind::Missed, format!("m{number}"))).collect();

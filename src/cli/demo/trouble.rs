@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_parcels_on_their_way_are_hit() {
+    fn only_parcels_in_transit_get_faults() {
         let label =
             |id: &str, state| LabelProgress { label_id: id.to_owned(), state, goes_on: true, failures: 0 };
         let progress = [

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_tells_the_kind_and_is_not_lost() {
+    fn the_first_line_decides_the_format_and_is_kept() {
         for (text, kind) in [
             ("\n\nse-1\n", RowKind::Ids),
             ("# label_id\nse-1\n", RowKind::Ids),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_never_ends_is_one_wrong_row() {
+    fn an_unterminated_row_is_one_wrong_row() {
         let mut text = vec![b'x'; 3 * LONGEST];
         text.extend(b"\nse-1\n\xff\nse-2");
         let (labels, faults) = parsed(RowKind::Ids, &text);

@@ -71,7 +71,7 @@ fn the_defaults_are_the_balanced_table() {
 }
 
 #[test]
-fn accounts_and_subscribers_have_the_defaults_that_stand_in_comments() {
+fn accounts_and_subscribers_have_the_documented_defaults() {
     let config = Place::new(&sound()).loaded().config;
     let seconds = Duration::from_secs;
     let account = &config.accounts[&AccountName::new("main")];
@@ -98,7 +98,7 @@ fn accounts_and_subscribers_have_the_defaults_that_stand_in_comments() {
 }
 
 #[test]
-fn the_examples_that_ship_are_a_sound_configuration_and_show_the_defaults() {
+fn the_shipped_examples_are_valid_and_show_the_defaults() {
     let place = Place::new(&uncommented())
         .file("credentials/shipstation-api-key", "k3y\n")
         .file("credentials/orders-secret", &format!("{WHSEC}\n"))

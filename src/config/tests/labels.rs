@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_wrong_row_is_no_fault_of_the_configuration() {
+fn a_wrong_row_is_not_a_fault_of_the_configuration() {
     let place = Place::new(
         "[store]\npath = 7\n[accounts.main]\napi_key = \"k\"\n[registration]\nlabels = [\"nope\"]",
     );
@@ -17,7 +17,7 @@ fn a_wrong_row_is_no_fault_of_the_configuration() {
 }
 
 #[test]
-fn discovery_needs_a_list_beside_the_tracking() {
+fn discovery_needs_a_list_url_beside_the_tracking_url() {
     let place = |path: &str, enabled: bool| {
         Place::new(&format!(
             "[accounts.a]\napi_key = \"k\"\ntracking_path = \"{path}\"\n[accounts.a.discover]\nenabled = {enabled}\ninterval = \"1m\"\n"
@@ -85,7 +85,7 @@ fn left_out(reading: &Reading) -> Vec<String> {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_left_out_and_the_others_are_read() {
+fn an_unreadable_file_is_left_out_and_the_others_are_read() {
     let place = Place::new(&format!("{}[registration]\nfiles = [\"none.txt\", \"d\", \"d/*\"]", sound()))
         .file("d/good.txt", "se-1\n")
         .file("d/order.csv", "id,order\nse-1,A\n")
@@ -143,7 +143,7 @@ fn utf16(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn an_entry_that_names_no_files_is_a_fault() {
+fn an_entry_without_files_is_a_fault() {
     let report = Place::new("[registration]\nfiles = [\"*/b.txt\", \"..\"]").report();
     for line in ["files[0] = */b.txt: has * or ? before the last part", "files[1] = ..: does not name a file"]
     {
@@ -163,7 +163,7 @@ fn csv(text: &str) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn a_quote_that_takes_in_rows_is_named_and_the_rows_are_read() {
+fn a_quote_across_rows_is_reported_and_the_rows_are_read() {
     let (labels, faults) = csv("label_id,order\nse-1001,\"A-1\nse-1002,A-2\nse-1003,A-3\n");
     assert_eq!(labels, ["se-1002", "se-1003"]);
     assert_eq!(faults, ["row 2 opens a quote that is never closed"]);
@@ -214,7 +214,7 @@ fn few_of_many_wrong_rows_are_kept() {
 }
 
 #[test]
-fn what_the_registry_has_is_no_longer_wanted() {
+fn registered_labels_are_no_longer_wanted() {
     let place = Place::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file(
         "a.jsonl",
         "\"se-1\"\n{\"id\":\"se-2\",\"metadata\":{\"b\":1,\"a\":\"é\"}}\n\"se-3\"\n\"se-3\"\n",

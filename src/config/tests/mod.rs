@@ -92,7 +92,7 @@ fn hours(numbers: &[u64]) -> Vec<Duration> {
 }
 
 #[test]
-fn all_faults_come_at_once_with_place_key_value_and_hint() {
+fn all_faults_are_reported_at_once_with_place_key_value_and_hint() {
     let place = Place::new(
         "[store]\npath = 7\nkeep_finisched = \"1d\"\nkeep_attempts = \"20ms\"\n\
          [http]\nlisten = \"localhost\"\n\

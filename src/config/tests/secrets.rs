@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_secret_is_never_shown() {
+fn a_secret_is_never_printed() {
     let secret = "v3ry-s3cret";
     for config in [
         format!("[accounts.main]\napi_kye = \"{secret}\""),
@@ -38,7 +38,7 @@ fn a_secret_is_never_shown() {
 }
 
 #[test]
-fn secrets_are_fetched_from_where_they_are() {
+fn secrets_are_read_from_every_source() {
     let place =
         Place::new("[accounts.a]\napi_key = { file = \"keys/a\" }\n[accounts.b]\napi_key = { env = \"B\" }")
             .file("keys/a", "k3y\r\n")
@@ -73,7 +73,7 @@ fn secrets_are_fetched_from_where_they_are() {
 }
 
 #[test]
-fn the_environment_goes_over_the_file() {
+fn the_environment_overrides_the_file() {
     let place = Place::new(&sound())
         .env("TRACKPOST__HTTP__LISTEN", "")
         .env("TRACKPOST__HTTP__TOKEN", "12345")
@@ -124,7 +124,7 @@ fn an_open_listener_needs_a_token() {
 }
 
 #[test]
-fn what_surrounds_a_key_is_taken_off_with_a_word_and_what_is_within_is_a_fault() {
+fn characters_around_a_key_are_removed_with_a_warning_and_inside_it_are_a_fault() {
     for (content, warned) in [
         ("TEST_0123456789\n", false),
         ("\u{feff}TEST_0123456789\n", true),
@@ -158,7 +158,7 @@ fn what_surrounds_a_key_is_taken_off_with_a_word_and_what_is_within_is_a_fault()
 }
 
 #[test]
-fn what_looks_like_a_secret_is_masked_under_any_key() {
+fn values_that_may_be_secret_are_masked_under_any_key() {
     let key = "TEST_xKn5pQ8rT2vW4yZ6aB8cD0eF";
     for config in [
         format!("[subscribers.a]\nurl = \"{WHSEC}\"\nsecret = \"{WHSEC}\""),

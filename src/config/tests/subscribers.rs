@@ -48,7 +48,7 @@ fn one_fault(place: &Place, key: &str, problem: &str) {
 }
 
 #[test]
-fn certificates_and_keys_are_looked_into() {
+fn certificates_and_keys_are_parsed() {
     let sound = "ca_file = \"a.pem\"\nclient_certificate = \"a.pem\"\nclient_key = ";
     for key in ["\"a.key\"", "{ file = \"a.key\" }"] {
         let config = connected(&format!("{sound}{key}")).loaded().config;
@@ -82,7 +82,7 @@ fn certificates_and_keys_are_looked_into() {
 }
 
 #[test]
-fn a_proxy_is_a_url_or_the_environments() {
+fn a_proxy_is_a_url_or_that_of_the_environment() {
     let proxies = |place: Place| {
         let config = place.loaded().config;
         assert!(!format!("{config:?}").contains("s3cret"));
@@ -131,7 +131,7 @@ fn signing(signing: &str, more: &str) -> Place {
 }
 
 #[test]
-fn the_first_rsa_key_signs_for_those_who_ask_for_it() {
+fn the_first_rsa_key_signs_for_subscribers_that_use_it() {
     let keys = |signing: Place| {
         let config = signing.loaded().config;
         let signs = config.subscribers[&SubscriberName::new("orders")].rsa_key.clone();
@@ -152,7 +152,7 @@ fn the_first_rsa_key_signs_for_those_who_ask_for_it() {
 }
 
 #[test]
-fn an_rsa_key_that_will_not_do_is_a_fault() {
+fn an_unusable_rsa_key_is_a_fault() {
     let file = |name: &str| format!("rsa_key = {{ file = \"{name}\" }}");
     let make = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048";
     for (key, problem, hint) in [
@@ -183,7 +183,7 @@ fn an_rsa_key_that_will_not_do_is_a_fault() {
 }
 
 #[test]
-fn a_plain_hmac_takes_any_name_that_is_free() {
+fn a_plain_hmac_header_may_have_any_unused_name() {
     let own = "headers = { X-Own = \"1\" }\n";
     let with = |header: &str| signing("", &format!("{own}hmac_header = {header}"));
     let config = with("{ name = \"X-Signature\", prefix = \"\", secret = \"hm4c-s3cret\" }").loaded().config;
@@ -207,7 +207,7 @@ fn a_plain_hmac_takes_any_name_that_is_free() {
 }
 
 #[test]
-fn an_account_has_a_proxy_of_its_own_or_none() {
+fn an_account_may_have_its_own_proxy_or_none() {
     let account = |more: &str| {
         let text = sound().replace("api_key", &format!("{more}\napi_key"));
         let place = Place::new(&text).env("HTTPS_PROXY", "http://me:s3cret@b:1");
@@ -222,7 +222,7 @@ fn an_account_has_a_proxy_of_its_own_or_none() {
 }
 
 #[test]
-fn an_address_that_is_never_sent_to_is_warned_of() {
+fn a_forbidden_address_is_a_warning() {
     let place =
         Place::new(&sound().replace("https://example.com/h", "http://u:s3cret@169.254.169.254/?t=s3cret"));
     let warnings: Vec<String> = place.loaded().warnings.iter().map(Fault::to_string).collect();
@@ -234,7 +234,7 @@ fn an_address_that_is_never_sent_to_is_warned_of() {
 }
 
 #[test]
-fn beside_the_daemon_no_secret_is_needed() {
+fn commands_beside_the_daemon_need_no_secrets() {
     let away = "{ credential = \"away\" }";
     let place = signing(
         &format!("rsa_keys = [{away}, {away}]"),
@@ -249,7 +249,7 @@ fn beside_the_daemon_no_secret_is_needed() {
 }
 
 #[test]
-fn what_only_reads_has_no_account_and_no_subscriber_with_a_fault() {
+fn reading_commands_omit_accounts_and_subscribers_with_faults() {
     let place = Place::new(&format!(
         "{}[accounts.main.discover]\ninterval = \"soon\"\n[accounts.mai]\napi_key = \"k\"\n[accounts]\nx = 1\n\
          [subscribers.b]\nurl = \"b\"\nsecret = \"{WHSEC}\"\n[subscribers.order]\nurl = \"https://example.com/h\"\n\
@@ -267,7 +267,7 @@ fn what_only_reads_has_no_account_and_no_subscriber_with_a_fault() {
 }
 
 #[test]
-fn a_key_goes_over_plain_http_only_where_nobody_else_can_read_it() {
+fn an_api_key_needs_https_except_to_private_addresses() {
     let with = |url: &str, more: &str| {
         Place::new(&sound().replace("api_key", &format!("base_url = \"{url}\"\n{more}\napi_key")))
     };

@@ -75,7 +75,7 @@ fn hand_set() -> (Arc<AtomicI64>, Clock) {
 }
 
 #[tokio::test]
-async fn a_parcel_travels_from_nothing_to_delivered() {
+async fn a_parcel_travels_from_unknown_to_delivered() {
     let (ms, clock) = hand_set();
     let sandbox = run(SandboxOptions { clock, time_factor: 1000.0, ..Default::default() }).await;
     let label = "se-1".parse().unwrap();

@@ -1,5 +1,4 @@
-//! The bare client: the same requests as trackpost makes, and nothing else. It keeps no history, writes nothing, and
-//! signs nothing.
+//! The bare client: sends the same requests as trackpost, without history, storage and signatures.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +9,14 @@ use super::mock::{Mock, changes};
 use super::process::Process;
 use super::server::LABEL;
 
-/// Bytes of a callback's body where no answer was read before.
+/// Size of a callback's body if no answer was read before.
 const BODY: usize = 2_048;
 
 fn client() -> Client {
     Client::builder().no_proxy().build().unwrap()
 }
 
-/// A GET of a label's tracking, and a POST of the answer if it is one of those that change.
+/// Sends a GET of a label's tracking, and a POST of the answer if this label's answers change.
 async fn poll(client: &Client, url: &str, label: usize, changed: u64) {
     let request = client.get(format!("{url}/v2/labels/se-{label}/track")).header("api-key", "TEST");
     let answer = request.send().await.unwrap().bytes().await.unwrap();
@@ -31,7 +30,7 @@ async fn post(client: &Client, url: &str, label: usize, body: impl Into<reqwest:
     request.send().await.unwrap().bytes().await.unwrap();
 }
 
-/// As many polls as `workers` can make side by side in `time`.
+/// Polls with `workers` in parallel for `time`.
 pub async fn polls(mock: &Mock, labels: usize, changed: u64, workers: usize, time: Duration) -> Figures {
     let client = client();
     let (began, cpu) = (Instant::now(), Process::own().cpu());
@@ -53,7 +52,7 @@ pub async fn polls(mock: &Mock, labels: usize, changed: u64, workers: usize, tim
     Figures { count, time: began.elapsed(), cpu: Process::own().cpu() - cpu, written: 0 }
 }
 
-/// Each of `labels` once a second.
+/// Polls each of `labels` once a second.
 pub async fn polls_each_second(mock: &Mock, labels: usize, changed: u64, time: Duration) -> Figures {
     let client = client();
     let (began, cpu) = (Instant::now(), Process::own().cpu());
@@ -70,7 +69,7 @@ pub async fn polls_each_second(mock: &Mock, labels: usize, changed: u64, time: D
     Figures { count, time: began.elapsed(), cpu: Process::own().cpu() - cpu, written: 0 }
 }
 
-/// So many POSTs, `workers` side by side.
+/// Sends this number of POSTs, `workers` in parallel.
 pub async fn posts(mock: &Mock, count: usize, workers: usize) -> Figures {
     let client = client();
     let (began, cpu) = (Instant::now(), Process::own().cpu());

@@ -14,24 +14,24 @@ use super::mock::Mock;
 use super::process::Process;
 use super::{Figures, until};
 
-/// How long a start, a stop or a wait may take.
+/// Time limit of a start, a stop or a wait.
 const LIMIT: Duration = Duration::from_secs(120);
 const ROWS: [&str; 8] = ["UN", "NY", "AC", "IT", "AT", "EX", "out_for_delivery", "estimate_day"];
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// What the configuration says.
+/// Values of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Spread evenly over the accounts.
+    /// Number of labels, spread evenly over the accounts.
     pub labels: usize,
     pub accounts: usize,
     /// Interval of every row of the cadence.
     pub interval: &'static str,
-    /// Of each account.
+    /// Limit of each account.
     pub requests_per_minute: u32,
     pub max_in_flight: u32,
     pub first_poll: &'static str,
-    /// Names and URLs.
+    /// Names and URLs of the subscribers.
     pub subscribers: Vec<(&'static str, String)>,
 }
 
@@ -59,13 +59,13 @@ impl Site {
     pub fn new(mock: &Mock, settings: &Settings) -> Self {
         let site = Self { folder: TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
         site.configure(mock, settings);
-        // A folder of its own: the daemon watches it, and the database would be a change in it.
+        // The daemon watches this folder, so the database is elsewhere.
         fs::create_dir(site.path("labels.d")).unwrap();
         site.register(settings);
         site
     }
 
-    /// Writes the label file as a whole.
+    /// Replaces the label file.
     pub fn register(&self, settings: &Settings) {
         let mut text = "label_id,account\n".to_owned();
         for label in 0..settings.labels {
@@ -74,7 +74,7 @@ impl Site {
         fs::write(self.label_file(), text).unwrap();
     }
 
-    /// Writes the configuration. A daemon takes it up when it starts.
+    /// Writes the configuration, which a daemon reads at its start.
     pub fn configure(&self, mock: &Mock, settings: &Settings) {
         let mut text = format!(
             "[store]\npath = {:?}\n[http]\nlisten = \"\"\n[log]\nlevel = \"warn\"\nformat = \"json\"\n[registration]\n\
@@ -110,8 +110,8 @@ impl Site {
         Daemon { child: child.unwrap(), log }
     }
 
-    /// Runs a verb to its end.
-    pub fn verb(&self, arguments: &[&str]) {
+    /// Runs a command.
+    pub fn run_command(&self, arguments: &[&str]) {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -164,13 +164,13 @@ impl Daemon {
         .await
     }
 
-    /// Waits until the mock has served so many answers.
+    /// Waits until the mock has served this number of answers.
     pub async fn polled(&mut self, mock: &Mock, gets: usize) -> Duration {
         let what = format!("{gets} polls");
         self.until(&what, async || mock.counts().await.gets >= gets as u64).await
     }
 
-    /// Polls in the next `time`.
+    /// Returns the number of polls in the next `time`.
     pub async fn polls(&self, mock: &Mock, time: Duration) -> Figures {
         let process = self.process();
         let (began, cpu, written) = (Instant::now(), process.cpu(), process.written());

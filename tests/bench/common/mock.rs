@@ -1,6 +1,6 @@
 //! Starts and controls the mock: the API and the receiver in one server ([`super::server`]).
 //!
-//! It is a process of its own: the bench starts its own binary again.
+//! The mock is a separate process: the bench starts its own binary again.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,16 +13,16 @@ use super::process::Process;
 /// Argument with which a bench runs as the mock; the number of labels follows.
 pub const SERVE: &str = "serve-mock";
 
-/// How the mock answers from now on. Its counters start at zero.
+/// Behavior of the mock from now on. Its counters start at zero.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Behavior {
-    /// Share of the labels whose answer changes at each poll, of 100.
+    /// Percentage of labels with a changed answer at each poll.
     pub changed: u64,
     /// Events in the first answer of a label.
     pub first_events: usize,
     /// Events in the longest answer of a label.
     pub most_events: usize,
-    /// Every label begins again with its first answer.
+    /// Whether every label begins again with its first answer.
     pub begin_again: bool,
 }
 
@@ -33,26 +33,26 @@ impl Behavior {
     }
 }
 
-/// What the mock counted since the last [`Behavior`].
+/// Counts of the mock since the last [`Behavior`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Counted {
     pub gets: u64,
     pub posts: u64,
-    /// From the first callback to the last.
+    /// Time from the first callback to the last.
     pub posting: Duration,
-    /// From an answer served to its callback received, in ms, sorted.
+    /// Times from an answer served to its callback received, in ms, sorted.
     pub latencies: Vec<f64>,
 }
 
 impl Counted {
-    /// The latency that `share` of the callbacks did not exceed, in ms.
+    /// Returns the latency that `share` of the callbacks did not exceed, in ms.
     pub fn latency(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         self.latencies.get((last as f64 * share) as usize).copied().unwrap_or(f64::NAN)
     }
 }
 
-/// Whether the answer of this label changes at each poll, if `changed` of 100 do.
+/// Returns whether the answer of this label changes at each poll, if `changed` percent do.
 pub fn changes(label: usize, changed: u64) -> bool {
     label as u64 * 37 % 100 < changed
 }
@@ -90,7 +90,7 @@ impl Mock {
         assert!(answer.status().is_success());
     }
 
-    /// Without the latencies.
+    /// Returns the counts without the latencies.
     pub async fn counts(&self) -> Counted {
         self.get("counted?latencies=false").await
     }

@@ -1,5 +1,5 @@
-//! What the benches share: a mock of the API and the receiver, the daemon under test, the bare client beside it, and
-//! what the kernel counts of a process.
+//! Common parts of the benches: a mock of the API and the receiver, the daemon under test, the bare client beside it,
+//! and counters of a process.
 
 pub mod bare;
 pub mod daemon;
@@ -16,19 +16,19 @@ pub fn run<F: Future<Output = ()>>(bench: impl FnOnce(Vec<u64>) -> F) {
     if arguments.first().is_some_and(|argument| argument == mock::SERVE) {
         return runtime.block_on(server::serve(arguments[1].parse().unwrap()));
     }
-    // Only for `reqwest`, which wants a provider even where nothing is encrypted.
+    // `reqwest` needs a provider even without TLS.
     rustls::crypto::ring::default_provider().install_default().unwrap();
     runtime.block_on(bench(arguments.iter().filter_map(|argument| argument.parse().ok()).collect()));
 }
 
-/// What a client did in some time, and what that cost its process.
+/// Work of a client in some time, and the resources that its process used.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// Polls, or deliveries where nothing is polled.
+    /// Polls, or deliveries if nothing is polled.
     pub count: u64,
     pub time: Duration,
     pub cpu: Duration,
-    /// Bytes that went to the disk.
+    /// Bytes written to the disk.
     pub written: u64,
 }
 
@@ -45,7 +45,7 @@ impl Figures {
         self.written as f64 / 1024.0 / self.count as f64
     }
 
-    /// Rate and CPU time as parts of those of `bare`.
+    /// Rate and CPU time relative to those of `bare`.
     pub fn beside(&self, bare: &Self) -> String {
         let (rate, cpu) = (self.rate() / bare.rate(), self.cpu_micros() / bare.cpu_micros());
         format!("{rate:.2} of the rate, {cpu:.1} times the CPU")

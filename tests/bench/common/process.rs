@@ -1,4 +1,4 @@
-//! What the kernel counts of a process, from `/proc`.
+//! Counters of a process, from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The kernel counts CPU time in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process that runs.
+/// A running process.
 #[derive(Clone, Copy, Debug)]
 pub struct Process(u32);
 
@@ -24,14 +24,14 @@ impl Process {
         Self(std::process::id())
     }
 
-    /// User and system time of all threads, in steps of 10 ms.
+    /// Returns user and system time of all threads, in steps of 10 ms.
     pub fn cpu(self) -> Duration {
         let stat = self.read("stat");
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         TICK * (fields[11].parse::<u32>().unwrap() + fields[12].parse::<u32>().unwrap())
     }
 
-    /// Bytes that went to the disk.
+    /// Returns the bytes written to the disk.
     pub fn written(self) -> u64 {
         field(&self.read("io"), "write_bytes:")
     }
@@ -40,7 +40,7 @@ impl Process {
         field(&self.read("status"), "VmRSS:") as f64 / 1024.0
     }
 
-    /// Highest resident memory since [`Process::forget_peak`].
+    /// Returns the highest resident memory since [`Process::forget_peak`].
     pub fn peak_mib(self) -> f64 {
         field(&self.read("status"), "VmHWM:") as f64 / 1024.0
     }
@@ -49,7 +49,7 @@ impl Process {
         fs::write(self.path("clear_refs"), "5").unwrap();
     }
 
-    /// To the nanosecond, unlike [`Process::cpu`], but without threads that ended.
+    /// Returns the counters of each thread, to the nanosecond unlike [`Process::cpu`], but without threads that ended.
     pub fn threads(self) -> Threads {
         let mut threads = Threads::new();
         for entry in fs::read_dir(self.path("task")).unwrap().flatten() {
@@ -74,7 +74,7 @@ impl Process {
     }
 }
 
-/// The number after `name` at the beginning of a line.
+/// Returns the number after `name` at the beginning of a line.
 fn field(text: &str, name: &str) -> u64 {
     let rest = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     rest.split_whitespace().next().unwrap().parse().unwrap()

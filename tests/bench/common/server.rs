@@ -22,14 +22,14 @@ use super::mock::{Behavior, Counted, changes};
 
 /// Header of a callback that names its label.
 pub const LABEL: &str = "trackpost-label-id";
-/// So many different events exist; then they repeat.
+/// Number of different events; then they repeat.
 const EVENTS: usize = 5_000;
 
-/// The label's last answer.
+/// Last answer of the label.
 #[derive(Default)]
 struct Label {
     version: AtomicU32,
-    /// In nanoseconds since the start; 0: not yet.
+    /// Time of the last answer in nanoseconds since the start; 0: none yet.
     served_at: AtomicU64,
 }
 
@@ -76,7 +76,7 @@ impl Server {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap()
     }
 
-    /// The number and the state of a label.
+    /// Returns the number and the state of a label.
     fn label(&self, id: &str) -> (usize, &Label) {
         let number: usize = id.strip_prefix("se-").unwrap().parse().unwrap();
         (number, &self.labels[number % self.labels.len()])
@@ -146,7 +146,7 @@ async fn counted(State(server): State<Arc<Server>>, Query(wanted): Query<Wanted>
     serde_json::to_string(&counted).unwrap()
 }
 
-/// From 12 hours ago on, an event each 5 seconds; about 600 bytes each, as the API writes them.
+/// Returns events 5 seconds apart, beginning 12 hours ago; about 600 bytes each, as the API writes them.
 fn events() -> Vec<String> {
     let first_at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(12);
     let event = |number: usize| {

@@ -1,4 +1,4 @@
-//! What the list and the polls of an account share: its quota, its budget, its standing.
+//! Quota, budget and status of an account, shared by discovery and polls.
 
 use trackpost::sandbox::Answer;
 
@@ -7,19 +7,19 @@ use crate::harness::parcel::in_transit;
 use crate::harness::{API_KEY, Harness, ORDERS, seconds};
 
 #[tokio::test]
-async fn a_429_stops_both() {
+async fn a_429_stops_polls_and_discovery() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.discover().await;
     harness.sandbox.script_list_once(Answer::status(429).header("retry-after", "40"));
     harness.pass(seconds(400));
     harness.discover_once().await;
-    let asked = harness.sandbox.counters().requests;
+    let before = harness.sandbox.counters().requests;
     harness.poll().await;
     harness.pass(seconds(39));
     harness.poll().await;
     harness.discover_once().await;
-    assert_eq!(harness.sandbox.counters().requests, asked, "nobody asks before 40 s have passed");
+    assert_eq!(harness.sandbox.counters().requests, before, "no request before 40 s have passed");
     harness.pass(seconds(1));
     assert_eq!((harness.poll().await, harness.discover().await), (1, 1));
 
@@ -32,7 +32,7 @@ async fn a_429_stops_both() {
 }
 
 #[tokio::test]
-async fn without_a_label_it_finds_out_by_itself_that_the_key_is_taken_again() {
+async fn without_labels_discovery_probes_a_refused_key() {
     let mut harness = harness().await;
     harness.sandbox.set_api_keys(vec!["another".to_owned()]);
     harness.discover_once().await;
@@ -40,9 +40,9 @@ async fn without_a_label_it_finds_out_by_itself_that_the_key_is_taken_again() {
     assert_eq!(harness.kinds(), ["system.account.unauthorized"]);
     harness.pass(seconds(61));
     harness.discover_once().await;
-    let asked = harness.sandbox.counters().requests;
+    let before = harness.sandbox.counters().requests;
     harness.discover_once().await;
-    assert_eq!(harness.sandbox.counters().requests, asked, "one probe");
+    assert_eq!(harness.sandbox.counters().requests, before, "one probe");
     harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
     harness.make([1]);
     harness.pass(seconds(3600));
@@ -53,7 +53,7 @@ async fn without_a_label_it_finds_out_by_itself_that_the_key_is_taken_again() {
 }
 
 #[tokio::test]
-async fn with_labels_of_a_carrier_that_waits_it_finds_that_out_too() {
+async fn discovery_probes_the_account_while_a_carrier_waits() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.discover().await;
@@ -67,7 +67,7 @@ async fn with_labels_of_a_carrier_that_waits_it_finds_that_out_too() {
     harness.discover_once().await;
     harness.sandbox.set_api_keys(vec![API_KEY.to_owned()]);
     harness.pass(seconds(61));
-    assert_eq!(harness.poll().await, 0, "se-1 is due, and may not be asked about");
+    assert_eq!(harness.poll().await, 0, "se-1 is due but must not be polled");
     harness.discover_once().await;
     harness.deliver().await;
     let system = harness.kinds().into_iter().filter(|kind| kind.starts_with("system")).collect::<Vec<_>>();
@@ -75,19 +75,19 @@ async fn with_labels_of_a_carrier_that_waits_it_finds_that_out_too() {
 }
 
 #[tokio::test]
-async fn under_a_small_budget_voids_are_sought_too() {
+async fn voided_labels_are_found_under_a_small_budget() {
     let mut harness = Harness::with(&format!("requests_per_month = 1000\n{DISCOVER}{ORDERS}")).await;
     harness.make([1]);
     for _ in 0..12 {
         let wake = harness.discover_once().await;
         harness.pass(wake.duration_since(harness.now()).max(seconds(1)));
     }
-    let voids = harness.listings().iter().filter(|asked| asked.contains("voided")).count();
+    let voids = harness.listings().iter().filter(|target| target.contains("voided")).count();
     assert!(voids > 0 && voids < harness.listings().len(), "{:?}", harness.listings());
 }
 
 #[tokio::test]
-async fn a_list_that_is_forbidden_or_broken_stops_no_polls() {
+async fn a_failing_list_does_not_stop_polls() {
     let forbidden =
         r#"{"request_id":"1","errors":[{"error_code":"invalid_billing_plan","message":"for Sam Sample"}]}"#;
     for answer in [Answer::json(403, forbidden), Answer::status(502), Answer::json(200, "{\"labels\":")] {
@@ -97,13 +97,13 @@ async fn a_list_that_is_forbidden_or_broken_stops_no_polls() {
         harness.poll().await;
         harness.sandbox.script_list(answer);
         for minutes in [1, 2, 4, 8, 16, 32, 60] {
-            let asked = harness.listings().len();
+            let before = harness.listings().len();
             harness.discover_once().await;
-            assert_eq!(harness.listings().len(), asked + 1);
+            assert_eq!(harness.listings().len(), before + 1);
             harness.poll_again("se-1").await;
             harness.pass(seconds(minutes * 60 - 1));
             harness.discover_once().await;
-            assert_eq!(harness.listings().len(), asked + 1, "the list is left alone for {minutes} minutes");
+            assert_eq!(harness.listings().len(), before + 1, "no list request for {minutes} minutes");
             harness.pass(seconds(1));
         }
         harness.deliver().await;
@@ -116,7 +116,7 @@ async fn a_list_that_is_forbidden_or_broken_stops_no_polls() {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_had_is_asked_for_in_smaller_ones() {
+async fn a_failing_page_is_requested_in_smaller_pages() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.sandbox.script_list_once(Answer::json(200, vec![b' '; 5 * 1024 * 1024]));
@@ -131,13 +131,13 @@ async fn a_page_that_cannot_be_had_is_asked_for_in_smaller_ones() {
     assert_eq!(
         sizes,
         ["100", "50&label_status=voided", "25", "50&label_status=voided"],
-        "news and voids by turns"
+        "walks for new labels and voids alternate"
     );
     assert_eq!(harness.watched().await, 1);
 }
 
 #[tokio::test]
-async fn a_full_quota_keeps_a_slot_for_the_list() {
+async fn a_full_quota_keeps_a_permit_for_the_list() {
     let mut harness = Harness::with(&format!("requests_per_minute = 8\n{DISCOVER}{ORDERS}")).await;
     let labels: Vec<String> = (100..200).map(|n| format!("se-{n}")).collect();
     harness.register(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -145,16 +145,16 @@ async fn a_full_quota_keeps_a_slot_for_the_list() {
     let wake = harness.discover_once().await;
     assert!(harness.listings().is_empty());
     harness.pass(wake.duration_since(harness.now()));
-    assert_eq!(harness.poll().await, 0, "the slot that came free is kept");
+    assert_eq!(harness.poll().await, 0, "the free permit is kept");
     harness.discover_once().await;
     assert_eq!(harness.listings().len(), 1);
     harness.poll().await;
     let wake = harness.discover_once().await;
-    assert_eq!(wake.duration_since(harness.now()).as_secs(), 30, "and then the polls have their turn");
+    assert_eq!(wake.duration_since(harness.now()).as_secs(), 30, "the polls come next");
 }
 
 #[tokio::test]
-async fn calls_for_the_list_count_against_the_quota_also_across_a_restart() {
+async fn list_requests_count_against_the_quota_also_after_a_restart() {
     let mut harness = Harness::with(&format!("requests_per_minute = 20\n{DISCOVER}{ORDERS}")).await;
     harness.sandbox.set_largest_page(1);
     for number in 0..4 {
@@ -163,7 +163,11 @@ async fn calls_for_the_list_count_against_the_quota_also_across_a_restart() {
     }
     for _ in 0..3 {
         let wake = harness.discover_once().await;
-        assert_eq!(wake.duration_since(harness.now()).as_secs(), 12, "one call in four of twenty a minute");
+        assert_eq!(
+            wake.duration_since(harness.now()).as_secs(),
+            12,
+            "one request in four of twenty a minute"
+        );
         harness.pass(seconds(12));
     }
     let labels: Vec<String> = (100..200).map(|n| format!("se-{n}")).collect();
@@ -174,7 +178,7 @@ async fn calls_for_the_list_count_against_the_quota_also_across_a_restart() {
 
 #[tokio::test]
 async fn a_small_budget_is_left_to_the_polls() {
-    // A call every two minutes or so, the list less often than its interval.
+    // About one request every two minutes, the list less often than its interval.
     let mut harness = Harness::with(&format!("requests_per_month = 20000\n{DISCOVER}{ORDERS}")).await;
     harness.make([1]);
     for _ in 0..2 {

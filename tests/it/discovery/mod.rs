@@ -1,4 +1,5 @@
-//! Labels that are found in the list: each once, none missed, none kept that was voided, and nobody's address.
+//! Labels found in the list: each is watched once, none is missed, voided ones are dropped, and personal data is not
+//! stored.
 
 mod account;
 mod running;
@@ -41,14 +42,14 @@ impl Harness {
         self.states().await.iter().filter(|(_, state, _)| state != "removed").count()
     }
 
-    /// What the list was asked, in order.
+    /// The requests for the list, in order.
     fn listings(&self) -> Vec<String> {
-        let asked = self.sandbox.requests().into_iter().map(|asked| asked.target);
-        asked.filter(|target| target.contains("/labels?")).collect()
+        let requests = self.sandbox.requests().into_iter().map(|request| request.target);
+        requests.filter(|target| target.contains("/labels?")).collect()
     }
 }
 
-/// A page that holds just this.
+/// A page with exactly these labels.
 fn page(labels: &[Value]) -> Answer {
     Answer::json(200, json!({"labels": labels, "pages": 1, "page": 1, "links": {"next": {}}}).to_string())
 }
@@ -59,7 +60,7 @@ fn label(label: &str, created_at: Timestamp, status: &str, trackable: bool) -> V
 }
 
 #[tokio::test]
-async fn new_labels_are_watched_and_told_of_with_their_order() {
+async fn new_labels_are_watched_and_their_messages_have_the_order() {
     let mut harness = harness().await;
     harness.make([1, 2]);
     harness.discover().await;
@@ -75,14 +76,14 @@ async fn new_labels_are_watched_and_told_of_with_their_order() {
 
     harness.make([3]);
     harness.pass(seconds(295));
-    assert_eq!(harness.discover().await, 0, "not before the interval has passed");
+    assert_eq!(harness.discover().await, 0, "no walk before the interval has passed");
     harness.pass(seconds(5));
-    assert_eq!(harness.discover().await, 1, "one call is enough");
+    assert_eq!(harness.discover().await, 1, "one request is enough");
     assert_eq!(harness.watched().await, 3);
 }
 
 #[tokio::test]
-async fn only_what_can_be_tracked_is_watched() {
+async fn only_trackable_labels_are_watched() {
     let mut harness = harness().await;
     let now = harness.now();
     harness.sandbox.script_list(page(&[
@@ -96,7 +97,7 @@ async fn only_what_can_be_tracked_is_watched() {
     harness.discover_once().await;
     assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
 
-    // Hours later it is completed; what came after it did not leave it behind.
+    // The label is completed hours later. The walk has waited for it.
     harness.pass(hours(5));
     let later = harness.now();
     harness.sandbox.unscript_list();
@@ -111,7 +112,7 @@ async fn only_what_can_be_tracked_is_watched() {
 }
 
 #[tokio::test]
-async fn a_void_is_dropped_soon_or_within_the_hour() {
+async fn a_voided_label_is_dropped_within_the_hour() {
     let mut harness = harness().await;
     harness.make([1, 2, 3]);
     harness.discover().await;
@@ -120,7 +121,7 @@ async fn a_void_is_dropped_soon_or_within_the_hour() {
     harness.discover().await;
     assert_eq!(harness.row("se-1").await.state, "removed");
 
-    // Beyond the overlap only the walk for voids sees it; and who else asks for a label goes on.
+    // Beyond the overlap only the walk for voids finds it. Other sources of a label keep it.
     harness.store().add_by_hand(&[by_hand(&harness, "se-3")], harness.now()).await.unwrap();
     harness.make([4]);
     harness.pass(hours(48));
@@ -134,7 +135,7 @@ async fn a_void_is_dropped_soon_or_within_the_hour() {
     assert_eq!(harness.row("se-4").await.state, "active");
     let polls = harness.sandbox.requests_of("se-2");
     harness.poll().await;
-    assert_eq!(harness.sandbox.requests_of("se-2"), polls, "nobody asks about it any more");
+    assert_eq!(harness.sandbox.requests_of("se-2"), polls, "it is no longer polled");
 }
 
 fn by_hand(harness: &Harness, label: &str) -> Registration {
@@ -142,7 +143,7 @@ fn by_hand(harness: &Harness, label: &str) -> Registration {
 }
 
 #[tokio::test]
-async fn what_is_removed_by_hand_stays_removed() {
+async fn a_label_removed_by_hand_stays_removed() {
     let mut harness = harness().await;
     harness.make([1, 2]);
     harness.discover().await;
@@ -158,18 +159,18 @@ async fn what_is_removed_by_hand_stays_removed() {
     assert_eq!(harness.row("se-1").await.state, "active");
     harness.pass(seconds(300));
     harness.discover().await;
-    let told = harness.store().labels_named("se-1").await.unwrap();
-    let (_, detail) = harness.store().label_detail(told[0].row).await.unwrap().unwrap();
-    assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other");
+    let found = harness.store().labels_named("se-1").await.unwrap();
+    let (_, detail) = harness.store().label_detail(found[0].row).await.unwrap().unwrap();
+    assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other label");
 
     harness.store().add_by_hand(&[by_hand(&harness, "se-2")], harness.now()).await.unwrap();
     let labels = harness.store().label_page(None, None, None, 0).await.unwrap();
     let order = |metadata: &str| serde_json::from_str::<Value>(metadata).unwrap()["order"].clone();
-    assert_eq!(order(labels[1].metadata.get()), "A-2", "what was found of it stays");
+    assert_eq!(order(labels[1].metadata.get()), "A-2", "its metadata from the list stay");
 }
 
 #[tokio::test]
-async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile() {
+async fn a_label_found_after_it_left_the_files_was_not_watched_in_between() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.says("se-1", &in_transit());
@@ -186,7 +187,7 @@ async fn a_label_that_is_found_after_it_left_the_files_was_not_watched_meanwhile
 }
 
 #[tokio::test]
-async fn a_label_of_the_files_that_is_found_too_is_one_label() {
+async fn a_label_in_the_files_and_in_the_list_is_one_label() {
     let mut harness = harness().await;
     let wanted = Registration { source: Source::File, ..by_hand(&harness, "se-1") };
     harness.configure(vec![wanted.clone()]).await;
@@ -198,7 +199,7 @@ async fn a_label_of_the_files_that_is_found_too_is_one_label() {
 }
 
 #[tokio::test]
-async fn the_first_look_is_for_the_baseline_if_that_is_asked_for() {
+async fn the_first_poll_is_a_baseline_if_configured() {
     let mut harness =
         Harness::with(&format!("{DISCOVER}{ORDERS}[registration]\nfirst_poll = \"baseline\"\n")).await;
     harness.make([1]);

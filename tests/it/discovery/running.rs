@@ -1,4 +1,4 @@
-//! The real binary: what it writes, what it checks, what it does at a reload.
+//! The real binary with discovery: stored data, `check`, and reload.
 
 use trackpost::domain::label::LabelId;
 use trackpost::sandbox::{Answer, SandboxOptions};
@@ -6,71 +6,71 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 use super::id;
 use crate::harness::child::{Site, until};
 
-/// What the sandbox says of the people who get its parcels, and a part of the links that open their labels.
-const PEOPLE: [&str; 6] =
+/// Personal data in the sandbox's list, and a part of the links to its labels.
+const PERSONAL_DATA: [&str; 6] =
     ["Sam Sample", "555-0100", "sam@example.com", "Example Street", "74103", "SANDBOXTOKEN"];
 
-/// The bytes of every file of the site, with its name.
-fn everything_written(site: &Site) -> Vec<(String, Vec<u8>)> {
+/// Returns the name and the bytes of every file of the site.
+fn all_files(site: &Site) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(site.folder()).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
     files.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
 }
 
 #[tokio::test]
-async fn nobodys_name_or_address_is_written_anywhere() {
+async fn names_and_addresses_are_never_stored_or_logged() {
     let labels: Vec<LabelId> = (1..=20).map(|n| id(&format!("se-{n}"))).collect();
     let site = Site::new(SandboxOptions { labels, time_factor: 100_000.0, ..Default::default() }).await;
     let more = "[accounts.main.discover]\nenabled = true\ninterval = \"100ms\"\n[log]\nlevel = \"debug,sqlx=info\"\n";
     site.write("trackpost.toml", &site.configuration("[]", more));
     let daemon = site.start();
     daemon.logged("labels discovered", 1).await;
-    let told =
+    let arrived =
         until(|| site.receiver.callbacks().iter().any(|d| d.label_id.as_deref() == Some("se-20"))).await;
-    assert!(told.is_ok(), "discovered labels are polled and told of:\n{}", daemon.log());
-    // What is wrong with a page is not told by quoting it.
+    assert!(arrived.is_ok(), "discovered labels are polled and make messages:\n{}", daemon.log());
+    // An error about a page does not quote the page.
     site.sandbox.script_list(Answer::json(200, r#"{"labels":["Sam Sample, Example Street"]}"#));
     daemon.logged("label list: request failed", 1).await;
-    for (file, bytes) in everything_written(&site) {
-        for personal in PEOPLE {
+    for (file, bytes) in all_files(&site) {
+        for personal in PERSONAL_DATA {
             let found = bytes.windows(personal.len()).any(|part| part == personal.as_bytes());
             assert!(!found, "{personal} is in {file}");
         }
     }
     assert!(
         site.database().with_extension("db-wal").exists(),
-        "the database was looked at as it is while it runs"
+        "the check includes the database of the running daemon"
     );
-    let (ok, listed, _) = site.verb(&["labels", "list", "--json"]).await;
+    let (ok, listed, _) = site.try_command(&["labels", "list", "--json"]).await;
     assert!(ok && listed.lines().count() == 20 && listed.contains(r#""source":"discovered""#), "{listed}");
     daemon.stop().await;
     site.inspect();
 }
 
-/// `[accounts.main.discover]` of a site, which may be written anew.
+/// `[accounts.main.discover]` of a site. The file may be rewritten.
 fn discover_at(site: &Site, enabled: bool) {
     let more = format!("[accounts.main.discover]\nenabled = {enabled}\ninterval = \"100ms\"\n");
     site.write("trackpost.toml", &site.configuration("[]", &more));
 }
 
 #[tokio::test]
-async fn a_check_asks_whether_the_list_answers() {
+async fn check_requests_the_list() {
     let site = Site::new(SandboxOptions::default()).await;
     discover_at(&site, true);
-    let (_, said, _) = site.verb(&["check", "--online"]).await;
-    assert!(said.contains("0, and new ones every 100ms, at first 14d back"), "{said}");
-    assert!(said.contains("discovery main: ok: the list of labels answers at http://"), "{said}");
+    let (_, printed, _) = site.try_command(&["check", "--online"]).await;
+    assert!(printed.contains("0, and new ones every 100ms, at first 14d back"), "{printed}");
+    assert!(printed.contains("discovery main: ok: the list of labels answers at http://"), "{printed}");
     site.sandbox.script_list(Answer::status(403));
-    let (ok, said, _) = site.verb(&["check", "--online"]).await;
-    assert!(!ok, "{said}");
-    assert!(said.contains("discovery main: failed: the key may not read the list of labels"), "{said}");
+    let (ok, printed, _) = site.try_command(&["check", "--online"]).await;
+    assert!(!ok, "{printed}");
+    assert!(printed.contains("discovery main: failed: the key may not read the list of labels"), "{printed}");
 }
 
 #[tokio::test]
-async fn a_reload_turns_it_on_and_off() {
+async fn a_reload_turns_discovery_on_and_off() {
     let site = Site::new(SandboxOptions::default()).await;
     let listings =
-        || site.sandbox.requests().iter().filter(|asked| asked.target.contains("/labels?")).count();
+        || site.sandbox.requests().iter().filter(|request| request.target.contains("/labels?")).count();
     site.sandbox.create(&id("se-1"));
     discover_at(&site, false);
     let daemon = site.start();
@@ -87,10 +87,10 @@ async fn a_reload_turns_it_on_and_off() {
         let polled = site.sandbox.requests_of("se-1");
         until(|| site.sandbox.requests_of("se-1") > polled + 2).await
     };
-    // A call for the list that was under way then may still end.
-    assert!(goes_on().await.is_ok(), "what was found is polled on");
+    // A request for the list that was in flight may still end.
+    assert!(goes_on().await.is_ok(), "found labels are still polled");
     let listed = listings();
-    assert!(goes_on().await.is_ok(), "and on");
+    assert!(goes_on().await.is_ok(), "found labels are still polled after the reload");
     assert_eq!(listings(), listed);
     daemon.stop().await;
     site.inspect();

@@ -1,4 +1,4 @@
-//! Along the list, whatever its order and the size of its pages, and whenever we die.
+//! Walks along the list in any order, with any page size, and with a crash at any point.
 
 use serde_json::{Value, json};
 use trackpost::sandbox::Answer;
@@ -7,7 +7,7 @@ use super::{DISCOVER, harness, id, label};
 use crate::harness::{Harness, ORDERS, hours, seconds};
 
 #[tokio::test]
-async fn a_long_list_is_walked_whole_whatever_the_size_of_its_pages() {
+async fn a_long_list_is_read_completely_with_any_page_size() {
     let mut harness = harness().await;
     harness.sandbox.set_largest_page(7);
     for hour in 0..5 {
@@ -16,13 +16,13 @@ async fn a_long_list_is_walked_whole_whatever_the_size_of_its_pages() {
     }
     let calls = harness.discover().await;
     assert_eq!(harness.watched().await, 50);
-    assert!(calls <= 20, "{calls} calls for 50 labels of 7 a page");
+    assert!(calls <= 20, "{calls} requests for 50 labels, 7 a page");
     let counted = harness.count("SELECT count(DISTINCT label_id) FROM labels WHERE by_discovery = 1").await;
     assert_eq!(counted, 50);
 }
 
 #[tokio::test]
-async fn a_list_in_the_wrong_order_loses_nobody() {
+async fn a_list_in_the_wrong_order_loses_no_label() {
     let mut harness = harness().await;
     let now = harness.now();
     let of = |n: i64| label(&format!("se-{n}"), now - seconds(n), "completed", true);
@@ -43,7 +43,7 @@ async fn a_list_in_the_wrong_order_loses_nobody() {
 }
 
 #[tokio::test]
-async fn after_days_of_outage_it_goes_on_where_it_was() {
+async fn discovery_continues_from_its_position_after_an_outage() {
     let mut harness = Harness::with(&format!("{DISCOVER}lookback = \"1h\"\n{ORDERS}")).await;
     harness.make([1]);
     harness.discover().await;
@@ -54,16 +54,16 @@ async fn after_days_of_outage_it_goes_on_where_it_was() {
         harness.make([number]);
     }
     harness.pass(hours(12));
-    // It is entered late: dated before the last label that was seen.
+    // The label appears late and is dated before the last label seen.
     harness.make([12]);
     harness.sandbox.date(&id("se-12"), seen - seconds(14 * 60));
     harness.restart().await;
     harness.discover().await;
-    assert_eq!(harness.watched().await, 12, "the lookback is for the very first walk only");
+    assert_eq!(harness.watched().await, 12, "only the first walk uses the lookback");
 }
 
 #[tokio::test]
-async fn dying_between_two_pages_loses_nobody_and_takes_nobody_up_twice() {
+async fn killed_between_two_pages_no_label_is_lost_or_added_twice() {
     let mut harness = harness().await;
     harness.sandbox.set_largest_page(4);
     for number in 0..20 {
@@ -76,7 +76,7 @@ async fn dying_between_two_pages_loses_nobody_and_takes_nobody_up_twice() {
         match round {
             0..12 if round % 3 == 1 => harness.crash().await,
             0..12 if round % 3 == 2 => {
-                harness.lose_the_writer().await;
+                harness.abort_writer().await;
                 let now = harness.now();
                 let _ = harness.discoverer().step(now).await;
                 harness.crash().await;
@@ -85,7 +85,7 @@ async fn dying_between_two_pages_loses_nobody_and_takes_nobody_up_twice() {
         }
     }
     assert_eq!(harness.watched().await, 20);
-    let asked = harness.sandbox.counters().requests;
+    let before = harness.sandbox.counters().requests;
     harness.poll_and_deliver().await;
-    assert_eq!(harness.sandbox.counters().requests - asked, 20);
+    assert_eq!(harness.sandbox.counters().requests - before, 20);
 }

@@ -1,4 +1,4 @@
-//! The real binary as a child process, against a sandbox and a receiver of the test's.
+//! The real binary as a child process, with a sandbox and a receiver of the test.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use trackpost::sandbox::{Receiver, ReceiverHandle, ReceiverOptions, Sandbox, San
 
 use super::{API_KEY, SECRET, inspection, loopback};
 
-/// How long anything may take before the test gives up on it; nothing is measured by it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of every wait. It measures nothing.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// A folder with a configuration and a database, and the two servers that the daemon talks to.
+/// A folder with a configuration and a database, and the two servers of the daemon.
 pub struct Site {
     pub sandbox: SandboxHandle,
     pub receiver: ReceiverHandle,
@@ -45,7 +45,7 @@ impl Site {
         site
     }
 
-    /// Looks every 100 ms at `labels` (TOML) and tells `orders` everything. `more` is appended.
+    /// Polls `labels` (TOML) every 100 ms and sends all messages to `orders`. Appends `more`.
     pub fn configuration(&self, labels: &str, more: &str) -> String {
         let rows: String = ["UN", "NY", "AC", "IT", "AT", "EX", "out_for_delivery", "estimate_day"]
             .iter()
@@ -77,7 +77,7 @@ events = ["*"]
         )
     }
 
-    /// With a slash at the end.
+    /// URL with a slash at the end.
     pub fn receiver_url(&self) -> &str {
         &self.hook
     }
@@ -90,7 +90,7 @@ events = ["*"]
         self.folder().join("trackpost.db")
     }
 
-    /// Writes a file of the site as a whole: nobody sees half of it.
+    /// Replaces a file of the site atomically.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.folder().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -108,7 +108,7 @@ events = ["*"]
         self.start_by(Command::new(env!("CARGO_BIN_EXE_trackpost")).args(["run"]), environment)
     }
 
-    /// Starts `trackpost run` by a shell that first does `before`, as `umask 0`.
+    /// Starts `trackpost run` from a shell that first runs `before`, such as `umask 0`.
     pub fn start_after(&self, before: &str) -> Daemon {
         let script = format!("{before}; exec \"$0\" run");
         self.start_by(Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_trackpost")]), &[])
@@ -127,8 +127,8 @@ events = ["*"]
         Daemon { child: command.spawn().unwrap(), log }
     }
 
-    /// Runs a verb to its end, beside whatever runs: whether it succeeded, stdout and stderr.
-    pub async fn verb(&self, arguments: &[&str]) -> (bool, String, String) {
+    /// Runs a command. Returns whether it succeeded, stdout and stderr.
+    pub async fn try_command(&self, arguments: &[&str]) -> (bool, String, String) {
         let config = self.folder().join("trackpost.toml");
         let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
         command.arg("--config").arg(config).args(arguments).current_dir(self.folder()).env_clear();
@@ -137,8 +137,8 @@ events = ["*"]
         (output.status.success(), text(&output.stdout), text(&output.stderr))
     }
 
-    /// Runs a verb beside the daemon, or without one: exit status, stdout, stderr.
-    pub fn run_verb(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    /// Runs a command with or without a daemon. Returns exit status, stdout and stderr.
+    pub fn run_command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_trackpost"))
             .args(["--config", self.folder().join("trackpost.toml").to_str().unwrap()])
             .args(arguments)
@@ -150,25 +150,25 @@ events = ["*"]
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
-    /// Waits until the receiver's counts are `enough`.
+    /// Waits until the receiver's counts satisfy `enough`.
     pub async fn received(&self, enough: impl Fn(&Counts) -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, self.receiver.wait_until(enough)).await;
+        let waited = tokio::time::timeout(WAIT_LIMIT, self.receiver.wait_until(enough)).await;
         assert!(waited.is_ok(), "the receiver has {:?}", self.receiver.counts());
     }
 
-    /// What must hold of the database and of all callbacks, once no daemon runs.
+    /// Checks the database and all callbacks. The daemon must have ended.
     pub fn inspect(&self) {
         inspection::inspect(&self.database(), &self.sandbox.served(), &self.receiver, true);
     }
 
-    /// All that was served is recorded, and these subscribers know it.
-    pub async fn everything_is_known(&self, subscribers: &[(&str, Follows)]) {
+    /// Checks that all served changes are recorded and that these subscribers received them.
+    pub async fn check_received(&self, subscribers: &[(&str, Follows)]) {
         let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
-        inspection::everything_is_known(&self.database(), &served, &accepted, subscribers).await;
+        inspection::check_received(&self.database(), &served, &accepted, subscribers).await;
     }
 }
 
-/// A running daemon; killed with the test.
+/// A running daemon. Dropping it kills the process.
 pub struct Daemon {
     child: Child,
     log: PathBuf,
@@ -179,13 +179,13 @@ impl Daemon {
         self.child.id()
     }
 
-    /// As `TERM`, `HUP`.
+    /// Sends a signal by name: `TERM`, `HUP`.
     pub fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.id());
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
-    /// kill -9.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -195,7 +195,7 @@ impl Daemon {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
-    /// Waits until it has ended.
+    /// Waits for its exit.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         until(|| {
@@ -203,26 +203,26 @@ impl Daemon {
             status.is_some()
         })
         .await
-        .unwrap_or_else(|()| panic!("it runs on:\n{}", self.log()));
+        .unwrap_or_else(|()| panic!("it still runs:\n{}", self.log()));
         status.unwrap()
     }
 
-    /// Waits until it has logged `text` so many times.
+    /// Waits until the log contains `text` this many times.
     pub async fn logged(&self, text: &str, times: usize) {
-        let said = until(|| self.log().matches(text).count() >= times).await;
-        said.unwrap_or_else(|()| panic!("it never said {text:?}:\n{}", self.log()));
+        let logged = until(|| self.log().matches(text).count() >= times).await;
+        logged.unwrap_or_else(|()| panic!("it never logged {text:?}:\n{}", self.log()));
     }
 
-    /// Ends it in order.
+    /// Stops it by SIGTERM.
     pub async fn stop(self) {
-        // Before that it may not even have read its configuration.
+        // Earlier it may not have read its configuration.
         self.logged("started: ", 1).await;
         self.signal("TERM");
-        self.stop_already_asked().await;
+        self.wait_for_clean_exit().await;
     }
 
-    /// Waits for its end in order.
-    pub async fn stop_already_asked(mut self) {
+    /// Waits for exit 0.
+    pub async fn wait_for_clean_exit(mut self) {
         let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "{}", self.log());
     }
@@ -230,17 +230,17 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended long ago.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Looks every now and then whether something outside of this process has happened.
+/// Checks regularly whether something outside of this process has happened.
 pub async fn until(mut happened: impl FnMut() -> bool) -> Result<(), ()> {
     let watch = clock::Stopwatch::start();
     while !happened() {
-        if watch.elapsed() > PATIENCE {
+        if watch.elapsed() > WAIT_LIMIT {
             return Err(());
         }
         clock::sleep(Duration::from_millis(10)).await;

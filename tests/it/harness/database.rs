@@ -1,4 +1,4 @@
-//! Reads the database of a test from outside, by a connection of its own.
+//! Reads the database of a test through a separate connection.
 
 use std::path::Path;
 
@@ -36,18 +36,18 @@ impl Harness {
         Row { state, failures, refusals, last_seq, next_poll_at }
     }
 
-    /// In how many seconds the label is polled again.
+    /// Returns the seconds until the label's next poll.
     pub async fn wait_of(&self, label: &str) -> f64 {
-        let next = self.row(label).await.next_poll_at.expect("it is polled again");
+        let next = self.row(label).await.next_poll_at.expect("the label has a next poll");
         (next - self.now().as_millisecond()) as f64 / 1000.0
     }
 
-    /// One number out of the database.
+    /// Returns one number from the database.
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&mut connect(&self.path).await).await.unwrap()
     }
 
-    /// Virtual time passes until the next label is due.
+    /// Advances the time to the next poll of a label.
     pub async fn pass_until_due(&self) {
         let next = self.count("SELECT min(next_poll_at) FROM labels WHERE next_poll_at IS NOT NULL").await;
         let wait = next - self.now().as_millisecond();
@@ -55,12 +55,12 @@ impl Harness {
     }
 }
 
-/// A connection of one's own to a database that somebody else may have open.
+/// Opens a separate connection to a database that may be in use.
 pub async fn connect(path: &Path) -> sqlx::SqliteConnection {
     super::rows::connect(path).await.unwrap()
 }
 
-/// Whether `actual` is `planned`, give or take a share of it.
+/// Returns whether `actual` equals `planned` within this `share`.
 pub fn about(actual: f64, planned: f64, share: f64) -> bool {
     (actual - planned).abs() <= planned * share + 0.002
 }

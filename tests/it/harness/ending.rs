@@ -1,4 +1,4 @@
-//! Start and end of the daemon's parts: in order, or by a crash.
+//! Start and end of the daemon's parts: by a clean stop or a crash.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use trackpost::workers::poller::Poller;
 use super::{Harness, SECRET, Work};
 
 impl Harness {
-    /// Opens the database and starts on it.
+    /// Opens the database and starts the parts.
     pub(super) async fn open(&mut self) {
         let (store, writer) = store::open(&self.path).await.unwrap();
         let writer = Some(tokio::spawn(writer.run()));
@@ -43,13 +43,13 @@ impl Harness {
             Some(Work { store, writer, access, learned_rates, poller: Some(poller), discoverer, couriers });
     }
 
-    /// Ends everything in order, and starts again on the same file.
+    /// Stops everything cleanly and starts again on the same file.
     pub async fn restart(&mut self) {
         self.shut().await;
         self.open().await;
     }
 
-    /// Ends everything in order; [`Self::restart`] goes on.
+    /// Stops everything cleanly. [`Self::restart`] starts again.
     pub async fn shut(&mut self) {
         let Some(Work { store, writer, access, learned_rates, poller, discoverer, couriers }) =
             self.work.take()
@@ -68,20 +68,20 @@ impl Harness {
         }
     }
 
-    /// Aborts the writer of the database: to everything else this is like a kill.
-    pub async fn lose_the_writer(&mut self) {
-        let writer = self.work().writer.take().expect("it is lost once");
+    /// Aborts the writer of the database. All other parts see it as a kill.
+    pub async fn abort_writer(&mut self) {
+        let writer = self.work().writer.take().expect("the writer is lost once");
         writer.abort();
         assert!(writer.await.unwrap_err().is_cancelled());
     }
 
-    /// From now on bodies may differ under the same id.
-    pub fn expect_bodies_anew(&mut self) {
+    /// Allows different bodies under the same id from now on.
+    pub fn allow_changed_bodies(&mut self) {
         self.one_body_per_id = false;
     }
 
     /// Starts a receiver at this address; it becomes [`Self::receiver`].
-    pub async fn open_a_receiver_at(&mut self, address: std::net::SocketAddr) {
+    pub async fn start_receiver_at(&mut self, address: std::net::SocketAddr) {
         let options = ReceiverOptions {
             secrets: vec![SigningSecret::parse(SECRET).unwrap()],
             clock: self.server_clock(),
@@ -93,12 +93,12 @@ impl Harness {
     }
 
     /// Stops the fake ShipStation.
-    pub async fn close_the_api(&mut self) {
+    pub async fn stop_api(&mut self) {
         self.servers[0].abort();
         assert!((&mut self.servers[0]).await.unwrap_err().is_cancelled());
     }
 
-    /// Aborts everything, wherever it is, and starts again on the same file.
+    /// Aborts everything at once and starts again on the same file.
     pub async fn crash(&mut self) {
         if let Some(writer) = self.work.take().and_then(|work| work.writer) {
             writer.abort();

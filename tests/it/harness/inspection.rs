@@ -1,5 +1,4 @@
-//! What must hold at the end of every test: the database's invariants, each callback's signature and schema, and the
-//! ledger.
+//! Checks at the end of every test: the database's invariants, each callback's signature and schema, and the ledger.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +14,7 @@ use trackpost::store;
 use super::SECRET;
 use super::rows::rows;
 
-/// Panics if anything is wrong. Needs no runtime of the caller's: it is called when things are dropped.
+/// Panics if a check fails. Runs without the caller's runtime, because it is called from `drop`.
 pub fn inspect(database: &Path, served: &Served, receiver: &ReceiverHandle, same_bodies: bool) {
     let path = database.to_owned();
     let checked = std::thread::spawn(move || {
@@ -33,14 +32,16 @@ pub fn inspect(database: &Path, served: &Served, receiver: &ReceiverHandle, same
     callbacks.iter().for_each(signed);
     valid(&callbacks);
     let found = audit(served, &receiver.accepted(), &[], None, None);
-    // Whatever a test does. Some refuse signatures, replay older messages, or write messages that no API served.
+    // These hold in every test. Other checks do not: some tests refuse signatures, replay older messages, or write
+    // messages without an answer of the API.
     let never = |kind| kind == Kind::Duplicated || (kind == Kind::Rewritten && same_bodies);
     let found: Vec<&Violation> = found.iter().filter(|violation| never(violation.kind)).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Panics unless every subscriber here knows all that was served, each message is recorded, and nothing else was told.
-pub async fn everything_is_known(
+/// Panics unless each of these subscribers received all served changes, every message is recorded, and no other message
+/// was received.
+pub async fn check_received(
     database: &Path,
     served: &Served,
     accepted: &Accepted,
@@ -50,24 +51,24 @@ pub async fn everything_is_known(
     assert_eq!(audit(served, accepted, subscribers, Some(&rows), None), []);
 }
 
-/// By the verifier that receivers use. Its clock is not ours, so the timestamp is not held against it.
+/// Verifies with the official library. Its clock differs from the test's, so the timestamp is not checked.
 fn signed(callback: &Callback) {
     let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
     let timestamp = header("webhook-timestamp").parse().expect("whole seconds");
     let token = Webhook::new(SECRET).unwrap().sign(header("webhook-id"), timestamp, &callback.body).unwrap();
     assert!(
         header("webhook-signature").split(' ').any(|theirs| theirs == token),
-        "the signature of {} to {} does not hold",
+        "the signature of {} to {} is invalid",
         header("webhook-id"),
         callback.path
     );
 }
 
-/// By the schemas that ship, as a receiver would find the right one: by `type`, else by `resource_type`.
+/// Validates against the shipped schemas, selected by `type`, else by `resource_type`.
 fn valid(callbacks: &[Callback]) {
     let mut validators: HashMap<String, Validator> = HashMap::new();
     for callback in callbacks {
-        // A text cut in the middle of an emoji is JSON, but none that serde reads.
+        // A lone surrogate is valid JSON, but serde rejects it.
         let body = replace_lone_surrogates(std::str::from_utf8(&callback.body).expect("a body is UTF-8"));
         let body: Value = serde_json::from_str(&body).expect("a body is JSON");
         let file = match (body["type"].as_str(), body["resource_type"].as_str()) {

@@ -1,7 +1,7 @@
 //! The test harness: a real database, the real sandbox and receiver over loopback, and time as an argument.
 //!
-//! Whatever a test does, [`Harness`] checks the database's invariants, every signature and schema, and the ledger when it is
-//! dropped; no test can forget it.
+//! [`Harness`] checks the database's invariants, every signature and schema, and the ledger of every test when it is
+//! dropped.
 
 pub mod child;
 mod database;
@@ -39,13 +39,13 @@ use trackpost::workers::registrar;
 
 pub use database::{about, connect};
 
-/// All that were ever made.
+/// Number of attempts of all deliveries.
 const ATTEMPTS: &str = "SELECT coalesce(sum(attempts), 0) FROM deliveries";
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub const API_KEY: &str = "TEST_the_key_of_the_tests";
 
-/// One subscriber, `orders`, that is told everything in the standard form.
+/// One subscriber, `orders`, that gets all messages in the standard format.
 pub const ORDERS: &str = r#"
 [subscribers.orders]
 url = "HOOK/orders"
@@ -59,9 +59,9 @@ pub struct Harness {
     pub receiver: ReceiverHandle,
     pub account: Account,
     pub policy: Policy,
-    /// Where the receiver listens, with a slash at the end.
+    /// URL of the receiver, with a slash at the end.
     pub hook: String,
-    /// A database restored from a copy tells the same with other timestamps.
+    /// A database restored from a copy sends the same messages with other timestamps.
     one_body_per_id: bool,
     clock: Arc<AtomicI64>,
     path: PathBuf,
@@ -70,32 +70,32 @@ pub struct Harness {
     _folder: TempDir,
 }
 
-/// What a restart makes anew.
+/// The parts that a restart replaces.
 struct Work {
     store: Store,
-    /// None once it was lost.
+    /// `None` after it was lost.
     writer: Option<JoinHandle<()>>,
     access: Arc<AccountAccess>,
     learned_rates: SharedRates,
-    /// None once it was taken.
+    /// `None` after it was taken.
     poller: Option<Poller>,
-    /// None without discovery.
+    /// `None` without discovery.
     discoverer: Option<Discoverer>,
     couriers: BTreeMap<SubscriberName, Courier>,
 }
 
 impl Harness {
-    /// One account, `main`, and [`ORDERS`], at noon of a day to come.
+    /// Starts with one account, `main`, and [`ORDERS`], at noon of a future day.
     pub async fn new() -> Self {
         Self::with(ORDERS).await
     }
 
-    /// `configuration` is TOML in which HOOK, SECRET and API stand for the harness's values.
+    /// Starts with `configuration`: TOML in which HOOK, SECRET and API stand for the harness's values.
     pub async fn with(configuration: &str) -> Self {
         Self::at("2030-03-04T12:00:00Z".parse().unwrap(), configuration).await
     }
 
-    /// As [`Self::with`], at another time; not before today, since steps ask the clock, too.
+    /// Like [`Self::with`], at another time, not before today, because steps read the clock too.
     pub async fn at(now: Timestamp, configuration: &str) -> Self {
         let clock = Arc::new(AtomicI64::new(now.as_millisecond()));
         let server_clock = reading(&clock);
@@ -162,7 +162,7 @@ impl Harness {
         Timestamp::from_millisecond(self.clock.load(Ordering::Relaxed)).unwrap()
     }
 
-    /// Virtual time passes.
+    /// Advances the time.
     pub fn pass(&self, time: SignedDuration) {
         self.clock.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::Relaxed);
     }
@@ -179,7 +179,7 @@ impl Harness {
         self.work.as_mut().expect("the harness is open")
     }
 
-    /// Has these labels watched from now on.
+    /// Registers these labels.
     pub async fn register(&self, labels: &[&str]) {
         let wanted: Vec<Registration> = labels
             .iter()
@@ -192,29 +192,29 @@ impl Harness {
         self.store().add_by_hand(&wanted, self.now()).await.unwrap();
     }
 
-    /// Makes these the labels that the configuration asks for.
+    /// Replaces the labels of the configuration by these.
     pub async fn configure(&self, labels: Vec<Registration>) {
         registrar::apply(self.store(), LabelSources::of(labels), self.now()).await.unwrap();
     }
 
-    /// The API says this about `label` from now on.
+    /// Lets the API return this tracking answer for `label` from now on.
     pub fn says(&self, label: &str, body: &str) {
         self.answers(label, Answer::json(200, body.to_owned()));
     }
 
-    /// The API answers this for `label` from now on.
+    /// Lets the API return this answer for `label` from now on.
     pub fn answers(&self, label: &str, answer: Answer) {
         self.sandbox.unscript(label);
         self.sandbox.script(label, answer);
     }
 
-    /// One step of the poller.
+    /// Runs one step of the poller.
     pub async fn poll_once(&mut self) {
         let now = self.now();
         self.poller().step(now).await.unwrap();
     }
 
-    /// Polls until nothing more is due, or nothing more may be asked. Returns how many requests that took.
+    /// Polls until no label is due or the quota is used up. Returns the number of requests.
     pub async fn poll(&mut self) -> u64 {
         let first = self.sandbox.counters().requests;
         for _ in 0..1_000 {
@@ -227,14 +227,13 @@ impl Harness {
         panic!("polling finds no rest");
     }
 
-    /// One step of the discoverer; gives when it wants to be woken.
+    /// Runs one step of the discoverer. Returns when to call it again.
     pub async fn discover_once(&mut self) -> Timestamp {
         let now = self.now();
         self.discoverer().step(now).await.unwrap()
     }
 
-    /// Walks along the list of labels until there is nothing to walk for; time passes meanwhile. Returns how many
-    /// requests that took.
+    /// Reads the list of labels until no walk is due, advancing the time. Returns the number of requests.
     pub async fn discover(&mut self) -> u64 {
         let first = self.sandbox.counters().requests;
         for _ in 0..1_000 {
@@ -255,19 +254,19 @@ impl Harness {
         self.poll().await;
     }
 
-    /// One step of a subscriber's courier.
+    /// Runs one step of a subscriber's courier.
     pub async fn deliver_once(&mut self, subscriber: &str) {
         let now = self.now();
         let courier = self.work().couriers.get_mut(&SubscriberName::new(subscriber)).unwrap();
         courier.step(now).await.unwrap();
     }
 
-    /// Delivers to everybody until nothing more is due now.
+    /// Delivers to all subscribers until no delivery is due.
     pub async fn deliver(&mut self) {
         let names: Vec<SubscriberName> = self.work().couriers.keys().cloned().collect();
         for name in names {
             for round in 0.. {
-                assert!(round < 1_000, "delivering finds no rest");
+                assert!(round < 1_000, "deliveries never end");
                 let before = self.count(ATTEMPTS).await;
                 self.deliver_once(name.as_str()).await;
                 if self.count(ATTEMPTS).await == before {
@@ -277,10 +276,10 @@ impl Harness {
         }
     }
 
-    /// All that was served is recorded, and these subscribers know it.
-    pub async fn everything_is_known(&self, subscribers: &[(&str, Follows)]) {
+    /// Checks that all served changes are recorded and that these subscribers received them.
+    pub async fn check_received(&self, subscribers: &[(&str, Follows)]) {
         let (served, accepted) = (self.sandbox.served(), self.receiver.accepted());
-        inspection::everything_is_known(&self.path, &served, &accepted, subscribers).await;
+        inspection::check_received(&self.path, &served, &accepted, subscribers).await;
     }
 
     pub async fn poll_and_deliver(&mut self) {
@@ -288,20 +287,20 @@ impl Harness {
         self.deliver().await;
     }
 
-    /// What came in for a subscriber, whatever it was answered.
+    /// Returns the callbacks to a subscriber, with any answer.
     pub fn callbacks(&self, subscriber: &str) -> Vec<Callback> {
         let path = format!("/{subscriber}");
         self.receiver.callbacks().into_iter().filter(|delivery| delivery.path == path).collect()
     }
 
-    /// The types of what came in for `orders`, in order.
+    /// Returns the message types of the callbacks to `orders`, in order.
     pub fn kinds(&self) -> Vec<String> {
         self.callbacks("orders").into_iter().map(|delivery| delivery.kind.unwrap()).collect()
     }
 
-    /// The poller and a courier, to be stepped, or dropped halfway, by a crash test.
+    /// Returns the poller and a courier, which a crash test steps or drops halfway.
     pub fn poller(&mut self) -> &mut Poller {
-        self.work().poller.as_mut().expect("nobody has taken the poller")
+        self.work().poller.as_mut().expect("the poller was taken")
     }
 
     pub fn discoverer(&mut self) -> &mut Discoverer {
@@ -312,34 +311,34 @@ impl Harness {
         self.work().couriers.get_mut(&SubscriberName::new(subscriber)).unwrap()
     }
 
-    /// What all callers of the account share.
+    /// Returns the account's access.
     pub fn access(&self) -> Arc<AccountAccess> {
         Arc::clone(&self.work.as_ref().expect("the harness is open").access)
     }
 
-    /// Has requests reserved, so that the next poll writes nothing before it is sent.
+    /// Reserves requests, so that the next poll writes nothing before it is sent.
     pub async fn reserve(&self) {
         drop(self.access().acquire(RequestKind::Poll, self.now()).await.unwrap().unwrap());
     }
 
-    /// The access of another account in the same database.
+    /// Returns the access of another account in the same database.
     pub async fn of_account(&self, name: &str) -> Arc<AccountAccess> {
         let account = Account { name: AccountName::new(name), ..self.account.clone() };
         let client = self.access().client.clone();
         Arc::new(AccountAccess::open(account, self.store().clone(), client, self.now()).await.unwrap())
     }
 
-    /// The poller, to be run apart from the harness.
+    /// Takes the poller, to run it outside of the harness.
     pub fn take_poller(&mut self) -> Poller {
-        self.work().poller.take().expect("nobody has taken the poller")
+        self.work().poller.take().expect("the poller was taken")
     }
 
-    /// A courier that was taken comes back.
-    pub fn employ(&mut self, courier: Courier, subscriber: &str) {
+    /// Puts a taken courier back.
+    pub fn return_courier(&mut self, courier: Courier, subscriber: &str) {
         self.work().couriers.insert(SubscriberName::new(subscriber), courier);
     }
 
-    /// A courier to be stepped apart from the harness.
+    /// Takes a courier, to step it outside of the harness.
     pub fn take_courier(&mut self, subscriber: &str) -> Courier {
         self.work().couriers.remove(&SubscriberName::new(subscriber)).unwrap()
     }
@@ -360,11 +359,11 @@ fn reading(clock: &Arc<AtomicI64>) -> Clock {
     Clock::from_fn(move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap())
 }
 
-/// The `seq` of a label's first message in a harness that polls at its first noon; those of the same instant follow it
-/// one by one.
+/// `seq` of a label's first message in a harness that polls at its first noon. Messages of the same instant have the
+/// next numbers.
 const FIRST_SEQ: u64 = 1_898_856_000_000;
 
-/// The `seq` of a label's `n`th message, counted from 1, if all polls were at noon.
+/// Returns the `seq` of a label's `n`th message, counted from 1, if all polls were at noon.
 pub fn nth(n: u64) -> u64 {
     FIRST_SEQ + n - 1
 }

@@ -1,6 +1,6 @@
-//! Tracking answers as the API gives them, made by hand.
+//! Hand-made tracking answers in the API's format.
 
-/// A carrier event, `minute` minutes after six of the fictional 2030-03-04, with this status and code.
+/// Returns a carrier event, `minute` minutes after six of the fictional 2030-03-04, with this status and code.
 pub fn event(minute: u32, status: &str, code: &str) -> String {
     event_in(minute, status, code, "MEMPHIS")
 }
@@ -12,7 +12,7 @@ pub fn event_in(minute: u32, status: &str, code: &str, city: &str) -> String {
     )
 }
 
-/// An answer with these events, newest first.
+/// Returns an answer with these events, newest first.
 pub fn tracking(status: &str, events: &[&str]) -> String {
     format!(
         r#"{{"tracking_number":"1Z9","status_code":"{status}","status_detail_code":null,"status_description":"so it is","carrier_code":"ups","estimated_delivery_date":null,"events":[{}]}}"#,

@@ -1,4 +1,4 @@
-//! A server that answers byte for byte, and closes when it is told to: what a well-behaved library would never do.
+//! A server that answers raw bytes and closes on request, which a correct library would not do.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,69 +10,69 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use trackpost::clock;
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
-pub struct Heard {
-    /// Of which connection, from 0.
+pub struct PeerRequest {
+    /// Number of its connection, from 0.
     pub connection: usize,
-    /// The how manieth of its connection, from 0.
+    /// Number within its connection, from 0.
     pub number: usize,
     pub head: String,
     pub body: Vec<u8>,
 }
 
-/// What is done about a request.
+/// Reaction to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// These bytes; the connection stays open.
+    /// Sends these bytes and keeps the connection open.
     Bytes(Vec<u8>),
-    /// These bytes, then the connection is closed.
+    /// Sends these bytes and closes the connection.
     Last(Vec<u8>),
-    /// These bytes, then a chunk of a byte every 50 ms, without end.
+    /// Sends these bytes, then a chunk of one byte every 50 ms, without end.
     Drip(Vec<u8>),
 }
 
 pub struct Peer {
     pub addr: SocketAddr,
-    heard: Arc<Mutex<Vec<Heard>>>,
+    received: Arc<Mutex<Vec<PeerRequest>>>,
     closed: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Peer {
-    pub async fn new(reply: impl Fn(&Heard) -> Reply + Send + Sync + 'static) -> Self {
+    pub async fn new(reply: impl Fn(&PeerRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (heard, closed): (Arc<Mutex<Vec<Heard>>>, Arc<AtomicUsize>) = Default::default();
+        let (received, closed): (Arc<Mutex<Vec<PeerRequest>>>, Arc<AtomicUsize>) = Default::default();
         let reply = Arc::new(reply);
-        let (books, ends) = (Arc::clone(&heard), Arc::clone(&closed));
+        let (books, ends) = (Arc::clone(&received), Arc::clone(&closed));
         let task = tokio::spawn(async move {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (books, ends, reply) = (Arc::clone(&books), Arc::clone(&ends), Arc::clone(&reply));
                 tokio::spawn(async move {
-                    converse(stream, connection, &books, &*reply).await;
+                    serve_connection(stream, connection, &books, &*reply).await;
                     ends.fetch_add(1, Ordering::Relaxed);
                 });
             }
         });
-        Self { addr, heard, closed, task }
+        Self { addr, received, closed, task }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    pub fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().unwrap().clone()
+    pub fn received(&self) -> Vec<PeerRequest> {
+        self.received.lock().unwrap().clone()
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
-        self.heard().iter().map(|heard| heard.connection + 1).max().unwrap_or(0)
+        self.received().iter().map(|received| received.connection + 1).max().unwrap_or(0)
     }
 
-    /// How many of them are closed, by either side.
+    /// Returns the number of connections closed by either side.
     pub fn closed(&self) -> usize {
         self.closed.load(Ordering::Relaxed)
     }
@@ -84,7 +84,7 @@ impl Drop for Peer {
     }
 }
 
-/// A whole answer.
+/// A complete answer.
 pub fn answer(status: &str, body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -93,18 +93,18 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn converse(
+async fn serve_connection(
     mut stream: TcpStream,
     connection: usize,
-    books: &Mutex<Vec<Heard>>,
-    reply: &(impl Fn(&Heard) -> Reply + Sync),
+    books: &Mutex<Vec<PeerRequest>>,
+    reply: &(impl Fn(&PeerRequest) -> Reply + Sync),
 ) {
     let mut read = Vec::new();
     for number in 0.. {
         let Some((head, body)) = request(&mut stream, &mut read).await else { return };
-        let heard = Heard { connection, number, head, body };
-        books.lock().unwrap().push(heard.clone());
-        let (bytes, last) = match reply(&heard) {
+        let received = PeerRequest { connection, number, head, body };
+        books.lock().unwrap().push(received.clone());
+        let (bytes, last) = match reply(&received) {
             Reply::Bytes(bytes) => (bytes, false),
             Reply::Last(bytes) => (bytes, true),
             Reply::Drip(bytes) => {
@@ -122,7 +122,7 @@ async fn converse(
     }
 }
 
-/// The next request; `read` keeps what came of the one after it.
+/// Reads the next request. `read` keeps the bytes after it.
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     loop {
         if let Some(end) = read.windows(4).position(|part| part == b"\r\n\r\n") {

@@ -1,11 +1,11 @@
-//! The rows of a database that the ledger is held against. The torture test reads them here, too.
+//! Rows of a database that are compared with the ledger. The torture test uses them too.
 
 use std::path::Path;
 
 use sqlx::ConnectOptions as _;
 use trackpost::sandbox::ledger::{DeliveryRow, EventRow, Rows};
 
-/// What the database says.
+/// Rows of the database.
 pub async fn rows(database: &Path) -> Rows {
     let mut connection = connect(database).await.unwrap();
     let deliveries: Vec<(String, String)> =
@@ -28,7 +28,7 @@ pub async fn rows(database: &Path) -> Rows {
     }
 }
 
-/// A connection of one's own to a database that somebody else may have open.
+/// Opens a separate connection to a database that may be in use.
 pub async fn connect(path: &Path) -> sqlx::Result<sqlx::SqliteConnection> {
     sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await
 }

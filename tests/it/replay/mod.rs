@@ -1,6 +1,6 @@
-//! Sending again: by hand and by replay, in order, under the same ids (contract 1, 5.3, 7.2).
+//! Retries by hand and replays: in order and under the same ids (contract 1, 5.3, 7.2).
 
-mod verb;
+mod commands;
 
 use std::time::Duration;
 
@@ -20,21 +20,21 @@ fn orders() -> SubscriberName {
     SubscriberName::new("orders")
 }
 
-fn everything() -> Span {
+fn all_messages() -> Span {
     Span { since: Timestamp::MIN, until: Timestamp::MAX, label: None }
 }
 
 async fn stored(harness: &Harness) -> Vec<Stored> {
     let (mut all, mut last) = (Vec::new(), None);
     loop {
-        let page = harness.store().stored_messages(&orders(), &everything(), last.as_ref()).await.unwrap();
+        let page = harness.store().stored_messages(&orders(), &all_messages(), last.as_ref()).await.unwrap();
         let Some(end) = page.last() else { return all };
         last = Some(end.clone());
         all.extend(page);
     }
 }
 
-/// Queues what `chosen` picks again, each after `wait` seconds times its place.
+/// Queues the deliveries selected by `chosen` again, each after `wait` seconds times its position.
 async fn queue(harness: &Harness, chosen: impl Fn(&Stored) -> bool, wait: i64) -> u64 {
     let all = stored(harness).await;
     let again: Vec<Repeat> = (0..)
@@ -49,12 +49,12 @@ async fn queue(harness: &Harness, chosen: impl Fn(&Stored) -> bool, wait: i64) -
     harness.store().queue_again(&orders(), Format::Standard, &again, harness.now()).await.unwrap()
 }
 
-async fn sound(harness: &Harness) {
+async fn check_invariants(harness: &Harness) {
     assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
 }
 
-/// Place among its label's messages and answer of what came in from `start` on.
-fn came(harness: &Harness, start: usize) -> Vec<(u64, u16)> {
+/// Returns the number within the label and the answer of each callback from `start` on.
+fn received_from(harness: &Harness, start: usize) -> Vec<(u64, u16)> {
     let callbacks = harness.callbacks("orders");
     callbacks[start..]
         .iter()
@@ -66,8 +66,8 @@ fn head(callback: &Callback) -> (Option<String>, Option<u64>, Vec<u8>) {
     (callback.message_id.clone(), callback.seq, callback.body.to_vec())
 }
 
-/// One label: messages 1 to 3 are delivered, 4 to 6 wait behind a 500.
-async fn half_delivered() -> Harness {
+/// One label: messages 1 to 3 are delivered, 4 to 6 wait because of a 500.
+async fn partly_delivered() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -76,12 +76,12 @@ async fn half_delivered() -> Harness {
     harness.says("se-1", &tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")]));
     harness.poll_again("se-1").await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 0), [(1, 200), (2, 200), (3, 200), (4, 500)]);
+    assert_eq!(received_from(&harness, 0), [(1, 200), (2, 200), (3, 200), (4, 500)]);
     harness
 }
 
 #[tokio::test]
-async fn what_was_delivered_is_sent_again_as_it_was() {
+async fn a_replay_sends_accepted_messages_unchanged() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -90,9 +90,9 @@ async fn what_was_delivered_is_sent_again_as_it_was() {
     let first = harness.callbacks("orders");
     harness.pass(hours(1));
     assert_eq!(queue(&harness, |_| true, 0).await, 6);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
-    sound(&harness).await;
+    check_invariants(&harness).await;
     let all = harness.callbacks("orders");
     assert_eq!(all.len(), 12);
     for again in &all[6..] {
@@ -106,23 +106,23 @@ async fn what_was_delivered_is_sent_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn what_is_repeated_goes_before_what_waits() {
-    let mut harness = half_delivered().await;
+async fn replayed_messages_go_before_waiting_ones() {
+    let mut harness = partly_delivered().await;
     assert_eq!(queue(&harness, |stored| stored.seq < Some(nth(3) as i64), 0).await, 2);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.receiver.answer_by(|callback| (callback.seq == Some(nth(2))).then(|| Answer::status(500)));
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
-    sound(&harness).await;
+    assert_eq!(received_from(&harness, 4), [(1, 200), (2, 500)], "4 waits for the repeated 2");
+    check_invariants(&harness).await;
     harness.receiver.answer_by(|_| None);
     harness.pass(hours(24));
     harness.deliver().await;
-    assert_eq!(came(&harness, 6), [(2, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 6), [(2, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
-/// What is repeated while a newer message of the label is under way, answered `status`.
+/// Queues messages again while a newer message of the label is in flight, which is answered with `status`.
 async fn beside(status: u16) -> Harness {
-    let mut harness = half_delivered().await;
+    let mut harness = partly_delivered().await;
     let before = harness.callbacks("orders").len();
     harness.receiver.answer_by(move |callback| {
         let slow = Answer::status(status).after(Duration::from_millis(600));
@@ -131,39 +131,39 @@ async fn beside(status: u16) -> Harness {
     harness.pass(seconds(6));
     let now = harness.now();
     let mut courier = harness.take_courier("orders");
-    let under_way = tokio::spawn(async move {
+    let in_flight = tokio::spawn(async move {
         courier.step(now).await.unwrap();
         courier
     });
     harness.receiver.wait_until(|counts| counts.received == before + 1).await;
     assert_eq!(queue(&harness, |stored| stored.seq == Some(nth(1) as i64), 0).await, 1);
-    sound(&harness).await;
-    let courier = under_way.await.unwrap();
-    sound(&harness).await;
-    harness.employ(courier, "orders");
+    check_invariants(&harness).await;
+    let courier = in_flight.await.unwrap();
+    check_invariants(&harness).await;
+    harness.return_courier(courier, "orders");
     harness.receiver.answer_by(|_| None);
     harness
 }
 
 #[tokio::test]
-async fn a_newer_one_under_way_ends_first_and_is_not_doubled() {
+async fn a_newer_message_in_flight_ends_first_and_is_sent_once() {
     let mut harness = beside(200).await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 200), (1, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 4), [(4, 200), (1, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
-async fn a_newer_one_that_failed_meanwhile_waits_behind() {
+async fn a_newer_message_that_failed_in_between_waits() {
     let mut harness = beside(500).await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 500), (1, 200)], "it waits as long as was planned");
+    assert_eq!(received_from(&harness, 4), [(4, 500), (1, 200)], "it waits as planned");
     harness.pass(seconds(331));
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 500), (1, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 4), [(4, 500), (1, 200), (4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
-async fn a_rate_spreads_the_labels() {
+async fn a_replay_rate_spreads_the_labels() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2", "se-3"]).await;
     ["se-1", "se-2", "se-3"].iter().for_each(|label| harness.says(label, &in_transit()));
@@ -178,7 +178,7 @@ async fn a_rate_spreads_the_labels() {
 }
 
 #[tokio::test]
-async fn a_dead_one_is_tried_again_by_hand() {
+async fn a_dead_delivery_is_retried_by_hand() {
     let mut harness = Harness::with(&format!("{ORDERS}retry = [\"1s\"]\n")).await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -195,7 +195,7 @@ async fn a_dead_one_is_tried_again_by_hand() {
     let dead = harness.count(DEAD).await;
     harness.receiver.answer_by(|_| None);
     assert_eq!(harness.store().retry(dead, harness.now()).await.unwrap(), 1);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
     let last = harness.callbacks("orders").pop().unwrap();
     assert_eq!((last.seq, last.attempt, last.answered), (Some(nth(1)), Some(3), Some(200)));
@@ -203,25 +203,25 @@ async fn a_dead_one_is_tried_again_by_hand() {
 }
 
 #[tokio::test]
-async fn a_pending_one_is_due_now_if_it_is_its_turn() {
-    let mut harness = half_delivered().await;
+async fn a_pending_delivery_retried_by_hand_is_due_now_if_it_is_first() {
+    let mut harness = partly_delivered().await;
     harness.receiver.answer_by(|_| None);
     let pending = stored(&harness).await;
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [], "nothing is due");
+    assert_eq!(received_from(&harness, 4), [], "nothing is due");
     assert!(pending.iter().filter(|stored| stored.before == Before::Pending).count() >= 3);
     let behind = harness.count("SELECT max(delivery_key) FROM deliveries").await;
     harness.store().retry(behind, harness.now()).await.unwrap();
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [], "it waits for those before it");
+    assert_eq!(received_from(&harness, 4), [], "it waits for earlier messages");
     let head = harness.count("SELECT min(delivery_key) FROM deliveries WHERE state = 'pending'").await;
     harness.store().retry(head, harness.now()).await.unwrap();
     harness.deliver().await;
-    assert_eq!(came(&harness, 4), [(4, 200), (5, 200), (6, 200), (7, 200)]);
+    assert_eq!(received_from(&harness, 4), [(4, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_and_what_has_no_label_is_among_them() {
+async fn replay_pages_continue_each_other_and_include_messages_without_a_label() {
     let mut harness = Harness::with(&format!("requests_per_minute = 60000\n{ORDERS}")).await;
     let labels: Vec<String> = (0..180).map(|n| format!("se-{n}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -244,23 +244,26 @@ async fn pages_follow_each_other_and_what_has_no_label_is_among_them() {
     let all = stored(&harness).await;
     assert_eq!(all.len(), 541);
     assert_eq!((all[540].label_row, all[540].before), (None, Before::Never));
-    assert!(all.is_sorted_by_key(|stored| stored.row), "as they were made");
+    assert!(all.is_sorted_by_key(|stored| stored.row), "in the order of creation");
     let of_one: Vec<_> = all.iter().filter(|stored| stored.label_row == all[0].label_row).cloned().collect();
-    assert!(of_one.is_sorted_by_key(|stored| stored.seq), "and so by seq");
-    let one = Span { label: all[0].label_row, ..everything() };
+    assert!(of_one.is_sorted_by_key(|stored| stored.seq), "in the order of seq");
+    let one = Span { label: all[0].label_row, ..all_messages() };
     assert_eq!(harness.store().stored_messages(&orders(), &one, None).await.unwrap(), of_one);
-    let after = Span { since: harness.now() + seconds(1), ..everything() };
+    let after = Span { since: harness.now() + seconds(1), ..all_messages() };
     assert!(harness.store().stored_messages(&orders(), &after, None).await.unwrap().is_empty());
 
     assert_eq!(queue(&harness, |stored| stored.before == Before::Never, 0).await, 1);
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
-    let told = harness.callbacks("orders");
-    assert_eq!(told.iter().filter(|callback| callback.message_id.as_ref() == Some(&recovered.id)).count(), 1);
+    let callbacks = harness.callbacks("orders");
+    assert_eq!(
+        callbacks.iter().filter(|callback| callback.message_id.as_ref() == Some(&recovered.id)).count(),
+        1
+    );
 }
 
 #[tokio::test]
-async fn a_replay_that_died_halfway_is_asked_again() {
+async fn a_replay_killed_halfway_can_be_repeated() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
@@ -268,18 +271,18 @@ async fn a_replay_that_died_halfway_is_asked_again() {
     harness.poll_and_deliver().await;
     assert_eq!(queue(&harness, |stored| stored.row <= 3, 0).await, 3);
     harness.crash().await;
-    sound(&harness).await;
+    check_invariants(&harness).await;
     assert_eq!(queue(&harness, |stored| stored.before == Before::Delivered, 0).await, 3, "the rest");
     harness.deliver().await;
     let mut ids: Vec<_> =
         harness.callbacks("orders")[6..].iter().map(|again| again.message_id.clone()).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!((ids.len(), harness.callbacks("orders").len()), (6, 12), "each once more");
+    assert_eq!((ids.len(), harness.callbacks("orders").len()), (6, 12), "each was sent once more");
 }
 
 #[tokio::test]
-async fn the_record_of_old_attempts_may_be_gone() {
+async fn a_replay_works_after_old_attempts_were_deleted() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
@@ -291,7 +294,7 @@ async fn the_record_of_old_attempts_may_be_gone() {
     };
     assert_eq!(harness.store().prune(keep, 100).await.unwrap().attempts, 3);
     queue(&harness, |_| true, 0).await;
-    sound(&harness).await;
+    check_invariants(&harness).await;
     harness.deliver().await;
     assert!(harness.callbacks("orders")[3..].iter().all(|callback| callback.attempt == Some(2)));
 }

@@ -1,4 +1,4 @@
-//! Sending again as it is asked for on the command line: what `replay` and `deliveries retry` say, and that it comes.
+//! The commands `replay` and `deliveries retry`: their output and their deliveries.
 
 use trackpost::sandbox::{Answer, Callback, SandboxOptions};
 
@@ -7,39 +7,39 @@ use crate::harness::child::{Site, until};
 use crate::harness::parcel::{event, tracking};
 use crate::harness::{SECRET, connect};
 
-/// A site whose daemon has told `orders` of one delivered parcel and was stopped.
-async fn told_site() -> Site {
+/// A site whose daemon has sent the messages of one delivered parcel to `orders` and was stopped.
+async fn site_with_deliveries() -> Site {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox
         .script("se-1", Answer::json(200, tracking("DE", &[&event(90, "DE", "DL"), &event(0, "AC", "PU")])));
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
     let daemon = site.start();
     site.received(|counts| counts.accepted >= 1).await;
-    let told = until(|| {
+    let arrived = until(|| {
         let last = site.receiver.callbacks();
         last.iter().any(|callback| callback.kind.as_deref() == Some("tracking.updated"))
     });
-    told.await.unwrap();
+    arrived.await.unwrap();
     daemon.stop().await;
     site
 }
 
 #[tokio::test]
-async fn replay_says_what_it_would_do_and_does_it() {
-    let site = told_site().await;
+async fn a_dry_run_prints_the_replay_and_the_replay_does_it() {
+    let site = site_with_deliveries().await;
     let before = site.receiver.callbacks();
     let count = before.len();
-    let (code, out, error) = site.run_verb(&["replay", "--subscriber", "orders", "--dry-run"]);
+    let (code, out, error) = site.run_command(&["replay", "--subscriber", "orders", "--dry-run"]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
     assert!(out.starts_with(&format!("{count} messages would be sent again to orders")), "{out}");
     assert!(
         out.contains("nothing was queued") && out.contains("first:") && out.contains(" of se-1"),
         "{out}"
     );
-    let (_, out, _) = site.run_verb(&["replay", "--subscriber", "orders", "--until", "1h"]);
+    let (_, out, _) = site.run_command(&["replay", "--subscriber", "orders", "--until", "1h"]);
     assert!(out.contains("nothing to send again"), "{out}");
     let (_, out, _) =
-        site.run_verb(&["replay", "--subscriber", "orders", "--state", "dead", "--label", "se-1"]);
+        site.run_command(&["replay", "--subscriber", "orders", "--state", "dead", "--label", "se-1"]);
     assert!(out.contains("nothing to send again"), "{out}");
     let mut connection = connect(&site.database()).await;
     let pending: i64 = sqlx::query_scalar(PENDING).fetch_one(&mut connection).await.unwrap();
@@ -48,7 +48,7 @@ async fn replay_says_what_it_would_do_and_does_it() {
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
     let (code, out, _) =
-        site.run_verb(&["replay", "--subscriber", "orders", "--since", "1h", "--rate", "1000"]);
+        site.run_command(&["replay", "--subscriber", "orders", "--since", "1h", "--rate", "1000"]);
     assert_eq!(code, Some(0));
     assert!(
         out.starts_with(&format!("{count} messages queued for orders ({count} delivered before)")),
@@ -56,7 +56,7 @@ async fn replay_says_what_it_would_do_and_does_it() {
     );
     site.received(|counts| counts.repeated == count).await;
     let (code, out, _) =
-        site.run_verb(&["deliveries", "retry", "dlv_1", before[1].message_id.as_deref().unwrap()]);
+        site.run_command(&["deliveries", "retry", "dlv_1", before[1].message_id.as_deref().unwrap()]);
     assert_eq!(code, Some(0), "{out}");
     assert_eq!(out.matches("is queued again").count(), 2, "{out}");
     site.received(|counts| counts.repeated == count + 2).await;
@@ -65,8 +65,8 @@ async fn replay_says_what_it_would_do_and_does_it() {
 }
 
 #[tokio::test]
-async fn who_came_later_gets_what_it_wants() {
-    let site = told_site().await;
+async fn a_new_subscriber_gets_stored_messages_by_replay() {
+    let site = site_with_deliveries().await;
     let late = |name: &str, rest: &str| {
         let url = site.receiver_url();
         format!("[subscribers.{name}]\nurl = \"{url}{name}\"\nsecret = \"{SECRET}\"\n{rest}\n")
@@ -74,13 +74,13 @@ async fn who_came_later_gets_what_it_wants() {
     let more = late("shop", "") + &late("few", "format = \"standard\"\nevents = [\"tracking.delivered\"]");
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", &more));
     for name in ["shop", "few"] {
-        let (code, out, error) = site.run_verb(&["replay", "--subscriber", name]);
+        let (code, out, error) = site.run_command(&["replay", "--subscriber", name]);
         assert_eq!(code, Some(0), "{error}");
         assert!(out.starts_with(&format!("1 message queued for {name} (1 never queued for it)")), "{out}");
-        let (_, out, _) = site.run_verb(&["replay", "--subscriber", name]);
+        let (_, out, _) = site.run_command(&["replay", "--subscriber", name]);
         assert!(
             out.contains("nothing to send again") && out.contains("queued already"),
-            "what is pending is not queued twice: {out}"
+            "pending deliveries are not queued twice: {out}"
         );
     }
     let count = site.receiver.callbacks().len();
@@ -90,22 +90,22 @@ async fn who_came_later_gets_what_it_wants() {
     let all = site.receiver.callbacks();
     let of = |path: &str| all.iter().filter(|callback| callback.path == path).collect::<Vec<_>>();
     let updated = |callback: &Callback| callback.kind.as_deref() == Some("tracking.updated");
-    let told = of("/orders").into_iter().find(|callback| updated(callback)).unwrap();
-    assert_eq!(of("/shop")[0].message_id, told.message_id);
+    let arrived = of("/orders").into_iter().find(|callback| updated(callback)).unwrap();
+    assert_eq!(of("/shop")[0].message_id, arrived.message_id);
     assert_eq!(of("/few")[0].kind.as_deref(), Some("tracking.delivered"));
     site.inspect();
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said() {
-    let site = told_site().await;
+async fn invalid_arguments_are_reported() {
+    let site = site_with_deliveries().await;
     for (arguments, expected) in [
         (&["replay", "--subscriber", "ordrs"][..], "unknown subscriber ordrs\nhint: did you mean orders?"),
         (&["replay", "--subscriber", "orders", "--label", "se-9"], "se-9 is not registered"),
         (&["deliveries", "retry", "dlv_999"], "unknown delivery or message dlv_999"),
         (&["deliveries", "retry", "msg_x"], "unknown delivery or message msg_x"),
     ] {
-        let (code, out, error) = site.run_verb(arguments);
+        let (code, out, error) = site.run_command(arguments);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{arguments:?}");
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
@@ -123,13 +123,13 @@ async fn what_is_wrong_is_said() {
         (&["replay", "--subscriber", "orders", "--until", "soon"], "'soon' for '--until <WHEN>'"),
         (&["deliveries", "list", "--since", "nope"], "'nope' for '--since <WHEN>'"),
     ] {
-        let (code, _, error) = site.run_verb(arguments);
+        let (code, _, error) = site.run_command(arguments);
         assert_eq!(code, Some(2), "{arguments:?}");
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
     let off = site.configuration("[]", "").replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false");
     site.write("trackpost.toml", &off);
-    let (code, _, error) = site.run_verb(&["deliveries", "retry", "dlv_1"]);
+    let (code, _, error) = site.run_command(&["deliveries", "retry", "dlv_1"]);
     assert_eq!(code, Some(1));
     assert!(error.contains("orders is disabled"), "{error}");
 }
