@@ -1,6 +1,7 @@
 //! Next attempts of many deliveries: the same decision as for one, over health that is read once per subscriber.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use jiff::Timestamp;
 
@@ -30,19 +31,18 @@ impl Subscribers {
         let mut read = HashMap::new();
         for delivery in deliveries {
             let name = SubscriberName::new(&delivery.subscriber);
-            if !read.contains_key(&name) {
-                let subscriber = match configured.subscribers.get(&name) {
-                    None => SubscriberConfig::Missing,
-                    Some(false) => SubscriberConfig::Disabled,
-                    Some(true) => SubscriberConfig::Enabled,
-                };
-                let mut health = store.subscriber_health(&name).await?;
-                if let Some(digest) = configured.url_digests.get(&name) {
-                    // A new URL is a new receiver, as in the courier.
-                    health.set_url(digest, now);
-                }
-                read.insert(name, (subscriber, health));
+            let Entry::Vacant(unread) = read.entry(name) else { continue };
+            let subscriber = match configured.subscribers.get(unread.key()) {
+                None => SubscriberConfig::Missing,
+                Some(false) => SubscriberConfig::Disabled,
+                Some(true) => SubscriberConfig::Enabled,
+            };
+            let mut health = store.subscriber_health(unread.key()).await?;
+            if let Some(digest) = configured.url_digests.get(unread.key()) {
+                // A new URL is a new receiver, as in the courier.
+                health.set_url(digest, now);
             }
+            unread.insert((subscriber, health));
         }
         Ok(Self(read))
     }
