@@ -104,7 +104,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
     assert!(first["queued_again_at"].is_string());
     let (code, _, failed) = site.run_command(&["deliveries", "list", "--subscriber", "ordrs"]);
     assert!(
-        code == Some(1) && failed.contains("no subscriber ordrs") && failed.contains("orders"),
+        code == Some(1) && failed.contains("unknown subscriber ordrs") && failed.contains("orders"),
         "{failed}"
     );
     let printed = text(&site, first);

@@ -114,7 +114,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
     for (file, hint) in [
         ("none.txt: cannot be read: No such file", "resolved to "),
         ("= d: is a folder", "d/*"),
-        ("order.csv: has no column label_id", "a header with label_id"),
+        ("order.csv: has no column label_id", "start with a header: label_id"),
         ("semicolons.csv: has no column label_id", "its separator seems to be semicolons"),
         ("tabs.csv: has no column label_id", "its separator seems to be tabs"),
         ("sep-line.csv: has no column label_id", "separator line of a spreadsheet: remove it"),
