@@ -54,9 +54,9 @@ pub fn compare_with_last_run(ended_at: Timestamp) {
 /// A longer time between two runs is logged.
 const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
 
-static STATE: Mutex<Option<State>> = Mutex::new(None);
+static STATE: Mutex<Option<ClockState>> = Mutex::new(None);
 
-struct State {
+struct ClockState {
     start: Instant,
     clocks: Clocks,
     wall: Timestamp,
@@ -67,10 +67,10 @@ struct State {
 }
 
 /// Reads both clocks and calls `f` with the state.
-fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
+fn with<T>(f: impl FnOnce(&mut ClockState) -> T) -> T {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (instant, wall) = read();
-    let state = state.get_or_insert_with(|| State {
+    let state = state.get_or_insert_with(|| ClockState {
         start: instant,
         clocks: Clocks::new(wall, Duration::ZERO),
         wall,
@@ -132,12 +132,12 @@ fn cut(at: Timestamp) -> Timestamp {
 
 /// A stopwatch with a start in wall time that counts real time.
 #[derive(Clone, Copy, Debug)]
-pub struct Running {
+pub struct StepClock {
     began_at: Timestamp,
     skew: SignedDuration,
 }
 
-impl Running {
+impl StepClock {
     pub fn since(began_at: Timestamp) -> Self {
         Self { began_at, skew: skew() }
     }

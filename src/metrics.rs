@@ -15,26 +15,26 @@ use prometheus_client::metrics::histogram::Histogram;
 use crate::clock::Stopwatch;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Poll {
+pub struct PollLabelSet {
     pub account: String,
     pub outcome: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Noticed {
+pub struct NoticedLabelSet {
     pub account: String,
     /// `delivery` or `other`.
     pub event: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Attempt {
+pub struct AttemptLabelSet {
     pub subscriber: String,
     pub outcome: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfSubscriber {
+pub struct SubscriberLabelSet {
     pub subscriber: String,
 }
 
@@ -44,11 +44,11 @@ pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 #[derive(Debug)]
 pub struct Metrics {
     started: Stopwatch,
-    pub polls: Family<Poll, Counter>,
-    pub noticed: Histograms<Noticed>,
-    pub attempts: Family<Attempt, Counter>,
-    pub dead: Family<OfSubscriber, Counter>,
-    pub latency: Histograms<OfSubscriber>,
+    pub polls: Family<PollLabelSet, Counter>,
+    pub noticed: Histograms<NoticedLabelSet>,
+    pub attempts: Family<AttemptLabelSet, Counter>,
+    pub dead: Family<SubscriberLabelSet, Counter>,
+    pub latency: Histograms<SubscriberLabelSet>,
     pub batch_rows: Histogram,
     pub batch_seconds: Histogram,
     recent: Mutex<Recent>,
@@ -86,7 +86,7 @@ impl Metrics {
 
     /// Counts a poll; `changed`: it made messages.
     pub fn polled(&self, account: &str, outcome: &str, changed: bool) {
-        let poll = Poll { account: account.to_owned(), outcome: outcome.to_owned() };
+        let poll = PollLabelSet { account: account.to_owned(), outcome: outcome.to_owned() };
         self.polls.get_or_create(&poll).inc();
         self.recent(|minute, _| {
             minute.polls += 1;
@@ -97,25 +97,25 @@ impl Metrics {
     /// Counts a new event, noticed `after` the last good answer without it.
     pub fn noticed(&self, account: &str, delivered: bool, after: Duration) {
         let event = if delivered { "delivery" } else { "other" };
-        let noticed = Noticed { account: account.to_owned(), event: event.to_owned() };
+        let noticed = NoticedLabelSet { account: account.to_owned(), event: event.to_owned() };
         self.noticed.get_or_create(&noticed).observe(after.as_secs_f64());
     }
 
     /// Counts an attempt.
     pub fn attempted(&self, subscriber: &str, outcome: &str) {
-        let attempt = Attempt { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
+        let attempt = AttemptLabelSet { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
         self.attempts.get_or_create(&attempt).inc();
     }
 
     /// Returns the number of attempts with this outcome.
     pub fn attempts_of(&self, subscriber: &str, outcome: &str) -> u64 {
-        let attempt = Attempt { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
+        let attempt = AttemptLabelSet { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
         self.attempts.get(&attempt).map_or(0, |count| count.get())
     }
 
     /// Counts an accepted message, with the time since it was made or queued again.
     pub fn delivered(&self, subscriber: &str, after: Duration) {
-        let of = OfSubscriber { subscriber: subscriber.to_owned() };
+        let of = SubscriberLabelSet { subscriber: subscriber.to_owned() };
         self.latency.get_or_create(&of).observe(after.as_secs_f64());
         let bucket = LATENCY_BOUNDS.iter().position(|bound| after.as_secs_f64() <= *bound);
         self.recent(|_, latencies| {
@@ -126,12 +126,12 @@ impl Metrics {
 
     /// Makes the series of dead deliveries of a subscriber exist from the start, so that `increase` sees the first one.
     pub fn dead_of(&self, subscriber: &str) {
-        drop(self.dead.get_or_create(&OfSubscriber { subscriber: subscriber.to_owned() }));
+        drop(self.dead.get_or_create(&SubscriberLabelSet { subscriber: subscriber.to_owned() }));
     }
 
     /// Counts a dead delivery.
     pub fn dead(&self, subscriber: &str) {
-        self.dead.get_or_create(&OfSubscriber { subscriber: subscriber.to_owned() }).inc();
+        self.dead.get_or_create(&SubscriberLabelSet { subscriber: subscriber.to_owned() }).inc();
     }
 
     /// Counts a committed transaction of the writer.

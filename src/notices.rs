@@ -16,16 +16,16 @@ pub struct RejectedReload {
 
 /// Shared by the workers and the HTTP server. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Notices(Arc<Mutex<State>>);
+pub struct Notices(Arc<Mutex<NoticesState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct NoticesState {
     rejected: Option<RejectedReload>,
     unwatched: Option<String>,
 }
 
 impl Notices {
-    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut NoticesState) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -23,7 +23,8 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::retry_after;
 use crate::shortage;
 use crate::transport::{
-    Answer, Body, Failure, Fault, Limits, Progress, Settings, Transport, check_literal, shown_location,
+    AnswerBody, ConnectionLimits, ExchangeProgress, Failure, FailureCause, HttpAnswer, Settings, Transport,
+    check_literal, shown_location,
 };
 use redaction::Redaction;
 
@@ -81,7 +82,7 @@ impl WebhookClient {
             manner: Some(manner),
             // Kept so that most callbacks need no new connection.
             max_idle: subscriber.max_in_flight as usize,
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
             connect_timeout: None,
         };
         let transport = url.map(|url| Transport::new(&url, settings)).transpose();
@@ -114,7 +115,7 @@ impl WebhookClient {
         if let Err(refusal) = check_literal(self.manner, url) {
             return failed(now, Outcome::AddressRefused, refusal.to_string());
         }
-        let (watch, progress) = (Stopwatch::start(), Progress::default());
+        let (watch, progress) = (Stopwatch::start(), ExchangeProgress::default());
         let headers = headers(transport.headers().clone(), subscriber, callback, now);
         let target = match url.query() {
             None => url.path().to_owned(),
@@ -134,8 +135,14 @@ impl WebhookClient {
     }
 
     /// Returns the outcome of an answer, which its status decides.
-    async fn answered(&self, answer: Answer, timeout: Duration, watch: Stopwatch, now: Timestamp) -> Attempt {
-        let Answer { status, headers, body } = answer;
+    async fn answered(
+        &self,
+        answer: HttpAnswer,
+        timeout: Duration,
+        watch: Stopwatch,
+        now: Timestamp,
+    ) -> Attempt {
+        let HttpAnswer { status, headers, body } = answer;
         let left = timeout.saturating_sub(watch.elapsed());
         let body_timeout = if status.is_success() { SUCCESS_BODY_TIMEOUT } else { ERROR_BODY_TIMEOUT };
         let text = beginning(body, left.min(body_timeout)).await;
@@ -167,18 +174,18 @@ impl WebhookClient {
     fn broken(&self, failure: Failure, now: Timestamp) -> Attempt {
         let Failure { fault, detail } = failure;
         let outcome = match fault {
-            Fault::Ours => {
+            FailureCause::Ours => {
                 shortage::note(&detail, now);
                 Outcome::OurFault
             }
-            Fault::Name => Outcome::NameUnknown,
-            Fault::Address => Outcome::AddressRefused,
-            Fault::Connect => Outcome::ConnectionRefused,
-            Fault::Tls => Outcome::Tls,
-            Fault::Reset => Outcome::Reset,
+            FailureCause::Name => Outcome::NameUnknown,
+            FailureCause::Address => Outcome::AddressRefused,
+            FailureCause::Connect => Outcome::ConnectionRefused,
+            FailureCause::Tls => Outcome::Tls,
+            FailureCause::Reset => Outcome::Reset,
             // The status of the first line decides.
-            Fault::Unreadable { status: Some(status) } => outcome(status),
-            Fault::Unreadable { status: None } => Outcome::Unreadable,
+            FailureCause::Unreadable { status: Some(status) } => outcome(status),
+            FailureCause::Unreadable { status: None } => Outcome::Unreadable,
         };
         failed(now, outcome, self.redaction.apply(detail))
     }
@@ -271,7 +278,7 @@ fn shortened(mut text: String) -> String {
 }
 
 /// Returns the beginning of an answer as text. A failure to read it changes nothing.
-async fn beginning(mut body: Body, limit: Duration) -> Option<String> {
+async fn beginning(mut body: AnswerBody, limit: Duration) -> Option<String> {
     let mut read = Vec::new();
     let reading = async {
         // A connection can be reused after the body was read to its end.

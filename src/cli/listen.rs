@@ -199,7 +199,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::messages::signature::inspect::Check;
+    use crate::domain::messages::signature::inspect::SignatureCheck;
 
     #[test]
     fn the_type_is_read_from_both_forms() {
@@ -238,7 +238,7 @@ mod tests {
         );
         let none = jwks::inspect(&[], VendorHeaders::default(), b"{}", Timestamp::UNIX_EPOCH);
         assert!(other_signatures(&none).starts_with("; ✗ RSA headers: missing: x-shipengine-rsa"));
-        let step = |name| Check { name, outcome: Ok(String::new()) };
+        let step = |name| SignatureCheck { name, outcome: Ok(String::new()) };
         let held = ["RSA headers", "RSA age", "HMAC header"].map(step).into();
         assert_eq!(other_signatures(&Inspection { checks: held, causes: vec![] }), "; ✓ RSA and HMAC");
     }

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::domain::account::Account;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::outlook::{Limits, Outlook};
-use crate::store::usage::Used;
+use crate::store::usage::RecordedUsage;
 use crate::store::views::labels::LabelView;
 use crate::store::{Store, StoreError};
 
@@ -42,7 +42,7 @@ impl Outlooks {
     }
 }
 
-fn outlook(account: &Account, used: &Used, state: &AccountState, now: Timestamp) -> Outlook {
+fn outlook(account: &Account, used: &RecordedUsage, state: &AccountState, now: Timestamp) -> Outlook {
     let limits = Limits {
         requests_per_minute: account.requests_per_minute,
         requests_per_month: account.requests_per_month,

@@ -1,6 +1,6 @@
 //! `trackpost reload`: reloads the configuration of the running daemon, and prints the outcome.
 //!
-//! It sends SIGHUP; the daemon records the outcome in its lock file ([`lock::Record`]).
+//! It sends SIGHUP; the daemon records the outcome in its lock file ([`lock::DaemonRecord`]).
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Failure, output, unsound};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment};
-use crate::store::lock::{self, Record, ReloadOutcome};
+use crate::store::lock::{self, DaemonRecord, ReloadOutcome};
 
 /// Interval at which the outcome is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ fn hang_up(pid: u32) -> Result<(), Failure> {
 }
 
 /// Waits until a reload that began after the signal has ended.
-async fn outcome(database: &Path, before: &Record) -> Result<ReloadOutcome, Failure> {
+async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome, Failure> {
     let waited = Stopwatch::start();
     while waited.elapsed() < LONGEST {
         let now =

@@ -19,7 +19,7 @@ use crate::domain::messages::MessageType;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::Store;
-use crate::store::replay::{Before, Repeat, Span, Stored};
+use crate::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
 
 pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
@@ -36,8 +36,8 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
     let mut summary = Summary::default();
     let mut progress = Progress::new("replay", Unit::Items("messages"), None);
     for label in labels(&store, what.label.as_deref()).await? {
-        let span = Span { since, until, label };
-        let mut last: Option<Stored> = None;
+        let span = ReplaySpan { since, until, label };
+        let mut last: Option<StoredMessage> = None;
         loop {
             let page = store.stored_messages(&subscriber.name, &span, last.as_ref()).await?;
             if page.is_empty() {
@@ -74,11 +74,11 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn among(&mut self, page: &[Stored]) -> Vec<Stored> {
+    fn among(&mut self, page: &[StoredMessage]) -> Vec<StoredMessage> {
         page.iter().filter(|stored| self.fits(stored)).cloned().collect()
     }
 
-    fn fits(&mut self, stored: &Stored) -> bool {
+    fn fits(&mut self, stored: &StoredMessage) -> bool {
         // Called for every message, as the messages of a poll are decided together.
         let account = stored.account.as_deref().map(AccountName::new);
         // A message of no known type is a ping, which is not repeated.
@@ -87,16 +87,16 @@ impl Choice<'_> {
             self.wants.includes(stored.label_row, stored.created_at, kind, account.as_ref())
         });
         match (self.state, stored.before) {
-            (None, Before::Delivered | Before::Dead) => kind.is_some(),
-            (None, Before::Never) => wanted,
-            (None, Before::Pending) => {
+            (None, StateBefore::Delivered | StateBefore::Dead) => kind.is_some(),
+            (None, StateBefore::Never) => wanted,
+            (None, StateBefore::Pending) => {
                 self.waiting += 1;
                 false
             }
-            (Some(_), Before::Never) => false,
-            (Some(state), Before::Pending) => state == "pending",
-            (Some(state), Before::Delivered) => state == "delivered",
-            (Some(state), Before::Dead) => state == "dead",
+            (Some(_), StateBefore::Never) => false,
+            (Some(state), StateBefore::Pending) => state == "pending",
+            (Some(state), StateBefore::Delivered) => state == "delivered",
+            (Some(state), StateBefore::Dead) => state == "dead",
         }
     }
 }
@@ -104,7 +104,7 @@ impl Choice<'_> {
 async fn queue(
     store: &Store,
     subscriber: &Subscriber,
-    chosen: &[Stored],
+    chosen: &[StoredMessage],
     first: u64,
     rate: Option<u32>,
     now: Timestamp,
@@ -141,20 +141,20 @@ struct Summary {
     queued: u64,
     /// Pending messages that were left out, as they are queued already.
     waiting: u64,
-    first: Option<Stored>,
-    last: Option<Stored>,
+    first: Option<StoredMessage>,
+    last: Option<StoredMessage>,
 }
 
 impl Summary {
-    fn add(&mut self, stored: &Stored) {
+    fn add(&mut self, stored: &StoredMessage) {
         self.chosen += 1;
         *match stored.before {
-            Before::Pending => &mut self.pending,
-            Before::Delivered => &mut self.delivered,
-            Before::Dead => &mut self.dead,
-            Before::Never => &mut self.never,
+            StateBefore::Pending => &mut self.pending,
+            StateBefore::Delivered => &mut self.delivered,
+            StateBefore::Dead => &mut self.dead,
+            StateBefore::Never => &mut self.never,
         } += 1;
-        let age = |stored: &Stored| (stored.created_at, stored.row);
+        let age = |stored: &StoredMessage| (stored.created_at, stored.row);
         if self.first.as_ref().is_none_or(|first| age(stored) < age(first)) {
             self.first = Some(stored.clone());
         }
@@ -208,7 +208,7 @@ fn print_summary(summary: &Summary, what: &Replay, subscriber: &Subscriber) {
     }
 }
 
-fn shown(stored: &Stored) -> String {
+fn shown(stored: &StoredMessage) -> String {
     let place =
         stored.seq.zip(stored.label_id.as_deref()).map(|(seq, label)| format!(", seq {seq} of {label}"));
     format!(

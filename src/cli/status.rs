@@ -15,7 +15,7 @@ use super::{Failure, accounts, open_store_to_read, subscribers};
 use crate::clock;
 use crate::domain::degraded::{Degraded, What};
 use crate::explanation::kind_in_words;
-use crate::store::lock::{self, Record};
+use crate::store::lock::{self, DaemonRecord};
 use crate::store::views::accounts::AccountView;
 use crate::store::views::attention;
 use crate::store::views::attention::Configured;
@@ -83,7 +83,7 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
 }
 
 /// Reports from the lock whether a daemon runs and whether its last reload was applied.
-fn of_daemon(record: Option<&Record>) -> Option<Degraded> {
+fn of_daemon(record: Option<&DaemonRecord>) -> Option<Degraded> {
     let Some(record) = record else {
         let detail = "no daemon runs on this database: nothing is polled or delivered (trackpost run)";
         return Some(Degraded::new(What::Daemon, None, None, detail));

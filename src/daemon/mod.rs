@@ -30,9 +30,9 @@ use crate::store::{self, Store, StoreError};
 use crate::webhook::NoTls;
 use crate::workers::heartbeat::Heartbeats;
 use crate::workers::learned_rates::SharedRates;
-use signals::Heard;
+use signals::SignalRequest;
 pub use signals::{Signals, stop_signal};
-use supervisor::{Ended, Supervisor};
+use supervisor::{EndedWorker, Supervisor};
 
 /// The longest wait for attempts in flight after SIGTERM (contract 9.2).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -228,8 +228,8 @@ impl Daemon {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
                 heard = self.signals.next() => match heard {
-                    Heard::Stop => break Ok(()),
-                    Heard::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
+                    SignalRequest::Stop => break Ok(()),
+                    SignalRequest::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
                 },
                 ended = self.workers.ended() => break Err(self.fatal(ended)),
                 // Its own timer, so that frequent other events do not delay it.
@@ -264,7 +264,7 @@ impl Daemon {
     }
 
     /// Returns why the daemon must stop after a worker has ended.
-    fn fatal(&self, ended: Ended) -> DaemonError {
+    fn fatal(&self, ended: EndedWorker) -> DaemonError {
         // A lost or failed database is the cause.
         let why =
             self.store.check_files().err().or_else(|| self.store.first_failure()).or(ended.outcome.err());

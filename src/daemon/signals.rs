@@ -14,7 +14,7 @@ pub struct Signals {
 
 /// Request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum SignalRequest {
     Stop,
     Reload,
 }
@@ -28,10 +28,10 @@ impl Signals {
         })
     }
 
-    pub(super) async fn next(&mut self) -> Heard {
+    pub(super) async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            () = stop(&mut self.terminate, &mut self.interrupt) => Heard::Stop,
-            _ = self.hangup.recv() => Heard::Reload,
+            () = stop(&mut self.terminate, &mut self.interrupt) => SignalRequest::Stop,
+            _ = self.hangup.recv() => SignalRequest::Reload,
         }
     }
 

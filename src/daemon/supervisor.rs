@@ -32,13 +32,13 @@ use crate::workers::discoverer::Discoverer;
 use crate::workers::heartbeat::{Heartbeat, Heartbeats};
 use crate::workers::janitor;
 use crate::workers::learned_rates::SharedRates;
-use crate::workers::poller::{Policy, Poller};
+use crate::workers::poller::{PollPolicy, Poller};
 use crate::workers::registrar;
 use crate::workers::registrar::Wanted;
 
 /// A worker that ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct EndedWorker {
     pub worker: String,
     pub outcome: Result<(), StoreError>,
 }
@@ -49,7 +49,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(60);
 
 /// A running worker.
-struct Running {
+struct RunningWorker {
     name: String,
     stop: watch::Sender<bool>,
     task: Id,
@@ -64,7 +64,7 @@ struct Running {
 type EndSignal = watch::Receiver<()>;
 
 /// A stopping worker.
-struct Stopping {
+struct StoppingWorker {
     ended: EndSignal,
     /// A worker that has not ended by then hangs.
     by: Timestamp,
@@ -74,20 +74,20 @@ pub struct Supervisor {
     store: Store,
     client: Client,
     heartbeats: Heartbeats,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<EndedWorker>,
     /// Accesses of the accounts, shared by their workers.
-    accounts: BTreeMap<AccountName, (Vec<Running>, Account)>,
-    couriers: BTreeMap<SubscriberName, (Running, Subscriber)>,
+    accounts: BTreeMap<AccountName, (Vec<RunningWorker>, Account)>,
+    couriers: BTreeMap<SubscriberName, (RunningWorker, Subscriber)>,
     accesses: BTreeMap<AccountName, Arc<AccountAccess>>,
-    others: Vec<Running>,
+    others: Vec<RunningWorker>,
     wanted: watch::Sender<Wanted>,
-    policy: watch::Sender<Arc<Policy>>,
+    policy: watch::Sender<Arc<PollPolicy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
     learned_rates: SharedRates,
     jwks: watch::Sender<Arc<str>>,
     configured: watch::Sender<Arc<Configured>>,
     /// Stopping workers by name. Their successors wait for them.
-    stopping: BTreeMap<String, Stopping>,
+    stopping: BTreeMap<String, StoppingWorker>,
     stopped: HashSet<Id>,
 }
 
@@ -215,17 +215,18 @@ impl Supervisor {
 
     /// Stops workers without a configuration or with a changed one.
     fn stop_changed(&mut self, config: &Config) {
-        let account_changed = |(name, (_, account)): &(&AccountName, &(Vec<Running>, Account))| {
+        let account_changed = |(name, (_, account)): &(&AccountName, &(Vec<RunningWorker>, Account))| {
             config.accounts.get(*name) != Some(account)
         };
         let accounts: Vec<AccountName> =
             self.accounts.iter().filter(account_changed).map(|(name, _)| name.clone()).collect();
-        let subscriber_changed = |(name, (_, subscriber)): &(&SubscriberName, &(Running, Subscriber))| {
-            config.subscribers.get(*name) != Some(subscriber)
-        };
+        let subscriber_changed =
+            |(name, (_, subscriber)): &(&SubscriberName, &(RunningWorker, Subscriber))| {
+                config.subscribers.get(*name) != Some(subscriber)
+            };
         let subscribers: Vec<SubscriberName> =
             self.couriers.iter().filter(subscriber_changed).map(|(name, _)| name.clone()).collect();
-        let mut to_stop: Vec<Running> = Vec::new();
+        let mut to_stop: Vec<RunningWorker> = Vec::new();
         to_stop.extend(
             accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(workers, _)| workers),
         );
@@ -241,7 +242,7 @@ impl Supervisor {
             running.stop.send_replace(true);
             self.heartbeats.stop(&running.name);
             self.stopped.insert(running.task);
-            self.stopping.insert(running.name, Stopping { ended: running.ended, by });
+            self.stopping.insert(running.name, StoppingWorker { ended: running.ended, by });
         }
     }
 
@@ -265,7 +266,7 @@ impl Supervisor {
         heartbeat: &Heartbeat,
         timeout: Duration,
         work: impl FnOnce(watch::Receiver<bool>) -> F,
-    ) -> Running
+    ) -> RunningWorker
     where
         F: Future<Output = Result<(), StoreError>> + Send + 'static,
     {
@@ -280,13 +281,13 @@ impl Supervisor {
             }
             let outcome = if *stopped.borrow() { Ok(()) } else { work.await };
             drop(alive);
-            Ended { worker, outcome }
+            EndedWorker { worker, outcome }
         });
-        Running { name: name.to_owned(), stop, task: task.id(), ended, timeout, before: waits }
+        RunningWorker { name: name.to_owned(), stop, task: task.id(), ended, timeout, before: waits }
     }
 
     /// Waits for a worker that ended without being stopped, which is a fault.
-    pub async fn ended(&mut self) -> Ended {
+    pub async fn ended(&mut self) -> EndedWorker {
         loop {
             match self.tasks.join_next_with_id().await {
                 // A stopping worker may still report that the store is lost.
@@ -317,8 +318,8 @@ fn published(config: &Config) -> Arc<str> {
     jwks::publish(&config.rsa_keys).into()
 }
 
-fn policy(config: &Config) -> Arc<Policy> {
-    Arc::new(Policy {
+fn policy(config: &Config) -> Arc<PollPolicy> {
+    Arc::new(PollPolicy {
         cadence: config.cadence.clone(),
         alerts: config.silence.clone(),
         first_poll: config.registration.first_poll,
@@ -345,8 +346,8 @@ async fn wait_for(mut before: EndSignal, by: Timestamp, heartbeat: &Heartbeat) {
     }
 }
 
-fn panicked(error: &JoinError) -> Ended {
-    Ended { worker: format!("a worker ({error})"), outcome: Ok(()) }
+fn panicked(error: &JoinError) -> EndedWorker {
+    EndedWorker { worker: format!("a worker ({error})"), outcome: Ok(()) }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const LIMIT: u32 = 100;
 const MOST: u32 = 1000;
 
 #[derive(Debug, Serialize)]
-struct Page {
+struct FeedPage {
     messages: Vec<FeedMessage>,
     /// Cursor after these messages.
     next: Cursor,
@@ -101,7 +101,7 @@ async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
     match read.await {
         Ok(Some(messages)) => {
             let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
-            let page = Page { messages, next };
+            let page = FeedPage { messages, next };
             json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values"))
         }
         Ok(None) => refused(&refusal(

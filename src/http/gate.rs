@@ -48,14 +48,14 @@ impl Default for Gate {
 
 /// The permit of a page. Dropping it releases it.
 #[derive(Debug)]
-pub(super) struct Visit {
+pub(super) struct PagePermit {
     gate: Arc<Gate>,
     /// End of its rest.
     rested: Mutex<Duration>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Visit {
+impl Drop for PagePermit {
     fn drop(&mut self) {
         let rested = *self.rested.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.gate.rested.lock().unwrap_or_else(PoisonError::into_inner).push(rested);
@@ -64,7 +64,7 @@ impl Drop for Visit {
 
 impl Gate {
     /// Waits for a permit; `None` after a timeout.
-    async fn enter(self: Arc<Self>) -> Option<Visit> {
+    async fn enter(self: Arc<Self>) -> Option<PagePermit> {
         let entered = async {
             let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
             let rested = {
@@ -73,7 +73,7 @@ impl Gate {
                 all.swap_remove(first)
             };
             // From here on dropping releases it, also if this future is cancelled.
-            let visit = Visit { gate: Arc::clone(&self), rested: Mutex::new(rested), _permit: permit };
+            let visit = PagePermit { gate: Arc::clone(&self), rested: Mutex::new(rested), _permit: permit };
             clock::sleep(rested.saturating_sub(self.watch.elapsed())).await;
             Some(visit)
         };
@@ -98,19 +98,19 @@ pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: 
 
 /// Spaces all requests in time.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RequestSpacing {
     watch: Stopwatch,
     /// Earliest time of the next answer. Locked while a request waits, so a cancelled request takes no turn.
     next: tokio::sync::Mutex<Duration>,
 }
 
-impl Default for Pace {
+impl Default for RequestSpacing {
     fn default() -> Self {
         Self { watch: Stopwatch::start(), next: tokio::sync::Mutex::default() }
     }
 }
 
-impl Pace {
+impl RequestSpacing {
     pub(super) async fn wait(&self) {
         let mut next = self.next.lock().await;
         let now = self.watch.elapsed();

@@ -20,13 +20,13 @@ use super::cached::Cached;
 use crate::clock;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::earlier;
-use crate::metrics::{self, OfSubscriber, metrics as process_metrics};
+use crate::metrics::{self, SubscriberLabelSet, metrics as process_metrics};
 use crate::store::StoreError;
 
 type Number = Gauge<f64, AtomicU64>;
-type Answer = Result<String, String>;
+type CachedText = Result<String, String>;
 
-pub(super) async fn metrics(State((sources, cached)): State<(Sources, Arc<Cached<Answer>>)>) -> Response {
+pub(super) async fn metrics(State((sources, cached)): State<(Sources, Arc<Cached<CachedText>>)>) -> Response {
     let text =
         cached.get(async || text(&sources, clock::now()).await.map_err(|error| error.to_string())).await;
     match text {
@@ -36,30 +36,30 @@ pub(super) async fn metrics(State((sources, cached)): State<(Sources, Arc<Cached
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfAccount {
+struct AccountLabelSet {
     account: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AccountState {
+struct AccountStateLabelSet {
     account: String,
     state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SubscriberState {
+struct SubscriberStateLabelSet {
     subscriber: String,
     state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
+struct LabelStateLabelSet {
     account: String,
     state: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct What {
+struct AttentionLabelSet {
     what: String,
 }
 
@@ -95,7 +95,7 @@ async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
         let what = what.as_ref().and_then(|what| what.as_str()).unwrap_or_default();
         *kinds.entry(what.to_owned()).or_default() += 1.0;
     }
-    kinds.into_iter().for_each(|(what, count)| attention.set(What { what }, count));
+    kinds.into_iter().for_each(|(what, count)| attention.set(AttentionLabelSet { what }, count));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).expect("a text takes everything");
     Ok(text)
@@ -135,13 +135,14 @@ fn counted(registry: &mut Registry, now: Timestamp) {
 }
 
 async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp) -> Result<(), StoreError> {
-    let gauge = |registry: &mut Registry, name, help| Gauges::<OfAccount>::new(registry, name, help, None);
+    let gauge =
+        |registry: &mut Registry, name, help| Gauges::<AccountLabelSet>::new(registry, name, help, None);
     let last_minute = gauge(registry, "requests_last_minute", "Requests to the API in the last 60 s");
     let per_minute = gauge(registry, "requests_per_minute_limit", "requests_per_minute of the configuration");
     let month = gauge(registry, "requests_this_month", "Requests to the API in this month");
     let per_month =
         gauge(registry, "requests_per_month_limit", "requests_per_month of the configuration; 0: no budget");
-    let stretch = Gauges::<OfAccount>::new(
+    let stretch = Gauges::<AccountLabelSet>::new(
         registry,
         "stretch",
         "Factor by which all waits are longer than planned; +Inf: no requests allowed",
@@ -149,7 +150,7 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
     );
     let due = gauge(registry, "labels_due", "Labels that are due");
     let first = gauge(registry, "first_polls_waiting", "Labels that wait for their first poll");
-    let states = Gauges::<AccountState>::new(
+    let states = Gauges::<AccountStateLabelSet>::new(
         registry,
         "account_state",
         "1 for the current state of the account",
@@ -158,7 +159,7 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
     let configured = Arc::clone(&sources.configured.borrow());
     for (name, limits) in &configured.accounts {
         let view = sources.store.account_view(name, *limits, now).await?;
-        let of = || OfAccount { account: view.name.clone() };
+        let of = || AccountLabelSet { account: view.name.clone() };
         last_minute.set(of(), view.requests_last_minute as f64);
         per_minute.set(of(), f64::from(view.requests_per_minute));
         month.set(of(), view.requests_this_month as f64);
@@ -167,7 +168,7 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
         due.set(of(), view.due as f64);
         first.set(of(), view.first_polls_waiting as f64);
         for status in AccountStatus::ALL {
-            let of = AccountState { account: view.name.clone(), state: status.as_str() };
+            let of = AccountStateLabelSet { account: view.name.clone(), state: status.as_str() };
             states.set(of, f64::from(u8::from(view.status == status)));
         }
     }
@@ -179,14 +180,15 @@ async fn of_subscribers(
     sources: &Sources,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let pending = Gauges::<OfSubscriber>::new(registry, "deliveries_pending", "Pending deliveries", None);
-    let oldest = Gauges::<OfSubscriber>::new(
+    let pending =
+        Gauges::<SubscriberLabelSet>::new(registry, "deliveries_pending", "Pending deliveries", None);
+    let oldest = Gauges::<SubscriberLabelSet>::new(
         registry,
         "deliveries_oldest_pending_age",
         "Age of the oldest pending delivery; 0: none",
         Some(Unit::Seconds),
     );
-    let states = Gauges::<SubscriberState>::new(
+    let states = Gauges::<SubscriberStateLabelSet>::new(
         registry,
         "subscriber_state",
         "1 for the current state of the subscriber",
@@ -194,13 +196,13 @@ async fn of_subscribers(
     );
     let configured = Arc::clone(&sources.configured.borrow());
     for view in sources.store.subscriber_views(&configured.subscribers).await? {
-        let of = || OfSubscriber { subscriber: view.name.clone() };
+        let of = || SubscriberLabelSet { subscriber: view.name.clone() };
         process_metrics().dead_of(&view.name);
         pending.set(of(), view.pending as f64);
         let age = view.oldest_pending_at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
         oldest.set(of(), age);
         for state in ["ok", "failing", "paused", "disabled", "removed"] {
-            let of = SubscriberState { subscriber: view.name.clone(), state };
+            let of = SubscriberStateLabelSet { subscriber: view.name.clone(), state };
             states.set(of, f64::from(u8::from(view.state == state)));
         }
     }
@@ -208,9 +210,9 @@ async fn of_subscribers(
 }
 
 async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
-    let labels = Gauges::<Labels>::new(registry, "labels", "Labels by account and state", None);
+    let labels = Gauges::<LabelStateLabelSet>::new(registry, "labels", "Labels by account and state", None);
     for count in sources.store.label_counts_by_account().await? {
-        labels.set(Labels { account: count.account, state: count.state }, count.labels as f64);
+        labels.set(LabelStateLabelSet { account: count.account, state: count.state }, count.labels as f64);
     }
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {
         let gauge = Number::default();

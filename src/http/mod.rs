@@ -152,10 +152,10 @@ fn routes(sources: Sources) -> Router {
 }
 
 /// Faults, and problems that need no restart.
-type Health = (Vec<String>, Vec<Degraded>);
+type HealthAnswer = (Vec<String>, Vec<Degraded>);
 
 async fn healthz(
-    State((sources, cached)): State<(Sources, Arc<Cached<Health>>)>,
+    State((sources, cached)): State<(Sources, Arc<Cached<HealthAnswer>>)>,
     headers: HeaderMap,
 ) -> impl IntoResponse {
     let (faults, mut degraded) =

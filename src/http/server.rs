@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
-use super::gate::{Pace, Visit};
+use super::gate::{PagePermit, RequestSpacing};
 use crate::clock::{self, Stopwatch};
 use crate::transport;
 
@@ -64,7 +64,7 @@ pub(super) async fn serve(
     routes: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let mut connections = Connections::new(routes);
+    let mut connections = OpenConnections::new(routes);
     let mut shutdown = pin!(shutdown);
     loop {
         let room = connections.has_room();
@@ -92,11 +92,11 @@ pub(super) async fn serve(
 }
 
 /// All open connections.
-struct Connections {
+struct OpenConnections {
     routes: Router,
     tasks: JoinSet<()>,
     open: HashMap<Id, (AbortHandle, Arc<Activity>)>,
-    pace: Arc<Pace>,
+    pace: Arc<RequestSpacing>,
     watch: Stopwatch,
     stop: watch::Sender<bool>,
 }
@@ -118,9 +118,9 @@ impl Activity {
 }
 
 /// A running answer.
-struct Busy(Arc<Activity>);
+struct RunningAnswer(Arc<Activity>);
 
-impl Busy {
+impl RunningAnswer {
     fn begin(activity: &Arc<Activity>) -> Self {
         activity.answers.fetch_add(1, Ordering::Relaxed);
         activity.note();
@@ -128,14 +128,14 @@ impl Busy {
     }
 }
 
-impl Drop for Busy {
+impl Drop for RunningAnswer {
     fn drop(&mut self) {
         self.0.answers.fetch_sub(1, Ordering::Relaxed);
         self.0.note();
     }
 }
 
-impl Connections {
+impl OpenConnections {
     fn new(routes: Router) -> Self {
         Self {
             routes,
@@ -179,7 +179,7 @@ impl Connections {
             (Arc::clone(&self.pace), Arc::clone(&activity), self.stop.subscribe());
         let task = self.tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let (busy, pace) = (Busy::begin(&noted), Arc::clone(&pace));
+                let (busy, pace) = (RunningAnswer::begin(&noted), Arc::clone(&pace));
                 let answer = routes.call(request.map(Body::new));
                 async move {
                     let answered = async {
@@ -222,11 +222,11 @@ fn millis(duration: Duration) -> u64 {
 /// An answer that is written to its connection piece by piece. It holds its permit until the last piece.
 struct Pieces {
     rest: Bytes,
-    _busy: Busy,
-    _visit: Option<Arc<Visit>>,
+    _busy: RunningAnswer,
+    _visit: Option<Arc<PagePermit>>,
 }
 
-async fn in_pieces(answer: Response<Body>, busy: Busy) -> Response<Pieces> {
+async fn in_pieces(answer: Response<Body>, busy: RunningAnswer) -> Response<Pieces> {
     let (mut parts, body) = answer.into_parts();
     let rest = match to_bytes(body, LONGEST).await {
         Ok(rest) => rest,

@@ -15,7 +15,10 @@ use crate::domain::retry_after;
 use crate::domain::tracking::Tracking;
 use crate::domain::tracking::reading::Reading;
 use crate::shortage;
-use crate::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport, shown_location};
+use crate::transport::{
+    ConnectionLimits, ExchangeProgress, Failure, FailureCause, HttpAnswer, Settings, Transport,
+    shown_location,
+};
 
 /// Placeholder for the label id while a URL is parsed.
 const PLACEHOLDER: &str = "se-place-of-the-label-id";
@@ -50,7 +53,7 @@ impl AccountClient {
             proxies: account.proxies.clone(),
             manner: None,
             max_idle: account.max_in_flight as usize,
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
             connect_timeout: Some(CONNECT),
         };
         let transport = Transport::new(&url, settings).map_err(no_client)?;
@@ -90,7 +93,7 @@ impl AccountClient {
 
     /// Returns status and whole body, or the reading if the status is enough.
     pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<Whole, Reading> {
-        let progress = Progress::default();
+        let progress = ExchangeProgress::default();
         let exchange = async {
             let no_body = Bytes::new();
             let answer = self.transport.send(&Method::GET, target, &self.headers, &no_body, &progress).await;
@@ -139,8 +142,8 @@ impl AccountClient {
 }
 
 /// Returns the whole answer, or the reading that follows from its status alone.
-async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
-    let Answer { status, headers, body } = answer;
+async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<Whole, Reading> {
+    let HttpAnswer { status, headers, body } = answer;
     if status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| retry_after::parse(text, now));
@@ -163,7 +166,7 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
             let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
             Err(Reading::Garbled { status: status.as_u16(), detail })
         }
-        Err(failure) if failure.fault == Fault::Ours => Err(failed(failure, now)),
+        Err(failure) if failure.fault == FailureCause::Ours => Err(failed(failure, now)),
         Err(failure) => Err(Reading::Garbled {
             status: status.as_u16(),
             detail: format!("the answer is incomplete: {}", failure.detail),
@@ -174,14 +177,18 @@ async fn whole(answer: Answer, now: Timestamp) -> Result<Whole, Reading> {
 fn failed(failure: Failure, now: Timestamp) -> Reading {
     let Failure { fault, detail } = failure;
     match fault {
-        Fault::Ours => {
+        FailureCause::Ours => {
             shortage::note(&detail, now);
             Reading::OurFault { detail }
         }
-        Fault::Unreadable { status } => Reading::Garbled { status: status.unwrap_or_default(), detail },
-        Fault::Name | Fault::Address | Fault::Connect | Fault::Tls | Fault::Reset => {
-            Reading::NoConnection { detail }
+        FailureCause::Unreadable { status } => {
+            Reading::Garbled { status: status.unwrap_or_default(), detail }
         }
+        FailureCause::Name
+        | FailureCause::Address
+        | FailureCause::Connect
+        | FailureCause::Tls
+        | FailureCause::Reset => Reading::NoConnection { detail },
     }
 }
 

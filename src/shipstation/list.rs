@@ -13,7 +13,7 @@ use super::account::Whole;
 use super::{Client, NoClient, wire};
 use crate::domain::account::Account;
 use crate::domain::label::{LabelId, Metadata};
-use crate::domain::polling::discovery::{ListRequest, Listed, ListedState, Page};
+use crate::domain::polling::discovery::{ListPage, ListRequest, ListedLabel, ListedState};
 use crate::domain::tracking::Text;
 use crate::domain::tracking::reading::Reading;
 
@@ -31,7 +31,7 @@ impl Client {
         url: &str,
         request: ListRequest,
         now: Timestamp,
-    ) -> Result<Page, Reading> {
+    ) -> Result<ListPage, Reading> {
         let client = self.of(account).map_err(|NoClient(detail)| Reading::NoConnection { detail })?;
         let ListRequest { created_from: from, page, page_size, voided_only } = request;
         let voided = if voided_only { "&label_status=voided" } else { "" };
@@ -46,7 +46,7 @@ impl Client {
     }
 }
 
-fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<Page, Reading> {
+fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<ListPage, Reading> {
     let code = status.as_u16();
     let error_text = || wire::code(body);
     Err(match status {
@@ -108,19 +108,19 @@ struct WireLabel {
 }
 
 /// Returns the page, or an error that does not quote the answer.
-fn parse(body: &[u8], number: u32) -> Result<Page, String> {
+fn parse(body: &[u8], number: u32) -> Result<ListPage, String> {
     let wire: WirePage = serde_json::from_slice(body).map_err(|error| {
         format!("not a valid list of labels: error at line {}, column {}", error.line(), error.column())
     })?;
     let total = wire.labels.len();
-    let labels: Vec<Listed> = wire.labels.into_iter().filter_map(WireLabel::listed).collect();
+    let labels: Vec<ListedLabel> = wire.labels.into_iter().filter_map(WireLabel::listed).collect();
     let next = wire.links.and_then(|links| links.next).and_then(|next| next.href.into_option());
     let more = wire.pages.map_or(next.is_some(), |pages| u64::from(number) < pages);
-    Ok(Page { more, illegible: total - labels.len(), labels })
+    Ok(ListPage { more, illegible: total - labels.len(), labels })
 }
 
 impl WireLabel {
-    fn listed(self) -> Option<Listed> {
+    fn listed(self) -> Option<ListedLabel> {
         let id: LabelId = self.label_id.as_deref()?.parse().ok()?;
         let flag = |text: &Text| match text.as_deref() {
             Some("true") => Some(true),
@@ -141,7 +141,7 @@ impl WireLabel {
             Some((key.to_owned(), Json::String(text)))
         });
         let metadata: Metadata = short.collect();
-        Some(Listed { id, created_at, state, metadata })
+        Some(ListedLabel { id, created_at, state, metadata })
     }
 }
 

@@ -157,7 +157,7 @@ fn cell(before: Option<&Passage>, since: Timestamp, at: Timestamp) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::polling::cadence::Observation;
+    use crate::domain::polling::cadence::CadenceFields;
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + hours * 3_600).unwrap()
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn at_one_rate_even_polls_are_optimal() {
         // Memoryless changes in one cell: the bound is half the interval.
-        let sight = Observation { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
+        let sight = CadenceFields { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
         let mut dice = fastrand::Rng::with_seed(1);
         let mut hours = 0.0;
         let passages = (0..40_000).map(|_| {

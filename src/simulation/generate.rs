@@ -26,7 +26,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::travel::{Passage, Travel};
-use crate::domain::polling::cadence::Observation;
+use crate::domain::polling::cadence::CadenceFields;
 use crate::domain::tracking::StatusCode;
 
 /// The first day of the year in which labels are registered.
@@ -50,7 +50,7 @@ struct Parcel<'a> {
     offset: Offset,
     carrier: (&'static str, f64),
     now: Timestamp,
-    sight: Observation,
+    sight: CadenceFields,
     passages: Vec<Passage>,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Parcel<'a> {
         };
         let at = day.to_datetime(clock(dice.f64() * 10.0 + 8.0));
         let now = instant(offset, at);
-        let sight = Observation {
+        let sight = CadenceFields {
             status: Some(StatusCode::NotYetInSystem),
             out_for_delivery: false,
             estimate: None,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::domain::journey::{Journey, JourneyFileError};
 use crate::domain::label::LabelId;
-use crate::domain::polling::cadence::Observation;
+use crate::domain::polling::cadence::CadenceFields;
 use crate::domain::tracking::Tracking;
 
 /// Journey of one label.
@@ -22,7 +22,7 @@ pub struct Travel {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Passage {
     pub at: Timestamp,
-    pub sight: Observation,
+    pub sight: CadenceFields,
     /// Whether it counts as a change: the first answer if it holds events, each later one if it differs from the one
     /// before.
     pub news: bool,
@@ -56,7 +56,7 @@ fn of_line(journey: Journey<'_>) -> Result<Travel, String> {
         let news = before.as_ref().map_or(!tracking.events.is_empty(), |before| *before != value);
         before = Some(value);
         carrier = tracking.carrier_code.as_deref().map(Box::from).or(carrier);
-        passages.push(Passage { at: seen.at, sight: Observation::of(&tracking), news });
+        passages.push(Passage { at: seen.at, sight: CadenceFields::of(&tracking), news });
     }
     Ok(Travel { label_id: id.to_string(), registered_at: journey.registered_at, carrier, passages })
 }

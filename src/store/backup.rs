@@ -57,7 +57,7 @@ pub struct Backup {
 
 /// Result of a backup.
 #[derive(Clone, Copy, Debug)]
-pub struct Written {
+pub struct BackupResult {
     pub bytes: u64,
 }
 
@@ -103,7 +103,7 @@ impl Backup {
     }
 
     /// Copies the database, checks the copy, and renames it to the target.
-    pub async fn write(mut self) -> Result<Written, BackupError> {
+    pub async fn write(mut self) -> Result<BackupResult, BackupError> {
         let copied = sqlx::query("VACUUM INTO ?")
             .bind(self.partial.as_os_str().to_string_lossy().into_owned())
             .execute(&mut self.source)
@@ -126,7 +126,7 @@ impl Backup {
             // Sync the directory, so that the new name survives a power loss. Not all file systems support this.
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
-        Ok(Written { bytes })
+        Ok(BackupResult { bytes })
     }
 
     async fn verify(&self) -> Result<(), BackupError> {

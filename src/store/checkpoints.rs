@@ -28,12 +28,12 @@ fn is_held_by_readers(pages: i64, copied: i64) -> bool {
 
 /// Counts the rows written since the last checkpoint.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct RowsWritten {
     rows: AtomicU64,
     wake: Notify,
 }
 
-impl Written {
+impl RowsWritten {
     pub fn add(&self, rows: usize) {
         let before = self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         if before == 0 || before + rows as u64 >= ROWS {
@@ -43,7 +43,7 @@ impl Written {
 }
 
 /// Makes checkpoints until it is dropped.
-pub(super) async fn run(connection: &mut SqliteConnection, written: &Written) {
+pub(super) async fn run(connection: &mut SqliteConnection, written: &RowsWritten) {
     loop {
         written.wake.notified().await;
         while written.rows.load(Ordering::Relaxed) < ROWS {

@@ -7,18 +7,18 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::registering::{Change, Origin, Row, insert, next_version, revive};
+use super::registering::{RegisteredBy, RegistrationRow, RegistryChange, insert, next_version, revive};
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::label::{AccountName, LabelId, Source};
-use crate::domain::polling::discovery::{Listed, Progress};
+use crate::domain::polling::discovery::{DiscoveryProgress, ListedLabel};
 
 /// Labels of one page of the list.
 #[derive(Clone, Debug)]
 pub struct Discovered {
     pub account: AccountName,
-    pub tracked: Vec<Listed>,
+    pub tracked: Vec<ListedLabel>,
     pub voided: Vec<LabelId>,
-    pub progress: Progress,
+    pub progress: DiscoveryProgress,
 }
 
 /// Changes of the registry by a page.
@@ -32,13 +32,13 @@ pub struct DiscoveryChanges {
 
 impl Store {
     /// Returns the progress of the account's discovery.
-    pub async fn discovery_progress(&self, account: &AccountName) -> Result<Progress, StoreError> {
+    pub async fn discovery_progress(&self, account: &AccountName) -> Result<DiscoveryProgress, StoreError> {
         let account = account.as_str();
         let row =
             sqlx::query!("SELECT position, voids_sought_at FROM discoveries WHERE account = ?", account)
                 .fetch_optional(&self.readers)
                 .await?;
-        Ok(row.map_or(Progress::default(), |row| Progress {
+        Ok(row.map_or(DiscoveryProgress::default(), |row| DiscoveryProgress {
             position: row.position.map(at),
             voids_sought_at: row.voids_sought_at.map(at),
         }))
@@ -50,11 +50,10 @@ impl Store {
         found: &Discovered,
         now: Timestamp,
     ) -> Result<DiscoveryChanges, StoreError> {
-        let rows = found
-            .tracked
-            .iter()
-            .map(|label| Row::new(&found.account, &label.id, Source::Discovered, &label.metadata, None));
-        let tracked: Vec<Row> = rows.collect();
+        let rows = found.tracked.iter().map(|label| {
+            RegistrationRow::new(&found.account, &label.id, Source::Discovered, &label.metadata, None)
+        });
+        let tracked: Vec<RegistrationRow> = rows.collect();
         let voided = json(&found.voided.iter().map(LabelId::as_str).collect::<Vec<_>>());
         let (account, progress) = (found.account.to_string(), found.progress);
         let (changes, version) = self
@@ -62,7 +61,7 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
-                    let change = Change { by: Origin::Discovery, version, now };
+                    let change = RegistryChange { by: RegisteredBy::Discovery, version, now };
                     let added = register(tx, &account, &tracked, change).await?;
                     let dropped = drop_voided(tx, &account, &voided, version).await?;
                     write_progress(tx, &account, progress).await?;
@@ -82,12 +81,12 @@ impl Store {
 async fn register(
     tx: &mut SqliteConnection,
     account: &str,
-    tracked: &[Row],
-    change: Change,
+    tracked: &[RegistrationRow],
+    change: RegistryChange,
 ) -> Result<u64, sqlx::Error> {
     // Example: a label that was in a file before.
     let revived = revive(tx, tracked, change).await?;
-    let ids = json(&tracked.iter().map(Row::label_id).collect::<Vec<_>>());
+    let ids = json(&tracked.iter().map(RegistrationRow::label_id).collect::<Vec<_>>());
     // A label registered otherwise too: only the flag changes.
     sqlx::query!(
         "UPDATE labels SET by_discovery = 1
@@ -125,7 +124,7 @@ async fn drop_voided(
 async fn write_progress(
     tx: &mut SqliteConnection,
     account: &str,
-    progress: Progress,
+    progress: DiscoveryProgress,
 ) -> Result<(), sqlx::Error> {
     let (position, voids_sought_at) = (progress.position.map(ms), progress.voids_sought_at.map(ms));
     sqlx::query!(

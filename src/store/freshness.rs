@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 use super::bulk::Bulk;
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
-use crate::domain::polling::freshness::Notice;
+use crate::domain::polling::freshness::Measurement;
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -28,17 +28,20 @@ const COUNT: Bulk = Bulk {
 
 /// A notice with the columns under which it is counted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Noticed<'a> {
+pub(super) struct MeasurementRow<'a> {
     pub account: &'a AccountName,
     pub carrier: Option<&'a str>,
-    pub notice: Notice,
+    pub notice: Measurement,
     pub at: Timestamp,
 }
 
 /// Counts notices in an open transaction. Without notices it runs no statement.
-pub(super) async fn count(tx: &mut SqliteConnection, notices: &[Noticed<'_>]) -> Result<(), sqlx::Error> {
+pub(super) async fn count(
+    tx: &mut SqliteConnection,
+    notices: &[MeasurementRow<'_>],
+) -> Result<(), sqlx::Error> {
     let mut counts: BTreeMap<_, i64> = BTreeMap::new();
-    for Noticed { account, carrier, notice, at } in notices {
+    for MeasurementRow { account, carrier, notice, at } in notices {
         let what = (notice.kind.as_str(), notice.delivered, day_of(*at), notice.bucket.index());
         *counts.entry((account.as_str(), carrier.unwrap_or_default(), what)).or_default() += 1;
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 
-use super::messages::{Keys, write_system_messages};
+use super::messages::{LastKeys, write_system_messages};
 use super::records::{EndedAttempt, NewDelivery};
 use super::reschedule::{hastened_by, reschedule};
 use super::{Store, StoreError, at, ms};
@@ -137,7 +137,7 @@ impl Store {
                 Box::pin(async move {
                     let subscriber = name.as_str();
                     // Must run before the first write of this hour.
-                    Keys::read(tx, at(now)).await?;
+                    LastKeys::read(tx, at(now)).await?;
                     let message = sqlx::query_scalar!(
                         r#"INSERT INTO messages (message_id, type, created_at, body) VALUES (?, ?, ?, ?)
                            RETURNING message_key AS "key!""#,

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
-use super::registering::{Change, Origin, Registered, Row, next_version, register};
+use super::registering::{
+    RegisterResult, RegisteredBy, RegistrationRow, RegistryChange, next_version, register,
+};
 use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
 
@@ -26,7 +28,7 @@ pub enum Removal {
 
 /// A registered label, as needed to register it by hand again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownLabel {
     pub label_id: String,
     pub by_config: bool,
     /// JSON.
@@ -62,8 +64,9 @@ impl Store {
         wanted: &[(Registration, Option<i64>)],
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let rows = wanted.iter().map(|(registration, file)| Row::of(registration, *file)).collect();
-        Ok(self.register(rows, Origin::Config, now).await?.inserted)
+        let rows =
+            wanted.iter().map(|(registration, file)| RegistrationRow::of(registration, *file)).collect();
+        Ok(self.register(rows, RegisteredBy::Config, now).await?.inserted)
     }
 
     /// Removes registrations of the configuration. Labels without another registration are no longer polled; their
@@ -88,19 +91,24 @@ impl Store {
     pub async fn add_by_hand(&self, wanted: &[Registration], now: Timestamp) -> Result<u64, StoreError> {
         let mut added = 0;
         for chunk in wanted.chunks(CHUNK) {
-            let rows = chunk.iter().map(|registration| Row::of(registration, None)).collect();
-            added += self.register(rows, Origin::Hand, now).await?.inserted;
+            let rows = chunk.iter().map(|registration| RegistrationRow::of(registration, None)).collect();
+            added += self.register(rows, RegisteredBy::Hand, now).await?.inserted;
         }
         Ok(added)
     }
 
-    async fn register(&self, rows: Vec<Row>, by: Origin, now: Timestamp) -> Result<Registered, StoreError> {
+    async fn register(
+        &self,
+        rows: Vec<RegistrationRow>,
+        by: RegisteredBy,
+        now: Timestamp,
+    ) -> Result<RegisterResult, StoreError> {
         let (registered, version) = self
             .writer
             .write(move |tx| {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
-                    Ok((register(tx, &rows, Change { by, version, now }).await?, version))
+                    Ok((register(tx, &rows, RegistryChange { by, version, now }).await?, version))
                 })
             })
             .await?;
@@ -177,10 +185,10 @@ impl Store {
     }
 
     /// Returns the `ids` that are registered for the account and not removed.
-    pub async fn known_among(&self, account: &str, ids: &[&str]) -> Result<Vec<Known>, StoreError> {
+    pub async fn known_among(&self, account: &str, ids: &[&str]) -> Result<Vec<KnownLabel>, StoreError> {
         let ids = json(ids);
         let known = sqlx::query_as!(
-            Known,
+            KnownLabel,
             r#"SELECT label_id, by_config AS "by_config: bool", metadata FROM labels
              WHERE account = ?1 AND label_id IN (SELECT value FROM json_each(?2)) AND state <> 'removed'"#,
             account,

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::polling::cadence::RowName;
-use crate::domain::polling::learning::{Group, LearnedRates, Tally};
+use crate::domain::polling::learning::{LearnedRates, RateCounts, RateGroup};
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct RateRow<'a> {
     carrier: &'a str,
     state: &'a str,
-    tally: &'a Tally,
+    tally: &'a RateCounts,
 }
 
 impl Store {
@@ -25,17 +25,17 @@ impl Store {
         let saved_at = rows.iter().map(|row| at(row.saved_at)).max();
         let kinds = rows.into_iter().filter_map(|row| {
             let state = RowName::parse(&row.state)?;
-            let tally: Tally = serde_json::from_str(&row.tally).ok()?;
-            Some((Group { carrier: row.carrier.into(), state }, tally))
+            let tally: RateCounts = serde_json::from_str(&row.tally).ok()?;
+            Some((RateGroup { carrier: row.carrier.into(), state }, tally))
         });
         Ok((kinds.collect(), saved_at))
     }
 
     /// Writes all learned rates.
     pub async fn save_learned_rates(&self, rates: &LearnedRates, now: Timestamp) -> Result<(), StoreError> {
-        let rows: Vec<Row<'_>> = rates
+        let rows: Vec<RateRow<'_>> = rates
             .iter()
-            .map(|(kind, tally)| Row { carrier: &kind.carrier, state: kind.state.as_str(), tally })
+            .map(|(kind, tally)| RateRow { carrier: &kind.carrier, state: kind.state.as_str(), tally })
             .collect();
         let (rows, now) = (json(&rows), ms(now));
         self.writer

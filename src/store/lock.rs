@@ -25,12 +25,12 @@ pub struct DaemonLock {
     _database: File,
     beside: File,
     path: PathBuf,
-    record: Record,
+    record: DaemonRecord,
 }
 
 /// The record of a running daemon in `DATABASE.lock`. A `pid` of 0: not yet written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct DaemonRecord {
     pub pid: u32,
     /// Number of reloads by SIGHUP that have started.
     pub reloads_begun: u64,
@@ -76,7 +76,7 @@ impl DaemonLock {
             _database: database,
             beside,
             path: lock_path.clone(),
-            record: Record { pid: std::process::id(), ..Record::default() },
+            record: DaemonRecord { pid: std::process::id(), ..DaemonRecord::default() },
         };
         lock.write().map_err(|error| refusal(&path, format!("{}: {error}", lock_path.display())))?;
         Ok(lock)
@@ -123,7 +123,7 @@ pub fn daemon_runs(path: &Path) -> Option<u32> {
 }
 
 /// Returns the record of the daemon that runs on the database at `path`, if any.
-pub fn running(path: &Path) -> Option<Record> {
+pub fn running(path: &Path) -> Option<DaemonRecord> {
     let file = File::open(lock_path(path)).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(read(&file)),
@@ -143,7 +143,7 @@ pub fn runs_under_another_name(path: &Path) -> bool {
 }
 
 /// Reads the record. It may be incomplete while it is being written.
-fn read(file: &File) -> Record {
+fn read(file: &File) -> DaemonRecord {
     for _ in 0..100 {
         let length = file.metadata().map_or(0, |file| file.len());
         let mut text = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -153,7 +153,7 @@ fn read(file: &File) -> Record {
         }
         std::thread::yield_now();
     }
-    Record::default()
+    DaemonRecord::default()
 }
 
 fn open_or_create(path: &Path) -> io::Result<File> {

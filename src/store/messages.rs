@@ -65,12 +65,12 @@ impl MessageRow<'_> {
 
 /// The highest keys ever assigned. Only the inserting transaction uses them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Keys {
+pub(super) struct LastKeys {
     message: i64,
     delivery: i64,
 }
 
-impl Keys {
+impl LastKeys {
     /// Reads the keys before the first message of a transaction is written, and records where the hour of `now` begins.
     pub async fn read(tx: &mut SqliteConnection, now: Timestamp) -> Result<Self, sqlx::Error> {
         let hour = ms(now).div_euclid(3_600_000);
@@ -104,7 +104,7 @@ async fn insert_messages(
     hours.dedup_by_key(|at| ms(*at).div_euclid(3_600_000));
     let mut keys = None;
     for hour in hours {
-        keys = Some(Keys::read(tx, hour).await?);
+        keys = Some(LastKeys::read(tx, hour).await?);
     }
     let Some(keys) = keys else { return Ok(Vec::new()) };
     for (key, row) in (keys.message + 1..).zip(&mut messages) {

@@ -4,7 +4,7 @@
 //! each. A record is skipped whole if the registry changed its label since the poll was sent; the label is then due
 //! again.
 //!
-//! Unchanged polls are written in batches ([`Flush`]).
+//! Unchanged polls are written in batches ([`PollBatch`]).
 //!
 //! Crash point: before a batch is written, its labels are polled once more.
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::freshness::{self, Noticed};
+use super::freshness::{self, MeasurementRow};
 use super::history::write_events;
 use super::label_row::{self, Polled};
 use super::messages::write_messages;
@@ -22,14 +22,14 @@ use super::records::NewDelivery;
 use super::usage::{self, Usage};
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
-use crate::domain::polling::freshness::Notice;
+use crate::domain::polling::freshness::Measurement;
 
 pub use super::label_row::UnchangedPoll;
 pub use super::records::PollRecord;
 
 /// Result of writing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
+pub enum RecordResult {
     Done,
     /// The registry changed the label meanwhile; nothing was written.
     Superseded,
@@ -37,23 +37,23 @@ pub enum Recorded {
 
 impl Store {
     /// Writes the record of a poll, together with other waiting jobs.
-    pub async fn record_poll(&self, record: PollRecord) -> Result<Recorded, StoreError> {
+    pub async fn record_poll(&self, record: PollRecord) -> Result<RecordResult, StoreError> {
         self.writer.poll(record).await
     }
 
     /// Writes a poller's batch, together with other waiting jobs.
-    pub async fn flush(&self, flush: Flush) -> Result<(), StoreError> {
+    pub async fn flush(&self, flush: PollBatch) -> Result<(), StoreError> {
         self.writer.flush(flush).await
     }
 }
 
-/// Writes the records into an open transaction. Returns one [`Recorded`] for each, in order. New deliveries are added
+/// Writes the records into an open transaction. Returns one [`RecordResult`] for each, in order. New deliveries are added
 /// to `new` and handed over after the commit.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
     records: &[PollRecord],
     new: &mut Vec<NewDelivery>,
-) -> Result<Vec<Recorded>, sqlx::Error> {
+) -> Result<Vec<RecordResult>, sqlx::Error> {
     let polled = records.iter().map(|record| Polled {
         row: record.row,
         version: record.version,
@@ -66,43 +66,43 @@ pub(super) async fn record(
     write_events(tx, &taken).await?;
     new.extend(write_messages(tx, &taken).await?);
     let notices = taken.iter().flat_map(|record| {
-        record.notices.iter().map(|notice| Noticed {
+        record.notices.iter().map(|notice| MeasurementRow {
             account: &record.account_name,
             carrier: record.poll_state.carrier_code.as_deref(),
             notice: *notice,
             at: record.polled_at,
         })
     });
-    let notices: Vec<Noticed<'_>> = notices.collect();
+    let notices: Vec<MeasurementRow<'_>> = notices.collect();
     freshness::count(tx, &notices).await?;
     let outcome = |record: &PollRecord| match accepted.contains(&record.row) {
-        true => Recorded::Done,
-        false => Recorded::Superseded,
+        true => RecordResult::Done,
+        false => RecordResult::Superseded,
     };
     Ok(records.iter().map(outcome).collect())
 }
 
 /// A poller's batch: unchanged polls and the requests that were counted.
 #[derive(Debug)]
-pub struct Flush {
+pub struct PollBatch {
     pub account: AccountName,
     pub unchanged: Vec<UnchangedPoll>,
     /// How late polls were sent, by carrier.
-    pub notices: Vec<(Option<Arc<str>>, Notice)>,
+    pub notices: Vec<(Option<Arc<str>>, Measurement)>,
     pub usage: Usage,
     pub now: Timestamp,
 }
 
 /// Writes a poller's batch into an open transaction.
-pub(super) async fn flush(tx: &mut SqliteConnection, flush: &Flush) -> Result<(), sqlx::Error> {
+pub(super) async fn flush(tx: &mut SqliteConnection, flush: &PollBatch) -> Result<(), sqlx::Error> {
     label_row::write_unchanged(tx, &flush.unchanged).await?;
-    let notices = flush.notices.iter().map(|(carrier, notice)| Noticed {
+    let notices = flush.notices.iter().map(|(carrier, notice)| MeasurementRow {
         account: &flush.account,
         carrier: carrier.as_deref(),
         notice: *notice,
         at: flush.now,
     });
-    let notices: Vec<Noticed<'_>> = notices.collect();
+    let notices: Vec<MeasurementRow<'_>> = notices.collect();
     freshness::count(tx, &notices).await?;
     usage::count(tx, &flush.account, &flush.usage, flush.now).await
 }

@@ -11,7 +11,7 @@ use crate::domain::messages::Message;
 use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::polling::account_status::{AccountChange, AccountState};
-use crate::domain::polling::freshness::Notice;
+use crate::domain::polling::freshness::Measurement;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::poll::{POLLS_KEPT, PollPlan, PollSummary};
 use crate::domain::tracking::history::EventWrites;
@@ -57,7 +57,7 @@ pub struct PollRecord {
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
     /// Freshness measurements of the poll.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<Measurement>,
     /// The account's new status, if this poll changed it, with the messages about it.
     pub account: Option<AccountRecord>,
 }

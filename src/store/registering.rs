@@ -16,13 +16,13 @@ const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Origin of a registration.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum RegisteredBy {
     Config,
     Hand,
     Discovery,
 }
 
-impl Origin {
+impl RegisteredBy {
     /// Returns `by_config`, `by_hand` and `by_discovery` of a label registered only by this origin.
     fn flags(self) -> [i64; 3] {
         [Self::Config, Self::Hand, Self::Discovery].map(|origin| i64::from(origin == self))
@@ -31,7 +31,7 @@ impl Origin {
 
 /// A label to register, as the statements take it.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct RegistrationRow {
     account: AccountName,
     id: LabelId,
     source: Source,
@@ -40,7 +40,7 @@ pub(super) struct Row {
     file_key: Option<i64>,
 }
 
-impl Row {
+impl RegistrationRow {
     pub(super) fn new(
         account: &AccountName,
         id: &LabelId,
@@ -64,15 +64,15 @@ impl Row {
 
 /// Values that a transaction writes to all registrations it changes.
 #[derive(Clone, Copy)]
-pub(super) struct Change {
-    pub by: Origin,
+pub(super) struct RegistryChange {
+    pub by: RegisteredBy,
     pub version: i64,
     pub now: Timestamp,
 }
 
 /// Result of registering rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Registered {
+pub(super) struct RegisterResult {
     pub taken_over: u64,
     pub revived: u64,
     pub inserted: u64,
@@ -89,20 +89,20 @@ pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64, sqlx:
 /// labels. Discovery has its own statements, because it does not update polled labels.
 pub(super) async fn register(
     tx: &mut SqliteConnection,
-    rows: &[Row],
-    change: Change,
-) -> Result<Registered, sqlx::Error> {
+    rows: &[RegistrationRow],
+    change: RegistryChange,
+) -> Result<RegisterResult, sqlx::Error> {
     let taken_over = update(tx, rows, change).await?;
     let revived = revive(tx, rows, change).await?;
     let inserted = insert(tx, rows, change).await?;
-    Ok(Registered { taken_over, revived, inserted })
+    Ok(RegisterResult { taken_over, revived, inserted })
 }
 
 /// Columns of `wanted` in the statements: 1 account, 2 label_id, 3 source, 4 metadata, 5 file_key, 6 version, 7 now, 8
 /// to 10 the flags.
 const COLUMNS: usize = 10;
 
-fn bind(change: Change) -> impl Fn(&Row, &mut Values) {
+fn bind(change: RegistryChange) -> impl Fn(&RegistrationRow, &mut Values) {
     let [by_config, by_hand, by_discovery] = change.by.flags();
     let now = ms(change.now);
     move |row, values| {
@@ -123,7 +123,11 @@ fn bind(change: Change) -> impl Fn(&Row, &mut Values) {
 /// Updates labels that are polled already: adds the origin, or changes its values. A registration by hand without
 /// metadata keeps the existing metadata. If only the label file differs, the version stays, so polls in flight are
 /// recorded.
-async fn update(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Result<u64, sqlx::Error> {
+async fn update(
+    tx: &mut SqliteConnection,
+    rows: &[RegistrationRow],
+    change: RegistryChange,
+) -> Result<u64, sqlx::Error> {
     const BY_CONFIG: Bulk = Bulk {
         before: "UPDATE labels SET by_config = 1, source = wanted.column3, metadata = wanted.column4,
             file_key = wanted.column5,
@@ -143,9 +147,9 @@ async fn update(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Resu
          WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2 AND labels.state <> 'removed'",
     };
     match change.by {
-        Origin::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
-        Origin::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
-        Origin::Discovery => Ok(0),
+        RegisteredBy::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
+        RegisteredBy::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
+        RegisteredBy::Discovery => Ok(0),
     }
 }
 
@@ -154,8 +158,8 @@ async fn update(tx: &mut SqliteConnection, rows: &[Row], change: Change) -> Resu
 /// hand. Returns how many were revived.
 pub(super) async fn revive(
     tx: &mut SqliteConnection,
-    rows: &[Row],
-    change: Change,
+    rows: &[RegistrationRow],
+    change: RegistryChange,
 ) -> Result<u64, sqlx::Error> {
     const RESUME: Bulk = Bulk {
         before: "UPDATE labels SET version = wanted.column6, by_config = 1, dismissed = 0,
@@ -185,9 +189,9 @@ pub(super) async fn revive(
            AND labels.state = 'removed' AND (labels.dismissed = 0 OR wanted.column10 = 0)",
     };
     let mut revived = 0;
-    if change.by == Origin::Config {
+    if change.by == RegisteredBy::Config {
         let since = change.now.checked_sub(RESUMES_WITHIN).unwrap_or(change.now);
-        revived += RESUME.execute(tx, rows, bind(Change { now: since, ..change })).await?;
+        revived += RESUME.execute(tx, rows, bind(RegistryChange { now: since, ..change })).await?;
     }
     revived += RESTART.execute(tx, rows, bind(change)).await?;
     Ok(revived)
@@ -196,8 +200,8 @@ pub(super) async fn revive(
 /// Inserts unknown labels, due at once. Returns how many were inserted.
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
-    rows: &[Row],
-    change: Change,
+    rows: &[RegistrationRow],
+    change: RegistryChange,
 ) -> Result<u64, sqlx::Error> {
     const INSERT: Bulk = Bulk {
         before: "INSERT INTO labels (account, label_id, source, metadata, file_key, version, registered_at,

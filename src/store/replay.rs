@@ -24,7 +24,7 @@ use crate::domain::messages::subscriber::{Format, SubscriberName};
 /// State of a message for the subscriber before the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Before {
+pub enum StateBefore {
     Pending,
     Delivered,
     Dead,
@@ -32,7 +32,7 @@ pub enum Before {
     Never,
 }
 
-impl Before {
+impl StateBefore {
     fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -45,7 +45,7 @@ impl Before {
 
 /// Selection of stored messages.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub struct ReplaySpan {
     pub since: Timestamp,
     /// Exclusive end.
     pub until: Timestamp,
@@ -55,7 +55,7 @@ pub struct Span {
 
 /// A stored message and its state for the subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredMessage {
     pub row: i64,
     pub message_id: String,
     pub label_row: Option<i64>,
@@ -66,7 +66,7 @@ pub struct Stored {
     pub kind: String,
     pub account: Option<String>,
     pub created_at: Timestamp,
-    pub before: Before,
+    pub before: StateBefore,
 }
 
 /// A message to be sent again.
@@ -75,12 +75,12 @@ pub struct Repeat {
     /// Key of the message.
     pub message: i64,
     pub lane: Option<i64>,
-    pub before: Before,
+    pub before: StateBefore,
     /// Earliest time of the attempt.
     pub at: Timestamp,
 }
 
-struct Row {
+struct StoredMessageRow {
     message_key: i64,
     message_id: String,
     label_key: Option<i64>,
@@ -93,8 +93,8 @@ struct Row {
     state: Option<String>,
 }
 
-impl From<Row> for Stored {
-    fn from(row: Row) -> Self {
+impl From<StoredMessageRow> for StoredMessage {
+    fn from(row: StoredMessageRow) -> Self {
         Self {
             row: row.message_key,
             message_id: row.message_id,
@@ -106,10 +106,10 @@ impl From<Row> for Stored {
             account: row.account,
             created_at: at(row.created_at),
             before: match row.state.as_deref() {
-                Some("pending") => Before::Pending,
-                Some("delivered") => Before::Delivered,
-                Some(_) => Before::Dead,
-                None => Before::Never,
+                Some("pending") => StateBefore::Pending,
+                Some("delivered") => StateBefore::Delivered,
+                Some(_) => StateBefore::Dead,
+                None => StateBefore::Never,
             },
         }
     }
@@ -120,9 +120,9 @@ impl Store {
     pub async fn stored_messages(
         &self,
         subscriber: &SubscriberName,
-        span: &Span,
-        after: Option<&Stored>,
-    ) -> Result<Vec<Stored>, StoreError> {
+        span: &ReplaySpan,
+        after: Option<&StoredMessage>,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
         let after = after.map_or(0, |stored| stored.row);
         match span.label {
             Some(label) => self.stored_of_label(subscriber, span, label, after).await,
@@ -133,13 +133,13 @@ impl Store {
     async fn stored_of_label(
         &self,
         subscriber: &SubscriberName,
-        span: &Span,
+        span: &ReplaySpan,
         label: i64,
         after: i64,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
         let rows = sqlx::query_as!(
-            Row,
+            StoredMessageRow,
             r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
                       m.type AS kind, m.account, m.created_at, d.state AS "state?"
                FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
@@ -154,15 +154,15 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        Ok(rows.into_iter().map(Stored::from).collect())
+        Ok(rows.into_iter().map(StoredMessage::from).collect())
     }
 
     async fn stored_since(
         &self,
         subscriber: &SubscriberName,
-        span: &Span,
+        span: &ReplaySpan,
         after: i64,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
         let hour = since.div_euclid(3_600_000);
         let first = sqlx::query_scalar!(
@@ -174,7 +174,7 @@ impl Store {
         let Some(first) = first else { return Ok(Vec::new()) };
         let after = after.max(first - 1);
         let rows = sqlx::query_as!(
-            Row,
+            StoredMessageRow,
             r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.subject_key, m.type AS kind,
                       m.account, m.created_at, d.state AS "state?"
                FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
@@ -188,13 +188,13 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        Ok(rows.into_iter().map(Stored::from).collect())
+        Ok(rows.into_iter().map(StoredMessage::from).collect())
     }
 
     /// Makes one delivery due at `now`; a settled one is queued again. Returns 0 if it has changed meanwhile.
     pub async fn retry(&self, delivery: i64, now: Timestamp) -> Result<u64, StoreError> {
         let found = sqlx::query_as!(
-            Row,
+            StoredMessageRow,
             r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
                       m.type AS kind, m.account, m.created_at, d.state AS "state?"
                FROM deliveries d JOIN messages m USING (message_key) WHERE d.delivery_key = ?"#,
@@ -205,7 +205,7 @@ impl Store {
         let to = sqlx::query!("SELECT subscriber, format FROM deliveries WHERE delivery_key = ?", delivery)
             .fetch_optional(&self.readers)
             .await?;
-        let (Some(stored), Some(to)) = (found.map(Stored::from), to) else { return Ok(0) };
+        let (Some(stored), Some(to)) = (found.map(StoredMessage::from), to) else { return Ok(0) };
         let again = Repeat { message: stored.row, lane: stored.lane, before: stored.before, at: now };
         let format = Format::parse(&to.format).unwrap_or(Format::Standard);
         self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await
@@ -236,7 +236,7 @@ impl Store {
             .writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let of = |before: &[Before]| -> Vec<RepeatWrite> {
+                    let of = |before: &[StateBefore]| -> Vec<RepeatWrite> {
                         writes.iter().filter(|write| before.contains(&write.before)).copied().collect()
                     };
                     let bind = |write: &RepeatWrite, values: &mut Values| {
@@ -251,10 +251,10 @@ impl Store {
                             .push(next.reason.to_json());
                     };
                     let mut queued =
-                        INSERT_MISSING_DELIVERIES.execute(tx, &of(&[Before::Never]), bind).await?;
-                    let settled = of(&[Before::Delivered, Before::Dead]);
+                        INSERT_MISSING_DELIVERIES.execute(tx, &of(&[StateBefore::Never]), bind).await?;
+                    let settled = of(&[StateBefore::Delivered, StateBefore::Dead]);
                     queued += QUEUE_SETTLED.execute(tx, &settled, bind).await?;
-                    queued += HASTEN_PENDING.execute(tx, &of(&[Before::Pending]), bind).await?;
+                    queued += HASTEN_PENDING.execute(tx, &of(&[StateBefore::Pending]), bind).await?;
                     Ok(queued)
                 })
             })
@@ -268,7 +268,7 @@ impl Store {
 #[derive(Clone, Copy, Debug)]
 struct RepeatWrite {
     message: i64,
-    before: Before,
+    before: StateBefore,
     schedule: DeliverySchedule,
 }
 

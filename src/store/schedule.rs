@@ -7,7 +7,7 @@ use crate::domain::polling::label_record::LabelRecord;
 
 /// A page of the polled labels.
 #[derive(Debug)]
-pub struct Page {
+pub struct SchedulePage {
     pub labels: Vec<LabelRecord>,
     /// Start of the next page; `None`: this was the last.
     pub last_row: Option<i64>,
@@ -15,7 +15,7 @@ pub struct Page {
 
 /// A page of the labels that the registry changed.
 #[derive(Debug)]
-pub struct Changed {
+pub struct ChangedLabels {
     pub labels: Vec<LabelRecord>,
     /// The registry version up to which the page is complete.
     pub version: i64,
@@ -46,7 +46,7 @@ impl Store {
         account: &AccountName,
         after: i64,
         limit: u32,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<SchedulePage, StoreError> {
         let account = account.as_str();
         let rows = select_labels!(
             "label_key > ? AND account = ? AND next_poll_at IS NOT NULL ORDER BY label_key LIMIT ?",
@@ -57,7 +57,7 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         let last_row = rows.last().map(|row| row.label_key).filter(|_| rows.len() >= limit as usize);
-        Ok(Page { labels: rows.into_iter().filter_map(LabelRow::into_record).collect(), last_row })
+        Ok(SchedulePage { labels: rows.into_iter().filter_map(LabelRow::into_record).collect(), last_row })
     }
 
     /// Returns the labels of an account that the registry changed after `version`, polled or not. The changes of a
@@ -67,7 +67,7 @@ impl Store {
         account: &AccountName,
         version: i64,
         limit: u32,
-    ) -> Result<Changed, StoreError> {
+    ) -> Result<ChangedLabels, StoreError> {
         let mut connection = self.readers.acquire().await?;
         let until = sqlx::query_scalar!(
             r#"SELECT max(version) AS "until: i64" FROM
@@ -77,12 +77,14 @@ impl Store {
         )
         .fetch_one(&mut *connection)
         .await?;
-        let Some(until) = until else { return Ok(Changed { labels: Vec::new(), version, more: false }) };
+        let Some(until) = until else {
+            return Ok(ChangedLabels { labels: Vec::new(), version, more: false });
+        };
         let name = account.as_str();
         let rows = select_labels!("version > ? AND version <= ? AND account = ?", version, until, name)
             .fetch_all(&mut *connection)
             .await?;
         let labels = rows.into_iter().filter_map(LabelRow::into_record).collect();
-        Ok(Changed { labels, version: until, more: true })
+        Ok(ChangedLabels { labels, version: until, more: true })
     }
 }

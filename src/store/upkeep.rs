@@ -8,7 +8,7 @@ use crate::domain::messages::subscriber::SubscriberName;
 
 /// Limits of retention.
 #[derive(Clone, Copy, Debug)]
-pub struct Keep {
+pub struct RetentionLimits {
     /// Attempts of settled deliveries that started before this are deleted.
     pub attempts_since: Timestamp,
     /// Labels and messages that finished before this are deleted.
@@ -36,7 +36,7 @@ impl Pruned {
 
 impl Store {
     /// Deletes up to `limit` rows of each kind.
-    pub async fn prune(&self, keep: Keep, limit: u32) -> Result<Pruned, StoreError> {
+    pub async fn prune(&self, keep: RetentionLimits, limit: u32) -> Result<Pruned, StoreError> {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
@@ -113,7 +113,7 @@ async fn prune_attempts(tx: &mut SqliteConnection, before: i64, limit: u32) -> R
 /// configuration still lists them.
 async fn prune_labels(
     tx: &mut SqliteConnection,
-    keep: Keep,
+    keep: RetentionLimits,
     limit: u32,
     pruned: &mut Pruned,
 ) -> Result<(), sqlx::Error> {
@@ -155,7 +155,7 @@ async fn prune_labels(
 /// Deletes messages without a label after their last delivery was settled long enough ago.
 async fn prune_messages(
     tx: &mut SqliteConnection,
-    keep: Keep,
+    keep: RetentionLimits,
     limit: u32,
     pruned: &mut Pruned,
 ) -> Result<(), sqlx::Error> {

@@ -10,7 +10,7 @@ use super::{Store, StoreError, at, ms};
 use crate::domain::label::AccountName;
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::polling::budget::Month;
-use crate::domain::polling::rate_limiter::{Demand, Ended};
+use crate::domain::polling::rate_limiter::{Demand, EndedRequests};
 
 /// Seconds for which requests are kept by the second: the bucket of a budget holds an hour.
 const KEPT_SECONDS: i64 = 3_600;
@@ -19,7 +19,7 @@ const KEPT_SECONDS: i64 = 3_600;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
     /// Requests by the second in which they ended and the month in which they were sent, both as instants.
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedRequests>,
     /// Mean lateness of recent polls, as a share of their wait.
     pub lateness: f64,
     /// Factor by which all waits are stretched, at least 1.
@@ -33,7 +33,7 @@ pub struct Usage {
 
 /// The recorded usage of an account's quota.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Used {
+pub struct RecordedUsage {
     /// Requests of the last hour by the second in which they ended, oldest first.
     pub lately: Vec<(Timestamp, usize)>,
     /// Requests of this month.
@@ -55,7 +55,11 @@ pub struct Used {
 impl Store {
     /// Opens the quota of an account: requests that an earlier process had reserved when it died count as sent at
     /// `now`.
-    pub async fn open_quota(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
+    pub async fn open_quota(
+        &self,
+        account: &AccountName,
+        now: Timestamp,
+    ) -> Result<RecordedUsage, StoreError> {
         let name = account.clone();
         self.writer
             .write(move |tx| {
@@ -67,7 +71,7 @@ impl Store {
                     if let Some(requests) =
                         left.and_then(|left| u32::try_from(left).ok()).filter(|left| *left > 0)
                     {
-                        add(tx, &name, &[Ended { at: now, month: Month::of(now), requests }]).await?;
+                        add(tx, &name, &[EndedRequests { at: now, month: Month::of(now), requests }]).await?;
                     }
                     sqlx::query!(
                         "INSERT INTO quotas (account) VALUES (?) ON CONFLICT DO UPDATE SET reserved = 0",
@@ -169,7 +173,11 @@ impl Store {
     }
 
     /// Returns the recorded usage of an account's quota.
-    pub async fn quota_used(&self, account: &AccountName, now: Timestamp) -> Result<Used, StoreError> {
+    pub async fn quota_used(
+        &self,
+        account: &AccountName,
+        now: Timestamp,
+    ) -> Result<RecordedUsage, StoreError> {
         let (account, hour_ago) = (account.as_str(), ms(now).div_euclid(1000) - KEPT_SECONDS);
         let month = ms(Month::of(now).start);
         let lately = sqlx::query!(
@@ -203,14 +211,14 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        let mut used = Used {
+        let mut used = RecordedUsage {
             lately: lately
                 .into_iter()
                 .map(|row| (over(row.second), usize::try_from(row.requests).unwrap_or(0)))
                 .collect(),
             this_month: this_month.map_or(0, i64::unsigned_abs),
             held: held.into_iter().map(|row| (row.carrier, at(row.held_until))).collect(),
-            ..Used::default()
+            ..RecordedUsage::default()
         };
         if let Some(quota) = quota {
             let shrunk = quota.shared_at.zip(quota.share);
@@ -230,7 +238,11 @@ impl Store {
 }
 
 /// Counts requests in an open transaction.
-async fn add(tx: &mut SqliteConnection, account: &AccountName, ended: &[Ended]) -> Result<(), sqlx::Error> {
+async fn add(
+    tx: &mut SqliteConnection,
+    account: &AccountName,
+    ended: &[EndedRequests],
+) -> Result<(), sqlx::Error> {
     let account = account.as_str();
     for ended in ended {
         let (second, month) = (ms(ended.at).div_euclid(1000), ms(ended.month.start));

@@ -4,25 +4,25 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::failure::{Failure, Fault};
+use super::failure::{Failure, FailureCause};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A permit for one connection.
-pub(super) struct Permit(());
+pub(super) struct ConnectionPermit(());
 
-impl Permit {
+impl ConnectionPermit {
     pub(super) fn take() -> Result<Self, Failure> {
         let permit = Self(());
         if OPEN.fetch_add(1, Ordering::Relaxed) < most() {
             return Ok(permit);
         }
         let what = format!("out of file descriptors for a connection ({} in use)", most());
-        Err(Failure::new(Fault::Ours, what))
+        Err(Failure::new(FailureCause::Ours, what))
     }
 }
 
-impl Drop for Permit {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }

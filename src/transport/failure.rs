@@ -12,7 +12,7 @@ use crate::domain::delivery::address::RefusedAddress;
 
 /// Cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FailureCause {
     /// This machine: no descriptor, no memory, no local port, no name server.
     Ours,
     /// The host has no address.
@@ -32,18 +32,18 @@ pub enum Fault {
 /// A failure with its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    pub fault: Fault,
+    pub fault: FailureCause,
     /// One line, without secrets.
     pub detail: String,
 }
 
 impl Failure {
-    pub(super) fn new(fault: Fault, detail: impl Into<String>) -> Self {
+    pub(super) fn new(fault: FailureCause, detail: impl Into<String>) -> Self {
         Self { fault, detail: detail.into() }
     }
 
     pub(super) fn refused(refusal: &RefusedAddress) -> Self {
-        Self::new(Fault::Address, refusal.to_string())
+        Self::new(FailureCause::Address, refusal.to_string())
     }
 
     /// Failure to connect to any of the addresses. A failure of the receiver takes precedence over a shortage of this
@@ -51,10 +51,10 @@ impl Failure {
     pub(super) fn connect(tried: &[(SocketAddr, io::Error)]) -> Self {
         let theirs = tried.iter().rev().find(|(address, error)| shortage(error, Some(*address)).is_none());
         match theirs.or(tried.last()) {
-            None => Self::new(Fault::Name, "the name has no address"),
+            None => Self::new(FailureCause::Name, "the name has no address"),
             Some((address, error)) => match shortage(error, Some(*address)) {
-                Some(missing) => Self::new(Fault::Ours, missing),
-                None => Self::new(Fault::Connect, unreachable(*address, error)),
+                Some(missing) => Self::new(FailureCause::Ours, missing),
+                None => Self::new(FailureCause::Connect, unreachable(*address, error)),
             },
         }
     }
@@ -62,7 +62,7 @@ impl Failure {
     /// Failure of the TLS handshake with `server`.
     pub(super) fn handshake(server: &str, error: &io::Error) -> Self {
         if let Some(missing) = shortage(error, None) {
-            return Self::new(Fault::Ours, missing);
+            return Self::new(FailureCause::Ours, missing);
         }
         let detail = match rustls_error(error) {
             Some(error) => tls(server, error),
@@ -71,7 +71,7 @@ impl Failure {
             }
             None => format!("the TLS handshake with {server} failed: {}", plain(error)),
         };
-        Self::new(Fault::Tls, detail)
+        Self::new(FailureCause::Tls, detail)
     }
 
     /// Failure of an exchange, before or after the first byte of the answer (`answered`), with the status of the
@@ -79,20 +79,23 @@ impl Failure {
     pub(super) fn exchange(error: &hyper::Error, answered: bool, status: Option<u16>) -> Self {
         if error.is_parse() {
             let what = innermost(error);
-            return Self::new(Fault::Unreadable { status }, format!("the answer is not readable: {what}"));
+            return Self::new(
+                FailureCause::Unreadable { status },
+                format!("the answer is not readable: {what}"),
+            );
         }
         if let Some(io) = source_of::<io::Error>(error) {
             if let Some(missing) = shortage(io, None) {
-                return Self::new(Fault::Ours, missing);
+                return Self::new(FailureCause::Ours, missing);
             }
             if let Some(tls_error) = rustls_error(io) {
-                return Self::new(Fault::Tls, tls("the server", tls_error));
+                return Self::new(FailureCause::Tls, tls("the server", tls_error));
             }
         }
         let when = if answered { "in the middle of the answer" } else { "before an answer came" };
         let reset = source_of::<io::Error>(error).is_some_and(|io| io.kind() == ErrorKind::ConnectionReset);
         let how = if reset { "reset" } else { "closed" };
-        Self::new(Fault::Reset, format!("the connection was {how} {when}"))
+        Self::new(FailureCause::Reset, format!("the connection was {how} {when}"))
     }
 }
 
@@ -187,7 +190,7 @@ mod tests {
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EADDRNOTAVAIL]
         {
             let failure = Failure::connect(&[(v4, errno(number))]);
-            assert_eq!(failure.fault, Fault::Ours, "{number}");
+            assert_eq!(failure.fault, FailureCause::Ours, "{number}");
             assert!(!failure.detail.contains("os error"), "{}", failure.detail);
         }
     }
@@ -200,7 +203,7 @@ mod tests {
             [(v4, errno(libc::ECONNREFUSED)), (v6, errno(libc::EADDRNOTAVAIL))],
             [(v6, errno(libc::EADDRNOTAVAIL)), (v4, errno(libc::ECONNREFUSED))],
         ] {
-            assert_eq!(Failure::connect(&tried).fault, Fault::Connect);
+            assert_eq!(Failure::connect(&tried).fault, FailureCause::Connect);
         }
         let refused = Failure::connect(&[(v4, errno(libc::ECONNREFUSED))]);
         assert_eq!(refused.detail, "127.0.0.1:80 refused the connection");

@@ -4,7 +4,7 @@
 //! - whether a connection was used before, and whether one byte of the answer arrived. If a used connection closes
 //!   without an answer, the server closed it while it was idle: the request is sent again once on a new connection,
 //!   within the same exchange;
-//! - the age of a connection. [`Limits`] bounds it, so that a changed address of a name takes effect;
+//! - the age of a connection. [`ConnectionLimits`] bounds it, so that a changed address of a name takes effect;
 //! - the cause of a failure: the machine, the name, the connection, TLS or the answer ([`Failure`]).
 //!
 //! The task that waits for an answer drives its connection; connections have no tasks of their own.
@@ -35,10 +35,10 @@ use connection::Connection;
 use connection::pool::Pool;
 use origin::Route;
 
-pub use connection::Body;
-pub use connection::pool::Limits;
+pub use connection::AnswerBody;
+pub use connection::pool::ConnectionLimits;
 pub use descriptors::http_connections;
-pub use failure::{Failure, Fault};
+pub use failure::{Failure, FailureCause};
 pub use origin::shown_location;
 pub use resolver::check_literal;
 
@@ -51,7 +51,7 @@ pub struct Settings {
     pub manner: Option<AddressPolicy>,
     /// Maximum number of idle connections.
     pub max_idle: usize,
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// Timeout for connecting; `None`: the timeout of the whole exchange.
     pub connect_timeout: Option<Duration>,
 }
@@ -74,24 +74,24 @@ impl fmt::Debug for Transport {
 
 /// An answer after its status and headers.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub body: Body,
+    pub body: AnswerBody,
 }
 
 /// Progress of an exchange; readable after a cancellation.
 #[derive(Debug)]
-pub struct Progress(AtomicU8);
+pub struct ExchangeProgress(AtomicU8);
 
-impl Default for Progress {
+impl Default for ExchangeProgress {
     /// An open connection skips all earlier stages.
     fn default() -> Self {
         Self(AtomicU8::new(Stage::Waiting as u8))
     }
 }
 
-impl Progress {
+impl ExchangeProgress {
     pub fn reached(&self) -> Stage {
         let reached = self.0.load(Ordering::Relaxed);
         Stage::ALL.into_iter().find(|stage| *stage as u8 == reached).unwrap_or(Stage::Waiting)
@@ -139,8 +139,8 @@ impl Transport {
         target: &str,
         headers: &HeaderMap,
         body: &Bytes,
-        progress: &Progress,
-    ) -> Result<Answer, Failure> {
+        progress: &ExchangeProgress,
+    ) -> Result<HttpAnswer, Failure> {
         let uri = self.uri(target)?;
         let request = || {
             let mut request = Request::new(Full::new(body.clone()));
@@ -169,7 +169,7 @@ impl Transport {
             Some(origin) => Bytes::from(format!("{origin}{target}")),
         };
         Uri::from_maybe_shared(uri).map_err(|error| {
-            Failure::new(Fault::Address, format!("the URL is not valid for a request: {error}"))
+            Failure::new(FailureCause::Address, format!("the URL is not valid for a request: {error}"))
         })
     }
 }

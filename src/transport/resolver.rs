@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::failure::{Failure, Fault, shortage};
+use super::failure::{Failure, FailureCause, shortage};
 use crate::clock::Stopwatch;
 use crate::domain::delivery::address::{AddressPolicy, RefusedAddress};
 
@@ -69,16 +69,16 @@ pub fn check_literal(manner: AddressPolicy, url: &Url) -> Result<(), RefusedAddr
 /// same error: it counts as a shortage of this machine unless another name was resolved recently.
 fn unresolved(host: &str, error: &io::Error) -> Failure {
     if let Some(missing) = shortage(error, None) {
-        return Failure::new(Fault::Ours, missing);
+        return Failure::new(FailureCause::Ours, missing);
     }
     let text = error.to_string();
     let why = text.rsplit(": ").next().unwrap_or_default();
     // The library distinguishes it only by these texts.
     let temporary = why == "Temporary failure in name resolution" || why == "Try again";
     if temporary && !RESOLVED.knows_another(host) {
-        return Failure::new(Fault::Ours, format!("no name server answered (name: {host})"));
+        return Failure::new(FailureCause::Ours, format!("no name server answered (name: {host})"));
     }
-    Failure::new(Fault::Name, format!("the name {host} has no address: {why}"))
+    Failure::new(FailureCause::Name, format!("the name {host} has no address: {why}"))
 }
 
 /// Names that were resolved, with the time of the last success.
@@ -151,7 +151,7 @@ mod tests {
         let resolved = addresses("localhost", 80, Some(HTTP)).await.unwrap();
         assert!(resolved.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
         let refused = addresses("169.254.169.254", 80, Some(HTTP)).await.unwrap_err();
-        assert_eq!(refused.fault, Fault::Address, "{refused:?}");
+        assert_eq!(refused.fault, FailureCause::Address, "{refused:?}");
     }
 
     #[test]
@@ -159,15 +159,15 @@ mod tests {
         let silent =
             || io::Error::other("failed to lookup address information: Temporary failure in name resolution");
         let unknown = io::Error::other("failed to lookup address information: Name or service not known");
-        assert_eq!(unresolved("hooks.example", &silent()).fault, Fault::Ours);
-        assert_eq!(unresolved("hooks.example", &unknown).fault, Fault::Name);
+        assert_eq!(unresolved("hooks.example", &silent()).fault, FailureCause::Ours);
+        assert_eq!(unresolved("hooks.example", &unknown).fault, FailureCause::Name);
         RESOLVED.note("hooks.example");
         assert_eq!(
             unresolved("hooks.example", &silent()).fault,
-            Fault::Ours,
+            FailureCause::Ours,
             "it answered for this name only"
         );
         RESOLVED.note("api.example");
-        assert_eq!(unresolved("hooks.example", &silent()).fault, Fault::Name);
+        assert_eq!(unresolved("hooks.example", &silent()).fault, FailureCause::Name);
     }
 }

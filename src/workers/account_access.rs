@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use crate::clock::{self, Running};
+use crate::clock::{self, StepClock};
 use crate::domain::account::Account;
 use crate::domain::degraded::{Degraded, FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::messages::fan_out;
@@ -56,7 +56,7 @@ pub struct AccountUpdate {
 pub struct Permit {
     access: Arc<AccountAccess>,
     pub call: AllowedRequest,
-    running: Running,
+    running: StepClock,
 }
 
 impl AccountAccess {
@@ -141,7 +141,7 @@ impl AccountAccess {
                     return Ok(Ok(Permit {
                         access: Arc::clone(self),
                         call,
-                        running: Running::since(call.sent_at),
+                        running: StepClock::since(call.sent_at),
                     }));
                 }
                 // Crash point: after this write the requests count as sent at the next start, although they were not.

@@ -15,12 +15,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::clock::{self, Running};
+use crate::clock::{self, StepClock};
 use crate::crash::CrashPoint;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::{
-    ListRequest, MAX_PAUSE, Page, PageResult, PageSize, Progress, Walk, WalkPurpose, account_signal, pause,
-    retry_in,
+    DiscoveryProgress, ListPage, ListRequest, MAX_PAUSE, PageResult, PageSize, Walk, WalkPurpose,
+    account_signal, pause, retry_in,
 };
 use crate::domain::time::{after, earlier, later};
 use crate::domain::tracking::reading::Reading;
@@ -43,7 +43,7 @@ pub struct Discoverer {
     /// Subscribers, for messages about the account.
     audience: watch::Receiver<Arc<Vec<Subscriber>>>,
     heartbeat: Heartbeat,
-    progress: Progress,
+    progress: DiscoveryProgress,
     walk: Option<Walk>,
     /// Purpose of the last walk.
     last: Option<WalkPurpose>,
@@ -122,7 +122,7 @@ impl Discoverer {
             }
         };
         let call = permit.call;
-        let running = Running::since(now);
+        let running = StepClock::since(now);
         let answer = self.request_page(walk.request(), now).await;
         drop(permit);
         let at = running.now();
@@ -142,7 +142,7 @@ impl Discoverer {
         access.acquire(if is_probe { RequestKind::Poll } else { RequestKind::Other }, now).await
     }
 
-    async fn request_page(&self, request: ListRequest, now: Timestamp) -> Result<Page, Reading> {
+    async fn request_page(&self, request: ListRequest, now: Timestamp) -> Result<ListPage, Reading> {
         let answer = self.access.client.list(&self.access.account, &self.url, request, now);
         tokio::pin!(answer);
         loop {
@@ -170,11 +170,12 @@ impl Discoverer {
         self.access.store.record_account(record).await
     }
 
-    async fn store_page(&mut self, mut walk: Walk, page: Page, now: Timestamp) -> Result<(), StoreError> {
+    async fn store_page(&mut self, mut walk: Walk, page: ListPage, now: Timestamp) -> Result<(), StoreError> {
         let account = &self.access.account;
         let (listed, illegible) = (page.labels.len(), page.illegible);
         let PageResult { tracked, voided, position, done, filter_ignored, endless } = walk.take(page, now);
-        let mut progress = Progress { position: position.or(self.progress.position), ..self.progress };
+        let mut progress =
+            DiscoveryProgress { position: position.or(self.progress.position), ..self.progress };
         if done && walk.purpose() == WalkPurpose::Voids {
             progress.voids_sought_at = Some(walk.began_at());
         }

@@ -12,7 +12,9 @@ use trackpost::domain::delivery::address::AddressPolicy;
 use trackpost::domain::proxies::Proxies;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;
-use trackpost::transport::{Answer, Failure, Fault, Limits, Progress, Settings, Transport};
+use trackpost::transport::{
+    ConnectionLimits, ExchangeProgress, Failure, FailureCause, HttpAnswer, Settings, Transport,
+};
 
 use crate::harness::child::until;
 use crate::harness::parcel::in_transit;
@@ -305,7 +307,7 @@ async fn a_refused_connection_is_reported_in_plain_words() {
 }
 
 /// Connections to `peer` with these limits.
-fn transport(peer: &Peer, limits: Limits) -> Transport {
+fn transport(peer: &Peer, limits: ConnectionLimits) -> Transport {
     let settings = Settings {
         tls: Arc::new(trackpost::tls::client_config(&[], None).unwrap()),
         proxies: Proxies::default(),
@@ -318,16 +320,16 @@ fn transport(peer: &Peer, limits: Limits) -> Transport {
 }
 
 async fn get(transport: &Transport) -> Result<Bytes, Failure> {
-    let (progress, none) = (Progress::default(), Bytes::new());
+    let (progress, none) = (ExchangeProgress::default(), Bytes::new());
     let sending = transport.send(&Method::GET, "/", transport.headers(), &none, &progress);
-    let Answer { body, .. } = sending.await?;
+    let HttpAnswer { body, .. } = sending.await?;
     Ok(body.whole(1024).await?.unwrap())
 }
 
 #[tokio::test]
 async fn a_busy_connection_has_a_maximum_age() {
     let peer = Peer::new(|_| Reply::Bytes(answer("200 OK", "{}"))).await;
-    let limits = Limits { age: Duration::from_millis(200), ..Limits::default() };
+    let limits = ConnectionLimits { age: Duration::from_millis(200), ..ConnectionLimits::default() };
     let transport = transport(&peer, limits);
     let watch = Stopwatch::start();
     let mut requests = 0;
@@ -342,17 +344,17 @@ async fn a_busy_connection_has_a_maximum_age() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_by_itself() {
     let peer = Peer::new(|_| Reply::Bytes(answer("200 OK", "{}"))).await;
-    let limits = Limits {
+    let limits = ConnectionLimits {
         idle: Duration::from_millis(50),
         sweep_every: Duration::from_millis(20),
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
     let transport = transport(&peer, limits);
     get(&transport).await.unwrap();
     until(|| peer.closed() == 1).await.expect("the idle connection is closed");
     get(&transport).await.unwrap();
     assert_eq!(peer.connections(), 2);
-    let defaults = Limits::default();
+    let defaults = ConnectionLimits::default();
     assert!(defaults.idle + defaults.sweep_every <= Duration::from_secs(30));
     assert!(defaults.age <= Duration::from_secs(60));
 }
@@ -370,7 +372,7 @@ async fn one_stale_connection_empties_the_pool() {
         Reply::Last(Vec::new())
     })
     .await;
-    let transport = transport(&peer, Limits::default());
+    let transport = transport(&peer, ConnectionLimits::default());
     let (a, b, c, d) = tokio::join!(get(&transport), get(&transport), get(&transport), get(&transport));
     assert!([a, b, c, d].iter().all(Result::is_ok));
     assert_eq!(get(&transport).await.unwrap(), "{}");
@@ -442,11 +444,11 @@ async fn a_link_local_address_is_refused_at_connect_time() {
         proxies: Proxies::default(),
         manner: Some(manner),
         max_idle: 1,
-        limits: Limits::default(),
+        limits: ConnectionLimits::default(),
         connect_timeout: None,
     };
     let manner = AddressPolicy { encrypted: false, allow_insecure: true };
     let transport = Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(manner)).unwrap();
     let failure = get(&transport).await.unwrap_err();
-    assert_eq!(failure.fault, Fault::Address, "{failure:?}");
+    assert_eq!(failure.fault, FailureCause::Address, "{failure:?}");
 }

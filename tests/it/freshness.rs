@@ -8,7 +8,7 @@ use trackpost::domain::label::{AccountName, LabelKey};
 use trackpost::domain::polling::freshness::{Histogram, Kind};
 use trackpost::sandbox::Answer;
 use trackpost::store::views::freshness::Series;
-use trackpost::workers::janitor::Report;
+use trackpost::workers::janitor::FreshnessReport;
 
 use crate::harness::Harness;
 use crate::harness::parcel::{event, tracking};
@@ -121,7 +121,7 @@ async fn freshness_is_logged_once_a_day() {
     let writer = Arc::new(File::create(&file).unwrap());
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
     let logging = tracing::subscriber::set_default(subscriber);
-    let mut report = Report::new(harness.now());
+    let mut report = FreshnessReport::new(harness.now());
     for _ in 0..3 {
         // Until half past seven, half past two, and half past nine.
         report.step(harness.store(), harness.now()).await.unwrap();

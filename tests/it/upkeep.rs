@@ -194,7 +194,7 @@ async fn deleted_undelivered_messages_are_counted_by_subscriber() {
     }
     tidy(&harness, 1, &left).await;
     harness.pass(days(15));
-    let keep = trackpost::store::upkeep::Keep {
+    let keep = trackpost::store::upkeep::RetentionLimits {
         attempts_since: harness.now(),
         finished_since: harness.now() - days(1),
         undelivered_since: harness.now() - days(14),

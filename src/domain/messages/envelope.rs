@@ -17,11 +17,11 @@ pub struct EnvelopeError(Format);
 #[derive(Deserialize)]
 struct Updated<'a> {
     #[serde(borrow)]
-    data: Data<'a>,
+    data: UpdatedData<'a>,
 }
 
 #[derive(Deserialize)]
-struct Data<'a> {
+struct UpdatedData<'a> {
     #[serde(borrow)]
     tracking: &'a RawValue,
 }

@@ -102,7 +102,7 @@ impl fmt::Display for Bucket {
 
 /// One more measurement in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct Measurement {
     pub kind: Kind,
     /// The event is a delivery: its status is DE or SP.
     pub delivered: bool,
@@ -115,7 +115,7 @@ pub fn noticed(
     added: &[MessageEvent],
     answer: &[TrackingEvent],
     now: Timestamp,
-) -> Vec<Notice> {
+) -> Vec<Measurement> {
     let watched = label.poll_state.state == LabelState::Active;
     let Some(answered_at) = label.poll_state.last_answer_at.filter(|_| watched) else { return Vec::new() };
     let own = Bucket::of(now.duration_since(answered_at));
@@ -128,23 +128,23 @@ pub fn noticed(
             Some(ago) => (Kind::Seen, Bucket::of(ago)),
             None => (Kind::Unclear, Bucket(0)),
         };
-        [Notice { kind: Kind::Own, delivered, bucket: own }, Notice { kind, delivered, bucket }]
+        [Measurement { kind: Kind::Own, delivered, bucket: own }, Measurement { kind, delivered, bucket }]
     });
     notices.collect()
 }
 
 /// Returns the measurement of a poll sent at `sent_at`, if it was late.
-pub fn behind(label: &LabelRecord, sent_at: Timestamp) -> Option<Notice> {
+pub fn behind(label: &LabelRecord, sent_at: Timestamp) -> Option<Measurement> {
     let due_at = label.poll_state.next_poll_at.filter(|_| label.poll_state.wait.is_some())?;
     let bucket = Bucket::of(sent_at.duration_since(due_at));
-    (bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
+    (bucket.index() > 0).then_some(Measurement { kind: Kind::Behind, delivered: false, bucket })
 }
 
 /// The same as [`behind`], for a label of the schedule.
-pub fn behind_by(entry: &Entry, sent_at: Timestamp) -> Option<Notice> {
+pub fn behind_by(entry: &Entry, sent_at: Timestamp) -> Option<Measurement> {
     let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
     let planned = entry.wait_ms() > 0;
-    (planned && bucket.index() > 0).then_some(Notice { kind: Kind::Behind, delivered: false, bucket })
+    (planned && bucket.index() > 0).then_some(Measurement { kind: Kind::Behind, delivered: false, bucket })
 }
 
 /// Number of measurements in each bucket.

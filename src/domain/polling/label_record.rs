@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::cadence::{self, Situation};
 use super::pace::Pace;
 use super::reason::Reason;
-use super::schedule::Plan;
+use super::schedule::ScheduleInput;
 use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};
 use crate::domain::messages::body::LabelFields;
@@ -196,10 +196,10 @@ impl LabelRecord {
     }
 
     /// Converts the label for the schedule. `alert_at`: when an alert may be due next.
-    pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> Plan {
+    pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> ScheduleInput {
         let poll_state = &self.poll_state;
         let situation = poll_state.situation(&self.key, self.registered_at, false);
-        Plan {
+        ScheduleInput {
             row: self.row,
             version: self.version,
             state: poll_state.state,

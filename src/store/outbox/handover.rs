@@ -18,10 +18,10 @@ const INBOX: usize = 1_000;
 
 /// The inboxes of all couriers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Handover(Arc<Shared>);
+pub struct Handover(Arc<Inboxes>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Inboxes {
     inboxes: Mutex<HashMap<SubscriberName, Weak<Inbox>>>,
     version: AtomicU64,
 }

@@ -58,7 +58,7 @@ impl Store {
 
 /// The columns of a delivery that decide the result of an attempt.
 #[derive(Clone, Copy, Debug)]
-struct Stored {
+struct StoredDelivery {
     queued_at: Timestamp,
     pending: bool,
     attempts: i64,
@@ -66,7 +66,7 @@ struct Stored {
 }
 
 /// The columns that an attempt writes.
-struct Write<'a> {
+struct AttemptWrite<'a> {
     key: i64,
     attempt: i64,
     ended: &'a EndedAttempt,
@@ -123,7 +123,7 @@ pub(super) async fn settle(
             // Should be impossible: two attempts in flight for one delivery. A delivered message stays delivered, and
             // each attempt is recorded.
             let was_pending = row.pending;
-            writes.push(Write {
+            writes.push(AttemptWrite {
                 key: attempt.key,
                 attempt: row.attempts,
                 ended: attempt,
@@ -179,7 +179,7 @@ fn judged_by(ended: &EndedAttempt, progress: RetryProgress) -> FinishedAttempt<'
 async fn read_stored(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
-) -> Result<HashMap<i64, Stored>, sqlx::Error> {
+) -> Result<HashMap<i64, StoredDelivery>, sqlx::Error> {
     let keys = json(&ended.iter().map(|attempt| attempt.key).collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"SELECT delivery_key AS "key!", state = 'pending' AS "pending!: bool", attempts AS "attempts!",
@@ -197,7 +197,7 @@ async fn read_stored(
             planned_at: row.planned_at.map(at),
         };
         let queued_at = at(row.queued_at);
-        (row.key, Stored { queued_at, pending: row.pending, attempts: row.attempts, progress })
+        (row.key, StoredDelivery { queued_at, pending: row.pending, attempts: row.attempts, progress })
     });
     Ok(stored.collect())
 }
@@ -228,7 +228,10 @@ const COUNT_ATTEMPTS: Bulk = Bulk {
     after: ") UPDATE deliveries SET attempts = new.attempts FROM new WHERE deliveries.delivery_key = new.key",
 };
 
-async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> Result<(), sqlx::Error> {
+async fn write_attempts(
+    tx: &mut SqliteConnection,
+    writes: &mut [AttemptWrite<'_>],
+) -> Result<(), sqlx::Error> {
     let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     // Sorted, because neighbouring rows share pages.
     writes.sort_by_key(|write| (write.key, write.attempt));
@@ -249,10 +252,10 @@ async fn write_attempts(tx: &mut SqliteConnection, writes: &mut [Write<'_>]) -> 
         .await?;
     // If a delivery was in flight twice, the last attempt that settled it counts.
     let last = |index: usize, pending: bool| {
-        let follows = |next: &Write<'_>| next.key == writes[index].key && next.was_pending == pending;
+        let follows = |next: &AttemptWrite<'_>| next.key == writes[index].key && next.was_pending == pending;
         writes[index].was_pending == pending && !writes.get(index + 1).is_some_and(follows)
     };
-    let only = |pending: bool| -> Vec<&Write<'_>> {
+    let only = |pending: bool| -> Vec<&AttemptWrite<'_>> {
         (0..writes.len()).filter(|index| last(*index, pending)).map(|index| &writes[index]).collect()
     };
     let (pending, others) = (only(true), only(false));

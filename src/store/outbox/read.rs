@@ -21,7 +21,7 @@ use crate::store::{Store, StoreError, at, json};
 /// Deliveries read at once of a selected lane.
 const PER_LANE: usize = 3;
 
-struct Row {
+struct PendingRow {
     delivery_key: i64,
     lane: Option<i64>,
     place: Option<i64>,
@@ -41,7 +41,7 @@ struct Row {
     resource_url: Option<String>,
 }
 
-impl Row {
+impl PendingRow {
     fn read(self) -> PendingDelivery {
         let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
         PendingDelivery {
@@ -147,7 +147,7 @@ async fn read_whole(
         return Ok(None);
     }
     let mut rows = sqlx::query_as!(
-        Row,
+        PendingRow,
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
                   d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
                   m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
@@ -173,7 +173,7 @@ async fn read_pings(
 ) -> Result<Vec<PendingDelivery>, sqlx::Error> {
     let name = subscriber.as_str();
     let rows = sqlx::query_as!(
-        Row,
+        PendingRow,
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
                   d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
                   m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
@@ -183,7 +183,7 @@ async fn read_pings(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(Row::read).collect())
+    Ok(rows.into_iter().map(PendingRow::read).collect())
 }
 
 /// Returns the lanes whose heads are due first, with the times.
@@ -237,7 +237,7 @@ async fn read_lanes(
 ) -> Result<(Vec<PendingDelivery>, Option<i64>), sqlx::Error> {
     let (name, lanes, limit) = (subscriber.as_str(), json(lanes), PER_LANE as i64);
     let mut rows = sqlx::query_as!(
-        Row,
+        PendingRow,
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!", d.attempts AS "attempts!",
                   d.failures AS "failures!", d.failing_since, d.planned_at, d.asked_until,
                   d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!", m.message_id AS "message_id!",

@@ -19,16 +19,16 @@ use crate::clock::{self, Stopwatch};
 use crate::crash::CrashPoint;
 use crate::metrics::metrics;
 use crate::store::changes::Watcher;
-use crate::store::checkpoints::{self, Written};
+use crate::store::checkpoints::{self, RowsWritten};
 use crate::store::file::OpenFiles;
 use crate::store::health::SubscriberHealths;
 use crate::store::label_reads::LabelReader;
 use crate::store::outbox::handover::Handover;
 use crate::store::outbox::{self, EndedAttempt, NewDelivery, Settled};
-use crate::store::polls::{self, Flush, PollRecord, Recorded};
+use crate::store::polls::{self, PollBatch, PollRecord, RecordResult};
 use crate::store::{StoreError, accounts, messages};
 
-pub use queue::Work;
+pub use queue::WriterWork;
 use queue::{Job, in_own_transaction};
 pub(super) use queue::{Jobs, WriteQueue, write_queue};
 
@@ -38,7 +38,7 @@ const BATCH: usize = 256;
 const GROUP_WAIT: Duration = Duration::from_millis(50);
 /// Connections that are used by one job at a time.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct WriterConnections {
     /// The only one that writes.
     pub connection: SqliteConnection,
     /// Makes checkpoints concurrently.
@@ -50,41 +50,41 @@ pub(super) struct Connections {
 /// Owns the only writing connection.
 #[derive(Debug)]
 pub struct Writer {
-    connections: Connections,
+    connections: WriterConnections,
     jobs: Jobs,
     handover: Handover,
     healths: SubscriberHealths,
     watcher: Watcher,
-    written: Written,
+    written: RowsWritten,
     files: Arc<OpenFiles>,
 }
 
 #[derive(Default)]
-struct Batch {
-    flushes: Vec<Flush>,
+struct JobBatch {
+    flushes: Vec<PollBatch>,
     flush_replies: Vec<oneshot::Sender<Result<(), StoreError>>>,
     polls: Vec<PollRecord>,
-    poll_replies: Vec<oneshot::Sender<Result<Recorded, StoreError>>>,
+    poll_replies: Vec<oneshot::Sender<Result<RecordResult, StoreError>>>,
     ended: Vec<EndedAttempt>,
     settle_replies: Vec<oneshot::Sender<Result<Settled, StoreError>>>,
 }
 
 impl Writer {
     pub(super) fn new(
-        connections: Connections,
+        connections: WriterConnections,
         jobs: Jobs,
         handover: Handover,
         watcher: Watcher,
         files: Arc<OpenFiles>,
     ) -> Self {
-        let (healths, written) = (SubscriberHealths::default(), Written::default());
+        let (healths, written) = (SubscriberHealths::default(), RowsWritten::default());
         Self { connections, jobs, handover, healths, watcher, written, files }
     }
 
     /// Runs until it is ended or every handle to the store is dropped.
     pub async fn run(self) {
         let Self { connections, jobs, handover, healths, watcher, written, files } = self;
-        let Connections { connection, mut checkpointer, mut label_reader } = connections;
+        let WriterConnections { connection, mut checkpointer, mut label_reader } = connections;
         let mut writing =
             Writing { connection, jobs, handover, healths, watcher, written: &written, files, lost: false };
         tokio::select! {
@@ -105,7 +105,7 @@ struct Writing<'a> {
     handover: Handover,
     healths: SubscriberHealths,
     watcher: Watcher,
-    written: &'a Written,
+    written: &'a RowsWritten,
     files: Arc<OpenFiles>,
     /// Whether the path no longer names the open file.
     lost: bool,
@@ -123,7 +123,7 @@ impl Writing<'_> {
             }
             self.wait_for_more_jobs(&mut arrived).await;
             self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
-            let mut batch = Batch::default();
+            let mut batch = JobBatch::default();
             for job in arrived.drain(..) {
                 match job {
                     Job::End => self.jobs.receiver.close(),
@@ -192,11 +192,11 @@ impl Writing<'_> {
         let _ = connection.close().await;
     }
 
-    async fn write(&mut self, batch: Batch) {
+    async fn write(&mut self, batch: JobBatch) {
         if batch.polls.is_empty() && batch.ended.is_empty() && batch.flushes.is_empty() {
             return;
         }
-        let Batch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
+        let JobBatch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
         let watch = Stopwatch::start();
         let together = self.commit(&flushes, &mut polls, &ended).await;
         self.jobs.first_failure.note(&together);
@@ -252,10 +252,10 @@ impl Writing<'_> {
     /// reads deliveries from the table that were not handed over.
     async fn commit(
         &mut self,
-        flushes: &[Flush],
+        flushes: &[PollBatch],
         polls: &mut [PollRecord],
         ended: &[EndedAttempt],
-    ) -> Result<(Vec<Recorded>, Vec<Settled>), StoreError> {
+    ) -> Result<(Vec<RecordResult>, Vec<Settled>), StoreError> {
         let mut new: Vec<NewDelivery> = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         // First, because the batches in memory are older than later polls of the same labels.

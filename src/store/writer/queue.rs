@@ -9,20 +9,21 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
 use crate::store::outbox::{EndedAttempt, Settled};
-use crate::store::polls::{Flush, PollRecord, Recorded};
+use crate::store::polls::{PollBatch, PollRecord, RecordResult};
 
 /// Capacity of the queue; callers wait when it is full.
 const QUEUE: usize = 1024;
 
 /// A future that borrows the writer's connection.
-pub type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
+pub type WriterWork<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 
-pub(super) type OwnTransaction = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, ()> + Send>;
+pub(super) type OwnTransaction =
+    Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> WriterWork<'c, ()> + Send>;
 
 /// A job of the writer.
 pub(super) enum Job {
-    Poll(Box<PollRecord>, oneshot::Sender<Result<Recorded, StoreError>>),
-    Flush(Box<Flush>, oneshot::Sender<Result<(), StoreError>>),
+    Poll(Box<PollRecord>, oneshot::Sender<Result<RecordResult, StoreError>>),
+    PollBatch(Box<PollBatch>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     OwnTransaction(OwnTransaction),
     /// An empty transaction.
@@ -75,11 +76,11 @@ impl std::fmt::Debug for Jobs {
 }
 
 impl WriteQueue {
-    pub(in crate::store) async fn poll(&self, record: PollRecord) -> Result<Recorded, StoreError> {
+    pub(in crate::store) async fn poll(&self, record: PollRecord) -> Result<RecordResult, StoreError> {
         self.submit(|reply| Job::Poll(Box::new(record), reply)).await?
     }
 
-    pub(in crate::store) async fn flush(&self, flush: Flush) -> Result<(), StoreError> {
+    pub(in crate::store) async fn flush(&self, flush: PollBatch) -> Result<(), StoreError> {
         self.submit(|reply| Job::Flush(Box::new(flush), reply)).await?
     }
 
@@ -96,7 +97,7 @@ impl WriteQueue {
     pub(in crate::store) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> WriterWork<'c, T> + Send + 'static,
     {
         let first_failure = self.first_failure.clone();
         let job = |reply: oneshot::Sender<_>| {
@@ -143,7 +144,7 @@ pub(super) async fn in_own_transaction<T, F>(
     work: F,
 ) -> Result<T, StoreError>
 where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> WriterWork<'c, T>,
 {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let done = work(&mut transaction).await?;

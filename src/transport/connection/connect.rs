@@ -1,4 +1,4 @@
-//! Opens a connection: name, TCP, proxy, TLS. Each stage is recorded in [`Progress`].
+//! Opens a connection: name, TCP, proxy, TLS. Each stage is recorded in [`ExchangeProgress`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,15 +21,15 @@ use super::{Duplex, drive};
 use crate::clock;
 use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::attempt::Stage;
-use crate::transport::failure::{Failure, Fault};
+use crate::transport::failure::{Failure, FailureCause};
 use crate::transport::origin::{Origin, Proxy, Route};
-use crate::transport::{Progress, resolver};
+use crate::transport::{ExchangeProgress, resolver};
 
 /// The time after which the next address is tried in parallel (happy eyeballs).
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Returns a stream to the server, through its proxy, encrypted if the URL is https.
-pub(super) async fn connect(route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, Failure> {
+pub(super) async fn connect(route: &Route, progress: &ExchangeProgress) -> Result<Box<dyn Duplex>, Failure> {
     let connecting = stream(route, progress);
     match route.settings.connect_timeout {
         None => connecting.await,
@@ -37,13 +37,13 @@ pub(super) async fn connect(route: &Route, progress: &Progress) -> Result<Box<dy
             Ok(connected) => connected,
             Err(_) => {
                 let missed = progress.reached().missed();
-                Err(Failure::new(Fault::Connect, format!("{missed} within {limit:?}")))
+                Err(Failure::new(FailureCause::Connect, format!("{missed} within {limit:?}")))
             }
         },
     }
 }
 
-async fn stream(route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, Failure> {
+async fn stream(route: &Route, progress: &ExchangeProgress) -> Result<Box<dyn Duplex>, Failure> {
     let Route { origin, proxy, settings, .. } = route;
     let stream = match proxy {
         None => tcp(origin, settings.manner, progress).await?,
@@ -61,7 +61,7 @@ async fn stream(route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, F
 async fn tcp(
     origin: &Origin,
     manner: Option<AddressPolicy>,
-    progress: &Progress,
+    progress: &ExchangeProgress,
 ) -> Result<Box<dyn Duplex>, Failure> {
     progress.enter(Stage::Resolving);
     let addresses = resolver::addresses(&origin.host, origin.port, manner).await?;
@@ -98,7 +98,11 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn by_way_of(proxy: &Proxy, route: &Route, progress: &Progress) -> Result<Box<dyn Duplex>, Failure> {
+async fn by_way_of(
+    proxy: &Proxy,
+    route: &Route,
+    progress: &ExchangeProgress,
+) -> Result<Box<dyn Duplex>, Failure> {
     let mut stream = tcp(&proxy.origin, route.settings.manner, progress).await?;
     if let Some(name) = &proxy.origin.server_name {
         stream = encrypted(stream, name, &route.settings.tls, &proxy.origin).await?;
@@ -119,7 +123,7 @@ fn ask_for(origin: &Origin, credentials: Option<&HeaderValue>) -> Result<Request
         request = request.header(header::PROXY_AUTHORIZATION, credentials);
     }
     request.body(Full::default()).map_err(|error| {
-        Failure::new(Fault::Address, format!("a proxy request for it is not valid: {error}"))
+        Failure::new(FailureCause::Address, format!("a proxy request for it is not valid: {error}"))
     })
 }
 
@@ -150,13 +154,13 @@ async fn tunnel(stream: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Resul
     let response = drive(&mut driver, sent).await.map_err(|error| broke(&error))?;
     let status = response.status();
     if !status.is_success() {
-        return Err(Failure::new(Fault::Connect, format!("the proxy answered {}", status.as_u16())));
+        return Err(Failure::new(FailureCause::Connect, format!("the proxy answered {}", status.as_u16())));
     }
     let upgraded = drive(&mut driver, hyper::upgrade::on(response)).await.map_err(|error| broke(&error))?;
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 
 /// A proxy that closes the connection counts as no connection to the server.
-fn failure_of_proxy(fault: Fault) -> Fault {
-    if fault == Fault::Ours { Fault::Ours } else { Fault::Connect }
+fn failure_of_proxy(fault: FailureCause) -> FailureCause {
+    if fault == FailureCause::Ours { FailureCause::Ours } else { FailureCause::Connect }
 }

@@ -18,12 +18,12 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::descriptors::Permit;
+use super::descriptors::ConnectionPermit;
 use super::failure::Failure;
 use super::origin::Route;
-use super::{Answer, Progress};
+use super::{ExchangeProgress, HttpAnswer};
 use crate::clock::Stopwatch;
-use pool::{Limits, Pool};
+use pool::{ConnectionLimits, Pool};
 
 /// Maximum number of header lines; with more, only the status of an answer is known.
 const MAX_HEADERS: usize = 512;
@@ -43,7 +43,7 @@ pub(super) struct Connection {
     meter: Meter,
     opened: Stopwatch,
     used: Stopwatch,
-    _permit: Permit,
+    _permit: ConnectionPermit,
 }
 
 /// An exchange without an answer.
@@ -54,10 +54,10 @@ pub(super) struct Broken {
 }
 
 impl Connection {
-    pub(super) async fn open(route: &Route, progress: &Progress) -> Result<Self, Failure> {
+    pub(super) async fn open(route: &Route, progress: &ExchangeProgress) -> Result<Self, Failure> {
         // Its age counts from where the name is resolved.
         let opened = Stopwatch::start();
-        let permit = Permit::take()?;
+        let permit = ConnectionPermit::take()?;
         let stream = connect::connect(route, progress).await?;
         let meter = Meter::default();
         let io = TokioIo::new(Metered { stream, meter: meter.clone() });
@@ -73,14 +73,18 @@ impl Connection {
     }
 
     /// Sends `request`. The connection returns to `pool` after the answer was read to its end.
-    pub(super) async fn send(mut self, request: Request<Full<Bytes>>, pool: &Pool) -> Result<Answer, Broken> {
+    pub(super) async fn send(
+        mut self,
+        request: Request<Full<Bytes>>,
+        pool: &Pool,
+    ) -> Result<HttpAnswer, Broken> {
         self.meter.begin();
         let sent = self.sender.send_request(request);
         match drive(&mut self.driver, sent).await {
             Ok(response) => {
                 let (parts, incoming) = response.into_parts();
-                let body = Body { incoming, connection: Some(self), pool: pool.clone() };
-                Ok(Answer { status: parts.status, headers: parts.headers, body })
+                let body = AnswerBody { incoming, connection: Some(self), pool: pool.clone() };
+                Ok(HttpAnswer { status: parts.status, headers: parts.headers, body })
             }
             Err(error) => {
                 let (read, status) = self.meter.read();
@@ -90,7 +94,7 @@ impl Connection {
     }
 
     /// Whether it is neither too old nor idle for too long.
-    pub(super) fn is_fit(&self, limits: &Limits) -> bool {
+    pub(super) fn is_fit(&self, limits: &ConnectionLimits) -> bool {
         self.opened.elapsed() < limits.age && self.used.elapsed() < limits.idle
     }
 
@@ -106,20 +110,20 @@ impl Connection {
 }
 
 /// Body of an answer. Dropping it before its end closes the connection.
-pub struct Body {
+pub struct AnswerBody {
     incoming: Incoming,
     /// `None` after the connection returned to the pool.
     connection: Option<Connection>,
     pool: Pool,
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Body")
     }
 }
 
-impl Body {
+impl AnswerBody {
     /// Returns its length, if the answer announced it.
     pub fn announced(&self) -> Option<u64> {
         self.incoming.size_hint().exact()
@@ -218,10 +222,10 @@ fn step(driver: &mut Option<impl Future + Unpin>, cx: &mut Context<'_>) {
 
 /// Counts the received bytes of an answer and keeps its first line.
 #[derive(Clone, Default)]
-struct Meter(Arc<Mutex<Reading>>);
+struct Meter(Arc<Mutex<MeterReading>>);
 
 #[derive(Default)]
-struct Reading {
+struct MeterReading {
     count: u64,
     first: [u8; FIRST],
 }
@@ -231,7 +235,7 @@ const FIRST: usize = 12;
 
 impl Meter {
     fn begin(&self) {
-        *self.lock() = Reading::default();
+        *self.lock() = MeterReading::default();
     }
 
     fn count(&self, bytes: &[u8]) {
@@ -250,7 +254,7 @@ impl Meter {
         (reading.count, status.filter(|status| (200..600).contains(status)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Reading> {
+    fn lock(&self) -> MutexGuard<'_, MeterReading> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use crate::transport::descriptors;
 
 /// Limits on the use of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Maximum age at the start of a request.
     pub age: Duration,
     /// Maximum idle time. The next sweep closes the connection at the latest.
@@ -17,7 +17,7 @@ pub struct Limits {
     pub sweep_every: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     /// Each name is resolved again at least once a minute, and a connection is idle for at most 30 s.
     fn default() -> Self {
         Self {
@@ -33,7 +33,7 @@ impl Default for Limits {
 pub(in crate::transport) struct Pool {
     idle: Arc<Mutex<Idle>>,
     max_idle: usize,
-    limits: Limits,
+    limits: ConnectionLimits,
 }
 
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct Idle {
 }
 
 impl Pool {
-    pub(in crate::transport) fn new(max_idle: usize, limits: Limits) -> Self {
+    pub(in crate::transport) fn new(max_idle: usize, limits: ConnectionLimits) -> Self {
         Self { idle: Arc::default(), max_idle, limits }
     }
 
@@ -85,7 +85,7 @@ impl Pool {
     }
 }
 
-async fn sweep(idle: Weak<Mutex<Idle>>, limits: Limits) {
+async fn sweep(idle: Weak<Mutex<Idle>>, limits: ConnectionLimits) {
     loop {
         clock::sleep(limits.sweep_every).await;
         let Some(idle) = idle.upgrade() else { return };

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
-use super::Shared;
-use crate::clock::{self, Running};
+use super::CourierShared;
+use crate::clock::{self, StepClock};
 use crate::crash::CrashPoint;
 use crate::domain::delivery::health::{HealthChange, HealthState};
 use crate::domain::delivery::outbox::PendingDelivery;
@@ -25,13 +25,13 @@ const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
 
 /// Makes one attempt and records it.
 pub(super) async fn deliver(
-    shared: Arc<Shared>,
+    shared: Arc<CourierShared>,
     delivery: PendingDelivery,
     probe: bool,
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
-    let running = Running::since(now);
+    let running = StepClock::since(now);
     // Crash point: the delivery is due at the next start.
     CrashPoint::BeforeAttempt.reached();
     let mut attempt = attempt(&shared.subscriber, &shared.client, &delivery, number, now).await;

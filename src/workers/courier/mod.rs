@@ -42,7 +42,7 @@ pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
 
 /// Delivers to one subscriber.
 pub struct Courier {
-    shared: Arc<Shared>,
+    shared: Arc<CourierShared>,
     outbox: Outbox,
     /// Registered at the first step, because the previous courier may run until then.
     inbox: Option<Arc<Inbox>>,
@@ -52,7 +52,7 @@ pub struct Courier {
     health: Option<Health>,
     /// The transaction of `health`.
     version: u64,
-    in_flight: InFlight<Note, Ended>,
+    in_flight: InFlight<AttemptNote, RecordedAttempt>,
     /// First attempts since the last retry.
     first_in_a_row: usize,
     /// Time of the last step.
@@ -60,13 +60,13 @@ pub struct Courier {
 }
 
 /// Description of an attempt in flight.
-struct Note {
+struct AttemptNote {
     kind: AttemptKind,
     ping: bool,
 }
 
 /// An attempt that was recorded.
-struct Ended {
+struct RecordedAttempt {
     key: i64,
     /// The lane and the place in it.
     lane: Option<(i64, i64)>,
@@ -74,7 +74,7 @@ struct Ended {
 }
 
 /// State shared by the attempts in flight.
-struct Shared {
+struct CourierShared {
     subscriber: Arc<Subscriber>,
     url_digest: String,
     audience: Audience,
@@ -106,7 +106,7 @@ impl Courier {
         let client = WebhookClient::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
         let is_behind = AtomicBool::new(true);
-        let shared = Shared {
+        let shared = CourierShared {
             subscriber: Arc::new(subscriber),
             url_digest,
             audience,
@@ -163,12 +163,12 @@ impl Courier {
     }
 
     fn inbox(&mut self) -> Arc<Inbox> {
-        let Shared { store, subscriber, .. } = &*self.shared;
+        let CourierShared { store, subscriber, .. } = &*self.shared;
         Arc::clone(self.inbox.get_or_insert_with(|| store.inbox(&subscriber.name)))
     }
 
     /// Applies ended attempts. Records of one transaction end together.
-    fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
+    fn finish(&mut self, ended: RecordedAttempt) -> Result<(), StoreError> {
         // Before the outbox changes, so that deliveries handed over earlier are known.
         self.take_in();
         self.settle(ended);
@@ -178,8 +178,8 @@ impl Courier {
         Ok(())
     }
 
-    fn settle(&mut self, ended: Ended) {
-        let Ended { key, lane, settled } = ended;
+    fn settle(&mut self, ended: RecordedAttempt) {
+        let RecordedAttempt { key, lane, settled } = ended;
         if let Some((lane, place)) = lane {
             self.outbox.finish((lane, place, key), settled.pending);
         }
@@ -206,7 +206,7 @@ impl Courier {
         let last = self.stepped_at.replace(now);
         let back = set_back_by(last, now);
         if last.is_none() || back.is_some() {
-            let Shared { subscriber, store, .. } = &*self.shared;
+            let CourierShared { subscriber, store, .. } = &*self.shared;
             store.pull_in(&subscriber.name, back, now).await?;
             self.health = None;
             self.stale = true;
@@ -265,7 +265,7 @@ impl Courier {
     async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
         // Before the outbox, because a new URL changes the table.
         self.health = Some(self.read_health(now).await?);
-        let Shared { subscriber, store, .. } = &*self.shared;
+        let CourierShared { subscriber, store, .. } = &*self.shared;
         let heads = subscriber.max_in_flight as usize * 2;
         let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads).await?;
         loaded.deliveries.retain(|delivery| delivery.lane.is_some() || !self.in_flight.has(delivery.key));
@@ -280,7 +280,7 @@ impl Courier {
                 NextRead::Nothing => return Ok(()),
                 NextRead::Heads => self.read(now).await?,
                 NextRead::Lanes(lanes) => {
-                    let Shared { subscriber, store, .. } = &*self.shared;
+                    let CourierShared { subscriber, store, .. } = &*self.shared;
                     for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
                         self.outbox.load_lane(lane, deliveries, more);
                     }
@@ -292,7 +292,7 @@ impl Courier {
     /// Returns the subscriber's health, which another process may have changed. Replans the outbox after a new URL.
     async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let Shared { subscriber, url_digest, store, .. } = &*shared;
+        let CourierShared { subscriber, url_digest, store, .. } = &*shared;
         for _ in 0..READINGS {
             self.version = store.settled_version();
             let health = store.subscriber_health(&subscriber.name).await?;
@@ -322,13 +322,13 @@ impl Courier {
     }
 
     fn start(&mut self, delivery: PendingDelivery, probe: bool, now: Timestamp) {
-        let note = Note { kind: delivery.kind(), ping: delivery.lane.is_none() };
+        let note = AttemptNote { kind: delivery.kind(), ping: delivery.lane.is_none() };
         let key = delivery.key;
         let shared = Arc::clone(&self.shared);
         self.in_flight.start(key, note, async move {
             let lane = delivery.lane.map(|lane| (lane, delivery.place));
             let settled = attempt::deliver(shared, delivery, probe, now).await?;
-            Ok(Ended { key, lane, settled })
+            Ok(RecordedAttempt { key, lane, settled })
         });
     }
 }

@@ -15,11 +15,11 @@ const DAILY_KEPT: SignedDuration = SignedDuration::from_hours(35 * 24);
 
 /// The day of the last log line. It is not stored: after a restart the next line comes with the next day.
 #[derive(Debug)]
-pub struct Report {
+pub struct FreshnessReport {
     logged_on: Date,
 }
 
-impl Report {
+impl FreshnessReport {
     pub fn new(now: Timestamp) -> Self {
         Self { logged_on: day(now) }
     }

@@ -17,11 +17,11 @@ use crate::clock;
 use crate::config::StoreConfig;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{earlier, later, signed};
-use crate::store::upkeep::Keep;
+use crate::store::upkeep::RetentionLimits;
 use crate::store::{Store, StoreError};
 use crate::workers::learned_rates::SharedRates;
 
-pub use freshness::Report;
+pub use freshness::FreshnessReport;
 
 /// The time between two rounds.
 const PAUSE: SignedDuration = SignedDuration::from_hours(1);
@@ -42,7 +42,7 @@ pub async fn run(
     learned_rates: SharedRates,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
-    let mut report = Report::new(clock::now());
+    let mut report = FreshnessReport::new(clock::now());
     let mut tidy_at = Timestamp::MIN;
     loop {
         let now = clock::now();
@@ -71,7 +71,7 @@ pub async fn step(
     let served = subscribers.iter().filter(|subscriber| subscriber.enabled);
     let served: Vec<SubscriberName> = served.map(|subscriber| subscriber.name.clone()).collect();
     store.note_absent(&served, now).await?;
-    let keep = Keep {
+    let keep = RetentionLimits {
         attempts_since: earlier(now, signed(keep.keep_attempts)),
         finished_since: earlier(now, signed(keep.keep_finished)),
         undelivered_since: earlier(now, signed(UNDELIVERED)),

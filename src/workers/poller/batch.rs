@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::polling::freshness::Notice;
-use crate::domain::polling::poll::Unchanged;
+use crate::domain::polling::freshness::Measurement;
+use crate::domain::polling::poll::UnchangedPlan;
 use crate::domain::polling::schedule::Entry;
 use crate::domain::time::later;
-use crate::store::polls::{Flush, UnchangedPoll};
+use crate::store::polls::{PollBatch, UnchangedPoll};
 use crate::workers::account_access::AccountAccess;
 
 /// A batch is written this long after its first poll.
@@ -17,14 +17,14 @@ const LONGEST: SignedDuration = SignedDuration::from_secs(1);
 
 /// The next batch. It holds at most one poll per label.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct UnwrittenPolls {
     unchanged: HashMap<i64, UnchangedPoll>,
-    notices: Vec<(Option<Arc<str>>, Notice)>,
+    notices: Vec<(Option<Arc<str>>, Measurement)>,
     /// When the first poll of the batch ended.
     since: Option<Timestamp>,
 }
 
-impl Batch {
+impl UnwrittenPolls {
     /// Adds the request of a poll that ended at `at`.
     pub fn touch(&mut self, at: Timestamp) {
         self.since.get_or_insert(at);
@@ -35,8 +35,8 @@ impl Batch {
         &mut self,
         entry: &Entry,
         carrier: Option<Arc<str>>,
-        next: Unchanged,
-        notice: Option<Notice>,
+        next: UnchangedPlan,
+        notice: Option<Measurement>,
         at: Timestamp,
     ) {
         self.notices.extend(notice.map(|notice| (carrier, notice)));
@@ -69,12 +69,12 @@ impl Batch {
     }
 
     /// Returns the batch to write; `None` if it is empty.
-    pub fn take(&mut self, access: &AccountAccess, now: Timestamp) -> Option<Flush> {
+    pub fn take(&mut self, access: &AccountAccess, now: Timestamp) -> Option<PollBatch> {
         self.since.take()?;
         let mut unchanged: Vec<UnchangedPoll> = self.unchanged.drain().map(|(_, poll)| poll).collect();
         // Neighbouring rows share pages.
         unchanged.sort_unstable_by_key(|poll| poll.row);
-        Some(Flush {
+        Some(PollBatch {
             account: access.account.name.clone(),
             unchanged,
             notices: std::mem::take(&mut self.notices),

@@ -33,8 +33,8 @@ use crate::workers::account_access::{AccountAccess, RequestKind};
 use crate::workers::heartbeat::Heartbeat;
 use crate::workers::in_flight::InFlight;
 use crate::workers::learned_rates::SharedRates;
-use batch::Batch;
-use one::{Ended, Polled, Shared};
+use batch::UnwrittenPolls;
+use one::{EndedPoll, LabelInFlight, PollerShared};
 
 /// Labels read at once when the schedule is loaded.
 const PAGE: u32 = 500;
@@ -49,7 +49,7 @@ const CANDIDATES: usize = 64;
 
 /// Configuration of a poller.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
+pub struct PollPolicy {
     pub cadence: Cadence,
     pub alerts: AlertSettings,
     pub first_poll: FirstPoll,
@@ -58,16 +58,16 @@ pub struct Policy {
 
 /// Polls the labels of one account.
 pub struct Poller {
-    shared: Arc<Shared>,
+    shared: Arc<PollerShared>,
     schedule: Schedule,
-    in_flight: InFlight<(), Ended>,
+    in_flight: InFlight<(), EndedPoll>,
     /// The row up to which the schedule is loaded; `None`: all of it.
     loaded_to: Option<i64>,
     /// The registry's version that the schedule has; `None`: nothing was loaded yet.
     version: Option<i64>,
     /// The thresholds with which the alerts of the schedule were computed.
     alerts: AlertSettings,
-    batch: Batch,
+    batch: UnwrittenPolls,
     /// The batch that is being written.
     writing: InFlight<(), ()>,
     compared_at: Option<Timestamp>,
@@ -78,19 +78,19 @@ pub struct Poller {
 impl Poller {
     pub fn new(
         access: Arc<AccountAccess>,
-        policy: watch::Receiver<Arc<Policy>>,
+        policy: watch::Receiver<Arc<PollPolicy>>,
         learned_rates: SharedRates,
         heartbeat: Heartbeat,
     ) -> Self {
         let alerts = policy.borrow().alerts.clone();
         Self {
-            shared: Arc::new(Shared { access, policy, learned_rates, heartbeat }),
+            shared: Arc::new(PollerShared { access, policy, learned_rates, heartbeat }),
             schedule: Schedule::default(),
             in_flight: InFlight::default(),
             loaded_to: Some(0),
             version: None,
             alerts,
-            batch: Batch::default(),
+            batch: UnwrittenPolls::default(),
             writing: InFlight::default(),
             compared_at: None,
             stepped_at: None,
@@ -201,7 +201,7 @@ impl Poller {
             let entry = *self.schedule.entry(place);
             let lateness = (entry.wait_ms() > 0).then(|| entry.pace().lateness(entry.due_at(), now));
             access.record_lateness(lateness);
-            let polled = Polled {
+            let polled = LabelInFlight {
                 place,
                 entry,
                 id: self.schedule.id(place),
@@ -247,16 +247,16 @@ impl Poller {
     }
 
     /// Applies a poll that has ended.
-    async fn finish(&mut self, ended: Ended) -> Result<(), StoreError> {
-        let Ended { polled, held, found, at } = ended;
+    async fn finish(&mut self, ended: EndedPoll) -> Result<(), StoreError> {
+        let EndedPoll { polled, held, found, at } = ended;
         if let Some((carrier, until)) = held {
             self.shared.access.hold(carrier.clone(), until, at).await?;
             self.schedule.hold(&carrier, until);
         }
         self.batch.touch(at);
-        let Polled { place, entry, .. } = polled;
+        let LabelInFlight { place, entry, .. } = polled;
         match found {
-            one::Found::Unchanged(next) => {
+            one::PollResult::Unchanged(next) => {
                 if self.schedule.entry(place).version != entry.version {
                     // The registry changed the label meanwhile.
                     self.schedule.end(place);
@@ -267,11 +267,11 @@ impl Poller {
                 let notice = freshness::behind_by(&entry, polled.sent_at);
                 self.batch.unchanged(&entry, polled.carrier, *next, notice, at);
             }
-            one::Found::Recorded(label) => {
+            one::PollResult::Recorded(label) => {
                 self.schedule.end(place);
                 self.put(&label, at);
             }
-            one::Found::Superseded => {
+            one::PollResult::Superseded => {
                 self.schedule.end(place);
                 self.take_changes(at).await?;
             }

@@ -6,34 +6,34 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use super::Policy;
-use crate::clock::{self, Running};
+use super::PollPolicy;
+use crate::clock::{self, StepClock};
 use crate::crash::CrashPoint;
 use crate::domain::label::LabelId;
 use crate::domain::polling::freshness;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::poll;
-use crate::domain::polling::poll::{PollContext, PollPlan, Unchanged};
+use crate::domain::polling::poll::{PollContext, PollPlan, UnchangedPlan};
 use crate::domain::polling::schedule::{Entry, Place};
 use crate::domain::tracking::reading::Reading;
 use crate::metrics::metrics;
 use crate::store::StoreError;
-use crate::store::polls::{PollRecord, Recorded, UnchangedPoll};
+use crate::store::polls::{PollRecord, RecordResult, UnchangedPoll};
 use crate::workers::account_access::{AccountAccess, AccountUpdate, AllowedRequest, Permit};
 use crate::workers::heartbeat::Heartbeat;
 use crate::workers::learned_rates::SharedRates;
 
 /// Values that the polls of an account share.
-pub(super) struct Shared {
+pub(super) struct PollerShared {
     pub access: Arc<AccountAccess>,
-    pub policy: watch::Receiver<Arc<Policy>>,
+    pub policy: watch::Receiver<Arc<PollPolicy>>,
     pub learned_rates: SharedRates,
     pub heartbeat: Heartbeat,
 }
 
 /// A label in flight, as it was when its poll started.
-pub(super) struct Polled {
+pub(super) struct LabelInFlight {
     pub place: Place,
     pub entry: Entry,
     pub id: LabelId,
@@ -45,32 +45,32 @@ pub(super) struct Polled {
 }
 
 /// A poll that has ended.
-pub(super) struct Ended {
-    pub polled: Polled,
+pub(super) struct EndedPoll {
+    pub polled: LabelInFlight,
     /// A carrier whose labels wait, with the end of the wait.
     pub held: Option<(String, Timestamp)>,
-    pub found: Found,
+    pub found: PollResult,
     pub at: Timestamp,
 }
 
-pub(super) enum Found {
+pub(super) enum PollResult {
     /// The only result is the time of the next poll, in memory.
-    Unchanged(Box<Unchanged>),
+    UnchangedPlan(Box<UnchangedPlan>),
     /// The result was written; the label as it is now.
-    Recorded(Box<LabelRecord>),
+    RecordResult(Box<LabelRecord>),
     /// The registry changed or removed the label during the poll; nothing was written.
     Superseded,
 }
 
 /// Sends the request and applies the answer.
 pub(super) async fn poll(
-    shared: Arc<Shared>,
+    shared: Arc<PollerShared>,
     permit: Permit,
-    polled: Polled,
+    polled: LabelInFlight,
     now: Timestamp,
-) -> Result<Ended, StoreError> {
+) -> Result<EndedPoll, StoreError> {
     let (access, call) = (&shared.access, permit.call);
-    let running = Running::since(now);
+    let running = StepClock::since(now);
     let reading = access.client.read(&access.account, &polled.id, polled.entry.plain_digest(), now).await;
     drop(permit);
     // The time of the recording step, read once after the request.
@@ -83,14 +83,14 @@ pub(super) async fn poll(
     {
         debug!(label_id = %polled.id, account = %access.account.name, "poll: unchanged");
         metrics().polled(access.account.name.as_str(), "unchanged", false);
-        return Ok(Ended { polled, held: None, found: Found::Unchanged(Box::new(next)), at });
+        return Ok(EndedPoll { polled, held: None, found: PollResult::Unchanged(Box::new(next)), at });
     }
     let (found, held) = record(&shared, &polled, reading, observed, call, at).await?;
-    Ok(Ended { polled, held, found, at })
+    Ok(EndedPoll { polled, held, found, at })
 }
 
 /// Returns the next poll after an unchanged answer, if nothing else follows.
-fn unchanged(shared: &Shared, polled: &Polled, now: Timestamp) -> Option<Unchanged> {
+fn unchanged(shared: &PollerShared, polled: &LabelInFlight, now: Timestamp) -> Option<UnchangedPlan> {
     let policy = Arc::clone(&shared.policy.borrow());
     let (carrier, service) = (polled.carrier.as_deref(), polled.service.as_deref());
     let next = shared.learned_rates.with(|rates| {
@@ -112,7 +112,7 @@ fn unchanged(shared: &Shared, polled: &Polled, now: Timestamp) -> Option<Unchang
     Some(next)
 }
 
-impl Polled {
+impl LabelInFlight {
     /// Time of the good answer before this one.
     fn answered_at(&self) -> Option<Timestamp> {
         self.unwritten.as_ref().map(|poll| poll.polled_at).or(self.entry.answered_at())
@@ -121,13 +121,13 @@ impl Polled {
 
 /// Reads the label's row and history, plans the result of the answer, and writes it.
 async fn record(
-    shared: &Shared,
-    polled: &Polled,
+    shared: &PollerShared,
+    polled: &LabelInFlight,
     reading: Reading,
     observed: Option<AccountUpdate>,
     call: AllowedRequest,
     now: Timestamp,
-) -> Result<(Found, Option<(String, Timestamp)>), StoreError> {
+) -> Result<(PollResult, Option<(String, Timestamp)>), StoreError> {
     let access = &shared.access;
     let policy = Arc::clone(&shared.policy.borrow());
     let account = observed.map(|observed| access.to_record(observed, &policy.subscribers, now));
@@ -138,7 +138,7 @@ async fn record(
         if let Some(account) = account {
             access.store.record_account(account).await?;
         }
-        return Ok((Found::Superseded, None));
+        return Ok((PollResult::Superseded, None));
     };
     if let Some(unwritten) = &polled.unwritten {
         unwritten.apply(&mut label.poll_state);
@@ -161,7 +161,7 @@ async fn record(
         })
     };
     let found = plan(&reading);
-    let (mut after, mut effect) = (found.poll_state.clone(), Effect::of(&found));
+    let (mut after, mut effect) = (found.poll_state.clone(), PollEffect::of(&found));
     let mut reading = reading;
     // Crash point: the label is still due, and the API returns the same answer again.
     CrashPoint::AnswerRead.reached();
@@ -173,37 +173,37 @@ async fn record(
             error!(label_id = %label.key.id, %error, "the answer cannot be recorded");
             let garbled = Reading::Garbled { status: 200, detail: format!("it cannot be recorded: {error}") };
             let found = plan(&garbled);
-            (after, effect, reading) = (found.poll_state.clone(), Effect::of(&found), garbled);
+            (after, effect, reading) = (found.poll_state.clone(), PollEffect::of(&found), garbled);
             access.store.record_poll(PollRecord::new(&label, known.len(), found, now, account)).await
         }
         recorded => recorded,
     };
     match recorded? {
-        Recorded::Done => {
+        RecordResult::Done => {
             if matches!(reading, Reading::Answer { .. } | Reading::SameBytes) {
                 shared.learned_rates.learn(&label, &after, now);
             }
             log_poll(&label, &reading, &effect);
             count_poll(&label, &reading, &effect, now);
             label.poll_state = after;
-            Ok((Found::Recorded(Box::new(label)), held))
+            Ok((PollResult::Recorded(Box::new(label)), held))
         }
-        Recorded::Superseded => {
+        RecordResult::Superseded => {
             debug!(label_id = %label.key.id, "the label was changed meanwhile; it is polled again");
-            Ok((Found::Superseded, held))
+            Ok((PollResult::Superseded, held))
         }
     }
 }
 
 /// Effect of a recorded poll, for logs and metrics.
-struct Effect {
+struct PollEffect {
     status: String,
     messages: usize,
     /// For each new event whose delay is measured: whether it is a delivery.
     noticed: Vec<bool>,
 }
 
-impl Effect {
+impl PollEffect {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
         let own = plan.notices.iter().filter(|notice| notice.kind == freshness::Kind::Own);
@@ -211,12 +211,12 @@ impl Effect {
     }
 }
 
-fn log_poll(label: &LabelRecord, reading: &Reading, effect: &Effect) {
+fn log_poll(label: &LabelRecord, reading: &Reading, effect: &PollEffect) {
     let (id, account) = (&label.key.id, &label.key.account);
     match reading.detail() {
         None if effect.messages == 0 => debug!(label_id = %id, account = %account, "poll: unchanged"),
         None => {
-            let Effect { status, messages, .. } = effect;
+            let PollEffect { status, messages, .. } = effect;
             info!(label_id = %id, account = %account, status_code = status, messages,
                 "poll of {id}: changed, status {status}, {messages} messages");
         }
@@ -227,7 +227,7 @@ fn log_poll(label: &LabelRecord, reading: &Reading, effect: &Effect) {
     }
 }
 
-fn count_poll(label: &LabelRecord, reading: &Reading, effect: &Effect, now: Timestamp) {
+fn count_poll(label: &LabelRecord, reading: &Reading, effect: &PollEffect, now: Timestamp) {
     let account = label.key.account.as_str();
     let changed = effect.messages > 0;
     let outcome = match reading {

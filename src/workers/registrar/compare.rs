@@ -23,7 +23,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Changes of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Applied {
+pub(super) struct AppliedChanges {
     pub added: usize,
     pub changed: usize,
     pub retired: usize,
@@ -33,9 +33,9 @@ pub(super) struct Applied {
 
 /// Labels that are missing from the files, by key, with the start of the absence.
 #[derive(Debug, Default)]
-pub(super) struct Missing(Vec<(i64, Timestamp)>);
+pub(super) struct MissingLabels(Vec<(i64, Timestamp)>);
 
-impl Missing {
+impl MissingLabels {
     /// Returns when the first of them has been missing for long enough.
     pub(super) fn wake(&self) -> Option<Timestamp> {
         self.0.iter().map(|(_, since)| *since).min().map(|since| later(since, MISSING))
@@ -70,9 +70,9 @@ pub(super) async fn apply(
     sources: &Arc<LabelSources>,
     mut reading: Reading,
     kept: HashSet<PathBuf>,
-    missing: &mut Missing,
+    missing: &mut MissingLabels,
     now: Timestamp,
-) -> Result<Applied, StoreError> {
+) -> Result<AppliedChanges, StoreError> {
     let keys = keys(store, &reading.files).await?;
     let places: HashMap<&Path, Place> =
         (1..).zip(&reading.files).map(|(place, path)| (path.as_path(), place)).collect();
@@ -118,7 +118,7 @@ pub(super) async fn apply(
     for chunk in retire.chunks(CHUNK) {
         store.retire_configured(chunk, now).await?;
     }
-    Ok(Applied { added: wanted.saturating_sub(changed), changed, retired: retire.len(), missing })
+    Ok(AppliedChanges { added: wanted.saturating_sub(changed), changed, retired: retire.len(), missing })
 }
 
 fn pattern_of(path: &Path) -> Option<&str> {

@@ -15,7 +15,7 @@ const MAX_BUSY: SignedDuration = SignedDuration::from_secs(10);
 
 /// A file as the last scan found it.
 #[derive(Debug)]
-struct Seen {
+struct SeenFile {
     stamp: Stamp,
     /// The time of its last change.
     since: Timestamp,
@@ -27,7 +27,7 @@ struct Seen {
     read: Option<Stamp>,
 }
 
-impl Seen {
+impl SeenFile {
     fn at_rest(&self, now: Timestamp) -> bool {
         now.duration_since(self.since) >= SETTLE_TIME
             || (self.replaced && now.duration_since(self.busy_since) >= MAX_BUSY)
@@ -36,7 +36,7 @@ impl Seen {
 
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    seen: HashMap<PathBuf, Seen>,
+    seen: HashMap<PathBuf, SeenFile>,
     /// Paths that are left out, and since when.
     left_out: HashMap<PathBuf, Timestamp>,
     now: Option<Timestamp>,
@@ -66,7 +66,8 @@ impl Files {
                     // At the start, files with an old modification time count as complete.
                     let old = first && now.as_millisecond().saturating_sub(stamp.changed_ms()) >= 1_000;
                     let since = if old { now.checked_sub(SETTLE_TIME).unwrap_or(now) } else { now };
-                    let seen = Seen { stamp: *stamp, since, busy_since: now, replaced: false, read: None };
+                    let seen =
+                        SeenFile { stamp: *stamp, since, busy_since: now, replaced: false, read: None };
                     self.seen.insert(path.clone(), seen);
                 }
             }

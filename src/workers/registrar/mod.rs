@@ -30,7 +30,7 @@ use crate::config::{Fault, LabelSources, LeftOut, Scan};
 use crate::domain::time::later;
 use crate::notices::Notices;
 use crate::store::{Store, StoreError};
-use compare::Missing;
+use compare::MissingLabels;
 use files::Files;
 use watching::Watching;
 
@@ -121,7 +121,7 @@ pub struct Registrar {
     forced: bool,
     scan: Scan,
     files: Files,
-    missing: Missing,
+    missing: MissingLabels,
     /// The files that are left out, as logged and recorded; `None` before the first step.
     left_out: Option<BTreeMap<PathBuf, Fault>>,
     /// Files that could not be read at the last reading.
@@ -138,7 +138,7 @@ impl Registrar {
             forced: false,
             scan: Scan::default(),
             files: Files::default(),
-            missing: Missing::default(),
+            missing: MissingLabels::default(),
             left_out: None,
             unreadable: Vec::new(),
             logged: HashSet::new(),
@@ -192,7 +192,7 @@ impl Registrar {
             );
         }
         if applied.added + applied.changed + applied.retired > 0 {
-            let compare::Applied { added, changed, retired, .. } = applied;
+            let compare::AppliedChanges { added, changed, retired, .. } = applied;
             info!(
                 labels,
                 added,

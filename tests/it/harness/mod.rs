@@ -34,7 +34,7 @@ use trackpost::workers::account_access::{AccountAccess, RequestKind};
 use trackpost::workers::courier::Courier;
 use trackpost::workers::discoverer::Discoverer;
 use trackpost::workers::learned_rates::SharedRates;
-use trackpost::workers::poller::{Policy, Poller};
+use trackpost::workers::poller::{PollPolicy, Poller};
 use trackpost::workers::registrar;
 
 pub use database::{about, connect};
@@ -58,7 +58,7 @@ pub struct Harness {
     pub sandbox: SandboxHandle,
     pub receiver: ReceiverHandle,
     pub account: Account,
-    pub policy: Policy,
+    pub policy: PollPolicy,
     /// URL of the receiver, with a slash at the end.
     pub hook: String,
     /// A database restored from a copy sends the same messages with other timestamps.
@@ -125,7 +125,7 @@ impl Harness {
         std::fs::write(&file, text).unwrap();
         let config = Config::load(&file, &Environment::default()).unwrap().config;
         let account = config.accounts[&AccountName::new("main")].clone();
-        let policy = Policy {
+        let policy = PollPolicy {
             cadence: config.cadence,
             alerts: config.silence,
             first_poll: config.registration.first_poll,

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use trackpost::domain::messages::subscriber::{Format, SubscriberName};
 use trackpost::domain::messages::{MessageType, account_message};
 use trackpost::sandbox::{Answer, Callback};
-use trackpost::store::replay::{Before, Repeat, Span, Stored};
-use trackpost::store::upkeep::Keep;
+use trackpost::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
+use trackpost::store::upkeep::RetentionLimits;
 
 use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, connect, hours, nth, place, seconds};
@@ -20,11 +20,11 @@ fn orders() -> SubscriberName {
     SubscriberName::new("orders")
 }
 
-fn all_messages() -> Span {
-    Span { since: Timestamp::MIN, until: Timestamp::MAX, label: None }
+fn all_messages() -> ReplaySpan {
+    ReplaySpan { since: Timestamp::MIN, until: Timestamp::MAX, label: None }
 }
 
-async fn stored(harness: &Harness) -> Vec<Stored> {
+async fn stored(harness: &Harness) -> Vec<StoredMessage> {
     let (mut all, mut last) = (Vec::new(), None);
     loop {
         let page = harness.store().stored_messages(&orders(), &all_messages(), last.as_ref()).await.unwrap();
@@ -35,7 +35,7 @@ async fn stored(harness: &Harness) -> Vec<Stored> {
 }
 
 /// Queues the deliveries selected by `chosen` again, each after `wait` seconds times its position.
-async fn queue(harness: &Harness, chosen: impl Fn(&Stored) -> bool, wait: i64) -> u64 {
+async fn queue(harness: &Harness, chosen: impl Fn(&StoredMessage) -> bool, wait: i64) -> u64 {
     let all = stored(harness).await;
     let again: Vec<Repeat> = (0..)
         .zip(all.iter().filter(|stored| chosen(stored)))
@@ -209,7 +209,7 @@ async fn a_pending_delivery_retried_by_hand_is_due_now_if_it_is_first() {
     let pending = stored(&harness).await;
     harness.deliver().await;
     assert_eq!(received_from(&harness, 4), [], "nothing is due");
-    assert!(pending.iter().filter(|stored| stored.before == Before::Pending).count() >= 3);
+    assert!(pending.iter().filter(|stored| stored.before == StateBefore::Pending).count() >= 3);
     let behind = harness.count("SELECT max(delivery_key) FROM deliveries").await;
     harness.store().retry(behind, harness.now()).await.unwrap();
     harness.deliver().await;
@@ -243,16 +243,16 @@ async fn replay_pages_continue_each_other_and_include_messages_without_a_label()
     .unwrap();
     let all = stored(&harness).await;
     assert_eq!(all.len(), 541);
-    assert_eq!((all[540].label_row, all[540].before), (None, Before::Never));
+    assert_eq!((all[540].label_row, all[540].before), (None, StateBefore::Never));
     assert!(all.is_sorted_by_key(|stored| stored.row), "in the order of creation");
     let of_one: Vec<_> = all.iter().filter(|stored| stored.label_row == all[0].label_row).cloned().collect();
     assert!(of_one.is_sorted_by_key(|stored| stored.seq), "in the order of seq");
-    let one = Span { label: all[0].label_row, ..all_messages() };
+    let one = ReplaySpan { label: all[0].label_row, ..all_messages() };
     assert_eq!(harness.store().stored_messages(&orders(), &one, None).await.unwrap(), of_one);
-    let after = Span { since: harness.now() + seconds(1), ..all_messages() };
+    let after = ReplaySpan { since: harness.now() + seconds(1), ..all_messages() };
     assert!(harness.store().stored_messages(&orders(), &after, None).await.unwrap().is_empty());
 
-    assert_eq!(queue(&harness, |stored| stored.before == Before::Never, 0).await, 1);
+    assert_eq!(queue(&harness, |stored| stored.before == StateBefore::Never, 0).await, 1);
     check_invariants(&harness).await;
     harness.deliver().await;
     let callbacks = harness.callbacks("orders");
@@ -272,7 +272,7 @@ async fn a_replay_killed_halfway_can_be_repeated() {
     assert_eq!(queue(&harness, |stored| stored.row <= 3, 0).await, 3);
     harness.crash().await;
     check_invariants(&harness).await;
-    assert_eq!(queue(&harness, |stored| stored.before == Before::Delivered, 0).await, 3, "the rest");
+    assert_eq!(queue(&harness, |stored| stored.before == StateBefore::Delivered, 0).await, 3, "the rest");
     harness.deliver().await;
     let mut ids: Vec<_> =
         harness.callbacks("orders")[6..].iter().map(|again| again.message_id.clone()).collect();
@@ -287,7 +287,7 @@ async fn a_replay_works_after_old_attempts_were_deleted() {
     harness.register(&["se-1"]).await;
     harness.says("se-1", &in_transit());
     harness.poll_and_deliver().await;
-    let keep = Keep {
+    let keep = RetentionLimits {
         attempts_since: Timestamp::MAX,
         finished_since: Timestamp::MIN,
         undelivered_since: Timestamp::MIN,

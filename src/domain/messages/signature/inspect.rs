@@ -6,7 +6,7 @@ use super::{SignedHeaders, SigningSecret, TOLERANCE_SECONDS, VerifyError, verify
 
 /// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct SignatureCheck {
     pub name: &'static str,
     /// The finding, or the error.
     pub outcome: Result<String, String>,
@@ -15,7 +15,7 @@ pub struct Check {
 /// Checks in order. Checks that depend on a failed one are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    pub checks: Vec<Check>,
+    pub checks: Vec<SignatureCheck>,
     /// Possible causes, the most likely first.
     pub causes: Vec<String>,
 }
@@ -32,7 +32,7 @@ impl Inspection {
     }
 
     pub(super) fn add(&mut self, name: &'static str, outcome: Result<String, String>) {
-        self.checks.push(Check { name, outcome });
+        self.checks.push(SignatureCheck { name, outcome });
     }
 }
 

@@ -16,7 +16,7 @@ use super::reason::{CadenceReason, Learned, Reason, millis};
 use crate::domain::time::after;
 use crate::domain::tracking::StatusCode;
 
-pub use situation::{Observation, Situation};
+pub use situation::{CadenceFields, Situation};
 pub use surroundings::{guess_offset, spread};
 
 /// The rows of the table. `DE` and `SP` have none, because they end polling.

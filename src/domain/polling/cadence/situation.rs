@@ -30,7 +30,7 @@ pub struct Situation {
 
 /// The part of an answer that the cadence needs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Observation {
+pub struct CadenceFields {
     /// `None`: the answer has no code, or an unknown one.
     pub status: Option<StatusCode>,
     pub out_for_delivery: bool,
@@ -39,7 +39,7 @@ pub struct Observation {
     pub utc_offset: Option<Offset>,
 }
 
-impl Observation {
+impl CadenceFields {
     pub fn of(tracking: &Tracking) -> Self {
         Self {
             status: tracking.status(),
@@ -69,7 +69,7 @@ impl Situation {
     }
 
     /// Updates the situation after an answer that changed something. An unknown status keeps the last one.
-    pub fn update(&mut self, observation: &Observation, now: Timestamp) {
+    pub fn update(&mut self, observation: &CadenceFields, now: Timestamp) {
         self.status = observation.status.or(self.status);
         self.out_for_delivery = observation.out_for_delivery;
         self.estimate = observation.estimate;

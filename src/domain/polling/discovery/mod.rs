@@ -5,7 +5,7 @@
 //! appear late with an earlier `created_at`. A label that is not yet completed holds the position back for some hours.
 //! Positions are the vendor's instants. Our clock sets only the start of the first walk.
 //!
-//! This module sends, stores and polls nothing. It gets only the fields in [`Listed`]: the list also has names and
+//! This module sends, stores and polls nothing. It gets only the fields in [`ListedLabel`]: the list also has names and
 //! addresses of people, and links that open their labels.
 
 mod walk;
@@ -26,7 +26,7 @@ pub use walk::{ListRequest, PageResult, PageSize, Walk};
 
 /// A label in the list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listed {
+pub struct ListedLabel {
     pub id: LabelId,
     /// `None` if it is missing or cannot be parsed.
     pub created_at: Option<Timestamp>,
@@ -37,8 +37,8 @@ pub struct Listed {
 
 /// A page of the list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    pub labels: Vec<Listed>,
+pub struct ListPage {
+    pub labels: Vec<ListedLabel>,
     /// Whether the list has more pages after this one.
     pub more: bool,
     /// Number of labels whose id cannot be parsed.
@@ -86,7 +86,7 @@ pub enum WalkPurpose {
 
 /// Progress of an account's walks. It is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct DiscoveryProgress {
     /// All labels created before this instant have been seen.
     pub position: Option<Timestamp>,
     /// Start of the last complete walk for voids.
@@ -96,7 +96,7 @@ pub struct Progress {
 /// Interval of the walks for voids. A voided label is polled for at most one hour too long.
 pub const VOIDS_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 
-impl Progress {
+impl DiscoveryProgress {
     /// Returns the purpose of the walk that is due at `now`, or when the next one is due. `last` is the purpose of the
     /// last walk, complete or not. `new_labels_at` is when the next walk for new labels is due, and `interval` the time
     /// between two of them.

@@ -13,8 +13,8 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(NOON + seconds).unwrap()
 }
 
-fn label(number: usize, created_at: i64, state: ListedState) -> Listed {
-    Listed {
+fn label(number: usize, created_at: i64, state: ListedState) -> ListedLabel {
+    ListedLabel {
         id: format!("se-{number}").parse().unwrap(),
         created_at: Some(at(created_at)),
         state,
@@ -22,11 +22,11 @@ fn label(number: usize, created_at: i64, state: ListedState) -> Listed {
     }
 }
 
-fn page(labels: Vec<Listed>, more: bool) -> Page {
-    Page { labels, more, illegible: 0 }
+fn page(labels: Vec<ListedLabel>, more: bool) -> ListPage {
+    ListPage { labels, more, illegible: 0 }
 }
 
-fn ids(labels: &[Listed]) -> Vec<&str> {
+fn ids(labels: &[ListedLabel]) -> Vec<&str> {
     labels.iter().map(|label| label.id.as_str()).collect()
 }
 
@@ -180,13 +180,13 @@ fn labels_older_than_the_walk_are_ignored() {
 
 #[test]
 fn new_labels_go_before_voids_and_a_clock_set_back_delays_nothing() {
-    let fresh = Progress::default();
+    let fresh = DiscoveryProgress::default();
     assert_eq!(fresh.next_walk(None, None, INTERVAL, at(0)), Ok(WalkPurpose::NewLabels));
     assert_eq!(
         fresh.next_walk(Some(WalkPurpose::NewLabels), Some(at(300)), INTERVAL, at(0)),
         Ok(WalkPurpose::Voids)
     );
-    let sought = Progress { voids_sought_at: Some(at(0)), ..fresh };
+    let sought = DiscoveryProgress { voids_sought_at: Some(at(0)), ..fresh };
     assert_eq!(sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(300)), INTERVAL, at(1)), Err(at(300)));
     assert_eq!(
         sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(7200)), Duration::from_secs(7200), at(3700)),
@@ -208,7 +208,7 @@ fn new_labels_go_before_voids_and_a_clock_set_back_delays_nothing() {
 
 #[test]
 fn walks_for_new_labels_and_voids_take_turns() {
-    let fresh = Progress::default();
+    let fresh = DiscoveryProgress::default();
     // The pause was longer than the interval, so new labels are due at each step.
     assert_eq!(
         fresh.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(960)),
@@ -219,7 +219,7 @@ fn walks_for_new_labels_and_voids_take_turns() {
         fresh.next_walk(Some(WalkPurpose::Voids), Some(at(0)), INTERVAL, at(1920)),
         Ok(WalkPurpose::NewLabels)
     );
-    let sought = Progress { voids_sought_at: Some(at(960)), ..fresh };
+    let sought = DiscoveryProgress { voids_sought_at: Some(at(960)), ..fresh };
     assert_eq!(
         sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(1920)),
         Ok(WalkPurpose::NewLabels)
@@ -274,7 +274,7 @@ struct Made {
 }
 
 /// The simulated vendor: filters and sorts as the list does at `now`.
-fn answer(made: &[Made], request: ListRequest, size: usize, now: i64) -> Page {
+fn answer(made: &[Made], request: ListRequest, size: usize, now: i64) -> ListPage {
     let ms = |at: Timestamp| at.as_millisecond() - NOON * 1000;
     let state = |made: &Made| match made.voided_ms {
         Some(voided) if voided <= now => ListedState::Voided,
@@ -290,11 +290,11 @@ fn answer(made: &[Made], request: ListRequest, size: usize, now: i64) -> Page {
     listed.sort_by_key(|(_, made)| made.created_ms);
     let pages = listed.len().div_ceil(size);
     let first = (request.page as usize - 1) * size;
-    let labels = listed.into_iter().skip(first).take(size).map(|(number, made)| Listed {
+    let labels = listed.into_iter().skip(first).take(size).map(|(number, made)| ListedLabel {
         created_at: Some(Timestamp::from_millisecond(NOON * 1000 + made.created_ms).unwrap()),
         ..label(number, 0, state(made))
     });
-    Page { labels: labels.collect(), more: (request.page as usize) < pages, illegible: 0 }
+    ListPage { labels: labels.collect(), more: (request.page as usize) < pages, illegible: 0 }
 }
 
 /// Time between a crash and the restart.
@@ -330,7 +330,7 @@ proptest! {
         let end = 5 * 86_400_000;
         let moment = |ms: i64| Timestamp::from_millisecond(NOON * 1000 + ms).unwrap();
         let (mut now, mut calls, mut pages) = (0i64, 0usize, 0usize);
-        let mut kept = Progress::default();
+        let mut kept = DiscoveryProgress::default();
         let mut registry: BTreeMap<String, bool> = BTreeMap::new();
         let mut taken_up: Vec<String> = Vec::new();
         let (mut last, mut new_labels_at) = (None, None);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Listed, ListedState, Page, WalkPurpose};
+use super::{ListPage, ListedLabel, ListedState, WalkPurpose};
 use crate::domain::label::LabelId;
 use crate::domain::time::{earlier, signed};
 
@@ -63,7 +63,7 @@ impl PageSize {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PageResult {
     /// Labels to register, if they are not registered.
-    pub tracked: Vec<Listed>,
+    pub tracked: Vec<ListedLabel>,
     /// Labels that discovery no longer registers.
     pub voided: Vec<LabelId>,
     /// The new position; `None`: unchanged.
@@ -157,7 +157,7 @@ impl Walk {
     }
 
     /// Applies the answer to [`Self::request`] and moves on to the next page.
-    pub fn take(&mut self, page: Page, now: Timestamp) -> PageResult {
+    pub fn take(&mut self, page: ListPage, now: Timestamp) -> PageResult {
         let filter_ignored = self.purpose == WalkPurpose::Voids
             && page.labels.iter().any(|label| label.state != ListedState::Voided);
         let last = page.labels.is_empty() && page.illegible == 0 || !page.more;
@@ -191,7 +191,7 @@ impl Walk {
     }
 
     /// Detects a list that ignores the page number and always has more pages.
-    fn is_endless(&mut self, page: &Page) -> bool {
+    fn is_endless(&mut self, page: &ListPage) -> bool {
         let held: Vec<LabelId> = page.labels.iter().map(|label| label.id.clone()).collect();
         let same = self.page > 1 && !held.is_empty() && held == self.last_page;
         self.repeats = if same { self.repeats + 1 } else { 0 };
@@ -211,7 +211,7 @@ impl Walk {
 }
 
 /// Whether the labels are sorted by `created_at`, from `start` on.
-fn in_order(start: Timestamp, labels: &[Listed]) -> bool {
+fn in_order(start: Timestamp, labels: &[ListedLabel]) -> bool {
     let created: Vec<Timestamp> = labels.iter().filter_map(|label| label.created_at).collect();
     created.is_sorted() && created.first().is_none_or(|first| *first >= start)
 }

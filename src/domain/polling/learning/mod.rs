@@ -17,11 +17,11 @@ use crate::domain::label::LabelState;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::tracking::StatusCode;
 
-pub use tally::Tally;
+pub use tally::RateCounts;
 
 /// Parcels of a carrier in a state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group {
+pub struct RateGroup {
     /// A carrier, a carrier and a service after a `/`, or "" for all.
     pub carrier: Box<str>,
     pub state: RowName,
@@ -30,7 +30,7 @@ pub struct Group {
 /// The learned rates by group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LearnedRates {
-    groups: BTreeMap<Group, Tally>,
+    groups: BTreeMap<RateGroup, RateCounts>,
 }
 
 /// A wait from one good answer to the next.
@@ -78,7 +78,7 @@ impl LearnedRates {
             let middle = at + next.duration_since(at) / 2;
             let state = state(wait.situation, middle);
             for carrier in &carriers {
-                let group = Group { carrier: carrier.clone(), state };
+                let group = RateGroup { carrier: carrier.clone(), state };
                 if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
                     continue;
                 }
@@ -121,23 +121,23 @@ impl LearnedRates {
         carrier: Option<&str>,
         service: Option<&str>,
         state: RowName,
-    ) -> Option<(&Group, &Tally)> {
+    ) -> Option<(&RateGroup, &RateCounts)> {
         let mut fits = names(carrier, service)
             .into_iter()
             .rev()
-            .filter_map(|carrier| self.groups.get_key_value(&Group { carrier, state }));
+            .filter_map(|carrier| self.groups.get_key_value(&RateGroup { carrier, state }));
         let best =
             fits.clone().find(|(_, tally)| tally.changes() >= ENOUGH_CHANGES).or_else(|| fits.next_back());
         best.filter(|(_, tally)| tally.changes() >= MIN_CHANGES)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Group, &Tally)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&RateGroup, &RateCounts)> {
         self.groups.iter()
     }
 }
 
-impl FromIterator<(Group, Tally)> for LearnedRates {
-    fn from_iter<T: IntoIterator<Item = (Group, Tally)>>(groups: T) -> Self {
+impl FromIterator<(RateGroup, RateCounts)> for LearnedRates {
+    fn from_iter<T: IntoIterator<Item = (RateGroup, RateCounts)>>(groups: T) -> Self {
         Self { groups: groups.into_iter().collect() }
     }
 }

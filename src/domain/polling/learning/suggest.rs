@@ -10,7 +10,7 @@ use jiff::civil::Time;
 use jiff::{SignedDuration, Timestamp};
 
 use super::tally::{AGES, Count};
-use super::{Group, LearnedRates, Period, Tally};
+use super::{LearnedRates, Period, RateCounts, RateGroup};
 use crate::domain::polling::cadence::{Cadence, Row, RowName, Situation, Suggestion};
 use crate::domain::polling::reason::Learned;
 use crate::domain::tracking::StatusCode;
@@ -18,8 +18,8 @@ use crate::domain::tracking::StatusCode;
 /// The poll rates of a group of parcels.
 #[derive(Clone, Debug, PartialEq)]
 struct PollRates<'a> {
-    group: &'a Group,
-    tally: &'a Tally,
+    group: &'a RateGroup,
+    tally: &'a RateCounts,
     /// Polls a second at the mean rate of changes.
     base: f64,
 }
@@ -38,7 +38,7 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 impl<'a> PollRates<'a> {
     /// `row` is the row of the group in the table; `outside` applies outside of its hours.
-    fn new(group: &'a Group, tally: &'a Tally, row: &Row, outside: &Row) -> Self {
+    fn new(group: &'a RateGroup, tally: &'a RateCounts, row: &Row, outside: &Row) -> Self {
         let polls: f64 = match row.hours {
             Some(hours) => {
                 let row_at = |block: usize| {

@@ -17,7 +17,7 @@ pub struct Count {
 
 /// The counts of one group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct RateCounts {
     pub(super) ages: [Count; AGES.len() + 1],
     pub(super) hours: [Count; 12],
     pub(super) weekdays: [Count; 7],
@@ -26,7 +26,7 @@ pub struct Tally {
 /// The number of changes that weigh as much as the assumption that all ages, hours and days are alike.
 const PRIOR_CHANGES: f64 = 4.0;
 
-impl Tally {
+impl RateCounts {
     pub(super) fn add(&mut self, period: Period, seconds: f64, changes: f64) {
         for count in
             [&mut self.ages[period.age], &mut self.hours[period.hours], &mut self.weekdays[period.weekday]]

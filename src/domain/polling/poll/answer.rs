@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::diff::{self, Step};
+use super::diff::{self, BeforeAfter};
 use super::{FirstPoll, PollContext, PollPlan, due_alerts, good};
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
@@ -48,7 +48,7 @@ pub(super) fn answered(
         after.stalled_told &= scan == after.newest_scan_at;
         after.newest_scan_at = scan;
     }
-    let step = Step { before: &label.poll_state, after, tracking, deliveries, first };
+    let step = BeforeAfter { before: &label.poll_state, after, tracking, deliveries, first };
     let changes = diff::changes(&step, changed);
     after.late_told &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
     if changes.is_empty() {

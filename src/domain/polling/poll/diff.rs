@@ -14,7 +14,7 @@ use crate::domain::tracking::{DeliveryScans, StatusCode, Tracking, TrackingEvent
 
 /// A label before and after an answer.
 #[derive(Clone, Copy)]
-pub struct Step<'a> {
+pub struct BeforeAfter<'a> {
     pub before: &'a PollState,
     pub after: &'a PollState,
     pub tracking: &'a Tracking,
@@ -24,8 +24,8 @@ pub struct Step<'a> {
 }
 
 /// Returns the changes of an answer.
-pub fn changes(step: &Step<'_>, events: MessageEvents) -> Vec<Change> {
-    let Step { before, after, .. } = *step;
+pub fn changes(step: &BeforeAfter<'_>, events: MessageEvents) -> Vec<Change> {
+    let BeforeAfter { before, after, .. } = *step;
     if step.first && is_without_content(after, step.tracking) {
         return Vec::new();
     }
@@ -61,11 +61,11 @@ type IsMilestone = fn(&TrackingEvent) -> bool;
 
 const IS_EXCEPTION: IsMilestone = |event| event.status() == Some(StatusCode::Exception);
 
-impl Step<'_> {
+impl BeforeAfter<'_> {
     /// Returns the milestones of scans that are new or became milestones, at any place in the list, and of the status.
     /// A scan makes a milestone once.
     fn milestones(&self, events: &MessageEvents) -> Vec<Change> {
-        let Step { before, after, deliveries, .. } = *self;
+        let BeforeAfter { before, after, deliveries, .. } = *self;
         let (was_delivered, is_delivered) = (before.is_delivered(), after.is_delivered());
         let mut found = Vec::new();
         let current = self.new_delivery_at(events, deliveries.current);

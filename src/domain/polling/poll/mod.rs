@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cadence::{Cadence, NextPoll, Suggestion};
-use super::freshness::{self, Notice};
+use super::freshness::{self, Measurement};
 use super::pace::Pace;
 use super::reason::Reason;
 use super::schedule::Entry;
@@ -70,7 +70,7 @@ pub struct PollPlan {
     pub events: EventWrites,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
-    pub notices: Vec<Notice>,
+    pub notices: Vec<Measurement>,
     pub signal: AccountSignal,
     pub summary: PollSummary,
 }
@@ -143,7 +143,7 @@ pub fn plan(
 
 /// The next poll after an unchanged answer without further effects.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unchanged {
+pub struct UnchangedPlan {
     pub next_poll_at: Timestamp,
     /// The wait from this poll to the next, in milliseconds.
     pub wait_ms: u32,
@@ -159,7 +159,7 @@ pub fn unchanged(
     entry: &Entry,
     now: Timestamp,
     jitter: f64,
-) -> Option<Unchanged> {
+) -> Option<UnchangedPlan> {
     let alert_at = entry.alert_at();
     if alert_at.is_some_and(|at| at <= now) {
         return None;
@@ -170,7 +170,7 @@ pub fn unchanged(
     let alert = alert_at.filter(|at| *at < next.at);
     let next_poll_at = whole_ms(alert.unwrap_or(next.at));
     let wait = planned_wait(Some(next_poll_at), now)?;
-    Some(Unchanged {
+    Some(UnchangedPlan {
         next_poll_at,
         wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
         pace: Pace::of(next.pace),

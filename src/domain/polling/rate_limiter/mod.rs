@@ -45,7 +45,7 @@ pub struct Denied {
 
 /// Requests that ended in the same second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedRequests {
     pub at: Timestamp,
     /// Month in which the requests were sent.
     pub month: Month,
@@ -54,7 +54,7 @@ pub struct Ended {
 
 /// Effect of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Observation {
+pub struct AnswerEffect {
     /// The status changed, or the time of the next request.
     pub changed: bool,
     pub change: Option<AccountChange>,
@@ -91,7 +91,7 @@ pub struct RateLimiter {
     /// Requests that the store counts as sent and that may still be sent.
     reserved: u32,
     /// Requests that ended and are not written yet.
-    uncounted: Vec<Ended>,
+    uncounted: Vec<EndedRequests>,
     month: Month,
     pub demand: Demand,
 }
@@ -266,12 +266,12 @@ impl RateLimiter {
             Some(last) if last.at.as_second() == now.as_second() && last.month == self.month => {
                 last.requests += 1
             }
-            _ => self.uncounted.push(Ended { at: now, month: self.month, requests: 1 }),
+            _ => self.uncounted.push(EndedRequests { at: now, month: self.month, requests: 1 }),
         }
     }
 
     /// Returns the requests that ended since the last call.
-    pub fn count(&mut self) -> Vec<Ended> {
+    pub fn count(&mut self) -> Vec<EndedRequests> {
         std::mem::take(&mut self.uncounted)
     }
 
@@ -287,7 +287,7 @@ impl RateLimiter {
         signal: &AccountSignal,
         call: AllowedRequest,
         now: Timestamp,
-    ) -> Observation {
+    ) -> AnswerEffect {
         let state = &mut self.state;
         let before = (state.status, state.probe_at, state.throttled_until);
         let change = state.observe(label, signal, self.labels, call.probe, now);
@@ -300,7 +300,7 @@ impl RateLimiter {
             share = self.share.throttled(call.sent_at, used, before.2, until, now);
             self.share_changed |= share_before != self.share;
         }
-        Observation { changed, change, share }
+        AnswerEffect { changed, change, share }
     }
 
     /// Returns whether the share has just grown back to the whole limit.

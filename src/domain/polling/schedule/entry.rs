@@ -12,7 +12,7 @@ use crate::domain::tracking::StatusCode;
 
 /// Input of the schedule about a label.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct ScheduleInput {
     /// The store's key of the row.
     pub row: i64,
     /// Version of the registry's last change; see [`crate::store::labels`].
@@ -85,7 +85,7 @@ pub fn prefix(digest: &Digest) -> u64 {
 }
 
 impl Entry {
-    pub(super) fn new(plan: &Plan, number: u64, carrier: u16, service: u16) -> Self {
+    pub(super) fn new(plan: &ScheduleInput, number: u64, carrier: u16, service: u16) -> Self {
         let plain = plan.state == LabelState::Active
             && plan.answered_at.is_some()
             && plan.digest.is_some()

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pace::Pace;
 use crate::domain::label::LabelId;
-pub use entry::{Entry, Plan, prefix};
+pub use entry::{Entry, ScheduleInput, prefix};
 use entry::{IN_FLIGHT, VACANT};
 pub use queues::{MAX_LABELS, NEWEST_EVERY, OLDEST_EVERY, Queues};
 
@@ -110,7 +110,7 @@ impl Schedule {
     /// Inserts or replaces a label. It is due after its whole wait from `now` at the latest, because the clock may have
     /// been ahead when the wait was planned. A label in flight stays in flight; the result of its poll decides. Returns
     /// `false` if the schedule is full.
-    pub fn put(&mut self, plan: &Plan, names: Names<'_>, now: Timestamp) -> bool {
+    pub fn put(&mut self, plan: &ScheduleInput, names: Names<'_>, now: Timestamp) -> bool {
         let place = self.place_of(plan.row);
         if plan.due_at.is_none() {
             place.into_iter().for_each(|place| self.remove(place));

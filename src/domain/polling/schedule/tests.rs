@@ -143,8 +143,8 @@ fn a_held_group_waits_and_the_others_go_on() {
     assert!(queues.is_empty());
 }
 
-fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> Plan {
-    Plan {
+fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> ScheduleInput {
+    ScheduleInput {
         row,
         version: 1,
         state: LabelState::Active,
@@ -165,7 +165,7 @@ fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> Plan {
     }
 }
 
-fn put(schedule: &mut Schedule, plan: &Plan, id: &str) {
+fn put(schedule: &mut Schedule, plan: &ScheduleInput, id: &str) {
     let id = id.parse().unwrap();
     assert!(schedule.put(plan, Names { id: &id, carrier: Some("ups"), service: None }, at(1_000_000)));
 }
@@ -201,7 +201,7 @@ fn a_label_goes_through_the_schedule() {
 #[test]
 fn failures_of_labels_are_reset_after_an_outage() {
     let mut schedule = Schedule::default();
-    put(&mut schedule, &Plan { failing: true, ..plan(1, Some(at(900_000)), Some(900_000)) }, "se-1");
+    put(&mut schedule, &ScheduleInput { failing: true, ..plan(1, Some(at(900_000)), Some(900_000)) }, "se-1");
     put(&mut schedule, &plan(2, Some(at(900_000)), Some(900_000)), "se-2");
     schedule.make_failing_due(at(0));
     assert_eq!(schedule.next_due(), Some(at(0)));
