@@ -46,7 +46,7 @@ pub fn compare_with_last_run(ended_at: Timestamp) {
         let (ended, now) = (cut(ended_at), cut(now));
         warn!(last_run_at = %ended, %now, "the clock is {:#} behind the last run: it was set back", away.abs());
     } else if away >= LONG_AWAY {
-        with(|state| Arc::make_mut(&mut state.gaps).jumped(Jump { from: ended_at, to: now }));
+        with(|state| Arc::make_mut(&mut state.gaps).add_jump(Jump { from: ended_at, to: now }));
         warn!(last_run_at = %cut(ended_at), %now, "trackpost did not run for {away:#}, or the clock jumped forward");
     }
 }
@@ -81,7 +81,7 @@ fn with<T>(f: impl FnOnce(&mut ClockState) -> T) -> T {
     state.wall = wall;
     if let Some(jump) = state.clocks.read(wall, instant.duration_since(state.start)) {
         state.skew = state.skew.saturating_add(jump.by());
-        Arc::make_mut(&mut state.gaps).jumped(jump);
+        Arc::make_mut(&mut state.gaps).add_jump(jump);
         if jump.by().abs() >= MIN_LOGGED_JUMP {
             state.jump = Some(jump);
         }

@@ -125,7 +125,7 @@ impl Metrics {
     }
 
     /// Makes the series of dead deliveries of a subscriber exist from the start, so that `increase` sees the first one.
-    pub fn dead_of(&self, subscriber: &str) {
+    pub fn create_dead_series(&self, subscriber: &str) {
         drop(self.dead.get_or_create(&SubscriberLabelSet { subscriber: subscriber.to_owned() }));
     }
 

@@ -58,14 +58,14 @@ pub struct NoTls(String);
 pub struct WebhookClient {
     /// `None` if the URL cannot be used.
     transport: Option<Transport>,
-    manner: AddressPolicy,
+    address_policy: AddressPolicy,
     redaction: Redaction,
 }
 
 impl fmt::Debug for WebhookClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The transport is left out, because it contains proxies with credentials.
-        f.debug_struct("WebhookClient").field("manner", &self.manner).finish_non_exhaustive()
+        f.debug_struct("WebhookClient").field("address_policy", &self.address_policy).finish_non_exhaustive()
     }
 }
 
@@ -73,13 +73,13 @@ impl WebhookClient {
     pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
         let url = Url::parse(subscriber.url.expose()).ok();
         let encrypted = url.as_ref().is_some_and(|url| url.scheme() == "https");
-        let manner = AddressPolicy { encrypted, allow_insecure: subscriber.allow_insecure };
+        let address_policy = AddressPolicy { encrypted, allow_insecure: subscriber.allow_insecure };
         let tls = crate::tls::client_config(&subscriber.roots, subscriber.identity.as_ref())
             .map_err(|error| NoTls(error.to_string()))?;
         let settings = Settings {
             tls: Arc::new(tls),
             proxies: subscriber.proxies.clone(),
-            manner: Some(manner),
+            address_policy: Some(address_policy),
             // Kept so that most callbacks need no new connection.
             max_idle: subscriber.max_in_flight as usize,
             limits: ConnectionLimits::default(),
@@ -87,7 +87,7 @@ impl WebhookClient {
         };
         let transport = url.map(|url| Transport::new(&url, settings)).transpose();
         let transport = transport.map_err(|what| NoTls(what.to_owned()))?;
-        Ok(Self { transport, manner, redaction: Redaction::of(subscriber) })
+        Ok(Self { transport, address_policy, redaction: Redaction::of(subscriber) })
     }
 
     /// Makes one attempt at `now`.
@@ -112,7 +112,7 @@ impl WebhookClient {
         now: Timestamp,
     ) -> Attempt {
         // The resolver checks names only, so an address is checked here.
-        if let Err(refusal) = check_literal(self.manner, url) {
+        if let Err(refusal) = check_literal(self.address_policy, url) {
             return failed(now, Outcome::AddressRefused, refusal.to_string());
         }
         let (watch, progress) = (Stopwatch::start(), ExchangeProgress::default());

@@ -207,7 +207,7 @@ fn is_missing(path: &Path) -> bool {
 
 /// Prints a note if no daemon runs to do the queued work.
 fn note_if_no_daemon_runs(store: &Store) {
-    if lock::daemon_runs(store.path()).is_none() {
+    if lock::daemon_pid(store.path()).is_none() {
         output::complain(
             "note: no daemon runs on this database; this is done when one starts (trackpost run)",
         );

@@ -31,7 +31,7 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
         }
     };
     let shown = std::path::absolute(&database).unwrap_or_else(|_| database.clone());
-    let before = lock::running(&database).ok_or_else(|| {
+    let before = lock::daemon_record(&database).ok_or_else(|| {
         Failure::new(format!("no trackpost runs on the database {}", shown.display()))
             .hint("a changed store.path takes effect at the next start")
     })?;
@@ -64,7 +64,7 @@ async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome
     let waited = Stopwatch::start();
     while waited.elapsed() < LONGEST {
         let now =
-            lock::running(database).filter(|now| now.pid == before.pid || now.pid == 0).ok_or_else(|| {
+            lock::daemon_record(database).filter(|now| now.pid == before.pid || now.pid == 0).ok_or_else(|| {
                 Failure::new(format!("trackpost (pid {}) ended during the reload", before.pid))
                     .hint("its log says why")
             })?;

@@ -52,7 +52,7 @@ struct LeftOut {
 pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let configured = Configured::of(&loaded.config);
-    let record = lock::running(store.path());
+    let record = lock::daemon_record(store.path());
     let mut attention = attention::degraded(&store, &configured, clock::now()).await?;
     attention.extend(of_daemon(record.as_ref()));
     attention.sort_by_key(|degraded| degraded.what);

@@ -64,7 +64,7 @@ pub enum DaemonError {
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     #[error("{worker} ended by itself")]
-    TradeGone { worker: String },
+    WorkerEnded { worker: String },
 }
 
 impl DaemonError {
@@ -270,7 +270,7 @@ impl Daemon {
             self.store.check_files().err().or_else(|| self.store.first_failure()).or(ended.outcome.err());
         match why {
             Some(error) => error.of(self.store.path()).into(),
-            None => DaemonError::TradeGone { worker: ended.worker },
+            None => DaemonError::WorkerEnded { worker: ended.worker },
         }
     }
 

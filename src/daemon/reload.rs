@@ -20,7 +20,7 @@ impl Daemon {
         // On a thread that may block, because secret files may lie on a slow file system.
         let read = tokio::task::spawn_blocking(move || Config::load(&path, &environment)).await;
         let outcome = match read {
-            Ok(Ok(loaded)) => match self.came_to_nothing(&loaded.config) {
+            Ok(Ok(loaded)) => match self.lost_all_accounts(&loaded.config) {
                 None => {
                     let lines = self.apply(loaded).await?;
                     ReloadOutcome { applied: true, lines }
@@ -38,7 +38,7 @@ impl Daemon {
     }
 
     /// An empty or half-written file is valid TOML.
-    fn came_to_nothing(&self, new: &Config) -> Option<Fault> {
+    fn lost_all_accounts(&self, new: &Config) -> Option<Fault> {
         (new.accounts.is_empty() && !self.config.accounts.is_empty()).then(|| {
             let problem = "the new configuration has no accounts: the file is empty or incomplete";
             Fault::new(self.path.display().to_string(), "accounts", problem)

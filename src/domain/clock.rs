@@ -69,7 +69,7 @@ pub struct Gaps(Vec<(Timestamp, Timestamp)>);
 
 impl Gaps {
     /// Adds a jump. After a jump back, the part of a gap in the future is removed, because that time will pass.
-    pub fn jumped(&mut self, jump: Jump) {
+    pub fn add_jump(&mut self, jump: Jump) {
         if jump.by() >= MIN_LOGGED_JUMP {
             if self.0.len() == MAX_GAPS {
                 self.0.remove(0);

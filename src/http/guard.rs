@@ -17,7 +17,7 @@ const COOKIE: &str = "trackpost";
 const KEPT: u32 = 30 * 86_400;
 
 /// Lets a request pass if it has the token, or if the configuration has no token.
-pub(super) async fn let_in(State(sources): State<Sources>, request: Request, next: Next) -> Response {
+pub(super) async fn require_token(State(sources): State<Sources>, request: Request, next: Next) -> Response {
     if may_read(&sources, request.headers()) {
         return next.run(request).await;
     }
@@ -50,7 +50,7 @@ pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login
     let Some(token) = sources.token.as_ref().map(|token| token.expose().as_str()) else {
         return (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response();
     };
-    if !alike(sent.token.trim().as_bytes(), token.as_bytes()) {
+    if !equal_in_constant_time(sent.token.trim().as_bytes(), token.as_bytes()) {
         return pages::login(to, true);
     }
     let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={KEPT}", cookie_of(token));
@@ -73,7 +73,7 @@ fn has_cookie(headers: &HeaderMap, token: &str) -> bool {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut values =
         cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    values.any(|(name, value)| name == COOKIE && alike(value.as_bytes(), wanted.as_bytes()))
+    values.any(|(name, value)| name == COOKIE && equal_in_constant_time(value.as_bytes(), wanted.as_bytes()))
 }
 
 fn has_token(headers: &HeaderMap, token: &str) -> bool {
@@ -82,11 +82,11 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
     else {
         return false;
     };
-    sent.0.eq_ignore_ascii_case(b"Bearer ") && alike(sent.1.trim_ascii(), token.as_bytes())
+    sent.0.eq_ignore_ascii_case(b"Bearer ") && equal_in_constant_time(sent.1.trim_ascii(), token.as_bytes())
 }
 
 /// Whether both are equal, in constant time.
-fn alike(a: &[u8], b: &[u8]) -> bool {
+fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     let (a, b) = (digest::of_bytes(a), digest::of_bytes(b));
     let differing = a.iter().zip(&b).fold(0, |differing, (a, b)| differing | (a ^ b));
     std::hint::black_box(differing) == 0

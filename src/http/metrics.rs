@@ -197,7 +197,7 @@ async fn of_subscribers(
     let configured = Arc::clone(&sources.configured.borrow());
     for view in sources.store.subscriber_views(&configured.subscribers).await? {
         let of = || SubscriberLabelSet { subscriber: view.name.clone() };
-        process_metrics().dead_of(&view.name);
+        process_metrics().create_dead_series(&view.name);
         pending.set(of(), view.pending as f64);
         let age = view.oldest_pending_at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
         oldest.set(of(), age);

@@ -137,7 +137,7 @@ fn routes(sources: Sources) -> Router {
         .route("/metrics", get(metrics::metrics))
         .with_state((of_pages, Arc::default()))
         .merge(pages)
-        .route_layer(from_fn_with_state(sources.clone(), guard::let_in));
+        .route_layer(from_fn_with_state(sources.clone(), guard::require_token));
     Router::new()
         .route("/healthz", get(healthz))
         .with_state((sources.clone(), Arc::default()))

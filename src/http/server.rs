@@ -1,7 +1,7 @@
 //! The HTTP server: accepts connections, with limits in number and time.
 //!
 //! A connection is closed in three cases: the head of a request takes longer than [`HEAD`] (this covers idle
-//! connections); the client reads nothing of an answer for [`WRITE`]; or a new connection exceeds the limit, [`most`].
+//! connections); the client reads nothing of an answer for [`WRITE`]; or a new connection exceeds the limit, [`max_connections`].
 //! Then the server closes the oldest idle connection, else the connection with the longest running answer, if longer
 //! than [`BUSY`]. So the port leaves enough file descriptors for the database, polls and deliveries.
 
@@ -54,7 +54,7 @@ const PIECE: usize = 16 << 10;
 const LONGEST: usize = 16 << 20;
 
 /// Returns the maximum number of connections; lower where the process may open few files.
-fn most() -> usize {
+fn max_connections() -> usize {
     transport::http_connections()
 }
 
@@ -148,7 +148,7 @@ impl OpenConnections {
     }
 
     fn has_room(&self) -> bool {
-        self.open.len() < most() || self.dispensable().is_some()
+        self.open.len() < max_connections() || self.dispensable().is_some()
     }
 
     /// Returns the oldest idle connection, else the one with the longest running answer, if longer than the limit.
@@ -165,7 +165,7 @@ impl OpenConnections {
     }
 
     fn start(&mut self, stream: TcpStream) {
-        if self.open.len() >= most()
+        if self.open.len() >= max_connections()
             && let Some(oldest) = self.dispensable()
             && let Some((task, _)) = self.open.remove(&oldest)
         {

@@ -36,7 +36,7 @@ pub struct AccountClient {
 }
 
 /// Status and whole body of an answer.
-pub(super) struct Whole {
+pub(super) struct WholeAnswer {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     pub(super) body: Bytes,
@@ -51,7 +51,7 @@ impl AccountClient {
         let settings = Settings {
             tls: client.tls.clone(),
             proxies: account.proxies.clone(),
-            manner: None,
+            address_policy: None,
             max_idle: account.max_in_flight as usize,
             limits: ConnectionLimits::default(),
             connect_timeout: Some(CONNECT),
@@ -86,13 +86,13 @@ impl AccountClient {
         let mut target = String::with_capacity(before.len() + label.len() + after.len());
         target.extend([before, label, after]);
         match self.get(&target, now).await {
-            Ok(whole) => self.understand(&whole, label, last),
+            Ok(whole) => self.classify(&whole, label, last),
             Err(reading) => reading,
         }
     }
 
     /// Returns status and whole body, or the reading if the status is enough.
-    pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<Whole, Reading> {
+    pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<WholeAnswer, Reading> {
         let progress = ExchangeProgress::default();
         let exchange = async {
             let no_body = Bytes::new();
@@ -106,8 +106,8 @@ impl AccountClient {
         exchanged.unwrap_or(Err(Reading::TimedOut))
     }
 
-    fn understand(&self, whole: &Whole, label: &str, last: Option<u64>) -> Reading {
-        let Whole { status, headers, body } = whole;
+    fn classify(&self, whole: &WholeAnswer, label: &str, last: Option<u64>) -> Reading {
+        let WholeAnswer { status, headers, body } = whole;
         let code = status.as_u16();
         let compressed = compressed(headers);
         let error_text = || match &compressed {
@@ -142,7 +142,7 @@ impl AccountClient {
 }
 
 /// Returns the whole answer, or the reading that follows from its status alone.
-async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<Whole, Reading> {
+async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, Reading> {
     let HttpAnswer { status, headers, body } = answer;
     if status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -161,7 +161,7 @@ async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<Whole, Reading> {
         return Err(Reading::ServerError { status: status.as_u16() });
     }
     match body.whole(LARGEST_BODY).await {
-        Ok(Some(body)) => Ok(Whole { status, headers, body }),
+        Ok(Some(body)) => Ok(WholeAnswer { status, headers, body }),
         Ok(None) => {
             let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
             Err(Reading::Garbled { status: status.as_u16(), detail })

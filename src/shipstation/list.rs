@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use url::Url;
 
-use super::account::Whole;
+use super::account::WholeAnswer;
 use super::{Client, NoClient, wire};
 use crate::domain::account::Account;
 use crate::domain::label::{LabelId, Metadata};
@@ -41,12 +41,12 @@ impl Client {
         let target = format!(
             "{path}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
         );
-        let Whole { status, body, .. } = client.get(&target, now).await?;
-        understand(status, &body, page, url)
+        let WholeAnswer { status, body, .. } = client.get(&target, now).await?;
+        classify(status, &body, page, url)
     }
 }
 
-fn understand(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<ListPage, Reading> {
+fn classify(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<ListPage, Reading> {
     let code = status.as_u16();
     let error_text = || wire::code(body);
     Err(match status {
@@ -186,14 +186,14 @@ mod tests {
         for body in
             [body.as_str(), &PAGE[..900], r#"{"labels":["Erika Mustermann"]}"#, "\"Erika Mustermann\"", ""]
         {
-            let error_text = format!("{:?}", understand(StatusCode::OK, body.as_bytes(), 1, "URL"));
+            let error_text = format!("{:?}", classify(StatusCode::OK, body.as_bytes(), 1, "URL"));
             assert!(error_text.contains("not a valid list of labels: error at line"), "{error_text}");
             assert!(!error_text.contains("Erika"), "{error_text}");
         }
         for status in [302, 400, 401, 403, 404, 418] {
             let status = StatusCode::from_u16(status).unwrap();
             let body = r#"{"errors":[{"error_code":"Erika Mustermann","message":"Erika Mustermann"}]}"#;
-            let error_text = format!("{:?}", understand(status, body.as_bytes(), 1, "URL"));
+            let error_text = format!("{:?}", classify(status, body.as_bytes(), 1, "URL"));
             assert!(!error_text.contains("Erika"), "{error_text}");
         }
     }

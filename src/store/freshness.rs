@@ -26,23 +26,23 @@ const COUNT: Bulk = Bulk {
     after: " ON CONFLICT DO UPDATE SET events = events + excluded.events",
 };
 
-/// A notice with the columns under which it is counted.
+/// A measurement with the columns under which it is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MeasurementRow<'a> {
     pub account: &'a AccountName,
     pub carrier: Option<&'a str>,
-    pub notice: Measurement,
+    pub measurement: Measurement,
     pub at: Timestamp,
 }
 
-/// Counts notices in an open transaction. Without notices it runs no statement.
+/// Counts measurements in an open transaction. Without measurements it runs no statement.
 pub(super) async fn count(
     tx: &mut SqliteConnection,
-    notices: &[MeasurementRow<'_>],
+    measurements: &[MeasurementRow<'_>],
 ) -> Result<(), sqlx::Error> {
     let mut counts: BTreeMap<_, i64> = BTreeMap::new();
-    for MeasurementRow { account, carrier, notice, at } in notices {
-        let what = (notice.kind.as_str(), notice.delivered, day_of(*at), notice.bucket.index());
+    for MeasurementRow { account, carrier, measurement, at } in measurements {
+        let what = (measurement.kind.as_str(), measurement.delivered, day_of(*at), measurement.bucket.index());
         *counts.entry((account.as_str(), carrier.unwrap_or_default(), what)).or_default() += 1;
     }
     let counts: Vec<_> = counts.into_iter().collect();

@@ -81,7 +81,7 @@ impl Store {
 
     /// Shortens waits that are longer from `now` than they were planned to be: the clock may have been ahead when they
     /// were planned. `by`: how far the clock was just set back.
-    pub async fn pull_in(
+    pub async fn shorten_waits(
         &self,
         subscriber: &SubscriberName,
         by: Option<SignedDuration>,
@@ -94,11 +94,11 @@ impl Store {
                     let mut by = by;
                     if let Some(mut health) = read(tx, &name).await? {
                         by = by.or(health.ahead_of(now));
-                        if health.pull_in(now) {
+                        if health.shorten_waits(now) {
                             write(tx, &name, &health).await?;
                         }
                     }
-                    reschedule(tx, &name, now, |_, schedule| schedule.pull_in(by, now)).await
+                    reschedule(tx, &name, now, |_, schedule| schedule.shorten_waits(by, now)).await
                 })
             })
             .await
@@ -332,7 +332,7 @@ pub(super) async fn write(
 
 /// Applies a change of a subscriber's health, at the first of `ended`: writes the messages about it, and makes waiting
 /// deliveries due, except the one just attempted. From then on the probes and the pace limit them.
-pub(super) async fn follow(
+pub(super) async fn write_change(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
     change: HealthChange,

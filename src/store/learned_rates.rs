@@ -23,19 +23,19 @@ impl Store {
             .fetch_all(&self.readers)
             .await?;
         let saved_at = rows.iter().map(|row| at(row.saved_at)).max();
-        let kinds = rows.into_iter().filter_map(|row| {
+        let groups = rows.into_iter().filter_map(|row| {
             let state = RowName::parse(&row.state)?;
             let tally: RateCounts = serde_json::from_str(&row.tally).ok()?;
             Some((RateGroup { carrier: row.carrier.into(), state }, tally))
         });
-        Ok((kinds.collect(), saved_at))
+        Ok((groups.collect(), saved_at))
     }
 
     /// Writes all learned rates.
     pub async fn save_learned_rates(&self, rates: &LearnedRates, now: Timestamp) -> Result<(), StoreError> {
         let rows: Vec<RateRow<'_>> = rates
             .iter()
-            .map(|(kind, tally)| RateRow { carrier: &kind.carrier, state: kind.state.as_str(), tally })
+            .map(|(group, tally)| RateRow { carrier: &group.carrier, state: group.state.as_str(), tally })
             .collect();
         let (rows, now) = (json(&rows), ms(now));
         self.writer

@@ -118,12 +118,12 @@ impl DaemonLock {
 }
 
 /// Returns the process id of the daemon that runs on the database at `path`, if any; 0 while it is not known.
-pub fn daemon_runs(path: &Path) -> Option<u32> {
-    running(path).map(|record| record.pid)
+pub fn daemon_pid(path: &Path) -> Option<u32> {
+    daemon_record(path).map(|record| record.pid)
 }
 
 /// Returns the record of the daemon that runs on the database at `path`, if any.
-pub fn running(path: &Path) -> Option<DaemonRecord> {
+pub fn daemon_record(path: &Path) -> Option<DaemonRecord> {
     let file = File::open(lock_path(path)).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(read(&file)),
@@ -135,7 +135,7 @@ pub fn running(path: &Path) -> Option<DaemonRecord> {
 /// Whether a daemon has the file at `path` open under another name (hard link). SQLite keeps a journal per name, so two
 /// names damage the database. Call this before this process opens the database: see [`DaemonLock`].
 pub fn runs_under_another_name(path: &Path) -> bool {
-    if !path.metadata().is_ok_and(|file| file.nlink() > 1) || running(path).is_some() {
+    if !path.metadata().is_ok_and(|file| file.nlink() > 1) || daemon_record(path).is_some() {
         return false;
     }
     let Ok(file) = File::open(path) else { return false };
@@ -227,7 +227,7 @@ mod tests {
         let path = folder.path().join("a.db");
         assert_eq!(running(&path), None);
         let mut lock = DaemonLock::acquire(&path).unwrap();
-        assert_eq!(daemon_runs(&path), Some(std::process::id()));
+        assert_eq!(daemon_pid(&path), Some(std::process::id()));
         let outcome = ReloadOutcome { applied: false, lines: vec!["a fault".repeat(1000)] };
         lock.reload_begins().unwrap();
         assert_eq!(running(&path).map(|record| (record.reloads_begun, record.reloads_ended)), Some((1, 0)));
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!((record.reloads_begun, record.reloads_ended), (2, 1));
         assert_eq!(record.last_reload, Some(outcome));
         drop(lock);
-        assert_eq!(daemon_runs(&path), None);
+        assert_eq!(daemon_pid(&path), None);
         DaemonLock::acquire(&path).unwrap();
     }
 

@@ -65,16 +65,16 @@ pub(super) async fn record(
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
     new.extend(write_messages(tx, &taken).await?);
-    let notices = taken.iter().flat_map(|record| {
-        record.notices.iter().map(|notice| MeasurementRow {
+    let measurements = taken.iter().flat_map(|record| {
+        record.measurements.iter().map(|measurement| MeasurementRow {
             account: &record.account_name,
             carrier: record.poll_state.carrier_code.as_deref(),
-            notice: *notice,
+            measurement: *measurement,
             at: record.polled_at,
         })
     });
-    let notices: Vec<MeasurementRow<'_>> = notices.collect();
-    freshness::count(tx, &notices).await?;
+    let measurements: Vec<MeasurementRow<'_>> = measurements.collect();
+    freshness::count(tx, &measurements).await?;
     let outcome = |record: &PollRecord| match accepted.contains(&record.row) {
         true => RecordResult::Done,
         false => RecordResult::Superseded,
@@ -88,7 +88,7 @@ pub struct PollBatch {
     pub account: AccountName,
     pub unchanged: Vec<UnchangedPoll>,
     /// How late polls were sent, by carrier.
-    pub notices: Vec<(Option<Arc<str>>, Measurement)>,
+    pub measurements: Vec<(Option<Arc<str>>, Measurement)>,
     pub usage: Usage,
     pub now: Timestamp,
 }
@@ -96,13 +96,13 @@ pub struct PollBatch {
 /// Writes a poller's batch into an open transaction.
 pub(super) async fn flush(tx: &mut SqliteConnection, flush: &PollBatch) -> Result<(), sqlx::Error> {
     label_row::write_unchanged(tx, &flush.unchanged).await?;
-    let notices = flush.notices.iter().map(|(carrier, notice)| MeasurementRow {
+    let measurements = flush.measurements.iter().map(|(carrier, measurement)| MeasurementRow {
         account: &flush.account,
         carrier: carrier.as_deref(),
-        notice: *notice,
+        measurement: *measurement,
         at: flush.now,
     });
-    let notices: Vec<MeasurementRow<'_>> = notices.collect();
-    freshness::count(tx, &notices).await?;
+    let measurements: Vec<MeasurementRow<'_>> = measurements.collect();
+    freshness::count(tx, &measurements).await?;
     usage::count(tx, &flush.account, &flush.usage, flush.now).await
 }

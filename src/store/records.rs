@@ -57,7 +57,7 @@ pub struct PollRecord {
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
     /// Freshness measurements of the poll.
-    pub notices: Vec<Measurement>,
+    pub measurements: Vec<Measurement>,
     /// The account's new status, if this poll changed it, with the messages about it.
     pub account: Option<AccountRecord>,
 }
@@ -94,7 +94,7 @@ impl PollRecord {
             events: plan.events,
             messages: plan.messages,
             deliveries: plan.deliveries,
-            notices: plan.notices,
+            measurements: plan.measurements,
             account,
         }
     }

@@ -14,10 +14,10 @@ pub(super) struct ConnectionPermit(());
 impl ConnectionPermit {
     pub(super) fn take() -> Result<Self, Failure> {
         let permit = Self(());
-        if OPEN.fetch_add(1, Ordering::Relaxed) < most() {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < max_connections() {
             return Ok(permit);
         }
-        let what = format!("out of file descriptors for a connection ({} in use)", most());
+        let what = format!("out of file descriptors for a connection ({} in use)", max_connections());
         Err(Failure::new(FailureCause::Ours, what))
     }
 }
@@ -30,10 +30,10 @@ impl Drop for ConnectionPermit {
 
 /// Whether so few are left that idle connections should be closed.
 pub(super) fn are_scarce() -> bool {
-    OPEN.load(Ordering::Relaxed) > most() / 4 * 3
+    OPEN.load(Ordering::Relaxed) > max_connections() / 4 * 3
 }
 
-fn most() -> usize {
+fn max_connections() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
     *MOST.get_or_init(|| limit().map_or(usize::MAX, for_connections))
 }

@@ -48,7 +48,7 @@ pub struct Settings {
     pub tls: Arc<ClientConfig>,
     pub proxies: Proxies,
     /// The rule for addresses, if any.
-    pub manner: Option<AddressPolicy>,
+    pub address_policy: Option<AddressPolicy>,
     /// Maximum number of idle connections.
     pub max_idle: usize,
     pub limits: ConnectionLimits,

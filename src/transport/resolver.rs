@@ -19,10 +19,10 @@ use crate::domain::delivery::address::{AddressPolicy, RefusedAddress};
 pub(super) async fn addresses(
     host: &str,
     port: u16,
-    manner: Option<AddressPolicy>,
+    address_policy: Option<AddressPolicy>,
 ) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = host.parse::<IpAddr>() {
-        return allowed(manner, vec![SocketAddr::new(address, port)])
+        return allowed(address_policy, vec![SocketAddr::new(address, port)])
             .map_err(|refusal| Failure::refused(&refusal));
     }
     let found: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
@@ -32,16 +32,16 @@ pub(super) async fn addresses(
     if found.iter().any(|address| !address.ip().is_loopback()) {
         RESOLVED.note(host);
     }
-    allowed(manner, found).map_err(|refusal| Failure::refused(&refusal))
+    allowed(address_policy, found).map_err(|refusal| Failure::refused(&refusal))
 }
 
 /// Returns the allowed addresses of `found`, or the reason against the first one if none is allowed.
-fn allowed(manner: Option<AddressPolicy>, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RefusedAddress> {
-    let Some(manner) = manner else { return Ok(found) };
+fn allowed(address_policy: Option<AddressPolicy>, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RefusedAddress> {
+    let Some(address_policy) = address_policy else { return Ok(found) };
     let mut refused = None;
     let mut allowed = Vec::with_capacity(found.len());
     for address in found {
-        match manner.check(address.ip()) {
+        match address_policy.check(address.ip()) {
             Ok(()) => allowed.push(address),
             Err(refusal) => refused = refused.or(Some(refusal)),
         }
@@ -56,11 +56,11 @@ fn allowed(manner: Option<AddressPolicy>, found: Vec<SocketAddr>) -> Result<Vec<
 ///
 /// # Errors
 /// The address is not allowed.
-pub fn check_literal(manner: AddressPolicy, url: &Url) -> Result<(), RefusedAddress> {
+pub fn check_literal(address_policy: AddressPolicy, url: &Url) -> Result<(), RefusedAddress> {
     // The parser of URLs turns `0x7f.1` and similar spellings into addresses.
     let host = url.host_str().unwrap_or_default();
     match host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').parse() {
-        Ok(address) => manner.check(address),
+        Ok(address) => address_policy.check(address),
         Err(_) => Ok(()),
     }
 }
@@ -88,19 +88,19 @@ static RESOLVED: Resolved = Resolved(Mutex::new(None));
 
 impl Resolved {
     /// A name is resolved again every minute while it is used.
-    const LATELY: Duration = Duration::from_secs(150);
+    const RECENT: Duration = Duration::from_secs(150);
 
     fn note(&self, host: &str) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let names = names.get_or_insert_default();
-        names.retain(|_, resolved| resolved.elapsed() < Self::LATELY);
+        names.retain(|_, resolved| resolved.elapsed() < Self::RECENT);
         names.insert(host.to_owned(), Stopwatch::start());
     }
 
     fn knows_another(&self, host: &str) -> bool {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lately =
-            |(name, resolved): (&String, &Stopwatch)| name != host && resolved.elapsed() < Self::LATELY;
+            |(name, resolved): (&String, &Stopwatch)| name != host && resolved.elapsed() < Self::RECENT;
         names.iter().flatten().any(lately)
     }
 }

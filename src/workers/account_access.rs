@@ -78,7 +78,7 @@ impl AccountAccess {
         {
             *until = later(now, until.duration_since(ended_at));
         }
-        state.pull_in(now);
+        state.shorten_waits(now);
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
         let limiter = RateLimiter::new(
             Quota::new(account.requests_per_minute).with_used(used.lately),
@@ -89,7 +89,7 @@ impl AccountAccess {
             used.lateness,
         );
         let limiter = limiter.with_skew(clock::skew());
-        Ok(Self::over(account, client, store, Arc::new(Mutex::new(limiter))))
+        Ok(Self::with_limiter(account, client, store, Arc::new(Mutex::new(limiter))))
     }
 
     /// Returns the access under a new configuration. A new key or URL is probed at once.
@@ -98,10 +98,10 @@ impl AccountAccess {
             == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
         self.limiter().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
         let (store, limiter) = (self.store.clone(), Arc::clone(&self.limiter));
-        Self::over(account, client, store, limiter)
+        Self::with_limiter(account, client, store, limiter)
     }
 
-    fn over(account: Account, client: Client, store: Store, limiter: Arc<Mutex<RateLimiter>>) -> Self {
+    fn with_limiter(account: Account, client: Client, store: Store, limiter: Arc<Mutex<RateLimiter>>) -> Self {
         Self {
             account,
             client,
@@ -115,7 +115,7 @@ impl AccountAccess {
 
     /// Closes the account: reserved requests that were not sent are returned, the others count as sent.
     pub async fn close(&self, now: Timestamp) -> Result<(), StoreError> {
-        let unused = self.limiter().release();
+        let unused = self.limiter().take_reserved();
         self.record_usage(now).await?;
         self.store.release_requests(&self.account.name, unused).await
     }
@@ -174,8 +174,8 @@ impl AccountAccess {
     }
 
     /// The label whose refusal changed the account's status, if this process knows it.
-    pub fn fell_by(&self) -> Option<i64> {
-        self.limiter().state.fell_by
+    pub fn status_changed_by(&self) -> Option<i64> {
+        self.limiter().state.status_changed_by
     }
 
     /// Whether the account has recovered from an outage since the last call.
@@ -195,7 +195,7 @@ impl AccountAccess {
 
     /// Whether a good answer came after `since` in this process.
     pub fn answered_since(&self, since: Timestamp) -> bool {
-        self.limiter().state.last_fine_at.is_some_and(|at| at > since)
+        self.limiter().state.last_good_at.is_some_and(|at| at > since)
     }
 
     /// Returns the requests a second that the account may send at `now`.
@@ -251,7 +251,7 @@ impl AccountAccess {
     }
 
     /// Ends catching up, because no label is due.
-    pub fn caught_up(&self) {
+    pub fn end_catching_up(&self) {
         self.limiter().catching_up = false;
     }
 
@@ -284,7 +284,7 @@ impl AccountAccess {
     }
 
     /// Returns the record of a change, with the messages about it and their deliveries.
-    pub fn to_record(
+    pub fn account_record(
         &self,
         observed: AccountUpdate,
         subscribers: &[Subscriber],
@@ -324,7 +324,7 @@ impl AccountAccess {
     }
 
     /// Lets the labels of a carrier wait until `until`, also after a restart.
-    pub async fn hold(&self, carrier: String, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn hold_carrier(&self, carrier: String, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         warn!(account = %self.account.name, carrier, %until, "the API limits requests about this carrier: its labels wait");
         self.store.hold_carrier(&self.account.name, carrier, until, now).await
     }
@@ -333,12 +333,12 @@ impl AccountAccess {
     pub fn usage(&self) -> Usage {
         let mut limiter = self.limiter();
         Usage {
-            ended: limiter.count(),
+            ended: limiter.take_ended(),
             lateness: limiter.lateness,
             stretch: limiter.stretch,
             demand: limiter.demand,
-            share: limiter.share_to_record(),
-            last_success_at: limiter.state.last_fine_at,
+            share: limiter.take_changed_share(),
+            last_success_at: limiter.state.last_good_at,
         }
     }
 
@@ -357,6 +357,6 @@ impl Drop for Permit {
         let (now, skew) = (self.running.now(), clock::skew());
         let mut limiter = self.access.limiter();
         limiter.set_skew(skew, now);
-        limiter.ended(self.call.sent_at, now);
+        limiter.end_request(self.call.sent_at, now);
     }
 }

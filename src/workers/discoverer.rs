@@ -166,7 +166,7 @@ impl Discoverer {
         let observed = signal.and_then(|signal| self.access.observe(None, &signal, call, now));
         self.access.record_usage(now).await?;
         let Some(observed) = observed else { return Ok(()) };
-        let record = self.access.to_record(observed, &Arc::clone(&self.audience.borrow()), now);
+        let record = self.access.account_record(observed, &Arc::clone(&self.audience.borrow()), now);
         self.access.store.record_account(record).await
     }
 

@@ -311,7 +311,7 @@ fn transport(peer: &Peer, limits: ConnectionLimits) -> Transport {
     let settings = Settings {
         tls: Arc::new(trackpost::tls::client_config(&[], None).unwrap()),
         proxies: Proxies::default(),
-        manner: Some(AddressPolicy { encrypted: false, allow_insecure: false }),
+        address_policy: Some(AddressPolicy { encrypted: false, allow_insecure: false }),
         max_idle: 4,
         limits,
         connect_timeout: None,
@@ -439,16 +439,17 @@ async fn retry_after_is_read_in_every_valid_form() {
 
 #[tokio::test]
 async fn a_link_local_address_is_refused_at_connect_time() {
-    let settings = |manner| Settings {
+    let settings = |address_policy| Settings {
         tls: Arc::new(trackpost::tls::client_config(&[], None).unwrap()),
         proxies: Proxies::default(),
-        manner: Some(manner),
+        address_policy: Some(address_policy),
         max_idle: 1,
         limits: ConnectionLimits::default(),
         connect_timeout: None,
     };
-    let manner = AddressPolicy { encrypted: false, allow_insecure: true };
-    let transport = Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(manner)).unwrap();
+    let address_policy = AddressPolicy { encrypted: false, allow_insecure: true };
+    let transport =
+        Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(address_policy)).unwrap();
     let failure = get(&transport).await.unwrap_err();
     assert_eq!(failure.fault, FailureCause::Address, "{failure:?}");
 }

@@ -312,7 +312,8 @@ async fn a_sighup_during_the_start_reloads_after_it() {
     assert!(!site.database().exists(), "it is still reading the configuration");
     daemon.signal("HUP");
     let reloaded = until(|| {
-        trackpost::store::lock::running(&site.database()).is_some_and(|record| record.reloads_ended == 1)
+        trackpost::store::lock::daemon_record(&site.database())
+            .is_some_and(|record| record.reloads_ended == 1)
     });
     reloaded.await.unwrap_or_else(|()| panic!("{}", daemon.log()));
     daemon.stop().await;

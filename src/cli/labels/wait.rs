@@ -33,7 +33,7 @@ pub async fn poll(
     ids: &[String],
     account: Option<&str>,
 ) -> Result<ExitCode, Failure> {
-    if lock::daemon_runs(store.path()).is_none() {
+    if lock::daemon_pid(store.path()).is_none() {
         return Err(Failure::new("no daemon runs on this database, so nothing is polled").hint(
             "start it (trackpost run), or omit --wait: the label is then polled when a daemon starts",
         ));

@@ -110,7 +110,7 @@ pub struct Measurement {
 }
 
 /// Returns the measurements of the events that an answer at `now` adds to a label.
-pub fn noticed(
+pub fn delays_of_events(
     label: &LabelRecord,
     added: &[MessageEvent],
     answer: &[TrackingEvent],
@@ -120,7 +120,7 @@ pub fn noticed(
     let Some(answered_at) = label.poll_state.last_answer_at.filter(|_| watched) else { return Vec::new() };
     let own = Bucket::of(now.duration_since(answered_at));
     let new = added.iter().filter(|event| !event.late_now && !event.returned);
-    let notices = new.flat_map(|event| {
+    let measurements = new.flat_map(|event| {
         let scan = event.index.and_then(|place| answer.get(place));
         let delivered = scan.is_some_and(TrackingEvent::is_delivery);
         let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
@@ -130,18 +130,18 @@ pub fn noticed(
         };
         [Measurement { kind: Kind::Own, delivered, bucket: own }, Measurement { kind, delivered, bucket }]
     });
-    notices.collect()
+    measurements.collect()
 }
 
 /// Returns the measurement of a poll sent at `sent_at`, if it was late.
-pub fn behind(label: &LabelRecord, sent_at: Timestamp) -> Option<Measurement> {
+pub fn lateness(label: &LabelRecord, sent_at: Timestamp) -> Option<Measurement> {
     let due_at = label.poll_state.next_poll_at.filter(|_| label.poll_state.wait.is_some())?;
     let bucket = Bucket::of(sent_at.duration_since(due_at));
     (bucket.index() > 0).then_some(Measurement { kind: Kind::Behind, delivered: false, bucket })
 }
 
-/// The same as [`behind`], for a label of the schedule.
-pub fn behind_by(entry: &Entry, sent_at: Timestamp) -> Option<Measurement> {
+/// The same as [`lateness`], for a label of the schedule.
+pub fn lateness_of_entry(entry: &Entry, sent_at: Timestamp) -> Option<Measurement> {
     let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
     let planned = entry.wait_ms() > 0;
     (planned && bucket.index() > 0).then_some(Measurement { kind: Kind::Behind, delivered: false, bucket })
@@ -255,8 +255,8 @@ mod tests {
         let placed =
             |(place, event): (usize, &MessageEvent)| MessageEvent { index: Some(place), ..event.clone() };
         let events: Vec<_> = events.iter().enumerate().map(placed).collect();
-        let notices = noticed(label, &events, &answer, at(NOW)).into_iter();
-        notices.map(|notice| (notice.kind, notice.delivered, notice.bucket.index())).collect()
+        let measurements = delays_of_events(label, &events, &answer, at(NOW)).into_iter();
+        measurements.map(|measurement| (measurement.kind, measurement.delivered, measurement.bucket.index())).collect()
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn only_a_scheduled_poll_can_be_late() {
         let behind =
-            |label: &LabelRecord, sent_at| behind(label, at(sent_at)).map(|notice| notice.bucket.index());
+            |label: &LabelRecord, sent_at| lateness(label, at(sent_at)).map(|measurement| measurement.bucket.index());
         assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
         assert_eq!(behind(&label(), "2026-11-22T12:04:01Z"), Some(1));
         assert_eq!(behind(&label(), "2026-11-24T00:00:00Z"), Some(8));

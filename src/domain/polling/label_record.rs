@@ -124,7 +124,7 @@ impl PollState {
         quiet_since.checked_add(SETTLED_AFTER).ok()
     }
 
-    pub fn pair(&self) -> StatusPair {
+    pub fn status_pair(&self) -> StatusPair {
         StatusPair { code: self.status_code.clone(), detail: self.status_detail_code.clone() }
     }
 
@@ -138,11 +138,11 @@ impl PollState {
     /// Returns the input of the cadence.
     pub fn situation(&self, label: &LabelKey, registered_at: Timestamp, first: bool) -> Situation {
         // Delivered under a newer scan: only the status can change, so the IT row applies.
-        let waited_for = self.delivered_beneath_at.is_none();
-        let estimate = self.estimate.as_deref().filter(|_| waited_for);
+        let undelivered = self.delivered_beneath_at.is_none();
+        let estimate = self.estimate.as_deref().filter(|_| undelivered);
         Situation {
-            status: if waited_for { self.status() } else { Some(StatusCode::InTransit) },
-            out_for_delivery: self.out_for_delivery && waited_for,
+            status: if undelivered { self.status() } else { Some(StatusCode::InTransit) },
+            out_for_delivery: self.out_for_delivery && undelivered,
             estimate: estimate.and_then(crate::domain::tracking::estimate::estimate_day),
             utc_offset: self.utc_offset(),
             quiet_since: self.last_changed_at.unwrap_or(registered_at),
@@ -196,7 +196,7 @@ impl LabelRecord {
     }
 
     /// Converts the label for the schedule. `alert_at`: when an alert may be due next.
-    pub fn schedule_plan(&self, alert_at: Option<Timestamp>) -> ScheduleInput {
+    pub fn schedule_input(&self, alert_at: Option<Timestamp>) -> ScheduleInput {
         let poll_state = &self.poll_state;
         let situation = poll_state.situation(&self.key, self.registered_at, false);
         ScheduleInput {
@@ -221,7 +221,7 @@ impl LabelRecord {
     }
 
     /// Returns the fields of the label for messages. `poll_state`: the state after the poll.
-    pub fn subject<'a>(&'a self, poll_state: &'a PollState) -> LabelFields<'a> {
+    pub fn message_fields<'a>(&'a self, poll_state: &'a PollState) -> LabelFields<'a> {
         LabelFields {
             label: &self.key,
             metadata: &self.metadata,

@@ -109,7 +109,7 @@ pub(super) async fn settle(
                 health.set_url(&attempt.subscriber.url_digest(), attempt.settled_at);
             }
             let episode_at = health.episode_at;
-            let (settlement, change) = health.record(&judged_by(attempt, progress), attempt.settled_at);
+            let (settlement, change) = health.record(&finished_attempt(attempt, progress), attempt.settled_at);
             if let Some(change) = change {
                 let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
                 changes.push((index, change, health.clone(), episode_at));
@@ -145,7 +145,7 @@ pub(super) async fn settle(
     write_attempts(tx, &mut writes).await?;
     for (index, change, health, episode_at) in changes {
         // Attempts that ended later already planned their next attempt with this change.
-        new.extend(health::follow(tx, &ended[index..], change, &health, episode_at).await?);
+        new.extend(health::write_change(tx, &ended[index..], change, &health, episode_at).await?);
     }
     let mut after = HashMap::new();
     for (name, (before, health)) in judged {
@@ -164,7 +164,7 @@ pub(super) async fn settle(
     Ok(settled.collect())
 }
 
-fn judged_by(ended: &EndedAttempt, progress: RetryProgress) -> FinishedAttempt<'_> {
+fn finished_attempt(ended: &EndedAttempt, progress: RetryProgress) -> FinishedAttempt<'_> {
     FinishedAttempt {
         delivery: ended.key,
         progress,

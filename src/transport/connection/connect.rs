@@ -46,8 +46,8 @@ pub(super) async fn connect(route: &Route, progress: &ExchangeProgress) -> Resul
 async fn stream(route: &Route, progress: &ExchangeProgress) -> Result<Box<dyn Duplex>, Failure> {
     let Route { origin, proxy, settings, .. } = route;
     let stream = match proxy {
-        None => tcp(origin, settings.manner, progress).await?,
-        Some(proxy) => by_way_of(proxy, route, progress).await?,
+        None => tcp(origin, settings.address_policy, progress).await?,
+        Some(proxy) => through_proxy(proxy, route, progress).await?,
     };
     match &origin.server_name {
         None => Ok(stream),
@@ -60,18 +60,18 @@ async fn stream(route: &Route, progress: &ExchangeProgress) -> Result<Box<dyn Du
 
 async fn tcp(
     origin: &Origin,
-    manner: Option<AddressPolicy>,
+    address_policy: Option<AddressPolicy>,
     progress: &ExchangeProgress,
 ) -> Result<Box<dyn Duplex>, Failure> {
     progress.enter(Stage::Resolving);
-    let addresses = resolver::addresses(&origin.host, origin.port, manner).await?;
+    let addresses = resolver::addresses(&origin.host, origin.port, address_policy).await?;
     progress.enter(Stage::Connecting);
-    let stream = first_of(addresses).await.map_err(|tried| Failure::connect(&tried))?;
+    let stream = first_connection(addresses).await.map_err(|tried| Failure::connect(&tried))?;
     Ok(Box::new(stream))
 }
 
 /// Returns the first connection that is established. A slow address is tried in parallel with the next one.
-async fn first_of(addresses: Vec<SocketAddr>) -> Result<TcpStream, Vec<(SocketAddr, io::Error)>> {
+async fn first_connection(addresses: Vec<SocketAddr>) -> Result<TcpStream, Vec<(SocketAddr, io::Error)>> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
     let mut failed = Vec::new();
@@ -98,23 +98,23 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn by_way_of(
+async fn through_proxy(
     proxy: &Proxy,
     route: &Route,
     progress: &ExchangeProgress,
 ) -> Result<Box<dyn Duplex>, Failure> {
-    let mut stream = tcp(&proxy.origin, route.settings.manner, progress).await?;
+    let mut stream = tcp(&proxy.origin, route.settings.address_policy, progress).await?;
     if let Some(name) = &proxy.origin.server_name {
         stream = encrypted(stream, name, &route.settings.tls, &proxy.origin).await?;
     }
     if !route.origin.is_encrypted() {
         return Ok(stream);
     }
-    tunnel(stream, ask_for(&route.origin, proxy.credentials.as_ref())?).await
+    tunnel(stream, connect_request(&route.origin, proxy.credentials.as_ref())?).await
 }
 
 /// `CONNECT host:port`.
-fn ask_for(origin: &Origin, credentials: Option<&HeaderValue>) -> Result<Request<Full<Bytes>>, Failure> {
+fn connect_request(origin: &Origin, credentials: Option<&HeaderValue>) -> Result<Request<Full<Bytes>>, Failure> {
     let host = if origin.host.contains(':') { format!("[{}]", origin.host) } else { origin.host.clone() };
     let authority = format!("{host}:{}", origin.port);
     let mut request =

@@ -170,7 +170,7 @@ impl Courier {
     /// Applies ended attempts. Records of one transaction end together.
     fn finish(&mut self, ended: RecordedAttempt) -> Result<(), StoreError> {
         // Before the outbox changes, so that deliveries handed over earlier are known.
-        self.take_in();
+        self.empty_inbox();
         self.settle(ended);
         while let Some(ended) = self.in_flight.ended_by_now() {
             self.settle(ended?);
@@ -194,7 +194,7 @@ impl Courier {
     }
 
     /// Empties the inbox.
-    fn take_in(&mut self) {
+    fn empty_inbox(&mut self) {
         let arrived = self.inbox().take();
         arrived.deliveries.into_iter().for_each(|delivery| self.outbox.add(delivery));
         self.stale |= arrived.stale;
@@ -207,11 +207,11 @@ impl Courier {
         let back = set_back_by(last, now);
         if last.is_none() || back.is_some() {
             let CourierShared { subscriber, store, .. } = &*self.shared;
-            store.pull_in(&subscriber.name, back, now).await?;
+            store.shorten_waits(&subscriber.name, back, now).await?;
             self.health = None;
             self.stale = true;
         }
-        self.take_in();
+        self.empty_inbox();
         if self.stale {
             self.read(now).await?;
             self.stale = false;
@@ -242,7 +242,7 @@ impl Courier {
                 }
             }
             Allowed::Attempts { at_once } => {
-                self.read_what_is_wanted(now).await?;
+                self.read_missing(now).await?;
                 let concurrency = self.concurrency(at_once, busy);
                 let free = concurrency.free();
                 let (first, retries) = concurrency.share(
@@ -274,7 +274,7 @@ impl Courier {
     }
 
     /// Reads due deliveries that are not in memory.
-    async fn read_what_is_wanted(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    async fn read_missing(&mut self, now: Timestamp) -> Result<(), StoreError> {
         loop {
             match self.outbox.next_read(now) {
                 NextRead::Nothing => return Ok(()),

@@ -19,7 +19,7 @@ const LONGEST: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct UnwrittenPolls {
     unchanged: HashMap<i64, UnchangedPoll>,
-    notices: Vec<(Option<Arc<str>>, Measurement)>,
+    measurements: Vec<(Option<Arc<str>>, Measurement)>,
     /// When the first poll of the batch ended.
     since: Option<Timestamp>,
 }
@@ -36,10 +36,10 @@ impl UnwrittenPolls {
         entry: &Entry,
         carrier: Option<Arc<str>>,
         next: UnchangedPlan,
-        notice: Option<Measurement>,
+        measurement: Option<Measurement>,
         at: Timestamp,
     ) {
-        self.notices.extend(notice.map(|notice| (carrier, notice)));
+        self.measurements.extend(measurement.map(|measurement| (carrier, measurement)));
         let poll = UnchangedPoll {
             row: entry.row,
             version: i64::from(entry.version),
@@ -77,7 +77,7 @@ impl UnwrittenPolls {
         Some(PollBatch {
             account: access.account.name.clone(),
             unchanged,
-            notices: std::mem::take(&mut self.notices),
+            measurements: std::mem::take(&mut self.measurements),
             usage: access.usage(),
             now,
         })

@@ -106,7 +106,7 @@ impl Poller {
             if registry.has_changed().unwrap_or(false) || foreign.has_changed().unwrap_or(false) {
                 registry.mark_unchanged();
                 foreign.mark_unchanged();
-                self.take_changes(now).await?;
+                self.apply_registry_changes(now).await?;
             }
             let wake = self.fill(now).await?;
             let ended = tokio::select! {
@@ -132,7 +132,7 @@ impl Poller {
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.compared_at = None;
         self.load_all(now).await?;
-        self.take_changes(now).await?;
+        self.apply_registry_changes(now).await?;
         let wake = self.fill(now).await?;
         self.drain(now).await?;
         Ok(self.schedule.next_due().map_or(wake, |due| due.min(wake)))
@@ -185,9 +185,9 @@ impl Poller {
         let probing = access.probing();
         let limit = if probing { 1 } else { access.account.max_in_flight as usize };
         while self.in_flight.len() < limit {
-            let Some(place) = self.take(probing, now) else {
+            let Some(place) = self.take_next(probing, now) else {
                 if self.in_flight.is_empty() {
-                    access.caught_up();
+                    access.end_catching_up();
                 }
                 return Ok(self.schedule.next_due());
             };
@@ -221,11 +221,11 @@ impl Poller {
 
     /// Takes the next label. The best probe is a label whose last poll succeeded and that was not refused, because a
     /// label that fails by itself proves nothing.
-    fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
-        let fell_by = self.shared.access.fell_by();
+    fn take_next(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
+        let status_changed_by = self.shared.access.status_changed_by();
         let unfit = |schedule: &Schedule, place| {
             let entry = schedule.entry(place);
-            entry.is_failing() || Some(entry.row) == fell_by
+            entry.is_failing() || Some(entry.row) == status_changed_by
         };
         let first = self.schedule.pop(now)?;
         if !probing || !unfit(&self.schedule, first) {
@@ -250,7 +250,7 @@ impl Poller {
     async fn finish(&mut self, ended: EndedPoll) -> Result<(), StoreError> {
         let EndedPoll { polled, held, found, at } = ended;
         if let Some((carrier, until)) = held {
-            self.shared.access.hold(carrier.clone(), until, at).await?;
+            self.shared.access.hold_carrier(carrier.clone(), until, at).await?;
             self.schedule.hold(&carrier, until);
         }
         self.batch.touch(at);
@@ -264,8 +264,8 @@ impl Poller {
                 }
                 let (due_at, pace) = (next.next_poll_at, next.pace);
                 self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
-                let notice = freshness::behind_by(&entry, polled.sent_at);
-                self.batch.unchanged(&entry, polled.carrier, *next, notice, at);
+                let measurement = freshness::lateness_of_entry(&entry, polled.sent_at);
+                self.batch.unchanged(&entry, polled.carrier, *next, measurement, at);
             }
             one::PollResult::Recorded(label) => {
                 self.schedule.end(place);
@@ -273,7 +273,7 @@ impl Poller {
             }
             one::PollResult::Superseded => {
                 self.schedule.end(place);
-                self.take_changes(at).await?;
+                self.apply_registry_changes(at).await?;
             }
         }
         Ok(())
@@ -286,7 +286,7 @@ impl Poller {
             carrier: label.poll_state.carrier_code.as_deref(),
             service: label.service(),
         };
-        if !self.schedule.put(&label.schedule_plan(alert_at), names, now) {
+        if !self.schedule.put(&label.schedule_input(alert_at), names, now) {
             tracing::error!(label_id = %label.key.id, "more labels than an account can hold: the label is not polled");
         }
     }
@@ -360,7 +360,7 @@ impl Poller {
     }
 
     /// Applies changes of the registry by this or another process.
-    async fn take_changes(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    async fn apply_registry_changes(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(mut version) = self.version else { return Ok(()) };
         let access = Arc::clone(&self.shared.access);
         loop {

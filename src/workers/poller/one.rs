@@ -130,7 +130,7 @@ async fn record(
 ) -> Result<(PollResult, Option<(String, Timestamp)>), StoreError> {
     let access = &shared.access;
     let policy = Arc::clone(&shared.policy.borrow());
-    let account = observed.map(|observed| access.to_record(observed, &policy.subscribers, now));
+    let account = observed.map(|observed| access.account_record(observed, &policy.subscribers, now));
     let (label, known) = access.store.label_with_history(polled.entry.row, &reading).await?;
     let current = label.filter(|label| label.version == i64::from(polled.entry.version));
     let Some(mut label) = current else {
@@ -165,7 +165,7 @@ async fn record(
     let mut reading = reading;
     // Crash point: the label is still due, and the API returns the same answer again.
     CrashPoint::AnswerRead.reached();
-    let held = poll::held_carrier(&reading, &label, now);
+    let held = poll::throttled_carrier(&reading, &label, now);
     let record = PollRecord::new(&label, known.len(), found, now, account.clone());
     let recorded = match access.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
@@ -206,8 +206,8 @@ struct PollEffect {
 impl PollEffect {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
-        let own = plan.notices.iter().filter(|notice| notice.kind == freshness::Kind::Own);
-        Self { status, messages: plan.messages.len(), noticed: own.map(|notice| notice.delivered).collect() }
+        let own = plan.measurements.iter().filter(|measurement| measurement.kind == freshness::Kind::Own);
+        Self { status, messages: plan.messages.len(), noticed: own.map(|measurement| measurement.delivered).collect() }
     }
 }
 

@@ -164,7 +164,7 @@ impl Health {
 
     /// Limits all waits from `now` on to their planned lengths, in case the clock was ahead when they were planned
     /// (contract 9.5). Returns whether anything changed.
-    pub fn pull_in(&mut self, now: Timestamp) -> bool {
+    pub fn shorten_waits(&mut self, now: Timestamp) -> bool {
         let before = (self.probe_at, self.held_until);
         // A wait planned after a failure in the future keeps its length.
         let ahead = self.ahead_of(now);

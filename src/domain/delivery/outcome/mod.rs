@@ -221,7 +221,7 @@ impl DeliverySchedule {
 
     /// Limits all waits from `now` on to their planned lengths, in case the clock was ahead when they were planned
     /// (contract 9.5). `by`: how far the clock was just set back. Returns whether anything changed.
-    pub fn pull_in(&mut self, by: Option<SignedDuration>, now: Timestamp) -> bool {
+    pub fn shorten_waits(&mut self, by: Option<SignedDuration>, now: Timestamp) -> bool {
         let longest = |wait: Duration| after(now, wait.mul_f64(1.0 + JITTER));
         let nearer = |at: Timestamp| by.map_or(at, |by| earlier(at, by));
         let step = match self.next.reason {

@@ -49,7 +49,7 @@ pub fn inspect(secret: &str, headers: SignedHeaders<'_>, body: &[u8], now: i64) 
     // The age has its own check, so the signature is verified at the time of the timestamp.
     let check = |body: &[u8]| verify(&secret, headers, body, timestamp);
     match check(body) {
-        Err(error @ (VerifyError::Fingerprint(_) | VerifyError::NoV1)) => {
+        Err(error @ (VerifyError::Malformed(_) | VerifyError::NoV1)) => {
             found.add("signature", Err(error.to_string()));
             let glued = signature.contains("v1=") || signature.matches("v1,").count() > 1;
             if glued {

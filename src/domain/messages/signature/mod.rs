@@ -88,7 +88,7 @@ pub enum VerifyError {
     #[error("webhook-timestamp is {0} s from now; receivers refuse more than {TOLERANCE_SECONDS}")]
     Skewed(i64),
     #[error("webhook-signature is not a list of version,base64 with single spaces: {0:?}")]
-    Fingerprint(String),
+\ \ \ \ Malformed(String),
     #[error("webhook-signature has no v1 token")]
     NoV1,
     #[error("no v1 signature matches this secret and these bytes")]
@@ -116,8 +116,8 @@ pub fn verify(
     let mut any = false;
     for token in signature.split(' ') {
         let (version, encoded) =
-            token.split_once(',').ok_or_else(|| VerifyError::Fingerprint(signature.to_owned()))?;
-        let given = STANDARD.decode(encoded).map_err(|_| VerifyError::Fingerprint(signature.to_owned()))?;
+            token.split_once(',').ok_or_else(|| VerifyError::Malformed(signature.to_owned()))?;
+        let given = STANDARD.decode(encoded).map_err(|_| VerifyError::Malformed(signature.to_owned()))?;
         if version != "v1" {
             continue;
         }

@@ -15,7 +15,7 @@ use crate::domain::tracking::reading::Reading;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountSignal {
     /// The API answered the poll; the account works.
-    Fine,
+\ \ \ \ Good,
     /// 401, 402; a 400 or 403 that speaks of the account.
     Unauthorized { detail: String },
     /// Any other 4xx. It concerns the label, unless several labels in a row get the same refusal.
@@ -35,7 +35,7 @@ impl Reading {
     pub fn signal(&self) -> AccountSignal {
         let detail = || self.detail().unwrap_or_default();
         match self {
-            Self::Answer { .. } | Self::SameBytes | Self::CarrierThrottled { .. } => AccountSignal::Fine,
+            Self::Answer { .. } | Self::SameBytes | Self::CarrierThrottled { .. } => AccountSignal::Good,
             Self::Refused { .. } => AccountSignal::Refused { detail: detail() },
             Self::Unauthorized { status, .. } => {
                 AccountSignal::Unauthorized { detail: format!("the server answered {status}: {}", detail()) }
@@ -99,12 +99,12 @@ pub struct AccountState {
     /// Failures in a row; not stored.
     pub failures_in_a_row: u32,
     /// Time of the last good answer; not stored.
-    pub last_fine_at: Option<Timestamp>,
+    pub last_good_at: Option<Timestamp>,
     /// The refusal that several labels got in a row without a good answer between, and those labels; not stored.
     pub refusal: Option<String>,
     pub refused: BTreeSet<i64>,
     /// The label whose answer changed the status. Another label is the better probe; not stored.
-    pub fell_by: Option<i64>,
+    pub status_changed_by: Option<i64>,
     /// No request is sent before this time, after a shortage of this machine; not stored.
     pub paused_until: Option<Timestamp>,
 }
@@ -152,10 +152,10 @@ impl AccountState {
             detail: None,
             streak: BTreeSet::new(),
             failures_in_a_row: 0,
-            last_fine_at: None,
+            last_good_at: None,
             refusal: None,
             refused: BTreeSet::new(),
-            fell_by: None,
+            status_changed_by: None,
             paused_until: None,
         }
     }
@@ -170,25 +170,25 @@ impl AccountState {
     }
 
     /// Moves all times by a jump of the wall clock, so that each wait keeps its length.
-    pub fn jumped(&mut self, by: SignedDuration, now: Timestamp) {
+    pub fn apply_jump(&mut self, by: SignedDuration, now: Timestamp) {
         for at in
-            [&mut self.probe_at, &mut self.throttled_until, &mut self.last_fine_at, &mut self.paused_until]
+            [&mut self.probe_at, &mut self.throttled_until, &mut self.last_good_at, &mut self.paused_until]
                 .into_iter()
                 .flatten()
         {
             *at = later(*at, by);
         }
-        self.pull_in(now);
+        self.shorten_waits(now);
     }
 
     /// Moves times that lie further ahead than the longest wait allows: the clock may have been ahead when they were
     /// planned.
-    pub fn pull_in(&mut self, now: Timestamp) {
+    pub fn shorten_waits(&mut self, now: Timestamp) {
         let longest_probe = later(now, signed(backoff(self.probes)));
         self.probe_at = self.probe_at.map(|at| at.min(longest_probe));
         let longest_wait = later(now, signed(LONGEST_RETRY_AFTER));
         self.throttled_until = self.throttled_until.map(|at| at.min(longest_wait));
-        self.last_fine_at = self.last_fine_at.map(|at| at.min(now));
+        self.last_good_at = self.last_good_at.map(|at| at.min(now));
     }
 
     /// Whether only one request at a time may go out.
@@ -209,8 +209,8 @@ impl AccountState {
     ) -> Option<AccountChange> {
         match signal {
             // The request was sent before the status changed.
-            AccountSignal::Fine if self.probing() && !probe => None,
-            AccountSignal::Fine => self.fine(now),
+            AccountSignal::Good if self.probing() && !probe => None,
+            AccountSignal::Good => self.good_answer(now),
             AccountSignal::Throttled { retry_after } => {
                 // Waits at least a second, also after `Retry-After: 0`.
                 let wait = signed((*retry_after).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER));
@@ -219,12 +219,12 @@ impl AccountState {
                 None
             }
             AccountSignal::Unauthorized { detail } => {
-                self.fell_by = label.or(self.fell_by);
-                self.fall(AccountStatus::Unauthorized, detail, probe, now)
+                self.status_changed_by = label.or(self.status_changed_by);
+                self.fail(AccountStatus::Unauthorized, detail, probe, now)
             }
             AccountSignal::Misconfigured { detail } => {
-                self.fell_by = label.or(self.fell_by);
-                self.fall(AccountStatus::Misconfigured, detail, probe, now)
+                self.status_changed_by = label.or(self.status_changed_by);
+                self.fail(AccountStatus::Misconfigured, detail, probe, now)
             }
             AccountSignal::Refused { .. } if self.probing() && !probe => None,
             AccountSignal::Refused { detail } => self.refuse(label, detail, probe, now),
@@ -240,10 +240,10 @@ impl AccountState {
                 self.failures_in_a_row += 1;
                 self.streak.extend(label);
                 let all = labels.clamp(FEWEST_LABELS, ALL_LABELS);
-                let lately = self.last_fine_at.is_some_and(|at| now.duration_since(at) < LATELY);
+                let lately = self.last_good_at.is_some_and(|at| now.duration_since(at) < LATELY);
                 let outage = !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
                 if self.probing() || outage {
-                    self.fall(AccountStatus::Down, detail, probe, now)
+                    self.fail(AccountStatus::Down, detail, probe, now)
                 } else {
                     None
                 }
@@ -251,7 +251,7 @@ impl AccountState {
         }
     }
 
-    fn fine(&mut self, now: Timestamp) -> Option<AccountChange> {
+    fn good_answer(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.refusal = None;
         self.refused.clear();
         self.answered(now)
@@ -273,9 +273,9 @@ impl AccountState {
         }
         self.refused.extend(label);
         if fell_so || self.refused.len() >= REFUSED_LABELS {
-            self.fell_by = label.or(self.fell_by);
+            self.status_changed_by = label.or(self.status_changed_by);
             let detail = format!("label after label is refused alike: {detail}");
-            return self.fall(AccountStatus::Unauthorized, &detail, probe, now);
+            return self.fail(AccountStatus::Unauthorized, &detail, probe, now);
         }
         self.answered(now)
     }
@@ -284,7 +284,7 @@ impl AccountState {
     fn answered(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.streak.clear();
         self.failures_in_a_row = 0;
-        self.last_fine_at = Some(now);
+        self.last_good_at = Some(now);
         let change = match self.status {
             AccountStatus::Ok => return None,
             AccountStatus::Down => AccountChange::CameBack,
@@ -292,7 +292,7 @@ impl AccountState {
         };
         *self = Self {
             throttled_until: self.throttled_until,
-            last_fine_at: Some(now),
+            last_good_at: Some(now),
             refusal: self.refusal.take(),
             refused: std::mem::take(&mut self.refused),
             ..Self::new(now)
@@ -300,7 +300,7 @@ impl AccountState {
         Some(change)
     }
 
-    fn fall(
+    fn fail(
         &mut self,
         to: AccountStatus,
         detail: &str,

@@ -27,7 +27,7 @@ fn a_refused_key_is_said_once_and_probed_ever_more_rarely() {
         now += wait;
     }
     assert_eq!(
-        account.observe(Some(1), &AccountSignal::Fine, 3, true, at(now)),
+        account.observe(Some(1), &AccountSignal::Good, 3, true, at(now)),
         Some(AccountChange::Accepted)
     );
     assert_eq!(account.open_at(at(now)), None);
@@ -44,13 +44,13 @@ fn three_labels_refused_alike_in_a_row_are_the_accounts_matter() {
     let plan = refused("the server answered 400: plan");
     assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
     assert_eq!(said(2, &plan), None, "the same label again");
-    assert_eq!(said(9, &AccountSignal::Fine), None, "a good answer between");
+    assert_eq!(said(9, &AccountSignal::Good), None, "a good answer between");
     assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
     assert_eq!(said(3, &refused("the server answered 404: se-3")), None, "another refusal");
     assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
     assert_eq!(said(3, &plan), Some(AccountChange::Refused));
     assert_eq!(said(4, &plan), None, "under way");
-    assert_eq!((account.status, account.fell_by), (AccountStatus::Unauthorized, Some(3)));
+    assert_eq!((account.status, account.status_changed_by), (AccountStatus::Unauthorized, Some(3)));
     // A probe that is refused alike says the same again, also to a process that knows only what was stored.
     account = AccountState { refusal: None, refused: BTreeSet::new(), ..account };
     assert_eq!(account.observe(Some(4), &plan, 12, true, at(60)), None);
@@ -102,7 +102,7 @@ fn an_outage_needs_several_labels() {
     assert_eq!(account.observe(Some(3), &failed(), 3, false, at(0)), Some(AccountChange::WentDown));
     assert_eq!(account.observe(Some(4), &failed(), 3, false, at(1)), None);
     assert_eq!(
-        account.observe(Some(1), &AccountSignal::Fine, 3, true, at(60)),
+        account.observe(Some(1), &AccountSignal::Good, 3, true, at(60)),
         Some(AccountChange::CameBack)
     );
 }
@@ -110,7 +110,7 @@ fn an_outage_needs_several_labels() {
 #[test]
 fn it_is_no_outage_while_somebody_is_answered() {
     let mut account = AccountState::new(at(0));
-    account.observe(Some(99), &AccountSignal::Fine, 100, false, at(0));
+    account.observe(Some(99), &AccountSignal::Good, 100, false, at(0));
     for label in 0..90 {
         assert_eq!(account.observe(Some(label), &failed(), 100, false, at(29)), None);
     }
@@ -122,7 +122,7 @@ fn a_good_answer_ends_the_streak() {
     let mut account = AccountState::new(at(0));
     for label in 0..50 {
         assert_eq!(account.observe(Some(label), &failed(), 3, false, at(0)), None);
-        assert_eq!(account.observe(Some(99), &AccountSignal::Fine, 3, false, at(0)), None);
+        assert_eq!(account.observe(Some(99), &AccountSignal::Good, 3, false, at(0)), None);
     }
 }
 

@@ -152,11 +152,11 @@ pub fn account_signal(
     probe: bool,
     recently_answered: bool,
 ) -> Option<AccountSignal> {
-    let signal = failure.map_or(AccountSignal::Fine, Reading::signal);
+    let signal = failure.map_or(AccountSignal::Good, Reading::signal);
     let concerns = match failure {
         Some(Reading::Unauthorized { status: 401, .. }) => true,
         Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !recently_answered,
-        _ => !matches!(signal, AccountSignal::Fine | AccountSignal::Refused { .. } | AccountSignal::OurFault),
+        _ => !matches!(signal, AccountSignal::Good | AccountSignal::Refused { .. } | AccountSignal::OurFault),
     };
     (concerns || probe).then_some(signal)
 }

@@ -5,7 +5,7 @@
 //! which shows when a poll is worth most. Waits without a change count too. Nothing is kept about a single label.
 
 mod suggest;
-mod tally;
+mod counts;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::domain::label::LabelState;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::tracking::StatusCode;
 
-pub use tally::RateCounts;
+pub use counts::RateCounts;
 
 /// Parcels of a carrier in a state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,8 +82,8 @@ impl LearnedRates {
                 if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
                     continue;
                 }
-                let tally = self.groups.entry(group).or_default();
-                tally.add(Period::of(wait.situation.quiet_since, middle, offset), seconds, changes);
+                let rate_counts = self.groups.entry(group).or_default();
+                rate_counts.add(Period::of(wait.situation.quiet_since, middle, offset), seconds, changes);
             }
             at = next;
         }
@@ -109,10 +109,10 @@ impl LearnedRates {
     /// Reduces older counts after `passed`.
     pub fn fade(&mut self, passed: SignedDuration) {
         let left = 0.5_f64.powf(passed.as_secs_f64().max(0.0) / HALF_LIFE.as_secs_f64());
-        for tally in self.groups.values_mut() {
-            tally.fade(left);
+        for rate_counts in self.groups.values_mut() {
+            rate_counts.fade(left);
         }
-        self.groups.retain(|_, tally| tally.seconds() > 60.0);
+        self.groups.retain(|_, rate_counts| rate_counts.seconds() > 60.0);
     }
 
     /// Returns the group that is known best: carrier and service, else the carrier, else all carriers.
@@ -127,8 +127,8 @@ impl LearnedRates {
             .rev()
             .filter_map(|carrier| self.groups.get_key_value(&RateGroup { carrier, state }));
         let best =
-            fits.clone().find(|(_, tally)| tally.changes() >= ENOUGH_CHANGES).or_else(|| fits.next_back());
-        best.filter(|(_, tally)| tally.changes() >= MIN_CHANGES)
+            fits.clone().find(|(_, rate_counts)| rate_counts.changes() >= ENOUGH_CHANGES).or_else(|| fits.next_back());
+        best.filter(|(_, rate_counts)| rate_counts.changes() >= MIN_CHANGES)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&RateGroup, &RateCounts)> {
@@ -169,7 +169,7 @@ pub fn state(situation: &Situation, at: Timestamp) -> RowName {
 /// A part of the age, the day and the week, in which rates are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Period {
-    /// Index into [`tally::AGES`].
+    /// Index into [`counts::AGES`].
     age: usize,
     /// Two hours each, by the time of day at the destination.
     hours: usize,
@@ -182,7 +182,7 @@ impl Period {
         let age = at.duration_since(quiet_since).as_secs_f64() / 3_600.0;
         let local = offset.to_datetime(at);
         Self {
-            age: tally::AGES.iter().position(|hours| age < *hours).unwrap_or(tally::AGES.len()),
+            age: counts::AGES.iter().position(|hours| age < *hours).unwrap_or(counts::AGES.len()),
             hours: usize::from(local.hour().unsigned_abs()) / 2,
             weekday: usize::from(local.weekday().to_monday_zero_offset().unsigned_abs()),
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 use jiff::{SignedDuration, Timestamp};
 
-use super::tally::{AGES, Count};
+use super::counts::{AGES, Count};
 use super::{LearnedRates, Period, RateCounts, RateGroup};
 use crate::domain::polling::cadence::{Cadence, Row, RowName, Situation, Suggestion};
 use crate::domain::polling::reason::Learned;
@@ -19,7 +19,7 @@ use crate::domain::tracking::StatusCode;
 #[derive(Clone, Debug, PartialEq)]
 struct PollRates<'a> {
     group: &'a RateGroup,
-    tally: &'a RateCounts,
+    rate_counts: &'a RateCounts,
     /// Polls a second at the mean rate of changes.
     base: f64,
 }
@@ -38,32 +38,32 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 impl<'a> PollRates<'a> {
     /// `row` is the row of the group in the table; `outside` applies outside of its hours.
-    fn new(group: &'a RateGroup, tally: &'a RateCounts, row: &Row, outside: &Row) -> Self {
+    fn new(group: &'a RateGroup, rate_counts: &'a RateCounts, row: &Row, outside: &Row) -> Self {
         let polls: f64 = match row.hours {
             Some(hours) => {
                 let row_at = |block: usize| {
                     let middle = Time::new(block as i8 * 2 + 1, 0, 0, 0).unwrap_or_default();
                     if hours.contain(middle) { row } else { outside }
                 };
-                let blocks = tally.hours.iter().enumerate();
+                let blocks = rate_counts.hours.iter().enumerate();
                 blocks.map(|(block, count)| count.seconds / first(row_at(block))).sum()
             }
-            None => tally.ages.iter().zip(rates(row)).map(|(count, rate)| count.seconds * rate).sum(),
+            None => rate_counts.ages.iter().zip(rates(row)).map(|(count, rate)| count.seconds * rate).sum(),
         };
-        let rate = tally.base();
+        let rate = rate_counts.base();
         // The mean square root of the ratios over the time watched. Dividing by it keeps the number of polls.
         let mean_root = |counts: &[Count]| {
             let roots: f64 = counts.iter().map(|count| (count.seconds * count.changes / rate).sqrt()).sum();
-            roots / tally.seconds()
+            roots / rate_counts.seconds()
         };
-        let roots = mean_root(&tally.ages) * mean_root(&tally.hours) * mean_root(&tally.weekdays);
+        let roots = mean_root(&rate_counts.ages) * mean_root(&rate_counts.hours) * mean_root(&rate_counts.weekdays);
         let share = if group.state == RowName::OutForDelivery { POLL_SHARE_OUT } else { POLL_SHARE };
-        Self { group, tally, base: share * polls / (tally.seconds() * roots) }
+        Self { group, rate_counts, base: share * polls / (rate_counts.seconds() * roots) }
     }
 
     /// Polls a second in a period.
     fn rate(&self, period: Period) -> f64 {
-        self.base * self.tally.ratio(period).sqrt()
+        self.base * self.rate_counts.ratio(period).sqrt()
     }
 
     fn learned(&self, changes: f64) -> Learned {
@@ -71,7 +71,7 @@ impl<'a> PollRates<'a> {
             carrier: self.group.carrier.to_string(),
             state: self.group.state.as_str().to_owned(),
             changes: changes.round(),
-            quartile_hours: self.tally.quartiles(),
+            quartile_hours: self.rate_counts.quartiles(),
         }
     }
 }
@@ -90,8 +90,8 @@ impl LearnedRates {
         let outside = &cadence.rows[&RowName::Status(StatusCode::InTransit)];
         let rates_of = |state| {
             let row = cadence.rows.get(&state).filter(|row| row.learn)?;
-            let (group, tally) = self.best(carrier, service, state)?;
-            Some(PollRates::new(group, tally, row, outside))
+            let (group, rate_counts) = self.best(carrier, service, state)?;
+            Some(PollRates::new(group, rate_counts, row, outside))
         };
         let mut state = super::state(situation, now);
         let here = rates_of(state)?;
@@ -116,7 +116,7 @@ impl LearnedRates {
                 break rate;
             }
         };
-        let changes = here.tally.changes();
+        let changes = here.rate_counts.changes();
         let with_hours = [RowName::OutForDelivery, RowName::EstimateDay];
         Some(Suggestion {
             wait: at.duration_since(now).unsigned_abs(),

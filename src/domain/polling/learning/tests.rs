@@ -112,8 +112,8 @@ fn counts_halve_in_90_days() {
     let mut rates = LearnedRates::default();
     punctual(&mut rates, "ups", 9, 400);
     rates.fade(SignedDuration::from_hours(24 * 90));
-    let (_, tally) = rates.best(Some("ups"), None, RowName::Status(StatusCode::InTransit)).unwrap();
-    assert!((tally.changes() - 200.0).abs() < 1e-6);
+    let (_, rate_counts) = rates.best(Some("ups"), None, RowName::Status(StatusCode::InTransit)).unwrap();
+    assert!((rate_counts.changes() - 200.0).abs() < 1e-6);
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::diff::{self, BeforeAfter};
-use super::{FirstPoll, PollContext, PollPlan, due_alerts, good};
+use super::{FirstPoll, PollContext, PollPlan, due_alerts, plan_of_good_answer};
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::messages::body::{compose, summarize};
@@ -25,7 +25,7 @@ pub(super) fn answered(
     digest: Digest,
     now: Timestamp,
 ) -> PollPlan {
-    let mut plan = good(label, now);
+    let mut plan = plan_of_good_answer(label, now);
     let first = label.poll_state.first_answer_at.is_none();
     let matching = match_events(&label.key, known, &tracking.events);
     let (writes, changed) = history::plan(known, &matching);
@@ -33,7 +33,7 @@ pub(super) fn answered(
     copy_fields(after, tracking, digest, now);
     after.missing_events = writes.missing_after;
     plan.events = writes;
-    plan.notices = freshness::noticed(label, &changed.added, &tracking.events, now);
+    plan.measurements = freshness::delays_of_events(label, &changed.added, &tracking.events, now);
     let deliveries = DeliveryScans::of(&tracking.events);
     let kept =
         known.iter().enumerate().filter(|(at, event)| !event.retracted && !matching.retracted.contains(at));
@@ -80,7 +80,7 @@ fn compose_messages(
     tracking: &Tracking,
     now: Timestamp,
 ) -> Vec<Message> {
-    let subject = label.subject(after);
+    let subject = label.message_fields(after);
     let mut seq = after.last_seq;
     let mut next = || {
         seq = next_seq(seq, now);

@@ -30,9 +30,9 @@ pub fn changes(step: &BeforeAfter<'_>, events: MessageEvents) -> Vec<Change> {
         return Vec::new();
     }
     let milestones = step.milestones(&events);
-    let status = (!same_pair(&before.pair(), &after.pair())).then(|| Change::Status {
-        from: before.pair(),
-        to: after.pair(),
+    let status = (!same_pair(&before.status_pair(), &after.status_pair())).then(|| Change::Status {
+        from: before.status_pair(),
+        to: after.status_pair(),
         event: step.status_event(&events),
     });
     let mut changes: Vec<Change> = events.added.into_iter().map(Change::Added).collect();
@@ -111,7 +111,7 @@ impl BeforeAfter<'_> {
 
     fn reopened(&self, events: &MessageEvents) -> Change {
         let event = events.added.last().map(|event| event.event_id);
-        Change::Reopened { from: self.before.pair(), to: self.after.pair(), event }
+        Change::Reopened { from: self.before.status_pair(), to: self.after.status_pair(), event }
     }
 
     /// Returns the newest scan that has the milestone now and had it not before: new scans first, then revised ones.

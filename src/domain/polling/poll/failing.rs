@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{PollContext, PollPlan, Reason, append, untouched, whole_ms};
+use super::{PollContext, PollPlan, Reason, append_message, empty_plan, whole_ms};
 use crate::domain::label::LabelState;
 use crate::domain::messages::change::Change;
 use crate::domain::polling::account_status::backoff;
@@ -19,7 +19,7 @@ const REFUSALS: u32 = 5;
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
 
 pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
-    let mut plan = untouched(label);
+    let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;
     after.refusals = after.refusals.saturating_add(1);
     let since = *after.refused_since.get_or_insert(now);
@@ -27,7 +27,7 @@ pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter:
     if !within_limits && after.state == LabelState::Active {
         after.state = LabelState::Unavailable;
         after.next_poll_at = None;
-        append(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
+        append_message(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
         return plan;
     }
     let hours = match after.refusals {
@@ -44,7 +44,7 @@ pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter:
 /// Plans a refusal that probably concerns the account. If it concerns only this label, the label must not be the next
 /// probe too, so it moves behind the others, further each time. No failure is counted.
 pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPlan {
-    let mut plan = untouched(label);
+    let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;
     let wait = match &label.poll_state.reason {
         Some(Reason::Unauthorized { interval_ms }) => Duration::from_millis(*interval_ms) * 2,
@@ -60,7 +60,7 @@ const SHORTAGE_WAIT: Duration = Duration::from_secs(10);
 
 /// Plans a shortage of this machine: no request was sent, and nothing is counted.
 pub(super) fn shortage(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
-    let mut plan = untouched(label);
+    let mut plan = empty_plan(label);
     let reason = Reason::OurFault { interval_ms: millis(SHORTAGE_WAIT) };
     retry(label, &mut plan.poll_state, SHORTAGE_WAIT, reason, now, jitter);
     plan
@@ -72,7 +72,7 @@ pub(super) fn failed(
     now: Timestamp,
     jitter: f64,
 ) -> PollPlan {
-    let mut plan = untouched(label);
+    let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;
     let wait = backoff(after.failures);
     if !context.outage {

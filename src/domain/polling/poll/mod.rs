@@ -7,7 +7,7 @@ mod answer;
 mod diff;
 mod failing;
 pub mod gaps;
-mod held;
+mod carrier_limit;
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use crate::domain::tracking::history::EventWrites;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
 
-pub use held::held_carrier;
+pub use carrier_limit::throttled_carrier;
 
 /// Whether a label's first answer makes messages or is only recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -70,7 +70,7 @@ pub struct PollPlan {
     pub events: EventWrites,
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
-    pub notices: Vec<Measurement>,
+    pub measurements: Vec<Measurement>,
     pub signal: AccountSignal,
     pub summary: PollSummary,
 }
@@ -105,7 +105,7 @@ pub fn plan(
         Reading::Answer { tracking, digest } => {
             answer::answered(context, label, known, tracking, *digest, now)
         }
-        Reading::SameBytes => unchanged_in_full(context, label, now),
+        Reading::SameBytes => plan_of_unchanged_answer(context, label, now),
         // Other labels got the same refusal, or the account is not ok: the refusal concerns the account.
         Reading::Refused { .. } if context.outage => failing::move_behind_others(label, now),
         Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
@@ -116,10 +116,10 @@ pub fn plan(
         Reading::OurFault { .. } => failing::shortage(label, now, jitter),
         Reading::Unauthorized { .. } => failing::move_behind_others(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
-            held::plan(label, carrier.as_deref(), *retry_after, now)
+            carrier_limit::plan(label, carrier.as_deref(), *retry_after, now)
         }
         // It concerns the account. The label stays due until the account may be polled.
-        Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => untouched(label),
+        Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => empty_plan(label),
     };
     let good = matches!(reading, Reading::Answer { .. } | Reading::SameBytes);
     let pace = if good { schedule(context, label, &mut plan, now, jitter) } else { None };
@@ -128,7 +128,7 @@ pub fn plan(
         plan.poll_state.pace = plan.poll_state.wait.map(|wait| pace.unwrap_or(wait));
     }
     gaps::restore(context.gaps, &mut plan.poll_state, &written.poll_state, now);
-    plan.notices.extend(freshness::behind(label, context.sent_at));
+    plan.measurements.extend(freshness::lateness(label, context.sent_at));
     plan.deliveries = fan_out::of_poll(&plan.messages, context.subscribers, &label.key.account);
     plan.signal = reading.signal();
     plan.summary = PollSummary {
@@ -184,20 +184,20 @@ fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Durat
     Some(wait.max(Duration::from_millis(1)))
 }
 
-fn untouched(label: &LabelRecord) -> PollPlan {
+fn empty_plan(label: &LabelRecord) -> PollPlan {
     PollPlan {
         poll_state: label.poll_state.clone(),
         events: EventWrites::default(),
         messages: Vec::new(),
         deliveries: Vec::new(),
-        notices: Vec::new(),
-        signal: AccountSignal::Fine,
+        measurements: Vec::new(),
+        signal: AccountSignal::Good,
         summary: PollSummary { at: 0, outcome: String::new(), status: None, detail: None, changes: 0 },
     }
 }
 
-fn good(label: &LabelRecord, now: Timestamp) -> PollPlan {
-    let mut plan = untouched(label);
+fn plan_of_good_answer(label: &LabelRecord, now: Timestamp) -> PollPlan {
+    let mut plan = empty_plan(label);
     plan.poll_state.last_answer_at = Some(now);
     plan.poll_state.failures = 0;
     plan.poll_state.failing_since = None;
@@ -206,15 +206,15 @@ fn good(label: &LabelRecord, now: Timestamp) -> PollPlan {
     plan
 }
 
-fn unchanged_in_full(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
-    let mut plan = good(label, now);
+fn plan_of_unchanged_answer(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
+    let mut plan = plan_of_good_answer(label, now);
     plan.poll_state.unchanged = plan.poll_state.unchanged.saturating_add(1);
     if plan.poll_state.state == LabelState::Unavailable {
         plan.poll_state.state = LabelState::Active;
     }
     answer::finish_if_settled(&mut plan.poll_state, now);
     for change in due_alerts(context, label, &mut plan.poll_state, now) {
-        append(label, &mut plan, now, &change);
+        append_message(label, &mut plan, now, &change);
     }
     plan
 }
@@ -274,15 +274,15 @@ fn schedule(
         NextPoll::GiveUp => {
             after.state = LabelState::Expired;
             after.next_poll_at = None;
-            append(label, plan, now, &Change::Expired { quiet_since: situation.quiet_since });
+            append_message(label, plan, now, &Change::Expired { quiet_since: situation.quiet_since });
             None
         }
     }
 }
 
-fn append(label: &LabelRecord, plan: &mut PollPlan, now: Timestamp, change: &Change) {
+fn append_message(label: &LabelRecord, plan: &mut PollPlan, now: Timestamp, change: &Change) {
     let seq = next_seq(plan.poll_state.last_seq, now);
-    plan.messages.push(compose(&label.subject(&plan.poll_state), seq, now, change));
+    plan.messages.push(compose(&label.message_fields(&plan.poll_state), seq, now, change));
     plan.poll_state.last_seq = seq;
 }
 

@@ -175,12 +175,12 @@ impl RateLimiter {
             return false;
         }
         self.kept = None;
-        self.state.jumped(jumped, now);
+        self.state.apply_jump(jumped, now);
         true
     }
 
     /// Converts a wall time to the time in which the quota counts.
-    fn real(&self, at: Timestamp) -> Timestamp {
+    fn quota_time(&self, at: Timestamp) -> Timestamp {
         earlier(at, self.skew)
     }
 
@@ -205,12 +205,12 @@ impl RateLimiter {
         let limit = self.share.of(self.requests_per_minute, now);
         self.quota.set_limit(limit);
         let spaced = kind == RequestKind::Poll && self.spaced();
-        let real = self.real(now);
+        let real = self.quota_time(now);
         let wall = |at| later(at, self.skew);
         let spaced = self.spacing.free_at(real, limit).filter(|_| spaced).map(wall);
         let held = self.budget.free_at(now).or(spaced);
         if held.is_none() && self.reserved == 0 {
-            return Err(Denied { free_at: None, used_up: false, reserve: Some(self.step()) });
+            return Err(Denied { free_at: None, used_up: false, reserve: Some(self.reservation_size()) });
         }
         let quota = &mut self.quota;
         let taken = held.map_or_else(|| quota.take(real).map_err(|at| at.map(wall)), |at| Err(Some(at)));
@@ -240,7 +240,7 @@ impl RateLimiter {
 
     /// Returns the number of requests that are reserved at once. After a crash, up to this many unsent requests count
     /// as sent.
-    fn step(&self) -> u32 {
+    fn reservation_size(&self) -> u32 {
         let by_month = self.budget.limit().map_or(u64::MAX, |limit| limit / u64::from(STEPS));
         let by_minute = self.requests_per_minute / STEPS;
         u32::try_from(by_month).unwrap_or(u32::MAX).min(by_minute).max(1)
@@ -252,13 +252,13 @@ impl RateLimiter {
     }
 
     /// Returns the reserved requests that were not sent, at a clean stop.
-    pub fn release(&mut self) -> u32 {
+    pub fn take_reserved(&mut self) -> u32 {
         std::mem::take(&mut self.reserved)
     }
 
     /// Ends a request that was sent at `sent_at`, at `now`.
-    pub fn ended(&mut self, sent_at: Timestamp, now: Timestamp) {
-        self.quota.release(self.real(now));
+    pub fn end_request(&mut self, sent_at: Timestamp, now: Timestamp) {
+        self.quota.release(self.quota_time(now));
         if !(self.month.start..self.month.end).contains(&sent_at) {
             self.month = Month::of(sent_at);
         }
@@ -271,7 +271,7 @@ impl RateLimiter {
     }
 
     /// Returns the requests that ended since the last call.
-    pub fn count(&mut self) -> Vec<EndedRequests> {
+    pub fn take_ended(&mut self) -> Vec<EndedRequests> {
         std::mem::take(&mut self.uncounted)
     }
 
@@ -312,7 +312,7 @@ impl RateLimiter {
     }
 
     /// Returns the share if it changed since the last call.
-    pub fn share_to_record(&mut self) -> Option<AdaptiveLimit> {
+    pub fn take_changed_share(&mut self) -> Option<AdaptiveLimit> {
         std::mem::take(&mut self.share_changed).then_some(self.share)
     }
 

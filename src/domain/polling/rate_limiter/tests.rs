@@ -27,7 +27,7 @@ fn unreserved(per_minute: u32, per_month: u64) -> RateLimiter {
 
 fn looks(limiter: &mut RateLimiter, now: Timestamp) -> usize {
     let looks = (0..1_000).take_while(|_| limiter.acquire(RequestKind::Poll, now).is_ok()).count();
-    (0..looks).for_each(|_| limiter.ended(now, now));
+    (0..looks).for_each(|_| limiter.end_request(now, now));
     looks
 }
 
@@ -36,7 +36,7 @@ fn demand(rate: f64) -> Demand {
 }
 
 fn counted(limiter: &mut RateLimiter) -> Vec<(i64, u32)> {
-    let ended = limiter.count().into_iter();
+    let ended = limiter.take_ended().into_iter();
     ended.map(|ended| (ended.at.duration_since(at(0)).as_secs(), ended.requests)).collect()
 }
 
@@ -44,7 +44,7 @@ fn counted(limiter: &mut RateLimiter) -> Vec<(i64, u32)> {
 fn polls_and_other_requests_share_one_quota() {
     let mut limiter = limiter(10, 0);
     limiter.acquire(RequestKind::Other, at(0)).unwrap();
-    limiter.ended(at(0), at(0));
+    limiter.end_request(at(0), at(0));
     assert_eq!(looks(&mut limiter, at(0)), 9);
     assert_eq!(counted(&mut limiter), [(0, 10)], "all are counted");
 }
@@ -53,11 +53,11 @@ fn polls_and_other_requests_share_one_quota() {
 fn requests_are_counted_by_the_second_in_which_they_ended() {
     let mut limiter = limiter(10, 0);
     assert!((0..4).all(|_| limiter.acquire(RequestKind::Poll, at(0)).is_ok()));
-    limiter.ended(at(0), at(1));
-    limiter.ended(at(0), at(1));
-    limiter.ended(at(0), at(5));
+    limiter.end_request(at(0), at(1));
+    limiter.end_request(at(0), at(1));
+    limiter.end_request(at(0), at(5));
     assert_eq!(counted(&mut limiter), [(1, 2), (5, 1)], "one is still in flight");
-    limiter.ended(at(0), at(6));
+    limiter.end_request(at(0), at(6));
     assert_eq!(counted(&mut limiter), [(6, 1)]);
     assert_eq!(counted(&mut limiter), []);
 }
@@ -72,7 +72,7 @@ fn requests_are_reserved_before_they_are_sent() {
     assert_eq!(limiter.acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(3));
     limiter.add_reserved(3);
     assert!(limiter.acquire(RequestKind::Poll, at(0)).is_ok());
-    assert_eq!((limiter.release(), limiter.release()), (2, 0), "unsent requests are returned once");
+    assert_eq!((limiter.take_reserved(), limiter.take_reserved()), (2, 0), "unsent requests are returned once");
     assert_eq!(unreserved(60, 50).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(2));
     assert_eq!(unreserved(5, 0).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(1));
 }
@@ -112,14 +112,14 @@ fn no_permit_is_reserved_for_an_abandoned_request() {
 fn an_account_that_is_down_is_probed_by_one_poll() {
     let mut limiter = limiter(100, 0);
     let call = limiter.acquire(RequestKind::Poll, at(0)).unwrap();
-    limiter.ended(at(0), at(0));
+    limiter.end_request(at(0), at(0));
     let refused = AccountSignal::Unauthorized { detail: "401".to_owned() };
     assert_eq!(limiter.observe(Some(1), &refused, call, at(0)).change, Some(AccountChange::Refused));
     assert_eq!(limiter.acquire(RequestKind::Poll, at(1)).unwrap_err().free_at, Some(at(60)));
     assert!(limiter.acquire(RequestKind::Other, at(60)).is_err());
     assert!(limiter.acquire(RequestKind::Poll, at(60)).unwrap().probe);
     assert!(limiter.acquire(RequestKind::Poll, at(60)).is_err());
-    limiter.ended(at(60), at(60));
+    limiter.end_request(at(60), at(60));
     limiter.reopen(100, 0, true, at(61));
     assert!(limiter.acquire(RequestKind::Poll, at(61)).unwrap().probe, "a new key is probed at once");
 }
@@ -130,7 +130,7 @@ fn a_429_stops_all_requests_and_a_second_one_lowers_the_adaptive_limit() {
     for now in [0, 100] {
         let call = limiter.acquire(RequestKind::Poll, at(now)).unwrap();
         assert!((1..80).all(|_| limiter.acquire(RequestKind::Poll, at(now)).is_ok()));
-        (0..80).for_each(|_| limiter.ended(at(now), at(now)));
+        (0..80).for_each(|_| limiter.end_request(at(now), at(now)));
         let throttled = AccountSignal::Throttled { retry_after: Duration::from_secs(30) };
         let seen = limiter.observe(Some(1), &throttled, call, at(now));
         assert_eq!(seen.share, (now > 0).then_some(0.6000000000000001));
@@ -138,8 +138,8 @@ fn a_429_stops_all_requests_and_a_second_one_lowers_the_adaptive_limit() {
             assert_eq!(limiter.acquire(kind, at(now + 29)).unwrap_err().free_at, Some(at(now + 30)));
         }
     }
-    assert!(limiter.share_to_record().is_some());
-    assert_eq!(limiter.share_to_record(), None);
+    assert!(limiter.take_changed_share().is_some());
+    assert_eq!(limiter.take_changed_share(), None);
     assert_eq!(looks(&mut limiter, at(200)), 61);
 }
 
@@ -151,7 +151,7 @@ fn a_used_up_month_is_logged_once() {
         while let Err(refusal) = limiter.acquire(RequestKind::Poll, now) {
             now = refusal.free_at.unwrap();
         }
-        limiter.ended(now, now);
+        limiter.end_request(now, now);
     }
     let end = Month::of(now).end;
     let refusals: Vec<Denied> =

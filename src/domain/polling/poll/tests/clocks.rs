@@ -12,7 +12,7 @@ fn a_clock_that_is_set_right_ends_no_patience() {
     let body = r#"{"status_code":"IT","estimated_delivery_date":"2026-09-23","events":[]}"#;
     life.answer(body, 0);
     let days = 61;
-    life.gaps.jumped(Jump { from: at(0), to: at(days * 24) });
+    life.gaps.add_jump(Jump { from: at(0), to: at(days * 24) });
     for hour in [0, 3, 6] {
         let plan = life.answer(body, days * 24 + hour);
         assert!(plan.messages.is_empty(), "{:?}", plan.messages);
@@ -34,7 +34,7 @@ fn a_jump_makes_no_label_unavailable() {
     for hour in 0..4 {
         life.refusal(hour);
     }
-    life.gaps.jumped(Jump { from: at(4), to: at(200) });
+    life.gaps.add_jump(Jump { from: at(4), to: at(200) });
     assert!(life.refusal(200).messages.is_empty());
     assert!(life.refusal(262).messages.is_empty());
     assert_eq!(life.refusal(270).poll_state.state, LabelState::Unavailable);

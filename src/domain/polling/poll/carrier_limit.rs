@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::failing::retry;
-use super::{PollPlan, Reason, untouched};
+use super::{PollPlan, Reason, empty_plan};
 use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER};
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::reason::millis;
@@ -20,7 +20,7 @@ pub(super) fn plan(
     retry_after: Option<Duration>,
     now: Timestamp,
 ) -> PollPlan {
-    let mut plan = untouched(label);
+    let mut plan = empty_plan(label);
     let own = label.poll_state.carrier_code.as_deref();
     if own.is_none() || (carrier.is_some() && carrier != own) {
         let wait = carrier_wait(retry_after);
@@ -31,7 +31,7 @@ pub(super) fn plan(
 }
 
 /// Returns the carrier that limits requests and the end of its wait.
-pub fn held_carrier(reading: &Reading, label: &LabelRecord, now: Timestamp) -> Option<(String, Timestamp)> {
+pub fn throttled_carrier(reading: &Reading, label: &LabelRecord, now: Timestamp) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
     let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
     let until = now.saturating_add(SignedDuration::try_from(carrier_wait(*retry_after)).ok()?);
