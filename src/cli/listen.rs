@@ -17,7 +17,7 @@ use super::{Failure, output};
 use crate::daemon::stop_signal;
 use crate::domain::messages::signature::SigningSecret;
 use crate::domain::messages::signature::inspect::Inspection;
-use crate::sandbox::{Answer, Callback, Receiver, ReceiverOptions, Verified};
+use crate::sandbox::{Answer, ReceivedCallback, Receiver, ReceiverOptions, Verified};
 
 pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     let secrets = secrets(&what.secret)?;
@@ -69,7 +69,7 @@ fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
     }
 }
 
-fn shown(callback: &Callback, checks: &Checks, json: bool) -> Result<String, serde_json::Error> {
+fn shown(callback: &ReceivedCallback, checks: &Checks, json: bool) -> Result<String, serde_json::Error> {
     let beside =
         checks.any().then(|| checks.inspect(|name| callback.header(name), &callback.body, callback.at));
     if json {
@@ -92,7 +92,7 @@ fn kind(body: &[u8]) -> Option<String> {
     kind.standard.or(kind.resource_type)
 }
 
-fn problem(callback: &Callback) -> Option<String> {
+fn problem(callback: &ReceivedCallback) -> Option<String> {
     match &callback.verified {
         Verified::Bad(error) => Some(error.to_string()),
         Verified::Good | Verified::Unchecked => None,
@@ -110,7 +110,7 @@ fn other_signatures(beside: &Inspection) -> String {
     format!("; ✓ {}", kinds.join(" and "))
 }
 
-fn line(callback: &Callback) -> String {
+fn line(callback: &ReceivedCallback) -> String {
     let dash = || "-".to_owned();
     let kind = kind(&callback.body).unwrap_or_else(|| "no type".to_owned());
     let label = callback.label_id.clone().unwrap_or_else(dash);
@@ -159,7 +159,7 @@ enum Body<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(callback: &'a Callback, beside: Option<&Inspection>) -> Self {
+    fn of(callback: &'a ReceivedCallback, beside: Option<&Inspection>) -> Self {
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in &callback.headers {
             let value = String::from_utf8_lossy(value.as_bytes());

@@ -63,8 +63,9 @@ fn hang_up(pid: u32) -> Result<(), Failure> {
 async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome, Failure> {
     let waited = Stopwatch::start();
     while waited.elapsed() < LONGEST {
-        let now =
-            lock::daemon_record(database).filter(|now| now.pid == before.pid || now.pid == 0).ok_or_else(|| {
+        let now = lock::daemon_record(database)
+            .filter(|now| now.pid == before.pid || now.pid == 0)
+            .ok_or_else(|| {
                 Failure::new(format!("trackpost (pid {}) ended during the reload", before.pid))
                     .hint("its log says why")
             })?;

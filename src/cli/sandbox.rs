@@ -15,7 +15,7 @@ use super::args;
 use super::{Failure, output};
 use crate::daemon::stop_signal;
 use crate::domain::label::LabelId;
-use crate::sandbox::{Recorded, Sandbox, SandboxOptions};
+use crate::sandbox::{RecordedJourney, Sandbox, SandboxOptions};
 
 /// Largest time factor: a week in less than a millisecond.
 const MAX_TIME_FACTOR: f64 = 1e9;
@@ -56,7 +56,7 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
         Some(path) => {
             let shown = path.display().to_string();
             let text = fs::read_to_string(path).map_err(|error| wrong("--journeys", &shown, &error))?;
-            Recorded::read(&text).map_err(|error| wrong("--journeys", &shown, &error))?
+            RecordedJourney::read(&text).map_err(|error| wrong("--journeys", &shown, &error))?
         }
         None => Vec::new(),
     };

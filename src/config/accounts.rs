@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::duration::Span;
+use super::duration::ConfigDuration;
 use super::proxies::ProxyUrls;
 use super::secret::Token;
 use super::table::At;
@@ -23,7 +23,7 @@ pub(super) struct AccountSection {
     requests_per_minute: Limited<1, 60_000>,
     requests_per_month: Limited<0, { i64::MAX }>,
     max_in_flight: Parallel,
-    timeout: Span,
+    timeout: ConfigDuration,
     proxy: ProxyUrls,
     discover: DiscoverSection,
 }
@@ -31,8 +31,8 @@ pub(super) struct AccountSection {
 #[derive(Deserialize)]
 struct DiscoverSection {
     enabled: bool,
-    interval: Span,
-    lookback: Span,
+    interval: ConfigDuration,
+    lookback: ConfigDuration,
 }
 
 impl AccountSection {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 use serde::Deserialize;
 
-use super::duration::{self, Span};
+use super::duration::{self, ConfigDuration};
 use super::fault::known_here;
 use super::table::At;
 use super::wrong::Limited;
@@ -20,8 +20,8 @@ use crate::domain::tracking::StatusCode;
 #[derive(Deserialize)]
 #[expect(non_snake_case, reason = "status codes")]
 pub(super) struct CadenceSection {
-    give_up_after: Span,
-    settle: Vec<Span>,
+    give_up_after: ConfigDuration,
+    settle: Vec<ConfigDuration>,
     UN: RowSection,
     NY: RowSection,
     AC: RowSection,
@@ -35,9 +35,9 @@ pub(super) struct CadenceSection {
 /// `[cadence.X]` as written.
 #[derive(Deserialize)]
 struct RowSection {
-    intervals: Vec<Span>,
+    intervals: Vec<ConfigDuration>,
     #[serde(default)]
-    slow_after: BTreeMap<String, Span>,
+    slow_after: BTreeMap<String, ConfigDuration>,
     hours: Option<DayPart>,
     #[serde(default)]
     learn: bool,
@@ -51,7 +51,7 @@ impl CadenceSection {
         let rows =
             [self.UN, self.NY, self.AC, self.IT, self.AT, self.EX, self.out_for_delivery, self.estimate_day];
         let rows = RowName::ALL.into_iter().zip(rows);
-        let mut settle: Vec<Duration> = self.settle.into_iter().map(|Span(after)| after).collect();
+        let mut settle: Vec<Duration> = self.settle.into_iter().map(|ConfigDuration(after)| after).collect();
         settle.sort();
         settle.dedup();
         let rows = rows.map(|(name, row)| (name, row.check(&at.key(name.as_str()), name))).collect();
@@ -68,11 +68,11 @@ impl RowSection {
             let hint = "leave it out: outside the hours of a row, the IT row applies";
             at.key("hours").fault("is not allowed in the IT row", hint);
         }
-        if self.learn && self.intervals.iter().any(|Span(interval)| *interval < SHORTEST_LEARNED) {
+        if self.learn && self.intervals.iter().any(|ConfigDuration(interval)| *interval < SHORTEST_LEARNED) {
             at.key("learn").fault_of("true", "is not allowed with intervals under 5m", "leave learn out");
         }
         Row {
-            intervals: self.intervals.into_iter().map(|Span(wait)| wait).collect(),
+            intervals: self.intervals.into_iter().map(|ConfigDuration(wait)| wait).collect(),
             slow_after: slow_after(&at.key("slow_after"), self.slow_after),
             hours: self.hours.map(|DayPart(hours)| hours),
             learn: self.learn,
@@ -80,9 +80,9 @@ impl RowSection {
     }
 }
 
-fn slow_after(at: &At<'_>, written: BTreeMap<String, Span>) -> Vec<(Duration, Duration)> {
+fn slow_after(at: &At<'_>, written: BTreeMap<String, ConfigDuration>) -> Vec<(Duration, Duration)> {
     let mut steps: Vec<(Duration, Duration)> = Vec::new();
-    for (quiet, Span(interval)) in written {
+    for (quiet, ConfigDuration(interval)) in written {
         let hint = "time without change = interval, as in { \"4d\" = \"12h\" }";
         match duration::parse(&quiet) {
             Err(error) => at.key(&quiet).fault(format!("{quiet:?} {error}"), hint),

@@ -10,7 +10,7 @@ use crate::domain::label::Metadata;
 
 /// A row before its id and account are checked.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub struct UncheckedRow {
     pub id: String,
     pub account: Option<String>,
     pub metadata: Metadata,
@@ -34,7 +34,7 @@ const LISTED: [&str; 10] = [
 
 /// The fault of a row.
 #[derive(Debug)]
-pub struct Slip {
+pub struct RowFault {
     pub value: Option<String>,
     pub problem: String,
     pub hint: Option<String>,
@@ -42,7 +42,7 @@ pub struct Slip {
     pub not_utf8: bool,
 }
 
-impl Slip {
+impl RowFault {
     pub fn new(problem: impl Into<String>) -> Self {
         Self { value: None, problem: problem.into(), hint: None, not_utf8: false }
     }
@@ -69,7 +69,7 @@ impl Slip {
 /// A row that is a table.
 #[derive(Deserialize)]
 #[serde(expecting = "an id in quotes or an object with an id")]
-struct Written {
+struct RowTable {
     #[serde(alias = "label_id")]
     id: String,
     account: Option<String>,
@@ -78,20 +78,20 @@ struct Written {
     rest: BTreeMap<String, Json>,
 }
 
-impl Draft {
+impl UncheckedRow {
     /// An id in quotes, or `{"id": …, "account": …, "metadata": {…}}`, or an object of `labels list --json`, which has
     /// `label_id` instead of `id`.
-    pub fn of_json(json: Json) -> Result<Self, Slip> {
+    pub fn of_json(json: Json) -> Result<Self, RowFault> {
         if let Json::String(id) = json {
             return Ok(Self { id, ..Self::default() });
         }
         let is_listed = json.get("label_id").is_some();
-        let Written { id, account, metadata, rest } = serde_json::from_value(json)
-            .map_err(|error| Slip::new(format!("is not a valid row: {error}")))?;
+        let RowTable { id, account, metadata, rest } = serde_json::from_value(json)
+            .map_err(|error| RowFault::new(format!("is not a valid row: {error}")))?;
         let known = |name: &str| is_listed && LISTED.contains(&name);
         if let Some(unknown) = rest.keys().find(|name| !known(name)) {
             let hint = known_here(unknown, ["id", "account", "metadata"]);
-            return Err(Slip::new(format!("has the unknown key \"{unknown}\"")).hint(hint));
+            return Err(RowFault::new(format!("has the unknown key \"{unknown}\"")).hint(hint));
         }
         let removed = is_listed && rest.get("state").is_some_and(|state| state == "removed");
         Ok(Self { id, account, metadata: metadata.unwrap_or_default(), removed })

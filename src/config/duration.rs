@@ -55,9 +55,9 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
 /// A duration of the configuration.
 #[derive(PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Span(pub(super) Duration);
+pub(super) struct ConfigDuration(pub(super) Duration);
 
-impl TryFrom<String> for Span {
+impl TryFrom<String> for ConfigDuration {
     /// The problem, and the hint on a second line.
     type Error = String;
 

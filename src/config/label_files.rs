@@ -18,7 +18,7 @@ const LARGEST: u64 = 256 * 1024 * 1024;
 
 /// An entry of `registration.files`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(super) struct FilesEntry {
     /// The configuration file and the key of the entry.
     place: String,
     key: String,
@@ -30,7 +30,7 @@ pub(super) struct Pattern {
     pub(super) name: String,
 }
 
-impl Pattern {
+impl FilesEntry {
     /// Returns the entry at `at`, unless it is wrong.
     pub(super) fn of(at: &At<'_>, text: &str) -> Option<Self> {
         let path = at.context.directory.join(text);
@@ -68,7 +68,7 @@ fn is_pattern(part: &str) -> bool {
 
 /// A stamp that changes when the file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct FileStamp {
     device: u64,
     pub inode: u64,
     size: u64,
@@ -76,7 +76,7 @@ pub struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -100,7 +100,7 @@ pub struct FoundFile {
     /// Absolute, with links unresolved.
     pub path: PathBuf,
     pub kind: RowKind,
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
 }
 
 impl FoundFile {
@@ -142,7 +142,7 @@ impl FoundFile {
         if metadata.len() > LARGEST {
             return left_out(too_large(metadata.len()), "several smaller files");
         }
-        Ok(Some(Self { path: path.to_owned(), kind, stamp: Stamp::of(&metadata) }))
+        Ok(Some(Self { path: path.to_owned(), kind, stamp: FileStamp::of(&metadata) }))
     }
 }
 
@@ -172,7 +172,7 @@ pub struct LeftOut {
 
 /// The files that the entries name at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scan {
+pub struct FileScan {
     /// In the order of the entries, and of names.
     pub files: Vec<FoundFile>,
     pub left_out: Vec<LeftOut>,
@@ -180,8 +180,8 @@ pub struct Scan {
     pub unmatched: Vec<Fault>,
 }
 
-impl Scan {
-    pub(super) fn at(patterns: &[Pattern]) -> Self {
+impl FileScan {
+    pub(super) fn at(patterns: &[FilesEntry]) -> Self {
         let (mut scan, mut seen) = (Self::default(), HashSet::new());
         for pattern in patterns {
             for path in scan.named(pattern) {
@@ -199,7 +199,7 @@ impl Scan {
     }
 
     /// Returns the paths that an entry names, in the order of their names.
-    fn named(&mut self, pattern: &Pattern) -> Vec<PathBuf> {
+    fn named(&mut self, pattern: &FilesEntry) -> Vec<PathBuf> {
         let path = pattern.path();
         let left_out = |problem: String, hint: String| {
             let fault = Fault::new(&pattern.place, &pattern.key, problem).value(&pattern.text).hint(hint);

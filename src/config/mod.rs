@@ -46,12 +46,12 @@ use std::path::Path;
 pub use environment::Environment;
 pub use fault::{Fault, nearest};
 pub use http::HttpConfig;
-pub use label_files::{FoundFile, LeftOut, Scan, Stamp, fits};
+pub use label_files::{FileScan, FileStamp, FoundFile, LeftOut, fits};
 pub use log::{LogConfig, LogFormat};
 pub use registration::RegistrationConfig;
-pub use roll::{Comparison, Place, Roll, SHOWN_PER_PLACE};
+pub use roll::{Comparison, FileNumber, LabelSet, SHOWN_PER_PLACE};
 pub use rows::{CheckedRow, RowKind, RowSource, each_row};
-pub use sources::{LabelSources, Reading};
+pub use sources::{LabelReading, LabelSources};
 pub use store::StoreConfig;
 
 use serde::Deserialize;

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::draft::Draft;
+use super::draft::UncheckedRow;
 use super::fault::Fault;
-use super::label_files::Pattern;
-use super::roll::{self, Bounded, check};
+use super::label_files::FilesEntry;
+use super::roll::{self, BoundedFaults, check};
 use super::sources::LabelSources;
 use super::table::{At, Extent};
 use crate::domain::label::{AccountName, LabelKey, Registration, Source};
@@ -36,7 +36,7 @@ pub(super) struct RegistrationSection {
 }
 
 /// The section and its label sources.
-pub(super) struct Registered {
+pub(super) struct CheckedRegistration {
     pub(super) config: RegistrationConfig,
     pub(super) sources: LabelSources,
     /// Wrong rows of the configuration itself.
@@ -46,18 +46,18 @@ pub(super) struct Registered {
 }
 
 impl RegistrationSection {
-    pub(super) fn check(self, at: &At<'_>, accounts: &[AccountName]) -> Registered {
+    pub(super) fn check(self, at: &At<'_>, accounts: &[AccountName]) -> CheckedRegistration {
         let mut config = RegistrationConfig { files: Vec::new(), first_poll: self.first_poll };
         let mut sources = LabelSources { accounts: accounts.to_vec(), ..LabelSources::default() };
-        let (mut faults, mut warnings) = (Bounded::default(), Bounded::default());
+        let (mut faults, mut warnings) = (BoundedFaults::default(), BoundedFaults::default());
         if at.context.extent == Extent::Everything {
             sources.inline = inline(&at.key("labels"), self.labels, accounts, &mut faults, &mut warnings);
-            let pattern = |(index, text): (_, &String)| Pattern::of(&at.key("files").item(index), text);
+            let pattern = |(index, text): (_, &String)| FilesEntry::of(&at.key("files").item(index), text);
             sources.patterns = self.files.iter().enumerate().filter_map(pattern).collect();
             config.files = self.files;
         }
         let (faults, fault_count) = faults.finish();
-        Registered { config, sources, faults, fault_count, warnings: warnings.finish().0 }
+        CheckedRegistration { config, sources, faults, fault_count, warnings: warnings.finish().0 }
     }
 }
 
@@ -66,15 +66,15 @@ fn inline(
     at: &At<'_>,
     labels: Vec<Json>,
     accounts: &[AccountName],
-    faults: &mut Bounded,
-    warnings: &mut Bounded,
+    faults: &mut BoundedFaults,
+    warnings: &mut BoundedFaults,
 ) -> Vec<Registration> {
     let mut found: Vec<Registration> = Vec::new();
     let mut places: HashMap<LabelKey, usize> = HashMap::new();
     let (place, list) = (at.place, at.name());
     for (row, label) in (1..).zip(labels) {
-        let at = roll::At { place, list: Some(&list), row };
-        let draft = Draft::of_json(label);
+        let at = roll::RowPosition { place, list: Some(&list), row };
+        let draft = UncheckedRow::of_json(label);
         match draft.and_then(|draft| check(accounts, draft, Source::Config)) {
             Err(slip) => faults.push(|| at.fault(slip)),
             Ok(label) => match places.get(&label.key) {

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::hash::DefaultHasher;
 use std::hash::Hasher as _;
 
-use super::draft::{Draft, Slip};
+use super::draft::{RowFault, UncheckedRow};
 use super::fault::{Fault, meant};
 use crate::domain::label::{AccountName, LabelKey, Registration, Source};
 
@@ -22,7 +22,7 @@ const ROW: &str = "a row is an id, or { id = \"…\", account = \"…\", metadat
 
 /// Place of a row.
 #[derive(Clone, Copy)]
-pub(super) struct At<'a> {
+pub(super) struct RowPosition<'a> {
     pub(super) place: &'a str,
     /// The key of a list in the configuration; `None` for rows of a file.
     pub(super) list: Option<&'a str>,
@@ -30,8 +30,8 @@ pub(super) struct At<'a> {
     pub(super) row: u64,
 }
 
-impl At<'_> {
-    pub(super) fn fault(self, slip: Slip) -> Fault {
+impl RowPosition<'_> {
+    pub(super) fn fault(self, slip: RowFault) -> Fault {
         let key = match self.list {
             Some(list) => format!("{list}, row {}", self.row),
             None => format!("row {}", self.row),
@@ -46,50 +46,54 @@ impl At<'_> {
 
     /// A warning that an earlier row has other metadata.
     pub(super) fn again(self, label: &LabelKey) -> Fault {
-        self.fault(Slip::new("an earlier row has other metadata: this row is used"))
+        self.fault(RowFault::new("an earlier row has other metadata: this row is used"))
             .value(label.id.as_str())
             .hint("one row per label, or the same metadata in both")
     }
 }
 
 /// The label of a row, if its id is valid and its account is one of `accounts` (in order).
-pub(super) fn check(accounts: &[AccountName], draft: Draft, source: Source) -> Result<Registration, Slip> {
-    let id = draft.id.parse().map_err(|error| Slip {
+pub(super) fn check(
+    accounts: &[AccountName],
+    draft: UncheckedRow,
+    source: Source,
+) -> Result<Registration, RowFault> {
+    let id = draft.id.parse().map_err(|error| RowFault {
         value: Some(draft.id.clone()),
         hint: Some("an id as ShipStation gives it, such as se-324658".to_owned()),
-        ..Slip::new(format!("is not a label id: {error}"))
+        ..RowFault::new(format!("is not a label id: {error}"))
     })?;
     // A fault of the account also names the id, so that the row can be found.
-    let named = |slip: Slip| match slip.value {
-        Some(_) => Slip { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
-        None => Slip { value: Some(draft.id.clone()), ..slip },
+    let named = |slip: RowFault| match slip.value {
+        Some(_) => RowFault { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
+        None => RowFault { value: Some(draft.id.clone()), ..slip },
     };
     let account = account(accounts, draft.account.as_deref()).map_err(named)?;
     Ok(Registration { key: LabelKey { account, id }, metadata: draft.metadata, source })
 }
 
-fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName, Slip> {
+fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName, RowFault> {
     let hint = |hint: String| Some(hint);
     match (named, accounts) {
         (None, [only]) => Ok(only.clone()),
-        (None, []) => Err(Slip {
+        (None, []) => Err(RowFault {
             hint: hint("[accounts.NAME] with its api_key".to_owned()),
-            ..Slip::new("has no account: the configuration has none")
+            ..RowFault::new("has no account: the configuration has none")
         }),
-        (None, _) => Err(Slip {
+        (None, _) => Err(RowFault {
             hint: hint("with several accounts each label names its own".to_owned()),
-            ..Slip::new("does not name an account")
+            ..RowFault::new("does not name an account")
         }),
         (Some(name), accounts) => match place_of(accounts, name) {
             Some(found) => Ok(accounts[found].clone()),
-            None => Err(Slip {
+            None => Err(RowFault {
                 value: Some(name.to_owned()),
                 hint: hint(format!(
                     "{}Accounts: {}",
                     meant(name, accounts.iter().map(AccountName::as_str)),
                     accounts.iter().map(AccountName::as_str).collect::<Vec<_>>().join(", ")
                 )),
-                ..Slip::new("is not an account of this configuration")
+                ..RowFault::new("is not an account of this configuration")
             }),
         },
     }
@@ -101,21 +105,21 @@ fn place_of(accounts: &[AccountName], name: &str) -> Option<usize> {
 }
 
 /// Place of a label: 0 for the configuration itself, else the number of its file from 1 on.
-pub type Place = u32;
+pub type FileNumber = u32;
 
-/// Bits of `Record::content` for the place; the others are the hash of the metadata.
+/// Bits of `LabelHash::content` for the place; the others are the hash of the metadata.
 const PLACE_BITS: u32 = 20;
 /// The most label files.
 pub(super) const MOST_FILES: usize = (1 << PLACE_BITS) - 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Record {
+struct LabelHash {
     name: u64,
     content: u64,
 }
 
-impl Record {
-    fn new(label_id: &str, metadata: &str, place: Place) -> Self {
+impl LabelHash {
+    fn new(label_id: &str, metadata: &str, place: FileNumber) -> Self {
         let mask = (1 << PLACE_BITS) - 1;
         Self { name: hash(label_id), content: hash(metadata) & !mask | u64::from(place) & mask }
     }
@@ -148,20 +152,20 @@ pub enum Comparison {
 
 /// All labels of the rows, by account.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Roll {
+pub struct LabelSet {
     accounts: Vec<AccountName>,
-    runs: Vec<Run>,
+    runs: Vec<AccountLabels>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Run {
+struct AccountLabels {
     /// By name, once the roll is sealed.
-    records: Vec<Record>,
+    records: Vec<LabelHash>,
     /// A bit for each record: set if the registry does not have the label like this.
     wanted: Vec<u64>,
 }
 
-impl Run {
+impl AccountLabels {
     /// Names are evenly spread hashes, so the value of a name gives its approximate place. A binary search over all of
     /// them would miss the cache at most of its steps.
     fn find(&self, name: u64) -> Option<usize> {
@@ -192,25 +196,25 @@ impl Run {
     }
 }
 
-impl Roll {
+impl LabelSet {
     /// An empty roll for labels of `accounts`, which are in order.
     pub(super) fn new(accounts: &[AccountName]) -> Self {
-        let runs = vec![Run::default(); accounts.len()];
+        let runs = vec![AccountLabels::default(); accounts.len()];
         Self { accounts: accounts.to_vec(), runs }
     }
 
-    fn run(&mut self, account: &str) -> Option<&mut Run> {
+    fn run(&mut self, account: &str) -> Option<&mut AccountLabels> {
         place_of(&self.accounts, account).map(|at| &mut self.runs[at])
     }
 
-    pub(super) fn add(&mut self, label: &Registration, place: Place) {
+    pub(super) fn add(&mut self, label: &Registration, place: FileNumber) {
         let record = record_of(label, place);
         if let Some(run) = self.run(label.key.account.as_str()) {
             run.records.push(record);
         }
     }
 
-    /// The length of the roll, for [`Roll::cut`].
+    /// The length of the roll, for [`LabelSet::cut`].
     pub(super) fn mark(&self) -> Vec<usize> {
         self.runs.iter().map(|run| run.records.len()).collect()
     }
@@ -263,10 +267,10 @@ impl Roll {
         account: &str,
         label_id: &str,
         metadata: &str,
-        place: Option<Place>,
+        place: Option<FileNumber>,
     ) -> Comparison {
         let Some(run) = self.run(account) else { return Comparison::Unknown };
-        let record = Record::new(label_id, metadata, place.unwrap_or(Place::MAX));
+        let record = LabelHash::new(label_id, metadata, place.unwrap_or(FileNumber::MAX));
         let Some(at) = run.find(record.name) else { return Comparison::Unknown };
         if run.records[at] != record {
             return Comparison::Changed;
@@ -279,16 +283,16 @@ impl Roll {
     pub fn keep_wanted(&mut self) -> usize {
         for run in &mut self.runs {
             let records = std::mem::take(&mut run.records).into_iter().enumerate();
-            let mut kept: Vec<Record> =
+            let mut kept: Vec<LabelHash> =
                 records.filter(|(at, _)| run.is_wanted(*at)).map(|(_, record)| record).collect();
             kept.shrink_to_fit();
-            *run = Run { wanted: vec![u64::MAX; kept.len().div_ceil(64)], records: kept };
+            *run = AccountLabels { wanted: vec![u64::MAX; kept.len().div_ceil(64)], records: kept };
         }
         self.labels()
     }
 
     /// Whether this is the valid row of a wanted label. Marks the label as not wanted.
-    pub(super) fn take(&mut self, label: &Registration, place: Place) -> bool {
+    pub(super) fn take(&mut self, label: &Registration, place: FileNumber) -> bool {
         let Some(run) = self.run(label.key.account.as_str()) else { return false };
         // Most labels are not wanted; their metadata need not be hashed.
         let Some(at) = run.find(hash(label.key.id.as_str())).filter(|at| run.is_wanted(*at)) else {
@@ -302,12 +306,12 @@ impl Roll {
     }
 }
 
-fn record_of(label: &Registration, place: Place) -> Record {
+fn record_of(label: &Registration, place: FileNumber) -> LabelHash {
     if label.metadata.is_empty() {
-        return Record::new(label.key.id.as_str(), "{}", place);
+        return LabelHash::new(label.key.id.as_str(), "{}", place);
     }
     let metadata = serde_json::to_string(&label.metadata).expect("metadata is JSON");
-    Record::new(label.key.id.as_str(), &metadata, place)
+    LabelHash::new(label.key.id.as_str(), &metadata, place)
 }
 
 /// Labels with rows of different metadata, with the hash of the last row read.
@@ -336,13 +340,13 @@ impl Conflicts {
 
 /// Faults; only the first ones of each place are kept.
 #[derive(Default)]
-pub(super) struct Bounded {
+pub(super) struct BoundedFaults {
     kept: Vec<Fault>,
     of_place: usize,
     total: usize,
 }
 
-impl Bounded {
+impl BoundedFaults {
     pub(super) fn push(&mut self, fault: impl FnOnce() -> Fault) {
         self.total += 1;
         self.of_place += 1;

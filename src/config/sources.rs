@@ -1,15 +1,15 @@
 //! Sources of labels: the configuration itself, and label files. Files are read apart from the configuration, as a stream; a
 //! file that cannot be read does not stop the others.
 //!
-//! A reading goes over the files once and builds a [`Roll`]. Comparing the registry with the roll finds the labels that the
+//! A reading goes over the files once and builds a [`LabelSet`]. Comparing the registry with the roll finds the labels that the
 //! registry lacks; only if there are any, a second pass reads their rows.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use super::fault::Fault;
-use super::label_files::{FoundFile, LeftOut, Pattern, Scan, open};
-use super::roll::{At, Bounded, Conflicts, MOST_FILES, Place, Roll, check};
+use super::label_files::{FileScan, FilesEntry, FoundFile, LeftOut, open};
+use super::roll::{BoundedFaults, Conflicts, FileNumber, LabelSet, MOST_FILES, RowPosition, check};
 use super::rows::each_draft;
 use crate::domain::label::{AccountName, Registration, Source};
 
@@ -18,15 +18,15 @@ use crate::domain::label::{AccountName, Registration, Source};
 pub struct LabelSources {
     /// Labels of the configuration itself, each once.
     pub inline: Vec<Registration>,
-    pub(super) patterns: Vec<Pattern>,
+    pub(super) patterns: Vec<FilesEntry>,
     /// In order.
     pub(super) accounts: Vec<AccountName>,
 }
 
 /// The result of reading all sources.
 #[derive(Debug, Default)]
-pub struct Reading {
-    pub roll: Roll,
+pub struct LabelReading {
+    pub roll: LabelSet,
     /// The files that were read, in order; the first has place 1.
     pub files: Vec<PathBuf>,
     /// Files that turned out to be unreadable.
@@ -48,8 +48,8 @@ impl LabelSources {
     }
 
     /// Finds the files that the entries name now, without opening a file.
-    pub fn scan(&self) -> Scan {
-        Scan::at(&self.patterns)
+    pub fn scan(&self) -> FileScan {
+        FileScan::at(&self.patterns)
     }
 
     /// The folder and the name, or the pattern of names, of each entry.
@@ -63,7 +63,7 @@ impl LabelSources {
     }
 
     /// Reads the labels of the configuration and of the files that the entries name now.
-    pub fn read_all(&self) -> Reading {
+    pub fn read_all(&self) -> LabelReading {
         let scan = self.scan();
         let mut reading = self.read(scan.files);
         reading.left_out.splice(0..0, scan.left_out);
@@ -72,9 +72,9 @@ impl LabelSources {
     }
 
     /// Reads the labels of the configuration and of `files`.
-    pub fn read(&self, mut files: Vec<FoundFile>) -> Reading {
-        let mut reading = Reading { roll: Roll::new(&self.accounts), ..Reading::default() };
-        let (mut faults, mut warnings) = (Bounded::default(), Bounded::default());
+    pub fn read(&self, mut files: Vec<FoundFile>) -> LabelReading {
+        let mut reading = LabelReading { roll: LabelSet::new(&self.accounts), ..LabelReading::default() };
+        let (mut faults, mut warnings) = (BoundedFaults::default(), BoundedFaults::default());
         self.inline.iter().for_each(|label| reading.roll.add(label, 0));
         for file in files.split_off(files.len().min(MOST_FILES)) {
             let fault =
@@ -84,7 +84,7 @@ impl LabelSources {
         }
         for file in files {
             let mark = reading.roll.mark();
-            let place = Place::try_from(reading.files.len() + 1).unwrap_or(Place::MAX);
+            let place = FileNumber::try_from(reading.files.len() + 1).unwrap_or(FileNumber::MAX);
             let mut wrong = Vec::new();
             let mut wrong_count = 0_usize;
             let read = each_label(&file, &self.accounts, &mut |_, label| {
@@ -128,7 +128,7 @@ impl LabelSources {
         files: &[PathBuf],
         mut conflicts: Conflicts,
         count: usize,
-        warnings: &mut Bounded,
+        warnings: &mut BoundedFaults,
     ) {
         let mut named = 0;
         for label in &self.inline {
@@ -143,7 +143,7 @@ impl LabelSources {
                     && conflicts.contradicts(&label)
                 {
                     named += 1;
-                    warnings.push(|| At { place: &place, list: None, row }.again(&label.key));
+                    warnings.push(|| RowPosition { place: &place, list: None, row }.again(&label.key));
                 }
                 ControlFlow::Continue(())
             });
@@ -160,15 +160,15 @@ impl LabelSources {
     /// Passes the labels that `reading` still wants to `each`, with the number of their file (0: none), until it breaks.
     pub fn each_wanted(
         &self,
-        reading: &mut Reading,
-        each: &mut dyn FnMut(Registration, Place) -> ControlFlow<()>,
+        reading: &mut LabelReading,
+        each: &mut dyn FnMut(Registration, FileNumber) -> ControlFlow<()>,
     ) {
         for label in &self.inline {
             if reading.roll.take(label, 0) && each(label.clone(), 0).is_break() {
                 return;
             }
         }
-        let Reading { roll, files, .. } = reading;
+        let LabelReading { roll, files, .. } = reading;
         let mut broken = false;
         for (place, path) in (1..).zip(files.iter()) {
             let Some(file) = FoundFile::again(path) else { continue };
@@ -220,7 +220,7 @@ fn each_label(
     let reader = open(file)?;
     let mut broken = false;
     let outcome = each_draft(file.kind, reader, &place, &mut |row, draft| {
-        let at = At { place: &place, list: None, row };
+        let at = RowPosition { place: &place, list: None, row };
         let label = match draft.and_then(|draft| check(accounts, draft, Source::File)) {
             Err(slip) if slip.not_utf8 => {
                 let problem = format!("is not UTF-8 text (row {row})");

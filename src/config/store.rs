@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::duration::Span;
+use super::duration::ConfigDuration;
 use super::table::At;
 
 /// `[store]`, validated.
@@ -22,8 +22,8 @@ pub struct StoreConfig {
 #[derive(Deserialize)]
 pub(super) struct StoreSection {
     path: String,
-    keep_finished: Span,
-    keep_attempts: Span,
+    keep_finished: ConfigDuration,
+    keep_attempts: ConfigDuration,
 }
 
 impl StoreSection {

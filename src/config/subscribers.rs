@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::connection::{self, Certificates, HmacSection};
-use super::duration::Span;
+use super::duration::ConfigDuration;
 use super::fault::{known_here, meant};
 use super::proxies::ProxyUrls;
 use super::secret::{KeyText, OneOrMore, Secret, Token};
@@ -33,9 +33,9 @@ pub(super) struct SubscriberSection {
     headers: BTreeMap<String, Secret>,
     rsa_signature: bool,
     hmac_header: Option<HmacSection>,
-    timeout: Span,
+    timeout: ConfigDuration,
     max_in_flight: Parallel,
-    retry: Vec<Span>,
+    retry: Vec<ConfigDuration>,
     allow_insecure: bool,
     ca_file: Certificates,
     client_certificate: Certificates,
@@ -121,7 +121,7 @@ impl SubscriberSection {
             headers,
             timeout: self.timeout.0,
             max_in_flight: self.max_in_flight.u32(),
-            retry: self.retry.into_iter().map(|Span(wait)| wait).collect(),
+            retry: self.retry.into_iter().map(|ConfigDuration(wait)| wait).collect(),
             allow_insecure: self.allow_insecure,
             roots: self.ca_file.0,
             identity: connection::identity(at, self.client_certificate, self.client_key),

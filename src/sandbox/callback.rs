@@ -18,7 +18,7 @@ pub enum Verified {
 
 /// A received callback.
 #[derive(Clone, Debug)]
-pub struct Callback {
+pub struct ReceivedCallback {
     /// When its body was complete.
     pub at: Timestamp,
     /// Path and query.
@@ -35,7 +35,7 @@ pub struct Callback {
     pub answered: Option<u16>,
 }
 
-impl Callback {
+impl ReceivedCallback {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }

@@ -12,7 +12,7 @@ use super::errors;
 
 /// A kind of fault and its share.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Fault {
+pub struct InjectedFault {
     pub kind: FaultKind,
     /// From 0 (never) to 1 (always).
     pub share: f64,
@@ -41,7 +41,7 @@ pub enum FaultError {
     Duration(String),
 }
 
-impl Fault {
+impl InjectedFault {
     pub fn new(kind: FaultKind, share: f64) -> Self {
         Self { kind, share }
     }
@@ -88,17 +88,17 @@ fn parse_share(text: &str) -> Result<f64, FaultError> {
 /// The active faults and the random numbers.
 #[derive(Debug)]
 pub(super) struct FaultInjector {
-    faults: Vec<Fault>,
+    faults: Vec<InjectedFault>,
     rng: fastrand::Rng,
     garbled: usize,
 }
 
 impl FaultInjector {
-    pub(super) fn new(faults: Vec<Fault>, seed: u64) -> Self {
+    pub(super) fn new(faults: Vec<InjectedFault>, seed: u64) -> Self {
         Self { faults, rng: fastrand::Rng::with_seed(seed), garbled: 0 }
     }
 
-    pub(super) fn set(&mut self, faults: Vec<Fault>) {
+    pub(super) fn set(&mut self, faults: Vec<InjectedFault>) {
         self.faults = faults;
     }
 
@@ -142,31 +142,38 @@ mod tests {
 
     #[test]
     fn parses_command_line_values() {
-        assert_eq!(Fault::parse_fail("500:5%"), Ok(Fault::new(FaultKind::Fail(500), 0.05)));
-        assert_eq!(Fault::parse_fail("429:0.5%"), Ok(Fault::new(FaultKind::Fail(429), 0.005)));
-        assert_eq!(Fault::parse_slow("2s:1%"), Ok(Fault::new(FaultKind::Slow(Duration::from_secs(2)), 0.01)));
+        assert_eq!(InjectedFault::parse_fail("500:5%"), Ok(InjectedFault::new(FaultKind::Fail(500), 0.05)));
         assert_eq!(
-            Fault::parse_slow("300ms:100%"),
-            Ok(Fault::new(FaultKind::Slow(Duration::from_millis(300)), 1.0))
+            InjectedFault::parse_fail("429:0.5%"),
+            Ok(InjectedFault::new(FaultKind::Fail(429), 0.005))
         );
-        assert_eq!(Fault::parse_garble("1%"), Ok(Fault::new(FaultKind::Garble, 0.01)));
+        assert_eq!(
+            InjectedFault::parse_slow("2s:1%"),
+            Ok(InjectedFault::new(FaultKind::Slow(Duration::from_secs(2)), 0.01))
+        );
+        assert_eq!(
+            InjectedFault::parse_slow("300ms:100%"),
+            Ok(InjectedFault::new(FaultKind::Slow(Duration::from_millis(300)), 1.0))
+        );
+        assert_eq!(InjectedFault::parse_garble("1%"), Ok(InjectedFault::new(FaultKind::Garble, 0.01)));
     }
 
     #[test]
     fn errors_name_the_value() {
-        assert_eq!(Fault::parse_fail("500"), Err(FaultError::NoShare("500".into(), "500:5%")));
-        assert_eq!(Fault::parse_fail("200:5%"), Err(FaultError::Status("200".into())));
-        assert_eq!(Fault::parse_fail("500:5"), Err(FaultError::Share("5".into())));
-        assert_eq!(Fault::parse_garble("101%"), Err(FaultError::Share("101%".into())));
-        assert_eq!(Fault::parse_garble("NaN%"), Err(FaultError::Share("NaN%".into())));
+        assert_eq!(InjectedFault::parse_fail("500"), Err(FaultError::NoShare("500".into(), "500:5%")));
+        assert_eq!(InjectedFault::parse_fail("200:5%"), Err(FaultError::Status("200".into())));
+        assert_eq!(InjectedFault::parse_fail("500:5"), Err(FaultError::Share("5".into())));
+        assert_eq!(InjectedFault::parse_garble("101%"), Err(FaultError::Share("101%".into())));
+        assert_eq!(InjectedFault::parse_garble("NaN%"), Err(FaultError::Share("NaN%".into())));
         for text in ["2:1%", "-2s:1%", "soon:1%"] {
-            assert!(matches!(Fault::parse_slow(text), Err(FaultError::Duration(_))), "{text}");
+            assert!(matches!(InjectedFault::parse_slow(text), Err(FaultError::Duration(_))), "{text}");
         }
     }
 
     #[test]
     fn the_same_seed_gives_the_same_faults() {
-        let faults = vec![Fault::new(FaultKind::Fail(503), 0.3), Fault::new(FaultKind::Garble, 0.3)];
+        let faults =
+            vec![InjectedFault::new(FaultKind::Fail(503), 0.3), InjectedFault::new(FaultKind::Garble, 0.3)];
         let run = |seed| {
             let mut injector = FaultInjector::new(faults.clone(), seed);
             let answers: Vec<Answer> =
@@ -181,7 +188,7 @@ mod tests {
 
     #[test]
     fn garbles_in_turn() {
-        let mut injector = FaultInjector::new(vec![Fault::new(FaultKind::Garble, 1.0)], 1);
+        let mut injector = FaultInjector::new(vec![InjectedFault::new(FaultKind::Garble, 1.0)], 1);
         let whole = Answer::json(200, r#"{"status_code":"IT","events":[]}"#);
         let bodies: Vec<_> = (0..4).map(|_| injector.apply(whole.clone(), "r").body).collect();
         assert!(whole.body.starts_with(&bodies[0]) && bodies[0] != whole.body);

@@ -9,19 +9,19 @@ use crate::domain::label::LabelId;
 
 use super::answer::Answer;
 use super::carriers::Carrier;
-use super::faults::Fault;
-use super::journeys::Journey;
+use super::faults::InjectedFault;
+use super::journeys::JourneyKind;
 use super::ledger::Served;
 use super::parcel::Parcel;
 use super::requests::{Counters, LoggedRequest};
-use super::state::{Known, Shared, Source};
+use super::state::{AnswerSource, SandboxLabel, SandboxShared};
 
 /// Key of the scripts for the list of labels; no label has this name.
 pub(super) const LIST: &str = "";
 
 /// Reads and controls a running sandbox; clones control the same one.
 #[derive(Clone)]
-pub struct SandboxHandle(pub(super) Arc<Shared>);
+pub struct SandboxHandle(pub(super) Arc<SandboxShared>);
 
 impl SandboxHandle {
     /// Base URL without `/v2/labels/…` and without a trailing slash.
@@ -99,7 +99,7 @@ impl SandboxHandle {
         }
     }
 
-    pub fn set_faults(&self, faults: Vec<Fault>) {
+    pub fn set_faults(&self, faults: Vec<InjectedFault>) {
         self.0.lock().faults.set(faults);
     }
 
@@ -120,7 +120,7 @@ impl SandboxHandle {
     }
 
     /// Creates or restarts a label on the given journey.
-    pub fn create_on(&self, label: &LabelId, journey: Journey, carrier: Carrier) {
+    pub fn create_on(&self, label: &LabelId, journey: JourneyKind, carrier: Carrier) {
         let now = self.virtual_now();
         self.know(label, now, Parcel::on(journey, carrier, label, self.0.seed, now));
     }
@@ -128,9 +128,10 @@ impl SandboxHandle {
     fn know(&self, label: &LabelId, created_at: Timestamp, parcel: Parcel) {
         let mut state = self.0.lock();
         state.gone.remove(label);
-        state
-            .labels
-            .insert(label.clone(), Known { created_at, voided_at: None, source: Source::Parcel(parcel) });
+        state.labels.insert(
+            label.clone(),
+            SandboxLabel { created_at, voided_at: None, source: AnswerSource::Parcel(parcel) },
+        );
     }
 
     /// Voids a known label: its tracking is answered with `tracking_not_supported`.
@@ -149,9 +150,9 @@ impl SandboxHandle {
     /// The labels on scripted journeys, and their parcels.
     pub fn parcels(&self) -> Vec<(LabelId, Parcel)> {
         let state = self.0.lock();
-        let parcel = |(id, known): (&LabelId, &Known)| match &known.source {
-            Source::Parcel(parcel) => Some((id.clone(), parcel.clone())),
-            Source::Recorded(_) | Source::Files => None,
+        let parcel = |(id, known): (&LabelId, &SandboxLabel)| match &known.source {
+            AnswerSource::Parcel(parcel) => Some((id.clone(), parcel.clone())),
+            AnswerSource::Recorded(_) | AnswerSource::Files => None,
         };
         state.labels.iter().filter_map(parcel).collect()
     }

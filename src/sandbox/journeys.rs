@@ -7,7 +7,7 @@ use super::scan::{Form, Scan};
 
 /// A kind of journey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Journey {
+pub enum JourneyKind {
     /// Picked up, carried, out for delivery, delivered.
     Delivered,
     /// Held up (`EX`), attempted (`AT`), then delivered.
@@ -22,7 +22,7 @@ pub enum Journey {
     NeverScanned,
 }
 
-impl Journey {
+impl JourneyKind {
     pub const ALL: [Self; 6] = [
         Self::Delivered,
         Self::ExceptionThenDelivered,
@@ -55,14 +55,14 @@ impl Journey {
         }
     }
 
-    pub(super) fn script(self) -> Script {
+    pub(super) fn script(self) -> JourneyScript {
         match self {
             Self::Delivered => DELIVERED,
             Self::ExceptionThenDelivered => EXCEPTION,
             Self::ReturnedToSender => RETURNED,
             Self::CollectionPoint => COLLECTION,
             Self::Revised => REVISED,
-            Self::NeverScanned => Script { lines: &[], estimates: &[] },
+            Self::NeverScanned => JourneyScript { lines: &[], estimates: &[] },
         }
     }
 }
@@ -76,7 +76,7 @@ pub(super) enum Stop {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
+pub(super) struct ScriptLine {
     pub(super) scan: Scan,
     pub(super) stop: Stop,
     pub(super) form: Form,
@@ -91,11 +91,11 @@ pub(super) struct Line {
 /// Delay of a scan from the carrier to the API, in minutes.
 const LAG: u32 = 6;
 
-const fn line(scan: Scan, stop: Stop, scanned: u32) -> Line {
-    Line { scan, stop, form: Form::Full, scanned, seen: scanned + LAG, until: None }
+const fn line(scan: Scan, stop: Stop, scanned: u32) -> ScriptLine {
+    ScriptLine { scan, stop, form: Form::Full, scanned, seen: scanned + LAG, until: None }
 }
 
-impl Line {
+impl ScriptLine {
     /// This form of the scan is shown until `until`.
     const fn first_as(self, form: Form, until: u32) -> Self {
         Self { form, until: Some(until), ..self }
@@ -106,8 +106,8 @@ impl Line {
     }
 }
 
-pub(super) struct Script {
-    pub(super) lines: &'static [Line],
+pub(super) struct JourneyScript {
+    pub(super) lines: &'static [ScriptLine],
     /// Estimates of delivery: when the API starts to show each, and its time. Each is valid until the next.
     pub(super) estimates: &'static [(u32, u32)],
 }
@@ -118,7 +118,7 @@ use Scan::{
 };
 use Stop::{Destination, Middle, Origin};
 
-const DELIVERED: Script = Script {
+const DELIVERED: JourneyScript = JourneyScript {
     lines: &[
         line(Label, Origin, 12),
         line(PickedUp, Origin, 480),
@@ -133,7 +133,7 @@ const DELIVERED: Script = Script {
     estimates: &[(18, 3240)],
 };
 
-const EXCEPTION: Script = Script {
+const EXCEPTION: JourneyScript = JourneyScript {
     lines: &[
         line(Label, Origin, 12),
         line(PickedUp, Origin, 480),
@@ -151,7 +151,7 @@ const EXCEPTION: Script = Script {
     estimates: &[(18, 3240), (1706, 4700), (4706, 6100)],
 };
 
-const RETURNED: Script = Script {
+const RETURNED: JourneyScript = JourneyScript {
     lines: &[
         line(Label, Origin, 12),
         line(PickedUp, Origin, 480),
@@ -168,7 +168,7 @@ const RETURNED: Script = Script {
     estimates: &[(18, 3240)],
 };
 
-const COLLECTION: Script = Script {
+const COLLECTION: JourneyScript = JourneyScript {
     lines: &[
         line(Label, Origin, 12),
         line(PickedUp, Origin, 480),
@@ -184,7 +184,7 @@ const COLLECTION: Script = Script {
 };
 
 /// Lines without an end: this is the number of events at the end of the journey.
-const REVISED: Script = Script {
+const REVISED: JourneyScript = JourneyScript {
     lines: &[
         line(Label, Origin, 12),
         line(PickedUp, Origin, 480),
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_scan_is_shown_until_its_next_form() {
-        for journey in Journey::ALL {
+        for journey in JourneyKind::ALL {
             let lines = journey.script().lines;
             for line in lines {
                 assert!(line.seen >= line.scanned, "{journey:?} shows {:?} before it happens", line.scan);
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_delivered_parcel_was_out_for_delivery() {
-        for journey in Journey::ALL {
+        for journey in JourneyKind::ALL {
             let scans: Vec<Scan> = journey.script().lines.iter().map(|line| line.scan).collect();
             if scans.iter().any(|scan| matches!(scan, Delivered | Collection)) {
                 assert!(scans.contains(&OutForDelivery), "{journey:?}");
@@ -241,8 +241,8 @@ mod tests {
 
     #[test]
     fn random_choice_takes_every_journey_and_most_arrive() {
-        let drawn: Vec<Journey> = (0..20).map(Journey::draw).collect();
-        assert!(Journey::ALL.iter().all(|journey| drawn.contains(journey)));
-        assert!(drawn.iter().filter(|&&journey| journey == Journey::Delivered).count() > 10);
+        let drawn: Vec<JourneyKind> = (0..20).map(JourneyKind::draw).collect();
+        assert!(JourneyKind::ALL.iter().all(|journey| drawn.contains(journey)));
+        assert!(drawn.iter().filter(|&&journey| journey == JourneyKind::Delivered).count() > 10);
     }
 }

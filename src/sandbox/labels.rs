@@ -18,7 +18,7 @@ pub(super) struct ListQuery {
     page_size: usize,
     created_at_start: Option<Timestamp>,
     created_at_end: Option<Timestamp>,
-    status: Option<Status>,
+    status: Option<LabelStatus>,
     /// Name and value of filters on fields of the label.
     filters: Vec<(&'static str, String)>,
     by_change: bool,
@@ -27,7 +27,7 @@ pub(super) struct ListQuery {
 
 /// The vendor's label statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+enum LabelStatus {
     Processing,
     Completed,
     Error,
@@ -68,10 +68,10 @@ impl ListQuery {
             created_at_end: instant("created_at_end")?,
             status: match text("label_status") {
                 None => None,
-                Some("processing") => Some(Status::Processing),
-                Some("completed") => Some(Status::Completed),
-                Some("error") => Some(Status::Error),
-                Some("voided") => Some(Status::Voided),
+                Some("processing") => Some(LabelStatus::Processing),
+                Some("completed") => Some(LabelStatus::Completed),
+                Some("error") => Some(LabelStatus::Error),
+                Some("voided") => Some(LabelStatus::Voided),
                 Some(other) => return Err(bad("label_status", other)),
             },
             filters: filters.collect(),
@@ -91,15 +91,15 @@ impl ListQuery {
 
 /// An entry of the list, without its tracking status.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+pub(super) struct LabelEntry {
     pub(super) id: LabelId,
     pub(super) created_at: Timestamp,
     pub(super) voided_at: Option<Timestamp>,
 }
 
-impl Listed {
-    fn status(&self) -> Status {
-        if self.voided_at.is_some() { Status::Voided } else { Status::Completed }
+impl LabelEntry {
+    fn status(&self) -> LabelStatus {
+        if self.voided_at.is_some() { LabelStatus::Voided } else { LabelStatus::Completed }
     }
 
     fn modified_at(&self) -> Timestamp {
@@ -111,7 +111,7 @@ impl Listed {
 /// the page, except for a search by tracking number.
 pub(super) fn list(
     query: &ListQuery,
-    mut labels: Vec<Listed>,
+    mut labels: Vec<LabelEntry>,
     url: &str,
     mut tracking_of: impl FnMut(&LabelId) -> Option<Tracking>,
 ) -> String {
@@ -123,7 +123,7 @@ pub(super) fn list(
     if !query.filters.is_empty() {
         labels.retain(|label| matches(label, tracking_of(&label.id).as_ref(), &query.filters));
     }
-    let place = |label: &Listed| if query.by_change { label.modified_at() } else { label.created_at };
+    let place = |label: &LabelEntry| if query.by_change { label.modified_at() } else { label.created_at };
     labels.sort_by(|a, b| (place(a), &a.id).cmp(&(place(b), &b.id)));
     if query.descending {
         labels.reverse();
@@ -175,7 +175,7 @@ impl ListQuery {
     }
 }
 
-impl Status {
+impl LabelStatus {
     fn as_str(self) -> &'static str {
         match self {
             Self::Processing => "processing",
@@ -195,7 +195,7 @@ fn kin(prefix: &str, id: &LabelId) -> String {
     format!("{prefix}{digits}")
 }
 
-fn matches(label: &Listed, tracking: Option<&Tracking>, wanted: &[(&str, String)]) -> bool {
+fn matches(label: &LabelEntry, tracking: Option<&Tracking>, wanted: &[(&str, String)]) -> bool {
     wanted.iter().all(|(name, value)| match *name {
         "service_code" => value == SERVICE,
         "carrier_id" => value == CARRIER_ID,
@@ -205,7 +205,7 @@ fn matches(label: &Listed, tracking: Option<&Tracking>, wanted: &[(&str, String)
     })
 }
 
-fn row(label: &Listed, tracking: Option<&Tracking>) -> String {
+fn row(label: &LabelEntry, tracking: Option<&Tracking>) -> String {
     let field = |text: Option<&str>| serde_json::to_string(text.unwrap_or_default()).unwrap_or_default();
     let status = tracking.and_then(Tracking::status);
     let carrier = tracking.and_then(|tracking| tracking.carrier_code.as_deref());
@@ -282,7 +282,7 @@ mod tests {
 
     fn page(text: &str, count: usize) -> serde_json::Value {
         let labels = (0..count)
-            .map(|n| Listed {
+            .map(|n| LabelEntry {
                 id: format!("se-{n}").parse().unwrap(),
                 created_at: Timestamp::from_second(1_800_000_000 + n as i64).unwrap(),
                 voided_at: (n == 2).then(|| Timestamp::from_second(1_800_009_000).unwrap()),

@@ -43,14 +43,14 @@ use crate::clock;
 use crate::domain::label::LabelId;
 
 pub use answer::Answer;
-pub use callback::{Callback, Verified};
+pub use callback::{ReceivedCallback, Verified};
 pub use carriers::Carrier;
-pub use faults::{Fault, FaultError, FaultKind};
+pub use faults::{FaultError, FaultKind, InjectedFault};
 pub use handle::SandboxHandle;
-pub use journeys::Journey;
+pub use journeys::JourneyKind;
 pub use parcel::Parcel;
 pub use receiver::{Receiver, ReceiverHandle, ReceiverOptions};
-pub use recorded::Recorded;
+pub use recorded::RecordedJourney;
 pub use requests::{Counters, LoggedRequest};
 pub use server::Sandbox;
 
@@ -77,10 +77,10 @@ pub struct SandboxOptions {
     /// Maximum number of labels on a page of the list.
     pub largest_page: usize,
     /// Recorded journeys, which all start when the sandbox does.
-    pub journeys: Vec<Recorded>,
+    pub journeys: Vec<RecordedJourney>,
     /// A directory of files to serve unchanged.
     pub replay: Option<PathBuf>,
-    pub faults: Vec<Fault>,
+    pub faults: Vec<InjectedFault>,
     pub clock: Clock,
 }
 

@@ -15,14 +15,14 @@ use crate::domain::label::LabelId;
 use crate::domain::tracking::StatusCode;
 
 use super::carriers::Carrier;
-use super::journeys::{Journey, Line, Stop};
+use super::journeys::{JourneyKind, ScriptLine, Stop};
 use super::places::{PLACES, Place};
 use super::scan::Form;
 
 /// A parcel, its route and its pace.
 #[derive(Clone, Debug)]
 pub struct Parcel {
-    journey: Journey,
+    journey: JourneyKind,
     carrier: Carrier,
     registered_at: Timestamp,
     tracking_number: String,
@@ -37,14 +37,14 @@ impl Parcel {
     /// Returns the parcel of `label`, with journey and carrier from a hash of its id.
     pub fn new(label: &LabelId, seed: u64, registered_at: Timestamp) -> Self {
         let mut rng = rng(label, seed);
-        let journey = Journey::draw(rng.u64(..));
+        let journey = JourneyKind::draw(rng.u64(..));
         let carrier = Carrier::ALL[rng.usize(..Carrier::ALL.len())];
         Self::on(journey, carrier, label, seed, registered_at)
     }
 
     /// Returns the parcel of `label` on the given journey.
     pub fn on(
-        journey: Journey,
+        journey: JourneyKind,
         carrier: Carrier,
         label: &LabelId,
         seed: u64,
@@ -65,7 +65,7 @@ impl Parcel {
         }
     }
 
-    pub fn journey(&self) -> Journey {
+    pub fn journey(&self) -> JourneyKind {
         self.journey
     }
 
@@ -104,8 +104,8 @@ impl Parcel {
     }
 
     /// The lines of the script that the API shows now, newest scan first.
-    fn shown(&self, elapsed: Duration) -> Vec<&'static Line> {
-        let mut lines: Vec<&'static Line> = self
+    fn shown(&self, elapsed: Duration) -> Vec<&'static ScriptLine> {
+        let mut lines: Vec<&'static ScriptLine> = self
             .journey
             .script()
             .lines
@@ -117,7 +117,7 @@ impl Parcel {
         lines
     }
 
-    fn place(&self, line: &Line) -> &'static Place {
+    fn place(&self, line: &ScriptLine) -> &'static Place {
         match line.stop {
             Stop::Origin => self.route[0],
             Stop::Middle => self.route[1],
@@ -126,7 +126,7 @@ impl Parcel {
     }
 
     /// Returns the time of a scan, to the second; an hour early while its zone is wrong.
-    fn at(&self, line: &Line) -> Timestamp {
+    fn at(&self, line: &ScriptLine) -> Timestamp {
         let second = self.salt.wrapping_add(line.scanned.wrapping_mul(37)) % 60;
         let passed = self.passed(line.scanned).as_secs() / 60 * 60 + u64::from(second);
         let wrong = if line.form == Form::WrongZone { 3600 } else { 0 };

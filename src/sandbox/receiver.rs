@@ -19,10 +19,10 @@ use crate::domain::messages::signature::SigningSecret;
 
 use super::Clock;
 use super::answer::Answer;
-use super::callback::{Callback, Verified};
+use super::callback::{ReceivedCallback, Verified};
 use super::journal::Journal;
 use super::ledger::{Accepted, Counts};
-use super::script::Script;
+use super::script::AnswerScript;
 use super::server::{delay, serve};
 
 /// Maximum size of a body in bytes; a longer one is answered with 413.
@@ -38,7 +38,7 @@ pub struct ReceiverOptions {
     /// Number of callbacks kept with their bodies; the ledger counts all.
     pub keep: usize,
     /// Receives every answered callback.
-    pub watch: Option<mpsc::UnboundedSender<Callback>>,
+    pub watch: Option<mpsc::UnboundedSender<ReceivedCallback>>,
     /// Whether signatures are verified at their own timestamp, for senders with a wrong clock.
     pub any_time: bool,
     pub clock: Clock,
@@ -58,28 +58,28 @@ impl Default for ReceiverOptions {
 }
 
 /// Chooses the answer to a callback; `None` continues with the usual choice.
-type Rule = Arc<dyn Fn(&Callback) -> Option<Answer> + Send + Sync>;
+type Rule = Arc<dyn Fn(&ReceivedCallback) -> Option<Answer> + Send + Sync>;
 
-struct Shared {
+struct ReceiverShared {
     secrets: Vec<SigningSecret>,
     clock: Clock,
     any_time: bool,
-    watch: Option<mpsc::UnboundedSender<Callback>>,
+    watch: Option<mpsc::UnboundedSender<ReceivedCallback>>,
     closing: watch::Sender<bool>,
     counts: watch::Sender<Counts>,
-    state: Mutex<State>,
+    state: Mutex<ReceiverState>,
 }
 
-struct State {
+struct ReceiverState {
     answer: Answer,
-    script: Script,
+    script: AnswerScript,
     rule: Option<Rule>,
-    journal: Journal<Callback>,
+    journal: Journal<ReceivedCallback>,
     accepted: Accepted,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl ReceiverShared {
+    fn lock(&self) -> MutexGuard<'_, ReceiverState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,23 +88,23 @@ impl Shared {
 pub struct Receiver {
     listener: TcpListener,
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ReceiverShared>,
 }
 
 impl Receiver {
     pub async fn bind(listen: SocketAddr, options: ReceiverOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ReceiverShared {
             secrets: options.secrets,
             clock: options.clock,
             any_time: options.any_time,
             watch: options.watch,
             closing: watch::Sender::new(false),
             counts: watch::Sender::new(Counts::default()),
-            state: Mutex::new(State {
+            state: Mutex::new(ReceiverState {
                 answer: options.answer,
-                script: Script::default(),
+                script: AnswerScript::default(),
                 rule: None,
                 journal: Journal::new(options.keep),
                 accepted: Accepted::default(),
@@ -135,7 +135,7 @@ impl Receiver {
 
 /// Reads and controls a running receiver; clones control the same one.
 #[derive(Clone)]
-pub struct ReceiverHandle(Arc<Shared>);
+pub struct ReceiverHandle(Arc<ReceiverShared>);
 
 impl fmt::Debug for ReceiverHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,7 +145,7 @@ impl fmt::Debug for ReceiverHandle {
 
 impl ReceiverHandle {
     /// Returns the received callbacks, oldest first.
-    pub fn callbacks(&self) -> Vec<Callback> {
+    pub fn callbacks(&self) -> Vec<ReceivedCallback> {
         self.0.lock().journal.iter().cloned().collect()
     }
 
@@ -175,7 +175,7 @@ impl ReceiverHandle {
     }
 
     /// Applies `rule` first, to every request.
-    pub fn answer_by(&self, rule: impl Fn(&Callback) -> Option<Answer> + Send + Sync + 'static) {
+    pub fn answer_by(&self, rule: impl Fn(&ReceivedCallback) -> Option<Answer> + Send + Sync + 'static) {
         self.0.lock().rule = Some(Arc::new(rule));
     }
 
@@ -186,13 +186,16 @@ impl ReceiverHandle {
     }
 }
 
-async fn receive(extract::State(shared): extract::State<Arc<Shared>>, request: Request) -> Response<Body> {
+async fn receive(
+    extract::State(shared): extract::State<Arc<ReceiverShared>>,
+    request: Request,
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return Answer::status(413).header("connection", "close").into_response();
     };
     let now = if shared.any_time { None } else { Some(shared.clock.now()) };
-    let callback = Callback::read(parts, body, &shared.secrets, shared.clock.now(), now);
+    let callback = ReceivedCallback::read(parts, body, &shared.secrets, shared.clock.now(), now);
     let (number, answer) = arrive(&shared, &callback);
     delay(&answer, &shared.closing).await;
     settle(&shared, number, callback, answer.status.as_u16());
@@ -201,7 +204,7 @@ async fn receive(extract::State(shared): extract::State<Arc<Shared>>, request: R
 
 /// Records the callback and chooses its answer: by the rule, the next of the script, 401 for a bad signature, or the
 /// default.
-fn arrive(shared: &Shared, callback: &Callback) -> (u64, Answer) {
+fn arrive(shared: &ReceiverShared, callback: &ReceivedCallback) -> (u64, Answer) {
     let mut state = shared.lock();
     state.accepted.received(callback);
     let number = state.journal.push(callback.clone());
@@ -219,7 +222,7 @@ fn arrive(shared: &Shared, callback: &Callback) -> (u64, Answer) {
 }
 
 /// Records the answer when it is sent. If the sender has disconnected before, the callback does not count as accepted.
-fn settle(shared: &Shared, number: u64, mut callback: Callback, status: u16) {
+fn settle(shared: &ReceiverShared, number: u64, mut callback: ReceivedCallback, status: u16) {
     let mut state = shared.lock();
     state.accepted.answered(&callback, status);
     callback.answered = Some(status);

@@ -16,7 +16,7 @@ use super::timeline::elapsed;
 
 /// The journey of one label, relative to its registration.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct RecordedJourney {
     pub label_id: LabelId,
     /// Answers by the time since the registration, in order.
     observations: Vec<(Duration, Bytes)>,
@@ -40,7 +40,7 @@ struct Blank<'a> {
     events: [(); 0],
 }
 
-impl Recorded {
+impl RecordedJourney {
     /// Parses a whole file; blank lines are ignored.
     pub fn read(text: &str) -> Result<Vec<Self>, JourneyFileError> {
         Journey::read_all(text, Self::of)
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn serves_each_answer_unchanged_from_its_start() {
-        let journeys = Recorded::read(FILE).unwrap();
+        let journeys = RecordedJourney::read(FILE).unwrap();
         assert_eq!(journeys.len(), 2);
         let hours = |n: u64| journeys[0].answer(Duration::from_secs(n * 3600));
         assert_eq!(
@@ -106,9 +106,9 @@ mod tests {
 
     #[test]
     fn an_error_names_the_line() {
-        let error = Recorded::read("\n{\"label_id\":\"se-1\"}").unwrap_err();
+        let error = RecordedJourney::read("\n{\"label_id\":\"se-1\"}").unwrap_err();
         assert!(error.to_string().starts_with("line 2: missing field `registered_at`"), "{error}");
-        let error = Recorded::read(&FILE.replace("se-2", "SE-2")).unwrap_err();
+        let error = RecordedJourney::read(&FILE.replace("se-2", "SE-2")).unwrap_err();
         assert!(error.to_string().starts_with("line 4: \"SE-2\": a label id"), "{error}");
     }
 }

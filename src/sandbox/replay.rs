@@ -16,13 +16,13 @@ use serde_json::value::RawValue;
 use crate::domain::label::LabelId;
 
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(super) struct FileReplay {
     directory: PathBuf,
     /// Number of answers sent for each label from its directory.
     served: HashMap<LabelId, usize>,
 }
 
-impl Replay {
+impl FileReplay {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         fs::read_dir(directory)?;
         Ok(Self { directory: directory.to_owned(), served: HashMap::new() })
@@ -103,7 +103,7 @@ mod tests {
             fs::write(dir.path().join("se-2").join(name), body).unwrap();
         }
         fs::write(dir.path().join("README.md"), "").unwrap();
-        let mut replay = Replay::open(dir.path()).unwrap();
+        let mut replay = FileReplay::open(dir.path()).unwrap();
         assert_eq!(replay.labels().unwrap(), [label("se-1"), label("se-2")]);
         assert_eq!(replay.next(&label("se-1")).unwrap(), "{ \"status_code\" : \"IT\" }\n");
         assert_eq!(replay.last(&label("se-2")).unwrap(), "one");
@@ -124,6 +124,6 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_an_error() {
-        assert!(Replay::open(Path::new("/nowhere/at/all")).is_err());
+        assert!(FileReplay::open(Path::new("/nowhere/at/all")).is_err());
     }
 }

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use super::answer::Answer;
 
-/// A queue of answers. The last answer repeats if it was pushed with [`Script::push`]; an answer of
-/// [`Script::push_once`] is used once.
+/// A queue of answers. The last answer repeats if it was pushed with [`AnswerScript::push`]; an answer of
+/// [`AnswerScript::push_once`] is used once.
 #[derive(Debug, Default)]
-pub(super) struct Script(VecDeque<(Answer, bool)>);
+pub(super) struct AnswerScript(VecDeque<(Answer, bool)>);
 
-impl Script {
+impl AnswerScript {
     pub(super) fn push(&mut self, answer: Answer) {
         self.0.push_back((answer, true));
     }
@@ -32,10 +32,10 @@ mod tests {
 
     #[test]
     fn the_last_answer_repeats_unless_pushed_once() {
-        let statuses = |script: &mut Script| -> Vec<Option<u16>> {
+        let statuses = |script: &mut AnswerScript| -> Vec<Option<u16>> {
             (0..4).map(|_| script.next().map(|answer| answer.status.as_u16())).collect()
         };
-        let mut script = Script::default();
+        let mut script = AnswerScript::default();
         assert_eq!(script.next(), None);
         script.push(Answer::status(500));
         script.push(Answer::status(404));

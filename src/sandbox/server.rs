@@ -21,8 +21,8 @@ use super::answer::Answer;
 use super::errors;
 use super::handle::{LIST, SandboxHandle};
 use super::labels::{self, ListQuery};
-use super::script::Script;
-use super::state::{LabelAnswer, Shared};
+use super::script::AnswerScript;
+use super::state::{LabelAnswer, SandboxShared};
 
 /// Time that running answers have to end after the shutdown.
 const LINGER: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Sandbox {
     listener: TcpListener,
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SandboxShared>,
 }
 
 impl Sandbox {
@@ -40,7 +40,7 @@ impl Sandbox {
     pub async fn bind(listen: SocketAddr, options: SandboxOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared::new(format!("http://{addr}"), options)?);
+        let shared = Arc::new(SandboxShared::new(format!("http://{addr}"), options)?);
         Ok(Self { listener, addr, shared })
     }
 
@@ -100,13 +100,13 @@ pub(super) async fn delay(answer: &Answer, closing: &watch::Sender<bool>) {
 
 /// The endpoint of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route<'a> {
+enum Endpoint<'a> {
     Track(&'a str),
     Labels,
     Nowhere,
 }
 
-impl<'a> Route<'a> {
+impl<'a> Endpoint<'a> {
     fn of(method: &Method, path: &'a str) -> Self {
         if method != Method::GET {
             return Self::Nowhere;
@@ -124,12 +124,12 @@ impl<'a> Route<'a> {
     }
 }
 
-async fn respond(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+async fn respond(State(shared): State<Arc<SandboxShared>>, request: Request) -> Response<Body> {
     let (uri, headers) = (request.uri(), request.headers());
-    let route = Route::of(request.method(), uri.path());
+    let route = Endpoint::of(request.method(), uri.path());
     let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
     let number = shared.lock().requests.arrived(shared.clock.now(), target, route.label(), headers);
-    let _in_flight = InFlight(&shared);
+    let _in_flight = RequestInFlight(&shared);
     let request_id = shared.lock().next_request_id();
     let mut answer = decide(&shared, route, request.method(), uri, headers, &request_id);
     if let Ok(id) = HeaderValue::from_str(&request_id) {
@@ -147,23 +147,23 @@ async fn respond(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 }
 
 /// A request being answered. It is dropped too when the client disconnects.
-struct InFlight<'a>(&'a Shared);
+struct RequestInFlight<'a>(&'a SandboxShared);
 
-impl Drop for InFlight<'_> {
+impl Drop for RequestInFlight<'_> {
     fn drop(&mut self) {
         self.0.lock().requests.left();
     }
 }
 
 fn decide(
-    shared: &Shared,
-    route: Route<'_>,
+    shared: &SandboxShared,
+    route: Endpoint<'_>,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     request_id: &str,
 ) -> Answer {
-    if route == Route::Nowhere {
+    if route == Endpoint::Nowhere {
         return errors::no_such_endpoint(request_id, method.as_str(), uri.path());
     }
     let key = headers.get("api-key").and_then(|key| key.to_str().ok());
@@ -178,19 +178,20 @@ fn decide(
             return errors::rate_limited(request_id, wait);
         }
     }
-    if let Some(scripted) = state.scripts.get_mut(route.label().unwrap_or(LIST)).and_then(Script::next) {
+    if let Some(scripted) = state.scripts.get_mut(route.label().unwrap_or(LIST)).and_then(AnswerScript::next)
+    {
         return scripted;
     }
     state.grow(&shared.timeline, shared.clock.now());
     drop(state);
     let answer = match route {
-        Route::Track(id) => track(shared, id, request_id),
-        Route::Labels | Route::Nowhere => list(shared, uri, request_id),
+        Endpoint::Track(id) => track(shared, id, request_id),
+        Endpoint::Labels | Endpoint::Nowhere => list(shared, uri, request_id),
     };
     shared.lock().faults.apply(answer, request_id)
 }
 
-fn track(shared: &Shared, id: &str, request_id: &str) -> Answer {
+fn track(shared: &SandboxShared, id: &str, request_id: &str) -> Answer {
     let Ok(label) = id.parse::<LabelId>() else { return errors::malformed_label(request_id, id) };
     let now = shared.virtual_now();
     match shared.lock().answer(&label, now) {
@@ -200,7 +201,7 @@ fn track(shared: &Shared, id: &str, request_id: &str) -> Answer {
     }
 }
 
-fn list(shared: &Shared, uri: &Uri, request_id: &str) -> Answer {
+fn list(shared: &SandboxShared, uri: &Uri, request_id: &str) -> Answer {
     let parameters = Query::<HashMap<String, String>>::try_from_uri(uri).map(|Query(map)| map);
     let state = shared.lock();
     match ListQuery::read(&parameters.unwrap_or_default(), state.largest_page) {

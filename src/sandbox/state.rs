@@ -14,27 +14,27 @@ use crate::domain::label::LabelId;
 use crate::domain::tracking::Tracking;
 
 use super::faults::FaultInjector;
-use super::labels::Listed;
+use super::labels::LabelEntry;
 use super::limit::Window;
 use super::parcel::Parcel;
-use super::recorded::Recorded;
-use super::replay::Replay;
+use super::recorded::RecordedJourney;
+use super::replay::FileReplay;
 use super::requests::RequestLog;
-use super::script::Script;
+use super::script::AnswerScript;
 use super::timeline::{Timeline, elapsed};
 use super::{Clock, SandboxOptions};
 
-pub(super) struct Shared {
+pub(super) struct SandboxShared {
     pub(super) clock: Clock,
     pub(super) base_url: String,
     pub(super) timeline: Timeline,
     pub(super) seed: u64,
     /// True once the server shuts down; delayed answers then stop waiting.
     pub(super) closing: watch::Sender<bool>,
-    state: Mutex<State>,
+    state: Mutex<SandboxState>,
 }
 
-impl Shared {
+impl SandboxShared {
     pub(super) fn new(base_url: String, options: SandboxOptions) -> io::Result<Self> {
         let opened_at = options.clock.now();
         let start = options.start.unwrap_or(opened_at);
@@ -44,11 +44,11 @@ impl Shared {
             seed: options.seed,
             closing: watch::Sender::new(false),
             clock: options.clock.clone(),
-            state: Mutex::new(State::new(start, options)?),
+            state: Mutex::new(SandboxState::new(start, options)?),
         })
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, SandboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,19 +60,19 @@ impl Shared {
 
 /// A label of the sandbox.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct SandboxLabel {
     /// In the parcels' time.
     pub(super) created_at: Timestamp,
     /// When it is voided; may be in the future.
     pub(super) voided_at: Option<Timestamp>,
-    pub(super) source: Source,
+    pub(super) source: AnswerSource,
 }
 
 /// Source of the answers about a label.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum AnswerSource {
     Parcel(Parcel),
-    Recorded(Recorded),
+    Recorded(RecordedJourney),
     Files,
 }
 
@@ -84,7 +84,7 @@ pub(super) enum LabelAnswer {
     Unknown,
 }
 
-pub(super) struct State {
+pub(super) struct SandboxState {
     pub(super) api_keys: Vec<String>,
     pub(super) rate_limit: Option<u32>,
     auto: bool,
@@ -92,11 +92,11 @@ pub(super) struct State {
     pub(super) requests: RequestLog,
     pub(super) faults: FaultInjector,
     pub(super) windows: HashMap<String, Window>,
-    pub(super) scripts: HashMap<String, Script>,
-    pub(super) labels: BTreeMap<LabelId, Known>,
+    pub(super) scripts: HashMap<String, AnswerScript>,
+    pub(super) labels: BTreeMap<LabelId, SandboxLabel>,
     /// Labels that are not found, regardless of `auto`.
     pub(super) gone: HashSet<LabelId>,
-    replay: Option<Replay>,
+    replay: Option<FileReplay>,
     answered: u64,
     pub(super) largest_page: usize,
     labels_per_hour: Option<u32>,
@@ -110,23 +110,23 @@ const VOIDED_ONE_IN: u64 = 20;
 /// Seconds from its creation until it is voided, in the parcels' time.
 const VOIDED_AFTER: std::ops::Range<i64> = 60..7_200;
 
-impl State {
+impl SandboxState {
     fn new(start: Timestamp, options: SandboxOptions) -> io::Result<Self> {
-        let replay = options.replay.as_deref().map(Replay::open).transpose()?;
+        let replay = options.replay.as_deref().map(FileReplay::open).transpose()?;
         let mut labels = BTreeMap::new();
         let grown_from = options.labels.len() as u64;
         let mut know = |id: LabelId, source| {
-            labels.insert(id, Known { created_at: start, voided_at: None, source });
+            labels.insert(id, SandboxLabel { created_at: start, voided_at: None, source });
         };
         for id in options.labels {
             let parcel = Parcel::new(&id, options.seed, start);
-            know(id, Source::Parcel(parcel));
+            know(id, AnswerSource::Parcel(parcel));
         }
         for recorded in options.journeys {
-            know(recorded.label_id.clone(), Source::Recorded(recorded));
+            know(recorded.label_id.clone(), AnswerSource::Recorded(recorded));
         }
-        for id in replay.as_ref().map(Replay::labels).transpose()?.unwrap_or_default() {
-            know(id, Source::Files);
+        for id in replay.as_ref().map(FileReplay::labels).transpose()?.unwrap_or_default() {
+            know(id, AnswerSource::Files);
         }
         Ok(Self {
             api_keys: options.api_keys,
@@ -167,7 +167,7 @@ impl State {
         }
         if !self.labels.contains_key(id) {
             let Some(source) = self.discover(id, virtual_now) else { return LabelAnswer::Unknown };
-            self.labels.insert(id.clone(), Known { created_at: virtual_now, voided_at: None, source });
+            self.labels.insert(id.clone(), SandboxLabel { created_at: virtual_now, voided_at: None, source });
         }
         let known = &self.labels[id];
         if known.voided_at.is_some_and(|at| at <= virtual_now) {
@@ -175,18 +175,18 @@ impl State {
         }
         let since = elapsed(known.created_at, virtual_now);
         let body = match &known.source {
-            Source::Parcel(parcel) => Some(parcel.answer(since)),
-            Source::Recorded(recorded) => Some(recorded.answer(since)),
-            Source::Files => self.replay.as_mut().and_then(|replay| replay.next(id)),
+            AnswerSource::Parcel(parcel) => Some(parcel.answer(since)),
+            AnswerSource::Recorded(recorded) => Some(recorded.answer(since)),
+            AnswerSource::Files => self.replay.as_mut().and_then(|replay| replay.next(id)),
         };
         body.map_or(LabelAnswer::Unknown, LabelAnswer::Tracking)
     }
 
-    fn discover(&self, id: &LabelId, virtual_now: Timestamp) -> Option<Source> {
+    fn discover(&self, id: &LabelId, virtual_now: Timestamp) -> Option<AnswerSource> {
         if self.replay.as_ref().is_some_and(|replay| replay.last(id).is_some()) {
-            return Some(Source::Files);
+            return Some(AnswerSource::Files);
         }
-        self.auto.then(|| Source::Parcel(Parcel::new(id, self.seed, virtual_now)))
+        self.auto.then(|| AnswerSource::Parcel(Parcel::new(id, self.seed, virtual_now)))
     }
 
     /// Returns the tracking status of a label for the list of labels. Does not advance a replay.
@@ -194,19 +194,19 @@ impl State {
         let known = self.labels.get(id)?;
         let since = elapsed(known.created_at, virtual_now);
         let body = match &known.source {
-            Source::Parcel(parcel) => parcel.answer(since),
-            Source::Recorded(recorded) => recorded.answer(since),
-            Source::Files => self.replay.as_ref()?.last(id)?,
+            AnswerSource::Parcel(parcel) => parcel.answer(since),
+            AnswerSource::Recorded(recorded) => recorded.answer(since),
+            AnswerSource::Files => self.replay.as_ref()?.last(id)?,
         };
         Tracking::parse(&body).ok()
     }
 
     /// Returns the labels of the list at an instant of the parcels' time.
-    pub(super) fn listed(&self, virtual_now: Timestamp) -> Vec<Listed> {
+    pub(super) fn listed(&self, virtual_now: Timestamp) -> Vec<LabelEntry> {
         self.labels
             .iter()
             .filter(|(id, _)| !self.gone.contains(*id))
-            .map(|(id, known)| Listed {
+            .map(|(id, known)| LabelEntry {
                 id: id.clone(),
                 created_at: known.created_at,
                 voided_at: known.voided_at.filter(|at| *at <= virtual_now),
@@ -226,8 +226,8 @@ impl State {
             let mut rng = fastrand::Rng::with_seed(self.seed ^ self.grown);
             let voided_at = (rng.u64(..VOIDED_ONE_IN) == 0)
                 .then(|| made_at + SignedDuration::from_secs(rng.i64(VOIDED_AFTER)));
-            let source = Source::Parcel(Parcel::new(&id, self.seed, made_at));
-            self.labels.insert(id, Known { created_at: made_at, voided_at, source });
+            let source = AnswerSource::Parcel(Parcel::new(&id, self.seed, made_at));
+            self.labels.insert(id, SandboxLabel { created_at: made_at, voided_at, source });
         }
     }
 }

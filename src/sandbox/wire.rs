@@ -20,11 +20,11 @@ pub(super) struct TrackingBody {
     pub(super) actual_delivery_date: Option<String>,
     pub(super) exception_description: Option<String>,
     /// Newest first.
-    pub(super) events: Vec<EventBody>,
+    pub(super) events: Vec<WireEvent>,
 }
 
 #[derive(Serialize)]
-pub(super) struct EventBody {
+pub(super) struct WireEvent {
     pub(super) occurred_at: String,
     pub(super) carrier_occurred_at: String,
     pub(super) description: String,

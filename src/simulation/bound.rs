@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::travel::{Passage, Travel};
+use super::travel::{SimulatedAnswer, SimulatedJourney};
 use crate::domain::time::signed;
 use crate::domain::tracking::StatusCode;
 
@@ -46,19 +46,19 @@ pub const DELIVERY: f64 = 10.0;
 /// The lowest possible mean delays for a number of polls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound {
-    all: Least,
-    deliveries: Least,
-    weighed: Least,
+    all: LowestDelay,
+    deliveries: LowestDelay,
+    weighed: LowestDelay,
 }
 
 /// The lowest sum of the delays of some changes, times the polls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Least {
+struct LowestDelay {
     product: f64,
     changes: f64,
 }
 
-impl Least {
+impl LowestDelay {
     fn of(cells: &BTreeMap<Cell, Rate>, worth: impl Fn(&Rate) -> f64) -> Self {
         let roots: f64 = cells.values().map(|rate| (rate.seconds * worth(rate)).sqrt()).sum();
         Self { product: roots * roots / 2.0, changes: cells.values().map(worth).sum() }
@@ -71,15 +71,15 @@ impl Least {
 
 impl Bound {
     /// Computes the bound over these journeys, each watched until its end or until `give_up_after` without a change.
-    pub fn of(travels: &[Travel], give_up_after: Duration) -> Self {
+    pub fn of(travels: &[SimulatedJourney], give_up_after: Duration) -> Self {
         let mut cells: BTreeMap<Cell, Rate> = BTreeMap::new();
         for travel in travels {
             tread(travel, give_up_after, &mut cells);
         }
         Self {
-            all: Least::of(&cells, |rate| rate.changes),
-            deliveries: Least::of(&cells, |rate| rate.deliveries),
-            weighed: Least::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
+            all: LowestDelay::of(&cells, |rate| rate.changes),
+            deliveries: LowestDelay::of(&cells, |rate| rate.deliveries),
+            weighed: LowestDelay::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
         }
     }
 
@@ -100,10 +100,10 @@ impl Bound {
 }
 
 /// Adds a journey's times and changes to the cells.
-fn tread(travel: &Travel, give_up_after: Duration, cells: &mut BTreeMap<Cell, Rate>) {
+fn tread(travel: &SimulatedJourney, give_up_after: Duration, cells: &mut BTreeMap<Cell, Rate>) {
     let patience = signed(give_up_after);
     let (mut now, mut since) = (travel.registered_at, travel.registered_at);
-    let mut before: Option<&Passage> = None;
+    let mut before: Option<&SimulatedAnswer> = None;
     for passage in travel.passages.iter().filter(|passage| passage.news) {
         let at = passage.at.max(now);
         if at.duration_since(since) > patience {
@@ -122,7 +122,7 @@ fn tread(travel: &Travel, give_up_after: Duration, cells: &mut BTreeMap<Cell, Ra
 }
 
 fn stay(
-    before: Option<&Passage>,
+    before: Option<&SimulatedAnswer>,
     since: Timestamp,
     mut from: Timestamp,
     until: Timestamp,
@@ -139,7 +139,7 @@ fn stay(
     }
 }
 
-fn cell(before: Option<&Passage>, since: Timestamp, at: Timestamp) -> Cell {
+fn cell(before: Option<&SimulatedAnswer>, since: Timestamp, at: Timestamp) -> Cell {
     let age = at.duration_since(since).as_hours();
     let age = AGES.iter().position(|hours| age < *hours).unwrap_or(AGES.len());
     let sight = before.map(|passage| &passage.sight);
@@ -172,10 +172,11 @@ mod tests {
         let passages = (0..40_000).map(|_| {
             hours -= 0.5 * (1.0 - dice.f64()).ln();
             let at = at(0) + SignedDuration::from_secs_f64(hours * 3_600.0);
-            Passage { at, sight: sight.clone(), news: true }
+            SimulatedAnswer { at, sight: sight.clone(), news: true }
         });
-        let passages: Vec<Passage> = passages.collect();
-        let travel = Travel { label_id: "se-1".to_owned(), registered_at: at(0), carrier: None, passages };
+        let passages: Vec<SimulatedAnswer> = passages.collect();
+        let travel =
+            SimulatedJourney { label_id: "se-1".to_owned(), registered_at: at(0), carrier: None, passages };
         let bound = Bound::of(&[travel], Duration::from_secs(86_400 * 365));
         // A poll every quarter of an hour is 7.5 minutes late on average.
         let least = bound.mean((hours * 4.0) as u64).unwrap();

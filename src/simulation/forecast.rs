@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::delays::Delays;
-use super::{Terms, generate, run};
+use super::{RunSettings, generate, run};
 use crate::domain::polling::cadence::{Cadence, RowName};
 
 /// Labels of an account, and its requests a day.
@@ -39,7 +39,7 @@ const DAY: f64 = 86_400.0;
 /// Returns the forecast for these accounts.
 pub fn forecast(cadence: &Cadence, loads: &[Load]) -> Forecast {
     let terms =
-        Terms { cadence, requests_per_minute: u32::MAX, seed: 1, learn: false, most_polls: MOST_POLLS };
+        RunSettings { cadence, requests_per_minute: u32::MAX, seed: 1, learn: false, most_polls: MOST_POLLS };
     let played = run(&generate::journeys(JOURNEYS, 1), terms);
     let each = played.polls as f64 * DAY / played.watched.as_secs_f64().max(1.0);
     let share = |load: &Load| each * load.labels as f64 / load.requests_per_day.max(1.0);

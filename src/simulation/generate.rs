@@ -25,7 +25,7 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
-use super::travel::{Passage, Travel};
+use super::travel::{SimulatedAnswer, SimulatedJourney};
 use crate::domain::polling::cadence::CadenceFields;
 use crate::domain::tracking::StatusCode;
 
@@ -39,22 +39,22 @@ const CARRIERS: [(&str, u32, f64); 3] =
     [("stamps_com", 45, 10.0), ("ups", 35, 8.0), ("fedex_walleted", 20, 7.0)];
 
 /// Generates `count` journeys that begin within a year.
-pub fn journeys(count: u32, seed: u64) -> Vec<Travel> {
+pub fn journeys(count: u32, seed: u64) -> Vec<SimulatedJourney> {
     let mut dice = Rng::with_seed(seed);
-    (1..=count).map(|number| Parcel::new(&mut dice).travel(number)).collect()
+    (1..=count).map(|number| GeneratedParcel::new(&mut dice).travel(number)).collect()
 }
 
 /// State of a generated parcel.
-struct Parcel<'a> {
+struct GeneratedParcel<'a> {
     dice: &'a mut Rng,
     offset: Offset,
     carrier: (&'static str, f64),
     now: Timestamp,
     sight: CadenceFields,
-    passages: Vec<Passage>,
+    passages: Vec<SimulatedAnswer>,
 }
 
-impl<'a> Parcel<'a> {
+impl<'a> GeneratedParcel<'a> {
     fn new(dice: &'a mut Rng) -> Self {
         let zone = pick(dice, &[(-5, 47), (-6, 29), (-7, 7), (-8, 17)]);
         let (carrier, median) = pick(dice, &CARRIERS.map(|(name, share, hours)| ((name, hours), share)));
@@ -78,7 +78,7 @@ impl<'a> Parcel<'a> {
         Self { dice, offset, carrier: (carrier, median), now, sight, passages: Vec::new() }
     }
 
-    fn travel(mut self, number: u32) -> Travel {
+    fn travel(mut self, number: u32) -> SimulatedJourney {
         let registered_at = self.now;
         let known_after = self.dice.f64() / 6.0;
         self.wait(known_after);
@@ -152,7 +152,7 @@ impl<'a> Parcel<'a> {
         registered_at: Timestamp,
         accepted: usize,
         ends_on: Option<Date>,
-    ) -> Travel {
+    ) -> SimulatedJourney {
         let ends_on = ends_on.unwrap_or_else(|| self.local().date().saturating_add(2.days()));
         let off = pick(self.dice, &[(0, 75), (-1, 15), (1, 6), (-2, 4)]);
         let put_right = self.chance(50);
@@ -162,7 +162,7 @@ impl<'a> Parcel<'a> {
             let estimate = ends_on.saturating_add(i64::from(wrong_by).days());
             passage.sight.estimate = (!passage.is_terminal()).then_some(estimate);
         }
-        Travel {
+        SimulatedJourney {
             label_id: format!("se-{number}"),
             registered_at,
             carrier: Some(self.carrier.0.into()),
@@ -172,7 +172,7 @@ impl<'a> Parcel<'a> {
 
     fn show(&mut self, status: StatusCode) {
         self.sight.status = Some(status);
-        self.passages.push(Passage { at: self.now, sight: self.sight.clone(), news: true });
+        self.passages.push(SimulatedAnswer { at: self.now, sight: self.sight.clone(), news: true });
     }
 
     fn wait(&mut self, hours: f64) {

@@ -7,9 +7,9 @@ use crate::domain::polling::schedule::Queues;
 
 /// Labels that wait for a poll, by number.
 #[derive(Debug, Default)]
-pub(super) struct Line(Queues);
+pub(super) struct PollOrder(Queues);
 
-impl Line {
+impl PollOrder {
     pub(super) fn push(&mut self, label: u32, at: Timestamp, pace: Pace) {
         self.0.insert(0, pace, at.as_millisecond(), label);
     }

@@ -13,8 +13,8 @@ mod line;
 mod run;
 mod travel;
 
-pub use run::{Outcome, Terms, run, run_with};
-pub use travel::{Passage, Travel, recorded};
+pub use run::{RunResult, RunSettings, run, run_with};
+pub use travel::{SimulatedAnswer, SimulatedJourney, recorded};
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::line::Line;
-use super::travel::Travel;
+use super::line::PollOrder;
+use super::travel::SimulatedJourney;
 use crate::domain::polling::cadence::{Cadence, NextPoll, Situation};
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::pace::Pace;
@@ -16,7 +16,7 @@ use crate::domain::polling::reason::Reason;
 
 /// Settings of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+pub struct RunSettings<'a> {
     pub cadence: &'a Cadence,
     /// Requests in any 60 s.
     pub requests_per_minute: u32,
@@ -30,7 +30,7 @@ pub struct Terms<'a> {
 
 /// Result of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct RunResult {
     pub polls: u64,
     /// All changes, including those after the end of polling.
     pub changes: u64,
@@ -46,8 +46,8 @@ pub struct Outcome {
 }
 
 /// A label during the run.
-struct Watched<'a> {
-    travel: &'a Travel,
+struct RunLabel<'a> {
+    travel: &'a SimulatedJourney,
     situation: Situation,
     /// Number of detected passages.
     seen: usize,
@@ -63,21 +63,25 @@ const PROGRESS: u64 = 4_096;
 const FIRST: &str = "first";
 
 /// Polls all journeys until each has ended: at DE or SP, or after `give_up_after` without a change.
-pub fn run(travels: &[Travel], terms: Terms<'_>) -> Outcome {
+pub fn run(travels: &[SimulatedJourney], terms: RunSettings<'_>) -> RunResult {
     run_with(travels, terms, &mut |_| {})
 }
 
 /// As [`run`]; now and then `progress` gets the number of journeys that have ended.
-pub fn run_with(travels: &[Travel], terms: Terms<'_>, progress: &mut dyn FnMut(u64)) -> Outcome {
+pub fn run_with(
+    travels: &[SimulatedJourney],
+    terms: RunSettings<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> RunResult {
     let mut ended = 0;
     let mut dice = fastrand::Rng::with_seed(terms.seed);
     let mut quota = Quota::new(terms.requests_per_minute);
-    let mut line = Line::default();
+    let mut line = PollOrder::default();
     let mut rates = LearnedRates::default();
     let mut recent = VecDeque::new();
     let changes = travels.iter().flat_map(|travel| &travel.passages).filter(|passage| passage.news).count();
-    let mut outcome = Outcome { changes: changes as u64, ..Outcome::default() };
-    let mut labels: Vec<Watched<'_>> = travels.iter().map(Watched::new).collect();
+    let mut outcome = RunResult { changes: changes as u64, ..RunResult::default() };
+    let mut labels: Vec<RunLabel<'_>> = travels.iter().map(RunLabel::new).collect();
     for (index, label) in (0..).zip(&labels) {
         line.push(index, label.travel.registered_at, Pace::NONE);
     }
@@ -121,13 +125,13 @@ pub fn run_with(travels: &[Travel], terms: Terms<'_>, progress: &mut dyn FnMut(u
         }
         label.situation.first = None;
     }
-    let watched = |label: &Watched<'_>| Some(since(label.travel.registered_at, label.asked_at?));
+    let watched = |label: &RunLabel<'_>| Some(since(label.travel.registered_at, label.asked_at?));
     outcome.watched = labels.iter().filter_map(watched).sum();
     outcome
 }
 
-impl<'a> Watched<'a> {
-    fn new(travel: &'a Travel) -> Self {
+impl<'a> RunLabel<'a> {
+    fn new(travel: &'a SimulatedJourney) -> Self {
         Self {
             travel,
             situation: Situation::of_new(&travel.label_id, travel.registered_at),
@@ -138,7 +142,7 @@ impl<'a> Watched<'a> {
     }
 
     /// Applies a poll at `now`.
-    fn poll(&mut self, now: Timestamp, outcome: &mut Outcome) {
+    fn poll(&mut self, now: Timestamp, outcome: &mut RunResult) {
         let fresh = &self.travel.passages[self.seen..];
         let fresh = &fresh[..fresh.partition_point(|passage| passage.at <= now)];
         self.seen += fresh.len();
@@ -164,7 +168,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-impl Outcome {
+impl RunResult {
     fn count(&mut self, recent: &mut VecDeque<Timestamp>, now: Timestamp) {
         self.polls += 1;
         recent.push_back(now);

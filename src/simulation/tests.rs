@@ -16,11 +16,11 @@ fn policy() -> Cadence {
     Config::builtin(&Environment::default()).unwrap().config.cadence
 }
 
-fn terms(cadence: &Cadence) -> Terms<'_> {
-    Terms { cadence, requests_per_minute: 160, seed: 1, learn: true, most_polls: u64::MAX }
+fn terms(cadence: &Cadence) -> RunSettings<'_> {
+    RunSettings { cadence, requests_per_minute: 160, seed: 1, learn: true, most_polls: u64::MAX }
 }
 
-fn played(journeys: &str, cadence: &Cadence) -> Outcome {
+fn played(journeys: &str, cadence: &Cadence) -> RunResult {
     run(&recorded(journeys).unwrap(), terms(cadence))
 }
 
@@ -72,7 +72,7 @@ fn the_quota_holds_and_every_label_is_polled() {
         }
     }
     let flat = Cadence::flat(Duration::from_secs(600), 480 * HOUR);
-    let outcome = run(&travels, Terms { requests_per_minute: 10, ..terms(&flat) });
+    let outcome = run(&travels, RunSettings { requests_per_minute: 10, ..terms(&flat) });
     assert_eq!(outcome.max_requests_in_60s, 10);
     // The labels need 60 a minute and get 10, so a wait is an hour: half of that on average, and rarely more.
     let delays = Delays::of(outcome.delays);
@@ -80,18 +80,19 @@ fn the_quota_holds_and_every_label_is_polled() {
     assert_eq!(outcome.delivered_delays.len(), travels.iter().filter(|travel| ends(travel)).count());
 }
 
-fn ends(travel: &Travel) -> bool {
-    travel.passages.iter().any(Passage::is_terminal)
+fn ends(travel: &SimulatedJourney) -> bool {
+    travel.passages.iter().any(SimulatedAnswer::is_terminal)
 }
 
 #[test]
 fn generated_journeys_have_the_documented_shares() {
     let travels = generate::journeys(4_000, 5);
-    let share = |of: &dyn Fn(&Travel) -> bool| {
+    let share = |of: &dyn Fn(&SimulatedJourney) -> bool| {
         travels.iter().filter(|travel| of(travel)).count() as f64 / travels.len() as f64
     };
-    let has =
-        |status| move |travel: &Travel| travel.passages.iter().any(|one| one.sight.status == Some(status));
+    let has = |status| {
+        move |travel: &SimulatedJourney| travel.passages.iter().any(|one| one.sight.status == Some(status))
+    };
     let within =
         |share: f64, expected: f64| assert!((share - expected).abs() < 0.02, "{share} for {expected}");
     within(share(&has(StatusCode::Exception)), 0.12);
@@ -99,12 +100,12 @@ fn generated_journeys_have_the_documented_shares() {
     within(share(&has(StatusCode::DeliveryAttempt)), 0.06 * 0.96);
     within(share(&has(StatusCode::ServicePoint)), 0.03 * 0.96);
     within(share(&|travel| travel.carrier.as_deref() == Some("stamps_com")), 0.45);
-    let on_weekend = |travel: &Travel| {
+    let on_weekend = |travel: &SimulatedJourney| {
         let day = travel.registered_at.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(-6))).weekday();
         matches!(day, Weekday::Saturday | Weekday::Sunday)
     };
     within(share(&on_weekend), 0.15);
-    let right = |travel: &Travel| {
+    let right = |travel: &SimulatedJourney| {
         let Some(end) = travel.passages.iter().find(|one| one.is_terminal()) else { return false };
         let day = end.sight.utc_offset.map(|offset| offset.to_datetime(end.at).date());
         travel.passages.iter().find_map(|one| one.sight.estimate) == day

@@ -10,17 +10,17 @@ use crate::domain::tracking::Tracking;
 
 /// Journey of one label.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Travel {
+pub struct SimulatedJourney {
     pub label_id: String,
     pub registered_at: Timestamp,
     pub carrier: Option<Box<str>>,
     /// Answers, oldest first.
-    pub passages: Vec<Passage>,
+    pub passages: Vec<SimulatedAnswer>,
 }
 
 /// Answer from `at` on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Passage {
+pub struct SimulatedAnswer {
     pub at: Timestamp,
     pub sight: CadenceFields,
     /// Whether it counts as a change: the first answer if it holds events, each later one if it differs from the one
@@ -28,7 +28,7 @@ pub struct Passage {
     pub news: bool,
 }
 
-impl Passage {
+impl SimulatedAnswer {
     pub fn is_terminal(&self) -> bool {
         self.sight.status.is_some_and(|status| status.is_terminal())
     }
@@ -38,11 +38,11 @@ impl Passage {
 ///
 /// # Errors
 /// Returns the first line without a journey, with the reason.
-pub fn recorded(text: &str) -> Result<Vec<Travel>, JourneyFileError> {
+pub fn recorded(text: &str) -> Result<Vec<SimulatedJourney>, JourneyFileError> {
     Journey::read_all(text, of_line)
 }
 
-fn of_line(journey: Journey<'_>) -> Result<Travel, String> {
+fn of_line(journey: Journey<'_>) -> Result<SimulatedJourney, String> {
     let id: LabelId = journey.label_id.parse().map_err(|error| format!("{:?}: {error}", journey.label_id))?;
     let mut passages = Vec::with_capacity(journey.observations.len());
     let mut carrier = None;
@@ -56,9 +56,9 @@ fn of_line(journey: Journey<'_>) -> Result<Travel, String> {
         let news = before.as_ref().map_or(!tracking.events.is_empty(), |before| *before != value);
         before = Some(value);
         carrier = tracking.carrier_code.as_deref().map(Box::from).or(carrier);
-        passages.push(Passage { at: seen.at, sight: CadenceFields::of(&tracking), news });
+        passages.push(SimulatedAnswer { at: seen.at, sight: CadenceFields::of(&tracking), news });
     }
-    Ok(Travel { label_id: id.to_string(), registered_at: journey.registered_at, carrier, passages })
+    Ok(SimulatedJourney { label_id: id.to_string(), registered_at: journey.registered_at, carrier, passages })
 }
 
 /// Returns a value that is equal for all spellings of the same facts: null, "" and missing, 1.0 and 1, events in any

@@ -42,7 +42,8 @@ pub(super) async fn count(
 ) -> Result<(), sqlx::Error> {
     let mut counts: BTreeMap<_, i64> = BTreeMap::new();
     for MeasurementRow { account, carrier, measurement, at } in measurements {
-        let what = (measurement.kind.as_str(), measurement.delivered, day_of(*at), measurement.bucket.index());
+        let what =
+            (measurement.kind.as_str(), measurement.delivered, day_of(*at), measurement.bucket.index());
         *counts.entry((account.as_str(), carrier.unwrap_or_default(), what)).or_default() += 1;
     }
     let counts: Vec<_> = counts.into_iter().collect();

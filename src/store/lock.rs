@@ -225,15 +225,18 @@ mod tests {
     fn the_lock_file_names_the_running_daemon_and_the_result_of_its_reload() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        assert_eq!(running(&path), None);
+        assert_eq!(daemon_record(&path), None);
         let mut lock = DaemonLock::acquire(&path).unwrap();
         assert_eq!(daemon_pid(&path), Some(std::process::id()));
         let outcome = ReloadOutcome { applied: false, lines: vec!["a fault".repeat(1000)] };
         lock.reload_begins().unwrap();
-        assert_eq!(running(&path).map(|record| (record.reloads_begun, record.reloads_ended)), Some((1, 0)));
+        assert_eq!(
+            daemon_record(&path).map(|record| (record.reloads_begun, record.reloads_ended)),
+            Some((1, 0))
+        );
         lock.reload_ended(outcome.clone()).unwrap();
         lock.reload_begins().unwrap();
-        let record = running(&path).unwrap();
+        let record = daemon_record(&path).unwrap();
         assert_eq!((record.reloads_begun, record.reloads_ended), (2, 1));
         assert_eq!(record.last_reload, Some(outcome));
         drop(lock);

@@ -36,7 +36,10 @@ pub(super) async fn addresses(
 }
 
 /// Returns the allowed addresses of `found`, or the reason against the first one if none is allowed.
-fn allowed(address_policy: Option<AddressPolicy>, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RefusedAddress> {
+fn allowed(
+    address_policy: Option<AddressPolicy>,
+    found: Vec<SocketAddr>,
+) -> Result<Vec<SocketAddr>, RefusedAddress> {
     let Some(address_policy) = address_policy else { return Ok(found) };
     let mut refused = None;
     let mut allowed = Vec::with_capacity(found.len());

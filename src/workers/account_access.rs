@@ -101,7 +101,12 @@ impl AccountAccess {
         Self::with_limiter(account, client, store, limiter)
     }
 
-    fn with_limiter(account: Account, client: Client, store: Store, limiter: Arc<Mutex<RateLimiter>>) -> Self {
+    fn with_limiter(
+        account: Account,
+        client: Client,
+        store: Store,
+        limiter: Arc<Mutex<RateLimiter>>,
+    ) -> Self {
         Self {
             account,
             client,
@@ -324,7 +329,12 @@ impl AccountAccess {
     }
 
     /// Lets the labels of a carrier wait until `until`, also after a restart.
-    pub async fn hold_carrier(&self, carrier: String, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn hold_carrier(
+        &self,
+        carrier: String,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         warn!(account = %self.account.name, carrier, %until, "the API limits requests about this carrier: its labels wait");
         self.store.hold_carrier(&self.account.name, carrier, until, now).await
     }

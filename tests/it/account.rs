@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "the measurements are useful output")]
 
 use serde_json::Value;
-use trackpost::sandbox::{Answer, Fault, FaultKind, LoggedRequest};
+use trackpost::sandbox::{Answer, FaultKind, InjectedFault, LoggedRequest};
 
 use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{API_KEY, Harness, ORDERS, hours, seconds};
@@ -357,7 +357,7 @@ async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
     harness.poll_and_deliver().await;
     let sent = harness.kinds().len();
 
-    harness.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(503), 1.0)]);
+    harness.sandbox.set_faults(vec![InjectedFault::new(FaultKind::Fail(503), 1.0)]);
     labels.iter().for_each(|label| harness.sandbox.unscript(label));
     let dawn = harness.now() + hours(24);
     let (mut first, mut probes) = (0, 0);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
+use trackpost::sandbox::{Carrier, JourneyKind, SandboxOptions};
 
 use crate::harness::child::Site;
 use crate::harness::connect;
@@ -13,7 +13,7 @@ async fn busy_site() -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
     for id in &ids {
-        site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
+        site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
     }
     site.write("trackpost.toml", &site.configuration(&format!("{ids:?}"), ""));
     site

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use trackpost::clock::Stopwatch;
-use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
+use trackpost::sandbox::{Carrier, JourneyKind, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::connect;
@@ -17,7 +17,7 @@ async fn site(parcels: usize) -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..parcels).map(|n| format!("se-{n}")).collect();
     for id in &ids {
-        site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
+        site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
     }
     // The database has a folder of its own, which can be moved.
     fs::create_dir(site.folder().join("data")).unwrap();

@@ -245,7 +245,7 @@ async fn an_exported_journey_equals_that_of_the_sandbox() {
     let row = harness.count("SELECT label_key FROM labels").await;
     let journey = harness.store().journey(row).await.unwrap().expect("the label has changes");
     let line = serde_json::to_string(&journey).unwrap();
-    let recorded = trackpost::sandbox::Recorded::read(&line).unwrap();
+    let recorded = trackpost::sandbox::RecordedJourney::read(&line).unwrap();
     assert_eq!(recorded.len(), 1);
     let day = std::time::Duration::from_secs(86_400);
     assert_eq!(recorded[0].answer(day), answers[1].as_bytes());

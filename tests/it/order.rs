@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use trackpost::sandbox::{Answer, Callback};
+use trackpost::sandbox::{Answer, ReceivedCallback};
 
 use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::{Harness, ORDERS, nth, seconds};
@@ -13,7 +13,7 @@ fn two_subscribers() -> String {
 }
 
 /// Returns the accepted callbacks in order, each as label and number of the message within the label.
-fn accepted(callbacks: &[Callback]) -> Vec<(String, u64)> {
+fn accepted(callbacks: &[ReceivedCallback]) -> Vec<(String, u64)> {
     let mut first: HashMap<String, u64> = HashMap::new();
     let places = callbacks.iter().filter_map(|callback| Some((callback.label_id.clone()?, callback.seq?)));
     for (label, seq) in places {
@@ -38,8 +38,9 @@ async fn later_messages_of_a_label_wait_and_other_labels_continue() {
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
     harness.says("se-2", &in_transit());
-    let bad =
-        |callback: &Callback| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
+    let bad = |callback: &ReceivedCallback| {
+        callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1))
+    };
     harness.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(500)));
     harness.poll_and_deliver().await;
     let done = accepted(&harness.callbacks("orders"));

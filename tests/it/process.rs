@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use trackpost::sandbox::ledger::Follows;
-use trackpost::sandbox::{Answer, Carrier, Journey, SandboxOptions};
+use trackpost::sandbox::{Answer, Carrier, JourneyKind, SandboxOptions};
 
 use crate::harness::child::{Site, until};
 use crate::harness::connect;
@@ -15,7 +15,8 @@ async fn busy_site() -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..PARCELS).map(|n| format!("se-{n}")).collect();
     for (n, id) in ids.iter().enumerate() {
-        let journey = [Journey::Delivered, Journey::ExceptionThenDelivered, Journey::Revised][n % 3];
+        let journey =
+            [JourneyKind::Delivered, JourneyKind::ExceptionThenDelivered, JourneyKind::Revised][n % 3];
         let carrier = [Carrier::Ups, Carrier::Fedex, Carrier::Usps][n / 3 % 3];
         site.sandbox.create_on(&id.parse().unwrap(), journey, carrier);
     }

@@ -13,7 +13,7 @@ use ring::signature::RSA_PKCS1_2048_8192_SHA256;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use trackpost::sandbox::{Answer, Callback, SandboxOptions};
+use trackpost::sandbox::{Answer, ReceivedCallback, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::parcel::in_transit;
@@ -88,7 +88,7 @@ impl Place {
     }
 
     /// Sends a ping and returns its callback.
-    async fn ping(&self) -> Callback {
+    async fn ping(&self) -> ReceivedCallback {
         let before = self.site.receiver.callbacks().len();
         let (ok, output, error) = self.site.try_command(&["subscribers", "ping", "orders"]).await;
         assert!(ok, "{output}{error}");
@@ -101,12 +101,12 @@ rsa_signature = true
 hmac_header = { name = "X-Hub-Signature-256", secret = "It's a Secret to Everybody" }
 "#;
 
-fn is_ping(callback: &Callback) -> bool {
+fn is_ping(callback: &ReceivedCallback) -> bool {
     callback.kind.as_deref() == Some("trackpost.ping")
 }
 
 /// Checks a callback against a key set as the vendor's documents describe. Returns the id of the key.
-fn vendor_signature(jwks: &str, callback: &Callback) -> String {
+fn vendor_signature(jwks: &str, callback: &ReceivedCallback) -> String {
     let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
     let stamp = header("x-shipengine-timestamp");
     let at: Timestamp = stamp.parse().unwrap();
@@ -149,15 +149,16 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
     assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "no private key: {jwks}");
     let callbacks = place.site.receiver.callbacks();
     for path in ["/orders", "/shop", "/old"] {
-        let of: Vec<&Callback> = callbacks.iter().filter(|callback| callback.path == path).collect();
+        let of: Vec<&ReceivedCallback> = callbacks.iter().filter(|callback| callback.path == path).collect();
         let id = of[0].message_id.clone();
-        let attempts: Vec<&&Callback> = of.iter().filter(|callback| callback.message_id == id).collect();
+        let attempts: Vec<&&ReceivedCallback> =
+            of.iter().filter(|callback| callback.message_id == id).collect();
         assert_eq!(attempts.len(), 2, "{path}: one failed and one was accepted");
         let stamps = attempts.iter().map(|callback| callback.header("x-shipengine-timestamp").unwrap());
         let stamps: Vec<&str> = stamps.collect();
         assert!(stamps[0] < stamps[1], "{path}: {stamps:?}");
         assert_eq!(attempts[0].body, attempts[1].body);
-        let hmac = |callback: &Callback| callback.header("x-hub-signature-256").unwrap().to_owned();
+        let hmac = |callback: &ReceivedCallback| callback.header("x-hub-signature-256").unwrap().to_owned();
         assert_eq!(hmac(attempts[0]), hmac(attempts[1]), "it covers only the body");
     }
     assert!(callbacks.iter().all(|callback| vendor_signature(&jwks, callback) == KEY_ID_A));

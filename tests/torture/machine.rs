@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trackpost::clock::{self, Stopwatch};
 use trackpost::crash::CrashPoint;
-use trackpost::sandbox::{Answer, Fault as ApiFault, FaultKind};
+use trackpost::sandbox::{Answer, FaultKind, InjectedFault as ApiFault};
 
 use super::judge::act_as_operator;
 use super::proxy::Fault;

@@ -10,7 +10,7 @@ use trackpost::domain::label::LabelId;
 use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::sandbox::ledger::Follows;
 use trackpost::sandbox::{
-    Carrier, Journey, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions,
+    Carrier, JourneyKind, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions,
 };
 
 use super::means::{FakeClock, SmallDisk};
@@ -106,16 +106,16 @@ impl World {
         let first = self.labels.len();
         for number in first..first + count {
             let journeys = [
-                Journey::Delivered,
-                Journey::Revised,
-                Journey::ExceptionThenDelivered,
-                Journey::CollectionPoint,
-                Journey::Revised,
+                JourneyKind::Delivered,
+                JourneyKind::Revised,
+                JourneyKind::ExceptionThenDelivered,
+                JourneyKind::CollectionPoint,
+                JourneyKind::Revised,
             ];
             // Two parcels never arrive and are polled during the whole run.
             let journey = match number {
-                3 => Journey::ReturnedToSender,
-                6 => Journey::NeverScanned,
+                3 => JourneyKind::ReturnedToSender,
+                6 => JourneyKind::NeverScanned,
                 _ => journeys[number % journeys.len()],
             };
             let label: LabelId = format!("se-{}", number + 1).parse().unwrap();

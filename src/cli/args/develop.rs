@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args as Section;
 
 use crate::domain::messages::signature::hmac_header;
-use crate::sandbox::Fault;
+use crate::sandbox::InjectedFault;
 
 #[derive(Debug, Section)]
 pub struct Demo {
@@ -57,14 +57,14 @@ pub struct Sandbox {
     #[arg(long, value_name = "DIR")]
     pub replay: Option<PathBuf>,
     /// Answers a share of the requests with a status, such as 500:5% (repeatable).
-    #[arg(long, value_name = "STATUS:SHARE", value_parser = Fault::parse_fail)]
-    pub fail: Vec<Fault>,
+    #[arg(long, value_name = "STATUS:SHARE", value_parser = InjectedFault::parse_fail)]
+    pub fail: Vec<InjectedFault>,
     /// Delays a share of the answers, such as 2s:1% (repeatable).
-    #[arg(long, value_name = "TIME:SHARE", value_parser = Fault::parse_slow)]
-    pub slow: Vec<Fault>,
+    #[arg(long, value_name = "TIME:SHARE", value_parser = InjectedFault::parse_slow)]
+    pub slow: Vec<InjectedFault>,
     /// Garbles a share of the answers, such as 1%.
-    #[arg(long, value_name = "SHARE", value_parser = Fault::parse_garble)]
-    pub garble: Option<Fault>,
+    #[arg(long, value_name = "SHARE", value_parser = InjectedFault::parse_garble)]
+    pub garble: Option<InjectedFault>,
 }
 
 #[derive(Debug, Section)]

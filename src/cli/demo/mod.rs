@@ -28,7 +28,7 @@ use super::args;
 use crate::clock::{self, Stopwatch};
 use crate::daemon::{Signals, stop_signal};
 use crate::domain::label::LabelState;
-use crate::sandbox::ledger::{Kind, Rows, Violation};
+use crate::sandbox::ledger::{Rows, Violation, ViolationKind};
 use crate::store::progress::LabelProgress;
 use screen::Screen;
 use stage::Stage;
@@ -180,7 +180,7 @@ fn finish(
 
 /// As in "1 missed, 2 badly signed".
 fn broken(found: &[Violation]) -> Option<String> {
-    let mut by_kind: BTreeMap<Kind, usize> = BTreeMap::new();
+    let mut by_kind: BTreeMap<ViolationKind, usize> = BTreeMap::new();
     for violation in found {
         *by_kind.entry(violation.kind).or_default() += 1;
     }

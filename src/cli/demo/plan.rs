@@ -7,16 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::sandbox::labels;
 use super::super::{Failure, args};
 use crate::domain::label::LabelId;
-use crate::sandbox::{self, Carrier, Journey};
+use crate::sandbox::{self, Carrier, JourneyKind};
 
 /// Used in turn. Only journeys that end in `DE` or `SP`, so that the end of the demo is defined.
-const JOURNEYS: [Journey; 6] = [
-    Journey::ExceptionThenDelivered,
-    Journey::Delivered,
-    Journey::CollectionPoint,
-    Journey::Revised,
-    Journey::Delivered,
-    Journey::Delivered,
+const JOURNEYS: [JourneyKind; 6] = [
+    JourneyKind::ExceptionThenDelivered,
+    JourneyKind::Delivered,
+    JourneyKind::CollectionPoint,
+    JourneyKind::Revised,
+    JourneyKind::Delivered,
+    JourneyKind::Delivered,
 ];
 
 const MOST_PARCELS: u32 = 2_000;
@@ -32,7 +32,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct Parcel {
     pub label: LabelId,
-    pub journey: Journey,
+    pub journey: JourneyKind,
     pub carrier: Carrier,
 }
 

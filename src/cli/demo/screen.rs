@@ -10,7 +10,7 @@ use super::plan::{Parcel, Plan};
 use super::settings::EVERYTHING;
 use super::track::State;
 use crate::sandbox::Carrier;
-use crate::sandbox::ledger::{Accepted, LabelView};
+use crate::sandbox::ledger::{Accepted, LedgerLabel};
 
 /// Maximum number of parcels with a line of their own on a terminal; the rest share one.
 const LINES: usize = 16;
@@ -145,7 +145,7 @@ fn coloured(line: String, state: State) -> String {
     }
 }
 
-fn line(parcel: &Parcel, view: Option<&LabelView>) -> (String, State) {
+fn line(parcel: &Parcel, view: Option<&LedgerLabel>) -> (String, State) {
     let state = view.map(State::of).unwrap_or_default();
     let newest = view.and_then(|view| view.events.get(view.news.last()?));
     let says: String =
@@ -172,19 +172,19 @@ fn carrier(carrier: Carrier) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::Journey;
+    use crate::sandbox::JourneyKind;
 
     #[test]
     fn a_line_fits_into_80_columns() {
         let parcel = Parcel {
             label: "se-2000".parse().unwrap(),
-            journey: Journey::CollectionPoint,
+            journey: JourneyKind::CollectionPoint,
             carrier: Carrier::Fedex,
         };
         let event = serde_json::json!({
             "status_code": "SP", "description": "Delivered to UPS Access Point, awaiting customer pickup",
         });
-        let mut view = LabelView::default();
+        let mut view = LedgerLabel::default();
         view.events.insert("evt_1".to_owned(), event);
         view.news.push("evt_1".to_owned());
         view.callbacks += 199;

@@ -9,7 +9,7 @@ use super::folder::{CONFIG, DATABASE};
 use super::settings::EVERYTHING;
 use super::stage::Stage;
 use super::track::State;
-use crate::sandbox::ledger::{Accepted, Kind, Violation};
+use crate::sandbox::ledger::{Accepted, Violation, ViolationKind};
 
 /// The object of `--json`.
 #[derive(Clone, Debug, Serialize)]
@@ -55,12 +55,12 @@ impl Summary {
             events: accepted.events_of(EVERYTHING),
             callbacks: counts.accepted,
             verified: counts.verified,
-            missed: of(Kind::Missed),
-            duplicated: of(Kind::Duplicated) + of(Kind::Rewritten),
-            invented: of(Kind::Invented),
+            missed: of(ViolationKind::Missed),
+            duplicated: of(ViolationKind::Duplicated) + of(ViolationKind::Rewritten),
+            invented: of(ViolationKind::Invented),
             database: stage.folder.file(DATABASE).display().to_string(),
             kept: stage.folder.kept(),
-            out_of_order: of(Kind::Reordered),
+            out_of_order: of(ViolationKind::Reordered),
             bad_signatures: counts.bad_signatures,
             answers: requests.by_status,
             refused: counts.refused,
@@ -132,7 +132,7 @@ fn ends(accepted: &Accepted) -> String {
 /// Returns the violations, the first of each kind.
 fn faults(found: &[Violation]) -> String {
     const SHOWN: usize = 5;
-    let mut by_kind: BTreeMap<Kind, Vec<&Violation>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<ViolationKind, Vec<&Violation>> = BTreeMap::new();
     for violation in found {
         by_kind.entry(violation.kind).or_default().push(violation);
     }
@@ -157,8 +157,8 @@ mod tests {
     fn faults_are_printed_by_kind_up_to_a_limit() {
         let violation = |kind, text: String| Violation { kind, label: None, text };
         let mut found: Vec<Violation> =
-            (0..7).map(|number| violation(Kind::Missed, format!("m{number}"))).collect();
-        found.push(violation(Kind::Duplicated, "d".to_owned()));
+            (0..7).map(|number| violation(ViolationKind::Missed, format!("m{number}"))).collect();
+        found.push(violation(ViolationKind::Duplicated, "d".to_owned()));
         let text = faults(&found);
         assert_eq!(text.lines().count(), 7);
         assert!(text.contains("  missed: … and 2 more\n  duplicated: d\n"), "{text}");

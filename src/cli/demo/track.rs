@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::domain::tracking::{StatusCode, TrackingEvent};
-use crate::sandbox::ledger::LabelView;
+use crate::sandbox::ledger::LedgerLabel;
 
 /// Displayed state of a parcel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ const DOTS: usize = 5;
 
 impl State {
     /// Returns the state after the newest event with a state.
-    pub fn of(view: &LabelView) -> Self {
+    pub fn of(view: &LedgerLabel) -> Self {
         let news = view.news.iter().rev().filter_map(|id| view.events.get(id));
         news.filter_map(Self::of_event).next().unwrap_or_default()
     }

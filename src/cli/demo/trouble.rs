@@ -6,7 +6,7 @@ use super::super::Failure;
 use super::stage::Stage;
 use crate::clock;
 use crate::domain::label::{LabelId, LabelKey, LabelState};
-use crate::sandbox::{Answer, Fault, FaultKind};
+use crate::sandbox::{Answer, FaultKind, InjectedFault};
 use crate::store::progress::LabelProgress;
 
 /// Start of each fault, as a share of the travel time.
@@ -60,7 +60,7 @@ impl Trouble {
         let share = passed.as_secs_f64() / stage.plan.travel.as_secs_f64();
         let (step, line) = match &self.step {
             Step::Calm if share >= THROTTLED => {
-                stage.sandbox.set_faults(vec![Fault::new(FaultKind::Fail(429), 1.0)]);
+                stage.sandbox.set_faults(vec![InjectedFault::new(FaultKind::Fail(429), 1.0)]);
                 (
                     Step::Throttling { since: passed },
                     "the API answers 429: the account waits for Retry-After".to_owned(),

@@ -11,7 +11,7 @@ use super::args::Simulate;
 use super::progress::{Progress, Unit};
 use super::{Failure, output};
 use crate::simulation::bound::Bound;
-use crate::simulation::{Terms, Travel, generate, recorded, run_with as simulated};
+use crate::simulation::{RunSettings, SimulatedJourney, generate, recorded, run_with as simulated};
 use policy::Policy;
 use report::Report;
 
@@ -28,7 +28,7 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
     let travels = travels(what)?;
     let mut reports = Vec::with_capacity(policies.len());
     for policy in policies {
-        let terms = Terms {
+        let terms = RunSettings {
             cadence: &policy.cadence,
             requests_per_minute: what.requests_per_minute,
             learn: true,
@@ -56,7 +56,7 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn travels(what: &Simulate) -> Result<Vec<Travel>, Failure> {
+fn travels(what: &Simulate) -> Result<Vec<SimulatedJourney>, Failure> {
     let Some(path) = &what.journeys else {
         return Ok(generate::journeys(what.generate.unwrap_or(GENERATED), what.seed));
     };

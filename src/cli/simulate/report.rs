@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::{output, table};
-use crate::simulation::Outcome;
+use crate::simulation::RunResult;
 use crate::simulation::bound::{Bound, DELIVERY};
 use crate::simulation::delays::Delays;
 
@@ -42,7 +42,7 @@ struct Bounds {
 }
 
 impl Report {
-    pub(super) fn of(policy: String, labels: usize, outcome: Outcome, bound: Bound) -> Self {
+    pub(super) fn of(policy: String, labels: usize, outcome: RunResult, bound: Bound) -> Self {
         let detected = outcome.delays.len();
         let (mean, weighed_mean) = (bound.mean(outcome.polls), bound.weighed_mean(outcome.polls));
         let sum = |delays: &[Duration]| delays.iter().sum::<Duration>().as_secs_f64();

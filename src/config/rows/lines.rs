@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};
 use std::ops::ControlFlow;
 
-use super::{Draft, Each, LONGEST, Slip, Stopped};
+use super::{Each, LONGEST, RowFault, Stopped, UncheckedRow};
 
 /// A line, with its end if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +65,14 @@ impl<R: BufRead> Lines<R> {
 pub(super) fn each_line(
     reader: impl BufRead,
     each: Each<'_>,
-    mut parse: impl FnMut(&str) -> Option<Result<Draft, Slip>>,
+    mut parse: impl FnMut(&str) -> Option<Result<UncheckedRow, RowFault>>,
 ) -> Result<(), Stopped> {
     let mut lines = Lines::new(reader);
     while let Some(line) = lines.next()? {
         let draft = match std::str::from_utf8(&line.bytes) {
-            _ if line.too_long => Some(Err(Slip::too_long())),
+            _ if line.too_long => Some(Err(RowFault::too_long())),
             Ok(text) => parse(text.trim_start_matches('\u{feff}')),
-            Err(_) => Some(Err(Slip::not_utf8())),
+            Err(_) => Some(Err(RowFault::not_utf8())),
         };
         if let Some(draft) = draft
             && let ControlFlow::Break(fault) = each(line.number, draft)

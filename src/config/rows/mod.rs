@@ -11,9 +11,9 @@ mod records;
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
-use super::draft::{Draft, Slip};
+use super::draft::{RowFault, UncheckedRow};
 use super::fault::Fault;
-use super::roll::{At, check};
+use super::roll::{RowPosition, check};
 use crate::domain::label::{AccountName, Registration, Source};
 
 pub use kind::RowKind;
@@ -52,14 +52,14 @@ pub fn each_row(
     each: &mut dyn FnMut(CheckedRow),
 ) -> Result<(), Fault> {
     each_draft(kind, reader, source.place, &mut |row, draft| {
-        let draft = draft.map(|draft| Draft {
+        let draft = draft.map(|draft| UncheckedRow {
             account: draft.account.or_else(|| account.map(AccountName::to_string)),
             ..draft
         });
         let written = draft.as_ref().ok().map(|draft| draft.id.clone());
         let registration = draft.and_then(|draft| check(accounts, draft, source.source));
         let registration =
-            registration.map_err(|slip| At { place: source.place, list: None, row }.fault(slip));
+            registration.map_err(|slip| RowPosition { place: source.place, list: None, row }.fault(slip));
         each(CheckedRow { row, written, registration });
         ControlFlow::Continue(())
     })
@@ -75,14 +75,14 @@ pub(super) fn each_draft(
     let outcome = match kind {
         RowKind::Ids => each_line(reader, each, |line| {
             let id = line.split('#').next().unwrap_or_default().trim();
-            (!id.is_empty()).then(|| Ok(Draft { id: id.to_owned(), ..Draft::default() }))
+            (!id.is_empty()).then(|| Ok(UncheckedRow { id: id.to_owned(), ..UncheckedRow::default() }))
         }),
         RowKind::JsonLines => each_line(reader, each, |line| {
             let line = line.trim();
             (!line.is_empty())
                 .then(|| match serde_json::from_str(line) {
-                    Ok(json) => Draft::of_json(json),
-                    Err(error) => Err(Slip::not_json(&error)),
+                    Ok(json) => UncheckedRow::of_json(json),
+                    Err(error) => Err(RowFault::not_json(&error)),
                 })
                 // A removed label of `labels list --json` is not registered again.
                 .filter(|draft| draft.as_ref().map_or(true, |draft| !draft.removed))
@@ -99,7 +99,7 @@ pub(super) fn each_draft(
 }
 
 /// Takes each row with its number, from 1 on. A break ends the reading.
-type Each<'a> = &'a mut dyn FnMut(u64, Result<Draft, Slip>) -> ControlFlow<Fault>;
+type Each<'a> = &'a mut dyn FnMut(u64, Result<UncheckedRow, RowFault>) -> ControlFlow<Fault>;
 
 /// Why reading ended early.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use csv_core::{ReadRecordResult, Reader};
 use serde_json::Value as Json;
 
 use super::lines::{Line, Lines};
-use super::{Draft, Each, LONGEST, Slip, Stopped};
+use super::{Each, LONGEST, RowFault, Stopped, UncheckedRow};
 use crate::domain::label::LabelId;
 
 /// More columns than any export has.
@@ -52,7 +52,9 @@ impl Header {
             .cells()
             .map(|name| std::str::from_utf8(name).map(|name| name.trim().to_owned()))
             .collect();
-        let Ok(columns) = columns else { return Err(unreadable("is not UTF-8 text", Slip::not_utf8().hint)) };
+        let Ok(columns) = columns else {
+            return Err(unreadable("is not UTF-8 text", RowFault::not_utf8().hint));
+        };
         let position = |wanted: &str| columns.iter().position(|name| name.eq_ignore_ascii_case(wanted));
         let Some(id_at) = position("label_id") else { return Err(no_label_id(&columns)) };
         let account_at = position("account");
@@ -64,16 +66,16 @@ impl Header {
         Ok(Self { columns, id_at, account_at })
     }
 
-    fn draft<R: BufRead>(&self, records: &Records<R>) -> Result<Draft, Slip> {
+    fn draft<R: BufRead>(&self, records: &Records<R>) -> Result<UncheckedRow, RowFault> {
         if records.count != self.columns.len() {
             let (has, needs) = (records.count, self.columns.len());
             let hint = "a value that contains a comma stands in quotes".to_owned();
-            let slip = Slip::new(format!("has {has} cells where the header has {needs}"));
-            return Err(Slip { hint: Some(hint), ..slip });
+            let slip = RowFault::new(format!("has {has} cells where the header has {needs}"));
+            return Err(RowFault { hint: Some(hint), ..slip });
         }
-        let mut draft = Draft::default();
+        let mut draft = UncheckedRow::default();
         for (at, (name, cell)) in self.columns.iter().zip(records.cells()).enumerate() {
-            let cell = std::str::from_utf8(cell).map_err(|_| Slip::not_utf8())?;
+            let cell = std::str::from_utf8(cell).map_err(|_| RowFault::not_utf8())?;
             match at {
                 _ if at == self.id_at => draft.id = cell.trim().to_owned(),
                 _ if Some(at) == self.account_at => {
@@ -133,7 +135,7 @@ struct Records<R> {
 }
 
 /// The first line of a record, and whether the record is valid.
-type NextRecord = (u64, Result<(), Slip>);
+type NextRecord = (u64, Result<(), RowFault>);
 
 impl<R: BufRead> Records<R> {
     fn new(lines: Lines<R>) -> Self {
@@ -159,7 +161,7 @@ impl<R: BufRead> Records<R> {
         };
         let row = first.number;
         if first.too_long {
-            return Ok(Some((row, Err(Slip::too_long()))));
+            return Ok(Some((row, Err(RowFault::too_long()))));
         }
         self.csv.reset();
         self.count = 0;
@@ -185,7 +187,7 @@ impl<R: BufRead> Records<R> {
                     return Ok(Some((row, Ok(()))));
                 }
                 ReadRecordResult::OutputEndsFull => {
-                    let slip = Slip::new(format!("has more than {MOST_COLUMNS} cells"));
+                    let slip = RowFault::new(format!("has more than {MOST_COLUMNS} cells"));
                     return Ok(Some((row, Err(slip))));
                 }
                 // The record continues within quotes.
@@ -213,7 +215,7 @@ impl<R: BufRead> Records<R> {
     }
 
     /// Gives back all lines of the record but the first, to be read as rows.
-    fn reread(&mut self, taken: usize) -> Slip {
+    fn reread(&mut self, taken: usize) -> RowFault {
         let further = self.held.split_off(1);
         let problem = match (further.len(), taken) {
             (0, _) => "opens a quote that is never closed".to_owned(),
@@ -223,7 +225,7 @@ impl<R: BufRead> Records<R> {
         };
         self.lines.give_back(further.into_iter());
         let hint = "a quote within a value is written twice, in quotes: \"6\"\" box\"".to_owned();
-        Slip { hint: Some(hint), ..Slip::new(problem) }
+        RowFault { hint: Some(hint), ..RowFault::new(problem) }
     }
 }
 

@@ -76,7 +76,7 @@ fn labels_of_every_kind_of_file() {
 }
 
 /// Returns the name and the problem of each file that is left out.
-fn left_out(reading: &Reading) -> Vec<String> {
+fn left_out(reading: &LabelReading) -> Vec<String> {
     let shown = |file: &LeftOut| {
         assert!(file.fault.hint.is_some(), "{}", file.fault);
         format!("{}: {}", file.path.file_name().unwrap().display(), file.fault.problem)

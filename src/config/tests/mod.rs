@@ -60,7 +60,7 @@ impl Place {
     }
 
     /// Reads the label files; returns the reading and all labels in order.
-    fn labels(&self) -> (Reading, Vec<Registration>) {
+    fn labels(&self) -> (LabelReading, Vec<Registration>) {
         let sources = self.loaded().sources;
         let (mut reading, mut labels) = (sources.read_all(), Vec::new());
         sources.each_wanted(&mut reading, &mut |label, _| {

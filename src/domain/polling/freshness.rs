@@ -256,7 +256,9 @@ mod tests {
             |(place, event): (usize, &MessageEvent)| MessageEvent { index: Some(place), ..event.clone() };
         let events: Vec<_> = events.iter().enumerate().map(placed).collect();
         let measurements = delays_of_events(label, &events, &answer, at(NOW)).into_iter();
-        measurements.map(|measurement| (measurement.kind, measurement.delivered, measurement.bucket.index())).collect()
+        measurements
+            .map(|measurement| (measurement.kind, measurement.delivered, measurement.bucket.index()))
+            .collect()
     }
 
     #[test]
@@ -313,8 +315,9 @@ mod tests {
 
     #[test]
     fn only_a_scheduled_poll_can_be_late() {
-        let behind =
-            |label: &LabelRecord, sent_at| lateness(label, at(sent_at)).map(|measurement| measurement.bucket.index());
+        let behind = |label: &LabelRecord, sent_at| {
+            lateness(label, at(sent_at)).map(|measurement| measurement.bucket.index())
+        };
         assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
         assert_eq!(behind(&label(), "2026-11-22T12:04:01Z"), Some(1));
         assert_eq!(behind(&label(), "2026-11-24T00:00:00Z"), Some(8));

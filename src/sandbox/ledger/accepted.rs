@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::super::callback::{Callback, Verified};
+use super::super::callback::{ReceivedCallback, Verified};
 use super::facts::{events, fingerprint, hash};
-use super::{Kind, Violation};
+use super::{Violation, ViolationKind};
 
 /// Fields that trackpost adds to a tracking event.
 const ADDED_FIELDS: [&str; 6] = ["event_id", "revision", "late", "returned", "previous", "changed"];
@@ -34,7 +34,7 @@ pub struct Counts {
 #[derive(Clone, Debug, Default)]
 pub struct Accepted {
     pub(super) counts: Counts,
-    pub(super) subscribers: BTreeMap<String, Subscriber>,
+    pub(super) subscribers: BTreeMap<String, LedgerSubscriber>,
     pub(super) violations: Vec<Violation>,
     unique: Vec<String>,
     repeated: Vec<String>,
@@ -42,18 +42,18 @@ pub struct Accepted {
 
 /// One path of a receiver.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Subscriber {
+pub(super) struct LedgerSubscriber {
     /// Body of each message id, over all attempts.
     bodies: HashMap<String, u64>,
     /// Label and `trackpost-seq` of each accepted message.
     pub(super) accepted: HashMap<String, Option<(String, u64)>>,
     places: HashMap<(String, u64), String>,
-    pub(super) labels: BTreeMap<String, LabelView>,
+    pub(super) labels: BTreeMap<String, LedgerLabel>,
 }
 
 /// State of a label at one subscriber.
 #[derive(Clone, Debug, Default)]
-pub struct LabelView {
+pub struct LedgerLabel {
     pub callbacks: usize,
     pub highest_seq: u64,
     /// Valid tracking events by id, with their own fields only.
@@ -70,7 +70,7 @@ pub struct LabelView {
 
 impl Accepted {
     /// Records a received callback.
-    pub fn received(&mut self, callback: &Callback) {
+    pub fn received(&mut self, callback: &ReceivedCallback) {
         self.counts.received += 1;
         if matches!(callback.verified, Verified::Bad(_)) {
             self.counts.bad_signatures += 1;
@@ -81,7 +81,7 @@ impl Accepted {
         let subscriber = self.subscribers.entry(callback.subscriber().to_owned()).or_default();
         if *subscriber.bodies.entry(id.clone()).or_insert(body) != body {
             self.violations.push(Violation::new(
-                Kind::Rewritten,
+                ViolationKind::Rewritten,
                 callback.label_id.as_deref(),
                 format!("{id} reached {} with two bodies", callback.subscriber()),
             ));
@@ -89,7 +89,7 @@ impl Accepted {
     }
 
     /// Records the answer to a callback.
-    pub fn answered(&mut self, callback: &Callback, status: u16) {
+    pub fn answered(&mut self, callback: &ReceivedCallback, status: u16) {
         if !(200..300).contains(&status) {
             self.counts.refused += 1;
             return;
@@ -116,12 +116,12 @@ impl Accepted {
         let Some((label, seq)) = place else { return };
         let mut wrong = |kind, text| self.violations.push(Violation::new(kind, Some(label.as_str()), text));
         if let Some(other) = subscriber.places.insert((label.clone(), seq), id.clone()) {
-            wrong(Kind::Duplicated, format!("seq {seq} reached {name} as {other} and as {id}"));
+            wrong(ViolationKind::Duplicated, format!("seq {seq} reached {name} as {other} and as {id}"));
         }
         let view = subscriber.labels.entry(label.clone()).or_default();
         if seq < view.highest_seq {
             let highest = view.highest_seq;
-            wrong(Kind::Reordered, format!("seq {seq} ({id}) reached {name} after {highest}"));
+            wrong(ViolationKind::Reordered, format!("seq {seq} ({id}) reached {name} after {highest}"));
             return;
         }
         view.highest_seq = seq;
@@ -147,7 +147,7 @@ impl Accepted {
     /// Returns repetitions as violations, for runs without a kill.
     pub fn repetitions(&self) -> impl Iterator<Item = Violation> {
         let repeated =
-            |id: &String| Violation::new(Kind::Duplicated, None, format!("{id} was accepted twice"));
+            |id: &String| Violation::new(ViolationKind::Duplicated, None, format!("{id} was accepted twice"));
         self.repeated.iter().map(repeated)
     }
 
@@ -156,12 +156,12 @@ impl Accepted {
         &self.violations
     }
 
-    pub fn label(&self, subscriber: &str, label: &str) -> Option<&LabelView> {
+    pub fn label(&self, subscriber: &str, label: &str) -> Option<&LedgerLabel> {
         self.subscribers.get(subscriber)?.labels.get(label)
     }
 
     /// Returns all labels of a subscriber.
-    pub fn labels(&self, subscriber: &str) -> impl Iterator<Item = &LabelView> {
+    pub fn labels(&self, subscriber: &str) -> impl Iterator<Item = &LedgerLabel> {
         self.subscribers.get(subscriber).into_iter().flat_map(|known| known.labels.values())
     }
 
@@ -171,8 +171,8 @@ impl Accepted {
     }
 }
 
-impl LabelView {
-    fn read(&mut self, body: &Value, wrong: &mut impl FnMut(Kind, String)) {
+impl LedgerLabel {
+    fn read(&mut self, body: &Value, wrong: &mut impl FnMut(ViolationKind, String)) {
         let data = &body["data"];
         if body["resource_type"].is_string() {
             self.answer = Some(data.clone());
@@ -191,10 +191,10 @@ impl LabelView {
         }
     }
 
-    fn add(&mut self, event: &Value, wrong: &mut impl FnMut(Kind, String)) {
+    fn add(&mut self, event: &Value, wrong: &mut impl FnMut(ViolationKind, String)) {
         let id = id(event);
         if !self.ever_added.insert(id.clone()) && event["returned"] != Value::Bool(true) {
-            wrong(Kind::Duplicated, format!("event {id} was added twice"));
+            wrong(ViolationKind::Duplicated, format!("event {id} was added twice"));
         }
         // A late scan is about the past.
         if event["late"] != Value::Bool(true) {
@@ -210,7 +210,7 @@ impl LabelView {
     }
 
     /// Applies the summary of a poll. A parcel that moves again after its end is reopened in the same poll.
-    fn update(&mut self, data: &Value, wrong: &mut impl FnMut(Kind, String)) {
+    fn update(&mut self, data: &Value, wrong: &mut impl FnMut(ViolationKind, String)) {
         let ended = |answer: &Value| matches!(answer["status_code"].as_str(), Some("DE" | "SP"));
         let status = |answer: &Value| answer["status_code"].as_str().unwrap_or_default().to_owned();
         let answer = &data["tracking"];
@@ -223,7 +223,10 @@ impl LabelView {
             && !(ended(answer) || beneath || reopened)
         {
             let (before, after) = (status(before), status(answer));
-            wrong(Kind::Reordered, format!("status {after} came after {before} without tracking.reopened"));
+            wrong(
+                ViolationKind::Reordered,
+                format!("status {after} came after {before} without tracking.reopened"),
+            );
         }
         self.answer = Some(answer.clone());
     }

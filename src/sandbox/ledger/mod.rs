@@ -12,15 +12,15 @@ use std::fmt;
 
 use serde_json::Value;
 
-use accepted::Subscriber;
-pub use accepted::{Accepted, Counts, LabelView};
+use accepted::LedgerSubscriber;
+pub use accepted::{Accepted, Counts, LedgerLabel};
 use facts::{events, facts, fingerprint};
 pub use served::Served;
 use served::ServedLabel;
 
 /// Kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum ViolationKind {
     /// Something served or recorded did not reach a subscriber.
     Missed,
     /// One message under two ids, or one event delivered twice.
@@ -37,7 +37,7 @@ pub enum Kind {
     Unsigned,
 }
 
-impl Kind {
+impl ViolationKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missed => "missed",
@@ -54,13 +54,13 @@ impl Kind {
 /// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    pub kind: Kind,
+    pub kind: ViolationKind,
     pub label: Option<String>,
     pub text: String,
 }
 
 impl Violation {
-    fn new(kind: Kind, label: Option<&str>, text: String) -> Self {
+    fn new(kind: ViolationKind, label: Option<&str>, text: String) -> Self {
         Self { kind, label: label.map(str::to_owned), text }
     }
 }
@@ -119,7 +119,7 @@ pub fn audit(
     let mut found = accepted.violations.clone();
     let unsigned = accepted.counts.bad_signatures;
     if unsigned > 0 {
-        found.push(Violation::new(Kind::Unsigned, None, format!("{unsigned} callbacks")));
+        found.push(Violation::new(ViolationKind::Unsigned, None, format!("{unsigned} callbacks")));
     }
     for (label, served) in &served.labels {
         for (name, follows) in subscribers {
@@ -139,7 +139,7 @@ pub fn audit(
         && requests > limit
     {
         let text = format!("{requests} requests in 60 s with the key {key:?}; the limit is {limit}");
-        found.push(Violation::new(Kind::OverQuota, None, text));
+        found.push(Violation::new(ViolationKind::OverQuota, None, text));
     }
     found
 }
@@ -150,33 +150,33 @@ fn complete(
     served: &ServedLabel,
     name: &str,
     follows: Follows,
-    view: Option<&LabelView>,
+    view: Option<&LedgerLabel>,
     found: &mut Vec<Violation>,
 ) {
     let mut wrong = |kind, text| found.push(Violation::new(kind, Some(label), text));
     let answer = served.answer();
     let Some(view) = view else {
         if !is_not_in_system(&answer) {
-            wrong(Kind::Missed, format!("{name} got no message"));
+            wrong(ViolationKind::Missed, format!("{name} got no message"));
         }
         return;
     };
     if !view.answer.as_ref().is_some_and(|delivered| is_answer(delivered, &answer)) {
-        wrong(Kind::Missed, format!("{name} does not have the last answer of the API"));
+        wrong(ViolationKind::Missed, format!("{name} does not have the last answer of the API"));
     }
     if follows == Follows::Answers {
         return;
     }
     let (missing, surplus) = compare(&answer, view.events.values());
     for event in missing {
-        wrong(Kind::Missed, format!("{name} does not have {}", named(event)));
+        wrong(ViolationKind::Missed, format!("{name} does not have {}", named(event)));
     }
     // `invented` reports content that was never served.
     for event in surplus.into_iter().filter(|event| served.events.contains(&fingerprint(event))) {
-        wrong(Kind::Duplicated, format!("{name} has {} more often than the API", named(event)));
+        wrong(ViolationKind::Duplicated, format!("{name} has {} more often than the API", named(event)));
     }
     if matches!(answer["status_code"].as_str(), Some("DE" | "SP")) && !view.delivered {
-        wrong(Kind::Missed, format!("{name} did not get tracking.delivered"));
+        wrong(ViolationKind::Missed, format!("{name} did not get tracking.delivered"));
     }
 }
 
@@ -219,9 +219,9 @@ fn compare<'a>(
 
 /// Checks that every delivered label, event and answer was served.
 fn invented(served: &Served, accepted: &Accepted, found: &mut Vec<Violation>) {
-    for (name, Subscriber { labels, .. }) in &accepted.subscribers {
+    for (name, LedgerSubscriber { labels, .. }) in &accepted.subscribers {
         for (label, view) in labels {
-            let mut wrong = |text| found.push(Violation::new(Kind::Invented, Some(label), text));
+            let mut wrong = |text| found.push(Violation::new(ViolationKind::Invented, Some(label), text));
             let Some(served) = served.labels.get(label) else {
                 if !view.delivered_events.is_empty() || view.answer.is_some() {
                     wrong(format!("{name} got a label that was never served"));
@@ -249,7 +249,7 @@ fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
         let known = accepted.subscribers.get(subscriber);
         if known.is_none_or(|known| !known.accepted.contains_key(message_id)) {
             found.push(Violation::new(
-                Kind::Missed,
+                ViolationKind::Missed,
                 None,
                 format!("{message_id} never reached {subscriber}"),
             ));
@@ -260,7 +260,7 @@ fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
             if !owed.contains(&(name.as_str(), id.as_str())) {
                 let label = place.as_ref().map(|(label, _)| label.as_str());
                 found.push(Violation::new(
-                    Kind::Invented,
+                    ViolationKind::Invented,
                     label,
                     format!("{name} got {id}, which is not recorded"),
                 ));
@@ -289,11 +289,11 @@ fn history(
         let (missing, surplus) = compare(&answer, recorded.iter().map(|(_, raw)| raw));
         for event in missing {
             let text = format!("{} is not in the history", named(event));
-            found.push(Violation::new(Kind::Missed, Some(label), text));
+            found.push(Violation::new(ViolationKind::Missed, Some(label), text));
         }
         for event in surplus {
             let known = served.events.contains(&fingerprint(event));
-            let kind = if known { Kind::Duplicated } else { Kind::Invented };
+            let kind = if known { ViolationKind::Duplicated } else { ViolationKind::Invented };
             let text = format!("the history has {} more often than the API", named(event));
             found.push(Violation::new(kind, Some(label), text));
         }
@@ -302,7 +302,7 @@ fn history(
             let delivered = accepted.label(name, label).into_iter().flat_map(|view| view.events.keys());
             for id in delivered.filter(|id| !ids.contains(id.as_str())) {
                 let text = format!("{name} has the event {id}, which is not in the history");
-                found.push(Violation::new(Kind::Invented, Some(label), text));
+                found.push(Violation::new(ViolationKind::Invented, Some(label), text));
             }
         }
     }

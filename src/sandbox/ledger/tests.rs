@@ -2,7 +2,7 @@ use axum::http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::super::{Callback, Verified};
+use super::super::{ReceivedCallback, Verified};
 use super::*;
 
 fn scan(description: &str) -> Value {
@@ -32,7 +32,7 @@ impl Ledger {
 
     /// The subscriber `all` got this, and answered `status`.
     fn post(&mut self, id: &str, seq: u64, body: &Value, status: u16) {
-        let callback = Callback {
+        let callback = ReceivedCallback {
             at: at(0),
             path: "/all".to_owned(),
             headers: HeaderMap::new(),
@@ -67,12 +67,12 @@ impl Ledger {
         self.deliver(&json!({"type": "tracking.updated", "data": {"tracking": answer, "changes": changes}}));
     }
 
-    fn found(&self) -> Vec<(Kind, String)> {
+    fn found(&self) -> Vec<(ViolationKind, String)> {
         let found = audit(&self.served, &self.accepted, &[("all", Follows::Events)], None, None);
         found.into_iter().map(|violation| (violation.kind, violation.to_string())).collect()
     }
 
-    fn kinds(&self) -> Vec<Kind> {
+    fn kinds(&self) -> Vec<ViolationKind> {
         self.found().into_iter().map(|(kind, _)| kind).collect()
     }
 }
@@ -103,12 +103,12 @@ fn an_event_or_an_answer_without_a_message_is_missed() {
         "se-1: all does not have \"Delivered\" of 2026-11-22T10:00:00Z",
         "se-1: all did not get tracking.delivered",
     ];
-    assert_eq!(ledger.found(), missed.map(|text| (Kind::Missed, text.to_owned())));
+    assert_eq!(ledger.found(), missed.map(|text| (ViolationKind::Missed, text.to_owned())));
     let mut nothing = Ledger::default();
     nothing.serve(&answer("NY", &[]));
     assert_eq!(nothing.kinds(), []);
     nothing.serve(&answer("IT", &[]));
-    assert_eq!(nothing.kinds(), [Kind::Missed]);
+    assert_eq!(nothing.kinds(), [ViolationKind::Missed]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_rejected_callback_is_ignored() {
     ledger.serve(&last);
     let body = json!({"type": "tracking.updated", "data": {"tracking": last, "changes": []}});
     ledger.post("msg_1", 1, &body, 500);
-    assert_eq!(ledger.kinds(), [Kind::Missed]);
+    assert_eq!(ledger.kinds(), [ViolationKind::Missed]);
     ledger.post("msg_1", 1, &body, 200);
     assert_eq!((ledger.kinds(), ledger.accepted.counts().refused), (vec![], 1));
 }
@@ -127,10 +127,10 @@ fn a_rejected_callback_is_ignored() {
 fn one_event_under_two_ids_is_duplicated() {
     let mut ledger = complete();
     ledger.add("c", &scan("Arrived"), json!({}));
-    assert_eq!(ledger.kinds(), [Kind::Duplicated]);
+    assert_eq!(ledger.kinds(), [ViolationKind::Duplicated]);
     let mut again = complete();
     again.add("a", &scan("Arrived"), json!({}));
-    assert_eq!(again.kinds(), [Kind::Duplicated]);
+    assert_eq!(again.kinds(), [ViolationKind::Duplicated]);
     let mut returned = complete();
     returned.add("a", &scan("Arrived"), json!({"returned": true}));
     assert_eq!(returned.kinds(), []);
@@ -140,9 +140,9 @@ fn one_event_under_two_ids_is_duplicated() {
 fn one_message_under_two_ids_is_duplicated_and_one_id_with_two_bodies_rewritten() {
     let mut ledger = complete();
     ledger.post("msg_9", 3, &json!({}), 200);
-    assert_eq!(ledger.kinds(), [Kind::Duplicated]);
+    assert_eq!(ledger.kinds(), [ViolationKind::Duplicated]);
     ledger.post("msg_9", 3, &json!({"other": 1}), 500);
-    assert_eq!(ledger.kinds(), [Kind::Duplicated, Kind::Rewritten]);
+    assert_eq!(ledger.kinds(), [ViolationKind::Duplicated, ViolationKind::Rewritten]);
 }
 
 #[test]
@@ -159,10 +159,10 @@ fn a_repetition_is_allowed_and_read_once() {
 fn an_event_that_was_never_served_is_invented() {
     let mut ledger = complete();
     ledger.add("x", &scan("Stolen"), json!({}));
-    assert_eq!(ledger.kinds(), [Kind::Invented]);
+    assert_eq!(ledger.kinds(), [ViolationKind::Invented]);
     let mut unknown = Ledger::default();
     unknown.add("x", &scan("Stolen"), json!({}));
-    assert_eq!(unknown.kinds(), [Kind::Invented]);
+    assert_eq!(unknown.kinds(), [ViolationKind::Invented]);
 }
 
 #[test]
@@ -185,13 +185,16 @@ fn revised_and_retracted_events_change_the_view() {
 fn a_lower_seq_is_reordered_and_ignored() {
     let mut ledger = complete();
     ledger.post("msg_0", 0, &json!({"type": "tracking.updated", "data": {"tracking": {}}}), 200);
-    assert_eq!(ledger.found(), [(Kind::Reordered, "se-1: seq 0 (msg_0) reached all after 3".to_owned())]);
+    assert_eq!(
+        ledger.found(),
+        [(ViolationKind::Reordered, "se-1: seq 0 (msg_0) reached all after 3".to_owned())]
+    );
 }
 
 #[test]
 fn a_status_after_the_last_one_needs_a_reopening() {
     for (reopened, beneath, kinds) in
-        [(false, false, vec![Kind::Reordered]), (true, false, vec![]), (false, true, vec![])]
+        [(false, false, vec![ViolationKind::Reordered]), (true, false, vec![]), (false, true, vec![])]
     {
         let mut ledger = Ledger::default();
         let mut delivered = scan("Delivered");
@@ -200,7 +203,8 @@ fn a_status_after_the_last_one_needs_a_reopening() {
         ledger.update(&answer("DE", &[delivered.clone()]), &[]);
         let after = answer("IT", if beneath { std::slice::from_ref(&delivered) } else { &[] });
         ledger.update(&after, if reopened { &["tracking.reopened"] } else { &[] });
-        let found: Vec<Kind> = ledger.accepted.violations().iter().map(|violation| violation.kind).collect();
+        let found: Vec<ViolationKind> =
+            ledger.accepted.violations().iter().map(|violation| violation.kind).collect();
         assert_eq!(found, kinds, "{reopened} {beneath}");
     }
 }
@@ -229,7 +233,7 @@ fn the_database_agrees_with_the_receiver() {
         event_id: id.to_owned(),
         raw: scan("Arrived").to_string(),
     };
-    let found = |deliveries: &[&str], events: &[&str]| -> Vec<(Kind, String)> {
+    let found = |deliveries: &[&str], events: &[&str]| -> Vec<(ViolationKind, String)> {
         let rows = Rows {
             deliveries: deliveries.iter().map(|id| owed(id)).collect(),
             events: Some(events.iter().map(|id| event(id)).collect()),
@@ -241,17 +245,18 @@ fn the_database_agrees_with_the_receiver() {
     assert_eq!(found(&all, &["a", "b"]), []);
     assert_eq!(
         found(&["msg_1", "msg_2", "msg_3", "msg_4"], &["a", "b"]),
-        [(Kind::Missed, "msg_4 never reached all".to_owned())]
+        [(ViolationKind::Missed, "msg_4 never reached all".to_owned())]
     );
     assert_eq!(
         found(&all[..2], &["a", "b"]),
-        [(Kind::Invented, "all got msg_3, which is not recorded".to_owned())]
+        [(ViolationKind::Invented, "all got msg_3, which is not recorded".to_owned())]
     );
-    let kinds =
-        |events: &[&str]| -> Vec<Kind> { found(&all, events).into_iter().map(|(kind, _)| kind).collect() };
-    assert_eq!(kinds(&["a"]), [Kind::Missed, Kind::Invented]);
-    assert_eq!(kinds(&["a", "b", "c"]), [Kind::Duplicated]);
-    assert_eq!(kinds(&["a", "c"]), [Kind::Invented]);
+    let kinds = |events: &[&str]| -> Vec<ViolationKind> {
+        found(&all, events).into_iter().map(|(kind, _)| kind).collect()
+    };
+    assert_eq!(kinds(&["a"]), [ViolationKind::Missed, ViolationKind::Invented]);
+    assert_eq!(kinds(&["a", "b", "c"]), [ViolationKind::Duplicated]);
+    assert_eq!(kinds(&["a", "c"]), [ViolationKind::Invented]);
 }
 
 #[test]
@@ -264,12 +269,12 @@ fn the_quota_holds_for_each_key_in_any_60_s() {
     let over = |limit| audit(&ledger.served, &ledger.accepted, &[], None, Some(limit));
     assert_eq!(ledger.served.busiest(), Some(("one", 3)));
     assert_eq!(over(3), []);
-    assert_eq!(over(2)[0].kind, Kind::OverQuota);
+    assert_eq!(over(2)[0].kind, ViolationKind::OverQuota);
 }
 
 #[test]
 fn bad_signatures_count() {
     let mut ledger = Ledger::default();
     ledger.accepted.counts.bad_signatures = 2;
-    assert_eq!(ledger.found(), [(Kind::Unsigned, "2 callbacks".to_owned())]);
+    assert_eq!(ledger.found(), [(ViolationKind::Unsigned, "2 callbacks".to_owned())]);
 }

@@ -7,10 +7,10 @@ use jiff::SignedDuration;
 use crate::domain::tracking::StatusCode;
 
 use super::super::carriers::Carrier;
-use super::super::journeys::Line;
+use super::super::journeys::ScriptLine;
 use super::super::scan::{Form, Scan};
 use super::super::vocabulary::status_description;
-use super::super::wire::{EventBody, TrackingBody};
+use super::super::wire::{TrackingBody, WireEvent};
 use super::Parcel;
 
 impl Parcel {
@@ -77,7 +77,7 @@ impl Parcel {
         }
     }
 
-    fn event(&self, line: &Line) -> EventBody {
+    fn event(&self, line: &ScriptLine) -> WireEvent {
         let (carrier, scan, place) = (self.carrier, line.scan, self.place(line));
         let words = scan.words(carrier);
         let status = scan.status(carrier);
@@ -88,7 +88,7 @@ impl Parcel {
         let placed = line.form != Form::Bare && scan != Scan::Label;
         let at_hub = matches!(scan, Scan::HubIn | Scan::HubOut | Scan::Transit);
         let text = |text: &str| if shouted { text.to_uppercase() } else { text.to_owned() };
-        EventBody {
+        WireEvent {
             occurred_at,
             carrier_occurred_at,
             description: text(words.description),
@@ -126,7 +126,7 @@ impl Parcel {
     }
 
     /// Polled USPS answers have a sentence; the others repeat the newest event.
-    fn sentence(&self, line: &Line, description: &str) -> String {
+    fn sentence(&self, line: &ScriptLine, description: &str) -> String {
         let place = self.place(line);
         match self.carrier {
             Carrier::Usps if line.form == Form::Full && line.scan != Scan::Label => format!(

@@ -19,7 +19,7 @@ fn label(n: u32) -> LabelId {
 }
 
 fn every_parcel() -> impl Iterator<Item = Parcel> {
-    Journey::ALL.into_iter().flat_map(|journey| {
+    JourneyKind::ALL.into_iter().flat_map(|journey| {
         Carrier::ALL
             .into_iter()
             .flat_map(move |carrier| (0..3).map(move |n| Parcel::on(journey, carrier, &label(n), 7, start())))
@@ -65,10 +65,12 @@ fn every_journey_ends_in_its_final_status() {
         assert_eq!(tracking.status(), Some(parcel.ends_in()));
         assert_eq!(tracking.events.len(), parcel.scans());
         let expected = match parcel.journey {
-            Journey::Delivered | Journey::ExceptionThenDelivered | Journey::Revised => StatusCode::Delivered,
-            Journey::ReturnedToSender => StatusCode::Exception,
-            Journey::CollectionPoint => StatusCode::ServicePoint,
-            Journey::NeverScanned => StatusCode::NotYetInSystem,
+            JourneyKind::Delivered | JourneyKind::ExceptionThenDelivered | JourneyKind::Revised => {
+                StatusCode::Delivered
+            }
+            JourneyKind::ReturnedToSender => StatusCode::Exception,
+            JourneyKind::CollectionPoint => StatusCode::ServicePoint,
+            JourneyKind::NeverScanned => StatusCode::NotYetInSystem,
         };
         assert_eq!(parcel.ends_in(), expected);
     }
@@ -88,7 +90,7 @@ fn an_arrived_parcel_was_out_for_delivery_and_stays_arrived() {
 
 #[test]
 fn the_history_only_grows_and_old_events_stay_byte_for_byte_unless_revised() {
-    for parcel in every_parcel().filter(|parcel| parcel.journey != Journey::Revised) {
+    for parcel in every_parcel().filter(|parcel| parcel.journey != JourneyKind::Revised) {
         let mut before: Vec<String> = Vec::new();
         for (_, body) in answers(&parcel) {
             let events: Vec<String> = Tracking::parse(&body)
@@ -106,7 +108,7 @@ fn the_history_only_grows_and_old_events_stay_byte_for_byte_unless_revised() {
 #[test]
 fn the_revised_journey_revises_doubles_and_backfills() {
     for carrier in Carrier::ALL {
-        let parcel = Parcel::on(Journey::Revised, carrier, &label(1), 7, start());
+        let parcel = Parcel::on(JourneyKind::Revised, carrier, &label(1), 7, start());
         let lists: Vec<Vec<String>> = answers(&parcel)
             .iter()
             .map(|(_, body)| {
@@ -128,7 +130,7 @@ fn the_same_state_has_the_same_bytes() {
     for (elapsed, body) in answers(&one) {
         assert_eq!(body, other.answer(elapsed));
     }
-    let parcel = Parcel::on(Journey::Delivered, Carrier::Ups, &label(5), 42, start());
+    let parcel = Parcel::on(JourneyKind::Delivered, Carrier::Ups, &label(5), 42, start());
     let (a, b) = (parcel.passed(906), parcel.passed(1686) - Duration::from_millis(1));
     assert_eq!(parcel.answer(a), parcel.answer(b));
     assert_ne!(parcel.answer(b), parcel.answer(b + Duration::from_millis(1)));
@@ -141,7 +143,7 @@ fn labels_and_seeds_differ() {
     assert_eq!(numbers.len(), 500);
     let journeys: BTreeSet<&str> =
         (0..500).map(|n| Parcel::new(&label(n), 1, start()).journey.name()).collect();
-    assert_eq!(journeys.len(), Journey::ALL.len());
+    assert_eq!(journeys.len(), JourneyKind::ALL.len());
     assert_ne!(
         Parcel::new(&label(1), 1, start()).tracking_number,
         Parcel::new(&label(1), 2, start()).tracking_number
@@ -175,7 +177,7 @@ fn keys(object: &str) -> Vec<String> {
 
 #[test]
 fn keys_have_the_vendors_order() {
-    let parcel = Parcel::on(Journey::Delivered, Carrier::Fedex, &label(1), 7, start());
+    let parcel = Parcel::on(JourneyKind::Delivered, Carrier::Fedex, &label(1), 7, start());
     let body = parcel.answer(parcel.ends_after());
     assert_eq!(
         keys(std::str::from_utf8(&body).unwrap()).join(" "),
@@ -197,7 +199,7 @@ fn keys_have_the_vendors_order() {
 #[test]
 fn each_carrier_has_its_format() {
     let event = |carrier| {
-        let parcel = Parcel::on(Journey::Delivered, carrier, &label(1), 7, start());
+        let parcel = Parcel::on(JourneyKind::Delivered, carrier, &label(1), 7, start());
         let tracking = Tracking::parse(&parcel.answer(parcel.ends_after())).unwrap();
         let hub = tracking.events[6].clone();
         (hub, tracking)

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::ledger::Kind;
+use super::super::ledger::ViolationKind;
 use super::*;
 use crate::domain::messages::signature::{VerifyError, sign};
 
@@ -105,7 +105,7 @@ async fn repetitions_and_order_are_counted_per_path_and_label() {
     assert_eq!(accepted.unique(), ["msg_1", "msg_1", "msg_3", "msg_2", "msg_9"]);
     assert_eq!(accepted.repeated(), ["msg_1"]);
     let [violation] = accepted.violations() else { panic!("{:?}", accepted.violations()) };
-    assert_eq!(violation.kind, Kind::Reordered);
+    assert_eq!(violation.kind, ViolationKind::Reordered);
     assert_eq!(violation.to_string(), "se-1: seq 2 (msg_2) reached a after 3");
     let counts = handle.counts();
     assert_eq!((counts.received, counts.accepted, counts.unique, counts.repeated), (6, 6, 5, 1));

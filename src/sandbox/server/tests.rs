@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::super::{Carrier, Clock, Fault, FaultKind, Journey};
+use super::super::{Carrier, Clock, FaultKind, InjectedFault, JourneyKind};
 use super::*;
 use crate::domain::tracking::{StatusCode, Tracking};
 
@@ -79,7 +79,7 @@ async fn a_parcel_travels_from_unknown_to_delivered() {
     let (ms, clock) = hand_set();
     let sandbox = run(SandboxOptions { clock, time_factor: 1000.0, ..Default::default() }).await;
     let label = "se-1".parse().unwrap();
-    sandbox.handle.create_on(&label, Journey::Delivered, Carrier::Fedex);
+    sandbox.handle.create_on(&label, JourneyKind::Delivered, Carrier::Fedex);
     let first = sandbox.get("/v2/labels/se-1/track").await;
     assert_eq!(first.status, 200);
     assert_eq!(first.header("content-type"), Some("application/json; charset=utf-8"));
@@ -223,12 +223,12 @@ async fn answers_follow_the_script_and_then_the_parcel_again() {
 
 #[tokio::test]
 async fn faults_can_be_set_and_removed() {
-    let faults = vec![Fault::new(FaultKind::Fail(500), 1.0)];
+    let faults = vec![InjectedFault::new(FaultKind::Fail(500), 1.0)];
     let sandbox = run(SandboxOptions { faults, ..Default::default() }).await;
     let failed = sandbox.get("/v2/labels/se-1/track").await;
     assert_eq!((failed.status, failed.body.as_str()), (500, ""));
     assert_eq!(failed.header("content-type"), Some("text/plain"));
-    sandbox.handle.set_faults(vec![Fault::new(FaultKind::Garble, 1.0)]);
+    sandbox.handle.set_faults(vec![InjectedFault::new(FaultKind::Garble, 1.0)]);
     for _ in 0..3 {
         let garbled = sandbox.get("/v2/labels/se-1/track").await;
         assert_eq!(garbled.status, 200);
@@ -263,7 +263,7 @@ async fn replays_files_and_recorded_journeys() {
     let sandbox = run(SandboxOptions {
         auto: false,
         replay: Some(dir.path().to_owned()),
-        journeys: super::super::Recorded::read(row).unwrap(),
+        journeys: super::super::RecordedJourney::read(row).unwrap(),
         ..Default::default()
     })
     .await;

@@ -109,7 +109,8 @@ pub(super) async fn settle(
                 health.set_url(&attempt.subscriber.url_digest(), attempt.settled_at);
             }
             let episode_at = health.episode_at;
-            let (settlement, change) = health.record(&finished_attempt(attempt, progress), attempt.settled_at);
+            let (settlement, change) =
+                health.record(&finished_attempt(attempt, progress), attempt.settled_at);
             if let Some(change) = change {
                 let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
                 changes.push((index, change, health.clone(), episode_at));

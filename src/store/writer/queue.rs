@@ -23,7 +23,7 @@ pub(super) type OwnTransaction =
 /// A job of the writer.
 pub(super) enum Job {
     Poll(Box<PollRecord>, oneshot::Sender<Result<RecordResult, StoreError>>),
-    PollBatch(Box<PollBatch>, oneshot::Sender<Result<(), StoreError>>),
+    Flush(Box<PollBatch>, oneshot::Sender<Result<(), StoreError>>),
     Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
     OwnTransaction(OwnTransaction),
     /// An empty transaction.

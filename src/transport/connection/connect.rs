@@ -114,7 +114,10 @@ async fn through_proxy(
 }
 
 /// `CONNECT host:port`.
-fn connect_request(origin: &Origin, credentials: Option<&HeaderValue>) -> Result<Request<Full<Bytes>>, Failure> {
+fn connect_request(
+    origin: &Origin,
+    credentials: Option<&HeaderValue>,
+) -> Result<Request<Full<Bytes>>, Failure> {
     let host = if origin.host.contains(':') { format!("[{}]", origin.host) } else { origin.host.clone() };
     let authority = format!("{host}:{}", origin.port);
     let mut request =

@@ -55,9 +55,9 @@ pub(super) struct EndedPoll {
 
 pub(super) enum PollResult {
     /// The only result is the time of the next poll, in memory.
-    UnchangedPlan(Box<UnchangedPlan>),
+    Unchanged(Box<UnchangedPlan>),
     /// The result was written; the label as it is now.
-    RecordResult(Box<LabelRecord>),
+    Recorded(Box<LabelRecord>),
     /// The registry changed or removed the label during the poll; nothing was written.
     Superseded,
 }
@@ -207,7 +207,11 @@ impl PollEffect {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
         let own = plan.measurements.iter().filter(|measurement| measurement.kind == freshness::Kind::Own);
-        Self { status, messages: plan.messages.len(), noticed: own.map(|measurement| measurement.delivered).collect() }
+        Self {
+            status,
+            messages: plan.messages.len(),
+            noticed: own.map(|measurement| measurement.delivered).collect(),
+        }
     }
 }
 

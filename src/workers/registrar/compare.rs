@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::{MISSING, blocking};
 use crate::clock::Stopwatch;
-use crate::config::{Comparison, LabelSources, Place, Reading};
+use crate::config::{Comparison, FileNumber, LabelReading, LabelSources};
 use crate::domain::label::Registration;
 use crate::domain::time::later;
 use crate::store::labels::CHUNK;
@@ -68,13 +68,13 @@ impl MissingLabels {
 pub(super) async fn apply(
     store: &Store,
     sources: &Arc<LabelSources>,
-    mut reading: Reading,
+    mut reading: LabelReading,
     kept: HashSet<PathBuf>,
     missing: &mut MissingLabels,
     now: Timestamp,
 ) -> Result<AppliedChanges, StoreError> {
     let keys = keys(store, &reading.files).await?;
-    let places: HashMap<&Path, Place> =
+    let places: HashMap<&Path, FileNumber> =
         (1..).zip(&reading.files).map(|(place, path)| (path.as_path(), place)).collect();
     // The state of each file that the database knows: read (with its number), kept, or gone.
     let mut place_of = HashMap::new();
@@ -152,7 +152,7 @@ async fn keys(store: &Store, files: &[PathBuf]) -> Result<HashMap<PathBuf, i64>,
 async fn register(
     store: &Store,
     sources: &Arc<LabelSources>,
-    mut reading: Reading,
+    mut reading: LabelReading,
     keys: Vec<Option<i64>>,
     wanted: usize,
     now: Timestamp,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{FoundFile, Scan, Stamp};
+use crate::config::{FileScan, FileStamp, FoundFile};
 use crate::domain::time::later;
 
 /// A file is read after this time without a change.
@@ -16,7 +16,7 @@ const MAX_BUSY: SignedDuration = SignedDuration::from_secs(10);
 /// A file as the last scan found it.
 #[derive(Debug)]
 struct SeenFile {
-    stamp: Stamp,
+    stamp: FileStamp,
     /// The time of its last change.
     since: Timestamp,
     /// Since when it has been changing without being read.
@@ -24,7 +24,7 @@ struct SeenFile {
     /// The last change replaced the file by another one.
     replaced: bool,
     /// Its state when it was read.
-    read: Option<Stamp>,
+    read: Option<FileStamp>,
 }
 
 impl SeenFile {
@@ -45,7 +45,7 @@ pub(super) struct Files {
 impl Files {
     /// Applies a scan. Returns whether files must be read: a complete file was not read in this state, or a file that
     /// was read is gone.
-    pub(super) fn note(&mut self, scan: &Scan, now: Timestamp) -> bool {
+    pub(super) fn note(&mut self, scan: &FileScan, now: Timestamp) -> bool {
         let first = self.now.is_none();
         self.now = Some(now);
         // The clock may have been set back.
@@ -81,7 +81,7 @@ impl Files {
     }
 
     /// A file that exists only briefly, such as a draft, is not reported.
-    fn note_left_out(&mut self, scan: &Scan, now: Timestamp, first: bool) {
+    fn note_left_out(&mut self, scan: &FileScan, now: Timestamp, first: bool) {
         let since = if first { now.checked_sub(SETTLE_TIME).unwrap_or(now) } else { now };
         let before = std::mem::take(&mut self.left_out);
         for left_out in &scan.left_out {
@@ -97,7 +97,7 @@ impl Files {
     }
 
     /// Returns the files that may be read, and the paths of files that are still changing.
-    pub(super) fn settled(&self, scan: &Scan, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
+    pub(super) fn settled(&self, scan: &FileScan, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
         let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
         let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
             scan.files.iter().cloned().partition(at_rest);
@@ -108,7 +108,7 @@ impl Files {
     }
 
     /// Marks all files of the scan except `pending` as read.
-    pub(super) fn read(&mut self, scan: &Scan, pending: &[PathBuf]) {
+    pub(super) fn read(&mut self, scan: &FileScan, pending: &[PathBuf]) {
         let pending: HashSet<&Path> = pending.iter().map(PathBuf::as_path).collect();
         for file in scan.files.iter().filter(|file| !pending.contains(file.path.as_path())) {
             if let Some(seen) = self.seen.get_mut(&file.path) {

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::{self, Stopwatch};
-use crate::config::{Fault, LabelSources, LeftOut, Scan};
+use crate::config::{Fault, FileScan, LabelSources, LeftOut};
 use crate::domain::time::later;
 use crate::notices::Notices;
 use crate::store::{Store, StoreError};
@@ -63,7 +63,7 @@ pub async fn run(
             let sources = wanted.borrow_and_update().clone();
             if let Some(sources) = sources {
                 // The watches start before the first scan, so that no change is missed.
-                watching.follow(watching::interests(&sources, &Scan::default()));
+                watching.follow(watching::interests(&sources, &FileScan::default()));
                 registrar.configure(sources);
             }
         }
@@ -119,7 +119,7 @@ pub struct Registrar {
     sources: Wanted,
     /// The configuration changed, so everything is read.
     forced: bool,
-    scan: Scan,
+    scan: FileScan,
     files: Files,
     missing: MissingLabels,
     /// The files that are left out, as logged and recorded; `None` before the first step.
@@ -136,7 +136,7 @@ impl Registrar {
             store,
             sources: None,
             forced: false,
-            scan: Scan::default(),
+            scan: FileScan::default(),
             files: Files::default(),
             missing: MissingLabels::default(),
             left_out: None,
@@ -152,7 +152,7 @@ impl Registrar {
     }
 
     /// The scan of the last step.
-    fn last_scan(&self) -> Option<(&LabelSources, &Scan)> {
+    fn last_scan(&self) -> Option<(&LabelSources, &FileScan)> {
         self.sources.as_deref().map(|sources| (sources, &self.scan))
     }
 

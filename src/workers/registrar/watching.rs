@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use futures_util::StreamExt as _;
 use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use crate::config::{LabelSources, Scan, fits};
+use crate::config::{FileScan, LabelSources, fits};
 
 /// The largest number of files with a watch of their own.
 const FILES: usize = 1_000;
@@ -56,7 +56,7 @@ impl Interest {
 }
 
 /// Returns all paths to watch for these sources, given the current targets of their names.
-pub(super) fn interests(sources: &LabelSources, scan: &Scan) -> BTreeMap<PathBuf, Interest> {
+pub(super) fn interests(sources: &LabelSources, scan: &FileScan) -> BTreeMap<PathBuf, Interest> {
     let mut interests = BTreeMap::new();
     for (folder, name) in sources.names() {
         steps_to(folder, &mut interests, 0);

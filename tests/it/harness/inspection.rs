@@ -7,8 +7,8 @@ use jsonschema::Validator;
 use serde_json::Value;
 use standardwebhooks::Webhook;
 use trackpost::domain::tracking::replace_lone_surrogates;
-use trackpost::sandbox::ledger::{Accepted, Follows, Kind, Served, Violation, audit};
-use trackpost::sandbox::{Callback, ReceiverHandle};
+use trackpost::sandbox::ledger::{Accepted, Follows, Served, Violation, ViolationKind, audit};
+use trackpost::sandbox::{ReceivedCallback, ReceiverHandle};
 use trackpost::store;
 
 use super::SECRET;
@@ -34,7 +34,7 @@ pub fn inspect(database: &Path, served: &Served, receiver: &ReceiverHandle, same
     let found = audit(served, &receiver.accepted(), &[], None, None);
     // These hold in every test. Other checks do not: some tests refuse signatures, replay older messages, or write
     // messages without an answer of the API.
-    let never = |kind| kind == Kind::Duplicated || (kind == Kind::Rewritten && same_bodies);
+    let never = |kind| kind == ViolationKind::Duplicated || (kind == ViolationKind::Rewritten && same_bodies);
     let found: Vec<&Violation> = found.iter().filter(|violation| never(violation.kind)).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -52,7 +52,7 @@ pub async fn check_received(
 }
 
 /// Verifies with the official library. Its clock differs from the test's, so the timestamp is not checked.
-fn signed(callback: &Callback) {
+fn signed(callback: &ReceivedCallback) {
     let header = |name| callback.header(name).unwrap_or_else(|| panic!("{name} is missing"));
     let timestamp = header("webhook-timestamp").parse().expect("whole seconds");
     let token = Webhook::new(SECRET).unwrap().sign(header("webhook-id"), timestamp, &callback.body).unwrap();
@@ -65,7 +65,7 @@ fn signed(callback: &Callback) {
 }
 
 /// Validates against the shipped schemas, selected by `type`, else by `resource_type`.
-fn valid(callbacks: &[Callback]) {
+fn valid(callbacks: &[ReceivedCallback]) {
     let mut validators: HashMap<String, Validator> = HashMap::new();
     for callback in callbacks {
         // A lone surrogate is valid JSON, but serde rejects it.

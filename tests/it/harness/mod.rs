@@ -26,7 +26,7 @@ use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::sandbox::ledger::Follows;
 use trackpost::sandbox::{
-    Answer, Callback, Clock, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
+    Answer, Clock, ReceivedCallback, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
 use trackpost::store::Store;
@@ -288,7 +288,7 @@ impl Harness {
     }
 
     /// Returns the callbacks to a subscriber, with any answer.
-    pub fn callbacks(&self, subscriber: &str) -> Vec<Callback> {
+    pub fn callbacks(&self, subscriber: &str) -> Vec<ReceivedCallback> {
         let path = format!("/{subscriber}");
         self.receiver.callbacks().into_iter().filter(|delivery| delivery.path == path).collect()
     }

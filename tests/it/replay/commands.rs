@@ -1,6 +1,6 @@
 //! The commands `replay` and `deliveries retry`: their output and their deliveries.
 
-use trackpost::sandbox::{Answer, Callback, SandboxOptions};
+use trackpost::sandbox::{Answer, ReceivedCallback, SandboxOptions};
 
 use super::PENDING;
 use crate::harness::child::{Site, until};
@@ -89,7 +89,7 @@ async fn a_new_subscriber_gets_stored_messages_by_replay() {
     daemon.stop().await;
     let all = site.receiver.callbacks();
     let of = |path: &str| all.iter().filter(|callback| callback.path == path).collect::<Vec<_>>();
-    let updated = |callback: &Callback| callback.kind.as_deref() == Some("tracking.updated");
+    let updated = |callback: &ReceivedCallback| callback.kind.as_deref() == Some("tracking.updated");
     let arrived = of("/orders").into_iter().find(|callback| updated(callback)).unwrap();
     assert_eq!(of("/shop")[0].message_id, arrived.message_id);
     assert_eq!(of("/few")[0].kind.as_deref(), Some("tracking.delivered"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use trackpost::domain::messages::subscriber::{Format, SubscriberName};
 use trackpost::domain::messages::{MessageType, account_message};
-use trackpost::sandbox::{Answer, Callback};
+use trackpost::sandbox::{Answer, ReceivedCallback};
 use trackpost::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
 use trackpost::store::upkeep::RetentionLimits;
 
@@ -62,7 +62,7 @@ fn received_from(harness: &Harness, start: usize) -> Vec<(u64, u16)> {
         .collect()
 }
 
-fn head(callback: &Callback) -> (Option<String>, Option<u64>, Vec<u8>) {
+fn head(callback: &ReceivedCallback) -> (Option<String>, Option<u64>, Vec<u8>) {
     (callback.message_id.clone(), callback.seq, callback.body.to_vec())
 }
 
@@ -183,8 +183,9 @@ async fn a_dead_delivery_is_retried_by_hand() {
     harness.register(&["se-1", "se-2"]).await;
     harness.says("se-1", &in_transit());
     harness.says("se-2", &in_transit());
-    let bad =
-        |callback: &Callback| callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1));
+    let bad = |callback: &ReceivedCallback| {
+        callback.label_id.as_deref() == Some("se-1") && callback.seq == Some(nth(1))
+    };
     harness.receiver.answer_by(move |callback| bad(callback).then(|| Answer::status(400)));
     harness.poll().await;
     harness.pass(seconds(1));

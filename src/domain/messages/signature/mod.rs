@@ -88,7 +88,7 @@ pub enum VerifyError {
     #[error("webhook-timestamp is {0} s from now; receivers refuse more than {TOLERANCE_SECONDS}")]
     Skewed(i64),
     #[error("webhook-signature is not a list of version,base64 with single spaces: {0:?}")]
-\ \ \ \ Malformed(String),
+    Malformed(String),
     #[error("webhook-signature has no v1 token")]
     NoV1,
     #[error("no v1 signature matches this secret and these bytes")]

@@ -15,7 +15,7 @@ use crate::domain::tracking::reading::Reading;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountSignal {
     /// The API answered the poll; the account works.
-\ \ \ \ Good,
+    Good,
     /// 401, 402; a 400 or 403 that speaks of the account.
     Unauthorized { detail: String },
     /// Any other 4xx. It concerns the label, unless several labels in a row get the same refusal.

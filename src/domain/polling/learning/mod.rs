@@ -4,8 +4,8 @@
 //! since the last change, and by hour and weekday at the destination. Changes divided by seconds are the rate of changes,
 //! which shows when a poll is worth most. Waits without a change count too. Nothing is kept about a single label.
 
-mod suggest;
 mod counts;
+mod suggest;
 
 use std::collections::BTreeMap;
 
@@ -126,8 +126,10 @@ impl LearnedRates {
             .into_iter()
             .rev()
             .filter_map(|carrier| self.groups.get_key_value(&RateGroup { carrier, state }));
-        let best =
-            fits.clone().find(|(_, rate_counts)| rate_counts.changes() >= ENOUGH_CHANGES).or_else(|| fits.next_back());
+        let best = fits
+            .clone()
+            .find(|(_, rate_counts)| rate_counts.changes() >= ENOUGH_CHANGES)
+            .or_else(|| fits.next_back());
         best.filter(|(_, rate_counts)| rate_counts.changes() >= MIN_CHANGES)
     }
 

@@ -56,7 +56,8 @@ impl<'a> PollRates<'a> {
             let roots: f64 = counts.iter().map(|count| (count.seconds * count.changes / rate).sqrt()).sum();
             roots / rate_counts.seconds()
         };
-        let roots = mean_root(&rate_counts.ages) * mean_root(&rate_counts.hours) * mean_root(&rate_counts.weekdays);
+        let roots =
+            mean_root(&rate_counts.ages) * mean_root(&rate_counts.hours) * mean_root(&rate_counts.weekdays);
         let share = if group.state == RowName::OutForDelivery { POLL_SHARE_OUT } else { POLL_SHARE };
         Self { group, rate_counts, base: share * polls / (rate_counts.seconds() * roots) }
     }

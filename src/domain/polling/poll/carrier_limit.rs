@@ -31,7 +31,11 @@ pub(super) fn plan(
 }
 
 /// Returns the carrier that limits requests and the end of its wait.
-pub fn throttled_carrier(reading: &Reading, label: &LabelRecord, now: Timestamp) -> Option<(String, Timestamp)> {
+pub fn throttled_carrier(
+    reading: &Reading,
+    label: &LabelRecord,
+    now: Timestamp,
+) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
     let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
     let until = now.saturating_add(SignedDuration::try_from(carrier_wait(*retry_after)).ok()?);

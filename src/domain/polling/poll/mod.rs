@@ -4,10 +4,10 @@
 //! the account. The store writes it in one transaction.
 
 mod answer;
+mod carrier_limit;
 mod diff;
 mod failing;
 pub mod gaps;
-mod carrier_limit;
 
 use std::time::Duration;
 

@@ -72,7 +72,11 @@ fn requests_are_reserved_before_they_are_sent() {
     assert_eq!(limiter.acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(3));
     limiter.add_reserved(3);
     assert!(limiter.acquire(RequestKind::Poll, at(0)).is_ok());
-    assert_eq!((limiter.take_reserved(), limiter.take_reserved()), (2, 0), "unsent requests are returned once");
+    assert_eq!(
+        (limiter.take_reserved(), limiter.take_reserved()),
+        (2, 0),
+        "unsent requests are returned once"
+    );
     assert_eq!(unreserved(60, 50).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(2));
     assert_eq!(unreserved(5, 0).acquire(RequestKind::Poll, at(0)).unwrap_err().reserve, Some(1));
 }
