@@ -23,8 +23,8 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::retry_after;
 use crate::shortage;
 use crate::transport::{
-    AnswerBody, ConnectionLimits, ExchangeProgress, Failure, FailureCause, HttpAnswer, Settings, Transport,
-    check_literal, shown_location,
+    AnswerBody, ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings,
+    Transport, check_literal, shown_location,
 };
 use redaction::Redaction;
 
@@ -171,8 +171,8 @@ impl WebhookClient {
         }
     }
 
-    fn broken(&self, failure: Failure, now: Timestamp) -> Attempt {
-        let Failure { fault, detail } = failure;
+    fn broken(&self, failure: ExchangeFailure, now: Timestamp) -> Attempt {
+        let ExchangeFailure { fault, detail } = failure;
         let outcome = match fault {
             FailureCause::Ours => {
                 shortage::note(&detail, now);

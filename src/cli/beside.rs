@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::Failure;
-use super::args::Beside;
+use super::args::OtherSignatureArgs;
 use crate::domain::messages::signature::hmac_header::HmacHeader;
 use crate::domain::messages::signature::inspect::Inspection;
 use crate::domain::messages::signature::jwks;
@@ -17,13 +17,13 @@ use crate::domain::secret::Hidden;
 
 /// Keys and secrets to check with.
 #[derive(Debug)]
-pub struct Checks {
+pub struct OtherSignatures {
     keys: Option<Vec<PublicKey>>,
     hmac: Option<HmacHeader>,
 }
 
-impl Checks {
-    pub fn read(what: &Beside) -> Result<Self, Failure> {
+impl OtherSignatures {
+    pub fn read(what: &OtherSignatureArgs) -> Result<Self, Failure> {
         let keys = what.jwks.as_deref().map(keys).transpose()?;
         let hmac = what.hmac_secret.as_ref().map(|secret| HmacHeader {
             name: what.hmac_header.clone(),

@@ -28,11 +28,11 @@ struct Explanation<'a> {
     interval: Option<String>,
     stretch: f64,
     reasons: Vec<String>,
-    recent: Vec<Recent<'a>>,
+    recent: Vec<RecentPoll<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Recent<'a> {
+struct RecentPoll<'a> {
     at: Option<String>,
     outcome: &'a str,
     status: Option<u16>,
@@ -63,7 +63,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         interval: reason.map(|reason| duration::format(reason.interval())),
         stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
         reasons: reasons(&facts),
-        recent: detail.recent_polls.iter().map(Recent::of).collect(),
+        recent: detail.recent_polls.iter().map(RecentPoll::of).collect(),
     };
     if what.listing.json {
         output::json_lines(&[explanation])?;
@@ -73,7 +73,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl<'a> Recent<'a> {
+impl<'a> RecentPoll<'a> {
     fn of(summary: &'a PollSummary) -> Self {
         Self {
             at: Timestamp::from_millisecond(summary.at).ok().map(instant),

@@ -55,7 +55,7 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
 /// Fields of a carrier event that are printed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Scan {
+struct ScanFields {
     occurred_at: Text,
     carrier_occurred_at: Text,
     description: Text,
@@ -66,7 +66,7 @@ struct Scan {
     country_code: Text,
 }
 
-impl Scan {
+impl ScanFields {
     /// Returns the carrier's local time, if the API has it.
     fn time(&self) -> Option<&str> {
         self.carrier_occurred_at.as_deref().or(self.occurred_at.as_deref())
@@ -86,7 +86,8 @@ impl Scan {
 }
 
 fn event_row(event: &EventView) -> [String; 7] {
-    let scan: Scan = serde_json::from_str(&replace_lone_surrogates(event.event.get())).unwrap_or_default();
+    let scan: ScanFields =
+        serde_json::from_str(&replace_lone_surrogates(event.event.get())).unwrap_or_default();
     let marks = [
         event.late.then(|| "late".to_owned()),
         event.retracted_at.map(|at| format!("retracted {}", instant(Some(at)))),

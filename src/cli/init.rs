@@ -165,7 +165,7 @@ mod tests {
             let loaded = Config::load(&folder.path().join(CONFIG), &Environment::default());
             let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(loaded.label_faults, []);
-            assert_eq!(loaded.sources.read_all().roll.labels(), if sandbox { 3 } else { 0 });
+            assert_eq!(loaded.sources.read_all().label_set.labels(), if sandbox { 3 } else { 0 });
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::args;
-use super::beside::Checks;
+use super::beside::OtherSignatures;
 use super::sandbox::no_bind;
 use super::{Failure, output};
 use crate::daemon::stop_signal;
@@ -22,7 +22,7 @@ use crate::sandbox::{Answer, ReceivedCallback, Receiver, ReceiverOptions, Verifi
 pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     let secrets = secrets(&what.secret)?;
     let checked = !secrets.is_empty();
-    let checks = Checks::read(&what.beside)?;
+    let checks = OtherSignatures::read(&what.beside)?;
     let stopped = stop_signal()?;
     let (watch, mut callbacks) = mpsc::unbounded_channel();
     let options = ReceiverOptions {
@@ -69,11 +69,15 @@ fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
     }
 }
 
-fn shown(callback: &ReceivedCallback, checks: &Checks, json: bool) -> Result<String, serde_json::Error> {
+fn shown(
+    callback: &ReceivedCallback,
+    checks: &OtherSignatures,
+    json: bool,
+) -> Result<String, serde_json::Error> {
     let beside =
         checks.any().then(|| checks.inspect(|name| callback.header(name), &callback.body, callback.at));
     if json {
-        let shown = Shown::of(callback, beside.as_ref());
+        let shown = ShownCallback::of(callback, beside.as_ref());
         Ok(serde_json::to_string(&shown)? + "\n")
     } else {
         Ok(format!("{}{}\n", line(callback), beside.as_ref().map(other_signatures).unwrap_or_default()))
@@ -131,7 +135,7 @@ fn line(callback: &ReceivedCallback) -> String {
 
 /// Callback as printed by `--json`.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ShownCallback<'a> {
     at: String,
     path: &'a str,
     #[serde(rename = "type")]
@@ -148,17 +152,17 @@ struct Shown<'a> {
     answered: Option<u16>,
     bytes: usize,
     headers: BTreeMap<&'a str, String>,
-    body: Body<'a>,
+    body: ShownBody<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Body<'a> {
+enum ShownBody<'a> {
     Json(&'a RawValue),
     Text(String),
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ShownCallback<'a> {
     fn of(callback: &'a ReceivedCallback, beside: Option<&Inspection>) -> Self {
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in &callback.headers {
@@ -187,10 +191,10 @@ impl<'a> Shown<'a> {
 }
 
 /// Returns the body as received if it is JSON on one line, else as a string.
-fn body(bytes: &[u8]) -> Body<'_> {
+fn body(bytes: &[u8]) -> ShownBody<'_> {
     match serde_json::from_slice::<&RawValue>(bytes) {
-        Ok(raw) if !raw.get().contains(['\n', '\r']) => Body::Json(raw),
-        _ => Body::Text(String::from_utf8_lossy(bytes).into_owned()),
+        Ok(raw) if !raw.get().contains(['\n', '\r']) => ShownBody::Json(raw),
+        _ => ShownBody::Text(String::from_utf8_lossy(bytes).into_owned()),
     }
 }
 
@@ -222,13 +226,13 @@ mod tests {
     fn checks_of_other_signatures_are_described() {
         use crate::domain::messages::signature::jwks::{self, VendorHeaders};
 
-        let beside = args::Beside {
+        let beside = args::OtherSignatureArgs {
             jwks: None,
             hmac_secret: Some("s3cret".to_owned()),
             hmac_header: "X-Sum".to_owned(),
             hmac_prefix: String::new(),
         };
-        let checks = Checks::read(&beside).unwrap();
+        let checks = OtherSignatures::read(&beside).unwrap();
         let sum = "f6ee94e5c0dd6f0ef9bc2bd1e3d2d4cd4d2a4bd6dcbc4d0d80ea8ae2f5c2d3a1";
         let found =
             |value| checks.inspect(|name| (name == "x-sum").then_some(value), b"{}", Timestamp::UNIX_EPOCH);

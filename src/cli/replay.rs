@@ -33,7 +33,7 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
     }
     let mut choice =
         Choice { state: what.state.as_deref(), wants: ReplayFilter::new(subscriber), waiting: 0 };
-    let mut summary = Summary::default();
+    let mut summary = ReplaySummary::default();
     let mut progress = Progress::new("replay", Unit::Items("messages"), None);
     for label in labels(&store, what.label.as_deref()).await? {
         let span = ReplaySpan { since, until, label };
@@ -132,7 +132,7 @@ fn wait(place: u64, rate: Option<u32>) -> SignedDuration {
 }
 
 #[derive(Debug, Default)]
-struct Summary {
+struct ReplaySummary {
     chosen: u64,
     pending: u64,
     delivered: u64,
@@ -145,7 +145,7 @@ struct Summary {
     last: Option<StoredMessage>,
 }
 
-impl Summary {
+impl ReplaySummary {
     fn add(&mut self, stored: &StoredMessage) {
         self.chosen += 1;
         *match stored.before {
@@ -175,7 +175,7 @@ impl Summary {
     }
 }
 
-fn print_summary(summary: &Summary, what: &Replay, subscriber: &Subscriber) {
+fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber) {
     let name = &subscriber.name;
     if summary.chosen == 0 {
         let waiting = match summary.waiting {

@@ -23,8 +23,8 @@ use crate::store::views::subscribers::SubscriberView;
 
 /// Status as printed by `--json`.
 #[derive(Debug, Serialize)]
-struct Status {
-    daemon: Daemon,
+struct StatusReport {
+    daemon: DaemonStatus,
     database: String,
     /// Problems, the most urgent first.
     attention: Vec<Degraded>,
@@ -32,17 +32,17 @@ struct Status {
     /// Number of labels in each state.
     labels: BTreeMap<String, u64>,
     subscribers: Vec<SubscriberView>,
-    label_files_left_out: Vec<LeftOut>,
+    label_files_left_out: Vec<LeftOutFile>,
 }
 
 #[derive(Debug, Serialize)]
-struct Daemon {
+struct DaemonStatus {
     runs: bool,
     pid: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
-struct LeftOut {
+struct LeftOutFile {
     path: String,
     problem: String,
     hint: Option<String>,
@@ -56,14 +56,14 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
     let mut attention = attention::degraded(&store, &configured, clock::now()).await?;
     attention.extend(of_daemon(record.as_ref()));
     attention.sort_by_key(|degraded| degraded.what);
-    let left_out = store.label_files_left_out().await?.into_iter().map(|file| LeftOut {
+    let left_out = store.label_files_left_out().await?.into_iter().map(|file| LeftOutFile {
         path: file.path,
         problem: file.problem.unwrap_or_default(),
         hint: file.hint,
         since: file.since.and_then(|since| Timestamp::from_millisecond(since).ok()).map(output::instant),
     });
-    let status = Status {
-        daemon: Daemon {
+    let status = StatusReport {
+        daemon: DaemonStatus {
             runs: record.is_some(),
             pid: record.map(|record| record.pid).filter(|pid| *pid != 0),
         },
@@ -93,7 +93,7 @@ fn of_daemon(record: Option<&DaemonRecord>) -> Option<Degraded> {
     Some(Degraded::new(What::Reload, None, None, detail))
 }
 
-fn print(status: &Status) {
+fn print(status: &StatusReport) {
     if status.attention.is_empty() {
         output::line("nothing needs attention");
     } else {

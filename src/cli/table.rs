@@ -32,11 +32,11 @@ pub fn instant(at: Option<Timestamp>) -> String {
 pub struct Table<const N: usize> {
     heading: [&'static str; N],
     least: &'static [&'static str],
-    layout: Option<Layout>,
+    layout: Option<TableLayout>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Layout {
+enum TableLayout {
     /// The columns that are printed, with their widths.
     Columns(Vec<(usize, usize)>),
     /// A block of fields per row.
@@ -61,19 +61,19 @@ impl<const N: usize> Table<N> {
         let (names, least) = (&self.heading, self.least);
         let layout = self.layout.get_or_insert_with(|| {
             let all: Vec<&[String; N]> = std::iter::once(&heading).chain(&rows).collect();
-            Layout::of(&all, names, least, limit)
+            TableLayout::of(&all, names, least, limit)
         });
         match layout {
-            Layout::Columns(columns) => {
+            TableLayout::Columns(columns) => {
                 let heading = first.then(|| line(&heading, columns));
                 heading.into_iter().chain(rows.iter().map(|row| line(row, columns))).collect()
             }
-            Layout::Blocks => rows.iter().map(|row| block(&self.heading, row)).collect(),
+            TableLayout::Blocks => rows.iter().map(|row| block(&self.heading, row)).collect(),
         }
     }
 }
 
-impl Layout {
+impl TableLayout {
     fn of<const N: usize>(
         rows: &[&[String; N]],
         names: &[&str; N],

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::args;
-use super::beside::Checks;
+use super::beside::OtherSignatures;
 use super::{Failure, output};
 use crate::clock;
 use crate::domain::messages::signature::SignedHeaders;
@@ -29,7 +29,7 @@ pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     if let Some(secret) = &what.secret {
         found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
     }
-    found = found.and(Checks::read(&what.beside)?.inspect(|name| headers.named(name), &body, now));
+    found = found.and(OtherSignatures::read(&what.beside)?.inspect(|name| headers.named(name), &body, now));
     output::print(&steps(&found));
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::draft::UncheckedRow;
 use super::fault::Fault;
 use super::label_files::FilesEntry;
-use super::roll::{self, BoundedFaults, check};
+use super::label_set::{self, BoundedFaults, check};
 use super::sources::LabelSources;
 use super::table::{At, Extent};
 use crate::domain::label::{AccountName, LabelKey, Registration, Source};
@@ -73,10 +73,10 @@ fn inline(
     let mut places: HashMap<LabelKey, usize> = HashMap::new();
     let (place, list) = (at.place, at.name());
     for (row, label) in (1..).zip(labels) {
-        let at = roll::RowPosition { place, list: Some(&list), row };
+        let at = label_set::RowPosition { place, list: Some(&list), row };
         let draft = UncheckedRow::of_json(label);
         match draft.and_then(|draft| check(accounts, draft, Source::Config)) {
-            Err(slip) => faults.push(|| at.fault(slip)),
+            Err(row_fault) => faults.push(|| at.fault(row_fault)),
             Ok(label) => match places.get(&label.key) {
                 None => {
                     places.insert(label.key.clone(), found.len());

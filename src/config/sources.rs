@@ -1,7 +1,7 @@
 //! Sources of labels: the configuration itself, and label files. Files are read apart from the configuration, as a stream; a
 //! file that cannot be read does not stop the others.
 //!
-//! A reading goes over the files once and builds a [`LabelSet`]. Comparing the registry with the roll finds the labels that the
+//! A reading goes over the files once and builds a [`LabelSet`]. Comparing the registry with the label_set finds the labels that the
 //! registry lacks; only if there are any, a second pass reads their rows.
 
 use std::ops::ControlFlow;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::fault::Fault;
 use super::label_files::{FileScan, FilesEntry, FoundFile, LeftOut, open};
-use super::roll::{BoundedFaults, Conflicts, FileNumber, LabelSet, MOST_FILES, RowPosition, check};
+use super::label_set::{BoundedFaults, Conflicts, FileNumber, LabelSet, MOST_FILES, RowPosition, check};
 use super::rows::each_draft;
 use crate::domain::label::{AccountName, Registration, Source};
 
@@ -26,7 +26,7 @@ pub struct LabelSources {
 /// The result of reading all sources.
 #[derive(Debug, Default)]
 pub struct LabelReading {
-    pub roll: LabelSet,
+    pub label_set: LabelSet,
     /// The files that were read, in order; the first has place 1.
     pub files: Vec<PathBuf>,
     /// Files that turned out to be unreadable.
@@ -73,9 +73,10 @@ impl LabelSources {
 
     /// Reads the labels of the configuration and of `files`.
     pub fn read(&self, mut files: Vec<FoundFile>) -> LabelReading {
-        let mut reading = LabelReading { roll: LabelSet::new(&self.accounts), ..LabelReading::default() };
+        let mut reading =
+            LabelReading { label_set: LabelSet::new(&self.accounts), ..LabelReading::default() };
         let (mut faults, mut warnings) = (BoundedFaults::default(), BoundedFaults::default());
-        self.inline.iter().for_each(|label| reading.roll.add(label, 0));
+        self.inline.iter().for_each(|label| reading.label_set.add(label, 0));
         for file in files.split_off(files.len().min(MOST_FILES)) {
             let fault =
                 Fault::new(file.place(), "", format!("is beyond the {MOST_FILES} files that are read"))
@@ -83,13 +84,13 @@ impl LabelSources {
             reading.left_out.push(LeftOut { path: file.path, fault });
         }
         for file in files {
-            let mark = reading.roll.mark();
+            let mark = reading.label_set.mark();
             let place = FileNumber::try_from(reading.files.len() + 1).unwrap_or(FileNumber::MAX);
             let mut wrong = Vec::new();
             let mut wrong_count = 0_usize;
             let read = each_label(&file, &self.accounts, &mut |_, label| {
                 match label {
-                    Ok(label) => reading.roll.add(&label, place),
+                    Ok(label) => reading.label_set.add(&label, place),
                     Err(fault) => {
                         wrong_count += 1;
                         if wrong.len() < super::SHOWN_PER_PLACE {
@@ -108,12 +109,12 @@ impl LabelSources {
                     reading.files.push(file.path);
                 }
                 Err(fault) => {
-                    reading.roll.cut(&mark);
+                    reading.label_set.cut(&mark);
                     reading.left_out.push(LeftOut { path: file.path, fault });
                 }
             }
         }
-        let (conflicts, count) = reading.roll.seal();
+        let (conflicts, count) = reading.label_set.seal();
         if !conflicts.is_empty() {
             self.name_conflicts(&reading.files, conflicts, count, &mut warnings);
         }
@@ -164,18 +165,18 @@ impl LabelSources {
         each: &mut dyn FnMut(Registration, FileNumber) -> ControlFlow<()>,
     ) {
         for label in &self.inline {
-            if reading.roll.take(label, 0) && each(label.clone(), 0).is_break() {
+            if reading.label_set.take(label, 0) && each(label.clone(), 0).is_break() {
                 return;
             }
         }
-        let LabelReading { roll, files, .. } = reading;
+        let LabelReading { label_set, files, .. } = reading;
         let mut broken = false;
         for (place, path) in (1..).zip(files.iter()) {
             let Some(file) = FoundFile::again(path) else { continue };
             // Labels of a file that can no longer be read stay wanted until the next reading.
             let _ = each_label(&file, &self.accounts, &mut |_, label| {
                 let Ok(label) = label else { return ControlFlow::Continue(()) };
-                if !roll.take(&label, place) {
+                if !label_set.take(&label, place) {
                     return ControlFlow::Continue(());
                 }
                 let next = each(label, place);
@@ -222,12 +223,12 @@ fn each_label(
     let outcome = each_draft(file.kind, reader, &place, &mut |row, draft| {
         let at = RowPosition { place: &place, list: None, row };
         let label = match draft.and_then(|draft| check(accounts, draft, Source::File)) {
-            Err(slip) if slip.not_utf8 => {
+            Err(row_fault) if row_fault.not_utf8 => {
                 let problem = format!("is not UTF-8 text (row {row})");
                 let fault = Fault::new(&place, "", problem);
-                return ControlFlow::Break(slip.hint.into_iter().fold(fault, Fault::hint));
+                return ControlFlow::Break(row_fault.hint.into_iter().fold(fault, Fault::hint));
             }
-            label => label.map_err(|slip| at.fault(slip)),
+            label => label.map_err(|row_fault| at.fault(row_fault)),
         };
         match each(row, label) {
             ControlFlow::Continue(()) => ControlFlow::Continue(()),

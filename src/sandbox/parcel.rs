@@ -51,15 +51,15 @@ impl Parcel {
         registered_at: Timestamp,
     ) -> Self {
         let mut rng = rng(label, !seed);
-        let mut inrngs: Vec<usize> = (0..PLACES.len()).collect();
-        rng.shuffle(&mut inrngs);
+        let mut indices: Vec<usize> = (0..PLACES.len()).collect();
+        rng.shuffle(&mut indices);
         Self {
             journey,
             carrier,
             registered_at: Timestamp::from_second(registered_at.as_second())
                 .expect("whole seconds are in range"),
             tracking_number: carrier.draw_tracking_number(&mut rng),
-            route: [&PLACES[inrngs[0]], &PLACES[inrngs[1]], &PLACES[inrngs[2]]],
+            route: [&PLACES[indices[0]], &PLACES[indices[1]], &PLACES[indices[2]]],
             pace: rng.u64(800..=1250),
             salt: rng.u32(..),
         }

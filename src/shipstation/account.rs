@@ -16,7 +16,7 @@ use crate::domain::tracking::Tracking;
 use crate::domain::tracking::reading::Reading;
 use crate::shortage;
 use crate::transport::{
-    ConnectionLimits, ExchangeProgress, Failure, FailureCause, HttpAnswer, Settings, Transport,
+    ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings, Transport,
     shown_location,
 };
 
@@ -174,8 +174,8 @@ async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, Readin
     }
 }
 
-fn failed(failure: Failure, now: Timestamp) -> Reading {
-    let Failure { fault, detail } = failure;
+fn failed(failure: ExchangeFailure, now: Timestamp) -> Reading {
+    let ExchangeFailure { fault, detail } = failure;
     match fault {
         FailureCause::Ours => {
             shortage::note(&detail, now);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::travel::{SimulatedAnswer, SimulatedJourney};
+use super::journey::{SimulatedAnswer, SimulatedJourney};
 use crate::domain::time::signed;
 use crate::domain::tracking::StatusCode;
 
@@ -71,10 +71,10 @@ impl LowestDelay {
 
 impl Bound {
     /// Computes the bound over these journeys, each watched until its end or until `give_up_after` without a change.
-    pub fn of(travels: &[SimulatedJourney], give_up_after: Duration) -> Self {
+    pub fn of(journeys: &[SimulatedJourney], give_up_after: Duration) -> Self {
         let mut cells: BTreeMap<Cell, Rate> = BTreeMap::new();
-        for travel in travels {
-            tread(travel, give_up_after, &mut cells);
+        for journey in journeys {
+            add_journey(journey, give_up_after, &mut cells);
         }
         Self {
             all: LowestDelay::of(&cells, |rate| rate.changes),
@@ -100,28 +100,28 @@ impl Bound {
 }
 
 /// Adds a journey's times and changes to the cells.
-fn tread(travel: &SimulatedJourney, give_up_after: Duration, cells: &mut BTreeMap<Cell, Rate>) {
-    let patience = signed(give_up_after);
-    let (mut now, mut since) = (travel.registered_at, travel.registered_at);
+fn add_journey(journey: &SimulatedJourney, give_up_after: Duration, cells: &mut BTreeMap<Cell, Rate>) {
+    let give_up_after = signed(give_up_after);
+    let (mut now, mut since) = (journey.registered_at, journey.registered_at);
     let mut before: Option<&SimulatedAnswer> = None;
-    for passage in travel.passages.iter().filter(|passage| passage.news) {
-        let at = passage.at.max(now);
-        if at.duration_since(since) > patience {
+    for answer in journey.answers.iter().filter(|answer| answer.is_change) {
+        let at = answer.at.max(now);
+        if at.duration_since(since) > give_up_after {
             break;
         }
-        stay(before, since, now, at, cells);
+        add_time(before, since, now, at, cells);
         let rate = cells.entry(cell(before, since, at)).or_default();
         rate.changes += 1.0;
-        rate.deliveries += f64::from(u8::from(passage.is_terminal()));
-        (now, since, before) = (at, at, Some(passage));
-        if passage.is_terminal() {
+        rate.deliveries += f64::from(u8::from(answer.is_terminal()));
+        (now, since, before) = (at, at, Some(answer));
+        if answer.is_terminal() {
             return;
         }
     }
-    stay(before, since, now, since + patience, cells);
+    add_time(before, since, now, since + give_up_after, cells);
 }
 
-fn stay(
+fn add_time(
     before: Option<&SimulatedAnswer>,
     since: Timestamp,
     mut from: Timestamp,
@@ -142,15 +142,15 @@ fn stay(
 fn cell(before: Option<&SimulatedAnswer>, since: Timestamp, at: Timestamp) -> Cell {
     let age = at.duration_since(since).as_hours();
     let age = AGES.iter().position(|hours| age < *hours).unwrap_or(AGES.len());
-    let sight = before.map(|passage| &passage.sight);
-    let offset = sight.and_then(|sight| sight.utc_offset).unwrap_or(jiff::tz::Offset::constant(-6));
+    let fields = before.map(|answer| &answer.fields);
+    let offset = fields.and_then(|fields| fields.utc_offset).unwrap_or(jiff::tz::Offset::constant(-6));
     let local = offset.to_datetime(at);
     Cell {
-        status: sight.and_then(|sight| sight.status),
-        out_for_delivery: sight.is_some_and(|sight| sight.out_for_delivery),
+        status: fields.and_then(|fields| fields.status),
+        out_for_delivery: fields.is_some_and(|fields| fields.out_for_delivery),
         age,
         part_of_day: local.hour() / 2,
-        estimated_today: sight.and_then(|sight| sight.estimate).is_some_and(|day| day <= local.date()),
+        estimated_today: fields.and_then(|fields| fields.estimate).is_some_and(|day| day <= local.date()),
     }
 }
 
@@ -166,18 +166,19 @@ mod tests {
     #[test]
     fn at_one_rate_even_polls_are_optimal() {
         // Memoryless changes in one cell: the bound is half the interval.
-        let sight = CadenceFields { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
+        let fields =
+            CadenceFields { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
         let mut dice = fastrand::Rng::with_seed(1);
         let mut hours = 0.0;
-        let passages = (0..40_000).map(|_| {
+        let answers = (0..40_000).map(|_| {
             hours -= 0.5 * (1.0 - dice.f64()).ln();
             let at = at(0) + SignedDuration::from_secs_f64(hours * 3_600.0);
-            SimulatedAnswer { at, sight: sight.clone(), news: true }
+            SimulatedAnswer { at, fields: fields.clone(), is_change: true }
         });
-        let passages: Vec<SimulatedAnswer> = passages.collect();
-        let travel =
-            SimulatedJourney { label_id: "se-1".to_owned(), registered_at: at(0), carrier: None, passages };
-        let bound = Bound::of(&[travel], Duration::from_secs(86_400 * 365));
+        let answers: Vec<SimulatedAnswer> = answers.collect();
+        let journey =
+            SimulatedJourney { label_id: "se-1".to_owned(), registered_at: at(0), carrier: None, answers };
+        let bound = Bound::of(&[journey], Duration::from_secs(86_400 * 365));
         // A poll every quarter of an hour is 7.5 minutes late on average.
         let least = bound.mean((hours * 4.0) as u64).unwrap();
         assert!((440.0..=450.5).contains(&least), "{least}");

@@ -38,9 +38,9 @@ const DAY: f64 = 86_400.0;
 
 /// Returns the forecast for these accounts.
 pub fn forecast(cadence: &Cadence, loads: &[Load]) -> Forecast {
-    let terms =
+    let settings =
         RunSettings { cadence, requests_per_minute: u32::MAX, seed: 1, learn: false, most_polls: MOST_POLLS };
-    let played = run(&generate::journeys(JOURNEYS, 1), terms);
+    let played = run(&generate::journeys(JOURNEYS, 1), settings);
     let each = played.polls as f64 * DAY / played.watched.as_secs_f64().max(1.0);
     let share = |load: &Load| each * load.labels as f64 / load.requests_per_day.max(1.0);
     let share_of_limit = loads.iter().map(share).fold(0.0, f64::max);

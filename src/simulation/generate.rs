@@ -25,7 +25,7 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
-use super::travel::{SimulatedAnswer, SimulatedJourney};
+use super::journey::{SimulatedAnswer, SimulatedJourney};
 use crate::domain::polling::cadence::CadenceFields;
 use crate::domain::tracking::StatusCode;
 
@@ -41,7 +41,7 @@ const CARRIERS: [(&str, u32, f64); 3] =
 /// Generates `count` journeys that begin within a year.
 pub fn journeys(count: u32, seed: u64) -> Vec<SimulatedJourney> {
     let mut dice = Rng::with_seed(seed);
-    (1..=count).map(|number| GeneratedParcel::new(&mut dice).travel(number)).collect()
+    (1..=count).map(|number| GeneratedParcel::new(&mut dice).journey(number)).collect()
 }
 
 /// State of a generated parcel.
@@ -50,8 +50,8 @@ struct GeneratedParcel<'a> {
     offset: Offset,
     carrier: (&'static str, f64),
     now: Timestamp,
-    sight: CadenceFields,
-    passages: Vec<SimulatedAnswer>,
+    fields: CadenceFields,
+    answers: Vec<SimulatedAnswer>,
 }
 
 impl<'a> GeneratedParcel<'a> {
@@ -69,16 +69,16 @@ impl<'a> GeneratedParcel<'a> {
         };
         let at = day.to_datetime(clock(dice.f64() * 10.0 + 8.0));
         let now = instant(offset, at);
-        let sight = CadenceFields {
+        let fields = CadenceFields {
             status: Some(StatusCode::NotYetInSystem),
             out_for_delivery: false,
             estimate: None,
             utc_offset: Some(offset),
         };
-        Self { dice, offset, carrier: (carrier, median), now, sight, passages: Vec::new() }
+        Self { dice, offset, carrier: (carrier, median), now, fields, answers: Vec::new() }
     }
 
-    fn travel(mut self, number: u32) -> SimulatedJourney {
+    fn journey(mut self, number: u32) -> SimulatedJourney {
         let registered_at = self.now;
         let known_after = self.dice.f64() / 6.0;
         self.wait(known_after);
@@ -89,7 +89,7 @@ impl<'a> GeneratedParcel<'a> {
         });
         let first_scan = self.log_normal(18.0, 0.8).clamp(3.0, 110.0);
         self.wait(first_scan);
-        let accepted = self.passages.len();
+        let accepted = self.answers.len();
         self.show(StatusCode::InTransit);
         let hubs = self.dice.u32(3..=9);
         let exception = self.chance(12).then(|| self.dice.u32(0..hubs));
@@ -115,7 +115,7 @@ impl<'a> GeneratedParcel<'a> {
         if self.chance(10) {
             let later = 1.0 + self.dice.f64() * 159.0;
             self.wait(later);
-            let status = self.sight.status.unwrap_or(StatusCode::Delivered);
+            let status = self.fields.status.unwrap_or(StatusCode::Delivered);
             self.show(status);
         }
         self.end(number, registered_at, accepted, Some(delivered_on))
@@ -127,14 +127,14 @@ impl<'a> GeneratedParcel<'a> {
         loop {
             let morning = 5.5 + self.dice.f64() * 4.5;
             self.now = self.next_working(morning);
-            self.sight.out_for_delivery = true;
+            self.fields.out_for_delivery = true;
             if !self.chance(8) {
                 self.show(StatusCode::InTransit);
             }
             let handed = triangular(self.dice.f64(), 8.5, 13.5, 20.5);
             let at = instant(self.offset, self.local().date().to_datetime(clock(handed)));
             self.now = at.max(self.now + SignedDuration::from_mins(30));
-            self.sight.out_for_delivery = false;
+            self.fields.out_for_delivery = false;
             if !failed {
                 break;
             }
@@ -156,23 +156,23 @@ impl<'a> GeneratedParcel<'a> {
         let ends_on = ends_on.unwrap_or_else(|| self.local().date().saturating_add(2.days()));
         let off = pick(self.dice, &[(0, 75), (-1, 15), (1, 6), (-2, 4)]);
         let put_right = self.chance(50);
-        let halfway = accepted + (self.passages.len() - accepted) / 2;
-        for (index, passage) in self.passages.iter_mut().enumerate().skip(accepted) {
+        let halfway = accepted + (self.answers.len() - accepted) / 2;
+        for (index, answer) in self.answers.iter_mut().enumerate().skip(accepted) {
             let wrong_by = if put_right && index >= halfway { 0 } else { off };
             let estimate = ends_on.saturating_add(i64::from(wrong_by).days());
-            passage.sight.estimate = (!passage.is_terminal()).then_some(estimate);
+            answer.fields.estimate = (!answer.is_terminal()).then_some(estimate);
         }
         SimulatedJourney {
             label_id: format!("se-{number}"),
             registered_at,
             carrier: Some(self.carrier.0.into()),
-            passages: self.passages,
+            answers: self.answers,
         }
     }
 
     fn show(&mut self, status: StatusCode) {
-        self.sight.status = Some(status);
-        self.passages.push(SimulatedAnswer { at: self.now, sight: self.sight.clone(), news: true });
+        self.fields.status = Some(status);
+        self.answers.push(SimulatedAnswer { at: self.now, fields: self.fields.clone(), is_change: true });
     }
 
     fn wait(&mut self, hours: f64) {

@@ -9,12 +9,12 @@ pub mod bound;
 pub mod delays;
 pub mod forecast;
 pub mod generate;
-mod line;
+mod journey;
+mod poll_order;
 mod run;
-mod travel;
 
+pub use journey::{SimulatedAnswer, SimulatedJourney, recorded};
 pub use run::{RunResult, RunSettings, run, run_with};
-pub use travel::{SimulatedAnswer, SimulatedJourney, recorded};
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::line::PollOrder;
-use super::travel::SimulatedJourney;
+use super::journey::SimulatedJourney;
+use super::poll_order::PollOrder;
 use crate::domain::polling::cadence::{Cadence, NextPoll, Situation};
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::pace::Pace;
@@ -47,13 +47,13 @@ pub struct RunResult {
 
 /// A label during the run.
 struct RunLabel<'a> {
-    travel: &'a SimulatedJourney,
+    journey: &'a SimulatedJourney,
     situation: Situation,
-    /// Number of detected passages.
+    /// Number of detected answers.
     seen: usize,
     /// Row of the next poll.
     row: Cow<'static, str>,
-    asked_at: Option<Timestamp>,
+    polled_at: Option<Timestamp>,
 }
 
 /// Polls between two reports of progress.
@@ -63,31 +63,32 @@ const PROGRESS: u64 = 4_096;
 const FIRST: &str = "first";
 
 /// Polls all journeys until each has ended: at DE or SP, or after `give_up_after` without a change.
-pub fn run(travels: &[SimulatedJourney], terms: RunSettings<'_>) -> RunResult {
-    run_with(travels, terms, &mut |_| {})
+pub fn run(journeys: &[SimulatedJourney], settings: RunSettings<'_>) -> RunResult {
+    run_with(journeys, settings, &mut |_| {})
 }
 
 /// As [`run`]; now and then `progress` gets the number of journeys that have ended.
 pub fn run_with(
-    travels: &[SimulatedJourney],
-    terms: RunSettings<'_>,
+    journeys: &[SimulatedJourney],
+    settings: RunSettings<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> RunResult {
     let mut ended = 0;
-    let mut dice = fastrand::Rng::with_seed(terms.seed);
-    let mut quota = Quota::new(terms.requests_per_minute);
+    let mut dice = fastrand::Rng::with_seed(settings.seed);
+    let mut quota = Quota::new(settings.requests_per_minute);
     let mut line = PollOrder::default();
     let mut rates = LearnedRates::default();
     let mut recent = VecDeque::new();
-    let changes = travels.iter().flat_map(|travel| &travel.passages).filter(|passage| passage.news).count();
+    let changes =
+        journeys.iter().flat_map(|journey| &journey.answers).filter(|answer| answer.is_change).count();
     let mut outcome = RunResult { changes: changes as u64, ..RunResult::default() };
-    let mut labels: Vec<RunLabel<'_>> = travels.iter().map(RunLabel::new).collect();
+    let mut labels: Vec<RunLabel<'_>> = journeys.iter().map(RunLabel::new).collect();
     for (index, label) in (0..).zip(&labels) {
-        line.push(index, label.travel.registered_at, Pace::NONE);
+        line.push(index, label.journey.registered_at, Pace::NONE);
     }
     let mut now = Timestamp::MIN;
     while let Some(due) = line.next_due(now) {
-        if outcome.polls == terms.most_polls {
+        if outcome.polls == settings.most_polls {
             break;
         }
         now = now.max(due);
@@ -103,16 +104,16 @@ pub fn run_with(
         let before = label.situation.clone();
         *outcome.rows.entry(label.row.clone()).or_default() += 1;
         label.poll(now, &mut outcome);
-        let carrier = label.travel.carrier.as_deref();
-        if let Some(from) = label.asked_at.replace(now) {
+        let carrier = label.journey.carrier.as_deref();
+        if let Some(from) = label.polled_at.replace(now) {
             let changed = label.situation.quiet_since == now;
             rates.learn(Wait { carrier, service: None, situation: &before, from, until: now, changed });
         }
-        let rates = terms.learn.then_some(&rates);
+        let rates = settings.learn.then_some(&rates);
         let suggestion =
-            rates.and_then(|rates| rates.suggest(terms.cadence, &label.situation, carrier, None, now));
+            rates.and_then(|rates| rates.suggest(settings.cadence, &label.situation, carrier, None, now));
         let jitter = dice.f64() * 2.0 - 1.0;
-        if let NextPoll::At(next) = terms.cadence.next(&label.situation, suggestion, now, jitter)
+        if let NextPoll::At(next) = settings.cadence.next(&label.situation, suggestion, now, jitter)
             && let Reason::Cadence(reason) = next.reason
         {
             line.push(index, next.at, Pace::of(next.pace));
@@ -125,43 +126,43 @@ pub fn run_with(
         }
         label.situation.first = None;
     }
-    let watched = |label: &RunLabel<'_>| Some(since(label.travel.registered_at, label.asked_at?));
+    let watched = |label: &RunLabel<'_>| Some(since(label.journey.registered_at, label.polled_at?));
     outcome.watched = labels.iter().filter_map(watched).sum();
     outcome
 }
 
 impl<'a> RunLabel<'a> {
-    fn new(travel: &'a SimulatedJourney) -> Self {
+    fn new(journey: &'a SimulatedJourney) -> Self {
         Self {
-            travel,
-            situation: Situation::of_new(&travel.label_id, travel.registered_at),
+            journey,
+            situation: Situation::of_new(&journey.label_id, journey.registered_at),
             seen: 0,
             row: FIRST.into(),
-            asked_at: None,
+            polled_at: None,
         }
     }
 
     /// Applies a poll at `now`.
     fn poll(&mut self, now: Timestamp, outcome: &mut RunResult) {
-        let fresh = &self.travel.passages[self.seen..];
-        let fresh = &fresh[..fresh.partition_point(|passage| passage.at <= now)];
+        let fresh = &self.journey.answers[self.seen..];
+        let fresh = &fresh[..fresh.partition_point(|answer| answer.at <= now)];
         self.seen += fresh.len();
-        let mut news = false;
-        for passage in fresh.iter().filter(|passage| passage.news) {
-            news = true;
+        let mut is_change = false;
+        for answer in fresh.iter().filter(|answer| answer.is_change) {
+            is_change = true;
             // A change before the registration counts from the registration.
-            let delay = since(passage.at.max(self.travel.registered_at), now);
+            let delay = since(answer.at.max(self.journey.registered_at), now);
             outcome.delays.push(delay);
-            if passage.is_terminal() && self.situation.finished_at.is_none() {
+            if answer.is_terminal() && self.situation.finished_at.is_none() {
                 outcome.delivered_delays.push(delay);
                 self.situation.finished_at = Some(now);
             }
         }
         let (quiet_since, unchanged) = (self.situation.quiet_since, self.situation.unchanged);
         if let Some(latest) = fresh.last() {
-            self.situation.update(&latest.sight, now);
+            self.situation.update(&latest.fields, now);
         }
-        if !news {
+        if !is_change {
             self.situation.quiet_since = quiet_since;
             self.situation.unchanged = if self.situation.first.is_some() { 0 } else { unchanged + 1 };
         }

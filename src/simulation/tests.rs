@@ -16,12 +16,12 @@ fn policy() -> Cadence {
     Config::builtin(&Environment::default()).unwrap().config.cadence
 }
 
-fn terms(cadence: &Cadence) -> RunSettings<'_> {
+fn settings(cadence: &Cadence) -> RunSettings<'_> {
     RunSettings { cadence, requests_per_minute: 160, seed: 1, learn: true, most_polls: u64::MAX }
 }
 
 fn played(journeys: &str, cadence: &Cadence) -> RunResult {
-    run(&recorded(journeys).unwrap(), terms(cadence))
+    run(&recorded(journeys).unwrap(), settings(cadence))
 }
 
 const TWO: &str = r#"
@@ -57,75 +57,75 @@ fn the_same_seed_is_the_same_run() {
     let (one, two) = (generate::journeys(50, 7), generate::journeys(50, 7));
     assert_eq!(one, two);
     assert_ne!(one, generate::journeys(50, 8));
-    assert_eq!(run(&one, terms(&policy())), run(&two, terms(&policy())));
+    assert_eq!(run(&one, settings(&policy())), run(&two, settings(&policy())));
 }
 
 #[test]
 fn the_quota_holds_and_every_label_is_polled() {
     let registered_at: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
-    let mut travels = generate::journeys(600, 3);
-    for travel in &mut travels {
-        let earlier = travel.registered_at.duration_since(registered_at);
-        travel.registered_at = registered_at;
-        for passage in &mut travel.passages {
-            passage.at -= earlier;
+    let mut journeys = generate::journeys(600, 3);
+    for journey in &mut journeys {
+        let earlier = journey.registered_at.duration_since(registered_at);
+        journey.registered_at = registered_at;
+        for answer in &mut journey.answers {
+            answer.at -= earlier;
         }
     }
     let flat = Cadence::flat(Duration::from_secs(600), 480 * HOUR);
-    let outcome = run(&travels, RunSettings { requests_per_minute: 10, ..terms(&flat) });
+    let outcome = run(&journeys, RunSettings { requests_per_minute: 10, ..settings(&flat) });
     assert_eq!(outcome.max_requests_in_60s, 10);
     // The labels need 60 a minute and get 10, so a wait is an hour: half of that on average, and rarely more.
     let delays = Delays::of(outcome.delays);
     assert!(delays.mean.unwrap() < 1_900.0 && delays.p95.unwrap() < 5_400.0, "{delays:?}");
-    assert_eq!(outcome.delivered_delays.len(), travels.iter().filter(|travel| ends(travel)).count());
+    assert_eq!(outcome.delivered_delays.len(), journeys.iter().filter(|journey| ends(journey)).count());
 }
 
-fn ends(travel: &SimulatedJourney) -> bool {
-    travel.passages.iter().any(SimulatedAnswer::is_terminal)
+fn ends(journey: &SimulatedJourney) -> bool {
+    journey.answers.iter().any(SimulatedAnswer::is_terminal)
 }
 
 #[test]
 fn generated_journeys_have_the_documented_shares() {
-    let travels = generate::journeys(4_000, 5);
+    let journeys = generate::journeys(4_000, 5);
     let share = |of: &dyn Fn(&SimulatedJourney) -> bool| {
-        travels.iter().filter(|travel| of(travel)).count() as f64 / travels.len() as f64
+        journeys.iter().filter(|journey| of(journey)).count() as f64 / journeys.len() as f64
     };
     let has = |status| {
-        move |travel: &SimulatedJourney| travel.passages.iter().any(|one| one.sight.status == Some(status))
+        move |journey: &SimulatedJourney| journey.answers.iter().any(|one| one.fields.status == Some(status))
     };
     let within =
         |share: f64, expected: f64| assert!((share - expected).abs() < 0.02, "{share} for {expected}");
     within(share(&has(StatusCode::Exception)), 0.12);
-    within(share(&|travel| !ends(travel)), 0.04);
+    within(share(&|journey| !ends(journey)), 0.04);
     within(share(&has(StatusCode::DeliveryAttempt)), 0.06 * 0.96);
     within(share(&has(StatusCode::ServicePoint)), 0.03 * 0.96);
-    within(share(&|travel| travel.carrier.as_deref() == Some("stamps_com")), 0.45);
-    let on_weekend = |travel: &SimulatedJourney| {
-        let day = travel.registered_at.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(-6))).weekday();
+    within(share(&|journey| journey.carrier.as_deref() == Some("stamps_com")), 0.45);
+    let on_weekend = |journey: &SimulatedJourney| {
+        let day = journey.registered_at.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(-6))).weekday();
         matches!(day, Weekday::Saturday | Weekday::Sunday)
     };
     within(share(&on_weekend), 0.15);
-    let right = |travel: &SimulatedJourney| {
-        let Some(end) = travel.passages.iter().find(|one| one.is_terminal()) else { return false };
-        let day = end.sight.utc_offset.map(|offset| offset.to_datetime(end.at).date());
-        travel.passages.iter().find_map(|one| one.sight.estimate) == day
+    let right = |journey: &SimulatedJourney| {
+        let Some(end) = journey.answers.iter().find(|one| one.is_terminal()) else { return false };
+        let day = end.fields.utc_offset.map(|offset| offset.to_datetime(end.at).date());
+        journey.answers.iter().find_map(|one| one.fields.estimate) == day
     };
     within(share(&right) / share(&ends), 0.75);
-    for travel in &travels {
-        assert!(travel.passages.is_sorted_by_key(|passage| passage.at));
-        assert!(travel.passages[0].at >= travel.registered_at);
-        let first_scan = travel.passages[1].at.duration_since(travel.passages[0].at);
+    for journey in &journeys {
+        assert!(journey.answers.is_sorted_by_key(|answer| answer.at));
+        assert!(journey.answers[0].at >= journey.registered_at);
+        let first_scan = journey.answers[1].at.duration_since(journey.answers[0].at);
         assert!(first_scan >= SignedDuration::from_hours(3) && first_scan <= SignedDuration::from_hours(111));
     }
 }
 
 #[test]
 fn deliveries_are_noticed_early_with_few_polls() {
-    let travels = generate::journeys(1_000, 11);
+    let journeys = generate::journeys(1_000, 11);
     let cadence = policy();
-    let ours = run(&travels, terms(&cadence));
-    let hourly = run(&travels, terms(&Cadence::flat(HOUR, cadence.give_up_after)));
-    let polls = ours.polls as f64 / travels.len() as f64;
+    let ours = run(&journeys, settings(&cadence));
+    let hourly = run(&journeys, settings(&Cadence::flat(HOUR, cadence.give_up_after)));
+    let polls = ours.polls as f64 / journeys.len() as f64;
     let (delivered, flat) =
         (Delays::of(ours.delivered_delays.clone()), Delays::of(hourly.delivered_delays.clone()));
     assert!(polls <= 40.0, "{polls} polls a label");
@@ -133,7 +133,7 @@ fn deliveries_are_noticed_early_with_few_polls() {
     assert!(ours.polls * 4 < hourly.polls && delivered.p50 < flat.p50 && delivered.mean < flat.mean);
     // No policy is better than the bound.
     for outcome in [&ours, &hourly] {
-        let bound = Bound::of(&travels, cadence.give_up_after).mean(outcome.polls).unwrap();
+        let bound = Bound::of(&journeys, cadence.give_up_after).mean(outcome.polls).unwrap();
         let mean = Delays::of(outcome.delays.clone()).mean.unwrap();
         assert!(mean > bound, "{mean} against {bound}");
     }

@@ -16,7 +16,7 @@ pub struct LabelProgress {
 
 /// A message with a delivery to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owed {
+pub struct ExpectedDelivery {
     pub subscriber: String,
     pub message_id: String,
 }
@@ -50,7 +50,7 @@ impl Store {
     }
 
     /// Returns every message for every subscriber, delivered or not.
-    pub async fn owed(&self) -> Result<Vec<Owed>, StoreError> {
+    pub async fn owed(&self) -> Result<Vec<ExpectedDelivery>, StoreError> {
         let rows = sqlx::query!(
             "SELECT d.subscriber, m.message_id FROM deliveries d JOIN messages m USING (message_key)
              ORDER BY d.delivery_key"
@@ -59,7 +59,7 @@ impl Store {
         .await?;
         Ok(rows
             .into_iter()
-            .map(|row| Owed { subscriber: row.subscriber, message_id: row.message_id })
+            .map(|row| ExpectedDelivery { subscriber: row.subscriber, message_id: row.message_id })
             .collect())
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::failure::{Failure, FailureCause};
+use super::failure::{ExchangeFailure, FailureCause};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -12,13 +12,13 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 pub(super) struct ConnectionPermit(());
 
 impl ConnectionPermit {
-    pub(super) fn take() -> Result<Self, Failure> {
+    pub(super) fn take() -> Result<Self, ExchangeFailure> {
         let permit = Self(());
         if OPEN.fetch_add(1, Ordering::Relaxed) < max_connections() {
             return Ok(permit);
         }
         let what = format!("out of file descriptors for a connection ({} in use)", max_connections());
-        Err(Failure::new(FailureCause::Ours, what))
+        Err(ExchangeFailure::new(FailureCause::Ours, what))
     }
 }
 

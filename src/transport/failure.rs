@@ -31,13 +31,13 @@ pub enum FailureCause {
 
 /// A failure with its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct ExchangeFailure {
     pub fault: FailureCause,
     /// One line, without secrets.
     pub detail: String,
 }
 
-impl Failure {
+impl ExchangeFailure {
     pub(super) fn new(fault: FailureCause, detail: impl Into<String>) -> Self {
         Self { fault, detail: detail.into() }
     }
@@ -189,7 +189,7 @@ mod tests {
         for number in
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EADDRNOTAVAIL]
         {
-            let failure = Failure::connect(&[(v4, errno(number))]);
+            let failure = ExchangeFailure::connect(&[(v4, errno(number))]);
             assert_eq!(failure.fault, FailureCause::Ours, "{number}");
             assert!(!failure.detail.contains("os error"), "{}", failure.detail);
         }
@@ -203,11 +203,11 @@ mod tests {
             [(v4, errno(libc::ECONNREFUSED)), (v6, errno(libc::EADDRNOTAVAIL))],
             [(v6, errno(libc::EADDRNOTAVAIL)), (v4, errno(libc::ECONNREFUSED))],
         ] {
-            assert_eq!(Failure::connect(&tried).fault, FailureCause::Connect);
+            assert_eq!(ExchangeFailure::connect(&tried).fault, FailureCause::Connect);
         }
-        let refused = Failure::connect(&[(v4, errno(libc::ECONNREFUSED))]);
+        let refused = ExchangeFailure::connect(&[(v4, errno(libc::ECONNREFUSED))]);
         assert_eq!(refused.detail, "127.0.0.1:80 refused the connection");
-        let far = Failure::connect(&[(v4, errno(libc::ENETUNREACH))]);
+        let far = ExchangeFailure::connect(&[(v4, errno(libc::ENETUNREACH))]);
         assert_eq!(far.detail, "127.0.0.1:80 is not reachable: no route to its network");
     }
 }

@@ -5,7 +5,7 @@
 //!   without an answer, the server closed it while it was idle: the request is sent again once on a new connection,
 //!   within the same exchange;
 //! - the age of a connection. [`ConnectionLimits`] bounds it, so that a changed address of a name takes effect;
-//! - the cause of a failure: the machine, the name, the connection, TLS or the answer ([`Failure`]).
+//! - the cause of a failure: the machine, the name, the connection, TLS or the answer ([`ExchangeFailure`]).
 //!
 //! The task that waits for an answer drives its connection; connections have no tasks of their own.
 
@@ -38,7 +38,7 @@ use origin::Route;
 pub use connection::AnswerBody;
 pub use connection::pool::ConnectionLimits;
 pub use descriptors::http_connections;
-pub use failure::{Failure, FailureCause};
+pub use failure::{ExchangeFailure, FailureCause};
 pub use origin::shown_location;
 pub use resolver::check_literal;
 
@@ -140,7 +140,7 @@ impl Transport {
         headers: &HeaderMap,
         body: &Bytes,
         progress: &ExchangeProgress,
-    ) -> Result<HttpAnswer, Failure> {
+    ) -> Result<HttpAnswer, ExchangeFailure> {
         let uri = self.uri(target)?;
         let request = || {
             let mut request = Request::new(Full::new(body.clone()));
@@ -163,13 +163,16 @@ impl Transport {
         fresh.send(request(), &self.pool).await.map_err(|broken| broken.failure)
     }
 
-    fn uri(&self, target: &str) -> Result<Uri, Failure> {
+    fn uri(&self, target: &str) -> Result<Uri, ExchangeFailure> {
         let uri = match self.route.forwards_to() {
             None => Bytes::copy_from_slice(target.as_bytes()),
             Some(origin) => Bytes::from(format!("{origin}{target}")),
         };
         Uri::from_maybe_shared(uri).map_err(|error| {
-            Failure::new(FailureCause::Address, format!("the URL is not valid for a request: {error}"))
+            ExchangeFailure::new(
+                FailureCause::Address,
+                format!("the URL is not valid for a request: {error}"),
+            )
         })
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::failure::{Failure, FailureCause, shortage};
+use super::failure::{ExchangeFailure, FailureCause, shortage};
 use crate::clock::Stopwatch;
 use crate::domain::delivery::address::{AddressPolicy, RefusedAddress};
 
@@ -20,10 +20,10 @@ pub(super) async fn addresses(
     host: &str,
     port: u16,
     address_policy: Option<AddressPolicy>,
-) -> Result<Vec<SocketAddr>, Failure> {
+) -> Result<Vec<SocketAddr>, ExchangeFailure> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return allowed(address_policy, vec![SocketAddr::new(address, port)])
-            .map_err(|refusal| Failure::refused(&refusal));
+            .map_err(|refusal| ExchangeFailure::refused(&refusal));
     }
     let found: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.collect(),
@@ -32,7 +32,7 @@ pub(super) async fn addresses(
     if found.iter().any(|address| !address.ip().is_loopback()) {
         RESOLVED.note(host);
     }
-    allowed(address_policy, found).map_err(|refusal| Failure::refused(&refusal))
+    allowed(address_policy, found).map_err(|refusal| ExchangeFailure::refused(&refusal))
 }
 
 /// Returns the allowed addresses of `found`, or the reason against the first one if none is allowed.
@@ -70,18 +70,18 @@ pub fn check_literal(address_policy: AddressPolicy, url: &Url) -> Result<(), Ref
 
 /// Explains why `host` has no address. A name server that does not answer and a name that does not resolve give the
 /// same error: it counts as a shortage of this machine unless another name was resolved recently.
-fn unresolved(host: &str, error: &io::Error) -> Failure {
+fn unresolved(host: &str, error: &io::Error) -> ExchangeFailure {
     if let Some(missing) = shortage(error, None) {
-        return Failure::new(FailureCause::Ours, missing);
+        return ExchangeFailure::new(FailureCause::Ours, missing);
     }
     let text = error.to_string();
     let why = text.rsplit(": ").next().unwrap_or_default();
     // The library distinguishes it only by these texts.
     let temporary = why == "Temporary failure in name resolution" || why == "Try again";
     if temporary && !RESOLVED.knows_another(host) {
-        return Failure::new(FailureCause::Ours, format!("no name server answered (name: {host})"));
+        return ExchangeFailure::new(FailureCause::Ours, format!("no name server answered (name: {host})"));
     }
-    Failure::new(FailureCause::Name, format!("the name {host} has no address: {why}"))
+    ExchangeFailure::new(FailureCause::Name, format!("the name {host} has no address: {why}"))
 }
 
 /// Names that were resolved, with the time of the last success.

@@ -13,7 +13,7 @@ use trackpost::domain::proxies::Proxies;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;
 use trackpost::transport::{
-    ConnectionLimits, ExchangeProgress, Failure, FailureCause, HttpAnswer, Settings, Transport,
+    ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings, Transport,
 };
 
 use crate::harness::child::until;
@@ -319,7 +319,7 @@ fn transport(peer: &Peer, limits: ConnectionLimits) -> Transport {
     Transport::new(&peer.url().parse().unwrap(), settings).unwrap()
 }
 
-async fn get(transport: &Transport) -> Result<Bytes, Failure> {
+async fn get(transport: &Transport) -> Result<Bytes, ExchangeFailure> {
     let (progress, none) = (ExchangeProgress::default(), Bytes::new());
     let sending = transport.send(&Method::GET, "/", transport.headers(), &none, &progress);
     let HttpAnswer { body, .. } = sending.await?;

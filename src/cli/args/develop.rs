@@ -82,7 +82,7 @@ pub struct Listen {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub beside: Beside,
+    pub beside: OtherSignatureArgs,
 }
 
 #[derive(Debug, Section)]
@@ -105,12 +105,12 @@ pub struct Verify {
     #[arg(long, value_name = "SECONDS")]
     pub at: Option<i64>,
     #[command(flatten)]
-    pub beside: Beside,
+    pub beside: OtherSignatureArgs,
 }
 
 /// Signatures beside the standard one.
 #[derive(Debug, Section)]
-pub struct Beside {
+pub struct OtherSignatureArgs {
     /// Also checks the RSA signature, with the keys of this file (from trackpost jwks or /jwks).
     #[arg(long, value_name = "FILE")]
     pub jwks: Option<PathBuf>,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as Section, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use develop::{Beside, Demo, Listen, Sandbox, Simulate, Verify};
+pub use develop::{Demo, Listen, OtherSignatureArgs, Sandbox, Simulate, Verify};
 pub use operate::{
     Accounts, Deliveries, DeliveryList, History, LabelList, Labels, OfLabel, Replay, Subscribers,
 };

@@ -11,14 +11,14 @@ use std::process::ExitCode;
 
 use super::{Failure, args, output};
 use crate::config::{Config, Environment, Faults};
-use report::Report;
+use report::CheckReport;
 
 pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
     let loaded = match Config::load(path, &Environment::capture()) {
         Ok(loaded) => loaded,
         Err(faults) => return unsound(path, faults, what.json),
     };
-    let mut report = Report::of(&loaded);
+    let mut report = CheckReport::of(&loaded);
     if !what.json {
         report.print();
     }
@@ -42,9 +42,9 @@ pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
 fn unsound(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
     let count = faults.faults.len();
     if json {
-        output::json_lines(&[Report::unsound(faults)])?;
+        output::json_lines(&[CheckReport::unsound(faults)])?;
     } else {
-        Report::unsound(faults).print_faults();
+        CheckReport::unsound(faults).print_faults();
     }
     let failure = Failure::new(format!(
         "the configuration has {}; nothing would start",

@@ -11,7 +11,7 @@ use crate::simulation::forecast::{Load, forecast};
 
 /// Report as printed by `--json`.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub struct CheckReport {
     pub ok: bool,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
@@ -30,11 +30,11 @@ pub struct Report {
     online: Option<Vec<Finding>>,
 }
 
-impl Report {
+impl CheckReport {
     pub fn of(loaded: &Loaded) -> Self {
         let config = &loaded.config;
         let reading = loaded.sources.read_all();
-        let labels_of = |account: &Account| reading.roll.labels_of(&account.name);
+        let labels_of = |account: &Account| reading.label_set.labels_of(&account.name);
         let mut accounts: Vec<AccountLine> =
             config.accounts.values().map(|account| AccountLine::of(account, labels_of(account))).collect();
         let loads: Vec<Load> = accounts
@@ -48,7 +48,7 @@ impl Report {
             ok: true,
             faults: Vec::new(),
             warnings: [&loaded.warnings[..], &reading.warnings, &overloads].concat(),
-            labels: Some(reading.roll.labels()),
+            labels: Some(reading.label_set.labels()),
             label_faults: [&loaded.label_faults[..], &reading.faults].concat(),
             labels_left_out: loaded.label_fault_count + reading.fault_count,
             files_left_out: left_out(reading.left_out),
@@ -138,7 +138,7 @@ mod tests {
         .into_iter()
         .collect();
         let loaded = Config::builtin(&environment).unwrap();
-        let json = serde_json::to_value(Report::of(&loaded)).unwrap();
+        let json = serde_json::to_value(CheckReport::of(&loaded)).unwrap();
         assert_eq!(json["ok"], true);
         assert_eq!(json["labels"], 2);
         assert_eq!(json["labels_left_out"], 1);

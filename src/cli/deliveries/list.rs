@@ -35,7 +35,7 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
         None => None,
     };
     let limit = what.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let source = Source { store, wanted, labels };
+    let source = RequestedDeliveries { store, wanted, labels };
     let mut printer = Printer::new(store, config, what.listing.json);
     let mut last = 0;
     if source.labels.is_none()
@@ -64,14 +64,14 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
 }
 
 /// The requested deliveries.
-struct Source<'a> {
+struct RequestedDeliveries<'a> {
     store: &'a Store,
     wanted: DeliveryFilter,
     /// Rows of the labels with the requested id.
     labels: Option<Vec<i64>>,
 }
 
-impl Source<'_> {
+impl RequestedDeliveries<'_> {
     /// Returns the next page of deliveries after the row `last`, the newest last.
     async fn after(&self, last: i64) -> Result<Vec<DeliveryView>, Failure> {
         let Some(labels) = &self.labels else {
@@ -104,7 +104,7 @@ fn follow(followed: &mut Followed, page: &[DeliveryView]) {
 }
 
 /// Prints new deliveries, and followed ones that change, until a signal ends it.
-async fn watch(mut source: Source<'_>, mut printer: Printer<'_>) -> Result<(), Failure> {
+async fn watch(mut source: RequestedDeliveries<'_>, mut printer: Printer<'_>) -> Result<(), Failure> {
     // Deliveries reach the wanted state in any order, so the state is compared when they are printed.
     let wanted = source.wanted.clone();
     source.wanted.state = Some("pending".to_owned());

@@ -31,9 +31,9 @@ use crate::domain::label::LabelState;
 use crate::sandbox::ledger::{Rows, Violation, ViolationKind};
 use crate::store::progress::LabelProgress;
 use screen::Screen;
-use stage::Stage;
-use summary::Summary;
-use trouble::Trouble;
+use stage::DemoHandles;
+use summary::DemoSummary;
+use trouble::FaultSequence;
 
 /// Time between two redraws.
 const FRAME: Duration = Duration::from_millis(100);
@@ -80,7 +80,7 @@ fn ended(who: &str, error: Option<std::io::Error>) -> Failure {
     Failure::new(format!("{who} ended by itself{why}"))
 }
 
-fn intro(stage: &Stage, seconds: u32) -> String {
+fn intro(stage: &DemoHandles, seconds: u32) -> String {
     let health =
         stage.health_url.as_deref().map(|url| format!("\nIts health is at {url}.")).unwrap_or_default();
     let found = (0..stage.plan.parcels.len()).filter(|index| settings::is_discovered(*index)).count();
@@ -99,7 +99,7 @@ fn intro(stage: &Stage, seconds: u32) -> String {
 }
 
 /// Result of the run.
-struct Played {
+struct DemoResult {
     rows: Rows,
     /// Description of the unfinished work at the timeout.
     unfinished: Option<String>,
@@ -107,13 +107,13 @@ struct Played {
 
 /// Runs until every parcel has arrived and every message is delivered, or until the timeout.
 async fn play(
-    stage: &mut Stage,
+    stage: &mut DemoHandles,
     screen: &mut Screen,
     watch: Stopwatch,
     timeout: Duration,
-) -> Result<Played, Failure> {
+) -> Result<DemoResult, Failure> {
     let began = watch.elapsed();
-    let mut trouble = Trouble::new();
+    let mut trouble = FaultSequence::new();
     let unfinished = loop {
         clock::sleep(FRAME).await;
         let passed = watch.elapsed();
@@ -130,11 +130,11 @@ async fn play(
             _ => {}
         }
     };
-    Ok(Played { rows: stage.rows().await?, unfinished })
+    Ok(DemoResult { rows: stage.rows().await?, unfinished })
 }
 
 /// Describes the unfinished work.
-fn remaining(stage: &Stage, progress: &[LabelProgress], pending: u64) -> Option<String> {
+fn remaining(stage: &DemoHandles, progress: &[LabelProgress], pending: u64) -> Option<String> {
     if progress.len() < stage.plan.parcels.len() || !stage.sandbox.all_ended() {
         return Some("the parcels are on their way".to_owned());
     }
@@ -150,19 +150,19 @@ fn remaining(stage: &Stage, progress: &[LabelProgress], pending: u64) -> Option<
 }
 
 fn finish(
-    mut stage: Stage,
+    mut stage: DemoHandles,
     screen: &mut Screen,
-    played: Played,
+    played: DemoResult,
     watch: Stopwatch,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let Played { rows, unfinished } = played;
+    let DemoResult { rows, unfinished } = played;
     let found = stage.audit(&rows);
     let failure = unfinished.map(|what| format!("time is up: {what}")).or_else(|| broken(&found));
     if failure.is_some() {
         stage.folder.keep();
     }
-    let summary = Summary::new(&stage, &found, watch.elapsed().as_secs_f64(), failure);
+    let summary = DemoSummary::new(&stage, &found, watch.elapsed().as_secs_f64(), failure);
     if json {
         super::output::json_lines(&[&summary])?;
     } else {

@@ -30,15 +30,15 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One parcel of the demo.
 #[derive(Clone, Debug)]
-pub struct Parcel {
+pub struct DemoParcel {
     pub label: LabelId,
     pub journey: JourneyKind,
     pub carrier: Carrier,
 }
 
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub parcels: Vec<Parcel>,
+pub struct DemoPlan {
+    pub parcels: Vec<DemoParcel>,
     pub seed: u64,
     /// Travel time of the slowest parcel.
     pub travel: Duration,
@@ -52,7 +52,7 @@ pub struct Plan {
     pub settle: [Duration; 3],
 }
 
-impl Plan {
+impl DemoPlan {
     pub fn new(what: &args::Demo, now: Timestamp) -> Result<Self, Failure> {
         if !(1..=MOST_PARCELS).contains(&what.parcels) {
             return Err(Failure::usage(format!("--parcels {}: from 1 to {MOST_PARCELS}", what.parcels)));
@@ -61,7 +61,7 @@ impl Plan {
             let (least, most) = (SECONDS.start(), SECONDS.end());
             return Err(Failure::usage(format!("--seconds {}: from {least} to {most}", what.seconds)));
         }
-        let parcels: Vec<Parcel> = labels(what.parcels)?
+        let parcels: Vec<DemoParcel> = labels(what.parcels)?
             .into_iter()
             .enumerate()
             .map(|(index, label)| parcel(index, label))
@@ -85,17 +85,17 @@ impl Plan {
     }
 }
 
-fn parcel(index: usize, label: LabelId) -> Parcel {
+fn parcel(index: usize, label: LabelId) -> DemoParcel {
     // Each turn of the journeys begins with another carrier, so that all combinations occur.
     let turn = index / JOURNEYS.len();
     let carrier = Carrier::ALL[(index + turn) % Carrier::ALL.len()];
-    Parcel { label, journey: JOURNEYS[index % JOURNEYS.len()], carrier }
+    DemoParcel { label, journey: JOURNEYS[index % JOURNEYS.len()], carrier }
 }
 
 /// Travel time of the slowest parcel, in its own time.
-fn slowest(parcels: &[Parcel], seed: u64, now: Timestamp) -> Duration {
-    let takes = |parcel: &Parcel| {
-        let Parcel { label, journey, carrier } = parcel;
+fn slowest(parcels: &[DemoParcel], seed: u64, now: Timestamp) -> Duration {
+    let takes = |parcel: &DemoParcel| {
+        let DemoParcel { label, journey, carrier } = parcel;
         sandbox::Parcel::on(*journey, *carrier, label, seed, now).ends_after()
     };
     parcels.iter().map(takes).max().unwrap_or_default().max(Duration::from_secs(60))
@@ -105,16 +105,16 @@ fn slowest(parcels: &[Parcel], seed: u64, now: Timestamp) -> Duration {
 mod tests {
     use super::*;
 
-    fn plan(parcels: u32, seconds: u32) -> Result<Plan, String> {
+    fn plan(parcels: u32, seconds: u32) -> Result<DemoPlan, String> {
         let what = args::Demo { parcels, seconds, seed: 1, keep: None, json: false };
-        Plan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).map_err(|failure| failure.to_string())
+        DemoPlan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).map_err(|failure| failure.to_string())
     }
 
     #[test]
     fn a_dozen_shows_every_journey_and_carrier() {
         let plan = plan(12, 20).unwrap();
         for journey in JOURNEYS {
-            let of_journey: Vec<&Parcel> =
+            let of_journey: Vec<&DemoParcel> =
                 plan.parcels.iter().filter(|parcel| parcel.journey == journey).collect();
             assert!(of_journey.len() >= 2, "{journey:?}");
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::output::{OutputError, try_print};
-use super::plan::{Parcel, Plan};
+use super::plan::{DemoParcel, DemoPlan};
 use super::settings::EVERYTHING;
-use super::track::State;
+use super::track::ParcelState;
 use crate::sandbox::Carrier;
 use crate::sandbox::ledger::{Accepted, LedgerLabel};
 
@@ -23,7 +23,7 @@ const PLAIN: &str = "\x1b[0m";
 pub struct Screen {
     mode: Mode,
     /// Number of printed events of each parcel, and its state after them.
-    printed: Vec<(usize, State)>,
+    printed: Vec<(usize, ParcelState)>,
 }
 
 #[derive(Debug)]
@@ -42,14 +42,14 @@ struct Live {
 }
 
 impl Screen {
-    pub fn new(json: bool, plan: &Plan) -> Self {
+    pub fn new(json: bool, plan: &DemoPlan) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let mode = match json {
             true => Mode::Silent,
             false if io::stdout().is_terminal() && !dumb => Mode::Live(Live::new(plan.parcels.len())),
             false => Mode::Lines,
         };
-        Self { mode, printed: vec![(0, State::default()); plan.parcels.len()] }
+        Self { mode, printed: vec![(0, ParcelState::default()); plan.parcels.len()] }
     }
 
     /// Prints text below the live view, and ends it.
@@ -78,7 +78,12 @@ impl Screen {
     }
 
     /// Draws each parcel as the subscriber knows it now.
-    pub fn draw(&mut self, plan: &Plan, accepted: &Accepted, passed: Duration) -> Result<(), OutputError> {
+    pub fn draw(
+        &mut self,
+        plan: &DemoPlan,
+        accepted: &Accepted,
+        passed: Duration,
+    ) -> Result<(), OutputError> {
         match &self.mode {
             Mode::Live(live) => live.draw(plan, accepted),
             Mode::Lines => {
@@ -93,13 +98,15 @@ impl Screen {
     }
 
     /// Returns a line for each change of state that is not printed yet.
-    fn changes(&mut self, plan: &Plan, accepted: &Accepted, passed: Duration) -> String {
+    fn changes(&mut self, plan: &DemoPlan, accepted: &Accepted, passed: Duration) -> String {
         let mut text = String::new();
         for (parcel, (printed, state)) in plan.parcels.iter().zip(&mut self.printed) {
             let Some(view) = accepted.label(EVERYTHING, parcel.label.as_str()) else { continue };
             let news = view.news.iter().skip(*printed).filter_map(|id| view.events.get(id));
             for event in news {
-                let Some(after) = State::of_event(event).filter(|after| after != state) else { continue };
+                let Some(after) = ParcelState::of_event(event).filter(|after| after != state) else {
+                    continue;
+                };
                 *state = after;
                 let says = event["description"].as_str().unwrap_or_default();
                 let (seconds, label) = (passed.as_secs_f64(), parcel.label.as_str());
@@ -122,22 +129,22 @@ impl Live {
         Self { colours: !no_color, lines }
     }
 
-    fn draw(&self, plan: &Plan, accepted: &Accepted) {
-        let view = |parcel: &Parcel| accepted.label(EVERYTHING, parcel.label.as_str());
+    fn draw(&self, plan: &DemoPlan, accepted: &Accepted) {
+        let view = |parcel: &DemoParcel| accepted.label(EVERYTHING, parcel.label.as_str());
         for (bar, parcel) in self.lines.iter().zip(plan.parcels.iter().take(LINES)) {
             let (text, state) = line(parcel, view(parcel));
             bar.set_message(if self.colours { coloured(text, state) } else { text });
         }
         if let Some((_, rest)) = plan.parcels.split_at_checked(LINES).filter(|(_, rest)| !rest.is_empty()) {
             let arrived =
-                rest.iter().filter(|parcel| view(parcel).is_some_and(|view| State::of(view).is_end()));
+                rest.iter().filter(|parcel| view(parcel).is_some_and(|view| ParcelState::of(view).is_end()));
             let text = format!("… and {} more, {} of them arrived", rest.len(), arrived.count());
             self.lines[LINES].set_message(text);
         }
     }
 }
 
-fn coloured(line: String, state: State) -> String {
+fn coloured(line: String, state: ParcelState) -> String {
     match state {
         state if state.is_end() => format!("{GREEN}{line}{PLAIN}"),
         state if state.is_trouble() => format!("{YELLOW}{line}{PLAIN}"),
@@ -145,8 +152,8 @@ fn coloured(line: String, state: State) -> String {
     }
 }
 
-fn line(parcel: &Parcel, view: Option<&LedgerLabel>) -> (String, State) {
-    let state = view.map(State::of).unwrap_or_default();
+fn line(parcel: &DemoParcel, view: Option<&LedgerLabel>) -> (String, ParcelState) {
+    let state = view.map(ParcelState::of).unwrap_or_default();
     let newest = view.and_then(|view| view.events.get(view.news.last()?));
     let says: String =
         newest.and_then(|event| event["description"].as_str()).unwrap_or_default().chars().take(22).collect();
@@ -176,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_line_fits_into_80_columns() {
-        let parcel = Parcel {
+        let parcel = DemoParcel {
             label: "se-2000".parse().unwrap(),
             journey: JourneyKind::CollectionPoint,
             carrier: Carrier::Fedex,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::folder::LABELS;
-use super::plan::{Parcel, Plan};
+use super::plan::{DemoParcel, DemoPlan};
 
 /// The subscriber that gets every message in the standard form; also its path at the receiver.
 pub const EVERYTHING: &str = "everything";
@@ -23,7 +23,7 @@ pub struct Addresses<'a> {
     pub secret: &'a str,
 }
 
-pub fn config(plan: &Plan, addresses: &Addresses<'_>) -> String {
+pub fn config(plan: &DemoPlan, addresses: &Addresses<'_>) -> String {
     let Addresses { database, base_url, api_key, receiver, secret } = addresses;
     let database = quoted(&database.display().to_string());
     let (interval, out) = (shown(plan.interval), shown((plan.interval / 2).max(Duration::from_millis(100))));
@@ -86,7 +86,7 @@ pub fn is_discovered(index: usize) -> bool {
     index % 3 == 2
 }
 
-pub fn labels(parcels: &[Parcel]) -> String {
+pub fn labels(parcels: &[DemoParcel]) -> String {
     let mut csv = "label_id,order\n".to_owned();
     for (index, parcel) in parcels.iter().enumerate().filter(|(index, _)| !is_discovered(*index)) {
         let _ = writeln!(csv, "{},A-{}", parcel.label, 1001 + index);
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_generated_configuration_is_valid() {
         let what = args::Demo { parcels: 3, seconds: 20, seed: 1, keep: None, json: false };
-        let plan = Plan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
+        let plan = DemoPlan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.toml");
         let addresses = Addresses {
@@ -126,7 +126,7 @@ mod tests {
         std::fs::write(&path, config(&plan, &addresses)).unwrap();
         std::fs::write(directory.path().join(LABELS), labels(&plan.parcels)).unwrap();
         let loaded = Config::load(&path, &Environment::default()).unwrap();
-        assert_eq!(loaded.sources.read_all().roll.labels(), 2, "the third is left to discovery");
+        assert_eq!(loaded.sources.read_all().label_set.labels(), 2, "the third is left to discovery");
         let account = loaded.config.account_names().remove(0);
         assert_eq!(loaded.sources.first_of(&account).unwrap().metadata["order"], "A-1001");
         assert_eq!(loaded.config.subscribers.len(), 2);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::super::{Failure, args};
 use super::folder::{self, Folder};
-use super::plan::Plan;
+use super::plan::DemoPlan;
 use super::settings::{self, Addresses, EVERYTHING, SHOP};
 use crate::clock;
 use crate::config::{Config, Environment};
@@ -26,8 +26,8 @@ pub struct Servers {
 }
 
 /// Handles to the running servers.
-pub struct Stage {
-    pub plan: Plan,
+pub struct DemoHandles {
+    pub plan: DemoPlan,
     pub folder: Folder,
     pub account: AccountName,
     pub store: Store,
@@ -40,8 +40,8 @@ pub struct Stage {
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub async fn start(what: &args::Demo, signals: Signals) -> Result<(Stage, Servers), Failure> {
-    let plan = Plan::new(what, clock::now())?;
+pub async fn start(what: &args::Demo, signals: Signals) -> Result<(DemoHandles, Servers), Failure> {
+    let plan = DemoPlan::new(what, clock::now())?;
     let folder = Folder::open(what.keep.as_deref())?;
     let api_key = format!("demo-{:016x}", u64::from_be_bytes(clock::random_bytes()));
     let secret = SigningSecret::encode(&clock::random_bytes::<32>());
@@ -68,7 +68,7 @@ pub async fn start(what: &args::Demo, signals: Signals) -> Result<(Stage, Server
         handle.create_on(&parcel.label, parcel.journey, parcel.carrier);
     }
     let daemon = Daemon::start(path, environment, loaded, signals).await?;
-    let stage = Stage {
+    let stage = DemoHandles {
         folder,
         account,
         store: daemon.store().clone(),
@@ -91,7 +91,7 @@ fn receiver(secret: &str) -> Result<ReceiverOptions, Failure> {
     })
 }
 
-fn sandbox(plan: &Plan, api_key: &str) -> SandboxOptions {
+fn sandbox(plan: &DemoPlan, api_key: &str) -> SandboxOptions {
     SandboxOptions {
         api_keys: vec![api_key.to_owned()],
         rate_limit: Some(RATE_LIMIT),
@@ -103,7 +103,7 @@ fn sandbox(plan: &Plan, api_key: &str) -> SandboxOptions {
     }
 }
 
-impl Stage {
+impl DemoHandles {
     /// Returns the recorded deliveries and events.
     pub async fn rows(&self) -> Result<Rows, Failure> {
         let owed = self.store.owed().await?.into_iter();

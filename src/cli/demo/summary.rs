@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::folder::{CONFIG, DATABASE};
 use super::settings::EVERYTHING;
-use super::stage::Stage;
-use super::track::State;
+use super::stage::DemoHandles;
+use super::track::ParcelState;
 use crate::sandbox::ledger::{Accepted, Violation, ViolationKind};
 
 /// The object of `--json`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+pub struct DemoSummary {
     pub parcels: usize,
     /// Requests that the sandbox received.
     pub polls: u64,
@@ -43,8 +43,8 @@ pub struct Summary {
     pub failure: Option<String>,
 }
 
-impl Summary {
-    pub fn new(stage: &Stage, found: &[Violation], seconds: f64, failure: Option<String>) -> Self {
+impl DemoSummary {
+    pub fn new(stage: &DemoHandles, found: &[Violation], seconds: f64, failure: Option<String>) -> Self {
         let requests = stage.sandbox.counters();
         let accepted = stage.receiver.accepted();
         let counts = accepted.counts();
@@ -70,7 +70,7 @@ impl Summary {
         }
     }
 
-    pub fn text(&self, stage: &Stage, found: &[Violation]) -> String {
+    pub fn text(&self, stage: &DemoHandles, found: &[Violation]) -> String {
         let troubled: Vec<String> = self
             .answers
             .iter()
@@ -103,7 +103,7 @@ impl Summary {
     }
 }
 
-fn next(stage: &Stage, kept: bool) -> String {
+fn next(stage: &DemoHandles, kept: bool) -> String {
     if !kept {
         return "\nNext steps\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
              trackpost check --config FILE   checks your own configuration, and prints what would run\n  \
@@ -120,9 +120,9 @@ fn next(stage: &Stage, kept: bool) -> String {
 
 /// As in "  10 delivered, 2 collection point".
 fn ends(accepted: &Accepted) -> String {
-    let mut by_state: BTreeMap<State, usize> = BTreeMap::new();
+    let mut by_state: BTreeMap<ParcelState, usize> = BTreeMap::new();
     for view in accepted.labels(EVERYTHING) {
-        *by_state.entry(State::of(view)).or_default() += 1;
+        *by_state.entry(ParcelState::of(view)).or_default() += 1;
     }
     let counted: Vec<String> =
         by_state.iter().map(|(state, count)| format!("{count} {}", state.name())).collect();

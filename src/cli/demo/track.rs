@@ -7,7 +7,7 @@ use crate::sandbox::ledger::LedgerLabel;
 
 /// Displayed state of a parcel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum State {
+pub enum ParcelState {
     #[default]
     Unseen,
     Label,
@@ -23,7 +23,7 @@ pub enum State {
 /// Number of dots of a track.
 const DOTS: usize = 5;
 
-impl State {
+impl ParcelState {
     /// Returns the state after the newest event with a state.
     pub fn of(view: &LedgerLabel) -> Self {
         let news = view.news.iter().rev().filter_map(|id| view.events.get(id));
@@ -93,26 +93,26 @@ impl State {
 mod tests {
     use super::*;
 
-    fn state(code: &str, detail: Option<&str>, carrier: Option<&str>) -> Option<State> {
-        State::of_event(&serde_json::json!({
+    fn state(code: &str, detail: Option<&str>, carrier: Option<&str>) -> Option<ParcelState> {
+        ParcelState::of_event(&serde_json::json!({
             "status_code": code, "status_detail_code": detail, "carrier_detail_code": carrier,
         }))
     }
 
     #[test]
     fn out_for_delivery_shows_in_the_details() {
-        assert_eq!(state("IT", Some("OUT_FOR_DELIVERY"), None), Some(State::OutForDelivery));
-        assert_eq!(state("IT", None, Some("OT")), Some(State::OutForDelivery));
-        assert_eq!(state("IT", Some("IN_TRANSIT"), None), Some(State::InTransit));
-        assert_eq!(state("SP", None, None), Some(State::CollectionPoint));
+        assert_eq!(state("IT", Some("OUT_FOR_DELIVERY"), None), Some(ParcelState::OutForDelivery));
+        assert_eq!(state("IT", None, Some("OT")), Some(ParcelState::OutForDelivery));
+        assert_eq!(state("IT", Some("IN_TRANSIT"), None), Some(ParcelState::InTransit));
+        assert_eq!(state("SP", None, None), Some(ParcelState::CollectionPoint));
         assert_eq!(state("??", None, None), None);
     }
 
     #[test]
     fn dots() {
-        assert_eq!(State::Unseen.dots(), "○ ○ ○ ○ ○");
-        assert_eq!(State::Exception.dots(), "● ● ! ○ ○");
-        assert_eq!(State::OutForDelivery.dots(), "● ● ● ● ○");
-        assert_eq!(State::CollectionPoint.dots(), "● ● ● ● ✓");
+        assert_eq!(ParcelState::Unseen.dots(), "○ ○ ○ ○ ○");
+        assert_eq!(ParcelState::Exception.dots(), "● ● ! ○ ○");
+        assert_eq!(ParcelState::OutForDelivery.dots(), "● ● ● ● ○");
+        assert_eq!(ParcelState::CollectionPoint.dots(), "● ● ● ● ✓");
     }
 }

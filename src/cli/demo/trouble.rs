@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Failure;
-use super::stage::Stage;
+use super::stage::DemoHandles;
 use crate::clock;
 use crate::domain::label::{LabelId, LabelKey, LabelState};
 use crate::sandbox::{Answer, FaultKind, InjectedFault};
@@ -27,7 +27,7 @@ const OPERATOR: Duration = Duration::from_millis(1_200);
 const REFUSED_CALLBACKS: usize = 4;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum FaultStep {
     Calm,
     Throttling { since: Duration },
     Throttled,
@@ -39,34 +39,34 @@ enum Step {
 
 /// Injects the faults in order.
 #[derive(Debug)]
-pub struct Trouble {
-    step: Step,
+pub struct FaultSequence {
+    step: FaultStep,
 }
 
-impl Trouble {
+impl FaultSequence {
     pub fn new() -> Self {
-        Self { step: Step::Calm }
+        Self { step: FaultStep::Calm }
     }
 
     /// Starts the next fault if it is due, `passed` after the start of the parcels and after `refused` refused
     /// callbacks. Returns the line about a new fault.
     pub async fn step(
         &mut self,
-        stage: &Stage,
+        stage: &DemoHandles,
         progress: &[LabelProgress],
         refused: usize,
         passed: Duration,
     ) -> Result<Option<String>, Failure> {
         let share = passed.as_secs_f64() / stage.plan.travel.as_secs_f64();
         let (step, line) = match &self.step {
-            Step::Calm if share >= THROTTLED => {
+            FaultStep::Calm if share >= THROTTLED => {
                 stage.sandbox.set_faults(vec![InjectedFault::new(FaultKind::Fail(429), 1.0)]);
                 (
-                    Step::Throttling { since: passed },
+                    FaultStep::Throttling { since: passed },
                     "the API answers 429: the account waits for Retry-After".to_owned(),
                 )
             }
-            Step::Throttling { since } => {
+            FaultStep::Throttling { since } => {
                 let answered = stage.sandbox.counters().answered(429);
                 let lasted = passed.saturating_sub(*since);
                 // At least one 429 is needed, so a pause between two polls extends the burst.
@@ -75,18 +75,18 @@ impl Trouble {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());
-                (Step::Throttled, format!("the API accepts requests again ({answered} × 429)"))
+                (FaultStep::Throttled, format!("the API accepts requests again ({answered} × 429)"))
             }
-            Step::Throttled if share >= FAILING => {
+            FaultStep::Throttled if share >= FAILING => {
                 let labels = victims(progress);
                 for label in &labels {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     stage.sandbox.script_once(label.as_str(), server_error);
                 }
                 let line = format!("the API answers 500 about {}", listed(&labels));
-                (Step::Failing { labels, since: passed }, line)
+                (FaultStep::Failing { labels, since: passed }, line)
             }
-            Step::Failing { labels, since } => {
+            FaultStep::Failing { labels, since } => {
                 let failed = |label: &LabelId| {
                     progress.iter().any(|now| now.label_id == label.as_str() && now.failures > 0)
                 };
@@ -99,15 +99,15 @@ impl Trouble {
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
                 let line = format!("an operator polls now: trackpost labels poll {}", ids.join(" "));
-                (Step::PolledAgain, line)
+                (FaultStep::PolledAgain, line)
             }
-            Step::PolledAgain if share >= REFUSING => {
+            FaultStep::PolledAgain if share >= REFUSING => {
                 stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
                 let line = "the receiver answers 500: trackpost repeats the callbacks";
-                (Step::Refusing, line.to_owned())
+                (FaultStep::Refusing, line.to_owned())
             }
-            Step::Refusing if refused >= REFUSED_CALLBACKS => {
-                (Step::Over, format!("the receiver accepts again ({refused} × 500)"))
+            FaultStep::Refusing if refused >= REFUSED_CALLBACKS => {
+                (FaultStep::Over, format!("the receiver accepts again ({refused} × 500)"))
             }
             _ => return Ok(None),
         };
@@ -117,7 +117,7 @@ impl Trouble {
 
     /// Whether all faults have begun. For the last one there may be too few callbacks left.
     pub fn is_over(&self) -> bool {
-        matches!(self.step, Step::Refusing | Step::Over)
+        matches!(self.step, FaultStep::Refusing | FaultStep::Over)
     }
 }
 

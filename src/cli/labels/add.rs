@@ -26,7 +26,7 @@ const BATCH: usize = 1_000;
 
 /// Outcome of a row.
 #[derive(Debug, Serialize, PartialEq, Eq)]
-struct Report {
+struct RowReport {
     row: u64,
     label_id: Option<String>,
     account: Option<String>,
@@ -180,7 +180,7 @@ impl Counter<'_> {
 }
 
 /// Registers the valid rows, and reports the outcome of every row.
-async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<Report>, Failure> {
+async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<RowReport>, Failure> {
     let mut of_account: BTreeMap<AccountName, Vec<&str>> = BTreeMap::new();
     // The same label again is one label; the later row counts.
     let mut wanted: Vec<Registration> = Vec::new();
@@ -195,7 +195,7 @@ async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<Report>, Fail
             }
         }
     }
-    let mut known = Registered::new();
+    let mut known = KnownLabels::new();
     for (account, ids) in &of_account {
         for label in store.known_among(account.as_str(), ids).await? {
             known.insert((account.clone(), label.label_id), (label.by_config, label.metadata));
@@ -206,10 +206,10 @@ async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<Report>, Fail
 }
 
 /// Whether the configuration registers a label, and its metadata.
-type Registered = HashMap<(AccountName, String), (bool, String)>;
+type KnownLabels = HashMap<(AccountName, String), (bool, String)>;
 
 /// Outcome of registering a label by hand.
-fn outcome(key: &LabelKey, metadata: &Metadata, known: &mut Registered) -> &'static str {
+fn outcome(key: &LabelKey, metadata: &Metadata, known: &mut KnownLabels) -> &'static str {
     let wanted = serde_json::to_string(metadata).expect("metadata is JSON");
     match known.entry((key.account.clone(), key.id.to_string())) {
         Entry::Vacant(free) => {
@@ -225,12 +225,12 @@ fn outcome(key: &LabelKey, metadata: &Metadata, known: &mut Registered) -> &'sta
     }
 }
 
-fn report(row: CheckedRow, known: &mut Registered) -> Report {
+fn report(row: CheckedRow, known: &mut KnownLabels) -> RowReport {
     let number = row.row;
     match row.registration {
         Ok(Registration { key, metadata, .. }) => {
             let outcome = outcome(&key, &metadata, known);
-            Report {
+            RowReport {
                 row: number,
                 label_id: Some(key.id.to_string()),
                 account: Some(key.account.to_string()),
@@ -242,7 +242,7 @@ fn report(row: CheckedRow, known: &mut Registered) -> Report {
         Err(fault) => {
             let value = fault.value.map(|value| format!("{value:?} ")).unwrap_or_default();
             let hint = fault.hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
-            Report {
+            RowReport {
                 row: number,
                 label_id: row.written,
                 account: None,
@@ -254,7 +254,7 @@ fn report(row: CheckedRow, known: &mut Registered) -> Report {
     }
 }
 
-fn line(report: &Report, numbered: bool) -> String {
+fn line(report: &RowReport, numbered: bool) -> String {
     let row = if numbered { format!("row {}: ", report.row) } else { String::new() };
     match (&report.problem, &report.label_id) {
         (Some(problem), _) => format!("{row}{}\n", output::plain(problem)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::output;
-use super::report::Report;
+use super::report::PolicyReport;
 
 /// Upper bound of each bar in minutes, and its name.
 const STEPS: [(u64, &str); 9] = [
@@ -19,7 +19,7 @@ const STEPS: [(u64, &str); 9] = [
 ];
 const WIDTH: f64 = 50.0;
 
-pub(super) fn print(reports: &[Report]) {
+pub(super) fn print(reports: &[PolicyReport]) {
     for report in reports.iter().filter(|report| !report.delivered.is_empty()) {
         output::line("");
         output::line(format!("{}: deliveries noticed within", report.policy));

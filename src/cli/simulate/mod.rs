@@ -12,8 +12,8 @@ use super::progress::{Progress, Unit};
 use super::{Failure, output};
 use crate::simulation::bound::Bound;
 use crate::simulation::{RunSettings, SimulatedJourney, generate, recorded, run_with as simulated};
-use policy::Policy;
-use report::Report;
+use policy::NamedCadence;
+use report::PolicyReport;
 
 /// Number of journeys to generate by default.
 const GENERATED: u32 = 2_000;
@@ -24,11 +24,11 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
         true => POLICIES.map(str::to_owned).to_vec(),
         false => what.policy.clone(),
     };
-    let policies = named.iter().map(|name| Policy::named(name)).collect::<Result<Vec<_>, _>>()?;
-    let travels = travels(what)?;
+    let policies = named.iter().map(|name| NamedCadence::named(name)).collect::<Result<Vec<_>, _>>()?;
+    let journeys = journeys(what)?;
     let mut reports = Vec::with_capacity(policies.len());
     for policy in policies {
-        let terms = RunSettings {
+        let settings = RunSettings {
             cadence: &policy.cadence,
             requests_per_minute: what.requests_per_minute,
             learn: true,
@@ -38,12 +38,12 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
         let mut progress = Progress::new(
             format!("simulate {}", policy.name),
             Unit::Items("journeys"),
-            Some(travels.len() as u64),
+            Some(journeys.len() as u64),
         );
-        let outcome = simulated(&travels, terms, &mut |ended| progress.set(ended));
+        let outcome = simulated(&journeys, settings, &mut |ended| progress.set(ended));
         drop(progress);
-        let bound = Bound::of(&travels, policy.cadence.give_up_after);
-        let report = Report::of(policy.name, travels.len(), outcome, bound);
+        let bound = Bound::of(&journeys, policy.cadence.give_up_after);
+        let report = PolicyReport::of(policy.name, journeys.len(), outcome, bound);
         if what.json {
             output::json_lines(std::slice::from_ref(&report))?;
         }
@@ -56,7 +56,7 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn travels(what: &Simulate) -> Result<Vec<SimulatedJourney>, Failure> {
+fn journeys(what: &Simulate) -> Result<Vec<SimulatedJourney>, Failure> {
     let Some(path) = &what.journeys else {
         return Ok(generate::journeys(what.generate.unwrap_or(GENERATED), what.seed));
     };
@@ -65,6 +65,6 @@ fn travels(what: &Simulate) -> Result<Vec<SimulatedJourney>, Failure> {
             .hint("one JSON object a line, as trackpost history --journeys prints them")
     };
     let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    let travels = recorded(&text).map_err(|error| wrong(&error))?;
-    if travels.is_empty() { Err(wrong(&"it contains no journeys")) } else { Ok(travels) }
+    let journeys = recorded(&text).map_err(|error| wrong(&error))?;
+    if journeys.is_empty() { Err(wrong(&"it contains no journeys")) } else { Ok(journeys) }
 }

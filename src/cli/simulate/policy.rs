@@ -9,12 +9,12 @@ use crate::domain::polling::cadence::Cadence;
 
 /// A cadence with its name.
 #[derive(Debug)]
-pub(super) struct Policy {
+pub(super) struct NamedCadence {
     pub(super) name: String,
     pub(super) cadence: Cadence,
 }
 
-impl Policy {
+impl NamedCadence {
     /// Returns the policy `default`, `hourly`, `fixed:2h`, or that of a configuration file.
     pub(super) fn named(name: &str) -> Result<Self, Failure> {
         let compiled_in = || Ok::<_, Failure>(Config::builtin(&Environment::default())?.config.cadence);
@@ -47,14 +47,17 @@ mod tests {
 
     #[test]
     fn policies_have_names() {
-        let flat = Policy::named("fixed:90m").unwrap().cadence;
+        let flat = NamedCadence::named("fixed:90m").unwrap().cadence;
         assert!(flat.rows.values().all(|row| row.intervals == [Duration::from_secs(5_400)]));
-        assert_eq!(Policy::named("hourly").unwrap().cadence, Policy::named("fixed:1h").unwrap().cadence);
-        assert_ne!(Policy::named("default").unwrap().cadence, flat);
+        assert_eq!(
+            NamedCadence::named("hourly").unwrap().cadence,
+            NamedCadence::named("fixed:1h").unwrap().cadence
+        );
+        assert_ne!(NamedCadence::named("default").unwrap().cadence, flat);
         for (name, expected) in
             [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "no such policy")]
         {
-            let error = Policy::named(name).unwrap_err().to_string();
+            let error = NamedCadence::named(name).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

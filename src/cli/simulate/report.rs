@@ -12,7 +12,7 @@ use crate::simulation::bound::{Bound, DELIVERY};
 use crate::simulation::delays::Delays;
 
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct PolicyReport {
     pub(super) policy: String,
     labels: usize,
     polls: u64,
@@ -41,7 +41,7 @@ struct Bounds {
     weighed_times: Option<f64>,
 }
 
-impl Report {
+impl PolicyReport {
     pub(super) fn of(policy: String, labels: usize, outcome: RunResult, bound: Bound) -> Self {
         let detected = outcome.delays.len();
         let (mean, weighed_mean) = (bound.mean(outcome.polls), bound.weighed_mean(outcome.polls));
@@ -76,7 +76,7 @@ impl Report {
     }
 }
 
-pub(super) fn print(reports: &[Report]) {
+pub(super) fn print(reports: &[PolicyReport]) {
     let rows: Vec<[String; 13]> = reports
         .iter()
         .map(|report| {

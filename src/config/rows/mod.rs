@@ -1,7 +1,7 @@
 //! Rows of labels, as files and standard input have them: ids, CSV or JSON Lines.
 //!
 //! Rows are read one by one, so that a million of them need little memory. A wrong row is reported and left out; only a
-//! fault of the whole source (no `label_id` column, a broken disk) is an error. [`super::roll`] checks ids and
+//! fault of the whole source (no `label_id` column, a broken disk) is an error. [`super::label_set`] checks ids and
 //! accounts.
 
 mod kind;
@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use super::draft::{RowFault, UncheckedRow};
 use super::fault::Fault;
-use super::roll::{RowPosition, check};
+use super::label_set::{RowPosition, check};
 use crate::domain::label::{AccountName, Registration, Source};
 
 pub use kind::RowKind;
@@ -58,8 +58,8 @@ pub fn each_row(
         });
         let written = draft.as_ref().ok().map(|draft| draft.id.clone());
         let registration = draft.and_then(|draft| check(accounts, draft, source.source));
-        let registration =
-            registration.map_err(|slip| RowPosition { place: source.place, list: None, row }.fault(slip));
+        let registration = registration
+            .map_err(|row_fault| RowPosition { place: source.place, list: None, row }.fault(row_fault));
         each(CheckedRow { row, written, registration });
         ControlFlow::Continue(())
     })

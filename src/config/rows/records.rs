@@ -23,8 +23,8 @@ pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), St
     let header = match records.next()? {
         None => return Ok(()),
         Some((_, Ok(()))) => Header::read(&records)?,
-        Some((_, Err(slip))) => {
-            return Err(unreadable(format!("has a header that {}", slip.problem), slip.hint));
+        Some((_, Err(row_fault))) => {
+            return Err(unreadable(format!("has a header that {}", row_fault.problem), row_fault.hint));
         }
     };
     while let Some((row, outcome)) = records.next()? {
@@ -70,8 +70,8 @@ impl Header {
         if records.count != self.columns.len() {
             let (has, needs) = (records.count, self.columns.len());
             let hint = "a value that contains a comma stands in quotes".to_owned();
-            let slip = RowFault::new(format!("has {has} cells where the header has {needs}"));
-            return Err(RowFault { hint: Some(hint), ..slip });
+            let row_fault = RowFault::new(format!("has {has} cells where the header has {needs}"));
+            return Err(RowFault { hint: Some(hint), ..row_fault });
         }
         let mut draft = UncheckedRow::default();
         for (at, (name, cell)) in self.columns.iter().zip(records.cells()).enumerate() {
@@ -187,8 +187,8 @@ impl<R: BufRead> Records<R> {
                     return Ok(Some((row, Ok(()))));
                 }
                 ReadRecordResult::OutputEndsFull => {
-                    let slip = RowFault::new(format!("has more than {MOST_COLUMNS} cells"));
-                    return Ok(Some((row, Err(slip))));
+                    let row_fault = RowFault::new(format!("has more than {MOST_COLUMNS} cells"));
+                    return Ok(Some((row, Err(row_fault))));
                 }
                 // The record continues within quotes.
                 ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
@@ -200,8 +200,8 @@ impl<R: BufRead> Records<R> {
                 next => {
                     self.lines.give_back(next.into_iter());
                     let lines = self.held.len();
-                    let slip = self.reread(lines);
-                    return Ok(Some((row, Err(slip))));
+                    let row_fault = self.reread(lines);
+                    return Ok(Some((row, Err(row_fault))));
                 }
             }
         }

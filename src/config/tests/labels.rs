@@ -197,7 +197,7 @@ fn a_label_file_of_two_hundred_thousand_rows_loads() {
     let place =
         Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &rows);
     let reading = place.loaded().sources.read_all();
-    assert_eq!((reading.roll.labels(), reading.fault_count), (200_000, 0));
+    assert_eq!((reading.label_set.labels(), reading.fault_count), (200_000, 0));
 }
 
 #[test]
@@ -220,11 +220,11 @@ fn registered_labels_are_no_longer_wanted() {
         "\"se-1\"\n{\"id\":\"se-2\",\"metadata\":{\"b\":1,\"a\":\"é\"}}\n\"se-3\"\n\"se-3\"\n",
     );
     let mut reading = place.loaded().sources.read_all();
-    let roll = &mut reading.roll;
-    assert_eq!((roll.labels(), roll.keep_wanted()), (3, 3));
-    assert_eq!(roll.compare("main", "se-1", "{}", Some(1)), Comparison::Same);
-    assert_eq!(roll.compare("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Comparison::Same);
-    assert_eq!(roll.keep_wanted(), 1);
+    let label_set = &mut reading.label_set;
+    assert_eq!((label_set.labels(), label_set.keep_wanted()), (3, 3));
+    assert_eq!(label_set.compare("main", "se-1", "{}", Some(1)), Comparison::Same);
+    assert_eq!(label_set.compare("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Comparison::Same);
+    assert_eq!(label_set.keep_wanted(), 1);
     for (account, id, metadata, place, held) in [
         ("main", "se-3", "{}", None, Comparison::Changed),
         ("main", "se-3", "{}", Some(0), Comparison::Changed),
@@ -232,9 +232,9 @@ fn registered_labels_are_no_longer_wanted() {
         ("main", "se-4", "{}", Some(1), Comparison::Unknown),
         ("other", "se-3", "{}", Some(1), Comparison::Unknown),
     ] {
-        assert_eq!(roll.compare(account, id, metadata, place), held, "{id} {metadata} {place:?}");
+        assert_eq!(label_set.compare(account, id, metadata, place), held, "{id} {metadata} {place:?}");
     }
-    assert_eq!(roll.keep_wanted(), 1);
+    assert_eq!(label_set.keep_wanted(), 1);
 }
 
 #[test]
@@ -243,16 +243,16 @@ fn each_of_many_labels_is_found() {
         let text: String = (0..count).map(|n| format!("se-{n}\n")).collect();
         let place =
             Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
-        let mut roll = place.loaded().sources.read_all().roll;
+        let mut label_set = place.loaded().sources.read_all().label_set;
         for n in 0..2 * count {
-            let held = roll.compare("main", &format!("se-{n}"), "{}", Some(1));
+            let held = label_set.compare("main", &format!("se-{n}"), "{}", Some(1));
             assert_eq!(
                 held,
                 if n < count { Comparison::Same } else { Comparison::Unknown },
                 "se-{n} of {count}"
             );
         }
-        assert_eq!(roll.keep_wanted(), 0);
+        assert_eq!(label_set.keep_wanted(), 0);
     }
 }
 

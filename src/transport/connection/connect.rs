@@ -21,7 +21,7 @@ use super::{Duplex, drive};
 use crate::clock;
 use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::attempt::Stage;
-use crate::transport::failure::{Failure, FailureCause};
+use crate::transport::failure::{ExchangeFailure, FailureCause};
 use crate::transport::origin::{Origin, Proxy, Route};
 use crate::transport::{ExchangeProgress, resolver};
 
@@ -29,7 +29,10 @@ use crate::transport::{ExchangeProgress, resolver};
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Returns a stream to the server, through its proxy, encrypted if the URL is https.
-pub(super) async fn connect(route: &Route, progress: &ExchangeProgress) -> Result<Box<dyn Duplex>, Failure> {
+pub(super) async fn connect(
+    route: &Route,
+    progress: &ExchangeProgress,
+) -> Result<Box<dyn Duplex>, ExchangeFailure> {
     let connecting = stream(route, progress);
     match route.settings.connect_timeout {
         None => connecting.await,
@@ -37,13 +40,13 @@ pub(super) async fn connect(route: &Route, progress: &ExchangeProgress) -> Resul
             Ok(connected) => connected,
             Err(_) => {
                 let missed = progress.reached().missed();
-                Err(Failure::new(FailureCause::Connect, format!("{missed} within {limit:?}")))
+                Err(ExchangeFailure::new(FailureCause::Connect, format!("{missed} within {limit:?}")))
             }
         },
     }
 }
 
-async fn stream(route: &Route, progress: &ExchangeProgress) -> Result<Box<dyn Duplex>, Failure> {
+async fn stream(route: &Route, progress: &ExchangeProgress) -> Result<Box<dyn Duplex>, ExchangeFailure> {
     let Route { origin, proxy, settings, .. } = route;
     let stream = match proxy {
         None => tcp(origin, settings.address_policy, progress).await?,
@@ -62,11 +65,11 @@ async fn tcp(
     origin: &Origin,
     address_policy: Option<AddressPolicy>,
     progress: &ExchangeProgress,
-) -> Result<Box<dyn Duplex>, Failure> {
+) -> Result<Box<dyn Duplex>, ExchangeFailure> {
     progress.enter(Stage::Resolving);
     let addresses = resolver::addresses(&origin.host, origin.port, address_policy).await?;
     progress.enter(Stage::Connecting);
-    let stream = first_connection(addresses).await.map_err(|tried| Failure::connect(&tried))?;
+    let stream = first_connection(addresses).await.map_err(|tried| ExchangeFailure::connect(&tried))?;
     Ok(Box::new(stream))
 }
 
@@ -102,7 +105,7 @@ async fn through_proxy(
     proxy: &Proxy,
     route: &Route,
     progress: &ExchangeProgress,
-) -> Result<Box<dyn Duplex>, Failure> {
+) -> Result<Box<dyn Duplex>, ExchangeFailure> {
     let mut stream = tcp(&proxy.origin, route.settings.address_policy, progress).await?;
     if let Some(name) = &proxy.origin.server_name {
         stream = encrypted(stream, name, &route.settings.tls, &proxy.origin).await?;
@@ -117,7 +120,7 @@ async fn through_proxy(
 fn connect_request(
     origin: &Origin,
     credentials: Option<&HeaderValue>,
-) -> Result<Request<Full<Bytes>>, Failure> {
+) -> Result<Request<Full<Bytes>>, ExchangeFailure> {
     let host = if origin.host.contains(':') { format!("[{}]", origin.host) } else { origin.host.clone() };
     let authority = format!("{host}:{}", origin.port);
     let mut request =
@@ -126,7 +129,7 @@ fn connect_request(
         request = request.header(header::PROXY_AUTHORIZATION, credentials);
     }
     request.body(Full::default()).map_err(|error| {
-        Failure::new(FailureCause::Address, format!("a proxy request for it is not valid: {error}"))
+        ExchangeFailure::new(FailureCause::Address, format!("a proxy request for it is not valid: {error}"))
     })
 }
 
@@ -135,21 +138,24 @@ async fn encrypted(
     name: &ServerName<'static>,
     tls: &Arc<ClientConfig>,
     origin: &Origin,
-) -> Result<Box<dyn Duplex>, Failure> {
+) -> Result<Box<dyn Duplex>, ExchangeFailure> {
     match TlsConnector::from(Arc::clone(tls)).connect(name.clone(), stream).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => {
             let server = format!("{}:{}", name.to_str(), origin.port);
-            Err(Failure::handshake(&server, &error))
+            Err(ExchangeFailure::handshake(&server, &error))
         }
     }
 }
 
 /// Reads the answer of a proxy to `CONNECT`: returns the tunnel, or the reason for the failure.
-async fn tunnel(stream: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Result<Box<dyn Duplex>, Failure> {
+async fn tunnel(
+    stream: Box<dyn Duplex>,
+    request: Request<Full<Bytes>>,
+) -> Result<Box<dyn Duplex>, ExchangeFailure> {
     let broke = |error: &hyper::Error| {
-        let failure = Failure::exchange(error, false, None);
-        Failure::new(failure_of_proxy(failure.fault), format!("the proxy: {}", failure.detail))
+        let failure = ExchangeFailure::exchange(error, false, None);
+        ExchangeFailure::new(failure_of_proxy(failure.fault), format!("the proxy: {}", failure.detail))
     };
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     let mut driver = Some(driver.with_upgrades());
@@ -157,7 +163,10 @@ async fn tunnel(stream: Box<dyn Duplex>, request: Request<Full<Bytes>>) -> Resul
     let response = drive(&mut driver, sent).await.map_err(|error| broke(&error))?;
     let status = response.status();
     if !status.is_success() {
-        return Err(Failure::new(FailureCause::Connect, format!("the proxy answered {}", status.as_u16())));
+        return Err(ExchangeFailure::new(
+            FailureCause::Connect,
+            format!("the proxy answered {}", status.as_u16()),
+        ));
     }
     let upgraded = drive(&mut driver, hyper::upgrade::on(response)).await.map_err(|error| broke(&error))?;
     Ok(Box::new(TokioIo::new(upgraded)))

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::descriptors::ConnectionPermit;
-use super::failure::Failure;
+use super::failure::ExchangeFailure;
 use super::origin::Route;
 use super::{ExchangeProgress, HttpAnswer};
 use crate::clock::Stopwatch;
@@ -48,13 +48,13 @@ pub(super) struct Connection {
 
 /// An exchange without an answer.
 pub(super) struct Broken {
-    pub(super) failure: Failure,
+    pub(super) failure: ExchangeFailure,
     /// Whether not one byte of the answer came.
     pub(super) unanswered: bool,
 }
 
 impl Connection {
-    pub(super) async fn open(route: &Route, progress: &ExchangeProgress) -> Result<Self, Failure> {
+    pub(super) async fn open(route: &Route, progress: &ExchangeProgress) -> Result<Self, ExchangeFailure> {
         // Its age counts from where the name is resolved.
         let opened = Stopwatch::start();
         let permit = ConnectionPermit::take()?;
@@ -68,7 +68,7 @@ impl Connection {
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(io)
             .await
-            .map_err(|error| Failure::exchange(&error, false, None))?;
+            .map_err(|error| ExchangeFailure::exchange(&error, false, None))?;
         Ok(Self { sender, driver: Some(driver), meter, opened, used: opened, _permit: permit })
     }
 
@@ -88,7 +88,10 @@ impl Connection {
             }
             Err(error) => {
                 let (read, status) = self.meter.read();
-                Err(Broken { failure: Failure::exchange(&error, read > 0, status), unanswered: read == 0 })
+                Err(Broken {
+                    failure: ExchangeFailure::exchange(&error, read > 0, status),
+                    unanswered: read == 0,
+                })
             }
         }
     }
@@ -133,7 +136,7 @@ impl AnswerBody {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeFailure> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
         loop {
             let frame = if self.incoming.is_end_stream() {
@@ -149,7 +152,7 @@ impl AnswerBody {
                 }
                 Some(Err(error)) => {
                     self.connection = None;
-                    return Err(Failure::exchange(&error, true, None));
+                    return Err(ExchangeFailure::exchange(&error, true, None));
                 }
                 None => break,
             }
@@ -167,7 +170,7 @@ impl AnswerBody {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn whole(mut self, limit: usize) -> Result<Option<Bytes>, Failure> {
+    pub async fn whole(mut self, limit: usize) -> Result<Option<Bytes>, ExchangeFailure> {
         let announced = self.announced().and_then(|length| usize::try_from(length).ok());
         if announced.is_some_and(|length| length > limit) {
             return Ok(None);

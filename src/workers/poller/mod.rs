@@ -26,7 +26,7 @@ use crate::domain::polling::freshness;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::poll::FirstPoll;
 use crate::domain::polling::rate_limiter::Demand;
-use crate::domain::polling::schedule::{Names, Place, Schedule};
+use crate::domain::polling::schedule::{LabelTexts, Place, Schedule};
 use crate::domain::time::later;
 use crate::store::StoreError;
 use crate::workers::account_access::{AccountAccess, RequestKind};
@@ -281,7 +281,7 @@ impl Poller {
 
     fn put(&mut self, label: &LabelRecord, now: Timestamp) {
         let alert_at = self.alerts.due_at(&label.poll_state, label);
-        let names = Names {
+        let names = LabelTexts {
             id: &label.key.id,
             carrier: label.poll_state.carrier_code.as_deref(),
             service: label.service(),

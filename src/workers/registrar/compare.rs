@@ -96,7 +96,7 @@ pub(super) async fn apply(
                 None => Some(0),
                 Some(key) => place_of.get(&key).copied(),
             };
-            match reading.roll.compare(label.account, label.label_id, label.metadata, place) {
+            match reading.label_set.compare(label.account, label.label_id, label.metadata, place) {
                 Comparison::Same => {}
                 Comparison::Changed => changed += 1,
                 Comparison::Unknown => match label.file_key {
@@ -107,7 +107,7 @@ pub(super) async fn apply(
             }
         }
     }
-    let wanted = reading.roll.keep_wanted();
+    let wanted = reading.label_set.keep_wanted();
     if wanted > 0 {
         let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
         register(store, sources, reading, by_place, wanted, now).await?;

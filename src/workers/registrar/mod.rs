@@ -181,7 +181,7 @@ impl Registrar {
         if self.forced {
             self.scan.unmatched.iter().for_each(|warning| warn!(%warning, "no label file yet"));
         }
-        let labels = reading.roll.labels();
+        let labels = reading.label_set.labels();
         let kept =
             pending.iter().chain(self.left_out_now().map(|left_out| &left_out.path)).cloned().collect();
         let applied = compare::apply(&self.store, sources, reading, kept, &mut self.missing, now).await?;

@@ -25,7 +25,7 @@ pub type Place = u32;
 
 /// The text fields of a label.
 #[derive(Clone, Copy, Debug)]
-pub struct Names<'a> {
+pub struct LabelTexts<'a> {
     pub id: &'a LabelId,
     pub carrier: Option<&'a str>,
     pub service: Option<&'a str>,
@@ -110,7 +110,7 @@ impl Schedule {
     /// Inserts or replaces a label. It is due after its whole wait from `now` at the latest, because the clock may have
     /// been ahead when the wait was planned. A label in flight stays in flight; the result of its poll decides. Returns
     /// `false` if the schedule is full.
-    pub fn put(&mut self, plan: &ScheduleInput, names: Names<'_>, now: Timestamp) -> bool {
+    pub fn put(&mut self, plan: &ScheduleInput, names: LabelTexts<'_>, now: Timestamp) -> bool {
         let place = self.place_of(plan.row);
         if plan.due_at.is_none() {
             place.into_iter().for_each(|place| self.remove(place));

@@ -167,7 +167,7 @@ fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> ScheduleIn
 
 fn put(schedule: &mut Schedule, plan: &ScheduleInput, id: &str) {
     let id = id.parse().unwrap();
-    assert!(schedule.put(plan, Names { id: &id, carrier: Some("ups"), service: None }, at(1_000_000)));
+    assert!(schedule.put(plan, LabelTexts { id: &id, carrier: Some("ups"), service: None }, at(1_000_000)));
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn no_label_waits_longer_than_planned_when_the_clock_was_set_back() {
         let ahead = at(back * 1000);
         let waiting = plan(5, Some(later(ahead, SignedDuration::from_secs(60))), Some(60_000));
         let (id, never) = ("se-5".parse().unwrap(), "se-6".parse().unwrap());
-        let names = |id| Names { id, carrier: Some("ups"), service: None };
+        let names = |id| LabelTexts { id, carrier: Some("ups"), service: None };
         let mut running = Schedule::default();
         running.put(&waiting, names(&id), ahead);
         running.put(&plan(6, Some(ahead), None), names(&never), ahead);

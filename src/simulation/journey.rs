@@ -15,22 +15,22 @@ pub struct SimulatedJourney {
     pub registered_at: Timestamp,
     pub carrier: Option<Box<str>>,
     /// Answers, oldest first.
-    pub passages: Vec<SimulatedAnswer>,
+    pub answers: Vec<SimulatedAnswer>,
 }
 
 /// Answer from `at` on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulatedAnswer {
     pub at: Timestamp,
-    pub sight: CadenceFields,
+    pub fields: CadenceFields,
     /// Whether it counts as a change: the first answer if it holds events, each later one if it differs from the one
     /// before.
-    pub news: bool,
+    pub is_change: bool,
 }
 
 impl SimulatedAnswer {
     pub fn is_terminal(&self) -> bool {
-        self.sight.status.is_some_and(|status| status.is_terminal())
+        self.fields.status.is_some_and(|status| status.is_terminal())
     }
 }
 
@@ -44,7 +44,7 @@ pub fn recorded(text: &str) -> Result<Vec<SimulatedJourney>, JourneyFileError> {
 
 fn of_line(journey: Journey<'_>) -> Result<SimulatedJourney, String> {
     let id: LabelId = journey.label_id.parse().map_err(|error| format!("{:?}: {error}", journey.label_id))?;
-    let mut passages = Vec::with_capacity(journey.observations.len());
+    let mut answers = Vec::with_capacity(journey.observations.len());
     let mut carrier = None;
     let mut before: Option<Value> = None;
     for seen in &journey.observations {
@@ -53,12 +53,12 @@ fn of_line(journey: Journey<'_>) -> Result<SimulatedJourney, String> {
             Tracking::parse(text.as_bytes()).map_err(|error| format!("at {}: {error}", seen.at))?;
         let value: Value = serde_json::from_str(text).map_err(|error| format!("at {}: {error}", seen.at))?;
         let value = one_spelling(value);
-        let news = before.as_ref().map_or(!tracking.events.is_empty(), |before| *before != value);
+        let is_change = before.as_ref().map_or(!tracking.events.is_empty(), |before| *before != value);
         before = Some(value);
         carrier = tracking.carrier_code.as_deref().map(Box::from).or(carrier);
-        passages.push(SimulatedAnswer { at: seen.at, sight: CadenceFields::of(&tracking), news });
+        answers.push(SimulatedAnswer { at: seen.at, fields: CadenceFields::of(&tracking), is_change });
     }
-    Ok(SimulatedJourney { label_id: id.to_string(), registered_at: journey.registered_at, carrier, passages })
+    Ok(SimulatedJourney { label_id: id.to_string(), registered_at: journey.registered_at, carrier, answers })
 }
 
 /// Returns a value that is equal for all spellings of the same facts: null, "" and missing, 1.0 and 1, events in any

@@ -1,4 +1,4 @@
-//! The roll of labels: checks rows, and keeps each label in 16 bytes.
+//! The label_set of labels: checks rows, and keeps each label in 16 bytes.
 //!
 //! A hash of the id and a hash of the metadata show whether the registry has the label as configured. A million labels
 //! take 16 MB while they are compared; none of them is kept as text.
@@ -31,14 +31,14 @@ pub(super) struct RowPosition<'a> {
 }
 
 impl RowPosition<'_> {
-    pub(super) fn fault(self, slip: RowFault) -> Fault {
+    pub(super) fn fault(self, row_fault: RowFault) -> Fault {
         let key = match self.list {
             Some(list) => format!("{list}, row {}", self.row),
             None => format!("row {}", self.row),
         };
-        let mut fault = Fault::new(self.place, key, slip.problem);
-        fault.hint = slip.hint.or_else(|| Some(ROW.to_owned()));
-        match slip.value {
+        let mut fault = Fault::new(self.place, key, row_fault.problem);
+        fault.hint = row_fault.hint.or_else(|| Some(ROW.to_owned()));
+        match row_fault.value {
             Some(value) => fault.value(&value),
             None => fault,
         }
@@ -64,9 +64,9 @@ pub(super) fn check(
         ..RowFault::new(format!("is not a label id: {error}"))
     })?;
     // A fault of the account also names the id, so that the row can be found.
-    let named = |slip: RowFault| match slip.value {
-        Some(_) => RowFault { problem: format!("{} (label {})", slip.problem, draft.id), ..slip },
-        None => RowFault { value: Some(draft.id.clone()), ..slip },
+    let named = |row_fault: RowFault| match row_fault.value {
+        Some(_) => RowFault { problem: format!("{} (label {})", row_fault.problem, draft.id), ..row_fault },
+        None => RowFault { value: Some(draft.id.clone()), ..row_fault },
     };
     let account = account(accounts, draft.account.as_deref()).map_err(named)?;
     Ok(Registration { key: LabelKey { account, id }, metadata: draft.metadata, source })
@@ -139,14 +139,14 @@ fn hash(text: &str) -> u64 {
 /// The distance of most records from their expected place.
 const NEAR: usize = 32;
 
-/// How a label of the registry compares to the roll.
+/// How a label of the registry compares to the label_set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// On the roll with the same metadata and place.
+    /// On the label_set with the same metadata and place.
     Same,
-    /// On the roll with other metadata or another place.
+    /// On the label_set with other metadata or another place.
     Changed,
-    /// Not on the roll.
+    /// Not on the label_set.
     Unknown,
 }
 
@@ -159,7 +159,7 @@ pub struct LabelSet {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct AccountLabels {
-    /// By name, once the roll is sealed.
+    /// By name, once the label_set is sealed.
     records: Vec<LabelHash>,
     /// A bit for each record: set if the registry does not have the label like this.
     wanted: Vec<u64>,
@@ -197,7 +197,7 @@ impl AccountLabels {
 }
 
 impl LabelSet {
-    /// An empty roll for labels of `accounts`, which are in order.
+    /// An empty label_set for labels of `accounts`, which are in order.
     pub(super) fn new(accounts: &[AccountName]) -> Self {
         let runs = vec![AccountLabels::default(); accounts.len()];
         Self { accounts: accounts.to_vec(), runs }
@@ -214,7 +214,7 @@ impl LabelSet {
         }
     }
 
-    /// The length of the roll, for [`LabelSet::cut`].
+    /// The length of the label_set, for [`LabelSet::cut`].
     pub(super) fn mark(&self) -> Vec<usize> {
         self.runs.iter().map(|run| run.records.len()).collect()
     }
@@ -260,7 +260,7 @@ impl LabelSet {
         self.runs.iter().map(|run| run.records.len()).sum()
     }
 
-    /// Compares a label of the registry with the roll; `place` is `None` for a file that was not read. An equal label
+    /// Compares a label of the registry with the label_set; `place` is `None` for a file that was not read. An equal label
     /// is then unmarked: it is not wanted.
     pub fn compare(
         &mut self,
