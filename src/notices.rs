@@ -46,9 +46,9 @@ impl Notices {
     /// Sets or clears the problem. Returns whether it changed.
     pub fn set_unwatched(&self, problem: Option<String>) -> bool {
         self.with(|state| {
-            let news = state.unwatched != problem;
+            let changed = state.unwatched != problem;
             state.unwatched = problem;
-            news
+            changed
         })
     }
 }

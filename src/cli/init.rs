@@ -53,7 +53,7 @@ fn files(what: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
     if what.sandbox {
         return Ok(vec![(SECRET, secret), (CONFIG, sandboxed(&url))]);
     }
-    let key = match what.api_key.clone().map_or_else(ask, Ok)? {
+    let key = match what.api_key.clone().map_or_else(read_api_key, Ok)? {
         key if key.trim().is_empty() => NO_KEY.to_owned(),
         key => key.trim().to_owned(),
     };
@@ -61,7 +61,7 @@ fn files(what: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
 }
 
 /// Asks for the API key on a terminal, without showing it; an empty answer leaves it for later.
-fn ask() -> Result<String, Failure> {
+fn read_api_key() -> Result<String, Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(String::new());
     }

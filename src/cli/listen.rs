@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::args;
-use super::beside::OtherSignatures;
+use super::other_signatures::OtherSignatures;
 use super::sandbox::no_bind;
 use super::{Failure, output};
 use crate::daemon::stop_signal;
@@ -22,7 +22,7 @@ use crate::sandbox::{Answer, ReceivedCallback, Receiver, ReceiverOptions, Verifi
 pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     let secrets = secrets(&what.secret)?;
     let checked = !secrets.is_empty();
-    let checks = OtherSignatures::read(&what.beside)?;
+    let checks = OtherSignatures::read(&what.other_signatures)?;
     let stopped = stop_signal()?;
     let (watch, mut callbacks) = mpsc::unbounded_channel();
     let options = ReceiverOptions {

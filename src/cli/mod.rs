@@ -5,7 +5,6 @@
 mod accounts;
 mod args;
 mod backup;
-mod beside;
 mod check;
 mod deliveries;
 mod demo;
@@ -16,6 +15,7 @@ mod jwks;
 mod labels;
 mod listen;
 mod man;
+mod other_signatures;
 mod outlook;
 mod output;
 mod progress;
@@ -143,7 +143,7 @@ fn fail(failure: &Failure) -> ExitCode {
     if let Some(OutputError::Closed) = failure.what.downcast_ref() {
         return ExitCode::SUCCESS;
     }
-    output::complain(failure);
+    output::print_error(failure);
     if failure.is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
@@ -188,13 +188,13 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
 
 /// Reads the configuration for a command that works on the database; the daemon's secrets need not be readable.
 fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load_beside(path, &Environment::capture()).map_err(|faults| unsound(path, faults))
+    Config::load_beside(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))
 }
 
 /// Hint where the configuration file does not exist.
 const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names another";
 
-fn unsound(path: &Path, faults: Faults) -> Failure {
+fn config_failure(path: &Path, faults: Faults) -> Failure {
     Failure::from(faults).hint(match is_missing(path) {
         true => NO_CONFIGURATION,
         false => "trackpost check reports the same without doing anything",
@@ -208,7 +208,7 @@ fn is_missing(path: &Path) -> bool {
 /// Prints a note if no daemon runs to do the queued work.
 fn note_if_no_daemon_runs(store: &Store) {
     if lock::daemon_pid(store.path()).is_none() {
-        output::complain(
+        output::print_error(
             "note: no daemon runs on this database; this is done when one starts (trackpost run)",
         );
     }
@@ -222,10 +222,10 @@ async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
 /// Reads the configuration as far as possible, and warns if it has faults.
 fn readable(path: &Path) -> Result<Loaded, Failure> {
     let (loaded, faults) =
-        Config::load_to_read(path, &Environment::capture()).map_err(|faults| unsound(path, faults))?;
+        Config::load_to_read(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))?;
     if let Some(faults) = faults {
         let faults = output::counted(faults.faults.len() as u64, "fault");
-        output::complain(format!("warning: the configuration has {faults}; trackpost check shows all"));
+        output::print_error(format!("warning: the configuration has {faults}; trackpost check shows all"));
     }
     Ok(loaded)
 }

@@ -33,7 +33,7 @@ impl Outlooks {
     }
 
     /// Replaces the planned time of the next poll by the expected one.
-    pub fn foretell(&self, mut label: LabelView) -> LabelView {
+    pub fn with_expected_poll(&self, mut label: LabelView) -> LabelView {
         let outlook = self.get(&label.account);
         let expected =
             label.next_poll_at.zip(outlook).map(|(due_at, outlook)| outlook.expected_at(due_at, label.pace));

@@ -36,14 +36,14 @@ pub fn print(text: &str) {
         Ok(()) => {}
         Err(OutputError::Closed) => std::process::exit(0),
         Err(error) => {
-            complain(format!("error: {error}"));
+            print_error(format!("error: {error}"));
             std::process::exit(1);
         }
     }
 }
 
 /// Prints a line to stderr; a failure to write is ignored.
-pub fn complain(text: impl Display) {
+pub fn print_error(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

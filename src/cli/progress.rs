@@ -25,23 +25,23 @@ pub struct Progress {
     unit: Unit,
     total: Option<u64>,
     bar: Option<ProgressBar>,
-    said: Stopwatch,
+    printed_at: Stopwatch,
 }
 
 impl Progress {
     pub fn new(what: impl Into<String>, unit: Unit, total: Option<u64>) -> Self {
         let what = what.into();
         let bar = std::io::stderr().is_terminal().then(|| bar(&what, unit, total));
-        Self { what, unit, total, bar, said: Stopwatch::start() }
+        Self { what, unit, total, bar, printed_at: Stopwatch::start() }
     }
 
     /// Shows that `done` is done.
     pub fn set(&mut self, done: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-        } else if self.said.elapsed() >= EVERY {
-            self.said = Stopwatch::start();
-            output::complain(self.line(done));
+        } else if self.printed_at.elapsed() >= EVERY {
+            self.printed_at = Stopwatch::start();
+            output::print_error(self.line(done));
         }
     }
 

@@ -120,14 +120,14 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
     let status = attempt.status.map(|status| format!(" {status}")).unwrap_or_default();
     let outcome = output::outcome(&format!("{}{status}", attempt.outcome));
     let took = output::measured(Duration::from_millis(attempt.duration_ms));
-    let said = format!("{name}: {outcome} after {took} ({ID_PREFIX}{row})");
+    let result = format!("{name}: {outcome} after {took} ({ID_PREFIX}{row})");
     if attempt.outcome == "accepted" {
-        output::line(said);
+        output::line(result);
         return Ok(());
     }
     let detail = attempt.detail.as_ref().or(attempt.answer.as_ref());
     let detail = detail.map(|detail| format!(": {}", output::plain(detail))).unwrap_or_default();
-    Err(Failure::new(format!("{said}{detail}"))
+    Err(Failure::new(format!("{result}{detail}"))
         .hint(format!("a ping is sent once; trackpost deliveries show {ID_PREFIX}{row} shows the details")))
 }
 

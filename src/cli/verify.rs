@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::args;
-use super::beside::OtherSignatures;
+use super::other_signatures::OtherSignatures;
 use super::{Failure, output};
 use crate::clock;
 use crate::domain::messages::signature::SignedHeaders;
@@ -29,7 +29,11 @@ pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     if let Some(secret) = &what.secret {
         found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
     }
-    found = found.and(OtherSignatures::read(&what.beside)?.inspect(|name| headers.named(name), &body, now));
+    found = found.and(OtherSignatures::read(&what.other_signatures)?.inspect(
+        |name| headers.named(name),
+        &body,
+        now,
+    ));
     output::print(&steps(&found));
     Ok(if found.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -86,12 +90,12 @@ fn steps(found: &Inspection) -> String {
     let mut text = String::new();
     let width = found.checks.iter().map(|step| step.name.len()).max().unwrap_or(0).max(10);
     for step in &found.checks {
-        let (mark, said) = match &step.outcome {
-            Ok(said) => ('✓', said),
-            Err(said) => ('✗', said),
+        let (mark, detail) = match &step.outcome {
+            Ok(detail) => ('✓', detail),
+            Err(detail) => ('✗', detail),
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark} {:<width$} {said}", step.name);
+        let _ = writeln!(text, "{mark} {:<width$} {detail}", step.name);
     }
     for cause in &found.causes {
         let _ = writeln!(text, "  hint: {cause}");

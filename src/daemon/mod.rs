@@ -227,7 +227,7 @@ impl Daemon {
         let outcome = loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
-                heard = self.signals.next() => match heard {
+                request = self.signals.next() => match request {
                     SignalRequest::Stop => break Ok(()),
                     SignalRequest::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
                 },

@@ -84,9 +84,9 @@ impl Gate {
 /// Lets a request pass when it gets a permit.
 pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let Some(visit) = Arc::clone(&gate).enter().await else {
-        let say =
+        let body =
             "too many requests at once; polls and deliveries take precedence. Try again in a few seconds.\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], say).into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], body).into_response();
     };
     let began = gate.watch.elapsed();
     let mut answer = next.run(request).await;

@@ -190,7 +190,7 @@ const CARRIER_ID: &str = "se-100001";
 const SERVICE: &str = "ground";
 
 /// Returns another id of a label: this prefix and the digits of the label's id.
-fn kin(prefix: &str, id: &LabelId) -> String {
+fn id_with_prefix(prefix: &str, id: &LabelId) -> String {
     let digits: String = id.as_str().chars().filter(char::is_ascii_digit).take(12).collect();
     format!("{prefix}{digits}")
 }
@@ -199,8 +199,8 @@ fn matches(label: &LabelEntry, tracking: Option<&Tracking>, wanted: &[(&str, Str
     wanted.iter().all(|(name, value)| match *name {
         "service_code" => value == SERVICE,
         "carrier_id" => value == CARRIER_ID,
-        "batch_id" => *value == kin("se-6", &label.id),
-        "shipment_id" => *value == kin("se-7", &label.id),
+        "batch_id" => *value == id_with_prefix("se-6", &label.id),
+        "shipment_id" => *value == id_with_prefix("se-7", &label.id),
         _ => tracking.and_then(|t| t.tracking_number.as_deref()) == Some(value),
     })
 }
@@ -213,14 +213,14 @@ fn row(label: &LabelEntry, tracking: Option<&Tracking>) -> String {
     let carrier = if carrier == Some("fedex_walleted") { Some("fedex") } else { carrier };
     let time = |at: Timestamp| format!("{}Z", Offset::UTC.to_datetime(at));
     let voided_at = label.voided_at.map_or("null".to_owned(), |at| format!("\"{}\"", time(at)));
-    let number = kin("", &label.id).parse::<u64>().unwrap_or(1);
+    let number = id_with_prefix("", &label.id).parse::<u64>().unwrap_or(1);
     let tracking_number = tracking.and_then(|tracking| tracking.tracking_number.as_deref());
     TEMPLATE
         .replace('\n', "")
         .replace("{id}", label.id.as_str())
         .replace("{number}", &number.to_string())
-        .replace("{batch}", &kin("se-6", &label.id))
-        .replace("{shipment}", &kin("se-7", &label.id))
+        .replace("{batch}", &id_with_prefix("se-6", &label.id))
+        .replace("{shipment}", &id_with_prefix("se-7", &label.id))
         .replace("{carrier_id}", CARRIER_ID)
         .replace("{service}", SERVICE)
         .replace("{status}", label.status().as_str())

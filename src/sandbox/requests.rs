@@ -84,8 +84,8 @@ impl RequestLog {
 
     pub(super) fn answered(&mut self, number: u64, status: u16) {
         *self.by_status.entry(status).or_default() += 1;
-        if let Some(asked) = self.journal.get_mut(number) {
-            asked.status = Some(status);
+        if let Some(request) = self.journal.get_mut(number) {
+            request.status = Some(status);
         }
     }
 

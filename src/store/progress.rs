@@ -50,7 +50,7 @@ impl Store {
     }
 
     /// Returns every message for every subscriber, delivered or not.
-    pub async fn owed(&self) -> Result<Vec<ExpectedDelivery>, StoreError> {
+    pub async fn expected_deliveries(&self) -> Result<Vec<ExpectedDelivery>, StoreError> {
         let rows = sqlx::query!(
             "SELECT d.subscriber, m.message_id FROM deliveries d JOIN messages m USING (message_key)
              ORDER BY d.delivery_key"

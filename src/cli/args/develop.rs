@@ -82,7 +82,7 @@ pub struct Listen {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub beside: OtherSignatureArgs,
+    pub other_signatures: OtherSignatureArgs,
 }
 
 #[derive(Debug, Section)]
@@ -105,7 +105,7 @@ pub struct Verify {
     #[arg(long, value_name = "SECONDS")]
     pub at: Option<i64>,
     #[command(flatten)]
-    pub beside: OtherSignatureArgs,
+    pub other_signatures: OtherSignatureArgs,
 }
 
 /// Signatures beside the standard one.

@@ -104,7 +104,7 @@ impl AccountLine {
     }
 
     /// Computes the shares from the polls a day of one label.
-    pub(super) fn foretell(&mut self, polls_per_label: f64) {
+    pub(super) fn set_shares(&mut self, polls_per_label: f64) {
         let polls = polls_per_label * self.labels as f64;
         let rounded = |share: f64| (share * 1e6).round() / 1e6;
         self.share_of_limit = rounded(polls / (f64::from(self.requests_per_minute) * MINUTES_PER_DAY));
@@ -251,7 +251,7 @@ mod tests {
                 first_polls_seconds: 0,
                 discover: DiscoverLine { enabled: false, interval: String::new(), lookback: String::new() },
             };
-            line.foretell(6.0);
+            line.set_shares(6.0);
             line
         };
         let few = line(1_000, 0);

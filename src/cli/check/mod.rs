@@ -16,7 +16,7 @@ use report::CheckReport;
 pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
     let loaded = match Config::load(path, &Environment::capture()) {
         Ok(loaded) => loaded,
-        Err(faults) => return unsound(path, faults, what.json),
+        Err(faults) => return report_faults(path, faults, what.json),
     };
     let mut report = CheckReport::of(&loaded);
     if !what.json {
@@ -39,12 +39,12 @@ pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
     Err(Failure::new("the configuration has no faults, but an account or a subscriber failed"))
 }
 
-fn unsound(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
+fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
     let count = faults.faults.len();
     if json {
-        output::json_lines(&[CheckReport::unsound(faults)])?;
+        output::json_lines(&[CheckReport::of_faults(faults)])?;
     } else {
-        CheckReport::unsound(faults).print_faults();
+        CheckReport::of_faults(faults).print_faults();
     }
     let failure = Failure::new(format!(
         "the configuration has {}; nothing would start",

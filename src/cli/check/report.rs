@@ -42,7 +42,7 @@ impl CheckReport {
             .map(|account| Load { labels: account.labels, requests_per_day: account.requests_per_day() })
             .collect();
         let forecast = forecast(&config.cadence, &loads);
-        accounts.iter_mut().for_each(|account| account.foretell(forecast.polls_per_label_per_day));
+        accounts.iter_mut().for_each(|account| account.set_shares(forecast.polls_per_label_per_day));
         let overloads: Vec<Fault> = accounts.iter().flat_map(AccountLine::overloads).collect();
         Self {
             ok: true,
@@ -60,7 +60,7 @@ impl CheckReport {
         }
     }
 
-    pub fn unsound(faults: Faults) -> Self {
+    pub fn of_faults(faults: Faults) -> Self {
         let reading = faults.sources.read_all();
         Self {
             faults: faults.faults,

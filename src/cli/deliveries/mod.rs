@@ -51,7 +51,7 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
         let found = match named(store, id).await {
             Ok(found) => found,
             Err(failure) => {
-                output::complain(failure);
+                output::print_error(failure);
                 code = ExitCode::FAILURE;
                 continue;
             }
@@ -60,7 +60,7 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
             match retry_one(store, config, &delivery).await {
                 Ok(done) => output::line(format!("{}: {done}", delivery.delivery_id)),
                 Err(failure) => {
-                    output::complain(failure);
+                    output::print_error(failure);
                     code = ExitCode::FAILURE;
                 }
             }

@@ -92,7 +92,7 @@ fn lines(logged: &AttemptStory) -> Vec<(&'static str, Option<String>)> {
             "  retry after",
             attempt
                 .retry_after
-                .map(|asked| words::retry_after(asked, attempt.status, logged.retry_after_heeded)),
+                .map(|requested| words::retry_after(requested, attempt.status, logged.retry_after_heeded)),
         ),
         ("  answer", attempt.answer.clone()),
         ("  then", logged.then.clone()),

@@ -6,14 +6,14 @@
 //!
 //! All of it runs on one task; nothing is spawned.
 
+mod faults;
 mod folder;
+mod parcel_state;
 mod plan;
 mod screen;
 mod settings;
-mod stage;
+mod start;
 mod summary;
-mod track;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -30,10 +30,10 @@ use crate::daemon::{Signals, stop_signal};
 use crate::domain::label::LabelState;
 use crate::sandbox::ledger::{Rows, Violation, ViolationKind};
 use crate::store::progress::LabelProgress;
+use faults::FaultSequence;
 use screen::Screen;
-use stage::DemoHandles;
+use start::DemoHandles;
 use summary::DemoSummary;
-use trouble::FaultSequence;
 
 /// Time between two redraws.
 const FRAME: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ const GRACE: Duration = Duration::from_secs(40);
 pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let watch = Stopwatch::start();
     let signals = Signals::new()?;
-    let (mut stage, servers) = stage::start(what, signals).await?;
+    let (mut stage, servers) = start::start(what, signals).await?;
     let mut screen = Screen::new(what.json, &stage.plan);
     if !what.json {
         super::output::try_print(&(intro(&stage, what.seconds) + "\n"))?;
@@ -53,10 +53,10 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let mut receiver = pin!(servers.receiver.serve(pending()));
     let mut daemon = pin!(servers.daemon.run(stopped));
     let timeout = Duration::from_secs(u64::from(what.seconds)) + GRACE;
-    let told = stop_signal()?;
+    let interrupted = stop_signal()?;
     let played = tokio::select! {
         biased;
-        () = told => return Err(Failure::new("the demo was interrupted")),
+        () = interrupted => return Err(Failure::new("the demo was interrupted")),
         played = play(&mut stage, &mut screen, watch, timeout) => played,
         served = &mut sandbox => return Err(ended("the sandbox", served.err())),
         served = &mut receiver => return Err(ended("the receiver", served.err())),
@@ -113,19 +113,19 @@ async fn play(
     timeout: Duration,
 ) -> Result<DemoResult, Failure> {
     let began = watch.elapsed();
-    let mut trouble = FaultSequence::new();
+    let mut faults = FaultSequence::new();
     let unfinished = loop {
         clock::sleep(FRAME).await;
         let passed = watch.elapsed();
         let progress = stage.store.progress().await?;
         let refused = stage.receiver.counts().refused;
-        if let Some(told) = trouble.step(stage, &progress, refused, passed.saturating_sub(began)).await? {
-            screen.note(passed, &told)?;
+        if let Some(note) = faults.step(stage, &progress, refused, passed.saturating_sub(began)).await? {
+            screen.note(passed, &note)?;
         }
         let pending = stage.store.pending_deliveries().await?;
         stage.receiver.with_accepted(|accepted| screen.draw(&stage.plan, accepted, passed))?;
         match remaining(stage, &progress, pending) {
-            None if trouble.is_over() => break None,
+            None if faults.is_over() => break None,
             remaining if passed >= timeout => break remaining.or(Some("the receiver".to_owned())),
             _ => {}
         }

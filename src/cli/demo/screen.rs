@@ -6,9 +6,9 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::output::{OutputError, try_print};
+use super::parcel_state::ParcelState;
 use super::plan::{DemoParcel, DemoPlan};
 use super::settings::EVERYTHING;
-use super::track::ParcelState;
 use crate::sandbox::Carrier;
 use crate::sandbox::ledger::{Accepted, LedgerLabel};
 
@@ -102,7 +102,7 @@ impl Screen {
         let mut text = String::new();
         for (parcel, (printed, state)) in plan.parcels.iter().zip(&mut self.printed) {
             let Some(view) = accepted.label(EVERYTHING, parcel.label.as_str()) else { continue };
-            let news = view.news.iter().skip(*printed).filter_map(|id| view.events.get(id));
+            let news = view.added_ids.iter().skip(*printed).filter_map(|id| view.events.get(id));
             for event in news {
                 let Some(after) = ParcelState::of_event(event).filter(|after| after != state) else {
                     continue;
@@ -112,7 +112,7 @@ impl Screen {
                 let (seconds, label) = (passed.as_secs_f64(), parcel.label.as_str());
                 text.push_str(&format!("{seconds:5.1} s  {label:<8} {:<16}  {says}\n", after.name()));
             }
-            *printed = view.news.len();
+            *printed = view.added_ids.len();
         }
         text
     }
@@ -154,7 +154,7 @@ fn coloured(line: String, state: ParcelState) -> String {
 
 fn line(parcel: &DemoParcel, view: Option<&LedgerLabel>) -> (String, ParcelState) {
     let state = view.map(ParcelState::of).unwrap_or_default();
-    let newest = view.and_then(|view| view.events.get(view.news.last()?));
+    let newest = view.and_then(|view| view.events.get(view.added_ids.last()?));
     let says: String =
         newest.and_then(|event| event["description"].as_str()).unwrap_or_default().chars().take(22).collect();
     let line = format!(
@@ -193,7 +193,7 @@ mod tests {
         });
         let mut view = LedgerLabel::default();
         view.events.insert("evt_1".to_owned(), event);
-        view.news.push("evt_1".to_owned());
+        view.added_ids.push("evt_1".to_owned());
         view.callbacks += 199;
         let (line, state) = line(&parcel, Some(&view));
         assert_eq!(line, "se-2000 FedEx  ● ● ● ● ✓  collection point  Delivered to UPS Acces  199 posts");

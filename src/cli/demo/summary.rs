@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::folder::{CONFIG, DATABASE};
+use super::parcel_state::ParcelState;
 use super::settings::EVERYTHING;
-use super::stage::DemoHandles;
-use super::track::ParcelState;
+use super::start::DemoHandles;
 use crate::sandbox::ledger::{Accepted, Violation, ViolationKind};
 
 /// The object of `--json`.

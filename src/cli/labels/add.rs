@@ -83,7 +83,7 @@ pub async fn run(
     })?;
     drop(counter.progress.take());
     if counter.rows == 0 {
-        output::complain(
+        output::print_error(
             "note: stdin had no rows, so nothing was registered; removed labels of a list are left out",
         );
     }
@@ -92,7 +92,7 @@ pub async fn run(
     }
     let rejected = output::counted(counter.rejected, "row");
     let others = if counter.rejected < counter.rows { "; the others are registered" } else { "" };
-    output::complain(format!("error: {rejected} rejected{others}"));
+    output::print_error(format!("error: {rejected} rejected{others}"));
     Ok(ExitCode::FAILURE)
 }
 

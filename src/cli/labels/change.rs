@@ -93,7 +93,7 @@ fn print_outcome(done: Result<String, Failure>, code: &mut ExitCode) {
     match done {
         Ok(text) => output::line(text),
         Err(failure) => {
-            output::complain(failure);
+            output::print_error(failure);
             *code = ExitCode::FAILURE;
         }
     }

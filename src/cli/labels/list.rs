@@ -25,7 +25,7 @@ pub async fn list(store: &Store, config: &Config, what: &LabelList) -> Result<Ex
     let mut after = 0;
     loop {
         let page = store.label_page(state, account, find, after).await?;
-        let page: Vec<_> = page.into_iter().map(|label| outlooks.foretell(label)).collect();
+        let page: Vec<_> = page.into_iter().map(|label| outlooks.with_expected_poll(label)).collect();
         if after == 0 && page.is_empty() {
             none(config, account, state.is_some() || find.is_some(), json)?;
         }
@@ -76,7 +76,7 @@ pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<Exit
     let Some((view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} is no longer registered", key.id)));
     };
-    let view = Outlooks::of(store, config, clock::now()).await?.foretell(view);
+    let view = Outlooks::of(store, config, clock::now()).await?.with_expected_poll(view);
     if what.listing.json {
         output::json_lines(&[view])?;
     } else {

@@ -58,7 +58,7 @@ pub async fn poll(
 }
 
 fn fail(failure: Failure, code: &mut ExitCode) {
-    output::complain(failure);
+    output::print_error(failure);
     *code = ExitCode::FAILURE;
 }
 
@@ -105,7 +105,7 @@ fn found(view: &LabelView, detail: &LabelDetail) -> String {
     };
     let polled_at = view.last_polled_at.map(Timestamp::as_millisecond);
     let poll = detail.recent_polls.last().filter(|poll| Some(poll.at) == polled_at);
-    let said = match poll {
+    let outcome = match poll {
         None => "unchanged".to_owned(),
         Some(poll) => {
             let answer = poll.status.map(|status| format!(" {status}")).unwrap_or_default();
@@ -118,5 +118,5 @@ fn found(view: &LabelView, detail: &LabelDetail) -> String {
             format!("{}{answer}{words}{messages}", poll.outcome)
         }
     };
-    format!("{said}; status {status}, {}", view.state)
+    format!("{outcome}; status {status}, {}", view.state)
 }

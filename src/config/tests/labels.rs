@@ -109,8 +109,8 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
     let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
     assert_eq!(ids, ["se-1"]);
     assert_eq!((reading.fault_count, reading.files.len()), (0, 1));
-    let told: Vec<String> = reading.left_out.iter().map(|file| file.fault.to_string()).collect();
-    let told = told.join("\n");
+    let report: Vec<String> = reading.left_out.iter().map(|file| file.fault.to_string()).collect();
+    let report = report.join("\n");
     for (file, hint) in [
         ("none.txt: cannot be read: No such file", "resolved to "),
         ("= d: is a folder", "d/*"),
@@ -131,10 +131,10 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
         ("dangling.txt: is a link to a file that does not exist", "repair or remove the link"),
         ("large.txt: has 300 MiB: at most 256 MiB are read", "several smaller files"),
     ] {
-        let line = told.lines().find(|line| line.contains(file));
-        assert!(line.is_some_and(|line| line.contains(hint)), "{file} ({hint})\n{told}");
+        let line = report.lines().find(|line| line.contains(file));
+        assert!(line.is_some_and(|line| line.contains(hint)), "{file} ({hint})\n{report}");
     }
-    assert_eq!(reading.left_out.len(), 15, "{told}");
+    assert_eq!(reading.left_out.len(), 15, "{report}");
 }
 
 fn utf16(text: &str) -> Vec<u8> {

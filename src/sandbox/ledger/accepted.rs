@@ -59,7 +59,7 @@ pub struct LedgerLabel {
     /// Valid tracking events by id, with their own fields only.
     pub events: BTreeMap<String, Value>,
     /// Ids of all added events, in order, without late ones.
-    pub news: Vec<String>,
+    pub added_ids: Vec<String>,
     /// The API's answer in the latest message that carries it.
     pub answer: Option<Value>,
     pub delivered: bool,
@@ -198,7 +198,7 @@ impl LedgerLabel {
         }
         // A late scan is about the past.
         if event["late"] != Value::Bool(true) {
-            self.news.push(id);
+            self.added_ids.push(id);
         }
         self.hold(event);
     }

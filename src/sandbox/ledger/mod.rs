@@ -243,7 +243,7 @@ fn invented(served: &Served, accepted: &Accepted, found: &mut Vec<Violation>) {
 
 /// Checks that every recorded delivery was accepted, and that everything accepted is recorded.
 fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
-    let owed: HashSet<(&str, &str)> =
+    let recorded_deliveries: HashSet<(&str, &str)> =
         rows.deliveries.iter().map(|row| (row.subscriber.as_str(), row.message_id.as_str())).collect();
     for DeliveryRow { subscriber, message_id } in &rows.deliveries {
         let known = accepted.subscribers.get(subscriber);
@@ -257,7 +257,7 @@ fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
     }
     for (name, subscriber) in &accepted.subscribers {
         for (id, place) in &subscriber.accepted {
-            if !owed.contains(&(name.as_str(), id.as_str())) {
+            if !recorded_deliveries.contains(&(name.as_str(), id.as_str())) {
                 let label = place.as_ref().map(|(label, _)| label.as_str());
                 found.push(Violation::new(
                     ViolationKind::Invented,

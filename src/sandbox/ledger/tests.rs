@@ -213,7 +213,7 @@ fn a_status_after_the_last_one_needs_a_reopening() {
 fn late_events_do_not_count_as_new() {
     let mut ledger = complete();
     ledger.add("c", &scan("Arrived"), json!({"late": true}));
-    assert_eq!(ledger.accepted.label("all", "se-1").unwrap().news, ["a", "b"]);
+    assert_eq!(ledger.accepted.label("all", "se-1").unwrap().added_ids, ["a", "b"]);
 }
 
 #[test]
@@ -227,7 +227,8 @@ fn spelling_is_not_a_change() {
 #[test]
 fn the_database_agrees_with_the_receiver() {
     let ledger = complete();
-    let owed = |id: &str| DeliveryRow { subscriber: "all".to_owned(), message_id: id.to_owned() };
+    let recorded_deliveries =
+        |id: &str| DeliveryRow { subscriber: "all".to_owned(), message_id: id.to_owned() };
     let event = |id: &str| EventRow {
         label_id: "se-1".to_owned(),
         event_id: id.to_owned(),
@@ -235,7 +236,7 @@ fn the_database_agrees_with_the_receiver() {
     };
     let found = |deliveries: &[&str], events: &[&str]| -> Vec<(ViolationKind, String)> {
         let rows = Rows {
-            deliveries: deliveries.iter().map(|id| owed(id)).collect(),
+            deliveries: deliveries.iter().map(|id| recorded_deliveries(id)).collect(),
             events: Some(events.iter().map(|id| event(id)).collect()),
         };
         let found = audit(&ledger.served, &ledger.accepted, &[("all", Follows::Events)], Some(&rows), None);

@@ -106,9 +106,9 @@ fn sandbox(plan: &DemoPlan, api_key: &str) -> SandboxOptions {
 impl DemoHandles {
     /// Returns the recorded deliveries and events.
     pub async fn rows(&self) -> Result<Rows, Failure> {
-        let owed = self.store.owed().await?.into_iter();
-        let deliveries =
-            owed.map(|owed| DeliveryRow { subscriber: owed.subscriber, message_id: owed.message_id });
+        let expected = self.store.expected_deliveries().await?.into_iter();
+        let deliveries = expected
+            .map(|expected| DeliveryRow { subscriber: expected.subscriber, message_id: expected.message_id });
         Ok(Rows { deliveries: deliveries.collect(), events: None })
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Failure;
-use super::stage::DemoHandles;
+use super::start::DemoHandles;
 use crate::clock;
 use crate::domain::label::{LabelId, LabelKey, LabelState};
 use crate::sandbox::{Answer, FaultKind, InjectedFault};
