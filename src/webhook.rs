@@ -29,9 +29,9 @@ use crate::transport::{
 use redaction::Redaction;
 
 /// Maximum number of bytes read of an answer's body.
-const READ: usize = 16 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 /// Maximum number of bytes stored of an answer.
-const KEPT: usize = 1024;
+const KEPT_BYTES: usize = 1024;
 /// Timeout for the body of a 2xx, and of any other answer. The body does not affect the outcome.
 const SUCCESS_BODY_TIMEOUT: Duration = Duration::from_millis(250);
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -273,7 +273,7 @@ fn headers(
 
 /// Cuts a text to its first KiB. Secrets must be removed before, because a part of one would not be recognised.
 fn shortened(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(KEPT));
+    text.truncate(text.floor_char_boundary(KEPT_BYTES));
     text
 }
 
@@ -282,14 +282,14 @@ async fn beginning(mut body: AnswerBody, limit: Duration) -> Option<String> {
     let mut read = Vec::new();
     let reading = async {
         // A connection can be reused after the body was read to its end.
-        while read.len() <= READ
+        while read.len() <= READ_BYTES
             && let Ok(Some(chunk)) = body.chunk().await
         {
             read.extend_from_slice(&chunk);
         }
     };
     let _ = tokio::time::timeout(limit, reading).await;
-    let read = &read[..read.len().min(READ)];
+    let read = &read[..read.len().min(READ_BYTES)];
     let text: String =
         String::from_utf8_lossy(read).chars().filter(|c| !c.is_control() || *c == '\n').collect();
     (!text.is_empty()).then_some(text)

@@ -37,7 +37,8 @@ impl Daemon {
         Ok(outcome)
     }
 
-    /// An empty or half-written file is valid TOML.
+    /// Returns a fault if the new configuration has no accounts and the running one has some. An empty or half-written
+    /// file is valid TOML, and applying it would stop all polls.
     fn lost_all_accounts(&self, new: &Config) -> Option<Fault> {
         (new.accounts.is_empty() && !self.config.accounts.is_empty()).then(|| {
             let problem = "the new configuration has no accounts: the file is empty or incomplete";

@@ -15,9 +15,9 @@ use crate::store::StoreError;
 use crate::store::feed::{Cursor, FeedMessage};
 
 /// Default number of messages in a page.
-const LIMIT: u32 = 100;
+const DEFAULT_LIMIT: u32 = 100;
 /// Maximum number of messages in a page.
-const MOST: u32 = 1000;
+const MAX_LIMIT: u32 = 1000;
 
 #[derive(Debug, Serialize)]
 struct FeedPage {
@@ -66,12 +66,12 @@ impl FeedQuery {
             })?,
         };
         let limit = match limit.as_deref() {
-            None => LIMIT,
+            None => DEFAULT_LIMIT,
             Some(text) => text
                 .parse()
                 .ok()
-                .filter(|limit| (1..=MOST).contains(limit))
-                .ok_or_else(|| refusal("limit", format!("limit is not a number from 1 to {MOST}")))?,
+                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+                .ok_or_else(|| refusal("limit", format!("limit is not a number from 1 to {MAX_LIMIT}")))?,
         };
         if subscriber.as_deref() == Some("") {
             return Err(refusal("subscriber", "subscriber is empty"));

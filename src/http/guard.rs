@@ -14,7 +14,7 @@ use crate::domain::digest;
 
 const COOKIE: &str = "trackpost";
 /// Lifetime of the cookie in seconds: 30 days.
-const KEPT: u32 = 30 * 86_400;
+const COOKIE_SECONDS: u32 = 30 * 86_400;
 
 /// Lets a request pass if it has the token, or if the configuration has no token.
 pub(super) async fn require_token(State(sources): State<Sources>, request: Request, next: Next) -> Response {
@@ -53,7 +53,8 @@ pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login
     if !equal_in_constant_time(sent.token.trim().as_bytes(), token.as_bytes()) {
         return pages::login(to, true);
     }
-    let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={KEPT}", cookie_of(token));
+    let cookie =
+        format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={COOKIE_SECONDS}", cookie_of(token));
     (StatusCode::SEE_OTHER, [(header::LOCATION, to), (header::SET_COOKIE, cookie.as_str())]).into_response()
 }
 

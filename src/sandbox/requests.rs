@@ -10,7 +10,7 @@ use super::ledger::Served;
 use super::limit::Window;
 
 /// Number of requests that are kept; the counters include all.
-const KEPT: usize = 200_000;
+const KEPT_REQUESTS: usize = 200_000;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Default for RequestLog {
             in_flight: 0,
             most_in_flight: 0,
             last_headers: HeaderMap::new(),
-            journal: Journal::new(KEPT),
+            journal: Journal::new(KEPT_REQUESTS),
             served: Served::default(),
         }
     }

@@ -98,14 +98,15 @@ impl AccountClient {
             let no_body = Bytes::new();
             let answer = self.transport.send(&Method::GET, target, &self.headers, &no_body, &progress).await;
             match answer {
-                Ok(answer) => whole(answer, now).await,
-                Err(failure) => Err(failed(failure, now)),
+                Ok(answer) => read_whole(answer, now).await,
+                Err(failure) => Err(reading_of_failure(failure, now)),
             }
         };
         let exchanged = tokio::time::timeout(self.account.timeout, exchange).await;
         exchanged.unwrap_or(Err(Reading::TimedOut))
     }
 
+    /// Returns the reading of a whole answer.
     fn classify(&self, whole: &WholeAnswer, label: &str, last: Option<u64>) -> Reading {
         let WholeAnswer { status, headers, body } = whole;
         let code = status.as_u16();
@@ -117,7 +118,7 @@ impl AccountClient {
         match *status {
             StatusCode::OK => match compressed {
                 Some(how) => Reading::Garbled { status: 200, detail: compressed_detail(&how) },
-                None => answer(body, last),
+                None => reading_of_body(body, last),
             },
             StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => {
                 Reading::Unauthorized { status: code, detail: error_text() }
@@ -136,13 +137,13 @@ impl AccountClient {
                 status: code,
                 detail: format!("the server answered {code}: {}", error_text()),
             },
-            _ => Reading::Garbled { status: code, detail: not_tracking(*status, headers) },
+            _ => Reading::Garbled { status: code, detail: not_tracking_detail(*status, headers) },
         }
     }
 }
 
 /// Returns the whole answer, or the reading that follows from its status alone.
-async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, Reading> {
+async fn read_whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, Reading> {
     let HttpAnswer { status, headers, body } = answer;
     if status == StatusCode::TOO_MANY_REQUESTS {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -166,7 +167,7 @@ async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, Readin
             let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
             Err(Reading::Garbled { status: status.as_u16(), detail })
         }
-        Err(failure) if failure.fault == FailureCause::Ours => Err(failed(failure, now)),
+        Err(failure) if failure.fault == FailureCause::Ours => Err(reading_of_failure(failure, now)),
         Err(failure) => Err(Reading::Garbled {
             status: status.as_u16(),
             detail: format!("the answer is incomplete: {}", failure.detail),
@@ -174,7 +175,8 @@ async fn whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, Readin
     }
 }
 
-fn failed(failure: ExchangeFailure, now: Timestamp) -> Reading {
+/// Returns the reading of an exchange without an answer.
+fn reading_of_failure(failure: ExchangeFailure, now: Timestamp) -> Reading {
     let ExchangeFailure { fault, detail } = failure;
     match fault {
         FailureCause::Ours => {
@@ -192,7 +194,8 @@ fn failed(failure: ExchangeFailure, now: Timestamp) -> Reading {
     }
 }
 
-fn answer(body: &[u8], last: Option<u64>) -> Reading {
+/// Returns the reading of the body of a 200. `last` is the prefix of the last body's digest.
+fn reading_of_body(body: &[u8], last: Option<u64>) -> Reading {
     let digest = digest::of_bytes(body);
     if last == Some(prefix(&digest)) {
         return Reading::SameBytes;
@@ -220,8 +223,8 @@ fn compressed(headers: &HeaderMap) -> Option<String> {
     (!plain).then(|| coding.chars().take(32).collect())
 }
 
-/// Names the target of a redirect without its query, which may contain a secret.
-fn not_tracking(status: StatusCode, headers: &HeaderMap) -> String {
+/// Returns the detail of a status without a tracking answer. Names the target of a redirect without its query, which may contain a secret.
+fn not_tracking_detail(status: StatusCode, headers: &HeaderMap) -> String {
     let code = status.as_u16();
     let location = headers.get(LOCATION).filter(|_| status.is_redirection());
     match location.and_then(|value| value.to_str().ok()) {

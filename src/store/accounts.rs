@@ -45,7 +45,7 @@ impl Store {
         let informed: BTreeSet<SubscriberName> =
             record.deliveries.iter().map(|delivery| delivery.subscriber.clone()).collect();
         self.writer.write(move |tx| Box::pin(async move { write_status(tx, &record).await })).await?;
-        informed.iter().for_each(|subscriber| self.handover.stale(subscriber));
+        informed.iter().for_each(|subscriber| self.handover.mark_stale(subscriber));
         Ok(())
     }
 }

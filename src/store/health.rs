@@ -44,7 +44,7 @@ impl Store {
                 })
             })
             .await;
-        self.handover.stale(subscriber);
+        self.handover.mark_stale(subscriber);
         done
     }
 
@@ -75,7 +75,7 @@ impl Store {
                 })
             })
             .await;
-        self.handover.stale(subscriber);
+        self.handover.mark_stale(subscriber);
         health
     }
 
@@ -119,7 +119,7 @@ impl Store {
                 })
             })
             .await?;
-        self.handover.stale(subscriber);
+        self.handover.mark_stale(subscriber);
         Ok(())
     }
 
@@ -164,7 +164,7 @@ impl Store {
                 })
             })
             .await?;
-        self.handover.stale(subscriber);
+        self.handover.mark_stale(subscriber);
         Ok(row)
     }
 

@@ -9,59 +9,60 @@ use crate::domain::delivery::outcome::DueReason;
 
 /// Runs a query over the whole database and adds a sentence for each row that it returns.
 macro_rules! each {
-    ($store:expr, $broken:expr, $query:literal, |$row:ident| $sentence:expr) => {
+    ($store:expr, $violations:expr, $query:literal, |$row:ident| $sentence:expr) => {
         for $row in sqlx::query!($query).fetch_all(&$store.readers).await? {
-            $broken.push($sentence);
+            $violations.push($sentence);
         }
     };
 }
 
 impl Store {
     /// Returns a sentence for each violation, with the name of the row; empty if there are none.
-    pub async fn broken(&self) -> Result<Vec<String>, StoreError> {
-        let mut broken = Vec::new();
-        self.broken_file(&mut broken).await?;
-        self.broken_labels(&mut broken).await?;
-        self.broken_history(&mut broken).await?;
-        self.broken_revisions(&mut broken).await?;
-        self.broken_messages(&mut broken).await?;
-        self.broken_lanes(&mut broken).await?;
-        self.broken_attempts(&mut broken).await?;
-        self.broken_freshness(&mut broken).await?;
-        Ok(broken)
+    pub async fn violations(&self) -> Result<Vec<String>, StoreError> {
+        let mut violations = Vec::new();
+        self.check_file(&mut violations).await?;
+        self.check_labels(&mut violations).await?;
+        self.check_history(&mut violations).await?;
+        self.check_revisions(&mut violations).await?;
+        self.check_messages(&mut violations).await?;
+        self.check_lanes(&mut violations).await?;
+        self.check_attempts(&mut violations).await?;
+        self.check_freshness(&mut violations).await?;
+        Ok(violations)
     }
 
-    async fn broken_file(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    async fn check_file(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         let lines: Vec<String> =
             sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.readers).await?;
-        broken.extend(lines.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
+        violations
+            .extend(lines.into_iter().filter(|line| line != "ok").map(|line| format!("the file: {line}")));
         let orphans: Vec<(String, i64)> =
             sqlx::query_as(r#"SELECT "table", count(*) FROM pragma_foreign_key_check GROUP BY 1"#)
                 .fetch_all(&self.readers)
                 .await?;
-        broken.extend(
+        violations.extend(
             orphans.iter().map(|(table, rows)| format!("{rows} rows of {table} refer to a missing row")),
         );
         Ok(())
     }
 
-    async fn broken_labels(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    async fn check_labels(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
-            broken,
+            violations,
             "SELECT label_id FROM labels WHERE state = 'active' AND next_poll_at IS NULL",
             |label| format!("{} is active, but has no next poll", label.label_id)
         );
         each!(
             self,
-            broken,
+            violations,
             "SELECT label_id, status_code FROM labels
              WHERE state = 'finished' AND coalesce(status_code, '') NOT IN ('DE', 'SP') AND delivered_beneath_at IS NULL",
             |label| format!("{} is finished, but its status is {:?}", label.label_id, label.status_code)
         );
         each!(
             self,
-            broken,
+            violations,
             r#"SELECT l.label_id, l.missing_events, count(e.event_id) AS "missing!: i64"
                FROM labels l LEFT JOIN tracking_events e
                  ON e.label_key = l.label_key AND e.missing_polls > 0 AND e.retracted_at IS NULL
@@ -74,10 +75,10 @@ impl Store {
         Ok(())
     }
 
-    async fn broken_history(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    async fn check_history(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
-            broken,
+            violations,
             r#"SELECT l.label_id, e.event_id, e.revision, count(r.change_key) AS "kept!: i64"
                FROM tracking_events e JOIN labels l USING (label_key)
                LEFT JOIN event_changes r
@@ -90,7 +91,7 @@ impl Store {
         );
         each!(
             self,
-            broken,
+            violations,
             r#"SELECT l.label_id AS "label_id!", count(*) AS "events!: i64", max(e.position) AS "last!: i64"
                FROM tracking_events e JOIN labels l USING (label_key)
                GROUP BY e.label_key HAVING max(e.position) <> count(*) OR min(e.position) <> 1"#,
@@ -102,12 +103,12 @@ impl Store {
         Ok(())
     }
 
-    /// All records of a revision of an event are equal: its messages, the history, and the previous content kept with
+    /// Checks that all records of a revision of an event are equal: its messages, the history, and the previous content kept with
     /// the next revision.
-    async fn broken_revisions(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    async fn check_revisions(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
-            broken,
+            violations,
             r#"WITH sent AS (
                    SELECT m.label_key, sent.value AS event
                    FROM messages m, json_each(coalesce(m.body -> '$.data.events', json_array(m.body -> '$.data.event'))) sent
@@ -136,10 +137,10 @@ impl Store {
         Ok(())
     }
 
-    async fn broken_messages(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    async fn check_messages(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
-            broken,
+            violations,
             r#"SELECT l.label_id, l.last_seq, coalesce(max(m.seq), 0) AS "last!: i64"
                FROM labels l LEFT JOIN messages m USING (label_key)
                GROUP BY l.label_key HAVING coalesce(max(m.seq), 0) <> l.last_seq"#,
@@ -150,20 +151,20 @@ impl Store {
         );
         each!(
             self,
-            broken,
+            violations,
             "SELECT message_id FROM messages WHERE NOT json_valid(body) OR json_type(body) <> 'object'",
             |message| format!("the body of {} is not a JSON object", message.message_id)
         );
         each!(
             self,
-            broken,
+            violations,
             "SELECT m.message_id FROM messages m WHERE m.message_key < coalesce(
                 (SELECT min(h.message_key) FROM message_hours h WHERE h.hour >= m.created_at / 3600000), m.message_key + 1)",
             |message| format!("{} is not found by the hour of its creation", message.message_id)
         );
         each!(
             self,
-            broken,
+            violations,
             "SELECT m.message_id, d.subscriber FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.lane IS NOT coalesce(m.label_key, -m.subject_key)
                 OR d.place IS NOT CASE WHEN d.lane IS NOT NULL THEN coalesce(m.seq, m.message_key) END",
@@ -175,7 +176,7 @@ impl Store {
         Ok(())
     }
 
-    async fn broken_lanes(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    async fn check_lanes(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         let pending = sqlx::query!(
             r#"SELECT m.message_id, d.subscriber, d.reason AS "reason!" FROM deliveries d JOIN messages m USING (message_key)
                WHERE d.state = 'pending'"#
@@ -184,7 +185,7 @@ impl Store {
         .await?;
         for delivery in pending {
             if DueReason::from_json(&delivery.reason).is_none() {
-                broken.push(format!(
+                violations.push(format!(
                     "{} to {} has an unknown reason for its due time: {}",
                     delivery.message_id, delivery.subscriber, delivery.reason
                 ));
@@ -192,7 +193,7 @@ impl Store {
         }
         each!(
             self,
-            broken,
+            violations,
             "SELECT m.message_id, m.label_id, d.subscriber, d.place
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.state <> 'pending' AND EXISTS (SELECT 1 FROM deliveries earlier
@@ -206,12 +207,12 @@ impl Store {
         Ok(())
     }
 
-    /// Attempts of settled deliveries are pruned after a while. Attempts of pending deliveries are kept, except from
-    /// before a replay.
-    async fn broken_attempts(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    /// Checks the numbers of attempts. Attempts of settled deliveries are pruned after a while; those of pending
+    /// deliveries are kept, except from before a replay.
+    async fn check_attempts(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
-            broken,
+            violations,
             r#"SELECT m.message_id, d.subscriber, d.attempts, count(a.attempt) AS "recorded!: i64",
                       coalesce(max(a.attempt), 0) AS "last!: i64"
                FROM deliveries d JOIN messages m USING (message_key) LEFT JOIN attempts a USING (delivery_key)
@@ -225,7 +226,7 @@ impl Store {
         );
         each!(
             self,
-            broken,
+            violations,
             "SELECT m.message_id, d.subscriber, d.attempts, d.failures
              FROM deliveries d JOIN messages m USING (message_key) WHERE d.failures > d.attempts",
             |delivery| format!(
@@ -235,7 +236,7 @@ impl Store {
         );
         each!(
             self,
-            broken,
+            violations,
             r#"SELECT m.message_id, d.subscriber, d.attempts, a.outcome AS "outcome?: String"
                FROM deliveries d JOIN messages m USING (message_key)
                LEFT JOIN attempts a ON a.delivery_key = d.delivery_key AND a.attempt = d.attempts
@@ -248,12 +249,12 @@ impl Store {
         Ok(())
     }
 
-    /// Every new event is counted twice: once for the delay that trackpost added, and once for the delay since the
-    /// scan, or as unclear.
-    async fn broken_freshness(&self, broken: &mut Vec<String>) -> Result<(), StoreError> {
+    /// Checks that every new event is counted twice: once for the delay that trackpost added, and once for the delay
+    /// since the scan, or as unclear.
+    async fn check_freshness(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
-            broken,
+            violations,
             r#"SELECT account, carrier, sum(CASE WHEN kind = 'own' THEN events ELSE 0 END) AS "own!: i64",
                       sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "seen!: i64"
                FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "seen!: i64""#,

@@ -114,39 +114,50 @@ pub(super) struct Polled<'a> {
     pub version: i64,
     pub polled_at: i64,
     pub poll_state: &'a PollState,
+    /// Whether the state or the tracking number changed.
+    pub searched_changed: bool,
     pub recent_polls: &'a str,
 }
 
-/// The columns, in the order of [`bind`].
-const WRITE: Bulk = Bulk {
-    before: "WITH new (label_key, version, state, first_answer_at, last_answer_at, last_polled_at, last_changed_at,
-        finished_at, next_poll_at, wait_ms, pace_ms, reason, unchanged, failures, failing_since, refusals,
-        refused_since, tracking_number, carrier_code, status_code, status_description, status_detail_code, estimate,
-        out_for_delivery, utc_offset_minutes, answer_digest, missing_events, last_seq, newest_scan_at,
-        delivered_beneath_at, stalled_told, late_told, recent_polls) AS (",
-    columns: 33,
-    after: ") UPDATE labels SET
-        state = new.state, first_answer_at = new.first_answer_at, last_answer_at = new.last_answer_at,
-        last_polled_at = new.last_polled_at, last_changed_at = new.last_changed_at, finished_at = new.finished_at,
-        next_poll_at = new.next_poll_at, wait_ms = new.wait_ms, pace_ms = new.pace_ms, reason = new.reason,
-        unchanged = new.unchanged, failures = new.failures, failing_since = new.failing_since,
-        refusals = new.refusals, refused_since = new.refused_since, tracking_number = new.tracking_number,
-        carrier_code = new.carrier_code, status_code = new.status_code,
-        status_description = new.status_description, status_detail_code = new.status_detail_code,
-        estimate = new.estimate, out_for_delivery = new.out_for_delivery,
-        utc_offset_minutes = new.utc_offset_minutes, answer_digest = new.answer_digest,
-        missing_events = new.missing_events, last_seq = new.last_seq, newest_scan_at = new.newest_scan_at,
-        delivered_beneath_at = new.delivered_beneath_at, stalled_told = new.stalled_told, late_told = new.late_told, recent_polls = new.recent_polls
-     FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version
-     RETURNING label_key",
-};
+/// An update of the columns in the order of [`bind`], and of `$more` columns.
+macro_rules! update {
+    ($columns:literal, $more:literal, $set:literal) => {
+        Bulk {
+            before: concat!("WITH new (label_key, version, first_answer_at, last_answer_at, last_polled_at,
+                last_changed_at, finished_at, next_poll_at, wait_ms, pace_ms, reason, unchanged, failures,
+                failing_since, refusals, refused_since, carrier_code, status_code, status_description,
+                status_detail_code, estimate, out_for_delivery, utc_offset_minutes, answer_digest, missing_events,
+                last_seq, newest_scan_at, delivered_beneath_at, stalled_told, late_told, recent_polls", $more, ") AS ("),
+            columns: $columns,
+            after: concat!(") UPDATE labels SET
+                first_answer_at = new.first_answer_at, last_answer_at = new.last_answer_at,
+                last_polled_at = new.last_polled_at, last_changed_at = new.last_changed_at,
+                finished_at = new.finished_at, next_poll_at = new.next_poll_at, wait_ms = new.wait_ms,
+                pace_ms = new.pace_ms, reason = new.reason, unchanged = new.unchanged, failures = new.failures,
+                failing_since = new.failing_since, refusals = new.refusals, refused_since = new.refused_since,
+                carrier_code = new.carrier_code, status_code = new.status_code,
+                status_description = new.status_description, status_detail_code = new.status_detail_code,
+                estimate = new.estimate, out_for_delivery = new.out_for_delivery,
+                utc_offset_minutes = new.utc_offset_minutes, answer_digest = new.answer_digest,
+                missing_events = new.missing_events, last_seq = new.last_seq,
+                newest_scan_at = new.newest_scan_at, delivered_beneath_at = new.delivered_beneath_at,
+                stalled_told = new.stalled_told, late_told = new.late_told, recent_polls = new.recent_polls", $set, "
+             FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version
+             RETURNING label_key"),
+        }
+    };
+}
+
+const WRITE: Bulk = update!(31, "", "");
+/// Also writes the columns of `labels_search`. SQLite rewrites an entry of an index even if the values stay the same.
+const WRITE_SEARCHED: Bulk =
+    update!(33, ", state, tracking_number", ", state = new.state, tracking_number = new.tracking_number");
 
 fn bind(write: &Polled<'_>, values: &mut Values) {
     let poll_state = write.poll_state;
     values
         .push(write.row)
         .push(write.version)
-        .push(poll_state.state.as_str())
         .push(poll_state.first_answer_at.map(ms))
         .push(poll_state.last_answer_at.map(ms))
         .push(write.polled_at)
@@ -161,7 +172,6 @@ fn bind(write: &Polled<'_>, values: &mut Values) {
         .push(poll_state.failing_since.map(ms))
         .push(poll_state.refusals)
         .push(poll_state.refused_since.map(ms))
-        .push(poll_state.tracking_number.as_deref())
         .push(poll_state.carrier_code.as_deref())
         .push(poll_state.status_code.as_deref())
         .push(poll_state.status_description.as_deref())
@@ -185,8 +195,15 @@ pub(super) async fn write(
     mut polls: Vec<Polled<'_>>,
 ) -> Result<Vec<i64>, sqlx::Error> {
     // Sorted, because neighbouring rows share pages.
-    polls.sort_unstable_by_key(|poll| poll.row);
-    WRITE.returning(tx, &polls, bind).await
+    polls.sort_unstable_by_key(|poll| (poll.searched_changed, poll.row));
+    let (same, changed) = polls.split_at(polls.partition_point(|poll| !poll.searched_changed));
+    let mut written = WRITE.returning(tx, same, bind).await?;
+    let searched = WRITE_SEARCHED.returning(tx, changed, |write, values| {
+        bind(write, values);
+        values.push(write.poll_state.state.as_str()).push(write.poll_state.tracking_number.as_deref());
+    });
+    written.extend(searched.await?);
+    Ok(written)
 }
 
 /// The label columns that an unchanged answer writes.

@@ -59,6 +59,7 @@ pub(super) async fn record(
         version: record.version,
         polled_at: ms(record.polled_at),
         poll_state: &record.poll_state,
+        searched_changed: record.searched_changed,
         recent_polls: &record.recent_polls,
     });
     let accepted: HashSet<i64> = label_row::write(tx, polled.collect()).await?.into_iter().collect();

@@ -50,6 +50,8 @@ pub struct PollRecord {
     pub label_id: String,
     pub polled_at: Timestamp,
     pub poll_state: PollState,
+    /// Whether the state or the tracking number changed.
+    pub searched_changed: bool,
     pub recent_polls: String,
     /// Number of events that the label had before.
     pub known_events: usize,
@@ -88,6 +90,8 @@ impl PollRecord {
             account_name: label.key.account.clone(),
             label_id: label.key.id.to_string(),
             polled_at: now,
+            searched_changed: label.poll_state.state != plan.poll_state.state
+                || label.poll_state.tracking_number != plan.poll_state.tracking_number,
             recent_polls: with_summary(&label.recent_polls, plan.summary),
             poll_state: plan.poll_state,
             known_events,

@@ -259,7 +259,7 @@ impl Store {
                 })
             })
             .await;
-        self.handover.stale(subscriber);
+        self.handover.mark_stale(subscriber);
         queued
     }
 }

@@ -63,7 +63,7 @@ async fn valid_harness() -> Harness {
 #[tokio::test]
 async fn each_violation_is_detected_and_named() {
     let harness = valid_harness().await;
-    assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
+    assert_eq!(harness.store().violations().await.unwrap(), [""; 0]);
     let attic = TempDir::new().unwrap();
     for (number, (breakage, expected)) in BREAKAGES.into_iter().enumerate() {
         let copy = attic.path().join(format!("{number}.db"));
@@ -75,7 +75,7 @@ async fn each_violation_is_detected_and_named() {
         let broken = sqlx::query(breakage).execute(&mut connect(&copy).await).await.unwrap();
         assert!(broken.rows_affected() > 0, "{breakage} changes no row");
         let (store, _writer) = store::open(&copy).await.unwrap();
-        let report = store.broken().await.unwrap().join("\n");
+        let report = store.violations().await.unwrap().join("\n");
         assert!(report.contains(expected), "{breakage}:\n{report}");
     }
 }

@@ -117,9 +117,10 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
         machine.wrong.iter().map(|wrong| (None, format!("the process: {wrong}"))).collect();
     match store::open(&world.database()).await {
         Ok((store, _writer)) => {
-            let broken = store.broken().await.unwrap();
+            let violations = store.violations().await.unwrap();
             store.close().await;
-            found.extend(broken.into_iter().map(|broken| (None, format!("the database: {broken}"))));
+            found
+                .extend(violations.into_iter().map(|violation| (None, format!("the database: {violation}"))));
         }
         Err(error) => return vec![(None, format!("the database cannot be opened: {error}"))],
     }

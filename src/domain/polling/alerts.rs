@@ -40,7 +40,13 @@ const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED",
 
 impl AlertSettings {
     /// Returns the alerts that are due at `now`. `after`: the state after the answer.
-    pub fn due(&self, after: &PollState, label: &LabelRecord, gaps: &Gaps, now: Timestamp) -> Vec<Change> {
+    pub fn due_changes(
+        &self,
+        after: &PollState,
+        label: &LabelRecord,
+        gaps: &Gaps,
+        now: Timestamp,
+    ) -> Vec<Change> {
         let mut found = Vec::new();
         if let Some((at, business_days)) = self.stalled_at(after, label.registered_at)
             && now >= at
@@ -185,8 +191,10 @@ mod tests {
             alerts().next(&friday, &label(), &Gaps::default(), at("2026-11-21T00:00:00Z")),
             Some(at("2026-11-25T20:00:00Z"))
         );
-        assert!(alerts().due(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty());
-        let due = alerts().due(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
+        assert!(
+            alerts().due_changes(&friday, &label(), &Gaps::default(), at("2026-11-25T19:59:59Z")).is_empty()
+        );
+        let due = alerts().due_changes(&friday, &label(), &Gaps::default(), at("2026-11-25T20:00:00Z"));
         assert_eq!(due, [Change::Stalled { since: at("2026-11-20T20:00:00Z"), business_days: 3 }]);
     }
 
@@ -206,18 +214,24 @@ mod tests {
             estimate: Some("2026-11-23T10:00:00".to_owned()),
             ..poll_state("IT", "2026-11-23T12:00:00Z")
         };
-        assert!(alerts().due(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty());
-        let due = alerts().due(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
+        assert!(
+            alerts().due_changes(&late, &label(), &Gaps::default(), at("2026-11-24T04:59:59Z")).is_empty()
+        );
+        let due = alerts().due_changes(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
         assert_eq!(due.len(), 1);
         let sent = PollState { late_told: true, ..late };
-        assert!(alerts().due(&sent, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty());
+        assert!(
+            alerts().due_changes(&sent, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty()
+        );
     }
 
     #[test]
     fn a_delivered_label_is_neither_stalled_nor_late() {
         let done =
             PollState { estimate: Some("2026-11-01".to_owned()), ..poll_state("DE", "2026-11-01T20:00:00Z") };
-        assert!(alerts().due(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty());
+        assert!(
+            alerts().due_changes(&done, &label(), &Gaps::default(), at("2026-12-25T20:00:00Z")).is_empty()
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::domain::messages::subscriber::SubscriberName;
 use crate::store::records::NewDelivery;
 
 /// Capacity of an inbox. A courier empties it at once; deliveries beyond it are read from the table.
-const INBOX: usize = 1_000;
+const INBOX_CAPACITY: usize = 1_000;
 
 /// The inboxes of all couriers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ struct Inboxes {
 #[derive(Debug)]
 pub struct Inbox {
     arrived: Mutex<Arrived>,
-    bell: Notify,
+    notify: Notify,
 }
 
 /// Content of an inbox.
@@ -45,14 +45,14 @@ impl Handover {
     /// Returns the inbox of a starting courier, which reads the table first.
     pub fn register(&self, subscriber: &SubscriberName) -> Arc<Inbox> {
         let arrived = Arrived { deliveries: Vec::new(), stale: true };
-        let inbox = Arc::new(Inbox { arrived: Mutex::new(arrived), bell: Notify::new() });
+        let inbox = Arc::new(Inbox { arrived: Mutex::new(arrived), notify: Notify::new() });
         self.lock().insert(subscriber.clone(), Arc::downgrade(&inbox));
         inbox
     }
 
     /// Hands over committed deliveries, before any caller is answered. Only the writer calls this. Deliveries of a
     /// subscriber without a courier stay in the table.
-    pub(in crate::store) fn give(&self, new: Vec<NewDelivery>) {
+    pub(in crate::store) fn hand_over(&self, new: Vec<NewDelivery>) {
         let inboxes = self.lock();
         for (subscriber, delivery) in new {
             let inbox = inboxes.get(&subscriber).and_then(Weak::upgrade);
@@ -63,7 +63,7 @@ impl Handover {
     }
 
     /// Records that settlements up to this transaction are committed.
-    pub(in crate::store) fn settled(&self, version: u64) {
+    pub(in crate::store) fn record_settled(&self, version: u64) {
         self.0.version.store(version, Ordering::Release);
     }
 
@@ -72,7 +72,7 @@ impl Handover {
     }
 
     /// Lets the courier of this subscriber read the table.
-    pub(in crate::store) fn stale(&self, subscriber: &SubscriberName) {
+    pub(in crate::store) fn mark_stale(&self, subscriber: &SubscriberName) {
         if let Some(inbox) = self.lock().get(subscriber).and_then(Weak::upgrade) {
             inbox.mark_stale();
         }
@@ -91,18 +91,18 @@ impl Inbox {
 
     /// Waits until something has arrived since the last call.
     pub async fn arrived(&self) {
-        self.bell.notified().await;
+        self.notify.notified().await;
     }
 
     /// Lets the courier read the table.
     pub fn mark_stale(&self) {
         *self.lock() = Arrived { deliveries: Vec::new(), stale: true };
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     fn put(&self, delivery: PendingDelivery) {
         let mut arrived = self.lock();
-        if arrived.deliveries.len() >= INBOX {
+        if arrived.deliveries.len() >= INBOX_CAPACITY {
             *arrived = Arrived { deliveries: Vec::new(), stale: true };
         }
         // The courier reads these from the table.
@@ -110,7 +110,7 @@ impl Inbox {
             arrived.deliveries.push(delivery);
         }
         drop(arrived);
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Arrived> {

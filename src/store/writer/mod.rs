@@ -282,9 +282,9 @@ impl Writing<'_> {
         // If the file was lost meanwhile, nothing was recorded, and callers must not get a success.
         self.files.check()?;
         if let Some(settled) = settled.last() {
-            self.handover.settled(settled.version);
+            self.handover.record_settled(settled.version);
         }
-        self.handover.give(new);
+        self.handover.hand_over(new);
         Ok((recorded, settled))
     }
 }

@@ -92,11 +92,11 @@ impl Courier {
         store: Store,
         heartbeat: Heartbeat,
     ) -> Result<Self, NoTls> {
-        Self::within(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
+        Self::with_memory_limit(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
     }
 
     /// Returns a courier with another memory limit.
-    pub fn within(
+    pub fn with_memory_limit(
         limit: MemoryLimit,
         subscriber: Subscriber,
         audience: Audience,
@@ -246,8 +246,8 @@ impl Courier {
                 let concurrency = self.concurrency(at_once, busy);
                 let free = concurrency.free();
                 let (first, retries) = concurrency.share(
-                    self.outbox.due(AttemptKind::First, now, free),
-                    self.outbox.due(AttemptKind::Retry, now, free),
+                    self.outbox.due_count(AttemptKind::First, now, free),
+                    self.outbox.due_count(AttemptKind::Retry, now, free),
                 );
                 self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
                 for (kind, count) in [(AttemptKind::Retry, retries), (AttemptKind::First, first)] {

@@ -31,7 +31,7 @@ impl UnwrittenPolls {
     }
 
     /// Adds an unchanged poll of the label of `entry`.
-    pub fn unchanged(
+    pub fn add_unchanged(
         &mut self,
         entry: &Entry,
         carrier: Option<Arc<str>>,

@@ -3,8 +3,9 @@
 //! All labels of the account are in memory ([`Schedule`]). A step takes the next label and sends the request. An
 //! unchanged answer stays in memory and reaches the database with the next batch, at most a second later. For any other
 //! answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans the result, and
-//! the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up to the
-//! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
+//! the store writes it in one transaction. No transaction is open across HTTP. Requests run side by side, up to the
+//! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other. While an answer
+//! waits for the database, the next request is sent ([`InFlightLimits`]).
 //!
 //! Crash points: after an unchanged answer and before its batch is written, the label is polled once more. After
 //! another answer and before its commit, the request is lost and the label is still due.
@@ -34,7 +35,7 @@ use crate::workers::heartbeat::Heartbeat;
 use crate::workers::in_flight::InFlight;
 use crate::workers::learned_rates::SharedRates;
 use batch::UnwrittenPolls;
-use one::{EndedPoll, LabelInFlight, PollerShared};
+use one::{EndedPoll, InFlightLimits, LabelInFlight, PollerShared};
 
 /// Labels read at once when the schedule is loaded.
 const PAGE: u32 = 500;
@@ -84,7 +85,13 @@ impl Poller {
     ) -> Self {
         let alerts = policy.borrow().alerts.clone();
         Self {
-            shared: Arc::new(PollerShared { access, policy, learned_rates, heartbeat }),
+            shared: Arc::new(PollerShared {
+                limits: InFlightLimits::new(access.account.max_in_flight),
+                access,
+                policy,
+                learned_rates,
+                heartbeat,
+            }),
             schedule: Schedule::default(),
             in_flight: InFlight::default(),
             loaded_to: Some(0),
@@ -109,10 +116,12 @@ impl Poller {
                 self.apply_registry_changes(now).await?;
             }
             let wake = self.fill(now).await?;
+            let requests = &self.shared.limits.requests;
             let ended = tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => Some(ended),
                 Some(written) = self.writing.ended() => { written?; None }
+                Ok(_) = requests.acquire(), if requests.available_permits() == 0 => None,
                 Ok(()) = registry.changed() => { registry.mark_changed(); None }
                 Ok(()) = foreign.changed() => { foreign.mark_changed(); None }
                 () = clock::sleep_until(wake) => None,
@@ -138,6 +147,7 @@ impl Poller {
         Ok(self.schedule.next_due().map_or(wake, |due| due.min(wake)))
     }
 
+    /// Waits for the polls in flight and writes what is in memory.
     async fn drain(&mut self, now: Timestamp) -> Result<(), StoreError> {
         while let Some(ended) = self.in_flight.ended().await {
             self.finish(ended?).await?;
@@ -149,7 +159,7 @@ impl Poller {
         }
     }
 
-    /// Starts all polls that are due and allowed. Returns when to call again.
+    /// Applies what has changed outside, writes the batch if it is due, and starts polls. Returns when to call again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let access = Arc::clone(&self.shared.access);
         self.shared.heartbeat.beat(now);
@@ -183,8 +193,8 @@ impl Poller {
             return Ok(Some(open_at));
         }
         let probing = access.probing();
-        let limit = if probing { 1 } else { access.account.max_in_flight as usize };
-        while self.in_flight.len() < limit {
+        while !probing || self.in_flight.is_empty() {
+            let Ok(request) = Arc::clone(&self.shared.limits.requests).try_acquire_owned() else { break };
             let Some(place) = self.take_next(probing, now) else {
                 if self.in_flight.is_empty() {
                     access.end_catching_up();
@@ -213,7 +223,7 @@ impl Poller {
             self.in_flight.start(
                 i64::from(place),
                 (),
-                one::poll(Arc::clone(&self.shared), permit, polled, now),
+                one::poll(Arc::clone(&self.shared), permit, request, polled, now),
             );
         }
         Ok(None)
@@ -265,7 +275,7 @@ impl Poller {
                 let (due_at, pace) = (next.next_poll_at, next.pace);
                 self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
                 let measurement = freshness::lateness_of_entry(&entry, polled.sent_at);
-                self.batch.unchanged(&entry, polled.carrier, *next, measurement, at);
+                self.batch.add_unchanged(&entry, polled.carrier, *next, measurement, at);
             }
             one::PollResult::Recorded(label) => {
                 self.schedule.end(place);
@@ -279,6 +289,7 @@ impl Poller {
         Ok(())
     }
 
+    /// Adds the label to the schedule, replaces it there, or removes it, by its row in the database.
     fn put(&mut self, label: &LabelRecord, now: Timestamp) {
         let alert_at = self.alerts.due_at(&label.poll_state, label);
         let names = LabelTexts {
@@ -313,8 +324,8 @@ impl Poller {
         let demand = Demand {
             labels: self.schedule.len(),
             rate: self.schedule.demand(),
-            due: self.schedule.due(now),
-            first_polls: self.schedule.first_polls(),
+            due: self.schedule.due_count(now),
+            first_polls: self.schedule.first_poll_count(),
         };
         access.set_demand(demand, now);
         access.set_next_due(self.schedule.next_due());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, error, info, warn};
 
 use super::PollPolicy;
@@ -30,6 +30,37 @@ pub(super) struct PollerShared {
     pub policy: watch::Receiver<Arc<PollPolicy>>,
     pub learned_rates: SharedRates,
     pub heartbeat: Heartbeat,
+    pub limits: InFlightLimits,
+}
+
+/// KiB of answers of an account that may wait for the database while other requests are sent.
+const WAITING_ANSWERS: usize = 512;
+/// KiB counted for an answer at least.
+const SMALL_ANSWER: usize = 4;
+
+/// Limits of an account's polls in flight.
+pub(super) struct InFlightLimits {
+    /// Requests at once: the account's `max_in_flight`.
+    pub requests: Arc<Semaphore>,
+    /// KiB of answers that wait for the database. A poll with an answer beyond it still counts as a request.
+    answers: Arc<Semaphore>,
+}
+
+impl InFlightLimits {
+    pub fn new(requests: u32) -> Self {
+        let requests = Arc::new(Semaphore::new(requests as usize));
+        Self { requests, answers: Arc::new(Semaphore::new(WAITING_ANSWERS)) }
+    }
+
+    /// Ends a request whose answer is read. The returned permit is held until the answer is recorded.
+    fn answered(&self, request: OwnedSemaphorePermit, reading: &Reading) -> OwnedSemaphorePermit {
+        let kib = match reading {
+            Reading::Answer { tracking, .. } => tracking.raw.len().div_ceil(1024),
+            _ => 0,
+        };
+        let kib = u32::try_from(kib.max(SMALL_ANSWER)).unwrap_or(u32::MAX);
+        Arc::clone(&self.answers).try_acquire_many_owned(kib).unwrap_or(request)
+    }
 }
 
 /// A label in flight, as it was when its poll started.
@@ -53,6 +84,7 @@ pub(super) struct EndedPoll {
     pub at: Timestamp,
 }
 
+/// Result of a poll that has ended.
 pub(super) enum PollResult {
     /// The only result is the time of the next poll, in memory.
     Unchanged(Box<UnchangedPlan>),
@@ -66,6 +98,7 @@ pub(super) enum PollResult {
 pub(super) async fn poll(
     shared: Arc<PollerShared>,
     permit: Permit,
+    request: OwnedSemaphorePermit,
     polled: LabelInFlight,
     now: Timestamp,
 ) -> Result<EndedPoll, StoreError> {
@@ -73,13 +106,14 @@ pub(super) async fn poll(
     let running = StepClock::since(now);
     let reading = access.client.read(&access.account, &polled.id, polled.entry.plain_digest(), now).await;
     drop(permit);
+    let _waiting = shared.limits.answered(request, &reading);
     // The time of the recording step, read once after the request.
     let at = running.now();
     let observed = access.observe(Some(polled.entry.row), &reading.signal(), call, at);
     shared.heartbeat.beat(at);
     if matches!(reading, Reading::SameBytes)
         && observed.is_none()
-        && let Some(next) = unchanged(&shared, &polled, at)
+        && let Some(next) = plan_unchanged(&shared, &polled, at)
     {
         debug!(label_id = %polled.id, account = %access.account.name, "poll: unchanged");
         metrics().polled(access.account.name.as_str(), "unchanged", false);
@@ -90,13 +124,13 @@ pub(super) async fn poll(
 }
 
 /// Returns the next poll after an unchanged answer, if nothing else follows.
-fn unchanged(shared: &PollerShared, polled: &LabelInFlight, now: Timestamp) -> Option<UnchangedPlan> {
+fn plan_unchanged(shared: &PollerShared, polled: &LabelInFlight, now: Timestamp) -> Option<UnchangedPlan> {
     let policy = Arc::clone(&shared.policy.borrow());
     let (carrier, service) = (polled.carrier.as_deref(), polled.service.as_deref());
     let next = shared.learned_rates.with(|rates| {
         let situation = &polled.entry.unchanged_situation();
         let suggestion = rates.suggest(&policy.cadence, situation, carrier, service, now);
-        poll::unchanged(&policy.cadence, suggestion, &polled.entry, now, clock::jitter())
+        poll::plan_unchanged(&policy.cadence, suggestion, &polled.entry, now, clock::jitter())
     })?;
     if let Some(from) = polled.answered_at() {
         let situation = &polled.entry.situation();

@@ -21,13 +21,13 @@ pub fn inspect(database: &Path, served: &Served, receiver: &ReceiverHandle, same
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (store, _writer) = store::open(&path).await.unwrap();
-            let broken = store.broken().await.unwrap();
+            let violations = store.violations().await.unwrap();
             store.close().await;
-            broken
+            violations
         })
     });
-    let broken = checked.join().expect("the database can be inspected");
-    assert!(broken.is_empty(), "broken invariants:\n{}", broken.join("\n"));
+    let violations = checked.join().expect("the database can be inspected");
+    assert!(violations.is_empty(), "broken invariants:\n{}", violations.join("\n"));
     let callbacks = receiver.callbacks();
     callbacks.iter().for_each(signed);
     valid(&callbacks);

@@ -50,7 +50,7 @@ async fn queue(harness: &Harness, chosen: impl Fn(&StoredMessage) -> bool, wait:
 }
 
 async fn check_invariants(harness: &Harness) {
-    assert_eq!(harness.store().broken().await.unwrap(), [""; 0]);
+    assert_eq!(harness.store().violations().await.unwrap(), [""; 0]);
 }
 
 /// Returns the number within the label and the answer of each callback from `start` on.

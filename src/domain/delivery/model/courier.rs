@@ -71,7 +71,7 @@ impl Simulation {
                     retries_in_flight: self.in_flight.iter().filter(|in_flight| in_flight.retry).count(),
                     first_in_a_row: self.first_in_a_row,
                 };
-                let due = |kind| self.memory.due(kind, at(self.now), usize::MAX);
+                let due = |kind| self.memory.due_count(kind, at(self.now), usize::MAX);
                 let due = (due(AttemptKind::First), due(AttemptKind::Retry));
                 if self.memory.is_complete() {
                     assert_eq!(due, (first.len(), retries.len()));

@@ -200,8 +200,9 @@ impl Outbox {
             // Missing heads are due after `after`: they are needed then, once no earlier one is ready.
             after.is_some_and(|after| after <= now && ready.first().is_none_or(|(due, ..)| *due > after))
         };
-        let crowded_out =
-            !not_loaded.named.is_empty() && self.is_full(0) && self.due(AttemptKind::First, now, 1) == 0;
+        let crowded_out = !not_loaded.named.is_empty()
+            && self.is_full(0)
+            && self.due_count(AttemptKind::First, now, 1) == 0;
         if missing(not_loaded.first_after, &self.first)
             || missing(not_loaded.retries_after, &self.retries)
             || crowded_out
@@ -233,7 +234,7 @@ impl Outbox {
     }
 
     /// Number of ready attempts of a kind due at `now`, counted up to `limit`.
-    pub fn due(&self, kind: AttemptKind, now: Timestamp, limit: usize) -> usize {
+    pub fn due_count(&self, kind: AttemptKind, now: Timestamp, limit: usize) -> usize {
         self.ready(kind).range(..=until(now)).take(limit).count()
     }
 

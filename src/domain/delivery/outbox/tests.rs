@@ -42,7 +42,7 @@ fn take(outbox: &mut Outbox, kind: AttemptKind, now: i64) -> Option<i64> {
 fn a_lane_has_one_head_and_none_while_it_is_in_flight() {
     let mut outbox = outbox(10, 1_000);
     [delivery(1, 1, 0), delivery(1, 2, 0), delivery(2, 3, 1)].into_iter().for_each(|new| outbox.add(new));
-    assert_eq!(outbox.due(AttemptKind::First, at(5), 9), 2);
+    assert_eq!(outbox.due_count(AttemptKind::First, at(5), 9), 2);
     assert_eq!(take(&mut outbox, AttemptKind::First, 5), Some(1));
     assert_eq!(take(&mut outbox, AttemptKind::First, 5), Some(3));
     assert_eq!(take(&mut outbox, AttemptKind::First, 5), None, "2 waits for 1");

@@ -153,7 +153,7 @@ pub struct UnchangedPlan {
 
 /// Plans the next poll after an unchanged answer, from memory alone. Returns `None` if more may follow (an alert is
 /// due, or the label expires); then [`plan`] decides with the whole row.
-pub fn unchanged(
+pub fn plan_unchanged(
     cadence: &Cadence,
     suggestion: Option<Suggestion>,
     entry: &Entry,
@@ -229,7 +229,7 @@ fn due_alerts(
     if after.state != LabelState::Active {
         return Vec::new();
     }
-    let alerts = context.alerts.due(after, label, context.gaps, now);
+    let alerts = context.alerts.due_changes(after, label, context.gaps, now);
     for change in &alerts {
         match change {
             Change::Stalled { .. } => after.stalled_told = true,

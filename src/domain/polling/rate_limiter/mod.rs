@@ -112,7 +112,7 @@ pub struct Demand {
 const STEPS: u32 = 20;
 
 /// How long a free permit is kept for a request that had to wait for it.
-const KEPT: SignedDuration = SignedDuration::from_secs(2);
+const KEPT_FOR: SignedDuration = SignedDuration::from_secs(2);
 /// The number of polls in the mean of lateness.
 const MEAN_OF: f64 = 32.0;
 
@@ -216,7 +216,7 @@ impl RateLimiter {
         let taken = held.map_or_else(|| quota.take(real).map_err(|at| at.map(wall)), |at| Err(Some(at)));
         if let Err(free_at) = taken {
             if kind == RequestKind::Other {
-                self.kept = free_at.unwrap_or(now).checked_add(KEPT).ok().map(|until| now..until);
+                self.kept = free_at.unwrap_or(now).checked_add(KEPT_FOR).ok().map(|until| now..until);
             }
             return Err(denied(free_at));
         }

@@ -93,13 +93,13 @@ impl Schedule {
     }
 
     /// Number of labels that wait for their first poll or for a poll requested by hand.
-    pub fn first_polls(&self) -> usize {
+    pub fn first_poll_count(&self) -> usize {
         self.queues.without_wait()
     }
 
     /// Number of labels due at `now`. Counts them one by one.
-    pub fn due(&self, now: Timestamp) -> usize {
-        self.queues.due(now)
+    pub fn due_count(&self, now: Timestamp) -> usize {
+        self.queues.due_count(now)
     }
 
     /// When the next label is due.
@@ -107,7 +107,7 @@ impl Schedule {
         Timestamp::from_millisecond(self.queues.next_due_ms()?).ok()
     }
 
-    /// Inserts or replaces a label. It is due after its whole wait from `now` at the latest, because the clock may have
+    /// Inserts or replaces a label, or removes it if it has no next poll. It is due after its whole wait from `now` at the latest, because the clock may have
     /// been ahead when the wait was planned. A label in flight stays in flight; the result of its poll decides. Returns
     /// `false` if the schedule is full.
     pub fn put(&mut self, plan: &ScheduleInput, names: LabelTexts<'_>, now: Timestamp) -> bool {

@@ -127,7 +127,7 @@ impl Queues {
     }
 
     /// Number of labels due at `now`. Counts one by one in queues that are partly due.
-    pub fn due(&self, now: Timestamp) -> usize {
+    pub fn due_count(&self, now: Timestamp) -> usize {
         let until = Ticket::new(now.as_millisecond().saturating_add(1), 0);
         let due = |queue: &BTreeSet<Ticket>| match queue.last() {
             Some(last) if *last < until => queue.len(),

@@ -175,7 +175,7 @@ fn a_label_goes_through_the_schedule() {
     let mut schedule = Schedule::default();
     put(&mut schedule, &plan(5, Some(at(0)), Some(60_000)), "se-324658");
     put(&mut schedule, &plan(6, Some(at(10)), None), "se-007-a");
-    assert_eq!((schedule.len(), schedule.first_polls(), schedule.due(at(5))), (2, 1, 1));
+    assert_eq!((schedule.len(), schedule.first_poll_count(), schedule.due_count(at(5))), (2, 1, 1));
     assert!((schedule.demand() - 1.0 / 60.0).abs() < 1e-9);
     let place = schedule.pop(at(5)).unwrap();
     assert_eq!(schedule.id(place).as_str(), "se-324658");

@@ -84,7 +84,7 @@ struct Column {
 
 /// Last raw text of a column and its canonical value.
 #[derive(Debug, Default)]
-struct Last {
+struct LastValue {
     /// From the comma before the name to the end of the value.
     raw: String,
     value: String,
@@ -137,7 +137,7 @@ impl Layout {
     }
 
     /// Canonical values of `raw` in one text, and the end of each. `None` if `raw` has another layout.
-    fn read(&self, raw: &str, last: &mut [Last]) -> Option<(String, Vec<usize>)> {
+    fn read(&self, raw: &str, last: &mut [LastValue]) -> Option<(String, Vec<usize>)> {
         let mut values = String::with_capacity(raw.len().saturating_sub(self.names_len));
         let mut ends = Vec::with_capacity(self.columns.len());
         let mut rest = raw.strip_prefix('{')?;
@@ -167,8 +167,8 @@ impl Layout {
         (trim_space(rest) == "}").then_some((values, ends))
     }
 
-    fn blank(&self) -> Vec<Last> {
-        self.columns.iter().map(|_| Last::default()).collect()
+    fn no_values(&self) -> Vec<LastValue> {
+        self.columns.iter().map(|_| LastValue::default()).collect()
     }
 
     pub fn name(&self, column: usize) -> &str {
@@ -201,7 +201,7 @@ impl Layout {
 
 /// Layouts seen so far, each with the last value of every column.
 #[derive(Debug, Default)]
-pub struct LayoutCache(RefCell<Vec<(Arc<Layout>, Vec<Last>)>>);
+pub struct LayoutCache(RefCell<Vec<(Arc<Layout>, Vec<LastValue>)>>);
 
 /// Maximum number of layouts kept.
 const MAX_LAYOUTS: usize = 8;
@@ -209,10 +209,10 @@ const MAX_LAYOUTS: usize = 8;
 impl LayoutCache {
     /// Cache of the layouts of parsed events.
     pub fn of<'c>(parsed: impl IntoIterator<Item = &'c Arc<Layout>>) -> Self {
-        let mut layouts: Vec<(Arc<Layout>, Vec<Last>)> = Vec::new();
+        let mut layouts: Vec<(Arc<Layout>, Vec<LastValue>)> = Vec::new();
         for layout in parsed {
             if layouts.len() < MAX_LAYOUTS && !layouts.iter().any(|(known, _)| Arc::ptr_eq(known, layout)) {
-                layouts.push((Arc::clone(layout), layout.blank()));
+                layouts.push((Arc::clone(layout), layout.no_values()));
             }
         }
         Self(RefCell::new(layouts))
@@ -221,7 +221,7 @@ impl LayoutCache {
     /// Layout of `raw`, its canonical values in one text, and the end of each value. `None` if `raw` is not an object, or if
     /// names have escapes or occur twice.
     pub fn read(&self, raw: &str) -> Option<(Arc<Layout>, String, Vec<usize>)> {
-        let read = |(layout, last): &mut (Arc<Layout>, Vec<Last>)| {
+        let read = |(layout, last): &mut (Arc<Layout>, Vec<LastValue>)| {
             let (values, ends) = layout.read(raw, last)?;
             Some((Arc::clone(layout), values, ends))
         };
@@ -230,7 +230,7 @@ impl LayoutCache {
             return Some(found);
         }
         let layout = Layout::of(raw)?;
-        let last = layout.blank();
+        let last = layout.no_values();
         layouts.truncate(MAX_LAYOUTS - 1);
         layouts.insert(0, (Arc::new(layout), last));
         layouts.first_mut().and_then(read)
