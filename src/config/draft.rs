@@ -38,7 +38,7 @@ pub struct RowFault {
     pub value: Option<String>,
     pub problem: String,
     pub hint: Option<String>,
-    /// The bytes are not text, so the rest of the source is not trusted either.
+    /// Whether the bytes are not text. Then the rest of the source is not trusted either.
     pub not_utf8: bool,
 }
 

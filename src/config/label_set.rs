@@ -1,4 +1,4 @@
-//! The label_set of labels: checks rows, and keeps each label in 16 bytes.
+//! The set of all configured labels: checks rows, and keeps each label in 16 bytes.
 //!
 //! A hash of the id and a hash of the metadata show whether the registry has the label as configured. A million labels
 //! take 16 MB while they are compared; none of them is kept as text.
@@ -26,7 +26,7 @@ pub(super) struct RowPosition<'a> {
     pub(super) place: &'a str,
     /// The key of a list in the configuration; `None` for rows of a file.
     pub(super) list: Option<&'a str>,
-    /// From 1 on.
+    /// Number of the row, from 1 on.
     pub(super) row: u64,
 }
 
@@ -139,14 +139,14 @@ fn hash(text: &str) -> u64 {
 /// The distance of most records from their expected place.
 const NEAR: usize = 32;
 
-/// How a label of the registry compares to the label_set.
+/// How a label of the registry compares to the label set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// On the label_set with the same metadata and place.
+    /// The label set has it with the same metadata and place.
     Same,
-    /// On the label_set with other metadata or another place.
+    /// The label set has it with other metadata or another place.
     Changed,
-    /// Not on the label_set.
+    /// The label set does not have it.
     Unknown,
 }
 
@@ -159,7 +159,7 @@ pub struct LabelSet {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct AccountLabels {
-    /// By name, once the label_set is sealed.
+    /// Sorted by name once the label set is sealed.
     records: Vec<LabelHash>,
     /// A bit for each record: set if the registry does not have the label like this.
     wanted: Vec<u64>,
@@ -197,7 +197,7 @@ impl AccountLabels {
 }
 
 impl LabelSet {
-    /// An empty label_set for labels of `accounts`, which are in order.
+    /// An empty label set for labels of `accounts`, which are in order.
     pub(super) fn new(accounts: &[AccountName]) -> Self {
         let runs = vec![AccountLabels::default(); accounts.len()];
         Self { accounts: accounts.to_vec(), runs }
@@ -214,7 +214,7 @@ impl LabelSet {
         }
     }
 
-    /// The length of the label_set, for [`LabelSet::cut`].
+    /// The number of labels, for [`LabelSet::cut`].
     pub(super) fn mark(&self) -> Vec<usize> {
         self.runs.iter().map(|run| run.records.len()).collect()
     }
@@ -260,8 +260,8 @@ impl LabelSet {
         self.runs.iter().map(|run| run.records.len()).sum()
     }
 
-    /// Compares a label of the registry with the label_set; `place` is `None` for a file that was not read. An equal label
-    /// is then unmarked: it is not wanted.
+    /// Compares a label of the registry with the label set; `place` is `None` for a file that was not read. An equal
+    /// label is then unmarked: it is not wanted.
     pub fn compare(
         &mut self,
         account: &str,

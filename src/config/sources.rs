@@ -1,8 +1,8 @@
-//! Sources of labels: the configuration itself, and label files. Files are read apart from the configuration, as a stream; a
-//! file that cannot be read does not stop the others.
+//! Sources of labels: the configuration itself, and label files. Files are read apart from the configuration, as a
+//! stream; a file that cannot be read does not stop the others.
 //!
-//! A reading goes over the files once and builds a [`LabelSet`]. Comparing the registry with the label_set finds the labels that the
-//! registry lacks; only if there are any, a second pass reads their rows.
+//! A reading goes over the files once and builds a [`LabelSet`]. Comparing the registry with the label set finds the
+//! labels that the registry lacks; only if there are any, a second pass reads their rows.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct LabelSources {
     /// Labels of the configuration itself, each once.
     pub inline: Vec<Registration>,
     pub(super) patterns: Vec<FilesEntry>,
-    /// In order.
+    /// Names of all accounts, sorted.
     pub(super) accounts: Vec<AccountName>,
 }
 
@@ -158,7 +158,8 @@ impl LabelSources {
         }
     }
 
-    /// Passes the labels that `reading` still wants to `each`, with the number of their file (0: none), until it breaks.
+    /// Passes the labels that `reading` still wants to `each`, with the number of their file (0: none), until it
+    /// breaks.
     pub fn each_wanted(
         &self,
         reading: &mut LabelReading,

@@ -119,7 +119,7 @@ impl Error for Wrong {
 /// A whole number within limits.
 pub(super) struct Limited<const LEAST: i64, const MOST: i64>(i64);
 
-/// How many requests may be in flight at once.
+/// Number of requests that may be in flight at once.
 pub(super) type Parallel = Limited<1, { u32::MAX as i64 }>;
 
 impl<const LEAST: i64, const MOST: i64> Limited<LEAST, MOST> {

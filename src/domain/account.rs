@@ -10,16 +10,16 @@ use super::secret::Hidden;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     pub name: AccountName,
-    /// Without a slash at its end.
+    /// Base URL, without a slash at its end.
     pub base_url: String,
     /// Whether the key may go over plain http to a public address.
     pub allow_insecure: bool,
     /// Starts with a slash and contains `{label_id}`.
     pub tracking_path: String,
     pub api_key: Hidden<String>,
-    /// In any window of 60 s.
+    /// Requests in any window of 60 s.
     pub requests_per_minute: u32,
-    /// In a calendar month; 0: unlimited.
+    /// Requests in a calendar month; 0: unlimited.
     pub requests_per_month: u64,
     pub max_in_flight: u32,
     pub timeout: Duration,
@@ -32,7 +32,7 @@ pub struct Account {
 pub struct Discover {
     pub enabled: bool,
     pub interval: Duration,
-    /// How far back the first request goes.
+    /// Time before now from which on the first request lists labels.
     pub lookback: Duration,
 }
 

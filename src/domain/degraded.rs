@@ -59,7 +59,7 @@ pub enum SubscriberStatus {
     Configured(HealthState),
     /// `enabled = false`.
     Disabled,
-    /// Gone from the configuration.
+    /// The configuration does not have it any more.
     Removed,
 }
 

@@ -7,7 +7,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-/// Longer waits are cut to this, so that they fit into the database.
+/// Longest wait that is returned; longer ones are cut to it, so that they fit into the database.
 const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
 /// Returns the wait from `now`; `None` for another text. A past date gives a wait of zero; more than a month is cut to

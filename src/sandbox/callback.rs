@@ -19,7 +19,7 @@ pub enum Verified {
 /// A received callback.
 #[derive(Clone, Debug)]
 pub struct ReceivedCallback {
-    /// When its body was complete.
+    /// Time at which its body was complete.
     pub at: Timestamp,
     /// Path and query.
     pub path: String,

@@ -15,7 +15,7 @@ const KEPT_REQUESTS: usize = 200_000;
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedRequest {
-    /// By the real clock.
+    /// Time by the real clock.
     pub at: Timestamp,
     /// Path and query.
     pub target: String,

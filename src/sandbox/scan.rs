@@ -22,10 +22,10 @@ pub(super) enum Scan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Full,
-    /// Without its place.
+    /// The place is missing.
     Bare,
-    /// As pushed by carriers before the vendor pulls the list: all capitals.
+    /// All text is in capitals, as carriers push it before the vendor pulls the list.
     Shouted,
-    /// An hour off, until the time zone is known.
+    /// The time is an hour off, until the time zone is known.
     WrongZone,
 }

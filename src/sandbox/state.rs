@@ -61,7 +61,7 @@ impl SandboxShared {
 /// A label of the sandbox.
 #[derive(Debug)]
 pub(super) struct SandboxLabel {
-    /// In the parcels' time.
+    /// Time of its creation, in the parcels' time.
     pub(super) created_at: Timestamp,
     /// When it is voided; may be in the future.
     pub(super) voided_at: Option<Timestamp>,

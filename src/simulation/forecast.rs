@@ -20,19 +20,19 @@ pub struct Load {
 /// Forecast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
-    /// All accounts together, before waits stretch to fit a quota.
+    /// Polls of all accounts together, before waits stretch to fit a quota.
     pub polls_per_day: f64,
     /// Polls of one label.
     pub polls_per_label_per_day: f64,
-    /// Of the account that uses the largest share of its limit. Above 1, its waits stretch by this factor.
+    /// Share of its limit that the account with the largest share uses. Above 1, its waits stretch by this factor.
     pub share_of_limit: f64,
     /// The median time to notice a delivery, in the account with the highest stretch.
     pub delivered_delay: Duration,
 }
 
-/// Number of generated journeys …
+/// Number of generated journeys.
 const JOURNEYS: u32 = 300;
-/// … and the largest number of polls: a cadence of seconds needs only the first hours.
+/// Maximum number of polls of a forecast. A cadence of seconds needs only the first hours.
 const MOST_POLLS: u64 = 50_000;
 const DAY: f64 = 86_400.0;
 

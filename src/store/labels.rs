@@ -20,9 +20,9 @@ pub const CHUNK: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     Removed,
-    /// It was not registered.
+    /// The label was not registered.
     Unknown,
-    /// It is registered by the configuration or its files too, and is still polled.
+    /// The label is registered by the configuration or its files too, and is still polled.
     StillConfigured,
 }
 

@@ -47,8 +47,8 @@ impl Store {
     }
 }
 
-/// Writes the records into an open transaction. Returns one [`RecordResult`] for each, in order. New deliveries are added
-/// to `new` and handed over after the commit.
+/// Writes the records into an open transaction. Returns one [`RecordResult`] for each, in order. New deliveries are
+/// added to `new` and handed over after the commit.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
     records: &[PollRecord],
@@ -88,7 +88,7 @@ pub(super) async fn record(
 pub struct PollBatch {
     pub account: AccountName,
     pub unchanged: Vec<UnchangedPoll>,
-    /// How late polls were sent, by carrier.
+    /// Measurements of the polls that were sent late, by carrier.
     pub measurements: Vec<(Option<Arc<str>>, Measurement)>,
     pub usage: Usage,
     pub now: Timestamp,

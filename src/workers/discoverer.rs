@@ -48,7 +48,7 @@ pub struct Discoverer {
     /// Purpose of the last walk.
     last: Option<WalkPurpose>,
     page_size: PageSize,
-    /// When the next walk for new labels is due; `None`: now.
+    /// Time of the next walk for new labels; `None`: now.
     new_labels_at: Option<Timestamp>,
     paused_until: Option<Timestamp>,
     /// Requests in a row without a list.

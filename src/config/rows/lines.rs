@@ -11,10 +11,10 @@ use super::{Each, LONGEST, RowFault, Stopped, UncheckedRow};
 /// A line, with its end if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// From 1 on.
+    /// Number of the line, from 1 on.
     pub(super) number: u64,
     pub(super) bytes: Vec<u8>,
-    /// It is longer than a row may be; `bytes` is its beginning.
+    /// Whether it is longer than a row may be. Then `bytes` is its beginning.
     pub(super) too_long: bool,
 }
 

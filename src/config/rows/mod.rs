@@ -34,15 +34,15 @@ pub struct RowSource<'a> {
 /// A checked row.
 #[derive(Debug)]
 pub struct CheckedRow {
-    /// From 1 on.
+    /// Number of the line, from 1 on.
     pub row: u64,
     /// The id as it was written, if the row has one.
     pub written: Option<String>,
     pub registration: Result<Registration, Fault>,
 }
 
-/// Passes every row of `reader` to `each`, in order. Rows without an account belong to `account`, if one is given. An error
-/// ends the reading.
+/// Passes every row of `reader` to `each`, in order. Rows without an account belong to `account`, if one is given. An
+/// error ends the reading.
 pub fn each_row(
     kind: RowKind,
     reader: impl BufRead,

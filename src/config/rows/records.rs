@@ -1,8 +1,8 @@
 //! Rows of a CSV file: a header, then the records.
 //!
-//! A fault of the header is an error; a record that does not fit the header is a wrong row. A record may contain line breaks
-//! within quotes. A quote that is never closed, or that spans lines which are rows by themselves, makes only its own row
-//! wrong; the lines after it are read one by one.
+//! A fault of the header is an error; a record that does not fit the header is a wrong row. A record may contain line
+//! breaks within quotes. A quote that is never closed, or that spans lines which are rows by themselves, makes only its
+//! own row wrong; the lines after it are read one by one.
 
 use std::io::BufRead;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use super::lines::{Line, Lines};
 use super::{Each, LONGEST, RowFault, Stopped, UncheckedRow};
 use crate::domain::label::LabelId;
 
-/// More columns than any export has.
+/// Maximum number of columns. No export has as many.
 const MOST_COLUMNS: usize = 4_096;
 
 /// Passes every record to `each`, with the number of its first line.

@@ -19,7 +19,7 @@ const GROWTH: f64 = 0.01;
 /// Share of the limit that is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AdaptiveLimit {
-    /// When and to which share it shrank; `None`: the whole limit is used.
+    /// Time at which it shrank, and the share to which it did; `None`: the whole limit is used.
     pub shrunk: Option<(Timestamp, f64)>,
     /// Time of the last 429.
     pub throttled_at: Option<Timestamp>,

@@ -29,7 +29,7 @@ pub struct AlertSettings {
 
 /// A scan may lie this far ahead, because zones are guessed and carriers' clocks are wrong.
 const AHEAD: SignedDuration = SignedDuration::from_hours(14);
-/// Older scans belong to a recycled number or are typing errors.
+/// Maximum age of a scan. Older ones belong to a recycled number or are typing errors.
 const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
 
 /// The time after midnight over which the polls of labels that are late on the same day are spread.

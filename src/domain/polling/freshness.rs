@@ -104,7 +104,7 @@ impl fmt::Display for Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measurement {
     pub kind: Kind,
-    /// The event is a delivery: its status is DE or SP.
+    /// Whether the event is a delivery: its status is DE or SP.
     pub delivered: bool,
     pub bucket: Bucket,
 }
@@ -140,7 +140,7 @@ pub fn lateness(label: &LabelRecord, sent_at: Timestamp) -> Option<Measurement> 
     (bucket.index() > 0).then_some(Measurement { kind: Kind::Behind, delivered: false, bucket })
 }
 
-/// The same as [`lateness`], for a label of the schedule.
+/// Returns the measurement of a poll sent at `sent_at`, if it was late, for a label of the schedule.
 pub fn lateness_of_entry(entry: &Entry, sent_at: Timestamp) -> Option<Measurement> {
     let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
     let planned = entry.wait_ms() > 0;
@@ -187,7 +187,7 @@ pub struct Figures {
     pub lateness: f64,
 }
 
-/// One sentence for the log.
+/// Formats one sentence for the log.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, histogram) in [("deliveries", &self.deliveries), ("other events", &self.others)] {

@@ -62,9 +62,9 @@ pub struct PollState {
     pub newest_scan_at: Option<Timestamp>,
     /// When a delivery under a newer scan was first seen, while the status differs and the parcel has not moved since.
     pub delivered_beneath_at: Option<Timestamp>,
-    /// The stalled alert of this episode was sent.
+    /// Whether the stalled alert of this episode was sent.
     pub stalled_told: bool,
-    /// The late alert of this estimate was sent.
+    /// Whether the late alert of this estimate was sent.
     pub late_told: bool,
 }
 

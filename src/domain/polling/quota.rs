@@ -18,7 +18,7 @@ pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 pub struct Quota {
     limit: usize,
     in_flight: usize,
-    /// When each used permit was released, oldest first.
+    /// Release times of the used permits, oldest first.
     released: VecDeque<Timestamp>,
 }
 
@@ -87,7 +87,7 @@ impl Quota {
 /// demand of the labels exceeds the quota, and while an account catches up after an outage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spacing {
-    /// When the next request is due at an even pace.
+    /// Time at which the next request is due at an even pace.
     next_at: Option<Timestamp>,
 }
 

@@ -48,14 +48,14 @@ pub struct CadenceReason {
     /// The learned rates that replaced the interval of the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<Learned>,
-    /// The first wait is shortened by the label's own phase, so that labels registered together are polled at different
-    /// times.
+    /// Whether this is the first wait, which is shortened by the label's own phase, so that labels registered together
+    /// are polled at different times.
     #[serde(default, skip_serializing_if = "is_false")]
     pub first: bool,
-    /// The last poll before `give_up_after`.
+    /// Whether this is the last poll before `give_up_after`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub last: bool,
-    /// The poll is brought forward to the time at which an alert (stalled, late) is due.
+    /// Whether the poll is brought forward to the time at which an alert (stalled, late) is due.
     #[serde(default, skip_serializing_if = "is_false")]
     pub alert: bool,
 }

@@ -1,12 +1,12 @@
 //! Delivery scans: whether a list of scans shows a parcel that was delivered and has not moved since.
 //!
-//! The delivery need not be the newest scan: the vehicle's scan may have a later time than the driver's. A newer scan of
-//! another day means that the parcel moves again.
+//! The delivery need not be the newest scan: the vehicle's scan may have a later time than the driver's. A newer scan
+//! of another day means that the parcel moves again.
 
 use super::TrackingEvent;
 use crate::domain::tracking::matching::{LocalTime, oldest_first};
 
-/// Around midnight, two scans of one stop may be this many minutes apart.
+/// Maximum distance of two scans of one stop around midnight, in minutes.
 const SAME_STOP_MINUTES: i64 = 120;
 
 /// Delivery scans of a list, as indices.

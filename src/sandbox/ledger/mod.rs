@@ -21,7 +21,7 @@ use served::ServedLabel;
 /// Kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ViolationKind {
-    /// Something served or recorded did not reach a subscriber.
+    /// An event or a message that was served or recorded did not reach a subscriber.
     Missed,
     /// One message under two ids, or one event delivered twice.
     Duplicated,

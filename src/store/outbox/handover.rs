@@ -37,7 +37,7 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 pub struct Arrived {
     pub deliveries: Vec<PendingDelivery>,
-    /// The table must be read: it was changed in another way, or the inbox overflowed.
+    /// Whether the table must be read: it was changed in another way, or the inbox overflowed.
     pub stale: bool,
 }
 

@@ -20,7 +20,7 @@ const LONGEST: SignedDuration = SignedDuration::from_secs(1);
 pub(super) struct UnwrittenPolls {
     unchanged: HashMap<i64, UnchangedPoll>,
     measurements: Vec<(Option<Arc<str>>, Measurement)>,
-    /// When the first poll of the batch ended.
+    /// End of the first poll of the batch.
     since: Option<Timestamp>,
 }
 

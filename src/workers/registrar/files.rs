@@ -19,11 +19,11 @@ struct SeenFile {
     stamp: FileStamp,
     /// The time of its last change.
     since: Timestamp,
-    /// Since when it has been changing without being read.
+    /// Time since which it has been changing without being read.
     busy_since: Timestamp,
-    /// The last change replaced the file by another one.
+    /// Whether the last change replaced the file by another one.
     replaced: bool,
-    /// Its state when it was read.
+    /// State of the file when it was read; `None` if it was not.
     read: Option<FileStamp>,
 }
 

@@ -117,7 +117,7 @@ pub async fn apply(store: &Store, sources: LabelSources, now: Timestamp) -> Resu
 pub struct Registrar {
     store: Store,
     sources: Wanted,
-    /// The configuration changed, so everything is read.
+    /// Whether the configuration changed, so everything is read.
     forced: bool,
     scan: FileScan,
     files: Files,

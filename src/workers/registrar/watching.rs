@@ -21,7 +21,7 @@ const LINKS: usize = 20;
 /// Changes for which a path is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interest {
-    /// Changes of the file itself.
+    /// Whether the file itself is watched.
     file: bool,
     /// Label files in the folder, by patterns of their names.
     patterns: Vec<String>,

@@ -1,8 +1,8 @@
 //! Health of a subscriber and the effect of each attempt on it: a circuit breaker (contract 7.6).
 //!
-//! If a receiver is down, moved or gone, the cause is the subscriber and not a message. Then one probe is sent at a time, no
-//! message's schedule is used up and no message becomes dead. At the first success the subscriber is ok again and its
-//! backlog drains at a rising pace.
+//! If a receiver is down, moved or gone, the cause is the subscriber and not a message. Then one probe is sent at a
+//! time, no message's schedule is used up and no message becomes dead. At the first success the subscriber is ok again
+//! and its backlog drains at a rising pace.
 //!
 //! Messages that a receiver never accepts do not make the subscriber fail. Only failures in a row over several messages
 //! do. Failures of a message do not count if the subscriber accepted other messages since its first failure.
@@ -78,7 +78,7 @@ pub struct Health {
     pub state: HealthState,
     /// Start of this state; `None` if there was no other.
     pub since: Option<Timestamp>,
-    /// Set exactly while the state is not ok.
+    /// Reason for the state; `None` exactly while the state is ok.
     pub reason: Option<HealthReason>,
     pub detail: Option<String>,
     /// Start of the failing episode, as announced. A pause does not end the episode.
@@ -184,7 +184,8 @@ impl Health {
         self.last_failure_at.filter(|at| *at > now).map(|at| at.duration_since(now))
     }
 
-    /// Records an attempt that ended at `now`; returns the decision about its delivery and the change of health, if any.
+    /// Records an attempt that ended at `now`; returns the decision about its delivery and the change of health, if
+    /// any.
     pub fn record(
         &mut self,
         ended: &FinishedAttempt<'_>,
@@ -253,8 +254,8 @@ impl Health {
         self.probe_at = self.probe_at.map(|at| at.min(now));
     }
 
-    /// Sets the digest of the URL; returns whether the URL changed. Another URL is another receiver, without failures and
-    /// `Retry-After`: it gets the backlog at once, at a rising pace.
+    /// Sets the digest of the URL; returns whether the URL changed. Another URL is another receiver, without failures
+    /// and `Retry-After`: it gets the backlog at once, at a rising pace.
     pub fn set_url(&mut self, url_digest: &str, now: Timestamp) -> bool {
         let before = self.url_digest.replace(url_digest.to_owned());
         if before.is_none() || before == self.url_digest {
@@ -360,8 +361,8 @@ impl Health {
         }
     }
 
-    /// Enters a state. Only the episode continues, until the state is ok. No two states begin at the same instant, because
-    /// message ids derive from the start of an episode.
+    /// Enters a state. Only the episode continues, until the state is ok. No two states begin at the same instant,
+    /// because message ids derive from the start of an episode.
     fn enter(&mut self, state: HealthState, now: Timestamp) {
         let next = self.since.and_then(|since| since.checked_add(SignedDuration::from_millis(1)).ok());
         self.state = state;

@@ -1,9 +1,9 @@
 //! Model test: an outbox and its courier in virtual time, with only the decisions of this layer.
 //!
 //! The store and the courier do the same in SQL and over HTTP. The model is small enough for thousands of generated
-//! histories, with memory for all deliveries and with little memory. It checks for each history: no message is lost, none
-//! has two attempts in flight, none overtakes another of its lane, none becomes dead except by contract 7.5, and no
-//! message waits long once the receiver is ok.
+//! histories, with memory for all deliveries and with little memory. It checks for each history: no message is lost,
+//! none has two attempts in flight, none overtakes another of its lane, none becomes dead except by contract 7.5, and
+//! no message waits long once the receiver is ok.
 
 mod checks;
 mod courier;
@@ -25,7 +25,7 @@ enum Behaviour {
     Ok,
     /// Every attempt has this outcome after this many seconds.
     Fails(Outcome, i64),
-    /// This status with this `Retry-After` in seconds.
+    /// Every answer has this status and this `Retry-After` in seconds.
     Throttles(u16, i64),
     /// Accepts all lanes but these.
     Refuses(Range<usize>),

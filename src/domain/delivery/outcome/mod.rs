@@ -33,8 +33,8 @@ pub enum Outcome {
     Unreadable,
     /// The message cannot be rendered in the subscriber's format: a bug of trackpost. Nothing was sent.
     Unsendable,
-    /// This machine lacked a descriptor, memory, a port or a name server. The attempt is not recorded and does not count
-    /// for message or subscriber; it is repeated soon.
+    /// This machine lacked a descriptor, memory, a port or a name server. The attempt is not recorded and does not
+    /// count for message or subscriber; it is repeated soon.
     OurFault,
 }
 
@@ -110,7 +110,7 @@ pub struct Due {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueReason {
-    /// Never attempted.
+    /// The delivery was never attempted.
     First,
     /// Queued again by `deliveries retry` or a replay.
     QueuedAgain,
@@ -201,8 +201,8 @@ impl DeliverySchedule {
         Self { next, progress: RetryProgress::default(), asked_until: None }
     }
 
-    /// Makes a delivery due now, or at the end of its `Retry-After`. Replayed messages keep their times. Returns whether
-    /// anything changed.
+    /// Makes a delivery due now, or at the end of its `Retry-After`. Replayed messages keep their times. Returns
+    /// whether anything changed.
     ///
     /// If this early attempt fails, the delivery waits for its scheduled time ([`decide`]).
     pub fn hasten(&mut self, by: HastenedBy, now: Timestamp) -> bool {
@@ -261,8 +261,8 @@ impl DeliverySchedule {
     }
 }
 
-/// Progress of a delivery on its retry schedule. It restarts when the message is queued again. Failures while the subscriber
-/// is failing and failures of early attempts do not count.
+/// Progress of a delivery on its retry schedule. It restarts when the message is queued again. Failures while the
+/// subscriber is failing and failures of early attempts do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryProgress {
     /// Number of failures that count.
@@ -311,9 +311,9 @@ pub const JITTER: f64 = 0.10;
 /// Decides about the delivery after an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the
 /// subscriber's `retry`. `last_success_at`: when the subscriber last accepted any message. `jitter`: -1 to 1.
 ///
-/// A message is dead when its schedule is used up and the subscriber has accepted others since the first counted failure
-/// (contract 7.5). A failed early attempt leaves the schedule as it is, so an unstable subscriber neither shortens nor
-/// prolongs it.
+/// A message is dead when its schedule is used up and the subscriber has accepted others since the first counted
+/// failure (contract 7.5). A failed early attempt leaves the schedule as it is, so an unstable subscriber neither
+/// shortens nor prolongs it.
 pub fn decide(
     progress: RetryProgress,
     attempt: &Attempt,

@@ -124,14 +124,14 @@ pub enum AccountChange {
 
 /// Failures in a row that make an outage, if all labels of the account are among them.
 const OUTAGE_FAILURES: u32 = 5;
-/// With fewer labels, the backoff of each label is enough.
+/// Number of labels from which on an outage is detected. With fewer, the backoff of each label is enough.
 const FEWEST_LABELS: usize = 3;
-/// After a good answer this recent, failures are not an outage.
+/// Time after a good answer in which failures are not an outage.
 const LATELY: SignedDuration = SignedDuration::from_secs(30);
-/// With this many failed labels in a row, all labels count as failed.
+/// Number of failed labels in a row with which all labels count as failed.
 pub const ALL_LABELS: usize = 20;
 
-/// This many labels in a row with the same refusal mean that the account is refused (contract 3).
+/// Number of labels in a row with the same refusal that mean that the account is refused (contract 3).
 const REFUSED_LABELS: usize = 3;
 /// The pause after a shortage of this machine.
 const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The cadence: a table of intervals, and a pure function that returns the next poll (contract 4.1).
 //!
-//! The table decides how often a label is polled. A [`Suggestion`] may move the polls to hours and ages in which changes
-//! are likelier. The cadence does not know where the suggestion comes from.
+//! The table decides how often a label is polled. A [`Suggestion`] may move the polls to hours and ages in which
+//! changes are likelier. The cadence does not know where the suggestion comes from.
 
 mod situation;
 mod surroundings;
@@ -93,7 +93,7 @@ pub enum NextPoll {
     At(PlannedPoll),
     /// The label is finished, and no further poll is wanted.
     Never,
-    /// Nothing changed for `give_up_after`.
+    /// The label expires: nothing changed for `give_up_after`.
     GiveUp,
 }
 
@@ -112,7 +112,7 @@ pub struct Suggestion {
     pub wait: Duration,
     /// The time between two polls at the end of the wait.
     pub pace: Duration,
-    /// From 0 (the table decides) to 1 (the suggestion decides).
+    /// Weight of the suggestion, from 0 (the table decides) to 1 (the suggestion decides).
     pub weight: f64,
     pub learned: Learned,
     /// The rows with hours of their own about which enough was learned.
@@ -237,7 +237,8 @@ impl Cadence {
 }
 
 impl Row {
-    /// Returns the interval after `unchanged` polls and `quiet` time, and the entry of `slow_after` that set it, if any.
+    /// Returns the interval after `unchanged` polls and `quiet` time, and the entry of `slow_after` that set it, if
+    /// any.
     pub(super) fn interval(&self, unchanged: u32, quiet: Duration) -> (Duration, Option<Duration>) {
         let step = (unchanged as usize).min(self.intervals.len().saturating_sub(1));
         let stepped = self.intervals.get(step).copied().unwrap_or(Duration::from_secs(3600));

@@ -52,9 +52,9 @@ pub enum ListedState {
     Tracked,
     /// Voided by the shipper: it is not polled any more.
     Voided,
-    /// Without tracking, or its creation failed.
+    /// It has no tracking, or its creation failed.
     Untracked,
-    /// In creation: a later walk reads it again.
+    /// It is being created: a later walk reads it again.
     Undecided,
 }
 

@@ -68,12 +68,12 @@ pub struct PageResult {
     pub voided: Vec<LabelId>,
     /// The new position; `None`: unchanged.
     pub position: Option<Timestamp>,
-    /// The walk is complete.
+    /// Whether the walk is complete.
     pub done: bool,
-    /// The list has labels that are not voided, although the request filters for voided ones. This ends a walk for
-    /// voids.
+    /// Whether the list has labels that are not voided, although the request filters for voided ones. This ends a walk
+    /// for voids.
     pub filter_ignored: bool,
-    /// The list has no end. This ends the walk; labels behind this page are not seen.
+    /// Whether the list has no end. This ends the walk; labels behind this page are not seen.
     pub endless: bool,
 }
 
@@ -90,7 +90,7 @@ pub struct Walk {
     page: u32,
     page_size: u32,
     newest: Option<Timestamp>,
-    /// The list is sorted as requested.
+    /// Whether the list is sorted as requested.
     in_order: bool,
     /// `created_at` of the oldest label in creation.
     held: Option<Timestamp>,

@@ -1,8 +1,9 @@
 //! Change rates learned from the answers of this installation: the age and the time of the day at which changes come.
 //!
 //! Each wait between two good answers adds seconds watched and changes seen, by carrier, service and state, by the time
-//! since the last change, and by hour and weekday at the destination. Changes divided by seconds are the rate of changes,
-//! which shows when a poll is worth most. Waits without a change count too. Nothing is kept about a single label.
+//! since the last change, and by hour and weekday at the destination. Changes divided by seconds are the rate of
+//! changes, which shows when a poll is worth most. Waits without a change count too. Nothing is kept about a single
+//! label.
 
 mod counts;
 mod suggest;
@@ -48,7 +49,8 @@ pub struct Wait<'a> {
 
 /// A wait is split into pieces of this length, each of which belongs to one hour, age and day.
 const PIECE: SignedDuration = SignedDuration::from_mins(30);
-/// Only the last part of a longer wait counts, because long waits say little about when the change came.
+/// Maximum wait that counts. Of a longer one only the last part counts, because long waits say little about when the
+/// change came.
 const LONGEST: SignedDuration = SignedDuration::from_hours(48);
 /// The half-life of counts.
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -173,7 +175,7 @@ pub fn state(situation: &Situation, at: Timestamp) -> RowName {
 pub(crate) struct Period {
     /// Index into [`counts::AGES`].
     age: usize,
-    /// Two hours each, by the time of day at the destination.
+    /// Parts of the day at the destination, of two hours each.
     hours: usize,
     /// 0 is Monday.
     weekday: usize,

@@ -19,7 +19,7 @@ pub struct BeforeAfter<'a> {
     pub after: &'a PollState,
     pub tracking: &'a Tracking,
     pub deliveries: DeliveryScans,
-    /// The answer is the label's first.
+    /// Whether the answer is the label's first.
     pub first: bool,
 }
 

@@ -55,7 +55,7 @@ pub struct PollContext<'a> {
     pub subscribers: &'a [Subscriber],
     /// The URL of the poll.
     pub resource_url: &'a str,
-    /// The account is down, so failures of labels do not count.
+    /// Whether the account is down, so failures of labels do not count.
     pub outage: bool,
     /// When the request was sent.
     pub sent_at: Timestamp,

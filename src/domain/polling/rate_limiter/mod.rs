@@ -28,16 +28,16 @@ pub enum RequestKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllowedRequest {
     pub sent_at: Timestamp,
-    /// The request is the probe of an account that is not ok.
+    /// Whether the request is the probe of an account that is not ok.
     pub probe: bool,
 }
 
 /// A request that has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied {
-    /// When to try again; `None` if that depends on a request in flight.
+    /// Time at which to try again; `None` if that depends on a request in flight.
     pub free_at: Option<Timestamp>,
-    /// The monthly budget is used up, and this was not reported yet.
+    /// Whether the monthly budget is used up and this was not reported yet.
     pub used_up: bool,
     /// Number of requests to reserve first; see [`RateLimiter::add_reserved`].
     pub reserve: Option<u32>,
@@ -55,7 +55,7 @@ pub struct EndedRequests {
 /// Effect of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerEffect {
-    /// The status changed, or the time of the next request.
+    /// Whether the status or the time of the next request changed.
     pub changed: bool,
     pub change: Option<AccountChange>,
     /// The new share of the limit, if it shrank.
@@ -70,7 +70,7 @@ pub struct RateLimiter {
     pub lateness: f64,
     /// The factor by which all waits stretch, at least 1.
     pub stretch: f64,
-    /// After an outage, overdue labels are polled at an even pace until none is due.
+    /// Whether overdue labels are polled at an even pace after an outage, until none is due.
     pub catching_up: bool,
     quota: Quota,
     spacing: Spacing,
@@ -111,7 +111,7 @@ pub struct Demand {
 /// Requests are reserved in steps of the limit divided by this, at least one (contract 4.2).
 const STEPS: u32 = 20;
 
-/// How long a free permit is kept for a request that had to wait for it.
+/// Time for which a free permit is kept for a request that had to wait for it.
 const KEPT_FOR: SignedDuration = SignedDuration::from_secs(2);
 /// The number of polls in the mean of lateness.
 const MEAN_OF: f64 = 32.0;

@@ -35,9 +35,9 @@ pub struct ScheduleInput {
     pub utc_offset: Offset,
     /// Digest of the last good answer.
     pub digest: Option<Digest>,
-    /// The last poll failed or was refused.
+    /// Whether the last poll failed or was refused.
     pub failing: bool,
-    /// An event was missing from the last good answer.
+    /// Whether an event was missing from the last good answer.
     pub missing_events: bool,
 }
 

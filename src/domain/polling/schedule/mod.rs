@@ -102,14 +102,14 @@ impl Schedule {
         self.queues.due_count(now)
     }
 
-    /// When the next label is due.
+    /// Returns when the next label is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         Timestamp::from_millisecond(self.queues.next_due_ms()?).ok()
     }
 
-    /// Inserts or replaces a label, or removes it if it has no next poll. It is due after its whole wait from `now` at the latest, because the clock may have
-    /// been ahead when the wait was planned. A label in flight stays in flight; the result of its poll decides. Returns
-    /// `false` if the schedule is full.
+    /// Inserts or replaces a label, or removes it if it has no next poll. It is due after its whole wait from `now` at
+    /// the latest, because the clock may have been ahead when the wait was planned. A label in flight stays in flight;
+    /// the result of its poll decides. Returns `false` if the schedule is full.
     pub fn put(&mut self, plan: &ScheduleInput, names: LabelTexts<'_>, now: Timestamp) -> bool {
         let place = self.place_of(plan.row);
         if plan.due_at.is_none() {

@@ -30,9 +30,9 @@ mod model {
         pub pace: Pace,
         /// The longest overdue first.
         pub heads: Vec<Due>,
-        /// More of them may be due behind the heads.
+        /// Whether more labels may be due behind the heads.
         pub more: bool,
-        /// The newest of those without a pace, in any order; they are among the heads or behind them.
+        /// The newest of the labels without a pace, in any order; they are among the heads or behind them.
         pub newest: Vec<Due>,
     }
 

@@ -1,7 +1,7 @@
 //! Joins partners among the candidates of one key.
 //!
-//! The result never depends on the order of the lists. The work per event is bounded ([`CHUNK`], [`MAX_CANDIDATES`]); real
-//! parcels stay far below these bounds.
+//! The result never depends on the order of the lists. The work per event is bounded ([`CHUNK`], [`MAX_CANDIDATES`]);
+//! real parcels stay far below these bounds.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -17,7 +17,7 @@ pub struct Candidates<'b> {
 /// Pairs of an old and a new event.
 pub type Pairs = Vec<(usize, usize)>;
 
-/// Each old event is compared with each new one within chunks of this size.
+/// Size of the chunks within which each old event is compared with each new one.
 const CHUNK: usize = 32;
 /// Maximum number of candidates. With more, a shift or a changed code counts as ambiguous.
 const MAX_CANDIDATES: usize = 256;
@@ -129,8 +129,8 @@ pub fn is_possible_shift(old: &EventKey, new: &EventKey) -> bool {
     minutes.is_some_and(is_shift) && old.is_compatible(new)
 }
 
-/// Joins two or more events shifted by the same amount, if exactly one shift leads from each event of the smaller side to
-/// a compatible partner.
+/// Joins two or more events shifted by the same amount, if exactly one shift leads from each event of the smaller side
+/// to a compatible partner.
 pub fn join_common_shift(candidates: Candidates<'_>, sides: &Sides<'_>, joined: &mut Pairs) {
     let (olds, news) = (candidates.old, candidates.new);
     if olds.len().min(news.len()) < 2 || olds.len().max(news.len()) > MAX_CANDIDATES {

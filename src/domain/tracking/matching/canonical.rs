@@ -1,8 +1,8 @@
 //! Canonical form of a carrier event: its content, independent of spelling.
 //!
 //! The API swaps null and "", spells 1 as 1.0, reorders keys and adds zones. Events of equal canonical form have equal
-//! content. Canonical forms are only compared; the raw event is stored and sent, with the fingerprint beside it. Event ids
-//! derive from fingerprints, so any change here changes the ids of future events. The test
+//! content. Canonical forms are only compared; the raw event is stored and sent, with the fingerprint beside it. Event
+//! ids derive from fingerprints, so any change here changes the ids of future events. The test
 //! `a_fingerprint_never_changes` guards this.
 
 use std::fmt;
@@ -17,8 +17,8 @@ use super::layout::{Field, Layout, LayoutCache, is_time};
 use super::value;
 use crate::domain::tracking::replace_lone_surrogates;
 
-/// Larger events become a single field. Real ones are far smaller; an object of a million names would take a hundred times
-/// the answer's memory.
+/// Maximum length of an event; a larger one becomes a single field. Real ones are far smaller; an object of a million
+/// names would take a hundred times the answer's memory.
 const MAX_LEN: usize = 64 * 1024;
 
 /// Digest of a canonical form: the first 16 bytes of its SHA-256.

@@ -8,8 +8,8 @@
 //! 5. an unmatched event of the history is missing, and retracted once it is missing twice in a row. If it was the oldest
 //!    and newer ones are there, it fell off instead: some carriers send only the last scans.
 //!
-//! Before step 4, unmatched events of the answer are compared with retracted and fallen-off events, by steps 1 and 2 only.
-//! Step 3 would be wrong there: a shift is evidence only if the unshifted event has just vanished.
+//! Before step 4, unmatched events of the answer are compared with retracted and fallen-off events, by steps 1 and 2
+//! only. Step 3 would be wrong there: a shift is evidence only if the unshifted event has just vanished.
 //!
 //! The result is a value; its writer decides nothing.
 
@@ -26,24 +26,25 @@ use crate::domain::tracking::TrackingEvent;
 /// An event is retracted after this many good polls in a row without it.
 pub const RETRACT_AFTER: u32 = 2;
 
-/// Differences between the history and one good answer. `known` is an index into the history, `new` one into the answer.
+/// Differences between the history and one good answer. `known` is an index into the history, `new` one into the
+/// answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matching {
-    /// To announce, oldest first: new events, and retracted ones that returned.
+    /// New events, and retracted ones that returned, oldest first. Each is announced in a message of its own.
     pub added: Vec<Added>,
-    /// To announce in one message, oldest first.
+    /// Revised events, oldest first. They are announced in one message.
     pub revised: Vec<Revised>,
-    /// To announce in one message: missing in [`RETRACT_AFTER`] good polls in a row.
+    /// Events missing in [`RETRACT_AFTER`] good polls in a row. They are announced in one message.
     pub retracted: Vec<usize>,
-    /// Unchanged, except perhaps in spelling.
+    /// Unchanged events. Their spelling may differ.
     pub same: Vec<(usize, usize)>,
-    /// Back at an earlier fingerprint, and such a return was announced before.
+    /// Events back at an earlier fingerprint, of which such a return was announced before. They are not announced.
     pub flapped: Vec<(usize, usize)>,
-    /// Missing for the first time.
+    /// Events missing for the first time.
     pub missing: Vec<usize>,
     /// The oldest events, which the list no longer reaches back to, while newer ones are there.
     pub fell_off: Vec<usize>,
-    /// Missing once, and back. These events are in `same`, `flapped` or `revised` too.
+    /// Events that were missing once and are back. They are in `same`, `flapped` or `revised` too.
     pub reappeared: Vec<usize>,
     /// Whether the list is empty although the history has events: an anomaly that changes nothing (contract 5.1).
     pub empty_after_full: bool,

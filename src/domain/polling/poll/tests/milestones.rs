@@ -22,7 +22,7 @@ fn out(events: &[String]) -> String {
     tracking("IT", "OUT_FOR_DELIVERY", "null", events)
 }
 
-/// What all these answers make, each polled twice.
+/// Returns the messages that these answers make when each is polled twice.
 fn told(life: &mut Life, answers: &[String]) -> Vec<(&'static str, Option<String>)> {
     let mut told = Vec::new();
     for (hours, answer) in (0..).zip(answers) {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::*;
 
 impl Life {
-    /// What a backup holds, with today's configuration.
+    /// Returns the label as a backup holds it, with today's configuration.
     fn copy(&self) -> Self {
         Self { label: self.label.clone(), known: self.known.clone(), ids: self.ids.clone(), ..Self::new() }
     }
@@ -24,9 +24,9 @@ impl Life {
 struct Receiver {
     ids: HashSet<String>,
     highest: i64,
-    /// What the last `tracking.updated` says.
+    /// `data.tracking` of the last `tracking.updated`.
     latest: Option<Value>,
-    /// How often each event was told of as added, and each milestone of each event.
+    /// Number of `tracking.event.added` of each event, and of each milestone of each event.
     added: HashMap<String, usize>,
     milestones: HashMap<(MessageType, String), usize>,
 }
@@ -52,7 +52,7 @@ impl Receiver {
     }
 }
 
-/// What happens to a parcel between two answers.
+/// Change of a parcel between two answers.
 #[derive(Clone, Debug)]
 enum Turn {
     Scan(&'static str, &'static str),
@@ -120,7 +120,7 @@ fn answers(turns: &[Turn]) -> Vec<String> {
     answers
 }
 
-/// What of `all` is polled, in order; the last always.
+/// Returns the answers of `all` that are polled, in order. The last is always polled.
 fn polled<'a>(all: &'a [String], skip: &[bool]) -> Vec<&'a String> {
     let last = all.len().saturating_sub(1);
     let wanted =
