@@ -13,10 +13,10 @@ fn failed() -> AccountSignal {
 }
 
 #[test]
-fn a_refused_key_is_said_once_and_probed_ever_more_rarely() {
+fn a_refused_key_is_reported_once_and_probed_at_growing_intervals() {
     let mut account = AccountState::new(at(0));
     assert_eq!(account.observe(Some(1), &unauthorized(), 3, false, at(0)), Some(AccountChange::Refused));
-    // Seven more were under way.
+    // Answers of seven requests that were in flight.
     for label in 2..9 {
         assert_eq!(account.observe(Some(label), &unauthorized(), 3, false, at(1)), None);
     }
@@ -38,20 +38,20 @@ fn refused(detail: &str) -> AccountSignal {
 }
 
 #[test]
-fn three_labels_refused_alike_in_a_row_are_the_accounts_matter() {
+fn three_labels_in_a_row_with_the_same_refusal_suspend_the_account() {
     let mut account = AccountState::new(at(0));
-    let mut said = |label, signal: &AccountSignal| account.observe(Some(label), signal, 12, false, at(0));
+    let mut observe = |label, signal: &AccountSignal| account.observe(Some(label), signal, 12, false, at(0));
     let plan = refused("the server answered 400: plan");
-    assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
-    assert_eq!(said(2, &plan), None, "the same label again");
-    assert_eq!(said(9, &AccountSignal::Good), None, "a good answer between");
-    assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
-    assert_eq!(said(3, &refused("the server answered 404: se-3")), None, "another refusal");
-    assert_eq!([said(1, &plan), said(2, &plan)], [None, None]);
-    assert_eq!(said(3, &plan), Some(AccountChange::Refused));
-    assert_eq!(said(4, &plan), None, "under way");
+    assert_eq!([observe(1, &plan), observe(2, &plan)], [None, None]);
+    assert_eq!(observe(2, &plan), None, "the same label again");
+    assert_eq!(observe(9, &AccountSignal::Good), None, "a good answer between");
+    assert_eq!([observe(1, &plan), observe(2, &plan)], [None, None]);
+    assert_eq!(observe(3, &refused("the server answered 404: se-3")), None, "another refusal");
+    assert_eq!([observe(1, &plan), observe(2, &plan)], [None, None]);
+    assert_eq!(observe(3, &plan), Some(AccountChange::Refused));
+    assert_eq!(observe(4, &plan), None, "a request that was in flight");
     assert_eq!((account.status, account.status_changed_by), (AccountStatus::Unauthorized, Some(3)));
-    // A probe that is refused alike says the same again, also to a process that knows only what was stored.
+    // A probe with the same refusal is not reported again, also by a process that has only the stored state.
     account = AccountState { refusal: None, refused: BTreeSet::new(), ..account };
     assert_eq!(account.observe(Some(4), &plan, 12, true, at(60)), None);
     assert_eq!((account.probes, account.probe_at), (1, Some(at(180))));
@@ -61,7 +61,7 @@ fn three_labels_refused_alike_in_a_row_are_the_accounts_matter() {
 }
 
 #[test]
-fn refusals_are_no_outage_and_end_one() {
+fn a_refusal_ends_an_outage() {
     let mut account = AccountState::new(at(0));
     for label in 0..3 {
         account.observe(Some(label), &failed(), 3, false, at(0));
@@ -73,7 +73,7 @@ fn refusals_are_no_outage_and_end_one() {
 }
 
 #[test]
-fn a_fault_of_our_own_pauses_and_blames_nobody() {
+fn a_shortage_of_this_machine_pauses_polls_and_is_not_a_failure() {
     let mut account = AccountState::new(at(0));
     for label in 0..50 {
         assert_eq!(account.observe(Some(label), &AccountSignal::OurFault, 3, false, at(0)), None);
@@ -85,7 +85,7 @@ fn a_fault_of_our_own_pauses_and_blames_nobody() {
 }
 
 #[test]
-fn nobody_is_waited_for_longer_than_a_day() {
+fn a_retry_after_is_honoured_for_at_most_a_day() {
     let mut account = AccountState::new(at(0));
     let long = AccountSignal::Throttled { retry_after: Duration::from_secs(31 * 86_400) };
     account.observe(Some(1), &long, 3, false, at(0));
@@ -108,7 +108,7 @@ fn an_outage_needs_several_labels() {
 }
 
 #[test]
-fn it_is_no_outage_while_somebody_is_answered() {
+fn a_recent_good_answer_prevents_an_outage() {
     let mut account = AccountState::new(at(0));
     account.observe(Some(99), &AccountSignal::Good, 100, false, at(0));
     for label in 0..90 {
@@ -118,7 +118,7 @@ fn it_is_no_outage_while_somebody_is_answered() {
 }
 
 #[test]
-fn a_good_answer_ends_the_streak() {
+fn good_answers_between_failures_prevent_an_outage() {
     let mut account = AccountState::new(at(0));
     for label in 0..50 {
         assert_eq!(account.observe(Some(label), &failed(), 3, false, at(0)), None);
@@ -127,7 +127,7 @@ fn a_good_answer_ends_the_streak() {
 }
 
 #[test]
-fn throttling_waits_for_the_later_of_two() {
+fn the_later_of_two_retry_afters_counts() {
     let mut account = AccountState::new(at(0));
     account.observe(
         Some(1),

@@ -175,7 +175,7 @@ pub fn state(situation: &Situation, at: Timestamp) -> RowName {
 pub(crate) struct Period {
     /// Index into [`counts::AGES`].
     age: usize,
-    /// Parts of the day at the destination, of two hours each.
+    /// Index of the part of the day at the destination. A part has two hours.
     hours: usize,
     /// 0 is Monday.
     weekday: usize,

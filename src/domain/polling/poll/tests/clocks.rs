@@ -1,12 +1,12 @@
-//! No alerts ends because the clock jumped (contract 9.5).
+//! A jump of the clock is not time that passed: it makes no alert due and expires no label (contract 9.5).
 
 use super::*;
 use crate::domain::clock::Jump;
 use crate::domain::messages::MessageType;
 
-/// Registered by a clock that is 61 days behind, which is set right four seconds later.
+/// The label is registered while the clock is 61 days behind; then the clock is corrected.
 #[test]
-fn a_clock_that_is_set_right_ends_no_patience() {
+fn a_jump_causes_no_alert_and_no_expiry() {
     let mut life = Life::new();
     life.alerts = AlertSettings { stalled_after: [(StatusCode::InTransit, 3)].into(), late_after: 1 };
     let body = r#"{"status_code":"IT","estimated_delivery_date":"2026-09-23","events":[]}"#;
@@ -18,14 +18,14 @@ fn a_clock_that_is_set_right_ends_no_patience() {
         assert!(plan.messages.is_empty(), "{:?}", plan.messages);
         assert_eq!(plan.poll_state.state, LabelState::Active);
         assert!(plan.poll_state.next_poll_at.is_some());
-        assert_eq!(plan.poll_state.last_changed_at, Some(at(0)), "it stays what it was");
+        assert_eq!(plan.poll_state.last_changed_at, Some(at(0)), "the stored time does not change");
     }
-    // AlertSettings goes on: the alerts come when so much time has passed.
-    let mut said = Vec::new();
+    // The alerts are sent once so much time has really passed.
+    let mut sent = Vec::new();
     for hour in (9..=61 * 24).step_by(3) {
-        said.extend(life.answer(body, days * 24 + hour).messages.into_iter().map(|message| message.kind));
+        sent.extend(life.answer(body, days * 24 + hour).messages.into_iter().map(|message| message.kind));
     }
-    assert_eq!(said, [MessageType::Late, MessageType::Stalled, MessageType::Expired]);
+    assert_eq!(sent, [MessageType::Late, MessageType::Stalled, MessageType::Expired]);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_jump_makes_no_label_unavailable() {
 }
 
 #[test]
-fn what_was_seen_by_a_clock_ahead_was_seen_now() {
+fn a_stored_time_in_the_future_counts_as_now() {
     let mut life = Life::new();
     let body = r#"{"status_code":"IT","events":[]}"#;
     life.answer(body, 24 * 400);

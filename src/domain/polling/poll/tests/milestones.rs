@@ -1,15 +1,15 @@
-//! Milestones come from new scans wherever they stand, once for each scan, and a delivery beneath a newer scan counts.
+//! Milestones follow from new scans at any place in the list, once per scan. A delivery below a newer scan counts.
 
 use super::*;
 
 const DAY: i64 = 24;
 
-/// The driver's own scan, …
+/// The driver's scan.
 fn delivery() -> String {
     scan(10, "DL", "DE", "DELIVERED")
 }
 
-/// … and the vehicle's, by a later clock.
+/// The vehicle's scan, with a later time.
 fn vehicle() -> String {
     scan(11, "OD", "IT", "OUT_FOR_DELIVERY")
 }
@@ -23,25 +23,25 @@ fn out(events: &[String]) -> String {
 }
 
 /// Returns the messages that these answers make when each is polled twice.
-fn told(life: &mut Life, answers: &[String]) -> Vec<(&'static str, Option<String>)> {
-    let mut told = Vec::new();
+fn messages_of(life: &mut Life, answers: &[String]) -> Vec<(&'static str, Option<String>)> {
+    let mut messages = Vec::new();
     for (hours, answer) in (0..).zip(answers) {
         for plan in [life.answer(answer, 2 * hours), life.answer(answer, 2 * hours + 1)] {
             for (kind, message) in kinds(&plan).into_iter().zip(&plan.messages) {
                 let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
-                told.push((kind, body["data"]["event"]["event_code"].as_str().map(str::to_owned)));
+                messages.push((kind, body["data"]["event"]["event_code"].as_str().map(str::to_owned)));
             }
         }
     }
-    told
+    messages
 }
 
-fn count(told: &[(&str, Option<String>)], kind: &str) -> usize {
-    told.iter().filter(|(other, _)| *other == kind).count()
+fn count(messages: &[(&str, Option<String>)], kind: &str) -> usize {
+    messages.iter().filter(|(other, _)| *other == kind).count()
 }
 
 #[test]
-fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
+fn a_delivery_below_a_newer_scan_is_announced_once_in_any_order_of_arrival() {
     let after = out(&[vehicle(), delivery(), hub()]);
     let before = tracking("IT", "IN_TRANSIT", "null", &[hub()]);
     for (order, answers) in [
@@ -58,11 +58,11 @@ fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
         ("the vehicle first", vec![before, out(&[vehicle(), hub()]), after.clone()]),
     ] {
         let mut life = Life::new();
-        let told = told(&mut life, &answers);
-        assert_eq!(count(&told, "delivered"), 1, "{order}: {told:?}");
-        assert!(told.contains(&("delivered", Some("DL".to_owned()))), "{order}: {told:?}");
-        assert_eq!(count(&told, "reopened"), 0, "{order}: {told:?}");
-        assert!(count(&told, "out_for_delivery") <= 1, "{order}: {told:?}");
+        let messages = messages_of(&mut life, &answers);
+        assert_eq!(count(&messages, "delivered"), 1, "{order}: {messages:?}");
+        assert!(messages.contains(&("delivered", Some("DL".to_owned()))), "{order}: {messages:?}");
+        assert_eq!(count(&messages, "reopened"), 0, "{order}: {messages:?}");
+        assert!(count(&messages, "out_for_delivery") <= 1, "{order}: {messages:?}");
         let now = life.label.poll_state.clone();
         let row = match &now.reason {
             Some(Reason::Cadence(cadenced)) => cadenced.row.as_ref(),
@@ -70,7 +70,7 @@ fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
         };
         assert_eq!((now.state, row), (LabelState::Active, "IT"), "{order}");
 
-        // Nothing more for three days: it is finished, and nobody is told anything.
+        // Without a change for three days, the label is finished, without a message.
         let last = life.read(&Reading::SameBytes, at(9 + 2 * DAY));
         assert_eq!((kinds(&last), last.poll_state.state), (vec![], LabelState::Active), "{order}");
         let settled = life.read(&Reading::SameBytes, at(9 + 3 * DAY));
@@ -80,7 +80,7 @@ fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
             (None, Some(at(9 + 3 * DAY)))
         );
 
-        // Looked at by hand it stays so, and a scan of another day reopens it.
+        // A poll requested by hand changes nothing, and a scan of another day reopens the label.
         let same = life.answer(&after.replace("RENO", "Reno"), 14 + 3 * DAY);
         assert_eq!((kinds(&same), same.poll_state.state), (vec![], LabelState::Finished), "{order}");
         let moved = scan(9, "AR", "IT", "IN_TRANSIT").replace("-01T", "-02T");
@@ -95,7 +95,7 @@ fn a_delivery_beneath_a_newer_scan_is_told_once_in_whichever_order_they_come() {
 }
 
 #[test]
-fn a_status_that_catches_up_ends_it_without_a_second_delivered() {
+fn a_status_that_follows_a_delivery_scan_makes_no_second_delivered() {
     for terminal in ["DE", "SP"] {
         let delivery = scan(10, "DL", terminal, "");
         let mut life = Life::new();
@@ -109,7 +109,7 @@ fn a_status_that_catches_up_ends_it_without_a_second_delivered() {
 }
 
 #[test]
-fn where_the_list_no_longer_reaches_back_to_the_delivery_it_stands() {
+fn a_delivery_that_left_the_list_still_counts() {
     let mut life = Life::new();
     life.answer(&tracking("DE", "DELIVERED", "null", &[delivery()]), 0);
     let only_last = life.answer(&out(&[vehicle()]), 1);
@@ -120,7 +120,7 @@ fn where_the_list_no_longer_reaches_back_to_the_delivery_it_stands() {
 }
 
 #[test]
-fn delivered_and_on_its_way_again_between_two_polls_is_both() {
+fn a_delivery_and_a_later_scan_between_two_polls_make_delivered_and_reopened() {
     let moved = scan(9, "AR", "IT", "IN_TRANSIT").replace("-01T", "-02T");
     let mut life = Life::new();
     life.answer(&tracking("IT", "", "null", &[hub()]), 0);
@@ -133,7 +133,7 @@ fn delivered_and_on_its_way_again_between_two_polls_is_both() {
 }
 
 #[test]
-fn no_milestone_is_told_twice_for_one_scan() {
+fn no_scan_makes_a_milestone_twice() {
     let at_time = |time: &str| scan(9, "DE", "EX", "CARRIER_DELAYS").replace("2026-11-01T09:00:00", time);
     for (kind, status, detail, spelled) in
         [("exception", "EX", "CARRIER_DELAYS", "EX"), ("out_for_delivery", "IT", "OUT_FOR_DELIVERY", "IT")]
@@ -152,18 +152,18 @@ fn no_milestone_is_told_twice_for_one_scan() {
             with("2026-11-01T00:00:00", "DE"),
             with("2026-11-01T14:32:00", "DE"),
             with("2026-11-01T14:32:00", "late"),
-            // Gone, and back again.
+            // The scan disappears and returns.
             tracking("IT", "IN_TRANSIT", "null", &[hub()]),
             with("2026-11-01T14:32:00", "late"),
         ];
-        let told = told(&mut Life::new(), &answers);
-        assert_eq!(count(&told, "event.added"), 3, "{told:?}");
-        assert_eq!((count(&told, "event.retracted"), count(&told, kind)), (1, 1), "{told:?}");
+        let messages = messages_of(&mut Life::new(), &answers);
+        assert_eq!(count(&messages, "event.added"), 3, "{messages:?}");
+        assert_eq!((count(&messages, "event.retracted"), count(&messages, kind)), (1, 1), "{messages:?}");
     }
 }
 
 #[test]
-fn a_scan_that_becomes_an_exception_later_brings_the_milestone() {
+fn a_scan_revised_to_an_exception_makes_the_milestone() {
     let plain = scan(9, "X1", "IT", "IN_TRANSIT");
     let bad = plain.replace("\"status_code\":\"IT\"", "\"status_code\":\"EX\"");
     let mut life = Life::new();

@@ -243,7 +243,7 @@ fn ids_depend_on_content_not_on_time() {
 }
 
 #[test]
-fn a_repetition_has_its_own_id_another_spelling_has_not() {
+fn a_repetition_has_its_own_id_and_another_spelling_does_not() {
     let events = [scan(9, "AR", "IT", "IN_TRANSIT"), scan(8, "OA", "AC", "PICKED_UP")];
     let said = |status: &str| tracking(status, "IN_TRANSIT", "null", &events);
     let mut life = Life::new();
@@ -253,7 +253,7 @@ fn a_repetition_has_its_own_id_another_spelling_has_not() {
     }
     let unlike: HashSet<_> = ids.iter().collect();
     assert_eq!((ids.len(), unlike.len()), (4 + 5 * 2, 14), "none has another's id");
-    // The same life told in other words, and found at other times.
+    // The same parcel in another spelling and with polls at other times.
     let mut again = Life::new();
     let mut same = Vec::new();
     for (hours, status) in (7..).zip(["it", "un", " it", "UN", "IT", "un"]) {

@@ -1,7 +1,8 @@
-//! A daemon that is restored from a backup, or begins with an empty database, and a receiver that keeps ids and the
-//! highest `seq` per label: nothing is lost, nothing is taken twice.
+//! A daemon that is restored from a backup, or starts with an empty database, and a receiver that keeps ids and the
+//! highest `seq` per label: the receiver misses nothing and processes nothing twice.
 //!
-//! What no id can mend is left out: an answer that was told after the backup and is taken back before the next poll.
+//! One case is left out, because ids do not help: an answer that was announced after the backup and that the API takes
+//! back before the next poll.
 
 use crate::domain::messages::MessageType;
 use std::collections::HashMap;
@@ -32,10 +33,10 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn take(&mut self, plan: &PollPlan) {
+    fn receive(&mut self, plan: &PollPlan) {
         for message in &plan.messages {
             let seq = message.seq.unwrap();
-            assert!(seq > self.highest, "a seq that falls is ignored");
+            assert!(seq > self.highest, "a receiver ignores a lower seq");
             self.highest = seq;
             if !self.ids.insert(message.id.clone()) {
                 continue;
@@ -85,7 +86,7 @@ struct Scan {
     minute: usize,
 }
 
-/// The answers of a parcel's life, each unlike all before.
+/// Returns the answers of a parcel over time. All differ.
 fn answers(turns: &[Turn]) -> Vec<String> {
     let mut scans: Vec<Scan> = Vec::new();
     let mut estimate = 0;
@@ -106,7 +107,7 @@ fn answers(turns: &[Turn]) -> Vec<String> {
             },
             Turn::Estimate => estimate = turn + 1,
         }
-        let told = |scan: &Scan| {
+        let event = |scan: &Scan| {
             format!(
                 r#"{{"carrier_occurred_at":"2026-11-{:02}T{:02}:{:02}:00","city_locality":"Town {} {}","event_code":"C","status_code":"{}","status_detail_code":"{}","signer":{}}}"#,
                 scan.day, scan.hour, scan.minute, scan.day, scan.hour, scan.status, scan.detail, scan.signer
@@ -114,7 +115,7 @@ fn answers(turns: &[Turn]) -> Vec<String> {
         };
         let newest = scans.last().map_or(("AC", ""), |scan| (scan.status, scan.detail));
         let estimate = if estimate == 0 { "null".to_owned() } else { format!("\"2026-12-{estimate:02}\"") };
-        let events: Vec<String> = scans.iter().rev().map(told).collect();
+        let events: Vec<String> = scans.iter().rev().map(event).collect();
         answers.push(tracking(newest.0, newest.1, &estimate, &events));
     }
     answers
@@ -130,7 +131,7 @@ fn polled<'a>(all: &'a [String], skip: &[bool]) -> Vec<&'a String> {
 
 proptest! {
     #[test]
-    fn a_receiver_ends_where_the_last_answer_is_and_has_seen_each_event_once(
+    fn after_a_restore_a_receiver_has_the_last_answer_and_each_event_once(
         turns in vec(a_turn(), 1..10),
         skipped_before in vec(any::<bool>(), 13),
         skipped_after in vec(any::<bool>(), 13),
@@ -150,17 +151,17 @@ proptest! {
                 copy = life.copy();
             }
             hours += 1;
-            receiver.take(&life.answer(answer, hours));
+            receiver.receive(&life.answer(answer, hours));
         }
         if backup >= before.len() {
             copy = life.copy();
         }
-        // The parcel went on meanwhile: what the API says now is no older than what it said last, unless all of it was
-        // seen, and told, before.
+        // The parcel has moved meanwhile: the API's answer is no older than its last one, unless all answers since the
+        // backup were announced.
         let from = if sees_all_again { backup } else { lost - 1 };
         for answer in polled(&all[from..], &skipped_after) {
             hours += 1;
-            receiver.take(&copy.answer(answer, hours));
+            receiver.receive(&copy.answer(answer, hours));
         }
         let last: Value = serde_json::from_str(all.last().unwrap()).unwrap();
         prop_assert_eq!(receiver.latest.as_ref(), Some(&last));
@@ -172,7 +173,7 @@ proptest! {
 }
 
 #[test]
-fn found_together_it_has_the_ids_it_had_one_by_one() {
+fn messages_of_one_poll_have_the_ids_of_messages_of_many_polls() {
     let turns = [
         Turn::Scan("IT", "IN_TRANSIT"),
         Turn::Scan("EX", "CARRIER_DELAYS"),
@@ -191,6 +192,10 @@ fn found_together_it_has_the_ids_it_had_one_by_one() {
     let together = ids(&Life::new().answer(all.last().unwrap(), 40));
     let new: Vec<_> =
         together.iter().filter(|(id, _)| !one_by_one.contains_key(*id)).map(|(_, kind)| kind).collect();
-    assert_eq!(new, [&MessageType::StatusChanged], "from nothing to delivered was never said before");
+    assert_eq!(
+        new,
+        [&MessageType::StatusChanged],
+        "no earlier poll changed the status from none to delivered"
+    );
     assert_eq!(together.len(), 4 + 1 + 3 + 1);
 }
