@@ -42,8 +42,8 @@ impl Store {
     }
 
     /// Writes a poller's batch, together with other waiting jobs.
-    pub async fn flush(&self, flush: PollBatch) -> Result<(), StoreError> {
-        self.writer.flush(flush).await
+    pub async fn flush(&self, batch: PollBatch) -> Result<(), StoreError> {
+        self.writer.flush(batch).await
     }
 }
 
@@ -76,11 +76,11 @@ pub(super) async fn record(
     });
     let measurements: Vec<MeasurementRow<'_>> = measurements.collect();
     freshness::count(tx, &measurements).await?;
-    let outcome = |record: &PollRecord| match accepted.contains(&record.row) {
+    let result = |record: &PollRecord| match accepted.contains(&record.row) {
         true => RecordResult::Done,
         false => RecordResult::Superseded,
     };
-    Ok(records.iter().map(outcome).collect())
+    Ok(records.iter().map(result).collect())
 }
 
 /// A poller's batch: unchanged polls and the requests that were counted.
@@ -95,15 +95,15 @@ pub struct PollBatch {
 }
 
 /// Writes a poller's batch into an open transaction.
-pub(super) async fn flush(tx: &mut SqliteConnection, flush: &PollBatch) -> Result<(), sqlx::Error> {
-    label_row::write_unchanged(tx, &flush.unchanged).await?;
-    let measurements = flush.measurements.iter().map(|(carrier, measurement)| MeasurementRow {
-        account: &flush.account,
+pub(super) async fn flush(tx: &mut SqliteConnection, batch: &PollBatch) -> Result<(), sqlx::Error> {
+    label_row::write_unchanged(tx, &batch.unchanged).await?;
+    let measurements = batch.measurements.iter().map(|(carrier, measurement)| MeasurementRow {
+        account: &batch.account,
         carrier: carrier.as_deref(),
         measurement: *measurement,
-        at: flush.now,
+        at: batch.now,
     });
     let measurements: Vec<MeasurementRow<'_>> = measurements.collect();
     freshness::count(tx, &measurements).await?;
-    usage::count(tx, &flush.account, &flush.usage, flush.now).await
+    usage::count(tx, &batch.account, &batch.usage, batch.now).await
 }

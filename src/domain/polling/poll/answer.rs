@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::diff::{self, BeforeAfter};
-use super::{FirstPoll, PollContext, PollPlan, due_alerts, plan_of_good_answer};
+use super::{FirstPoll, PollContext, PollPlan, plan_of_good_answer, take_due_alerts};
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::messages::body::{compose, summarize};
@@ -17,7 +17,8 @@ use crate::domain::tracking::history;
 use crate::domain::tracking::matching::{KnownEvent, match_events};
 use crate::domain::tracking::{DeliveryScans, Tracking, TrackingEvent};
 
-pub(super) fn answered(
+/// Plans a changed answer: its events, its messages, and the label's state and fields.
+pub(super) fn plan_answer(
     context: &PollContext<'_>,
     label: &LabelRecord,
     known: &[KnownEvent],
@@ -38,8 +39,10 @@ pub(super) fn answered(
     let kept =
         known.iter().enumerate().filter(|(at, event)| !event.retracted && !matching.retracted.contains(at));
     let kept = kept.map(|(_, event)| event);
-    let is_beneath = !after.is_terminal() && delivery_stands(&label.poll_state, deliveries, kept, tracking);
-    after.delivered_beneath_at = is_beneath.then(|| label.poll_state.delivered_beneath_at.unwrap_or(now));
+    let is_delivered_beneath =
+        !after.is_terminal() && is_delivered_by_scan(&label.poll_state, deliveries, kept, tracking);
+    after.delivered_beneath_at =
+        is_delivered_beneath.then(|| label.poll_state.delivered_beneath_at.unwrap_or(now));
 
     if !changed.added.is_empty() {
         let is_new = |place| changed.added.iter().any(|event| event.index == Some(place));
@@ -57,8 +60,8 @@ pub(super) fn answered(
         after.unchanged = 0;
         after.last_changed_at = Some(now);
     }
-    settle_state(label, after, !changes.is_empty(), now);
-    let alerts = due_alerts(context, label, after, now);
+    update_state(label, after, !changes.is_empty(), now);
+    let alerts = take_due_alerts(context, label, after, now);
     if first && context.first_poll == FirstPoll::Baseline {
         return plan;
     }
@@ -69,7 +72,7 @@ pub(super) fn answered(
     plan
 }
 
-/// Adds the messages of a poll: changes, alerts, and the summary of the changes last. `seq` continues from the label's
+/// Composes the messages of a poll: changes, alerts, and the summary of the changes last. `seq` continues from the label's
 /// last one.
 fn compose_messages(
     context: &PollContext<'_>,
@@ -118,7 +121,7 @@ fn copy_fields(after: &mut PollState, tracking: &Tracking, digest: Digest, now: 
 
 /// Whether the parcel is delivered although its status differs: a delivery among the scans of this answer, or among
 /// earlier scans that the list no longer holds, after which it did not move.
-fn delivery_stands<'k>(
+fn is_delivered_by_scan<'k>(
     before: &PollState,
     deliveries: DeliveryScans,
     kept: impl Iterator<Item = &'k KnownEvent>,
@@ -134,7 +137,7 @@ fn delivery_stands<'k>(
 }
 
 /// Finishes the label, reopens it, or activates it again after a poll by hand.
-fn settle_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: Timestamp) {
+fn update_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: Timestamp) {
     let was_finished = label.poll_state.state == LabelState::Finished;
     if after.is_terminal() {
         if !was_finished {

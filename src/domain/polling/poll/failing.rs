@@ -13,12 +13,13 @@ use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::reason::millis;
 use crate::domain::time as span;
 
-/// A label is unavailable after this many refusals in a row …
+/// Number of refusals in a row after which a label is unavailable, if [`REFUSED_FOR`] has passed too.
 const REFUSALS: u32 = 5;
-/// … over at least this time (contract 3).
+/// Time from the first of these refusals to the last, at least (contract 3).
 const REFUSED_FOR: SignedDuration = SignedDuration::from_hours(72);
 
-pub(super) fn refused(label: &LabelRecord, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
+/// Plans a refusal of the label.
+pub(super) fn plan_refusal(label: &LabelRecord, detail: &str, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;
     after.refusals = after.refusals.saturating_add(1);
@@ -59,14 +60,15 @@ pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPla
 const SHORTAGE_WAIT: Duration = Duration::from_secs(10);
 
 /// Plans a shortage of this machine: no request was sent, and nothing is counted.
-pub(super) fn shortage(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
+pub(super) fn plan_shortage(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = empty_plan(label);
     let reason = Reason::OurFault { interval_ms: millis(SHORTAGE_WAIT) };
     retry(label, &mut plan.poll_state, SHORTAGE_WAIT, reason, now, jitter);
     plan
 }
 
-pub(super) fn failed(
+/// Plans a failure of the request or its answer. It counts for the label unless the account is down.
+pub(super) fn plan_failure(
     context: &PollContext<'_>,
     label: &LabelRecord,
     now: Timestamp,

@@ -99,21 +99,21 @@ pub fn plan(
     now: Timestamp,
     jitter: f64,
 ) -> PollPlan {
-    let written = label;
+    let stored = label;
     let label = &gaps::shift(context.gaps, label, now);
     let mut plan = match reading {
         Reading::Answer { tracking, digest } => {
-            answer::answered(context, label, known, tracking, *digest, now)
+            answer::plan_answer(context, label, known, tracking, *digest, now)
         }
         Reading::SameBytes => plan_of_unchanged_answer(context, label, now),
         // Other labels got the same refusal, or the account is not ok: the refusal concerns the account.
         Reading::Refused { .. } if context.outage => failing::move_behind_others(label, now),
-        Reading::Refused { detail, .. } => failing::refused(label, detail, now, jitter),
+        Reading::Refused { detail, .. } => failing::plan_refusal(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
         | Reading::TimedOut
-        | Reading::NoConnection { .. } => failing::failed(context, label, now, jitter),
-        Reading::OurFault { .. } => failing::shortage(label, now, jitter),
+        | Reading::NoConnection { .. } => failing::plan_failure(context, label, now, jitter),
+        Reading::OurFault { .. } => failing::plan_shortage(label, now, jitter),
         Reading::Unauthorized { .. } => failing::move_behind_others(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
             carrier_limit::plan(label, carrier.as_deref(), *retry_after, now)
@@ -122,12 +122,12 @@ pub fn plan(
         Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => empty_plan(label),
     };
     let good = matches!(reading, Reading::Answer { .. } | Reading::SameBytes);
-    let pace = if good { schedule(context, label, &mut plan, now, jitter) } else { None };
+    let pace = if good { plan_next_poll(context, label, &mut plan, now, jitter) } else { None };
     if plan.poll_state.next_poll_at != label.poll_state.next_poll_at {
         plan.poll_state.wait = planned_wait(plan.poll_state.next_poll_at, now);
         plan.poll_state.pace = plan.poll_state.wait.map(|wait| pace.unwrap_or(wait));
     }
-    gaps::restore(context.gaps, &mut plan.poll_state, &written.poll_state, now);
+    gaps::restore(context.gaps, &mut plan.poll_state, &stored.poll_state, now);
     plan.measurements.extend(freshness::lateness(label, context.sent_at));
     plan.deliveries = fan_out::of_poll(&plan.messages, context.subscribers, &label.key.account);
     plan.signal = reading.signal();
@@ -196,6 +196,7 @@ fn empty_plan(label: &LabelRecord) -> PollPlan {
     }
 }
 
+/// Plan in which the answer resets the failures and refusals of the label.
 fn plan_of_good_answer(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = empty_plan(label);
     plan.poll_state.last_answer_at = Some(now);
@@ -206,6 +207,7 @@ fn plan_of_good_answer(label: &LabelRecord, now: Timestamp) -> PollPlan {
     plan
 }
 
+/// Plans an answer with the same bytes as the last one.
 fn plan_of_unchanged_answer(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = plan_of_good_answer(label, now);
     plan.poll_state.unchanged = plan.poll_state.unchanged.saturating_add(1);
@@ -213,14 +215,14 @@ fn plan_of_unchanged_answer(context: &PollContext<'_>, label: &LabelRecord, now:
         plan.poll_state.state = LabelState::Active;
     }
     answer::finish_if_settled(&mut plan.poll_state, now);
-    for change in due_alerts(context, label, &mut plan.poll_state, now) {
+    for change in take_due_alerts(context, label, &mut plan.poll_state, now) {
         append_message(label, &mut plan, now, &change);
     }
     plan
 }
 
-/// Returns the alerts that are due, once per episode.
-fn due_alerts(
+/// Returns the alerts that are due, and marks them as sent. Each is returned once per episode.
+fn take_due_alerts(
     context: &PollContext<'_>,
     label: &LabelRecord,
     after: &mut PollState,
@@ -241,7 +243,7 @@ fn due_alerts(
 }
 
 /// Plans the next poll. Returns the time between two polls around then.
-fn schedule(
+fn plan_next_poll(
     context: &PollContext<'_>,
     label: &LabelRecord,
     plan: &mut PollPlan,
