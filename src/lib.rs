@@ -22,10 +22,11 @@
 //! | [`clock`] | the only source of time and randomness |
 //! | [`crash`] | moments at which the torture test ends the process |
 //! | [`store`] | SQLite: one writer, readers apart; the only modules that name `sqlx` |
+//! | [`transport`] | HTTP/1.1 to one server: a pool of connections, proxies, TLS |
 //! | [`shipstation`], [`webhook`] | HTTP client for the API, HTTP client for receivers |
 //! | [`config`] | TOML text in, validated domain types out |
 //! | [`workers`] | poller, discoverer, courier, registrar, janitor: a loop around a step |
-//! | [`metrics`] | counts and durations of this process since it started |
+//! | [`metrics`], [`notices`], [`shortage`] | what this process knows of itself: counts and durations, degradations, shortages of the machine |
 //! | [`explanation`] | why a poll or a delivery is due when it is, in words |
 //! | [`http`] | health, status page, metrics, message feed |
 //! | [`daemon`] | starts the workers, supervises, reloads, stops |

@@ -1,4 +1,4 @@
-//! TLS is rustls with ring, for the API and for subscribers.
+//! TLS configuration: rustls with ring, for the API and for subscribers.
 
 use std::sync::Arc;
 

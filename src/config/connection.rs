@@ -1,4 +1,4 @@
-//! How a subscriber is connected to: trusted certificates, client certificate and headers.
+//! Connection settings of a subscriber: trusted certificates, client certificate and headers.
 //!
 //! Certificates and keys are parsed here, so that a wrong one is a fault of the configuration and not a failure of the first
 //! callback; a reload reads them again.

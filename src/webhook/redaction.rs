@@ -1,4 +1,4 @@
-//! Secrets, redacted from stored answers.
+//! Redaction of secrets in stored answers.
 //!
 //! Many receivers echo the request in an error answer, and answers are stored and shown. Every secret that is sent with
 //! a callback is removed, in each of its spellings. Signing secrets are not sent, but the secret of a plain HMAC may be

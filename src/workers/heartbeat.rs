@@ -1,4 +1,4 @@
-//! Heartbeats: when each worker last made progress.
+//! Heartbeats: the time of each worker's last progress.
 //!
 //! They feed the watchdog, so a worker that hangs is found while the rest of the process works.
 

@@ -1,4 +1,4 @@
-//! The tasks that a worker has in flight: one for each row.
+//! The tasks of a worker in flight, at most one per row.
 //!
 //! They are tasks of their own, so that a task that waits for the database does not wait for the worker's loop. They
 //! end with the worker. A row is in flight until its task has ended, so nothing is started twice.

@@ -1,4 +1,4 @@
-//! Starts everything: sandbox and receiver on free ports, a folder with a configuration, and the real daemon.
+//! Starts the demo: sandbox and receiver on free ports, a folder with a configuration, and the real daemon.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
