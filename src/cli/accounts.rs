@@ -21,7 +21,7 @@ pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
     if listing.json {
         output::json_lines(&views)?;
     } else if views.is_empty() {
-        output::line("the configuration has no account");
+        output::line("the configuration has no accounts");
     } else {
         print(&views);
     }

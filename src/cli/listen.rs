@@ -65,7 +65,10 @@ fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
         output::line(serde_json::json!({ "listening": addr.to_string(), "url": url }));
     } else {
         let note = if checked { "" } else { "; no --secret, so signatures are not verified" };
-        output::line(format!("listening on {addr}: set url = \"{url}\", answers {}{note}", what.status));
+        output::line(format!(
+            "listening on {addr}: set url = \"{url}\" for a subscriber; every callback is answered {}{note}",
+            what.status
+        ));
     }
 }
 

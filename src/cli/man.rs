@@ -26,7 +26,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "labels.d/*",
-        "Label files, as named by registration.files: .txt (an id a line), .csv (with a column label_id) or .jsonl. \
+        "Label files, as named by registration.files: .txt (one id per line), .csv (with a column label_id) or .jsonl. \
          They are watched.",
     ),
     (

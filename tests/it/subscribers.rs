@@ -91,7 +91,7 @@ async fn a_running_daemon_applies_a_pause_and_sends_a_ping() {
         let (done, printed, failed) = site.try_command(&["subscribers", "ping", "orders"]).await;
         assert!(done && printed.contains("accepted"), "a ping does not wait: {failed}");
         let (_, printed, _) = site.try_command(&["subscribers", "resume", "orders"]).await;
-        assert!(printed.contains("is ignored now"), "{printed}");
+        assert!(printed.contains("is cancelled"), "{printed}");
         site.received(|counts| counts.received == received + 4).await;
     }
 
@@ -115,7 +115,10 @@ async fn a_ping_without_a_daemon_is_reported_and_an_unknown_name_gets_a_suggesti
     assert!(!done && failed.contains("was withdrawn") && failed.contains("trackpost status"), "{failed}");
     for action in ["ping", "pause", "resume"] {
         let (done, _, failed) = site.try_command(&["subscribers", action, "ordrs"]).await;
-        assert!(!done && failed.contains("unknown subscriber ordrs") && failed.contains("orders"), "{failed}");
+        assert!(
+            !done && failed.contains("unknown subscriber ordrs") && failed.contains("orders"),
+            "{failed}"
+        );
     }
     assert_eq!(listed(&site).await["pending"], 0, "the ping was withdrawn");
     let (done, printed, _) = site.try_command(&["subscribers", "list"]).await;

@@ -84,7 +84,7 @@ pub async fn run(
         if notices.set_unwatched(watching.problem().map(str::to_owned)) {
             match watching.problem() {
                 Some(problem) => {
-                    warn!(problem, "label files cannot be watched; they are scanned every few seconds")
+                    warn!(problem, "label files cannot be watched; they are scanned every 5 s")
                 }
                 None => info!("label files are watched"),
             }
@@ -179,7 +179,10 @@ impl Registrar {
         self.unreadable = reading.left_out.clone();
         self.log_rows(&reading.faults, &reading.warnings, reading.fault_count);
         if self.forced {
-            self.scan.unmatched.iter().for_each(|warning| warn!(%warning, "no label file yet"));
+            self.scan
+                .unmatched
+                .iter()
+                .for_each(|warning| warn!(%warning, "a pattern of label files matches no file"));
         }
         let labels = reading.roll.labels();
         let kept =
@@ -188,7 +191,7 @@ impl Registrar {
         if applied.missing > 0 {
             info!(
                 labels = applied.missing,
-                "labels missing from the files are retired in a minute: {}", applied.missing
+                "labels missing from the label files: {}; they are removed in a minute", applied.missing
             );
         }
         if applied.added + applied.changed + applied.retired > 0 {
@@ -198,7 +201,7 @@ impl Registrar {
                 added,
                 changed,
                 retired,
-                "labels registered: {added} added, {changed} changed, {retired} retired of {labels}"
+                "labels registered: {added} added, {changed} changed, {retired} removed of {labels}"
             );
         }
         Ok(())
@@ -233,7 +236,7 @@ impl Registrar {
         warnings
             .iter()
             .filter(|warning| is_new(warning))
-            .for_each(|warning| warn!(%warning, "label named twice"));
+            .for_each(|warning| warn!(%warning, "label listed twice: {warning}"));
         self.logged = logged;
     }
 
@@ -245,10 +248,10 @@ impl Registrar {
         if before.as_ref() != Some(&left_out) {
             let before = before.unwrap_or_default();
             for (path, fault) in left_out.iter().filter(|(path, fault)| before.get(*path) != Some(*fault)) {
-                warn!(file = %path.display(), %fault, "label file left out; its labels stay as they are");
+                warn!(file = %path.display(), %fault, "label file left out, its labels stay as they are: {fault}");
             }
             for path in before.keys().filter(|path| !left_out.contains_key(*path)) {
-                info!(file = %path.display(), "label file no longer left out");
+                info!(file = %path.display(), "label file can be read again");
             }
             let row = |(path, fault): (&PathBuf, &Fault)| {
                 (path.display().to_string(), fault.problem.clone(), fault.hint.clone())
