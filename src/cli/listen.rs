@@ -52,7 +52,7 @@ fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
     let secret = |text: &String| {
         SigningSecret::parse(text).map_err(|error| {
             Failure::usage(format!("--secret: {error}"))
-                .hint("make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"")
+                .hint("create one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"")
         })
     };
     texts.iter().map(secret).collect()

@@ -234,7 +234,7 @@ mod tests {
     fn an_error_for_a_wrong_id_shows_a_valid_one() {
         let failure = label_id("se-XX").unwrap_err().to_string();
         assert!(
-            failure.starts_with("error: \"se-XX\" is not a label id: a label id reads like se-324658"),
+            failure.starts_with("error: \"se-XX\" is not a label id: a label id has the form se-324658"),
             "{failure}"
         );
     }
