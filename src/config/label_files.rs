@@ -246,7 +246,7 @@ impl Scan {
         paths.sort();
         if paths.is_empty() {
             let fault =
-                Fault::new(&pattern.place, &pattern.key, "matches no file so far").value(&pattern.text);
+                Fault::new(&pattern.place, &pattern.key, "does not match a file yet").value(&pattern.text);
             let hint = format!("the pattern is searched in {}", pattern.folder.display());
             self.unmatched.push(fault.hint(hint));
         }

@@ -4,10 +4,10 @@
 //! a stream, compares the registry with them, and writes the differences chunk by chunk. Polls and deliveries go on
 //! between two chunks.
 //!
-//! - A file is read once it has not changed for a second. One that is replaced whole over and over again is read after ten
+//! - A file is read when it has not changed for a second. A file that is replaced again and again is read after ten
 //!   seconds at the latest.
 //! - A file that cannot be read is left out with its reason: its labels stay as they are, all other files apply.
-//! - A label that is gone from the files is retired once it has been missing for a minute.
+//! - A label that is missing from the files for a minute is retired.
 //!
 //! Crash point: between two chunks. The next start reads the same files and continues.
 
