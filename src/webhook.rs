@@ -194,7 +194,7 @@ fn outcome(status: u16) -> Outcome {
 /// Returns the target of a redirect, for the text of the failure.
 fn redirect(headers: &HeaderMap) -> String {
     match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
-        Some(location) => format!("redirects are not followed; it points to {}", shown_location(location)),
+        Some(location) => format!("redirects are not followed; the target is {}", shown_location(location)),
         None => "redirects are not followed".to_owned(),
     }
 }

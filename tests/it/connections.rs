@@ -248,12 +248,12 @@ async fn a_redirect_is_reported_with_its_target_and_without_secrets() {
     let reading = reading_of(moved.to_vec()).await;
     assert_eq!(
         (reading.as_str(), reading.detail().unwrap().as_str()),
-        ("garbled", "the server answered 302 and points to login.example/sso; redirects are not followed")
+        ("garbled", "the server answered 302 and redirects to login.example/sso; redirects are not followed")
     );
     let (outcome, detail) = attempt_of(Reply::Last(moved.to_vec())).await;
     assert_eq!(
         (outcome.as_str(), detail.as_str()),
-        ("status", "redirects are not followed; it points to login.example/sso")
+        ("status", "redirects are not followed; the target is login.example/sso")
     );
 }
 
