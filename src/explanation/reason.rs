@@ -42,7 +42,7 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         (None, many) => format!("row {row} of the cadence: {table} after {many} unchanged polls"),
     });
     if let Some(opens) = cadenced.opens.as_ref().filter(|_| cadenced.learned.is_none()) {
-        said.push(format!("moved forward to the hours of row {opens}"));
+        said.push(format!("moved earlier, to the hours of row {opens}"));
     }
     if let Some(learned) = &cadenced.learned {
         said.push(of_learned(learned, Duration::from_millis(cadenced.interval_ms)));
@@ -57,7 +57,7 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         said.push("the last poll before the label expires".to_owned());
     }
     if cadenced.alert {
-        said.push("moved forward to the time at which an alert (stalled, late) is due".to_owned());
+        said.push("moved earlier, to the time at which an alert (stalled, late) is due".to_owned());
     }
     said
 }
@@ -134,10 +134,10 @@ mod tests {
             in_words(&Reason::Cadence(cadenced.clone())),
             [
                 "row IT of the cadence: 3h after a change",
-                "moved forward to the hours of row estimate_day",
+                "moved earlier, to the hours of row estimate_day",
                 "the first interval is shortened by a part that depends on the label id, to spread polls in time",
                 "the last poll before the label expires",
-                "moved forward to the time at which an alert (stalled, late) is due",
+                "moved earlier, to the time at which an alert (stalled, late) is due",
             ]
         );
         cadenced = CadenceReason {
