@@ -75,7 +75,7 @@ impl Trouble {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());
-                (Step::Throttled, format!("the API accepts requests again ({answered} × 429)"))
+                (Step::Throttled, format!("the API answers 200 again, after {answered} × 429"))
             }
             Step::Throttled if share >= FAILING => {
                 let labels = victims(progress);
@@ -83,7 +83,7 @@ impl Trouble {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     stage.sandbox.script_once(label.as_str(), server_error);
                 }
-                let line = format!("the API answers 500 about {}", listed(&labels));
+                let line = format!("the API answers 500 for {}", listed(&labels));
                 (Step::Failing { labels, since: passed }, line)
             }
             Step::Failing { labels, since } => {
@@ -98,16 +98,16 @@ impl Trouble {
                     stage.store.poll_now(&key, clock::now()).await?;
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
-                let line = format!("an operator polls now: trackpost labels poll {}", ids.join(" "));
+                let line = format!("operator command: trackpost labels poll {}", ids.join(" "));
                 (Step::PolledAgain, line)
             }
             Step::PolledAgain if share >= REFUSING => {
                 stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
-                let line = "the receiver answers 500: trackpost repeats the callbacks";
+                let line = "the receiver answers 500: trackpost retries the deliveries";
                 (Step::Refusing, line.to_owned())
             }
             Step::Refusing if refused >= REFUSED_CALLBACKS => {
-                (Step::Over, format!("the receiver accepts again ({refused} × 500)"))
+                (Step::Over, format!("the receiver answers 200 again, after {refused} × 500"))
             }
             _ => return Ok(None),
         };

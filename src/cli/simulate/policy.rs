@@ -33,8 +33,10 @@ impl Policy {
                 Ok(Config::load_beside(Path::new(path), &Environment::default())?.config.cadence)
             }
             _ => {
-                return Err(Failure::usage(format!("--policy {name}: no such policy, and no such file"))
-                    .hint("default, hourly, fixed:2h, or a configuration file with [cadence]"));
+                return Err(Failure::usage(format!(
+                    "--policy {name}: not a known policy, and the file does not exist"
+                ))
+                .hint("default, hourly, fixed:2h, or a configuration file with [cadence]"));
             }
         };
         Ok(Self { name: name.to_owned(), cadence: cadence? })
@@ -52,7 +54,7 @@ mod tests {
         assert_eq!(Policy::named("hourly").unwrap().cadence, Policy::named("fixed:1h").unwrap().cadence);
         assert_ne!(Policy::named("default").unwrap().cadence, flat);
         for (name, expected) in
-            [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "no such policy")]
+            [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "not a known policy")]
         {
             let error = Policy::named(name).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

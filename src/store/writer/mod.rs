@@ -42,7 +42,7 @@ const GROUP_WAIT: Duration = Duration::from_millis(50);
 /// Connections that are used by one job at a time.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// The only one that writes.
+    /// The only connection that writes.
     pub connection: SqliteConnection,
     /// Makes checkpoints concurrently.
     pub checkpointer: SqliteConnection,

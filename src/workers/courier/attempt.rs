@@ -130,7 +130,7 @@ fn log(
         AfterAttempt::Retry(_) if state != HealthState::Ok => {
             let probe_at = settled.health.probe_at.map(tracing::field::display);
             info!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
-                outcome, detail, probe_at, "probe failed: {name} answered {message_id} with {outcome}");
+                outcome, detail, probe_at, "probe failed: {message_id} to {name}: {outcome}");
         }
         AfterAttempt::Retry(due) => {
             warn!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
@@ -148,14 +148,14 @@ fn log(
     }
     match settled.change {
         Some(HealthChange::Failing | HealthChange::Paused) if state == HealthState::Paused => {
-            warn!(subscriber = %name, outcome, "subscriber {name} paused: it answered 410 Gone, until it is resumed or \
-                its url changes");
+            warn!(subscriber = %name, outcome, "subscriber {name} paused until it is resumed or its url changes: it \
+                answered 410 Gone");
         }
         Some(HealthChange::Failing | HealthChange::Paused) => {
             warn!(subscriber = %name, outcome, detail, "subscriber {name} is down: {outcome}; probing");
         }
         Some(HealthChange::Recovered) => {
-            info!(subscriber = %name, "subscriber {name} recovered; its backlog drains")
+            info!(subscriber = %name, "subscriber {name} recovered; its pending deliveries are sent")
         }
         None => {}
     }
