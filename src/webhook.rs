@@ -50,7 +50,7 @@ pub struct Callback<'a> {
 
 /// A client cannot be created: TLS cannot be set up on this machine, or a proxy's URL is not valid.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no HTTP client can be made: {0}")]
+#[error("the HTTP client cannot be created: {0}")]
 pub struct NoTls(String);
 
 /// The connections to one subscriber.
@@ -97,7 +97,9 @@ impl WebhookClient {
         let mut attempt = match (&self.transport, url) {
             (Some(transport), Ok(url)) => self.exchange(transport, subscriber, &url, callback, now).await,
             (_, Err(error)) => failed(now, Outcome::AddressRefused, error.to_string()),
-            (None, Ok(_)) => failed(now, Outcome::AddressRefused, "the URL can't be posted to".to_owned()),
+            (None, Ok(_)) => {
+                failed(now, Outcome::AddressRefused, "the URL is not valid for a request".to_owned())
+            }
         };
         attempt.duration = watch.elapsed();
         attempt
@@ -157,7 +159,7 @@ impl WebhookClient {
         } else {
             asked.filter(|_| retry_after.is_none()).map(|text| {
                 let text: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
-                format!("its Retry-After is not readable: \"{text}\"")
+                format!("its Retry-After header is not valid: \"{text}\"")
             })
         };
         let detail = detail.map(|detail| self.redaction.apply(detail));
@@ -199,7 +201,7 @@ fn outcome(status: u16) -> Outcome {
 /// Returns the target of a redirect, for the text of the failure.
 fn redirect(headers: &HeaderMap) -> String {
     match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
-        Some(location) => format!("redirects are not followed; it points to {}", shown_location(location)),
+        Some(location) => format!("redirects are not followed; the target is {}", shown_location(location)),
         None => "redirects are not followed".to_owned(),
     }
 }

@@ -21,7 +21,7 @@ pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
     if listing.json {
         output::json_lines(&views)?;
     } else if views.is_empty() {
-        output::line("the configuration has no account");
+        output::line("the configuration has no accounts");
     } else {
         print(&views);
     }
@@ -42,15 +42,15 @@ pub(super) fn print(views: &[AccountView]) {
     let heading = [
         "ACCOUNT",
         "STATE",
-        "LAST MINUTE",
-        "THIS MONTH",
+        "REQUESTS/60S",
+        "REQUESTS/MONTH",
         "STRETCH",
         "DUE",
         "FIRST POLLS",
         "NEXT PROBE",
         "LAST SUCCESS",
     ];
-    let least = &["LAST SUCCESS", "THIS MONTH", "DUE", "STRETCH"];
+    let least = &["LAST SUCCESS", "REQUESTS/MONTH", "DUE", "STRETCH"];
     table::print(heading, least, &views.iter().map(row).collect::<Vec<_>>());
 }
 
@@ -65,7 +65,7 @@ fn row(view: &AccountView) -> [String; 9] {
         format!("{}{detail}", view.status.as_str()),
         format!("{} of {}", view.requests_last_minute, view.requests_per_minute),
         format!("{}{budget}", view.requests_this_month),
-        view.stretch.map_or_else(|| "no limit".to_owned(), |stretch| format!("{stretch:.2}")),
+        view.stretch.map_or_else(|| "no requests allowed".to_owned(), |stretch| format!("{stretch:.2}")),
         view.due.to_string(),
         match view.first_polls_take.filter(|_| view.first_polls_waiting > 0) {
             Some(take) => {

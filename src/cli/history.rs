@@ -38,7 +38,7 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
     let changes: Vec<_> = events.iter().flat_map(change_rows).collect();
     if !changes.is_empty() {
         output::line("");
-        table::print(["EVENT", "CHANGED AT", "WHAT", "FIELDS"], &[], &changes);
+        table::print(["EVENT", "CHANGED AT", "CHANGE", "FIELDS"], &[], &changes);
     }
     let callbacks = store.deliveries_of_label(label.row, 0).await?;
     output::line("");

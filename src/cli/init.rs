@@ -27,8 +27,8 @@ pub fn run(what: &Init) -> Result<ExitCode, Failure> {
     let files = files(what)?;
     for name in files.iter().map(|(name, _)| *name).chain((!what.sandbox).then_some(LABELS)) {
         if Path::new(name).symlink_metadata().is_ok() {
-            return Err(Failure::new(format!("{name} exists already; nothing was written"))
-                .hint("init overwrites nothing: run it in an empty folder, or remove the file"));
+            return Err(Failure::new(format!("{name} already exists; no file was written"))
+                .hint("run init in an empty folder, or remove the file"));
         }
     }
     for (name, text) in &files {
@@ -77,7 +77,7 @@ fn toml_string(text: &str) -> Result<String, Failure> {
 
 fn live(url: &str) -> String {
     format!(
-        r#"# Every key and its default: config/trackpost.toml in the source; trackpost man explains the files.
+        r#"# config/trackpost.toml in the source has every key with its default; trackpost man explains the files.
 
 [accounts.main]
 api_key = {{ file = "{API_KEY}" }}
@@ -97,7 +97,7 @@ fn sandboxed(url: &str) -> String {
         .map(|row| format!("[cadence.{row}]\nintervals = [\"2s\"]\n"))
         .concat();
     format!(
-        r#"# Runs against trackpost sandbox, whose parcels travel an hour a second.
+        r#"# For trackpost sandbox --time-factor 3600: its parcels travel one hour per second.
 
 [accounts.main]
 base_url = "http://{SANDBOX}"
@@ -112,7 +112,7 @@ secret = {{ file = "{SECRET}" }}
 format = "standard"
 events = ["tracking.*"]
 
-# Polls as fast as the parcels travel. Leave these rows out for real parcels.
+# Short intervals, because the parcels travel fast. Omit these rows for real parcels.
 {rows}"#
     )
 }
@@ -129,18 +129,18 @@ fn next(what: &Init, key_is_missing: bool) -> String {
     let mut text = String::from("\nnext:\n");
     let mut add = |command: &str, comment: &str| text.push_str(&format!("  {command:<72} # {comment}\n"));
     if key_is_missing {
-        add(&format!("${{EDITOR:-vi}} {API_KEY}"), "put your API key in");
+        add(&format!("${{EDITOR:-vi}} {API_KEY}"), "insert your API key");
     }
     add(&format!("export TRACKPOST_CONFIG=$PWD/{CONFIG}"), &format!("instead of {DEFAULT_CONFIG}"));
     if what.sandbox {
         let command = format!("trackpost sandbox --listen {SANDBOX} --time-factor 3600");
-        add(&command, "in a terminal of its own: a fake ShipStation");
+        add(&command, "in another terminal: a fake ShipStation");
     } else {
-        add("trackpost check --online", "tries the key");
+        add("trackpost check --online", "tests the key");
         add(&format!("echo se-324658 > {LABELS}/mine.txt"), "your own label ids");
     }
     let listen = format!("TRACKPOST_LISTEN_SECRET=$(cat {SECRET}) trackpost listen");
-    add(&listen, "in a terminal of its own: a receiver");
+    add(&listen, "in another terminal: a receiver");
     add("trackpost run", "Ctrl-C stops it");
     text
 }

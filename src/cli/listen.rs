@@ -52,7 +52,7 @@ fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
     let secret = |text: &String| {
         SigningSecret::parse(text).map_err(|error| {
             Failure::usage(format!("--secret: {error}"))
-                .hint("make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"")
+                .hint("create one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"")
         })
     };
     texts.iter().map(secret).collect()
@@ -65,7 +65,10 @@ fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
         output::line(serde_json::json!({ "listening": addr.to_string(), "url": url }));
     } else {
         let note = if checked { "" } else { "; no --secret, so signatures are not verified" };
-        output::line(format!("listening on {addr}: set url = \"{url}\", answers {}{note}", what.status));
+        output::line(format!(
+            "listening on {addr}: set url = \"{url}\" for a subscriber; every callback is answered {}{note}",
+            what.status
+        ));
     }
 }
 

@@ -13,49 +13,52 @@ const DATE: &str = "2026-11-27";
 
 const DESCRIPTION: &[&str] = &[
     "trackpost polls ShipStation for the tracking of registered labels, keeps the whole history in an SQLite database, \
-     and POSTs a signed callback to every subscriber when something is new.",
-    "trackpost run is the daemon. Commands that write to the database work beside a running daemon, which notices \
-     within a second. Commands that read print a table; with --json they print one JSON object a line.",
+     and POSTs a signed callback to every subscriber when something changes.",
+    "trackpost run runs the daemon. Commands that change something write to the database, and a running daemon applies \
+     the change within a second. Commands that read print a table; with --json they print one JSON object per line.",
 ];
 
 const FILES: &[(&str, &str)] = &[
     (
         "/etc/trackpost/trackpost.toml",
-        "Configuration, unless --config or TRACKPOST_CONFIG names another file. Relative paths in it are relative to \
-         its folder, except store.path.",
+        "Default configuration file; --config or TRACKPOST_CONFIG names another one. Relative paths in it start at its \
+         folder, except store.path.",
     ),
     (
         "labels.d/*",
-        "Label files, as named by registration.files: .txt (an id a line), .csv (with a column label_id) or .jsonl. \
+        "Label files, as named by registration.files: .txt (one id per line), .csv (with a column label_id) or .jsonl. \
          They are watched.",
     ),
     (
         "trackpost.db, trackpost.db-wal, trackpost.db-shm",
-        "Database, as named by store.path: relative to $STATE_DIRECTORY if set, else to the working directory. Created \
-         with mode 0600.",
+        "Database, as named by store.path. A relative path starts at $STATE_DIRECTORY if that is set, else at the working \
+         directory. Created with mode 0600.",
     ),
     (
         "trackpost.db.lock",
-        "Lock of the running daemon, with its process id and the outcome of its last reload.",
+        "Lock file of the running daemon, with its process id and the result of its last reload.",
     ),
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
-        "Stops the daemon: attempts in flight get 10 seconds, and what is undelivered waits for the next start. A \
+        "Stops the daemon. Attempts in flight get 10 seconds to end, and undelivered messages stay in the database. A \
          second signal stops it at once.",
     ),
     (
         "SIGHUP",
-        "Reads the configuration again. It is applied as a whole if it has no fault; otherwise the running \
-         configuration stays and every fault is logged. trackpost reload does the same and prints the outcome.",
+        "Reloads the configuration. If it has a fault, the running configuration stays and every fault is logged. \
+         trackpost reload does the same and prints the result.",
     ),
 ];
 
 const STATUS: &[(&str, &str)] = &[
-    ("0", "Done."),
-    ("1", "Failed. Standard error has the reason, its causes, and a line \"hint:\" where there is one."),
+    ("0", "Success."),
+    (
+        "1",
+        "Failure. Standard error has the reason and its causes, and often a line \"hint:\" that says what to do.",
+    ),
     ("2", "Wrong usage."),
 ];
 
@@ -66,12 +69,12 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "Overrides a key of the configuration, such as TRACKPOST__HTTP__LISTEN=127.0.0.1:8788.",
     ),
     ("RUST_LOG", "Log level or filter; overrides log.level."),
-    ("STATE_DIRECTORY", "Folder that store.path is relative to; set by systemd (StateDirectory=)."),
-    ("CREDENTIALS_DIRECTORY", "Folder of { credential = \"NAME\" }; set by systemd (LoadCredential=)."),
+    ("STATE_DIRECTORY", "Folder at which a relative store.path starts; set by systemd (StateDirectory=)."),
     (
-        "NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM",
-        "Set by systemd: readiness, watchdog, log to the journal.",
+        "CREDENTIALS_DIRECTORY",
+        "Folder of the secrets { credential = \"NAME\" }; set by systemd (LoadCredential=).",
     ),
+    ("NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM", "Set by systemd, for readiness, watchdog and journal."),
     ("TRACKPOST_API_KEY", "API key for trackpost init."),
     (
         "TRACKPOST_LISTEN_SECRET, TRACKPOST_VERIFY_SECRET, TRACKPOST_HMAC_SECRET",
@@ -81,15 +84,12 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 ];
 
 const EXAMPLES: &[(&str, &str)] = &[
-    ("See it at work, without any key:", "trackpost demo"),
+    ("Run the demo, which needs no API key:", "trackpost demo"),
     (
         "Write a first configuration, check it, run it:",
         "trackpost init; trackpost check --config trackpost.toml",
     ),
-    (
-        "Find a label by order number and see why its next poll is when it is:",
-        "trackpost labels list --find A-1001",
-    ),
+    ("Find a label by an order number in its metadata:", "trackpost labels list --find A-1001"),
     (
         "Follow the deliveries of a subscriber:",
         "trackpost deliveries list --subscriber orders --limit 20 --watch",

@@ -197,7 +197,7 @@ const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names a
 fn config_failure(path: &Path, faults: Faults) -> Failure {
     Failure::from(faults).hint(match is_missing(path) {
         true => NO_CONFIGURATION,
-        false => "trackpost check reports the same without doing anything",
+        false => "correct the configuration; trackpost check reports all its faults",
     })
 }
 
@@ -209,7 +209,7 @@ fn is_missing(path: &Path) -> bool {
 fn note_if_no_daemon_runs(store: &Store) {
     if lock::daemon_pid(store.path()).is_none() {
         output::print_error(
-            "note: no daemon runs on this database; this is done when one starts (trackpost run)",
+            "note: no daemon runs on this database; the work waits until you start one with trackpost run",
         );
     }
 }
@@ -248,9 +248,9 @@ fn existing_database(path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
     if lock::runs_under_another_name(&path) {
         return Err(Failure::new(format!(
-            "a running trackpost has the database {shown} open under another name"
+            "a running daemon has the database {shown} open under another name"
         ))
-        .hint("SQLite keeps a journal per name, and two journals damage the database: use the daemon's store.path"));
+        .hint("set store.path to the name that the daemon uses: SQLite keeps one journal per name, and two journals damage the database"));
     }
     // Closed before SQLite opens it: closing it later would release SQLite's locks.
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(&path);
@@ -258,11 +258,11 @@ fn existing_database(path: &Path) -> Result<PathBuf, Failure> {
         Ok(1..) => Ok(path),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             Err(Failure::new(format!("the database {shown} cannot be opened: {error}"))
-                .hint("reading needs write access too: run as the service's user or with sudo"))
+                .hint("commands that read need write access too: run as the service's user or with sudo"))
         }
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
             Err(Failure::new(format!("the database {shown} cannot be opened: {error}"))
-                .hint("reading needs write access too: the disk must not be mounted read-only"))
+                .hint("commands that read need write access too: the disk must not be mounted read-only"))
         }
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Failure::new(format!("the database {shown} cannot be opened: {error}")))

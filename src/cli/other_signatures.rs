@@ -64,7 +64,7 @@ impl OtherSignatures {
 fn keys(path: &Path) -> Result<Vec<PublicKey>, Failure> {
     let wrong = |what: String| {
         Failure::new(format!("--jwks {}: {what}", path.display()))
-            .hint("use what trackpost jwks prints, or curl http://127.0.0.1:8787/jwks")
+            .hint("write the file with: trackpost jwks > keys.json, or: curl http://127.0.0.1:8787/jwks > keys.json")
     };
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     jwks::parse(&text).map_err(wrong)

@@ -11,9 +11,9 @@ pub use crate::explanation::{instant, measured, roughly, shown};
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The reader left before the end, as `head` does. The command ends, with exit status 0.
-    #[error("the reader of the output is gone")]
+    #[error("the reader of the output has closed it")]
     Closed,
-    #[error("the output can't be written: {0}")]
+    #[error("the output cannot be written: {0}")]
     Unwritable(std::io::Error),
 }
 

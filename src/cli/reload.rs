@@ -32,8 +32,8 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
     };
     let shown = std::path::absolute(&database).unwrap_or_else(|_| database.clone());
     let before = lock::daemon_record(&database).ok_or_else(|| {
-        Failure::new(format!("no trackpost runs on the database {}", shown.display()))
-            .hint("a changed store.path takes effect at the next start")
+        Failure::new(format!("no daemon runs on the database {}", shown.display()))
+            .hint("start it with trackpost run; after a change of store.path, restart it instead")
     })?;
     hang_up(before.pid)?;
     match outcome(&database, &before).await? {
@@ -52,9 +52,9 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
 fn hang_up(pid: u32) -> Result<(), Failure> {
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let process =
-        process.ok_or_else(|| Failure::new("the running trackpost has not recorded its process id"))?;
+        process.ok_or_else(|| Failure::new("the running daemon has not recorded its process id"))?;
     kill_process(process, Signal::HUP).map_err(|error| {
-        Failure::new(format!("SIGHUP to trackpost (pid {pid}) failed: {error}"))
+        Failure::new(format!("SIGHUP could not be sent to trackpost (pid {pid}): {error}"))
             .hint("run as the service's user or with sudo")
     })
 }
@@ -67,7 +67,7 @@ async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome
             .filter(|now| now.pid == before.pid || now.pid == 0)
             .ok_or_else(|| {
                 Failure::new(format!("trackpost (pid {}) ended during the reload", before.pid))
-                    .hint("its log says why")
+                    .hint("its log has the reason")
             })?;
         match now.last_reload {
             Some(outcome) if now.reloads_ended > before.reloads_begun => return Ok(outcome),
@@ -75,5 +75,5 @@ async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome
         }
     }
     Err(Failure::new(format!("trackpost (pid {}) has not finished its reload within 5 minutes", before.pid))
-        .hint("its log says why"))
+        .hint("its log has the reason"))
 }

@@ -51,7 +51,7 @@ pub async fn label_or_tracking(
             let key = LabelKey { account: AccountName::new(&label.account), id };
             Ok((label, key))
         }
-        (None, _) => Err(wrong_id.hint("no registered label has it as its tracking number either")),
+        (None, _) => Err(wrong_id.hint("no registered label has this tracking number either")),
     }
 }
 
@@ -164,7 +164,7 @@ impl Moment {
         }
         let ago = duration::parse(text).map_err(|error| match error {
             DurationError::Malformed => {
-                "not an instant; examples: 2h, yesterday, 2026-11-22, 2026-11-22T10:00:00Z".to_owned()
+                "not a time; examples: 2h, yesterday, 2026-11-22, 2026-11-22T10:00:00Z".to_owned()
             }
             error => format!("it {error}"),
         })?;
@@ -201,7 +201,7 @@ mod tests {
             ("2026-11-22T00:00:00Z".into(), "2026-11-21T00:00:00Z".into())
         );
         let refusal = Moment::parse("tomorrow").unwrap_err();
-        assert!(refusal.starts_with("not an instant; examples: 2h"), "{refusal}");
+        assert!(refusal.starts_with("not a time; examples: 2h"), "{refusal}");
         assert!(Moment::parse("99999999d").unwrap_err().starts_with("it is longer than"));
     }
 
@@ -234,7 +234,7 @@ mod tests {
     fn an_error_for_a_wrong_id_shows_a_valid_one() {
         let failure = label_id("se-XX").unwrap_err().to_string();
         assert!(
-            failure.starts_with("error: \"se-XX\" is not a label id: a label id reads like se-324658"),
+            failure.starts_with("error: \"se-XX\" is not a label id: a label id has the form se-324658"),
             "{failure}"
         );
     }

@@ -40,7 +40,7 @@ pub async fn run(what: &args::Sandbox) -> Result<ExitCode, Failure> {
 pub(super) fn no_bind(listen: SocketAddr, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::AddrInUse => Failure::new(format!("--listen {listen}: the address is already in use"))
-            .hint("another program listens there; port 0 takes a free one"),
+            .hint("stop the other program, or use port 0 for a free port"),
         _ => Failure::new(format!("--listen {listen}: {error}")),
     }
 }

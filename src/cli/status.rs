@@ -85,7 +85,8 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
 /// Reports from the lock whether a daemon runs and whether its last reload was applied.
 fn of_daemon(record: Option<&DaemonRecord>) -> Option<Degraded> {
     let Some(record) = record else {
-        let detail = "no daemon runs on this database: nothing is polled or delivered (trackpost run)";
+        let detail =
+            "no daemon runs on this database, so nothing is polled or delivered; start it with trackpost run";
         return Some(Degraded::new(What::Daemon, None, None, detail));
     };
     let rejected = record.last_reload.as_ref().filter(|reload| !reload.applied)?;

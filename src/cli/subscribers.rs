@@ -41,7 +41,7 @@ async fn list(store: &Store, config: &Config, json: bool) -> Result<(), Failure>
         return output::json_lines(&views);
     }
     if views.is_empty() {
-        output::line("the configuration has no subscriber");
+        output::line("the configuration has no subscribers");
         return Ok(());
     }
     print(&views);
@@ -112,7 +112,7 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
         return pinged(name, row, &attempt);
     }
     Err(Failure::new(format!("the ping was not sent within {} and was withdrawn", waited(subscriber))).hint(
-        "trackpost status says whether a daemon runs; it must have this subscriber in its configuration",
+        "check with trackpost status that a daemon runs; if the subscriber is new, run trackpost reload",
     ))
 }
 
@@ -158,14 +158,14 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     store.resume_heads(name, now).await?;
     output::line(match (news, health.state) {
         (true, HealthState::Failing) => {
-            format!("{name}: resumed; a probe goes first, the rest once it is accepted")
+            format!("{name}: resumed; a probe is sent first, the other deliveries after it is accepted")
         }
         (true, _) => format!("{name}: resumed"),
-        (false, HealthState::Failing) => format!("{name}: not paused but failing; it is probed now"),
+        (false, HealthState::Failing) => format!("{name}: not paused but failing; a probe is sent now"),
         (false, _) => match held {
             Some(until) => {
                 let until = shown(Some(until));
-                format!("{name}: not paused; its Retry-After until {until} is ignored now")
+                format!("{name}: not paused; its Retry-After until {until} is cancelled")
             }
             None => format!("{name}: not paused"),
         },

@@ -66,8 +66,8 @@ impl AccountSection {
         } else if account.discover.enabled && labels_path(path).is_none() {
             at.key("discover").key("enabled").fault_of(
                 "true",
-                "needs the list of labels, and tracking_path does not end with /labels/{label_id}/track",
-                "false, or a tracking_path like \"/v2/labels/{label_id}/track\"",
+                "needs the list of labels, but tracking_path does not end with /labels/{label_id}/track",
+                "set it to false, or use a tracking_path like \"/v2/labels/{label_id}/track\"",
             );
         }
         account
@@ -82,21 +82,21 @@ fn check_base_url(at: &At<'_>, account: &Account) {
         Err(problem) => return at.fault_of(&shown, problem, HINT),
     };
     if url.has_user {
-        at.fault_of(&shown, "has a user or password", "the key belongs in api_key");
+        at.fault_of(&shown, "has a user or password", "write the key in api_key");
     } else if url.has_query || url.has_fragment {
         at.fault_of(&shown, "has a query or a fragment", HINT);
     } else if url.is_plain_to_public() && !account.allow_insecure {
         at.fault_of(
             &shown,
-            "is plain http to a public address, and the API key goes with each request",
+            "is plain http to a public address, and each request contains the API key",
             "use https, or set allow_insecure = true to accept that others can read the key",
         );
     } else if !url.https && !account.allow_insecure && url.is_public_name() {
-        at.warn(Some(&shown), "is plain http: the API key can be read on the way", "use https");
+        at.warn(Some(&shown), "is plain http: others on the network can read the API key", "use https");
     }
     if account.base_url.ends_with("/v1") || account.base_url.ends_with("/v2") {
-        let problem = "ends with a version, which tracking_path begins with";
-        at.warn(Some(&shown), problem, "omit the version here");
+        let problem = "ends with a version, but tracking_path begins with one too";
+        at.warn(Some(&shown), problem, "remove the version from base_url");
     }
 }
 

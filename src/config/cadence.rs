@@ -62,14 +62,14 @@ impl CadenceSection {
 impl RowSection {
     fn check(self, at: &At<'_>, name: RowName) -> Row {
         if self.intervals.is_empty() {
-            at.key("intervals").fault("is empty", "at least one; the last one repeats");
+            at.key("intervals").fault("is empty", "write at least one interval; the last one repeats");
         }
         if self.hours.is_some() && name == RowName::Status(StatusCode::InTransit) {
-            let hint = "leave it out: outside the hours of a row, the IT row applies";
+            let hint = "remove hours: the IT row applies outside the hours of the other rows";
             at.key("hours").fault("is not allowed in the IT row", hint);
         }
         if self.learn && self.intervals.iter().any(|ConfigDuration(interval)| *interval < SHORTEST_LEARNED) {
-            at.key("learn").fault_of("true", "is not allowed with intervals under 5m", "leave learn out");
+            at.key("learn").fault_of("true", "is not allowed with intervals under 5m", "remove learn");
         }
         Row {
             intervals: self.intervals.into_iter().map(|ConfigDuration(wait)| wait).collect(),
@@ -83,7 +83,7 @@ impl RowSection {
 fn slow_after(at: &At<'_>, written: BTreeMap<String, ConfigDuration>) -> Vec<(Duration, Duration)> {
     let mut steps: Vec<(Duration, Duration)> = Vec::new();
     for (quiet, ConfigDuration(interval)) in written {
-        let hint = "time without change = interval, as in { \"4d\" = \"12h\" }";
+        let hint = "write { \"time without a change\" = \"interval\" }, as in { \"4d\" = \"12h\" }";
         match duration::parse(&quiet) {
             Err(error) => at.key(&quiet).fault(format!("{quiet:?} {error}"), hint),
             Ok(quiet_for) if steps.iter().any(|(other, _)| *other == quiet_for) => {
@@ -104,8 +104,7 @@ impl TryFrom<String> for DayPart {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        const WRONG: &str =
-            "is not a part of the day\nfrom and to, as in \"07-21\" or \"06:30-11:00\", within one day";
+        const WRONG: &str = "is not a part of the day\nwrite start and end within one day, as in \"07-21\" or \"06:30-11:00\"";
         hours(&text).map(Self).ok_or(WRONG)
     }
 }
@@ -143,7 +142,7 @@ impl AlertsSection {
                 }
                 None => {
                     let hint = known_here(&name, known.clone().map(StatusCode::as_str));
-                    at.key("stalled_after").key(&name).fault("is not a status that can stall", hint);
+                    at.key("stalled_after").key(&name).fault("is not a status code that can stall", hint);
                 }
             }
         }

@@ -40,7 +40,7 @@ impl TryFrom<FileText> for Certificates {
         };
         let mut store = RootCertStore::empty();
         if certificates.iter().any(|der| store.add(der.clone()).is_err()) {
-            return Err("contains a certificate that cannot be read\nX.509 certificates are needed");
+            return Err("contains a certificate that cannot be read\nuse X.509 certificates");
         }
         Ok(Self(certificates.into_iter().map(|der| der.as_ref().to_vec()).collect()))
     }
@@ -59,15 +59,15 @@ pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyT
     };
     match (chain.is_empty(), text.expose().is_empty()) {
         (true, true) => return None,
-        (false, true) => return fault("is missing", "client_certificate needs the key that belongs to it"),
+        (false, true) => return fault("is missing", "set client_key to the key of client_certificate"),
         (true, false) => {
-            at_chain.fault("is missing", "client_key is the key of a certificate");
+            at_chain.fault("is missing", "set client_certificate to the certificate of client_key");
             return None;
         }
         (false, false) => {}
     }
     let Ok(key) = PrivateKeyDer::from_pem_slice(text.expose().as_bytes()) else {
-        let hint = "a PKCS#8, PKCS#1 or SEC1 key that is not encrypted: -----BEGIN PRIVATE KEY-----";
+        let hint = "use a PKCS#8, PKCS#1 or SEC1 key that is not encrypted: -----BEGIN PRIVATE KEY-----";
         return fault("is not a private key in PEM", hint);
     };
     let certificates = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
@@ -75,10 +75,10 @@ pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyT
     match CertifiedKey::from_der(certificates, key.clone_key(), &provider) {
         Ok(_) => Some(Identity { chain, key: Hidden::new(key.secret_der().to_vec()) }),
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            let hint = "the first certificate of the file must be the client's own";
+            let hint = "the first certificate in the file must be that of client_key";
             fault("does not belong to client_certificate", hint)
         }
-        Err(_) => fault("cannot be used with client_certificate", "an RSA, ECDSA or Ed25519 key"),
+        Err(_) => fault("cannot be used with client_certificate", "use an RSA, ECDSA or Ed25519 key"),
     }
 }
 
@@ -108,7 +108,7 @@ pub(super) fn check_headers(at: &At<'_>, headers: &[(String, Hidden<String>)]) {
         check_header_name(&at, name, &headers[..index], "is given twice, in different case");
         let text = value.expose();
         if !text.is_ascii() || text.trim() != text || HeaderValue::from_str(text).is_err() {
-            let hint = "one line of plain text, without spaces around it";
+            let hint = "use one line of ASCII text, without spaces around it";
             at.fault("contains characters that are not allowed in a header", hint);
         }
     }
@@ -117,7 +117,7 @@ pub(super) fn check_headers(at: &At<'_>, headers: &[(String, Hidden<String>)]) {
 fn check_header_name(at: &At<'_>, name: &str, others: &[(String, Hidden<String>)], twice: &str) {
     match HeaderName::from_bytes(name.as_bytes()) {
         Err(_) => {
-            at.fault("is not a valid name of a header", "letters, digits and hyphens, as in X-Api-Token")
+            at.fault("is not a valid name of a header", "use letters, digits and hyphens, as in X-Api-Token")
         }
         Ok(_) if others.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) => {
             at.fault(twice, "choose another name");
@@ -149,10 +149,10 @@ impl HmacSection {
         // Leading white space would not arrive.
         if header.prefix.starts_with([' ', '\t']) || HeaderValue::from_str(&header.prefix).is_err() {
             let problem = "contains characters that are not allowed in a header";
-            at.key("prefix").fault_of(&header.prefix, problem, "plain text, such as \"sha256=\" or \"\"");
+            at.key("prefix").fault_of(&header.prefix, problem, "use plain text, such as \"sha256=\" or \"\"");
         }
         if header.secret.expose().is_empty() {
-            at.key("secret").fault("is empty", "any text; it is used as the key unchanged");
+            at.key("secret").fault("is empty", "use any text; it is the key, unchanged");
         }
         header
     }

@@ -62,7 +62,7 @@ impl TryFrom<String> for ConfigDuration {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let hint = "a duration reads like \"300ms\", \"90s\", \"5m\", \"1h30m\", \"180d\"; 100ms to 36500d";
+        let hint = "write a duration such as \"300ms\", \"90s\", \"5m\", \"1h30m\" or \"180d\", from 100ms to 36500d";
         parse(&text).map(Self).map_err(|error| format!("{error}\n{hint}"))
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 /// Returns a hint with all candidates, the probable one first.
 pub(super) fn known_here<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = candidates.into_iter().collect();
-    format!("{}known here: {}", meant(word, known.iter().copied()), known.join(", "))
+    format!("{}valid here: {}", meant(word, known.iter().copied()), known.join(", "))
 }
 
 /// Returns the beginning of a value, enough to recognise it.

@@ -36,7 +36,7 @@ impl TryFrom<String> for Listen {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        const WRONG: &str = "is not an address with a port\nnumbers, as in \"127.0.0.1:8787\" or \"[::1]:8787\"; \"\" turns it off";
+        const WRONG: &str = "is not an IP address with a port\nwrite it like \"127.0.0.1:8787\" or \"[::1]:8787\"; \"\" turns the server off";
         let text = text.trim();
         if text.is_empty() {
             Ok(Self(None))
@@ -57,7 +57,7 @@ impl TryFrom<String> for HostName {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         match text.trim().parse::<Authority>() {
             Ok(host) if !host.as_str().contains('@') => Ok(Self(host.as_str().to_ascii_lowercase())),
-            _ => Err("is not a host name\nas in \"trackpost.example.com\", without http://"),
+            _ => Err("is not a host name\nwrite it like \"trackpost.example.com\", without http://"),
         }
     }
 }
@@ -69,7 +69,8 @@ impl HttpSection {
         let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
         if is_open && token.is_none() && at.key("token").is_valid() {
             let problem = "is required when http.listen is not a loopback address";
-            at.key("token").fault(problem, "a long random text, or listen = \"127.0.0.1:8787\"");
+            at.key("token")
+                .fault(problem, "set it to a long random text, or set listen = \"127.0.0.1:8787\"");
         }
         HttpConfig { listen, hosts: hosts.into_iter().map(|HostName(host)| host).collect(), token }
     }

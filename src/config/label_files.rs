@@ -45,7 +45,7 @@ impl FilesEntry {
                 let (place, key, text) = (at.place.to_owned(), at.name(), text.to_owned());
                 return Some(Self { place, key, text, folder: folder.to_owned(), name: name.to_owned() });
             }
-            _ => ("does not name a file", "a path such as \"labels.d/*\" or \"labels.csv\""),
+            _ => ("does not name a file", "write a path such as \"labels.d/*\" or \"labels.csv\""),
         };
         at.fault_of(text, problem, hint);
         None
@@ -133,20 +133,20 @@ impl FoundFile {
             Err(error) => return left_out(format!("cannot be read: {error}"), PERMISSIONS),
         };
         if let Some(what) = special(metadata.file_type()) {
-            return left_out(format!("is {what} and not a regular file"), "only regular files are read");
+            return left_out(format!("is {what}, not a regular file"), "only regular files are read");
         }
         let Some(kind) = RowKind::of_path(path) else {
             let problem = "has an unknown ending";
             return left_out(problem.to_owned(), "label files end in .txt, .csv or .jsonl");
         };
         if metadata.len() > LARGEST {
-            return left_out(too_large(metadata.len()), "several smaller files");
+            return left_out(too_large(metadata.len()), "split it into smaller files");
         }
         Ok(Some(Self { path: path.to_owned(), kind, stamp: FileStamp::of(&metadata) }))
     }
 }
 
-const PERMISSIONS: &str = "the user that runs trackpost needs to read it";
+const PERMISSIONS: &str = "the user that runs trackpost must be able to read it";
 
 fn special(kind: FileType) -> Option<&'static str> {
     match kind {
@@ -154,7 +154,7 @@ fn special(kind: FileType) -> Option<&'static str> {
         kind if kind.is_fifo() => Some("a FIFO"),
         kind if kind.is_socket() => Some("a socket"),
         kind if kind.is_char_device() || kind.is_block_device() => Some("a device"),
-        _ => Some("something special"),
+        _ => Some("a special file"),
     }
 }
 
@@ -213,7 +213,10 @@ impl FileScan {
                 )),
                 Ok(_) if path.is_dir() => self.left_out.push(left_out(
                     "is a folder".to_owned(),
-                    format!("all files of a folder: \"{}/*\"", pattern.text.trim_end_matches('/')),
+                    format!(
+                        "to read all files of the folder, write \"{}/*\"",
+                        pattern.text.trim_end_matches('/')
+                    ),
                 )),
                 Ok(_) => return vec![path],
             }
@@ -233,14 +236,17 @@ impl FileScan {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 let problem = format!("cannot be listed: {error}");
-                self.left_out.push(left_out(problem, "trackpost needs to read the folder".to_owned()));
+                self.left_out.push(left_out(
+                    problem,
+                    "the user that runs trackpost must be able to read the folder".to_owned(),
+                ));
                 return paths;
             }
         }
         paths.sort();
         if paths.is_empty() {
             let fault =
-                Fault::new(&pattern.place, &pattern.key, "matches no file so far").value(&pattern.text);
+                Fault::new(&pattern.place, &pattern.key, "does not match a file yet").value(&pattern.text);
             let hint = format!("the pattern is searched in {}", pattern.folder.display());
             self.unmatched.push(fault.hint(hint));
         }

@@ -18,7 +18,7 @@ const SHOWN: usize = 1_000;
 /// The most labels with contradicting rows that are read again to name those rows.
 const CONFLICTS: usize = 1_000;
 
-const ROW: &str = "a row is an id, or { id = \"…\", account = \"…\", metadata = { … } }";
+const ROW: &str = "write an id, or { id = \"…\", account = \"…\", metadata = { … } }";
 
 /// Place of a row.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ impl RowPosition<'_> {
     pub(super) fn again(self, label: &LabelKey) -> Fault {
         self.fault(RowFault::new("an earlier row has other metadata: this row is used"))
             .value(label.id.as_str())
-            .hint("one row per label, or the same metadata in both")
+            .hint("write one row per label, or the same metadata in both rows")
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn check(
 ) -> Result<Registration, RowFault> {
     let id = draft.id.parse().map_err(|error| RowFault {
         value: Some(draft.id.clone()),
-        hint: Some("an id as ShipStation gives it, such as se-324658".to_owned()),
+        hint: Some("use the label id of ShipStation, such as se-324658".to_owned()),
         ..RowFault::new(format!("is not a label id: {error}"))
     })?;
     // A fault of the account also names the id, so that the row can be found.
@@ -77,11 +77,11 @@ fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName,
     match (named, accounts) {
         (None, [only]) => Ok(only.clone()),
         (None, []) => Err(RowFault {
-            hint: hint("[accounts.NAME] with its api_key".to_owned()),
-            ..RowFault::new("has no account: the configuration has none")
+            hint: hint("add [accounts.NAME] with its api_key".to_owned()),
+            ..RowFault::new("has no account, because the configuration has none")
         }),
         (None, _) => Err(RowFault {
-            hint: hint("with several accounts each label names its own".to_owned()),
+            hint: hint("the configuration has several accounts: write the account of each label".to_owned()),
             ..RowFault::new("does not name an account")
         }),
         (Some(name), accounts) => match place_of(accounts, name) {

@@ -5,6 +5,7 @@
 //! of variables have no case, so they match an existing name in any case, with `_` for `-` too.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use config::{ConfigError, FileFormat, Format as _, Map, Source, Value, ValueKind};
@@ -34,9 +35,7 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
     let built = builder.build().and_then(|built| built.cache.into_table());
     let mut table = built.unwrap_or_else(|error| {
         let fault = Fault::new("configuration", "", error.to_string());
-        findings.fault(
-            fault.hint("run trackpost check with the file alone, without variables, for more details"),
-        );
+        findings.fault(fault.hint("run trackpost check without TRACKPOST__ variables for more details"));
         Map::new()
     });
     let defaults = defaults(findings);
@@ -46,13 +45,14 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
 
 fn read(path: &Path, findings: &Findings) -> Map<String, Value> {
     let place = path.display().to_string();
-    let problem = match std::fs::read(path).map(String::from_utf8) {
+    let fault = match std::fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => return parse(&text, &place, findings),
-        Ok(Err(_)) => "is not UTF-8 text".to_owned(),
-        Err(error) => format!("cannot be read: {error}"),
+        Ok(Err(_)) => Fault::new(&place, "", "is not UTF-8 text").hint("save it as UTF-8"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Fault::new(&place, "", "does not exist"),
+        Err(error) => Fault::new(&place, "", format!("cannot be read: {error}"))
+            .hint("it must be a file that the user of trackpost can read"),
     };
-    let hint = "--config FILE or TRACKPOST_CONFIG names the configuration; trackpost init writes one";
-    findings.fault(Fault::new(&place, "", problem).hint(hint));
+    findings.fault(fault);
     Map::new()
 }
 
@@ -65,7 +65,7 @@ fn parse(text: &str, place: &str, findings: &Findings) -> Map<String, Value> {
         for row in RowName::ALL.map(RowName::as_str) {
             if rows.keys().filter(|name| name.eq_ignore_ascii_case(row)).count() > 1 {
                 let twice = Fault::new(place, format!("cadence.{row}"), "is given twice, in different case");
-                findings.fault(twice.hint("names of rows ignore case: keep one of them"));
+                findings.fault(twice.hint("the case of row names is ignored: remove one of them"));
             }
         }
     }
@@ -82,7 +82,7 @@ fn syntax_fault(text: &str, place: &str, error: &(dyn std::error::Error + 'stati
         message = format!("{message}: {}", error.message().replace('\n', ", "));
     }
     Fault::new(place, position, message)
-        .hint("put strings in quotes and sections in [brackets], and write each key once")
+        .hint("put strings in quotes and sections in [brackets], and write each key only once")
 }
 
 /// The path of each variable in lower case, and its value.

@@ -49,6 +49,6 @@ fn objection(filter: &str) -> Option<(String, String)> {
         return Some(("is not a log level".to_owned(), known_here(filter, LEVELS)));
     }
     let error = EnvFilter::builder().parse(filter).err()?;
-    let hint = "as in \"info,trackpost::workers::courier=debug\"";
+    let hint = "write it like \"info,trackpost::workers::courier=debug\"";
     Some((format!("is not a valid filter: {error}"), hint.to_owned()))
 }

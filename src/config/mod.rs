@@ -247,7 +247,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     };
     for (what, missing) in [("accounts", names.is_empty()), ("subscribers", no_subscriber)] {
         if missing {
-            let hint = format!("[{what}.NAME]; `trackpost demo` shows everything without any");
+            let hint = format!("add [{what}.NAME]; trackpost demo needs none");
             findings.warn(Fault::new(file, what, "none configured").hint(hint));
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, Wro
 fn check(text: &str, variable: &str) -> Result<String, Wrong> {
     let problem = match HttpUrl::parse(text) {
         Ok(url) => match url.address().and_then(always_refused) {
-            Some(refusal) => format!("has an address that is never connected to: {refusal}"),
+            Some(refusal) => format!("has an address that is always refused: {refusal}"),
             None => return Ok(text.to_owned()),
         },
         // A text that is not a URL at all may be a misplaced secret.

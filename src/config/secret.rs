@@ -95,13 +95,13 @@ fn fetch(at: &At<'_>) -> Result<String, Wrong> {
         (_, Some(("file", path))) => file(context, path, LONGEST)?,
         (_, Some(("env", name))) => context.environment.get(name).map(str::to_owned).ok_or_else(|| {
             let problem = format!("the environment variable {name} is not set");
-            Wrong::new(problem, "{ env = \"…\" } takes the name of a variable, not the secret")
+            Wrong::new(problem, "set the variable; { env = \"…\" } takes its name, not the secret")
         })?,
         (_, Some((_, name))) => credential(context, name)?,
         _ => {
             return Err(Wrong::new(
                 "is neither a string nor a table with exactly one of file, env, credential",
-                "a secret is \"…\", { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }",
+                "write \"…\", { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }",
             ));
         }
     };
@@ -111,7 +111,7 @@ fn fetch(at: &At<'_>) -> Result<String, Wrong> {
 fn credential(context: &Context<'_>, name: &str) -> Result<String, Wrong> {
     if name.is_empty() || name.contains('/') || name == "." || name == ".." {
         let problem = format!("{name:?} is not the name of a credential");
-        return Err(Wrong::new(problem, "the name in LoadCredential=, not a path"));
+        return Err(Wrong::new(problem, "write the name in LoadCredential=, not a path"));
     }
     let Some(directory) = context.environment.get("CREDENTIALS_DIRECTORY") else {
         let hint = format!(
@@ -153,7 +153,7 @@ fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {
             '\t' => "a tab".to_owned(),
             other => format!("the character U+{:04X}", u32::from(other)),
         };
-        let hint = "a secret is one word of plain text: copy it completely, and nothing else";
+        let hint = "the secret must be one word of plain text: copy all of it and nothing else";
         return Err(Wrong::new(format!("contains {found} at character {position}"), hint));
     }
     if token != text {

@@ -31,7 +31,7 @@ impl SigningSection {
             let at = if one.is_set() { one } else { at.key("rsa_keys").item(index) };
             match rsa_key(&text.into()) {
                 Ok(key) if keys.contains(&key) => {
-                    at.fault("is given twice", "each key once; the first one signs")
+                    at.fault("is given twice", "write each key once; the first one signs")
                 }
                 Ok(key) => keys.push(key),
                 Err((problem, hint)) => at.fault(problem, hint),
@@ -48,7 +48,7 @@ pub(super) fn is_configured(at: &At<'_>) -> bool {
 
 /// Returns the key, or its problem and a hint.
 fn rsa_key(text: &Hidden<String>) -> Result<RsaKey, (String, &'static str)> {
-    let make = "make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem";
+    let make = "create one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem";
     let parsed = match PrivateKeyDer::from_pem_slice(text.expose().as_bytes()) {
         Ok(PrivateKeyDer::Pkcs8(der)) => RsaKey::parse(KeyForm::Pkcs8, der.secret_pkcs8_der()),
         Ok(PrivateKeyDer::Pkcs1(der)) => RsaKey::parse(KeyForm::Pkcs1, der.secret_pkcs1_der()),
@@ -58,7 +58,7 @@ fn rsa_key(text: &Hidden<String>) -> Result<RsaKey, (String, &'static str)> {
             return Err(("is an encrypted private key".to_owned(), hint));
         }
         Err(_) => {
-            let path = "a key is a secret: { file = \"rsa.pem\" } names its file";
+            let path = "write { file = \"rsa.pem\" }, or another form of a secret";
             let hint = if text.expose().contains("-----") { make } else { path };
             return Err(("is not a private key in PEM".to_owned(), hint));
         }

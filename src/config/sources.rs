@@ -80,7 +80,7 @@ impl LabelSources {
         for file in files.split_off(files.len().min(MOST_FILES)) {
             let fault =
                 Fault::new(file.place(), "", format!("is beyond the {MOST_FILES} files that are read"))
-                    .hint("fewer files, with more rows each");
+                    .hint("use fewer files with more rows each");
             reading.left_out.push(LeftOut { path: file.path, fault });
         }
         for file in files {
@@ -153,7 +153,7 @@ impl LabelSources {
         if let Some(more @ 1..) = count.checked_sub(named) {
             let problem =
                 format!("{more} more rows name a label again, with other metadata: the later rows are used");
-            let hint = "one row per label, or the same metadata in both";
+            let hint = "write one row per label, or the same metadata in both rows";
             warnings.push(|| Fault::new("registration.files", "", problem).hint(hint));
         }
     }

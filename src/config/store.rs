@@ -32,7 +32,7 @@ impl StoreSection {
             at.key("path").fault_of(
                 &self.path,
                 "does not name a file",
-                "a file name such as \"trackpost.db\"",
+                "write a file name such as \"trackpost.db\"",
             );
         }
         // systemd separates several state directories by colons; the first one is used.

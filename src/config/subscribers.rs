@@ -52,7 +52,7 @@ impl TryFrom<Token> for Signer {
     type Error = String;
 
     fn try_from(token: Token) -> Result<Self, String> {
-        let hint = "make one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"";
+        let hint = "create one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"";
         SigningSecret::parse(Hidden::from(token).expose())
             .map(Self)
             .map_err(|error| format!("is not a signing secret: {error}\n{hint}"))
@@ -70,7 +70,7 @@ impl TryFrom<String> for Pattern {
         EventPattern::parse(&text).map(Self).map_err(|error| {
             let meant = meant(&text, MessageType::ALL.map(MessageType::as_str));
             format!(
-                "{error}\n{meant}a type such as \"tracking.updated\", or a pattern such as \"tracking.*\""
+                "{error}\n{meant}write a type such as \"tracking.updated\", or a pattern such as \"tracking.*\""
             )
         })
     }
@@ -90,11 +90,11 @@ impl SubscriberSection {
         at.check_name(name);
         let shown_url = check_url(&at.key("url"), &self.url, self.allow_insecure);
         if self.events.is_empty() {
-            let hint = "nothing would be sent; enabled = false turns a subscriber off";
+            let hint = "write at least one pattern; enabled = false turns a subscriber off";
             at.key("events").fault("is empty", hint);
         }
         if self.retry.is_empty() {
-            at.key("retry").fault("is empty", "at least one wait, as in [\"5s\", \"5m\", \"1h\"]");
+            at.key("retry").fault("is empty", "write at least one wait, as in [\"5s\", \"5m\", \"1h\"]");
         }
         for (index, name) in self.accounts.iter().enumerate() {
             if !choices.accounts.iter().any(|account| account.as_str() == name) {
@@ -106,8 +106,8 @@ impl SubscriberSection {
         let headers: Vec<_> = self.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
         connection::check_headers(&at.key("headers"), &headers);
         if self.rsa_signature && !choices.can_sign {
-            let hint = "[signing], rsa_key = { file = \"rsa.pem\" }";
-            at.key("rsa_signature").fault_of("true", "needs a key, and [signing] has none", hint);
+            let hint = "set rsa_key = { file = \"rsa.pem\" } in [signing]";
+            at.key("rsa_signature").fault_of("true", "needs a key, but [signing] has none", hint);
         }
         Subscriber {
             name: SubscriberName::new(name),
@@ -147,8 +147,8 @@ fn check_url(at: &At<'_>, text: &str, allow_insecure: bool) -> String {
         at.fault_of(&url.shown, "is plain http to a public address", hint);
     }
     if let Some(refusal) = url.address().and_then(always_refused) {
-        let problem = format!("has an address that is never connected to: {refusal}");
-        at.warn(Some(&url.shown), problem, "every attempt will be refused: give the receiver's own address");
+        let problem = format!("has an address that is always refused: {refusal}");
+        at.warn(Some(&url.shown), problem, "write an address of the receiver that is allowed");
     }
     url.shown
 }

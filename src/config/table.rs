@@ -303,7 +303,7 @@ impl<'de> Deserializer<'de> for At<'de> {
         }
         match (name, self.kind()) {
             ("OneOrMore", Some(ValueKind::Array(items))) if items.is_empty() => {
-                Err(Wrong::new("is empty", "at least one, or leave the key out"))
+                Err(Wrong::new("is empty", "write at least one, or remove the key"))
             }
             ("OneOrMore", Some(ValueKind::Array(_))) => visitor.visit_newtype_struct(self),
             ("OneOrMore", _) => {

@@ -36,7 +36,7 @@ impl Wrong {
         let what = if section.is_empty() { "is not a known section" } else { "is not a known key" };
         let ends = section == ["cadence"] && ["DE", "SP"].iter().any(|code| code.eq_ignore_ascii_case(name));
         let hint = if ends {
-            "DE and SP end the polling; settle adds polls after them".to_owned()
+            "a label in DE or SP is no longer polled; settle adds polls".to_owned()
         } else {
             known_here(name, fields.iter().copied())
         };
@@ -91,9 +91,9 @@ impl Error for Wrong {
         let (form, hint) = match expected.to_string().as_str() {
             "a boolean" => ("true or false", "write true or false, without quotes"),
             "i64" => ("an integer", "write digits, without quotes"),
-            "a sequence" => ("an array", "an array reads like [\"a\", \"b\"]"),
+            "a sequence" => ("an array", "write an array like [\"a\", \"b\"]"),
             section if section == "a map" || section.starts_with("struct ") => {
-                ("a table", "a table reads like { key = \"value\" }, or [section] with its keys below")
+                ("a table", "write a table like { key = \"value\" }, or [section] with its keys below")
             }
             _ => ("a string", "put it in quotes"),
         };
@@ -134,7 +134,11 @@ impl<const LEAST: i64, const MOST: i64> Limited<LEAST, MOST> {
 
 impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Limited<LEAST, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let range = if MOST == i64::MAX { format!("at least {LEAST}") } else { format!("{LEAST} to {MOST}") };
+        let range = if MOST == i64::MAX {
+            format!("write at least {LEAST}")
+        } else {
+            format!("write a number from {LEAST} to {MOST}")
+        };
         match i64::deserialize(deserializer)? {
             number if (LEAST..=MOST).contains(&number) => Ok(Self(number)),
             _ => Err(Error::custom(format!("is out of range\n{range}"))),

@@ -51,7 +51,7 @@ const LOCK_WAIT: Duration = Duration::from_millis(100);
 /// Reason why the daemon did not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    #[error("the configuration has faults")]
+    #[error(transparent)]
     Config(#[from] Faults),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -63,7 +63,7 @@ pub enum DaemonError {
     Tls(#[from] NoTls),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
-    #[error("{worker} ended by itself")]
+    #[error("{worker} ended unexpectedly")]
     WorkerEnded { worker: String },
 }
 
@@ -71,7 +71,7 @@ impl DaemonError {
     /// Returns a hint, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Config(_) => Some("trackpost check shows the same without starting anything".to_owned()),
+            Self::Config(_) => Some("correct the configuration; trackpost check reports all its faults".to_owned()),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
                 "another process listens there: stop it, choose another port, or turn the server off with \"\""
@@ -285,7 +285,7 @@ impl Daemon {
         let answers = tokio::time::timeout(Duration::from_secs(5), self.store.ping()).await;
         match answers {
             Ok(Ok(())) if still.is_empty() => systemd::alive(),
-            Ok(Ok(())) => error!(workers = ?still, "the watchdog is not fed: no progress"),
+            Ok(Ok(())) => error!(workers = ?still, "the watchdog is not fed: workers make no progress"),
             Ok(Err(error)) => error!(%error, "the watchdog is not fed"),
             Err(_) => error!("the watchdog is not fed: the database did not answer within 5 s"),
         }
@@ -308,7 +308,7 @@ impl Daemon {
             self.writing.await
         };
         if tokio::time::timeout(LAST_WRITES, closed).await.is_err() {
-            warn!("stopped before the database was closed; the next start recovers its WAL");
+            warn!("stopped before the database was closed; the next start recovers its write-ahead log");
         }
         info!(duration_ms = millis(watch.elapsed()), "stopped");
     }
@@ -336,6 +336,6 @@ fn warn_about_database(store: &Store) {
              that its disk is mounted and store.path is right");
     }
     if let Some(mode) = store.wide_mode() {
-        warn!(%database, mode = format!("{mode:o}"), "others can read the database: chmod 600 {database}");
+        warn!(%database, mode = format!("{mode:o}"), "other users can read the database; to change this: chmod 600 {database}");
     }
 }

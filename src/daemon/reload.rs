@@ -43,7 +43,7 @@ impl Daemon {
         (new.accounts.is_empty() && !self.config.accounts.is_empty()).then(|| {
             let problem = "the new configuration has no accounts: the file is empty or incomplete";
             Fault::new(self.path.display().to_string(), "accounts", problem)
-                .hint("to run without any account, restart trackpost")
+                .hint("to run without accounts, restart trackpost")
         })
     }
 
@@ -52,7 +52,7 @@ impl Daemon {
             error!(%fault, "configuration fault: {fault}");
         }
         for fault in &faults.label_faults {
-            warn!(%fault, "label row would be left out: {fault}");
+            warn!(%fault, "wrong label row: {fault}");
         }
         error!(faults = faults.faults.len(), "reload rejected, the running configuration stays");
         let faults: Vec<String> = faults.faults.iter().map(Fault::to_string).collect();
@@ -100,7 +100,7 @@ impl Daemon {
             subscribers_removed = subscribers.removed,
             polling_changed = polling,
             "configuration reloaded: {}",
-            if lines.is_empty() { "no change apart from labels".to_owned() } else { lines.join("; ") }
+            if lines.is_empty() { "no change except of labels".to_owned() } else { lines.join("; ") }
         );
         Ok(lines)
     }

@@ -34,6 +34,6 @@ pub fn watchdog() -> Option<Duration> {
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "no message to the service manager");
+        debug!(%error, "a message to systemd could not be sent");
     }
 }

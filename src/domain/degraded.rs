@@ -119,11 +119,11 @@ impl Degraded {
             SubscriberStatus::Disabled | SubscriberStatus::Removed if !deliveries_wait => None,
             SubscriberStatus::Disabled => Some(Self {
                 since: None,
-                ..why("disabled in the configuration while deliveries wait for it".to_owned())?
+                ..why("disabled in the configuration, but has pending deliveries".to_owned())?
             }),
             SubscriberStatus::Removed => Some(Self {
                 since: None,
-                ..why("gone from the configuration while deliveries wait for it".to_owned())?
+                ..why("removed from the configuration, but has pending deliveries".to_owned())?
             }),
         }
     }

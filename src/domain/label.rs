@@ -38,7 +38,7 @@ impl fmt::Display for LabelId {
 pub enum LabelIdError {
     #[error("a label id has at most 25 characters, this one has {0}")]
     TooLong(usize),
-    #[error("a label id reads like se-324658: \"se\", then parts of a-z and 0-9, each after a hyphen")]
+    #[error("a label id has the form se-324658: \"se\", then parts of a-z and 0-9, each after a hyphen")]
     Malformed,
 }
 

@@ -39,10 +39,10 @@ pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> Strin
                 _ => ("it failed", ""),
             };
             let since = since(at);
-            format!("{name} is paused{since} ({by}): until trackpost subscribers resume {name}{end}")
+            format!("{name} is paused{since} ({by}) until trackpost subscribers resume {name}{end}")
         }
         WaitReason::Behind => {
-            "waits for an earlier message of its label, as they are delivered in order".to_owned()
+            "waits for an earlier message of its label: messages of a label are delivered in order".to_owned()
         }
         WaitReason::Probed { at, since: from } => format!(
             "{name} is failing{}: one probe at a time, the next at {}; probes alternate between the oldest and the newest \
@@ -60,7 +60,7 @@ pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> Strin
             roughly(now.duration_since(since))
         ),
         WaitReason::Draining { at_once } => {
-            format!("{name} recovered: its backlog drains, {at_once} at a time for now")
+            format!("{name} recovered: its pending deliveries are sent, at most {at_once} at a time for now")
         }
     }
 }
@@ -75,11 +75,11 @@ fn planned(plan: Due, name: &str) -> String {
             format!("step {number} of {of} of retry: {} (±10 %) after the last attempt", wait(wait_ms))
         }
         DueReason::LastStep { wait_ms } => format!(
-            "retry schedule used up, but no other message was accepted either: its last step, {}, repeats",
+            "retry schedule used up, but no other message was accepted either: the last step, {}, is repeated",
             wait(wait_ms)
         ),
         DueReason::RetryAfter { capped } => {
-            let so = if capped { "for more than 24h, the longest wait: " } else { "" };
+            let so = if capped { "for more than 24h, which is the maximum: " } else { "" };
             format!("Retry-After of the receiver: this message waits {so}until {}", shown(Some(plan.at)))
         }
         DueReason::WaitsForProbe => {
@@ -94,7 +94,9 @@ fn planned(plan: Due, name: &str) -> String {
                 HastenedBy::UrlChanged => "has a new url",
                 HastenedBy::Resume => "was resumed",
             };
-            format!("sooner than retry says, as {name} {by}: a failure does not count as a step of retry")
+            format!(
+                "earlier than its step of retry, because {name} {by}; a failure of this attempt does not count as a step"
+            )
         }
     }
 }
@@ -132,8 +134,8 @@ pub fn retry_after(asked: Duration, status: Option<i64>, heeded: Option<RetryAft
         None => "",
         Some(RetryAfterEffect::Honoured) => ": honoured",
         Some(RetryAfterEffect::Capped) => ": honoured up to 24h",
-        Some(RetryAfterEffect::LaterAnyway) => ": the next attempt was due later anyway",
-        Some(RetryAfterEffect::Overruled) => ": overruled, by hand or by a new url",
+        Some(RetryAfterEffect::LaterAnyway) => ": the retry schedule is later",
+        Some(RetryAfterEffect::Overruled) => ": ignored, because of a command or a new url",
     };
     format!("{}{whom}{came}", duration::format(asked))
 }
@@ -205,7 +207,7 @@ mod tests {
         let gone = WaitReason::Paused { since: Some(at(0)), reason: Some(HealthReason::Gone) };
         assert_eq!(
             said(gone),
-            "orders is paused since 2026-09-21T14:13:20Z (it answered 410 Gone): until trackpost subscribers resume orders, \
+            "orders is paused since 2026-09-21T14:13:20Z (it answered 410 Gone) until trackpost subscribers resume orders, \
              or until its url changes"
         );
         assert!(said(WaitReason::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));

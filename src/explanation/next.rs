@@ -71,7 +71,7 @@ pub fn cell(next: &NextAttempt, now: Timestamp) -> String {
         Some(WaitReason::NoSubscriber) => "no subscriber",
         Some(WaitReason::TurnedOff) => "disabled",
         Some(WaitReason::Paused { .. }) => "paused",
-        _ if next.reasons.contains(&WaitReason::Behind) => "after earlier",
+        _ if next.reasons.contains(&WaitReason::Behind) => "after an earlier one",
         Some(WaitReason::Probed { at: Some(at), .. }) if *at > now => {
             return format!("probe {}", shown(Some(*at)));
         }

@@ -92,7 +92,7 @@ pub fn reasons(facts: &Facts<'_>) -> Vec<String> {
     } else if overdue >= SignedDuration::ZERO {
         reasons.push("due: polled as soon as the quota allows".to_owned());
     } else if next > planned {
-        reasons.push(format!("planned for {}; expected later for the reasons above", instant(planned)));
+        reasons.push(format!("planned for {}; expected later, for the reasons above", instant(planned)));
     }
     reasons
 }
@@ -120,7 +120,7 @@ fn of_state(facts: &Facts<'_>) -> String {
             "unavailable: the API refused this label 5 times in a row over at least 72h".to_owned()
         }
         _ if detail.failures > 0 => format!(
-            "failed {} since {}: backs off from 1m to 1h",
+            "failed {} since {}: polled again after 1m, later after up to 1h",
             why::times(detail.failures),
             shown(detail.failing_since)
         ),
@@ -193,8 +193,8 @@ fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
     if outlook.share < 1.0 {
         let percent = outlook.share * 100.0;
         reasons.push(format!(
-            "the API answered 429 although account {name} kept within its limit, so another client uses the key too: for \
-             now trackpost uses {percent:.0} % of {limit} requests a minute, rising slowly"
+            "the API answered 429 although account {name} kept within its limit, so another client uses the account too: \
+             the adaptive limit is now {percent:.0} % of {limit} requests a minute, and rises slowly"
         ));
     }
     let (budget, used) = (outlook.limits.requests_per_month, outlook.used_this_month);
@@ -214,7 +214,7 @@ fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
     let (asked, allowed) = (outlook.demand * 60.0, outlook.allowed * 60.0);
     let allowed = if allowed.fract() < 0.005 { format!("{allowed:.0}") } else { format!("{allowed:.2}") };
     let stretched = match outlook.stretch {
-        stretch if stretch > 1.0 => format!(": all their waits are stretched {stretch:.2} times"),
+        stretch if stretch > 1.0 => format!(": all intervals are stretched by {stretch:.2}"),
         _ => String::new(),
     };
     reasons.push(format!(

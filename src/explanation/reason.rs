@@ -22,7 +22,7 @@ pub(super) fn in_words(reason: &Reason) -> Vec<String> {
                     .to_owned(),
             ]
         }
-        Reason::CarrierThrottled { .. } => vec!["the API limits polls of its carrier".to_owned()],
+        Reason::CarrierThrottled { .. } => vec!["the API answered 429 for polls of its carrier".to_owned()],
         Reason::OurFault { .. } => {
             vec!["this machine lacked a resource for the poll, such as file descriptors".to_owned()]
         }
@@ -42,14 +42,14 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         (None, many) => format!("row {row} of the cadence: {table} after {many} unchanged polls"),
     });
     if let Some(opens) = cadenced.opens.as_ref().filter(|_| cadenced.learned.is_none()) {
-        said.push(format!("brought forward to the hours of row {opens}"));
+        said.push(format!("moved earlier, to the hours of row {opens}"));
     }
     if let Some(learned) = &cadenced.learned {
         said.push(of_learned(learned, Duration::from_millis(cadenced.interval_ms)));
     }
     if cadenced.first {
         said.push(
-            "the first wait is shortened by the label's own phase, so that labels are spread in time"
+            "the first interval is shortened by a part that depends on the label id, to spread polls in time"
                 .to_owned(),
         );
     }
@@ -57,7 +57,7 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         said.push("the last poll before the label expires".to_owned());
     }
     if cadenced.alert {
-        said.push("brought forward to the time at which an alert (stalled, late) is decided".to_owned());
+        said.push("moved earlier, to the time at which an alert (stalled, late) is due".to_owned());
     }
     said
 }
@@ -73,14 +73,18 @@ fn of_learned(learned: &Learned, wait: Duration) -> String {
         "" => format!("all parcels in {state}"),
         carrier => format!("parcels of {carrier} in {state}"),
     };
-    let hours = |hours: Option<f64>| match hours {
-        Some(hours) => span(Duration::from_secs_f64(hours * 3_600.0)),
-        None => "never".to_owned(),
+    let shares = ["a quarter", "half", "three quarters"].into_iter().zip(learned.quartile_hours);
+    let shares: Vec<String> = shares
+        .filter_map(|(share, hours)| {
+            Some(format!("{share} within {}", span(Duration::from_secs_f64(hours? * 3_600.0))))
+        })
+        .collect();
+    let shares = match shares.is_empty() {
+        true => String::new(),
+        false => format!(" ({} of the previous change)", shares.join(", ")),
     };
-    let [quarter, half, most] = learned.quartile_hours.map(hours);
     format!(
-        "learned from {:.0} changes of {of} (a quarter within {quarter}, half within {half}, three quarters within \
-         {most} of the one before) and from their hours: {} instead",
+        "learned from the times and hours of {:.0} changes of {of}{shares}: {} instead",
         learned.changes,
         span(wait)
     )
@@ -130,10 +134,10 @@ mod tests {
             in_words(&Reason::Cadence(cadenced.clone())),
             [
                 "row IT of the cadence: 3h after a change",
-                "brought forward to the hours of row estimate_day",
-                "the first wait is shortened by the label's own phase, so that labels are spread in time",
+                "moved earlier, to the hours of row estimate_day",
+                "the first interval is shortened by a part that depends on the label id, to spread polls in time",
                 "the last poll before the label expires",
-                "brought forward to the time at which an alert (stalled, late) is decided",
+                "moved earlier, to the time at which an alert (stalled, late) is due",
             ]
         );
         cadenced = CadenceReason {
@@ -150,8 +154,8 @@ mod tests {
             in_words(&Reason::Cadence(cadenced)),
             [
                 "row IT of the cadence: quiet for over 4d, so every 12h",
-                "learned from 1234 changes of parcels of ups in status IT (a quarter within 5h, half within 8h30m, \
-                 three quarters within never of the one before) and from their hours: 2h instead",
+                "learned from the times and hours of 1234 changes of parcels of ups in status IT (a quarter within 5h, \
+                 half within 8h30m of the previous change): 2h instead",
             ]
         );
         assert_eq!(in_words(&Reason::Failed { failures: 3, interval_ms: 1 }), ["failed 3 times in a row"]);

@@ -25,7 +25,7 @@ pub(super) async fn require_token(State(sources): State<Sources>, request: Reque
     let mut refusal = if wants_html(request.headers()) {
         pages::login(target, false)
     } else {
-        let body = serde_json::json!({ "error": "this needs the token, as header Authorization: Bearer …" });
+        let body = serde_json::json!({ "error": "a token is required: send the header Authorization: Bearer TOKEN" });
         json(StatusCode::UNAUTHORIZED, body.to_string())
     };
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

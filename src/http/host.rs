@@ -19,7 +19,7 @@ pub(super) async fn check(State(sources): State<Sources>, request: Request, next
         return next.run(request).await;
     }
     let body = serde_json::json!({
-        "error": "the Host of this request is not a name of this server; http.hosts adds names"
+        "error": "the Host of this request is not a name of this server; add it to http.hosts"
     });
     json(StatusCode::MISDIRECTED_REQUEST, body.to_string())
 }

@@ -88,7 +88,7 @@ async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     of_accounts(&mut registry, sources, now).await?;
     of_subscribers(&mut registry, sources, now).await?;
     of_store(&mut registry, sources).await?;
-    let attention = Gauges::new(&mut registry, "attention", "Degraded parts, by kind", None);
+    let attention = Gauges::new(&mut registry, "attention", "Problems that need attention, by kind", None);
     let mut kinds: BTreeMap<String, f64> = BTreeMap::new();
     for degraded in sources.degraded().await {
         let what = serde_json::to_value(degraded.what).ok();
@@ -110,7 +110,7 @@ fn counted(registry: &mut Registry, now: Timestamp) {
     let start = Number::default();
     start.set(started.as_millisecond() as f64 / 1000.0);
     registry.register_with_unit("start_time", "Start of the process, since 1970", Unit::Seconds, start);
-    registry.register("polls", "Polls that have ended, by outcome", counts.polls.clone());
+    registry.register("polls", "Ended polls, by outcome", counts.polls.clone());
     registry.register_with_unit(
         "time_to_notice",
         "Time from the last good answer without a new event to the first with it",

@@ -31,7 +31,7 @@ pub enum FaultKind {
 /// Error of parsing a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    #[error("{0:?} has no share; it reads like {1}")]
+    #[error("{0:?} has no share; use a value like {1}")]
     NoShare(String, &'static str),
     #[error("{0:?} is not a valid share; use a number from 0 to 100 with %, like 0.5%")]
     Share(String),

@@ -229,7 +229,7 @@ fn not_tracking_detail(status: StatusCode, headers: &HeaderMap) -> String {
     let location = headers.get(LOCATION).filter(|_| status.is_redirection());
     match location.and_then(|value| value.to_str().ok()) {
         Some(location) => format!(
-            "the server answered {code} and points to {}; redirects are not followed",
+            "the server answered {code} and redirects to {}; redirects are not followed",
             shown_location(location)
         ),
         None => format!("the server answered {code}, which is not a tracking answer"),

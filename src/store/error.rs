@@ -15,7 +15,7 @@ pub enum StoreError {
     Lost { path: PathBuf, what: String },
     #[error("the database{} failed: {}", named(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
-    #[error("the database's writer has ended")]
+    #[error("the writer of the database has ended")]
     WriterGone,
     /// A task panicked; whether it wrote its result is unknown.
     #[error("a task panicked: {0}")]
@@ -37,8 +37,8 @@ impl StoreError {
             Self::Open { hint, .. } => hint.as_deref(),
             Self::InUse { .. } => Some("stop the other trackpost, or set another store.path"),
             Self::Lost { .. } => Some(
-                "nothing more is polled or delivered: put the database back and start trackpost again; without it the \
-                 next start creates an empty one. Stop trackpost before you move or restore its database",
+                "nothing is polled or delivered: put the database back and start trackpost again; if the file is missing, the \
+                 next start creates an empty database. Stop trackpost before you move or restore its database",
             ),
             Self::Failed { error, .. } => hint_of(error),
             Self::WriterGone | Self::Panicked(_) => None,
@@ -110,21 +110,19 @@ pub(super) fn meaning_of(error: &sqlx::Error) -> String {
 pub(super) fn hint_of(error: &sqlx::Error) -> Option<&'static str> {
     Some(match primary_code(error)? {
         FULL => {
-            "free some space on its disk and start trackpost again; polls that were not recorded are repeated"
+            "free some space on its disk and start trackpost again; it repeats polls that were not recorded"
         }
         READ_ONLY => {
-            "reading needs write access too: run as the service's user or with sudo; the disk must not be mounted \
-             read-only"
+            "commands that read need write access too: run as the service's user or with sudo; the disk must not be \
+             mounted read-only"
         }
-        DAMAGED => {
-            "keep the damaged file and its -wal file, and restore a backup (deploy/README.md says how)"
-        }
+        DAMAGED => "keep the damaged file and its -wal file, and restore a backup as in deploy/README.md",
         NO_DATABASE => "set store.path to another file, or restore a backup",
         IO => "check the disk (free space, limits, the kernel's log), then start trackpost again",
-        BUSY | LOCKED => "stop the other process (fuser shows it), or try again",
+        BUSY | LOCKED => "stop the other process (fuser FILE shows it), or try again",
         CANNOT_OPEN => {
-            "store.path must lie in a folder that exists and that the daemon may write to; reading needs write access \
-             too: run as the service's user or with sudo"
+            "store.path must be in a folder that exists and that the daemon may write to; commands that read need \
+             write access too: run as the service's user or with sudo"
         }
         _ => return None,
     })
@@ -172,7 +170,7 @@ mod tests {
             "{error_text}"
         );
         assert!(
-            hint.contains("reading needs write access too: run as the service's user or with sudo"),
+            hint.contains("commands that read need write access too: run as the service's user or with sudo"),
             "{hint}"
         );
     }

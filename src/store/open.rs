@@ -48,7 +48,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let not_opened = |error: io::Error| StoreError::Open {
         path: path.to_owned(),
         reason: error.to_string(),
-        hint: Some("store.path must lie in a folder that exists and that the daemon may write to".to_owned()),
+        hint: Some("store.path must be in a folder that exists and that the daemon may write to".to_owned()),
     };
     create_if_missing(path).map_err(not_opened)?;
     let options = SqliteConnectOptions::new()
@@ -128,7 +128,7 @@ async fn check_content(path: &Path) -> Result<bool, StoreError> {
     match damage {
         Some(damage) if damage != "ok" => refused(
             format!("it is damaged ({})", damage.replace('\n', "; ")),
-            "keep the damaged file and its -wal file, and restore a backup (deploy/README.md says how)",
+            "keep the damaged file and its -wal file, and restore a backup as in deploy/README.md",
         ),
         _ if tables > 0 && id != APPLICATION_ID => refused(
             "it is an SQLite database of another program".to_owned(),
@@ -154,7 +154,7 @@ fn migration_failed(path: &Path, error: MigrateError) -> StoreError {
         ),
         MigrateError::VersionMismatch(version) => (
             format!("its schema version {version} differs from that of this trackpost"),
-            Some("a development build created it: start with a new database"),
+            Some("a development version created it: set store.path to a new file"),
         ),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             return open_error(path, error);

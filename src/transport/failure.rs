@@ -81,7 +81,7 @@ impl ExchangeFailure {
             let what = innermost(error);
             return Self::new(
                 FailureCause::Unreadable { status },
-                format!("the answer is not readable: {what}"),
+                format!("the answer is not valid HTTP: {what}"),
             );
         }
         if let Some(io) = source_of::<io::Error>(error) {
@@ -132,13 +132,13 @@ fn unreachable(address: SocketAddr, error: &io::Error) -> String {
 fn tls(server: &str, error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            format!("{server}: no TLS on that port: is it http?")
+            format!("{server} does not speak TLS on this port; the URL may need http")
         }
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            format!("the certificate of {server} is of an issuer that is not trusted (UnknownIssuer)")
+            format!("the issuer of the certificate of {server} is not trusted (UnknownIssuer)")
         }
-        rustls::Error::AlertReceived(alert) => format!("{server} broke off TLS: {alert:?}"),
-        other => format!("no TLS with {server}: {other}"),
+        rustls::Error::AlertReceived(alert) => format!("{server} aborted TLS: {alert:?}"),
+        other => format!("TLS with {server} failed: {other}"),
     }
 }
 

@@ -33,17 +33,17 @@ impl Origin {
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
-            None => return Err("it names no host"),
+            None => return Err("it has no host"),
         };
-        let port = url.port_or_known_default().ok_or("it names no port")?;
+        let port = url.port_or_known_default().ok_or("it has no port")?;
         let shown = url.host_str().unwrap_or_default();
         let host_header = match url.port() {
             Some(port) => HeaderValue::try_from(format!("{shown}:{port}")),
             None => HeaderValue::from_str(shown),
         };
-        let host_header = host_header.map_err(|_| "its host can't be sent")?;
+        let host_header = host_header.map_err(|_| "its host is not valid in a Host header")?;
         let server_name = encrypted.then(|| ServerName::try_from(host.clone())).transpose();
-        let server_name = server_name.map_err(|_| "its host is not a name that a certificate can be for")?;
+        let server_name = server_name.map_err(|_| "its host is not valid in a certificate")?;
         Ok(Self { host, port, host_header, server_name })
     }
 }

@@ -137,7 +137,7 @@ impl AccountAccess {
                 let mut limiter = self.limiter();
                 limiter.set_skew(clock::skew(), now);
                 if limiter.share_recovered(now) {
-                    info!(account = %account, "no 429 for a while: the account uses its whole limit again");
+                    info!(account = %account, "no 429 for some time: the adaptive limit is 100 % of requests_per_minute again");
                 }
                 limiter.acquire(kind, now)
             };
@@ -158,7 +158,7 @@ impl AccountAccess {
                     if used_up {
                         let until = free_at.unwrap_or(Timestamp::MAX);
                         warn!(account = %account, %until,
-                            "the account's monthly budget is used up: no request until then");
+                            "the monthly budget of the account is used up: no requests until the next month");
                     }
                     return Ok(Err(free_at));
                 }
@@ -228,10 +228,10 @@ impl AccountAccess {
             let allowed = format!("{:.1}", demand * 60.0 / stretch);
             let stretch = format!("{stretch:.2}");
             warn!(account = %account, stretch, demand_per_minute = per_minute, allowed_per_minute = allowed,
-                "the quota is too small for the labels: all waits are stretched by this factor");
+                "the labels need more requests than the quota allows: all intervals are stretched by {stretch}");
         } else {
             info!(account = %account, demand_per_minute = per_minute,
-                "the quota is enough again: waits are no longer stretched");
+                "the quota is enough again: intervals are no longer stretched");
         }
     }
 
@@ -276,7 +276,7 @@ impl AccountAccess {
         if let Some(share) = seen.share {
             let percent = (share * 100.0).round();
             warn!(account = %account, percent,
-                "429 again although requests stayed within the limit: other clients use the account too, so the share of the limit shrinks to this percentage");
+                "429 again although requests stayed within the limit: other clients use the account too; the adaptive limit is now {percent} % of requests_per_minute");
         }
         if !seen.changed {
             return None;
@@ -314,17 +314,17 @@ impl AccountAccess {
         let detail = state.detail.as_deref().unwrap_or_default();
         match change {
             Some(AccountChange::Refused) => {
-                warn!(account = %account, detail, "the API refuses the account: polling is suspended, except one probe at a time")
+                warn!(account = %account, detail, "the API refuses the account: its labels are not polled, except one probe at a time")
             }
-            Some(AccountChange::Accepted) => info!(account = %account, "the account is accepted again"),
+            Some(AccountChange::Accepted) => info!(account = %account, "the API accepts the account again"),
             Some(AccountChange::WentDown) => {
-                warn!(account = %account, detail, "all labels fail: one probe at a time until the API answers")
+                warn!(account = %account, detail, "polls of all labels fail: one probe at a time until the API answers")
             }
             Some(AccountChange::CameBack) => info!(account = %account, "the API answers again"),
             None => {}
         }
         if let AccountSignal::Throttled { retry_after } = signal {
-            warn!(account = %account, wait_s = retry_after.as_secs(), "429 from the API: the account waits");
+            warn!(account = %account, wait_s = retry_after.as_secs(), "the API answered 429: the account waits for Retry-After");
         }
     }
 
@@ -335,7 +335,7 @@ impl AccountAccess {
         until: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        warn!(account = %self.account.name, carrier, %until, "the API limits requests about this carrier: its labels wait");
+        warn!(account = %self.account.name, carrier, %until, "the API answered 429 for a carrier: its labels wait");
         self.store.hold_carrier(&self.account.name, carrier, until, now).await
     }
 

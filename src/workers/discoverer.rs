@@ -190,13 +190,13 @@ impl Discoverer {
         }
         debug!(account = %account.name, listed, "label list: page read");
         if illegible > 0 {
-            warn!(account = %account.name, labels = illegible, "labels without a valid id are ignored");
+            warn!(account = %account.name, labels = illegible, "label list: labels without a valid id are ignored");
         }
         if filter_ignored {
-            warn!(account = %account.name, "the label list ignores the filter for voided labels: labels voided late are not found");
+            warn!(account = %account.name, "label list: the API ignores the filter for voided labels; a label that is voided late is still polled");
         }
         if endless {
-            warn!(account = %account.name, "the label list has no end: the walk stopped, labels behind this page are not found");
+            warn!(account = %account.name, "label list: it has no end; labels after this page are not registered");
         }
         self.progress = progress;
         self.failures = 0;

@@ -19,14 +19,17 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
     for (url, expected) in [
         (
             "http://169.254.169.254/latest/meta-data/",
-            "169.254.169.254 is a cloud metadata address: never sent to (rule: link-local)",
+            "169.254.169.254 is a cloud metadata address, which is never allowed (rule: link-local)",
         ),
         (
             "http://[::ffff:169.254.169.254]/",
-            "::ffff:169.254.169.254 is 169.254.169.254, a cloud metadata address: never sent to (rule: link-local)",
+            "::ffff:169.254.169.254 is 169.254.169.254, a cloud metadata address, which is never allowed (rule: link-local)",
         ),
-        ("https://[fe80::1]/", "fe80::1 is a link-local address: never sent to (rule: link-local)"),
-        ("http://0.0.0.0:1/", "0.0.0.0 is not the address of a host: never sent to (rule: unspecified)"),
+        ("https://[fe80::1]/", "fe80::1 is a link-local address, which is never allowed (rule: link-local)"),
+        (
+            "http://0.0.0.0:1/",
+            "0.0.0.0 is not the address of a host, which is never allowed (rule: unspecified)",
+        ),
     ] {
         let mut harness = posting_to(url, "allow_insecure = true").await;
         assert_eq!(harness.attempts().await, [("address".to_owned(), expected.to_owned())], "{url}");

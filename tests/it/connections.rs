@@ -203,7 +203,7 @@ async fn the_status_decides_whatever_the_headers_contain() {
     assert_eq!(attempt_of(Reply::Last(refused.into_bytes())).await.0, "status");
     let (outcome, detail) = attempt_of(Reply::Last(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())).await;
     assert!(
-        outcome == "unreadable" && detail.starts_with("the answer is not readable: "),
+        outcome == "unreadable" && detail.starts_with("the answer is not valid HTTP: "),
         "{outcome}: {detail}"
     );
 }
@@ -250,12 +250,12 @@ async fn a_redirect_is_reported_with_its_target_and_without_secrets() {
     let reading = reading_of(moved.to_vec()).await;
     assert_eq!(
         (reading.as_str(), reading.detail().unwrap().as_str()),
-        ("garbled", "the server answered 302 and points to login.example/sso; redirects are not followed")
+        ("garbled", "the server answered 302 and redirects to login.example/sso; redirects are not followed")
     );
     let (outcome, detail) = attempt_of(Reply::Last(moved.to_vec())).await;
     assert_eq!(
         (outcome.as_str(), detail.as_str()),
-        ("status", "redirects are not followed; it points to login.example/sso")
+        ("status", "redirects are not followed; the target is login.example/sso")
     );
 }
 
@@ -301,7 +301,10 @@ async fn a_refused_connection_is_reported_in_plain_words() {
     });
     let (account, client) = api(&format!("https://{addr}")).await;
     let reading = read(&account, &client).await;
-    assert_eq!(reading.detail().unwrap(), format!("{addr}: no TLS on that port: is it http?"));
+    assert_eq!(
+        reading.detail().unwrap(),
+        format!("{addr} does not speak TLS on this port; the URL may need http")
+    );
     server.join().unwrap();
     drop(peer);
 }
@@ -433,7 +436,7 @@ async fn retry_after_is_read_in_every_valid_form() {
     for text in ["soon", "-5", "4,5"] {
         let (wait, detail) = wait_and_detail(|_| text.to_owned()).await;
         assert!(wait < 1.0, "{text}: {wait} s");
-        assert_eq!(detail, format!("its Retry-After is not readable: \"{text}\""));
+        assert_eq!(detail, format!("its Retry-After header is not valid: \"{text}\""));
     }
 }
 

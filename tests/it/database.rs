@@ -78,7 +78,7 @@ async fn a_daemon_whose_database_is_lost_logs_it_and_exits() {
         let expected =
             format!("error: the database {} {what} while trackpost runs on it", database(&site).display());
         assert!(log.contains(&expected), "{expected} is missing in:\n{log}");
-        assert!(log.contains("hint: nothing more is polled or delivered: put the database back"), "{log}");
+        assert!(log.contains("hint: nothing is polled or delivered: put the database back"), "{log}");
     }
 }
 
@@ -145,7 +145,11 @@ async fn the_database_and_its_side_files_are_private() {
     daemon.stop().await;
     fs::set_permissions(database(&site), PermissionsExt::from_mode(0o644)).unwrap();
     let daemon = runs(&site, ":").await;
-    assert!(daemon.log().contains("others can read the database: chmod 600"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("other users can read the database; to change this: chmod 600"),
+        "{}",
+        daemon.log()
+    );
     daemon.stop().await;
 }
 
@@ -207,7 +211,7 @@ async fn a_command_without_write_access_prints_a_remedy() {
     assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(printed.contains(&database(&site).display().to_string()), "{printed}");
     assert!(
-        printed.contains("reading needs write access too: run as the service's user or with sudo"),
+        printed.contains("commands that read need write access too: run as the service's user or with sudo"),
         "{printed}"
     );
 }

@@ -108,7 +108,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
         "{failed}"
     );
     let printed = text(&site, first);
-    assert!(printed.contains("(by hand): until trackpost subscribers resume orders"), "{printed}");
+    assert!(printed.contains("(by hand) until trackpost subscribers resume orders"), "{printed}");
     assert_eq!(site.run_command(&["subscribers", "resume", "orders"]).0, Some(0));
     let first = &shown(&site, "orders")[0];
     assert_eq!(first["next"]["because"], serde_json::json!(["due", "queued_again", "draining"]));

@@ -133,8 +133,8 @@ async fn freshness_is_logged_once_a_day() {
     assert!(
         log.contains(
             "freshness of the last 7 days: deliveries: 1, half noticed within 30m, 95 % within 30m; \
-             other events: 1, half noticed within 30m, 95 % within 30m; polls over 5m late: 0; \
-             all waits stretch by 1.00, polls are late by 0.00 of their wait account=main"
+             other events: 1, half noticed within 30m, 95 % within 30m; polls more than 5m late: 0; \
+             stretch 1.00; mean lateness 0.00 of the interval account=main"
         ),
         "{log}"
     );

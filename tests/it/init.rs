@@ -88,14 +88,14 @@ fn init_keeps_existing_files_and_works_without_a_key() {
     std::fs::write(folder.path().join("orders.secret"), "mine").unwrap();
     let (code, _, error) = trackpost(folder.path(), &["init"]);
     assert!(
-        code == Some(1) && error.contains("orders.secret exists already; nothing was written"),
+        code == Some(1) && error.contains("orders.secret already exists; no file was written"),
         "{error}"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     std::fs::remove_file(folder.path().join("orders.secret")).unwrap();
     let (code, printed, error) = trackpost(folder.path(), &["init"]);
     assert_eq!(code, Some(0), "{error}");
-    assert!(printed.contains("put your API key in") && printed.contains("trackpost run"), "{printed}");
+    assert!(printed.contains("insert your API key") && printed.contains("trackpost run"), "{printed}");
     let (code, printed, _) = trackpost(folder.path(), &["check", "--config", "trackpost.toml"]);
     assert_eq!(code, Some(0), "{printed}");
     assert_eq!(trackpost(folder.path(), &["init", "--sandbox"]).0, Some(1));

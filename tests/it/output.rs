@@ -83,7 +83,7 @@ async fn a_full_device_is_a_failure_with_a_reason() {
             trackpost(&site.folder().join("trackpost.toml"), arguments).stdout(full()).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
-        assert!(printed.contains("the output can't be written: No space left"), "{arguments:?}: {printed}");
+        assert!(printed.contains("the output cannot be written: No space left"), "{arguments:?}: {printed}");
     }
 }
 

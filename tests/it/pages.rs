@@ -19,7 +19,7 @@ async fn the_page_of_an_empty_daemon_shows_the_next_step() {
     let page = server.ok("/").await;
     for said in [
         "Nothing needs attention",
-        "The configuration has no account",
+        "The configuration has no accounts",
         "trackpost labels add",
         "trackpost listen",
     ] {
@@ -222,7 +222,7 @@ async fn the_daemon_shows_its_accounts_and_subscribers() {
     let server = Server::at(addr);
     let page = server.ok("/").await;
     for expected in
-        ["Forecast", "of 60\u{202f}000", "orders", "/?state=active", "<svg", "Polls that brought a change"]
+        ["Forecast", "of 60\u{202f}000", "orders", "/?state=active", "<svg", "Polls with a change"]
     {
         assert!(page.contains(expected), "{expected}: {page}");
     }

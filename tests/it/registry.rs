@@ -412,7 +412,7 @@ async fn a_wrong_label_file_does_not_stop_start_or_reload() {
     assert_eq!(daemon.log().matches("label file left out").count(), 2, "logged once:\n{}", daemon.log());
     site.write("labels.d/semicolons.csv", "label_id,note\nse-1002,x\n");
     polled(&site, "se-1002").await;
-    daemon.logged("label file no longer left out", 1).await;
+    daemon.logged("label file can be read again", 1).await;
     daemon.stop().await;
     site.inspect();
 }

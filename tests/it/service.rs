@@ -357,7 +357,7 @@ async fn reload_prints_its_result() {
     let site = site("[\"se-1\"]").await;
     let reload = async || site.try_command(&["reload"]).await;
     let (done, _, printed) = reload().await;
-    assert!(!done && printed.contains("no trackpost runs on the database"), "{printed}");
+    assert!(!done && printed.contains("no daemon runs on the database"), "{printed}");
 
     let daemon = running(&site).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\", \"se-2\"]", ""));

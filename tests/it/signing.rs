@@ -229,7 +229,9 @@ async fn check_prints_the_rsa_keys_and_the_key_set_url() {
     assert!(ok, "{output}{error}");
     let url = format!("http://{}/jwks", place.http);
     assert!(
-        output.contains(&format!("RSA key {KEY_ID_B} (also known: {KEY_ID_A}); published at {url}")),
+        output.contains(&format!(
+            "RSA signatures: key {KEY_ID_B} (also published: {KEY_ID_A}); published at {url}"
+        )),
         "{output}"
     );
     let (_, json, _) = place.site.try_command(&["check", "--json"]).await;

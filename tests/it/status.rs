@@ -147,7 +147,7 @@ async fn a_removed_or_disabled_subscriber_is_reported_while_deliveries_wait() {
     assert_eq!(kinds(&status["attention"]), ["daemon", "subscriber"], "{status}");
     let (_, printed, _) = site.run_command(&["status"]);
     assert!(
-        printed.contains("subscriber orders: gone from the configuration while deliveries wait"),
+        printed.contains("subscriber orders: removed from the configuration, but has pending deliveries"),
         "{printed}"
     );
 }
@@ -182,7 +182,7 @@ async fn lists_filter_labels_and_deliveries() {
     let (code, _, error) = site.run_command(&["explain", &number]);
     assert!(code == Some(1) && error.contains("several labels"), "{error}");
     let (code, _, error) = site.run_command(&["labels", "show", "9400NONE"]);
-    assert!(code == Some(1) && error.contains("no registered label has it"), "{error}");
+    assert!(code == Some(1) && error.contains("no registered label has this"), "{error}");
 
     let of = |more: &[&str]| lines(&site, &[&["deliveries", "list", "--json"], more].concat());
     let all = of(&[]);

@@ -13,7 +13,7 @@ pub struct Demo {
     /// Number of parcels.
     #[arg(long, default_value_t = 12, value_name = "N")]
     pub parcels: u32,
-    /// Approximate duration.
+    /// Approximate duration in seconds.
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub seconds: u32,
     /// Seed; the same seed gives the same parcels.
@@ -29,25 +29,25 @@ pub struct Demo {
 
 #[derive(Debug, Section)]
 pub struct Sandbox {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// Speed of the parcels; 1 is real time.
+    /// Speed of the parcels, as a multiple of real time.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub time_factor: f64,
     /// Seed of parcels and faults.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
-    /// API key to accept (repeatable); without it any key.
+    /// Accepted API key (repeatable); without it, every key is accepted.
     #[arg(long, value_name = "KEY")]
     pub api_key: Vec<String>,
-    /// Requests a minute before it answers 429; 0: no limit.
+    /// Maximum number of requests a minute; above it, the sandbox answers 429; 0: no limit.
     #[arg(long, default_value_t = 200, value_name = "N")]
     pub requests_per_minute: u32,
-    /// Number of parcels at the start: se-1, se-2, … Without any labels, every requested id gets a parcel.
+    /// Number of parcels at the start: se-1, se-2, … If the sandbox has no labels, every requested id gets a parcel.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub parcels: u32,
-    /// New labels an hour in real time, listed by GET /v2/labels; one in 20 is voided later.
+    /// Number of new labels per hour of real time, listed by GET /v2/labels; one in 20 is voided later.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub labels_per_hour: u32,
     /// Plays recorded journeys (JSON Lines), as trackpost history --journeys prints them.
@@ -69,13 +69,13 @@ pub struct Sandbox {
 
 #[derive(Debug, Section)]
 pub struct Listen {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port.
     #[arg(long, default_value = "127.0.0.1:9787", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// Signing secret, whsec_… (repeatable while rotating); without it nothing is verified.
+    /// Signing secret, whsec_… (repeatable, for rotation); without it, signatures are not verified.
     #[arg(long, env = "TRACKPOST_LISTEN_SECRET", hide_env_values = true)]
     pub secret: Vec<String>,
-    /// Status to answer with.
+    /// HTTP status of the answers.
     #[arg(long, default_value_t = 200, value_name = "CODE", value_parser = clap::value_parser!(u16).range(200..=599))]
     pub status: u16,
     /// Prints one JSON object per callback.
@@ -98,10 +98,10 @@ pub struct Verify {
     /// Header as received, such as "webhook-id: msg_1" (repeatable).
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     pub header: Vec<String>,
-    /// Body as received; - or nothing reads stdin.
+    /// File with the body as received; - or no file: stdin.
     #[arg(value_name = "FILE")]
     pub body: Option<PathBuf>,
-    /// Time to check against, in seconds since 1970; without it now.
+    /// Time at which the signature is checked, in seconds since 1970; without it, now.
     #[arg(long, value_name = "SECONDS")]
     pub at: Option<i64>,
     #[command(flatten)]
@@ -117,10 +117,10 @@ pub struct OtherSignatureArgs {
     /// Also checks the plain hex HMAC, with this secret.
     #[arg(long, env = "TRACKPOST_HMAC_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub hmac_secret: Option<String>,
-    /// Header with the HMAC.
+    /// Name of the header with the HMAC.
     #[arg(long, value_name = "NAME", default_value = "X-Hub-Signature-256")]
     pub hmac_header: String,
-    /// Text before the hex digits.
+    /// Text before the hex digits in that header.
     #[arg(long, value_name = "TEXT", default_value = hmac_header::PREFIX)]
     pub hmac_prefix: String,
 }
@@ -130,7 +130,7 @@ pub struct Simulate {
     /// Plays recorded journeys (JSON Lines), as trackpost history --journeys prints them.
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
     pub journeys: Option<PathBuf>,
-    /// Number of journeys to generate, within a year.
+    /// Number of journeys to generate, spread over a year.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub generate: Option<u32>,
     /// Seed; the same seed gives the same journeys and the same jitter.
@@ -139,7 +139,7 @@ pub struct Simulate {
     /// default (the compiled-in cadence), hourly, fixed:2h, or a configuration file with a cadence (repeatable).
     #[arg(long, value_name = "POLICY")]
     pub policy: Vec<String>,
-    /// Requests in any 60 s, 1 to 60000.
+    /// Maximum number of requests in any 60 s, 1 to 60000.
     #[arg(long, default_value_t = 160, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub requests_per_minute: u32,
     /// Prints one JSON object per policy.

@@ -8,7 +8,7 @@ macro_rules! examples {
 
 examples! {
     TRACKPOST: "trackpost demo", "trackpost init --sandbox", "trackpost status";
-    INIT("Nothing is overwritten. On a terminal it asks for the API key, unless one is given; everything else has a default."):
+    INIT("Existing files are not overwritten."):
         "trackpost init", "trackpost init --sandbox";
     RUN: "trackpost run", "RUST_LOG=debug trackpost run --config ./trackpost.toml";
     RELOAD: "trackpost reload", "trackpost reload --config ./trackpost.toml";
@@ -44,12 +44,12 @@ examples! {
         "trackpost subscribers pause orders --config ./trackpost.toml";
     SUBSCRIBERS_RESUME: "trackpost subscribers resume orders",
         "trackpost subscribers resume orders --config ./trackpost.toml";
-    REPLAY("Same webhook-id, same body, fresh signature. Within a label, repeated messages go before waiting ones."):
+    REPLAY("The webhook-id and the body stay the same; the signature is new. Within a label, replayed messages go before waiting ones."):
         "trackpost replay --subscriber orders --since 2d --dry-run",
         "trackpost replay --subscriber orders --since 2026-11-26 --until 2026-11-27 --rate 20";
-    BACKUP("The daemon keeps running. The copy is verified, only its owner can read it, and nothing is overwritten."):
+    BACKUP("The daemon keeps running. The copy is verified, only its owner can read it, and no file is overwritten."):
         "trackpost backup /var/backups/trackpost.db", "trackpost backup ./trackpost-today.db";
-    SIMULATE("Without --journeys and --generate: 2,000 generated journeys. Without --policy: default, hourly and fixed:2h."):
+    SIMULATE("Without --journeys and --generate, 2,000 journeys are generated. Without --policy, default, hourly and fixed:2h are compared."):
         "trackpost simulate --generate 1000 --policy default --policy fixed:2h",
         "trackpost simulate --journeys own.jsonl --policy ./trackpost.toml";
     JWKS: "trackpost jwks", "trackpost jwks > keys.json";

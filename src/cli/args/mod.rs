@@ -47,7 +47,7 @@ pub enum Verb {
     /// Reloads the configuration of the running daemon, and prints the result.
     #[command(after_help = e::RELOAD)]
     Reload,
-    /// Reads the whole configuration, reports every fault, and prints what would run.
+    /// Reads the configuration, reports every fault, and prints the accounts, labels and subscribers.
     #[command(after_help = e::CHECK)]
     Check(Check),
     /// Shows trackpost at work within a minute: sandbox, daemon and receiver on loopback.
@@ -74,7 +74,7 @@ pub enum Verb {
     /// Lists, shows and retries deliveries.
     #[command(subcommand, after_help = e::DELIVERIES)]
     Deliveries(Deliveries),
-    /// Prints one screen: problems, accounts, labels, subscribers, and whether a daemon runs.
+    /// Prints problems, accounts, labels, subscribers, and whether a daemon runs.
     #[command(after_help = e::STATUS)]
     Status(Listing),
     /// Lists the accounts with their status and their use of the quota.
@@ -83,7 +83,7 @@ pub enum Verb {
     /// Lists, pings, pauses and resumes subscribers.
     #[command(subcommand, after_help = e::SUBSCRIBERS)]
     Subscribers(Subscribers),
-    /// Sends stored messages to a subscriber again.
+    /// Sends stored messages again to a subscriber.
     #[command(after_help = e::REPLAY)]
     Replay(Replay),
     /// Writes a consistent copy of the live database.
@@ -108,7 +108,7 @@ pub struct Init {
     /// Writes a configuration that runs against trackpost sandbox, without any API key.
     #[arg(long)]
     pub sandbox: bool,
-    /// ShipStation API key.
+    /// ShipStation API key; without it, init prompts for the key on a terminal.
     #[arg(long, env = "TRACKPOST_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<String>,
     /// URL of the subscriber.
@@ -121,7 +121,7 @@ pub struct Check {
     /// Sends nothing (the default).
     #[arg(long, conflicts_with = "online")]
     pub offline: bool,
-    /// Also makes one request per account, one more where labels are discovered, and one ping per subscriber.
+    /// Also sends one request per account (two with discovery) and one ping per subscriber.
     #[arg(long)]
     pub online: bool,
     /// Prints one JSON object instead of text.

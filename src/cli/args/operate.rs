@@ -24,10 +24,10 @@ pub enum Labels {
     /// Registers labels by hand, in addition to the label files.
     #[command(after_help = e::LABELS_ADD)]
     Add {
-        /// Label ids; - reads ids, CSV or JSON Lines from stdin, also what labels list --json prints.
+        /// Label ids; - reads ids, CSV, JSON Lines or the output of labels list --json from stdin.
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
-        /// Account of the labels; needed where several are configured.
+        /// Account of the labels; required if several accounts are configured.
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
         #[command(flatten)]
@@ -39,17 +39,17 @@ pub enum Labels {
         /// Label ids.
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
-        /// Account of the labels; needed where several have the id.
+        /// Account of the labels; required if several accounts have a label with this id.
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
     },
-    /// Makes labels due now.
+    /// Makes labels due now: they are polled as soon as the quota allows.
     #[command(after_help = e::LABELS_POLL)]
     Poll {
         /// Label ids.
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
-        /// Account of the labels; needed where several have the id.
+        /// Account of the labels; required if several accounts have a label with this id.
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
         /// Waits up to a minute for the running daemon to poll them, and prints the result.
@@ -78,7 +78,7 @@ pub struct OfLabel {
     /// Label id, or a tracking number that only one label has.
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Account of the label; needed where several have the id.
+    /// Account of the label; required if several accounts have a label with this id.
     #[arg(long, value_name = "NAME")]
     pub account: Option<String>,
     #[command(flatten)]
@@ -90,7 +90,7 @@ pub struct History {
     /// Label id, or a tracking number that only one label has.
     #[arg(value_name = "ID", required_unless_present = "journeys")]
     pub id: Option<String>,
-    /// Account of the label; needed where several have the id.
+    /// Account of the label; required if several accounts have a label with this id.
     #[arg(long, value_name = "NAME")]
     pub account: Option<String>,
     /// Prints journeys for simulate and sandbox (JSON Lines): of the label, or of all labels.
@@ -117,7 +117,7 @@ pub enum Deliveries {
     /// Makes deliveries due now; a delivered or dead one is sent again.
     #[command(after_help = e::DELIVERIES_RETRY)]
     Retry {
-        /// Deliveries (dlv_5 or 5), or messages (msg_…): to all their subscribers.
+        /// Deliveries (dlv_5 or 5), or messages (msg_…): all their deliveries.
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
@@ -134,16 +134,16 @@ pub struct DeliveryList {
     /// Only deliveries in this state.
     #[arg(long, value_name = "STATE", value_parser = ["pending", "delivered", "dead"])]
     pub state: Option<String>,
-    /// Only this type of message, such as tracking.delivered, or all that begin alike, such as tracking.event.*
+    /// Only messages of this type, such as tracking.delivered; * at the end stands for any text, as in tracking.event.*
     #[arg(long, value_name = "TYPE")]
     pub r#type: Option<String>,
-    /// At most this many, the newest.
+    /// Maximum number of deliveries; the newest ones are listed.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Created at or after: RFC 3339, a day (2026-11-27, yesterday; UTC), or this long ago (2h, 2d).
+    /// Only deliveries created at or after this time: RFC 3339, a day (2026-11-27, yesterday; UTC), or an age (2h, 2d).
     #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
     pub since: Option<Moment>,
-    /// Keeps running and prints every delivery again when it changes; Ctrl-C ends it.
+    /// Keeps running and prints each delivery that is new or has changed; Ctrl-C ends it.
     #[arg(long)]
     pub watch: bool,
     #[command(flatten)]
@@ -152,26 +152,26 @@ pub struct DeliveryList {
 
 #[derive(Debug, Section)]
 pub struct Replay {
-    /// Subscriber to send to.
+    /// Name of the subscriber.
     #[arg(long, value_name = "NAME")]
     pub subscriber: String,
-    /// Created at or after: RFC 3339, a day (2026-11-27, yesterday; UTC), or this long ago (2h, 2d).
+    /// Only messages created at or after this time: RFC 3339, a day (2026-11-27, yesterday; UTC), or an age (2h, 2d).
     #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
     pub since: Option<Moment>,
-    /// Created before: in the same forms.
+    /// Only messages created before this time, in the same formats as --since.
     #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
     pub until: Option<Moment>,
     /// Only messages of this label.
     #[arg(long, value_name = "ID")]
     pub label: Option<String>,
-    /// Only messages in this state, pings included. Without it: delivered and dead messages, and messages that the
-    /// subscriber selects but that were never queued for it.
+    /// Only messages whose delivery is in this state, also pings. Without it: delivered and dead messages, and messages
+    /// that match the subscriber's events but were never queued for it.
     #[arg(long, value_name = "STATE", value_parser = ["pending", "delivered", "dead"])]
     pub state: Option<String>,
-    /// Queues nothing: counts, and prints the first and the last message.
+    /// Queues nothing; prints the number of messages, the first one and the last one.
     #[arg(long)]
     pub dry_run: bool,
-    /// Sends about this many messages a second; without it as fast as the subscriber takes them.
+    /// Approximate number of messages to send per second; without it, as fast as the subscriber accepts them.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rate: Option<u32>,
 }
@@ -188,7 +188,7 @@ pub enum Subscribers {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Stops sending until it is resumed; deliveries are kept.
+    /// Stops sending to a subscriber until it is resumed; its deliveries are kept.
     #[command(after_help = e::SUBSCRIBERS_PAUSE)]
     Pause {
         /// Name of the subscriber.

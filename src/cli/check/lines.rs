@@ -119,12 +119,12 @@ impl AccountLine {
         let warn = |key: &str, limit: &str, share: f64| {
             let (name, labels) = (&self.name, self.labels);
             let problem = format!(
-                "the {labels} labels of the account need {:.0} % of {limit}, with all of them in transit: all waits \
+                "if all are in transit, the {labels} labels of the account need {:.0} % of {limit}: all intervals \
                  stretch by that factor",
                 share * 100.0
             );
             Fault::new("forecast", format!("accounts.{name}.{key}"), problem)
-                .hint("raise it if the plan allows, or use longer intervals in [cadence]")
+                .hint("raise it if your ShipStation plan allows more, or use longer intervals in [cadence]")
         };
         let budget = self.share_of_budget.filter(|share| *share > 1.0);
         let limit = (self.share_of_limit > 1.0).then(|| {
@@ -144,7 +144,7 @@ impl AccountLine {
         let labels = self.labels as u64;
         (take > FIRST_POLLS).then(|| {
             format!(
-                "account {}, if none was polled yet: {}",
+                "account {}, if none of its labels was polled before: {}",
                 self.name,
                 first_polls_in_words(labels, Some(take))
             )
@@ -162,7 +162,7 @@ impl AccountLine {
             format!("{} a minute{budget}", self.requests_per_minute),
             match &self.discover {
                 DiscoverLine { enabled: true, interval, lookback } => {
-                    format!("{}, and new ones every {interval}, at first {lookback} back", self.labels)
+                    format!("{}; discovery every {interval}, lookback {lookback}", self.labels)
                 }
                 DiscoverLine { enabled: false, .. } => self.labels.to_string(),
             },
@@ -181,12 +181,12 @@ impl SigningLine {
         let (signs, others) = self.key_ids.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
         let others = match others {
             [] => String::new(),
-            others => format!(" (also known: {})", others.join(", ")),
+            others => format!(" (also published: {})", others.join(", ")),
         };
         match &self.jwks {
-            Some(url) => format!("signs with RSA key {signs}{others}; published at {url}"),
+            Some(url) => format!("RSA signatures: key {signs}{others}; published at {url}"),
             None => format!(
-                "signs with RSA key {signs}{others}; http.listen is \"\", so publish what trackpost jwks prints"
+                "RSA signatures: key {signs}{others}; http.listen is \"\", so publish the output of trackpost jwks"
             ),
         }
     }
@@ -225,7 +225,7 @@ impl ForecastLine {
             share => format!("{share:.1}"),
         };
         format!(
-            "forecast, with all labels in transit: about {:.0} polls a day, {share} % of the limit; half of all \
+            "forecast if all labels are in transit: about {:.0} polls a day, {share} % of the limit; half of all \
              deliveries are noticed within {delay}",
             self.polls_per_day
         )

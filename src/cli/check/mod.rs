@@ -36,7 +36,7 @@ pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
     if report.ok {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Failure::new("the configuration has no faults, but an account or a subscriber failed"))
+    Err(Failure::new("the configuration has no faults, but a request to an account or a subscriber failed"))
 }
 
 fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
@@ -47,7 +47,7 @@ fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Fa
         CheckReport::of_faults(faults).print_faults();
     }
     let failure = Failure::new(format!(
-        "the configuration has {}; nothing would start",
+        "the configuration has {}, so the daemon would not start",
         output::counted(count as u64, "fault")
     ));
     Err(if super::is_missing(path) { failure.hint(super::NO_CONFIGURATION) } else { failure })

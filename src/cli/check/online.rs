@@ -75,14 +75,14 @@ async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding 
     let now = clock::now();
     let request = ListRequest { created_from: now, page: 1, page_size: 1, voided_only: false };
     let (ok, detail) = match client.list(account, url, request, now).await {
-        Ok(_) => (true, format!("the list of labels answers at {url}")),
+        Ok(_) => (true, format!("the list of labels can be read at {url}")),
         Err(reading @ (Reading::Throttled { .. } | Reading::CarrierThrottled { .. })) => {
             (true, format!("the rate limit is used up: {}", detail(&reading)))
         }
         Err(reading @ Reading::Unauthorized { .. }) => {
-            (false, format!("the key may not read the list of labels: {}", detail(&reading)))
+            (false, format!("the key is not allowed to read the list of labels: {}", detail(&reading)))
         }
-        Err(reading) => (false, format!("no list of labels: {}", detail(&reading))),
+        Err(reading) => (false, format!("the list of labels cannot be read: {}", detail(&reading))),
     };
     Finding { what: "discovery", name: account.name.to_string(), ok, detail }
 }
@@ -96,18 +96,18 @@ fn classify(reading: &Reading, label: &LabelId) -> (bool, String) {
     let detail = detail(reading);
     match reading {
         Reading::Answer { .. } | Reading::SameBytes => {
-            (true, format!("reachable, the key is accepted; it knows {label}"))
+            (true, format!("reachable, the key is accepted; label {label} exists"))
         }
-        Reading::Refused { .. } => (true, format!("reachable, the key is accepted; for {label} {detail}")),
+        Reading::Refused { .. } => (true, format!("reachable, the key is accepted; label {label}: {detail}")),
         Reading::Throttled { .. } | Reading::CarrierThrottled { .. } => {
-            (true, "reachable; the rate limit is used up, so the key was perhaps not checked".to_owned())
+            (true, "reachable; the rate limit is used up, so the API may not have checked the key".to_owned())
         }
         Reading::Unauthorized { .. } => (false, format!("the key is not accepted: {detail}")),
         Reading::WrongEndpoint { .. } => (false, format!("base_url or tracking_path is wrong: {detail}")),
-        Reading::Garbled { .. } => (false, format!("the answer is not that of ShipStation: {detail}")),
+        Reading::Garbled { .. } => (false, format!("the answer is not one of ShipStation: {detail}")),
         Reading::ServerError { .. } => (false, format!("reachable, but {detail}")),
         Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reachable: {detail}")),
-        Reading::OurFault { .. } => (false, format!("no request made: {detail}")),
+        Reading::OurFault { .. } => (false, format!("no request was sent: {detail}")),
     }
 }
 

@@ -91,11 +91,11 @@ impl CheckReport {
         }
         if !self.accounts.is_empty() {
             let rows: Vec<_> = self.accounts.iter().map(AccountLine::row).collect();
-            table::print(["ACCOUNT", "READS", "LIMIT", "LABELS"], &[], &rows);
+            table::print(["ACCOUNT", "TRACKING URL", "LIMIT", "LABELS"], &[], &rows);
         }
         if !self.subscribers.is_empty() {
             let rows: Vec<_> = self.subscribers.iter().map(SubscriberLine::row).collect();
-            table::print(["SUBSCRIBER", "POSTS TO", "FORMAT", "EVENTS", "NOTE"], &["FORMAT"], &rows);
+            table::print(["SUBSCRIBER", "URL", "FORMAT", "EVENTS", "NOTE"], &["FORMAT"], &rows);
         }
         if let Some(signing) = &self.signing {
             output::line(signing.shown());

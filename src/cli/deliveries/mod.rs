@@ -76,8 +76,8 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
     let at = clock::now();
     if store.retry(delivery.row, at).await? == 0 {
         let id = &delivery.delivery_id;
-        return Err(Failure::new(format!("{id} changed at this moment")).hint(format!(
-            "it may have been delivered: see trackpost deliveries show {id}, then retry again"
+        return Err(Failure::new(format!("{id} changed before it could be queued")).hint(format!(
+            "check with trackpost deliveries show {id} whether it was delivered; if not, retry it again"
         )));
     }
     let Some(queued) = store.deliveries_named(&[delivery.row], None).await?.pop() else { return Ok(to) };

@@ -75,7 +75,7 @@ impl FaultSequence {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());
-                (FaultStep::Throttled, format!("the API accepts requests again ({answered} × 429)"))
+                (FaultStep::Throttled, format!("the API answers 200 again, after {answered} × 429"))
             }
             FaultStep::Throttled if share >= FAILING => {
                 let labels = victims(progress);
@@ -83,7 +83,7 @@ impl FaultSequence {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     stage.sandbox.script_once(label.as_str(), server_error);
                 }
-                let line = format!("the API answers 500 about {}", listed(&labels));
+                let line = format!("the API answers 500 for {}", listed(&labels));
                 (FaultStep::Failing { labels, since: passed }, line)
             }
             FaultStep::Failing { labels, since } => {
@@ -98,16 +98,16 @@ impl FaultSequence {
                     stage.store.poll_now(&key, clock::now()).await?;
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
-                let line = format!("an operator polls now: trackpost labels poll {}", ids.join(" "));
+                let line = format!("operator command: trackpost labels poll {}", ids.join(" "));
                 (FaultStep::PolledAgain, line)
             }
             FaultStep::PolledAgain if share >= REFUSING => {
                 stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
-                let line = "the receiver answers 500: trackpost repeats the callbacks";
+                let line = "the receiver answers 500: trackpost retries the deliveries";
                 (FaultStep::Refusing, line.to_owned())
             }
             FaultStep::Refusing if refused >= REFUSED_CALLBACKS => {
-                (FaultStep::Over, format!("the receiver accepts again ({refused} × 500)"))
+                (FaultStep::Over, format!("the receiver answers 200 again, after {refused} × 500"))
             }
             _ => return Ok(None),
         };

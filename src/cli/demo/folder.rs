@@ -31,8 +31,11 @@ impl Folder {
         let path = path.canonicalize().map_err(|error| cannot("--keep", path, &error))?;
         for name in [DATABASE, CONFIG, LABELS] {
             if path.join(name).exists() {
-                return Err(Failure::new(format!("--keep {}: {name} is there already", path.display()))
-                    .hint("the demo starts with an empty folder: name another one"));
+                return Err(Failure::new(format!(
+                    "--keep {}: the folder already contains {name}",
+                    path.display()
+                ))
+                .hint("name an empty folder or a new one"));
             }
         }
         Ok(Self { path, kept: true })
@@ -97,6 +100,6 @@ mod tests {
         drop(folder);
         assert!(path.exists());
         let error = Folder::open(Some(&keep)).unwrap_err().to_string();
-        assert!(error.contains("trackpost.db is there already"), "{error}");
+        assert!(error.contains("the folder already contains trackpost.db"), "{error}");
     }
 }

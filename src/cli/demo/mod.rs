@@ -75,23 +75,24 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     finish(stage, &mut screen, played?, watch, what.json)
 }
 
-fn ended(who: &str, error: Option<std::io::Error>) -> Failure {
+fn ended(what: &str, error: Option<std::io::Error>) -> Failure {
     let why = error.map(|error| format!(": {error}")).unwrap_or_default();
-    Failure::new(format!("{who} ended by itself{why}"))
+    Failure::new(format!("{what} ended unexpectedly{why}"))
 }
 
 fn intro(stage: &DemoHandles, seconds: u32) -> String {
-    let health =
-        stage.health_url.as_deref().map(|url| format!("\nIts health is at {url}.")).unwrap_or_default();
+    let health = stage.health_url.as_deref().map(|url| format!("\nHealth: {url}")).unwrap_or_default();
     let found = (0..stage.plan.parcels.len()).filter(|index| settings::is_discovered(*index)).count();
     let found = match found {
         0 => String::new(),
-        found => format!("\nIt finds {found} of the labels by itself, in the account's list."),
+        found => format!(
+            "\nDiscovery finds {found} of the labels in the account's list; a label file has the others."
+        ),
     };
     format!(
-        "{} parcels travel for days in about {seconds} s. The real daemon polls a fake ShipStation at {}.\
-         {health}{found}\n\
-         It posts signed callbacks to two subscribers at {}, which verify them.\n",
+        "trackpost polls {} parcels of a fake ShipStation at {}. Their journeys of several days take about {seconds} s.\
+         {found}\n\
+         It posts signed callbacks to two subscribers at {}; the receiver verifies every signature.{health}\n",
         stage.plan.parcels.len(),
         stage.sandbox_url,
         stage.receiver_url,
@@ -126,7 +127,9 @@ async fn play(
         stage.receiver.with_accepted(|accepted| screen.draw(&stage.plan, accepted, passed))?;
         match remaining(stage, &progress, pending) {
             None if faults.is_over() => break None,
-            remaining if passed >= timeout => break remaining.or(Some("the receiver".to_owned())),
+            remaining if passed >= timeout => {
+                break remaining.or(Some("some faults were not injected".to_owned()));
+            }
             _ => {}
         }
     };
@@ -136,7 +139,7 @@ async fn play(
 /// Describes the unfinished work.
 fn remaining(stage: &DemoHandles, progress: &[LabelProgress], pending: u64) -> Option<String> {
     if progress.len() < stage.plan.parcels.len() || !stage.sandbox.all_ended() {
-        return Some("the parcels are on their way".to_owned());
+        return Some("some parcels have not arrived".to_owned());
     }
     let on_the_way: Vec<&str> = progress
         .iter()
@@ -144,9 +147,9 @@ fn remaining(stage: &DemoHandles, progress: &[LabelProgress], pending: u64) -> O
         .map(|label| label.label_id.as_str())
         .collect();
     if let [first, ..] = on_the_way[..] {
-        return Some(format!("{} labels are not finished, {first} among them", on_the_way.len()));
+        return Some(format!("{} labels are not finished, such as {first}", on_the_way.len()));
     }
-    (pending > 0).then(|| format!("{pending} callbacks are not delivered"))
+    (pending > 0).then(|| format!("{pending} deliveries are pending"))
 }
 
 fn finish(
@@ -158,7 +161,8 @@ fn finish(
 ) -> Result<ExitCode, Failure> {
     let DemoResult { rows, unfinished } = played;
     let found = stage.audit(&rows);
-    let failure = unfinished.map(|what| format!("time is up: {what}")).or_else(|| broken(&found));
+    let failure =
+        unfinished.map(|what| format!("the demo did not finish in time: {what}")).or_else(|| broken(&found));
     if failure.is_some() {
         stage.folder.keep();
     }

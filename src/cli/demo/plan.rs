@@ -55,11 +55,17 @@ pub struct DemoPlan {
 impl DemoPlan {
     pub fn new(what: &args::Demo, now: Timestamp) -> Result<Self, Failure> {
         if !(1..=MOST_PARCELS).contains(&what.parcels) {
-            return Err(Failure::usage(format!("--parcels {}: from 1 to {MOST_PARCELS}", what.parcels)));
+            return Err(Failure::usage(format!(
+                "--parcels {}: must be from 1 to {MOST_PARCELS}",
+                what.parcels
+            )));
         }
         if !SECONDS.contains(&what.seconds) {
             let (least, most) = (SECONDS.start(), SECONDS.end());
-            return Err(Failure::usage(format!("--seconds {}: from {least} to {most}", what.seconds)));
+            return Err(Failure::usage(format!(
+                "--seconds {}: must be from {least} to {most}",
+                what.seconds
+            )));
         }
         let parcels: Vec<DemoParcel> = labels(what.parcels)?
             .into_iter()
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn refuses_numbers_out_of_range() {
-        assert_eq!(plan(0, 20).unwrap_err(), "error: --parcels 0: from 1 to 2000");
-        assert_eq!(plan(12, 1).unwrap_err(), "error: --seconds 1: from 5 to 3600");
+        assert_eq!(plan(0, 20).unwrap_err(), "error: --parcels 0: must be from 1 to 2000");
+        assert_eq!(plan(12, 1).unwrap_err(), "error: --seconds 1: must be from 5 to 3600");
     }
 }

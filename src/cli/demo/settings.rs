@@ -34,8 +34,8 @@ pub fn config(plan: &DemoPlan, addresses: &Addresses<'_>) -> String {
         let _ = writeln!(rows, "{row} = {{ intervals = [{interval}] }}");
     }
     format!(
-        r#"# Written by `trackpost demo`. The addresses were those of the demo's sandbox and receiver, which are gone:
-# put your own in, or start some with `trackpost sandbox` and `trackpost listen`.
+        r#"# Written by `trackpost demo`. The addresses are those of the demo's sandbox and receiver, which have stopped. Replace
+# them, or start `trackpost sandbox` and `trackpost listen` there.
 
 [store]
 path = {database}
@@ -48,7 +48,7 @@ base_url = "{base_url}"
 api_key = "{api_key}"
 requests_per_minute = 60000 # the demo's days pass in seconds; a real account has 200
 
-# Every third label is in no file: it is found in the account's list.
+# Every third label is in no label file: discovery finds it in the account's list.
 [accounts.main.discover]
 enabled = true
 interval = "1s"
@@ -57,8 +57,8 @@ lookback = "60d"
 [registration]
 files = ["{LABELS}"]
 
-# So that polls keep up with parcels that travel {factor:.0} times faster than real ones. Leave [cadence] out of a
-# configuration of your own: the defaults are made for real parcels.
+# Short intervals, because these parcels travel {factor:.0} times faster than real ones. Omit [cadence] in your own
+# configuration: the defaults fit real parcels.
 [cadence]
 settle = [{settle}]
 {rows}out_for_delivery = {{ intervals = [{out}] }}

@@ -75,12 +75,12 @@ impl DemoSummary {
             .answers
             .iter()
             .filter(|(status, _)| **status != 200)
-            .map(|(status, count)| format!("{count} answered {status}"))
+            .map(|(status, count)| format!("{count} × {status}"))
             .collect();
         let troubled = if troubled.is_empty() { String::new() } else { format!("  {}", troubled.join(", ")) };
         let refused = match self.refused {
             0 => String::new(),
-            count => format!("  {count} more were refused with 500 and repeated under their ids"),
+            count => format!("  {count} more attempts were answered 500 and repeated with the same ids"),
         };
         let note = if self.kept { "" } else { "  (removed; --keep DIR keeps it)" };
         let mut text = String::new();
@@ -90,12 +90,12 @@ impl DemoSummary {
         };
         row("parcels", &self.parcels, &self.ends);
         row("polls", &self.polls, &troubled);
-        row("events", &self.events, "  carrier events found");
+        row("events", &self.events, "  distinct carrier events received");
         row("callbacks", &self.callbacks, &refused);
         row("verified", &self.verified, "  valid signatures");
-        row("missed", &self.missed, "");
-        row("duplicated", &self.duplicated, "");
-        row("invented", &self.invented, "");
+        row("missed", &self.missed, "  events or messages that did not arrive");
+        row("duplicated", &self.duplicated, "  events or messages with a second id or body");
+        row("invented", &self.invented, "  events or messages that the API or the database does not have");
         let _ = writeln!(text, "  database      {}{note}", self.database);
         text.push_str(&faults(found));
         text.push_str(&next(stage, self.kept));
@@ -107,7 +107,7 @@ fn next(stage: &DemoHandles, kept: bool) -> String {
     if !kept {
         return "\nNext steps\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
              trackpost check --config FILE   checks your own configuration, and prints what would run\n  \
-             trackpost run --config FILE     the daemon\n"
+             trackpost run --config FILE     runs the daemon\n"
             .to_owned();
     }
     let config = stage.folder.file(CONFIG);

@@ -84,7 +84,7 @@ pub async fn run(
     drop(counter.progress.take());
     if counter.rows == 0 {
         output::print_error(
-            "note: stdin had no rows, so nothing was registered; removed labels of a list are left out",
+            "note: stdin had no label to register; removed labels in the output of labels list --json are skipped",
         );
     }
     if counter.rejected == 0 {

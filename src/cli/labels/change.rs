@@ -37,9 +37,9 @@ async fn remove_one(
     match store.remove_by_hand(&key).await? {
         Removal::Removed => Ok(format!("{id}: removed; its history stays")),
         Removal::StillConfigured => Err(Failure::new(format!(
-            "{id} is in the configuration or in a label file, and stays registered"
+            "{id} is in the configuration or in a label file, so it stays registered"
         ))
-        .hint("remove it there; a running daemon notices changed label files by itself")),
+        .hint("remove it there; a running daemon reads changed label files by itself, and the configuration after trackpost reload")),
         Removal::Unknown => Err(Failure::new(format!("{id} is already removed"))),
     }
 }
@@ -74,7 +74,7 @@ async fn poll_one(
 }
 
 pub(super) fn removed(id: &str) -> Failure {
-    Failure::new(format!("{id} is removed and not polled"))
+    Failure::new(format!("{id} was removed, so it is not polled"))
         .hint(format!("trackpost labels add {id} registers it again"))
 }
 

@@ -35,7 +35,7 @@ pub async fn poll(
 ) -> Result<ExitCode, Failure> {
     if lock::daemon_pid(store.path()).is_none() {
         return Err(Failure::new("no daemon runs on this database, so nothing is polled").hint(
-            "start it (trackpost run), or omit --wait: the label is then polled when a daemon starts",
+            "start the daemon with trackpost run, or omit --wait: the label is polled when a daemon starts",
         ));
     }
     let mut code = ExitCode::SUCCESS;

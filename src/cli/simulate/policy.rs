@@ -33,8 +33,10 @@ impl NamedCadence {
                 Ok(Config::load_beside(Path::new(path), &Environment::default())?.config.cadence)
             }
             _ => {
-                return Err(Failure::usage(format!("--policy {name}: no such policy, and no such file"))
-                    .hint("default, hourly, fixed:2h, or a configuration file with [cadence]"));
+                return Err(Failure::usage(format!(
+                    "--policy {name}: not a known policy, and the file does not exist"
+                ))
+                .hint("default, hourly, fixed:2h, or a configuration file with [cadence]"));
             }
         };
         Ok(Self { name: name.to_owned(), cadence: cadence? })
@@ -55,7 +57,7 @@ mod tests {
         );
         assert_ne!(NamedCadence::named("default").unwrap().cadence, flat);
         for (name, expected) in
-            [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "no such policy")]
+            [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "not a known policy")]
         {
             let error = NamedCadence::named(name).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

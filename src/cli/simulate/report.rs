@@ -108,18 +108,18 @@ pub(super) fn print(reports: &[PolicyReport]) {
         "P50",
         "P95",
         "BEST MEAN",
-        "TIMES THAT",
-        "WEIGHED",
+        "MEAN/BEST",
+        "WEIGHTED",
         "SEEN",
         "MOST/60S",
     ];
-    let least = &["MOST/60S", "SEEN", "WEIGHED", "TIMES THAT", "P95"];
+    let least = &["MOST/60S", "SEEN", "WEIGHTED", "MEAN/BEST", "P95"];
     table::print(heading, least, &rows);
     output::line("");
     output::line(
-        "Delays run from a change to the poll that found it. BEST MEAN: the least mean delay that is possible with as \
-         many polls if the true rates are known; TIMES THAT: the mean as a multiple of it. WEIGHED: the same where a \
-         delivery counts as ten other changes.",
+        "Delays are measured from a change to the poll that found it. BEST MEAN: lower bound of MEAN, for as many polls \
+         and known rates of change. MEAN/BEST: MEAN divided by BEST MEAN. WEIGHTED: the same ratio if a delivery counts \
+         as ten other changes. SEEN: changes that a poll found. MOST/60S: most requests in any 60 s.",
     );
 }
 

@@ -92,7 +92,8 @@ pub(super) fn each_draft(
     outcome.map_err(|stopped| match stopped {
         Stopped::ByCaller(fault) => fault,
         Stopped::Unreadable { problem, hint } => {
-            let hint = hint.unwrap_or_else(|| "trackpost needs to read it".to_owned());
+            let hint =
+                hint.unwrap_or_else(|| "the user that runs trackpost must be able to read it".to_owned());
             Fault::new(place, "", problem).hint(hint)
         }
     })

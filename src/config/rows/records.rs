@@ -69,8 +69,8 @@ impl Header {
     fn draft<R: BufRead>(&self, records: &Records<R>) -> Result<UncheckedRow, RowFault> {
         if records.count != self.columns.len() {
             let (has, needs) = (records.count, self.columns.len());
-            let hint = "a value that contains a comma stands in quotes".to_owned();
-            let row_fault = RowFault::new(format!("has {has} cells where the header has {needs}"));
+            let hint = "put a value that contains a comma in quotes".to_owned();
+            let row_fault = RowFault::new(format!("has {has} cells, but the header has {needs}"));
             return Err(RowFault { hint: Some(hint), ..row_fault });
         }
         let mut draft = UncheckedRow::default();
@@ -106,9 +106,9 @@ fn no_label_id(columns: &[String]) -> Stopped {
     {
         Some(format!("its separator seems to be {name}: cells are separated by commas"))
     } else if let Some(meant) = columns.iter().find(|name| plain(name) == "labelid") {
-        Some(format!("the column {meant:?} is probably meant: name it label_id"))
+        Some(format!("rename the column {meant:?} to label_id"))
     } else if columns.iter().any(|name| name.parse::<LabelId>().is_ok()) {
-        Some("its first line is a row: put a header before it, such as label_id,order".to_owned())
+        Some("its first line is a row: put a header such as label_id,order before it".to_owned())
     } else {
         None
     };

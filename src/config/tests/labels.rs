@@ -118,10 +118,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
         ("semicolons.csv: has no column label_id", "its separator seems to be semicolons"),
         ("tabs.csv: has no column label_id", "its separator seems to be tabs"),
         ("sep-line.csv: has no column label_id", "separator line of a spreadsheet: remove it"),
-        (
-            "spaced-header.csv: has no column label_id",
-            "the column \"Label ID\" is probably meant: name it label_id",
-        ),
+        ("spaced-header.csv: has no column label_id", "rename the column \"Label ID\" to label_id"),
         ("no-header.csv: has no column label_id", "its first line is a row"),
         ("utf16.csv: is not UTF-8 text, but seems to be UTF-16", "save it as UTF-8"),
         ("utf16-no-mark.txt: is not UTF-8 text, but seems to be UTF-16", "save it as UTF-8"),
@@ -129,7 +126,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
         ("pipe.txt: is a FIFO", "only regular files are read"),
         ("zero.csv: is a device", "only regular files are read"),
         ("dangling.txt: is a link to a file that does not exist", "repair or remove the link"),
-        ("large.txt: has 300 MiB: at most 256 MiB are read", "several smaller files"),
+        ("large.txt: has 300 MiB: at most 256 MiB are read", "split it into smaller files"),
     ] {
         let line = report.lines().find(|line| line.contains(file));
         assert!(line.is_some_and(|line| line.contains(hint)), "{file} ({hint})\n{report}");

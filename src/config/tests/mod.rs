@@ -151,11 +151,11 @@ fn all_faults_are_reported_at_once_with_place_key_value_and_hint() {
         "store.keep_attempts = 20ms: is shorter than 100ms",
         "log.level = inof: is not a log level (hint: did you mean \"info\"?",
         "log.format = jsno: is not one of auto, pretty, journald, json (hint: did you mean \"json\"?",
-        "requests_per_minute = 0: is out of range (hint: 1 to 60000)",
-        "requests_per_month = -1: is out of range (hint: at least 0)",
+        "requests_per_minute = 0: is out of range (hint: write a number from 1 to 60000)",
+        "requests_per_month = -1: is out of range (hint: write at least 0)",
         "max_in_flight = 8: should be an integer, but is a string",
         "hint: did you mean \"tracking.delivered\"?",
-        "accounts[0] = mian: is not an account of this configuration (hint: did you mean \"main\"? known here: main)",
+        "accounts[0] = mian: is not an account of this configuration (hint: did you mean \"main\"? valid here: main)",
         "subscribers.a.url = http://8.8.8.8/x: is plain http to a public address",
     ] {
         assert!(report.contains(line), "{line}\n{report}");

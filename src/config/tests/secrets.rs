@@ -193,10 +193,11 @@ fn every_fault_has_a_hint() {
     for fault in place.faults() {
         assert!(fault.hint.is_some(), "{fault}");
     }
-    assert!(report.contains("verbose: is not a known key (hint: known here: path"), "{report}");
-    assert!(report.contains("log.level = verbose: is not a log level (hint: known here: "), "{report}");
+    assert!(report.contains("verbose: is not a known key (hint: valid here: path"), "{report}");
+    assert!(report.contains("log.level = verbose: is not a log level (hint: valid here: "), "{report}");
     for end in ["DE", "sp"] {
-        let line = format!("cadence.{end}: is not a known key (hint: DE and SP end the polling;");
+        let line =
+            format!("cadence.{end}: is not a known key (hint: a label in DE or SP is no longer polled;");
         assert!(report.contains(&line), "{report}");
     }
 }

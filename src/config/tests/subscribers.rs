@@ -292,7 +292,7 @@ fn an_api_key_needs_https_except_to_private_addresses() {
     for (url, warning) in [
         ("https://api.shipstation.com/v2", "ends with a version"),
         ("https://api.shipengine.com/v1/", "ends with a version"),
-        ("http://api.shipstation.com", "the API key can be read on the way"),
+        ("http://api.shipstation.com", "others on the network can read the API key"),
     ] {
         let warnings = with(url, "").loaded().warnings;
         assert!(warnings.len() == 1 && warnings[0].to_string().contains(warning), "{url} {warnings:?}");

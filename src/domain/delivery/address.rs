@@ -63,12 +63,12 @@ impl fmt::Display for RefusedAddress {
             write!(f, "{}, ", self.target)?;
         }
         let what = match self.rule {
-            _ if METADATA.contains(&self.target) => "a cloud metadata address: never sent to",
-            AddressRule::LinkLocal => "a link-local address: never sent to",
-            AddressRule::Metadata => "a cloud metadata address: never sent to",
-            AddressRule::Unspecified => "not the address of a host: never sent to",
-            AddressRule::Multicast => "a multicast address: never sent to",
-            AddressRule::Broadcast => "the broadcast address: never sent to",
+            _ if METADATA.contains(&self.target) => "a cloud metadata address, which is never allowed",
+            AddressRule::LinkLocal => "a link-local address, which is never allowed",
+            AddressRule::Metadata => "a cloud metadata address, which is never allowed",
+            AddressRule::Unspecified => "not the address of a host, which is never allowed",
+            AddressRule::Multicast => "a multicast address, which is never allowed",
+            AddressRule::Broadcast => "the broadcast address, which is never allowed",
             AddressRule::PlainHttp => "a public address: plain http needs allow_insecure = true",
         };
         write!(f, "{what} (rule: {})", self.rule.as_str())
@@ -281,16 +281,16 @@ mod tests {
         for (text, expected) in [
             (
                 "169.254.169.254",
-                "169.254.169.254 is a cloud metadata address: never sent to (rule: link-local)",
+                "169.254.169.254 is a cloud metadata address, which is never allowed (rule: link-local)",
             ),
             (
                 "::ffff:169.254.169.254",
-                "::ffff:169.254.169.254 is 169.254.169.254, a cloud metadata address: never sent to (rule: link-local)",
+                "::ffff:169.254.169.254 is 169.254.169.254, a cloud metadata address, which is never allowed (rule: link-local)",
             ),
-            ("fe80::1", "fe80::1 is a link-local address: never sent to (rule: link-local)"),
+            ("fe80::1", "fe80::1 is a link-local address, which is never allowed (rule: link-local)"),
             (
                 "fd00:ec2::254",
-                "fd00:ec2::254 is a cloud metadata address: never sent to (rule: cloud-metadata)",
+                "fd00:ec2::254 is a cloud metadata address, which is never allowed (rule: cloud-metadata)",
             ),
             (
                 "8.8.8.8",

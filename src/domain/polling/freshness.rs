@@ -200,7 +200,7 @@ impl fmt::Display for Figures {
         let (behind, stretch, lateness) = (self.behind.total(), self.stretch, self.lateness);
         write!(
             f,
-            "polls over 5m late: {behind}; all waits stretch by {stretch:.2}, polls are late by {lateness:.2} of their wait"
+            "polls more than 5m late: {behind}; stretch {stretch:.2}; mean lateness {lateness:.2} of the interval"
         )
     }
 }
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(
             figures.to_string(),
             "deliveries: 10, half noticed within 30m, 95 % within 2h; other events: 0; \
-             polls over 5m late: 3; all waits stretch by 1.25, polls are late by 0.25 of their wait"
+             polls more than 5m late: 3; stretch 1.25; mean lateness 0.25 of the interval"
         );
     }
 }

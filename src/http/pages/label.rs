@@ -110,10 +110,10 @@ fn none(id: &str, accounts: &[&str]) -> Response {
         "No such label",
         html! {
             @if accounts.is_empty() {
-                p { "No label " b { (id) } " is registered. Its id may differ: search by tracking number or metadata." }
+                p { "No label " b { (id) } " is registered. To find it under another id, search by tracking number or metadata." }
                 p { code { "trackpost labels add " (id) } " registers it." }
             } @else {
-                p { "The requested account has no label " b { (id) } "; there is one in: "
+                p { "The account has no label " b { (id) } ". Accounts that have one: "
                     @for account in accounts { (label_link(id, Some(account))) " (" (account) ") " } }
             }
         },
@@ -158,7 +158,7 @@ fn next(recorded: &Recorded, now: Timestamp) -> Markup {
         ul { @for reason in reasons(&recorded.facts(now)) { li { (reason) } } }
         h3 { "Last polls" }
         @if polls.is_empty() {
-            p { "No poll has changed anything or failed yet" @if recorded.label.last_polled_at.is_none() { ": it was never polled" } "." }
+            p { "No poll has found a change or failed yet" @if recorded.label.last_polled_at.is_none() { ": it was never polled" } "." }
         } @else {
             (table("Last polls", &["Polled", "Outcome", "Status", "Messages", "Detail"],
                 &polls.iter().rev().map(|poll| summary(poll, now)).collect::<Vec<_>>()))
@@ -184,7 +184,7 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
     }
     html! {
         @if events.len() > EVENTS as usize {
-            p { "The last " (EVENTS) " events; " code { "trackpost history" } " has all." }
+            p { "These are the last " (EVENTS) " events; " code { "trackpost history" } " prints all." }
         }
         ol.timeline reversed { @for event in events.iter().rev().take(EVENTS as usize) { (one(event, now)) } }
     }
@@ -224,7 +224,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
             div {
                 @match (occurred, &written) {
                     (Some(at), _) => (time_from(at, now)),
-                    (None, Some(written)) => { (written) " " small { "(as the carrier writes it)" } },
+                    (None, Some(written)) => { (written) " " small { "(as written by the carrier)" } },
                     (None, None) => span.muted { "no time" },
                 }
                 @if !place.is_empty() { " · " (place.join(", ")) }
@@ -285,7 +285,7 @@ fn message_list(
         } };
     }
     html! {
-        @if messages.len() >= MESSAGES as usize { p { "The last " (MESSAGES) " messages; " code { "trackpost history" } " has all." } }
+        @if messages.len() >= MESSAGES as usize { p { "These are the last " (MESSAGES) " messages; " code { "trackpost history" } " prints all." } }
         @for message in messages {
             h3 { (message_link(&message.message_id, &message.r#type)) " " small { (time_from(message.created_at, now)) } }
             @match deliveries.get(&message.message_id) {

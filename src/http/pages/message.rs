@@ -53,17 +53,17 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
                     ("Label", message.label_id.as_ref().map(|label| label_link(label, message.account.as_deref()))),
                     ("Account", message.account.as_ref().map(|account| html! { (account) })),
                     ("Sequence number", message.seq.map(|seq| html! { (seq) })),
-                    ("Made", Some(time_from(message.created_at, now))),
+                    ("Created", Some(time_from(message.created_at, now))),
                     ("Body", Some(html! { (number(message.bytes.unsigned_abs())) " bytes" })),
                 ]))
             }
             @if stories.is_empty() {
-                section { p { "No subscriber selects messages of this type: it is in the feed ("
+                section { p { "No subscriber selects this message. It is in the feed ("
                     a href={ "/messages?limit=1" } { "/messages" } ") and is not delivered." } }
             }
             @for story in &stories { (delivery(story, now)) }
-            p { small { "The body is in the feed, and in " code { "trackpost history" } " as its label's events; it is not shown here, because \
-                it may contain personal data." } }
+            p { small { "The body is not shown here, because it may contain personal data. It is in the feed; " code { "trackpost history" } " \
+                prints the events of the label." } }
         },
     ))
 }

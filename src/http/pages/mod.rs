@@ -40,7 +40,7 @@ pub(super) fn login(to: &str, wrong: bool) -> Response {
             @if wrong {
                 p.bad role="alert" { "The token is wrong." }
             }
-            p { "The pages need the token in " code { "http.token" } " of the configuration." }
+            p { "Log in with the token " code { "http.token" } " of the configuration." }
             form.login method="post" action="/login" {
                 input type="hidden" name="to" value=(to);
                 label for="token" { "Token" }
@@ -61,7 +61,7 @@ pub(super) async fn no_such_page(headers: HeaderMap) -> Response {
     not_found(
         "No such page",
         html! {
-            p { "This page does not exist. " a href="/" { "The overview" } " leads to all others." }
+            p { "This page does not exist. " a href="/" { "The overview" } " links to all other pages." }
         },
     )
 }

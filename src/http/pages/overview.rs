@@ -147,7 +147,7 @@ impl Shown {
 
     fn accounts(&self, now: Timestamp) -> Markup {
         if self.accounts.is_empty() {
-            return html! { p { "The configuration has no account: add " code { "[accounts.main]" } " with an API key to the \
+            return html! { p { "The configuration has no accounts: add " code { "[accounts.main]" } " with an API key to the \
             configuration, then " code { "trackpost reload" } "." } };
         }
         let rows: Vec<Markup> = self
@@ -176,8 +176,15 @@ impl Shown {
                 }
             })
             .collect();
-        let heads =
-            ["Account", "Status", "Polls in 60 s", "This month", "Stretch", "Due", "Last good answer"];
+        let heads = [
+            "Account",
+            "Status",
+            "Requests in 60 s",
+            "Requests this month",
+            "Stretch",
+            "Due",
+            "Last good answer",
+        ];
         table("Accounts", &heads, &rows)
     }
 
@@ -213,8 +220,8 @@ impl Shown {
             all.add(&figures.others);
         }
         if all.total() == 0 {
-            return html! { p { "No new event was noticed in the last 7 days. The first answer about a label does not \
-            count: its age is unknown." } };
+            return html! { p { "No new event was noticed in the last 7 days. Events of the first answer about a label do \
+            not count, because the time before it is unknown." } };
         }
         let half = |histogram: &Histogram| match (histogram.quantile(0.5), histogram.quantile(0.95)) {
             (Some(half), Some(most)) => format!("half {half}, 95 in 100 {most}"),
@@ -229,15 +236,15 @@ impl Shown {
                 }
             }
             (figures::noticed(&all))
-            p { small { "Time from the last good answer without an event to the first with it: the maximum delay due to polling. \
-                Last 7 days." } }
+            p { small { "Time from the last good answer without an event to the first answer with it, which is the maximum delay due to \
+                polling. Last 7 days." } }
         }
     }
 
     fn deliveries(&self, now: Timestamp) -> Markup {
         if self.subscribers.is_empty() {
-            return html! { p { "The configuration has no subscriber: add " code { "[subscribers.NAME]" } " with a url and a secret. "
-            code { "trackpost listen" } " is a receiver to try it with." } };
+            return html! { p { "The configuration has no subscribers: add " code { "[subscribers.NAME]" } " with a url and a secret. "
+            code { "trackpost listen" } " is a receiver for a first test." } };
         }
         let rows: Vec<Markup> = self
             .subscribers
@@ -247,7 +254,7 @@ impl Shown {
                     td.id { b { (subscriber_link(&subscriber.name)) } }
                     td { (badge(subscriber.state)) }
                     td { (number(subscriber.pending)) }
-                    td { (time_or(subscriber.oldest_pending_at, now, "none waits")) }
+                    td { (time_or(subscriber.oldest_pending_at, now, "none")) }
                     td { (time_or(subscriber.last_success_at, now, "none yet")) }
                     td {
                         @match &subscriber.last_failure {
@@ -258,7 +265,7 @@ impl Shown {
                 }
             })
             .collect();
-        let heads = ["Subscriber", "Health", "Waiting", "Oldest waiting", "Last accepted", "Last failure"];
+        let heads = ["Subscriber", "Health", "Pending", "Oldest pending", "Last accepted", "Last failure"];
         table("Subscribers", &heads, &rows)
     }
 }
@@ -269,7 +276,7 @@ fn activity(now: Timestamp) -> Markup {
     let changes: Vec<u32> = minutes.iter().map(|minute| minute.changes).collect();
     html! {
         (figures::series("Polls", &polls, false, now))
-        (figures::series("Polls that brought a change", &changes, true, now))
+        (figures::series("Polls with a change", &changes, true, now))
     }
 }
 
@@ -281,7 +288,7 @@ pub(super) fn latency(subscriber: Option<&str>) -> Markup {
         return html! { p { "Nothing was delivered since the daemon started." } };
     };
     html! {
-        p { "Half " (half) ", 99 in 100 " (most) " of the change being found. Since the daemon started." }
+        p { "From the poll that found a change to its acceptance, since the daemon started: half " (half) ", 99 in 100 " (most) "." }
         (figures::latency(&latencies))
     }
 }

@@ -47,7 +47,7 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
                 @if views.is_empty() {
                     p { "The configuration has none: add " code { "[subscribers.NAME]" } " with a url and a secret." }
                 } @else {
-                    p { "Configured: " @for (at, view) in views.iter().enumerate() { @if at > 0 { ", " } (subscriber_link(&view.name)) } }
+                    p { "Known subscribers: " @for (at, view) in views.iter().enumerate() { @if at > 0 { ", " } (subscriber_link(&view.name)) } }
                 }
             },
         ));
@@ -64,7 +64,7 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
                 section aria-labelledby="latency" { h2 #latency { "Delivery latency" } (latency(Some(name))) }
                 section aria-labelledby="kinds" { h2 #kinds { "Attempts by outcome" } (by_outcome(name)) }
             }
-            section aria-labelledby="waiting" { h2 #waiting { "Waiting" } (waits(view, &waiting, now)) }
+            section aria-labelledby="waiting" { h2 #waiting { "Pending deliveries" } (waits(view, &waiting, now)) }
             section aria-labelledby="failures" { h2 #failures { "Last failures" } (failed(&failures, now)) }
         },
     ))
@@ -72,10 +72,10 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
 
 fn health(view: &SubscriberView, now: Timestamp) -> Markup {
     let what_to_do = match view.state {
-        "failing" => Some("One probe at a time is made; nothing is dropped, and the backlog drains in order once one is accepted.".to_owned()),
-        "paused" => Some(format!("Nothing is sent until trackpost subscribers resume {}.", view.name)),
-        "disabled" => Some("enabled = false in the configuration: nothing is sent.".to_owned()),
-        "removed" => Some("It was removed from the configuration; waiting deliveries are sent if it is added again.".to_owned()),
+        "failing" => Some("One probe at a time is sent. Nothing is dropped; the pending deliveries are sent in order after a probe is accepted.".to_owned()),
+        "paused" => Some(format!("Nothing is sent until you run trackpost subscribers resume {}.", view.name)),
+        "disabled" => Some("It is disabled in the configuration (enabled = false), so nothing is sent.".to_owned()),
+        "removed" => Some("It was removed from the configuration. Pending deliveries are sent if it is added again within 14 days.".to_owned()),
         _ => None,
     };
     html! {
@@ -85,7 +85,7 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
                 ("Since", view.since.map(|at| time_from(at, now))),
                 ("Reason", view.reason.map(|reason| html! { (reason.replace('_', " ")) })),
                 ("Next probe", view.next_probe_at.map(|at| time_from(at, now))),
-                ("Waits for Retry-After until", view.held_until.filter(|at| *at > now).map(|at| time_from(at, now))),
+                ("Retry-After until", view.held_until.filter(|at| *at > now).map(|at| time_from(at, now))),
                 ("Last accepted", Some(time_or(view.last_success_at, now, "none yet"))),
                 ("Last failure", Some(time_or(view.last_failure_at, now, "none"))),
                 ("Failure detail", view.last_failure.as_ref().map(|failure| html! { (failure) })),
@@ -103,7 +103,7 @@ fn by_outcome(name: &str) -> Markup {
         .collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     if counts.is_empty() {
-        return html! { p { "No attempt was made since the daemon started." } };
+        return html! { p { "No attempt since the daemon started." } };
     }
     let rows: Vec<Markup> = counts
         .iter()
@@ -131,17 +131,17 @@ const OUTCOMES: [&str; 12] = [
 /// Text of an outcome.
 pub(super) fn kind(outcome: &str) -> &str {
     match outcome {
-        "status" => "a status other than 2xx",
-        "name" => "the name has no address",
-        "address" => "an address that is not allowed",
+        "status" => "HTTP error status",
+        "name" => "name not found",
+        "address" => "address not allowed",
         "refused" => "connection refused",
-        "tls" => "no TLS",
-        "connect_timeout" => "no connection in time",
-        "timeout" => "no answer in time",
-        "reset" => "connection broken off",
-        "unreadable" => "an answer that is not valid HTTP",
-        "unsendable" => "it does not fit the format",
-        "ours" => "a shortage of this machine",
+        "tls" => "TLS failed",
+        "connect_timeout" => "connect timed out",
+        "timeout" => "timed out",
+        "reset" => "connection reset",
+        "unreadable" => "not HTTP",
+        "unsendable" => "cannot be sent in this format",
+        "ours" => "this machine lacks a resource",
         other => other,
     }
 }
@@ -163,20 +163,20 @@ fn waits(view: &SubscriberView, waiting: &[Waiting], now: Timestamp) -> Markup {
             }
         })
         .collect();
-    let heads = ["Message", "Label", "Made", "Attempts", "Due", "Last outcome"];
+    let heads = ["Message", "Label", "Created", "Attempts", "Due", "Last outcome"];
     html! {
         p {
-            (number(view.pending)) " wait"
-            @if view.pending > waiting.len() as u64 { "; " (waiting.len()) " of them are shown" }
-            ", the oldest since " (time_or(view.oldest_pending_at, now, "now")) "."
+            (number(view.pending)) " pending"
+            @if view.pending > waiting.len() as u64 { ", of which " (waiting.len()) " are shown" }
+            "; the oldest since " (time_or(view.oldest_pending_at, now, "now")) "."
         }
-        (table("Waiting deliveries", &heads, &rows))
+        (table("Pending deliveries", &heads, &rows))
     }
 }
 
 fn failed(failures: &[Failure], now: Timestamp) -> Markup {
     if failures.is_empty() {
-        return html! { p { "No failure among the waiting and the last 2\u{202f}000 deliveries." } };
+        return html! { p { "No failure among the pending and the last 2\u{202f}000 deliveries." } };
     }
     let rows: Vec<Markup> = failures
         .iter()

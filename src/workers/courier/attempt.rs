@@ -1,7 +1,7 @@
 //! One attempt of a delivery: the request, the record, the log.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,11 +23,12 @@ use crate::webhook::{Callback, WebhookClient};
 /// The pause after a shortage of this machine, before the attempt is made.
 const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
 
-/// Makes one attempt and records it.
+/// Makes one attempt and records it. Sets `accepted` when the receiver has accepted it.
 pub(super) async fn deliver(
     shared: Arc<CourierShared>,
     delivery: PendingDelivery,
     probe: bool,
+    accepted: &AtomicBool,
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
@@ -60,6 +61,12 @@ pub(super) async fn deliver(
     };
     // Crash point: the receiver may have the message without a record here. It gets the message again, under the same id.
     CrashPoint::AttemptAnswered.reached();
+    if !probe && attempt.outcome.is_accepted() {
+        accepted.store(true, Relaxed);
+        if shared.is_behind.load(Relaxed) {
+            shared.accepted.notify_one();
+        }
+    }
     let settled = shared.store.settle(ended).await?;
     shared.heartbeat.beat(at);
     log(&shared.subscriber, &delivery, number, &attempt, &settled);
@@ -123,7 +130,7 @@ fn log(
         AfterAttempt::Retry(_) if state != HealthState::Ok => {
             let probe_at = settled.health.probe_at.map(tracing::field::display);
             info!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
-                outcome, detail, probe_at, "probe failed: {name} answered {message_id} with {outcome}");
+                outcome, detail, probe_at, "probe failed: {message_id} to {name}: {outcome}");
         }
         AfterAttempt::Retry(due) => {
             warn!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
@@ -141,14 +148,14 @@ fn log(
     }
     match settled.change {
         Some(HealthChange::Failing | HealthChange::Paused) if state == HealthState::Paused => {
-            warn!(subscriber = %name, outcome, "subscriber {name} paused: it answered 410 Gone, until it is resumed or \
-                its url changes");
+            warn!(subscriber = %name, outcome, "subscriber {name} paused until it is resumed or its url changes: it \
+                answered 410 Gone");
         }
         Some(HealthChange::Failing | HealthChange::Paused) => {
             warn!(subscriber = %name, outcome, detail, "subscriber {name} is down: {outcome}; probing");
         }
         Some(HealthChange::Recovered) => {
-            info!(subscriber = %name, "subscriber {name} recovered; its backlog drains")
+            info!(subscriber = %name, "subscriber {name} recovered; its pending deliveries are sent")
         }
         None => {}
     }

@@ -81,7 +81,7 @@ pub async fn step(
         warn!(
             subscriber,
             deliveries,
-            "undelivered messages deleted: the subscriber has not been in the configuration for 14 days"
+            "undelivered messages deleted: the subscriber has been removed or disabled for 14 days"
         );
     }
     if !pruned.is_empty() {

@@ -34,7 +34,7 @@ pub(super) struct PollerShared {
 }
 
 /// KiB of answers of an account that may wait for the database while other requests are sent.
-const WAITING_ANSWERS: usize = 512;
+const WAITING_ANSWERS: usize = 128;
 /// KiB counted for an answer at least.
 const SMALL_ANSWER: usize = 4;
 
@@ -168,7 +168,7 @@ async fn record(
     let (label, known) = access.store.label_with_history(polled.entry.row, &reading).await?;
     let current = label.filter(|label| label.version == i64::from(polled.entry.version));
     let Some(mut label) = current else {
-        debug!(label_id = %polled.id, "the label was changed meanwhile; it is polled again");
+        debug!(label_id = %polled.id, "the label changed during the poll; it is polled again");
         if let Some(account) = account {
             access.store.record_account(account).await?;
         }
@@ -204,7 +204,7 @@ async fn record(
     let recorded = match access.store.record_poll(record).await {
         Err(error) if error.is_refusal() => {
             // An answer that violates a constraint of the database is a failure of this label only.
-            error!(label_id = %label.key.id, %error, "the answer cannot be recorded");
+            error!(label_id = %label.key.id, %error, "the database rejected the answer; the label is polled again later");
             let garbled = Reading::Garbled { status: 200, detail: format!("it cannot be recorded: {error}") };
             let found = plan(&garbled);
             (after, effect, reading) = (found.poll_state.clone(), PollEffect::of(&found), garbled);
@@ -223,7 +223,7 @@ async fn record(
             Ok((PollResult::Recorded(Box::new(label)), held))
         }
         RecordResult::Superseded => {
-            debug!(label_id = %label.key.id, "the label was changed meanwhile; it is polled again");
+            debug!(label_id = %label.key.id, "the label changed during the poll; it is polled again");
             Ok((PollResult::Superseded, held))
         }
     }

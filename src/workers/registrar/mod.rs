@@ -4,10 +4,10 @@
 //! a stream, compares the registry with them, and writes the differences chunk by chunk. Polls and deliveries go on
 //! between two chunks.
 //!
-//! - A file is read once it has not changed for a second. One that is replaced whole over and over again is read after ten
+//! - A file is read when it has not changed for a second. A file that is replaced again and again is read after ten
 //!   seconds at the latest.
 //! - A file that cannot be read is left out with its reason: its labels stay as they are, all other files apply.
-//! - A label that is gone from the files is retired once it has been missing for a minute.
+//! - A label that is missing from the files for a minute is retired.
 //!
 //! Crash point: between two chunks. The next start reads the same files and continues.
 
@@ -84,7 +84,7 @@ pub async fn run(
         if notices.set_unwatched(watching.problem().map(str::to_owned)) {
             match watching.problem() {
                 Some(problem) => {
-                    warn!(problem, "label files cannot be watched; they are scanned every few seconds")
+                    warn!(problem, "label files cannot be watched; they are scanned every 5 s")
                 }
                 None => info!("label files are watched"),
             }
@@ -179,7 +179,10 @@ impl Registrar {
         self.unreadable = reading.left_out.clone();
         self.log_rows(&reading.faults, &reading.warnings, reading.fault_count);
         if self.forced {
-            self.scan.unmatched.iter().for_each(|warning| warn!(%warning, "no label file yet"));
+            self.scan
+                .unmatched
+                .iter()
+                .for_each(|warning| warn!(%warning, "a pattern of label files matches no file"));
         }
         let labels = reading.label_set.labels();
         let kept =
@@ -188,7 +191,7 @@ impl Registrar {
         if applied.missing > 0 {
             info!(
                 labels = applied.missing,
-                "labels missing from the files are retired in a minute: {}", applied.missing
+                "labels missing from the label files: {}; they are removed in a minute", applied.missing
             );
         }
         if applied.added + applied.changed + applied.retired > 0 {
@@ -198,7 +201,7 @@ impl Registrar {
                 added,
                 changed,
                 retired,
-                "labels registered: {added} added, {changed} changed, {retired} retired of {labels}"
+                "labels registered: {added} added, {changed} changed, {retired} removed of {labels}"
             );
         }
         Ok(())
@@ -233,7 +236,7 @@ impl Registrar {
         warnings
             .iter()
             .filter(|warning| is_new(warning))
-            .for_each(|warning| warn!(%warning, "label named twice"));
+            .for_each(|warning| warn!(%warning, "label listed twice: {warning}"));
         self.logged = logged;
     }
 
@@ -245,10 +248,10 @@ impl Registrar {
         if before.as_ref() != Some(&left_out) {
             let before = before.unwrap_or_default();
             for (path, fault) in left_out.iter().filter(|(path, fault)| before.get(*path) != Some(*fault)) {
-                warn!(file = %path.display(), %fault, "label file left out; its labels stay as they are");
+                warn!(file = %path.display(), %fault, "label file left out, its labels stay as they are: {fault}");
             }
             for path in before.keys().filter(|path| !left_out.contains_key(*path)) {
-                info!(file = %path.display(), "label file no longer left out");
+                info!(file = %path.display(), "label file can be read again");
             }
             let row = |(path, fault): (&PathBuf, &Fault)| {
                 (path.display().to_string(), fault.problem.clone(), fault.hint.clone())

@@ -58,12 +58,15 @@ async fn check_requests_the_list() {
     let site = Site::new(SandboxOptions::default()).await;
     discover_at(&site, true);
     let (_, printed, _) = site.try_command(&["check", "--online"]).await;
-    assert!(printed.contains("0, and new ones every 100ms, at first 14d back"), "{printed}");
-    assert!(printed.contains("discovery main: ok: the list of labels answers at http://"), "{printed}");
+    assert!(printed.contains("0; discovery every 100ms, lookback 14d"), "{printed}");
+    assert!(printed.contains("discovery main: ok: the list of labels can be read at http://"), "{printed}");
     site.sandbox.script_list(Answer::status(403));
     let (ok, printed, _) = site.try_command(&["check", "--online"]).await;
     assert!(!ok, "{printed}");
-    assert!(printed.contains("discovery main: failed: the key may not read the list of labels"), "{printed}");
+    assert!(
+        printed.contains("discovery main: failed: the key is not allowed to read the list of labels"),
+        "{printed}"
+    );
 }
 
 #[tokio::test]

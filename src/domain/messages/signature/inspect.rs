@@ -120,7 +120,7 @@ fn check_timestamp(found: &mut Inspection, stamp: &str, now: i64) -> Option<i64>
         found.causes.push(if timestamp > 100_000_000_000 {
             "the timestamp looks like milliseconds".to_owned()
         } else {
-            "an old callback, or a clock that is wrong; --at SECONDS checks it as of then".to_owned()
+            "the callback is old, or a clock is wrong; --at SECONDS checks it at another time".to_owned()
         });
     }
     Some(timestamp)
@@ -132,8 +132,8 @@ fn causes(body: &[u8], matches: impl Fn(&[u8]) -> bool) -> Vec<String> {
     match proven {
         Some(damage) => vec![damage.to_owned()],
         None => [
-            "another secret than the sender's: an old one after a rotation, or another subscriber's",
-            "the body was parsed and written again: check the bytes as they came from the socket",
+            "the secret is not the sender's: it is an old one, or that of another subscriber",
+            "the body was parsed and serialized again: pass the bytes as received",
             "the headers are of another callback, or of another attempt (each has its own timestamp)",
         ]
         .map(str::to_owned)
@@ -159,7 +159,7 @@ fn damages(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         damages.push(("it matches without the byte order mark, which an editor added", marked.to_vec()));
     }
     damages.push((
-        "it matches without the white space between the values: the body was written again, indented",
+        "it matches without the white space between the values: the body was serialized again with indentation",
         compact(body),
     ));
     damages
@@ -244,7 +244,7 @@ mod tests {
         for (body, expected) in [
             (&newline[..], "without the line break at the end"),
             (&indented[..], "without the white space between the values"),
-            (b"{}", "another secret"),
+            (b"{}", "the secret is not the sender's"),
         ] {
             let found = look(SECRET, "1790000000", &signature(), body, NOW);
             assert_eq!(failed(&found), ["match"]);

@@ -87,15 +87,18 @@ pub fn inspect(keys: &[PublicKey], headers: VendorHeaders<'_>, body: &[u8], now:
     found.add("RSA headers", Ok("all three".to_owned()));
     found.add("RSA age", age(stamp, now));
     let Some(key) = keys.iter().find(|key| key.key_id == key_id) else {
-        found.add("RSA key", Err(format!("none of the {} published has the id {key_id}", keys.len())));
-        found.causes.push("an old copy of the keys, or another sender's: fetch /jwks again".to_owned());
+        found.add("RSA key", Err(format!("none of the {} keys in the file has the id {key_id}", keys.len())));
+        found.causes.push("the file is old or of another sender: fetch /jwks again".to_owned());
         return found;
     };
     found.add("RSA key", Ok(format!("{key_id}, {} bits", key.bits())));
     let holds =
         STANDARD.decode(signature).is_ok_and(|signature| key.verifies(&signed_text(stamp, body), &signature));
     let over = format!("RSA-SHA256 over \"{{timestamp}}.\" and {} bytes of body", body.len());
-    found.add("RSA match", if holds { Ok(over) } else { Err(format!("not made by this key: {over}")) });
+    found.add(
+        "RSA match",
+        if holds { Ok(over) } else { Err(format!("the signature does not match this key ({over})")) },
+    );
     found
 }
 
@@ -104,7 +107,7 @@ fn age(stamp: &str, now: Timestamp) -> Result<String, String> {
     let skew = at.duration_since(now).as_secs();
     if skew.saturating_abs() > TOLERANCE_SECONDS {
         return Err(format!(
-            "{TIMESTAMP} is {skew} s from now; receivers refuse more than {TOLERANCE_SECONDS}"
+            "{TIMESTAMP} is {skew} s from now; receivers refuse more than {TOLERANCE_SECONDS} s"
         ));
     }
     Ok(format!("{} s from now; receivers allow {TOLERANCE_SECONDS} s", skew.saturating_abs()))

@@ -85,7 +85,7 @@ pub enum VerifyError {
     Missing(&'static str),
     #[error("webhook-timestamp is not a whole number of seconds: {0:?}")]
     Timestamp(String),
-    #[error("webhook-timestamp is {0} s from now; receivers refuse more than {TOLERANCE_SECONDS}")]
+    #[error("webhook-timestamp is {0} s from now; receivers refuse more than {TOLERANCE_SECONDS} s")]
     Skewed(i64),
     #[error("webhook-signature is not a list of version,base64 with single spaces: {0:?}")]
     Malformed(String),
