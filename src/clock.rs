@@ -179,8 +179,8 @@ pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// A wait ends within this time after a jump of the wall clock.
-const PIECE: Duration = Duration::from_secs(2);
+/// Longest single sleep, so that a wait ends soon after a jump of the wall clock.
+const MAX_SLEEP: Duration = Duration::from_secs(2);
 
 /// Waits until `at`; returns at once if it has passed, and early if the wall clock jumps.
 pub async fn sleep_until(at: Timestamp) {
@@ -190,7 +190,7 @@ pub async fn sleep_until(at: Timestamp) {
         if wait.is_zero() || skew() != before {
             return;
         }
-        if wait < PIECE { sleep(wait).await } else { tick(PIECE).await }
+        if wait < MAX_SLEEP { sleep(wait).await } else { tick(MAX_SLEEP).await }
     }
 }
 

@@ -9,7 +9,7 @@ use super::output;
 use crate::clock::Stopwatch;
 
 /// Interval between two lines.
-const EVERY: Duration = Duration::from_secs(3);
+const LINE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The unit of the count.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Progress {
     pub fn set(&mut self, done: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-        } else if self.printed_at.elapsed() >= EVERY {
+        } else if self.printed_at.elapsed() >= LINE_INTERVAL {
             self.printed_at = Stopwatch::start();
             output::print_error(self.line(done));
         }

@@ -16,7 +16,7 @@ use crate::store::lock::{self, DaemonRecord, ReloadOutcome};
 /// Interval at which the outcome is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Longest wait for a reload; reading a million labels takes less.
-const LONGEST: Duration = Duration::from_mins(5);
+const RELOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
     let environment = Environment::capture();
@@ -62,7 +62,7 @@ fn hang_up(pid: u32) -> Result<(), Failure> {
 /// Waits until a reload that began after the signal has ended.
 async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome, Failure> {
     let waited = Stopwatch::start();
-    while waited.elapsed() < LONGEST {
+    while waited.elapsed() < RELOAD_TIMEOUT {
         let now = lock::daemon_record(database)
             .filter(|now| now.pid == before.pid || now.pid == 0)
             .ok_or_else(|| {

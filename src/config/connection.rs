@@ -1,7 +1,7 @@
 //! Connection settings of a subscriber: trusted certificates, client certificate and headers.
 //!
-//! Certificates and keys are parsed here, so that a wrong one is a fault of the configuration and not a failure of the first
-//! callback; a reload reads them again.
+//! Certificates and keys are parsed here, so that a wrong one is a fault of the configuration and not a failure of the
+//! first callback; a reload reads them again.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyT
 }
 
 /// Headers that trackpost or HTTP sets.
-const OURS: [&str; 13] = [
+const RESERVED_HEADERS: [&str; 13] = [
     "content-type",
     "content-length",
     "host",
@@ -123,7 +123,7 @@ fn check_header_name(at: &At<'_>, name: &str, others: &[(String, Hidden<String>)
             at.fault(twice, "choose another name");
         }
         Ok(name)
-            if OURS.contains(&name.as_str())
+            if RESERVED_HEADERS.contains(&name.as_str())
                 || OUR_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)) =>
         {
             at.fault("is a header that trackpost sets itself", "choose another name");

@@ -19,7 +19,7 @@ pub struct UncheckedRow {
 }
 
 /// Further fields of `labels list --json`, which are ignored.
-const LISTED: [&str; 10] = [
+const IGNORED_FIELDS: [&str; 10] = [
     "state",
     "status_code",
     "tracking_number",
@@ -88,7 +88,7 @@ impl UncheckedRow {
         let is_listed = json.get("label_id").is_some();
         let RowTable { id, account, metadata, rest } = serde_json::from_value(json)
             .map_err(|error| RowFault::new(format!("is not a valid row: {error}")))?;
-        let known = |name: &str| is_listed && LISTED.contains(&name);
+        let known = |name: &str| is_listed && IGNORED_FIELDS.contains(&name);
         if let Some(unknown) = rest.keys().find(|name| !known(name)) {
             let hint = known_here(unknown, ["id", "account", "metadata"]);
             return Err(RowFault::new(format!("has the unknown key \"{unknown}\"")).hint(hint));

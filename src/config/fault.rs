@@ -36,8 +36,8 @@ impl Fault {
         self
     }
 
-    /// Whether the fault may affect the path of the database: it is about the file as a whole, about the section `store`,
-    /// or about a section that is probably meant to be `store`.
+    /// Whether the fault may affect the path of the database: it is about the file as a whole, about the section
+    /// `store`, or about a section that is probably meant to be `store`.
     pub(super) fn concerns_database(&self) -> bool {
         let section = self.key.split('.').next().unwrap_or_default();
         section.is_empty() || section.starts_with("line ") || nearest(section, ["store"]).is_some()
@@ -136,8 +136,8 @@ pub(super) fn known_here<'a>(word: &str, candidates: impl IntoIterator<Item = &'
 
 /// Returns the beginning of a value, enough to recognise it.
 fn shortened(value: &str) -> String {
-    const ENOUGH: usize = 120;
-    match value.char_indices().nth(ENOUGH) {
+    const MAX_CHARS: usize = 120;
+    match value.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &value[..end]),
         None => value.to_owned(),
     }

@@ -1,7 +1,7 @@
 //! Label files: the files that an entry of `registration.files` names, and their checks before they are opened.
 //!
-//! An entry is a path or a pattern, relative to the configuration file; only the last part of a path may be a pattern. Paths
-//! are kept as written: links and folders are resolved anew each time.
+//! An entry is a path or a pattern, relative to the configuration file; only the last part of a path may be a pattern.
+//! Paths are kept as written: links and folders are resolved anew each time.
 
 use std::collections::HashSet;
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -14,7 +14,7 @@ use super::rows::RowKind;
 use super::table::At;
 
 /// The largest label file that is read, in bytes.
-const LARGEST: u64 = 256 * 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// An entry of `registration.files`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl FoundFile {
             let problem = "has an unknown ending";
             return left_out(problem.to_owned(), "label files end in .txt, .csv or .jsonl");
         };
-        if metadata.len() > LARGEST {
+        if metadata.len() > MAX_FILE_BYTES {
             return left_out(too_large(metadata.len()), "split it into smaller files");
         }
         Ok(Some(Self { path: path.to_owned(), kind, stamp: FileStamp::of(&metadata) }))
@@ -159,7 +159,7 @@ fn special(kind: FileType) -> Option<&'static str> {
 }
 
 fn too_large(bytes: u64) -> String {
-    format!("has {} MiB: at most {} MiB are read", bytes / (1024 * 1024), LARGEST / (1024 * 1024))
+    format!("has {} MiB: at most {} MiB are read", bytes / (1024 * 1024), MAX_FILE_BYTES / (1024 * 1024))
 }
 
 /// A file that is not read, and why.
@@ -268,7 +268,7 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
     if !opened.metadata().map_err(cannot)?.is_file() {
         return Err(Fault::new(&place, "", "is not a regular file").hint("only regular files are read"));
     }
-    let mut reader = BufReader::with_capacity(1 << 16, opened.take(LARGEST));
+    let mut reader = BufReader::with_capacity(1 << 16, opened.take(MAX_FILE_BYTES));
     let start = reader.fill_buf().map_err(cannot)?;
     let zeros = start.iter().filter(|byte| **byte == 0).count();
     if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) || zeros * 4 > start.len() {
@@ -278,7 +278,8 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
     Ok(reader)
 }
 
-/// Whether a file name fits a pattern. Only `*` and `?` are special. As in a shell, they do not match the dot of a hidden file.
+/// Whether a file name fits a pattern. Only `*` and `?` are special. As in a shell, they do not match the dot of a
+/// hidden file.
 pub fn fits(pattern: &str, name: &str) -> bool {
     let mut escaped = pattern.replace('[', "[[]");
     while escaped.contains("**") {

@@ -14,11 +14,11 @@ use crate::domain::label::{AccountName, LabelKey, Registration, Source};
 /// The most faults, and the most warnings, that are kept of one place.
 pub const SHOWN_PER_PLACE: usize = 100;
 /// The most that are kept of all places together.
-const SHOWN: usize = 1_000;
+const MAX_SHOWN: usize = 1_000;
 /// The most labels with contradicting rows that are read again to name those rows.
-const CONFLICTS: usize = 1_000;
+const MAX_CONFLICTS: usize = 1_000;
 
-const ROW: &str = "write an id, or { id = \"…\", account = \"…\", metadata = { … } }";
+const ROW_HINT: &str = "write an id, or { id = \"…\", account = \"…\", metadata = { … } }";
 
 /// Place of a row.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ impl RowPosition<'_> {
             None => format!("row {}", self.row),
         };
         let mut fault = Fault::new(self.place, key, row_fault.problem);
-        fault.hint = row_fault.hint.or_else(|| Some(ROW.to_owned()));
+        fault.hint = row_fault.hint.or_else(|| Some(ROW_HINT.to_owned()));
         match row_fault.value {
             Some(value) => fault.value(&value),
             None => fault,
@@ -320,7 +320,7 @@ pub(super) struct Conflicts(std::collections::HashMap<(AccountName, u64), Option
 
 impl Conflicts {
     fn note(&mut self, account: &AccountName, name: u64) {
-        if self.0.len() < CONFLICTS {
+        if self.0.len() < MAX_CONFLICTS {
             self.0.insert((account.clone(), name), None);
         }
     }
@@ -350,7 +350,7 @@ impl BoundedFaults {
     pub(super) fn push(&mut self, fault: impl FnOnce() -> Fault) {
         self.total += 1;
         self.of_place += 1;
-        if self.of_place <= SHOWN_PER_PLACE && self.kept.len() < SHOWN {
+        if self.of_place <= SHOWN_PER_PLACE && self.kept.len() < MAX_SHOWN {
             self.kept.push(fault());
         }
     }

@@ -23,7 +23,7 @@ pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");
 pub(super) const BUILT_IN: &str = "compiled-in default";
 
 /// Keys whose commented value in [`DEFAULTS`] is an example, not a default.
-const EXAMPLES: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
+const EXAMPLE_KEYS: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
 
 /// Returns all layers as one table, in which every scalar and array knows its origin, and the table of all defaults.
 pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> (Value, Value) {
@@ -148,7 +148,7 @@ fn add_missing(to: &mut Value, defaults: &Value) {
     let (ValueKind::Table(table), ValueKind::Table(defaults)) = (&mut to.kind, &defaults.kind) else {
         return;
     };
-    for (name, default) in defaults.iter().filter(|(name, _)| !EXAMPLES.contains(&name.as_str())) {
+    for (name, default) in defaults.iter().filter(|(name, _)| !EXAMPLE_KEYS.contains(&name.as_str())) {
         match table.get_mut(name) {
             Some(value) => add_missing(value, default),
             None => {

@@ -1,9 +1,9 @@
 //! Masks text that looks like a secret, such as a secret under a wrong key or as the name of a variable.
 
-/// Replaces a secret.
+/// Text in place of a secret.
 const MASK: &str = "…";
-/// A run of at least this many letters and digits is a secret, not a word.
-const LONG: usize = 16;
+/// Minimum length of a run of letters and digits that counts as a secret and not as a word.
+const MIN_SECRET_LEN: usize = 16;
 
 /// Returns `text` with everything masked that looks like a secret.
 pub(super) fn secrets(text: &str) -> String {
@@ -39,7 +39,7 @@ fn is_random(word: &str) -> bool {
     word.split(['-', '_']).any(|run| {
         let both =
             run.contains(|c: char| c.is_ascii_digit()) && run.contains(|c: char| c.is_ascii_alphabetic());
-        run.len() >= LONG && both
+        run.len() >= MIN_SECRET_LEN && both
     })
 }
 

@@ -19,8 +19,8 @@ use crate::domain::secret::Hidden;
 #[derive(Deserialize)]
 pub(super) struct Secret(String);
 
-/// A secret of one word, such as an API key. White space, invisible characters and paired quotes around it are removed with a
-/// warning; within it they are a fault.
+/// A secret of one word, such as an API key. White space, invisible characters and paired quotes around it are removed
+/// with a warning; within it they are a fault.
 #[derive(Deserialize)]
 pub(super) struct Token(String);
 
@@ -66,7 +66,7 @@ pub(super) fn read(at: &At<'_>, name: &str) -> Option<Result<Vec<String>, Wrong>
         ("FileText" | "KeyText", _) if beside => Ok(String::new()),
         ("FileText", Some(path)) => file(at.context, path, LONGEST_FILE),
         ("KeyText", Some(text)) if text.contains("-----") => {
-            Err(Wrong::new("is a key where the path of a file should be", RELATIVE))
+            Err(Wrong::new("is a key where the path of a file should be", RELATIVE_HINT))
         }
         ("KeyText", Some(path)) => file(at.context, path, LONGEST_FILE),
         ("Secret" | "KeyText", _) => fetch(at),
@@ -83,7 +83,7 @@ const LONGEST: u64 = 64 * 1024;
 /// The longest file of certificates, in bytes: four times a bundle of all public roots.
 const LONGEST_FILE: u64 = 1024 * 1024;
 
-const RELATIVE: &str = "relative paths start at the configuration file";
+const RELATIVE_HINT: &str = "relative paths start at the configuration file";
 
 /// Returns the secret that a value contains or points to, without line breaks at its end.
 fn fetch(at: &At<'_>) -> Result<String, Wrong> {
@@ -141,7 +141,10 @@ fn file(context: &Context<'_>, path: &str, longest: u64) -> Result<String, Wrong
         Ok(Err(_)) => "it is not UTF-8 text".to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(Wrong { shown: false, ..Wrong::new(format!("{} cannot be read: {why}", path.display()), RELATIVE) })
+    Err(Wrong {
+        shown: false,
+        ..Wrong::new(format!("{} cannot be read: {why}", path.display()), RELATIVE_HINT)
+    })
 }
 
 fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {

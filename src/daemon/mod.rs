@@ -35,7 +35,7 @@ pub use signals::{Signals, stop_signal};
 use supervisor::{EndedWorker, Supervisor};
 
 /// The longest wait for attempts in flight after SIGTERM (contract 9.2).
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest wait for the database to close.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -298,7 +298,7 @@ impl Daemon {
         info!("stopping: waiting for attempts in flight");
         tokio::select! {
             () = self.workers.drain() => {}
-            () = clock::sleep(DRAIN) => warn!("stopped with attempts in flight; the next start repeats them"),
+            () = clock::sleep(DRAIN_TIMEOUT) => warn!("stopped with attempts in flight; the next start repeats them"),
             () = self.signals.stop() => warn!("stopped at once; the next start repeats attempts in flight"),
         }
         drop(self.workers);

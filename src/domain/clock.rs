@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::time::{later, signed};
 
-/// A smaller difference is slewing, or the time between two readings.
+/// Smallest difference that is a jump. A smaller one is slewing, or the time between two readings.
 pub const SMALLEST_JUMP: SignedDuration = SignedDuration::from_secs(1);
-/// A smaller jump is not logged.
+/// Smallest jump that is logged.
 pub const MIN_LOGGED_JUMP: SignedDuration = SignedDuration::from_secs(5);
 /// Number of gaps that are kept.
 const MAX_GAPS: usize = 64;
@@ -19,9 +19,9 @@ const MAX_GAPS: usize = 64;
 /// A jump of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jump {
-    /// The expected wall time.
+    /// The wall time without the jump.
     pub from: Timestamp,
-    /// The actual wall time.
+    /// The wall time after the jump.
     pub to: Timestamp,
 }
 

@@ -8,18 +8,18 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 /// Longest wait that is returned; longer ones are cut to it, so that they fit into the database.
-const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+const MAX_WAIT: Duration = Duration::from_secs(31 * 86_400);
 
 /// Returns the wait from `now`; `None` for another text. A past date gives a wait of zero; more than a month is cut to
 /// a month. A decimal, which servers send against the RFC, is rounded up.
 pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if let Some(seconds) = seconds(text) {
-        return Some(Duration::from_secs(seconds).min(LONGEST));
+        return Some(Duration::from_secs(seconds).min(MAX_WAIT));
     }
     let at = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
     let at = at.or_else(|| rfc_850(text, now)).or_else(|| asctime(text))?;
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST))
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).min(MAX_WAIT))
 }
 
 /// Parses `120` or `4.5`, saturating.
@@ -64,9 +64,9 @@ mod tests {
         assert_eq!(parse(" 0 ", now), Some(Duration::ZERO));
         assert_eq!(parse("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(parse("Sun, 06 Nov 1994 08:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(parse("9999999999999999", now), Some(LONGEST));
-        assert_eq!(parse("Tue, 31 Dec 2999 23:59:59 GMT", now), Some(LONGEST));
-        assert_eq!(parse("99999999999999999999999", now), Some(LONGEST));
+        assert_eq!(parse("9999999999999999", now), Some(MAX_WAIT));
+        assert_eq!(parse("Tue, 31 Dec 2999 23:59:59 GMT", now), Some(MAX_WAIT));
+        assert_eq!(parse("99999999999999999999999", now), Some(MAX_WAIT));
         assert_eq!(parse("Sunday, 06-Nov-94 08:50:37 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(parse("Sun Nov  6 08:50:37 1994", now), Some(Duration::from_secs(60)));
         assert_eq!(parse("Sun Nov 16 08:49:37 1994", now), Some(Duration::from_secs(864_000)));

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use crate::clock::Stopwatch;
 
 /// Lifetime of an answer.
-const GOOD: Duration = Duration::from_secs(1);
+const LIFETIME: Duration = Duration::from_secs(1);
 
 /// The last answer and its time. Concurrent requests wait for one computation.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl<T: Clone> Cached<T> {
     pub(super) async fn get(&self, compute: impl AsyncFnOnce() -> T) -> T {
         let mut known = self.0.lock().await;
         if let Some((since, known)) = &*known
-            && since.elapsed() < GOOD
+            && since.elapsed() < LIFETIME
         {
             return known.clone();
         }

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Value of `Retry-After` in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 /// Minimum interval between requests: 400 a second.
-const BETWEEN: Duration = Duration::from_micros(2_500);
+const MIN_INTERVAL: Duration = Duration::from_micros(2_500);
 /// Burst of requests after a pause.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -118,7 +118,7 @@ impl RequestSpacing {
         if turn > now {
             clock::sleep(turn - now).await;
         }
-        *next = turn + BETWEEN;
+        *next = turn + MIN_INTERVAL;
     }
 }
 

@@ -1,9 +1,10 @@
 //! The HTTP server: accepts connections, with limits in number and time.
 //!
-//! A connection is closed in three cases: the head of a request takes longer than [`HEAD`] (this covers idle
-//! connections); the client reads nothing of an answer for [`WRITE`]; or a new connection exceeds the limit, [`max_connections`].
-//! Then the server closes the oldest idle connection, else the connection with the longest running answer, if longer
-//! than [`BUSY`]. So the port leaves enough file descriptors for the database, polls and deliveries.
+//! A connection is closed in three cases: the head of a request takes longer than [`HEAD_TIMEOUT`] (this covers idle
+//! connections); the client reads nothing of an answer for [`WRITE_TIMEOUT`]; or a new connection exceeds the limit,
+//! [`max_connections`]. Then the server closes the oldest idle connection, else the connection with the longest running
+//! answer, if longer than [`MIN_ANSWER_TIME`]. So the port leaves enough file descriptors for the database, polls and
+//! deliveries.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -34,24 +35,24 @@ use crate::clock::{self, Stopwatch};
 use crate::transport;
 
 /// Timeout for the head of a request, also of an idle connection.
-const HEAD: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for a client that reads nothing of its answer.
-const WRITE: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for computing an answer.
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time after which an answer may be dropped for a new connection.
-const BUSY: Duration = Duration::from_secs(2);
+const MIN_ANSWER_TIME: Duration = Duration::from_secs(2);
 /// Time that running answers have to end when the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Wait after a failed accept.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 /// Bytes of a connection that are buffered in memory, in each direction.
-const BUFFER: usize = 64 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 /// Size of the pieces in which an answer is written.
-const PIECE: usize = 16 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 /// Maximum size of an answer: a page ends at 1 MiB, or after one message, which contains an API answer of at most 4
 /// MiB.
-const LONGEST: usize = 16 << 20;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// Returns the maximum number of connections; lower where the process may open few files.
 fn max_connections() -> usize {
@@ -78,9 +79,9 @@ pub(super) async fn serve(
             accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) => connections.start(stream),
                 // Temporary: no file descriptors, or the client has disconnected.
-                Err(_) => clock::sleep(PAUSE).await,
+                Err(_) => clock::sleep(ACCEPT_RETRY_WAIT).await,
             },
-            () = clock::sleep(PAUSE), if !room => {}
+            () = clock::sleep(ACCEPT_RETRY_WAIT), if !room => {}
         }
     }
     drop(listener);
@@ -160,7 +161,7 @@ impl OpenConnections {
         let oldest =
             self.open.iter().map(|(id, (_, activity))| (of(activity), *id)).min_by_key(|(of, _)| *of);
         oldest
-            .filter(|((busy, since), _)| !busy || now.saturating_sub(*since) > millis(BUSY))
+            .filter(|((busy, since), _)| !busy || now.saturating_sub(*since) > millis(MIN_ANSWER_TIME))
             .map(|(_, id)| id)
     }
 
@@ -186,7 +187,7 @@ impl OpenConnections {
                         pace.wait().await;
                         answer.await
                     };
-                    let answer = match tokio::time::timeout(ANSWER, answered).await {
+                    let answer = match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
                         Ok(Ok(answer)) => answer,
                         Ok(Err(never)) => match never {},
                         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -195,13 +196,13 @@ impl OpenConnections {
                 }
             });
             let mut stream = TimeoutStream::new(stream);
-            stream.set_write_timeout(Some(WRITE));
+            stream.set_write_timeout(Some(WRITE_TIMEOUT));
             let stream = Box::pin(stream);
             let mut connection = pin!(
                 http1::Builder::new()
                     .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD)
-                    .max_buf_size(BUFFER)
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .max_buf_size(BUFFER_BYTES)
                     .serve_connection(TokioIo::new(stream), service)
             );
             // An error concerns only this connection.
@@ -228,7 +229,7 @@ struct Pieces {
 
 async fn in_pieces(answer: Response<Body>, busy: RunningAnswer) -> Response<Pieces> {
     let (mut parts, body) = answer.into_parts();
-    let rest = match to_bytes(body, LONGEST).await {
+    let rest = match to_bytes(body, MAX_ANSWER_BYTES).await {
         Ok(rest) => rest,
         Err(_) => {
             parts.status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -250,7 +251,7 @@ impl hyper::body::Body for Pieces {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        let length = self.rest.len().min(PIECE);
+        let length = self.rest.len().min(PIECE_BYTES);
         // Copied, because a slice would keep the whole answer in memory until the client has read the last byte.
         let piece = Bytes::copy_from_slice(&self.rest.split_to(length));
         Poll::Ready(Some(Ok(Frame::data(piece))))

@@ -89,10 +89,10 @@ pub(super) struct ScriptLine {
 }
 
 /// Delay of a scan from the carrier to the API, in minutes.
-const LAG: u32 = 6;
+const API_DELAY: u32 = 6;
 
 const fn line(scan: Scan, stop: Stop, scanned: u32) -> ScriptLine {
-    ScriptLine { scan, stop, form: Form::Full, scanned, seen: scanned + LAG, until: None }
+    ScriptLine { scan, stop, form: Form::Full, scanned, seen: scanned + API_DELAY, until: None }
 }
 
 impl ScriptLine {

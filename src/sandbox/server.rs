@@ -25,7 +25,7 @@ use super::script::AnswerScript;
 use super::state::{LabelAnswer, SandboxShared};
 
 /// Time that running answers have to end after the shutdown.
-const LINGER: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A fake ShipStation that is bound to its port; [`Sandbox::serve`] serves it.
 pub struct Sandbox {
@@ -81,7 +81,7 @@ pub(super) async fn serve(
         () = async {
             // An error means that the server itself has ended.
             let _ = closed.wait_for(|closing| *closing).await;
-            sleep(LINGER).await;
+            sleep(DRAIN_TIMEOUT).await;
         } => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use url::{Position, Url};
 
 use super::wire::{self, Limit};
-use super::{CONNECT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
+use super::{CONNECT_TIMEOUT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
 use crate::domain::account::Account;
 use crate::domain::digest;
 use crate::domain::polling::schedule::prefix;
@@ -54,7 +54,7 @@ impl AccountClient {
             address_policy: None,
             max_idle: account.max_in_flight as usize,
             limits: ConnectionLimits::default(),
-            connect_timeout: Some(CONNECT),
+            connect_timeout: Some(CONNECT_TIMEOUT),
         };
         let transport = Transport::new(&url, settings).map_err(no_client)?;
         let mut key = HeaderValue::from_str(account.api_key.expose())
@@ -223,7 +223,8 @@ fn compressed(headers: &HeaderMap) -> Option<String> {
     (!plain).then(|| coding.chars().take(32).collect())
 }
 
-/// Returns the detail of a status without a tracking answer. Names the target of a redirect without its query, which may contain a secret.
+/// Returns the detail of a status without a tracking answer. Names the target of a redirect without its query, which
+/// may contain a secret.
 fn not_tracking_detail(status: StatusCode, headers: &HeaderMap) -> String {
     let code = status.as_u16();
     let location = headers.get(LOCATION).filter(|_| status.is_redirection());

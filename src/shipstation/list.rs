@@ -18,7 +18,7 @@ use crate::domain::tracking::Text;
 use crate::domain::tracking::reading::Reading;
 
 /// Maximum length of an id or code in bytes; longer ones are left out.
-const LONGEST: usize = 128;
+const MAX_TEXT_BYTES: usize = 128;
 
 impl Client {
     /// Requests a page of the list of labels at `url`. `now` is the base of a relative `Retry-After`.
@@ -137,7 +137,7 @@ impl WireLabel {
             ("service", self.service_code),
         ];
         let short = named.into_iter().filter_map(|(key, text)| {
-            let text = text.into_option().filter(|text| text.len() <= LONGEST)?;
+            let text = text.into_option().filter(|text| text.len() <= MAX_TEXT_BYTES)?;
             Some((key.to_owned(), Json::String(text)))
         });
         let metadata: Metadata = short.collect();

@@ -23,7 +23,7 @@ pub use account::AccountClient;
 /// Maximum size of a body; a larger one is rejected while it is read.
 const LARGEST_BODY: usize = 4 * 1024 * 1024;
 /// Timeout for connecting.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for the body of a 429 or a 5xx.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 

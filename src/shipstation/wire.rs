@@ -30,7 +30,7 @@ struct ErrorEntry {
 }
 
 /// Maximum length of the line in characters.
-const LONGEST: usize = 200;
+const MAX_TEXT_CHARS: usize = 200;
 
 /// Returns the text of an error body in one line. The API key, `key`, is removed first if the body repeats it.
 pub fn error_text(body: &[u8], key: &str) -> String {
@@ -44,7 +44,7 @@ pub fn error_text(body: &[u8], key: &str) -> String {
     };
     let line = parts.join(": ");
     let line = if key.is_empty() { line } else { line.replace(key, "(hidden)") };
-    line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    line.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect()
 }
 
 /// Returns only the code of an error body, for answers that may contain personal data.

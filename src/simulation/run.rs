@@ -57,10 +57,10 @@ struct RunLabel<'a> {
 }
 
 /// Polls between two reports of progress.
-const PROGRESS: u64 = 4_096;
+const PROGRESS_INTERVAL: u64 = 4_096;
 
 /// Row name of a label's first poll.
-const FIRST: &str = "first";
+const FIRST_ROW: &str = "first";
 
 /// Polls all journeys until each has ended: at DE or SP, or after `give_up_after` without a change.
 pub fn run(journeys: &[SimulatedJourney], settings: RunSettings<'_>) -> RunResult {
@@ -121,7 +121,7 @@ pub fn run_with(
         } else {
             ended += 1;
         }
-        if outcome.polls.is_multiple_of(PROGRESS) {
+        if outcome.polls.is_multiple_of(PROGRESS_INTERVAL) {
             progress(ended);
         }
         label.situation.first = None;
@@ -137,7 +137,7 @@ impl<'a> RunLabel<'a> {
             journey,
             situation: Situation::of_new(&journey.label_id, journey.registered_at),
             seen: 0,
-            row: FIRST.into(),
+            row: FIRST_ROW.into(),
             polled_at: None,
         }
     }

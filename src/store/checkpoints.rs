@@ -12,14 +12,14 @@ use tokio::sync::Notify;
 use crate::clock;
 
 /// Polls and settlements between two checkpoints. With fewer, hot pages would be written too often.
-const ROWS: u64 = 1_000;
+const ROWS_BETWEEN: u64 = 1_000;
 /// Idle time after which a checkpoint is made.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Pages of a WAL that should have been restarted: 12 MiB.
 const LONG_WAL: i64 = 12_000;
 /// Maximum time that a checkpoint waits for readers; the writer waits too.
-pub(super) const BUSY: Duration = Duration::from_millis(500);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Whether the WAL grows only because short reads overlap all the time. Waiting does not help against one long read.
 fn is_held_by_readers(pages: i64, copied: i64) -> bool {
@@ -36,7 +36,7 @@ pub(super) struct RowsWritten {
 impl RowsWritten {
     pub fn add(&self, rows: usize) {
         let before = self.rows.fetch_add(rows as u64, Ordering::Relaxed);
-        if before == 0 || before + rows as u64 >= ROWS {
+        if before == 0 || before + rows as u64 >= ROWS_BETWEEN {
             self.wake.notify_one();
         }
     }
@@ -46,11 +46,11 @@ impl RowsWritten {
 pub(super) async fn run(connection: &mut SqliteConnection, written: &RowsWritten) {
     loop {
         written.wake.notified().await;
-        while written.rows.load(Ordering::Relaxed) < ROWS {
+        while written.rows.load(Ordering::Relaxed) < ROWS_BETWEEN {
             let before = written.rows.load(Ordering::Relaxed);
             tokio::select! {
                 () = written.wake.notified() => {}
-                () = clock::sleep(IDLE) => if written.rows.load(Ordering::Relaxed) == before { break },
+                () = clock::sleep(IDLE_TIME) => if written.rows.load(Ordering::Relaxed) == before { break },
             }
         }
         written.rows.store(0, Ordering::Relaxed);

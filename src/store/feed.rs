@@ -16,7 +16,7 @@ use super::{Store, StoreError, at};
 /// Limit of a page in bytes, so that pages do not fill the memory. A page has at least one message.
 const PAGE_BYTES: usize = 1 << 20;
 /// Maximum size of a message without its body.
-const OVERHEAD: usize = 512;
+const MAX_OVERHEAD: usize = 512;
 
 /// A position in the feed: after a message.
 ///
@@ -41,8 +41,9 @@ impl Cursor {
         let (key, mark) = text.split_once('-')?;
         let digits = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
         let key = key.parse().ok().filter(|key| digits && *key > 0)?;
-        let fits =
-            !mark.is_empty() && mark.len() <= MARK && mark.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let fits = !mark.is_empty()
+            && mark.len() <= CURSOR_ID_CHARS
+            && mark.bytes().all(|byte| byte.is_ascii_alphanumeric());
         fits.then(|| Self { key, mark: mark.to_owned() })
     }
 }
@@ -60,10 +61,10 @@ impl Serialize for Cursor {
 }
 
 /// Number of characters of the message id in a cursor.
-const MARK: usize = 8;
+const CURSOR_ID_CHARS: usize = 8;
 
 fn mark(message_id: &str) -> &str {
-    message_id.len().checked_sub(MARK).and_then(|start| message_id.get(start..)).unwrap_or("none")
+    message_id.len().checked_sub(CURSOR_ID_CHARS).and_then(|start| message_id.get(start..)).unwrap_or("none")
 }
 
 /// A message of the feed.
@@ -120,7 +121,7 @@ impl Store {
         .fetch(&self.readers);
         let (mut fed, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.try_next().await? {
-            bytes += row.body.len() + OVERHEAD;
+            bytes += row.body.len() + MAX_OVERHEAD;
             if bytes > PAGE_BYTES && !fed.is_empty() {
                 break;
             }

@@ -13,7 +13,7 @@ use super::StoreError;
 /// Mode of the database, because tracking data contains names and places. SQLite gives `-wal` and `-shm` the same mode.
 pub(super) const MODE: u32 = 0o600;
 /// Smallest size of an SQLite database in use: one page of the smallest page size.
-const SMALLEST: u64 = 512;
+const MIN_DATABASE_BYTES: u64 = 512;
 
 /// Identity of the open files.
 #[derive(Clone, Debug)]
@@ -65,7 +65,9 @@ impl OpenFiles {
 
     /// Whether the path still names the open file, and the file was emptied.
     pub(super) fn are_emptied(&self) -> bool {
-        self.path.metadata().is_ok_and(|file| FileId::of(&file) == self.database && file.len() < SMALLEST)
+        self.path
+            .metadata()
+            .is_ok_and(|file| FileId::of(&file) == self.database && file.len() < MIN_DATABASE_BYTES)
     }
 
     /// Fails if the path no longer names the open files: the next start would not find later writes.
@@ -73,7 +75,7 @@ impl OpenFiles {
         let lost = |what: String| Err(StoreError::Lost { path: self.path.clone(), what });
         match self.path.metadata() {
             Ok(file) if FileId::of(&file) != self.database => return lost("was replaced".to_owned()),
-            Ok(file) if file.len() < SMALLEST => return lost("was emptied".to_owned()),
+            Ok(file) if file.len() < MIN_DATABASE_BYTES => return lost("was emptied".to_owned()),
             Ok(_) => {}
             Err(error) if is_gone(&error) => return lost("was removed or moved".to_owned()),
             Err(error) => return lost(format!("is not accessible any more ({error})")),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Store, StoreError, json, ms};
 
 /// Rows per page of [`Store::configured_labels`].
-const PAGE: i64 = 2_000;
+const PAGE_SIZE: i64 = 2_000;
 
 /// A label file that was read at least once, or is skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Store {
                FROM (SELECT label_key, account, label_id, file_key, metadata FROM labels
                      WHERE by_config = 1 AND label_key > ? ORDER BY label_key LIMIT ?)"#,
             after,
-            PAGE
+            PAGE_SIZE
         )
         .fetch_one(&self.readers)
         .await?;

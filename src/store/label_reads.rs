@@ -15,7 +15,7 @@ use crate::domain::tracking::reading::Reading;
 /// Maximum number of labels per statement.
 const BATCH: usize = 64;
 /// Capacity of the queue; callers wait when it is full.
-const QUEUE: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Option<SqliteRow>, StoreError>>;
 
@@ -46,7 +46,7 @@ pub(super) struct LabelReader {
 }
 
 pub(super) fn label_reads(connection: SqliteConnection) -> (LabelReads, LabelReader) {
-    let (sender, requests) = mpsc::channel(QUEUE);
+    let (sender, requests) = mpsc::channel(QUEUE_CAPACITY);
     (LabelReads(sender), LabelReader { connection, requests })
 }
 

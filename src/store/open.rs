@@ -28,7 +28,7 @@ const READERS_CACHE: &str = "-256";
 /// Reading connections of the HTTP port.
 const PAGE_READERS: u32 = 2;
 /// Maximum wait for another process that holds the database.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Size to which the WAL is truncated after a checkpoint.
 const WAL_LIMIT: &str = "67108864";
 /// Maximum size of a database that is checked for damage at start; takes some tenths of a second at most.
@@ -38,7 +38,7 @@ const PAGE_SIZE: u32 = 1024;
 /// WAL pages after which the writer makes a checkpoint itself if the separate checkpoints fall behind: 16 MiB.
 const AUTOCHECKPOINT: &str = "16000";
 /// Prepared statements cached per connection. Statements over several rows come in seven sizes.
-const STATEMENTS: usize = 200;
+const CACHED_STATEMENTS: usize = 200;
 /// Application id, written by the first migration.
 const APPLICATION_ID: i32 = 1_416_646_731;
 
@@ -57,16 +57,16 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(BUSY)
+        .busy_timeout(BUSY_TIMEOUT)
         .pragma("journal_size_limit", WAL_LIMIT)
         .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
-        .statement_cache_capacity(STATEMENTS)
+        .statement_cache_capacity(CACHED_STATEMENTS)
         .disable_statement_logging();
     let refused = |error: sqlx::Error| open_error(path, &error);
     let is_new = check_content(path).await?;
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| migration_failed(path, error))?;
-    let with_limit = options.clone().busy_timeout(checkpoints::BUSY);
+    let with_limit = options.clone().busy_timeout(checkpoints::BUSY_TIMEOUT);
     let checkpointer = SqliteConnection::connect_with(&with_limit).await.map_err(refused)?;
 
     let pool = |connections| {
@@ -106,7 +106,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
 /// Whether the database is empty. Before any write it refuses a file of another program, and a file that a quick check
 /// finds damaged.
 async fn check_content(path: &Path) -> Result<bool, StoreError> {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY);
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
     let small = path.metadata().is_ok_and(|file| file.len() <= QUICK_CHECK);
     let check = async {
         let mut connection = SqliteConnection::connect_with(&options).await?;

@@ -11,8 +11,8 @@ use url::Url;
 use crate::domain::messages::subscriber::Subscriber;
 
 /// Shorter texts occur in any answer and are not removed.
-const SHORTEST: usize = 4;
-const INSTEAD: &str = "(hidden)";
+const MIN_SECRET_LEN: usize = 4;
+const PLACEHOLDER: &str = "(hidden)";
 
 /// The secrets of one subscriber's requests, the longest first.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ impl Redaction {
                 secrets.extend([url.username().to_owned(), name]);
             }
         }
-        secrets.retain(|secret| secret.len() >= SHORTEST);
+        secrets.retain(|secret| secret.len() >= MIN_SECRET_LEN);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         Self(secrets)
@@ -50,7 +50,7 @@ impl Redaction {
 
     pub(super) fn apply(&self, text: String) -> String {
         self.0.iter().fold(text, |text, secret| {
-            if text.contains(secret.as_str()) { text.replace(secret.as_str(), INSTEAD) } else { text }
+            if text.contains(secret.as_str()) { text.replace(secret.as_str(), PLACEHOLDER) } else { text }
         })
     }
 }

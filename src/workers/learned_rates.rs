@@ -9,7 +9,7 @@ use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::store::{Store, StoreError};
 
 /// The shortest time between two writes.
-const PAUSE: SignedDuration = SignedDuration::from_mins(5);
+const WRITE_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// The rates and when they were written.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +55,7 @@ impl SharedRates {
     pub async fn write(&self, store: &Store, now: Timestamp, ending: bool) -> Result<(), StoreError> {
         let rates = {
             let mut inner = self.lock();
-            let due = inner.written_at.is_none_or(|at| now.duration_since(at) >= PAUSE);
+            let due = inner.written_at.is_none_or(|at| now.duration_since(at) >= WRITE_INTERVAL);
             if !inner.dirty || !(due || ending) {
                 return Ok(());
             }

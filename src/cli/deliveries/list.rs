@@ -20,7 +20,7 @@ use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
 /// Poll interval of `--watch`.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Pending deliveries that `--watch` follows; the newest ones.
-const FOLLOWED: usize = 500;
+const MAX_FOLLOWED: usize = 500;
 
 const HEADING: [&str; 9] =
     ["DELIVERY", "LABEL", "SEQ", "TYPE", "SUBSCRIBER", "STATE", "NEXT ATTEMPT", "CREATED", "LAST OUTCOME"];
@@ -98,7 +98,7 @@ fn follow(followed: &mut Followed, page: &[DeliveryView]) {
             _ => drop(followed.remove(&delivery.row)),
         }
     }
-    while followed.len() > FOLLOWED {
+    while followed.len() > MAX_FOLLOWED {
         followed.pop_first();
     }
 }
@@ -109,7 +109,7 @@ async fn watch(mut source: RequestedDeliveries<'_>, mut printer: Printer<'_>) ->
     let wanted = source.wanted.clone();
     source.wanted.state = Some("pending".to_owned());
     let store = source.store;
-    let mut last = store.delivery_before_last(&source.wanted, FOLLOWED as u32).await?;
+    let mut last = store.delivery_before_last(&source.wanted, MAX_FOLLOWED as u32).await?;
     let mut followed = BTreeMap::new();
     loop {
         let page = source.after(last).await?;

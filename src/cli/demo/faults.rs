@@ -16,13 +16,13 @@ const REFUSING: f64 = 0.60;
 
 /// Duration of the 429s: at least this long, up to `BURST_AT_MOST` without requests, until `BURST_ANSWERS` were sent.
 /// Each answer has a `Retry-After` of one second.
-const BURST: Duration = Duration::from_millis(400);
+const MIN_BURST: Duration = Duration::from_millis(400);
 const BURST_AT_MOST: Duration = Duration::from_secs(3);
 const BURST_ANSWERS: u64 = 4;
 /// Number of labels that get a 500.
 const FAILED_LABELS: usize = 2;
 /// Time until the operator polls.
-const OPERATOR: Duration = Duration::from_millis(1_200);
+const OPERATOR_DELAY: Duration = Duration::from_millis(1_200);
 /// Number of consecutive refused callbacks: too few for the subscriber to count as down.
 const REFUSED_CALLBACKS: usize = 4;
 
@@ -70,7 +70,7 @@ impl FaultSequence {
                 let answered = stage.sandbox.counters().answered(429);
                 let lasted = passed.saturating_sub(*since);
                 // At least one 429 is needed, so a pause between two polls extends the burst.
-                let seen = answered >= BURST_ANSWERS || (answered > 0 && lasted >= BURST);
+                let seen = answered >= BURST_ANSWERS || (answered > 0 && lasted >= MIN_BURST);
                 if !seen && lasted < BURST_AT_MOST {
                     return Ok(None);
                 }
@@ -90,7 +90,7 @@ impl FaultSequence {
                 let failed = |label: &LabelId| {
                     progress.iter().any(|now| now.label_id == label.as_str() && now.failures > 0)
                 };
-                if !labels.iter().all(failed) || passed.saturating_sub(*since) < OPERATOR {
+                if !labels.iter().all(failed) || passed.saturating_sub(*since) < OPERATOR_DELAY {
                     return Ok(None);
                 }
                 for label in labels {

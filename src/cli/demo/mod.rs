@@ -36,7 +36,7 @@ use start::DemoHandles;
 use summary::DemoSummary;
 
 /// Time between two redraws.
-const FRAME: Duration = Duration::from_millis(100);
+const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 /// Time that the demo may take beyond its plan.
 const GRACE: Duration = Duration::from_secs(40);
 
@@ -116,7 +116,7 @@ async fn play(
     let began = watch.elapsed();
     let mut faults = FaultSequence::new();
     let unfinished = loop {
-        clock::sleep(FRAME).await;
+        clock::sleep(FRAME_INTERVAL).await;
         let passed = watch.elapsed();
         let progress = stage.store.progress().await?;
         let refused = stage.receiver.counts().refused;

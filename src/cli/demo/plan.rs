@@ -23,7 +23,7 @@ const MOST_PARCELS: u32 = 2_000;
 const SECONDS: std::ops::RangeInclusive<u32> = 5..=3_600;
 
 /// Time after a delivery in which carriers correct events, in the parcels' minutes.
-const CORRECTIONS: u32 = 220;
+const CORRECTION_MINUTES: u32 = 220;
 /// Polls of all labels together in a second.
 const POLLS_PER_SECOND: u32 = 60;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
@@ -77,7 +77,7 @@ impl DemoPlan {
         let travel = Duration::from_secs_f64((seconds * 0.6).max(seconds - 4.0));
         let days = slowest(&parcels, what.seed, now);
         let factor = days.as_secs_f64() / travel.as_secs_f64();
-        let corrected = Duration::from_secs(u64::from(CORRECTIONS) * 60).div_f64(factor);
+        let corrected = Duration::from_secs(u64::from(CORRECTION_MINUTES) * 60).div_f64(factor);
         let first = corrected.max(Duration::from_millis(400));
         Ok(Self {
             seed: what.seed,
@@ -141,7 +141,7 @@ mod tests {
     fn polls_after_an_arrival_wait_for_corrections() {
         let slow = plan(12, 3600).unwrap();
         let virtual_wait = slow.settle[0].mul_f64(slow.factor);
-        assert!(virtual_wait >= Duration::from_secs(u64::from(CORRECTIONS) * 60 - 60));
+        assert!(virtual_wait >= Duration::from_secs(u64::from(CORRECTION_MINUTES) * 60 - 60));
     }
 
     #[test]

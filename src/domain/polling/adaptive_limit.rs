@@ -14,7 +14,7 @@ const SHRINK_FACTOR: f64 = 0.75;
 /// The smallest share.
 const MIN_SHARE: f64 = 0.1;
 /// The growth of the share a minute.
-const GROWTH: f64 = 0.01;
+const GROWTH_PER_MINUTE: f64 = 0.01;
 
 /// Share of the limit that is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,7 +30,7 @@ impl AdaptiveLimit {
     pub fn at(&self, now: Timestamp) -> f64 {
         let Some((since, share)) = self.shrunk else { return 1.0 };
         let minutes = now.duration_since(since).as_secs_f64().max(0.0) / 60.0;
-        (share + GROWTH * minutes).clamp(MIN_SHARE, 1.0)
+        (share + GROWTH_PER_MINUTE * minutes).clamp(MIN_SHARE, 1.0)
     }
 
     /// Returns the requests of `limit` that may be used in a window, at least one.

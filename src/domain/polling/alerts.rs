@@ -27,16 +27,17 @@ pub struct AlertSettings {
     pub late_after: u32,
 }
 
-/// A scan may lie this far ahead, because zones are guessed and carriers' clocks are wrong.
-const AHEAD: SignedDuration = SignedDuration::from_hours(14);
+/// Maximum time by which a scan may lie ahead, because zones are guessed and carriers' clocks are wrong.
+const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(14);
 /// Maximum age of a scan. Older ones belong to a recycled number or are typing errors.
-const OLDEST: SignedDuration = SignedDuration::from_hours(24 * 400);
+const MAX_SCAN_AGE: SignedDuration = SignedDuration::from_hours(24 * 400);
 
 /// The time after midnight over which the polls of labels that are late on the same day are spread.
 const LATE_SPREAD: SignedDuration = SignedDuration::from_hours(2);
 
 /// Detail codes of a parcel that is only announced, for any status.
-const ANNOUNCED: [&str; 3] = ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
+const ANNOUNCED_CODES: [&str; 3] =
+    ["ELEC_ADVICE_RECD_BY_CARRIER", "SHIPMENT_CREATED", "AWAITING_PICKUP_DROP_OFF"];
 
 impl AlertSettings {
     /// Returns the alerts that are due at `now`. `after`: the state after the answer.
@@ -92,7 +93,8 @@ impl AlertSettings {
         if after.stalled_told || after.is_delivered() {
             return None;
         }
-        let announced = after.status_detail_code.as_deref().is_some_and(|detail| ANNOUNCED.contains(&detail));
+        let announced =
+            after.status_detail_code.as_deref().is_some_and(|detail| ANNOUNCED_CODES.contains(&detail));
         let status = match after.status() {
             _ if announced => StatusCode::NotYetInSystem,
             status => status.unwrap_or(StatusCode::Unknown),
@@ -144,7 +146,8 @@ pub fn newest_scan(
 ) -> Option<Timestamp> {
     let plausible = |event: &TrackingEvent| {
         let at = offset.to_timestamp(LocalTime::of(event)?.civil()).ok()?;
-        let is_plausible = at <= now.saturating_add(AHEAD).ok()? && at >= now.saturating_sub(OLDEST).ok()?;
+        let is_plausible =
+            at <= now.saturating_add(MAX_AHEAD).ok()? && at >= now.saturating_sub(MAX_SCAN_AGE).ok()?;
         is_plausible.then(|| at.min(now))
     };
     match events.first() {

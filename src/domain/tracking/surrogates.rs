@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 /// Length of `\uXXXX`.
-const ESCAPE: usize = 6;
+const ESCAPE_LEN: usize = 6;
 
 /// Replaces every lone surrogate in `json` by `\ufffd`. All other bytes keep their values and offsets.
 pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
@@ -21,18 +21,18 @@ pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
             at += 1 + escaped;
             continue;
         };
-        let is_pair = is_high(unit) && unit_at(json, at + ESCAPE).is_some_and(is_low);
+        let is_pair = is_high(unit) && unit_at(json, at + ESCAPE_LEN).is_some_and(is_low);
         if is_pair {
-            at += 2 * ESCAPE;
+            at += 2 * ESCAPE_LEN;
             continue;
         }
         if is_high(unit) || is_low(unit) {
             let replaced = replaced.get_or_insert_with(|| String::with_capacity(json.len()));
             replaced.push_str(&json[copied..at]);
             replaced.push_str("\\ufffd");
-            copied = at + ESCAPE;
+            copied = at + ESCAPE_LEN;
         }
-        at += ESCAPE;
+        at += ESCAPE_LEN;
     }
     match replaced {
         None => Cow::Borrowed(json),
@@ -45,7 +45,7 @@ pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
 
 /// UTF-16 code unit of the `\uXXXX` at `at`.
 fn unit_at(json: &str, at: usize) -> Option<u16> {
-    let hex = json.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
+    let hex = json.get(at..at + ESCAPE_LEN)?.strip_prefix("\\u")?;
     let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hex.then(|| u16::from_str_radix(hex, 16).ok()).flatten()
 }

@@ -31,11 +31,11 @@ use crate::store::views::events::{ChangeView, EventView};
 use crate::store::views::messages::MessageView;
 
 /// Maximum number of entries shown, newest first.
-const EVENTS: u32 = 200;
-const MESSAGES: u32 = 50;
-const ATTEMPTS: u32 = 300;
+const MAX_EVENTS: u32 = 200;
+const MAX_MESSAGES: u32 = 50;
+const MAX_ATTEMPTS: u32 = 300;
 /// Maximum length of a value in a revision.
-const VALUE: usize = 200;
+const MAX_VALUE_CHARS: usize = 200;
 
 #[derive(serde::Deserialize)]
 pub(in crate::http) struct PageQuery {
@@ -80,15 +80,15 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
     let Some(recorded) = Recorded::read(store, label.row, limits, now).await? else {
         return Ok(none(id, &[]));
     };
-    let events = store.label_events(label.row, EVENTS + 1).await?;
-    let messages = store.messages_of_label(label.row, MESSAGES).await?;
+    let events = store.label_events(label.row, MAX_EVENTS + 1).await?;
+    let messages = store.messages_of_label(label.row, MAX_MESSAGES).await?;
     let from_seq = messages.last().and_then(|message| message.seq).unwrap_or(0);
     let mut deliveries: HashMap<String, Vec<DeliveryView>> = HashMap::new();
     for delivery in store.deliveries_of_label(label.row, from_seq).await? {
         deliveries.entry(delivery.message_id.clone()).or_default().push(delivery);
     }
     let subscribers = Subscribers::of(store, &configured, deliveries.values().flatten(), now).await?;
-    let attempts = store.attempts_of_label(label.row, from_seq, ATTEMPTS).await?;
+    let attempts = store.attempts_of_label(label.row, from_seq, MAX_ATTEMPTS).await?;
     let view = &recorded.label;
     Ok(page(
         StatusCode::OK,
@@ -183,10 +183,10 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
         return html! { p { "The carrier has reported no scan yet. Scans appear here after the next poll that finds one." } };
     }
     html! {
-        @if events.len() > EVENTS as usize {
-            p { "These are the last " (EVENTS) " events; " code { "trackpost history" } " prints all." }
+        @if events.len() > MAX_EVENTS as usize {
+            p { "These are the last " (MAX_EVENTS) " events; " code { "trackpost history" } " prints all." }
         }
-        ol.timeline reversed { @for event in events.iter().rev().take(EVENTS as usize) { (one(event, now)) } }
+        ol.timeline reversed { @for event in events.iter().rev().take(MAX_EVENTS as usize) { (one(event, now)) } }
     }
 }
 
@@ -263,9 +263,9 @@ fn value(event: &Value, field: &str) -> String {
     }
 }
 
-/// Returns a text with at most [`VALUE`] characters.
+/// Returns a text with at most [`MAX_VALUE_CHARS`] characters.
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(VALUE) {
+    match text.char_indices().nth(MAX_VALUE_CHARS) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }
@@ -285,7 +285,7 @@ fn message_list(
         } };
     }
     html! {
-        @if messages.len() >= MESSAGES as usize { p { "These are the last " (MESSAGES) " messages; " code { "trackpost history" } " prints all." } }
+        @if messages.len() >= MAX_MESSAGES as usize { p { "These are the last " (MAX_MESSAGES) " messages; " code { "trackpost history" } " prints all." } }
         @for message in messages {
             h3 { (message_link(&message.message_id, &message.r#type)) " " small { (time_from(message.created_at, now)) } }
             @match deliveries.get(&message.message_id) {

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::views::labels::LabelView;
 
 /// Maximum number of labels shown.
-const MOST: usize = 100;
+const MAX_LABELS: usize = 100;
 
 pub(super) async fn found(
     sources: &Sources,
@@ -19,7 +19,7 @@ pub(super) async fn found(
     state: Option<&str>,
     now: Timestamp,
 ) -> Result<Response, StoreError> {
-    let labels = sources.store.found_labels(find, state, MOST as u32 + 1).await?;
+    let labels = sources.store.found_labels(find, state, MAX_LABELS as u32 + 1).await?;
     if let ([label], Some(_)) = (&labels[..], find) {
         let to = format!("/labels/{}?account={}", encoded(&label.label_id), encoded(&label.account));
         return Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response());
@@ -29,7 +29,7 @@ pub(super) async fn found(
         (Some(find), None) => format!("Labels with {find}"),
         (None, state) => format!("Labels that are {}", state.unwrap_or("registered")),
     };
-    let rows: Vec<Markup> = labels.iter().take(MOST).map(|label| row(label, now)).collect();
+    let rows: Vec<Markup> = labels.iter().take(MAX_LABELS).map(|label| row(label, now)).collect();
     let heads =
         ["Label", "Account", "State", "Status", "Tracking number", "Last change", "Next poll", "Metadata"];
     let main = html! {
@@ -39,7 +39,7 @@ pub(super) async fn found(
                 p { "No label matches. The search covers id, tracking number and metadata, and ignores case." }
                 p { "To register a label: " code { "trackpost labels add se-…" } "." }
             } @else {
-                @if labels.len() > MOST { p { "The first " (MOST) " are shown; search for a longer text." } }
+                @if labels.len() > MAX_LABELS { p { "The first " (MAX_LABELS) " are shown; search for a longer text." } }
                 (table("Labels", &heads, &rows))
             }
         }

@@ -22,8 +22,8 @@ use crate::store::StoreError;
 use crate::store::views::attempts::{Failure, Waiting};
 use crate::store::views::subscribers::SubscriberView;
 
-const FAILURES: u32 = 20;
-const WAITING: u32 = 20;
+const MAX_FAILURES: u32 = 20;
+const MAX_WAITING: u32 = 20;
 
 pub(in crate::http) async fn subscriber(
     State(sources): State<Sources>,
@@ -52,8 +52,8 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
             },
         ));
     };
-    let failures = store.recent_failures(name, FAILURES).await?;
-    let waiting = store.first_waiting(name, WAITING).await?;
+    let failures = store.recent_failures(name, MAX_FAILURES).await?;
+    let waiting = store.first_waiting(name, MAX_WAITING).await?;
     Ok(page(
         StatusCode::OK,
         &format!("Subscriber {name}"),

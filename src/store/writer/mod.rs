@@ -34,9 +34,9 @@ use queue::{Job, in_own_transaction};
 pub(super) use queue::{Jobs, WriteQueue, write_queue};
 
 /// Maximum number of jobs per transaction.
-const BATCH: usize = 256;
+const MAX_JOBS: usize = 256;
 /// Maximum number of polls among them. The others wait, so that settlements do not queue behind them.
-const POLLS: usize = 64;
+const MAX_POLLS: usize = 64;
 /// Maximum time that settlements wait for other jobs.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
 /// Connections that are used by one job at a time.
@@ -116,19 +116,19 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     async fn run(&mut self) {
-        let mut arrived = Vec::with_capacity(BATCH);
+        let mut arrived = Vec::with_capacity(MAX_JOBS);
         let mut polls = VecDeque::new();
         loop {
             self.watcher.read_version(&mut self.connection).await;
             if polls.is_empty() {
                 tokio::select! {
                     biased;
-                    jobs = self.jobs.receiver.recv_many(&mut arrived, BATCH) => if jobs == 0 { return },
+                    jobs = self.jobs.receiver.recv_many(&mut arrived, MAX_JOBS) => if jobs == 0 { return },
                     () = self.watcher.wait() => {}
                 }
                 self.wait_for_more_jobs(&mut arrived).await;
             } else {
-                arrived.extend(std::iter::from_fn(|| self.jobs.receiver.try_recv().ok()).take(BATCH));
+                arrived.extend(std::iter::from_fn(|| self.jobs.receiver.try_recv().ok()).take(MAX_JOBS));
             }
             self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
             let mut batch = JobBatch::default();
@@ -163,7 +163,7 @@ impl Writing<'_> {
             if self.lost {
                 polls.clear();
             }
-            for (record, reply) in polls.drain(..polls.len().min(POLLS)) {
+            for (record, reply) in polls.drain(..polls.len().min(MAX_POLLS)) {
                 batch.polls.push(*record);
                 batch.poll_replies.push(reply);
             }
@@ -177,8 +177,8 @@ impl Writing<'_> {
     async fn wait_for_more_jobs(&mut self, arrived: &mut Vec<Job>) {
         let deadline = clock::sleep(GROUP_WAIT);
         tokio::pin!(deadline);
-        while !arrived.is_empty() && arrived.len() < BATCH && arrived.iter().all(Job::can_wait) {
-            let room = BATCH - arrived.len();
+        while !arrived.is_empty() && arrived.len() < MAX_JOBS && arrived.iter().all(Job::can_wait) {
+            let room = MAX_JOBS - arrived.len();
             tokio::select! {
                 biased;
                 jobs = self.jobs.receiver.recv_many(arrived, room) => if jobs == 0 { return },

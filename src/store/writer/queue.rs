@@ -12,7 +12,7 @@ use crate::store::outbox::{EndedAttempt, Settled};
 use crate::store::polls::{PollBatch, PollRecord, RecordResult};
 
 /// Capacity of the queue; callers wait when it is full.
-const QUEUE: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 
 /// A future that borrows the writer's connection.
 pub type WriterWork<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
@@ -58,7 +58,7 @@ impl FirstFailure {
 
 /// Returns a queue and its receiver.
 pub(in crate::store) fn write_queue() -> (WriteQueue, Jobs) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
     let first_failure = FirstFailure::default();
     (WriteQueue { jobs: sender, first_failure: first_failure.clone() }, Jobs { receiver, first_failure })
 }

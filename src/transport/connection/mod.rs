@@ -230,11 +230,11 @@ struct Meter(Arc<Mutex<MeterReading>>);
 #[derive(Default)]
 struct MeterReading {
     count: u64,
-    first: [u8; FIRST],
+    first: [u8; STATUS_LINE_BYTES],
 }
 
-/// `HTTP/1.1 200`.
-const FIRST: usize = 12;
+/// Length of `HTTP/1.1 200`.
+const STATUS_LINE_BYTES: usize = 12;
 
 impl Meter {
     fn begin(&self) {
@@ -243,8 +243,8 @@ impl Meter {
 
     fn count(&self, bytes: &[u8]) {
         let mut reading = self.lock();
-        let known = usize::try_from(reading.count).unwrap_or(FIRST).min(FIRST);
-        let more = bytes.len().min(FIRST - known);
+        let known = usize::try_from(reading.count).unwrap_or(STATUS_LINE_BYTES).min(STATUS_LINE_BYTES);
+        let more = bytes.len().min(STATUS_LINE_BYTES - known);
         reading.first[known..known + more].copy_from_slice(&bytes[..more]);
         reading.count += bytes.len() as u64;
     }

@@ -1,9 +1,9 @@
 //! The courier: the worker that delivers to one subscriber. Subscribers do not wait for each other.
 //!
-//! New deliveries come through memory after the writer's commit. The table is read at the start, when the memory limit was
-//! exceeded, and when another process changed it. The subscriber's health ([`crate::domain::delivery::health`]), the
-//! concurrency ([`crate::domain::delivery::concurrency`]) and the lanes ([`crate::domain::delivery::outbox`]) decide which
-//! deliveries are attempted.
+//! New deliveries come through memory after the writer's commit. The table is read at the start, when the memory limit
+//! was exceeded, and when another process changed it. The subscriber's health ([`crate::domain::delivery::health`]),
+//! the concurrency ([`crate::domain::delivery::concurrency`]) and the lanes ([`crate::domain::delivery::outbox`])
+//! decide which deliveries are attempted.
 //!
 //! An accepted attempt no longer counts towards `max_in_flight`, although its record is not yet written.
 //!
@@ -36,11 +36,11 @@ use crate::workers::in_flight::InFlight;
 /// The heartbeat interval of an idle courier.
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 
-/// The largest number of readings of the health until no record was written in between.
-const READINGS: usize = 5;
+/// Maximum number of reads of the health in a row. A read is repeated if an attempt was recorded during it.
+const MAX_HEALTH_READS: usize = 5;
 
 /// Accepted attempts that may wait for their record. After a crash these are sent again, under the same ids.
-const UNRECORDED: usize = 128;
+const MAX_UNRECORDED: usize = 128;
 
 /// All subscribers, for messages about the health of one. Changes with a reload.
 pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
@@ -260,7 +260,9 @@ impl Courier {
                 }
             }
             // The record of an accepted attempt wakes the loop.
-            Allowed::Attempts { .. } if self.in_flight.len() >= busy + UNRECORDED => return Ok(heartbeat),
+            Allowed::Attempts { .. } if self.in_flight.len() >= busy + MAX_UNRECORDED => {
+                return Ok(heartbeat);
+            }
             Allowed::Attempts { at_once } => {
                 self.read_missing(now).await?;
                 let concurrency = self.concurrency(at_once, busy);
@@ -313,7 +315,7 @@ impl Courier {
     async fn read_health(&mut self, now: Timestamp) -> Result<Health, StoreError> {
         let shared = Arc::clone(&self.shared);
         let CourierShared { subscriber, url_digest, store, .. } = &*shared;
-        for _ in 0..READINGS {
+        for _ in 0..MAX_HEALTH_READS {
             self.version = store.settled_version();
             let health = store.subscriber_health(&subscriber.name).await?;
             if let Some(known) = &health.url_digest

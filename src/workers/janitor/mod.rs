@@ -24,15 +24,15 @@ use crate::workers::learned_rates::SharedRates;
 pub use freshness::FreshnessReport;
 
 /// The time between two rounds.
-const PAUSE: SignedDuration = SignedDuration::from_hours(1);
+const ROUND_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 /// The time between two steps.
-const ROUND: Duration = Duration::from_secs(60);
+const STEP_INTERVAL: Duration = Duration::from_secs(60);
 /// The time between two chunks of a round.
 const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
 /// Rows of each kind in a chunk.
 pub const CHUNK: u32 = 500;
 /// Minimum time for which undelivered messages are kept, for any configuration (contract 7.6).
-const UNDELIVERED: Duration = Duration::from_secs(14 * 24 * 3600);
+const UNDELIVERED_KEPT_FOR: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Works until `shutdown`. `subscribers`: the configured subscribers, which change with a reload.
 pub async fn run(
@@ -51,11 +51,11 @@ pub async fn run(
         let all = Arc::clone(&subscribers.borrow());
         let more = now >= tidy_at && step(&store, &keep, &all, now).await?;
         if !more && now >= tidy_at {
-            tidy_at = later(now, PAUSE);
+            tidy_at = later(now, ROUND_INTERVAL);
         }
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
-            () = clock::sleep(if more { CHUNK_INTERVAL } else { ROUND }) => {}
+            () = clock::sleep(if more { CHUNK_INTERVAL } else { STEP_INTERVAL }) => {}
         }
     }
     learned_rates.write(&store, clock::now(), true).await
@@ -74,7 +74,7 @@ pub async fn step(
     let keep = RetentionLimits {
         attempts_since: earlier(now, signed(keep.keep_attempts)),
         finished_since: earlier(now, signed(keep.keep_finished)),
-        undelivered_since: earlier(now, signed(UNDELIVERED)),
+        undelivered_since: earlier(now, signed(UNDELIVERED_KEPT_FOR)),
     };
     let pruned = store.prune(keep, CHUNK).await?;
     for (subscriber, deliveries) in &pruned.undelivered {

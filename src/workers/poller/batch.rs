@@ -12,8 +12,8 @@ use crate::domain::time::later;
 use crate::store::polls::{PollBatch, UnchangedPoll};
 use crate::workers::account_access::AccountAccess;
 
-/// A batch is written this long after its first poll.
-const LONGEST: SignedDuration = SignedDuration::from_secs(1);
+/// Time after its first poll at which a batch is written.
+const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
 
 /// The next batch. It holds at most one poll per label.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl UnwrittenPolls {
 
     /// Returns when the batch is due; `None` while it is empty.
     pub fn due_at(&self) -> Option<Timestamp> {
-        self.since.map(|since| later(since, LONGEST))
+        self.since.map(|since| later(since, MAX_AGE))
     }
 
     /// Returns the batch to write; `None` if it is empty.

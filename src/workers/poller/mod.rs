@@ -38,7 +38,7 @@ use batch::UnwrittenPolls;
 use one::{EndedPoll, InFlightLimits, LabelInFlight, PollerShared};
 
 /// Labels read at once when the schedule is loaded.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 /// The heartbeat interval of an idle poller.
 const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 /// Interval at which the demand of all labels is compared with the quota.
@@ -46,7 +46,7 @@ const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 /// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
 const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
 /// The number of labels that are searched for a suitable probe.
-const CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = 64;
 
 /// Configuration of a poller.
 #[derive(Clone, Debug, PartialEq)]
@@ -243,7 +243,7 @@ impl Poller {
         }
         let mut passed = vec![first];
         let mut found = None;
-        while passed.len() < CANDIDATES {
+        while passed.len() < MAX_CANDIDATES {
             let Some(place) = self.schedule.pop(now) else { break };
             if !unfit(&self.schedule, place) {
                 found = Some(place);
@@ -364,7 +364,7 @@ impl Poller {
                 self.schedule.hold(&carrier, until.min(later(now, LONGEST_HOLD)));
             }
         }
-        let page = store.scheduled_labels(account, after, PAGE).await?;
+        let page = store.scheduled_labels(account, after, PAGE_SIZE).await?;
         self.loaded_to = page.last_row;
         page.labels.iter().for_each(|label| self.put(label, now));
         Ok(())
@@ -375,7 +375,7 @@ impl Poller {
         let Some(mut version) = self.version else { return Ok(()) };
         let access = Arc::clone(&self.shared.access);
         loop {
-            let changed = access.store.changed_labels(&access.account.name, version, PAGE).await?;
+            let changed = access.store.changed_labels(&access.account.name, version, PAGE_SIZE).await?;
             changed.labels.iter().for_each(|label| self.put(label, now));
             version = changed.version;
             self.version = Some(version);

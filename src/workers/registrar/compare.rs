@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::{MISSING, blocking};
+use super::{RETIRE_AFTER, blocking};
 use crate::clock::Stopwatch;
 use crate::config::{Comparison, FileNumber, LabelReading, LabelSources};
 use crate::domain::label::Registration;
@@ -19,7 +19,7 @@ use crate::store::labels::CHUNK;
 use crate::store::{Store, StoreError};
 
 /// Interval between log lines while many labels are registered.
-const PROGRESS: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Changes of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) struct MissingLabels(Vec<(i64, Timestamp)>);
 impl MissingLabels {
     /// Returns when the first of them has been missing for long enough.
     pub(super) fn wake(&self) -> Option<Timestamp> {
-        self.0.iter().map(|(_, since)| *since).min().map(|since| later(since, MISSING))
+        self.0.iter().map(|(_, since)| *since).min().map(|since| later(since, RETIRE_AFTER))
     }
 
     pub(super) fn due(&self, now: Timestamp) -> bool {
@@ -58,7 +58,7 @@ impl MissingLabels {
                     now
                 }
             };
-            if later(since, MISSING) <= now { retire.push(label) } else { self.0.push((label, since)) }
+            if later(since, RETIRE_AFTER) <= now { retire.push(label) } else { self.0.push((label, since)) }
         }
         (retire, fresh)
     }
@@ -182,7 +182,7 @@ async fn register(
         while let Some(chunk) = read.recv().await {
             store.register_configured(&chunk, now).await?;
             registered += chunk.len();
-            if logged.elapsed() >= PROGRESS {
+            if logged.elapsed() >= PROGRESS_INTERVAL {
                 logged = Stopwatch::start();
                 info!(registered, of = wanted, "registering labels: {registered} of {wanted}");
             }

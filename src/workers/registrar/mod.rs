@@ -41,12 +41,12 @@ pub type Wanted = Option<Arc<LabelSources>>;
 const SCAN_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// The scan interval while files cannot be watched.
 const UNWATCHED_SCAN_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
-/// A label retires after it has been missing from the files for this long.
-const MISSING: SignedDuration = SignedDuration::from_secs(60);
+/// Time after which a label that is missing from the files is retired.
+const RETIRE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// The shortest time between two scans.
 const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// The wait after an event, because events of a file come in groups.
-const COALESCE: Duration = Duration::from_millis(100);
+const COALESCE_WAIT: Duration = Duration::from_millis(100);
 
 /// Applies the sources in `wanted` until `shutdown`.
 pub async fn run(
@@ -91,7 +91,7 @@ pub async fn run(
         }
         let coalesced = async {
             watching.changed().await;
-            clock::sleep(MIN_SCAN_INTERVAL.saturating_sub(scan_started.elapsed()).max(COALESCE)).await;
+            clock::sleep(MIN_SCAN_INTERVAL.saturating_sub(scan_started.elapsed()).max(COALESCE_WAIT)).await;
         };
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),

@@ -14,9 +14,9 @@ use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watch
 use crate::config::{FileScan, LabelSources, fits};
 
 /// The largest number of files with a watch of their own.
-const FILES: usize = 1_000;
+const MAX_FILES: usize = 1_000;
 /// The largest number of links on the way to a file.
-const LINKS: usize = 20;
+const MAX_LINKS: usize = 20;
 
 /// Changes for which a path is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(super) fn interests(sources: &LabelSources, scan: &FileScan) -> BTreeMap<Pat
             let folder = file.path.parent().unwrap_or(Path::new("/"));
             steps_to(&folder.join(target), &mut interests, 1);
         }
-        if at < FILES {
+        if at < MAX_FILES {
             interests.entry(file.path.clone()).or_default().file = true;
         }
     }
@@ -77,7 +77,7 @@ pub(super) fn interests(sources: &LabelSources, scan: &FileScan) -> BTreeMap<Pat
 
 /// Returns each folder on the way to `path` with the name that leads on, also through links.
 fn steps_to(path: &Path, interests: &mut BTreeMap<PathBuf, Interest>, links: usize) {
-    if links > LINKS {
+    if links > MAX_LINKS {
         return;
     }
     let mut folder = PathBuf::new();

@@ -125,9 +125,9 @@ pub enum AccountChange {
 /// Failures in a row that make an outage, if all labels of the account are among them.
 const OUTAGE_FAILURES: u32 = 5;
 /// Number of labels from which on an outage is detected. With fewer, the backoff of each label is enough.
-const FEWEST_LABELS: usize = 3;
+const MIN_OUTAGE_LABELS: usize = 3;
 /// Time after a good answer in which failures are not an outage.
-const LATELY: SignedDuration = SignedDuration::from_secs(30);
+const RECENT_ANSWER: SignedDuration = SignedDuration::from_secs(30);
 /// Number of failed labels in a row with which all labels count as failed.
 pub const ALL_LABELS: usize = 20;
 
@@ -239,8 +239,8 @@ impl AccountState {
             AccountSignal::Failed { detail } => {
                 self.failures_in_a_row += 1;
                 self.streak.extend(label);
-                let all = labels.clamp(FEWEST_LABELS, ALL_LABELS);
-                let lately = self.last_good_at.is_some_and(|at| now.duration_since(at) < LATELY);
+                let all = labels.clamp(MIN_OUTAGE_LABELS, ALL_LABELS);
+                let lately = self.last_good_at.is_some_and(|at| now.duration_since(at) < RECENT_ANSWER);
                 let outage = !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
                 if self.probing() || outage {
                     self.fail(AccountStatus::Down, detail, probe, now)

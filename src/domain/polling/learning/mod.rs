@@ -47,14 +47,14 @@ pub struct Wait<'a> {
     pub changed: bool,
 }
 
-/// A wait is split into pieces of this length, each of which belongs to one hour, age and day.
+/// Length of the pieces into which a wait is split. Each belongs to one hour, age and day.
 const PIECE: SignedDuration = SignedDuration::from_mins(30);
 /// Maximum wait that counts. Of a longer one only the last part counts, because long waits say little about when the
 /// change came.
-const LONGEST: SignedDuration = SignedDuration::from_hours(48);
+const MAX_WAIT: SignedDuration = SignedDuration::from_hours(48);
 /// The half-life of counts.
 const HALF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
-/// A group with this many changes is used before a more general one.
+/// Number of changes with which a group is used before a more general one.
 const ENOUGH_CHANGES: f64 = 200.0;
 /// The largest number of groups. Beyond it a wait counts for the more general groups only.
 const MAX_GROUPS: usize = 1_000;
@@ -64,7 +64,7 @@ const MIN_CHANGES: f64 = 40.0;
 impl LearnedRates {
     /// Adds a wait.
     pub fn learn(&mut self, wait: Wait<'_>) {
-        let from = wait.from.max(wait.until.saturating_sub(LONGEST).unwrap_or(wait.from));
+        let from = wait.from.max(wait.until.saturating_sub(MAX_WAIT).unwrap_or(wait.from));
         let length = wait.until.duration_since(from).as_secs_f64();
         if length <= 0.0 {
             return;

@@ -1,8 +1,8 @@
 //! Suggestion of the next poll from learned rates.
 //!
-//! If changes come at a known rate λ, polls at a rate proportional to √λ give the least mean delay for their number (Cho
-//! and Garcia-Molina 2003). The table sets how many polls a state gets. The learned rates move them to the hours and ages
-//! in which changes come. The next poll is due when the poll rate, summed up from now on, reaches one.
+//! If changes come at a known rate λ, polls at a rate proportional to √λ give the least mean delay for their number
+//! (Cho and Garcia-Molina 2003). The table sets how many polls a state gets. The learned rates move them to the hours
+//! and ages in which changes come. The next poll is due when the poll rate, summed up from now on, reaches one.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ const POLL_SHARE_OUT: f64 = 0.63;
 /// The step in which the rate is summed up.
 const STEP: SignedDuration = SignedDuration::from_mins(10);
 /// The longest wait.
-const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+const MAX_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
 impl<'a> PollRates<'a> {
     /// `row` is the row of the group in the table; `outside` applies outside of its hours.
@@ -113,7 +113,7 @@ impl LearnedRates {
             }
             sum += piece;
             at += STEP;
-            if at.duration_since(now) >= LONGEST {
+            if at.duration_since(now) >= MAX_WAIT {
                 break rate;
             }
         };

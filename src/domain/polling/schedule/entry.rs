@@ -71,12 +71,12 @@ const NO_DAY: u16 = u16::MAX;
 const DAY_ZERO: Date = jiff::civil::date(2000, 1, 1);
 
 const OUT_FOR_DELIVERY: u8 = 1;
-/// An unchanged answer has no effect except the next poll.
+/// Flag: an unchanged answer has no effect except the next poll.
 const PLAIN: u8 = 2;
 const FAILING: u8 = 4;
-/// The label is being polled and is not in a queue.
+/// Flag: the label is being polled and is not in a queue.
 pub(super) const IN_FLIGHT: u8 = 8;
-/// The place is free.
+/// Flag: the place is free.
 pub(super) const VACANT: u8 = 16;
 
 /// Returns the first 64 bits of a digest: enough to recognize an answer.

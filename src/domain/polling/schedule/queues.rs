@@ -13,10 +13,10 @@ use jiff::Timestamp;
 
 use crate::domain::polling::pace::Pace;
 
-/// Every this many turns, the newest label that is due without a wait is polled. So a new label is polled soon, even if
-/// the queues are long.
+/// Number of turns between two in which the newest label that is due without a wait is polled. So a new label is polled
+/// soon, even if the queues are long.
 pub const NEWEST_EVERY: u64 = 4;
-/// Every this many turns, the longest overdue label is polled, by the clock. So no label starves.
+/// Number of turns between two in which the longest overdue label by the clock is polled. So no label starves.
 pub const OLDEST_EVERY: u64 = 128;
 
 /// Maximum number of labels: a place fits into 24 bits.
