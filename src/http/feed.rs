@@ -93,7 +93,7 @@ pub(super) async fn messages(
 async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
     let store = &sources.store;
     let read = async {
-        if !store.knows(&wanted.after).await? {
+        if !store.issued(&wanted.after).await? {
             return Ok::<_, StoreError>(None);
         }
         store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await.map(Some)

@@ -85,7 +85,7 @@ pub struct FeedMessage {
 
 impl Store {
     /// Whether this database issued the cursor: its message exists, or did.
-    pub async fn knows(&self, cursor: &Cursor) -> Result<bool, StoreError> {
+    pub async fn issued(&self, cursor: &Cursor) -> Result<bool, StoreError> {
         let key = cursor.key;
         let there = sqlx::query_scalar!("SELECT message_id FROM messages WHERE message_key = ?", key)
             .fetch_optional(&self.readers)

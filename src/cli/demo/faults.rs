@@ -14,10 +14,10 @@ const THROTTLED: f64 = 0.25;
 const FAILING: f64 = 0.40;
 const REFUSING: f64 = 0.60;
 
-/// Duration of the 429s: at least this long, up to `BURST_AT_MOST` without requests, until `BURST_ANSWERS` were sent.
+/// Duration of the 429s: at least this long, up to `MAX_BURST` without requests, until `BURST_ANSWERS` were sent.
 /// Each answer has a `Retry-After` of one second.
 const MIN_BURST: Duration = Duration::from_millis(400);
-const BURST_AT_MOST: Duration = Duration::from_secs(3);
+const MAX_BURST: Duration = Duration::from_secs(3);
 const BURST_ANSWERS: u64 = 4;
 /// Number of labels that get a 500.
 const FAILED_LABELS: usize = 2;
@@ -71,7 +71,7 @@ impl FaultSequence {
                 let lasted = passed.saturating_sub(*since);
                 // At least one 429 is needed, so a pause between two polls extends the burst.
                 let seen = answered >= BURST_ANSWERS || (answered > 0 && lasted >= MIN_BURST);
-                if !seen && lasted < BURST_AT_MOST {
+                if !seen && lasted < MAX_BURST {
                     return Ok(None);
                 }
                 stage.sandbox.set_faults(Vec::new());

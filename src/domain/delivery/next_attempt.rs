@@ -107,7 +107,7 @@ pub struct NextAttempt {
 
 /// Returns the next attempt of a delivery, as known at `now`.
 pub fn next_attempt(delivery: &DeliveryFacts<'_>, now: Timestamp) -> NextAttempt {
-    let never = |reasons| NextAttempt { at: None, reasons: vec![reasons] };
+    let never = |reason| NextAttempt { at: None, reasons: vec![reason] };
     match (delivery.state, delivery.subscriber) {
         (DeliveryState::Delivered, _) => return never(WaitReason::Delivered),
         (DeliveryState::Dead, _) => return never(WaitReason::Dead),

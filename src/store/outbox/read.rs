@@ -42,7 +42,7 @@ struct PendingRow {
 }
 
 impl PendingRow {
-    fn read(self) -> PendingDelivery {
+    fn into_delivery(self) -> PendingDelivery {
         let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
         PendingDelivery {
             key: self.delivery_key,
@@ -162,7 +162,7 @@ async fn read_whole(
         if bytes > limit.bytes {
             return Ok(None);
         }
-        deliveries.push(row.read());
+        deliveries.push(row.into_delivery());
     }
     Ok(Some(deliveries))
 }
@@ -183,7 +183,7 @@ async fn read_pings(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(PendingRow::read).collect())
+    Ok(rows.into_iter().map(PendingRow::into_delivery).collect())
 }
 
 /// Returns the lanes whose heads are due first, with the times.
@@ -256,7 +256,7 @@ async fn read_lanes(
     while let Some(row) = rows.try_next().await? {
         so_far += row.body.len();
         let lane = row.lane;
-        read.push(row.read());
+        read.push(row.into_delivery());
         if so_far > bytes {
             // A part of a lane may lack its head.
             if read.iter().any(|delivery| delivery.lane != lane) {
