@@ -134,8 +134,8 @@ impl Backup {
         let check = async {
             let mut copy = SqliteConnection::connect_with(&options).await?;
             let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut copy).await?;
-            let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM labels").fetch_one(&mut copy).await?;
-            let _ = tables;
+            // Fails if the copy has no schema.
+            let _labels: i64 = sqlx::query_scalar("SELECT count(*) FROM labels").fetch_one(&mut copy).await?;
             copy.close().await?;
             Ok::<_, sqlx::Error>(found)
         };
