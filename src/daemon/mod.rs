@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -281,8 +280,8 @@ impl Daemon {
     /// Feeds the watchdog while all workers make progress. Otherwise the service manager restarts the process, and the
     /// start-up recovers.
     async fn feed_watchdog(&self) {
-        let still = self.heartbeats.silent(clock::now(), SignedDuration::from_secs(60));
-        let answers = tokio::time::timeout(Duration::from_secs(5), self.store.ping()).await;
+        let still = self.heartbeats.silent(clock::now(), http::STILL);
+        let answers = tokio::time::timeout(http::DATABASE_TIMEOUT, self.store.ping()).await;
         match answers {
             Ok(Ok(())) if still.is_empty() => systemd::alive(),
             Ok(Ok(())) => error!(workers = ?still, "the watchdog is not fed: workers make no progress"),

@@ -46,8 +46,8 @@ use crate::store::views::attention::{self, Configured};
 use crate::workers::heartbeat::Heartbeats;
 use cached::Cached;
 
-/// Timeout for the database.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Time within which the database of a healthy process answers.
+pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time without progress after which a worker is unhealthy.
 pub const STILL: SignedDuration = SignedDuration::from_secs(60);
@@ -80,7 +80,7 @@ impl Sources {
             .into_iter()
             .map(|worker| format!("{worker} made no progress for {} s", STILL.as_secs()))
             .collect();
-        match tokio::time::timeout(ANSWERS_WITHIN, self.store.ping()).await {
+        match tokio::time::timeout(DATABASE_TIMEOUT, self.store.ping()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => faults.push(error.to_string()),
             Err(_) => faults.push("the database did not answer within 5 s".to_owned()),
@@ -94,7 +94,7 @@ impl Sources {
         let configured = Arc::clone(&self.configured.borrow());
         let query = attention::degraded(&self.store, &configured, clock::now());
         let mut found =
-            tokio::time::timeout(ANSWERS_WITHIN, query).await.ok().and_then(Result::ok).unwrap_or_default();
+            tokio::time::timeout(DATABASE_TIMEOUT, query).await.ok().and_then(Result::ok).unwrap_or_default();
         found.extend(self.notices.rejected_reload().map(|rejected| {
             Degraded::new(What::Reload, None, Some(rejected.at), rejected.faults.join("; "))
         }));
