@@ -96,9 +96,9 @@ impl WebhookClient {
         let url = Url::parse(subscriber.url.expose());
         let mut attempt = match (&self.transport, url) {
             (Some(transport), Ok(url)) => self.exchange(transport, subscriber, &url, callback, now).await,
-            (_, Err(error)) => failed(now, Outcome::AddressRefused, error.to_string()),
+            (_, Err(error)) => failed_attempt(now, Outcome::AddressRefused, error.to_string()),
             (None, Ok(_)) => {
-                failed(now, Outcome::AddressRefused, "the URL is not valid for a request".to_owned())
+                failed_attempt(now, Outcome::AddressRefused, "the URL is not valid for a request".to_owned())
             }
         };
         attempt.duration = watch.elapsed();
@@ -115,7 +115,7 @@ impl WebhookClient {
     ) -> Attempt {
         // The resolver checks names only, so an address is checked here.
         if let Err(refusal) = check_literal(self.address_policy, url) {
-            return failed(now, Outcome::AddressRefused, refusal.to_string());
+            return failed_attempt(now, Outcome::AddressRefused, refusal.to_string());
         }
         let (watch, progress) = (Stopwatch::start(), ExchangeProgress::default());
         let headers = headers(transport.headers().clone(), subscriber, callback, now);
@@ -126,18 +126,18 @@ impl WebhookClient {
         let body = Bytes::copy_from_slice(callback.body.as_bytes());
         let sent = transport.send(&Method::POST, &target, &headers, &body, &progress);
         match tokio::time::timeout(subscriber.timeout, sent).await {
-            Ok(Ok(answer)) => self.answered(answer, subscriber.timeout, watch, now).await,
-            Ok(Err(failure)) => self.broken(failure, now),
+            Ok(Ok(answer)) => self.attempt_of_answer(answer, subscriber.timeout, watch, now).await,
+            Ok(Err(failure)) => self.attempt_of_failure(failure, now),
             Err(_) => {
                 let reached = progress.reached();
                 let detail = format!("{} within {:?}", reached.missed(), subscriber.timeout);
-                failed(now, Outcome::TimedOut { connected: reached.is_connected() }, detail)
+                failed_attempt(now, Outcome::TimedOut { connected: reached.is_connected() }, detail)
             }
         }
     }
 
     /// Returns the outcome of an answer, which its status decides.
-    async fn answered(
+    async fn attempt_of_answer(
         &self,
         answer: HttpAnswer,
         timeout: Duration,
@@ -166,14 +166,14 @@ impl WebhookClient {
         Attempt {
             started_at: now,
             duration: Duration::ZERO,
-            outcome: outcome(status.as_u16()),
+            outcome: outcome_of(status.as_u16()),
             detail,
             answer: text,
             retry_after,
         }
     }
 
-    fn broken(&self, failure: ExchangeFailure, now: Timestamp) -> Attempt {
+    fn attempt_of_failure(&self, failure: ExchangeFailure, now: Timestamp) -> Attempt {
         let ExchangeFailure { fault, detail } = failure;
         let outcome = match fault {
             FailureCause::Ours => {
@@ -186,14 +186,14 @@ impl WebhookClient {
             FailureCause::Tls => Outcome::Tls,
             FailureCause::Reset => Outcome::Reset,
             // The status of the first line decides.
-            FailureCause::Unreadable { status: Some(status) } => outcome(status),
+            FailureCause::Unreadable { status: Some(status) } => outcome_of(status),
             FailureCause::Unreadable { status: None } => Outcome::Unreadable,
         };
-        failed(now, outcome, self.redaction.apply(detail))
+        failed_attempt(now, outcome, self.redaction.apply(detail))
     }
 }
 
-fn outcome(status: u16) -> Outcome {
+fn outcome_of(status: u16) -> Outcome {
     let accepted = StatusCode::from_u16(status).is_ok_and(|status| status.is_success());
     if accepted { Outcome::Accepted { status } } else { Outcome::Refused { status } }
 }
@@ -206,7 +206,7 @@ fn redirect(headers: &HeaderMap) -> String {
     }
 }
 
-fn failed(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
+fn failed_attempt(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
     Attempt {
         started_at: now,
         duration: Duration::ZERO,

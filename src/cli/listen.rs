@@ -37,7 +37,7 @@ pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
     announce(&receiver, checked, what);
     let print = async {
         while let Some(callback) = callbacks.recv().await {
-            output::print(&shown(&callback, &checks, what.json)?);
+            output::print(&report(&callback, &checks, what.json)?);
         }
         Ok::<(), serde_json::Error>(())
     };
@@ -72,7 +72,7 @@ fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
     }
 }
 
-fn shown(
+fn report(
     callback: &ReceivedCallback,
     checks: &OtherSignatures,
     json: bool,

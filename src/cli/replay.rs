@@ -199,8 +199,8 @@ fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber
         ));
     }
     output::block(&[
-        ("first", summary.first.as_ref().map(shown)),
-        ("last", summary.last.as_ref().map(shown)),
+        ("first", summary.first.as_ref().map(message_line)),
+        ("last", summary.last.as_ref().map(message_line)),
     ]);
     if let Some(rate) = what.rate {
         let takes = std::time::Duration::from_secs(summary.chosen.div_ceil(u64::from(rate.max(1))));
@@ -208,7 +208,7 @@ fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber
     }
 }
 
-fn shown(stored: &StoredMessage) -> String {
+fn message_line(stored: &StoredMessage) -> String {
     let place =
         stored.seq.zip(stored.label_id.as_deref()).map(|(seq, label)| format!(", seq {seq} of {label}"));
     format!(

@@ -30,7 +30,7 @@ pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
         found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
     }
     found = found.and(OtherSignatures::read(&what.other_signatures)?.inspect(
-        |name| headers.named(name),
+        |name| headers.header(name),
         &body,
         now,
     ));
@@ -73,11 +73,11 @@ impl Headers {
     }
 
     /// Returns a header; `name` is in lower case.
-    fn named(&self, name: &str) -> Option<&str> {
+    fn header(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    fn signed(&self) -> SignedHeaders<'_> {
+    fn signed_headers(&self) -> SignedHeaders<'_> {
         SignedHeaders {
             id: self.get("id"),
             timestamp: self.get("timestamp"),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn each_step_is_printed() {
-        let found = inspect("nothing", headers(&["webhook-id: a"]).unwrap().signed(), b"", 0);
+        let found = inspect("nothing", headers(&["webhook-id: a"]).unwrap().signed_headers(), b"", 0);
         let text = steps(&found);
         assert!(
             text.starts_with("✗ secret     a signing secret starts with whsec_\n✗ headers    missing:"),

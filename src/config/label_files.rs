@@ -184,7 +184,7 @@ impl FileScan {
     pub(super) fn at(patterns: &[FilesEntry]) -> Self {
         let (mut scan, mut seen) = (Self::default(), HashSet::new());
         for pattern in patterns {
-            for path in scan.named(pattern) {
+            for path in scan.paths_of(pattern) {
                 if !seen.insert(path.clone()) {
                     continue;
                 }
@@ -199,7 +199,7 @@ impl FileScan {
     }
 
     /// Returns the paths that an entry names, in the order of their names.
-    fn named(&mut self, pattern: &FilesEntry) -> Vec<PathBuf> {
+    fn paths_of(&mut self, pattern: &FilesEntry) -> Vec<PathBuf> {
         let path = pattern.path();
         let left_out = |problem: String, hint: String| {
             let fault = Fault::new(&pattern.place, &pattern.key, problem).value(&pattern.text).hint(hint);

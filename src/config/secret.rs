@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::proxies;
 use super::table::{At, Context, Extent};
-use super::value::{UNREAD, kept};
+use super::value::{UNREAD, place_of_secret};
 use super::wrong::Wrong;
 use crate::domain::secret::Hidden;
 

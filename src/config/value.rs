@@ -47,7 +47,7 @@ pub(super) fn toml(value: &Value) -> String {
 pub(super) const UNREAD: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 /// Returns the kind of place of a secret, and its path or name.
-pub(super) fn kept(written: &ValueKind) -> Option<(&str, &str)> {
+pub(super) fn place_of_secret(written: &ValueKind) -> Option<(&str, &str)> {
     let ValueKind::Table(table) = written else { return None };
     let (kind, place) = table.iter().next().filter(|_| table.len() == 1)?;
     match &place.kind {
@@ -61,7 +61,7 @@ pub(super) fn kept(written: &ValueKind) -> Option<(&str, &str)> {
 /// `value` with [`UNREAD`] for every secret that is kept elsewhere.
 pub(super) fn unread(value: &Value) -> Value {
     match &value.kind {
-        kind if kept(kind).is_some() => Value::from(UNREAD),
+        kind if place_of_secret(kind).is_some() => Value::from(UNREAD),
         ValueKind::Table(table) => Value::from(
             table.iter().map(|(name, value)| (name.clone(), unread(value))).collect::<Map<_, _>>(),
         ),

@@ -86,7 +86,7 @@ pub(super) async fn messages(
 ) -> Response {
     match FeedQuery::read(parameters) {
         Ok(wanted) => page(&sources, wanted).await,
-        Err(refusal) => refused(&refusal),
+        Err(refusal) => refusal_response(&refusal),
     }
 }
 
@@ -104,7 +104,7 @@ async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
             let page = FeedPage { messages, next };
             json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values"))
         }
-        Ok(None) => refused(&refusal(
+        Ok(None) => refusal_response(&refusal(
             "after",
             "after is not a cursor of this database, which may have been restored from a copy: start again without after",
         )),
@@ -115,7 +115,7 @@ async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
     }
 }
 
-fn refused(refusal: &Refusal) -> Response {
+fn refusal_response(refusal: &Refusal) -> Response {
     json(StatusCode::BAD_REQUEST, serde_json::to_string(refusal).expect("a refusal is plain text"))
 }
 

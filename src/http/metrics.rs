@@ -84,7 +84,7 @@ impl<L: Clone + Debug + Send + Sync + std::hash::Hash + Eq + EncodeLabelSet + 's
 /// All metrics, as of `now`.
 async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     let mut registry = Registry::with_prefix("trackpost");
-    counted(&mut registry, now);
+    register_counters(&mut registry, now);
     of_accounts(&mut registry, sources, now).await?;
     of_subscribers(&mut registry, sources, now).await?;
     of_store(&mut registry, sources).await?;
@@ -101,8 +101,8 @@ async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     Ok(text)
 }
 
-/// Counters of the process.
-fn counted(registry: &mut Registry, now: Timestamp) {
+/// Registers the counters of the process.
+fn register_counters(registry: &mut Registry, now: Timestamp) {
     let counts = metrics::metrics();
     let build = Info::new([("version", env!("TRACKPOST_VERSION"))]);
     registry.register("build", "Version of trackpost", build);

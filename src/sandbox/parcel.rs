@@ -104,7 +104,7 @@ impl Parcel {
     }
 
     /// The lines of the script that the API shows now, newest scan first.
-    fn shown(&self, elapsed: Duration) -> Vec<&'static ScriptLine> {
+    fn visible_lines(&self, elapsed: Duration) -> Vec<&'static ScriptLine> {
         let mut lines: Vec<&'static ScriptLine> = self
             .journey
             .script()

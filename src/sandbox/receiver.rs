@@ -224,7 +224,7 @@ fn arrive(shared: &ReceiverShared, callback: &ReceivedCallback) -> (u64, Answer)
 /// Records the answer when it is sent. If the sender has disconnected before, the callback does not count as accepted.
 fn settle(shared: &ReceiverShared, number: u64, mut callback: ReceivedCallback, status: u16) {
     let mut state = shared.lock();
-    state.accepted.answered(&callback, status);
+    state.accepted.record_answer(&callback, status);
     callback.answered = Some(status);
     if let Some(kept) = state.journal.get_mut(number) {
         kept.answered = Some(status);

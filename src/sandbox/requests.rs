@@ -82,7 +82,7 @@ impl RequestLog {
         self.journal.push(LoggedRequest { at: now, target: target.to_owned(), label, status: None })
     }
 
-    pub(super) fn answered(&mut self, number: u64, status: u16) {
+    pub(super) fn record_answer(&mut self, number: u64, status: u16) {
         *self.by_status.entry(status).or_default() += 1;
         if let Some(request) = self.journal.get_mut(number) {
             request.status = Some(status);
@@ -90,11 +90,11 @@ impl RequestLog {
     }
 
     /// Records the end of a request, answered or cancelled by the client.
-    pub(super) fn left(&mut self) {
+    pub(super) fn record_end(&mut self) {
         self.in_flight -= 1;
     }
 
-    pub(super) fn wrong_key(&mut self) {
+    pub(super) fn count_wrong_key(&mut self) {
         self.wrong_key += 1;
     }
 

@@ -138,9 +138,9 @@ async fn respond(State(shared): State<Arc<SandboxShared>>, request: Request) -> 
     delay(&answer, &shared.closing).await;
     let status = answer.status.as_u16();
     let mut state = shared.lock();
-    state.requests.answered(number, status);
+    state.requests.record_answer(number, status);
     if let (Some(label), 200) = (route.label(), status) {
-        state.requests.served.answered(label, &answer.body);
+        state.requests.served.record_answer(label, &answer.body);
     }
     drop(state);
     answer.into_response()
@@ -151,7 +151,7 @@ struct RequestInFlight<'a>(&'a SandboxShared);
 
 impl Drop for RequestInFlight<'_> {
     fn drop(&mut self) {
-        self.0.lock().requests.left();
+        self.0.lock().requests.record_end();
     }
 }
 
@@ -169,7 +169,7 @@ fn decide(
     let key = headers.get("api-key").and_then(|key| key.to_str().ok());
     let mut state = shared.lock();
     if !state.admits(key) {
-        state.requests.wrong_key();
+        state.requests.count_wrong_key();
         return errors::unauthorized(request_id);
     }
     if let (Some(limit), Some(key)) = (state.rate_limit, key) {
@@ -208,7 +208,7 @@ fn list(shared: &SandboxShared, uri: &Uri, request_id: &str) -> Answer {
         Ok(query) => {
             let now = shared.virtual_now();
             let url = format!("{}{}", shared.base_url, uri.path());
-            let body = labels::list(&query, state.listed(now), &url, |id| state.tracking_of(id, now));
+            let body = labels::list(&query, state.list_entries(now), &url, |id| state.tracking_of(id, now));
             Answer::json(200, body)
         }
         Err(bad) => errors::invalid_field(request_id, bad.name, &bad.value),

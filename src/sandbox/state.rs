@@ -202,7 +202,7 @@ impl SandboxState {
     }
 
     /// Returns the labels of the list at an instant of the parcels' time.
-    pub(super) fn listed(&self, virtual_now: Timestamp) -> Vec<LabelEntry> {
+    pub(super) fn list_entries(&self, virtual_now: Timestamp) -> Vec<LabelEntry> {
         self.labels
             .iter()
             .filter(|(id, _)| !self.gone.contains(*id))

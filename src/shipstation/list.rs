@@ -113,14 +113,14 @@ fn parse(body: &[u8], number: u32) -> Result<ListPage, String> {
         format!("not a valid list of labels: error at line {}, column {}", error.line(), error.column())
     })?;
     let total = wire.labels.len();
-    let labels: Vec<ListedLabel> = wire.labels.into_iter().filter_map(WireLabel::listed).collect();
+    let labels: Vec<ListedLabel> = wire.labels.into_iter().filter_map(WireLabel::into_listed).collect();
     let next = wire.links.and_then(|links| links.next).and_then(|next| next.href.into_option());
     let more = wire.pages.map_or(next.is_some(), |pages| u64::from(number) < pages);
     Ok(ListPage { more, illegible: total - labels.len(), labels })
 }
 
 impl WireLabel {
-    fn listed(self) -> Option<ListedLabel> {
+    fn into_listed(self) -> Option<ListedLabel> {
         let id: LabelId = self.label_id.as_deref()?.parse().ok()?;
         let flag = |text: &Text| match text.as_deref() {
             Some("true") => Some(true),

@@ -13,7 +13,7 @@ pub enum StoreError {
     /// The path no longer names the open file. Later writes would be missing at the next start.
     #[error("the database {} {what} while trackpost runs on it", path.display())]
     Lost { path: PathBuf, what: String },
-    #[error("the database{} failed: {}", named(path.as_deref()), meaning_of(error))]
+    #[error("the database{} failed: {}", path_suffix(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
     #[error("the writer of the database has ended")]
     WriterGone,
@@ -71,7 +71,7 @@ fn pid_suffix(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
-fn named(path: Option<&Path>) -> String {
+fn path_suffix(path: Option<&Path>) -> String {
     path.map(|path| format!(" {}", path.display())).unwrap_or_default()
 }
 

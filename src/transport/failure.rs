@@ -42,7 +42,7 @@ impl ExchangeFailure {
         Self { fault, detail: detail.into() }
     }
 
-    pub(super) fn refused(refusal: &RefusedAddress) -> Self {
+    pub(super) fn of_refused_address(refusal: &RefusedAddress) -> Self {
         Self::new(FailureCause::Address, refusal.to_string())
     }
 
@@ -66,7 +66,7 @@ impl ExchangeFailure {
         }
         let detail = match rustls_error(error) {
             Some(error) => tls(server, error),
-            None if closed(error.kind()) => {
+            None if is_closed(error.kind()) => {
                 format!("{server} closed the connection during the TLS handshake")
             }
             None => format!("the TLS handshake with {server} failed: {}", plain(error)),
@@ -148,7 +148,7 @@ fn plain(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-fn closed(kind: ErrorKind) -> bool {
+fn is_closed(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::UnexpectedEof

@@ -22,8 +22,8 @@ pub(super) async fn addresses(
     address_policy: Option<AddressPolicy>,
 ) -> Result<Vec<SocketAddr>, ExchangeFailure> {
     if let Ok(address) = host.parse::<IpAddr>() {
-        return allowed(address_policy, vec![SocketAddr::new(address, port)])
-            .map_err(|refusal| ExchangeFailure::refused(&refusal));
+        return keep_allowed(address_policy, vec![SocketAddr::new(address, port)])
+            .map_err(|refusal| ExchangeFailure::of_refused_address(&refusal));
     }
     let found: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.collect(),
@@ -32,11 +32,11 @@ pub(super) async fn addresses(
     if found.iter().any(|address| !address.ip().is_loopback()) {
         RESOLVED.note(host);
     }
-    allowed(address_policy, found).map_err(|refusal| ExchangeFailure::refused(&refusal))
+    keep_allowed(address_policy, found).map_err(|refusal| ExchangeFailure::of_refused_address(&refusal))
 }
 
 /// Returns the allowed addresses of `found`, or the reason against the first one if none is allowed.
-fn allowed(
+fn keep_allowed(
     address_policy: Option<AddressPolicy>,
     found: Vec<SocketAddr>,
 ) -> Result<Vec<SocketAddr>, RefusedAddress> {
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn only_allowed_addresses_are_returned() {
         let mixed = found(&["169.254.169.254", "10.0.0.1", "8.8.8.8", "::1"]);
-        assert_eq!(allowed(Some(HTTP), mixed), Ok(found(&["10.0.0.1", "::1"])));
-        let refusal = allowed(Some(HTTP), found(&["::ffff:169.254.169.254", "8.8.8.8"])).unwrap_err();
+        assert_eq!(keep_allowed(Some(HTTP), mixed), Ok(found(&["10.0.0.1", "::1"])));
+        let refusal = keep_allowed(Some(HTTP), found(&["::ffff:169.254.169.254", "8.8.8.8"])).unwrap_err();
         assert_eq!(refusal.rule, AddressRule::LinkLocal, "the first is told");
-        assert_eq!(allowed(Some(HTTP), vec![]), Ok(vec![]));
+        assert_eq!(keep_allowed(Some(HTTP), vec![]), Ok(vec![]));
     }
 
     #[test]

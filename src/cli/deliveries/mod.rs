@@ -24,7 +24,7 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
     match what {
         Deliveries::List(what) => list::run(&store, &loaded.config, what).await?,
         Deliveries::Show { id, listing } => {
-            let found = named(&store, &id).await?;
+            let found = find(&store, &id).await?;
             show::run(&store, &loaded.config, found, listing.json).await?;
         }
         Deliveries::Retry { ids } => return retry(&store, &loaded.config, &ids).await,
@@ -33,7 +33,7 @@ pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
 }
 
 /// Returns the delivery with this id, or all deliveries of the message with this id; at least one.
-async fn named(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
+async fn find(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
     let row = id.strip_prefix(ID_PREFIX).unwrap_or(id).parse::<i64>().ok();
     let found = store.deliveries_named(row.as_slice(), row.is_none().then_some(id)).await?;
     if found.is_empty() {
@@ -48,7 +48,7 @@ async fn named(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
 async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        let found = match named(store, id).await {
+        let found = match find(store, id).await {
             Ok(found) => found,
             Err(failure) => {
                 output::print_error(failure);

@@ -83,7 +83,7 @@ impl FaultSequence {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     stage.sandbox.script_once(label.as_str(), server_error);
                 }
-                let line = format!("the API answers 500 for {}", listed(&labels));
+                let line = format!("the API answers 500 for {}", joined(&labels));
                 (FaultStep::Failing { labels, since: passed }, line)
             }
             FaultStep::Failing { labels, since } => {
@@ -128,7 +128,7 @@ fn victims(progress: &[LabelProgress]) -> Vec<LabelId> {
     on_their_way.filter_map(|label| label.label_id.parse().ok()).take(FAILED_LABELS).collect()
 }
 
-fn listed(labels: &[LabelId]) -> String {
+fn joined(labels: &[LabelId]) -> String {
     labels.iter().map(LabelId::as_str).collect::<Vec<_>>().join(" and ")
 }
 
@@ -147,6 +147,6 @@ mod tests {
             label("se-4", LabelState::Active),
             label("se-5", LabelState::Active),
         ];
-        assert_eq!(listed(&victims(&progress)), "se-2 and se-4");
+        assert_eq!(joined(&victims(&progress)), "se-2 and se-4");
     }
 }

@@ -58,10 +58,10 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
         biased;
         () = interrupted => return Err(Failure::new("the demo was interrupted")),
         played = play(&mut stage, &mut screen, watch, timeout) => played,
-        served = &mut sandbox => return Err(ended("the sandbox", served.err())),
-        served = &mut receiver => return Err(ended("the receiver", served.err())),
+        served = &mut sandbox => return Err(ended_unexpectedly("the sandbox", served.err())),
+        served = &mut receiver => return Err(ended_unexpectedly("the receiver", served.err())),
         ran = &mut daemon => return match ran {
-            Ok(()) => Err(ended("the daemon", None)),
+            Ok(()) => Err(ended_unexpectedly("the daemon", None)),
             Err(error) => Err(error.into()),
         },
     };
@@ -69,13 +69,13 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     // Attempts in flight still need the servers. If `play` failed, the daemon may know the cause better.
     tokio::select! {
         ran = &mut daemon => ran?,
-        served = &mut sandbox => return Err(ended("the sandbox", served.err())),
-        served = &mut receiver => return Err(ended("the receiver", served.err())),
+        served = &mut sandbox => return Err(ended_unexpectedly("the sandbox", served.err())),
+        served = &mut receiver => return Err(ended_unexpectedly("the receiver", served.err())),
     }
     finish(stage, &mut screen, played?, watch, what.json)
 }
 
-fn ended(what: &str, error: Option<std::io::Error>) -> Failure {
+fn ended_unexpectedly(what: &str, error: Option<std::io::Error>) -> Failure {
     let why = error.map(|error| format!(": {error}")).unwrap_or_default();
     Failure::new(format!("{what} ended unexpectedly{why}"))
 }
@@ -161,8 +161,9 @@ fn finish(
 ) -> Result<ExitCode, Failure> {
     let DemoResult { rows, unfinished } = played;
     let found = stage.audit(&rows);
-    let failure =
-        unfinished.map(|what| format!("the demo did not finish in time: {what}")).or_else(|| broken(&found));
+    let failure = unfinished
+        .map(|what| format!("the demo did not finish in time: {what}"))
+        .or_else(|| describe_violations(&found));
     if failure.is_some() {
         stage.folder.keep();
     }
@@ -182,8 +183,8 @@ fn finish(
     }
 }
 
-/// As in "1 missed, 2 badly signed".
-fn broken(found: &[Violation]) -> Option<String> {
+/// Returns the numbers of violations by kind, as in "1 missed, 2 badly signed"; `None` if there are none.
+fn describe_violations(found: &[Violation]) -> Option<String> {
     let mut by_kind: BTreeMap<ViolationKind, usize> = BTreeMap::new();
     for violation in found {
         *by_kind.entry(violation.kind).or_default() += 1;

@@ -26,8 +26,11 @@ pub struct Addresses<'a> {
 pub fn config(plan: &DemoPlan, addresses: &Addresses<'_>) -> String {
     let Addresses { database, base_url, api_key, receiver, secret } = addresses;
     let database = quoted(&database.display().to_string());
-    let (interval, out) = (shown(plan.interval), shown((plan.interval / 2).max(Duration::from_millis(100))));
-    let settle: Vec<String> = plan.settle.iter().map(|wait| shown(*wait)).collect();
+    let (interval, out) = (
+        milliseconds_text(plan.interval),
+        milliseconds_text((plan.interval / 2).max(Duration::from_millis(100))),
+    );
+    let settle: Vec<String> = plan.settle.iter().map(|wait| milliseconds_text(*wait)).collect();
     let settle = settle.join(", ");
     let mut rows = String::new();
     for row in ["UN", "NY", "AC", "IT", "AT", "EX", "estimate_day"] {
@@ -95,7 +98,7 @@ pub fn labels(parcels: &[DemoParcel]) -> String {
 }
 
 /// Formats a duration in whole milliseconds.
-fn shown(duration: Duration) -> String {
+fn milliseconds_text(duration: Duration) -> String {
     format!("\"{}ms\"", duration.as_millis())
 }
 

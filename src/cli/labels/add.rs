@@ -73,7 +73,7 @@ pub async fn run(
             each_row(kind, reader, &accounts, account.as_ref(), place, &mut each)
                 .map_err(|fault| Failure::new(fault.to_string()))?;
         } else {
-            named(ids, &accounts, account.as_ref(), place, &mut each)?;
+            read_arguments(ids, &accounts, account.as_ref(), place, &mut each)?;
         }
         Ok::<_, Failure>(())
     })
@@ -97,7 +97,7 @@ pub async fn run(
 }
 
 /// Reads each argument as one row.
-fn named(
+fn read_arguments(
     ids: &[String],
     accounts: &[AccountName],
     account: Option<&AccountName>,
@@ -273,8 +273,10 @@ mod tests {
         let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
         let mut shown_rows = Vec::new();
         let place = RowSource { place: "-", source: Source::Cli };
-        named(&ids, &[main], None, place, &mut |row| shown_rows.push(line(&report(row, &mut known), true)))
-            .unwrap();
+        read_arguments(&ids, &[main], None, place, &mut |row| {
+            shown_rows.push(line(&report(row, &mut known), true))
+        })
+        .unwrap();
         shown_rows
     }
 

@@ -83,7 +83,7 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
             return Err(Failure::new(format!("{id} is no longer registered")));
         };
         if view.last_polled_at != label.before {
-            return Ok(found(&view, &detail));
+            return Ok(last_poll(&view, &detail));
         }
         if watch.elapsed() >= TIMEOUT {
             let now = clock::now();
@@ -97,7 +97,7 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
 }
 
 /// Describes the last poll. Only polls that found changes or failed are recorded one by one.
-fn found(view: &LabelView, detail: &LabelDetail) -> String {
+fn last_poll(view: &LabelView, detail: &LabelDetail) -> String {
     let status = match (&view.status_code, &detail.status_description) {
         (Some(code), Some(words)) => format!("{code} ({words})"),
         (Some(code), None) => code.clone(),

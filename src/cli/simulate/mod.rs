@@ -24,7 +24,7 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
         true => POLICIES.map(str::to_owned).to_vec(),
         false => what.policy.clone(),
     };
-    let policies = named.iter().map(|name| NamedCadence::named(name)).collect::<Result<Vec<_>, _>>()?;
+    let policies = named.iter().map(|name| NamedCadence::by_name(name)).collect::<Result<Vec<_>, _>>()?;
     let journeys = journeys(what)?;
     let mut reports = Vec::with_capacity(policies.len());
     for policy in policies {

@@ -16,7 +16,7 @@ pub(super) struct NamedCadence {
 
 impl NamedCadence {
     /// Returns the policy `default`, `hourly`, `fixed:2h`, or that of a configuration file.
-    pub(super) fn named(name: &str) -> Result<Self, Failure> {
+    pub(super) fn by_name(name: &str) -> Result<Self, Failure> {
         let compiled_in = || Ok::<_, Failure>(Config::builtin(&Environment::default())?.config.cadence);
         let flat = |interval| Ok(Cadence::flat(interval, compiled_in()?.give_up_after));
         let cadence = match (name, name.strip_prefix("fixed:")) {
@@ -49,17 +49,17 @@ mod tests {
 
     #[test]
     fn policies_have_names() {
-        let flat = NamedCadence::named("fixed:90m").unwrap().cadence;
+        let flat = NamedCadence::by_name("fixed:90m").unwrap().cadence;
         assert!(flat.rows.values().all(|row| row.intervals == [Duration::from_secs(5_400)]));
         assert_eq!(
-            NamedCadence::named("hourly").unwrap().cadence,
-            NamedCadence::named("fixed:1h").unwrap().cadence
+            NamedCadence::by_name("hourly").unwrap().cadence,
+            NamedCadence::by_name("fixed:1h").unwrap().cadence
         );
-        assert_ne!(NamedCadence::named("default").unwrap().cadence, flat);
+        assert_ne!(NamedCadence::by_name("default").unwrap().cadence, flat);
         for (name, expected) in
             [("fixed:soon", "--policy fixed:soon: \"soon\""), ("weekly", "not a known policy")]
         {
-            let error = NamedCadence::named(name).unwrap_err().to_string();
+            let error = NamedCadence::by_name(name).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

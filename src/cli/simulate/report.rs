@@ -84,13 +84,13 @@ pub(super) fn print(reports: &[PolicyReport]) {
             [
                 report.policy.clone(),
                 format!("{:.1}", report.polls_per_label),
-                shown(all.mean),
-                shown(all.p50),
-                shown(all.p95),
-                shown(delivered.mean),
-                shown(delivered.p50),
-                shown(delivered.p95),
-                shown(report.bound.mean),
+                seconds_text(all.mean),
+                seconds_text(all.p50),
+                seconds_text(all.p95),
+                seconds_text(delivered.mean),
+                seconds_text(delivered.p50),
+                seconds_text(delivered.p95),
+                seconds_text(report.bound.mean),
                 times(report.bound.times),
                 times(report.bound.weighed_times),
                 format!("{}/{}", report.detected, report.changes),
@@ -128,7 +128,7 @@ fn times(times: Option<f64>) -> String {
 }
 
 /// Seconds as minutes or hours.
-fn shown(seconds: Option<f64>) -> String {
+fn seconds_text(seconds: Option<f64>) -> String {
     match seconds {
         None => "-".to_owned(),
         Some(seconds) if seconds < 5_400.0 => format!("{:.1}m", seconds / 60.0),

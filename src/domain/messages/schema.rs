@@ -35,15 +35,15 @@ pub fn of_message(kind: MessageType) -> Value {
             of::<Body<'_, SubscriberData<'_>>>()
         }
     };
-    named(schema, kind.as_str())
+    with_type(schema, kind.as_str())
 }
 
 /// Schema of a ping.
 pub fn of_ping() -> Value {
-    named(of::<Body<'_, PingData<'_>>>(), PING)
+    with_type(of::<Body<'_, PingData<'_>>>(), PING)
 }
 
-fn named(schema: Schema, kind: &str) -> Value {
+fn with_type(schema: Schema, kind: &str) -> Value {
     let mut schema = schema.to_value();
     schema["title"] = json!(kind);
     schema["properties"]["type"] = json!({ "const": kind });

@@ -65,7 +65,7 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
                 section aria-labelledby="kinds" { h2 #kinds { "Attempts by outcome" } (by_outcome(name)) }
             }
             section aria-labelledby="waiting" { h2 #waiting { "Pending deliveries" } (waits(view, &waiting, now)) }
-            section aria-labelledby="failures" { h2 #failures { "Last failures" } (failed(&failures, now)) }
+            section aria-labelledby="failures" { h2 #failures { "Last failures" } (failures_table(&failures, now)) }
         },
     ))
 }
@@ -174,7 +174,7 @@ fn waits(view: &SubscriberView, waiting: &[Waiting], now: Timestamp) -> Markup {
     }
 }
 
-fn failed(failures: &[Failure], now: Timestamp) -> Markup {
+fn failures_table(failures: &[Failure], now: Timestamp) -> Markup {
     if failures.is_empty() {
         return html! { p { "No failure among the pending and the last 2\u{202f}000 deliveries." } };
     }

@@ -89,7 +89,7 @@ impl Accepted {
     }
 
     /// Records the answer to a callback.
-    pub fn answered(&mut self, callback: &ReceivedCallback, status: u16) {
+    pub fn record_answer(&mut self, callback: &ReceivedCallback, status: u16) {
         if !(200..300).contains(&status) {
             self.counts.refused += 1;
             return;

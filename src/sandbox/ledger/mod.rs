@@ -129,7 +129,7 @@ pub fn audit(
     }
     invented(served, accepted, &mut found);
     if let Some(rows) = rows {
-        recorded(rows, accepted, &mut found);
+        check_rows(rows, accepted, &mut found);
         if let Some(events) = &rows.events {
             history(served, accepted, subscribers, events, &mut found);
         }
@@ -169,11 +169,11 @@ fn complete(
     }
     let (missing, surplus) = compare(&answer, view.events.values());
     for event in missing {
-        wrong(ViolationKind::Missed, format!("{name} does not have {}", named(event)));
+        wrong(ViolationKind::Missed, format!("{name} does not have {}", event_name(event)));
     }
     // `invented` reports content that was never served.
     for event in surplus.into_iter().filter(|event| served.events.contains(&fingerprint(event))) {
-        wrong(ViolationKind::Duplicated, format!("{name} has {} more often than the API", named(event)));
+        wrong(ViolationKind::Duplicated, format!("{name} has {} more often than the API", event_name(event)));
     }
     if matches!(answer["status_code"].as_str(), Some("DE" | "SP")) && !view.delivered {
         wrong(ViolationKind::Missed, format!("{name} did not get tracking.delivered"));
@@ -242,7 +242,7 @@ fn invented(served: &Served, accepted: &Accepted, found: &mut Vec<Violation>) {
 }
 
 /// Checks that every recorded delivery was accepted, and that everything accepted is recorded.
-fn recorded(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
+fn check_rows(rows: &Rows, accepted: &Accepted, found: &mut Vec<Violation>) {
     let recorded_deliveries: HashSet<(&str, &str)> =
         rows.deliveries.iter().map(|row| (row.subscriber.as_str(), row.message_id.as_str())).collect();
     for DeliveryRow { subscriber, message_id } in &rows.deliveries {
@@ -288,13 +288,13 @@ fn history(
         let recorded = by_label.remove(label.as_str()).unwrap_or_default();
         let (missing, surplus) = compare(&answer, recorded.iter().map(|(_, raw)| raw));
         for event in missing {
-            let text = format!("{} is not in the history", named(event));
+            let text = format!("{} is not in the history", event_name(event));
             found.push(Violation::new(ViolationKind::Missed, Some(label), text));
         }
         for event in surplus {
             let known = served.events.contains(&fingerprint(event));
             let kind = if known { ViolationKind::Duplicated } else { ViolationKind::Invented };
-            let text = format!("the history has {} more often than the API", named(event));
+            let text = format!("the history has {} more often than the API", event_name(event));
             found.push(Violation::new(kind, Some(label), text));
         }
         let ids: HashSet<&str> = recorded.iter().map(|(id, _)| *id).collect();
@@ -308,7 +308,7 @@ fn history(
     }
 }
 
-fn named(event: &Value) -> String {
+fn event_name(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     format!("\"{}\" of {}", text("description"), text("occurred_at"))
 }

@@ -36,7 +36,7 @@ impl Served {
     }
 
     /// Records the body of a 200. A body that is not a tracking object is ignored.
-    pub fn answered(&mut self, label: &str, body: &Bytes) {
+    pub fn record_answer(&mut self, label: &str, body: &Bytes) {
         if self.labels.get(label).is_some_and(|served| served.body == *body) {
             return;
         }

@@ -27,7 +27,7 @@ struct Ledger {
 impl Ledger {
     /// The API served this about `se-1`.
     fn serve(&mut self, answer: &Value) {
-        self.served.answered("se-1", &answer.to_string().into());
+        self.served.record_answer("se-1", &answer.to_string().into());
     }
 
     /// The subscriber `all` got this, and answered `status`.
@@ -46,7 +46,7 @@ impl Ledger {
             answered: None,
         };
         self.accepted.received(&callback);
-        self.accepted.answered(&callback, status);
+        self.accepted.record_answer(&callback, status);
     }
 
     fn deliver(&mut self, body: &Value) {

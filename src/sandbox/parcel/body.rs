@@ -15,7 +15,7 @@ use super::Parcel;
 
 impl Parcel {
     pub(super) fn body(&self, elapsed: Duration) -> TrackingBody {
-        let shown = self.shown(elapsed);
+        let shown = self.visible_lines(elapsed);
         let Some(newest) = shown.first().copied() else { return self.blank() };
         let carrier = self.carrier;
         let status = newest.scan.status(carrier);

@@ -53,7 +53,7 @@ impl InFlightLimits {
     }
 
     /// Ends a request whose answer is read. The returned permit is held until the answer is recorded.
-    fn answered(&self, request: OwnedSemaphorePermit, reading: &Reading) -> OwnedSemaphorePermit {
+    fn end_request(&self, request: OwnedSemaphorePermit, reading: &Reading) -> OwnedSemaphorePermit {
         let kib = match reading {
             Reading::Answer { tracking, .. } => tracking.raw.len().div_ceil(1024),
             _ => 0,
@@ -106,7 +106,7 @@ pub(super) async fn poll(
     let running = StepClock::since(now);
     let reading = access.client.read(&access.account, &polled.id, polled.entry.plain_digest(), now).await;
     drop(permit);
-    let _waiting = shared.limits.answered(request, &reading);
+    let _waiting = shared.limits.end_request(request, &reading);
     // The time of the recording step, read once after the request.
     let at = running.now();
     let observed = access.observe(Some(polled.entry.row), &reading.signal(), call, at);

@@ -254,7 +254,7 @@ impl AccountState {
     fn good_answer(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.refusal = None;
         self.refused.clear();
-        self.answered(now)
+        self.record_good_answer(now)
     }
 
     /// Applies a refusal of a label. It concerns the account if several labels in a row get the same one.
@@ -277,11 +277,11 @@ impl AccountState {
             let detail = format!("label after label is refused alike: {detail}");
             return self.fail(AccountStatus::Unauthorized, &detail, probe, now);
         }
-        self.answered(now)
+        self.record_good_answer(now)
     }
 
     /// Applies an answer that shows that the API works and accepts the key.
-    fn answered(&mut self, now: Timestamp) -> Option<AccountChange> {
+    fn record_good_answer(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.streak.clear();
         self.failures_in_a_row = 0;
         self.last_good_at = Some(now);

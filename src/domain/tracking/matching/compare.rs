@@ -191,13 +191,13 @@ impl Matching {
         };
         let record = if changed.is_empty() {
             self.same.push((old, new));
-            before.seen(fingerprint)
+            before.seen_again(fingerprint)
         } else if let Some(record) = before.revised(&sides.answer[new]) {
             self.revised.push(Revised { known: old, new, revision: record.revision, changed });
             Some(record)
         } else {
             self.flapped.push((old, new));
-            before.seen(None)
+            before.seen_again(None)
         };
         self.updates.extend(record.map(|record| Update { known: old, record }));
     }

@@ -58,7 +58,7 @@ impl KnownEvent {
 
     /// Returns the record of an event that was seen again without a change to announce; `None` if the record stays as it
     /// is. `fingerprint`, if given, becomes the current one.
-    pub(super) fn seen(&self, fingerprint: Option<Fingerprint>) -> Option<Self> {
+    pub(super) fn seen_again(&self, fingerprint: Option<Fingerprint>) -> Option<Self> {
         let new_fingerprint = fingerprint.filter(|&new| self.fingerprint() != Some(new));
         (self.missing_polls > 0 || self.fell_off || new_fingerprint.is_some()).then(|| {
             let mut seen = Self { missing_polls: 0, fell_off: false, ..self.clone() };
