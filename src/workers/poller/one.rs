@@ -34,7 +34,7 @@ pub(super) struct Shared {
 }
 
 /// KiB of answers of an account that may wait for the database while other requests are sent.
-const WAITING_ANSWERS: usize = 128;
+const WAITING_ANSWERS: usize = 512;
 /// KiB counted for an answer at least.
 const SMALL_ANSWER: usize = 4;
 
