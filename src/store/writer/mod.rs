@@ -9,7 +9,6 @@
 
 mod queue;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +34,6 @@ pub(super) use queue::{Jobs, WriteQueue, write_queue};
 
 /// Maximum number of jobs per transaction.
 const MAX_JOBS: usize = 256;
-/// Maximum number of polls among them. The others wait, so that settlements do not queue behind them.
-const MAX_POLLS: usize = 64;
 /// Maximum time that settlements wait for other jobs.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
 /// Connections that are used by one job at a time.
@@ -117,19 +114,14 @@ struct Writing<'a> {
 impl Writing<'_> {
     async fn run(&mut self) {
         let mut arrived = Vec::with_capacity(MAX_JOBS);
-        let mut polls = VecDeque::new();
         loop {
             self.watcher.read_version(&mut self.connection).await;
-            if polls.is_empty() {
-                tokio::select! {
-                    biased;
-                    jobs = self.jobs.receiver.recv_many(&mut arrived, MAX_JOBS) => if jobs == 0 { return },
-                    () = self.watcher.wait() => {}
-                }
-                self.wait_for_more_jobs(&mut arrived).await;
-            } else {
-                arrived.extend(std::iter::from_fn(|| self.jobs.receiver.try_recv().ok()).take(MAX_JOBS));
+            tokio::select! {
+                biased;
+                jobs = self.jobs.receiver.recv_many(&mut arrived, MAX_JOBS) => if jobs == 0 { return },
+                () = self.watcher.wait() => {}
             }
+            self.wait_for_more_jobs(&mut arrived).await;
             self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
             let mut batch = JobBatch::default();
             for job in arrived.drain(..) {
@@ -137,7 +129,10 @@ impl Writing<'_> {
                     Job::End => self.jobs.receiver.close(),
                     // The write would be lost, so the caller gets an error: the writer has ended.
                     _ if self.lost => {}
-                    Job::Poll(record, reply) => polls.push_back((record, reply)),
+                    Job::Poll(record, reply) => {
+                        batch.polls.push(*record);
+                        batch.poll_replies.push(reply);
+                    }
                     Job::Flush(flush, reply) => {
                         batch.flushes.push(*flush);
                         batch.flush_replies.push(reply);
@@ -159,13 +154,6 @@ impl Writing<'_> {
                         let _ = reply.send(done);
                     }
                 }
-            }
-            if self.lost {
-                polls.clear();
-            }
-            for (record, reply) in polls.drain(..polls.len().min(MAX_POLLS)) {
-                batch.polls.push(*record);
-                batch.poll_replies.push(reply);
             }
             self.write(batch).await;
         }

@@ -1,7 +1,7 @@
 //! One attempt of a delivery: the request, the record, the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,12 +23,11 @@ use crate::webhook::{Callback, WebhookClient};
 /// The pause after a shortage of this machine, before the attempt is made.
 const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
 
-/// Makes one attempt and records it. Sets `accepted` when the receiver has accepted it.
+/// Makes one attempt and records it.
 pub(super) async fn deliver(
     shared: Arc<CourierShared>,
     delivery: PendingDelivery,
     probe: bool,
-    accepted: &AtomicBool,
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
     let number = delivery.attempts.saturating_add(1);
@@ -61,12 +60,6 @@ pub(super) async fn deliver(
     };
     // Crash point: the receiver may have the message without a record here. It gets the message again, under the same id.
     CrashPoint::AttemptAnswered.reached();
-    if !probe && attempt.outcome.is_accepted() {
-        accepted.store(true, Relaxed);
-        if shared.is_behind.load(Relaxed) {
-            shared.accepted.notify_one();
-        }
-    }
     let settled = shared.store.settle(ended).await?;
     shared.heartbeat.beat(at);
     log(&shared.subscriber, &delivery, number, &attempt, &settled);

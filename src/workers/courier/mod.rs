@@ -5,8 +5,6 @@
 //! the concurrency ([`crate::domain::delivery::concurrency`]) and the lanes ([`crate::domain::delivery::outbox`])
 //! decide which deliveries are attempted.
 //!
-//! An accepted attempt no longer counts towards `max_in_flight`, although its record is not yet written.
-//!
 //! A message has at most one attempt at a time: a lane with a delivery in flight has no head, and only one daemon runs.
 //! Crash point: between the answer and its record. The message is sent again under the same id.
 
@@ -16,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::domain::clock::set_back_by;
@@ -38,9 +36,6 @@ const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 
 /// Maximum number of reads of the health in a row. A read is repeated if an attempt was recorded during it.
 const MAX_HEALTH_READS: usize = 5;
-
-/// Accepted attempts that may wait for their record. After a crash these are sent again, under the same ids.
-const MAX_UNRECORDED: usize = 128;
 
 /// All subscribers, for messages about the health of one. Changes with a reload.
 pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
@@ -68,15 +63,6 @@ pub struct Courier {
 struct AttemptNote {
     kind: AttemptKind,
     ping: bool,
-    /// Whether the receiver accepted it, so that only its record is missing.
-    accepted: Arc<AtomicBool>,
-}
-
-impl AttemptNote {
-    /// Whether it counts towards `max_in_flight`.
-    fn is_busy(&self) -> bool {
-        !self.ping && !self.accepted.load(Relaxed)
-    }
 }
 
 /// An attempt that was recorded.
@@ -97,8 +83,6 @@ struct CourierShared {
     heartbeat: Heartbeat,
     /// Whether something waits for the record of an attempt in flight.
     is_behind: AtomicBool,
-    /// Notified after an accepted attempt while something waits.
-    accepted: Notify,
 }
 
 impl Courier {
@@ -130,7 +114,6 @@ impl Courier {
             client,
             heartbeat,
             is_behind,
-            accepted: Notify::new(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -156,7 +139,6 @@ impl Courier {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
                 () = inbox.arrived() => {}
-                () = self.shared.accepted.notified() => {}
                 Ok(()) = foreign.changed() => inbox.mark_stale(),
                 () = clock::sleep_until(wake) => {}
             }
@@ -245,11 +227,11 @@ impl Courier {
             }
         }
         let heartbeat = later(now, HEARTBEAT);
-        let busy = self.in_flight.notes().filter(|note| note.is_busy()).count();
+        let busy = self.in_flight.notes().filter(|note| !note.ping).count();
         match gate {
             Allowed::Nothing { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),
             // The end of an attempt wakes the loop.
-            Allowed::Probe { .. } if self.in_flight.notes().any(|note| !note.ping) => return Ok(heartbeat),
+            Allowed::Probe { .. } if busy > 0 => return Ok(heartbeat),
             Allowed::Probe { newest } => {
                 if !self.outbox.is_complete() {
                     self.read(now).await?;
@@ -258,10 +240,6 @@ impl Courier {
                     self.start(probe, true, now);
                     return Ok(heartbeat);
                 }
-            }
-            // The record of an accepted attempt wakes the loop.
-            Allowed::Attempts { .. } if self.in_flight.len() >= busy + MAX_UNRECORDED => {
-                return Ok(heartbeat);
             }
             Allowed::Attempts { at_once } => {
                 self.read_missing(now).await?;
@@ -333,7 +311,7 @@ impl Courier {
 
     fn concurrency(&self, allowed: u32, in_flight: usize) -> Concurrency {
         let retries =
-            self.in_flight.notes().filter(|note| note.is_busy() && note.kind == AttemptKind::Retry).count();
+            self.in_flight.notes().filter(|note| !note.ping && note.kind == AttemptKind::Retry).count();
         Concurrency {
             max_in_flight: self.shared.subscriber.max_in_flight as usize,
             allowed: allowed as usize,
@@ -344,17 +322,12 @@ impl Courier {
     }
 
     fn start(&mut self, delivery: PendingDelivery, probe: bool, now: Timestamp) {
-        let accepted = Arc::new(AtomicBool::new(false));
-        let note = AttemptNote {
-            kind: delivery.kind(),
-            ping: delivery.lane.is_none(),
-            accepted: Arc::clone(&accepted),
-        };
+        let note = AttemptNote { kind: delivery.kind(), ping: delivery.lane.is_none() };
         let key = delivery.key;
         let shared = Arc::clone(&self.shared);
         self.in_flight.start(key, note, async move {
             let lane = delivery.lane.map(|lane| (lane, delivery.place));
-            let settled = attempt::deliver(shared, delivery, probe, &accepted, now).await?;
+            let settled = attempt::deliver(shared, delivery, probe, now).await?;
             Ok(RecordedAttempt { key, lane, settled })
         });
     }

@@ -3,9 +3,8 @@
 //! All labels of the account are in memory ([`Schedule`]). A step takes the next label and sends the request. An
 //! unchanged answer stays in memory and reaches the database with the next batch, at most a second later. For any other
 //! answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans the result, and
-//! the store writes it in one transaction. No transaction is open across HTTP. Requests run side by side, up to the
-//! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other. While an answer
-//! waits for the database, the next request is sent ([`InFlightLimits`]).
+//! the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up to the
+//! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
 //!
 //! Crash points: after an unchanged answer and before its batch is written, the label is polled once more. After
 //! another answer and before its commit, the request is lost and the label is still due.
@@ -35,7 +34,7 @@ use crate::workers::heartbeat::Heartbeat;
 use crate::workers::in_flight::InFlight;
 use crate::workers::learned_rates::SharedRates;
 use batch::UnwrittenPolls;
-use one::{EndedPoll, InFlightLimits, LabelInFlight, PollerShared};
+use one::{EndedPoll, LabelInFlight, PollerShared};
 
 /// Labels read at once when the schedule is loaded.
 const PAGE_SIZE: u32 = 500;
@@ -85,13 +84,7 @@ impl Poller {
     ) -> Self {
         let alerts = policy.borrow().alerts.clone();
         Self {
-            shared: Arc::new(PollerShared {
-                limits: InFlightLimits::new(access.account.max_in_flight),
-                access,
-                policy,
-                learned_rates,
-                heartbeat,
-            }),
+            shared: Arc::new(PollerShared { access, policy, learned_rates, heartbeat }),
             schedule: Schedule::default(),
             in_flight: InFlight::default(),
             loaded_to: Some(0),
@@ -116,12 +109,10 @@ impl Poller {
                 self.apply_registry_changes(now).await?;
             }
             let wake = self.fill(now).await?;
-            let requests = &self.shared.limits.requests;
             let ended = tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => Some(ended),
                 Some(written) = self.writing.ended() => { written?; None }
-                Ok(_) = requests.acquire(), if requests.available_permits() == 0 => None,
                 Ok(()) = registry.changed() => { registry.mark_changed(); None }
                 Ok(()) = foreign.changed() => { foreign.mark_changed(); None }
                 () = clock::sleep_until(wake) => None,
@@ -193,8 +184,8 @@ impl Poller {
             return Ok(Some(open_at));
         }
         let probing = access.probing();
-        while !probing || self.in_flight.is_empty() {
-            let Ok(request) = Arc::clone(&self.shared.limits.requests).try_acquire_owned() else { break };
+        let limit = if probing { 1 } else { access.account.max_in_flight as usize };
+        while self.in_flight.len() < limit {
             let Some(place) = self.take_next(probing, now) else {
                 if self.in_flight.is_empty() {
                     access.end_catching_up();
@@ -223,7 +214,7 @@ impl Poller {
             self.in_flight.start(
                 i64::from(place),
                 (),
-                one::poll(Arc::clone(&self.shared), permit, request, polled, now),
+                one::poll(Arc::clone(&self.shared), permit, polled, now),
             );
         }
         Ok(None)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::PollPolicy;
@@ -30,37 +30,6 @@ pub(super) struct PollerShared {
     pub policy: watch::Receiver<Arc<PollPolicy>>,
     pub learned_rates: SharedRates,
     pub heartbeat: Heartbeat,
-    pub limits: InFlightLimits,
-}
-
-/// KiB of answers of an account that may wait for the database while other requests are sent.
-const WAITING_ANSWERS: usize = 128;
-/// KiB counted for an answer at least.
-const SMALL_ANSWER: usize = 4;
-
-/// Limits of an account's polls in flight.
-pub(super) struct InFlightLimits {
-    /// Requests at once: the account's `max_in_flight`.
-    pub requests: Arc<Semaphore>,
-    /// KiB of answers that wait for the database. A poll with an answer beyond it still counts as a request.
-    answers: Arc<Semaphore>,
-}
-
-impl InFlightLimits {
-    pub fn new(requests: u32) -> Self {
-        let requests = Arc::new(Semaphore::new(requests as usize));
-        Self { requests, answers: Arc::new(Semaphore::new(WAITING_ANSWERS)) }
-    }
-
-    /// Ends a request whose answer is read. The returned permit is held until the answer is recorded.
-    fn end_request(&self, request: OwnedSemaphorePermit, reading: &Reading) -> OwnedSemaphorePermit {
-        let kib = match reading {
-            Reading::Answer { tracking, .. } => tracking.raw.len().div_ceil(1024),
-            _ => 0,
-        };
-        let kib = u32::try_from(kib.max(SMALL_ANSWER)).unwrap_or(u32::MAX);
-        Arc::clone(&self.answers).try_acquire_many_owned(kib).unwrap_or(request)
-    }
 }
 
 /// A label in flight, as it was when its poll started.
@@ -98,7 +67,6 @@ pub(super) enum PollResult {
 pub(super) async fn poll(
     shared: Arc<PollerShared>,
     permit: Permit,
-    request: OwnedSemaphorePermit,
     polled: LabelInFlight,
     now: Timestamp,
 ) -> Result<EndedPoll, StoreError> {
@@ -106,7 +74,6 @@ pub(super) async fn poll(
     let running = StepClock::since(now);
     let reading = access.client.read(&access.account, &polled.id, polled.entry.plain_digest(), now).await;
     drop(permit);
-    let _waiting = shared.limits.end_request(request, &reading);
     // The time of the recording step, read once after the request.
     let at = running.now();
     let observed = access.observe(Some(polled.entry.row), &reading.signal(), call, at);
