@@ -14,7 +14,8 @@ use crate::config::duration;
 use crate::domain::label::AccountName;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::polling::reason::Reason;
-use crate::explanation::poll::{Facts, Recorded, reasons};
+use crate::domain::time::serialize_instant_or_null;
+use crate::explanation::poll::{Recorded, reasons};
 use crate::store::views::attention;
 
 /// Explanation as printed by `--json`.
@@ -23,7 +24,8 @@ struct Explanation<'a> {
     label_id: &'a str,
     account: &'a str,
     state: &'a str,
-    next_poll_at: Option<String>,
+    #[serde(serialize_with = "serialize_instant_or_null")]
+    next_poll_at: Option<Timestamp>,
     row: Option<&'a str>,
     interval: Option<String>,
     stretch: f64,
@@ -33,7 +35,8 @@ struct Explanation<'a> {
 
 #[derive(Debug, Serialize)]
 struct RecentPoll<'a> {
-    at: Option<String>,
+    #[serde(serialize_with = "serialize_instant_or_null")]
+    at: Option<Timestamp>,
     outcome: &'a str,
     status: Option<u16>,
     detail: Option<&'a str>,
@@ -50,25 +53,24 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
         return Err(Failure::new(format!("{} is no longer registered", key.id)));
     };
-    let facts = recorded.facts(now);
-    let Facts { label: view, detail, expected, outlook, .. } = facts;
-    let reason = detail.reason.as_ref().filter(|_| expected.is_some());
+    let Recorded { label: view, detail, expected, outlook, .. } = &recorded;
+    let reason = detail.poll_state.reason.as_ref().filter(|_| expected.is_some());
     let explanation = Explanation {
         label_id: &view.label_id,
         account: &view.account,
         state: &view.state,
-        next_poll_at: expected.map(instant),
+        next_poll_at: *expected,
         // Both are null without a next poll.
         row: reason.and_then(Reason::row),
         interval: reason.map(|reason| duration::format(reason.interval())),
-        stretch: outlook.map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
-        reasons: reasons(&facts),
+        stretch: outlook.as_ref().map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
+        reasons: reasons(&recorded, now),
         recent: detail.recent_polls.iter().map(RecentPoll::of).collect(),
     };
     if what.listing.json {
         output::json_lines(&[explanation])?;
     } else {
-        print(&facts, &explanation);
+        print(&recorded, &explanation, now);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -76,7 +78,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
 impl<'a> RecentPoll<'a> {
     fn of(summary: &'a PollSummary) -> Self {
         Self {
-            at: Timestamp::from_millisecond(summary.at).ok().map(instant),
+            at: Timestamp::from_millisecond(summary.at).ok(),
             outcome: &summary.outcome,
             status: summary.status,
             detail: summary.detail.as_deref(),
@@ -85,17 +87,17 @@ impl<'a> RecentPoll<'a> {
     }
 }
 
-fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
-    let next = match facts.expected {
-        Some(at) if at > facts.now => {
-            format!("{} (in {})", instant(at), roughly(at.duration_since(facts.now)))
+fn print(recorded: &Recorded, explanation: &Explanation<'_>, now: Timestamp) {
+    let next = match recorded.expected {
+        Some(at) if at > now => {
+            format!("{} (in {})", instant(at), roughly(at.duration_since(now)))
         }
         Some(at) => format!("{} (due)", instant(at)),
         None => "never".to_owned(),
     };
     output::block(&[
-        ("label", Some(format!("{} ({})", facts.label.label_id, facts.label.account))),
-        ("state", Some(facts.label.state.clone())),
+        ("label", Some(format!("{} ({})", recorded.label.label_id, recorded.label.account))),
+        ("state", Some(recorded.label.state.clone())),
         ("next poll", Some(next)),
         ("row", explanation.row.map(str::to_owned)),
         ("interval", explanation.interval.clone()),
@@ -113,7 +115,7 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
         .iter()
         .map(|poll| {
             [
-                poll.at.as_deref().map_or_else(|| "-".to_owned(), in_cell),
+                table::instant(poll.at),
                 poll.outcome.to_owned(),
                 poll.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
                 poll.changes.to_string(),
@@ -122,8 +124,4 @@ fn print(facts: &Facts<'_>, explanation: &Explanation<'_>) {
         })
         .collect();
     table::print(["POLLED AT", "OUTCOME", "STATUS", "MESSAGES", "DETAIL"], &["MESSAGES"], &rows);
-}
-
-fn in_cell(at: &str) -> String {
-    at.replace('T', " ")
 }

@@ -5,7 +5,9 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 
 use super::Failure;
-pub use crate::explanation::{instant, measured, roughly, shown};
+pub use crate::domain::time::instant;
+pub use crate::explanation::delivery::outcome;
+pub use crate::explanation::{measured, roughly, shown};
 
 /// Failure to write to stdout.
 #[derive(Debug, thiserror::Error)]
@@ -76,28 +78,6 @@ pub fn block(fields: &[(&str, Option<String>)]) {
 /// A count with its noun: `1 row`, `2 rows`.
 pub fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// The outcome of an attempt in words. Programs get the recorded word.
-pub fn outcome(word: &str) -> String {
-    let words = match word {
-        "name" => "name not found",
-        "address" => "address not allowed",
-        "refused" => "connection refused",
-        "tls" => "TLS failed",
-        "connect_timeout" => "connect timed out",
-        "timeout" => "timed out",
-        "reset" => "connection reset",
-        "unreadable" => "not HTTP",
-        "unsendable" => "cannot be sent in this format",
-        "ours" => "this machine lacks a resource",
-        other => {
-            return other
-                .strip_prefix("status ")
-                .map_or_else(|| other.to_owned(), |code| format!("HTTP {code}"));
-        }
-    };
-    words.to_owned()
 }
 
 /// Text from outside, made safe for a terminal: on one line, without control characters.

@@ -14,6 +14,7 @@ use super::output::{self, shown};
 use super::{Failure, accounts, open_store_to_read, subscribers};
 use crate::clock;
 use crate::domain::degraded::{Degraded, What};
+use crate::domain::time::serialize_instant_or_null;
 use crate::explanation::kind_in_words;
 use crate::store::lock::{self, DaemonRecord};
 use crate::store::views::accounts::AccountView;
@@ -46,7 +47,8 @@ struct LeftOutFile {
     path: String,
     problem: String,
     hint: Option<String>,
-    since: Option<String>,
+    #[serde(serialize_with = "serialize_instant_or_null")]
+    since: Option<Timestamp>,
 }
 
 pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
@@ -60,7 +62,7 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
         path: file.path,
         problem: file.problem.unwrap_or_default(),
         hint: file.hint,
-        since: file.since.and_then(|since| Timestamp::from_millisecond(since).ok()).map(output::instant),
+        since: file.since.and_then(|since| Timestamp::from_millisecond(since).ok()),
     });
     let status = StatusReport {
         daemon: DaemonStatus {

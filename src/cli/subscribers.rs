@@ -11,6 +11,7 @@ use super::output::{self, or_dash, shown};
 use super::{Failure, open_store, resolve, table};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
+use crate::domain::degraded::SubscriberStatus;
 use crate::domain::delivery::health::{Health, HealthState};
 use crate::domain::messages::ping::Ping;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
@@ -57,12 +58,12 @@ pub(super) fn print(views: &[SubscriberView]) {
 }
 
 fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
-    let state = match view.since.filter(|_| view.state != HealthState::Ok.as_str()) {
+    let state = match view.since.filter(|_| view.state != SubscriberStatus::Configured(HealthState::Ok)) {
         Some(since) => {
             let reason = or_dash(view.reason).replace('_', " ");
-            format!("{} since {} ({reason})", view.state, table::instant(Some(since)))
+            format!("{} since {} ({reason})", view.state.as_str(), table::instant(Some(since)))
         }
-        None => view.state.to_owned(),
+        None => view.state.as_str().to_owned(),
     };
     let held = view.held_until.filter(|until| *until > now);
     let held = held.map(|until| format!(", Retry-After until {}", table::instant(Some(until))));

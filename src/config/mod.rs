@@ -38,7 +38,7 @@ mod url;
 mod value;
 mod wrong;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -208,7 +208,8 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     let file = &path.map_or_else(|| layers::BUILT_IN.to_owned(), |path| path.display().to_string());
     let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
     let (fetch, is_secret) = (secret::read as table::Fetch, Cell::default());
-    let context = &Context { environment, directory, file, findings, extent, fetch, is_secret };
+    let files = RefCell::default();
+    let context = &Context { environment, directory, file, findings, extent, fetch, files, is_secret };
     let root_before = &root.clone();
     let sections: Sections = table::read(&mut root, &defaults, context);
 

@@ -130,9 +130,14 @@ fn credential(context: &Context<'_>, name: &str) -> Result<String, Wrong> {
 /// The text of a file of at most `longest` bytes.
 fn file(context: &Context<'_>, path: &str, longest: u64) -> Result<String, Wrong> {
     let path = context.directory.join(path);
+    let mut files = context.files.borrow_mut();
+    files.entry((path.clone(), longest)).or_insert_with(|| read_file(&path, longest)).clone()
+}
+
+fn read_file(path: &Path, longest: u64) -> Result<String, Wrong> {
     let read = || {
         let mut bytes = Vec::new();
-        std::fs::File::open(&path)?.take(longest + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
         std::io::Result::Ok(bytes)
     };
     let why = match read().map(String::from_utf8) {

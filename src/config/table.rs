@@ -4,8 +4,9 @@
 //! read again, until it has no fault. Every section is a plain struct. A key without a field counts as a wrong value.
 //! Types with the names of [`super::secret`] are read from the place that the configuration names.
 
-use std::cell::Cell;
-use std::path::Path;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use config::{Value, ValueKind};
@@ -30,6 +31,9 @@ pub(super) struct Context<'a> {
     pub(super) findings: &'a Findings,
     pub(super) extent: Extent,
     pub(super) fetch: Fetch,
+    /// Texts of files, or why they cannot be read, by path and longest length. The table is read again after each
+    /// fault, but a file only once: a pipe has its text once.
+    pub(super) files: RefCell<HashMap<(PathBuf, u64), Result<String, Wrong>>>,
     /// Whether the value that was read last is a secret.
     pub(super) is_secret: Cell<bool>,
 }
@@ -49,7 +53,11 @@ pub(super) enum Extent {
 }
 
 /// Reads `root`. Each wrong value is reported, and replaced in `root` by its value in `defaults` or removed.
+///
+/// # Panics
+/// If the defaults cannot be read either.
 pub(super) fn read<T: DeserializeOwned>(root: &mut Value, defaults: &Value, context: &Context<'_>) -> T {
+    let mut only_defaults = false;
     loop {
         let mut wrong = match T::deserialize(At::root(root, context)) {
             Ok(read) => return read,
@@ -67,12 +75,16 @@ pub(super) fn read<T: DeserializeOwned>(root: &mut Value, defaults: &Value, cont
             Some(value) => at.fault_of(&value, wrong.problem, wrong.hint),
             None => at.fault(wrong.problem, wrong.hint),
         }
-        repair(root, defaults, wrong.path, wrong.remove);
+        if !repair(root, defaults, wrong.path, wrong.remove) {
+            assert!(!only_defaults, "the defaults cannot be read");
+            (*root, only_defaults) = (defaults.clone(), true);
+        }
     }
 }
 
-/// Replaces the value at `path`. If it was replaced before, its table is replaced.
-fn repair(root: &mut Value, defaults: &Value, mut path: Vec<String>, remove: bool) {
+/// Replaces the value at `path`. If it was replaced before, its table is replaced. Returns false if nothing is left to
+/// replace.
+fn repair(root: &mut Value, defaults: &Value, mut path: Vec<String>, remove: bool) -> bool {
     while let Some((name, parent)) = path.split_last() {
         let default = match find(defaults, &path).filter(|_| !remove).map(unread) {
             // The defaults contain only the keys of accounts and subscribers, not whole tables.
@@ -87,11 +99,11 @@ fn repair(root: &mut Value, defaults: &Value, mut path: Vec<String>, remove: boo
         let value = path.iter().try_fold(&mut *root, child_mut);
         if let Some(value) = value.filter(|value| value.kind != default.kind) {
             *value = default;
-            return;
+            return true;
         }
         path.pop();
     }
-    *root = defaults.clone();
+    false
 }
 
 /// A value of the table, or where it is missing.
@@ -339,5 +351,33 @@ fn origin<'a>(value: &'a Value, file: &str) -> Option<&'a str> {
             inner.min_by_key(|place| (*place != file, !is_variable(place)))
         }
         (_, origin) => origin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Number {
+        #[expect(dead_code, reason = "only read")]
+        n: i64,
+    }
+
+    #[test]
+    #[should_panic = "the defaults cannot be read"]
+    fn broken_defaults_end_the_reading() {
+        let table = |n: &str| Value::from(config::Map::from([("n".to_owned(), Value::from(n))]));
+        let context = Context {
+            environment: &Environment::default(),
+            directory: Path::new(""),
+            file: "",
+            findings: &Findings::default(),
+            extent: Extent::Everything,
+            fetch: |_, _| None,
+            files: RefCell::default(),
+            is_secret: Cell::default(),
+        };
+        read::<Number>(&mut table("a"), &table("b"), &context);
     }
 }

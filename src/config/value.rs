@@ -26,8 +26,12 @@ pub(super) fn child_mut<'a>(value: &'a mut Value, name: &String) -> Option<&'a m
     }
 }
 
+/// Returns the default of the value at `path`. A name in the plural has the default of the singular.
 pub(super) fn find<'a>(defaults: &'a Value, path: &[String]) -> Option<&'a Value> {
-    path.iter().try_fold(defaults, |value, name| child(value, name).or_else(|| child(value, ANY)))
+    path.iter().try_fold(defaults, |value, name| {
+        let singular = || child(value, name.strip_suffix('s')?);
+        child(value, name).or_else(|| child(value, ANY)).or_else(singular)
+    })
 }
 
 /// A value as TOML writes it.

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, Expected, Unexpected};
 use super::fault::known_here;
 
 /// The reason why a value cannot be read, and its path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wrong {
     pub(super) path: Vec<String>,
     /// Whether `path` begins at the root.

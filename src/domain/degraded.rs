@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::delivery::health::{Health, HealthReason, HealthState};
 use crate::domain::polling::account_status::AccountStatus;
+use crate::domain::time::serialize_instant_or_null;
 
 /// Kind of a degradation, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,13 +39,9 @@ pub struct Degraded {
     pub what: What,
     /// Name of the account, subscriber or file.
     pub name: Option<String>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub since: Option<Timestamp>,
     pub detail: Option<String>,
-}
-
-fn instant_or_null<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(crate::domain::time::instant).serialize(serializer)
 }
 
 /// First polls that take longer than this are a degradation.
@@ -52,6 +49,12 @@ pub const FIRST_POLLS: Duration = Duration::from_secs(3_600);
 
 /// A write-ahead log of more bytes is a degradation. Checkpoints keep it far smaller.
 pub const LARGE_WAL: u64 = 256 << 20;
+
+impl Serialize for SubscriberStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
 
 /// State of a subscriber by configuration and database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,14 @@ pub enum SubscriberStatus {
 }
 
 impl SubscriberStatus {
+    pub const ALL: [Self; 5] = [
+        Self::Configured(HealthState::Ok),
+        Self::Configured(HealthState::Failing),
+        Self::Configured(HealthState::Paused),
+        Self::Disabled,
+        Self::Removed,
+    ];
+
     /// `enabled`: from the configuration, `None` if it lacks the subscriber.
     pub fn of(enabled: Option<bool>, state: HealthState) -> Self {
         match enabled {

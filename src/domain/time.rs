@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Serialize as _, Serializer};
 
 /// Returns `at` plus `by`.
 pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
@@ -29,6 +30,19 @@ pub fn signed(span: Duration) -> SignedDuration {
 /// Formats an instant for output: RFC 3339, UTC, milliseconds, `Z`.
 pub fn instant(at: Timestamp) -> String {
     format!("{at:.3}")
+}
+
+/// Serializes an instant in this form.
+pub fn serialize_instant<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{at:.3}"))
+}
+
+/// Serializes an instant in this form, or null.
+pub fn serialize_instant_or_null<S: Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    at.map(instant).serialize(serializer)
 }
 
 #[cfg(test)]

@@ -53,11 +53,6 @@ pub fn roughly(span: SignedDuration) -> String {
     duration::format(Duration::from_secs(seconds - seconds % unit))
 }
 
-/// Formats an instant as in the contract: RFC 3339, UTC, milliseconds, `Z`.
-pub fn instant(at: Timestamp) -> String {
-    crate::domain::time::instant(at)
-}
-
 /// Formats an instant for a table, or a dash.
 pub fn shown(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))

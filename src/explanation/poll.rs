@@ -2,30 +2,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{instant, reason as why, roughly, shown};
+use super::{reason as why, roughly, shown};
 use crate::config::duration;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::{AccountState, AccountStatus};
 use crate::domain::polling::outlook::{Limits, Outlook};
+use crate::domain::time::instant;
 use crate::store::views::labels::{LabelDetail, LabelView};
 use crate::store::{Store, StoreError};
-
-/// Facts that the sentences are made of.
-pub struct Facts<'a> {
-    pub label: &'a LabelView,
-    pub detail: &'a LabelDetail,
-    pub account: &'a AccountState,
-    /// Expected time of the next poll.
-    pub expected: Option<Timestamp>,
-    /// The account's use of its quota; `None` if the account is not configured.
-    pub outlook: Option<&'a Outlook>,
-    /// Number of waiting first polls of the account.
-    pub first_polls: u64,
-    /// End of the wait of its carrier's labels.
-    pub held_until: Option<Timestamp>,
-    pub now: Timestamp,
-}
 
 /// A label as recorded, with everything that affects its next poll.
 #[derive(Debug)]
@@ -33,10 +18,13 @@ pub struct Recorded {
     pub label: LabelView,
     pub detail: LabelDetail,
     account: AccountState,
+    /// The account's use of its quota; `None` if the account is not configured.
     pub outlook: Option<Outlook>,
+    /// Number of waiting first polls of the account.
     first_polls: u64,
+    /// End of the wait of its carrier's labels.
     held_until: Option<Timestamp>,
-    /// When the next poll is to be expected.
+    /// Expected time of the next poll.
     pub expected: Option<Timestamp>,
 }
 
@@ -54,7 +42,10 @@ impl Recorded {
         let (account, used) = (store.account_state(&name, now).await?, store.quota_used(&name, now).await?);
         let outlook = limits(&label.account)
             .map(|limits| Outlook::new(limits, used.demand, &used.share, used.this_month, &account, now));
-        let held = used.held.into_iter().find(|(carrier, _)| Some(carrier) == detail.carrier_code.as_ref());
+        let held = used
+            .held
+            .into_iter()
+            .find(|(carrier, _)| Some(carrier) == detail.poll_state.carrier_code.as_ref());
         let held_until = held.map(|(_, until)| until);
         let expected = label.next_poll_at.map(|due_at| {
             let expected = outlook.as_ref().map_or(due_at, |outlook| outlook.expected_at(due_at, label.pace));
@@ -63,29 +54,16 @@ impl Recorded {
         let first_polls = used.first_polls;
         Ok(Some(Self { label, detail, account, outlook, first_polls, held_until, expected }))
     }
-
-    pub fn facts(&self, now: Timestamp) -> Facts<'_> {
-        Facts {
-            label: &self.label,
-            detail: &self.detail,
-            account: &self.account,
-            expected: self.expected,
-            outlook: self.outlook.as_ref(),
-            first_polls: self.first_polls,
-            held_until: self.held_until,
-            now,
-        }
-    }
 }
 
 /// Explains the next poll in sentences, the most important first.
-pub fn reasons(facts: &Facts<'_>) -> Vec<String> {
-    let mut reasons = vec![of_state(facts)];
-    let Some((planned, next)) = facts.label.next_poll_at.zip(facts.expected) else { return reasons };
-    reasons.extend(facts.detail.reason.as_ref().map(why::in_words).unwrap_or_default());
-    reasons.extend(of_account(facts));
-    reasons.extend(of_first_polls(facts));
-    let overdue = facts.now.duration_since(next);
+pub fn reasons(recorded: &Recorded, now: Timestamp) -> Vec<String> {
+    let mut reasons = vec![of_state(recorded, now)];
+    let Some((planned, next)) = recorded.label.next_poll_at.zip(recorded.expected) else { return reasons };
+    reasons.extend(recorded.detail.poll_state.reason.as_ref().map(why::in_words).unwrap_or_default());
+    reasons.extend(of_account(recorded, now));
+    reasons.extend(of_first_polls(recorded));
+    let overdue = now.duration_since(next);
     if overdue >= SignedDuration::from_mins(1) {
         let since = roughly(overdue);
         reasons.push(format!("overdue by {since}: other labels go first, or no daemon runs"));
@@ -97,45 +75,45 @@ pub fn reasons(facts: &Facts<'_>) -> Vec<String> {
     reasons
 }
 
-fn of_state(facts: &Facts<'_>) -> String {
-    let (label, detail) = (facts.label, facts.detail);
+fn of_state(recorded: &Recorded, now: Timestamp) -> String {
+    let (label, state) = (&recorded.label, &recorded.detail.poll_state);
     let status = label.status_code.as_deref().unwrap_or("none");
     match label.state.as_str() {
         "removed" => "removed: it is not polled any more; its history stays".to_owned(),
         "expired" => {
-            let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
+            let quiet = now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
             format!("expired: nothing changed for {}, so polling ended", roughly(quiet))
         }
         "finished" => {
             let further = if label.next_poll_at.is_some() { "one more poll" } else { "no more polls" };
-            format!("finished with status {status} at {}: {further} planned", shown(detail.finished_at))
+            format!("finished with status {status} at {}: {further} planned", shown(state.finished_at))
         }
-        _ if detail.refusals > 0 => format!(
+        _ if state.refusals > 0 => format!(
             "the API refused this label {} since {}: polled again after 1h, 6h, 24h …, and unavailable after 5 \
              refusals over at least 72h",
-            why::times(detail.refusals),
-            shown(detail.refused_since)
+            why::times(state.refusals),
+            shown(state.refused_since)
         ),
         "unavailable" => {
             "unavailable: the API refused this label 5 times in a row over at least 72h".to_owned()
         }
-        _ if detail.failures > 0 => format!(
+        _ if state.failures > 0 => format!(
             "failed {} since {}: polled again after 1m, later after up to 1h",
-            why::times(detail.failures),
-            shown(detail.failing_since)
+            why::times(state.failures),
+            shown(state.failing_since)
         ),
-        _ if detail.first_answer_at.is_none() => {
+        _ if state.first_answer_at.is_none() => {
             "no answer yet: a new label is polled as soon as the quota allows".to_owned()
         }
-        _ => step(facts),
+        _ => step(recorded, now),
     }
 }
 
 /// Describes the step of the row and the time without a change.
-fn step(facts: &Facts<'_>) -> String {
-    let (label, detail) = (facts.label, facts.detail);
-    let quiet = facts.now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
-    let so = match &detail.reason {
+fn step(recorded: &Recorded, now: Timestamp) -> String {
+    let (label, state) = (&recorded.label, &recorded.detail.poll_state);
+    let quiet = now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
+    let so = match &state.reason {
         Some(reason) => format!("next poll after {} (±8 %)", duration::format(reason.interval())),
         None => "polled as soon as the quota allows".to_owned(),
     };
@@ -145,12 +123,12 @@ fn step(facts: &Facts<'_>) -> String {
         many => format!("{many} unchanged polls in a row"),
     };
     let status = label.status_code.as_deref().unwrap_or("none");
-    let out = if detail.out_for_delivery { ", out for delivery" } else { "" };
+    let out = if state.out_for_delivery { ", out for delivery" } else { "" };
     format!("status {status}{out}, {answers}, quiet for {}: {so}", roughly(quiet))
 }
 
-fn of_account(facts: &Facts<'_>) -> Vec<String> {
-    let (name, account) = (&facts.label.account, facts.account);
+fn of_account(recorded: &Recorded, now: Timestamp) -> Vec<String> {
+    let (name, account) = (&recorded.label.account, &recorded.account);
     let mut reasons = Vec::new();
     if account.status != AccountStatus::Ok {
         let said = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
@@ -161,17 +139,19 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
             shown(account.probe_at)
         ));
     }
-    if let Some(until) = account.throttled_until.filter(|until| *until > facts.now) {
+    if let Some(until) = account.throttled_until.filter(|until| *until > now) {
         reasons
             .push(format!("the API answered 429 for account {name}: it waits until {}", shown(Some(until))));
     }
-    if let Some((until, carrier)) = facts.held_until.zip(facts.detail.carrier_code.as_deref()) {
+    if let Some((until, carrier)) =
+        recorded.held_until.zip(recorded.detail.poll_state.carrier_code.as_deref())
+    {
         reasons.push(format!(
             "the API answered 429 for carrier {carrier}: its labels wait until {}",
             instant(until)
         ));
     }
-    match facts.outlook {
+    match &recorded.outlook {
         Some(outlook) => reasons.extend(of_quota(name, outlook)),
         None => {
             reasons.push(format!("account {name} is not in the configuration: none of its labels is polled"))
@@ -181,10 +161,13 @@ fn of_account(facts: &Facts<'_>) -> Vec<String> {
 }
 
 /// Describes the wait of a label that was never polled.
-fn of_first_polls(facts: &Facts<'_>) -> Option<String> {
-    let outlook = facts.outlook.filter(|_| facts.label.last_polled_at.is_none() && facts.first_polls > 1)?;
-    let take = first_polls_take(facts.first_polls, outlook.allowed);
-    Some(format!("account {}: {}", facts.label.account, first_polls_in_words(facts.first_polls, take)))
+fn of_first_polls(recorded: &Recorded) -> Option<String> {
+    let outlook = recorded
+        .outlook
+        .as_ref()
+        .filter(|_| recorded.label.last_polled_at.is_none() && recorded.first_polls > 1)?;
+    let take = first_polls_take(recorded.first_polls, outlook.allowed);
+    Some(format!("account {}: {}", recorded.label.account, first_polls_in_words(recorded.first_polls, take)))
 }
 
 fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {

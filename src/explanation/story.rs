@@ -9,10 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::delivery as words;
-use super::instant;
 use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect};
 use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
-use crate::domain::time::later;
+use crate::domain::time::{later, serialize_instant_or_null};
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::waiting::Place;
@@ -25,7 +24,8 @@ use super::next::Subscribers;
 pub struct Story {
     #[serde(flatten)]
     pub delivery: DeliveryView,
-    pub queued_again_at: Option<String>,
+    #[serde(serialize_with = "serialize_instant_or_null")]
+    pub queued_again_at: Option<Timestamp>,
     pub next: Next,
     pub log: Vec<AttemptStory>,
 }
@@ -33,7 +33,8 @@ pub struct Story {
 /// Time of the next attempt and its reasons.
 #[derive(Serialize)]
 pub struct Next {
-    pub at: Option<String>,
+    #[serde(serialize_with = "serialize_instant_or_null")]
+    pub at: Option<Timestamp>,
     pub because: Vec<&'static str>,
     pub reasons: Vec<String>,
     /// The first undelivered delivery of its label, if that is another one.
@@ -91,14 +92,14 @@ pub async fn story(
         });
     }
     let next = Next {
-        at: outlook.at.map(instant),
+        at: outlook.at,
         because: outlook.reasons.iter().map(|why| why.as_str()).collect(),
         reasons,
         behind,
     };
     let queued_again_at = record.place.queued_again_at;
     let log = attempt_stories(&record.delivery, record.log, queued_again_at);
-    Ok(Story { delivery: record.delivery, queued_again_at: queued_again_at.map(instant), next, log })
+    Ok(Story { delivery: record.delivery, queued_again_at, next, log })
 }
 
 /// Returns the reason why a due delivery is not attempted: its subscriber's health.

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Sources;
 use super::cached::Cached;
 use crate::clock;
+use crate::domain::degraded::SubscriberStatus;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::earlier;
 use crate::metrics::{self, SubscriberLabelSet, metrics as process_metrics};
@@ -201,8 +202,8 @@ async fn of_subscribers(
         pending.set(of(), view.pending as f64);
         let age = view.oldest_pending_at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
         oldest.set(of(), age);
-        for state in ["ok", "failing", "paused", "disabled", "removed"] {
-            let of = SubscriberStateLabelSet { subscriber: view.name.clone(), state };
+        for state in SubscriberStatus::ALL {
+            let of = SubscriberStateLabelSet { subscriber: view.name.clone(), state: state.as_str() };
             states.set(of, f64::from(u8::from(view.state == state)));
         }
     }

@@ -4,13 +4,13 @@
 //! overlap. So keys become visible in ascending order. A reader that continues after the last key it saw misses
 //! nothing. The feed leaves out two kinds of messages: messages removed by retention, and messages that a replay queued
 //! for a subscriber whose feed had passed them, because these are sent.
+use crate::domain::time::serialize_instant;
 
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::views::instant;
 use super::{Store, StoreError, at};
 
 /// Limit of a page in bytes, so that pages do not fill the memory. A page has at least one message.
@@ -77,7 +77,7 @@ pub struct FeedMessage {
     pub account: Option<String>,
     pub seq: Option<i64>,
     pub r#type: String,
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub created_at: Timestamp,
     /// The standard body, unchanged.
     pub body: Box<RawValue>,

@@ -1,12 +1,12 @@
 //! Reads of the labels of polls: one statement on a held connection for all waiting reads.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow as _, Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bulk::Bulk;
 use super::history::{history_of, read_history};
-use super::label_row::LabelRow;
+use super::label_row::label_record;
 use super::{Store, StoreError};
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::matching::KnownEvent;
@@ -113,6 +113,6 @@ impl Store {
             Some(events) => read_history(events)?,
             None => Vec::new(),
         };
-        Ok((LabelRow::from_row(&row)?.into_record(), known))
+        Ok((label_record(&row)?, known))
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::bulk::{Bulk, Values};
 use super::{at, ms};
@@ -12,98 +13,61 @@ use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::reason::Reason;
 
-/// A row of `labels`, without the columns of its registration.
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct LabelRow {
-    pub label_key: i64,
-    pub account: String,
-    pub label_id: String,
-    pub state: String,
-    pub metadata: String,
-    pub version: i64,
-    pub registered_at: i64,
-    pub first_answer_at: Option<i64>,
-    pub last_answer_at: Option<i64>,
-    pub last_changed_at: Option<i64>,
-    pub finished_at: Option<i64>,
-    pub next_poll_at: Option<i64>,
-    pub wait_ms: i64,
-    pub pace_ms: i64,
-    pub reason: Option<String>,
-    pub unchanged: i64,
-    pub failures: i64,
-    pub failing_since: Option<i64>,
-    pub refusals: i64,
-    pub refused_since: Option<i64>,
-    pub tracking_number: Option<String>,
-    pub carrier_code: Option<String>,
-    pub status_code: Option<String>,
-    pub status_description: Option<String>,
-    pub status_detail_code: Option<String>,
-    pub estimate: Option<String>,
-    pub out_for_delivery: i64,
-    pub utc_offset_minutes: Option<i64>,
-    pub answer_digest: Option<Vec<u8>>,
-    pub missing_events: i64,
-    pub last_seq: i64,
-    pub newest_scan_at: Option<i64>,
-    pub delivered_beneath_at: Option<i64>,
-    pub stalled_told: i64,
-    pub late_told: i64,
-    pub recent_polls: String,
-}
-
-impl LabelRow {
-    /// Returns the label record; `None` if this version does not know the id or state of the row.
-    pub(super) fn into_record(self) -> Option<LabelRecord> {
-        let id: LabelId = self.label_id.parse().ok()?;
-        let metadata = if self.metadata == "{}" {
-            Metadata::new()
-        } else {
-            serde_json::from_str(&self.metadata).unwrap_or_default()
-        };
-        let span = |ms: i64| u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
-        let count = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-        Some(LabelRecord {
-            row: self.label_key,
-            key: LabelKey { account: AccountName::new(&self.account), id },
-            metadata,
-            version: self.version,
-            registered_at: at(self.registered_at),
-            poll_state: PollState {
-                state: LabelState::parse(&self.state)?,
-                first_answer_at: self.first_answer_at.map(at),
-                last_answer_at: self.last_answer_at.map(at),
-                last_changed_at: self.last_changed_at.map(at),
-                finished_at: self.finished_at.map(at),
-                next_poll_at: self.next_poll_at.map(at),
-                reason: self.reason.as_deref().and_then(Reason::from_json),
-                wait: span(self.wait_ms),
-                pace: span(self.pace_ms),
-                unchanged: count(self.unchanged),
-                failures: count(self.failures),
-                failing_since: self.failing_since.map(at),
-                refusals: count(self.refusals),
-                refused_since: self.refused_since.map(at),
-                tracking_number: self.tracking_number,
-                carrier_code: self.carrier_code,
-                status_code: self.status_code,
-                status_description: self.status_description,
-                status_detail_code: self.status_detail_code,
-                estimate: self.estimate,
-                out_for_delivery: self.out_for_delivery == 1,
-                utc_offset_minutes: self.utc_offset_minutes.and_then(|minutes| i32::try_from(minutes).ok()),
-                answer_digest: self.answer_digest.and_then(|bytes| bytes.try_into().ok()),
-                missing_events: count(self.missing_events),
-                last_seq: self.last_seq,
-                newest_scan_at: self.newest_scan_at.map(at),
-                delivered_beneath_at: self.delivered_beneath_at.map(at),
-                stalled_told: self.stalled_told == 1,
-                late_told: self.late_told == 1,
-            },
-            recent_polls: self.recent_polls,
-        })
-    }
+/// Reads a row of `labels`; `None` if this version does not know its id or state.
+pub(super) fn label_record(row: &SqliteRow) -> Result<Option<LabelRecord>, sqlx::Error> {
+    let instant = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(at));
+    let span = |column| {
+        let ms = row.try_get::<i64, _>(column)?;
+        Ok::<_, sqlx::Error>(u64::try_from(ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis))
+    };
+    let id = row.try_get::<&str, _>("label_id")?.parse::<LabelId>().ok();
+    let state = LabelState::parse(row.try_get("state")?);
+    let (Some(id), Some(state)) = (id, state) else { return Ok(None) };
+    let metadata = match row.try_get("metadata")? {
+        "{}" => Metadata::new(),
+        metadata => serde_json::from_str(metadata).unwrap_or_default(),
+    };
+    Ok(Some(LabelRecord {
+        row: row.try_get("label_key")?,
+        key: LabelKey { account: AccountName::new(row.try_get("account")?), id },
+        metadata,
+        version: row.try_get("version")?,
+        registered_at: at(row.try_get("registered_at")?),
+        poll_state: PollState {
+            state,
+            first_answer_at: instant("first_answer_at")?,
+            last_answer_at: instant("last_answer_at")?,
+            last_changed_at: instant("last_changed_at")?,
+            finished_at: instant("finished_at")?,
+            next_poll_at: instant("next_poll_at")?,
+            reason: row.try_get::<Option<&str>, _>("reason")?.and_then(Reason::from_json),
+            wait: span("wait_ms")?,
+            pace: span("pace_ms")?,
+            unchanged: row.try_get("unchanged")?,
+            failures: row.try_get("failures")?,
+            failing_since: instant("failing_since")?,
+            refusals: row.try_get("refusals")?,
+            refused_since: instant("refused_since")?,
+            tracking_number: row.try_get("tracking_number")?,
+            carrier_code: row.try_get("carrier_code")?,
+            status_code: row.try_get("status_code")?,
+            status_description: row.try_get("status_description")?,
+            status_detail_code: row.try_get("status_detail_code")?,
+            estimate: row.try_get("estimate")?,
+            out_for_delivery: row.try_get("out_for_delivery")?,
+            utc_offset_minutes: row.try_get("utc_offset_minutes")?,
+            answer_digest: row
+                .try_get::<Option<&[u8]>, _>("answer_digest")?
+                .and_then(|bytes| bytes.try_into().ok()),
+            missing_events: row.try_get("missing_events")?,
+            last_seq: row.try_get("last_seq")?,
+            newest_scan_at: instant("newest_scan_at")?,
+            delivered_beneath_at: instant("delivered_beneath_at")?,
+            stalled_told: row.try_get("stalled_told")?,
+            late_told: row.try_get("late_told")?,
+        },
+        recent_polls: row.try_get("recent_polls")?,
+    }))
 }
 
 /// The label columns that a poll writes.

@@ -1,6 +1,9 @@
 //! Reads of labels for the schedule and the polls.
 
-use super::label_row::LabelRow;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::label_row::label_record;
 use super::{Store, StoreError};
 use crate::domain::label::AccountName;
 use crate::domain::polling::label_record::LabelRecord;
@@ -22,23 +25,6 @@ pub struct ChangedLabels {
     pub more: bool,
 }
 
-/// Selects all columns of a [`LabelRow`]; takes the condition.
-macro_rules! select_labels {
-    ($condition:literal, $($argument:expr),*) => {
-        sqlx::query_as!(
-            LabelRow,
-            "SELECT label_key, account, label_id, state, metadata, version, registered_at,
-                first_answer_at, last_answer_at, last_changed_at, finished_at, next_poll_at,
-                wait_ms, pace_ms, reason, unchanged, failures, failing_since, refusals, refused_since,
-                tracking_number, carrier_code, status_code, status_description, status_detail_code, estimate,
-                out_for_delivery, utc_offset_minutes, answer_digest, missing_events, last_seq, newest_scan_at,
-                delivered_beneath_at, stalled_told, late_told, recent_polls
-             FROM labels WHERE " + $condition,
-            $($argument),*
-        )
-    };
-}
-
 impl Store {
     /// Returns the polled labels of an account after the row `after`, ordered by key.
     pub async fn scheduled_labels(
@@ -47,17 +33,18 @@ impl Store {
         after: i64,
         limit: u32,
     ) -> Result<SchedulePage, StoreError> {
-        let account = account.as_str();
-        let rows = select_labels!(
-            "label_key > ? AND account = ? AND next_poll_at IS NOT NULL ORDER BY label_key LIMIT ?",
-            after,
-            account,
-            limit
+        let rows = sqlx::query(
+            "SELECT * FROM labels WHERE label_key > ? AND account = ? AND next_poll_at IS NOT NULL
+             ORDER BY label_key LIMIT ?",
         )
+        .bind(after)
+        .bind(account.as_str())
+        .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        let last_row = rows.last().map(|row| row.label_key).filter(|_| rows.len() >= limit as usize);
-        Ok(SchedulePage { labels: rows.into_iter().filter_map(LabelRow::into_record).collect(), last_row })
+        let last_row = rows.last().filter(|_| rows.len() >= limit as usize);
+        let last_row = last_row.map(|row| row.try_get("label_key")).transpose()?;
+        Ok(SchedulePage { labels: records(&rows)?, last_row })
     }
 
     /// Returns the labels of an account that the registry changed after `version`, polled or not. The changes of a
@@ -80,11 +67,16 @@ impl Store {
         let Some(until) = until else {
             return Ok(ChangedLabels { labels: Vec::new(), version, more: false });
         };
-        let name = account.as_str();
-        let rows = select_labels!("version > ? AND version <= ? AND account = ?", version, until, name)
+        let rows = sqlx::query("SELECT * FROM labels WHERE version > ? AND version <= ? AND account = ?")
+            .bind(version)
+            .bind(until)
+            .bind(account.as_str())
             .fetch_all(&mut *connection)
             .await?;
-        let labels = rows.into_iter().filter_map(LabelRow::into_record).collect();
-        Ok(ChangedLabels { labels, version: until, more: true })
+        Ok(ChangedLabels { labels: records(&rows)?, version: until, more: true })
     }
+}
+
+fn records(rows: &[SqliteRow]) -> Result<Vec<LabelRecord>, sqlx::Error> {
+    rows.iter().filter_map(|row| label_record(row).transpose()).collect()
 }

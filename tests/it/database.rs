@@ -226,22 +226,12 @@ async fn health_reports_a_lost_database() {
     fs::remove_file(database(&site)).unwrap();
     let mut answers = Vec::new();
     let ended = until(|| {
-        answers.extend(healthz(port));
+        answers.extend(crate::status::get(port, "host: localhost\r\n"));
         daemon.log().contains("trackpost cannot continue")
     });
     assert!(ended.await.is_ok());
-    let failing = answers.iter().find(|answer| answer.contains("503"));
-    let failing = failing.unwrap_or_else(|| panic!("{answers:?}"));
+    let failing = answers.iter().find(|(status, _)| *status == 503);
+    let failing = failing.unwrap_or_else(|| panic!("{answers:?}")).1.to_string();
     assert!(failing.contains("was removed or moved"), "{failing}");
     fails(daemon).await;
-}
-
-/// Returns the raw answer of `GET /healthz`.
-fn healthz(port: u16) -> Option<String> {
-    use std::io::{Read as _, Write as _};
-    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).ok()?;
-    Some(answer)
 }

@@ -1,78 +1,25 @@
 //! The message feed: complete, without repetitions, and protected by a token (contract 9.3).
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use trackpost::domain::secret::Hidden;
-use trackpost::http::{self, Sources};
 use trackpost::sandbox::{Answer, SandboxOptions};
-use trackpost::workers::heartbeat::Heartbeats;
 
 use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
-use crate::harness::{Harness, ORDERS, connect, loopback};
+use crate::harness::server::Server;
+use crate::harness::{Harness, ORDERS, connect};
 
-/// The HTTP server of a harness. It ends with the test.
-struct Server {
-    addr: SocketAddr,
-    task: JoinHandle<()>,
+/// Returns status and body of a JSON answer. `head`: additional header lines.
+async fn get(server: &Server, target: &str, head: &str) -> (u16, String) {
+    let (status, answered, body) = server.get_with(target, head).await;
+    assert!(answered.to_lowercase().contains("content-type: application/json"), "{answered}");
+    (status, body)
 }
 
-impl Server {
-    async fn of(harness: &Harness, token: Option<&str>) -> Self {
-        let listener = http::bind(loopback()).await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let sources = Sources {
-            notices: Default::default(),
-            listen: addr,
-            hosts: Vec::new(),
-            configured: tokio::sync::watch::channel(Arc::default()).1,
-            jwks: tokio::sync::watch::channel("{}".into()).1,
-            store: harness.store().clone(),
-            heartbeats: Heartbeats::default(),
-            ready: Arc::new(AtomicBool::new(true)),
-            token: token.map(|token| Hidden::new(token.to_owned())),
-        };
-        let task =
-            tokio::spawn(
-                async move { http::serve(listener, sources, std::future::pending()).await.unwrap() },
-            );
-        Self { addr, task }
-    }
-
-    async fn get(&self, target: &str) -> (u16, String) {
-        self.get_with(target, "").await
-    }
-
-    /// Returns status and body. `head`: additional header lines.
-    async fn get_with(&self, target: &str, head: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
-        (head[9..12].parse().unwrap(), body.to_owned())
-    }
-
-    async fn page(&self, query: &str) -> Value {
-        let (status, body) = self.get(&format!("/messages{query}")).await;
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+async fn page(server: &Server, query: &str) -> Value {
+    let (status, body) = get(server, &format!("/messages{query}"), "").await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
 }
 
 async fn delivered_harness() -> Harness {
@@ -90,7 +37,7 @@ async fn feed_pages_continue_each_other_with_the_bodies_as_sent() {
     let server = Server::of(&harness, None).await;
     let (mut after, mut ids) = (String::new(), Vec::new());
     loop {
-        let page = server.page(&format!("?limit=4&after={after}")).await;
+        let page = page(&server, &format!("?limit=4&after={after}")).await;
         let next = page["next"].as_str().unwrap().to_owned();
         let messages = page["messages"].as_array().unwrap();
         let Some(last) = messages.last() else {
@@ -112,7 +59,7 @@ async fn feed_pages_continue_each_other_with_the_bodies_as_sent() {
         message_id: String,
         body: Box<RawValue>,
     }
-    let (_, text) = server.get("/messages").await;
+    let (_, text) = get(&server, "/messages", "").await;
     let page: Page = serde_json::from_str(&text).unwrap();
     for callback in harness.callbacks("orders") {
         let fed = page.messages.iter().find(|fed| Some(&fed.message_id) == callback.message_id.as_ref());
@@ -138,7 +85,7 @@ async fn a_reader_beside_the_writer_misses_no_message() {
     let reader = tokio::spawn(async move {
         let (mut after, mut ids) = ("0".to_owned(), Vec::new());
         while ids.len() < total {
-            let page = server.page(&format!("?limit=7&after={after}")).await;
+            let page = page(&server, &format!("?limit=7&after={after}")).await;
             let messages = page["messages"].as_array().unwrap();
             ids.extend(messages.iter().map(|message| message["message_id"].as_str().unwrap().to_owned()));
             after = page["next"].as_str().unwrap().to_owned();
@@ -163,7 +110,7 @@ async fn the_feed_of_a_subscriber_has_its_deliveries() {
     harness.says("se-1", &in_transit());
     harness.poll().await;
     let server = Server::of(&harness, None).await;
-    let count = async |query: &str| server.page(query).await["messages"].as_array().unwrap().len();
+    let count = async |query: &str| page(&server, query).await["messages"].as_array().unwrap().len();
     assert_eq!(count("").await, 3);
     assert_eq!(count("?subscriber=orders").await, 3);
     assert_eq!(count("?subscriber=few").await, 1);
@@ -174,7 +121,7 @@ async fn the_feed_of_a_subscriber_has_its_deliveries() {
 async fn invalid_parameters_are_named() {
     let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
-    let end = server.page("").await["next"].as_str().unwrap().to_owned();
+    let end = page(&server, "").await["next"].as_str().unwrap().to_owned();
     let (key, mark) = end.split_once('-').unwrap();
     let other = format!("after={key}-{}", mark.chars().rev().collect::<String>());
     let beyond = format!("after=999-{mark}");
@@ -188,22 +135,22 @@ async fn invalid_parameters_are_named() {
         ("subscriber=", "subscriber"),
         ("cursor=1", "cursor"),
     ] {
-        let (status, body) = server.get(&format!("/messages?{query}")).await;
+        let (status, body) = get(&server, &format!("/messages?{query}"), "").await;
         assert_eq!(status, 400, "{query}: {body}");
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["parameter"], parameter, "{query}");
         assert!(body["error"].as_str().is_some_and(|error| !error.is_empty()));
     }
-    assert_eq!(server.page("?limit=1000").await["messages"].as_array().unwrap().len(), 6);
+    assert_eq!(page(&server, "?limit=1000").await["messages"].as_array().unwrap().len(), 6);
 }
 
 #[tokio::test]
 async fn a_cursor_stays_valid_after_its_message_was_pruned() {
     let harness = delivered_harness().await;
     let server = Server::of(&harness, None).await;
-    let end = server.page("").await["next"].as_str().unwrap().to_owned();
+    let end = page(&server, "").await["next"].as_str().unwrap().to_owned();
     sqlx::query("DELETE FROM labels").execute(&mut connect(harness.path()).await).await.unwrap();
-    let page = server.page(&format!("?after={end}")).await;
+    let page = page(&server, &format!("?after={end}")).await;
     assert_eq!(page["next"], end.as_str());
 }
 
@@ -212,14 +159,14 @@ async fn a_request_needs_the_configured_token() {
     let harness = delivered_harness().await;
     let server = Server::of(&harness, Some("open sesame")).await;
     for head in ["", "authorization: Bearer open\r\n", "authorization: Basic open sesame\r\n"] {
-        let (status, body) = server.get_with("/messages", head).await;
+        let (status, body) = get(&server, "/messages", head).await;
         assert_eq!(status, 401, "{head}");
         assert!(!body.contains("se-1"));
     }
-    let (status, _) = server.get_with("/messages", "authorization: Bearer open sesame\r\n").await;
+    let (status, _) = get(&server, "/messages", "authorization: Bearer open sesame\r\n").await;
     assert_eq!(status, 200);
     for open in ["/healthz", "/readyz"] {
-        assert_eq!(server.get(open).await.0, 200, "{open}");
+        assert_eq!(get(&server, open, "").await.0, 200, "{open}");
     }
 }
 
@@ -227,15 +174,12 @@ async fn a_request_needs_the_configured_token() {
 async fn the_daemon_serves_the_feed_with_its_token() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    // This port was free a moment ago, and no other test uses it by number.
-    let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
-    let http = format!("listen = \"{addr}\"\ntoken = \"open-sesame\"");
-    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", "").replace("listen = \"\"", &http));
+    let addr = site.listen("[\"se-1\"]", "token = \"open-sesame\"");
     let daemon = site.start();
     site.received(|counts| counts.accepted == 3).await;
-    let server = Server { addr, task: tokio::spawn(async {}) };
-    assert_eq!(server.get("/messages").await.0, 401);
-    let (status, body) = server.get_with("/messages?limit=2", "authorization: Bearer open-sesame\r\n").await;
+    let server = Server::at(addr);
+    assert_eq!(get(&server, "/messages", "").await.0, 401);
+    let (status, body) = get(&server, "/messages?limit=2", "authorization: Bearer open-sesame\r\n").await;
     assert_eq!(status, 200, "{body}");
     let page: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(page["messages"].as_array().unwrap().len(), 2);

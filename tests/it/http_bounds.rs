@@ -10,8 +10,7 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 use crate::harness::Harness;
 use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
-use crate::pages::listening;
-use crate::site::Server;
+use crate::harness::server::Server;
 
 /// The largest number of connections at a time.
 const MOST: usize = 256;
@@ -104,8 +103,7 @@ async fn page_requests_over_the_limit_get_503() {
 async fn an_incomplete_request_does_not_delay_the_stop() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    let (addr, configuration) = listening(&site, "[\"se-1\"]");
-    site.write("trackpost.toml", &configuration);
+    let addr = site.listen("[\"se-1\"]", "");
     let daemon = site.start();
     site.received(|counts| counts.accepted == 3).await;
     let mut half = TcpStream::connect(addr).await.unwrap();

@@ -47,7 +47,6 @@ mod schedule;
 mod service;
 mod shortage;
 mod signing;
-mod site;
 mod startup;
 mod status;
 mod subscribers;

@@ -6,8 +6,7 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::{Site, until};
 use crate::harness::parcel::in_transit;
-use crate::pages::listening;
-use crate::site::Server;
+use crate::harness::server::Server;
 
 /// Returns the samples of a scrape, by name and labels.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -25,8 +24,7 @@ async fn metrics_count_the_work_of_the_daemon() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
     site.sandbox.script("se-2", Answer::json(500, "{}".to_owned()));
-    let (addr, configuration) = listening(&site, "[\"se-1\", \"se-2\"]");
-    site.write("trackpost.toml", &configuration);
+    let addr = site.listen("[\"se-1\", \"se-2\"]", "");
     let daemon = site.start();
     site.received(|counts| counts.accepted == 3).await;
     let polled = until(|| site.sandbox.counters().requests > 5).await;

@@ -1,14 +1,12 @@
 //! Status page: contents, access, and escaping of text from outside (contract 9.3).
 
-use std::net::SocketAddr;
-
 use serde_json::json;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
+use crate::harness::server::Server;
 use crate::harness::{Harness, hours};
-use crate::site::Server;
 
 const BROWSER: &str = "accept: text/html\r\n";
 
@@ -215,8 +213,7 @@ async fn with_a_token_a_browser_logs_in_by_a_cookie() {
 async fn the_daemon_shows_its_accounts_and_subscribers() {
     let site = Site::new(SandboxOptions::default()).await;
     site.sandbox.script("se-1", Answer::json(200, in_transit()));
-    let (addr, configuration) = listening(&site, "[\"se-1\"]");
-    site.write("trackpost.toml", &configuration);
+    let addr = site.listen("[\"se-1\"]", "");
     let daemon = site.start();
     site.received(|counts| counts.accepted == 3).await;
     let server = Server::at(addr);
@@ -230,12 +227,4 @@ async fn the_daemon_shows_its_accounts_and_subscribers() {
     assert!(server.ok("/subscribers/orders").await.contains("accepted"));
     daemon.stop().await;
     site.inspect();
-}
-
-/// Returns a free port and a configuration that listens on it.
-pub fn listening(site: &Site, labels: &str) -> (SocketAddr, String) {
-    let addr = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
-    let configuration =
-        site.configuration(labels, "").replace("listen = \"\"", &format!("listen = \"{addr}\""));
-    (addr, configuration)
 }

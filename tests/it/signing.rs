@@ -11,12 +11,11 @@ use jiff::Timestamp;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::RSA_PKCS1_2048_8192_SHA256;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use trackpost::sandbox::{Answer, ReceivedCallback, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::parcel::in_transit;
+use crate::harness::server::Server;
 use crate::harness::{SECRET, loopback};
 
 const A: &str = include_str!("../keys/a.pem");
@@ -66,13 +65,8 @@ impl Place {
 
     /// Returns head and body of the answer.
     async fn get(&self, target: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.http).await.unwrap();
-        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.to_lowercase(), body.to_owned())
+        let (_, head, body) = Server::at(self.http).get_with(target, "").await;
+        (head.to_lowercase(), body)
     }
 
     async fn key_ids(&self) -> Vec<String> {

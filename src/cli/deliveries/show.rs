@@ -52,7 +52,7 @@ fn print(shown: &Story, now: Timestamp) {
 fn fields(shown: &Story, now: Timestamp) -> Vec<(&'static str, Option<String>)> {
     let delivery = &shown.delivery;
     let pending = delivery.state == "pending";
-    let next = match shown.next.at.as_deref().and_then(|at| at.parse::<Timestamp>().ok()) {
+    let next = match shown.next.at {
         Some(at) if at > now => format!("{} (in {})", instant(at), roughly(at.duration_since(now))),
         Some(at) => format!("{} (due)", instant(at)),
         None => "not scheduled".to_owned(),
@@ -67,7 +67,7 @@ fn fields(shown: &Story, now: Timestamp) -> Vec<(&'static str, Option<String>)> 
         ("state", Some(delivery.state.clone())),
         ("attempts", Some(delivery.attempts.to_string())),
         ("created at", Some(instant(delivery.created_at))),
-        ("queued again at", shown.queued_again_at.clone()),
+        ("queued again at", shown.queued_again_at.map(instant)),
         ("delivered at", delivery.delivered_at.map(instant)),
         ("last outcome", delivery.last_outcome.as_deref().map(output::outcome)),
         ("next attempt", pending.then_some(next)),

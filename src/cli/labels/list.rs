@@ -86,10 +86,10 @@ pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<Exit
 }
 
 fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<String>)> {
-    let in_a_row = |number: u64, since: Option<jiff::Timestamp>| {
+    let in_a_row = |number: u32, since: Option<jiff::Timestamp>| {
         (number > 0).then(|| format!("{number} in a row since {}", shown(since)))
     };
-    let status = view.status_code.as_deref().map(|code| match &detail.status_description {
+    let status = view.status_code.as_deref().map(|code| match &detail.poll_state.status_description {
         Some(words) => format!("{code} ({words})"),
         None => code.to_owned(),
     });
@@ -102,25 +102,25 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
         ("registered by", Some(detail.asked_by.join(", ")).filter(|names| !names.is_empty())),
         ("metadata", Some(metadata.to_owned()).filter(|_| metadata != "{}")),
         ("status", status),
-        ("out for delivery", detail.out_for_delivery.then(|| "yes".to_owned())),
-        ("carrier", detail.carrier_code.clone()),
+        ("out for delivery", detail.poll_state.out_for_delivery.then(|| "yes".to_owned())),
+        ("carrier", detail.poll_state.carrier_code.clone()),
         ("tracking number", view.tracking_number.clone()),
-        ("estimated delivery", detail.estimate.clone()),
+        ("estimated delivery", detail.poll_state.estimate.clone()),
         ("registered at", Some(instant(view.registered_at))),
-        ("first answer at", detail.first_answer_at.map(instant)),
+        ("first answer at", detail.poll_state.first_answer_at.map(instant)),
         ("last polled at", view.last_polled_at.map(instant)),
         ("last changed at", view.last_changed_at.map(instant)),
-        ("finished at", detail.finished_at.map(instant)),
+        ("finished at", detail.poll_state.finished_at.map(instant)),
         ("next poll at", view.next_poll_at.map(instant)),
         (
             "cadence",
-            detail.reason.as_ref().and_then(|reason| {
+            detail.poll_state.reason.as_ref().and_then(|reason| {
                 Some(format!("row {}, {}", reason.row()?, duration::format(reason.interval())))
             }),
         ),
         ("unchanged polls", Some(view.unchanged.to_string())),
-        ("failures", in_a_row(detail.failures, detail.failing_since)),
-        ("refusals", in_a_row(detail.refusals, detail.refused_since)),
-        ("last seq", Some(detail.last_seq.to_string()).filter(|_| detail.last_seq > 0)),
+        ("failures", in_a_row(detail.poll_state.failures, detail.poll_state.failing_since)),
+        ("refusals", in_a_row(detail.poll_state.refusals, detail.poll_state.refused_since)),
+        ("last seq", Some(detail.poll_state.last_seq.to_string()).filter(|_| detail.poll_state.last_seq > 0)),
     ]
 }

@@ -98,7 +98,7 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
 
 /// Describes the last poll. Only polls that found changes or failed are recorded one by one.
 fn last_poll(view: &LabelView, detail: &LabelDetail) -> String {
-    let status = match (&view.status_code, &detail.status_description) {
+    let status = match (&view.status_code, &detail.poll_state.status_description) {
         (Some(code), Some(words)) => format!("{code} ({words})"),
         (Some(code), None) => code.clone(),
         (None, _) => "none".to_owned(),

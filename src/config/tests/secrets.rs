@@ -73,6 +73,35 @@ fn secrets_are_read_from_every_source() {
 }
 
 #[test]
+fn a_file_is_read_once_even_if_there_are_faults() {
+    let place = Place::new(
+        "[accounts.main]\napi_key = { file = \"pipe\" }\n[log]\nlevel = \"loud\"\n[store]\nverbose = 1\n",
+    );
+    let pipe = place.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn(move || std::fs::write(pipe, "k3y\n"));
+    let (sender, faults) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(place.faults()));
+    let faults = faults.recv_timeout(Duration::from_secs(30)).expect("it does not wait for a second text");
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["store.verbose", "log.level"]);
+    writer.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_wrong_secret_is_one_fault() {
+    for key in ["secret", "secrets"] {
+        for wrong in ["5", "{}", "[[]]"] {
+            let faults =
+                Place::new(&format!("[subscribers.a]\nurl = \"https://a/\"\n{key} = {wrong}")).faults();
+            let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+            let expected = format!("subscribers.a.{key}");
+            assert!(matches!(keys[..], [one] if one.starts_with(&expected)), "{key} = {wrong}: {faults:?}");
+        }
+    }
+}
+
+#[test]
 fn the_environment_overrides_the_file() {
     let place = Place::new(&sound())
         .env("TRACKPOST__HTTP__LISTEN", "")

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
+use crate::domain::polling::label_record::PollState;
 use crate::domain::polling::outlook::Limits;
 use crate::domain::polling::reason::{CadenceReason, Reason};
 use crate::store::views::labels::{LabelDetail, LabelView};
@@ -35,14 +36,9 @@ fn label(state: &str) -> LabelView {
     }
 }
 
-fn detail() -> LabelDetail {
-    LabelDetail {
-        carrier_code: None,
-        status_description: None,
-        estimate: None,
-        out_for_delivery: false,
+fn polled() -> PollState {
+    PollState {
         first_answer_at: Some(at("2026-11-20T00:01:00Z")),
-        finished_at: None,
         reason: Some(Reason::Cadence(CadenceReason {
             row: "IT".into(),
             interval_ms: 4 * 3_600_000,
@@ -55,24 +51,18 @@ fn detail() -> LabelDetail {
             last: false,
             alert: false,
         })),
-        failures: 0,
-        failing_since: None,
-        refusals: 0,
-        refused_since: None,
-        asked_by: vec!["config"],
-        last_seq: 3,
-        recent_polls: Vec::new(),
+        ..PollState::new(at("2026-11-20T00:00:00Z"))
     }
 }
 
-fn said(label: &LabelView, detail: &LabelDetail, account: &AccountState) -> Vec<String> {
-    said_of(label, detail, account, 0, 1.5)
+fn said(label: LabelView, poll_state: PollState, account: AccountState) -> Vec<String> {
+    said_of(label, poll_state, account, 0, 1.5)
 }
 
 fn said_of(
-    label: &LabelView,
-    detail: &LabelDetail,
-    account: &AccountState,
+    label: LabelView,
+    poll_state: PollState,
+    account: AccountState,
     used_this_month: u64,
     asked: f64,
 ) -> Vec<String> {
@@ -80,16 +70,17 @@ fn said_of(
     let requests_per_month = if used_this_month > 0 { 1_000 } else { 0 };
     let limits = Limits { requests_per_minute: 160, requests_per_month };
     let share = AdaptiveLimit::default();
-    let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, account, now);
+    let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, &account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
-    let outlook = Some(&outlook);
-    reasons(&Facts { label, detail, account, expected, outlook, first_polls: 0, held_until: None, now })
+    let detail = LabelDetail { poll_state, asked_by: Vec::new(), recent_polls: Vec::new() };
+    let outlook = Some(outlook);
+    reasons(&Recorded { label, detail, account, outlook, first_polls: 0, held_until: None, expected }, now)
 }
 
 #[test]
 fn a_stretched_quota_is_explained_with_its_factor() {
     let account = AccountState::new(at("2026-11-20T00:00:00Z"));
-    let stretched = said_of(&label("active"), &detail(), &account, 0, 240.0);
+    let stretched = said_of(label("active"), polled(), account.clone(), 0, 240.0);
     assert_eq!(
         stretched[2..],
         [
@@ -98,7 +89,7 @@ fn a_stretched_quota_is_explained_with_its_factor() {
             "planned for 2026-11-22T13:00:00.000Z; expected later for the reasons above",
         ]
     );
-    let used_up = said_of(&label("active"), &detail(), &account, 1_000, 1.5);
+    let used_up = said_of(label("active"), polled(), account.clone(), 1_000, 1.5);
     assert_eq!(
         used_up[2],
         "account main has used up its 1000 requests of this month: no requests until 2026-12-01T00:00:00.000Z"
@@ -109,7 +100,7 @@ fn a_stretched_quota_is_explained_with_its_factor() {
 fn row_step_and_quota() {
     let account = AccountState::new(at("2026-11-20T00:00:00Z"));
     assert_eq!(
-        said(&label("active"), &detail(), &account),
+        said(label("active"), polled(), account.clone()),
         [
             "status IT, one unchanged poll, quiet for 5h: next poll after 4h (±8 %)",
             "row IT of the cadence: 4h after one unchanged poll",
@@ -125,7 +116,7 @@ fn a_label_without_polls_has_one_sentence() {
         [("removed", "removed: "), ("expired", "expired: "), ("finished", "finished with")]
     {
         let label = LabelView { next_poll_at: None, ..label(state) };
-        let said = said(&label, &detail(), &account);
+        let said = said(label, polled(), account.clone());
         assert_eq!(said.len(), 1);
         assert!(said[0].starts_with(beginning), "{said:?}");
     }
@@ -139,13 +130,13 @@ fn failures_of_the_label_and_of_the_account() {
         throttled_until: Some(at("2026-11-22T10:00:30Z")),
         ..AccountState::new(at("2026-11-22T09:00:00Z"))
     };
-    let failing = LabelDetail {
+    let failing = PollState {
         failures: 3,
         failing_since: Some(at("2026-11-22T09:00:00Z")),
         reason: Some(Reason::Failed { failures: 3, interval_ms: 240_000 }),
-        ..detail()
+        ..polled()
     };
-    let said = said(&label("active"), &failing, &account);
+    let said = said(label("active"), failing, account);
     assert!(said[0].starts_with("failed 3 times in a row since 2026-11-22T09:00:00Z"), "{said:?}");
     assert_eq!(said[1], "failed 3 times in a row");
     assert!(said[2].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");

@@ -99,7 +99,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
             section aria-labelledby="next" { h2 #next { "Next poll" } (next(&recorded, now)) }
             section aria-labelledby="timeline" { h2 #timeline { "Timeline" } (timeline(&events, now)) }
             section aria-labelledby="messages" {
-                h2 #messages { "Messages" } (message_list(&messages, &deliveries, &subscribers, &attempts, recorded.detail.last_seq, now))
+                h2 #messages { "Messages" } (message_list(&messages, &deliveries, &subscribers, &attempts, recorded.detail.poll_state.last_seq, now))
             }
         },
     ))
@@ -125,19 +125,19 @@ fn about(recorded: &Recorded, now: Timestamp) -> Markup {
     let text = |text: &Option<String>| text.as_ref().map(|text| html! { (text) });
     let status = view.status_code.as_ref().map(|code| {
         html! {
-            (code) @if let Some(words) = &detail.status_description { ", " (words) }
-            @if detail.out_for_delivery { ", out for delivery" }
+            (code) @if let Some(words) = &detail.poll_state.status_description { ", " (words) }
+            @if detail.poll_state.out_for_delivery { ", out for delivery" }
         }
     });
     html! {
         section {
             (fields(&[
                 ("Status", status),
-                ("Carrier", text(&detail.carrier_code)),
+                ("Carrier", text(&detail.poll_state.carrier_code)),
                 ("Tracking number", text(&view.tracking_number)),
-                ("Estimated delivery", text(&detail.estimate)),
+                ("Estimated delivery", text(&detail.poll_state.estimate)),
                 ("Last change", view.last_changed_at.map(|at| time_from(at, now))),
-                ("Finished", detail.finished_at.map(|at| time_from(at, now))),
+                ("Finished", detail.poll_state.finished_at.map(|at| time_from(at, now))),
                 ("Account", Some(html! { (view.account) })),
                 ("Registered", Some(html! { (time_from(view.registered_at, now)) " (" (view.source) ")" })),
                 ("Metadata", Some(metadata(&view.metadata)).filter(|_| view.metadata.get() != "{}")),
@@ -155,7 +155,7 @@ fn next(recorded: &Recorded, now: Timestamp) -> Markup {
                 None => b { "not planned" },
             }
         }
-        ul { @for reason in reasons(&recorded.facts(now)) { li { (reason) } } }
+        ul { @for reason in reasons(recorded, now) { li { (reason) } } }
         h3 { "Last polls" }
         @if polls.is_empty() {
             p { "No poll has found a change or failed yet" @if recorded.label.last_polled_at.is_none() { ": it was never polled" } "." }

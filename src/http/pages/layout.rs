@@ -14,7 +14,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::digest;
-use crate::explanation::{instant, roughly};
+use crate::domain::time::instant;
+use crate::explanation::roughly;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");

@@ -11,10 +11,11 @@ use maud::{Markup, html};
 
 use super::super::Sources;
 use super::layout::{badge, encoded, fields, label_link, number, page, subscriber_link, time, time_from};
-use super::subscriber::{failure_detail, kind};
+use super::subscriber::failure_detail;
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::config::duration;
+use crate::explanation::delivery::outcome;
 use crate::explanation::story::{AttemptStory, Story, story};
 use crate::store::StoreError;
 use crate::store::views::deliveries::AttemptView;
@@ -78,7 +79,7 @@ fn delivery(story: &Story, now: Timestamp) -> Markup {
                 ("Delivery", Some(html! { (of.delivery_id) })),
                 ("Attempts", Some(html! { (of.attempts) })),
                 ("Delivered", of.delivered_at.map(|at| time_from(at, now))),
-                ("Next attempt", story.next.at.as_ref().and_then(|at| at.parse().ok()).map(|at| time_from(at, now))),
+                ("Next attempt", story.next.at.map(|at| time_from(at, now))),
             ]))
             @if of.state != "delivered" { ul { @for reason in &story.next.reasons { li { (reason) } } } }
             @if of.attempts > story.log.len() as u64 {
@@ -102,7 +103,7 @@ fn attempt_story(story: &AttemptStory) -> Markup {
 /// An attempt in one line, with its detail.
 pub(super) fn attempt(attempt: &AttemptView) -> Markup {
     html! {
-        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (kind(&attempt.outcome)) } }
+        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (outcome(&attempt.outcome)) } }
         @if let Some(status) = attempt.status { " " (status) }
         " " (time(attempt.started_at)) ", took " (duration::format(Duration::from_millis(attempt.duration_ms)))
         @if attempt.outcome != "accepted" { " " (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref())) }

@@ -252,7 +252,7 @@ impl Shown {
             .map(|subscriber| {
                 html! {
                     td.id { b { (subscriber_link(&subscriber.name)) } }
-                    td { (badge(subscriber.state)) }
+                    td { (badge(subscriber.state.as_str())) }
                     td { (number(subscriber.pending)) }
                     td { (time_or(subscriber.oldest_pending_at, now, "none")) }
                     td { (time_or(subscriber.last_success_at, now, "none yet")) }

@@ -17,9 +17,15 @@ use super::overview::latency;
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::config::duration;
+use crate::domain::degraded::SubscriberStatus;
+use crate::domain::delivery::health::HealthState;
+use crate::domain::delivery::outcome::Outcome;
+use crate::explanation::delivery::outcome;
+use crate::explanation::next::{self, Subscribers};
 use crate::metrics::metrics;
 use crate::store::StoreError;
-use crate::store::views::attempts::{Failure, Waiting};
+use crate::store::views::attempts::Failure;
+use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::subscribers::SubscriberView;
 
 const MAX_FAILURES: u32 = 20;
@@ -53,18 +59,19 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
         ));
     };
     let failures = store.recent_failures(name, MAX_FAILURES).await?;
-    let waiting = store.first_waiting(name, MAX_WAITING).await?;
+    let waiting = store.first_pending(name, MAX_WAITING).await?;
+    let subscribers = Subscribers::of(store, &configured, &waiting, now).await?;
     Ok(page(
         StatusCode::OK,
         &format!("Subscriber {name}"),
         html! {
-            h1 { "Subscriber " (name) " " (badge(view.state)) }
+            h1 { "Subscriber " (name) " " (badge(view.state.as_str())) }
             (health(view, now))
             div.two {
                 section aria-labelledby="latency" { h2 #latency { "Delivery latency" } (latency(Some(name))) }
                 section aria-labelledby="kinds" { h2 #kinds { "Attempts by outcome" } (by_outcome(name)) }
             }
-            section aria-labelledby="waiting" { h2 #waiting { "Pending deliveries" } (waits(view, &waiting, now)) }
+            section aria-labelledby="waiting" { h2 #waiting { "Pending deliveries" } (waits(view, &waiting, &subscribers, now)) }
             section aria-labelledby="failures" { h2 #failures { "Last failures" } (failures_table(&failures, now)) }
         },
     ))
@@ -72,11 +79,11 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
 
 fn health(view: &SubscriberView, now: Timestamp) -> Markup {
     let what_to_do = match view.state {
-        "failing" => Some("One probe at a time is sent. Nothing is dropped; the pending deliveries are sent in order after a probe is accepted.".to_owned()),
-        "paused" => Some(format!("Nothing is sent until you run trackpost subscribers resume {}.", view.name)),
-        "disabled" => Some("It is disabled in the configuration (enabled = false), so nothing is sent.".to_owned()),
-        "removed" => Some("It was removed from the configuration. Pending deliveries are sent if it is added again within 14 days.".to_owned()),
-        _ => None,
+        SubscriberStatus::Configured(HealthState::Failing) => Some("One probe at a time is sent. Nothing is dropped; the pending deliveries are sent in order after a probe is accepted.".to_owned()),
+        SubscriberStatus::Configured(HealthState::Paused) => Some(format!("Nothing is sent until you run trackpost subscribers resume {}.", view.name)),
+        SubscriberStatus::Disabled => Some("It is disabled in the configuration (enabled = false), so nothing is sent.".to_owned()),
+        SubscriberStatus::Removed => Some("It was removed from the configuration. Pending deliveries are sent if it is added again within 14 days.".to_owned()),
+        SubscriberStatus::Configured(HealthState::Ok) => None,
     };
     html! {
         section {
@@ -96,9 +103,9 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
 
 /// Counters of the process since its start.
 fn by_outcome(name: &str) -> Markup {
-    let mut counts: Vec<(&str, u64)> = OUTCOMES
+    let mut counts: Vec<(&str, u64)> = Outcome::ALL
         .iter()
-        .map(|outcome| (*outcome, metrics().attempts_of(name, outcome)))
+        .map(|outcome| (outcome.as_str(), metrics().attempts_of(name, outcome.as_str())))
         .filter(|(_, count)| *count > 0)
         .collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -107,46 +114,17 @@ fn by_outcome(name: &str) -> Markup {
     }
     let rows: Vec<Markup> = counts
         .iter()
-        .map(|(outcome, count)| html! { td { (kind(outcome)) } td { (number(*count)) } })
+        .map(|(recorded, count)| html! { td { (outcome(recorded)) } td { (number(*count)) } })
         .collect();
     html! { (table("Attempts by outcome", &["Outcome", "Attempts"], &rows)) p { small { "Since the daemon started." } } }
 }
 
-/// Recorded names of outcomes.
-const OUTCOMES: [&str; 12] = [
-    "accepted",
-    "status",
-    "name",
-    "address",
-    "refused",
-    "tls",
-    "connect_timeout",
-    "timeout",
-    "reset",
-    "unreadable",
-    "unsendable",
-    "ours",
-];
-
-/// Text of an outcome.
-pub(super) fn kind(outcome: &str) -> &str {
-    match outcome {
-        "status" => "HTTP error status",
-        "name" => "name not found",
-        "address" => "address not allowed",
-        "refused" => "connection refused",
-        "tls" => "TLS failed",
-        "connect_timeout" => "connect timed out",
-        "timeout" => "timed out",
-        "reset" => "connection reset",
-        "unreadable" => "not HTTP",
-        "unsendable" => "cannot be sent in this format",
-        "ours" => "this machine lacks a resource",
-        other => other,
-    }
-}
-
-fn waits(view: &SubscriberView, waiting: &[Waiting], now: Timestamp) -> Markup {
+fn waits(
+    view: &SubscriberView,
+    waiting: &[DeliveryView],
+    subscribers: &Subscribers,
+    now: Timestamp,
+) -> Markup {
     if waiting.is_empty() {
         return html! { p { "No pending deliveries: all messages were accepted." } };
     }
@@ -158,12 +136,12 @@ fn waits(view: &SubscriberView, waiting: &[Waiting], now: Timestamp) -> Markup {
                 td.id { @if let Some(id) = &delivery.label_id { (label_link(id, None)) } }
                 td { (time_from(delivery.created_at, now)) }
                 td { (delivery.attempts) }
-                td { (time_from(delivery.next_attempt_at, now)) }
-                td { (delivery.last_outcome.as_deref().unwrap_or("not attempted yet")) }
+                td { (next::cell(&subscribers.next_attempt(delivery, now), now)) }
+                td { (delivery.last_outcome.as_deref().map_or_else(|| "not attempted yet".to_owned(), outcome)) }
             }
         })
         .collect();
-    let heads = ["Message", "Label", "Created", "Attempts", "Due", "Last outcome"];
+    let heads = ["Message", "Label", "Created", "Attempts", "Next attempt", "Last outcome"];
     html! {
         p {
             (number(view.pending)) " pending"
@@ -189,7 +167,7 @@ fn failures_table(failures: &[Failure], now: Timestamp) -> Markup {
                     @if let Some(id) = &failure.label_id { br; small { (label_link(id, None)) } }
                 }
                 td {
-                    (kind(&attempt.outcome))
+                    (outcome(&attempt.outcome))
                     @if let Some(status) = attempt.status { " (" (status) ")" }
                     br; small { "attempt " (attempt.attempt) ", took " (duration::format(Duration::from_millis(attempt.duration_ms))) }
                 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
-use super::instant_or_null;
 use crate::domain::degraded::first_polls_take;
 use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::polling::outlook::{Limits, Outlook};
-use crate::domain::time::earlier;
+use crate::domain::time::{earlier, serialize_instant_or_null};
 use crate::store::{Store, StoreError};
 
 /// Value that stands for an unlimited stretch.
@@ -29,9 +28,9 @@ pub struct AccountView {
     pub stretch: Option<f64>,
     pub due: u64,
     pub first_polls_waiting: u64,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub next_probe_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub last_success_at: Option<Timestamp>,
     #[serde(skip)]
     pub since: Timestamp,
@@ -40,7 +39,7 @@ pub struct AccountView {
     /// Minimum time that the first polls take; null: the account may not send requests.
     #[serde(rename = "first_polls_seconds", serialize_with = "seconds")]
     pub first_polls_take: Option<Duration>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub throttled_until: Option<Timestamp>,
 }
 

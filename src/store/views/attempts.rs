@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::count;
-use super::deliveries::AttemptView;
+use super::deliveries::{AttemptView, attempt_view};
 use crate::store::{Store, StoreError, at};
 
 /// A failed attempt.
@@ -44,16 +42,7 @@ impl Store {
         .await?;
         let mut attempts: HashMap<i64, Vec<AttemptView>> = HashMap::new();
         for row in rows {
-            attempts.entry(row.delivery_key).or_default().push(AttemptView {
-                attempt: count(row.attempt),
-                started_at: at(row.started_at),
-                duration_ms: count(row.duration_ms),
-                outcome: row.outcome,
-                status: row.status,
-                detail: row.detail,
-                retry_after: row.retry_after_ms.map(|ms| Duration::from_millis(count(ms))),
-                answer: row.answer,
-            });
+            attempts.entry(row.delivery_key).or_default().push(attempt_view!(row));
         }
         attempts.values_mut().for_each(|of| of.reverse());
         Ok(attempts)
@@ -85,55 +74,8 @@ impl Store {
             message_id: row.message_id,
             label_id: row.label_id,
             r#type: row.kind,
-            attempt: AttemptView {
-                attempt: count(row.attempt),
-                started_at: at(row.started_at),
-                duration_ms: count(row.duration_ms),
-                outcome: row.outcome,
-                status: row.status,
-                detail: row.detail,
-                retry_after: row.retry_after_ms.map(|ms| Duration::from_millis(count(ms))),
-                answer: row.answer,
-            },
+            attempt: attempt_view!(row),
         });
         Ok(failures.collect())
     }
-
-    /// Returns the first `limit` waiting deliveries of a subscriber, oldest lane first, by key.
-    pub async fn first_waiting(&self, subscriber: &str, limit: u32) -> Result<Vec<Waiting>, StoreError> {
-        let rows = sqlx::query!(
-            r#"SELECT m.message_id, m.label_id, m.type AS kind, d.attempts, d.created_at,
-                      d.next_attempt_at AS "next_attempt_at!", d.last_outcome
-               FROM (SELECT delivery_key FROM deliveries WHERE subscriber = ?1 AND state = 'pending'
-                     ORDER BY lane, place LIMIT ?2)
-                    JOIN deliveries d USING (delivery_key) JOIN messages m USING (message_key)
-               ORDER BY d.delivery_key"#,
-            subscriber,
-            limit
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        let waiting = rows.into_iter().map(|row| Waiting {
-            message_id: row.message_id,
-            label_id: row.label_id,
-            r#type: row.kind,
-            attempts: count(row.attempts),
-            created_at: at(row.created_at),
-            next_attempt_at: at(row.next_attempt_at),
-            last_outcome: row.last_outcome,
-        });
-        Ok(waiting.collect())
-    }
-}
-
-/// A waiting delivery.
-#[derive(Clone, Debug)]
-pub struct Waiting {
-    pub message_id: String,
-    pub label_id: Option<String>,
-    pub r#type: String,
-    pub attempts: u64,
-    pub created_at: Timestamp,
-    pub next_attempt_at: Timestamp,
-    pub last_outcome: Option<String>,
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{PAGE, count, instant, instant_or_null};
+use super::{PAGE, count};
 use crate::domain::delivery::outcome::Due;
+use crate::domain::time::{serialize_instant, serialize_instant_or_null};
 use crate::store::reschedule::plan;
 use crate::store::{Store, StoreError, at, ms};
 
@@ -27,11 +28,11 @@ pub struct DeliveryView {
     pub subscriber: String,
     pub state: String,
     pub attempts: u64,
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub created_at: Timestamp,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub delivered_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub next_attempt_at: Option<Timestamp>,
     pub last_outcome: Option<String>,
     /// Due time and its reason; only of a pending delivery.
@@ -43,7 +44,7 @@ pub struct DeliveryView {
 #[derive(Clone, Debug, Serialize)]
 pub struct AttemptView {
     pub attempt: u64,
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub started_at: Timestamp,
     pub duration_ms: u64,
     pub outcome: String,
@@ -131,9 +132,42 @@ impl From<Row> for DeliveryView {
     }
 }
 
-fn views(rows: Vec<Row>) -> Vec<DeliveryView> {
-    rows.into_iter().map(DeliveryView::from).collect()
+/// Reads deliveries; takes the rest of the statement.
+macro_rules! read_deliveries {
+    ($store:expr, $rest:literal, $($argument:expr),*) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
+                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome,
+                d.reason, d.state = 'pending' AND EXISTS (
+                    SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
+                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
+               FROM deliveries d JOIN messages m USING (message_key) "# + $rest,
+            $($argument),*
+        )
+        .fetch_all(&$store.readers)
+        .await
+        .map(|rows| rows.into_iter().map(DeliveryView::from).collect())
+        .map_err(StoreError::from)
+    };
 }
+
+/// Converts the columns of an attempt.
+macro_rules! attempt_view {
+    ($row:ident) => {
+        $crate::store::views::deliveries::AttemptView {
+            attempt: count($row.attempt),
+            started_at: at($row.started_at),
+            duration_ms: count($row.duration_ms),
+            outcome: $row.outcome,
+            status: $row.status,
+            detail: $row.detail,
+            retry_after: $row.retry_after_ms.map(|ms| Duration::from_millis(count(ms))),
+            answer: $row.answer,
+        }
+    };
+}
+pub(super) use attempt_view;
 
 impl Store {
     /// Returns a page of deliveries after the row `after` (0: from the start), newest last.
@@ -145,17 +179,11 @@ impl Store {
         let (subscriber, state) = (wanted.subscriber.as_deref(), wanted.state.as_deref());
         let since = wanted.since.map_or(i64::MIN, ms);
         let (kind, length) = wanted.kind();
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT d.delivery_key, m.message_id, m.label_id, m.seq, m.type AS kind, d.subscriber, d.state,
-                d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome, d.reason,
-                d.state = 'pending' AND EXISTS (
-                    SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
-                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
-             FROM deliveries d JOIN messages m USING (message_key)
-             WHERE d.delivery_key > ?1 AND (?2 IS NULL OR d.subscriber = ?2) AND (?3 IS NULL OR d.state = ?3)
+        read_deliveries!(
+            self,
+            "WHERE d.delivery_key > ?1 AND (?2 IS NULL OR d.subscriber = ?2) AND (?3 IS NULL OR d.state = ?3)
                AND d.created_at >= ?4 AND (?6 IS NULL OR substr(m.type, 1, ?7) = ?6)
-             ORDER BY d.delivery_key LIMIT ?5"#,
+             ORDER BY d.delivery_key LIMIT ?5",
             after,
             subscriber,
             state,
@@ -164,9 +192,6 @@ impl Store {
             kind,
             length
         )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(views(rows))
     }
 
     /// Returns the key before the last `limit` matching deliveries; 0 if there are fewer.
@@ -197,21 +222,24 @@ impl Store {
         row: i64,
         from_seq: i64,
     ) -> Result<Vec<DeliveryView>, StoreError> {
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
-                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome, d.reason,
-                d.state = 'pending' AND EXISTS (
-                    SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
-                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
-             FROM messages m JOIN deliveries d USING (message_key)
-             WHERE m.label_key = ? AND m.seq >= ? ORDER BY m.seq, d.delivery_key"#,
+        read_deliveries!(
+            self,
+            "WHERE m.label_key = ? AND m.seq >= ? ORDER BY m.seq, d.delivery_key",
             row,
             from_seq
         )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(views(rows))
+    }
+
+    /// Returns the first `limit` pending deliveries of a subscriber, by lane, ordered by key.
+    pub async fn first_pending(&self, subscriber: &str, limit: u32) -> Result<Vec<DeliveryView>, StoreError> {
+        read_deliveries!(
+            self,
+            "WHERE d.delivery_key IN (SELECT delivery_key FROM deliveries WHERE subscriber = ?1 AND state = 'pending'
+                                      ORDER BY lane, place LIMIT ?2)
+             ORDER BY d.delivery_key",
+            subscriber,
+            limit
+        )
     }
 
     /// Returns the delivery with this key, or all deliveries of the message with this id.
@@ -221,23 +249,14 @@ impl Store {
         message_id: Option<&str>,
     ) -> Result<Vec<DeliveryView>, StoreError> {
         let rows = crate::store::json(rows);
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
-                d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome, d.reason,
-                d.state = 'pending' AND EXISTS (
-                    SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
-                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
-             FROM deliveries d JOIN messages m USING (message_key)
-             WHERE d.delivery_key IN (SELECT value FROM json_each(?1))
+        read_deliveries!(
+            self,
+            "WHERE d.delivery_key IN (SELECT value FROM json_each(?1))
                 OR d.message_key = (SELECT message_key FROM messages WHERE message_id = ?2)
-             ORDER BY d.delivery_key"#,
+             ORDER BY d.delivery_key",
             rows,
             message_id
         )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(views(rows))
     }
 
     /// Returns all recorded attempts of a delivery, in order. Old ones are pruned.
@@ -249,16 +268,6 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        let views = rows.into_iter().map(|row| AttemptView {
-            attempt: count(row.attempt),
-            started_at: at(row.started_at),
-            duration_ms: count(row.duration_ms),
-            outcome: row.outcome,
-            status: row.status,
-            detail: row.detail,
-            retry_after: row.retry_after_ms.map(|ms| Duration::from_millis(count(ms))),
-            answer: row.answer,
-        });
-        Ok(views.collect())
+        Ok(rows.into_iter().map(|row| attempt_view!(row)).collect())
     }
 }

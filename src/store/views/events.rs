@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{count, instant, instant_or_null, on_one_line};
+use super::{count, on_one_line};
 use crate::domain::messages::envelope::tracking_of;
+use crate::domain::time::{serialize_instant, serialize_instant_or_null};
 use crate::domain::tracking::replace_lone_surrogates;
 use crate::store::{Store, StoreError, at};
 
@@ -16,11 +17,11 @@ use crate::store::{Store, StoreError, at};
 pub struct EventView {
     pub event_id: String,
     pub label_id: String,
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub first_seen_at: Timestamp,
     pub revision: u64,
     pub late: bool,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub retracted_at: Option<Timestamp>,
     /// Its changes, oldest first.
     pub changes: Vec<ChangeView>,
@@ -31,7 +32,7 @@ pub struct EventView {
 /// A change of an event.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChangeView {
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub at: Timestamp,
     /// `revised`, `retracted` or `returned`.
     pub kind: String,
@@ -45,7 +46,7 @@ pub struct ChangeView {
 #[derive(Clone, Debug, Serialize)]
 pub struct JourneyView {
     pub label_id: String,
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub registered_at: Timestamp,
     pub observations: Vec<ObservationView>,
 }
@@ -53,7 +54,7 @@ pub struct JourneyView {
 /// The answer of the API from an instant on.
 #[derive(Clone, Debug, Serialize)]
 pub struct ObservationView {
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub at: Timestamp,
     pub tracking: Box<RawValue>,
 }

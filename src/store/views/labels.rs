@@ -6,11 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sqlx::{FromRow as _, Row as _};
 
-use super::{PAGE, count, instant, instant_or_null, on_one_line};
+use super::{PAGE, count, on_one_line};
+use crate::domain::polling::label_record::PollState;
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::poll::PollSummary;
-use crate::domain::polling::reason::Reason;
+use crate::domain::time::{serialize_instant, serialize_instant_or_null};
+use crate::store::label_row::label_record;
 use crate::store::{Store, StoreError, at};
 
 /// A label in a list.
@@ -24,13 +27,13 @@ pub struct LabelView {
     pub state: String,
     pub status_code: Option<String>,
     pub tracking_number: Option<String>,
-    #[serde(serialize_with = "instant")]
+    #[serde(serialize_with = "serialize_instant")]
     pub registered_at: Timestamp,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub last_polled_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub last_changed_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub next_poll_at: Option<Timestamp>,
     /// Base of its lateness; `None` if it is due as soon as the quota allows.
     #[serde(skip)]
@@ -45,23 +48,9 @@ pub struct LabelView {
 /// Details of a label.
 #[derive(Clone, Debug)]
 pub struct LabelDetail {
-    pub carrier_code: Option<String>,
-    pub status_description: Option<String>,
-    /// Spelled as by the API.
-    pub estimate: Option<String>,
-    pub out_for_delivery: bool,
-    pub first_answer_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
-    /// Reason for the time of the next poll; `None`: as soon as the quota allows.
-    pub reason: Option<Reason>,
-    pub failures: u64,
-    pub failing_since: Option<Timestamp>,
-    pub refusals: u64,
-    pub refused_since: Option<Timestamp>,
+    pub poll_state: PollState,
     /// Origins of its registration: `config`, `hand`, `discovery`.
     pub asked_by: Vec<&'static str>,
-    /// Sequence number of the last message.
-    pub last_seq: i64,
     /// Newest last.
     pub recent_polls: Vec<PollSummary>,
 }
@@ -77,6 +66,7 @@ pub struct LabelRef {
     pub label_id: String,
 }
 
+#[derive(sqlx::FromRow)]
 struct ViewRow {
     label_key: i64,
     label_id: String,
@@ -92,6 +82,7 @@ struct ViewRow {
     pace_ms: i64,
     unchanged: i64,
     failures: i64,
+    refusals: i64,
     metadata: String,
     source: String,
 }
@@ -114,7 +105,7 @@ impl From<ViewRow> for LabelView {
                 .filter(|wait| Pace::of(*wait).as_millis() == row.pace_ms)
                 .or(span(row.pace_ms)),
             unchanged: count(row.unchanged),
-            failures: count(row.failures),
+            failures: count(row.failures.saturating_add(row.refusals)),
             metadata: on_one_line(row.metadata),
             source: row.source,
         }
@@ -174,7 +165,7 @@ impl Store {
             ViewRow,
             r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
                 last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
-                failures + refusals AS "failures!: i64", metadata, source
+                failures, refusals, metadata, source
              FROM labels
              WHERE label_key > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR account = ?3)
                AND (?4 IS NULL OR instr(lower(label_id || char(10) || coalesce(tracking_number, '') || char(10) || metadata), ?4))
@@ -209,7 +200,7 @@ impl Store {
             ViewRow,
             r#"SELECT label_key AS "label_key!", label_id, account, state, status_code, tracking_number, registered_at,
                 last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
-                failures + refusals AS "failures!: i64", metadata, source
+                failures, refusals, metadata, source
              FROM (SELECT label_key FROM labels
                    WHERE (?1 IS NULL OR label_id LIKE ?1 ESCAPE '\' OR tracking_number LIKE ?1 ESCAPE '\'
                           OR metadata LIKE ?1 ESCAPE '\')
@@ -239,53 +230,21 @@ impl Store {
 
     /// Returns a label with its details; `None` if it no longer exists.
     pub async fn label_detail(&self, row: i64) -> Result<Option<(LabelView, LabelDetail)>, StoreError> {
-        let found = sqlx::query!(
-            r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
-                last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged, failures, refusals, metadata, source,
-                carrier_code, status_description, estimate, out_for_delivery, first_answer_at, finished_at,
-                reason, failing_since, refused_since, by_config, by_hand, by_discovery,
-                last_seq, recent_polls
-             FROM labels WHERE label_key = ?"#,
-            row
-        )
-        .fetch_optional(&self.readers)
-        .await?;
-        let Some(row) = found else { return Ok(None) };
-        let askers = [("config", row.by_config), ("hand", row.by_hand), ("discovery", row.by_discovery)];
+        let found = sqlx::query("SELECT * FROM labels WHERE label_key = ?").bind(row);
+        let Some(row) = found.fetch_optional(&self.readers).await? else { return Ok(None) };
+        let Some(record) = label_record(&row)? else { return Ok(None) };
+        let origins = [("config", "by_config"), ("hand", "by_hand"), ("discovery", "by_discovery")];
+        let mut asked_by = Vec::new();
+        for (name, column) in origins {
+            if row.try_get(column)? {
+                asked_by.push(name);
+            }
+        }
         let detail = LabelDetail {
-            carrier_code: row.carrier_code,
-            status_description: row.status_description,
-            estimate: row.estimate,
-            out_for_delivery: row.out_for_delivery == 1,
-            first_answer_at: row.first_answer_at.map(at),
-            finished_at: row.finished_at.map(at),
-            reason: row.reason.as_deref().and_then(Reason::from_json),
-            failures: count(row.failures),
-            failing_since: row.failing_since.map(at),
-            refusals: count(row.refusals),
-            refused_since: row.refused_since.map(at),
-            asked_by: askers.into_iter().filter(|(_, asks)| *asks == 1).map(|(name, _)| name).collect(),
-            last_seq: row.last_seq,
-            recent_polls: serde_json::from_str(&row.recent_polls).unwrap_or_default(),
+            poll_state: record.poll_state,
+            asked_by,
+            recent_polls: serde_json::from_str(&record.recent_polls).unwrap_or_default(),
         };
-        let view = LabelView::from(ViewRow {
-            label_key: row.label_key,
-            label_id: row.label_id,
-            account: row.account,
-            state: row.state,
-            status_code: row.status_code,
-            tracking_number: row.tracking_number,
-            registered_at: row.registered_at,
-            last_polled_at: row.last_polled_at,
-            last_changed_at: row.last_changed_at,
-            next_poll_at: row.next_poll_at,
-            wait_ms: row.wait_ms,
-            pace_ms: row.pace_ms,
-            unchanged: row.unchanged,
-            failures: row.failures.saturating_add(row.refusals),
-            metadata: row.metadata,
-            source: row.source,
-        });
-        Ok(Some((view, detail)))
+        Ok(Some((LabelView::from(ViewRow::from_row(&row)?), detail)))
     }
 }

@@ -15,20 +15,10 @@ pub mod overview;
 pub mod subscribers;
 pub mod waiting;
 
-use jiff::Timestamp;
-use serde::{Serialize as _, Serializer};
 use serde_json::value::RawValue;
 
 /// Maximum number of rows in a page.
 pub const PAGE: u32 = 500;
-
-pub(super) fn instant<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&crate::domain::time::instant(*at))
-}
-
-fn instant_or_null<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.map(crate::domain::time::instant).serialize(serializer)
-}
 
 /// Returns a stored JSON text with line breaks replaced by spaces, so that a row is one line. Between JSON values they
 /// have no meaning.

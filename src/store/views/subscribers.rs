@@ -5,34 +5,35 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{count, instant_or_null};
+use super::count;
 use crate::domain::degraded::SubscriberStatus;
 use crate::domain::delivery::health::{Health, HealthReason};
 use crate::domain::messages::subscriber::SubscriberName;
+use crate::domain::time::serialize_instant_or_null;
 use crate::store::{Store, StoreError, at};
 
 /// A subscriber with its health and its pending deliveries.
 #[derive(Clone, Debug, Serialize)]
 pub struct SubscriberView {
     pub name: String,
-    pub state: &'static str,
+    pub state: SubscriberStatus,
     /// Number of pending deliveries.
     pub pending: u64,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub oldest_pending_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub last_success_at: Option<Timestamp>,
     /// Outcome of the last failed attempt.
     pub last_failure: Option<String>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub last_failure_at: Option<Timestamp>,
     /// Start of this state; null: always.
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub since: Option<Timestamp>,
     pub reason: Option<&'static str>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub next_probe_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant_or_null")]
+    #[serde(serialize_with = "serialize_instant_or_null")]
     pub held_until: Option<Timestamp>,
 }
 
@@ -50,7 +51,7 @@ impl SubscriberView {
         }
         Self {
             name: name.to_string(),
-            state: status.as_str(),
+            state: status,
             pending,
             oldest_pending_at,
             last_success_at: health.last_success_at,

@@ -1,6 +1,7 @@
 //! The real binary as a child process, with a sandbox and a receiver of the test.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -75,6 +76,14 @@ events = ["*"]
             api = self.api,
             hook = self.hook,
         )
+    }
+
+    /// Writes this configuration with an HTTP port that was free, and `more` in its section. Returns the port.
+    pub fn listen(&self, labels: &str, more: &str) -> SocketAddr {
+        let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+        let http = format!("listen = \"{addr}\"\n{more}");
+        self.write("trackpost.toml", &self.configuration(labels, "").replace("listen = \"\"", &http));
+        addr
     }
 
     /// URL with a slash at the end.

@@ -10,6 +10,7 @@ mod inspection;
 pub mod parcel;
 pub mod peer;
 mod rows;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -39,6 +39,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, with a status where it has one.
+    pub const ALL: [Self; 12] = [
+        Self::Accepted { status: 200 },
+        Self::Refused { status: 500 },
+        Self::NameUnknown,
+        Self::AddressRefused,
+        Self::ConnectionRefused,
+        Self::Tls,
+        Self::TimedOut { connected: false },
+        Self::TimedOut { connected: true },
+        Self::Reset,
+        Self::Unreadable,
+        Self::Unsendable,
+        Self::OurFault,
+    ];
+
     pub fn is_accepted(&self) -> bool {
         matches!(self, Self::Accepted { .. })
     }

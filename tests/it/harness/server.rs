@@ -13,7 +13,7 @@ use trackpost::http::{self, Sources};
 use trackpost::store::views::attention::{self, Configured};
 use trackpost::workers::heartbeat::Heartbeats;
 
-use crate::harness::{Harness, loopback};
+use super::{Harness, loopback};
 
 /// A server that ends with the test.
 pub struct Server {
